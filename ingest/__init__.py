@@ -1,0 +1,1 @@
+"""The light half: accepts embeddings over HTTP and stores them in PostgreSQL."""

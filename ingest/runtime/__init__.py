@@ -1,0 +1,1 @@
+"""What both processes need whatever they do: settings, errors, logs, web plumbing."""

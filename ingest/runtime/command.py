@@ -1,0 +1,83 @@
+"""What every command of the command line shares: its settings, its errors, its exit codes.
+
+0: done, or stopped by a signal; 1: failed while running; 2: used wrongly (arguments,
+configuration).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+import yaml
+
+from ingest.runtime import logs
+from ingest.runtime.errors import MonitorError, SettingsError
+from ingest.runtime.settings import CONFIG_VARIABLE, Settings, load
+from ingest.runtime.version import __version__
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_DEFAULT_CONFIG = Path("config.yaml")
+
+
+class _Misuse(click.ClickException):
+    exit_code = 2
+
+
+class _Group(click.Group):
+    """Turns the project's errors into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MonitorError as error:
+            kind = _Misuse if isinstance(error, SettingsError) else click.ClickException
+            raise kind(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"max_content_width": 100})
+@click.version_option(__version__, prog_name="embedding-drift")
+def group() -> None:
+    """Watch embeddings for drift, and tell Prometheus."""
+
+
+def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., R]:
+    """Give a command the options that choose its settings, and hand it the settings."""
+
+    @click.option(
+        "--config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar=CONFIG_VARIABLE,
+        help="Configuration file; config.yaml in this folder is read when there is one.",
+    )
+    @click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        help="Set one key, above the environment and the file. May be repeated.",
+    )
+    @functools.wraps(command)
+    def with_settings(
+        *args: Any, config: Path | None, assignments: tuple[str, ...], **kwargs: Any
+    ) -> R:
+        if config is None and _DEFAULT_CONFIG.is_file():
+            config = _DEFAULT_CONFIG
+        settings = load(config, os.environ, dict(map(_assignment, assignments)))
+        logs.configure(settings.log)
+        return command(settings, *args, **kwargs)
+
+    return with_settings
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals or "." not in key:
+        raise SettingsError(f"--set {text}: must have the form SECTION.KEY=VALUE")
+    return key, yaml.safe_load(value)

@@ -1,0 +1,191 @@
+"""Web plumbing of both processes: one application of one or two halves, and its errors."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import FrameType
+from typing import Protocol
+
+import msgspec
+import uvicorn
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from ingest.runtime import exposition
+from ingest.runtime.errors import BodyTooLarge, MonitorError, SettingsError
+
+_log = logging.getLogger(__name__)
+
+_RETRY_AFTER_SECONDS = 2
+_DRAIN_SECONDS = 15
+
+
+class Half(Protocol):
+    """One half of the service: its endpoints and what runs behind them."""
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """The endpoints."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Run the tasks behind the endpoints while entered; leaving drains them."""
+
+    def not_ready(self) -> str | None:
+        """Why requests cannot be served now; None when they can."""
+
+
+def application(registry: CollectorRegistry, *halves: Half) -> Starlette:
+    """Build the application that serves the given halves and their metrics on one port."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for half in halves:
+                await stack.enter_async_context(half.running())
+            yield
+
+    async def healthy(_: Request) -> Response:
+        return PlainTextResponse("healthy\n")
+
+    async def ready(_: Request) -> Response:
+        reasons = [reason for half in halves if (reason := half.not_ready()) is not None]
+        return PlainTextResponse("\n".join(reasons or ["ready"]) + "\n", 503 if reasons else 200)
+
+    return Starlette(
+        routes=[
+            *(route for half in halves for route in half.routes),
+            exposition.route(registry),
+            Route("/-/healthy", healthy),
+            Route("/-/ready", ready),
+        ],
+        exception_handlers={
+            MonitorError: _on_monitor_error,
+            HTTPException: _on_http_exception,
+            Exception: _on_exception,
+        },
+        lifespan=lifespan,
+    )
+
+
+def problem(error: MonitorError) -> Response:
+    """Answer with the error as an RFC 9457 problem."""
+    body = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+    }
+    if error.problems:
+        body["errors"] = [
+            {"pointer": p.pointer, "reason": p.reason}
+            | ({} if p.index is None else {"index": p.index})
+            for p in error.problems
+        ]
+    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if error.status == 503 else None
+    return Response(
+        msgspec.json.encode(body), error.status, headers, media_type="application/problem+json"
+    )
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read the request's body, at most ``limit`` bytes of it.
+
+    Raises
+    ------
+    BodyTooLarge
+        As soon as it is known that the body is longer.
+    """
+    too_large = BodyTooLarge(f"the body exceeds {limit} bytes (ingest.max_body_bytes)")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    chunks = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def json(content: object, status: int = 200) -> Response:
+    """Answer with JSON; NaN and infinities become null, which JSON can say."""
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the address the service will answer on.
+
+    Raises
+    ------
+    SettingsError
+        If the address cannot be bound.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {host}:{port} (server.host, server.port): {error.strerror}"
+        ) from error
+
+
+def exit_on_signals() -> None:
+    """Leave by SystemExit on SIGINT, SIGTERM and SIGHUP, so that whatever is open is closed."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+
+
+def run(app: Starlette, listener: socket.socket) -> None:
+    """Serve until a signal, then finish the requests under way.
+
+    uvicorn raises the signal again when it is done: see :func:`exit_on_signals`.
+    """
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    _log.info("listening", extra={"url": f"http://{shown}:{port}"})
+    server = uvicorn.Server(config)
+    # uvicorn itself takes care of SIGINT and SIGTERM only.
+    signal.signal(signal.SIGHUP, server.handle_exit)
+    server.run(sockets=[listener])
+
+
+def _on_monitor_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, MonitorError)
+    return problem(error)
+
+
+def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    known = MonitorError(f"{request.method} {request.url.path}: {error.detail}")
+    known.status, known.title = error.status_code, error.detail
+    answer = problem(known)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _on_exception(request: Request, error: Exception) -> Response:
+    _log.error("request failed", exc_info=error, extra={"path": request.url.path})
+    return problem(MonitorError("an unexpected error; the service's log has the details"))
