@@ -1,0 +1,1 @@
+"""One incident from end to end: real vectors, real Prometheus and Alertmanager, no Slack."""

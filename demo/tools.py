@@ -1,0 +1,32 @@
+"""Where the programs of Prometheus and Alertmanager are."""
+
+from __future__ import annotations
+
+import shutil
+
+# Debian calls Alertmanager's server prometheus-alertmanager; the project's own archives do not.
+_PROGRAMS = {
+    "prometheus": ("prometheus", ["prometheus"]),
+    "promtool": ("prometheus", ["promtool"]),
+    "alertmanager": ("prometheus-alertmanager", ["prometheus-alertmanager", "alertmanager"]),
+    "amtool": ("prometheus-alertmanager", ["amtool"]),
+}
+
+
+class ToolMissing(FileNotFoundError):
+    """A program is not installed; the message says what to install."""
+
+
+def find(tool: str) -> str:
+    """Return the path of ``prometheus``, ``promtool``, ``alertmanager`` or ``amtool``.
+
+    Raises
+    ------
+    ToolMissing
+        Naming Debian's package.
+    """
+    package, names = _PROGRAMS[tool]
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    raise ToolMissing(f"{tool} is not installed; on Debian: apt-get install {package}")

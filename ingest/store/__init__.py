@@ -1,0 +1,1 @@
+"""The contract both halves share: schema, migrations, pool and queries."""

@@ -1,0 +1,210 @@
+"""Baselines in the store: pinned copies of vectors with the detector fitted to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import sql
+from psycopg.rows import class_row
+
+from ingest.runtime.errors import NotFound
+from ingest.store import copy
+from ingest.store.search import index_type
+
+MOST_VECTORS = 50_000
+"""A baseline of more is thinned evenly; more would only make it slower."""
+
+_ADVISORY_LOCK = 0x456D6242  # "EmbB"
+_INDEX_DIMENSIONS = 4_000  # the most that pgvector's HNSW takes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBaseline:
+    """A version of a model's baseline, as stored."""
+
+    version: int
+    pinned_at: datetime
+    vectors: int
+    source: str
+    detector: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which stored vectors make a baseline: the first or last so many, or a span of time.
+
+    The time of a vector is the client's timestamp or, without one, its arrival.
+    """
+
+    first: int | None = None
+    last: int | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def __str__(self) -> str:
+        if self.first is not None:
+            return f"first {self.first}"
+        if self.last is not None:
+            return f"last {self.last}"
+        return f"from {self.start} to {self.end}"
+
+
+def select(
+    connection: psycopg.Connection, model_name: str, selection: Selection
+) -> NDArray[np.void]:
+    """Read the vectors a selection names, in the order of their arrival.
+
+    Returns
+    -------
+    structured ndarray, shape (n,)
+        Fields ``seq``, ``received_at`` and ``embedding``; at most ``MOST_VECTORS``.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    """
+    row = connection.execute(
+        "select dimension from model where model_name = %s", [model_name]
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"there is no model {model_name!r}")
+    chosen = _chosen(model_name, selection)
+    counted = connection.execute(
+        sql.SQL("select count(*) from ({chosen}) as chosen").format(chosen=chosen)
+    ).fetchone()
+    assert counted is not None
+    stride = -(-counted[0] // MOST_VECTORS) or 1
+    statement = sql.SQL(
+        "copy (select seq, received_at, embedding from ({chosen}) as chosen"
+        " where seq % {stride} = 0 order by received_at, seq) to stdout (format binary)"
+    ).format(chosen=chosen, stride=sql.Literal(stride))
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        return copy.decode(stream, row[0])
+
+
+def _chosen(model_name: str, selection: Selection) -> sql.Composed:
+    head = sql.SQL("select * from embedding where model_name = {}").format(sql.Literal(model_name))
+    if selection.first is not None:
+        rest = sql.SQL(" order by received_at, seq limit {}").format(sql.Literal(selection.first))
+    elif selection.last is not None:
+        rest = sql.SQL(" order by received_at desc, seq desc limit {}").format(
+            sql.Literal(selection.last)
+        )
+    else:
+        rest = sql.SQL(" and coalesce(embedded_at, received_at) between {} and {}").format(
+            sql.Literal(selection.start or "-infinity"), sql.Literal(selection.end or "infinity")
+        )
+    return head + rest
+
+
+def create(
+    connection: psycopg.Connection,
+    model_name: str,
+    rows: NDArray[np.void],
+    detector: bytes,
+    source: str,
+    only_first: bool = False,
+) -> int | None:
+    """Store a new version of a model's baseline: its detector, and copies of its vectors.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    rows : structured ndarray
+        What :func:`select` returned.
+    detector : bytes
+        The detector fitted to these vectors.
+    source : str
+        How the vectors were chosen, for people.
+    only_first : bool
+        Do nothing when the model has a baseline by now.
+
+    Returns
+    -------
+    int or None
+        The version, or None when nothing was done.
+    """
+    with connection.transaction():
+        # Not the model's row lock, which would stop its writers while the index is built.
+        connection.execute(
+            "select pg_advisory_xact_lock(%s, hashtext(%s))", [_ADVISORY_LOCK, model_name]
+        )
+        found = connection.execute(
+            "select coalesce(max(version), 0) from baseline where model_name = %s", [model_name]
+        ).fetchone()
+        assert found is not None
+        if only_first and found[0] > 0:
+            return None
+        version = int(found[0]) + 1
+        connection.execute(
+            "insert into baseline (model_name, version, vectors, source, detector)"
+            " values (%s, %s, %s, %s, %s)",
+            [model_name, version, len(rows), source, detector],
+        )
+        _copy_vectors(connection, model_name, version, rows)
+    return version
+
+
+def _copy_vectors(
+    connection: psycopg.Connection, model_name: str, version: int, rows: NDArray[np.void]
+) -> None:
+    connection.execute(
+        "insert into baseline_embedding"
+        " (model_name, version, seq, received_at, embedded_at, id, metadata, embedding)"
+        " select model_name, %s, seq, received_at, embedded_at, id, metadata, embedding"
+        " from embedding where model_name = %s and seq = any(%s)"
+        " and received_at between to_timestamp(%s) and to_timestamp(%s)",
+        [
+            version,
+            model_name,
+            rows["seq"].tolist(),
+            # A second either way: these went through floating point.
+            rows["received_at"].min() - 1,
+            rows["received_at"].max() + 1,
+        ],
+    )
+    dimension = rows["embedding"].shape[1]
+    if dimension <= _INDEX_DIMENSIONS:
+        connection.execute(_index(model_name, version, dimension))
+
+
+def _index(model_name: str, version: int, dimension: int) -> sql.Composed:
+    kind = index_type(dimension)
+    return sql.SQL(
+        "create index on baseline_embedding using hnsw"
+        " ((embedding::{kind}) {operators}) where model_name = {name} and version = {version}"
+    ).format(
+        kind=kind,
+        operators=sql.SQL(f"{'vector' if dimension <= 2_000 else 'halfvec'}_cosine_ops"),
+        name=sql.Literal(model_name),
+        version=sql.Literal(version),
+    )
+
+
+def newest(connection: psycopg.Connection, model_name: str) -> StoredBaseline | None:
+    """Read the newest version of a model's baseline."""
+    with connection.cursor(row_factory=class_row(StoredBaseline)) as cursor:
+        cursor.execute(
+            "select version, pinned_at, vectors, source, detector from baseline"
+            " where model_name = %s order by version desc limit 1",
+            [model_name],
+        )
+        return cursor.fetchone()
+
+
+def versions(connection: psycopg.Connection, model_name: str) -> list[dict[str, Any]]:
+    """List a model's baselines, newest first, without their detectors."""
+    cursor = connection.execute(
+        "select version, pinned_at, vectors, source from baseline where model_name = %s"
+        " order by version desc",
+        [model_name],
+    )
+    names = ("version", "pinned_at", "vectors", "source")
+    return [dict(zip(names, row, strict=True)) for row in cursor]

@@ -1,0 +1,47 @@
+"""A batch: validated vectors of one model on their way into the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Vectors of one model that are stored together or not at all.
+
+    Attributes
+    ----------
+    model_name : str
+        A legal model name.
+    vectors : ndarray of float32, shape (n, d)
+        C-contiguous and finite; n and d are at least 1.
+    ids : list of str or None, or None
+        The client's id of each vector; None where it gave none.
+    metadata : list of bytes or None, or None
+        Each vector's metadata as one encoded JSON object.
+    timestamps : list of float or None, or None
+        Seconds since the epoch at which the client says each vector was made.
+    idempotency_key : str or None
+        The request's ``Idempotency-Key``.
+    fingerprint : bytes
+        SHA-256 of the request's content, which tells a repeat from a reused key.
+    """
+
+    model_name: str
+    vectors: NDArray[np.float32]
+    ids: list[str | None] | None = None
+    metadata: list[bytes | None] | None = None
+    timestamps: list[float | None] | None = None
+    idempotency_key: str | None = None
+    fingerprint: bytes = b""
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def dimension(self) -> int:
+        """Number of components of each vector."""
+        return int(self.vectors.shape[1])

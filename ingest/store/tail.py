@@ -1,0 +1,80 @@
+"""Reading what is new: the models and, of each, the vectors after a number.
+
+Numbers have no gaps and become visible in their order (see the schema), so a reader that
+goes on from the last number it saw misses nothing, and can count that it did not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import sql
+from psycopg.rows import class_row
+
+from ingest.store import copy
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """What the store knows of one model.
+
+    ``now`` is the store's clock when it was read; ``baseline_version`` the newest one, if any.
+    """
+
+    model_name: str
+    dimension: int
+    last_seq: int
+    last_received_at: datetime | None
+    mismatched_at: datetime | None
+    baseline_version: int | None
+    now: datetime
+
+
+def models(connection: psycopg.Connection) -> list[ModelRow]:
+    """Read all models."""
+    with connection.cursor(row_factory=class_row(ModelRow)) as cursor:
+        cursor.execute(
+            "select model_name, dimension, last_seq, last_received_at, mismatched_at,"
+            " (select max(version) from baseline where baseline.model_name = model.model_name)"
+            " as baseline_version, clock_timestamp() as now from model order by model_name"
+        )
+        return cursor.fetchall()
+
+
+def vectors(
+    connection: psycopg.Connection,
+    model: ModelRow,
+    after: int,
+    since: datetime | None,
+) -> NDArray[np.void]:
+    """Read the vectors numbered ``after`` < seq <= ``model.last_seq``, in order.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model : ModelRow
+    after : int
+    since : datetime or None
+        Leave out vectors stored before; spares the server the older partitions.
+
+    Returns
+    -------
+    structured ndarray, shape (n,)
+        Fields ``seq``, ``received_at`` and ``embedding``: see :func:`ingest.store.copy.decode`.
+    """
+    statement = sql.SQL(
+        "copy (select seq, received_at, embedding from embedding where model_name = {name}"
+        " and seq > {after} and seq <= {last} and received_at >= {since} order by received_at, seq)"
+        " to stdout (format binary)"
+    ).format(
+        name=sql.Literal(model.model_name),
+        after=sql.Literal(after),
+        last=sql.Literal(model.last_seq),
+        since=sql.Literal("-infinity" if since is None else since.isoformat()),
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        return copy.decode(stream, model.dimension)

@@ -1,0 +1,103 @@
+"""Real parts for every test: PostgreSQL with pgvector, Prometheus' programs, real vectors."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+
+from demo import tools
+from ingest.runtime.settings import DatabaseSettings
+from ingest.store import embedded
+from ingest.store.migrate import migrate
+from ingest.store.pool import connect
+
+DATA = Path(__file__).parent.parent / "demo" / "data" / "package-descriptions-minilm.npz"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Connection string of a server: the one in TEST_POSTGRESQL, else an embedded one."""
+    given = os.environ.get("TEST_POSTGRESQL")
+    if given:
+        yield given
+        return
+    folder = tmp_path_factory.mktemp("postgresql")
+    with embedded.connection_string(DatabaseSettings(data_directory=str(folder))) as string:
+        yield string
+
+
+def _database(server: str, name: str) -> str:
+    return psycopg.conninfo.make_conninfo(server, dbname=name)
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Iterator[str]:
+    """Name of a migrated database that others are copied from."""
+    name = f"template_{uuid.uuid4().hex}"
+    with connect(server) as connection:
+        connection.execute(f"create database {name}".encode())
+    with connect(_database(server, name)) as connection:
+        migrate(connection)
+    yield name
+    with connect(server) as connection:
+        connection.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest.fixture
+def empty_database(server: str) -> Iterator[str]:
+    """Connection string of a database without our schema."""
+    yield from _temporary(server, "template1")
+
+
+@pytest.fixture
+def store(server: str, template: str) -> Iterator[str]:
+    """Connection string of a migrated, empty store."""
+    yield from _temporary(server, template)
+
+
+def _temporary(server: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    with connect(server) as connection:
+        connection.execute(f"create database {name} template {template}".encode())
+    yield _database(server, name)
+    with connect(server) as connection:
+        connection.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest.fixture
+def connection(store: str) -> Iterator[psycopg.Connection]:
+    """An open connection to the store."""
+    with connect(store) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def sentences() -> NDArray[np.float32]:
+    """6,000 real sentence embeddings of dimension 384."""
+    with np.load(DATA) as data:
+        return np.asarray(data["embedding"], dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Find Prometheus' and Alertmanager's programs.
+
+    A missing one skips the test and names what to install; with CI=true it fails the test.
+    """
+
+    def find(name: str) -> str:
+        try:
+            return tools.find(name)
+        except tools.ToolMissing as missing:
+            if os.environ.get("CI") == "true":
+                pytest.fail(str(missing))
+            pytest.skip(str(missing))
+
+    return find

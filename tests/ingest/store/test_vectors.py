@@ -1,0 +1,158 @@
+"""Storing vectors: numbering, duplicates, idempotency, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import numpy as np
+import psycopg
+import pytest
+
+from ingest.runtime.errors import DimensionMismatch, IdempotencyConflict, TooManyModels
+from ingest.store.batch import Batch
+from ingest.store.pool import connect
+from ingest.store.vectors import Stored, insert
+
+InsertAll = Callable[..., list[object]]
+
+
+def batch(model_name: str = "m", count: int = 2, dimension: int = 3, **fields: object) -> Batch:
+    vectors = np.arange(count * dimension, dtype=np.float32).reshape(count, dimension)
+    return Batch(model_name, vectors, **fields)  # type: ignore[arg-type]
+
+
+def rows(store: str, columns: str = "seq, embedding::text") -> list[tuple[object, ...]]:
+    with connect(store) as connection:
+        query = f"select {columns} from embedding order by model_name, seq"
+        return connection.execute(query.encode()).fetchall()
+
+
+def test_vectors_are_stored_as_they_were_sent(insert_all: InsertAll, store: str) -> None:
+    assert insert_all(batch()) == [Stored(2, 0)]
+    assert rows(store) == [(1, "[0,1,2]"), (2, "[3,4,5]")]
+
+
+def test_what_the_client_says_of_a_vector_is_stored_with_it(
+    insert_all: InsertAll, store: str
+) -> None:
+    sent = batch(
+        ids=["a", None],
+        metadata=[None, b'{"text": "\\u00fc\\u20ac"}'],
+        timestamps=[1703980800.25, None],
+    )
+    insert_all(sent)
+    assert rows(store, "id, metadata, extract(epoch from embedded_at)::float8") == [
+        ("a", None, 1703980800.25),
+        (None, {"text": "ü€"}, None),
+    ]
+
+
+def test_float32_values_survive_bit_for_bit(insert_all: InsertAll, store: str) -> None:
+    extremes = np.array([[1e-45, -3.4028235e38, 1 / 3]], dtype=np.float32)
+    insert_all(Batch("m", extremes))
+    with connect(store) as connection:
+        [(stored,)] = connection.execute("select embedding::real[] from embedding").fetchall()
+    assert np.array(stored, dtype=np.float32).tobytes() == extremes.tobytes()
+
+
+@pytest.mark.parametrize("dimension", [1, 384, 1_998, 3_072])
+def test_vectors_of_any_dimension_fit(insert_all: InsertAll, store: str, dimension: int) -> None:
+    insert_all(batch(count=3, dimension=dimension))
+    assert rows(store, "vector_dims(embedding)") == [(dimension,)] * 3
+
+
+def test_numbers_have_no_gaps_over_batches_and_models(insert_all: InsertAll, store: str) -> None:
+    insert_all(batch("a"), batch("b"), batch("a", 3))
+    insert_all(batch("a", 1))
+    assert rows(store, "model_name, seq") == [
+        *(("a", n) for n in range(1, 7)),
+        *(("b", n) for n in range(1, 3)),
+    ]
+
+
+def test_an_id_is_stored_once_in_one_group_and_over_groups(
+    insert_all: InsertAll, store: str
+) -> None:
+    first = insert_all(batch(ids=["a", "b"]), batch(ids=["b", "c"]))
+    assert first == [Stored(2, 0), Stored(1, 1)]
+    assert insert_all(batch(ids=["c", "d"])) == [Stored(1, 1)]
+    assert rows(store, "seq, id") == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+
+
+def test_the_same_id_under_two_models_is_two_vectors(insert_all: InsertAll) -> None:
+    assert insert_all(batch("a", ids=["x", "y"]), batch("b", ids=["x", "y"])) == [
+        Stored(2, 0),
+        Stored(2, 0),
+    ]
+
+
+def test_a_repeated_idempotency_key_gets_the_first_answer(
+    insert_all: InsertAll, store: str
+) -> None:
+    sent = batch(idempotency_key="k", fingerprint=b"same")
+    assert insert_all(sent, sent) == [Stored(2, 0), Stored(2, 0, replayed=True)]
+    assert insert_all(sent) == [Stored(2, 0, replayed=True)]
+    assert len(rows(store)) == 2
+
+
+def test_a_reused_idempotency_key_is_a_conflict(insert_all: InsertAll, store: str) -> None:
+    insert_all(batch(idempotency_key="k", fingerprint=b"one"))
+    [outcome] = insert_all(batch(idempotency_key="k", fingerprint=b"two"))
+    assert isinstance(outcome, IdempotencyConflict)
+    assert len(rows(store)) == 2
+
+
+def test_another_dimension_is_refused_noted_and_harms_no_neighbour(
+    insert_all: InsertAll, store: str
+) -> None:
+    insert_all(batch())
+    outcomes = insert_all(batch(dimension=4), batch(count=1))
+    assert isinstance(outcomes[0], DimensionMismatch)
+    assert "dimension 3; these have 4" in outcomes[0].detail
+    assert outcomes[1] == Stored(1, 0)
+    with connect(store) as connection:
+        noted = connection.execute("select mismatched_dimension from model").fetchall()
+    assert noted == [(4,)]
+
+
+def test_two_dimensions_for_a_new_model_leave_the_first(insert_all: InsertAll) -> None:
+    first, second = insert_all(batch(dimension=3), batch(dimension=4))
+    assert first == Stored(2, 0)
+    assert isinstance(second, DimensionMismatch)
+
+
+def test_one_model_too_many_is_refused_and_known_ones_go_on(insert_all: InsertAll) -> None:
+    insert_all(batch("a"), batch("b"), max_models=2)
+    outcomes = insert_all(batch("c"), batch("a"), max_models=2)
+    assert isinstance(outcomes[0], TooManyModels)
+    assert "ingest.max_models" in outcomes[0].detail
+    assert outcomes[1] == Stored(2, 0)
+
+
+def test_a_failed_transaction_leaves_no_gap(insert_all: InsertAll, store: str) -> None:
+    insert_all(batch())
+    with pytest.raises(psycopg.DataError):
+        insert_all(batch(metadata=[b"not json", None]))
+    insert_all(batch())
+    assert rows(store, "seq") == [(1,), (2,), (3,), (4,)]
+
+
+def test_concurrent_writers_of_the_same_models_do_not_deadlock(store: str) -> None:
+    async def write(connection: psycopg.AsyncConnection, names: list[str]) -> None:
+        for _ in range(20):
+            batches = [batch(name, 1, ids=[json.dumps([name, _])]) for name in names]
+            await insert(connection, batches, 10)
+
+    async def run() -> None:
+        connections = [
+            await psycopg.AsyncConnection.connect(store, autocommit=True) for _ in range(4)
+        ]
+        orders = [["a", "b", "c"], ["c", "b", "a"], ["b", "a", "c"], ["c", "a", "b"]]
+        await asyncio.gather(*map(write, connections, orders))
+        for connection in connections:
+            await connection.close()
+
+    asyncio.run(run())
+    assert rows(store, "model_name, seq") == [(n, s) for n in "abc" for s in range(1, 21)]
