@@ -1,0 +1,128 @@
+"""The ingest half over HTTP: ``POST /embeddings`` and ``POST /search``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ingest import payload, query
+from ingest.maintenance import maintained, make_partitions
+from ingest.metrics import IngestMetrics
+from ingest.runtime import web
+from ingest.runtime.errors import MonitorError
+from ingest.runtime.settings import Settings
+from ingest.store import search
+from ingest.store.pool import open_async, unavailable
+from ingest.writer import Writer
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Ingest:
+    """Accepts vectors, stores them, and finds similar ones.
+
+    Parameters
+    ----------
+    connection_string : str
+        Of a store that is migrated.
+    settings : Settings
+    registry : CollectorRegistry
+        Where the metrics of this half are registered.
+    """
+
+    def __init__(
+        self, connection_string: str, settings: Settings, registry: CollectorRegistry
+    ) -> None:
+        self._connection_string = connection_string
+        self._settings = settings
+        self._metrics = IngestMetrics(registry)
+        self._pool = open_async(connection_string, settings.database.pool_size)
+        self._writer = Writer(
+            self._pool, settings.ingest, self._metrics, partial(make_partitions, connection_string)
+        )
+        self.routes = [
+            Route("/embeddings", self._counted(self._embeddings), methods=["POST"]),
+            Route("/search", self._counted(self._search), methods=["POST"]),
+        ]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Write and maintain the store while entered."""
+        retention_days = self._settings.database.retention_days
+        async with (
+            self._pool,
+            maintained(self._connection_string, retention_days),
+            self._writer.running(),
+        ):
+            yield
+
+    def not_ready(self) -> str | None:
+        """Say whether no connection to the store stands."""
+        stats = self._pool.get_stats()
+        return None if stats["pool_size"] > 0 else "ingest: no connection to PostgreSQL"
+
+    def _counted(self, endpoint: Endpoint) -> Endpoint:
+        """Count the endpoint's answers, and its refusals by reason."""
+
+        async def counted(request: Request) -> Response:
+            code = 500
+            try:
+                response = await endpoint(request)
+                code = response.status_code
+                return response
+            except MonitorError as error:
+                code = error.status
+                self._metrics.rejected.labels(type(error).__name__).inc()
+                raise
+            finally:
+                self._metrics.requests.labels(request.url.path, code).inc()
+
+        return counted
+
+    async def _embeddings(self, request: Request) -> Response:
+        body = await web.read_body(request, self._settings.ingest.max_body_bytes)
+        batch = payload.parse(
+            body,
+            headers=request.headers,
+            query=request.query_params,
+            limits=self._settings.ingest,
+            now=time.time(),
+        )
+        stored = await self._writer.write(batch)
+        response = web.json(
+            {
+                "model_name": batch.model_name,
+                "stored": stored.stored,
+                "duplicates": stored.duplicates,
+            },
+            status=201,
+        )
+        if stored.replayed:
+            response.headers["Idempotency-Replayed"] = "true"
+        return response
+
+    async def _search(self, request: Request) -> Response:
+        body = await web.read_body(request, self._settings.ingest.max_body_bytes)
+        wanted = query.parse(body, self._settings.ingest)
+        with unavailable():
+            async with self._pool.connection() as connection:
+                vector = wanted.wanted
+                if isinstance(vector, str):
+                    vector = await search.stored_vector(connection, wanted.model_name, vector)
+                await search.check(connection, wanted.model_name, len(vector))
+                if wanted.scope == "baseline":
+                    found = search.baseline(connection, wanted.model_name, vector, wanted.k)
+                else:
+                    window = getattr(self._settings.monitoring.windows, wanted.scope)
+                    found = search.window(connection, wanted.model_name, vector, wanted.k, window)
+                matches = await found
+        return web.json(
+            {"model_name": wanted.model_name, "scope": wanted.scope, "matches": matches}
+        )

@@ -1,0 +1,62 @@
+"""Upkeep of the store: partitions ahead of time, expired ones dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import psycopg
+
+from ingest.runtime.errors import StoreUnavailable
+from ingest.store import partitions
+from ingest.store.pool import connect
+
+_log = logging.getLogger(__name__)
+
+_PERIOD_SECONDS = 3600.0
+_RETRY_SECONDS = 60.0
+
+
+def make_partitions(connection_string: str) -> None:
+    """Make the partitions of today and the next days.
+
+    Raises
+    ------
+    StoreUnavailable
+        If PostgreSQL cannot be reached.
+    """
+    with connect(connection_string) as connection:
+        partitions.ensure(connection)
+
+
+def maintain(connection_string: str, retention_days: int) -> None:
+    """Make the partitions that are missing and drop those that expired."""
+    with connect(connection_string) as connection:
+        partitions.ensure(connection)
+        for day in partitions.drop_expired(connection, retention_days):
+            _log.info("partition dropped", extra={"day": day.isoformat()})
+
+
+@asynccontextmanager
+async def maintained(connection_string: str, retention_days: int) -> AsyncIterator[None]:
+    """Maintain the store every hour while entered."""
+    task = asyncio.create_task(_run(connection_string, retention_days), name="maintenance")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _run(connection_string: str, retention_days: int) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(maintain, connection_string, retention_days)
+            pause = _PERIOD_SECONDS
+        except (StoreUnavailable, psycopg.Error) as error:
+            _log.warning("maintenance failed; it will be tried again", extra={"error": str(error)})
+            pause = _RETRY_SECONDS
+        await asyncio.sleep(pause)

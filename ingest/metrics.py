@@ -1,0 +1,75 @@
+"""The metric families of the ingest half, and the objects that count them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ingest.runtime.family import Family
+
+REQUESTS = Family(
+    "embedding_drift_ingest_requests_total",
+    "counter",
+    "HTTP requests answered by the ingest endpoints, by route and status code.",
+    ("route", "code"),
+)
+VECTORS = Family(
+    "embedding_drift_ingest_vectors_total",
+    "counter",
+    "Vectors committed to the store.",
+    ("model_name",),
+)
+DUPLICATES = Family(
+    "embedding_drift_ingest_duplicates_total",
+    "counter",
+    "Vectors not stored again because their id was stored before.",
+    ("model_name",),
+)
+REJECTED = Family(
+    "embedding_drift_ingest_rejected_total",
+    "counter",
+    "Requests refused without storing anything, by reason (the error's name).",
+    ("reason",),
+)
+QUEUE = Family(
+    "embedding_drift_ingest_queue_bytes",
+    "gauge",
+    "Bytes of vectors accepted from clients and waiting for their commit.",
+)
+COMMIT_DURATION = Family(
+    "embedding_drift_ingest_commit_duration_seconds",
+    "histogram",
+    "Time of one group commit, from taking the waiting batches to the commit's answer.",
+)
+COMMIT_VECTORS = Family(
+    "embedding_drift_ingest_commit_vectors",
+    "histogram",
+    "Vectors stored by one group commit.",
+)
+
+FAMILIES = (REQUESTS, VECTORS, DUPLICATES, REJECTED, QUEUE, COMMIT_DURATION, COMMIT_VECTORS)
+
+
+class IngestMetrics:
+    """What the ingest half counts, registered in ``registry``."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(family: Family) -> Counter:
+            return Counter(family.name, family.help, family.labels, registry=registry)
+
+        self.requests = counter(REQUESTS)
+        self.vectors = counter(VECTORS)
+        self.duplicates = counter(DUPLICATES)
+        self.rejected = counter(REJECTED)
+        self.queue_bytes = Gauge(QUEUE.name, QUEUE.help, registry=registry)
+        self.commit_duration = Histogram(
+            COMMIT_DURATION.name,
+            COMMIT_DURATION.help,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=registry,
+        )
+        self.commit_vectors = Histogram(
+            COMMIT_VECTORS.name,
+            COMMIT_VECTORS.help,
+            buckets=(1, 3, 10, 30, 100, 300, 1000, 3000, 10000),
+            registry=registry,
+        )

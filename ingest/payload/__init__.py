@@ -1,0 +1,62 @@
+"""Request bodies: bytes of any accepted format in, a validated batch out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ingest.payload import binary, text
+from ingest.payload.checks import idempotency_key
+from ingest.runtime.errors import UnsupportedMediaType
+from ingest.runtime.settings import IngestSettings
+from ingest.store.batch import Batch
+
+__all__ = ["parse"]
+
+
+def parse(
+    body: bytes,
+    *,
+    headers: Mapping[str, str],
+    query: Mapping[str, str],
+    limits: IngestSettings,
+    now: float,
+) -> Batch:
+    """Read the body of ``POST /embeddings``.
+
+    Parameters
+    ----------
+    body : bytes
+    headers : mapping
+        Lower-case names; read are ``content-type``, ``idempotency-key`` and, for binary bodies,
+        ``x-model-name`` and ``x-dimension``.
+    query : mapping
+        For binary bodies, ``model_name`` and ``dimension``.
+    limits : IngestSettings
+    now : float
+        Seconds since the epoch; timestamps may lie at most a day ahead.
+
+    Raises
+    ------
+    PayloadError
+        Naming everything that is wrong, where, and what is allowed.
+    """
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "application/json":
+        batch = text.read(body, limits, now)
+        shape = ""
+    elif content_type in ("application/octet-stream", "application/x-npy"):
+        parameters = binary.Parameters.of(headers, query)
+        batch = binary.read(body, content_type, parameters, limits)
+        shape = f"{content_type} {parameters.model_name} {parameters.dimension}"
+    else:
+        raise UnsupportedMediaType(
+            f"Content-Type {content_type or '(none)'} is not read here; allowed are"
+            " application/json, application/octet-stream and application/x-npy"
+        )
+    key = idempotency_key(headers)
+    if key is None:
+        return batch
+    fingerprint = hashlib.sha256(shape.encode() + b"\0" + body).digest()
+    return replace(batch, idempotency_key=key, fingerprint=fingerprint)

@@ -1,0 +1,59 @@
+"""The body of ``POST /search``: what to look for, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.payload import checks, text
+from ingest.runtime.errors import PayloadError
+from ingest.runtime.settings import IngestSettings
+
+Scope = Literal["fast", "slow", "baseline"]
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    model_name: str
+    embedding: list[float] | str | None = None
+    id: str | None = None
+    k: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 10
+    scope: Scope = "slow"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search: ``wanted`` is a vector of shape (d,), or the id of a stored one."""
+
+    model_name: str
+    wanted: NDArray[np.float32] | str
+    k: int
+    scope: Scope
+
+
+def parse(body: bytes, limits: IngestSettings) -> Query:
+    """Read a search.
+
+    Raises
+    ------
+    PayloadError
+        Naming what is wrong and what is allowed.
+    """
+    try:
+        decoded = msgspec.json.decode(body, type=_Body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PayloadError(f"not a search: {error}") from error
+    except RecursionError as error:
+        raise PayloadError("the body is nested too deeply") from error
+    if (decoded.embedding is None) == (decoded.id is None):
+        raise PayloadError("the search needs either embedding or id")
+    if decoded.embedding is not None:
+        wanted: NDArray[np.float32] | str = text.vector(decoded.embedding, limits)
+    else:
+        assert decoded.id is not None
+        wanted = decoded.id
+    name = checks.model_name(decoded.model_name, "/model_name")
+    return Query(name, wanted, decoded.k, decoded.scope)

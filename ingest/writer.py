@@ -1,0 +1,185 @@
+"""The writer: takes what all clients wait to store and commits it together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from ingest.metrics import IngestMetrics
+from ingest.runtime.errors import MonitorError, PayloadError, QueueFull, StoreUnavailable
+from ingest.runtime.settings import IngestSettings
+from ingest.store.batch import Batch
+from ingest.store.pool import unavailable
+from ingest.store.vectors import Stored, insert
+
+_log = logging.getLogger(__name__)
+
+_GROUP_BYTES = 8 * 1024 * 1024
+"""Vectors beyond this wait for the next commit: larger ones only cost latency."""
+
+_COMMIT_SECONDS = 30.0
+
+
+class _Waiting(NamedTuple):
+    batch: Batch
+    outcome: asyncio.Future[Stored]
+
+
+class Writer:
+    """Group commit: while one transaction commits, the next one's batches gather.
+
+    Parameters
+    ----------
+    pool : AsyncConnectionPool
+    settings : IngestSettings
+    metrics : IngestMetrics
+    make_partitions : callable
+        Makes the partitions of today and the next days; blocks, so it runs in a thread.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        settings: IngestSettings,
+        metrics: IngestMetrics,
+        make_partitions: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._metrics = metrics
+        self._make_partitions = make_partitions
+        self._waiting: deque[_Waiting] = deque()
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+        self._closing = False
+
+    async def write(self, batch: Batch) -> Stored:
+        """Store a batch; when this returns, it is committed.
+
+        Raises
+        ------
+        QueueFull
+            If more waits already than may.
+        StoreUnavailable
+            If PostgreSQL is away; the batch may be sent again.
+        PayloadError, TooManyModels
+            If this batch cannot be stored.
+        """
+        if self._bytes + batch.vectors.nbytes > self._settings.max_queue_bytes and self._waiting:
+            raise QueueFull(
+                f"{self._bytes} bytes of vectors wait for the store"
+                f" (ingest.max_queue_bytes: {self._settings.max_queue_bytes})"
+            )
+        waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
+        self._count_bytes(batch.vectors.nbytes)
+        self._waiting.append(waiting)
+        self._arrived.set()
+        # The future, not the group, is what a client that hangs up cancels.
+        return await waiting.outcome
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Commit while entered; leaving commits what still waits."""
+        task = asyncio.create_task(self._run(), name="writer")
+        try:
+            yield
+        finally:
+            self._closing = True
+            self._arrived.set()
+            await task
+
+    async def _run(self) -> None:
+        while self._waiting or not self._closing:
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            group = self._take()
+            try:
+                await self._commit(group)
+            except Exception as error:
+                _log.exception("group commit failed")
+                _fail(group, StoreUnavailable(f"the commit failed: {type(error).__name__}"))
+            finally:
+                self._count_bytes(-sum(w.batch.vectors.nbytes for w in group))
+
+    def _take(self) -> list[_Waiting]:
+        group = [self._waiting.popleft()]
+        size = group[0].batch.vectors.nbytes
+        while self._waiting and size + self._waiting[0].batch.vectors.nbytes <= _GROUP_BYTES:
+            group.append(self._waiting.popleft())
+            size += group[-1].batch.vectors.nbytes
+        return group
+
+    async def _commit(self, group: list[_Waiting]) -> None:
+        start = time.perf_counter()
+        try:
+            outcomes = await self._insert([w.batch for w in group])
+        except StoreUnavailable as error:
+            _fail(group, error)
+        except psycopg.Error as error:
+            await self._isolate(group, error)
+        else:
+            self._metrics.commit_duration.observe(time.perf_counter() - start)
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                self._settle(waiting, outcome)
+            self._metrics.commit_vectors.observe(
+                sum(o.stored for o in outcomes if isinstance(o, Stored) and not o.replayed)
+            )
+
+    async def _isolate(self, group: list[_Waiting], error: psycopg.Error) -> None:
+        """Commit one by one, so that the batch PostgreSQL refuses fails alone."""
+        if len(group) > 1:
+            for waiting in group:
+                await self._commit([waiting])
+        elif isinstance(error, psycopg.DataError):
+            _fail(group, PayloadError(f"PostgreSQL refused a value: {error.diag.message_primary}"))
+        else:
+            raise error
+
+    async def _insert(self, batches: list[Batch]) -> list[Stored | MonitorError]:
+        try:
+            return await self._insert_once(batches)
+        except psycopg.errors.CheckViolation:
+            # No partition takes today's rows: the clock went further than they were made for.
+            await asyncio.to_thread(self._make_partitions)
+            return await self._insert_once(batches)
+
+    async def _insert_once(self, batches: list[Batch]) -> list[Stored | MonitorError]:
+        try:
+            with unavailable():
+                async with asyncio.timeout(_COMMIT_SECONDS), self._pool.connection() as connection:
+                    return await insert(connection, batches, self._settings.max_models)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"PostgreSQL did not commit within {_COMMIT_SECONDS:.0f} s"
+            ) from error
+
+    def _settle(self, waiting: _Waiting, outcome: Stored | MonitorError) -> None:
+        if isinstance(outcome, MonitorError):
+            _fail([waiting], outcome)
+            return
+        if not outcome.replayed:
+            name = waiting.batch.model_name
+            self._metrics.vectors.labels(name).inc(outcome.stored)
+            self._metrics.duplicates.labels(name).inc(outcome.duplicates)
+        if not waiting.outcome.done():
+            waiting.outcome.set_result(outcome)
+
+    def _count_bytes(self, change: int) -> None:
+        self._bytes += change
+        self._metrics.queue_bytes.set(self._bytes)
+
+
+def _fail(group: list[_Waiting], error: MonitorError) -> None:
+    for waiting in group:
+        if not waiting.outcome.done():
+            waiting.outcome.set_exception(error)

@@ -1,0 +1,260 @@
+"""The ingest half over HTTP, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.testclient import TestClient
+
+from ingest.app import Ingest
+from ingest.runtime import web
+from ingest.runtime.settings import Settings, load
+
+VECTOR = [0.5, -1.0, 2.0]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load(None, None, {"ingest.max_body_bytes": 25_000, "ingest.max_models": 3})
+
+
+@pytest.fixture
+def client(store: str, settings: Settings) -> Iterator[TestClient]:
+    registry = CollectorRegistry()
+    app = web.application(registry, Ingest(store, settings, registry))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def stored(connection: psycopg.Connection) -> Callable[[], list[list[float]]]:
+    """What the store holds, in the order of its numbers."""
+
+    def stored() -> list[list[float]]:
+        rows = connection.execute(
+            "select embedding::real[] from embedding order by model_name, seq"
+        )
+        return [vector for (vector,) in rows]
+
+    return stored
+
+
+def problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The problem a response carries, after checking that it is one."""
+    body: dict[str, Any] = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.status_code == body["status"] == status
+    assert {"type", "title", "detail"} <= set(body)
+    return body
+
+
+def test_the_documented_request_is_stored_when_it_is_answered(
+    client: TestClient, connection: psycopg.Connection
+) -> None:
+    body = {
+        "model_name": "sentence-transformer",
+        "embedding": VECTOR,
+        "metadata": {"text": "hello", "timestamp": 1703980800},
+    }
+    response = client.post("/embeddings", json=body)
+    assert response.status_code == 201
+    assert response.json() == {"model_name": "sentence-transformer", "stored": 1, "duplicates": 0}
+    assert connection.execute(
+        "select model_name, seq, metadata, extract(epoch from embedded_at)::int,"
+        " embedding::real[] from embedding"
+    ).fetchall() == [("sentence-transformer", 1, body["metadata"], 1703980800, VECTOR)]
+
+
+def npy(vectors: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, vectors)
+    return file.getvalue()
+
+
+ROWS = np.array([VECTOR, [1, 2, 3]], dtype="<f4")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"json": {"model_name": "m", "embeddings": ROWS.tolist()}},
+        {
+            "json": {
+                "model_name": "m",
+                "embeddings": [base64.b64encode(row.tobytes()).decode() for row in ROWS],
+            }
+        },
+        {
+            "content": ROWS.tobytes(),
+            "headers": {
+                "Content-Type": "application/octet-stream",
+                "X-Model-Name": "m",
+                "X-Dimension": "3",
+            },
+        },
+        {
+            "content": ROWS.tobytes(),
+            "headers": {"Content-Type": "application/octet-stream"},
+            "params": {"model_name": "m", "dimension": "3"},
+        },
+        {
+            "content": npy(ROWS.astype(np.float64)),
+            "headers": {"Content-Type": "application/x-npy", "X-Model-Name": "m"},
+        },
+    ],
+    ids=["numbers", "base64", "raw with headers", "raw with query", "npy"],
+)
+def test_every_format_stores_the_same_vectors(
+    client: TestClient, stored: Callable[[], list[list[float]]], request_: dict[str, Any]
+) -> None:
+    response = client.post("/embeddings", **request_)
+    assert response.status_code == 201, response.text
+    assert stored() == ROWS.tolist()
+
+
+def test_an_id_sent_twice_is_stored_once(
+    client: TestClient, stored: Callable[[], list[list[float]]]
+) -> None:
+    body = {"model_name": "m", "embedding": VECTOR, "id": "a"}
+    assert client.post("/embeddings", json=body).json()["stored"] == 1
+    again = client.post("/embeddings", json=body)
+    assert again.json() == {"model_name": "m", "stored": 0, "duplicates": 1}
+    assert stored() == [VECTOR]
+
+
+def test_a_request_repeated_with_its_key_gets_the_first_answer(
+    client: TestClient, stored: Callable[[], list[list[float]]]
+) -> None:
+    def send(vector: list[float]) -> httpx.Response:
+        body = {"model_name": "m", "embedding": vector}
+        return client.post("/embeddings", json=body, headers={"Idempotency-Key": "k"})
+
+    first, again, other = send(VECTOR), send(VECTOR), send([1, 2, 3])
+    assert again.json() == first.json()
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "another body" in problem(other, 422)["detail"]
+    assert stored() == [VECTOR]
+
+
+def test_a_batch_with_one_bad_vector_is_rejected_whole(
+    client: TestClient, stored: Callable[[], list[list[float]]]
+) -> None:
+    body = {"model_name": "m", "embeddings": [VECTOR, [1, 2], VECTOR]}
+    said = problem(client.post("/embeddings", json=body), 400)
+    assert [e["index"] for e in said["errors"]] == [1]
+    assert stored() == []
+
+
+def test_a_wrong_dimension_says_both_dimensions(client: TestClient) -> None:
+    client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
+    response = client.post("/embeddings", json={"model_name": "m", "embedding": [1.0]})
+    assert "dimension 3; these have 1" in problem(response, 409)["detail"]
+
+
+def test_a_body_over_the_limit_is_refused_by_its_length_or_as_it_comes(client: TestClient) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield from [b"x" * 1_000] * 30
+
+    for content in (b"x" * 30_000, chunks()):
+        response = client.post("/embeddings", content=content)
+        assert "ingest.max_body_bytes" in problem(response, 413)["detail"]
+
+
+def test_an_unknown_content_type_names_those_that_are_read(client: TestClient) -> None:
+    response = client.post("/embeddings", content=b"x", headers={"Content-Type": "text/csv"})
+    assert "application/json" in problem(response, 415)["detail"]
+
+
+def test_one_model_too_many_is_refused_by_name(client: TestClient) -> None:
+    for name in ("a", "b", "c"):
+        client.post("/embeddings", json={"model_name": name, "embedding": VECTOR})
+    response = client.post("/embeddings", json={"model_name": "d", "embedding": VECTOR})
+    assert "ingest.max_models" in problem(response, 403)["detail"]
+
+
+def test_other_methods_and_paths_are_problems_too(client: TestClient) -> None:
+    assert problem(client.get("/embeddings"), 405)
+    assert client.get("/embeddings").headers["allow"] == "POST"
+    assert problem(client.post("/nowhere"), 404)
+
+
+def test_a_value_only_postgresql_refuses_fails_alone(
+    client: TestClient, stored: Callable[[], list[list[float]]], store: str
+) -> None:
+    """A jsonb number beyond what numeric holds passes every earlier check."""
+    huge = b'{"model_name": "m", "embedding": [1, 2, 3], "metadata": {"n": 1e200000}}'
+    response = client.post(
+        "/embeddings", content=huge, headers={"Content-Type": "application/json"}
+    )
+    assert 400 <= response.status_code < 500, response.text
+    assert stored() == []
+    assert client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR}).is_success
+
+
+def test_requests_vectors_and_refusals_are_counted(client: TestClient) -> None:
+    client.post("/embeddings", json={"model_name": "m", "embeddings": [VECTOR, VECTOR]})
+    client.post("/embeddings", content=b"{", headers={"Content-Type": "application/json"})
+    page = client.get("/metrics").text
+    assert 'embedding_drift_ingest_vectors_total{model_name="m"} 2.0' in page
+    assert 'embedding_drift_ingest_requests_total{code="201",route="/embeddings"} 1.0' in page
+    assert 'embedding_drift_ingest_requests_total{code="400",route="/embeddings"} 1.0' in page
+    assert 'embedding_drift_ingest_rejected_total{reason="PayloadError"} 1.0' in page
+    assert "embedding_drift_ingest_queue_bytes 0.0" in page
+    assert "embedding_drift_ingest_commit_vectors_sum 2.0" in page
+
+
+def test_healthy_and_ready_answer(client: TestClient) -> None:
+    assert client.get("/-/healthy").text == "healthy\n"
+    assert client.get("/-/ready").text == "ready\n"
+
+
+def nearest(query: np.ndarray, among: np.ndarray, k: int) -> list[int]:
+    """Brute force: positions of the k most similar by cosine."""
+    similarity = among @ query / (np.linalg.norm(among, axis=1) * np.linalg.norm(query))
+    return np.argsort(-similarity, kind="stable")[:k].tolist()
+
+
+def test_search_over_a_window_finds_what_brute_force_finds(client: TestClient) -> None:
+    vectors = np.random.default_rng(1).normal(size=(300, 3)).astype(np.float32)
+    ids = [f"v{n}" for n in range(300)]
+    encoded = [base64.b64encode(vector.tobytes()).decode() for vector in vectors]
+    body = {"model_name": "m", "embeddings": encoded, "ids": ids}
+    assert client.post("/embeddings", json=body).is_success
+    expected = [f"v{n}" for n in nearest(vectors[7], vectors, 5)]
+    for by in ({"embedding": vectors[7].tolist()}, {"id": "v7"}):
+        found = client.post("/search", json={"model_name": "m", "k": 5, "scope": "fast", **by})
+        assert [match["id"] for match in found.json()["matches"]] == expected
+        assert found.json()["matches"][0]["similarity"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "part"),
+    [
+        ({"model_name": "none", "embedding": VECTOR}, 404, "there is no model 'none'"),
+        ({"model_name": "m", "embedding": [1.0]}, 409, "dimension 3; this one has 1"),
+        ({"model_name": "m", "id": "none"}, 404, "no vector with id 'none'"),
+        ({"model_name": "m"}, 400, "either embedding or id"),
+        ({"model_name": "m", "embedding": VECTOR, "id": "x"}, 400, "either embedding or id"),
+        ({"model_name": "m", "embedding": VECTOR, "k": 0}, 400, "k"),
+        ({"model_name": "m", "embedding": VECTOR, "scope": "all"}, 400, "scope"),
+        ({"model_name": "m", "embedding": ["x"]}, 400, "embedding"),
+        ({"model_name": "m", "embedding": VECTOR, "scope": "baseline"}, 404, "no baseline"),
+        ({"model_name": "m", "embedding": VECTOR, "K": 3}, 400, "K"),
+    ],
+)
+def test_a_search_that_cannot_be_says_why(
+    client: TestClient, body: dict[str, Any], status: int, part: str
+) -> None:
+    client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
+    said = problem(client.post("/search", json=body), status)
+    assert part in json.dumps(said)
