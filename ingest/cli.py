@@ -6,14 +6,17 @@ import os
 from pathlib import Path
 
 import click
+from tqdm import tqdm
 
 from ingest.app import Ingest
+from ingest.replay import Sender, batches, paced
 from ingest.runtime import exposition, web
 from ingest.runtime.command import configured, group
 from ingest.runtime.settings import Settings, load
 from ingest.store import embedded
 from ingest.store.migrate import migrate as migrate_store
 from ingest.store.pool import connect
+from ingest.vectorfile import read
 
 PORT = 10911
 
@@ -44,6 +47,25 @@ def migrate(settings: Settings) -> None:
     with embedded.connection_string(settings.database) as store, connect(store) as connection:
         applied = migrate_store(connection)
     click.echo(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
+
+
+@main.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--model", help="Model name; the file's name without suffix by default.")
+@click.option(
+    "--url", default="http://127.0.0.1:10910", show_default=True, help="Where the service listens."
+)
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Vectors a second.")
+@click.option("--batch", type=click.IntRange(1), default=500, show_default=True)
+def replay(file: Path, model: str | None, url: str, rate: float | None, batch: int) -> None:
+    """Send the vectors of FILE (npy, npz, parquet, csv, jsonl) to a running service."""
+    stored = 0
+    # disable=None: no bar where nobody watches.
+    with Sender(url, model or file.stem) as sender, tqdm(unit=" vectors", disable=None) as bar:
+        for rows in paced(batches(read(file), batch), rate):
+            stored += sender.send(rows)
+            bar.update(len(rows))
+    click.echo(f"{stored} vectors stored for model {model or file.stem}")
 
 
 @main.group()

@@ -46,7 +46,7 @@ def read(body: bytes, limits: IngestSettings, now: float) -> Batch:
     PayloadError
         Listing every vector at fault with its index.
     """
-    decoded = _decode(body)
+    decoded = _decode(body, limits)
     name = checks.model_name(decoded.model_name, "/model_name")
     embeddings, ids, metadata = _columns(decoded)
     checks.count(len(embeddings), limits)
@@ -79,19 +79,19 @@ def vector(value: Vector, limits: IngestSettings) -> NDArray[np.float32]:
     return row
 
 
-def _decode(body: bytes) -> _Body:
+def _decode(body: bytes, limits: IngestSettings) -> _Body:
     try:
         return _DECODER.decode(body)
     except msgspec.ValidationError as error:
-        raise _explain(body, error) from error
+        raise _explain(body, error, limits) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PayloadError(f"the body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise PayloadError("the body is nested too deeply") from error
 
 
-def _explain(body: bytes, error: msgspec.ValidationError) -> PayloadError:
-    """List every vector of the wrong type; decoding stops at the first."""
+def _explain(body: bytes, error: msgspec.ValidationError, limits: IngestSettings) -> PayloadError:
+    """List every vector at fault; decoding stopped at the first of the wrong type."""
     try:
         loose = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
@@ -101,7 +101,7 @@ def _explain(body: bytes, error: msgspec.ValidationError) -> PayloadError:
         problems = [
             Problem(f"/embeddings/{index}", reason, index)
             for index, embedding in enumerate(embeddings)
-            if (reason := _type_problem(embedding)) is not None
+            if (reason := _wrong_type(embedding) or _wrong_value(embedding, limits)) is not None
         ]
         if problems:
             return checks.refuse(problems)
@@ -110,7 +110,7 @@ def _explain(body: bytes, error: msgspec.ValidationError) -> PayloadError:
     return checks.refuse([Problem(pointer or "/", reason)])
 
 
-def _type_problem(embedding: object) -> str | None:
+def _wrong_type(embedding: object) -> str | None:
     if isinstance(embedding, str):
         return None
     if not isinstance(embedding, list):
@@ -119,6 +119,11 @@ def _type_problem(embedding: object) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"component {position} is {value!r:.40}; components must be numbers"
     return None
+
+
+def _wrong_value(embedding: Vector, limits: IngestSettings) -> str | None:
+    row = _row(embedding)
+    return row if isinstance(row, str) else checks.dimension(len(row), limits)
 
 
 def _columns(body: _Body) -> tuple[list[Vector], list[str | None], list[Metadata]]:
