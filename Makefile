@@ -1,0 +1,55 @@
+# One command a wish. `make` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TOOLS := $(CURDIR)/.tools
+# Programs unpacked by `make tools` come before installed ones.
+export PATH := $(TOOLS)/usr/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint bench tools docs clean
+
+help: ## List the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+
+run: $(BIN)/.run ## Serve everything on one port, with a PostgreSQL of its own
+	@exec $(BIN)/embedding-drift serve
+
+demo: $(BIN)/.test tools ## Replay real embeddings until the drift alert arrives
+	@exec $(BIN)/python -m demo
+
+test: $(BIN)/.test tools ## Run all tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+lint: $(BIN)/.test ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(BIN)/.bench ## Measure detection and cost
+	$(BIN)/python -m bench
+
+docs: $(BIN)/.test ## Write the generated parts of the documentation
+	$(BIN)/python docs/generate.py
+
+tools: ## Fetch Prometheus and Alertmanager; unpacks them, installs and starts nothing
+	@.ci/tools $(TOOLS)
+
+clean: ## Remove what these commands made, except data/
+	rm -rf $(VENV) $(TOOLS) .mypy_cache .pytest_cache .ruff_cache rendered
+
+$(BIN)/python:
+	.ci/venv $(PYTHON) $(VENV)
+
+$(BIN)/.run: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(BIN)/.test: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(BIN)/.run
+
+$(BIN)/.bench: $(BIN)/.test pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
