@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from ingest.app import Ingest
 from ingest.replay import Sender, batches, paced
-from ingest.runtime import exposition, web
+from ingest.runtime import exposition, server, web
 from ingest.runtime.command import configured, group
-from ingest.runtime.settings import Settings, load
+from ingest.runtime.configuration import load
+from ingest.runtime.settings import Settings
 from ingest.store import embedded
 from ingest.store.migrate import migrate as migrate_store
 from ingest.store.pool import connect
@@ -27,13 +28,13 @@ main = group
 @configured
 def ingest(settings: Settings) -> None:
     """Serve the ingest half: POST /embeddings and POST /search."""
-    web.exit_on_signals()
-    listener = web.listen(settings.server.host, _port(settings))
+    server.exit_on_signals()
+    listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         with connect(store) as connection:
             migrate_store(connection)
         registry = exposition.process_registry()
-        web.run(web.application(registry, Ingest(store, settings, registry)), listener)
+        server.run(web.application(registry, Ingest(store, settings, registry)), listener)
 
 
 def _port(settings: Settings) -> int:

@@ -16,8 +16,9 @@ import click
 import yaml
 
 from ingest.runtime import logs
+from ingest.runtime.configuration import CONFIG_VARIABLE, load
 from ingest.runtime.errors import MonitorError, SettingsError
-from ingest.runtime.settings import CONFIG_VARIABLE, Settings, load
+from ingest.runtime.settings import Settings
 from ingest.runtime.version import __version__
 
 P = ParamSpec("P")

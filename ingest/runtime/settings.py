@@ -1,39 +1,22 @@
-"""Settings: every key, its default and what it may be, and where values come from.
-
-Precedence, highest first: command-line flags, environment variables
-``EMBEDDING_DRIFT_SECTION_KEY`` (``..._FILE`` names a file that holds the value), the YAML
-file, the defaults below. Only the validated, immutable object travels.
-"""
+"""Settings: every key, its default and what it may be; one immutable, validated object."""
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     HttpUrl,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from ingest.runtime.errors import Problem, SettingsError
-
 ENVIRONMENT_PREFIX = "EMBEDDING_DRIFT_"
-CONFIG_VARIABLE = "EMBEDDING_DRIFT_CONFIG"
-
-# Kubernetes adds such variables to every pod for each Service of its namespace; a Service
-# called embedding-drift-ingest would otherwise look like settings.
-_SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP)\w*)?)$")
 
 
 class _Section(BaseModel):
@@ -187,56 +170,6 @@ class Settings(_Section):
         return self
 
 
-def load(
-    file: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-    flags: Mapping[str, object] | None = None,
-) -> Settings:
-    """Merge the sources by precedence and validate the result.
-
-    Parameters
-    ----------
-    file : Path or None
-        YAML file; None reads no file.
-    environment : mapping or None
-        Environment variables; those without the prefix are ignored.
-    flags : mapping or None
-        Dotted keys (``server.port``) to values from the command line.
-
-    Raises
-    ------
-    SettingsError
-        Naming every unknown key, wrong type and impossible value, and what is allowed.
-    """
-    values = _read_file(file) if file is not None else {}
-    for dotted, value in _read_environment(environment or {}):
-        _set(values, dotted, value)
-    for dotted, value in (flags or {}).items():
-        _set(values, dotted, value)
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        source = str(file) if file is not None else "the configuration"
-        raise SettingsError(
-            f"{source} cannot be used:", [_problem(e, values) for e in error.errors()]
-        ) from None
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} is not valid YAML: {error}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise SettingsError(f"{file} must hold sections ({', '.join(Settings.model_fields)})")
-    # An empty section ("ingest:") is a section with nothing set, not a null.
-    return {key: {} if value is None else value for key, value in values.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key of the configuration, for those who read or describe all of them."""
@@ -266,85 +199,3 @@ def keys(section: BaseModel | None = None, prefix: str = "") -> Iterator[Key]:
             yield from keys(value, f"{prefix}{name}.")
         else:
             yield Key(f"{prefix}{name}", field.annotation, value, field.description or "")
-
-
-def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, object]]:
-    unknown = {name for name in environment if name.startswith(ENVIRONMENT_PREFIX)}
-    unknown -= {CONFIG_VARIABLE}
-    for key in keys():
-        name, file = key.variable, f"{key.variable}_FILE"
-        if key.is_secret and file in unknown:
-            unknown.remove(file)
-            yield key.dotted, _read_secret(file, environment[file])
-        if name in unknown and not environment[name].startswith("tcp://"):
-            unknown.remove(name)
-            yield key.dotted, _from_text(environment[name], key.kind)
-    unknown = {name for name in unknown if not _SERVICE_LINK.search(name)}
-    if unknown:
-        known = [key.variable for key in keys()]
-        raise SettingsError(
-            "the environment cannot be used:",
-            [Problem(name, f"unknown variable{_nearest(name, known)}") for name in sorted(unknown)],
-        )
-
-
-def _read_secret(name: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise SettingsError(f"{name}: {path} cannot be read: {error.strerror}") from error
-
-
-def _from_text(text: str, kind: Any) -> object:
-    if kind is str or {str, SecretStr, HttpUrl} & set(get_args(kind)) or kind is HttpUrl:
-        return text
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text  # which validation will refuse by name
-
-
-def _set(values: Any, dotted: str, value: object) -> None:
-    *sections, key = dotted.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            return  # the section itself has the wrong type, which validation will report
-    values[key] = value
-
-
-def _problem(error: Any, values: Mapping[str, Any]) -> Problem:
-    location = [str(part) for part in error["loc"]]
-    dotted = ".".join(location) or "settings"
-    if error["type"] == "extra_forbidden":
-        model = _section(location[:-1])
-        return Problem(dotted, f"unknown key{_nearest(location[-1], list(model.model_fields))}")
-    reason = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error" or _is_secret(dotted):
-        return Problem(dotted, reason)
-    return Problem(dotted, f"{_value(values, location)!r} is not allowed: {reason}")
-
-
-def _section(location: list[str]) -> type[BaseModel]:
-    model: type[BaseModel] = Settings
-    for part in location:
-        kind = model.model_fields[part].annotation
-        assert isinstance(kind, type)
-        model = kind
-    return model
-
-
-def _is_secret(dotted: str) -> bool:
-    return any(key.dotted == dotted and key.is_secret for key in keys())
-
-
-def _value(values: Any, location: list[str]) -> object:
-    for part in location:
-        values = values[part] if isinstance(values, dict) else values
-    return values
-
-
-def _nearest(name: str, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(name, allowed, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f" (allowed: {', '.join(allowed)}){hint}" if len(allowed) < 15 else hint

@@ -1,18 +1,13 @@
-"""Web plumbing of both processes: one application of one or two halves, and its errors."""
+"""The application: one or two halves on one port, their errors as problems."""
 
 from __future__ import annotations
 
 import logging
-import signal
-import socket
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from types import FrameType
 from typing import Protocol
 
 import msgspec
-import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,12 +16,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ingest.runtime import exposition
-from ingest.runtime.errors import BodyTooLarge, MonitorError, SettingsError
+from ingest.runtime.errors import BodyTooLarge, MonitorError
 
 _log = logging.getLogger(__name__)
 
 _RETRY_AFTER_SECONDS = 2
-_DRAIN_SECONDS = 15
 
 
 class Half(Protocol):
@@ -121,55 +115,6 @@ async def read_body(request: Request, limit: int) -> bytes:
 def json(content: object, status: int = 200) -> Response:
     """Answer with JSON; NaN and infinities become null, which JSON can say."""
     return Response(msgspec.json.encode(content), status, media_type="application/json")
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bind the address the service will answer on.
-
-    Raises
-    ------
-    SettingsError
-        If the address cannot be bound.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {host}:{port} (server.host, server.port): {error.strerror}"
-        ) from error
-
-
-def exit_on_signals() -> None:
-    """Leave by SystemExit on SIGINT, SIGTERM and SIGHUP, so that whatever is open is closed."""
-
-    def leave(_signal: int, _frame: FrameType | None) -> None:
-        sys.exit(0)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, leave)
-
-
-def run(app: Starlette, listener: socket.socket) -> None:
-    """Serve until a signal, then finish the requests under way.
-
-    uvicorn raises the signal again when it is done: see :func:`exit_on_signals`.
-    """
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-    )
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    _log.info("listening", extra={"url": f"http://{shown}:{port}"})
-    server = uvicorn.Server(config)
-    # uvicorn itself takes care of SIGINT and SIGTERM only.
-    signal.signal(signal.SIGHUP, server.handle_exit)
-    server.run(sockets=[listener])
 
 
 def _on_monitor_error(_: Request, error: Exception) -> Response:

@@ -17,7 +17,8 @@ from starlette.testclient import TestClient
 
 from ingest.app import Ingest
 from ingest.runtime import web
-from ingest.runtime.settings import Settings, load
+from ingest.runtime.configuration import load
+from ingest.runtime.settings import Settings
 
 VECTOR = [0.5, -1.0, 2.0]
 

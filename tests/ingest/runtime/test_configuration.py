@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest.runtime.configuration import load
 from ingest.runtime.errors import SettingsError
-from ingest.runtime.settings import Settings, load
+from ingest.runtime.settings import Settings
 
 CONFIGS = Path(__file__).parent / "configs"
 

@@ -1,0 +1,67 @@
+"""The server: an address, a process that answers there, and how signals end it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from ingest.runtime.errors import SettingsError
+
+_log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 15
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the address the service will answer on.
+
+    Raises
+    ------
+    SettingsError
+        If the address cannot be bound.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {host}:{port} (server.host, server.port): {error.strerror}"
+        ) from error
+
+
+def exit_on_signals() -> None:
+    """Leave by SystemExit on SIGINT, SIGTERM and SIGHUP, so that whatever is open is closed."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+
+
+def run(app: Starlette, listener: socket.socket) -> None:
+    """Serve until a signal, then finish the requests under way.
+
+    uvicorn raises the signal again when it is done: see :func:`exit_on_signals`.
+    """
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    _log.info("listening", extra={"url": f"http://{shown}:{port}"})
+    process = uvicorn.Server(config)
+    # uvicorn itself takes care of SIGINT and SIGTERM only.
+    signal.signal(signal.SIGHUP, process.handle_exit)
+    process.run(sockets=[listener])
