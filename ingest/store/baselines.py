@@ -25,11 +25,12 @@ _INDEX_DIMENSIONS = 4_000  # the most that pgvector's HNSW takes
 
 @dataclass(frozen=True, slots=True)
 class StoredBaseline:
-    """A version of a model's baseline, as stored."""
+    """A version of a model's baseline, as stored; ``last_seq`` numbers its newest vector."""
 
     version: int
     pinned_at: datetime
     vectors: int
+    last_seq: int
     source: str
     detector: bytes
 
@@ -144,9 +145,9 @@ def create(
             return None
         version = int(found[0]) + 1
         connection.execute(
-            "insert into baseline (model_name, version, vectors, source, detector)"
-            " values (%s, %s, %s, %s, %s)",
-            [model_name, version, len(rows), source, detector],
+            "insert into baseline (model_name, version, vectors, last_seq, source, detector)"
+            " values (%s, %s, %s, %s, %s, %s)",
+            [model_name, version, len(rows), int(rows["seq"].max()), source, detector],
         )
         _copy_vectors(connection, model_name, version, rows)
     return version
@@ -188,15 +189,24 @@ def _index(model_name: str, version: int, dimension: int) -> sql.Composed:
     )
 
 
-def newest(connection: psycopg.Connection, model_name: str) -> StoredBaseline | None:
-    """Read the newest version of a model's baseline."""
+def load(connection: psycopg.Connection, model_name: str, version: int) -> StoredBaseline:
+    """Read one version of a model's baseline.
+
+    Raises
+    ------
+    NotFound
+        If there is no such version.
+    """
     with connection.cursor(row_factory=class_row(StoredBaseline)) as cursor:
         cursor.execute(
-            "select version, pinned_at, vectors, source, detector from baseline"
-            " where model_name = %s order by version desc limit 1",
-            [model_name],
+            "select version, pinned_at, vectors, last_seq, source, detector from baseline"
+            " where model_name = %s and version = %s",
+            [model_name, version],
         )
-        return cursor.fetchone()
+        found = cursor.fetchone()
+    if found is None:
+        raise NotFound(f"model {model_name} has no baseline {version}")
+    return found
 
 
 def versions(connection: psycopg.Connection, model_name: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import psycopg
 import pytest
@@ -49,7 +49,7 @@ def stored(connection: psycopg.Connection) -> Callable[[], list[list[float]]]:
     return stored
 
 
-def problem(response: httpx.Response, status: int) -> dict[str, Any]:
+def problem(response: httpx2.Response, status: int) -> dict[str, Any]:
     """The problem a response carries, after checking that it is one."""
     body: dict[str, Any] = response.json()
     assert response.headers["content-type"] == "application/problem+json"
@@ -135,7 +135,7 @@ def test_an_id_sent_twice_is_stored_once(
 def test_a_request_repeated_with_its_key_gets_the_first_answer(
     client: TestClient, stored: Callable[[], list[list[float]]]
 ) -> None:
-    def send(vector: list[float]) -> httpx.Response:
+    def send(vector: list[float]) -> httpx2.Response:
         body = {"model_name": "m", "embedding": vector}
         return client.post("/embeddings", json=body, headers={"Idempotency-Key": "k"})
 

@@ -59,6 +59,7 @@ create table baseline (
     version integer not null,
     pinned_at timestamptz not null default clock_timestamp(),
     vectors integer not null,
+    last_seq bigint not null,
     source text not null,
     detector bytea not null,
     primary key (model_name, version)
