@@ -1,0 +1,264 @@
+"""Calibration: how surprising a statistic is, told from the reference's own windows.
+
+Windows are drawn from the half of the reference that no geometry was fitted to, at several
+sizes. Their statistics say what no drift looks like: a gamma tail for squared lengths, a
+Gumbel tail for maxima, both by moments. Windows of vectors that arrived together show whether
+arrival is independent; if not, all statistics are deflated accordingly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc, gammainc, gammaincc
+
+from exporter.features import Floats
+
+CEILING = 300.0
+"""Most decades reported: 1e-300 is about the smallest probability a double can hold."""
+_DRAWS = 300
+_SIZES = 4
+_APART = 5
+"""Fewest windows without overlap that say whether arrival is independent."""
+WEIGHTS = np.array([0.2, 0.2, 0.2, 0.05, 0.1, 0.05, 0.2])
+_MAXIMUM = np.array([False, False, True, True, False, False])
+_LEAST = np.array([1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 4.0])
+"""Least mean of each statistic: `Size` has four features of at least unit variance."""
+_EULER = 0.5772156649015329
+_LN10 = float(np.log(10))
+
+
+@dataclass(frozen=True, slots=True)
+class Tails:
+    """Tails of several statistics without drift, at several window sizes.
+
+    Attributes
+    ----------
+    size : ndarray, shape (g,)
+        Logarithms of the window sizes.
+    mean, deviation : ndarray, shape (g, c)
+        Of each statistic, already scaled by 1 / (1/n + 1/n_reference).
+    """
+
+    size: Floats
+    mean: Floats
+    deviation: Floats
+
+    @classmethod
+    def fit(cls, sizes: NDArray[np.intp], values: list[Floats]) -> Tails:
+        """Learn from the statistics, shape (w, c), of windows of each size."""
+        return cls(
+            np.log(sizes),
+            np.stack([np.maximum(v.mean(axis=0), _LEAST) for v in values]),
+            np.stack([np.maximum(v.std(axis=0), np.sqrt(2 * _LEAST)) for v in values]),
+        )
+
+    def widened(self, together: list[Floats]) -> Tails:
+        """Allow for vectors that arrive together, by their statistics at the smaller sizes.
+
+        Sessions make a window worth fewer vectors. Dependence adds up with the size until the
+        window is longer than it lasts, so larger sizes inherit the widest ratio before them.
+        """
+        mean, deviation = self.mean.copy(), self.deviation.copy()
+        widest = np.ones(mean.shape[1])
+        for at in range(len(mean)):
+            if at < len(together):
+                widest = np.maximum(widest, _widening(together[at], mean[at]))
+            mean[at] *= widest
+            deviation[at] *= widest
+        return replace(self, mean=mean, deviation=deviation)
+
+    def decades(self, statistics: Floats, n: int) -> Floats:
+        """Return -log10 of the tail probabilities, shape (w, c) for statistics of that shape."""
+        mean, deviation = self._at(n)
+        shape = np.square(mean / deviation)
+        p = gammaincc(shape, statistics * (shape / mean))
+        squared = -np.log10(np.maximum(p, 10.0**-CEILING))
+        # Gumbel: mean = location + euler * scale, deviation = scale * pi / sqrt 6.
+        scale = deviation * (np.sqrt(6) / np.pi)
+        excess = (statistics - mean) / scale + _EULER
+        rare = excess > 30  # where 1 - exp(-exp(-x)) is exp(-x)
+        largest = np.where(
+            rare, excess / _LN10, -np.log10(-np.expm1(-np.exp(-np.minimum(excess, 30))))
+        )
+        result: Floats = np.minimum(np.where(_MAXIMUM, largest, squared), CEILING)
+        return result
+
+    def _at(self, n: int) -> tuple[Floats, Floats]:
+        """Interpolate in the logarithm of the size; beyond the ends the end holds."""
+        where = np.interp(np.log(n), self.size, np.arange(len(self.size)))
+        low = min(int(where), len(self.size) - 2)
+        part = where - low
+        mean = (1 - part) * self.mean[low] + part * self.mean[low + 1]
+        deviation = (1 - part) * self.deviation[low] + part * self.deviation[low + 1]
+        return mean, deviation
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatTail:
+    """Tail of the number of repeated vectors without drift.
+
+    Negative binomial by moments, or Poisson where the variance is no larger than the mean. A
+    reference without repeats still leaves room for half a pair of equal vectors in it.
+
+    Attributes
+    ----------
+    size, mean, variance : ndarray, shape (g,)
+        Logarithms of window sizes; moments of the repeats as a rate per pair of vectors.
+    """
+
+    size: Floats
+    mean: Floats
+    variance: Floats
+
+    @classmethod
+    def fit(cls, sizes: NDArray[np.intp], repeats: list[Floats], n: int) -> RepeatTail:
+        """Learn from the repeats of windows of these sizes, of n vectors in all."""
+        pairs = sizes * (sizes - 1) / 2
+        half_a_pair = 1 / (n * (n - 1))
+        mean = np.array([r.mean() for r in repeats]) / pairs + half_a_pair
+        variance = np.array([r.var() for r in repeats]) / pairs + half_a_pair
+        return cls(np.log(sizes), mean, variance)
+
+    def widened(self, together: list[Floats]) -> RepeatTail:
+        """Allow for equal vectors that arrive together, by repeats at the smaller sizes."""
+        mean, variance = self.mean.copy(), self.variance.copy()
+        widest = 1.0
+        for at in range(len(mean)):
+            if at < len(together):
+                size = np.exp(self.size[at])
+                pairs = size * (size - 1) / 2
+                widest = max(widest, float(_widening(together[at], mean[at] * pairs)))
+            mean[at] *= widest
+            variance[at] *= widest**2
+        return replace(self, mean=mean, variance=variance)
+
+    def decades(self, repeats: Floats, n: int) -> Floats:
+        """Return -log10 of the probability of at least so many repeats."""
+        pairs = max(n * (n - 1) / 2, 1)
+        mean = np.interp(np.log(n), self.size, self.mean) * pairs
+        variance = np.interp(np.log(n), self.size, self.variance) * pairs
+        excess = variance - mean
+        if excess > 0.01 * mean:
+            odds = mean / excess
+            p = betainc(np.maximum(repeats, 1), mean * odds, 1 / (1 + odds))
+        else:
+            p = gammainc(np.maximum(repeats, 1), mean)
+        p = np.where(repeats > 0, p, 1.0)
+        result: Floats = -np.log10(np.maximum(p, 10.0**-CEILING))
+        return result
+
+
+def combined(decades: Floats) -> Floats:
+    """Combine tests into one by the mean of 1/p, shape (w, c) to (w,).
+
+    Better than the smallest p times their number: tests that agree add up, and a second one
+    that sees the same costs next to nothing.
+
+    Source: Wilson (2019), the harmonic mean p-value.
+    """
+    result: Floats = np.log10(10.0**decades @ WEIGHTS)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """The reference's own windows.
+
+    Attributes
+    ----------
+    table : ndarray, shape (n, f)
+        Features of the held-out half's vectors, in order of arrival.
+    fingerprints : list of int
+        Hashes of all vectors of the reference.
+    random : numpy.random.Generator
+    """
+
+    table: NDArray[np.float32]
+    fingerprints: list[int]
+    random: np.random.Generator
+
+    def calibrate(
+        self, n_reference: int, statistics: Callable[[NDArray[np.float32]], Floats]
+    ) -> tuple[Tails, RepeatTail, float]:
+        """Learn the tails of statistics, a function of shifts of shape (w, f), and of repeats.
+
+        Returns
+        -------
+        tails : Tails
+        repeats : RepeatTail
+        offset : float
+            What to subtract from combined decades so that one window in ten reaches 1.
+        """
+        sizes = _sizes(n_reference)
+        n, whole = len(self.table), len(self.fingerprints)
+        values = [self._statistics(self._random(n, size), statistics) for size in sizes]
+        copies = [self._repeats(self._random(whole, size)) for size in sizes]
+        tails = Tails.fit(sizes, values)
+        repeats = RepeatTail.fit(sizes, copies, whole)
+        decades = [
+            np.column_stack([tails.decades(v, size), repeats.decades(c, size)])
+            for v, c, size in zip(values, copies, sizes, strict=True)
+        ]
+        offset = float(np.quantile(combined(np.vstack(decades)), 0.9)) - 1
+        together = [
+            self._statistics(windows, statistics) for windows in _contiguous(n, sizes)
+        ]
+        copied = [self._repeats(windows) for windows in _contiguous(whole, sizes)]
+        return tails.widened(together), repeats.widened(copied), max(offset, 0.0)
+
+    def _random(self, n: int, size: int) -> NDArray[np.intp]:
+        """Draw windows of the rows below n, shape (draws, size)."""
+        order = self.random.random((_DRAWS, n), dtype=np.float32)
+        return np.argpartition(order, size, axis=1)[:, :size]
+
+    def _statistics(
+        self,
+        windows: NDArray[np.intp],
+        statistics: Callable[[NDArray[np.float32]], Floats],
+    ) -> Floats:
+        """Return the statistics of windows against the rest of the table, scaled."""
+        n, size = len(self.table), windows.shape[1]
+        averaging = np.zeros((len(windows), n), np.float32)
+        np.put_along_axis(averaging, windows, np.float32(1 / size), axis=1)
+        shift = averaging @ self.table - self.table.mean(axis=0)
+        # A window is part of the table: its rest is n / (n - size) times as far away.
+        return statistics(shift * np.float32(n / (n - size))) / (1 / size + 1 / (n - size))
+
+    def _repeats(self, windows: NDArray[np.intp]) -> Floats:
+        _, vector = np.unique(self.fingerprints, return_inverse=True)
+        ordered = np.sort(vector[windows], axis=1)
+        return np.count_nonzero(ordered[:, 1:] == ordered[:, :-1], axis=1).astype(np.float64)
+
+
+def _contiguous(n: int, sizes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Cut rows below n into windows of consecutive rows, overlapping by half.
+
+    Only for sizes that give several windows apart.
+    """
+    starts = [np.arange(0, n - size + 1, max(1, size // 2)) for size in sizes]
+    return [
+        start[:, None] + np.arange(size)
+        for start, size in zip(starts, sizes, strict=True)
+        if size * _APART <= n
+    ]
+
+
+def _widening(together: Floats, mean: Floats) -> Floats:
+    """Ratio of the means of statistics of vectors that arrived together to those of others.
+
+    1 unless it is larger beyond doubt: two standard errors, from windows that overlap by half.
+    """
+    ratio = together.mean(axis=0) / mean
+    error = together.std(axis=0) / np.sqrt(len(together) / 2) / mean
+    result: Floats = np.where(ratio > 1 + 2 * error, ratio, 1.0)
+    return result
+
+
+def _sizes(n_reference: int) -> NDArray[np.intp]:
+    """Window sizes to calibrate at, up to a fifth of the reference."""
+    largest = n_reference // 5
+    return np.geomspace(min(50, largest // 2), largest, _SIZES).astype(np.intp)

@@ -1,0 +1,64 @@
+"""Codec: dataclasses of arrays to bytes and back, without pickle."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+_MAGIC = b"embedding-drift detector\n"
+
+
+def pack(value: Any, version: int) -> bytes:
+    """Write a dataclass whose fields are arrays, numbers or such dataclasses."""
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **dict(_flatten(value, "")))
+    return _MAGIC + b"%d\n" % version + file.getvalue()
+
+
+def unpack(kind: type[T], data: bytes, version: int) -> T:
+    """Read what `pack` wrote.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, of another version, or damaged.
+    """
+    head, _, body = data[len(_MAGIC) :].partition(b"\n")
+    if not data.startswith(_MAGIC):
+        raise ValueError("not a detector")
+    if head != b"%d" % version:
+        raise ValueError(f"detector of version {head[:9]!r}, this program reads {version}")
+    try:
+        with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+            return _build(kind, {name: arrays[name] for name in arrays.files}, "")
+    except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
+        raise ValueError("detector is damaged or truncated") from error
+
+
+def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    for field in fields(value):
+        part = getattr(value, field.name)
+        if is_dataclass(part):
+            yield from _flatten(part, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, np.asarray(part)
+
+
+def _build(kind: type[T], arrays: Mapping[str, NDArray[Any]], prefix: str) -> T:
+    hints = get_type_hints(kind)
+    parts: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        hint, name = hints[field.name], prefix + field.name
+        if is_dataclass(hint):
+            parts[field.name] = _build(hint, arrays, f"{name}.")  # type: ignore[arg-type]
+        else:
+            parts[field.name] = hint(arrays[name]) if hint in (int, float) else arrays[name]
+    return kind(**parts)
