@@ -1,0 +1,85 @@
+"""The exporter half over HTTP: ``/drift`` and the pages for people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from exporter import pages, report
+from exporter.collector import DriftCollector
+from exporter.model import Models
+from exporter.tail import Tail
+from ingest.runtime import web
+from ingest.runtime.errors import NotFound
+from ingest.runtime.settings import Settings
+from ingest.store.pool import open_sync
+
+
+class Exporter:
+    """Follows the store and exposes drift.
+
+    Parameters
+    ----------
+    connection_string : str
+        Of a store that is migrated.
+    settings : Settings
+    registry : CollectorRegistry
+        Where the collector is registered.
+    """
+
+    def __init__(
+        self, connection_string: str, settings: Settings, registry: CollectorRegistry
+    ) -> None:
+        self._models = Models()
+        self._pool = open_sync(connection_string, settings.database.pool_size)
+        self._tail = Tail(self._pool, self._models, settings.monitoring)
+        registry.register(DriftCollector(self._models, lambda: self._tail.status))
+        self.routes = [
+            Route("/", self._landing),
+            Route("/drift", self._list),
+            Route("/drift/{model_name:path}", self._drift),
+            Route("/runbook", self._runbook),
+        ]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the store while entered."""
+        self._tail.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._tail.stop)
+            await asyncio.to_thread(self._pool.close)
+
+    def not_ready(self) -> str | None:
+        """Say whether the windows have not been read yet."""
+        read = self._tail.status.timestamp is not None
+        return None if read else "exporter: windows not read from the store yet"
+
+    async def _list(self, _: Request) -> Response:
+        return web.json(await asyncio.to_thread(report.listing, self._models))
+
+    async def _drift(self, request: Request) -> Response:
+        name = request.path_params["model_name"]
+        model = self._models.by_name.get(name)
+        if model is None:
+            raise NotFound(f"there is no model {name!r}; GET /drift lists those there are")
+        return web.json(await asyncio.to_thread(report.detail, model, self._models.now()))
+
+    async def _landing(self, _: Request) -> Response:
+        return HTMLResponse(await asyncio.to_thread(pages.landing, self._models))
+
+    async def _runbook(self, _: Request) -> Response:
+        return HTMLResponse(_runbook())
+
+
+@cache
+def _runbook() -> str:
+    return pages.runbook()

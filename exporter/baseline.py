@@ -1,0 +1,98 @@
+"""Baselines: a detector fitted to pinned vectors, and where it comes from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+
+from exporter.score import Detector
+from ingest.store import baselines
+from ingest.store.baselines import Selection
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A version of a model's baseline, ready to measure against.
+
+    ``last_seq`` numbers its newest vector; only later ones are measured against it.
+    """
+
+    version: int
+    pinned_at: datetime
+    last_seq: int
+    source: str
+    detector: Detector
+
+
+def pin(
+    connection: psycopg.Connection,
+    model_name: str,
+    selection: Selection,
+    only_first: bool = False,
+) -> int | None:
+    """Fit a detector to stored vectors and store both as the model's newest baseline.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    selection : Selection
+    only_first : bool
+        Do nothing when the model has a baseline by now.
+
+    Returns
+    -------
+    int or None
+        The version pinned, or None when nothing was done.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    ValueError
+        If the vectors are too few to fit a detector.
+    """
+    rows = baselines.select(connection, model_name, selection)
+    start = time.perf_counter()
+    detector = Detector.fit(rows["embedding"])
+    seconds = time.perf_counter() - start
+    version = baselines.create(
+        connection, model_name, rows, detector.to_bytes(), str(selection), only_first
+    )
+    if version is not None:
+        _log.info(
+            "baseline pinned",
+            extra={
+                "model_name": model_name,
+                "version": version,
+                "vectors": len(rows),
+                "fit_seconds": round(seconds, 3),
+            },
+        )
+    return version
+
+
+def load(connection: psycopg.Connection, model_name: str, version: int) -> Baseline:
+    """Load one version of a model's baseline.
+
+    Raises
+    ------
+    NotFound
+        If there is no such version.
+    ValueError
+        If it was written by a version of this project that this one cannot read.
+    """
+    stored = baselines.load(connection, model_name, version)
+    return Baseline(
+        stored.version,
+        stored.pinned_at,
+        stored.last_seq,
+        stored.source,
+        Detector.from_bytes(stored.detector),
+    )

@@ -1,0 +1,134 @@
+"""The command line; the one module that knows all others."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from exporter import baseline as baselines
+from exporter import rules as rule_files
+from exporter.app import Exporter
+from ingest.app import Ingest
+from ingest.cli import main
+from ingest.runtime import exposition, server, web
+from ingest.runtime.command import configured
+from ingest.runtime.errors import SettingsError
+from ingest.runtime.settings import Settings
+from ingest.store import baselines as stored_baselines
+from ingest.store import embedded
+from ingest.store.baselines import Selection
+from ingest.store.migrate import migrate
+from ingest.store.pool import connect
+
+PORT = 10910
+
+
+@main.command()
+@configured
+def serve(settings: Settings) -> None:
+    """Serve everything on one port: ingest, metrics and drift."""
+    server.exit_on_signals()
+    listener = server.listen(settings.server.host, _port(settings))
+    with embedded.connection_string(settings.database) as store:
+        with connect(store) as connection:
+            migrate(connection)
+        registry = exposition.process_registry()
+        halves = Ingest(store, settings, registry), Exporter(store, settings, registry)
+        server.run(web.application(registry, *halves), listener)
+
+
+@main.command()
+@configured
+def exporter(settings: Settings) -> None:
+    """Serve the exporter half: GET /metrics and GET /drift."""
+    server.exit_on_signals()
+    listener = server.listen(settings.server.host, _port(settings))
+    with embedded.connection_string(settings.database) as store:
+        registry = exposition.process_registry()
+        server.run(web.application(registry, Exporter(store, settings, registry)), listener)
+
+
+def _port(settings: Settings) -> int:
+    return PORT if settings.server.port is None else settings.server.port
+
+
+@main.group()
+def baseline() -> None:
+    """Pin what normal is, or list what was pinned."""
+
+
+@baseline.command()
+@click.argument("model_name")
+@click.option("--first", type=click.IntRange(1), help="The first N vectors stored.")
+@click.option("--last", type=click.IntRange(1), help="The last N vectors stored.")
+@click.option("--from", "start", type=click.DateTime(), help="Vectors from this time (UTC) on.")
+@click.option("--to", "end", type=click.DateTime(), help="Vectors up to this time (UTC).")
+@configured
+def pin(
+    settings: Settings,
+    model_name: str,
+    first: int | None,
+    last: int | None,
+    start: datetime | None,
+    end: datetime | None,
+) -> None:
+    """Pin a new baseline for MODEL_NAME; a running exporter takes it up at its next poll."""
+    selection = _selection(first, last, start, end)
+    with embedded.connection_string(settings.database) as store, connect(store) as connection:
+        try:
+            version = baselines.pin(connection, model_name, selection)
+        except ValueError as error:
+            raise click.ClickException(
+                f"baseline of {model_name} ({selection}): {error}"
+            ) from error
+    click.echo(f"{model_name}: baseline {version} pinned ({selection})")
+
+
+def _selection(
+    first: int | None, last: int | None, start: datetime | None, end: datetime | None
+) -> Selection:
+    given = [first is not None, last is not None, start is not None or end is not None]
+    if sum(given) != 1:
+        raise SettingsError("choose the vectors by one of --first, --last, or --from and --to")
+    return Selection(
+        first, last, start and start.replace(tzinfo=UTC), end and end.replace(tzinfo=UTC)
+    )
+
+
+@baseline.command("list")
+@click.argument("model_name")
+@configured
+def list_(settings: Settings, model_name: str) -> None:
+    """List the baselines of MODEL_NAME, newest first."""
+    with embedded.connection_string(settings.database) as store, connect(store) as connection:
+        for found in stored_baselines.versions(connection, model_name):
+            click.echo(
+                f"{found['version']}\t{found['pinned_at']:%Y-%m-%d %H:%M:%S%z}"
+                f"\t{found['vectors']} vectors\t{found['source']}"
+            )
+
+
+@main.group()
+def rules() -> None:
+    """Write the files for Prometheus and Alertmanager."""
+
+
+@rules.command()
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("rendered"),
+    show_default=True,
+    help="Folder to write to, made when absent.",
+)
+@configured
+def render(settings: Settings, output: Path) -> None:
+    """Write rules, thresholds and the Alertmanager configuration from the settings."""
+    for path in rule_files.render(settings, output):
+        click.echo(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The collector: what is in memory goes in, metric families come out; no I/O."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+
+from exporter import families
+from exporter.model import Model, Models
+from exporter.tail import PollStatus
+from exporter.verdict import Measurement, Verdict
+from ingest.runtime.family import Family
+from ingest.runtime.version import __version__
+
+
+class DriftCollector(Collector):
+    """Exposes the models' verdicts, computed from running sums at each scrape.
+
+    Parameters
+    ----------
+    models : Models
+    status : callable
+        Gives the tail's present status.
+    """
+
+    def __init__(self, models: Models, status: Callable[[], PollStatus]) -> None:
+        self._models = models
+        self._status = status
+
+    def describe(self) -> Iterator[Metric]:
+        """Name the families without computing them."""
+        return (Metric(_base_name(f), f.help, f.type) for f in families.FAMILIES)
+
+    def collect(self) -> Iterator[Metric]:
+        """Compute and expose all families that have samples now."""
+        start = time.perf_counter()
+        page = _Page()
+        page.add_process(self._status(), len(self._models.by_name))
+        for name, model in self._models.by_name.items():
+            page.add_model(name, model)
+        for name, window, verdict in self._models.verdicts():
+            page.add_verdict((name, window), verdict)
+        page.add(families.COLLECT_DURATION, time.perf_counter() - start)
+        return page.metrics()
+
+
+def _base_name(family: Family) -> str:
+    # prometheus_client adds "_total" to a counter's samples by itself.
+    return family.name.removesuffix("_total") if family.type == "counter" else family.name
+
+
+class _Page:
+    """The samples of one scrape, gathered by family."""
+
+    def __init__(self) -> None:
+        self._samples: defaultdict[Family, list[tuple[tuple[str, ...], float]]] = defaultdict(list)
+
+    def add(self, family: Family, value: float | None, *labels: str) -> None:
+        """Add a sample; a value that is not known is absent, neither 0 nor NaN."""
+        if value is not None:
+            self._samples[family].append((labels, value))
+
+    def metrics(self) -> Iterator[Metric]:
+        for family in families.FAMILIES:
+            if family in self._samples:
+                metric = Metric(_base_name(family), family.help, family.type)
+                for labels, value in self._samples[family]:
+                    metric.add_sample(
+                        family.name, dict(zip(family.labels, labels, strict=True)), value
+                    )
+                yield metric
+
+    def add_process(self, status: PollStatus, models: int) -> None:
+        self.add(families.UP, float(status.up))
+        self.add(families.BUILD_INFO, 1.0, __version__)
+        self.add(families.POLL_TIMESTAMP, status.timestamp)
+        self.add(families.POLL_DURATION, status.duration)
+        self.add(families.POLL_FAILURES, status.failures)
+        self.add(families.MODELS, models)
+
+    def add_model(self, name: str, model: Model) -> None:
+        row, baseline = model.row, model.baseline
+        self.add(families.DIMENSIONS, row.dimension, name)
+        self.add(families.VECTORS, row.last_seq, name)
+        if row.last_received_at is not None:
+            self.add(families.LAST_VECTOR_TIMESTAMP, row.last_received_at.timestamp(), name)
+        if baseline is not None:
+            detector = baseline.detector
+            self.add(families.BASELINE_VERSION, baseline.version, name)
+            self.add(families.BASELINE_VECTORS, detector.n_reference, name)
+            self.add(families.BASELINE_TIMESTAMP, baseline.pinned_at.timestamp(), name)
+            self.add(
+                families.BASELINE_COSINE_SIMILARITY, detector.reference_cosine_similarity, name
+            )
+
+    def add_verdict(self, labels: tuple[str, str], verdict: Verdict) -> None:
+        for state in families.STATES:
+            self.add(families.STATE, float(state == verdict.state), *labels, state)
+        self.add(families.WINDOW_VECTORS, verdict.vectors, *labels)
+        self.add(families.WINDOW_START_TIMESTAMP, verdict.start, *labels)
+        if verdict.measurement is not None:
+            self._add_measurement(labels, verdict.measurement)
+
+    def _add_measurement(self, labels: tuple[str, str], measured: Measurement) -> None:
+        self.add(families.SCORE, measured.score, *labels)
+        self.add(families.MAGNITUDE, measured.magnitude, *labels)
+        self.add(families.COSINE_SIMILARITY, measured.cosine_similarity, *labels)
+        for component, score in measured.components.items():
+            self.add(families.COMPONENT_SCORE, score, *labels, component)
+        for aggregate in families.AGGREGATES:
+            self.add(families.KS_STATISTIC, measured.ks[aggregate], *labels, aggregate)
+            self.add(
+                families.WASSERSTEIN_DISTANCE, measured.wasserstein[aggregate], *labels, aggregate
+            )

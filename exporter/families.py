@@ -1,0 +1,190 @@
+"""Every metric family of the exporter, once, as data.
+
+The collector, the documentation, the rules' and the dashboards' contract tests all read this
+table; a name or label that is not here does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ingest.runtime.family import Family
+
+State = Literal[
+    "ok",
+    "no_baseline",
+    "too_few_vectors",
+    "stale",
+    "dimension_changed",
+    "baseline_too_small",
+]
+STATES: tuple[State, ...] = State.__args__  # type: ignore[attr-defined]
+
+AGGREGATES = ("mean", "p95", "max")
+
+_MODEL = ("model_name",)
+_WINDOW = ("model_name", "window")
+
+UP = Family(
+    "embedding_drift_up",
+    "gauge",
+    "Whether the last poll of the store succeeded (1) or failed (0); the page shows what was "
+    "read last.",
+)
+BUILD_INFO = Family(
+    "embedding_drift_build_info",
+    "gauge",
+    "Always 1; the label carries the version of the exporter.",
+    ("version",),
+)
+POLL_TIMESTAMP = Family(
+    "embedding_drift_store_poll_timestamp_seconds",
+    "gauge",
+    "Time of the last successful poll of the store.",
+)
+POLL_DURATION = Family(
+    "embedding_drift_store_poll_duration_seconds",
+    "gauge",
+    "Duration of the last successful poll of the store.",
+)
+POLL_FAILURES = Family(
+    "embedding_drift_store_poll_failures_total",
+    "counter",
+    "Polls of the store that failed.",
+)
+MODELS = Family(
+    "embedding_drift_models",
+    "gauge",
+    "Number of models in the store.",
+)
+
+DIMENSIONS = Family(
+    "embedding_drift_dimensions",
+    "gauge",
+    "Number of components of the model's vectors.",
+    _MODEL,
+)
+VECTORS = Family(
+    "embedding_drift_vectors_total",
+    "counter",
+    "Vectors ever stored for the model.",
+    _MODEL,
+)
+LAST_VECTOR_TIMESTAMP = Family(
+    "embedding_drift_last_vector_timestamp_seconds",
+    "gauge",
+    "Time at which the model's newest vector was stored.",
+    _MODEL,
+)
+BASELINE_VERSION = Family(
+    "embedding_drift_baseline_version",
+    "gauge",
+    "Version of the baseline in use; absent while there is none.",
+    _MODEL,
+)
+BASELINE_VECTORS = Family(
+    "embedding_drift_baseline_vectors",
+    "gauge",
+    "Vectors in the baseline in use; absent while there is none.",
+    _MODEL,
+)
+BASELINE_TIMESTAMP = Family(
+    "embedding_drift_baseline_timestamp_seconds",
+    "gauge",
+    "Time at which the baseline in use was pinned.",
+    _MODEL,
+)
+BASELINE_COSINE_SIMILARITY = Family(
+    "embedding_drift_baseline_cosine_similarity",
+    "gauge",
+    "Mean cosine similarity of the baseline's vectors to their own centroid.",
+    _MODEL,
+)
+
+STATE = Family(
+    "embedding_drift_state",
+    "gauge",
+    "Whether drift of the window can be told (state ok is 1) or why not; one state is 1.",
+    (*_WINDOW, "state"),
+)
+SCORE = Family(
+    "embedding_drift_score",
+    "gauge",
+    "Decades of surprise: a score of s is exceeded without drift by one window in 10^s.",
+    _WINDOW,
+)
+COMPONENT_SCORE = Family(
+    "embedding_drift_component_score",
+    "gauge",
+    "Decades of surprise of one component of the score alone (minus log10 of its p-value).",
+    (*_WINDOW, "component"),
+)
+MAGNITUDE = Family(
+    "embedding_drift_magnitude",
+    "gauge",
+    "Size of the drift: mean over dimensions of the Wasserstein-1 distance to the baseline, in "
+    "baseline standard deviations.",
+    _WINDOW,
+)
+KS_STATISTIC = Family(
+    "embedding_drift_ks_statistic",
+    "gauge",
+    "Kolmogorov-Smirnov statistic against the baseline, aggregated over dimensions (0 to 1).",
+    (*_WINDOW, "aggregate"),
+)
+WASSERSTEIN_DISTANCE = Family(
+    "embedding_drift_wasserstein_distance",
+    "gauge",
+    "Wasserstein-1 distance to the baseline in baseline standard deviations, aggregated over "
+    "dimensions.",
+    (*_WINDOW, "aggregate"),
+)
+COSINE_SIMILARITY = Family(
+    "embedding_drift_cosine_similarity",
+    "gauge",
+    "Mean cosine similarity of the window's vectors to the baseline's centroid.",
+    _WINDOW,
+)
+WINDOW_VECTORS = Family(
+    "embedding_drift_window_vectors",
+    "gauge",
+    "Vectors in the window.",
+    _WINDOW,
+)
+WINDOW_START_TIMESTAMP = Family(
+    "embedding_drift_window_start_timestamp_seconds",
+    "gauge",
+    "Time at which the oldest vector of the window was stored.",
+    _WINDOW,
+)
+COLLECT_DURATION = Family(
+    "embedding_drift_collect_duration_seconds",
+    "gauge",
+    "Time this scrape spent computing statistics.",
+)
+
+FAMILIES = (
+    UP,
+    BUILD_INFO,
+    POLL_TIMESTAMP,
+    POLL_DURATION,
+    POLL_FAILURES,
+    MODELS,
+    DIMENSIONS,
+    VECTORS,
+    LAST_VECTOR_TIMESTAMP,
+    BASELINE_VERSION,
+    BASELINE_VECTORS,
+    BASELINE_TIMESTAMP,
+    BASELINE_COSINE_SIMILARITY,
+    STATE,
+    SCORE,
+    COMPONENT_SCORE,
+    MAGNITUDE,
+    KS_STATISTIC,
+    WASSERSTEIN_DISTANCE,
+    COSINE_SIMILARITY,
+    WINDOW_VECTORS,
+    WINDOW_START_TIMESTAMP,
+    COLLECT_DURATION,
+)

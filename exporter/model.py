@@ -1,0 +1,96 @@
+"""A monitored model: what the store says of it, its baseline, its windows and verdicts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from exporter.baseline import Baseline
+from exporter.verdict import Circumstances, Measurement, Verdict, measure, state
+from exporter.windows import ModelWindows, Window
+from ingest.runtime.settings import MonitoringSettings
+from ingest.store.tail import ModelRow
+
+
+class Model:
+    """One model.
+
+    The tail thread replaces ``row`` and ``baseline``, whole values that scrapes read without
+    a lock; the windows have their own.
+    """
+
+    def __init__(self, row: ModelRow, settings: MonitoringSettings) -> None:
+        self.row = row
+        self.baseline: Baseline | None = None
+        self.windows = ModelWindows(row.dimension, settings.windows)
+        self.seen_seq = 0
+        self._settings = settings
+        self._measured: dict[str, tuple[int, Measurement]] = {}
+
+    def adopt(self, baseline: Baseline, now: float) -> None:
+        """Measure what came after this baseline against it from now on."""
+        self.windows.rebase(baseline.detector, now, self.seen_seq - baseline.last_seq)
+        self.baseline = baseline
+
+    def verdict(self, window_name: str, now: float) -> Verdict:
+        """Judge one window at ``now``, in seconds since the epoch by the store's clock."""
+        received, mismatched = self.row.last_received_at, self.row.mismatched_at
+        circumstances = Circumstances(
+            now=now,
+            last_received_at=None if received is None else received.timestamp(),
+            mismatched_at=None if mismatched is None else mismatched.timestamp(),
+            stale_after=self._settings.stale_after,
+        )
+        with self.windows.lock:
+            window = self.windows.windows[window_name]
+            said = state(window, self.windows.detector, circumstances)
+            return Verdict(
+                state=said,
+                vectors=len(window),
+                start=self.windows.ring.time(window.start) if len(window) else None,
+                measurement=self._measure(window_name, window) if said == "ok" else None,
+            )
+
+    def _measure(self, window_name: str, window: Window) -> Measurement:
+        generation, measurement = self._measured.get(window_name, (-1, None))
+        if measurement is None or generation != window.generation:
+            assert self.windows.detector is not None
+            assert window.sums is not None
+            measurement = measure(self.windows.detector, window.sums)
+            self._measured[window_name] = (window.generation, measurement)
+        return measurement
+
+
+class Models:
+    """All monitored models, and the store's clock.
+
+    Parameters
+    ----------
+    monotonic : callable
+        A clock that never steps; carries the store's time on between polls.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._offset = 0.0
+        self.by_name: Mapping[str, Model] = MappingProxyType({})
+
+    def add(self, model: Model) -> None:
+        """Add a model; scrapes under way keep the mapping they began with."""
+        self.by_name = MappingProxyType({**self.by_name, model.row.model_name: model})
+
+    def verdicts(self) -> Iterator[tuple[str, str, Verdict]]:
+        """Judge every window of every model: (model name, window name, verdict)."""
+        now = self.now()
+        for model_name, model in self.by_name.items():
+            for window_name in model.windows.windows:
+                yield model_name, window_name, model.verdict(window_name, now)
+
+    def set_clock(self, now: float) -> None:
+        """Take over the store's time, in seconds since the epoch."""
+        self._offset = now - self._monotonic()
+
+    def now(self) -> float:
+        """Tell the store's time."""
+        return self._offset + self._monotonic()

@@ -1,0 +1,75 @@
+"""The report behind ``GET /drift/{model_name}``: the verdicts' numbers as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from exporter.baseline import Baseline
+from exporter.model import Model, Models
+from exporter.verdict import Measurement, Verdict
+from ingest.runtime.settings import WindowSettings
+
+Json = Mapping[str, object]
+
+
+def listing(models: Models) -> Json:
+    """List all models with the state and score of each window."""
+    states: dict[str, dict[str, Json]] = {name: {} for name in models.by_name}
+    for model_name, window_name, verdict in models.verdicts():
+        measured = verdict.measurement
+        states[model_name][window_name] = {
+            "state": verdict.state,
+            "score": None if measured is None else measured.score,
+            "magnitude": None if measured is None else measured.magnitude,
+        }
+    return {"models": [{"model_name": name, "windows": w} for name, w in states.items()]}
+
+
+def detail(model: Model, now: float) -> Json:
+    """Tell everything known of one model at ``now``, in seconds since the epoch."""
+    row = model.row
+    return {
+        "model_name": row.model_name,
+        "dimension": row.dimension,
+        "vectors": row.last_seq,
+        "last_vector_at": row.last_received_at,
+        "computed_at": _moment(now),
+        "baseline": None if model.baseline is None else _baseline(model.baseline),
+        "windows": {
+            name: _window(model.verdict(name, now), window.settings)
+            for name, window in model.windows.windows.items()
+        },
+    }
+
+
+def _baseline(baseline: Baseline) -> Json:
+    return {
+        "version": baseline.version,
+        "pinned_at": baseline.pinned_at,
+        "source": baseline.source,
+        "vectors": baseline.detector.n_reference,
+        "cosine_similarity": baseline.detector.reference_cosine_similarity,
+    }
+
+
+def _window(verdict: Verdict, settings: WindowSettings) -> Json:
+    return {
+        "state": verdict.state,
+        "seconds": settings.seconds,
+        "min_vectors": settings.min_vectors,
+        "max_vectors": settings.max_vectors,
+        "vectors": verdict.vectors,
+        "start": None if verdict.start is None else _moment(verdict.start),
+        **({} if verdict.measurement is None else _measurement(verdict.measurement)),
+    }
+
+
+def _measurement(measurement: Measurement) -> Json:
+    named = [dimension._asdict() for dimension in measurement.top_dimensions]
+    return asdict(measurement) | {"top_dimensions": named}
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

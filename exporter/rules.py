@@ -1,0 +1,142 @@
+"""The rendering of configuration into what Prometheus and Alertmanager read.
+
+Nothing here decides an alert: thresholds become recording rules, and the rules that compare
+with them are PromQL.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ingest.runtime.settings import AlertingSettings, Settings
+
+# Scores above which drift is detected at once, and when it lasts. Calibrated on a fleet of one
+# model scraped once a minute, where 4.0 alone raises one false alarm a month; the rules add
+# log10 of the number of models.
+SCORE_SUDDEN = 4.5
+SCORE_LASTING = 2.7
+
+_RULES = ("drift.rules.yaml", "pipeline.rules.yaml")
+_THRESHOLDS = "thresholds.rules.yaml"
+_ALERTMANAGER = "alertmanager.yml"
+_TEMPLATE = "slack.tmpl"
+_WEBHOOK = "slack_webhook"
+
+_HEADER = "# Written by `embedding-drift rules render` from the configuration; edit that instead.\n"
+
+
+def render(settings: Settings, output: Path) -> list[Path]:
+    """Write rules, Alertmanager's configuration and its template.
+
+    Each file is replaced as a whole, and none before all are written: whatever fails leaves the
+    old files in place.
+
+    Parameters
+    ----------
+    settings : Settings
+        The validated configuration.
+    output : Path
+        Folder to write into, made when absent. Alertmanager reads the Slack webhook from there,
+        so it has to stay where it is.
+
+    Returns
+    -------
+    list of Path
+        The files written. ``slack_webhook``, the only one that holds a secret, is readable by
+        its owner alone.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written.
+    """
+    output = output.resolve()
+    webhook = settings.alerting.slack_webhook
+    texts = {name: _link(_source("rules", name), settings.alerting) for name in _RULES}
+    texts[_THRESHOLDS] = _HEADER + _dump(thresholds(settings))
+    texts[_ALERTMANAGER] = _HEADER + _dump(alertmanager(settings, output / _WEBHOOK))
+    texts[_TEMPLATE] = _source("alertmanager", _TEMPLATE)
+    if webhook is not None:
+        texts[_WEBHOOK] = webhook.get_secret_value() + "\n"
+
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=".render-") as staging:
+        for name, text in texts.items():
+            staged = Path(staging, name)
+            staged.touch(mode=0o600 if name == _WEBHOOK else 0o644)
+            staged.write_text(text, encoding="utf-8")
+        for name in texts:
+            os.replace(Path(staging, name), output / name)
+    if webhook is None:
+        (output / _WEBHOOK).unlink(missing_ok=True)
+    return [output / name for name in texts]
+
+
+def thresholds(settings: Settings) -> dict[str, Any]:
+    """Return the rule file that records each threshold as a series."""
+    values = {
+        "score_sudden": SCORE_SUDDEN,
+        "score_lasting": SCORE_LASTING,
+        "magnitude_warning": settings.monitoring.drift_threshold,
+        "magnitude_critical": settings.alerting.alert_threshold,
+    }
+    rules = [
+        {"record": f"fleet:embedding_drift_{name}:threshold", "expr": f"vector({value!r})"}
+        for name, value in values.items()
+    ]
+    return {"groups": [{"name": "embedding-drift-thresholds", "rules": rules}]}
+
+
+def alertmanager(settings: Settings, webhook_file: Path) -> dict[str, Any]:
+    """Return Alertmanager's configuration, its receivers reading ``webhook_file``.
+
+    Alertmanager resolves a relative ``api_url_file`` against the folder it was started in, hence
+    the full path. Without a webhook the receivers have no integration.
+    """
+    configuration: dict[str, Any] = yaml.safe_load(_source("alertmanager", _ALERTMANAGER))
+    for receiver in configuration["receivers"]:
+        if settings.alerting.slack_webhook is None:
+            del receiver["slack_configs"]
+            continue
+        for slack in receiver["slack_configs"]:
+            slack["api_url_file"] = str(webhook_file)
+    return configuration
+
+
+def _source(package: str, name: str) -> str:
+    return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def _link(text: str, alerting: AlertingSettings) -> str:
+    """Put the configured URLs where the shipped rules have the default ones."""
+    default = _links(AlertingSettings())
+    links = dict(zip(default, _links(alerting), strict=True))
+    return re.sub("|".join(map(re.escape, default)), lambda match: links[match[0]], text)
+
+
+def _links(alerting: AlertingSettings) -> tuple[str, str, str]:
+    """Return what precedes a runbook heading, a model's name, and nothing."""
+    exporter = str(alerting.exporter_url).rstrip("/") + "/"
+    model = f"{exporter}drift/"
+    if alerting.dashboard_url is not None:
+        dashboard = str(alerting.dashboard_url)
+        model = f"{dashboard}{'&' if '?' in dashboard else '?'}var-model_name="
+    return f"{alerting.runbook_url}#", model, exporter
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes shared values in full, for readers who do not know YAML's anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _dump(document: dict[str, Any]) -> str:
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100)

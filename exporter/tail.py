@@ -1,0 +1,202 @@
+"""The tail: polls the store for new vectors and baselines and feeds the models."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg_pool import ConnectionPool
+
+from exporter import baseline
+from exporter.model import Model, Models
+from exporter.verdict import Verdict
+from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.settings import MonitoringSettings
+from ingest.store import history, tail
+from ingest.store.baselines import Selection
+from ingest.store.history import HistoryRow
+from ingest.store.pool import unavailable
+from ingest.store.tail import ModelRow
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PollStatus:
+    """How polling went: whether the last one succeeded, and of the last that did, when."""
+
+    up: bool = False
+    timestamp: float | None = None
+    duration: float | None = None
+    failures: int = 0
+
+
+class Tail:
+    """Follows the store in a thread of its own.
+
+    Parameters
+    ----------
+    pool : ConnectionPool
+    models : Models
+        What it feeds.
+    settings : MonitoringSettings
+    clock : callable
+        Wall clock, for telling people when it polled.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        models: Models,
+        settings: MonitoringSettings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._pool = pool
+        self._models = models
+        self._settings = settings
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
+        # Fitting takes seconds of a core: beside the tail, and one at a time.
+        self._fitting = ThreadPoolExecutor(1, thread_name_prefix="baseline")
+        self._fits: dict[str, Future[None]] = {}
+        self._history_due = 0.0
+        self.status = PollStatus()
+
+    def start(self) -> None:
+        """Begin to poll."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop and wait for the poll under way."""
+        self._stop.set()
+        self._fitting.shutdown(cancel_futures=True)
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def poll(self) -> None:
+        """Read everything that is new.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL is away; what was read before stays.
+        """
+        with unavailable(), self._pool.connection() as connection:
+            for row in tail.models(connection):
+                self._models.set_clock(row.now.timestamp())
+                self._update(connection, row)
+            self._record_history(connection)
+
+    def _update(self, connection: psycopg.Connection, row: ModelRow) -> None:
+        model = self._models.by_name.get(row.model_name)
+        if model is None:
+            model = Model(row, self._settings)
+            self._models.add(model)
+        # First the vectors, then the baseline: it must see all that it was fitted to.
+        if row.last_seq > model.seen_seq:
+            self._follow(connection, model, row)
+        self._update_baseline(connection, model, row)
+        model.windows.advance(row.now.timestamp())
+        model.row = row
+
+    def _update_baseline(self, connection: psycopg.Connection, model: Model, row: ModelRow) -> None:
+        if row.baseline_version is None:
+            if row.last_seq >= self._settings.baseline.vectors:
+                self._fit_first(row.model_name)
+        elif model.baseline is None or model.baseline.version != row.baseline_version:
+            self._adopt(connection, model, row, row.baseline_version)
+
+    def _adopt(
+        self, connection: psycopg.Connection, model: Model, row: ModelRow, version: int
+    ) -> None:
+        try:
+            newest = baseline.load(connection, row.model_name, version)
+        except ValueError as error:
+            # Written by a newer version of ours: this model keeps what it has, others go on.
+            _log.error(
+                "baseline not readable", extra={"model_name": row.model_name, "error": str(error)}
+            )
+            return
+        model.adopt(newest, row.now.timestamp())
+        _log.info("baseline adopted", extra={"model_name": row.model_name, "version": version})
+
+    def _follow(self, connection: psycopg.Connection, model: Model, row: ModelRow) -> None:
+        after = max(model.seen_seq, row.last_seq - model.windows.capacity)
+        since = row.now - timedelta(seconds=model.windows.seconds)
+        rows = tail.vectors(connection, row, after, since)
+        if not _is_consecutive(rows["seq"], row.last_seq):
+            # The store's clock stepped back, and time no longer tells new from old.
+            rows = tail.vectors(connection, row, after, None)
+        model.windows.append(rows["embedding"], rows["received_at"])
+        model.seen_seq = row.last_seq
+
+    def _fit_first(self, model_name: str) -> None:
+        if model_name not in self._fits or self._fits[model_name].done():
+            self._fits[model_name] = self._fitting.submit(self._pin_first, model_name)
+
+    def _pin_first(self, model_name: str) -> None:
+        selection = Selection(first=self._settings.baseline.vectors)
+        try:
+            with unavailable(), self._pool.connection() as connection:
+                baseline.pin(connection, model_name, selection, only_first=True)
+        except Exception:
+            _log.exception("baseline not pinned", extra={"model_name": model_name})
+
+    def _record_history(self, connection: psycopg.Connection) -> None:
+        now = time.monotonic()
+        if now < self._history_due:
+            return
+        self._history_due = now + self._settings.check_interval
+        history.append(connection, [_history_row(*v) for v in self._models.verdicts()])
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            start = time.perf_counter()
+            try:
+                self.poll()
+            except Exception as error:
+                self._failed(error)
+            else:
+                self._succeeded(time.perf_counter() - start)
+            self._stop.wait(self._settings.poll_interval)
+
+    def _succeeded(self, duration: float) -> None:
+        if not self.status.up:
+            _log.info("store followed", extra={"models": len(self._models.by_name)})
+        self.status = PollStatus(True, self._clock(), duration, self.status.failures)
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, StoreUnavailable):
+            _log.error("poll failed", exc_info=error)
+        elif self.status.up or self.status.failures == 0:
+            _log.warning("store lost; polling goes on", extra={"error": str(error)})
+        self.status = replace(self.status, up=False, failures=self.status.failures + 1)
+
+
+def _is_consecutive(seqs: NDArray[np.int64], last: int) -> bool:
+    return bool((seqs == np.arange(last - len(seqs) + 1, last + 1)).all())
+
+
+def _history_row(model_name: str, window_name: str, verdict: Verdict) -> HistoryRow:
+    measured = verdict.measurement
+    if measured is None:
+        return HistoryRow(model_name, window_name, verdict.state, verdict.vectors)
+    return HistoryRow(
+        model_name,
+        window_name,
+        verdict.state,
+        verdict.vectors,
+        measured.score,
+        measured.magnitude,
+        measured.cosine_similarity,
+        dict(measured.components),
+    )

@@ -1,0 +1,202 @@
+"""Cached windows: one ring of a model's newest vectors, and running sums over its windows.
+
+A window costs work when vectors enter and leave, never when it is looked at.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.score import Detector, Sums
+from ingest.runtime.settings import WindowSettings, WindowsSettings
+
+_CHUNK = 512
+"""Vectors added at a time: bounds how long a scrape waits for the lock."""
+
+REFERENCE_RATIO = 5
+"""A reference of n vectors calibrates windows of at most n / 5."""
+
+
+class Ring:
+    """The newest vectors of a model, addressed by position: 0 for the first ever appended.
+
+    Parameters
+    ----------
+    dimension : int
+    capacity : int
+        Vectors kept; memory grows with what is stored, up to this.
+    """
+
+    def __init__(self, dimension: int, capacity: int) -> None:
+        self._capacity = capacity
+        self._vectors = np.empty((0, dimension), np.float32)
+        self._times = np.empty(0, np.float64)
+        self.end = 0
+
+    @property
+    def start(self) -> int:
+        """Position of the oldest vector kept."""
+        return max(0, self.end - self._capacity)
+
+    def append(self, vectors: NDArray[np.float32], times: NDArray[np.float64]) -> None:
+        """Add m vectors, shape (m, d), stored at the given times, shape (m,)."""
+        self._grow(min(self._capacity, self.end + len(vectors)))
+        slots = np.arange(self.end, self.end + len(vectors)) % self._capacity
+        self._vectors[slots] = vectors
+        self._times[slots] = times
+        self.end += len(vectors)
+
+    def _grow(self, size: int) -> None:
+        if size > len(self._times):
+            # Before the ring is full, slot and position are the same: resizing keeps both.
+            room = min(self._capacity, max(size, 2 * len(self._times)))
+            self._vectors = np.concatenate(
+                (
+                    self._vectors,
+                    np.empty((room - len(self._vectors), *self._vectors.shape[1:]), "f4"),
+                )
+            )
+            self._times = np.concatenate((self._times, np.empty(room - len(self._times))))
+
+    def chunks(self, first: int, last: int) -> Iterator[NDArray[np.float32]]:
+        """Give the vectors at positions first <= p < last, oldest first, a few at a time."""
+        while first < last:
+            slot = first % self._capacity
+            size = min(last - first, self._capacity - slot, _CHUNK)
+            yield self._vectors[slot : slot + size]
+            first += size
+
+    def time(self, position: int) -> float:
+        """Tell when the vector at a position was stored, in seconds since the epoch."""
+        return float(self._times[position % self._capacity])
+
+    def after(self, horizon: float) -> int:
+        """Position of the oldest vector stored later than ``horizon``."""
+        low, high = self.start, self.end
+        while low < high:
+            middle = (low + high) // 2
+            if self.time(middle) > horizon:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+
+class Window:
+    """One sliding window over a ring: the newest vectors, limited in time and number.
+
+    Attributes
+    ----------
+    start : int
+        Position of its oldest vector.
+    sums : Sums or None
+        Running sums of its vectors; None while the model has no detector.
+    generation : int
+        Changes whenever the window does.
+    """
+
+    def __init__(self, settings: WindowSettings, ring: Ring) -> None:
+        self.settings = settings
+        self._ring = ring
+        self._capacity = settings.max_vectors
+        self.start = ring.end
+        self.sums: Sums | None = None
+        self.generation = 0
+
+    def __len__(self) -> int:
+        return self._ring.end - self.start
+
+    def make_room(self, incoming: int) -> None:
+        """Drop the oldest so that this many more fit; call before they enter the ring."""
+        self._drop_before(self._ring.end + incoming - self._capacity)
+
+    def enter(self, first: int) -> None:
+        """Take in the ring's vectors from a position to its end."""
+        self.start = max(self.start, self._ring.end - self._capacity)
+        self.generation += 1
+        if self.sums is not None:
+            for chunk in self._ring.chunks(max(first, self.start), self._ring.end):
+                self.sums.add(chunk)
+
+    def advance(self, now: float) -> None:
+        """Drop what is older than the window is long."""
+        self._drop_before(self._ring.after(now - self.settings.seconds))
+
+    def rebase(self, detector: Detector, now: float, newer: int) -> None:
+        """Measure the newest vectors against another detector: sum them anew."""
+        self._capacity = min(
+            self.settings.max_vectors, max(2, detector.n_reference // REFERENCE_RATIO)
+        )
+        self.start = max(
+            self._ring.after(now - self.settings.seconds), self._ring.end - max(0, newer)
+        )
+        self.sums = detector.sums()
+        self.enter(self.start)
+
+    def _drop_before(self, position: int) -> None:
+        position = min(position, self._ring.end)
+        if position <= self.start:
+            return
+        if self.sums is not None:
+            for chunk in self._ring.chunks(self.start, position):
+                self.sums.remove(chunk)
+        self.start = position
+        self.generation += 1
+
+
+class ModelWindows:
+    """The windows of one model over one ring.
+
+    One thread appends and advances; scrapes read. Whoever touches a window holds ``lock``.
+    """
+
+    def __init__(self, dimension: int, settings: WindowsSettings) -> None:
+        self._windows = {"fast": settings.fast, "slow": settings.slow}
+        self.capacity = max(w.max_vectors for w in self._windows.values())
+        self.seconds = max(w.seconds for w in self._windows.values())
+        self.ring = Ring(dimension, self.capacity)
+        self.windows = {name: Window(w, self.ring) for name, w in self._windows.items()}
+        self.detector: Detector | None = None
+        self.lock = threading.Lock()
+
+    def append(self, vectors: NDArray[np.float32], times: NDArray[np.float64]) -> None:
+        """Add the newest vectors, shape (m, d), stored at the given times, shape (m,)."""
+        vectors, times = vectors[-self.capacity :], times[-self.capacity :]
+        for at in range(0, len(vectors), _CHUNK):
+            with self.lock:
+                self._append(vectors[at : at + _CHUNK], times[at : at + _CHUNK])
+
+    def _append(self, vectors: NDArray[np.float32], times: NDArray[np.float64]) -> None:
+        for window in self.windows.values():
+            window.make_room(len(vectors))
+        first = self.ring.end
+        self.ring.append(vectors, times)
+        for window in self.windows.values():
+            window.enter(first)
+
+    def advance(self, now: float) -> None:
+        """Let vectors leave that are too old at ``now``, in seconds since the epoch."""
+        with self.lock:
+            for window in self.windows.values():
+                window.advance(now)
+
+    def rebase(self, detector: Detector, now: float, newer: int) -> None:
+        """Measure against another detector from now on.
+
+        Parameters
+        ----------
+        detector : Detector
+        now : float
+            Seconds since the epoch.
+        newer : int
+            How many of the newest vectors came after those the detector was fitted to. The
+            others leave the windows: what a detector was fitted to says nothing about drift.
+        """
+        with self.lock:
+            self.detector = detector
+            for window in self.windows.values():
+                window.rebase(detector, now, newer)

@@ -1,0 +1,131 @@
+"""The collector: the page as Prometheus reads it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, generate_latest
+
+from exporter.baseline import Baseline
+from exporter.collector import DriftCollector
+from exporter.families import FAMILIES, STATES
+from exporter.model import Model, Models
+from exporter.score import Detector
+from exporter.tail import PollStatus
+from ingest.runtime.settings import MonitoringSettings
+from ingest.runtime.version import __version__
+from ingest.store.tail import ModelRow
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RECEIVED = NOW - timedelta(seconds=5)
+
+
+@pytest.fixture
+def models() -> Models:
+    models = Models(monotonic=lambda: 0.0)
+    models.set_clock(NOW.timestamp())
+    return models
+
+
+def add(models: Models, vectors: NDArray[np.float32], name: str = "m") -> Model:
+    row = ModelRow(name, vectors.shape[1], len(vectors), RECEIVED, None, None, NOW)
+    model = Model(row, MonitoringSettings())
+    model.windows.append(vectors, np.full(len(vectors), RECEIVED.timestamp()))
+    model.seen_seq = len(vectors)
+    models.add(model)
+    return model
+
+
+def page(models: Models, status: PollStatus | None = None) -> list[str]:
+    """The samples of a scrape, without comments."""
+    given = status or PollStatus(True, 1_000.0, 0.25, 3)
+    registry = CollectorRegistry()
+    registry.register(DriftCollector(models, lambda: given))
+    lines = generate_latest(registry).decode().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
+    lines = page(models)
+    assert lines[:-1] == [
+        "embedding_drift_up 1.0",
+        f'embedding_drift_build_info{{version="{__version__}"}} 1.0',
+        "embedding_drift_store_poll_timestamp_seconds 1000.0",
+        "embedding_drift_store_poll_duration_seconds 0.25",
+        "embedding_drift_store_poll_failures_total 3.0",
+        "embedding_drift_models 0.0",
+    ]
+    assert lines[-1].startswith("embedding_drift_collect_duration_seconds ")
+
+
+def test_before_the_first_poll_what_is_not_known_is_absent(models: Models) -> None:
+    lines = page(models, PollStatus())
+    assert "embedding_drift_up 0.0" in lines
+    assert not any("poll_timestamp" in line or "poll_duration" in line for line in lines)
+
+
+def test_a_model_without_baseline_has_states_and_no_statistics(
+    models: Models, vectors: NDArray[np.float32]
+) -> None:
+    add(models, vectors[:60])
+    lines = page(models)
+    assert 'embedding_drift_dimensions{model_name="m"} 8.0' in lines
+    assert 'embedding_drift_vectors_total{model_name="m"} 60.0' in lines
+    assert 'embedding_drift_state{model_name="m",state="no_baseline",window="fast"} 1.0' in lines
+    assert 'embedding_drift_state{model_name="m",state="ok",window="fast"} 0.0' in lines
+    assert 'embedding_drift_window_vectors{model_name="m",window="slow"} 60.0' in lines
+    [received] = [line for line in lines if "last_vector_timestamp" in line]
+    assert float(received.split()[1]) == RECEIVED.timestamp()
+    for absent in ("score", "magnitude", "ks_statistic", "baseline_version"):
+        assert not any(line.startswith(f"embedding_drift_{absent}") for line in lines)
+
+
+def test_exactly_one_state_of_a_window_is_1(models: Models, vectors: NDArray[np.float32]) -> None:
+    add(models, vectors[:60])
+    states = [line for line in page(models) if line.startswith("embedding_drift_state")]
+    assert len(states) == 2 * len(STATES)
+    assert sum(line.endswith(" 1.0") for line in states) == 2
+
+
+def test_a_model_with_a_baseline_has_every_family(
+    models: Models, vectors: NDArray[np.float32], detector: Detector
+) -> None:
+    model = add(models, vectors[1_000:1_100])
+    pinned = NOW - timedelta(days=1)
+    model.adopt(Baseline(2, pinned, 0, "first 1000", detector), NOW.timestamp())
+    lines = page(models)
+    found = {line.split("{")[0].split(" ")[0] for line in lines}
+    assert found == {family.name for family in FAMILIES}
+    score = detector.score(vectors[1_000:1_100])
+    assert f'embedding_drift_score{{model_name="m",window="fast"}} {score!r}' in lines
+    assert 'embedding_drift_baseline_version{model_name="m"} 2.0' in lines
+    components = [line for line in lines if line.startswith("embedding_drift_component_score")]
+    assert len(components) == 2 * len(detector.COMPONENTS)
+
+
+def test_a_measurement_is_kept_until_its_window_changes(
+    models: Models, vectors: NDArray[np.float32], detector: Detector
+) -> None:
+    model = add(models, vectors[1_000:1_100])
+    model.adopt(Baseline(1, NOW, 0, "x", detector), NOW.timestamp())
+    first = model.verdict("fast", NOW.timestamp()).measurement
+    assert model.verdict("fast", NOW.timestamp()).measurement is first
+    model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
+    assert model.verdict("fast", NOW.timestamp()).measurement is not first
+
+
+def test_names_and_help_follow_prometheus() -> None:
+    for family in FAMILIES:
+        assert family.name.startswith("embedding_drift_")
+        assert family.name.endswith("_total") == (family.type == "counter")
+        assert family.help.endswith(".")
+
+
+def test_every_family_is_documented() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for family in FAMILIES:
+        assert f"| `{family.name}` |" in readme

@@ -1,0 +1,245 @@
+"""The tail: windows follow the store, baselines are taken, failures are survived."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+from psycopg_pool import ConnectionPool
+
+from exporter import baseline
+from exporter.model import Model, Models
+from exporter.tail import Tail
+from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.settings import (
+    BaselineSettings,
+    MonitoringSettings,
+    WindowSettings,
+    WindowsSettings,
+)
+from ingest.store.baselines import Selection
+from ingest.store.batch import Batch
+from ingest.store.pool import open_sync
+from ingest.store.vectors import insert
+
+Vectors = NDArray[np.float32]
+
+SETTINGS = MonitoringSettings(
+    check_interval=1,
+    baseline=BaselineSettings(vectors=1_000),
+    windows=WindowsSettings(
+        fast=WindowSettings(seconds=900, max_vectors=100),
+        slow=WindowSettings(seconds=21_600, max_vectors=400),
+    ),
+)
+
+
+@pytest.fixture
+def send(store: str) -> Callable[[Vectors], None]:
+    """Store vectors for the model m."""
+
+    def send(vectors: Vectors, model_name: str = "m") -> None:
+        async def run() -> None:
+            async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+                await insert(connection, [Batch(model_name, np.ascontiguousarray(vectors))], 10)
+
+        asyncio.run(run())
+
+    return send
+
+
+@pytest.fixture
+def pool(store: str) -> Iterator[ConnectionPool]:
+    with open_sync(store, 2) as pool:
+        yield pool
+
+
+def held(model: Model, window_name: str) -> Vectors:
+    window = model.windows.windows[window_name]
+    return np.concatenate(list(model.windows.ring.chunks(window.start, model.windows.ring.end)))
+
+
+def poll_until(tail: Tail, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        tail.poll()
+
+
+def test_windows_hold_the_newest_vectors_of_the_store(
+    pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:30])
+    tail.poll()
+    send(vectors[30:150])
+    send(vectors[150:160])
+    tail.poll()
+    model = models.by_name["m"]
+    np.testing.assert_array_equal(held(model, "fast"), vectors[60:160])
+    np.testing.assert_array_equal(held(model, "slow"), vectors[:160])
+
+
+def test_a_new_process_rebuilds_the_same_windows(
+    pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
+) -> None:
+    first, second = Models(), Models()
+    following = Tail(pool, first, SETTINGS)
+    for at in range(0, 600, 60):
+        send(vectors[at : at + 60])
+        following.poll()
+    Tail(pool, second, SETTINGS).poll()
+    for name in ("fast", "slow"):
+        np.testing.assert_array_equal(
+            held(first.by_name["m"], name), held(second.by_name["m"], name)
+        )
+
+
+def test_what_is_too_old_for_a_window_is_not_read(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    send(vectors[:10])
+    connection.execute("update embedding set received_at = received_at - interval '1 hour'")
+    send(vectors[10:20])
+    models = Models()
+    Tail(pool, models, SETTINGS).poll()
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[10:20])
+    np.testing.assert_array_equal(held(models.by_name["m"], "slow"), vectors[:20])
+
+
+def test_a_store_clock_that_stepped_back_loses_no_vector(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:10])
+    tail.poll()
+    send(vectors[10:20])
+    connection.execute(
+        "update embedding set received_at = received_at - interval '9 hours' where seq between 13"
+        " and 15"
+    )
+    tail.poll()
+    assert models.by_name["m"].seen_seq == 20
+    assert models.by_name["m"].windows.ring.end == 20
+
+
+def test_the_first_vectors_become_the_baseline_by_themselves(
+    pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:999])
+    tail.poll()
+    assert models.by_name["m"].verdict("fast", models.now()).state == "no_baseline"
+    send(vectors[999:1_200])
+    tail.poll()
+    model = models.by_name["m"]
+    poll_until(tail, lambda: model.baseline is not None)
+    assert model.baseline is not None
+    assert (model.baseline.version, model.baseline.source) == (1, "first 1000")
+    assert model.baseline.detector.n_reference == 1_000
+    assert model.verdict("fast", models.now()).state == "ok"
+    np.testing.assert_array_equal(held(model, "fast"), vectors[1_100:1_200])
+    np.testing.assert_array_equal(held(model, "slow"), vectors[1_000:1_200])
+    tail.stop()
+
+
+def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:800])
+    tail.poll()
+    assert baseline.pin(connection, "m", Selection(last=600)) == 1
+    tail.poll()
+    model = models.by_name["m"]
+    assert model.verdict("slow", models.now()).state == "too_few_vectors"
+    assert baseline.pin(connection, "m", Selection(first=500)) == 2
+    tail.poll()
+    assert model.baseline is not None
+    assert (model.baseline.version, model.baseline.source) == (2, "first 500")
+    # A baseline of 500 calibrates windows of 100.
+    np.testing.assert_array_equal(held(model, "slow"), vectors[700:800])
+
+
+def test_a_store_that_is_away_is_an_error_and_windows_stay(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:10])
+    tail.poll()
+    connection.execute("alter table model rename to gone")
+    with pytest.raises(StoreUnavailable, match="embedding-drift migrate"):
+        tail.poll()
+    assert len(models.by_name["m"].windows.windows["fast"]) == 10
+
+
+def test_the_thread_reports_failure_and_recovery(
+    pool: ConnectionPool, connection: psycopg.Connection
+) -> None:
+    def wait_for(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    settings = SETTINGS.model_copy(update={"poll_interval": 0.05})
+    tail = Tail(pool, Models(), settings, clock=lambda: 123.0)
+    tail.start()
+    wait_for(lambda: tail.status.up)
+    assert tail.status.timestamp == 123.0
+    connection.execute("alter table model rename to gone")
+    wait_for(lambda: not tail.status.up)
+    assert tail.status.failures >= 1
+    assert tail.status.timestamp == 123.0
+    connection.execute("alter table gone rename to model")
+    wait_for(lambda: tail.status.up)
+    tail.stop()
+
+
+def test_history_gets_a_row_for_every_window(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    send(vectors[:800])
+    baseline.pin(connection, "m", Selection(first=600))
+    Tail(pool, Models(), SETTINGS).poll()
+    rows = connection.execute(
+        "select model_name, window_name, state, vectors, score is not null,"
+        " components ? 'mean', magnitude >= 0 from drift_history order by window_name"
+    ).fetchall()
+    assert rows == [
+        ("m", "fast", "ok", 100, True, True, True),
+        ("m", "slow", "ok", 120, True, True, True),
+    ]
+
+
+def test_two_exporters_pin_one_baseline(
+    send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:1_000])
+    assert baseline.pin(connection, "m", Selection(first=1_000), only_first=True) == 1
+    assert baseline.pin(connection, "m", Selection(first=1_000), only_first=True) is None

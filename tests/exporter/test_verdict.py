@@ -1,0 +1,71 @@
+"""The verdict: a number only where it can be trusted, else the reason why not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.families import STATES, State
+from exporter.score import Detector
+from exporter.verdict import Circumstances, measure, state
+from exporter.windows import Ring, Window
+from ingest.runtime.settings import WindowSettings
+
+NOW = 1e9
+
+
+def window_of(vectors: NDArray[np.float32], min_vectors: int = 50) -> Window:
+    ring = Ring(vectors.shape[1], 1_000)
+    window = Window(WindowSettings(seconds=900, min_vectors=min_vectors), ring)
+    ring.append(vectors, np.full(len(vectors), NOW))
+    window.enter(0)
+    return window
+
+
+def circumstances(received: float | None = NOW, mismatched: float | None = None) -> Circumstances:
+    return Circumstances(NOW, received, mismatched, stale_after=600)
+
+
+@pytest.mark.parametrize(
+    ("count", "min_vectors", "has_detector", "given", "expected"),
+    [
+        (100, 50, True, circumstances(), "ok"),
+        (100, 50, False, circumstances(), "no_baseline"),
+        (300, 201, True, circumstances(), "baseline_too_small"),
+        (100, 50, True, circumstances(mismatched=NOW + 1), "dimension_changed"),
+        (100, 50, True, circumstances(mismatched=NOW - 1), "ok"),
+        (0, 50, True, circumstances(received=None, mismatched=NOW), "dimension_changed"),
+        (100, 50, True, circumstances(received=NOW - 601), "stale"),
+        (100, 50, True, circumstances(received=NOW - 599), "ok"),
+        (0, 50, True, circumstances(received=None), "stale"),
+        (49, 50, True, circumstances(), "too_few_vectors"),
+        (50, 50, True, circumstances(), "ok"),
+    ],
+)
+def test_a_state_is_the_first_reason_why_drift_cannot_be_told(
+    vectors: NDArray[np.float32],
+    detector: Detector,
+    count: int,
+    min_vectors: int,
+    has_detector: bool,
+    given: Circumstances,
+    expected: State,
+) -> None:
+    window = window_of(vectors[:count], min_vectors)
+    assert state(window, detector if has_detector else None, given) == expected
+    assert expected in STATES
+
+
+def test_a_measurement_holds_every_number_of_the_detector(
+    vectors: NDArray[np.float32], detector: Detector
+) -> None:
+    moved = vectors[1_000:1_100] + np.r_[np.zeros(7), 5].astype(np.float32)
+    measured = measure(detector, detector.sums(moved))
+    assert measured.score == detector.score(moved)
+    assert tuple(measured.components) == detector.COMPONENTS
+    assert measured.top_dimensions[0].dimension == 7
+    assert measured.ks["max"] == measured.top_dimensions[0].ks
+    assert measured.wasserstein["max"] == measured.top_dimensions[0].wasserstein
+    assert measured.wasserstein["mean"] == pytest.approx(measured.magnitude)
+    assert measured.ks["mean"] <= measured.ks["p95"] <= measured.ks["max"]

