@@ -1,0 +1,1 @@
+"""Alertmanager's configuration and its Slack template, shipped as data."""

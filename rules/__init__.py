@@ -1,0 +1,1 @@
+"""Prometheus rules and their runbook, shipped as data."""

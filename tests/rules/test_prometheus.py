@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter import families
+from exporter.families import STATES
+from exporter.score import Detector
+from ingest import metrics
+from ingest.runtime import errors
+from ingest.runtime.errors import MonitorError
+from ingest.runtime.settings import Settings
+
+HERE = Path(__file__).parent
+RULES = HERE.parent.parent / "rules"
+EXAMPLES = sorted(HERE.glob("*.test.yaml"))
+
+FAMILIES = {family.name: family for family in (*families.FAMILIES, *metrics.FAMILIES)}
+# Labels Prometheus and the rules themselves add.
+OWN_LABELS = {"alertname", "alertstate", "severity"}
+
+
+def rules() -> list[dict[str, Any]]:
+    return [
+        rule
+        for file in sorted(RULES.glob("*.rules.yaml"))
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+    ]
+
+
+ALERTS = [rule for rule in rules() if "alert" in rule]
+ALERT_NAMES = sorted({rule["alert"] for rule in ALERTS})
+
+
+def examples() -> Iterator[dict[str, Any]]:
+    for file in EXAMPLES:
+        for test in yaml.safe_load(file.read_text())["tests"]:
+            yield from test.get("alert_rule_test", [])
+
+
+def test_promtool_has_nothing_to_say_against_the_rules(
+    rendered: Path, tool: Callable[[str], str]
+) -> None:
+    files = sorted(map(str, rendered.glob("*.rules.yaml")))
+    check = [tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *files]
+    answer = subprocess.run(check, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert len(files) == 3
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.name)
+def test_the_rules_do_what_their_examples_show(
+    example: Path, rendered: Path, tool: Callable[[str], str]
+) -> None:
+    shutil.copy(example, rendered)
+    test = [tool("promtool"), "test", "rules", example.name]
+    answer = subprocess.run(test, cwd=rendered, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("alert", ALERT_NAMES)
+def test_an_example_shows_the_alert_silent_and_firing(alert: str) -> None:
+    shown = [example for example in examples() if example["alertname"] == alert]
+    assert any("exp_alerts" not in example for example in shown)
+    assert any(
+        {"summary", "description", "runbook_url", "dashboard_url"}
+        == set(expected["exp_annotations"])
+        for example in shown
+        for expected in example.get("exp_alerts", [])
+    )
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_an_alert_carries_what_routes_and_readers_need(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+    assert rule["labels"]["area"] in {"drift", "pipeline"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert rule["annotations"]["runbook_url"].endswith("/runbook#" + rule["alert"].lower())
+
+
+def test_the_runbook_has_one_complete_section_for_each_alert() -> None:
+    _, *sections = re.split(r"^## ", (RULES / "runbook.md").read_text(), flags=re.MULTILINE)
+    assert sorted(section.split("\n")[0] for section in sections) == ALERT_NAMES
+    for section in sections:
+        paragraphs = re.findall(r"^\*\*(\w+)\.\*\*", section, flags=re.MULTILINE)
+        assert paragraphs == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+
+
+def test_the_runbook_names_only_settings_metrics_and_errors_that_exist() -> None:
+    runbook = (RULES / "runbook.md").read_text()
+    sections = "|".join(Settings.model_fields)
+    for key in re.findall(rf"`((?:{sections})\.[a-z_.]+)`", runbook):
+        value: object = Settings()
+        for part in key.split("."):
+            value = getattr(value, part)
+    for name in re.findall(r"\bembedding_drift_\w+", runbook):
+        assert name in FAMILIES
+    for name in re.findall(r"`([A-Z]\w+)`", runbook):
+        assert issubclass(getattr(errors, name), MonitorError)
+
+
+def test_the_runbook_explains_every_component_of_the_score() -> None:
+    runbook = (RULES / "runbook.md").read_text()
+    listed = re.findall(r"^   - ((?:`\w+`(?:, )?)+):", runbook, flags=re.MULTILINE)
+    explained = [name for names in listed for name in re.findall(r"`(\w+)`", names)]
+    assert sorted(explained) == sorted(Detector.COMPONENTS)
+
+
+def test_recording_rules_are_named_level_metric_operation() -> None:
+    for rule in rules():
+        if "record" in rule:
+            assert re.fullmatch(
+                r"(model|model_window|model_window_component|fleet):\w+:\w+", rule["record"]
+            )
+
+
+def test_the_rules_name_only_series_that_someone_exports_or_records(rendered: Path) -> None:
+    texts = [file.read_text() for file in rendered.glob("*.rules.yaml")]
+    named = set(re.findall(r"\b[a-z_]+:embedding_drift_\w+:\w+", "".join(texts)))
+    recorded = set(re.findall(r"record: (\S+)", "".join(texts)))
+    overrides = {name for name in named if name.endswith(":override")}
+    assert named - overrides == recorded
+    assert {f"{name.removesuffix(':override')}:threshold" for name in overrides} <= recorded
+
+    exported = set(re.findall(r"(?<![:\w])embedding_drift_\w+", "".join(texts)))
+    assert exported <= set(FAMILIES)
+
+
+def test_the_rules_name_only_labels_that_the_metric_has() -> None:
+    for rule in rules():
+        text = rule["expr"] + " ".join(rule.get("annotations", {}).values())
+        for name, matchers in re.findall(r"(?<!:)\b(embedding_drift_\w+)\{([^}]*)\}", text):
+            assert set(re.findall(r"(\w+)\s*[=!]", matchers)) <= set(FAMILIES[name].labels), rule
+        for state in re.findall(r'\bstate="(\w+)"', text):
+            assert state in STATES
+        labels = {
+            label.strip()
+            for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", text)
+            for label in group.split(",")
+            if label.strip()
+        }
+        known = {label for family in FAMILIES.values() for label in family.labels}
+        assert labels <= known | OWN_LABELS, rule
