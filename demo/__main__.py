@@ -1,0 +1,150 @@
+"""``python -m demo``: an incident from the first vector to the message in Slack."""
+
+from __future__ import annotations
+
+import html
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import httpx2
+
+from demo import incident, stack
+from demo.incident import Incident
+from demo.service import service
+from demo.slack import Message, Slack
+from demo.stack import Prometheus
+from exporter.rules import render
+from ingest.replay import Sender, batches, paced
+
+MODEL = "all-MiniLM-L6-v2"
+BASELINE_WITHIN = 60.0
+ALERT_WITHIN = 20.0
+
+
+@click.command()
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also draw the incident into this PNG file (needs matplotlib).",
+)
+def main(picture: Path | None) -> None:
+    """Replay an incident against real Prometheus and Alertmanager and show the alert.
+
+    Exits with 0 only if Slack's stand-in got the alert, of the right model and not before the
+    shift began.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    began = time.time()
+    with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="drift-demo-")))
+        slack = running.enter_context(Slack())
+        say("starting the monitor with its own PostgreSQL, Prometheus and Alertmanager")
+        monitor = running.enter_context(service(folder, slack.url))
+        rendered = folder / "rendered"
+        render(monitor.settings, rendered)
+        stack.shorten_waits(rendered / "alertmanager.yml")
+        alertmanager = running.enter_context(
+            stack.alertmanager(folder / "alertmanager", rendered / "alertmanager.yml")
+        )
+        prometheus = running.enter_context(
+            stack.prometheus(folder / "prometheus", rendered, monitor.url, alertmanager)
+        )
+        say(f"monitor {monitor.url}  prometheus {prometheus.url}  alertmanager {alertmanager}")
+
+        shifted = replay(monitor.url, prometheus, slack)
+        message = slack.wait(_names_the_model, ALERT_WITHIN)
+        show(message)
+        check_links(message)
+        if picture is not None:
+            from demo.picture import draw
+
+            draw(prometheus, MODEL, began=began, shifted=shifted, file=picture)
+            say(f"picture: {picture}")
+    if message.received < shifted:
+        raise click.ClickException("the alert came before the shift began: a false alarm")
+    say(
+        f"the alert came {message.received - shifted:.0f} s after the first vector of the new topic"
+    )
+
+
+def replay(url: str, prometheus: Prometheus, slack: Slack) -> float:
+    """Send the baseline and the stream; return when the new topic's first vectors were sent."""
+    story = Incident()
+    with Sender(url, MODEL) as sender:
+        for batch in batches([story.baseline()], 500):
+            sender.send(batch)
+        say(f"sent {incident.BASELINE_VECTORS} descriptions, none of {incident.NEW_SECTION}")
+        wait_for_baseline(prometheus)
+        say(f"baseline pinned; {incident.RATE} more of the same every second")
+        shifted = 0.0
+        for second, batch in enumerate(paced(story.stream(), incident.RATE), start=1):
+            if not shifted and incident.share(second) > 0:
+                shifted = time.time()
+                say(f"{incident.NEW_SECTION} begins to grow")
+            sender.send(batch)
+            if second % 5 == 0:
+                say_state(second, prometheus, slack)
+    return shifted
+
+
+def wait_for_baseline(prometheus: Prometheus) -> None:
+    """Return once the exporter shows a baseline of the model."""
+    deadline = time.monotonic() + BASELINE_WITHIN
+    while not prometheus.query(f'embedding_drift_baseline_version{{model_name="{MODEL}"}}'):
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"no baseline within {BASELINE_WITHIN:g} s")
+        time.sleep(0.5)
+
+
+def say_state(second: int, prometheus: Prometheus, slack: Slack) -> None:
+    """Print the new topic's share, what the monitor makes of it, and how many messages came."""
+    score = prometheus.value('embedding_drift_score{window="fast"}')
+    magnitude = prometheus.value('embedding_drift_magnitude{window="fast"}')
+    say(
+        f"{incident.NEW_SECTION} {incident.share(second):4.0%}   score {score:5.1f}   "
+        f"magnitude {magnitude:.2f}   messages in Slack {len(slack.messages)}"
+    )
+
+
+def show(message: Message) -> None:
+    """Print what a reader of the Slack channel would see."""
+    (attachment,) = message.body["attachments"]
+    lines = [attachment["title"], "", *attachment["text"].splitlines(), ""]
+    lines += [f"[{action['text']}] {action['url']}" for action in attachment["actions"]]
+    click.echo("\nSlack got:\n")
+    for line in lines:
+        click.echo(f"  | {html.unescape(line)}")
+    click.echo()
+
+
+def check_links(message: Message) -> None:
+    """Raise unless each button of the message leads somewhere."""
+    actions: list[dict[str, Any]] = message.body["attachments"][0]["actions"]
+    for action in actions:
+        status = httpx2.get(action["url"], timeout=10).status_code
+        if status != 200:
+            raise click.ClickException(f"the button {action['text']} answers {status}")
+
+
+def say(text: str) -> None:
+    """Print a line of progress."""
+    click.echo(f"{time.strftime('%H:%M:%S')}  {text}")
+
+
+def _names_the_model(message: Message) -> bool:
+    return MODEL in message.body["attachments"][0]["title"]
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(1)  # unwinds, so that every child is stopped
+
+
+if __name__ == "__main__":
+    main()

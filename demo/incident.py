@@ -1,0 +1,59 @@
+"""The incident: real sentence embeddings among which a new topic grows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.vectorfile import Rows
+
+DATA = Path(__file__).parent / "data" / "package-descriptions-minilm.npz"
+
+NEW_SECTION = "perl"
+"""Section of the descriptions held out of the baseline."""
+BASELINE_VECTORS = 3_000
+RATE = 25
+"""Vectors a second, in one batch."""
+QUIET_SECONDS = 30
+GROWTH_SECONDS = 50
+FINAL_SHARE = 0.4
+"""Share of the new topic in the last batch; it grows linearly from 0."""
+
+_SEED = 20_240_101
+
+
+def share(second: int) -> float:
+    """Return the new topic's share of the batch sent at a second of the stream."""
+    return FINAL_SHARE * max(0.0, (second - QUIET_SECONDS) / GROWTH_SECONDS)
+
+
+class Incident:
+    """One-line descriptions of Debian packages, embedded by all-MiniLM-L6-v2, in a fixed order."""
+
+    def __init__(self) -> None:
+        with np.load(DATA) as data:
+            self._embedding = data["embedding"].astype(np.float32)
+            self._text = data["text"].tolist()
+            is_new = data["section"] == NEW_SECTION
+        shuffled = np.random.default_rng(_SEED).permutation(len(is_new))
+        self._usual = shuffled[~is_new[shuffled]]
+        self._new = shuffled[is_new[shuffled]]
+
+    def baseline(self) -> Rows:
+        """Return what the model is used to: nothing of the new topic."""
+        return self._rows(self._usual[:BASELINE_VECTORS])
+
+    def stream(self) -> Iterator[Rows]:
+        """Yield the batch of each second; no vector comes twice."""
+        usual, new = self._usual[BASELINE_VECTORS:], self._new
+        for second in range(1, QUIET_SECONDS + GROWTH_SECONDS + 1):
+            count = math.ceil(RATE * share(second))
+            yield self._rows(np.concatenate([usual[: RATE - count], new[:count]]))
+            usual, new = usual[RATE - count :], new[count:]
+
+    def _rows(self, chosen: NDArray[np.intp]) -> Rows:
+        return Rows(self._embedding[chosen], metadata=[{"text": self._text[i]} for i in chosen])

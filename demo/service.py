@@ -1,0 +1,59 @@
+"""The monitor itself as a child process, with windows short enough to watch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from demo import stack
+from demo.incident import BASELINE_VECTORS
+from ingest.runtime.configuration import load
+from ingest.runtime.settings import ENVIRONMENT_PREFIX, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running ``embedding-drift serve`` and its settings."""
+
+    url: str
+    settings: Settings
+
+
+@contextmanager
+def service(folder: Path, slack_webhook: str) -> Iterator[Service]:
+    """Run the monitor on a free port, its data and log in ``folder``."""
+    port = stack.free_port()
+    url = f"http://127.0.0.1:{port}"
+    file = folder / "config.yaml"
+    configuration = {
+        "database": {"data_directory": str(folder / "data")},
+        "server": {"port": port},
+        "monitoring": {
+            "poll_interval": 0.5,
+            "baseline": {"vectors": BASELINE_VECTORS},
+            "windows": {
+                # The baseline judges windows of up to a fifth of it: 600 vectors.
+                "fast": {"seconds": 8, "min_vectors": 100},
+                "slow": {"seconds": 24, "min_vectors": 300},
+            },
+        },
+        "alerting": {
+            "slack_webhook": slack_webhook,
+            "exporter_url": url,
+            "runbook_url": f"{url}/runbook",
+        },
+    }
+    file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    # The user's own settings are not the demo's.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
+    command = [sys.executable, "-m", "exporter.cli", "serve", "--config", str(file)]
+    log = folder / "service.log"
+    with stack.child(command, log, environment) as process:
+        stack.wait_ready(f"{url}/-/ready", process, log)
+        yield Service(url, load(file))

@@ -1,0 +1,77 @@
+"""Write the generated tables of README.md: metrics, settings and errors.
+
+``python docs/generate.py`` rewrites them in place; ``--check`` only says whether it would.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from exporter import families
+from ingest import metrics
+from ingest.runtime.family import Family
+from ingest.runtime.settings import Key, keys
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Lay out a Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def metric_rows(listed: Iterable[Family]) -> Iterator[tuple[str, ...]]:
+    """Describe each family in one row."""
+    for family in listed:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        yield f"`{family.name}`", family.type, labels, family.help
+
+
+def setting_rows(listed: Iterable[Key]) -> Iterator[tuple[str, ...]]:
+    """Describe each key in one row."""
+    for key in listed:
+        unset = key.default is None or isinstance(key.default, SecretStr)
+        yield (
+            f"`{key.dotted}`",
+            "" if unset else f"`{key.default}`",
+            " ".join(key.description.split()),
+        )
+
+
+def blocks() -> dict[str, str]:
+    """Build every generated block by its name."""
+    head = ("metric", "type", "labels", "meaning")
+    return {
+        "exporter metrics": table(head, metric_rows(families.FAMILIES)),
+        "ingest metrics": table(head, metric_rows(metrics.FAMILIES)),
+        "settings": table(("key", "default", "meaning"), setting_rows(keys())),
+    }
+
+
+def fill(text: str) -> str:
+    """Replace what stands between the markers of each block."""
+    for name, content in blocks().items():
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, count = marked.subn(lambda m, c=content: f"{m[1]}{c}\n{m[2]}", text)
+        if count != 1:
+            raise SystemExit(f"{README.name} has {count} blocks named {name!r}; it needs one")
+    return text
+
+
+def main() -> None:
+    """Write the tables, or check them."""
+    old = README.read_text(encoding="utf-8")
+    new = fill(old)
+    if "--check" in sys.argv[1:]:
+        sys.exit(None if new == old else "README.md is out of date: make docs")
+    README.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

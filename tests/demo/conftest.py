@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from demo import stack
+from demo.slack import Slack
+from exporter.families import FAMILIES
+from exporter.rules import render
+from ingest.runtime.configuration import load
+from ingest.runtime.family import Family
+
+
+@dataclass
+class Page:
+    """An exporter's page whose samples a test sets."""
+
+    url: str = ""
+    samples: dict[str, float] = field(default_factory=dict)
+
+    def set(self, family: Family, value: float, **labels: str) -> None:
+        assert family in FAMILIES
+        assert set(labels) == set(family.labels)
+        pairs = ",".join(f'{name}="{text}"' for name, text in labels.items())
+        self.samples[f"{family.name}{{{pairs}}}"] = value
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    page = Page()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = "".join(f"{name} {value}\n" for name, value in list(page.samples.items()))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    page.url = f"http://127.0.0.1:{server.server_port}"
+    yield page
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def slack() -> Iterator[Slack]:
+    with Slack() as slack:
+        yield slack
+
+
+@pytest.fixture
+def rendered(slack: Slack, tmp_path: Path) -> Path:
+    """Return a folder of rendered files whose webhook is the stand-in's."""
+    folder = tmp_path / "rendered"
+    render(load(flags={"alerting.slack_webhook": slack.url}), folder)
+    stack.shorten_waits(folder / "alertmanager.yml")
+    return folder
+
+
+@pytest.fixture
+def alertmanager(rendered: Path, tmp_path: Path, tool: Callable[[str], str]) -> Iterator[str]:
+    """Run Alertmanager, which posts to the stand-in, and return its URL."""
+    tool("alertmanager")
+    with stack.alertmanager(tmp_path / "alertmanager", rendered / "alertmanager.yml") as url:
+        yield url
+
+
+@pytest.fixture
+def prometheus(
+    page: Page, rendered: Path, alertmanager: str, tmp_path: Path, tool: Callable[[str], str]
+) -> Iterator[stack.Prometheus]:
+    """Run Prometheus, which scrapes the page and alerts Alertmanager."""
+    tool("prometheus")
+    folder = tmp_path / "prometheus"
+    with stack.prometheus(folder, rendered, page.url, alertmanager) as prometheus:
+        yield prometheus

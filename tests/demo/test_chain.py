@@ -1,0 +1,224 @@
+"""From the exporter's page through Prometheus and Alertmanager to what Slack receives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import httpx2
+import pytest
+
+from demo.slack import Message, Slack
+from demo.stack import Prometheus
+from exporter.families import COMPONENT_SCORE, MAGNITUDE, SCORE, UP
+from ingest.runtime.family import Family
+
+MODEL = "sentence-transformer"
+SECONDS = 30.0
+
+
+class Page(Protocol):
+    def set(self, family: Family, value: float, **labels: str) -> None: ...
+
+
+def drift(page: Page, model_name: str, score: float, magnitude: float) -> None:
+    window = {"model_name": model_name, "window": "fast"}
+    page.set(UP, 1)
+    page.set(SCORE, score, **window)
+    page.set(MAGNITUDE, magnitude, **window)
+    page.set(COMPONENT_SCORE, score + 1, component="mean", **window)
+    page.set(COMPONENT_SCORE, 0.5, component="norm", **window)
+
+
+def about(text: str) -> Callable[[Message], bool]:
+    return lambda message: text in message.body["attachments"][0]["title"]
+
+
+def without_times(message: Message) -> dict[str, Any]:
+    """Return the body with each moment and length of time replaced by a word."""
+    (attachment,) = message.body["attachments"]
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "NOW", attachment["text"])
+    return {"attachments": [attachment | {"text": re.sub(r"after \d+s", "after LENGTH", text)}]}
+
+
+def raise_alert(
+    alertmanager: str,
+    labels: dict[str, str],
+    lasted: timedelta = timedelta(),
+    description: str = "What & <why>.",
+) -> None:
+    """Tell Alertmanager of an alert as Prometheus would; one that lasted is over."""
+    now = datetime.now(UTC)
+    alert = {
+        "labels": labels,
+        "annotations": {
+            "summary": f"{labels['alertname']} & <more>",
+            "description": description,
+            "runbook_url": "http://127.0.0.1:10910/runbook#heading",
+            "dashboard_url": "http://127.0.0.1:10910/",
+        },
+        "startsAt": (now - lasted).isoformat(),
+        "endsAt": (now if lasted else now + timedelta(hours=1)).isoformat(),
+    }
+    httpx2.post(f"{alertmanager}/api/v2/alerts", json=[alert]).raise_for_status()
+
+
+def test_a_detected_drift_reaches_slack_in_full(
+    page: Page, prometheus: Prometheus, alertmanager: str, slack: Slack
+) -> None:
+    drift(page, MODEL, score=6.34, magnitude=0.12)
+    message = slack.wait(about(MODEL), SECONDS)
+    silence = "area%3D%22drift%22%2Cmodel_name%3D%22sentence-transformer%22%2Cseverity%3D%22warning"
+    assert without_times(message) == {
+        "attachments": [
+            {
+                "color": "warning",
+                "title": "WARNING: Embeddings of sentence-transformer are drifting",
+                "title_link": "http://127.0.0.1:10910/drift/sentence-transformer",
+                "text": (
+                    "*EmbeddingDriftDetected* (fast window), since NOW\n"
+                    "Score 6.3 over the fast window: without drift, one window in 10^6.3 scores as "
+                    "high. Alerts above 4.5 at once, above 2.7 for 15 minutes.\n"
+                    "Magnitude 0.12 standard deviations. Large above 0.15, critical above 0.20.\n"
+                    "Moved most: mean (score 7.3).\n"
+                ),
+                "fallback": "WARNING: Embeddings of sentence-transformer are drifting",
+                "callback_id": "",
+                "footer": "Embedding Drift Monitor",
+                "mrkdwn_in": ["fallback", "pretext", "text"],
+                "actions": [
+                    {
+                        "type": "button",
+                        "text": "Drift",
+                        "url": "http://127.0.0.1:10910/drift/sentence-transformer",
+                    },
+                    {
+                        "type": "button",
+                        "text": "Runbook",
+                        "url": "http://127.0.0.1:10910/runbook#embeddingdriftdetected",
+                    },
+                    {
+                        "type": "button",
+                        "text": "Silence",
+                        "url": (
+                            f"{alertmanager}/#/silences/new?filter=%7B"
+                            f"alertname%3D%22EmbeddingDriftDetected%22%2C{silence}%22%2C"
+                            "window%3D%22fast%22%7D"
+                        ),
+                    },
+                ],
+            }
+        ]
+    }
+
+
+def test_a_critical_drift_is_one_message_not_three(
+    page: Page, prometheus: Prometheus, slack: Slack
+) -> None:
+    drift(page, MODEL, score=9, magnitude=0.31)
+    slack.wait(about("CRITICAL: Embeddings of sentence-transformer have drifted far"), SECONDS)
+    assert len(prometheus.query("ALERTS")) == 3
+    drift(page, "image-classifier", score=9, magnitude=0.12)
+    slack.wait(about("WARNING: Embeddings of image-classifier are drifting"), SECONDS)
+    assert len(slack.messages) == 2
+
+
+def test_a_resolved_alert_says_how_long_it_lasted(alertmanager: str, slack: Slack) -> None:
+    alert = {
+        "alertname": "EmbeddingDriftDetected",
+        "model_name": MODEL,
+        "window": "fast",
+        "severity": "warning",
+        "area": "drift",
+    }
+    raise_alert(alertmanager, alert)
+    slack.wait(about("WARNING"), SECONDS)
+    raise_alert(alertmanager, alert, lasted=timedelta(minutes=75))
+    (attachment,) = slack.wait(about("RESOLVED"), SECONDS).body["attachments"]
+    assert attachment["title"] == "RESOLVED: EmbeddingDriftDetected &amp; &lt;more&gt;"
+    assert attachment["color"] == "good"
+    assert re.fullmatch(
+        r"\*EmbeddingDriftDetected\* \(fast window\), resolved [-\d]+ [:\d]+ UTC after 1h15m\d+s\n"
+        r"What &amp; &lt;why&gt;\.\n",
+        attachment["text"],
+    )
+    *_, alerts_button = attachment["actions"]
+    assert alerts_button["text"] == "Alerts"
+    assert alerts_button["url"].startswith(f"{alertmanager}/#/alerts?filter=%7B")
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_message_that_slack_refused_comes_when_slack_recovers(
+    status: int, alertmanager: str, slack: Slack
+) -> None:
+    slack.refuse(status, times=2)
+    raise_alert(alertmanager, {"alertname": "EmbeddingDriftExporterDown", "severity": "critical"})
+    slack.wait(about("CRITICAL: EmbeddingDriftExporterDown"), SECONDS)
+    assert slack.refused == [f"{status} refused_as_told"] * 2
+    assert len(slack.messages) == 1
+
+
+DRIFT = {"area": "drift", "severity": "warning"}
+PIPELINE = {"area": "pipeline", "severity": "warning"}
+
+
+@pytest.mark.parametrize(
+    ("explanation", "explained"),
+    [
+        (
+            {"alertname": "EmbeddingDriftStoreUnreachable"},
+            {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT},
+        ),
+        (
+            {"alertname": "EmbeddingDriftStoreUnreachable"},
+            {"alertname": "EmbeddingDriftWindowStale", "model_name": MODEL, **PIPELINE},
+        ),
+        (
+            {"alertname": "EmbeddingDriftStoreUnreachable"},
+            {"alertname": "EmbeddingDriftVectorsRejected", **PIPELINE},
+        ),
+        (
+            {"alertname": "EmbeddingDriftExporterDown"},
+            {"alertname": "EmbeddingDriftLarge", "model_name": MODEL, **DRIFT},
+        ),
+        (
+            {"alertname": "EmbeddingDriftWindowStale", "model_name": MODEL},
+            {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT},
+        ),
+        (
+            {"alertname": "EmbeddingDriftLarge", "model_name": MODEL, **DRIFT},
+            {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT},
+        ),
+    ],
+    ids=lambda labels: labels["alertname"].removeprefix("EmbeddingDrift"),
+)
+def test_an_alert_that_another_explains_keeps_quiet(
+    explanation: dict[str, str], explained: dict[str, str], alertmanager: str, slack: Slack
+) -> None:
+    raise_alert(alertmanager, {"severity": "critical", "area": "pipeline", **explanation})
+    raise_alert(alertmanager, explained)
+    raise_alert(alertmanager, {"alertname": "Unexplained", "model_name": "b", **PIPELINE})
+    slack.wait(about(explanation["alertname"]), SECONDS)
+    slack.wait(about("Unexplained"), SECONDS)
+    assert explained["alertname"] not in str(slack.messages)
+
+
+def test_a_stale_model_does_not_silence_the_others(alertmanager: str, slack: Slack) -> None:
+    stale = {"alertname": "EmbeddingDriftWindowStale", "model_name": "stale", **PIPELINE}
+    raise_alert(alertmanager, stale)
+    drifting = {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT}
+    raise_alert(alertmanager, drifting)
+    slack.wait(about("EmbeddingDriftDetected"), SECONDS)
+
+
+def test_a_message_of_many_alerts_stays_within_what_slack_shows(
+    alertmanager: str, slack: Slack
+) -> None:
+    for number in range(30):
+        alert = {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT}
+        raise_alert(alertmanager, alert | {"window": f"window {number}"}, description="x" * 280)
+    (attachment,) = slack.wait(about("(first of 30)"), SECONDS).body["attachments"]
+    assert attachment["text"].count("since ") == 5
+    assert slack.refused == []

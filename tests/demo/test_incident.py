@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from demo import incident
+from demo.incident import DATA, Incident
+
+
+@pytest.fixture(scope="module")
+def new_topic() -> set[str]:
+    with np.load(DATA) as data:
+        return set(data["text"][data["section"] == incident.NEW_SECTION].tolist())
+
+
+def test_the_new_topic_begins_after_the_quiet_and_ends_at_its_share(new_topic: set[str]) -> None:
+    story = Incident()
+    assert new_topic.isdisjoint(row["text"] for row in story.baseline().metadata)
+    shares = [
+        np.mean([row["text"] in new_topic for row in batch.metadata]) for batch in story.stream()
+    ]
+    assert set(shares[: incident.QUIET_SECONDS]) == {0}
+    assert shares[incident.QUIET_SECONDS] > 0
+    assert shares == sorted(shares)
+    assert shares[-1] == incident.FINAL_SHARE
+
+
+def test_the_data_suffice_for_every_batch_without_repeating_a_vector() -> None:
+    story = Incident()
+    batches = list(story.stream())
+    assert {len(batch) for batch in batches} == {incident.RATE}
+    sent = np.concatenate([story.baseline().vectors, *(batch.vectors for batch in batches)])
+    assert len(np.unique(sent, axis=0)) == len(sent)
+    assert len(story.baseline()) == incident.BASELINE_VECTORS

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from demo import stack
+
+# Starts a child, says its process id once it is up, and waits to be killed.
+PARENT = """
+import sys, time
+from pathlib import Path
+from demo.stack import child
+log = Path(sys.argv[1])
+with child(["sh", "-c", "echo up; exec sleep 600"], log) as process:
+    while not log.read_text():
+        time.sleep(0.01)
+    print(process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux stops the child")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_child_outlives_its_parent(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "log")]
+    root = str(Path(__file__).parent.parent.parent)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert is_running(pid)
+        os.kill(parent.pid, number)
+        parent.wait()
+        deadline = time.monotonic() + 30
+        while is_running(pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not is_running(pid)
+
+
+def test_a_child_that_ends_at_once_is_an_error_with_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "grumpy.log"
+    command = [sys.executable, "-c", "print('not today'); raise SystemExit(3)"]
+    with (
+        pytest.raises(stack.ChildFailed, match=r"grumpy ended with 3; its log:\nnot today"),
+        stack.child(command, log) as process,
+    ):
+        stack.wait_ready("http://127.0.0.1:9/", process, log)
