@@ -3,9 +3,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-TOOLS := $(CURDIR)/.tools
-# Programs unpacked by `make tools` come before installed ones.
-export PATH := $(TOOLS)/usr/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test lint bench tools docs clean
@@ -33,11 +30,11 @@ bench: $(BIN)/.bench ## Measure detection and cost
 docs: $(BIN)/.test ## Write the generated parts of the documentation
 	$(BIN)/python docs/generate.py
 
-tools: ## Fetch Prometheus and Alertmanager; unpacks them, installs and starts nothing
-	@.ci/tools $(TOOLS)
+tools: ## Install Debian's Prometheus and Alertmanager; starts no service
+	@.ci/tools
 
 clean: ## Remove what these commands made, except data/
-	rm -rf $(VENV) $(TOOLS) .mypy_cache .pytest_cache .ruff_cache rendered
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache rendered
 
 $(BIN)/python:
 	.ci/venv $(PYTHON) $(VENV)

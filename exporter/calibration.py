@@ -19,14 +19,16 @@ from exporter.features import Floats
 
 CEILING = 300.0
 """Most decades reported: 1e-300 is about the smallest probability a double can hold."""
-_DRAWS = 300
-_SIZES = 4
+_DRAWS = 400
+_SIZES = 3
 _APART = 5
 """Fewest windows without overlap that say whether arrival is independent."""
 WEIGHTS = np.array([0.2, 0.2, 0.2, 0.05, 0.1, 0.05, 0.2])
 _MAXIMUM = np.array([False, False, True, True, False, False])
 _LEAST = np.array([1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 4.0])
 """Least mean of each statistic: `Size` has four features of at least unit variance."""
+_MARGIN = 0.1
+"""Decades given up because the calibration is an estimate itself."""
 _EULER = 0.5772156649015329
 _LN10 = float(np.log(10))
 
@@ -41,20 +43,26 @@ class Tails:
         Logarithms of the window sizes.
     mean, deviation : ndarray, shape (g, c)
         Of each statistic, already scaled by 1 / (1/n + 1/n_reference).
+    stretch : ndarray, shape (g, c)
+        How much heavier than the family the tail is beyond one decade, at least 1.
     """
 
     size: Floats
     mean: Floats
     deviation: Floats
+    stretch: Floats
 
     @classmethod
     def fit(cls, sizes: NDArray[np.intp], values: list[Floats]) -> Tails:
         """Learn from the statistics, shape (w, c), of windows of each size."""
-        return cls(
+        tails = cls(
             np.log(sizes),
             np.stack([np.maximum(v.mean(axis=0), _LEAST) for v in values]),
             np.stack([np.maximum(v.std(axis=0), np.sqrt(2 * _LEAST)) for v in values]),
+            np.ones((len(sizes), len(_LEAST))),
         )
+        decades = [tails.decades(v, size) for v, size in zip(values, sizes, strict=True)]
+        return replace(tails, stretch=np.stack([_stretch(d) for d in decades]))
 
     def widened(self, together: list[Floats]) -> Tails:
         """Allow for vectors that arrive together, by their statistics at the smaller sizes.
@@ -73,7 +81,7 @@ class Tails:
 
     def decades(self, statistics: Floats, n: int) -> Floats:
         """Return -log10 of the tail probabilities, shape (w, c) for statistics of that shape."""
-        mean, deviation = self._at(n)
+        mean, deviation, stretch = self._at(n)
         shape = np.square(mean / deviation)
         p = gammaincc(shape, statistics * (shape / mean))
         squared = -np.log10(np.maximum(p, 10.0**-CEILING))
@@ -84,17 +92,21 @@ class Tails:
         largest = np.where(
             rare, excess / _LN10, -np.log10(-np.expm1(-np.exp(-np.minimum(excess, 30))))
         )
-        result: Floats = np.minimum(np.where(_MAXIMUM, largest, squared), CEILING)
+        decades = np.where(_MAXIMUM, largest, squared)
+        beyond = np.maximum(decades - 1, 0)
+        result: Floats = np.minimum(decades - beyond + beyond / stretch, CEILING)
         return result
 
-    def _at(self, n: int) -> tuple[Floats, Floats]:
+    def _at(self, n: int) -> tuple[Floats, Floats, Floats]:
         """Interpolate in the logarithm of the size; beyond the ends the end holds."""
         where = np.interp(np.log(n), self.size, np.arange(len(self.size)))
         low = min(int(where), len(self.size) - 2)
         part = where - low
-        mean = (1 - part) * self.mean[low] + part * self.mean[low + 1]
-        deviation = (1 - part) * self.deviation[low] + part * self.deviation[low + 1]
-        return mean, deviation
+        mean, deviation, stretch = (
+            (1 - part) * table[low] + part * table[low + 1]
+            for table in (self.mean, self.deviation, self.stretch)
+        )
+        return mean, deviation, stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +203,7 @@ class Null:
         tails : Tails
         repeats : RepeatTail
         offset : float
-            What to subtract from combined decades so that one window in ten reaches 1.
+            What to subtract from combined decades so that they are decades again.
         """
         sizes = _sizes(n_reference)
         n, whole = len(self.table), len(self.fingerprints)
@@ -203,12 +215,12 @@ class Null:
             np.column_stack([tails.decades(v, size), repeats.decades(c, size)])
             for v, c, size in zip(values, copies, sizes, strict=True)
         ]
-        offset = float(np.quantile(combined(np.vstack(decades)), 0.9)) - 1
+        offset = float(np.quantile(combined(np.vstack(decades)), 0.95)) + np.log10(0.05)
         together = [
             self._statistics(windows, statistics) for windows in _contiguous(n, sizes)
         ]
         copied = [self._repeats(windows) for windows in _contiguous(whole, sizes)]
-        return tails.widened(together), repeats.widened(copied), max(offset, 0.0)
+        return tails.widened(together), repeats.widened(copied), max(offset, 0.0) + _MARGIN
 
     def _random(self, n: int, size: int) -> NDArray[np.intp]:
         """Draw windows of the rows below n, shape (draws, size)."""
@@ -258,7 +270,23 @@ def _widening(together: Floats, mean: Floats) -> Floats:
     return result
 
 
+def _stretch(decades: Floats) -> Floats:
+    """Mean excess of null decades, shape (w, c), over 1, in units of what it should be.
+
+    Where probabilities are right, decades beyond any point are exponential with mean 1/ln 10.
+    As many events that fit as are expected beyond 1 steady the estimate.
+    """
+    prior = len(decades) / 10
+    beyond = decades > 1
+    excess = np.where(beyond, decades - 1, 0).sum(axis=0) * _LN10
+    result: Floats = np.maximum((excess + prior) / (beyond.sum(axis=0) + prior), 1.0)
+    return result
+
+
 def _sizes(n_reference: int) -> NDArray[np.intp]:
-    """Window sizes to calibrate at, up to a fifth of the reference."""
-    largest = n_reference // 5
+    """Window sizes to calibrate at, up to a tenth of the reference.
+
+    A window that is most of the half it is drawn from varies too little in rare vectors.
+    """
+    largest = n_reference // 10
     return np.geomspace(min(50, largest // 2), largest, _SIZES).astype(np.intp)

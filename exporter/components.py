@@ -188,7 +188,7 @@ class Size:
     deviations : ndarray of float64, shape (p + 3,)
         Discriminant of scaled deviations.
     tolerance : ndarray of float64, shape (2,)
-        Shifts of log norm and its square that do not count: 0.1 % of the norm.
+        Shifts of log norm and its square that do not count: 0.2 % of the norm.
     whitening : ndarray of float64, shape (4, 4)
     """
 
@@ -215,7 +215,7 @@ class Size:
         deviations /= (shaping.shape @ deviations).std()
         signs = _signs(shaping, towards, deviations)
         values, vectors = np.linalg.eigh(np.cov(signs.T))
-        tolerance = 0.001 / norm_deviation
+        tolerance = 0.002 / norm_deviation
         return cls(
             towards,
             deviations,

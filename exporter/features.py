@@ -29,6 +29,8 @@ _AXIS_UNIT = 2.0**20
 """An axis coefficient of 1 as an integer: 14 + 21 + 12 bits of a product sum fit a float64."""
 _LIMIT = 8.0
 """Most standard deviations that count: one absurd vector is a vote, not a veto."""
+_SQUARE_LIMIT = 16.0
+"""Largest square that counts: with larger ones, single vectors decide."""
 
 SCALE_FLOOR = 0.2
 """Least standard deviation of a dimension, as a share of the median dimension's.
@@ -161,8 +163,8 @@ class Features:
         for at in range(0, len(vectors), _ROWS):
             rows = vectors[at : at + _ROWS]
             mean = self._standardise(rows)
-            square = np.rint(mean * mean * np.float32(1 / _UNIT))
-            yield (mean, square), self._narrow(rows.astype(np.float64), mean.astype(np.float64))
+            square = np.minimum(mean * mean * np.float32(1 / _UNIT), _SQUARE_LIMIT * _UNIT)
+            yield (mean, np.rint(square)), self._narrow(rows.astype(np.float64), mean.astype(np.float64))
 
     def _standardise(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
@@ -178,7 +180,7 @@ class Features:
         along *= along
         energy = np.einsum("ij,ij->i", mean, mean) / _UNIT**2
         off = energy - along[:, : self.leading].sum(axis=1)
-        narrow[:, :p] = _UNIT * np.minimum(along / self.probe_scale**2, _LIMIT**2)
+        narrow[:, :p] = _UNIT * np.minimum(along / self.probe_scale**2, _SQUARE_LIMIT)
         absolute = np.abs(mean).sum(axis=1) / _UNIT
         narrow[:, p] = _FINE * np.log(np.maximum(energy, 1e-6))
         narrow[:, p + 1] = _FINE * np.log(np.maximum(off, 1e-6))
@@ -186,7 +188,7 @@ class Features:
         length = _length(rows)
         norm = np.clip((np.log(length) - self.log_norm[0]) / self.log_norm[1], -_LIMIT, _LIMIT)
         narrow[:, p + 3] = _UNIT * norm
-        narrow[:, p + 4] = _UNIT * norm * norm
+        narrow[:, p + 4] = _UNIT * np.minimum(norm * norm, _SQUARE_LIMIT)
         centre = self.centre.astype(np.float64)
         cosine = np.einsum("ij,j->i", rows, centre) / (length * _length(centre[None]))
         narrow[:, p + 5] = _FINE * np.clip(cosine, -1, 1)

@@ -26,7 +26,7 @@ MIN_REFERENCE = 100
 """Fewer vectors say nothing about their own distribution."""
 _CHUNKS = 32
 """Stretches the reference is halved in: long enough to hold whole sessions."""
-_SHAPING = 0.625
+_SHAPING = 0.5
 """Share of them that shapes the geometry."""
 
 
