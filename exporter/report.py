@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from exporter.baseline import Baseline
 from exporter.model import Model, Models
 from exporter.verdict import Measurement, Verdict
-from ingest.runtime.settings import WindowSettings
+from exporter.windows import Window
 
 Json = Mapping[str, object]
 
@@ -38,7 +38,7 @@ def detail(model: Model, now: float) -> Json:
         "computed_at": _moment(now),
         "baseline": None if model.baseline is None else _baseline(model.baseline),
         "windows": {
-            name: _window(model.verdict(name, now), window.settings)
+            name: _window(model.verdict(name, now), window)
             for name, window in model.windows.windows.items()
         },
     }
@@ -54,12 +54,12 @@ def _baseline(baseline: Baseline) -> Json:
     }
 
 
-def _window(verdict: Verdict, settings: WindowSettings) -> Json:
+def _window(verdict: Verdict, window: Window) -> Json:
     return {
         "state": verdict.state,
-        "seconds": settings.seconds,
-        "min_vectors": settings.min_vectors,
-        "max_vectors": settings.max_vectors,
+        "seconds": window.settings.seconds,
+        "min_vectors": window.settings.min_vectors,
+        "max_vectors": window.capacity,
         "vectors": verdict.vectors,
         "start": None if verdict.start is None else _moment(verdict.start),
         **({} if verdict.measurement is None else _measurement(verdict.measurement)),

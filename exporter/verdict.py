@@ -99,7 +99,7 @@ def measure(detector: Detector, current: Sums) -> Measurement:
     return Measurement(
         score=detector.score(current),
         components=detector.components(current),
-        magnitude=detector.magnitude(current),
+        magnitude=float(marginals.wasserstein.mean()),
         ks=_aggregate(marginals.ks),
         wasserstein=_aggregate(marginals.wasserstein),
         cosine_similarity=detector.cosine_similarity(current),

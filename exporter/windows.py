@@ -95,6 +95,8 @@ class Window:
         Position of its oldest vector.
     sums : Sums or None
         Running sums of its vectors; None while the model has no detector.
+    capacity : int
+        Vectors it holds at the most: what the settings allow and the baseline calibrates.
     generation : int
         Changes whenever the window does.
     """
@@ -102,7 +104,7 @@ class Window:
     def __init__(self, settings: WindowSettings, ring: Ring) -> None:
         self.settings = settings
         self._ring = ring
-        self._capacity = settings.max_vectors
+        self.capacity = settings.max_vectors
         self.start = ring.end
         self.sums: Sums | None = None
         self.generation = 0
@@ -112,15 +114,23 @@ class Window:
 
     def make_room(self, incoming: int) -> None:
         """Drop the oldest so that this many more fit; call before they enter the ring."""
-        self._drop_before(self._ring.end + incoming - self._capacity)
+        self._drop_before(self._ring.end + incoming - self.capacity)
 
-    def enter(self, first: int) -> None:
-        """Take in the ring's vectors from a position to its end."""
-        self.start = max(self.start, self._ring.end - self._capacity)
+    def enter(self, first: int, sums: Sums | None = None) -> None:
+        """Take in the ring's vectors from a position to its end.
+
+        ``sums`` are those vectors' sums, when they are known: merging costs a fraction of
+        adding.
+        """
+        self.start = max(self.start, self._ring.end - self.capacity)
         self.generation += 1
-        if self.sums is not None:
-            for chunk in self._ring.chunks(max(first, self.start), self._ring.end):
-                self.sums.add(chunk)
+        if self.sums is None:
+            return
+        if sums is not None and self.start <= first:
+            self.sums.merge(sums)
+            return
+        for chunk in self._ring.chunks(max(first, self.start), self._ring.end):
+            self.sums.add(chunk)
 
     def advance(self, now: float) -> None:
         """Drop what is older than the window is long."""
@@ -128,7 +138,7 @@ class Window:
 
     def rebase(self, detector: Detector, now: float, newer: int) -> None:
         """Measure the newest vectors against another detector: sum them anew."""
-        self._capacity = min(
+        self.capacity = min(
             self.settings.max_vectors, max(2, detector.n_reference // REFERENCE_RATIO)
         )
         self.start = max(
@@ -175,8 +185,10 @@ class ModelWindows:
             window.make_room(len(vectors))
         first = self.ring.end
         self.ring.append(vectors, times)
+        # Summed once for all windows.
+        sums = None if self.detector is None else self.detector.sums(vectors)
         for window in self.windows.values():
-            window.enter(first)
+            window.enter(first, sums)
 
     def advance(self, now: float) -> None:
         """Let vectors leave that are too old at ``now``, in seconds since the epoch."""
