@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -18,7 +19,7 @@ from psycopg_pool import ConnectionPool
 from exporter import baseline
 from exporter.model import Model, Models
 from exporter.verdict import Verdict
-from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.errors import MonitorError, StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings
 from ingest.store import history, tail
 from ingest.store.baselines import Selection
@@ -27,6 +28,8 @@ from ingest.store.pool import unavailable
 from ingest.store.tail import ModelRow
 
 _log = logging.getLogger(__name__)
+
+_FIT_PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,13 @@ class PollStatus:
     timestamp: float | None = None
     duration: float | None = None
     failures: int = 0
+
+
+class _Fit(NamedTuple):
+    """A baseline's fit under way, and when to try again should it fail."""
+
+    future: Future[None]
+    again_at: float
 
 
 class Tail:
@@ -50,6 +60,8 @@ class Tail:
     settings : MonitoringSettings
     clock : callable
         Wall clock, for telling people when it polled.
+    monotonic : callable
+        A clock that never steps, for what is due.
     """
 
     def __init__(
@@ -58,16 +70,18 @@ class Tail:
         models: Models,
         settings: MonitoringSettings,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
         self._models = models
         self._settings = settings
         self._clock = clock
+        self._monotonic = monotonic
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
         # Fitting takes seconds of a core: beside the tail, and one at a time.
         self._fitting = ThreadPoolExecutor(1, thread_name_prefix="baseline")
-        self._fits: dict[str, Future[None]] = {}
+        self._fits: dict[str, _Fit] = {}
         self._history_due = 0.0
         self.status = PollStatus()
 
@@ -140,19 +154,24 @@ class Tail:
         model.seen_seq = row.last_seq
 
     def _fit_first(self, model_name: str) -> None:
-        if model_name not in self._fits or self._fits[model_name].done():
-            self._fits[model_name] = self._fitting.submit(self._pin_first, model_name)
+        fit = self._fits.get(model_name)
+        if fit is None or (fit.future.done() and self._monotonic() >= fit.again_at):
+            future = self._fitting.submit(self._pin_first, model_name)
+            self._fits[model_name] = _Fit(future, self._monotonic() + _FIT_PAUSE_SECONDS)
 
     def _pin_first(self, model_name: str) -> None:
         selection = Selection(first=self._settings.baseline.vectors)
         try:
             with unavailable(), self._pool.connection() as connection:
                 baseline.pin(connection, model_name, selection, only_first=True)
-        except Exception:
-            _log.exception("baseline not pinned", extra={"model_name": model_name})
+        except (MonitorError, ValueError) as error:
+            _log.error(
+                "baseline not pinned; it will be tried again",
+                extra={"model_name": model_name, "error": str(error)},
+            )
 
     def _record_history(self, connection: psycopg.Connection) -> None:
-        now = time.monotonic()
+        now = self._monotonic()
         if now < self._history_due:
             return
         self._history_due = now + self._settings.check_interval

@@ -237,6 +237,31 @@ def test_history_gets_a_row_for_every_window(
     ]
 
 
+def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def failures() -> int:
+        return sum(record.message.startswith("baseline not pinned") for record in caplog.records)
+
+    now = [0.0]
+    models = Models()
+    tail = Tail(pool, models, SETTINGS, monotonic=lambda: now[0])
+    send(vectors[:1_100])
+    connection.execute("alter table baseline_embedding rename to gone")
+    poll_until(tail, lambda: failures() == 1)
+    for _ in range(5):
+        tail.poll()
+    assert failures() == 1
+    connection.execute("alter table gone rename to baseline_embedding")
+    now[0] += 61
+    poll_until(tail, lambda: models.by_name["m"].baseline is not None)
+    tail.stop()
+
+
 def test_two_exporters_pin_one_baseline(
     send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
 ) -> None:
