@@ -14,12 +14,13 @@ from starlette.routing import Route
 
 from exporter import pages, report
 from exporter.collector import DriftCollector
-from exporter.model import Models
+from exporter.model import Model, Models
 from exporter.tail import Tail
 from ingest.runtime import web
-from ingest.runtime.errors import NotFound
+from ingest.runtime.errors import NotFound, PayloadError
 from ingest.runtime.settings import Settings
-from ingest.store.pool import open_sync
+from ingest.store import baselines
+from ingest.store.pool import open_sync, unavailable
 
 
 class Exporter:
@@ -68,10 +69,23 @@ class Exporter:
 
     async def _drift(self, request: Request) -> Response:
         name = request.path_params["model_name"]
+        exact = request.query_params.get("exact", "false")
+        if exact not in ("true", "false"):
+            raise PayloadError(f"exact is {exact!r:.40}; allowed are true and false")
         model = self._models.by_name.get(name)
         if model is None:
             raise NotFound(f"there is no model {name!r}; GET /drift lists those there are")
-        return web.json(await asyncio.to_thread(report.detail, model, self._models.now()))
+        return web.json(await asyncio.to_thread(self._detail, model, exact == "true"))
+
+    def _detail(self, model: Model, exact: bool) -> report.Json:
+        now = self._models.now()
+        if not exact or model.baseline is None:
+            return report.detail(model, now)
+        with unavailable(), self._pool.connection() as connection:
+            reference = baselines.vectors(
+                connection, model.row.model_name, model.baseline.version, model.row.dimension
+            )
+        return report.detail(model, now, reference)
 
     async def _landing(self, _: Request) -> Response:
         return HTMLResponse(await asyncio.to_thread(pages.landing, self._models))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 from exporter.baseline import Baseline
+from exporter.exact import compare
 from exporter.model import Model, Models
 from exporter.verdict import Measurement, Verdict
 from exporter.windows import Window
 
-Json = Mapping[str, object]
+Json = dict[str, object]
 
 
 def listing(models: Models) -> Json:
@@ -27,8 +30,17 @@ def listing(models: Models) -> Json:
     return {"models": [{"model_name": name, "windows": w} for name, w in states.items()]}
 
 
-def detail(model: Model, now: float) -> Json:
-    """Tell everything known of one model at ``now``, in seconds since the epoch."""
+def detail(model: Model, now: float, reference: NDArray[np.float32] | None = None) -> Json:
+    """Tell everything known of one model.
+
+    Parameters
+    ----------
+    model : Model
+    now : float
+        Seconds since the epoch.
+    reference : ndarray of float32, shape (n, d), or None
+        The baseline's vectors; with them, every dimension is compared exactly.
+    """
     row = model.row
     return {
         "model_name": row.model_name,
@@ -39,6 +51,7 @@ def detail(model: Model, now: float) -> Json:
         "baseline": None if model.baseline is None else _baseline(model.baseline),
         "windows": {
             name: _window(model.verdict(name, now), window)
+            | ({} if reference is None else _exact(reference, model.windows.vectors(name)))
             for name, window in model.windows.windows.items()
         },
     }
@@ -69,6 +82,13 @@ def _window(verdict: Verdict, window: Window) -> Json:
 def _measurement(measurement: Measurement) -> Json:
     named = [dimension._asdict() for dimension in measurement.top_dimensions]
     return asdict(measurement) | {"top_dimensions": named}
+
+
+def _exact(reference: NDArray[np.float32], current: NDArray[np.float32]) -> Json:
+    if not len(current):
+        return {}
+    exact = compare(reference, current)
+    return {"exact": {name: values.tolist() for name, values in asdict(exact).items()}}
 
 
 def _moment(seconds: float) -> datetime:

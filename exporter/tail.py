@@ -164,9 +164,10 @@ class Tail:
         try:
             with unavailable(), self._pool.connection() as connection:
                 baseline.pin(connection, model_name, selection, only_first=True)
-        except (MonitorError, ValueError) as error:
+        except Exception as error:  # nobody waits for this thread: what it hides is lost
             _log.error(
                 "baseline not pinned; it will be tried again",
+                exc_info=not isinstance(error, MonitorError | ValueError),
                 extra={"model_name": model_name, "error": str(error)},
             )
 

@@ -32,6 +32,7 @@ class Ring:
     """
 
     def __init__(self, dimension: int, capacity: int) -> None:
+        self.dimension = dimension
         self._capacity = capacity
         self._vectors = np.empty((0, dimension), np.float32)
         self._times = np.empty(0, np.float64)
@@ -189,6 +190,12 @@ class ModelWindows:
         sums = None if self.detector is None else self.detector.sums(vectors)
         for window in self.windows.values():
             window.enter(first, sums)
+
+    def vectors(self, name: str) -> NDArray[np.float32]:
+        """Copy the vectors of a window, shape (n, d), oldest first."""
+        with self.lock:
+            chunks = self.ring.chunks(self.windows[name].start, self.ring.end)
+            return np.concatenate([np.empty((0, self.ring.dimension), np.float32), *chunks])
 
     def advance(self, now: float) -> None:
         """Let vectors leave that are too old at ``now``, in seconds since the epoch."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ingest.payload import binary, text
-from ingest.payload.checks import idempotency_key
+from ingest.payload.checks import idempotency_key, size
 from ingest.runtime.errors import UnsupportedMediaType
 from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
@@ -42,6 +42,7 @@ def parse(
     PayloadError
         Naming everything that is wrong, where, and what is allowed.
     """
+    size(body, limits)
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
         batch = text.read(body, limits, now)

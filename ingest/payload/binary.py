@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ingest.payload import checks
@@ -15,6 +17,7 @@ from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
 
 _MAGIC = b"\x93NUMPY"
+_NPY_VERSIONS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ def read(body: bytes, content_type: str, parameters: Parameters, limits: IngestS
     name = checks.model_name(parameters.model_name, "X-Model-Name")
     if content_type == "application/x-npy" or body.startswith(_MAGIC):
         vectors = _npy(body, limits)
-        _agree(vectors, parameters)
+        _agree(vectors, parameters, limits)
     else:
         vectors = _raw(body, parameters, limits)
     problems = checks.finite(vectors)
@@ -90,28 +93,53 @@ def _raw(body: bytes, parameters: Parameters, limits: IngestSettings) -> NDArray
 
 
 def _npy(body: bytes, limits: IngestSettings) -> NDArray[np.float32]:
-    try:
-        array = np.load(io.BytesIO(body), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, TypeError, MemoryError) as error:
-        raise PayloadError(f"the body is not a readable .npy file: {error}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.ndim not in (1, 2):
+    shape, is_fortran, dtype, start = _npy_header(body)
+    if dtype.kind != "f" or dtype.itemsize > 8 or len(shape) not in (1, 2) or min(shape) < 0:
         raise PayloadError(
             "the .npy file must hold float16, float32 or float64 in one or two dimensions;"
-            f" it holds {getattr(array, 'dtype', 'an archive')} of shape"
-            f" {getattr(array, 'shape', '(several)')}"
+            f" it holds {dtype} of shape {shape}"
         )
-    rows = np.atleast_2d(array)
-    checks.count(len(rows), limits)
-    problem = checks.dimension(rows.shape[1], limits)
+    rows, columns = shape if len(shape) == 2 else (1, *shape)
+    checks.count(rows, limits)
+    problem = checks.dimension(columns, limits)
     if problem:
         raise PayloadError(problem)
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(rows, dtype=np.float32)
+    missing = dtype.itemsize * rows * columns - (len(body) - start)
+    if missing > 0:
+        raise PayloadError(f"the .npy file is truncated: its shape {shape} lacks {missing} bytes")
+    if missing < 0:
+        raise PayloadError(f"the .npy file has {-missing} bytes beyond its shape {shape}")
+    array = np.frombuffer(body, dtype, offset=start)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.require(
+            array.reshape((rows, columns), order="F" if is_fortran else "C"),
+            np.float32,
+            ["C_CONTIGUOUS", "ALIGNED"],
+        )
 
 
-def _agree(vectors: NDArray[np.float32], parameters: Parameters) -> None:
-    given = parameters.dimension
-    if given is not None and given != str(vectors.shape[1]):
+def _npy_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Read shape, order, type and where the data begins."""
+    file = io.BytesIO(body)
+    try:
+        read_header = _NPY_VERSIONS[npy.read_magic(file)]
+        shape, is_fortran, dtype = read_header(file)
+    except KeyError as error:
         raise PayloadError(
-            f"X-Dimension says {given[:20]}, but the .npy file has {vectors.shape[1]}"
+            f".npy version {error} is not read here; allowed are 1.0, 2.0"
+        ) from error
+    # A header is a Python expression: it fails in any way that Python's tokenizer and parser can.
+    except Exception as error:
+        raise PayloadError(f"the body is not a readable .npy file: {error}") from error
+    # True counts as a number there.
+    return tuple(map(int, shape)), is_fortran, dtype, file.tell()
+
+
+def _agree(vectors: NDArray[np.float32], parameters: Parameters, limits: IngestSettings) -> None:
+    if parameters.dimension is None:
+        return
+    dimension = _dimension(parameters.dimension, limits)
+    if dimension != vectors.shape[1]:
+        raise PayloadError(
+            f"X-Dimension says {dimension}, but the .npy file has {vectors.shape[1]}"
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Annotated
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,9 @@ _LISTED = 100
 """Problems listed in an answer; the rest are counted."""
 _NAME_LENGTH = 128
 _ID_LENGTH = 255
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DAY = 86_400.0
+_RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
 
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._:@+-]*"
 _NAME = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*", re.ASCII)
@@ -52,6 +56,14 @@ def idempotency_key(headers: Mapping[str, str]) -> str | None:
     return key
 
 
+def size(body: bytes, limits: IngestSettings) -> None:
+    """Check how long a body is."""
+    if len(body) > limits.max_body_bytes:
+        raise BodyTooLarge(
+            f"the body exceeds {limits.max_body_bytes} bytes (ingest.max_body_bytes)"
+        )
+
+
 def count(vectors: int, limits: IngestSettings) -> None:
     """Check how many vectors a request carries."""
     if vectors == 0:
@@ -74,46 +86,69 @@ def dimension(value: int, limits: IngestSettings) -> str | None:
     return None
 
 
-def finite(vectors: NDArray[np.float32]) -> list[Problem]:
-    """Name the first component of each vector that is not a finite float32."""
-    # The sum of a finite array may overflow, but a non-finite one never has a finite sum: one
-    # pass decides almost always.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(vectors.sum(dtype=np.float64)):
-            return []
-    bad = ~np.isfinite(vectors)
+def finite(vectors: NDArray[np.float32], first: int = 0) -> list[Problem]:
+    """Name the first component of each vector that is not a finite float32.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+    first : int
+        Index of ``vectors[0]`` within the batch.
+    """
+    finite = np.isfinite(vectors)
+    if finite.all():
+        return []
     return [
         Problem(
-            f"/embeddings/{row}/{bad[row].argmax()}",
+            f"/embeddings/{first + row}/{finite[row].argmin()}",
             "is NaN, infinite or too large for float32; components must be finite",
-            index=int(row),
+            index=first + int(row),
         )
-        for row in np.flatnonzero(bad.any(axis=1))
+        for row in np.flatnonzero(~finite.all(axis=1))
     ]
 
 
 def vector_id(value: str) -> str | None:
     """Say what is wrong with a client's id, if anything."""
-    if not (1 <= len(value) <= _ID_LENGTH and value.isprintable()):
+    if not 1 <= len(value) <= _ID_LENGTH or _CONTROL.search(value):
         shown = value[:_ID_LENGTH]
-        return f"{shown!r} is not allowed; an id is 1 to {_ID_LENGTH} printable characters"
+        return (
+            f"{shown!r} is not allowed; an id is 1 to {_ID_LENGTH} characters, none of them a"
+            " control character"
+        )
     return None
 
 
 def timestamp(value: object, now: float) -> float | str:
     """Read a timestamp as seconds since the epoch, or say what is wrong with it."""
-    allowed = "seconds since the epoch, or RFC 3339 with an offset, up to a day ahead"
+    allowed = "allowed are seconds since the epoch, or RFC 3339 with an offset, up to a day ahead"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return f"is {kind(value)}; {allowed}"
+    # Whatever it is, the answer shall not be as long as the request.
+    shown = f"{value!r:.40}"
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            return f"{value!r} is not allowed; allowed are {allowed}"
-        if moment.tzinfo is None:
-            return f"{value!r} has no offset from UTC; allowed are {allowed}"
-        value = moment.timestamp()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"{value!r} is not allowed; allowed are {allowed}"
-    if not 0 <= value <= now + _DAY:
-        hint = "; it looks like milliseconds" if 0 <= value / 1_000 <= now + _DAY else ""
-        return f"{value!r} is out of range{hint}; allowed are {allowed}"
+            value = msgspec.convert(value, _RFC_3339).timestamp()
+        except msgspec.ValidationError:
+            return f"{shown} is not allowed; {allowed}"
+    latest = now + _DAY
+    if not 0 <= value <= latest:
+        hint = "; it looks like milliseconds" if 0 <= value <= 1_000 * latest else ""
+        return f"{shown} is out of range{hint}; {allowed}"
     return float(value)
+
+
+def kind(value: object) -> str:
+    """Return what JSON calls a decoded value."""
+    return _KINDS[type(value)]
+
+
+_KINDS = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}

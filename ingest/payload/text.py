@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,6 +37,8 @@ _DECODER = msgspec.json.Decoder(_Body)
 # A NUL in a string; PostgreSQL's text cannot hold one. An even number of backslashes before it
 # are backslashes of the text.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+_COLUMNS = ("/embeddings/", "/ids/", "/metadata/")
 
 
 def read(body: bytes, limits: IngestSettings, now: float) -> Batch:
@@ -82,48 +85,54 @@ def vector(value: Vector, limits: IngestSettings) -> NDArray[np.float32]:
 def _decode(body: bytes, limits: IngestSettings) -> _Body:
     try:
         return _DECODER.decode(body)
-    except msgspec.ValidationError as error:
-        raise _explain(body, error, limits) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PayloadError(f"the body is not valid JSON: {error}") from error
+        raise _explain(body, error, limits) from error
     except RecursionError as error:
         raise PayloadError("the body is nested too deeply") from error
 
 
-def _explain(body: bytes, error: msgspec.ValidationError, limits: IngestSettings) -> PayloadError:
-    """List every vector at fault; decoding stopped at the first of the wrong type."""
-    try:
-        loose = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        loose = None
-    embeddings = loose.get("embeddings") if isinstance(loose, dict) else None
-    if isinstance(embeddings, list):
-        problems = [
-            Problem(f"/embeddings/{index}", reason, index)
-            for index, embedding in enumerate(embeddings)
-            if (reason := _wrong_type(embedding) or _wrong_value(embedding, limits)) is not None
-        ]
-        if problems:
-            return checks.refuse(problems)
+def _explain(body: bytes, error: ValueError, limits: IngestSettings) -> PayloadError:
+    """List every vector at fault; decoding stopped at the first mistake."""
+    problems = _loose_problems(body, limits)
+    if problems:
+        return checks.refuse(problems)
+    if not isinstance(error, msgspec.ValidationError):
+        return PayloadError(f"the body is not valid JSON: {error}")
     reason, _, path = str(error).partition(" - at `$")
-    pointer = re.sub(r"[.\[]", "/", path.rstrip("`").replace("]", ""))
-    return checks.refuse([Problem(pointer or "/", reason)])
+    # Within metadata the path only says "[...]".
+    pointer = re.sub(r"[.\[]", "/", path.rstrip("`").partition("[...]")[0].replace("]", ""))
+    element = re.match(r"/[a-z]+/(\d+)", pointer) if pointer.startswith(_COLUMNS) else None
+    index = None if element is None else int(element[1])
+    return checks.refuse([Problem(pointer or "/", f"{reason:.200}", index)])
 
 
-def _wrong_type(embedding: object) -> str | None:
+def _loose_problems(body: bytes, limits: IngestSettings) -> list[Problem]:
+    """Say what is wrong with the vectors of a body that could not be decoded."""
+    try:
+        # Python's decoder reads what many encoders write and JSON has not: NaN and Infinity.
+        # As floats, numbers of any length can be told apart from booleans and compared.
+        body_ = json.loads(body, parse_int=float)
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(body_, dict):
+        return []
+    if "embedding" in body_:
+        return _in_the_singular(list(_problems([_loose_row(body_["embedding"])], limits)))
+    embeddings = body_.get("embeddings")
+    if not isinstance(embeddings, list):
+        return []
+    return list(_problems([_loose_row(embedding) for embedding in embeddings], limits))
+
+
+def _loose_row(embedding: object) -> NDArray[np.float32] | str:
     if isinstance(embedding, str):
-        return None
+        return _row(embedding)
     if not isinstance(embedding, list):
-        return "must be a list of numbers or a base64 string"
+        return f"is {checks.kind(embedding)}; must be a list of numbers or a base64 string"
     for position, value in enumerate(embedding):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"component {position} is {value!r:.40}; components must be numbers"
-    return None
-
-
-def _wrong_value(embedding: Vector, limits: IngestSettings) -> str | None:
-    row = _row(embedding)
-    return row if isinstance(row, str) else checks.dimension(len(row), limits)
+        if not isinstance(value, float):
+            return f"component {position} is {checks.kind(value)}; components must be numbers"
+    return _row(embedding)
 
 
 def _columns(body: _Body) -> tuple[list[Vector], list[str | None], list[Metadata]]:
@@ -149,22 +158,31 @@ def _columns(body: _Body) -> tuple[list[Vector], list[str | None], list[Metadata
 def _vectors(
     embeddings: Sequence[Vector], limits: IngestSettings
 ) -> tuple[NDArray[np.float32], list[Problem]]:
-    rows: list[NDArray[np.float32]] = []
-    problems: list[Problem] = []
-    for index, embedding in enumerate(embeddings):
-        row = _row(embedding)
+    rows = [_row(embedding) for embedding in embeddings]
+    good = [row for row in rows if not isinstance(row, str)]
+    dimensions = {len(row) for row in good}
+    if len(good) < len(rows) or len(dimensions) > 1 or checks.dimension(*dimensions, limits):
+        return np.empty((0, 0), np.float32), list(_problems(rows, limits))
+    vectors = good[0][np.newaxis] if len(good) == 1 else np.stack(good)
+    return vectors, checks.finite(vectors)
+
+
+def _problems(
+    rows: Sequence[NDArray[np.float32] | str], limits: IngestSettings
+) -> Iterator[Problem]:
+    """Name what keeps each row from being a vector of one batch; a string says so itself."""
+    dimension: int | None = None
+    for index, row in enumerate(rows):
         reason = row if isinstance(row, str) else checks.dimension(len(row), limits)
         if isinstance(row, str) or reason is not None:
-            problems.append(Problem(f"/embeddings/{index}", str(reason), index))
+            yield Problem(f"/embeddings/{index}", str(reason), index)
+            continue
+        dimension = dimension or len(row)
+        if len(row) != dimension:
+            reason = f"has dimension {len(row)}, the first good one of the batch {dimension}"
+            yield Problem(f"/embeddings/{index}", reason, index)
         else:
-            rows.append(row)
-            if len(row) != len(rows[0]):
-                reason = f"has dimension {len(row)}, others of the batch {len(rows[0])}"
-                problems.append(Problem(f"/embeddings/{index}", reason, index))
-    if problems:
-        return np.empty((0, 0), np.float32), problems
-    vectors = rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
-    return vectors, checks.finite(vectors)
+            yield from checks.finite(row[np.newaxis], index)
 
 
 def _row(embedding: Vector) -> NDArray[np.float32] | str:

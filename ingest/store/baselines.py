@@ -209,6 +209,20 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
     return found
 
 
+def vectors(
+    connection: psycopg.Connection, model_name: str, version: int, dimension: int
+) -> NDArray[np.float32]:
+    """Read the vectors of one version of a model's baseline, shape (n, dimension)."""
+    statement = sql.SQL(
+        "copy (select seq, received_at, embedding from baseline_embedding"
+        " where model_name = {name} and version = {version} order by seq)"
+        " to stdout (format binary)"
+    ).format(name=sql.Literal(model_name), version=sql.Literal(version))
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        found: NDArray[np.float32] = copy.decode(stream, dimension)["embedding"]
+    return found
+
+
 def versions(connection: psycopg.Connection, model_name: str) -> list[dict[str, Any]]:
     """List a model's baselines, newest first, without their detectors."""
     cursor = connection.execute(

@@ -1,0 +1,128 @@
+"""The exporter half over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import httpx2
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+from starlette.testclient import TestClient
+
+from exporter import baseline
+from exporter.app import Exporter
+from exporter.exact import compare
+from ingest.runtime import web
+from ingest.runtime.configuration import load
+from ingest.store.baselines import Selection
+from ingest.store.batch import Batch
+from ingest.store.vectors import insert
+
+Vectors = NDArray[np.float32]
+
+
+@pytest.fixture
+def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iterator[TestClient]:
+    """A service that follows a store with the model a/b, its baseline and 100 newer vectors."""
+
+    async def fill(rows: Vectors) -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+            await insert(own, [Batch("a/b", rows)], 10)
+
+    asyncio.run(fill(vectors[:1_000]))
+    baseline.pin(connection, "a/b", Selection(first=1_000))
+    asyncio.run(fill(vectors[1_000:1_100]))
+    registry = CollectorRegistry()
+    app = web.application(registry, Exporter(store, load(), registry))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        deadline = time.monotonic() + 30
+        while client.get("/-/ready").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/drift/a/b", "/drift/a%2Fb"])
+def test_a_name_with_a_slash_is_found_written_either_way(client: TestClient, path: str) -> None:
+    assert client.get(path).json()["model_name"] == "a/b"
+
+
+def test_the_report_holds_the_numbers_behind_the_verdict(
+    client: TestClient, vectors: Vectors
+) -> None:
+    report = client.get("/drift/a/b").json()
+    assert set(report) == {
+        "model_name",
+        "dimension",
+        "vectors",
+        "last_vector_at",
+        "computed_at",
+        "baseline",
+        "windows",
+    }
+    assert report["vectors"] == 1_100
+    assert report["baseline"]["source"] == "first 1000"
+    fast = report["windows"]["fast"]
+    assert (fast["state"], fast["vectors"], fast["max_vectors"]) == ("ok", 100, 200)
+    assert set(fast["ks"]) == set(fast["wasserstein"]) == {"mean", "p95", "max"}
+    assert len(fast["top_dimensions"]) == 5
+    assert "exact" not in fast
+
+
+def test_exact_statistics_come_on_demand(client: TestClient, vectors: Vectors) -> None:
+    fast = client.get("/drift/a/b?exact=true").json()["windows"]["fast"]
+    expected = compare(vectors[:1_000], vectors[1_000:1_100])
+    assert fast["exact"]["ks"] == expected.ks.tolist()
+    assert fast["exact"]["wasserstein"] == expected.wasserstein.tolist()
+
+
+def problem(response: httpx2.Response, status: int) -> str:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    return str(response.json()["detail"])
+
+
+def test_what_cannot_be_answered_says_why(client: TestClient) -> None:
+    assert "GET /drift lists" in problem(client.get("/drift/none"), 404)
+    assert "allowed are true and false" in problem(client.get("/drift/a/b?exact=x"), 400)
+    assert problem(client.post("/drift/a/b"), 405)
+
+
+def test_models_are_listed_with_their_states(client: TestClient) -> None:
+    [model] = client.get("/drift").json()["models"]
+    assert model["model_name"] == "a/b"
+    assert model["windows"]["fast"]["state"] == "ok"
+    assert model["windows"]["fast"]["score"] >= 0
+
+
+def test_metrics_are_served_without_created_series(client: TestClient) -> None:
+    page = client.get("/metrics")
+    assert page.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'embedding_drift_score{model_name="a/b",window="fast"}' in page.text
+    assert "_created" not in page.text
+    assert client.post("/metrics").status_code == 405
+
+
+def test_openmetrics_and_plain_are_negotiated_and_zipped(client: TestClient) -> None:
+    accept = "application/openmetrics-text; version=1.0.0"
+    page = client.get("/metrics", headers={"Accept": accept})
+    assert page.headers["content-type"].startswith("application/openmetrics-text")
+    assert page.text.endswith("# EOF\n")
+    assert page.headers["content-encoding"] == "gzip"
+    plain = client.get("/metrics", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+
+
+def test_the_landing_page_shows_every_model(client: TestClient) -> None:
+    page = client.get("/").text
+    assert '<a href="/drift/a/b">a/b</a>' in page
+    assert "<td>ok</td>" in page
+
+
+def test_the_runbook_has_a_heading_for_links_to_point_at(client: TestClient) -> None:
+    assert '<h2 id="embeddingdriftdetected">' in client.get("/runbook").text
