@@ -13,6 +13,7 @@ from exporter import families
 from exporter.model import Model, Models
 from exporter.tail import PollStatus
 from exporter.verdict import Measurement, Verdict
+from ingest.runtime.exposition import deadline
 from ingest.runtime.family import Family
 from ingest.runtime.version import __version__
 
@@ -42,9 +43,12 @@ class DriftCollector(Collector):
         page.add_process(self._status(), len(self._models.by_name))
         for name, model in self._models.by_name.items():
             page.add_model(name, model)
-        for name, window, verdict in self._models.verdicts():
+        overdue = 0
+        for name, window, verdict in self._models.verdicts(deadline.get()):
             page.add_verdict((name, window), verdict)
+            overdue += verdict.is_overdue
         page.add(families.COLLECT_DURATION, time.perf_counter() - start)
+        page.add(families.COLLECT_OVERDUE, overdue)
         return page.metrics()
 
 

@@ -163,6 +163,12 @@ COLLECT_DURATION = Family(
     "Time this scrape spent computing statistics.",
 )
 
+COLLECT_OVERDUE = Family(
+    "embedding_drift_collect_overdue_windows",
+    "gauge",
+    "Windows whose statistics are those of an earlier scrape, to keep within Prometheus's timeout.",
+)
+
 FAMILIES = (
     UP,
     BUILD_INFO,
@@ -187,4 +193,5 @@ FAMILIES = (
     WINDOW_VECTORS,
     WINDOW_START_TIMESTAMP,
     COLLECT_DURATION,
+    COLLECT_OVERDUE,
 )

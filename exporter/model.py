@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -33,32 +34,49 @@ class Model:
         self.windows.rebase(baseline.detector, now, self.seen_seq - baseline.last_seq)
         self.baseline = baseline
 
-    def verdict(self, window_name: str, now: float) -> Verdict:
-        """Judge one window at ``now``, in seconds since the epoch by the store's clock."""
+    def verdict(self, window_name: str, now: float, deadline: float = math.inf) -> Verdict:
+        """Judge one window.
+
+        Parameters
+        ----------
+        window_name : str
+        now : float
+            Seconds since the epoch, by the store's clock.
+        deadline : float
+            By ``time.monotonic``; past it, the last measurement has to do.
+        """
+        with self.windows.lock:
+            window = self.windows.windows[window_name]
+            said = state(window, self.windows.detector, self._circumstances(now))
+            generation, measurement = self._measured.get(window_name, (-1, None))
+            overdue = False
+            if said != "ok":
+                measurement = None
+            elif generation != window.generation:
+                overdue = time.monotonic() > deadline
+                measurement = measurement if overdue else self._measure(window_name, window)
+            return Verdict(
+                state=said,
+                vectors=len(window),
+                start=self.windows.ring.time(window.start) if len(window) else None,
+                measurement=measurement,
+                is_overdue=overdue,
+            )
+
+    def _circumstances(self, now: float) -> Circumstances:
         received, mismatched = self.row.last_received_at, self.row.mismatched_at
-        circumstances = Circumstances(
+        return Circumstances(
             now=now,
             last_received_at=None if received is None else received.timestamp(),
             mismatched_at=None if mismatched is None else mismatched.timestamp(),
             stale_after=self._settings.stale_after,
         )
-        with self.windows.lock:
-            window = self.windows.windows[window_name]
-            said = state(window, self.windows.detector, circumstances)
-            return Verdict(
-                state=said,
-                vectors=len(window),
-                start=self.windows.ring.time(window.start) if len(window) else None,
-                measurement=self._measure(window_name, window) if said == "ok" else None,
-            )
 
     def _measure(self, window_name: str, window: Window) -> Measurement:
-        generation, measurement = self._measured.get(window_name, (-1, None))
-        if measurement is None or generation != window.generation:
-            assert self.windows.detector is not None
-            assert window.sums is not None
-            measurement = measure(self.windows.detector, window.sums)
-            self._measured[window_name] = (window.generation, measurement)
+        assert self.windows.detector is not None
+        assert window.sums is not None
+        measurement = measure(self.windows.detector, window.sums)
+        self._measured[window_name] = (window.generation, measurement)
         return measurement
 
 
@@ -80,12 +98,12 @@ class Models:
         """Add a model; scrapes under way keep the mapping they began with."""
         self.by_name = MappingProxyType({**self.by_name, model.row.model_name: model})
 
-    def verdicts(self) -> Iterator[tuple[str, str, Verdict]]:
+    def verdicts(self, deadline: float = math.inf) -> Iterator[tuple[str, str, Verdict]]:
         """Judge every window of every model: (model name, window name, verdict)."""
         now = self.now()
         for model_name, model in self.by_name.items():
             for window_name in model.windows.windows:
-                yield model_name, window_name, model.verdict(window_name, now)
+                yield model_name, window_name, model.verdict(window_name, now, deadline)
 
     def set_clock(self, now: float) -> None:
         """Take over the store's time, in seconds since the epoch."""

@@ -59,12 +59,15 @@ class Verdict:
 
     ``measurement`` is None in every state but ``ok``: a number nobody should trust is not
     shown. ``start`` is when the oldest vector was stored, None for an empty window.
+    ``is_overdue`` tells that the measurement is older than the window, or missing, because there
+    was no time for another.
     """
 
     state: State
     vectors: int
     start: float | None
     measurement: Measurement | None
+    is_overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)

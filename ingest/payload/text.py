@@ -38,7 +38,7 @@ _DECODER = msgspec.json.Decoder(_Body)
 # are backslashes of the text.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-_COLUMNS = ("/embeddings/", "/ids/", "/metadata/")
+_ELEMENT = re.compile(r"/(?:embeddings|ids|metadata)/(\d+)")
 
 
 def read(body: bytes, limits: IngestSettings, now: float) -> Batch:
@@ -91,7 +91,9 @@ def _decode(body: bytes, limits: IngestSettings) -> _Body:
         raise PayloadError("the body is nested too deeply") from error
 
 
-def _explain(body: bytes, error: ValueError, limits: IngestSettings) -> PayloadError:
+def _explain(
+    body: bytes, error: msgspec.DecodeError | UnicodeDecodeError, limits: IngestSettings
+) -> PayloadError:
     """List every vector at fault; decoding stopped at the first mistake."""
     problems = _loose_problems(body, limits)
     if problems:
@@ -101,8 +103,8 @@ def _explain(body: bytes, error: ValueError, limits: IngestSettings) -> PayloadE
     reason, _, path = str(error).partition(" - at `$")
     # Within metadata the path only says "[...]".
     pointer = re.sub(r"[.\[]", "/", path.rstrip("`").partition("[...]")[0].replace("]", ""))
-    element = re.match(r"/[a-z]+/(\d+)", pointer) if pointer.startswith(_COLUMNS) else None
-    index = None if element is None else int(element[1])
+    element = _ELEMENT.match(pointer)
+    index = int(element[1]) if element else None
     return checks.refuse([Problem(pointer or "/", f"{reason:.200}", index)])
 
 
@@ -111,14 +113,14 @@ def _loose_problems(body: bytes, limits: IngestSettings) -> list[Problem]:
     try:
         # Python's decoder reads what many encoders write and JSON has not: NaN and Infinity.
         # As floats, numbers of any length can be told apart from booleans and compared.
-        body_ = json.loads(body, parse_int=float)
+        loose = json.loads(body, parse_int=float)
     except (ValueError, RecursionError):
         return []
-    if not isinstance(body_, dict):
+    if not isinstance(loose, dict):
         return []
-    if "embedding" in body_:
-        return _in_the_singular(list(_problems([_loose_row(body_["embedding"])], limits)))
-    embeddings = body_.get("embeddings")
+    if "embedding" in loose:
+        return _in_the_singular(list(_problems([_loose_row(loose["embedding"])], limits)))
+    embeddings = loose.get("embeddings")
     if not isinstance(embeddings, list):
         return []
     return list(_problems([_loose_row(embedding) for embedding in embeddings], limits))
@@ -160,8 +162,8 @@ def _vectors(
 ) -> tuple[NDArray[np.float32], list[Problem]]:
     rows = [_row(embedding) for embedding in embeddings]
     good = [row for row in rows if not isinstance(row, str)]
-    dimensions = {len(row) for row in good}
-    if len(good) < len(rows) or len(dimensions) > 1 or checks.dimension(*dimensions, limits):
+    alike = len(good) == len(rows) and all(len(row) == len(good[0]) for row in good)
+    if not alike or checks.dimension(len(good[0]), limits) is not None:
         return np.empty((0, 0), np.float32), list(_problems(rows, limits))
     vectors = good[0][np.newaxis] if len(good) == 1 else np.stack(good)
     return vectors, checks.finite(vectors)
@@ -179,7 +181,7 @@ def _problems(
             continue
         dimension = dimension or len(row)
         if len(row) != dimension:
-            reason = f"has dimension {len(row)}, the first good one of the batch {dimension}"
+            reason = f"has dimension {len(row)}, those before it {dimension}"
             yield Problem(f"/embeddings/{index}", reason, index)
         else:
             yield from checks.finite(row[np.newaxis], index)

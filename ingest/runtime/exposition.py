@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import math
+import time
+from contextvars import ContextVar
 
 import prometheus_client
 from prometheus_client import (
@@ -17,6 +20,15 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+_MARGIN = 0.9
+"""Share of Prometheus's timeout for collecting; the rest is for rendering and the way."""
+
+deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+"""When the scrape under way should have collected all, by ``time.monotonic``.
+
+A registry hands its collectors no request; this is how they learn of Prometheus's patience.
+"""
 
 
 def process_registry() -> CollectorRegistry:
@@ -40,6 +52,7 @@ def route(registry: CollectorRegistry) -> Route:
 
 
 def _render(registry: CollectorRegistry, headers: Headers) -> Response:
+    deadline.set(time.monotonic() + _MARGIN * _timeout(headers))
     encode, content_type = choose_encoder(headers.get("accept", ""))
     answer = {"Content-Type": content_type, "Vary": "Accept-Encoding"}
     page = encode(registry)
@@ -48,3 +61,10 @@ def _render(registry: CollectorRegistry, headers: Headers) -> Response:
         page = gzip.compress(page, compresslevel=1)
         answer["Content-Encoding"] = "gzip"
     return Response(page, headers=answer)
+
+
+def _timeout(headers: Headers) -> float:
+    try:
+        return float(headers.get("x-prometheus-scrape-timeout-seconds", "inf"))
+    except ValueError:
+        return math.inf

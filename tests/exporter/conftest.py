@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from exporter.score import Detector
 from numpy.typing import NDArray
+
+from exporter.score import Detector
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from exporter.families import FAMILIES, STATES
 from exporter.model import Model, Models
 from exporter.score import Detector
 from exporter.tail import PollStatus
+from ingest.runtime.exposition import deadline
 from ingest.runtime.settings import MonitoringSettings
 from ingest.runtime.version import __version__
 from ingest.store.tail import ModelRow
@@ -51,7 +53,7 @@ def page(models: Models, status: PollStatus | None = None) -> list[str]:
 
 def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
     lines = page(models)
-    assert lines[:-1] == [
+    assert lines[:-2] == [
         "embedding_drift_up 1.0",
         f'embedding_drift_build_info{{version="{__version__}"}} 1.0',
         "embedding_drift_store_poll_timestamp_seconds 1000.0",
@@ -59,7 +61,8 @@ def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
         "embedding_drift_store_poll_failures_total 3.0",
         "embedding_drift_models 0.0",
     ]
-    assert lines[-1].startswith("embedding_drift_collect_duration_seconds ")
+    assert lines[-2].startswith("embedding_drift_collect_duration_seconds ")
+    assert lines[-1] == "embedding_drift_collect_overdue_windows 0.0"
 
 
 def test_before_the_first_poll_what_is_not_known_is_absent(models: Models) -> None:
@@ -116,6 +119,27 @@ def test_a_measurement_is_kept_until_its_window_changes(
     assert model.verdict("fast", NOW.timestamp()).measurement is first
     model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
     assert model.verdict("fast", NOW.timestamp()).measurement is not first
+
+
+def test_past_the_deadline_the_last_measurement_has_to_do(
+    models: Models, vectors: NDArray[np.float32], detector: Detector
+) -> None:
+    model = add(models, vectors[1_000:1_100])
+    model.adopt(Baseline(1, NOW, 0, "x", detector), NOW.timestamp())
+    late = time.monotonic() - 1
+    first = model.verdict("fast", NOW.timestamp(), late)
+    assert (first.state, first.measurement, first.is_overdue) == ("ok", None, True)
+    measured = model.verdict("fast", NOW.timestamp())
+    assert not measured.is_overdue
+    model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
+    again = model.verdict("fast", NOW.timestamp(), late)
+    assert again.measurement is measured.measurement
+    assert again.is_overdue
+    token = deadline.set(late)
+    try:
+        assert "embedding_drift_collect_overdue_windows 2.0" in page(models)
+    finally:
+        deadline.reset(token)
 
 
 def test_names_and_help_follow_prometheus() -> None:

@@ -1,0 +1,1 @@
+"""Measurements: every number that the documentation quotes comes from here."""

@@ -1,0 +1,13 @@
+"""``python -m bench``: all measurements, one table after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+MODULES = ("bench.detection", "bench.exact", "bench.scrape")
+
+if __name__ == "__main__":
+    # A process each: none leaves caches or memory behind for the next.
+    for module in MODULES:
+        subprocess.run([sys.executable, "-m", module, *sys.argv[1:]], check=True)

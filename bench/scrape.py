@@ -1,0 +1,110 @@
+"""A scrape of 100 models with two windows each: its cost, its size, and that neither grows.
+
+The limit is 0.5 s. The peer is the rendering alone of the same samples, which no collector of
+this library can undercut; and windows of a tenth the vectors, which should cost the same.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from datetime import UTC, datetime
+from functools import partial
+
+import exporter  # noqa: F401  (one BLAS thread, before numpy)
+
+# isort: split
+import numpy as np
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.registry import Collector
+
+from bench.table import median_seconds, show
+from exporter.baseline import Baseline
+from exporter.collector import DriftCollector
+from exporter.model import Model, Models
+from exporter.score import Detector
+from exporter.tail import PollStatus
+from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
+from ingest.store.tail import ModelRow
+
+DIMENSION = 768
+LIMIT_SECONDS = 0.5
+
+
+class Constant(Collector):
+    """Gives the families of a page that was collected before."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        """Return them as they are."""
+        return self._metrics
+
+
+def fleet(models: int, vectors: int, detector: Detector, sample: np.ndarray) -> Models:
+    """Build models whose two windows hold so many vectors each."""
+    limits = WindowSettings(seconds=86_400, max_vectors=vectors)
+    settings = MonitoringSettings(windows=WindowsSettings(fast=limits, slow=limits))
+    now = datetime.now(UTC)
+    fleet = Models(monotonic=lambda: 0.0)
+    fleet.set_clock(now.timestamp())
+    times = np.full(vectors, now.timestamp())
+    for number in range(models):
+        model = Model(ModelRow(f"model-{number}", DIMENSION, vectors, now, None, 1, now), settings)
+        model.adopt(Baseline(1, now, 0, "bench", detector), now.timestamp())
+        model.windows.append(np.roll(sample[:vectors], number, axis=0), times)
+        fleet.add(model)
+    return fleet
+
+
+def change_every_window(models: Models) -> None:
+    """Make the next scrape compute everything: it keeps what did not change."""
+    for model in models.by_name.values():
+        for window in model.windows.windows.values():
+            window.generation += 1
+
+
+def main(quick: bool) -> None:
+    """Time scrapes and print them."""
+    models, largest = (10, 2_000) if quick else (100, 10_000)
+    random = np.random.default_rng(0)
+    mixing = random.normal(size=(64, DIMENSION))
+    sample = random.normal(size=(5 * largest, 64)) @ mixing
+    sample = (sample + random.normal(size=sample.shape)).astype(np.float32)
+    detector = Detector.fit(sample)
+    rows = []
+    for vectors in (largest // 10, largest):
+        registry = CollectorRegistry()
+        built = fleet(models, vectors, detector, sample)
+        collector = DriftCollector(built, lambda: PollStatus(True, 0.0, 0.0, 0))
+        registry.register(collector)
+
+        def scrape(built: Models = built, registry: CollectorRegistry = registry) -> bytes:
+            change_every_window(built)
+            return generate_latest(registry)
+
+        floor = CollectorRegistry()
+        floor.register(Constant(list(collector.collect())))
+        seconds = median_seconds(scrape, runs=5)
+        rendering = median_seconds(partial(generate_latest, floor), runs=5)
+        page = generate_latest(registry)
+        rows.append(
+            (
+                f"{models} x 2 windows of {vectors:,} x {DIMENSION}",
+                f"{seconds:.3f}",
+                f"{seconds / LIMIT_SECONDS:.2f}",
+                f"{rendering:.3f}",
+                f"{page.count(b'{')}",
+                f"{len(page) / 1e6:.2f}",
+            )
+        )
+    head = ("a scrape of", "seconds", "of the limit", "rendering alone", "samples", "MB")
+    show("Scrape: every statistic computed anew, and rendered", head, rows)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    raw = models * largest * DIMENSION * 4 / 2**20
+    print(f"\npeak memory {peak:,.0f} MiB, of which raw vectors {raw:,.0f} MiB")
+
+
+if __name__ == "__main__":
+    main("--quick" in sys.argv[1:])
