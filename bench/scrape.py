@@ -22,6 +22,7 @@ from bench.table import median_seconds, show
 from exporter.baseline import Baseline
 from exporter.collector import DriftCollector
 from exporter.model import Model, Models
+from exporter.quality import assess
 from exporter.score import Detector
 from exporter.tail import PollStatus
 from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
@@ -50,9 +51,10 @@ def fleet(models: int, vectors: int, detector: Detector, sample: np.ndarray) -> 
     fleet = Models(monotonic=lambda: 0.0)
     fleet.set_clock(now.timestamp())
     times = np.full(vectors, now.timestamp())
+    quality = assess(sample[:1_000])
     for number in range(models):
         model = Model(ModelRow(f"model-{number}", DIMENSION, vectors, now, None, 1, now), settings)
-        model.adopt(Baseline(1, now, 0, "bench", detector), now.timestamp())
+        model.adopt(Baseline(1, now, 0, "bench", quality, detector), now.timestamp())
         model.windows.append(np.roll(sample[:vectors], number, axis=0), times)
         fleet.add(model)
     return fleet

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import psycopg
 
+from exporter.quality import Quality, assess
 from exporter.score import Detector
 from ingest.store import baselines
 from ingest.store.baselines import Selection
@@ -27,6 +28,7 @@ class Baseline:
     pinned_at: datetime
     last_seq: int
     source: str
+    quality: Quality
     detector: Detector
 
 
@@ -63,7 +65,13 @@ def pin(
     detector = Detector.fit(rows["embedding"])
     seconds = time.perf_counter() - start
     version = baselines.create(
-        connection, model_name, rows, detector.to_bytes(), str(selection), only_first
+        connection,
+        model_name,
+        rows,
+        detector.to_bytes(),
+        asdict(assess(rows["embedding"])),
+        str(selection),
+        only_first,
     )
     if version is not None:
         _log.info(
@@ -94,5 +102,6 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Basel
         stored.pinned_at,
         stored.last_seq,
         stored.source,
+        Quality(**stored.quality),
         Detector.from_bytes(stored.detector),
     )

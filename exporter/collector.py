@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from exporter import families
 from exporter.model import Model, Models
+from exporter.quality import Quality
 from exporter.tail import PollStatus
 from exporter.verdict import Measurement, Verdict
 from ingest.runtime.exposition import deadline
@@ -100,6 +101,15 @@ class _Page:
             self.add(
                 families.BASELINE_COSINE_SIMILARITY, detector.reference_cosine_similarity, name
             )
+            self._add_quality((name, "baseline"), baseline.quality)
+        for window, quality in model.quality.items():
+            self._add_quality((name, window), quality)
+
+    def _add_quality(self, labels: tuple[str, str], quality: Quality) -> None:
+        self.add(families.NORM, quality.norm, *labels)
+        self.add(families.EFFECTIVE_RANK, quality.effective_rank, *labels)
+        self.add(families.DEAD_DIMENSIONS, quality.dead_dimensions, *labels)
+        self.add(families.DUPLICATE_RATIO, quality.duplicate_ratio, *labels)
 
     def add_verdict(self, labels: tuple[str, str], verdict: Verdict) -> None:
         for state in families.STATES:

@@ -145,6 +145,31 @@ COSINE_SIMILARITY = Family(
     "Mean cosine similarity of the window's vectors to the baseline's centroid.",
     _WINDOW,
 )
+NORM = Family(
+    "embedding_drift_norm",
+    "gauge",
+    "Mean Euclidean norm of the vectors; window is also baseline.",
+    _WINDOW,
+)
+EFFECTIVE_RANK = Family(
+    "embedding_drift_effective_rank",
+    "gauge",
+    "Dimensions that the vectors really use (participation ratio of the covariance's "
+    "eigenvalues); window is also baseline.",
+    _WINDOW,
+)
+DEAD_DIMENSIONS = Family(
+    "embedding_drift_dead_dimensions",
+    "gauge",
+    "Dimensions that hardly vary among the vectors; window is also baseline.",
+    _WINDOW,
+)
+DUPLICATE_RATIO = Family(
+    "embedding_drift_duplicate_ratio",
+    "gauge",
+    "Share of vectors that equal an earlier one (0 to 1); window is also baseline.",
+    _WINDOW,
+)
 WINDOW_VECTORS = Family(
     "embedding_drift_window_vectors",
     "gauge",
@@ -190,6 +215,10 @@ FAMILIES = (
     KS_STATISTIC,
     WASSERSTEIN_DISTANCE,
     COSINE_SIMILARITY,
+    NORM,
+    EFFECTIVE_RANK,
+    DEAD_DIMENSIONS,
+    DUPLICATE_RATIO,
     WINDOW_VECTORS,
     WINDOW_START_TIMESTAMP,
     COLLECT_DURATION,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from exporter.baseline import Baseline
+from exporter.quality import Quality, assess
 from exporter.verdict import Circumstances, Measurement, Verdict, measure, state
 from exporter.windows import ModelWindows, Window
 from ingest.runtime.settings import MonitoringSettings
@@ -17,8 +18,8 @@ from ingest.store.tail import ModelRow
 class Model:
     """One model.
 
-    The tail thread replaces ``row`` and ``baseline``, whole values that scrapes read without
-    a lock; the windows have their own.
+    The tail thread replaces ``row``, ``baseline`` and ``quality``, whole values that scrapes read
+    without a lock; the windows have their own.
     """
 
     def __init__(self, row: ModelRow, settings: MonitoringSettings) -> None:
@@ -27,12 +28,22 @@ class Model:
         self.windows = ModelWindows(row.dimension, settings.windows)
         self.seen_seq = 0
         self._settings = settings
+        self.quality: Mapping[str, Quality] = MappingProxyType({})
         self._measured: dict[str, tuple[int, Measurement]] = {}
 
     def adopt(self, baseline: Baseline, now: float) -> None:
         """Measure what came after this baseline against it from now on."""
         self.windows.rebase(baseline.detector, now, self.seen_seq - baseline.last_seq)
         self.baseline = baseline
+
+    def assess(self) -> None:
+        """Assess the vectors of each window that has enough; costs more than a scrape may."""
+        found = {}
+        for name, window in self.windows.windows.items():
+            vectors = self.windows.vectors(name)
+            if len(vectors) >= window.settings.min_vectors:
+                found[name] = assess(vectors)
+        self.quality = MappingProxyType(found)
 
     def verdict(self, window_name: str, now: float, deadline: float = math.inf) -> Verdict:
         """Judge one window.

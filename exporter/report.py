@@ -51,6 +51,7 @@ def detail(model: Model, now: float, reference: NDArray[np.float32] | None = Non
         "baseline": None if model.baseline is None else _baseline(model.baseline),
         "windows": {
             name: _window(model.verdict(name, now), window)
+            | ({"quality": asdict(model.quality[name])} if name in model.quality else {})
             | ({} if reference is None else _exact(reference, model.windows.vectors(name)))
             for name, window in model.windows.windows.items()
         },
@@ -64,6 +65,7 @@ def _baseline(baseline: Baseline) -> Json:
         "source": baseline.source,
         "vectors": baseline.detector.n_reference,
         "cosine_similarity": baseline.detector.reference_cosine_similarity,
+        "quality": asdict(baseline.quality),
     }
 
 

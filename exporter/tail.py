@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -82,7 +83,7 @@ class Tail:
         # Fitting takes seconds of a core: beside the tail, and one at a time.
         self._fitting = ThreadPoolExecutor(1, thread_name_prefix="baseline")
         self._fits: dict[str, _Fit] = {}
-        self._history_due = 0.0
+        self._check_due = -math.inf
         self.status = PollStatus()
 
     def start(self) -> None:
@@ -108,7 +109,7 @@ class Tail:
             for row in tail.models(connection):
                 self._models.set_clock(row.now.timestamp())
                 self._update(connection, row)
-            self._record_history(connection)
+            self._check(connection)
 
     def _update(self, connection: psycopg.Connection, row: ModelRow) -> None:
         model = self._models.by_name.get(row.model_name)
@@ -171,11 +172,14 @@ class Tail:
                 extra={"model_name": model_name, "error": str(error)},
             )
 
-    def _record_history(self, connection: psycopg.Connection) -> None:
+    def _check(self, connection: psycopg.Connection) -> None:
+        """Do what is due every check_interval: assess the vectors, record the verdicts."""
         now = self._monotonic()
-        if now < self._history_due:
+        if now < self._check_due:
             return
-        self._history_due = now + self._settings.check_interval
+        self._check_due = now + self._settings.check_interval
+        for model in self._models.by_name.values():
+            model.assess()
         history.append(connection, [_history_row(*v) for v in self._models.verdicts()])
 
     def _run(self) -> None:

@@ -7,6 +7,7 @@
     ├── PayloadError (ValueError)         a request body or parameter that cannot be used
     │   ├── BodyTooLarge                  more bytes or vectors than allowed
     │   ├── UnsupportedMediaType          a body format nobody here reads
+    │   ├── NonFinite                     vectors with NaN, infinities or beyond float32
     │   ├── DimensionMismatch             vectors of another dimension than the model's
     │   └── IdempotencyConflict           a key that came before with another body
     ├── NotFound (LookupError)            a model, baseline or vector that is not there
@@ -82,6 +83,12 @@ class UnsupportedMediaType(PayloadError):
 
     status = 415
     title = "Unsupported media type"
+
+
+class NonFinite(PayloadError):
+    """Vectors have components that are NaN, infinite or too large for float32."""
+
+    title = "Vectors not finite"
 
 
 class DimensionMismatch(PayloadError):

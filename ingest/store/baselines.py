@@ -11,6 +11,7 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from ingest.runtime.errors import NotFound
 from ingest.store import copy
@@ -25,13 +26,17 @@ _INDEX_DIMENSIONS = 4_000  # the most that pgvector's HNSW takes
 
 @dataclass(frozen=True, slots=True)
 class StoredBaseline:
-    """A version of a model's baseline, as stored; ``last_seq`` numbers its newest vector."""
+    """A version of a model's baseline, as stored.
+
+    ``last_seq`` numbers its newest vector; ``quality`` and ``detector`` belong to who wrote them.
+    """
 
     version: int
     pinned_at: datetime
     vectors: int
     last_seq: int
     source: str
+    quality: dict[str, Any]
     detector: bytes
 
 
@@ -109,6 +114,7 @@ def create(
     model_name: str,
     rows: NDArray[np.void],
     detector: bytes,
+    quality: dict[str, Any],
     source: str,
     only_first: bool = False,
 ) -> int | None:
@@ -122,6 +128,8 @@ def create(
         What :func:`select` returned.
     detector : bytes
         The detector fitted to these vectors.
+    quality : dict
+        What was seen of them, as JSON.
     source : str
         How the vectors were chosen, for people.
     only_first : bool
@@ -145,9 +153,18 @@ def create(
             return None
         version = int(found[0]) + 1
         connection.execute(
-            "insert into baseline (model_name, version, vectors, last_seq, source, detector)"
-            " values (%s, %s, %s, %s, %s, %s)",
-            [model_name, version, len(rows), int(rows["seq"].max()), source, detector],
+            "insert into baseline"
+            " (model_name, version, vectors, last_seq, source, quality, detector)"
+            " values (%s, %s, %s, %s, %s, %s, %s)",
+            [
+                model_name,
+                version,
+                len(rows),
+                int(rows["seq"].max()),
+                source,
+                Jsonb(quality),
+                detector,
+            ],
         )
         _copy_vectors(connection, model_name, version, rows)
     return version
@@ -199,7 +216,7 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
     """
     with connection.cursor(row_factory=class_row(StoredBaseline)) as cursor:
         cursor.execute(
-            "select version, pinned_at, vectors, last_seq, source, detector from baseline"
+            "select version, pinned_at, vectors, last_seq, source, quality, detector from baseline"
             " where model_name = %s and version = %s",
             [model_name, version],
         )

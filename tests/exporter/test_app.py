@@ -72,6 +72,7 @@ def test_the_report_holds_the_numbers_behind_the_verdict(
     assert set(fast["ks"]) == set(fast["wasserstein"]) == {"mean", "p95", "max"}
     assert len(fast["top_dimensions"]) == 5
     assert "exact" not in fast
+    assert set(fast["quality"]) == set(report["baseline"]["quality"])
 
 
 def test_exact_statistics_come_on_demand(client: TestClient, vectors: Vectors) -> None:

@@ -15,6 +15,7 @@ from exporter.baseline import Baseline
 from exporter.collector import DriftCollector
 from exporter.families import FAMILIES, STATES
 from exporter.model import Model, Models
+from exporter.quality import Quality
 from exporter.score import Detector
 from exporter.tail import PollStatus
 from ingest.runtime.exposition import deadline
@@ -24,6 +25,7 @@ from ingest.store.tail import ModelRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RECEIVED = NOW - timedelta(seconds=5)
+QUALITY = Quality(norm=2.5, effective_rank=6.5, dead_dimensions=1, duplicate_ratio=0.25)
 
 
 @pytest.fixture
@@ -99,8 +101,11 @@ def test_a_model_with_a_baseline_has_every_family(
 ) -> None:
     model = add(models, vectors[1_000:1_100])
     pinned = NOW - timedelta(days=1)
-    model.adopt(Baseline(2, pinned, 0, "first 1000", detector), NOW.timestamp())
+    model.adopt(Baseline(2, pinned, 0, "first 1000", QUALITY, detector), NOW.timestamp())
+    model.assess()
     lines = page(models)
+    assert 'embedding_drift_norm{model_name="m",window="baseline"} 2.5' in lines
+    assert 'embedding_drift_dead_dimensions{model_name="m",window="fast"} 0.0' in lines
     found = {line.split("{")[0].split(" ")[0] for line in lines}
     assert found == {family.name for family in FAMILIES}
     score = detector.score(vectors[1_000:1_100])
@@ -114,7 +119,7 @@ def test_a_measurement_is_kept_until_its_window_changes(
     models: Models, vectors: NDArray[np.float32], detector: Detector
 ) -> None:
     model = add(models, vectors[1_000:1_100])
-    model.adopt(Baseline(1, NOW, 0, "x", detector), NOW.timestamp())
+    model.adopt(Baseline(1, NOW, 0, "x", QUALITY, detector), NOW.timestamp())
     first = model.verdict("fast", NOW.timestamp()).measurement
     assert model.verdict("fast", NOW.timestamp()).measurement is first
     model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
@@ -125,7 +130,7 @@ def test_past_the_deadline_the_last_measurement_has_to_do(
     models: Models, vectors: NDArray[np.float32], detector: Detector
 ) -> None:
     model = add(models, vectors[1_000:1_100])
-    model.adopt(Baseline(1, NOW, 0, "x", detector), NOW.timestamp())
+    model.adopt(Baseline(1, NOW, 0, "x", QUALITY, detector), NOW.timestamp())
     late = time.monotonic() - 1
     first = model.verdict("fast", NOW.timestamp(), late)
     assert (first.state, first.measurement, first.is_overdue) == ("ok", None, True)

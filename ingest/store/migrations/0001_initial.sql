@@ -61,6 +61,7 @@ create table baseline (
     vectors integer not null,
     last_seq bigint not null,
     source text not null,
+    quality jsonb not null,
     detector bytea not null,
     primary key (model_name, version)
 );

@@ -74,9 +74,9 @@ def test_an_unknown_model_has_nothing_to_select(connection: psycopg.Connection) 
 def test_versions_count_up_and_each_can_be_loaded(connection: psycopg.Connection) -> None:
     first = baselines.select(connection, "m", Selection(first=5))
     last = baselines.select(connection, "m", Selection(last=5))
-    assert baselines.create(connection, "m", first, b"one", "first 5") == 1
-    assert baselines.create(connection, "m", last, b"two", "last 5") == 2
-    assert baselines.create(connection, "m", last, b"no", "x", only_first=True) is None
+    assert baselines.create(connection, "m", first, b"one", {}, "first 5") == 1
+    assert baselines.create(connection, "m", last, b"two", {}, "last 5") == 2
+    assert baselines.create(connection, "m", last, b"no", {}, "x", only_first=True) is None
     stored = baselines.load(connection, "m", 1)
     assert (stored.detector, stored.vectors, stored.last_seq) == (b"one", 5, 5)
     assert [v["version"] for v in baselines.versions(connection, "m")] == [2, 1]
@@ -87,7 +87,7 @@ def test_versions_count_up_and_each_can_be_loaded(connection: psycopg.Connection
 @pytest.mark.usefixtures("filled")
 def test_copies_outlive_the_stream(connection: psycopg.Connection) -> None:
     rows = baselines.select(connection, "m", Selection(first=5))
-    baselines.create(connection, "m", rows, b"", "first 5")
+    baselines.create(connection, "m", rows, b"", {}, "first 5")
     connection.execute("truncate embedding")
     copies = connection.execute(
         "select seq, metadata, embedding::real[] from baseline_embedding order by seq"
@@ -105,7 +105,7 @@ def test_pinning_at_once_from_several_processes_keeps_versions_apart(
 
     def create(_: int) -> int | None:
         with connect(store) as own:
-            return baselines.create(own, "m", rows, b"", "first 5")
+            return baselines.create(own, "m", rows, b"", {}, "first 5")
 
     with ThreadPoolExecutor(4) as threads:
         assert sorted(v for v in threads.map(create, range(4)) if v) == [1, 2, 3, 4]
@@ -117,7 +117,7 @@ def test_vectors_of_any_dimension_can_be_pinned(
 ) -> None:
     insert_all(Batch("m", np.ones((3, dimension), np.float32)))
     rows = baselines.select(connection, "m", Selection(first=3))
-    assert baselines.create(connection, "m", rows, b"", "first 3") == 1
+    assert baselines.create(connection, "m", rows, b"", {}, "first 3") == 1
     indexes = connection.execute(
         "select count(*) from pg_indexes where tablename = 'baseline_embedding'"
         " and indexdef like '%hnsw%'"

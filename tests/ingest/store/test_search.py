@@ -97,7 +97,7 @@ def test_a_baseline_is_searched_through_its_index(
     wide = np.tile(sentences, 6)[:, :dimension]
     insert_all(Batch("m", np.ascontiguousarray(wide[:1_000])))
     rows = baselines.select(connection, "m", Selection(first=1_000))
-    baselines.create(connection, "m", rows, b"", "first 1000")
+    baselines.create(connection, "m", rows, b"", {}, "first 1000")
     hits = 0
     for query in wide[1_000:1_010]:
         found = ask(store, lambda c, q=query: search.baseline(c, "m", q, 10))
@@ -112,7 +112,7 @@ def test_the_index_serves_the_search(
 ) -> None:
     insert_all(Batch("m", sentences[:1_000]))
     rows = baselines.select(connection, "m", Selection(first=1_000))
-    baselines.create(connection, "m", rows, b"", "first 1000")
+    baselines.create(connection, "m", rows, b"", {}, "first 1000")
     ask(store, lambda c: search.baseline(c, "m", sentences[0], 10))
     connection.execute("select pg_stat_force_next_flush()")
     scans = connection.execute(

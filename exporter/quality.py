@@ -1,0 +1,56 @@
+"""Quality of vectors as such: signs of a degraded model, whatever the baseline says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_DEAD = 1e-3
+"""Share of the median standard deviation below which a dimension carries nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What is seen of some vectors without comparing them.
+
+    Attributes
+    ----------
+    norm : float
+        Mean Euclidean norm.
+    effective_rank : float
+        Dimensions that the vectors really use, 1 to d: the participation ratio
+        (sum of l)^2 / sum of l^2 of the covariance's eigenvalues l.
+    dead_dimensions : int
+        Dimensions that hardly vary.
+    duplicate_ratio : float
+        Share of vectors that equal an earlier one, 0 to 1.
+    """
+
+    norm: float
+    effective_rank: float
+    dead_dimensions: int
+    duplicate_ratio: float
+
+
+def assess(vectors: NDArray[np.float32]) -> Quality:
+    """Assess vectors, shape (n, d) with n of at least 2."""
+    deviation = vectors.std(axis=0, dtype=np.float64)
+    return Quality(
+        norm=float(np.linalg.norm(vectors, axis=1).mean(dtype=np.float64)),
+        effective_rank=_effective_rank(vectors, float(np.square(deviation).sum())),
+        dead_dimensions=int((deviation <= _DEAD * np.median(deviation)).sum()),
+        duplicate_ratio=1 - len({row.tobytes() for row in vectors}) / len(vectors),
+    )
+
+
+def _effective_rank(vectors: NDArray[np.float32], variance: float) -> float:
+    """Get by without eigenvalues: their sum is C's trace, that of their squares |C|^2."""
+    if variance == 0:
+        return 1.0
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    # |X'X| = |XX'|: the smaller of the two is enough.
+    small = centred @ centred.T if len(vectors) < vectors.shape[1] else centred.T @ centred
+    squares = float(np.square(small, dtype=np.float64).sum()) / len(vectors) ** 2
+    return variance**2 / squares
