@@ -23,37 +23,27 @@ _CONNECTION: dict[str, Any] = {
 }
 
 
-# Both pools: connections are checked when they are handed out, so a server that was restarted
-# costs no request. A pool backs off between attempts to reconnect, up to minutes; given up
-# early, the next caller starts a new attempt at once.
+# Connections are checked when they are handed out, so a server that was restarted costs no
+# request. A pool backs off between attempts to reconnect, up to minutes; given up early, the
+# next caller starts a new attempt at once.
+_POOL: dict[str, Any] = {
+    "kwargs": _CONNECTION,
+    "min_size": 1,
+    "timeout": _WAIT_SECONDS,
+    "reconnect_timeout": _WAIT_SECONDS,
+}
 
 
 def open_async(connection_string: str, size: int) -> AsyncConnectionPool:
-    """Make a pool for the event loop; it is opened with ``await pool.open()``."""
-    return AsyncConnectionPool(
-        connection_string,
-        kwargs=_CONNECTION,
-        min_size=1,
-        max_size=size,
-        timeout=_WAIT_SECONDS,
-        reconnect_timeout=_WAIT_SECONDS,
-        check=AsyncConnectionPool.check_connection,
-        open=False,
-    )
+    """Make a pool for the event loop; it is opened when it is entered."""
+    check = AsyncConnectionPool.check_connection
+    return AsyncConnectionPool(connection_string, max_size=size, check=check, open=False, **_POOL)
 
 
 def open_sync(connection_string: str, size: int) -> ConnectionPool:
     """Make and open a pool for threads; connections follow when the server is there."""
-    return ConnectionPool(
-        connection_string,
-        kwargs=_CONNECTION,
-        min_size=1,
-        max_size=size,
-        timeout=_WAIT_SECONDS,
-        reconnect_timeout=_WAIT_SECONDS,
-        check=ConnectionPool.check_connection,
-        open=True,
-    )
+    check = ConnectionPool.check_connection
+    return ConnectionPool(connection_string, max_size=size, check=check, open=True, **_POOL)
 
 
 def connect(connection_string: str) -> psycopg.Connection:
