@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import msgspec
 
+from ingest.payload import checks
 from ingest.runtime.errors import PayloadError, StoreUnavailable
 from ingest.vectorfile import Rows
 
@@ -28,14 +29,19 @@ class Sender:
         Where the service listens, without a path.
     model_name : str
     sleep : callable
-        Waits for seconds between attempts and between batches.
+        Waits for seconds between attempts.
+
+    Raises
+    ------
+    PayloadError
+        If the model's name is illegal.
     """
 
     def __init__(
         self, url: str, model_name: str, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._url = f"{url.rstrip('/')}/embeddings"
-        self._model_name = model_name
+        self._model_name = checks.model_name(model_name, "model name")
         self._sleep = sleep
         self._client = httpx2.Client(timeout=_TIMEOUT_SECONDS)
 
@@ -56,7 +62,7 @@ class Sender:
         Raises
         ------
         PayloadError
-            If the service refuses the batch.
+            If the service refuses the batch, or is another service.
         StoreUnavailable
             If it stays out of reach.
         """
@@ -67,11 +73,13 @@ class Sender:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 response = self._client.post(self._url, content=content, headers=headers)
+            except httpx2.UnsupportedProtocol as error:
+                raise PayloadError(f"{self._url}: must begin with http:// or https://") from error
             except httpx2.TransportError as error:
                 failure = f"{self._url}: {error}"
             else:
                 if response.is_success:
-                    return int(response.json()["stored"])
+                    return self._stored(response)
                 failure = f"{self._url} answers {response.status_code}: {_detail(response)}"
                 if response.status_code not in (429, 503):
                     raise PayloadError(failure)
@@ -80,6 +88,18 @@ class Sender:
                 self._sleep(min(pause, _LONGEST_PAUSE_SECONDS))
                 pause *= 2
         raise StoreUnavailable(f"given up after {_ATTEMPTS} attempts; {failure}")
+
+    def _stored(self, response: httpx2.Response) -> int:
+        try:
+            return msgspec.json.decode(response.content, type=_Answer).stored
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise PayloadError(
+                f"{self._url} answers {response.status_code}, but not as this service does: {error}"
+            ) from error
+
+
+class _Answer(msgspec.Struct):
+    stored: int
 
 
 def batches(blocks: Iterable[Rows], size: int) -> Iterator[Rows]:

@@ -126,11 +126,12 @@ def _npy_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]
         shape, is_fortran, dtype = read_header(file)
     except KeyError as error:
         raise PayloadError(
-            f".npy version {error} is not read here; allowed are 1.0, 2.0"
+            f".npy version {error} is not read here; allowed are (1, 0) and (2, 0)"
         ) from error
     # A header is a Python expression: it fails in any way that Python's tokenizer and parser can.
     except Exception as error:
-        raise PayloadError(f"the body is not a readable .npy file: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise PayloadError(f"the body is not a readable .npy file: {reason}") from error
     # True counts as a number there.
     return tuple(map(int, shape)), is_fortran, dtype, file.tell()
 

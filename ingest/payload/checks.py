@@ -124,18 +124,22 @@ def timestamp(value: object, now: float) -> float | str:
     allowed = "allowed are seconds since the epoch, or RFC 3339 with an offset, up to a day ahead"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return f"is {kind(value)}; {allowed}"
-    # Whatever it is, the answer shall not be as long as the request.
+    # Cut, so that the answer is never as long as the request.
     shown = f"{value!r:.40}"
-    if isinstance(value, str):
-        try:
-            value = msgspec.convert(value, _RFC_3339).timestamp()
-        except msgspec.ValidationError:
-            return f"{shown} is not allowed; {allowed}"
+    try:
+        seconds = value if not isinstance(value, str) else _seconds(value)
+    except msgspec.ValidationError:
+        return f"{shown} is not allowed; {allowed}"
     latest = now + _DAY
-    if not 0 <= value <= latest:
-        hint = "; it looks like milliseconds" if 0 <= value <= 1_000 * latest else ""
+    if not 0 <= seconds <= latest:
+        looks_like_milliseconds = not isinstance(value, str) and 0 <= value <= 1_000 * latest
+        hint = "; it looks like milliseconds" if looks_like_milliseconds else ""
         return f"{shown} is out of range{hint}; {allowed}"
-    return float(value)
+    return float(seconds)
+
+
+def _seconds(rfc_3339: str) -> float:
+    return msgspec.convert(rfc_3339, _RFC_3339).timestamp()
 
 
 def kind(value: object) -> str:

@@ -24,19 +24,25 @@ VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 @dataclass
 class Service:
-    """A service on loopback that gives the prepared answers first, then stores."""
+    """A service on loopback that gives the prepared answers first, then stores.
+
+    It loses its first ``lost_answers`` answers after it has stored, as a network may.
+    """
 
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    lost_answers: int = 0
     batches: list[Batch] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     url: str = ""
 
     def take(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], object]:
         batch = parse(body, headers=headers, query={}, limits=IngestSettings(), now=2e9)
+        is_repeat = batch.idempotency_key in self.keys
         self.keys.append(batch.idempotency_key)
         if self.answers:
             return *self.answers.pop(0), {"detail": "not now"}
-        self.batches.append(batch)
+        if not (is_repeat and self.batches):
+            self.batches.append(batch)
         return 201, {}, {"stored": len(batch)}
 
 
@@ -47,6 +53,10 @@ def listening(service: Service) -> Iterator[Service]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             status, extra, answer = service.take(headers, body)
+            if service.lost_answers:
+                service.lost_answers -= 1
+                self.close_connection = True
+                return
             data = msgspec.json.encode(answer)
             self.send_response(status)
             for name, value in {**extra, "Content-Length": str(len(data))}.items():
@@ -117,6 +127,35 @@ def test_a_refused_batch_is_not_sent_again(service: Service) -> None:
     with sender(service) as sending, pytest.raises(PayloadError, match="answers 409: not now"):
         sending.send(Rows(VECTORS))
     assert len(service.keys) == 1
+
+
+def test_a_batch_whose_answer_is_lost_goes_again_under_the_same_key(service: Service) -> None:
+    service.lost_answers = 2
+    with sender(service, []) as sending:
+        assert sending.send(Rows(VECTORS)) == 4
+    assert len(service.keys) == 3
+    assert len(set(service.keys)) == 1
+    assert len(service.batches) == 1
+
+
+def test_an_answer_of_another_service_is_not_taken_for_stored(service: Service) -> None:
+    service.answers = [(200, {})]
+    with sender(service) as sending, pytest.raises(PayloadError, match="not as this service does"):
+        sending.send(Rows(VECTORS))
+
+
+@pytest.mark.parametrize("name", ["my vectors", "mod\N{LATIN SMALL LETTER E WITH GRAVE}le", ""])
+def test_an_illegal_model_name_is_refused_before_anything_is_sent(name: str) -> None:
+    with pytest.raises(PayloadError, match=r"model name: .* is not allowed"):
+        Sender("http://127.0.0.1:1", name)
+
+
+def test_a_url_without_a_scheme_is_refused_at_once() -> None:
+    pauses: list[float] = []
+    astray = Sender("localhost:10910", "m", pauses.append)
+    with astray, pytest.raises(PayloadError, match="must begin with http://"):
+        astray.send(Rows(VECTORS))
+    assert pauses == []
 
 
 def test_a_service_that_is_not_there_is_given_up_in_the_end() -> None:
