@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.payload import checks, text
-from ingest.runtime.errors import PayloadError
+from ingest.runtime.errors import PayloadError, Problem
 from ingest.runtime.settings import IngestSettings
 
 Scope = Literal["fast", "slow", "baseline"]
@@ -55,5 +55,7 @@ def parse(body: bytes, limits: IngestSettings) -> Query:
     else:
         assert decoded.id is not None
         wanted = decoded.id
+        if (reason := checks.vector_id(decoded.id)) is not None:
+            raise checks.refuse([Problem("/id", reason)])
     name = checks.model_name(decoded.model_name, "/model_name")
     return Query(name, wanted, decoded.k, decoded.scope)

@@ -11,8 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem
+from ingest.runtime.errors import BodyTooLarge, NonFinite, PayloadError, Problem
 from ingest.runtime.settings import IngestSettings
+
+NOT_FINITE = "is NaN, infinite or too large for float32; components must be finite"
 
 _LISTED = 100
 """Problems listed in an answer; the rest are counted."""
@@ -37,7 +39,9 @@ def refuse(problems: Sequence[Problem]) -> PayloadError:
     first = f"{listed[0].pointer}: {listed[0].reason}"
     more = f"; {len(problems) - 1} more" if len(problems) > 1 else ""
     unlisted = f", of which {rest} are not listed" if rest else ""
-    return PayloadError(f"{first}{more}{unlisted}", listed)
+    # An error of its own, so that it is counted: it is the model's fault, not the client's.
+    kind = NonFinite if any(p.reason == NOT_FINITE for p in problems) else PayloadError
+    return kind(f"{first}{more}{unlisted}", listed)
 
 
 def model_name(name: str, pointer: str) -> str:
@@ -101,7 +105,7 @@ def finite(vectors: NDArray[np.float32], first: int = 0) -> list[Problem]:
     return [
         Problem(
             f"/embeddings/{first + row}/{finite[row].argmin()}",
-            "is NaN, infinite or too large for float32; components must be finite",
+            NOT_FINITE,
             index=first + int(row),
         )
         for row in np.flatnonzero(~finite.all(axis=1))

@@ -15,7 +15,13 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from ingest.payload import parse
-from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem, UnsupportedMediaType
+from ingest.runtime.errors import (
+    BodyTooLarge,
+    NonFinite,
+    PayloadError,
+    Problem,
+    UnsupportedMediaType,
+)
 from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
 
@@ -318,6 +324,15 @@ def test_a_mistake_in_binary_is_named(mistake: str) -> None:
     body, arguments, message = WRONG_BINARY[mistake]
     with pytest.raises(PayloadError, match=message):
         read(body, **arguments)
+
+
+def test_what_is_not_finite_has_an_error_of_its_own_to_count() -> None:
+    for body, arguments in [
+        (one() | {"embedding": [1e39]}, {}),
+        (npy(np.array([[np.nan]])), NPY),
+    ]:
+        assert type(refusal(body, **arguments)) is NonFinite
+    assert type(refusal(one() | {"embedding": []})) is PayloadError
 
 
 def test_every_bad_vector_of_a_batch_is_listed_with_its_index() -> None:
