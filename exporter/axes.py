@@ -65,4 +65,5 @@ def _subspace(
         guess = np.linalg.qr(centred.T @ (centred @ guess))[0]
     inside = centred @ guess
     _, turn = np.linalg.eigh(inside.T @ inside)
-    return guess @ np.ascontiguousarray(turn[:, ::-1])
+    vectors: NDArray[np.float32] = guess @ np.ascontiguousarray(turn[:, ::-1])
+    return vectors

@@ -62,7 +62,7 @@ def pin(
     """
     rows = baselines.select(connection, model_name, selection)
     start = time.perf_counter()
-    detector = Detector.fit(rows["embedding"])
+    detector = Detector.fit(rows["embedding"], timestamps=rows["received_at"])
     seconds = time.perf_counter() - start
     version = baselines.create(
         connection,

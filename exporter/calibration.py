@@ -19,14 +19,19 @@ from exporter.features import Floats
 
 CEILING = 300.0
 """Most decades reported: 1e-300 is about the smallest probability a double can hold."""
+# In the order of `score.Components`, and duplicates.
+_WEIGHTS = np.array([0.25, 0.2, 0.2, 0.07, 0.03, 0.05, 0.2])
+"""Shares of the error budget. Spread and distortion tell loudly or not at all and need little;
+two equal vectors in a reference without any are a small p-value already."""
+_MAXIMUM = np.array([False, False, True, True, False, False])
+"""Which statistics are maxima."""
+_TINY = 1e-9
+_LEAST = np.array([_TINY, _TINY, _TINY, _TINY, _TINY, 5.0])
+"""Least mean of each statistic: `Distortion` has five features of at least unit variance."""
 _DRAWS = 400
 _SIZES = 3
 _APART = 5
 """Fewest windows without overlap that say whether arrival is independent."""
-WEIGHTS = np.array([0.2, 0.2, 0.2, 0.05, 0.1, 0.05, 0.2])
-_MAXIMUM = np.array([False, False, True, True, False, False])
-_LEAST = np.array([1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 4.0])
-"""Least mean of each statistic: `Size` has four features of at least unit variance."""
 _MARGIN = 0.1
 """Decades given up because the calibration is an estimate itself."""
 _EULER = 0.5772156649015329
@@ -71,12 +76,16 @@ class Tails:
         window is longer than it lasts, so larger sizes inherit the widest ratio before them.
         """
         mean, deviation = self.mean.copy(), self.deviation.copy()
-        widest = np.ones(mean.shape[1])
+        wider = rougher = np.ones(mean.shape[1])
         for at in range(len(mean)):
             if at < len(together):
-                widest = np.maximum(widest, _widening(together[at], mean[at]))
-            mean[at] *= widest
-            deviation[at] *= widest
+                wider = np.maximum(wider, _widening(together[at], mean[at]))
+                # Few sessions in a window make its statistics vary more, too.
+                usual = deviation[at] / mean[at]
+                variation = together[at].std(axis=0) / np.maximum(together[at].mean(axis=0), _TINY)
+                rougher = np.where(wider > 1, np.maximum(variation / usual, 1.0), 1.0)
+            mean[at] *= wider
+            deviation[at] *= wider * rougher
         return replace(self, mean=mean, deviation=deviation)
 
     def decades(self, statistics: Floats, n: int) -> Floats:
@@ -150,6 +159,8 @@ class RepeatTail:
 
     def decades(self, repeats: Floats, n: int) -> Floats:
         """Return -log10 of the probability of at least so many repeats."""
+        if not repeats.any():
+            return np.zeros(repeats.shape)
         pairs = max(n * (n - 1) / 2, 1)
         mean = np.interp(np.log(n), self.size, self.mean) * pairs
         variance = np.interp(np.log(n), self.size, self.variance) * pairs
@@ -172,7 +183,7 @@ def combined(decades: Floats) -> Floats:
 
     Source: Wilson (2019), the harmonic mean p-value.
     """
-    result: Floats = np.log10(10.0**decades @ WEIGHTS)
+    result: Floats = np.log10(10.0**decades @ _WEIGHTS)
     return result
 
 
@@ -208,18 +219,16 @@ class Null:
         sizes = _sizes(n_reference)
         n, whole = len(self.table), len(self.fingerprints)
         values = [self._statistics(self._random(n, size), statistics) for size in sizes]
-        copies = [self._repeats(self._random(whole, size)) for size in sizes]
         tails = Tails.fit(sizes, values)
-        repeats = RepeatTail.fit(sizes, copies, whole)
+        copies = [self._repeats(self._random(whole, size)) for size in 2 * sizes]
+        repeats = RepeatTail.fit(2 * sizes, copies, whole)
         decades = [
-            np.column_stack([tails.decades(v, size), repeats.decades(c, size)])
+            np.column_stack([tails.decades(v, size), repeats.decades(c, 2 * size)])
             for v, c, size in zip(values, copies, sizes, strict=True)
         ]
         offset = float(np.quantile(combined(np.vstack(decades)), 0.95)) + np.log10(0.05)
-        together = [
-            self._statistics(windows, statistics) for windows in _contiguous(n, sizes)
-        ]
-        copied = [self._repeats(windows) for windows in _contiguous(whole, sizes)]
+        together = [self._statistics(windows, statistics) for windows in _contiguous(n, sizes)]
+        copied = [self._repeats(windows) for windows in _contiguous(whole, 2 * sizes)]
         return tails.widened(together), repeats.widened(copied), max(offset, 0.0) + _MARGIN
 
     def _random(self, n: int, size: int) -> NDArray[np.intp]:
@@ -238,12 +247,15 @@ class Null:
         np.put_along_axis(averaging, windows, np.float32(1 / size), axis=1)
         shift = averaging @ self.table - self.table.mean(axis=0)
         # A window is part of the table: its rest is n / (n - size) times as far away.
-        return statistics(shift * np.float32(n / (n - size))) / (1 / size + 1 / (n - size))
+        values: Floats = statistics(shift * np.float32(n / (n - size)))
+        values /= 1 / size + 1 / (n - size)
+        return values
 
     def _repeats(self, windows: NDArray[np.intp]) -> Floats:
         _, vector = np.unique(self.fingerprints, return_inverse=True)
         ordered = np.sort(vector[windows], axis=1)
-        return np.count_nonzero(ordered[:, 1:] == ordered[:, :-1], axis=1).astype(np.float64)
+        repeats: Floats = (ordered[:, 1:] == ordered[:, :-1]).sum(axis=1, dtype=np.float64)
+        return repeats
 
 
 def _contiguous(n: int, sizes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -262,11 +274,12 @@ def _contiguous(n: int, sizes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
 def _widening(together: Floats, mean: Floats) -> Floats:
     """Ratio of the means of statistics of vectors that arrived together to those of others.
 
-    1 unless it is larger beyond doubt: two standard errors, from windows that overlap by half.
+    1 unless it is larger beyond doubt, by two standard errors from windows that overlap by half;
+    then two more are allowed for, because a reference holds few sessions.
     """
     ratio = together.mean(axis=0) / mean
     error = together.std(axis=0) / np.sqrt(len(together) / 2) / mean
-    result: Floats = np.where(ratio > 1 + 2 * error, ratio, 1.0)
+    result: Floats = np.where(ratio > 1 + 2 * error, ratio + 2 * error, 1.0)
     return result
 
 

@@ -101,6 +101,7 @@ class _Page:
             self.add(
                 families.BASELINE_COSINE_SIMILARITY, detector.reference_cosine_similarity, name
             )
+            self.add(families.BASELINE_SEASONAL, float(detector.seasonal), name)
             self._add_quality((name, "baseline"), baseline.quality)
         for window, quality in model.quality.items():
             self._add_quality((name, window), quality)

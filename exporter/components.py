@@ -16,6 +16,12 @@ from exporter.features import Floats, Shift
 
 _RIDGE = 0.2
 """Share of the mean variance added to every axis: small variances are the ones least known."""
+NOISE = 0.1
+"""Noise to learn the signs of, as a share of the norm."""
+TOLERATED_NOISE = 0.03
+"""Noise that does not count: encoders with a few huge dimensions lose as much in int8."""
+_NORM_TOLERANCE = 0.002
+"""Relative change of the norm that does not count."""
 _DIRECTIONS = 1024
 _CLUSTERS = 200
 _ROUNDS = 6
@@ -45,14 +51,12 @@ class Topics:
     ) -> Topics:
         """Cluster vectors given along axes of these variances."""
         centres, share = _clusters(along, random)
-        return cls(
-            np.ascontiguousarray((_discriminants(centres, variances) * np.sqrt(share)).T)
-        )
+        return cls(np.ascontiguousarray((_discriminants(centres, variances) * np.sqrt(share)).T))
 
     def __call__(self, shift: Shift) -> Floats:
         """Return the statistic of each window."""
         towards = shift.axes @ self.discriminants
-        return np.einsum("ij,ij->i", towards, towards).astype(np.float64)
+        return _squared_length(towards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,9 @@ class Mean:
     def __call__(self, shift: Shift) -> Floats:
         """Return the statistic of each window."""
         along = shift.axes * shift.axes
-        off = np.einsum("ij,ij->i", shift.mean, shift.mean) - along.sum(axis=1)
-        return along @ self.weights + self.rest * np.maximum(off, 0)
+        off = _squared_length(shift.mean) - along.sum(axis=1)
+        result: Floats = along @ self.weights + self.rest * np.maximum(off, 0)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,8 @@ class Direction:
     def __call__(self, shift: Shift) -> Floats:
         """Return the statistic of each window."""
         nearest = (shift.axes @ self.anchors).max(axis=1)
-        return np.square(np.maximum(nearest, 0)).astype(np.float64)
+        result: Floats = np.square(np.maximum(nearest, 0), dtype=np.float64)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +132,11 @@ class Dimension:
     def fit(cls, mean: NDArray[np.float32], square: NDArray[np.float32]) -> Dimension:
         """Take the deviations of means and squares, shape (n, d), of the reference.
 
-        Floored at those of a normal variable's order: a dead dimension may begin to rustle.
+        Floored: a dead dimension may begin to rustle.
         """
         return cls(
             1 / np.maximum(mean.var(axis=0, dtype=np.float64), 1.0),
-            1 / np.maximum(square.var(axis=0, dtype=np.float64), 1.0),
+            1 / np.maximum(square.var(axis=0, dtype=np.float64), 0.5),
         )
 
     def __call__(self, shift: Shift) -> Floats:
@@ -166,17 +172,17 @@ class Spread:
     def __call__(self, shift: Shift) -> Floats:
         """Return the statistic of each window."""
         white = shift.shape @ self.whitening
-        return np.einsum("ij,ij->i", white, white)
+        return _squared_length(white)
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """Hotelling's T^2 of four signs of a common factor.
+class Distortion:
+    """Hotelling's T^2 of five signs that the same vectors arrive distorted.
 
-    The log norm and its square; the shift along the centroid, which scaling causes; and the
-    change that a common factor on the deviations causes in all features of `Spread`. Finds
-    scaling, missing normalisation and collapse, also where norms differ so much by
-    themselves that they say little.
+    The log norm and its square; the shift along the centroid, which scaling causes; the
+    change in all features of `Spread` that a common factor on the deviations causes; and the
+    one that noise causes. Finds scaling, missing normalisation, collapse and noise, also where
+    norms differ so much by themselves that they say little.
 
     Unit vectors have no variance of the norm to compare with: each direction is floored at a
     variance of 1/2 (in units of 0.5 % of the norm).
@@ -185,15 +191,15 @@ class Size:
     ----------
     centroid : ndarray of float64, shape (k,)
         Discriminant of scaling along the axes, of unit variance.
-    deviations : ndarray of float64, shape (p + 3,)
-        Discriminant of scaled deviations.
-    tolerance : ndarray of float64, shape (2,)
-        Shifts of log norm and its square that do not count: 0.2 % of the norm.
-    whitening : ndarray of float64, shape (4, 4)
+    shape : ndarray of float64, shape (p + 3, 2)
+        Discriminants of a common factor and of noise.
+    tolerance : ndarray of float64, shape (5,)
+        Shifts that do not count: of rounding to int8, say.
+    whitening : ndarray of float64, shape (5, 5)
     """
 
     centroid: Floats
-    deviations: Floats
+    shape: Floats
     tolerance: Floats
     whitening: Floats
 
@@ -201,39 +207,60 @@ class Size:
     def fit(
         cls,
         shaping: Shift,
+        noise: Floats,
+        tolerated: Floats,
         variances: Floats,
         centroid: Floats,
         spread: Spread,
         norm_deviation: float,
-    ) -> Size:
-        """Whiten the features of the reference's vectors; the centroid lies on the axes."""
+    ) -> Distortion:
+        """Learn the signs.
+
+        Parameters
+        ----------
+        shaping : Shift
+            Features of vectors of the reference, one a row.
+        noise, tolerated : ndarray, shape (p + 3,)
+            What `NOISE` and `TOLERATED_NOISE` of the norm add to their mean shape.
+        variances, centroid : ndarray, shape (k,)
+            Of the reference, along its axes.
+        spread : Spread
+        norm_deviation : float
+            What one of the norm features is in logarithms.
+        """
+        usual = shaping.shape.mean(axis=0, dtype=np.float64)
+        # A factor moves squares in proportion to themselves, and every log size as much.
+        factor = np.r_[usual[:-3], 1, 1, 1]
+        shape = spread.whitening @ spread.whitening.T @ np.column_stack([factor, noise])
+        deviations = (shaping.shape @ shape).std(axis=0)
+        shape /= np.where(deviations > 0, deviations, 1.0)
         towards = _discriminants(centroid[None], variances)[0].astype(np.float64)
-        # A factor moves squares in proportion to themselves, and every log energy as much.
-        factor = shaping.shape.mean(axis=0, dtype=np.float64)
-        factor[-3:] = 1
-        deviations = spread.whitening @ (factor @ spread.whitening)
-        deviations /= (shaping.shape @ deviations).std()
-        signs = _signs(shaping, towards, deviations)
+        signs = _signs(shaping, towards, shape)
         values, vectors = np.linalg.eigh(np.cov(signs.T))
-        tolerance = 0.002 / norm_deviation
+        norm = _NORM_TOLERANCE / norm_deviation
+        of_noise = abs(float(tolerated @ shape[:, 1]))
         return cls(
             towards,
-            deviations,
-            np.array([tolerance, tolerance**2]),
+            shape,
+            np.array([norm, norm**2, 0, 0, of_noise]),
             vectors / np.sqrt(np.maximum(values, 0.5)),
         )
 
     def __call__(self, shift: Shift) -> Floats:
         """Return the statistic of each window."""
-        signs = _signs(shift, self.centroid, self.deviations)
-        counted = np.maximum(np.abs(signs[:, :2]) - self.tolerance, 0)
-        signs[:, :2] = np.copysign(counted, signs[:, :2])
-        white = signs @ self.whitening
-        return np.einsum("ij,ij->i", white, white)
+        signs = _signs(shift, self.centroid, self.shape)
+        counted = np.copysign(np.maximum(np.abs(signs) - self.tolerance, 0), signs)
+        white = counted @ self.whitening
+        return _squared_length(white)
 
 
-def _signs(shift: Shift, centroid: Floats, deviations: Floats) -> Floats:
-    return np.column_stack([shift.norm, shift.axes @ centroid, shift.shape @ deviations])
+def _squared_length(rows: NDArray[Any]) -> Floats:
+    result: Floats = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return result
+
+
+def _signs(shift: Shift, centroid: Floats, shape: Floats) -> Floats:
+    return np.column_stack([shift.norm, shift.axes @ centroid, shift.shape @ shape])
 
 
 def _discriminants(directions: NDArray[Any], variances: Floats) -> NDArray[np.float32]:

@@ -100,6 +100,13 @@ BASELINE_COSINE_SIMILARITY = Family(
     "Mean cosine similarity of the baseline's vectors to their own centroid.",
     _MODEL,
 )
+BASELINE_SEASONAL = Family(
+    "embedding_drift_baseline_seasonal",
+    "gauge",
+    "Whether the baseline spans a week (1), so that the score knows what is usual at an hour and "
+    "weekday, or not (0).",
+    _MODEL,
+)
 
 STATE = Family(
     "embedding_drift_state",
@@ -208,6 +215,7 @@ FAMILIES = (
     BASELINE_VECTORS,
     BASELINE_TIMESTAMP,
     BASELINE_COSINE_SIMILARITY,
+    BASELINE_SEASONAL,
     STATE,
     SCORE,
     COMPONENT_SCORE,

@@ -100,15 +100,19 @@ class Features:
     @classmethod
     def fit(
         cls,
-        reference: NDArray[np.float32],
+        shaping: NDArray[np.float32],
         axes: Axes,
         held_out: NDArray[np.float32],
     ) -> Features:
-        """Measure along axes whose variances are those of standardised vectors, (n, d)."""
-        centre, scale = standard(reference)
+        """Measure vectors as seen from these, shape (n, d), along their axes.
+
+        Deviations along axes are too small where those were fitted; ``held_out`` are other
+        vectors of the reference, standardised.
+        """
+        centre, scale = standard(shaping)
         probes = np.hstack([axes.leading, axes.quiet])
         deviations = (held_out @ probes).std(axis=0, dtype=np.float64)
-        logs = np.log(_length(reference.astype(np.float64)))
+        logs = np.log(_length(shaping.astype(np.float64)))
         return cls(
             centre,
             scale,
@@ -116,7 +120,15 @@ class Features:
             np.maximum(deviations, PROBE_FLOOR),
             axes.leading.shape[1],
             np.array([logs.mean(), max(float(logs.std()), NORM_FLOOR)]),
-            np.r_[np.full(2 * len(centre) + probes.shape[1], _UNIT), _FINE, _FINE, _FINE, _UNIT, _UNIT, _FINE],
+            np.r_[
+                np.full(2 * len(centre) + probes.shape[1], _UNIT),
+                _FINE,
+                _FINE,
+                _FINE,
+                _UNIT,
+                _UNIT,
+                _FINE,
+            ],
         )
 
     @property
@@ -142,8 +154,12 @@ class Features:
 
     def table(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the features of each vector, shape (n, size)."""
-        rows = [np.hstack([*wide, narrow]) for wide, narrow in self._measure(vectors)]
-        return (np.vstack(rows) / self.unit).astype(np.float32)
+        return np.vstack(
+            [
+                (np.hstack([*wide, narrow]) / self.unit).astype(np.float32)
+                for wide, narrow in self._measure(vectors)
+            ]
+        )
 
     def shift(self, means: NDArray[Any], axes: NDArray[Any]) -> Shift:
         """Name the parts of differences of means, shape (w, size)."""
@@ -164,7 +180,10 @@ class Features:
             rows = vectors[at : at + _ROWS]
             mean = self._standardise(rows)
             square = np.minimum(mean * mean * np.float32(1 / _UNIT), _SQUARE_LIMIT * _UNIT)
-            yield (mean, np.rint(square)), self._narrow(rows.astype(np.float64), mean.astype(np.float64))
+            yield (
+                (mean, np.rint(square)),
+                self._narrow(rows.astype(np.float64), mean.astype(np.float64)),
+            )
 
     def _standardise(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
@@ -206,4 +225,5 @@ def standard(reference: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
 
 def _length(vectors: Floats) -> Floats:
     # A zero vector has a logarithm too.
-    return np.maximum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), 1e-30)
+    length: Floats = np.maximum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), 1e-30)
+    return length

@@ -65,8 +65,8 @@ class Bins:
         low, high = columns[:, tail], columns[:, n - 1 - tail]
         # A margin, so that values at the ends are not on an edge.
         margin = 0.013 * (high - low) + 0.1 * scale
-        low = low - margin
-        step = _CELLS / (high + margin - low)
+        low = (low - margin).astype(np.float32)
+        step = (_CELLS / (high + margin - low)).astype(np.float32)
         cells = _cells(reference, low, step)
         in_cell = np.zeros(d * _CELLS, np.int64)
         np.add.at(in_cell, (cells + np.arange(d) * _CELLS).ravel(), 1)

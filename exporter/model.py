@@ -86,7 +86,7 @@ class Model:
     def _measure(self, window_name: str, window: Window) -> Measurement:
         assert self.windows.detector is not None
         assert window.sums is not None
-        measurement = measure(self.windows.detector, window.sums)
+        measurement = measure(self.windows.detector, window.sums, window.middle)
         self._measured[window_name] = (window.generation, measurement)
         return measurement
 

@@ -65,6 +65,7 @@ def _baseline(baseline: Baseline) -> Json:
         "source": baseline.source,
         "vectors": baseline.detector.n_reference,
         "cosine_similarity": baseline.detector.reference_cosine_similarity,
+        "seasonal": baseline.detector.seasonal,
         "quality": asdict(baseline.quality),
     }
 

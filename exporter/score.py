@@ -6,6 +6,8 @@ running `Sums`; both give the same numbers.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -15,12 +17,24 @@ from numpy.typing import ArrayLike, NDArray
 from exporter import codec
 from exporter.axes import Axes
 from exporter.calibration import Null, RepeatTail, Tails, combined
-from exporter.components import Dimension, Direction, Mean, Size, Spread, Topics
+from exporter.components import (
+    NOISE,
+    TOLERATED_NOISE,
+    Dimension,
+    Direction,
+    Distortion,
+    Mean,
+    Spread,
+    Topics,
+)
 from exporter.features import Features, Floats, Shift, standard
 from exporter.marginals import Bins, Marginals
+from exporter.season import Season, known_season
 from exporter.sums import Sums, checked, fingerprints
 
 __all__ = ["Detector", "Marginals", "Sums"]
+
+Component = Callable[[Shift], Floats]
 
 MIN_REFERENCE = 100
 """Fewer vectors say nothing about their own distribution."""
@@ -39,19 +53,26 @@ class Components:
     direction: Direction
     dimension: Dimension
     spread: Spread
-    size: Size
-
-    @property
-    def plain(self) -> list[bool]:
-        """Which components read plain features only, known from the whole reference."""
-        return [field.name not in ("spread", "size") for field in fields(self)]
+    distortion: Distortion
 
     def statistics(self, shift: Shift) -> Floats:
         """Return the statistic of each window and component, shape (w, c)."""
-        return np.stack([getattr(self, field.name)(shift) for field in fields(self)], axis=1)
+        components: tuple[Component, ...] = (
+            self.topics,
+            self.mean,
+            self.direction,
+            self.dimension,
+            self.spread,
+            self.distortion,
+        )
+        return np.array([component(shift) for component in components]).T
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+_LINEAR = np.array([True, True, True, False, False, False])
+"""Which of them read means only, which the whole reference tells."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Detector:
     """A reference, and what no drift from it looks like.
 
@@ -62,7 +83,8 @@ class Detector:
     n_reference : int
         Vectors of the reference. It judges windows of up to a fifth of them.
     reference_cosine_similarity : float
-        Mean cosine similarity of the reference's vectors to their centroid.
+        Mean cosine similarity of the reference's vectors to the centroid, which is that of its
+        shaping half.
     """
 
     COMPONENTS: ClassVar[tuple[str, ...]] = (
@@ -75,8 +97,8 @@ class Detector:
     reference_cosine_similarity: float
     _features: Features
     _axes: NDArray[np.float32]
-    _expected: Floats
-    _support: Floats
+    _season: Season
+    _linear_season: Season
     _components: Components
     _tails: Tails
     _repeats: RepeatTail
@@ -84,7 +106,9 @@ class Detector:
     _bins: Bins
 
     @classmethod
-    def fit(cls, reference: ArrayLike, *, seed: int = 0) -> Detector:
+    def fit(
+        cls, reference: ArrayLike, *, seed: int = 0, timestamps: ArrayLike | None = None
+    ) -> Detector:
         """Learn what no drift looks like.
 
         Half of the reference gives the geometry, the other half the null: statistics are
@@ -98,6 +122,9 @@ class Detector:
             lets the null learn whether they arrive independently.
         seed : int
             Everything random follows from it.
+        timestamps : array_like, shape (n,), optional
+            Seconds since the epoch. If they span a week, the detector knows what to expect at
+            each hour of the day and day of the week; see `seasonal`.
 
         Raises
         ------
@@ -107,37 +134,30 @@ class Detector:
         vectors = _checked_reference(reference)
         random = np.random.default_rng(seed)
         shaping, held_out = _halves(len(vectors), random)
-        centre, scale = standard(vectors)
+        centre, scale = standard(vectors[shaping])
         standardised = (vectors - centre) / scale
-        axes = Axes.fit(standardised[shaping] - standardised[shaping].mean(axis=0), random)
-        features = Features.fit(vectors, axes, standardised[held_out])
-        shaping_table = features.table(vectors[shaping])
-        table = features.table(vectors[held_out])
-        components = _components(
-            features.shift(shaping_table, axes.vectors),
-            (standardised[held_out] @ axes.vectors).var(axis=0, dtype=np.float64),
-            (centre / scale) @ axes.vectors,
-            float(features.log_norm[1]),
-            random,
-        )
-        null = Null(table, fingerprints(vectors), random)
+        axes = Axes.fit(standardised[shaping], random)
+        features = Features.fit(vectors[shaping], axes, standardised[held_out])
+        table = features.table(vectors)
+        times = known_season(timestamps, len(vectors))
+        times_held_out = None if times is None else times[held_out]
+        # What the shaping half shaped, it cannot tell the mean of; except of linear features.
+        linear_season = Season.fit(table[:, : features.dimension], times)
+        season = Season.fit(table[held_out], times_held_out)
+        components = _components(vectors[shaping], features, axes, standardised[held_out], random)
+        usual = season.residual(table[held_out], times_held_out)
+        null = Null(usual, fingerprints(vectors), random)
         tails, repeats, offset = null.calibrate(
             len(vectors),
             lambda means: components.statistics(features.shift(means, axes.vectors)),
         )
-        # Squares along axes are larger where the axes were fitted: only the held-out half
-        # says what to expect of them. Means and plain squares know nothing of the axes.
-        expected = table.mean(axis=0, dtype=np.float64)
-        plain = slice(0, 2 * features.dimension)
-        total = features.total(vectors) / features.unit / len(vectors)
-        expected[plain] = total[plain]
         return cls(
             n_reference=len(vectors),
-            reference_cosine_similarity=float(total[-1]),
+            reference_cosine_similarity=float(table[:, -1].mean(dtype=np.float64)),
             _features=features,
             _axes=axes.vectors,
-            _expected=expected,
-            _support=np.where(components.plain, len(vectors), len(table)).astype(np.float64),
+            _season=season,
+            _linear_season=linear_season,
             _components=components,
             _tails=tails,
             _repeats=repeats,
@@ -157,21 +177,35 @@ class Detector:
             sums.add(batch)
         return sums
 
-    def score(self, current: ArrayLike | Sums) -> float:
+    @property
+    def seasonal(self) -> bool:
+        """Whether the reference told what to expect at an hour of a day of the week."""
+        return len(self._season.covariance) > 1
+
+    def score(self, current: ArrayLike | Sums, at: float | None = None) -> float:
         """Return decades of surprise, 0 or more.
 
         A window without drift scores s or more with a probability of about 10^-s. Comparable
         over models, dimensions and window sizes. An empty window scores 0.
+
+        Parameters
+        ----------
+        current : array_like, shape (n, d), or Sums
+        at : float, optional
+            The middle of the window, in seconds since the epoch. A seasonal detector then
+            compares with what is usual at that time; without it, with all times.
         """
-        return self._score(self._decades(self._sums(current)))
+        return self._score(self._decades(self._sums(current), at))
 
-    def alarm(self, current: ArrayLike | Sums, alpha: float = 0.01) -> bool:
+    def alarm(
+        self, current: ArrayLike | Sums, alpha: float = 0.01, at: float | None = None
+    ) -> bool:
         """Tell whether the window would be this surprising with a probability below alpha."""
-        return self.score(current) > -np.log10(alpha)
+        return self.score(current, at) > -math.log10(alpha)
 
-    def components(self, current: ArrayLike | Sums) -> dict[str, float]:
+    def components(self, current: ArrayLike | Sums, at: float | None = None) -> dict[str, float]:
         """Return the decades of surprise of each component alone."""
-        decades = self._decades(self._sums(current))
+        decades = self._decades(self._sums(current), at)
         return dict(zip(self.COMPONENTS, decades.tolist(), strict=True))
 
     def marginals(self, current: ArrayLike | Sums) -> Marginals:
@@ -181,7 +215,7 @@ class Detector:
             return Marginals(np.zeros(self.dimension), np.zeros(self.dimension))
         marginals = self._bins.marginals(sums.bins, sums.n)
         # The outermost bins have no far end, but a distance is never below that of the means.
-        moved = np.abs(self._shift(sums)[0, : self.dimension])
+        moved = np.abs(self._shift(sums, None)[0, : self.dimension])
         return Marginals(marginals.ks, np.maximum(marginals.wasserstein, moved))
 
     def magnitude(self, current: ArrayLike | Sums) -> float:
@@ -216,18 +250,22 @@ class Detector:
     def _sums(self, current: ArrayLike | Sums) -> Sums:
         return current if isinstance(current, Sums) else self.sums(current)
 
-    def _shift(self, sums: Sums) -> Floats:
-        shift: Floats = sums.total / (self._features.unit * sums.n) - self._expected
+    def _shift(self, sums: Sums, at: float | None) -> Floats:
+        expected = self._season.expected(at)
+        expected[: self.dimension] = self._linear_season.expected(at)
+        shift: Floats = sums.total / (self._features.unit * sums.n) - expected
         return shift[None]
 
-    def _decades(self, sums: Sums) -> Floats:
+    def _decades(self, sums: Sums, at: float | None) -> Floats:
         if not sums.n:
             return np.zeros(len(self.COMPONENTS))
-        shift = self._features.shift(self._shift(sums), self._axes)
-        statistics = self._components.statistics(shift) / (1 / sums.n + 1 / self._support)
+        shift = self._features.shift(self._shift(sums, at), self._axes)
+        known = self._season.uncertainty(at), self._linear_season.uncertainty(at)
+        noise = 1 / sums.n + np.where(_LINEAR, known[1], known[0])
+        statistics = self._components.statistics(shift) / noise
         of_means = self._tails.decades(statistics, sums.n)[0]
         of_repeats = self._repeats.decades(np.array([sums.repeats]), sums.n)
-        return np.concatenate([of_means, of_repeats])
+        return np.concatenate([of_means, of_repeats]) + 0.0  # no -0.0
 
     def _score(self, decades: Floats) -> float:
         return max(float(combined(decades)) - self._offset, 0.0)
@@ -250,19 +288,47 @@ def _halves(n: int, random: np.random.Generator) -> tuple[NDArray[np.intp], NDAr
 
 
 def _components(
-    shaping: Shift,
-    variances: Floats,
-    centroid: Floats,
-    norm_deviation: float,
+    shaping: NDArray[np.float32],
+    features: Features,
+    axes: Axes,
+    held_out: NDArray[np.float32],
     random: np.random.Generator,
 ) -> Components:
-    """Fit the components to the features of the shaping half's vectors."""
-    spread = Spread.fit(shaping.shape)
+    """Fit the components to vectors of the shaping half, and variances of the other.
+
+    ``held_out`` is standardised: variances along axes are too small where those were fitted.
+    """
+    usual = features.shift(features.table(shaping), axes.vectors)
+    variances = (held_out @ axes.vectors).var(axis=0, dtype=np.float64)
+    centroid = (features.centre / features.scale) @ axes.vectors
+    spread = Spread.fit(usual.shape)
     return Components(
-        Topics.fit(shaping.axes, variances, random),
-        Mean.fit(variances, shaping.mean.shape[1]),
-        Direction.fit(shaping.axes, variances, random),
-        Dimension.fit(shaping.mean, shaping.square),
+        Topics.fit(usual.axes, variances, random),
+        Mean.fit(variances, features.dimension),
+        Direction.fit(usual.axes, variances, random),
+        Dimension.fit(usual.mean, usual.square),
         spread,
-        Size.fit(shaping, variances, centroid, spread, norm_deviation),
+        Distortion.fit(
+            usual,
+            *_noise_shapes(shaping[: len(shaping) // 4], features, axes, random),
+            variances,
+            centroid,
+            spread,
+            float(features.log_norm[1]),
+        ),
     )
+
+
+def _noise_shapes(
+    vectors: NDArray[np.float32], features: Features, axes: Axes, random: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Return what noise adds to the mean shape of vectors: much noise, then tolerated noise."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True) / np.sqrt(vectors.shape[1])
+    noise = random.standard_normal(vectors.shape, np.float32) * lengths
+    usual, much, little = (
+        features.shift(
+            features.table(vectors + np.float32(share) * noise), axes.vectors
+        ).shape.mean(axis=0, dtype=np.float64)
+        for share in (0.0, NOISE, TOLERATED_NOISE)
+    )
+    return much - usual, little - usual

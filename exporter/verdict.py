@@ -96,12 +96,20 @@ def state(window: Window, detector: Detector | None, circumstances: Circumstance
     return "ok"
 
 
-def measure(detector: Detector, current: Sums) -> Measurement:
-    """Measure a window from its running sums; the cost does not depend on its length."""
+def measure(detector: Detector, current: Sums, at: float | None = None) -> Measurement:
+    """Measure a window from its running sums; the cost does not depend on its length.
+
+    Parameters
+    ----------
+    detector : Detector
+    current : Sums
+    at : float or None
+        The middle of the window, in seconds since the epoch, for a detector that knows seasons.
+    """
     marginals = detector.marginals(current)
     return Measurement(
-        score=detector.score(current),
-        components=detector.components(current),
+        score=detector.score(current, at),
+        components=detector.components(current, at),
         magnitude=float(marginals.wasserstein.mean()),
         ks=_aggregate(marginals.ks),
         wasserstein=_aggregate(marginals.wasserstein),

@@ -113,6 +113,13 @@ class Window:
     def __len__(self) -> int:
         return self._ring.end - self.start
 
+    @property
+    def middle(self) -> float | None:
+        """Time halfway between its oldest and its newest vector, in seconds since the epoch."""
+        if not len(self):
+            return None
+        return (self._ring.time(self.start) + self._ring.time(self._ring.end - 1)) / 2
+
     def make_room(self, incoming: int) -> None:
         """Drop the oldest so that this many more fit; call before they enter the ring."""
         self._drop_before(self._ring.end + incoming - self.capacity)

@@ -34,5 +34,6 @@ def similarity(vectors: ArrayLike, centroid: ArrayLike) -> NDArray[np.float64]:
         raise ValueError(f"shapes {array.shape} and {centre.shape} do not fit: (n, d) and (d,)")
     lengths = np.linalg.norm(array, axis=1) * np.linalg.norm(centre)
     products = array @ centre
-    cosine = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    cosine = np.zeros(len(array))
+    np.divide(products, lengths, out=cosine, where=lengths > 0)
     return np.clip(cosine, -1.0, 1.0, out=cosine)

@@ -262,6 +262,23 @@ def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(
     tail.stop()
 
 
+def test_a_baseline_that_spans_a_week_knows_the_season(
+    send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:2_000])
+    assert baseline.pin(connection, "m", Selection(first=1_000)) == 1
+    assert not baseline.load(connection, "m", 1).detector.seasonal
+    connection.execute("create table old (like embedding including all)")
+    connection.execute(
+        "alter table embedding attach partition old for values from (minvalue) to ('2020-01-01')"
+    )
+    connection.execute(
+        "update embedding set received_at = '2019-01-01'::timestamptz + seq * interval '10 min'"
+    )
+    assert baseline.pin(connection, "m", Selection(first=1_500)) == 2
+    assert baseline.load(connection, "m", 2).detector.seasonal
+
+
 def test_two_exporters_pin_one_baseline(
     send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
 ) -> None:

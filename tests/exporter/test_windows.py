@@ -120,6 +120,13 @@ def test_a_window_changes_its_generation_only_when_it_changes(
     assert len(window) == 0
 
 
+def test_the_middle_of_a_window_lies_between_its_ends(vectors: Vectors) -> None:
+    windows = ModelWindows(8, LIMITS)
+    assert windows.windows["fast"].middle is None
+    windows.append(vectors[:3], np.array([1e9, 1e9 + 1, 1e9 + 6]))
+    assert windows.windows["fast"].middle == 1e9 + 3
+
+
 @pytest.mark.parametrize("now", [1e9, 1e9 + 50])
 def test_a_new_detector_sees_all_that_the_limits_allow(
     vectors: Vectors, detector: Detector, now: float

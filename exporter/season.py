@@ -1,0 +1,98 @@
+"""Season: what feature means to expect at an hour of the day and a day of the week."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from exporter.features import Floats
+
+_DAY = 86_400.0
+_WEEK = 7 * _DAY
+_HARMONICS = 2
+"""Waves per period: each costs two vectors' worth of certainty in every few hundred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Season:
+    """A regression of feature means on waves of a day and of a week.
+
+    Without times the only wave is the constant, and what is expected is the mean.
+
+    Attributes
+    ----------
+    coefficients : ndarray of float64, shape (k, f)
+        Of each wave for each feature.
+    covariance : ndarray of float64, shape (k, k)
+        Of the coefficients of a feature of unit variance.
+    """
+
+    coefficients: Floats
+    covariance: Floats
+
+    @classmethod
+    def fit(cls, table: NDArray[np.float32], times: Floats | None) -> Season:
+        """Learn from features, shape (n, f), of vectors stored at these times, shape (n,)."""
+        waves = np.ones((len(table), 1)) if times is None else _waves(times)
+        # The ridge of one vector keeps hours nobody saw from blowing up.
+        gram = waves.T @ waves
+        ridge = np.diag([0.0] + [1.0] * (len(gram) - 1))
+        covariance = np.asarray(np.linalg.inv(gram + ridge), dtype=np.float64)
+        products = waves.T.astype(np.float32) @ table
+        coefficients: Floats = covariance @ products.astype(np.float64)
+        return cls(coefficients, covariance)
+
+    def expected(self, at: float | None) -> Floats:
+        """Return the feature means to expect at a time; without one, those of all times."""
+        result: Floats = self._waves(at) @ self.coefficients
+        return result
+
+    def uncertainty(self, at: float | None) -> float:
+        """Return the variance of what is expected, for a feature of unit variance."""
+        waves = self._waves(at)
+        return float(waves @ self.covariance @ waves)
+
+    def residual(self, table: NDArray[np.float32], times: Floats | None) -> NDArray[np.float32]:
+        """Take what was to be expected out of the features it was learned from."""
+        if times is None:
+            return table
+        usual = (_waves(times)[:, 1:] @ self.coefficients[1:]).astype(np.float32)
+        return table - usual
+
+    def _waves(self, at: float | None) -> Floats:
+        waves = np.zeros(len(self.covariance))
+        waves[0] = 1
+        if at is not None and len(waves) > 1:
+            waves[:] = _waves(np.array([at]))[0]
+        return waves
+
+
+def known_season(times: ArrayLike | None, n: int) -> Floats | None:
+    """Return times that span a week, as an array; None if they do not tell of one.
+
+    Raises
+    ------
+    ValueError
+        If there is not one finite time for each of n vectors.
+    """
+    if times is None:
+        return None
+    array = np.asarray(times, dtype=np.float64)
+    if array.shape != (n,) or not np.isfinite(array).all():
+        raise ValueError(f"timestamps must be {n} finite numbers, got shape {array.shape}")
+    # A week of a stream ends an arrival short of seven days.
+    return array if np.ptp(array) > 0.99 * _WEEK else None
+
+
+def _waves(times: Floats) -> Floats:
+    """Evaluate the waves at some times, shape (n, k), the constant first."""
+    turns = [
+        2 * np.pi * harmonic / period * times
+        for period in (_DAY, _WEEK)
+        for harmonic in range(1, _HARMONICS + 1)
+    ]
+    return np.column_stack(
+        [np.ones(len(times)), *map(np.cos, turns), *map(np.sin, turns)],
+    )
