@@ -22,6 +22,7 @@ from tests.service import command, post, serving, wait_for
 CONFIG = """
 monitoring:
   poll_interval: 0.1
+  check_interval: 1
   baseline: {vectors: 1000}
 server: {port: 0}
 database: {data_directory: %s}
@@ -76,12 +77,18 @@ def test_an_unknown_model_is_a_404_that_says_where_to_look(config: Path) -> None
 
 
 def test_data_survives_a_restart(config: Path, sentences: NDArray[np.float32]) -> None:
+    def assessed(url: str) -> bool:
+        # The quality of vectors comes with the first check after the verdict.
+        return "quality" in httpx2.get(f"{url}/drift/m").json()["windows"]["fast"]
+
     with serving(config) as service:
         post(service.url, sentences[:1_100])
         wait_for(lambda: state(service.url) == "ok", "a verdict")
+        wait_for(lambda: assessed(service.url), "the vectors' quality")
         before = httpx2.get(f"{service.url}/drift/m").json()
     with serving(config) as service:
         wait_for(lambda: state(service.url) == "ok", "a verdict")
+        wait_for(lambda: assessed(service.url), "the vectors' quality")
         after = httpx2.get(f"{service.url}/drift/m").json()
     before.pop("computed_at"), after.pop("computed_at")
     assert after == before
