@@ -58,9 +58,6 @@ module "eks" {
   kms_key_arn         = aws_kms_key.this.arn
   log_retention_days  = var.log_retention_days
   tags                = local.tags
-
-  # Nodes join through the NAT gateways.
-  depends_on = [module.network]
 }
 
 module "database" {
@@ -74,6 +71,7 @@ module "database" {
   multi_az                 = var.database_multi_az
   backup_retention_days    = var.database_backup_retention_days
   deletion_protection      = var.database_deletion_protection
+  final_snapshot           = var.database_final_snapshot
   password_rotation_days   = var.database_password_rotation_days
   vpc_id                   = module.network.vpc_id
   subnet_ids               = module.network.database_subnet_ids

@@ -170,7 +170,14 @@ variable "database_backup_retention_days" {
 }
 
 variable "database_deletion_protection" {
-  description = "Whether the database refuses to be deleted, and leaves a last snapshot when it is."
+  description = "Whether the database refuses to be deleted."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "database_final_snapshot" {
+  description = "Whether the database leaves a last snapshot, NAME-final, when it is deleted."
   type        = bool
   default     = true
   nullable    = false

@@ -11,6 +11,7 @@ variables {
   multi_az                 = true
   backup_retention_days    = 14
   deletion_protection      = true
+  final_snapshot           = true
   password_rotation_days   = 90
   vpc_id                   = "vpc-1"
   subnet_ids               = ["subnet-1", "subnet-2"]
@@ -78,7 +79,7 @@ run "the_password_changes_on_schedule_not_at_once" {
   }
 }
 
-run "a_trial_database_goes_without_trace" {
+run "giving_up_the_protection_keeps_the_last_snapshot" {
   command = plan
   variables {
     deletion_protection = false
@@ -88,7 +89,26 @@ run "a_trial_database_goes_without_trace" {
   }
 
   assert {
-    condition     = aws_db_instance.this.skip_final_snapshot && aws_db_instance.this.delete_automated_backups
+    condition = (
+      !aws_db_instance.this.skip_final_snapshot &&
+      aws_db_instance.this.final_snapshot_identifier == "drift-final"
+    )
+    error_message = "a server is deleted only without protection: its data still has to survive"
+  }
+}
+
+run "a_trial_database_goes_without_trace" {
+  command = plan
+  variables {
+    deletion_protection = false
+    final_snapshot      = false
+  }
+  module {
+    source = "./modules/database"
+  }
+
+  assert {
+    condition     = aws_db_instance.this.skip_final_snapshot && !aws_db_instance.this.deletion_protection
     error_message = "terraform destroy needs no hand"
   }
 }

@@ -20,4 +20,5 @@ module "embedding_drift" {
   database_multi_az              = false
   database_backup_retention_days = 1
   database_deletion_protection   = false
+  database_final_snapshot        = false
 }

@@ -99,8 +99,7 @@ resource "aws_db_instance" "this" {
   backup_retention_period   = var.backup_retention_days
   copy_tags_to_snapshot     = true
   deletion_protection       = var.deletion_protection
-  delete_automated_backups  = !var.deletion_protection
-  skip_final_snapshot       = !var.deletion_protection
+  skip_final_snapshot       = !var.final_snapshot
   final_snapshot_identifier = "${var.name}-final"
 
   auto_minor_version_upgrade      = true

@@ -34,7 +34,12 @@ variable "backup_retention_days" {
 }
 
 variable "deletion_protection" {
-  description = "Whether the server refuses to be deleted, and leaves a last snapshot when it is."
+  description = "Whether the server refuses to be deleted."
+  type        = bool
+}
+
+variable "final_snapshot" {
+  description = "Whether the server leaves a last snapshot when it is deleted."
   type        = bool
 }
 

@@ -6,6 +6,9 @@ output "vpc_id" {
 output "private_subnet_ids" {
   description = "IDs of the subnets for nodes and pods, one a zone."
   value       = [for subnet in aws_subnet.private : subnet.id]
+
+  # Nodes join the cluster through the NAT gateways.
+  depends_on = [aws_route.private, aws_route.public, aws_route_table_association.private, aws_route_table_association.public]
 }
 
 output "database_subnet_ids" {
