@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from exporter import pages, report
+from exporter.check import Check
 from exporter.collector import DriftCollector
 from exporter.model import Model, Models
 from exporter.tail import Tail
@@ -41,6 +42,9 @@ class Exporter:
         self._models = Models()
         self._pool = open_sync(connection_string, settings.database.pool_size)
         self._tail = Tail(self._pool, self._models, settings.monitoring)
+        self._check = Check(
+            self._pool, self._models, settings.monitoring.check_interval, self._tail.followed
+        )
         registry.register(DriftCollector(self._models, lambda: self._tail.status))
         self.routes = [
             Route("/", self._landing),
@@ -53,9 +57,11 @@ class Exporter:
     async def running(self) -> AsyncIterator[None]:
         """Follow the store while entered."""
         self._tail.start()
+        self._check.start()
         try:
             yield
         finally:
+            await asyncio.to_thread(self._check.stop)
             await asyncio.to_thread(self._tail.stop)
             await asyncio.to_thread(self._pool.close)
 

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from exporter import families
 from exporter.model import Model, Models
 from exporter.quality import Quality
+from exporter.seasonal import History
 from exporter.tail import PollStatus
 from exporter.verdict import Measurement, Verdict
 from ingest.runtime.exposition import deadline
@@ -105,6 +106,19 @@ class _Page:
             self._add_quality((name, "baseline"), baseline.quality)
         for window, quality in model.quality.items():
             self._add_quality((name, window), quality)
+        for window, history in model.history.items():
+            self._add_history((name, window), history)
+
+    def _add_history(self, labels: tuple[str, str], history: History) -> None:
+        for state in families.HISTORY_STATES:
+            self.add(families.HISTORY_STATE, float(state == history.state), *labels, state)
+        self.add(families.COSINE_SIMILARITY_EXPECTED, history.expected, *labels)
+        self.add(families.COSINE_SIMILARITY_LOWER, history.lower, *labels)
+        self.add(families.COSINE_SIMILARITY_UPPER, history.upper, *labels)
+        self.add(families.SEASONAL_ANOMALY, history.anomaly, *labels)
+        self.add(families.COSINE_SIMILARITY_SLOPE, history.slope_per_day, *labels)
+        self.add(families.COSINE_SIMILARITY_TREND_SCORE, history.trend_score, *labels)
+        self.add(families.COSINE_SIMILARITY_CHANGE_TIMESTAMP, history.changed_at, *labels)
 
     def _add_quality(self, labels: tuple[str, str], quality: Quality) -> None:
         self.add(families.NORM, quality.norm, *labels)

@@ -1,7 +1,8 @@
-"""Exact statistics of every dimension, on demand: from the vectors rather than from bins."""
+"""Exact statistics of dimensions: from the vectors rather than from bins."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,32 +19,53 @@ class Exact:
 
     Attributes
     ----------
-    ks : ndarray of float64, shape (d,)
+    dimension : ndarray of intp, shape (k,)
+        Which dimensions were compared.
+    ks : ndarray of float64, shape (k,)
         Kolmogorov-Smirnov statistic, 0 to 1.
-    ks_p_value : ndarray of float64, shape (d,)
+    ks_p_value : ndarray of float64, shape (k,)
         Probability of so large a statistic in that dimension alone, asymptotically.
-    wasserstein : ndarray of float64, shape (d,)
+    wasserstein : ndarray of float64, shape (k,)
         Wasserstein-1 distance, in baseline standard deviations.
     """
 
+    dimension: NDArray[np.intp]
     ks: NDArray[np.float64]
     ks_p_value: NDArray[np.float64]
     wasserstein: NDArray[np.float64]
 
 
-def compare(reference: NDArray[np.float32], current: NDArray[np.float32]) -> Exact:
-    """Compare a window, shape (m, d), with its baseline's vectors, shape (n, d).
+def compare(
+    reference: NDArray[np.float32],
+    current: NDArray[np.float32],
+    dimensions: Sequence[int] | None = None,
+) -> Exact:
+    """Compare a window with its baseline's vectors.
+
+    Parameters
+    ----------
+    reference : ndarray of float32, shape (n, d)
+    current : ndarray of float32, shape (m, d)
+    dimensions : sequence of int, optional
+        Compare only these.
 
     Raises
     ------
     ValueError
         If a sample is empty or their dimensions differ.
     """
-    of_reference, of_current = sorted_columns(reference), sorted_columns(current)
-    statistic = ks.of_columns(of_reference, of_current)
+    if reference.shape[1] != current.shape[1]:
+        raise ValueError(f"dimensions differ: {reference.shape[1]} and {current.shape[1]}")
     _, scale = standard(reference)
+    chosen = np.arange(len(scale)) if dimensions is None else np.array(dimensions, np.intp)
+    of_reference, of_current = (
+        sorted_columns(reference[:, chosen]),
+        sorted_columns(current[:, chosen]),
+    )
+    statistic = ks.of_columns(of_reference, of_current)
     return Exact(
+        dimension=chosen,
         ks=statistic,
         ks_p_value=ks.p_value(statistic, len(reference), len(current)),
-        wasserstein=wasserstein.of_columns(of_reference, of_current) / scale,
+        wasserstein=wasserstein.of_columns(of_reference, of_current) / scale[chosen],
     )

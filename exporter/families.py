@@ -20,6 +20,9 @@ State = Literal[
 ]
 STATES: tuple[State, ...] = State.__args__  # type: ignore[attr-defined]
 
+HistoryState = Literal["too_short", "gaps", "daily", "weekly"]
+HISTORY_STATES: tuple[HistoryState, ...] = HistoryState.__args__  # type: ignore[attr-defined]
+
 AGGREGATES = ("mean", "p95", "max")
 
 _MODEL = ("model_name",)
@@ -152,6 +155,57 @@ COSINE_SIMILARITY = Family(
     "Mean cosine similarity of the window's vectors to the baseline's centroid.",
     _WINDOW,
 )
+HISTORY_STATE = Family(
+    "embedding_drift_history_state",
+    "gauge",
+    "Which seasons the history of the window's cosine similarity tells (daily or weekly), or why "
+    "none; one state is 1.",
+    (*_WINDOW, "state"),
+)
+COSINE_SIMILARITY_EXPECTED = Family(
+    "embedding_drift_cosine_similarity_expected",
+    "gauge",
+    "Cosine similarity that trend and season foretold, a day ahead, for the last hour.",
+    _WINDOW,
+)
+COSINE_SIMILARITY_LOWER = Family(
+    "embedding_drift_cosine_similarity_lower",
+    "gauge",
+    "Lower end of the band around the expected cosine similarity: 3 robust deviations.",
+    _WINDOW,
+)
+COSINE_SIMILARITY_UPPER = Family(
+    "embedding_drift_cosine_similarity_upper",
+    "gauge",
+    "Upper end of the band around the expected cosine similarity: 3 robust deviations.",
+    _WINDOW,
+)
+SEASONAL_ANOMALY = Family(
+    "embedding_drift_seasonal_anomaly",
+    "gauge",
+    "How far the last hour's cosine similarity is from the expected one, in robust deviations of "
+    "forecasts a day ahead; negative is less similar.",
+    _WINDOW,
+)
+COSINE_SIMILARITY_SLOPE = Family(
+    "embedding_drift_cosine_similarity_slope_per_day",
+    "gauge",
+    "Change per day of cosine similarity over the last two weeks, season taken out.",
+    _WINDOW,
+)
+COSINE_SIMILARITY_TREND_SCORE = Family(
+    "embedding_drift_cosine_similarity_trend_score",
+    "gauge",
+    "Decades of surprise of that change: minus log10 of its p-value, autocorrelation allowed for.",
+    _WINDOW,
+)
+COSINE_SIMILARITY_CHANGE_TIMESTAMP = Family(
+    "embedding_drift_cosine_similarity_change_timestamp_seconds",
+    "gauge",
+    "Time at which the level of cosine similarity stepped, in the last two weeks; absent without a "
+    "step.",
+    _WINDOW,
+)
 NORM = Family(
     "embedding_drift_norm",
     "gauge",
@@ -223,6 +277,14 @@ FAMILIES = (
     KS_STATISTIC,
     WASSERSTEIN_DISTANCE,
     COSINE_SIMILARITY,
+    HISTORY_STATE,
+    COSINE_SIMILARITY_EXPECTED,
+    COSINE_SIMILARITY_LOWER,
+    COSINE_SIMILARITY_UPPER,
+    SEASONAL_ANOMALY,
+    COSINE_SIMILARITY_SLOPE,
+    COSINE_SIMILARITY_TREND_SCORE,
+    COSINE_SIMILARITY_CHANGE_TIMESTAMP,
     NORM,
     EFFECTIVE_RANK,
     DEAD_DIMENSIONS,

@@ -7,8 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from exporter.baseline import Baseline
+from exporter.exact import Exact, compare
 from exporter.quality import Quality, assess
+from exporter.seasonal import History
 from exporter.verdict import Circumstances, Measurement, Verdict, measure, state
 from exporter.windows import ModelWindows, Window
 from ingest.runtime.settings import MonitoringSettings
@@ -18,8 +23,8 @@ from ingest.store.tail import ModelRow
 class Model:
     """One model.
 
-    The tail thread replaces ``row``, ``baseline`` and ``quality``, whole values that scrapes read
-    without a lock; the windows have their own.
+    The tail's thread replaces ``row`` and ``baseline``, the check's ``quality``, ``exact`` and
+    ``history``: whole values that scrapes read without a lock; the windows have their own.
     """
 
     def __init__(self, row: ModelRow, settings: MonitoringSettings) -> None:
@@ -29,12 +34,16 @@ class Model:
         self.seen_seq = 0
         self._settings = settings
         self.quality: Mapping[str, Quality] = MappingProxyType({})
+        self.exact: Mapping[str, Exact] = MappingProxyType({})
+        self.history: Mapping[str, History] = MappingProxyType({})
         self._measured: dict[str, tuple[int, Measurement]] = {}
 
     def adopt(self, baseline: Baseline, now: float) -> None:
         """Measure what came after this baseline against it from now on."""
         self.windows.rebase(baseline.detector, now, self.seen_seq - baseline.last_seq)
         self.baseline = baseline
+        self.exact = MappingProxyType({})
+        self.history = dict.fromkeys(self.windows.windows, History("too_short"))
 
     def assess(self) -> None:
         """Assess the vectors of each window that has enough; costs more than a scrape may."""
@@ -44,6 +53,19 @@ class Model:
             if len(vectors) >= window.settings.min_vectors:
                 found[name] = assess(vectors)
         self.quality = MappingProxyType(found)
+
+    def compare(self, reference: NDArray[np.float32], measured: Mapping[str, Measurement]) -> None:
+        """Compare exactly, in each window measured, the dimensions that moved furthest.
+
+        ``reference`` are the baseline's vectors, shape (n, d).
+        """
+        found = {}
+        for name, measurement in measured.items():
+            vectors = self.windows.vectors(name)
+            if len(vectors):
+                top = [moved.dimension for moved in measurement.top_dimensions]
+                found[name] = compare(reference, vectors, top)
+        self.exact = MappingProxyType(found)
 
     def verdict(self, window_name: str, now: float, deadline: float = math.inf) -> Verdict:
         """Judge one window.

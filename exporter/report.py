@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.baseline import Baseline
-from exporter.exact import compare
+from exporter.exact import Exact, compare
 from exporter.model import Model, Models
+from exporter.seasonal import History
 from exporter.verdict import Measurement, Verdict
 from exporter.windows import Window
 
@@ -52,7 +53,9 @@ def detail(model: Model, now: float, reference: NDArray[np.float32] | None = Non
         "windows": {
             name: _window(model.verdict(name, now), window)
             | ({"quality": asdict(model.quality[name])} if name in model.quality else {})
-            | ({} if reference is None else _exact(reference, model.windows.vectors(name)))
+            | ({"top_dimensions_exact": _exact(model.exact[name])} if name in model.exact else {})
+            | ({"history": _history(model.history[name])} if name in model.history else {})
+            | ({} if reference is None else _compared(reference, model.windows.vectors(name)))
             for name, window in model.windows.windows.items()
         },
     }
@@ -82,16 +85,22 @@ def _window(verdict: Verdict, window: Window) -> Json:
     }
 
 
+def _history(history: History) -> Json:
+    changed = None if history.changed_at is None else _moment(history.changed_at)
+    return asdict(history) | {"changed_at": changed}
+
+
 def _measurement(measurement: Measurement) -> Json:
     named = [dimension._asdict() for dimension in measurement.top_dimensions]
     return asdict(measurement) | {"top_dimensions": named}
 
 
-def _exact(reference: NDArray[np.float32], current: NDArray[np.float32]) -> Json:
-    if not len(current):
-        return {}
-    exact = compare(reference, current)
-    return {"exact": {name: values.tolist() for name, values in asdict(exact).items()}}
+def _compared(reference: NDArray[np.float32], current: NDArray[np.float32]) -> Json:
+    return {"exact": _exact(compare(reference, current))} if len(current) else {}
+
+
+def _exact(exact: Exact) -> Json:
+    return {name: values.tolist() for name, values in asdict(exact).items()}
 
 
 def _moment(seconds: float) -> datetime:

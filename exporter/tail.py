@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -19,12 +18,10 @@ from psycopg_pool import ConnectionPool
 
 from exporter import baseline
 from exporter.model import Model, Models
-from exporter.verdict import Verdict
 from ingest.runtime.errors import MonitorError, StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings
-from ingest.store import history, tail
+from ingest.store import tail
 from ingest.store.baselines import Selection
-from ingest.store.history import HistoryRow
 from ingest.store.pool import unavailable
 from ingest.store.tail import ModelRow
 
@@ -63,6 +60,12 @@ class Tail:
         Wall clock, for telling people when it polled.
     monotonic : callable
         A clock that never steps, for what is due.
+
+    Attributes
+    ----------
+    status : PollStatus
+    followed : threading.Event
+        Set once the windows have been read.
     """
 
     def __init__(
@@ -78,12 +81,12 @@ class Tail:
         self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
+        self.followed = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
         # Fitting takes seconds of a core: beside the tail, and one at a time.
         self._fitting = ThreadPoolExecutor(1, thread_name_prefix="baseline")
         self._fits: dict[str, _Fit] = {}
-        self._check_due = -math.inf
         self.status = PollStatus()
 
     def start(self) -> None:
@@ -109,7 +112,6 @@ class Tail:
             for row in tail.models(connection):
                 self._models.set_clock(row.now.timestamp())
                 self._update(connection, row)
-            self._check(connection)
 
     def _update(self, connection: psycopg.Connection, row: ModelRow) -> None:
         model = self._models.by_name.get(row.model_name)
@@ -172,16 +174,6 @@ class Tail:
                 extra={"model_name": model_name, "error": str(error)},
             )
 
-    def _check(self, connection: psycopg.Connection) -> None:
-        """Do what is due every check_interval: assess the vectors, record the verdicts."""
-        now = self._monotonic()
-        if now < self._check_due:
-            return
-        self._check_due = now + self._settings.check_interval
-        for model in self._models.by_name.values():
-            model.assess()
-        history.append(connection, [_history_row(*v) for v in self._models.verdicts()])
-
     def _run(self) -> None:
         while not self._stop.is_set():
             start = time.perf_counter()
@@ -197,6 +189,7 @@ class Tail:
         if not self.status.up:
             _log.info("store followed", extra={"models": len(self._models.by_name)})
         self.status = PollStatus(True, self._clock(), duration, self.status.failures)
+        self.followed.set()
 
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, StoreUnavailable):
@@ -208,19 +201,3 @@ class Tail:
 
 def _is_consecutive(seqs: NDArray[np.int64], last: int) -> bool:
     return bool((seqs == np.arange(last - len(seqs) + 1, last + 1)).all())
-
-
-def _history_row(model_name: str, window_name: str, verdict: Verdict) -> HistoryRow:
-    measured = verdict.measurement
-    if measured is None:
-        return HistoryRow(model_name, window_name, verdict.state, verdict.vectors)
-    return HistoryRow(
-        model_name,
-        window_name,
-        verdict.state,
-        verdict.vectors,
-        measured.score,
-        measured.magnitude,
-        measured.cosine_similarity,
-        dict(measured.components),
-    )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
 
 
@@ -17,9 +20,11 @@ class HistoryRow:
     window_name: str
     state: str
     vectors: int
+    baseline_version: int | None = None
     score: float | None = None
     magnitude: float | None = None
     cosine_similarity: float | None = None
+    norm: float | None = None
     components: dict[str, float] | None = None
 
 
@@ -27,19 +32,47 @@ def append(connection: psycopg.Connection, rows: Sequence[HistoryRow]) -> None:
     """Add rows, all at the store's present time."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into drift_history (model_name, window_name, state, vectors, score,"
-            " magnitude, cosine_similarity, components) values (%s, %s, %s, %s, %s, %s, %s, %s)",
+            "insert into drift_history (model_name, window_name, state, vectors, baseline_version,"
+            " score, magnitude, cosine_similarity, norm, components)"
+            " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 (
                     row.model_name,
                     row.window_name,
                     row.state,
                     row.vectors,
+                    row.baseline_version,
                     row.score,
                     row.magnitude,
                     row.cosine_similarity,
+                    row.norm,
                     None if row.components is None else Jsonb(row.components),
                 )
                 for row in rows
             ],
         )
+
+
+def cosine_similarities(
+    connection: psycopg.Connection,
+    model_name: str,
+    window_name: str,
+    baseline_version: int,
+    since: datetime,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Read when a window was measured against a baseline, and its cosine similarity then.
+
+    Returns
+    -------
+    times : ndarray of float64, shape (n,)
+        Seconds since the epoch, oldest first.
+    values : ndarray of float64, shape (n,)
+    """
+    rows = connection.execute(
+        "select extract(epoch from computed_at)::float8, cosine_similarity from drift_history"
+        " where model_name = %s and window_name = %s and baseline_version = %s"
+        " and computed_at >= %s and cosine_similarity is not null order by computed_at",
+        (model_name, window_name, baseline_version, since),
+    ).fetchall()
+    times, values = np.array(rows, dtype=np.float64).reshape(-1, 2).T
+    return times, values

@@ -10,6 +10,8 @@ from psycopg import sql
 _ADVISORY_LOCK = 0x456D6250  # "EmbP"
 _PREFIX = "embedding_p"
 _DAYS_AHEAD = 3
+_HISTORY_DAYS = 35
+"""A row of drift history is small, and less than five weeks of them tell no weekly season."""
 
 
 def ensure(connection: psycopg.Connection) -> None:
@@ -34,6 +36,8 @@ def ensure(connection: psycopg.Connection) -> None:
 def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[date]:
     """Drop the partitions that ended more than ``retention_days`` ago, and what points there.
 
+    The history of drift stays for five weeks at the least.
+
     Returns
     -------
     list of date
@@ -53,7 +57,8 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
         start = datetime(oldest.year, oldest.month, oldest.day, tzinfo=UTC)
         connection.execute("delete from embedding_id where received_at < %s", [start])
         connection.execute("delete from idempotency_key where received_at < %s", [start])
-        connection.execute("delete from drift_history where computed_at < %s", [start])
+        history_start = start - timedelta(days=max(0, _HISTORY_DAYS - retention_days))
+        connection.execute("delete from drift_history where computed_at < %s", [history_start])
     return expired
 
 

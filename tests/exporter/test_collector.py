@@ -17,6 +17,7 @@ from exporter.families import FAMILIES, STATES
 from exporter.model import Model, Models
 from exporter.quality import Quality
 from exporter.score import Detector
+from exporter.seasonal import History
 from exporter.tail import PollStatus
 from ingest.runtime.exposition import deadline
 from ingest.runtime.settings import MonitoringSettings
@@ -25,6 +26,7 @@ from ingest.store.tail import ModelRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RECEIVED = NOW - timedelta(seconds=5)
+HISTORY = History("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
 QUALITY = Quality(norm=2.5, effective_rank=6.5, dead_dimensions=1, duplicate_ratio=0.25)
 
 
@@ -103,7 +105,10 @@ def test_a_model_with_a_baseline_has_every_family(
     pinned = NOW - timedelta(days=1)
     model.adopt(Baseline(2, pinned, 0, "first 1000", QUALITY, detector), NOW.timestamp())
     model.assess()
+    model.history = {"slow": HISTORY}
     lines = page(models)
+    assert 'embedding_drift_seasonal_anomaly{model_name="m",window="slow"} -6.5' in lines
+    assert 'embedding_drift_history_state{model_name="m",state="daily",window="slow"} 1.0' in lines
     assert 'embedding_drift_norm{model_name="m",window="baseline"} 2.5' in lines
     assert 'embedding_drift_dead_dimensions{model_name="m",window="fast"} 0.0' in lines
     found = {line.split("{")[0].split(" ")[0] for line in lines}

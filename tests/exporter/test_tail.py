@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import psycopg
@@ -23,40 +22,16 @@ from ingest.runtime.settings import (
     WindowsSettings,
 )
 from ingest.store.baselines import Selection
-from ingest.store.batch import Batch
-from ingest.store.pool import open_sync
-from ingest.store.vectors import insert
 
 Vectors = NDArray[np.float32]
 
 SETTINGS = MonitoringSettings(
-    check_interval=1,
     baseline=BaselineSettings(vectors=1_000),
     windows=WindowsSettings(
         fast=WindowSettings(seconds=900, max_vectors=100),
         slow=WindowSettings(seconds=21_600, max_vectors=400),
     ),
 )
-
-
-@pytest.fixture
-def send(store: str) -> Callable[[Vectors], None]:
-    """Store vectors for the model m."""
-
-    def send(vectors: Vectors, model_name: str = "m") -> None:
-        async def run() -> None:
-            async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
-                await insert(connection, [Batch(model_name, np.ascontiguousarray(vectors))], 10)
-
-        asyncio.run(run())
-
-    return send
-
-
-@pytest.fixture
-def pool(store: str) -> Iterator[ConnectionPool]:
-    with open_sync(store, 2) as pool:
-        yield pool
 
 
 def held(model: Model, window_name: str) -> Vectors:
@@ -216,25 +191,6 @@ def test_the_thread_reports_failure_and_recovery(
     connection.execute("alter table gone rename to model")
     wait_for(lambda: tail.status.up)
     tail.stop()
-
-
-def test_history_gets_a_row_for_every_window(
-    pool: ConnectionPool,
-    send: Callable[[Vectors], None],
-    vectors: Vectors,
-    connection: psycopg.Connection,
-) -> None:
-    send(vectors[:800])
-    baseline.pin(connection, "m", Selection(first=600))
-    Tail(pool, Models(), SETTINGS).poll()
-    rows = connection.execute(
-        "select model_name, window_name, state, vectors, score is not null,"
-        " components ? 'mean', magnitude >= 0 from drift_history order by window_name"
-    ).fetchall()
-    assert rows == [
-        ("m", "fast", "ok", 100, True, True, True),
-        ("m", "slow", "ok", 120, True, True, True),
-    ]
 
 
 def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(

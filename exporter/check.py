@@ -1,0 +1,169 @@
+"""The check: what is too slow for a scrape, done beside it every check_interval."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from exporter import seasonal
+from exporter.model import Model, Models
+from exporter.verdict import Measurement, Verdict
+from ingest.runtime.errors import StoreUnavailable
+from ingest.store import baselines, history
+from ingest.store.history import HistoryRow
+from ingest.store.pool import unavailable
+
+_log = logging.getLogger(__name__)
+
+_SURPRISING = 2.0
+"""Decades of surprise from which exact statistics are worth their cost."""
+
+NamedVerdict = tuple[str, str, Verdict]
+"""Model name, window name and verdict."""
+
+
+class Check:
+    """Assesses vectors, records verdicts and judges their history, in a thread of its own.
+
+    Parameters
+    ----------
+    pool : ConnectionPool
+    models : Models
+    interval : float
+        Seconds between two checks.
+    followed : threading.Event
+        Set once the windows have been read; there is nothing to check before.
+    monotonic : callable
+        A clock that never steps, for what is due.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        models: Models,
+        interval: float,
+        followed: threading.Event,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pool = pool
+        self._models = models
+        self._interval = interval
+        self._followed = followed
+        self._monotonic = monotonic
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="check", daemon=True)
+        self._history_due = -math.inf
+
+    def start(self) -> None:
+        """Begin to check."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop and wait for the check under way."""
+        self._stop.set()
+        self._followed.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def check(self) -> None:
+        """Do all that is due.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL is away.
+        """
+        for model in self._models.by_name.values():
+            model.assess()
+        verdicts = list(self._models.verdicts())
+        self._record(verdicts)
+        surprising = _surprising(verdicts)
+        for name, model in self._models.by_name.items():
+            self._compare(model, surprising[name])
+        if self._monotonic() >= self._history_due:
+            self._history_due = self._monotonic() + seasonal.HOUR_SECONDS
+            for model in self._models.by_name.values():
+                self._judge(model)
+
+    def _record(self, verdicts: list[NamedVerdict]) -> None:
+        rows = [_row(self._models.by_name[name], window, v) for name, window, v in verdicts]
+        with self._connection() as connection:
+            history.append(connection, rows)
+
+    def _compare(self, model: Model, surprising: Mapping[str, Measurement]) -> None:
+        name, baseline = model.row.model_name, model.baseline
+        if not surprising or baseline is None:
+            model.exact = {}
+            return
+        with self._connection() as connection:
+            reference = baselines.vectors(connection, name, baseline.version, model.row.dimension)
+        model.compare(reference, surprising)
+
+    def _judge(self, model: Model) -> None:
+        """Judge the history that was measured against the baseline in use."""
+        baseline, now = model.baseline, self._models.now()
+        if baseline is None:
+            return
+        since = datetime.fromtimestamp(now - seasonal.LONGEST * seasonal.HOUR_SECONDS, UTC)
+        judged = {}
+        for window in model.windows.windows:
+            with self._connection() as connection:
+                times, values = history.cosine_similarities(
+                    connection, model.row.model_name, window, baseline.version, since
+                )
+            judged[window] = seasonal.judge(times, values, now)
+        model.history = judged
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection]:
+        # Held for a query, never while computing: the tail needs one too.
+        with unavailable(), self._pool.connection() as connection:
+            yield connection
+
+    def _run(self) -> None:
+        self._followed.wait()
+        while not self._stop.is_set():
+            try:
+                self.check()
+            except StoreUnavailable as error:
+                _log.warning("check failed; the next one follows", extra={"error": str(error)})
+            except Exception as error:  # nobody waits for this thread: what it hides is lost
+                _log.error("check failed; the next one follows", exc_info=error)
+            self._stop.wait(self._interval)
+
+
+def _surprising(verdicts: list[NamedVerdict]) -> defaultdict[str, dict[str, Measurement]]:
+    """Choose the windows worth a closer look, by model and window."""
+    found: defaultdict[str, dict[str, Measurement]] = defaultdict(dict)
+    for model_name, window_name, verdict in verdicts:
+        if verdict.measurement is not None and verdict.measurement.score > _SURPRISING:
+            found[model_name][window_name] = verdict.measurement
+    return found
+
+
+def _row(model: Model, window_name: str, verdict: Verdict) -> HistoryRow:
+    name, measured = model.row.model_name, verdict.measurement
+    if measured is None:
+        return HistoryRow(name, window_name, verdict.state, verdict.vectors)
+    quality = model.quality.get(window_name)
+    return HistoryRow(
+        name,
+        window_name,
+        verdict.state,
+        verdict.vectors,
+        None if model.baseline is None else model.baseline.version,
+        measured.score,
+        measured.magnitude,
+        measured.cosine_similarity,
+        None if quality is None else quality.norm,
+        dict(measured.components),
+    )

@@ -1,0 +1,20 @@
+"""Long-run variance: n times the variance of the mean, whatever the autocorrelation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from exporter.stats.autocorrelation import long_run_variance
+
+
+@pytest.mark.parametrize("span", [1, 6])
+def test_it_is_n_times_the_variance_of_the_mean(span: int) -> None:
+    random = np.random.default_rng(0)
+    n = 400
+    series = [
+        np.convolve(random.normal(size=n + span - 1), np.ones(span), "valid") for _ in range(500)
+    ]
+    of_mean = n * np.var([values.mean() for values in series])
+    estimated = np.mean([long_run_variance(values - values.mean(), 8) for values in series])
+    assert estimated == pytest.approx(of_mean, rel=0.15)

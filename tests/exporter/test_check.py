@@ -1,0 +1,196 @@
+"""The check: verdicts are recorded, drifting dimensions compared exactly, histories judged."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+from psycopg_pool import ConnectionPool
+
+from exporter import baseline
+from exporter.check import Check
+from exporter.exact import compare
+from exporter.model import Model, Models
+from exporter.seasonal import History
+from exporter.tail import Tail
+from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
+from ingest.store.baselines import Selection
+
+Vectors = NDArray[np.float32]
+Send = Callable[[Vectors], None]
+
+SETTINGS = MonitoringSettings(
+    windows=WindowsSettings(
+        fast=WindowSettings(seconds=900, max_vectors=100),
+        slow=WindowSettings(seconds=21_600, max_vectors=400),
+    ),
+)
+
+
+def followed(pool: ConnectionPool) -> Models:
+    models = Models()
+    Tail(pool, models, SETTINGS).poll()
+    return models
+
+
+def check(pool: ConnectionPool, models: Models) -> Check:
+    return Check(pool, models, 300, threading.Event())
+
+
+@pytest.fixture
+def models(
+    pool: ConnectionPool, send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> Models:
+    """The model m with a baseline of 600 vectors, and 200 newer ones."""
+    send(vectors[:800])
+    baseline.pin(connection, "m", Selection(first=600))
+    return followed(pool)
+
+
+def remember(connection: psycopg.Connection, days: int, version: int = 1) -> None:
+    """Write a history with a season of a day, a row every ten minutes up to now."""
+    connection.execute(
+        "insert into drift_history (model_name, window_name, computed_at, state, vectors,"
+        " baseline_version, cosine_similarity) select 'm', 'fast', at, 'ok', 100, %s,"
+        " 0.5 + 0.1 * sin(2 * pi() * extract(epoch from at) / 86400) + 0.01 * random()"
+        " from generate_series(now() - make_interval(days => %s), now() - interval '1 s',"
+        " '10 min') at",
+        (version, days),
+    )
+
+
+def test_every_window_gets_a_row_of_history(
+    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+) -> None:
+    check(pool, models).check()
+    rows = connection.execute(
+        "select model_name, window_name, state, vectors, baseline_version, score is not null,"
+        " components ? 'mean', magnitude >= 0, norm from drift_history order by window_name"
+    ).fetchall()
+    quality = models.by_name["m"].quality
+    assert rows == [
+        ("m", "fast", "ok", 100, 1, True, True, True, quality["fast"].norm),
+        ("m", "slow", "ok", 120, 1, True, True, True, quality["slow"].norm),
+    ]
+
+
+def test_a_window_that_cannot_tell_is_recorded_without_numbers(
+    pool: ConnectionPool, send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:60])
+    check(pool, followed(pool)).check()
+    rows = connection.execute("select distinct state, score, norm from drift_history").fetchall()
+    assert rows == [("no_baseline", None, None)]
+
+
+def test_a_history_of_days_tells_season_and_band(
+    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+) -> None:
+    remember(connection, days=8)
+    check(pool, models).check()
+    history = models.by_name["m"].history
+    assert history["slow"] == History("too_short")
+    fast = history["fast"]
+    assert fast.state == "daily"
+    assert fast.lower is not None
+    assert fast.expected is not None
+    assert fast.upper is not None
+    now = 0.505 + 0.1 * math.sin(2 * math.pi * (time.time() - 1_800) / 86_400)
+    assert fast.expected == pytest.approx(now, abs=0.02)
+    assert fast.lower < fast.expected < fast.upper
+
+
+def test_history_against_another_baseline_does_not_count(
+    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+) -> None:
+    remember(connection, days=8, version=2)
+    check(pool, models).check()
+    assert models.by_name["m"].history["fast"] == History("too_short")
+
+
+def test_history_is_judged_once_an_hour(
+    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+) -> None:
+    now = [0.0]
+    hourly = Check(pool, models, 300, threading.Event(), monotonic=lambda: now[0])
+    hourly.check()
+    remember(connection, days=8)
+    now[0] += 3_599
+    hourly.check()
+    assert models.by_name["m"].history["fast"].state == "too_short"
+    now[0] += 1
+    hourly.check()
+    assert models.by_name["m"].history["fast"].state == "daily"
+
+
+def test_a_new_baseline_forgets_what_was_judged_against_the_old(
+    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+) -> None:
+    remember(connection, days=8)
+    check(pool, models).check()
+    model = models.by_name["m"]
+    baseline.pin(connection, "m", Selection(last=500))
+    model.adopt(baseline.load(connection, "m", 2), models.now())
+    assert set(model.history.values()) == {History("too_short")}
+
+
+def test_dimensions_of_a_surprising_window_are_compared_exactly(
+    pool: ConnectionPool, models: Models, send: Send, vectors: Vectors
+) -> None:
+    checking = check(pool, models)
+    checking.check()
+    assert models.by_name["m"].exact == {}
+    send(vectors[800:900] + np.float32(3))
+    drifted = followed(pool)
+    check(pool, drifted).check()
+    model: Model = drifted.by_name["m"]
+    measured = model.verdict("fast", drifted.now()).measurement
+    assert measured is not None
+    top = [moved.dimension for moved in measured.top_dimensions]
+    expected = compare(vectors[:600], vectors[800:900] + np.float32(3))
+    np.testing.assert_array_equal(model.exact["fast"].dimension, top)
+    np.testing.assert_allclose(model.exact["fast"].ks, expected.ks[top])
+    np.testing.assert_allclose(model.exact["fast"].wasserstein, expected.wasserstein[top])
+
+
+def test_a_store_that_is_away_is_an_error(
+    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+) -> None:
+    connection.execute("alter table drift_history rename to gone")
+    with pytest.raises(StoreUnavailable):
+        check(pool, models).check()
+
+
+def test_the_thread_waits_for_the_windows_and_survives_failures(
+    pool: ConnectionPool,
+    models: Models,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def wait_for(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def rows() -> int:
+        [(count,)] = connection.execute("select count(*) from drift_history").fetchall()
+        return int(count)
+
+    ready = threading.Event()
+    checking = Check(pool, models, 0.05, ready)
+    connection.execute("alter table drift_history rename to gone")
+    checking.start()
+    assert caplog.records == []
+    ready.set()
+    wait_for(lambda: any(r.message.startswith("check failed") for r in caplog.records))
+    connection.execute("alter table gone rename to drift_history")
+    wait_for(lambda: rows() > 0)
+    checking.stop()
