@@ -5,7 +5,7 @@ variable "name" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z](-?[a-z0-9]){1,29}$", var.name))
+    condition     = length(var.name) <= 30 && can(regex("^[a-z](-?[a-z0-9])+$", var.name))
     error_message = "name is 2 to 30 lower-case letters, digits and single hyphens, with a letter first and no hyphen last."
   }
 }

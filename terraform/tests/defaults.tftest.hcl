@@ -49,7 +49,7 @@ run "makes_no_managed_prometheus" {
   }
 }
 
-run "hands_over_a_webhook_that_is_not_in_the_state" {
+run "hands_over_a_webhook_it_was_given" {
   variables {
     slack_webhook_version = 1
   }

@@ -24,7 +24,7 @@ run "refuses_names_that_aws_or_kubernetes_would_refuse" {
 run "refuses_a_name_too_long_for_its_roles" {
   command = plan
   variables {
-    name = "a123456789012345678901234567890"
+    name = "a-b-c-d-e-f-g-h-i-j-k-l-m-n-o-p"
   }
 
   expect_failures = [

@@ -8,7 +8,7 @@ module "embedding_drift" {
 
   api_access_cidrs   = var.api_access_cidrs
   managed_prometheus = true
-  rules_directory    = "../../../rendered"
+  rules_directory    = "${path.root}/../../../rendered"
 
   # The account that the chart kube-prometheus-stack makes, released as "monitoring".
   prometheus_service_account = {
