@@ -41,9 +41,9 @@ def cluster(connection: psycopg.Connection) -> psycopg.Connection:
     connection.execute(STAND_IN.encode())
     # There is no extension to create: its name in the catalogue is all that is asked for.
     connection.execute(
-        "insert into pg_extension"
-        " (oid, extname, extowner, extnamespace, extrelocatable, extversion) select 99999, 'citus', extowner, extnamespace, false, '13.0' from pg_extension"
-        " where extname = 'vector'"
+        "insert into pg_extension (oid, extname, extowner, extnamespace, extrelocatable,"
+        " extversion) select 99999, 'citus', extowner, extnamespace, false, '13.0'"
+        " from pg_extension where extname = 'vector'"
     )
     return connection
 
