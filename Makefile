@@ -30,7 +30,7 @@ bench: $(BIN)/.bench ## Measure detection and cost
 docs: $(BIN)/.test ## Write the generated parts of the documentation
 	$(BIN)/python docs/generate.py
 
-tools: ## Install Debian's Prometheus and Alertmanager; starts no service
+tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; starts no service
 	@.ci/tools
 
 tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, apart: it pins what we do not
