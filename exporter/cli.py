@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -125,9 +126,16 @@ def rules() -> None:
     show_default=True,
     help="Folder to write to, made when absent.",
 )
+@click.option(
+    "--models",
+    type=click.File(),
+    help="File with one model's name a line; thresholds of other models are refused.",
+)
 @configured
-def render(settings: Settings, output: Path) -> None:
+def render(settings: Settings, output: Path, models: TextIO | None) -> None:
     """Write rules, thresholds and the Alertmanager configuration from the settings."""
+    if models is not None:
+        rule_files.check_models(settings, models.read().split())
     for path in rule_files.render(settings, output):
         click.echo(path)
 

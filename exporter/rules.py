@@ -6,15 +6,18 @@ with them are PromQL.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
+from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ingest.runtime.errors import Problem, SettingsError
 from ingest.runtime.settings import AlertingSettings, Settings
 
 # Scores above which drift is detected at once, and when it lasts. Calibrated on a fleet of one
@@ -23,7 +26,12 @@ from ingest.runtime.settings import AlertingSettings, Settings
 SCORE_SUDDEN = 4.5
 SCORE_LASTING = 2.7
 
+# Forecast errors have heavier tails than a normal distribution, in which 5 deviations come up once
+# in 10^6: hence not the 3 of the band.
+SEASONAL_ANOMALY = 5.0
+
 _RULES = ("drift.rules.yaml", "pipeline.rules.yaml")
+_WATCHDOG = "watchdog.rules.yaml"
 _THRESHOLDS = "thresholds.rules.yaml"
 _ALERTMANAGER = "alertmanager.yml"
 _TEMPLATE = "slack.tmpl"
@@ -59,9 +67,10 @@ def render(settings: Settings, output: Path) -> list[Path]:
     """
     output = output.resolve()
     webhook = settings.alerting.slack_webhook
-    texts = {name: _link(_source("rules", name), settings.alerting) for name in _RULES}
+    names = (*_RULES, _WATCHDOG) if settings.alerting.watchdog else _RULES
+    texts = {name: _link(_source("rules", name), settings.alerting) for name in names}
     texts[_THRESHOLDS] = _HEADER + _dump(thresholds(settings))
-    texts[_ALERTMANAGER] = _HEADER + _dump(alertmanager(settings, output / _WEBHOOK))
+    texts[_ALERTMANAGER] = _HEADER + alertmanager(settings, output / _WEBHOOK)
     texts[_TEMPLATE] = _source("alertmanager", _TEMPLATE)
     if webhook is not None:
         texts[_WEBHOOK] = webhook.get_secret_value() + "\n"
@@ -74,40 +83,79 @@ def render(settings: Settings, output: Path) -> list[Path]:
             staged.write_text(text, encoding="utf-8")
         for name in texts:
             os.replace(Path(staging, name), output / name)
-    if webhook is None:
-        (output / _WEBHOOK).unlink(missing_ok=True)
+    for optional in {_WEBHOOK, _WATCHDOG} - set(texts):
+        (output / optional).unlink(missing_ok=True)
     return [output / name for name in texts]
+
+
+def check_models(settings: Settings, known: Collection[str]) -> None:
+    """Refuse thresholds of models that are not known.
+
+    Raises
+    ------
+    SettingsError
+        Naming the key of each unknown model.
+    """
+    unknown = sorted(set(settings.monitoring.models) - set(known))
+    if unknown:
+        raise SettingsError(
+            "the thresholds cannot be rendered:",
+            [Problem(f"monitoring.models.{name}", "no such model is known") for name in unknown],
+        )
 
 
 def thresholds(settings: Settings) -> dict[str, Any]:
     """Return the rule file that records each threshold as a series."""
-    values = {
+    fleet = {
         "score_sudden": SCORE_SUDDEN,
         "score_lasting": SCORE_LASTING,
         "magnitude_warning": settings.monitoring.drift_threshold,
         "magnitude_critical": settings.alerting.alert_threshold,
+        "seasonal_anomaly": SEASONAL_ANOMALY,
     }
-    rules = [
-        {"record": f"fleet:embedding_drift_{name}:threshold", "expr": f"vector({value!r})"}
-        for name, value in values.items()
-    ]
+    rules = [_record(f"fleet:embedding_drift_{n}:threshold", v) for n, v in fleet.items()]
+    after = settings.alerting.escalation
+    for severity, seconds in (("info", after.info_after), ("warning", after.warning_after)):
+        name = "fleet:embedding_drift_escalation_seconds:threshold"
+        rules.append(_record(name, seconds, severity=severity))
+    rules += _overrides(settings)
     return {"groups": [{"name": "embedding-drift-thresholds", "rules": rules}]}
 
 
-def alertmanager(settings: Settings, webhook_file: Path) -> dict[str, Any]:
+def _overrides(settings: Settings) -> list[dict[str, Any]]:
+    rules = []
+    for name, model in settings.monitoring.models.items():
+        own = {
+            "magnitude_warning": model.drift_threshold,
+            "magnitude_critical": model.alert_threshold,
+        }
+        for threshold, value in own.items():
+            if value is not None:
+                series = f"model:embedding_drift_{threshold}:override"
+                rules.append(_record(series, value, model_name=name))
+    return rules
+
+
+def _record(name: str, value: float, **labels: str) -> dict[str, Any]:
+    rule: dict[str, Any] = {"record": name, "expr": f"vector({value!r})"}
+    return rule | {"labels": labels} if labels else rule
+
+
+def alertmanager(settings: Settings, webhook_file: Path) -> str:
     """Return Alertmanager's configuration, its receivers reading ``webhook_file``.
 
     Alertmanager resolves a relative ``api_url_file`` against the folder it was started in, hence
     the full path. Without a webhook the receivers have no integration.
     """
-    configuration: dict[str, Any] = yaml.safe_load(_source("alertmanager", _ALERTMANAGER))
+    text = _source("alertmanager", _ALERTMANAGER)
+    if settings.alerting.slack_webhook is not None:
+        # JSON's strings are YAML's too; json.dumps quotes whatever a path may hold.
+        path = json.dumps(str(webhook_file), ensure_ascii=False)
+        return text.replace("api_url_file: slack_webhook", f"api_url_file: {path}")
+    configuration: dict[str, Any] = yaml.safe_load(text)
     for receiver in configuration["receivers"]:
-        if settings.alerting.slack_webhook is None:
-            del receiver["slack_configs"]
-            continue
-        for slack in receiver["slack_configs"]:
-            slack["api_url_file"] = str(webhook_file)
-    return configuration
+        receiver.pop("slack_configs", None)
+    return _dump(configuration)
 
 
 def _source(package: str, name: str) -> str:

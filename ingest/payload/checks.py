@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.runtime import model_name as model_names
 from ingest.runtime.errors import BodyTooLarge, NonFinite, PayloadError, Problem
 from ingest.runtime.settings import IngestSettings
 
@@ -18,18 +19,10 @@ NOT_FINITE = "is NaN, infinite or too large for float32; components must be fini
 
 _LISTED = 100
 """Problems listed in an answer; the rest are counted."""
-_NAME_LENGTH = 128
 _ID_LENGTH = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DAY = 86_400.0
 _RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
-
-_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._:@+-]*"
-_NAME = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*", re.ASCII)
-_NAME_ALLOWED = (
-    f"1 to {_NAME_LENGTH} letters, digits and . _ : @ + - in segments that begin with a letter or"
-    " digit, joined by /"
-)
 
 
 def refuse(problems: Sequence[Problem]) -> PayloadError:
@@ -46,9 +39,11 @@ def refuse(problems: Sequence[Problem]) -> PayloadError:
 
 def model_name(name: str, pointer: str) -> str:
     """Check a model's name, which becomes a label value and part of URLs."""
-    if not (len(name) <= _NAME_LENGTH and _NAME.fullmatch(name)):
-        shown = name if len(name) <= _NAME_LENGTH else f"{name[:_NAME_LENGTH]}..."
-        raise refuse([Problem(pointer, f"{shown!r} is not allowed; allowed are {_NAME_ALLOWED}")])
+    if not model_names.is_legal(name):
+        limit = model_names.MAX_LENGTH
+        shown = name if len(name) <= limit else f"{name[:limit]}..."
+        allowed = model_names.ALLOWED
+        raise refuse([Problem(pointer, f"{shown!r} is not allowed; allowed are {allowed}")])
     return name
 
 

@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
@@ -136,8 +136,12 @@ def _problem(error: Any, values: Mapping[str, Any]) -> Problem:
 
 def _section(location: list[str]) -> type[BaseModel]:
     model: type[BaseModel] = Settings
-    for part in location:
+    parts = iter(location)
+    for part in parts:
         kind = model.model_fields[part].annotation
+        if get_origin(kind) is dict:
+            _, kind = get_args(kind)
+            next(parts)  # the entry's own name
         assert isinstance(kind, type)
         model = kind
     return model

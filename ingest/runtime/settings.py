@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from ingest.runtime import model_name
+
 ENVIRONMENT_PREFIX = "EMBEDDING_DRIFT_"
 
 
@@ -75,6 +77,15 @@ class BaselineSettings(_Section):
     """The first this many vectors of a model become its baseline."""
 
 
+class ModelSettings(_Section):
+    """What is different for one model; None takes the fleet's."""
+
+    drift_threshold: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Magnitude above which drift of this model is a warning."""
+    alert_threshold: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Magnitude above which drift of this model is critical."""
+
+
 class MonitoringSettings(_Section):
     """What is measured, and how often."""
 
@@ -92,6 +103,16 @@ class MonitoringSettings(_Section):
     """Which of them this one is; none takes the number at the end of the host's name."""
     baseline: BaselineSettings = BaselineSettings()
     windows: WindowsSettings = WindowsSettings()
+    models: dict[str, ModelSettings] = {}
+    """Models with a drift_threshold or alert_threshold of their own, by name."""
+
+    @field_validator("models")
+    @classmethod
+    def _have_legal_names(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        for name in models:
+            if not model_name.is_legal(name):
+                raise ValueError(f"{name!r} is no model's name; allowed are {model_name.ALLOWED}")
+        return models
 
     @model_validator(mode="after")
     def _shard_exists(self) -> MonitoringSettings:
@@ -100,6 +121,15 @@ class MonitoringSettings(_Section):
                 f"shard ({self.shard}) must be below total_shards ({self.total_shards})"
             )
         return self
+
+
+class EscalationSettings(_Section):
+    """When drift that nobody resolved comes back with the next severity."""
+
+    info_after: Annotated[int, Field(ge=60)] = 1_800
+    """Seconds after which unresolved drift of severity info becomes a warning."""
+    warning_after: Annotated[int, Field(ge=60)] = 7_200
+    """Seconds after which unresolved drift of severity warning becomes critical."""
 
 
 class AlertingSettings(_Section):
@@ -115,6 +145,9 @@ class AlertingSettings(_Section):
     """Grafana dashboard of one model; none links to the service's own drift page."""
     runbook_url: HttpUrl = HttpUrl("http://127.0.0.1:10910/runbook")
     """Where the runbook is served; an alert's heading is appended."""
+    watchdog: bool = False
+    """Whether to render an alert that always fires, for a dead man's switch to miss."""
+    escalation: EscalationSettings = EscalationSettings()
 
     @field_validator("slack_webhook")
     @classmethod
@@ -173,12 +206,20 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _thresholds_ordered(self) -> Settings:
-        if self.monitoring.drift_threshold > self.alerting.alert_threshold:
-            raise ValueError(
-                f"monitoring.drift_threshold ({self.monitoring.drift_threshold}) must not exceed "
-                f"alerting.alert_threshold ({self.alerting.alert_threshold}): the warning comes "
-                "before the critical alert"
+        """Refuse a warning above the critical alert, for the fleet and for each model."""
+        pairs = {"": (self.monitoring.drift_threshold, self.alerting.alert_threshold)}
+        for name, model in self.monitoring.models.items():
+            pairs[f" of monitoring.models.{name}"] = (
+                model.drift_threshold or self.monitoring.drift_threshold,
+                model.alert_threshold or self.alerting.alert_threshold,
             )
+        for whose, (warning, critical) in pairs.items():
+            if warning > critical:
+                raise ValueError(
+                    f"monitoring.drift_threshold ({warning}) must not exceed "
+                    f"alerting.alert_threshold ({critical}){whose}: the warning comes before the "
+                    "critical alert"
+                )
         return self
 
 

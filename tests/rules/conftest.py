@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from exporter.rules import render
-from ingest.runtime.settings import Settings
+from ingest.runtime.configuration import load
 
 
 @pytest.fixture
 def rendered(tmp_path: Path) -> Path:
-    """Return a folder with everything rendered from the default settings."""
-    render(Settings(), tmp_path)
+    """Return a folder with everything that can be rendered, from settings else the default ones."""
+    render(load(flags={"alerting.watchdog": True}), tmp_path)
     return tmp_path

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from exporter.rules import render
 from ingest.runtime.configuration import load
@@ -20,6 +22,31 @@ def test_amtool_accepts_the_configuration(
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
+def test_amtool_accepts_the_configuration_with_every_option_switched_on(
+    tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    webhook = "https://hooks.slack.com/services/T024/B024/secret"
+    render(load(flags={"alerting.slack_webhook": webhook}), tmp_path)
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(re.sub(r"^#(?=\S| {2})", "", file.read_text(), flags=re.MULTILINE))
+    configuration = yaml.safe_load(file.read_text())
+    (interval,) = configuration["time_intervals"]
+    muted = [r for r in configuration["route"]["routes"] if "mute_time_intervals" in r]
+    assert [(r["receiver"], r["mute_time_intervals"]) for r in muted] == [
+        ("warning", [interval["name"]])
+    ]
+    assert {key for receiver in configuration["receivers"] for key in receiver} == {
+        "name",
+        "slack_configs",
+        "pagerduty_configs",
+        "webhook_configs",
+        "email_configs",
+    }
+    check = [tool("amtool"), "check-config", str(file)]
+    answer = subprocess.run(check, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
 @pytest.mark.parametrize(
     ("receiver", "labels"),
     [
@@ -27,6 +54,11 @@ def test_amtool_accepts_the_configuration(
         ("critical", ["alertname=EmbeddingDriftExporterDown", "severity=critical"]),
         ("warning", ["alertname=EmbeddingDriftDetected", "severity=warning", "model_name=a"]),
         ("warning", ["alertname=EmbeddingDriftWindowStale", "severity=warning", "model_name=a"]),
+        ("critical", ["alertname=EmbeddingDriftPersisting", "severity=critical", "model_name=a"]),
+        ("warning", ["alertname=EmbeddingDriftPersisting", "severity=warning", "model_name=a"]),
+        ("warning", ["alertname=EmbeddingDriftTrend", "severity=warning", "model_name=a"]),
+        ("info", ["alertname=EmbeddingDriftSeasonalAnomaly", "severity=info", "model_name=a"]),
+        ("watchdog", ["alertname=EmbeddingDriftWatchdog", "severity=info"]),
         ("warning", ["alertname=OfSomebodyElse"]),
     ],
 )

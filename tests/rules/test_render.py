@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from exporter.cli import main
 from exporter.rules import render
 from ingest.runtime.configuration import load
 from ingest.runtime.settings import Settings
@@ -22,7 +24,12 @@ def settings(**flags: object) -> Settings:
 
 def thresholds(folder: Path) -> dict[str, str]:
     document: dict[str, Any] = yaml.safe_load((folder / "thresholds.rules.yaml").read_text())
-    return {rule["record"]: rule["expr"] for rule in document["groups"][0]["rules"]}
+    return {
+        rule["record"] + "".join(f"{{{k}={v}}}" for k, v in rule.get("labels", {}).items()): rule[
+            "expr"
+        ]
+        for rule in document["groups"][0]["rules"]
+    }
 
 
 def links(folder: Path, alert: str) -> dict[str, str]:
@@ -60,7 +67,90 @@ def test_the_two_thresholds_of_the_configuration_become_series(tmp_path: Path) -
         "fleet:embedding_drift_score_lasting:threshold": "vector(2.7)",
         "fleet:embedding_drift_magnitude_warning:threshold": "vector(0.3)",
         "fleet:embedding_drift_magnitude_critical:threshold": "vector(0.45)",
+        "fleet:embedding_drift_seasonal_anomaly:threshold": "vector(5.0)",
+        "fleet:embedding_drift_escalation_seconds:threshold{severity=info}": "vector(1800)",
+        "fleet:embedding_drift_escalation_seconds:threshold{severity=warning}": "vector(7200)",
     }
+
+
+def test_a_model_has_a_series_for_each_threshold_of_its_own(tmp_path: Path) -> None:
+    models = {"noisy/v2": {"drift_threshold": 0.5, "alert_threshold": 0.9}, "b": {}}
+    render(load(flags={"monitoring.models": models}), tmp_path)
+    overrides = {name: value for name, value in thresholds(tmp_path).items() if "override" in name}
+    assert overrides == {
+        "model:embedding_drift_magnitude_warning:override{model_name=noisy/v2}": "vector(0.5)",
+        "model:embedding_drift_magnitude_critical:override{model_name=noisy/v2}": "vector(0.9)",
+    }
+
+
+def test_the_times_of_escalation_become_series(tmp_path: Path) -> None:
+    flags = {"alerting.escalation.info_after": 600, "alerting.escalation.warning_after": 900}
+    render(load(flags=flags), tmp_path)
+    name = "fleet:embedding_drift_escalation_seconds:threshold"
+    assert thresholds(tmp_path)[f"{name}{{severity=info}}"] == "vector(600)"
+    assert thresholds(tmp_path)[f"{name}{{severity=warning}}"] == "vector(900)"
+
+
+def test_the_watchdog_is_there_only_when_asked_for(tmp_path: Path) -> None:
+    render(settings(alerting__watchdog=True), tmp_path)
+    assert (tmp_path / "watchdog.rules.yaml").exists()
+    render(settings(), tmp_path)
+    assert not (tmp_path / "watchdog.rules.yaml").exists()
+
+
+REFUSED = {
+    "a threshold that is no number": (
+        "monitoring: {drift_threshold: high}",
+        ["monitoring.drift_threshold", "'high'", "number"],
+    ),
+    "a warning above critical": (
+        "monitoring: {drift_threshold: 0.5}",
+        ["monitoring.drift_threshold (0.5) must not exceed alerting.alert_threshold (0.2)"],
+    ),
+    "a model's warning above the fleet's critical": (
+        "monitoring: {models: {a: {drift_threshold: 0.5}}}",
+        ["(0.5) must not exceed", "of monitoring.models.a"],
+    ),
+    "a webhook without https": (
+        "alerting: {slack_webhook: 'http://example.org/hook'}",
+        ["alerting.slack_webhook", "https://"],
+    ),
+    "an unknown key": ("alerting: {thresh: 1}", ["alerting.thresh: unknown key"]),
+    "an unknown key of a model": (
+        "monitoring: {models: {a: {drift_treshold: 1}}}",
+        ["monitoring.models.a.drift_treshold: unknown key", "did you mean drift_threshold?"],
+    ),
+    "a name no model can have": (
+        "monitoring: {models: {'a b': {drift_threshold: 0.1}}}",
+        ["monitoring.models: 'a b' is no model's name; allowed are"],
+    ),
+    "a model nobody knows": (
+        "monitoring: {models: {typo: {drift_threshold: 0.1}}}",
+        ["monitoring.models.typo: no such model is known"],
+    ),
+    "an escalation at once": (
+        "alerting: {escalation: {info_after: 0}}",
+        ["alerting.escalation.info_after", "0 is not allowed"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=list(REFUSED))
+def test_a_configuration_is_refused_by_key_and_reason_and_the_old_files_stay(
+    text: str, said: list[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "rendered"
+    render(Settings(), output)
+    old = {file.name: file.read_text() for file in output.iterdir()}
+    (tmp_path / "config.yaml").write_text(text)
+    (tmp_path / "models").write_text("a\nb\n")
+    options = ["--output", str(output), "--models", str(tmp_path / "models")]
+    config = ["--config", str(tmp_path / "config.yaml")]
+    answer = CliRunner().invoke(main, ["rules", "render", *config, *options])
+    assert answer.exit_code == 2
+    for words in said:
+        assert words in answer.output
+    assert {file.name: file.read_text() for file in output.iterdir()} == old
 
 
 def test_links_point_to_the_configured_service_and_runbook(tmp_path: Path) -> None:
@@ -122,8 +212,10 @@ def test_every_receiver_reads_the_webhook_by_its_full_path(
     monkeypatch.chdir(tmp_path)
     render(settings(alerting__slack_webhook=WEBHOOK), Path("out"))
     receivers = yaml.safe_load(Path("out/alertmanager.yml").read_text())["receivers"]
-    assert [receiver["name"] for receiver in receivers] == ["critical", "warning"]
-    for receiver in receivers:
+    *slack, watchdog = receivers
+    assert [receiver["name"] for receiver in slack] == ["critical", "warning", "info"]
+    assert watchdog == {"name": "watchdog"}
+    for receiver in slack:
         assert [slack["api_url_file"] for slack in receiver["slack_configs"]] == [
             str(tmp_path / "out" / "slack_webhook")
         ]
@@ -133,7 +225,8 @@ def test_a_webhook_taken_away_leaves_no_integration_and_no_secret(tmp_path: Path
     render(settings(alerting__slack_webhook=WEBHOOK), tmp_path)
     render(settings(), tmp_path)
     receivers = yaml.safe_load((tmp_path / "alertmanager.yml").read_text())["receivers"]
-    assert receivers == [{"name": "critical"}, {"name": "warning"}]
+    names = ["critical", "warning", "info", "watchdog"]
+    assert receivers == [{"name": name} for name in names]
     assert not (tmp_path / "slack_webhook").exists()
 
 
