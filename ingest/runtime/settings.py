@@ -126,9 +126,9 @@ class MonitoringSettings(_Section):
 class EscalationSettings(_Section):
     """When drift that nobody resolved comes back with the next severity."""
 
-    info_after: Annotated[int, Field(ge=60)] = 1_800
+    info_after: Annotated[int, Field(ge=1)] = 1_800
     """Seconds after which unresolved drift of severity info becomes a warning."""
-    warning_after: Annotated[int, Field(ge=60)] = 7_200
+    warning_after: Annotated[int, Field(ge=1)] = 7_200
     """Seconds after which unresolved drift of severity warning becomes critical."""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -63,10 +64,16 @@ def slack() -> Iterator[Slack]:
 
 @pytest.fixture
 def rendered(slack: Slack, tmp_path: Path) -> Path:
-    """Return a folder of rendered files whose webhook is the stand-in's."""
+    """Return a folder of rendered files whose webhook is the stand-in's and whose waits are short.
+
+    Drift escalates after 6 seconds and ends as soon as the score has fallen.
+    """
     folder = tmp_path / "rendered"
-    render(load(flags={"alerting.slack_webhook": slack.url}), folder)
+    flags = {"alerting.slack_webhook": slack.url, "alerting.escalation.warning_after": 6}
+    render(load(flags=flags), folder)
     stack.shorten_waits(folder / "alertmanager.yml")
+    rules = folder / "drift.rules.yaml"
+    rules.write_text(re.sub(r"keep_firing_for: \w+", "keep_firing_for: 1s", rules.read_text()))
     return folder
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx2
 import pytest
+import yaml
 
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
+from demo.stack import alertmanager as alertmanager_process
 from exporter.families import COMPONENT_SCORE, MAGNITUDE, SCORE, UP
 from ingest.runtime.family import Family
 
@@ -36,6 +39,10 @@ def about(text: str) -> Callable[[Message], bool]:
     return lambda message: text in message.body["attachments"][0]["title"]
 
 
+def within(text: str) -> Callable[[Message], bool]:
+    return lambda message: text in message.body["attachments"][0]["text"]
+
+
 def without_times(message: Message) -> dict[str, Any]:
     """Return the body with each moment and length of time replaced by a word."""
     (attachment,) = message.body["attachments"]
@@ -45,24 +52,27 @@ def without_times(message: Message) -> dict[str, Any]:
 
 def raise_alert(
     alertmanager: str,
-    labels: dict[str, str],
+    *alerts: dict[str, str],
     lasted: timedelta = timedelta(),
     description: str = "What & <why>.",
 ) -> None:
-    """Tell Alertmanager of an alert as Prometheus would; one that lasted is over."""
+    """Tell Alertmanager of alerts, by their labels, as Prometheus would; what lasted is over."""
     now = datetime.now(UTC)
-    alert = {
-        "labels": labels,
-        "annotations": {
-            "summary": f"{labels['alertname']} & <more>",
-            "description": description,
-            "runbook_url": "http://127.0.0.1:10910/runbook#heading",
-            "dashboard_url": "http://127.0.0.1:10910/",
-        },
-        "startsAt": (now - lasted).isoformat(),
-        "endsAt": (now if lasted else now + timedelta(hours=1)).isoformat(),
-    }
-    httpx2.post(f"{alertmanager}/api/v2/alerts", json=[alert]).raise_for_status()
+    body = [
+        {
+            "labels": labels,
+            "annotations": {
+                "summary": f"{labels['alertname']} & <more>",
+                "description": description,
+                "runbook_url": "http://127.0.0.1:10910/runbook#heading",
+                "dashboard_url": "http://127.0.0.1:10910/",
+            },
+            "startsAt": (now - lasted).isoformat(),
+            "endsAt": (now if lasted else now + timedelta(hours=1)).isoformat(),
+        }
+        for labels in alerts
+    ]
+    httpx2.post(f"{alertmanager}/api/v2/alerts", json=body).raise_for_status()
 
 
 def test_a_detected_drift_reaches_slack_in_full(
@@ -125,6 +135,23 @@ def test_a_critical_drift_is_one_message_not_three(
     assert len(slack.messages) == 2
 
 
+def test_two_models_drift_one_escalates_and_both_are_resolved(
+    page: Page, prometheus: Prometheus, alertmanager: str, slack: Slack
+) -> None:
+    drift(page, MODEL, score=6.34, magnitude=0.12)
+    slack.wait(about(f"WARNING: Embeddings of {MODEL} are drifting"), SECONDS)
+    slack.wait(about(f"CRITICAL: Drift of {MODEL} has lasted"), SECONDS)
+    active = httpx2.get(f"{alertmanager}/api/v2/alerts").json()
+    inhibited = {a["labels"]["alertname"] for a in active if a["status"]["inhibitedBy"]}
+    assert inhibited == {"EmbeddingDriftDetected"}
+    drift(page, MODEL, score=1, magnitude=0.02)
+    drift(page, "image-classifier", score=8, magnitude=0.12)
+    slack.wait(about(f"RESOLVED: Drift of {MODEL} has lasted"), SECONDS)
+    slack.wait(about("WARNING: Embeddings of image-classifier are drifting"), SECONDS)
+    drift(page, "image-classifier", score=1, magnitude=0.02)
+    slack.wait(about("RESOLVED: Embeddings of image-classifier are drifting"), SECONDS)
+
+
 def test_a_resolved_alert_says_how_long_it_lasted(alertmanager: str, slack: Slack) -> None:
     alert = {
         "alertname": "EmbeddingDriftDetected",
@@ -161,6 +188,7 @@ def test_a_message_that_slack_refused_comes_when_slack_recovers(
 
 
 DRIFT = {"area": "drift", "severity": "warning"}
+INFO = {"area": "drift", "severity": "info"}
 PIPELINE = {"area": "pipeline", "severity": "warning"}
 
 
@@ -188,6 +216,30 @@ PIPELINE = {"area": "pipeline", "severity": "warning"}
             {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT},
         ),
         (
+            {"alertname": "EmbeddingDriftExporterDown"},
+            {"alertname": "EmbeddingDriftShardMissing", **PIPELINE},
+        ),
+        (
+            {"alertname": "EmbeddingDriftWindowStale", "model_name": MODEL},
+            {"alertname": "EmbeddingDriftVectorsMissing", "model_name": MODEL, **PIPELINE},
+        ),
+        (
+            {"alertname": "EmbeddingDriftDimensionChanged", "model_name": MODEL},
+            {"alertname": "EmbeddingDriftTrend", "model_name": MODEL, **DRIFT},
+        ),
+        (
+            {"alertname": "EmbeddingDriftDimensionsDead", "model_name": MODEL},
+            {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT},
+        ),
+        (
+            {"alertname": "EmbeddingDriftVectorsStuck", "model_name": MODEL},
+            {"alertname": "EmbeddingDriftLarge", "model_name": MODEL, **DRIFT},
+        ),
+        (
+            {"alertname": "EmbeddingDriftPersisting", "model_name": MODEL, **DRIFT},
+            {"alertname": "EmbeddingDriftSeasonalAnomaly", "model_name": MODEL, **INFO},
+        ),
+        (
             {"alertname": "EmbeddingDriftLarge", "model_name": MODEL, **DRIFT},
             {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT},
         ),
@@ -213,12 +265,41 @@ def test_a_stale_model_does_not_silence_the_others(alertmanager: str, slack: Sla
     slack.wait(about("EmbeddingDriftDetected"), SECONDS)
 
 
-def test_a_message_of_many_alerts_stays_within_what_slack_shows(
+def test_many_windows_of_a_model_are_one_message_within_what_slack_shows(
     alertmanager: str, slack: Slack
 ) -> None:
     for number in range(30):
         alert = {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT}
-        raise_alert(alertmanager, alert | {"window": f"window {number}"}, description="x" * 280)
+        raise_alert(alertmanager, alert | {"window": f"window {number}"}, description="x" * 400)
     (attachment,) = slack.wait(about("(first of 30)"), SECONDS).body["attachments"]
-    assert attachment["text"].count("since ") == 5
+    assert attachment["text"].count("since ") == 4
+    assert attachment["text"].endswith("In all 30 firing, 0 resolved.\n")
+    assert slack.refused == []
+
+
+def test_five_hundred_models_in_one_group_stay_within_what_slack_shows(
+    rendered: Path, slack: Slack, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    tool("alertmanager")
+    file = rendered / "alertmanager.yml"
+    configuration = yaml.safe_load(file.read_text())
+    configuration["route"]["group_by"] = ["area"]
+    file.write_text(yaml.safe_dump(configuration))
+    alert = {"alertname": "EmbeddingDriftDetected", "window": "slow", **DRIFT}
+    models = [alert | {"model_name": f"{number:03d}{'-' * 125}"} for number in range(500)]
+    with alertmanager_process(tmp_path / "alertmanager", file) as url:
+        raise_alert(url, *models, description="x" * 400)
+        slack.wait(within("In all 500 firing, 0 resolved."), SECONDS)
+        raise_alert(url, *models[:250], lasted=timedelta(minutes=5), description="x" * 400)
+        slack.wait(within("In all 250 firing, 250 resolved."), SECONDS)
+    assert slack.refused == []
+
+
+def test_five_hundred_models_are_as_many_messages(alertmanager: str, slack: Slack) -> None:
+    models = [f"model-{number:03d}" for number in range(500)]
+    raise_alert(
+        alertmanager, *({"alertname": name, "model_name": name, **DRIFT} for name in models)
+    )
+    for name in models:
+        slack.wait(about(name), SECONDS)
     assert slack.refused == []
