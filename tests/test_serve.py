@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -84,6 +85,18 @@ def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.f
             return bool(fast["score"] > 4.5)
 
         wait_for(drifted, "a score above the threshold")
+
+
+def test_promtool_has_nothing_to_say_against_a_live_page(
+    config: Path, sentences: NDArray[np.float32], tool: Callable[[str], str]
+) -> None:
+    with serving(config) as service:
+        assert post(service.url, sentences[:1_200]).status_code == 201
+        wait_for(lambda: state(service.url) == "ok", "a verdict")
+        page = httpx2.get(f"{service.url}/metrics").text
+    check = [tool("promtool"), "check", "metrics"]
+    answer = subprocess.run(check, input=page, capture_output=True, text=True)
+    assert (answer.returncode, answer.stdout + answer.stderr) == (0, "")
 
 
 def test_an_unknown_model_is_a_404_that_says_where_to_look(config: Path) -> None:

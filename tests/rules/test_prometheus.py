@@ -12,9 +12,11 @@ import yaml
 
 from exporter import families
 from exporter.families import STATES
+from exporter.rules import render
 from exporter.score import Detector
 from ingest import metrics
 from ingest.runtime import errors
+from ingest.runtime.configuration import load
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.settings import Settings
 
@@ -67,6 +69,37 @@ def test_the_rules_do_what_their_examples_show(
     shutil.copy(example, rendered)
     test = [tool("promtool"), "test", "rules", example.name]
     answer = subprocess.run(test, cwd=rendered, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_a_rendered_threshold_of_one_model_decides_for_that_model_alone(
+    tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    models = {"noisy/v2": {"drift_threshold": 0.5, "alert_threshold": 0.9}}
+    render(load(flags={"monitoring.models": models}), tmp_path)
+    series = [
+        {
+            "series": f'embedding_drift_{name}{{model_name="{model}", window="fast"}}',
+            "values": value,
+        }
+        for model in ("noisy/v2", "quiet")
+        for name, value in (("score", "6x5"), ("magnitude", "0.4x5"))
+    ]
+    large = 'ALERTS{alertname="EmbeddingDriftLarge"}'
+    expected = {
+        "expr": f"count by (model_name) ({large})",
+        "eval_time": "2m",
+        "exp_samples": [{"labels": '{model_name="quiet"}', "value": 2}],
+    }
+    example = {
+        "rule_files": ["thresholds.rules.yaml", "drift.rules.yaml"],
+        "evaluation_interval": "1m",
+        "group_eval_order": ["embedding-drift-thresholds", "embedding-drift"],
+        "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [expected]}],
+    }
+    (tmp_path / "example.yaml").write_text(yaml.safe_dump(example))
+    test = [tool("promtool"), "test", "rules", "example.yaml"]
+    answer = subprocess.run(test, cwd=tmp_path, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
