@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -16,6 +17,7 @@ from exporter import pages, report
 from exporter.check import Check
 from exporter.collector import DriftCollector
 from exporter.model import Model, Models
+from exporter.shard import shard
 from exporter.tail import Tail
 from ingest.runtime import web
 from ingest.runtime.errors import NotFound, PayloadError
@@ -34,18 +36,24 @@ class Exporter:
     settings : Settings
     registry : CollectorRegistry
         Where the collector is registered.
+
+    Raises
+    ------
+    SettingsError
+        If there are several shards and none says which one this is.
     """
 
     def __init__(
         self, connection_string: str, settings: Settings, registry: CollectorRegistry
     ) -> None:
+        own = shard(settings.monitoring, socket.gethostname())
         self._models = Models()
         self._pool = open_sync(connection_string, settings.database.pool_size)
-        self._tail = Tail(self._pool, self._models, settings.monitoring)
+        self._tail = Tail(self._pool, self._models, settings.monitoring, own)
         self._check = Check(
             self._pool, self._models, settings.monitoring.check_interval, self._tail.followed
         )
-        registry.register(DriftCollector(self._models, lambda: self._tail.status))
+        registry.register(DriftCollector(self._models, lambda: self._tail.status, own))
         self.routes = [
             Route("/", self._landing),
             Route("/drift", self._list),

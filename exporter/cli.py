@@ -13,7 +13,7 @@ from exporter.app import Exporter
 from ingest.app import Ingest
 from ingest.cli import main
 from ingest.runtime import exposition, server, web
-from ingest.runtime.command import configured
+from ingest.runtime.command import configured, setting
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.settings import Settings
 from ingest.store import baselines as stored_baselines
@@ -40,6 +40,8 @@ def serve(settings: Settings) -> None:
 
 
 @main.command()
+@setting("--shard", "monitoring.shard", "Which of the shards this is, from 0.")
+@setting("--total-shards", "monitoring.total_shards", "Exporters that share the models.")
 @configured
 def exporter(settings: Settings) -> None:
     """Serve the exporter half: GET /metrics and GET /drift."""

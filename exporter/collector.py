@@ -18,6 +18,7 @@ from exporter.verdict import Measurement, Verdict
 from ingest.runtime.exposition import deadline
 from ingest.runtime.family import Family
 from ingest.runtime.version import __version__
+from ingest.store.tail import WHOLE, Shard
 
 
 class DriftCollector(Collector):
@@ -28,11 +29,16 @@ class DriftCollector(Collector):
     models : Models
     status : callable
         Gives the tail's present status.
+    shard : Shard
+        Which models they are.
     """
 
-    def __init__(self, models: Models, status: Callable[[], PollStatus]) -> None:
+    def __init__(
+        self, models: Models, status: Callable[[], PollStatus], shard: Shard = WHOLE
+    ) -> None:
         self._models = models
         self._status = status
+        self._shard = shard
 
     def describe(self) -> Iterator[Metric]:
         """Name the families without computing them."""
@@ -42,7 +48,7 @@ class DriftCollector(Collector):
         """Compute and expose all families that have samples now."""
         start = time.perf_counter()
         page = _Page()
-        page.add_process(self._status(), len(self._models.by_name))
+        page.add_process(self._status(), len(self._models.by_name), self._shard)
         for name, model in self._models.by_name.items():
             page.add_model(name, model)
         overdue = 0
@@ -80,13 +86,15 @@ class _Page:
                     )
                 yield metric
 
-    def add_process(self, status: PollStatus, models: int) -> None:
+    def add_process(self, status: PollStatus, models: int, shard: Shard) -> None:
         self.add(families.UP, float(status.up))
         self.add(families.BUILD_INFO, 1.0, __version__)
         self.add(families.POLL_TIMESTAMP, status.timestamp)
         self.add(families.POLL_DURATION, status.duration)
         self.add(families.POLL_FAILURES, status.failures)
         self.add(families.MODELS, models)
+        self.add(families.SHARD_ORDINAL, shard.ordinal)
+        self.add(families.TOTAL_SHARDS, shard.total)
 
     def add_model(self, name: str, model: Model) -> None:
         row, baseline = model.row, model.baseline

@@ -58,7 +58,17 @@ POLL_FAILURES = Family(
 MODELS = Family(
     "embedding_drift_models",
     "gauge",
-    "Number of models in the store.",
+    "Number of models that this exporter follows.",
+)
+SHARD_ORDINAL = Family(
+    "embedding_drift_shard_ordinal",
+    "gauge",
+    "Which of the shards this exporter is, from 0; it follows that shard's models only.",
+)
+TOTAL_SHARDS = Family(
+    "embedding_drift_total_shards",
+    "gauge",
+    "Shards that the models are shared between.",
 )
 
 DIMENSIONS = Family(
@@ -262,6 +272,8 @@ FAMILIES = (
     POLL_DURATION,
     POLL_FAILURES,
     MODELS,
+    SHARD_ORDINAL,
+    TOTAL_SHARDS,
     DIMENSIONS,
     VECTORS,
     LAST_VECTOR_TIMESTAMP,

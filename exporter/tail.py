@@ -23,7 +23,7 @@ from ingest.runtime.settings import MonitoringSettings
 from ingest.store import tail
 from ingest.store.baselines import Selection
 from ingest.store.pool import unavailable
-from ingest.store.tail import ModelRow
+from ingest.store.tail import WHOLE, ModelRow, Shard
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class Tail:
     models : Models
         What it feeds.
     settings : MonitoringSettings
+    shard : Shard
+        Which models it follows.
     clock : callable
         Wall clock, for telling people when it polled.
     monotonic : callable
@@ -73,12 +75,14 @@ class Tail:
         pool: ConnectionPool,
         models: Models,
         settings: MonitoringSettings,
+        shard: Shard = WHOLE,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
         self._models = models
         self._settings = settings
+        self._shard = shard
         self._clock = clock
         self._monotonic = monotonic
         self.followed = threading.Event()
@@ -109,7 +113,7 @@ class Tail:
             If PostgreSQL is away; what was read before stays.
         """
         with unavailable(), self._pool.connection() as connection:
-            for row in tail.models(connection):
+            for row in tail.models(connection, self._shard):
                 self._models.set_clock(row.now.timestamp())
                 self._update(connection, row)
 

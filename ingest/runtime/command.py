@@ -23,8 +23,10 @@ from ingest.runtime.version import __version__
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DEFAULT_CONFIG = Path("config.yaml")
+_FLAGS = f"{__name__}.flags"
 
 
 class _Misuse(click.ClickException):
@@ -70,11 +72,22 @@ def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., 
     ) -> R:
         if config is None and _DEFAULT_CONFIG.is_file():
             config = _DEFAULT_CONFIG
-        settings = load(config, os.environ, dict(map(_assignment, assignments)))
+        flags = click.get_current_context().meta.get(_FLAGS, {})
+        settings = load(config, os.environ, dict(map(_assignment, assignments)) | flags)
         logs.configure(settings.log)
         return command(settings, *args, **kwargs)
 
     return with_settings
+
+
+def setting(name: str, key: str, help_text: str) -> Callable[[Command], Command]:
+    """Give a configured command an option of its own for one key, an integer."""
+
+    def keep(context: click.Context, _: click.Parameter, value: int | None) -> None:
+        if value is not None:
+            context.meta.setdefault(_FLAGS, {})[key] = value
+
+    return click.option(name, type=int, expose_value=False, callback=keep, help=help_text)
 
 
 def _assignment(text: str) -> tuple[str, object]:

@@ -86,8 +86,20 @@ class MonitoringSettings(_Section):
     """Seconds between two polls of the store for new vectors."""
     stale_after: Annotated[int, Field(ge=1)] = 3_600
     """Seconds without a new vector after which a model's windows are stale."""
+    total_shards: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Exporters that share the models between them."""
+    shard: Annotated[int, Field(ge=0)] | None = None
+    """Which of them this one is; none takes the number at the end of the host's name."""
     baseline: BaselineSettings = BaselineSettings()
     windows: WindowsSettings = WindowsSettings()
+
+    @model_validator(mode="after")
+    def _shard_exists(self) -> MonitoringSettings:
+        if self.shard is not None and self.shard >= self.total_shards:
+            raise ValueError(
+                f"shard ({self.shard}) must be below total_shards ({self.total_shards})"
+            )
+        return self
 
 
 class AlertingSettings(_Section):

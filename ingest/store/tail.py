@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -34,13 +35,25 @@ class ModelRow:
     now: datetime
 
 
-def models(connection: psycopg.Connection) -> list[ModelRow]:
-    """Read all models."""
+class Shard(NamedTuple):
+    """One of several exporters that share the models: 0 <= ordinal < total."""
+
+    ordinal: int
+    total: int
+
+
+WHOLE = Shard(0, 1)
+
+
+def models(connection: psycopg.Connection, shard: Shard = WHOLE) -> list[ModelRow]:
+    """Read the models of a shard."""
     with connection.cursor(row_factory=class_row(ModelRow)) as cursor:
         cursor.execute(
             "select model_name, dimension, last_seq, last_received_at, mismatched_at,"
             " (select max(version) from baseline where baseline.model_name = model.model_name)"
-            " as baseline_version, clock_timestamp() as now from model order by model_name"
+            " as baseline_version, clock_timestamp() as now from model"
+            " where shard_of(model_name, %s) = %s order by model_name",
+            (shard.total, shard.ordinal),
         )
         return cursor.fetchall()
 

@@ -64,6 +64,8 @@ def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
         "embedding_drift_store_poll_duration_seconds 0.25",
         "embedding_drift_store_poll_failures_total 3.0",
         "embedding_drift_models 0.0",
+        "embedding_drift_shard_ordinal 0.0",
+        "embedding_drift_total_shards 1.0",
     ]
     assert lines[-2].startswith("embedding_drift_collect_duration_seconds ")
     assert lines[-1] == "embedding_drift_collect_overdue_windows 0.0"
