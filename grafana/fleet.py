@@ -23,7 +23,14 @@ _STATES = f"max by (model_name, window, state) ({_scope.select(f.STATE)})"
 _now = Section(
     "Now",
     (
-        Panel("Models", (_scope.maximum(f.MODELS),), "stat", width=4),
+        Panel(
+            "Models",
+            (Query(f"count(group by (model_name) ({_scope.select(f.DIMENSIONS)}))", "models"),),
+            "stat",
+            unit="none",
+            note="Number of models, of all shards.",
+            width=4,
+        ),
         Panel(
             "Firing alerts",
             (Query(f"count({firing(_ALERTS)}) or vector(0)", "alerts"),),

@@ -36,6 +36,18 @@ _exporter = Section(
             note="Number of processes of each.",
         ),
         Panel(
+            "Shards",
+            (
+                Query(
+                    f'count(count_values("shard", {_scope.select(f.SHARD_ORDINAL)}))',
+                    "scraped",
+                    f.SHARD_ORDINAL,
+                ),
+                replace(_scope.maximum(f.TOTAL_SHARDS), legend="needed"),
+            ),
+            note="Fewer scraped than needed: the models of a missing shard are not measured.",
+        ),
+        Panel(
             "Windows that cannot be told",
             (
                 Query(
@@ -84,12 +96,7 @@ _models = Section(
     (
         Panel("Age of the newest vector", (_scope.age(f.LAST_VECTOR_TIMESTAMP, "model_name"),)),
         Panel("Age of the baseline", (_scope.age(f.BASELINE_TIMESTAMP, "model_name"),)),
-        Panel(
-            "Models in the store",
-            (replace(_scope.maximum(f.MODELS), legend="models"),),
-            width=24,
-            height=6,
-        ),
+        Panel("Models followed", (_scope.maximum(f.MODELS, "instance"),), width=24),
     ),
 )
 

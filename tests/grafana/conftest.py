@@ -1,85 +1,105 @@
+"""The demo's incident, replayed second by second under the eyes of a real Prometheus."""
+
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import product
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from demo import stack
-from exporter import families
+from demo.incident import BASELINE_VECTORS, Incident
+from exporter.baseline import Baseline
+from exporter.collector import DriftCollector
+from exporter.model import Model, Models
+from exporter.quality import assess
 from exporter.rules import render
 from exporter.score import Detector
-from ingest import metrics
-from ingest.runtime.family import Family
-from ingest.runtime.settings import Settings
+from exporter.seasonal import History
+from exporter.tail import PollStatus
+from ingest.metrics import IngestMetrics
+from ingest.runtime.settings import MonitoringSettings, Settings
+from ingest.store.tail import ModelRow
 
-MODEL = "search.v2"
-FAMILIES = (*families.FAMILIES, *metrics.FAMILIES)
-LABELS = {
-    "model_name": (MODEL,),
-    "window": ("fast", "slow"),
-    "component": Detector.COMPONENTS,
-    "aggregate": families.AGGREGATES,
-    "version": ("1.0.0",),
-    "route": ("/embeddings",),
-    "code": ("201", "422"),
-    "reason": ("DimensionMismatch",),
-}
-SCRAPES_NEEDED = 8
-
-
-STATES = {families.STATE: families.STATES, families.HISTORY_STATE: families.HISTORY_STATES}
-TOLD = {
-    (families.STATE, "fast"): "ok",
-    (families.STATE, "slow"): "too_few_vectors",
-    (families.HISTORY_STATE, "fast"): "gaps",
-    (families.HISTORY_STATE, "slow"): "weekly",
-}
+MODEL = "all-MiniLM-L6-v2"
+BATCHES_A_SCRAPE = 10
+# What a fortnight would have told; the replay lasts a few seconds.
+HISTORY = History("weekly", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
 # Alerts on the pipeline wait for minutes, so the page shows one as Prometheus would record it.
 STALE = (
     'ALERTS{alertname="EmbeddingDriftWindowStale",alertstate="firing",area="pipeline",'
-    f'severity="warning",model_name="{MODEL}"}} 1\n'
+    'severity="warning",model_name="unused"} 1\n'
 )
 
 
-def samples(family: Family, scrape: int) -> Iterator[str]:
-    """The lines of a family at a scrape: a drift that grows with every one."""
-    known = LABELS | {"state": STATES.get(family, ())}
-    for values in product(*(known[label] for label in family.labels)):
-        chosen = dict(zip(family.labels, values, strict=True))
-        pairs = ",".join(f'{label}="{value}"' for label, value in chosen.items())
-        if family.type == "histogram":
-            for bound in ("0.1", "1", "+Inf"):
-                yield f'{family.name}_bucket{{le="{bound}"}} {scrape}'
-        elif family in STATES:
-            told = TOLD[family, chosen["window"]]
-            yield f"{family.name}{{{pairs}}} {int(chosen['state'] == told)}"
-        else:
-            timed = "timestamp" in family.name
-            yield f"{family.name}{{{pairs}}} {time.time() - 60 if timed else scrape}"
+class Replay:
+    """An exporter and an ingest in one, for which the incident goes on with every scrape."""
 
+    def __init__(self) -> None:
+        story = Incident()
+        self._stream = story.stream()
+        self._models = Models()
+        self._drifting = self._add(MODEL)
+        self._add("unused")
+        self._polls = 0
+        self._registry = CollectorRegistry()
+        self._registry.register(DriftCollector(self._models, self._status))
+        self._ingest = IngestMetrics(self._registry)
+        vectors = story.baseline().vectors
+        pinned = datetime.now(UTC)
+        self._drifting.adopt(
+            Baseline(1, pinned, BASELINE_VECTORS, "first", assess(vectors), Detector.fit(vectors)),
+            pinned.timestamp(),
+        )
+        self._drifting.history = dict.fromkeys(self._drifting.windows.windows, HISTORY)
 
-def page(scrape: int) -> str:
-    """What a process with all families shows at a scrape."""
-    return STALE + "".join(f"{line}\n" for family in FAMILIES for line in samples(family, scrape))
+    def page(self) -> bytes:
+        """Go on, and show what a scrape gets."""
+        for rows in islice(self._stream, BATCHES_A_SCRAPE):
+            self._receive(rows.vectors)
+        self._drifting.assess()
+        self._polls += 1
+        return generate_latest(self._registry) + STALE.encode()
+
+    def _receive(self, vectors: np.ndarray) -> None:
+        self._drifting.windows.append(vectors, np.full(len(vectors), time.time()))
+        self._ingest.requests.labels("/embeddings", "201").inc()
+        self._ingest.requests.labels("/embeddings", "422").inc()
+        self._ingest.rejected.labels("DimensionMismatch").inc()
+        self._ingest.vectors.labels(MODEL).inc(len(vectors))
+        self._ingest.duplicates.labels(MODEL).inc()
+        self._ingest.commit_duration.observe(0.01)
+        self._ingest.commit_vectors.observe(len(vectors))
+
+    def _add(self, name: str) -> Model:
+        now = datetime.now(UTC)
+        model = Model(ModelRow(name, 384, 0, now, None, None, now), MonitoringSettings())
+        self._models.set_clock(now.timestamp())
+        self._models.add(model)
+        return model
+
+    def _status(self) -> PollStatus:
+        return PollStatus(True, time.time(), 0.25, failures=self._polls)
 
 
 @pytest.fixture(scope="session")
 def incident() -> Iterator[str]:
-    """URL of a page on which a model drifts ever further, one step a scrape."""
-    scrapes = iter(range(1, 1_000_000))
+    """URL of the replay's page."""
+    replay = Replay()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.end_headers()
-            self.wfile.write(page(next(scrapes)).encode())
+            self.wfile.write(replay.page())
 
         def log_message(self, format: str, *arguments: Any) -> None:
             pass
@@ -97,21 +117,16 @@ def incident() -> Iterator[str]:
 def prometheus(
     incident: str, tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
 ) -> Iterator[stack.Prometheus]:
-    """Prometheus with the shipped rules, holding the incident until its alert fires."""
+    """Prometheus with the shipped rules, whose drift alert fires on the incident."""
     tool("prometheus")
-    folder: Path = tmp_path_factory.mktemp("grafana")
+    folder = tmp_path_factory.mktemp("grafana")
     rules = folder / "rules"
     render(Settings(), rules)
     nobody = f"http://127.0.0.1:{stack.free_port()}"
     with stack.prometheus(folder / "prometheus", rules, incident, nobody) as prometheus:
         deadline = time.monotonic() + 60
-        while not holds_the_incident(prometheus):
+        fires = f'ALERTS{{alertname="EmbeddingDriftDetected", model_name="{MODEL}"}}'
+        while not prometheus.query(fires):
             assert time.monotonic() < deadline, "the incident's alert did not fire"
             time.sleep(0.5)
         yield prometheus
-
-
-def holds_the_incident(prometheus: stack.Prometheus) -> bool:
-    scraped = prometheus.value("count_over_time(embedding_drift_up[5m])")
-    fires = 'ALERTS{alertname="EmbeddingDriftDetected", alertstate="firing"}'
-    return scraped >= SCRAPES_NEEDED and bool(prometheus.query(fires))

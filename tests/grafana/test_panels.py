@@ -18,8 +18,9 @@ from ingest.runtime.settings import Settings
 
 FAMILIES = {family.name: family for family in (*families.FAMILIES, *metrics.FAMILIES)}
 CHOSEN = {
-    "$__rate_interval": "5s",
-    "$model_name": "search.v2",
+    "$__rate_interval": "1m",
+    '=~"$model_name"': '=~".+"',
+    "$model_name": "all-MiniLM-L6-v2",
     "$job": ".+",
     "$instance": ".+",
     "$window": ".+",
