@@ -5,10 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench tools docs dashboards clean
+.PHONY: help run demo test lint bench tools tools-checkov docs dashboards clean
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: $(BIN)/.run ## Serve everything on one port, with a PostgreSQL of its own
 	@exec $(BIN)/embedding-drift serve
@@ -36,11 +36,17 @@ dashboards: $(BIN)/.test ## Write the Grafana dashboards
 tools: ## Install Debian's Prometheus and Alertmanager; starts no service
 	@.ci/tools
 
+tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, apart: it pins what we do not
+
 clean: ## Remove what these commands made, except data/
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache rendered
+	rm -rf $(VENV) $(VENV)-checkov .mypy_cache .pytest_cache .ruff_cache rendered
 
 $(BIN)/python:
 	.ci/venv $(PYTHON) $(VENV)
+
+$(VENV)-checkov/bin/checkov:
+	.ci/venv $(PYTHON) $(VENV)-checkov
+	$(VENV)-checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov
 
 $(BIN)/.run: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .

@@ -15,6 +15,7 @@ from ingest.runtime.command import configured, group
 from ingest.runtime.configuration import load
 from ingest.runtime.settings import Settings
 from ingest.store import embedded
+from ingest.store.citus import distribute
 from ingest.store.migrate import migrate as migrate_store
 from ingest.store.pool import connect
 from ingest.vectorfile import read
@@ -42,12 +43,16 @@ def _port(settings: Settings) -> int:
 
 
 @main.command()
+@click.option("--citus", is_flag=True, help="Distribute the tables over a Citus cluster, too.")
 @configured
-def migrate(settings: Settings) -> None:
+def migrate(settings: Settings, citus: bool) -> None:
     """Bring the store's schema up to date. Safe to run at any time, also twice."""
     with embedded.connection_string(settings.database) as store, connect(store) as connection:
         applied = migrate_store(connection)
+        distributed = distribute(connection) if citus else []
     click.echo(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
+    if citus:
+        click.echo(f"distributed: {', '.join(distributed) or 'all tables were before'}")
 
 
 @main.command()

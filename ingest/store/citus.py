@@ -1,0 +1,58 @@
+"""Citus: the same tables, spread over the nodes of a cluster by model."""
+
+from __future__ import annotations
+
+import psycopg
+
+from ingest.runtime.errors import SettingsError
+
+# The first draws the others after it: rows of one model lie on one node in all of them.
+TABLES = (
+    "model",
+    "embedding",
+    "embedding_id",
+    "idempotency_key",
+    "baseline",
+    "baseline_embedding",
+    "drift_history",
+)
+
+
+def distribute(connection: psycopg.Connection) -> list[str]:
+    """Distribute the tables that are not yet; what they hold moves along.
+
+    Safe to run twice.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        To the coordinator, in autocommit mode; the schema is up to date.
+
+    Returns
+    -------
+    list of str
+        Names of the tables distributed by this call.
+
+    Raises
+    ------
+    SettingsError
+        If the database has no citus extension.
+    """
+    if not connection.execute("select 1 from pg_extension where extname = 'citus'").fetchone():
+        raise SettingsError(
+            "the database has no citus extension; on every node: create extension citus"
+        )
+    done = {
+        name
+        for (name,) in connection.execute(
+            "select logicalrel::oid::regclass::text from pg_dist_partition"
+        )
+    }
+    missing = [table for table in TABLES if table not in done]
+    for table in missing:
+        first = "default" if table == TABLES[0] else TABLES[0]
+        connection.execute(
+            "select create_distributed_table(%s, 'model_name', colocate_with => %s)",
+            (table, first),
+        )
+    return missing

@@ -1,0 +1,9 @@
+output "hand_over" {
+  description = "Shell script for kubectl: terraform output -raw hand_over | sh"
+  value       = module.embedding_drift.hand_over
+}
+
+output "remote_write_url" {
+  description = "Where a Prometheus in the cluster writes to."
+  value       = module.embedding_drift.remote_write_url
+}

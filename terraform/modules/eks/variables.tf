@@ -1,0 +1,50 @@
+variable "name" {
+  description = "Name of the cluster."
+  type        = string
+}
+
+variable "kubernetes_version" {
+  description = "Minor version of Kubernetes, such as 1.33."
+  type        = string
+}
+
+variable "subnet_ids" {
+  description = "Subnets of the nodes, in two zones or more."
+  type        = list(string)
+}
+
+variable "public_access_cidrs" {
+  description = "IPv4 blocks that reach the API server from outside the VPC; none keeps it inside."
+  type        = list(string)
+}
+
+variable "node_instance_types" {
+  description = "EC2 instance types of the nodes, x86-64."
+  type        = list(string)
+}
+
+variable "min_nodes" {
+  description = "Nodes at first and at the least."
+  type        = number
+}
+
+variable "max_nodes" {
+  description = "Nodes at the most."
+  type        = number
+}
+
+variable "kms_key_arn" {
+  description = "Key that encrypts the cluster's secrets."
+  type        = string
+}
+
+variable "log_retention_days" {
+  description = "Days the control plane's logs are kept."
+  type        = number
+}
+
+variable "tags" {
+  description = "Tags of every resource."
+  type        = map(string)
+  default     = {}
+}

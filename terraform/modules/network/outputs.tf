@@ -1,0 +1,17 @@
+output "vpc_id" {
+  description = "ID of the VPC."
+  value       = aws_vpc.this.id
+}
+
+output "private_subnet_ids" {
+  description = "IDs of the subnets for nodes and pods, one a zone."
+  value       = [for subnet in aws_subnet.private : subnet.id]
+
+  # Nodes join the cluster through the NAT gateways.
+  depends_on = [aws_route.private, aws_route.public, aws_route_table_association.private, aws_route_table_association.public]
+}
+
+output "database_subnet_ids" {
+  description = "IDs of the subnets without a route out of the VPC, one a zone."
+  value       = [for subnet in aws_subnet.database : subnet.id]
+}

@@ -1,0 +1,9 @@
+output "arn" {
+  description = "ARN of the workspace."
+  value       = aws_prometheus_workspace.this.arn
+}
+
+output "remote_write_url" {
+  description = "Where Prometheus writes samples to, signed with SigV4."
+  value       = "${aws_prometheus_workspace.this.prometheus_endpoint}api/v1/remote_write"
+}

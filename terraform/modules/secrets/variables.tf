@@ -1,0 +1,32 @@
+variable "name" {
+  description = "Name of the secret."
+  type        = string
+}
+
+variable "description" {
+  description = "What the secret holds."
+  type        = string
+}
+
+variable "value" {
+  description = "The secret; it is sent to Secrets Manager and never stored in the state."
+  type        = string
+  sensitive   = true
+  ephemeral   = true
+}
+
+variable "value_version" {
+  description = "Raised, the value is stored again; 0 stores none."
+  type        = number
+}
+
+variable "kms_key_arn" {
+  description = "Key that encrypts the secret."
+  type        = string
+}
+
+variable "tags" {
+  description = "Tags of every resource."
+  type        = map(string)
+  default     = {}
+}

@@ -1,0 +1,65 @@
+# What `terraform apply` makes when told nothing but who may reach the cluster.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  # Terraform 1.11's test, unlike its apply, wants an ephemeral variable set.
+  slack_webhook    = "https://hooks.slack.example/T0/B0/secret"
+  api_access_cidrs = ["203.0.113.7/32"]
+}
+
+run "spreads_over_three_zones" {
+  assert {
+    condition     = local.zones == tolist(["eu-central-1a", "eu-central-1b", "eu-central-1c"])
+    error_message = "zones are taken in order"
+  }
+  assert {
+    condition     = length(module.network.private_subnet_ids) == 3 && length(module.network.database_subnet_ids) == 3
+    error_message = "each zone has a private and a database subnet"
+  }
+}
+
+run "hands_over_the_cluster_and_its_database" {
+  assert {
+    condition     = strcontains(output.hand_over, "aws eks update-kubeconfig --region 'eu-central-1' --name 'embedding-drift'")
+    error_message = "the script points kubectl at the cluster"
+  }
+  assert {
+    condition     = strcontains(output.hand_over, "secret 'arn:aws:secretsmanager:eu-central-1:111122223333:secret:rds!db-1'")
+    error_message = "the script reads the password where RDS keeps it"
+  }
+  assert {
+    condition     = strcontains(output.hand_over, "@embedding-drift.example.eu-central-1.rds.amazonaws.com:5432/embeddings?sslmode=require")
+    error_message = "the script names the database"
+  }
+  assert {
+    condition     = !strcontains(output.hand_over, "slack")
+    error_message = "without a webhook there is none to hand over"
+  }
+}
+
+run "makes_no_managed_prometheus" {
+  command = plan
+
+  assert {
+    condition     = length(module.prometheus) == 0 && output.remote_write_url == null
+    error_message = "Prometheus runs in the cluster"
+  }
+}
+
+run "hands_over_a_webhook_it_was_given" {
+  variables {
+    slack_webhook_version = 1
+  }
+
+  assert {
+    condition     = strcontains(output.hand_over, "secret 'arn:aws:secretsmanager:eu-central-1:111122223333:secret:slack-webhook'")
+    error_message = "the script reads the webhook from Secrets Manager"
+  }
+  assert {
+    condition     = !strcontains(output.hand_over, "hooks.slack.example")
+    error_message = "the script holds no webhook"
+  }
+}

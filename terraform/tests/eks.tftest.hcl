@@ -1,0 +1,74 @@
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  name                = "drift"
+  kubernetes_version  = "1.33"
+  subnet_ids          = ["subnet-1", "subnet-2"]
+  public_access_cidrs = ["203.0.113.7/32"]
+  node_instance_types = ["m7i.large"]
+  min_nodes           = 3
+  max_nodes           = 6
+  kms_key_arn         = "arn:aws:kms:eu-central-1:111122223333:key/2b3c"
+  log_retention_days  = 365
+}
+
+run "the_api_is_open_to_those_named" {
+  module {
+    source = "./modules/eks"
+  }
+
+  assert {
+    condition = (
+      aws_eks_cluster.this.vpc_config[0].endpoint_public_access &&
+      aws_eks_cluster.this.vpc_config[0].public_access_cidrs == toset(["203.0.113.7/32"])
+    )
+    error_message = "kubectl works from the named blocks alone"
+  }
+}
+
+run "the_api_stays_inside_when_nobody_is_named" {
+  command = plan
+  variables {
+    public_access_cidrs = []
+  }
+  module {
+    source = "./modules/eks"
+  }
+
+  assert {
+    condition = (
+      !aws_eks_cluster.this.vpc_config[0].endpoint_public_access &&
+      aws_eks_cluster.this.vpc_config[0].endpoint_private_access
+    )
+    error_message = "the API server has no public endpoint"
+  }
+}
+
+run "pods_get_their_own_identity_not_the_nodes" {
+  module {
+    source = "./modules/eks"
+  }
+
+  assert {
+    condition     = contains(keys(aws_eks_addon.node), "eks-pod-identity-agent")
+    error_message = "pod identity needs its agent on every node"
+  }
+  assert {
+    condition     = aws_launch_template.node.metadata_options[0].http_put_response_hop_limit == 1
+    error_message = "a pod cannot take the node's role"
+  }
+}
+
+run "network_policies_are_enforced" {
+  command = plan
+  module {
+    source = "./modules/eks"
+  }
+
+  assert {
+    condition     = jsondecode(aws_eks_addon.node["vpc-cni"].configuration_values).enableNetworkPolicy == "true"
+    error_message = "a NetworkPolicy without this would be decoration"
+  }
+}

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exporter.rules import render
+from ingest.runtime.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+Program = Callable[[str], str]
+Terraform = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def program() -> Program:
+    """Find a program, or skip the test naming it."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            pytest.skip(f"{name} is not installed")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of terraform/ to work in, with the rendered rules where it looks for them."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    made_by_init = shutil.ignore_patterns(".terraform", ".terraform.lock.hcl", "*.tfstate*")
+    shutil.copytree(ROOT / "terraform", checkout / "terraform", ignore=made_by_init)
+    shutil.copytree(ROOT / "rules", checkout / "rules")
+    render(Settings(), checkout / "rendered")
+    return checkout / "terraform"
+
+
+@pytest.fixture(scope="session")
+def terraform(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    """Run Terraform offline, with providers from the mirror alone."""
+    executable = program("terraform")
+    mirror = os.environ.get("EMBEDDING_DRIFT_TERRAFORM_MIRROR")
+    if not mirror:
+        pytest.skip(
+            "EMBEDDING_DRIFT_TERRAFORM_MIRROR is not set: it names the folder that "
+            "`terraform providers mirror FOLDER` wrote"
+        )
+    settings = tmp_path_factory.mktemp("terraform") / "terraform.rc"
+    settings.write_text(
+        f"provider_installation {{\n  filesystem_mirror {{ path = {json.dumps(mirror)} }}\n}}\n"
+    )
+
+    def run(folder: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [executable, command, "-no-color", *arguments],
+            cwd=folder,
+            env=os.environ | {"TF_CLI_CONFIG_FILE": str(settings), "TF_IN_AUTOMATION": "true"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def initialised(configuration: Path, terraform: Terraform) -> Path:
+    """Return the copy of terraform/ after `terraform init`."""
+    answer = terraform(configuration, "init", "-input=false")
+    assert answer.returncode == 0, answer.stdout
+    return configuration

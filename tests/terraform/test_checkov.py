@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_checkov_finds_nothing_but_the_reasoned_exceptions() -> None:
+    search = os.pathsep.join([str(ROOT / ".venv-checkov" / "bin"), os.environ.get("PATH", "")])
+    checkov = shutil.which("checkov", path=search)
+    if checkov is None:
+        pytest.skip("checkov is not installed; make tools-checkov")
+    answer = subprocess.run(
+        [checkov, "--directory", "terraform", "--config-file", "terraform/.checkov.yaml"],
+        cwd=ROOT,
+        env=os.environ | {"LOG_LEVEL": "ERROR"},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "Passed checks: 0" not in answer.stdout
+    assert "Passed checks" in answer.stdout, answer.stdout

@@ -1,0 +1,149 @@
+"""The script that hands the cluster and its secrets over to kubectl; AWS and the API server are
+the only parts that are not real."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from psycopg.conninfo import conninfo_to_dict
+
+TEMPLATE = Path(__file__).parents[2] / "terraform" / "hand-over.sh.tftpl"
+PASSWORD = "p@ss:w/rd?#[%]&'\"\\ $(id) é"
+WEBHOOK = "https://hooks.slack.com/services/T024/B024/secret"
+
+# Answers for get-secret-value with the file named like the secret; notes everything else.
+AWS = """#!/bin/sh
+case "$1" in
+    secretsmanager) cat "$PARTS/$6" ;;
+    *) echo "$@" >>"$PARTS/aws" ;;
+esac
+"""
+# Makes objects as kubectl does, and notes what it would send to the API server.
+KUBECTL = """#!/bin/sh
+case "$1" in
+    create) exec '{kubectl}' "$@" ;;
+    apply) echo --- >>"$PARTS/applied" && cat >>"$PARTS/applied" ;;
+esac
+"""
+
+Program = Callable[[str], str]
+Render = Callable[[str], str]
+Run = Callable[[str], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def script(program: Program, tmp_path: Path) -> Render:
+    """Render the script as Terraform does, with or without a Slack secret."""
+
+    def render(slack_secret: str) -> str:
+        values = {
+            "region": "eu-central-1",
+            "cluster": "drift",
+            "namespace": "embedding-drift",
+            "database_address": "db.example.com",
+            "database_name": "embeddings",
+            "database_secret": "database",
+            "slack_secret": slack_secret,
+        }
+        expression = f"jsonencode(templatefile({json.dumps(str(TEMPLATE))}, {json.dumps(values)}))"
+        answer = subprocess.run(
+            [program("terraform"), "console"],
+            input=expression,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert answer.returncode == 0, answer.stderr
+        return str(json.loads(json.loads(answer.stdout)))
+
+    return render
+
+
+@pytest.fixture
+def run(program: Program, tmp_path: Path) -> Run:
+    """Run a script between the stand-ins, as `terraform output -raw hand_over | sh` does."""
+    program("jq")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "aws").write_text(AWS)
+    (bin_ / "kubectl").write_text(KUBECTL.format(kubectl=program("kubectl")))
+    for stand_in in bin_.iterdir():
+        stand_in.chmod(0o755)
+    credentials = {"username": "embedding_drift", "password": PASSWORD}
+    (tmp_path / "database").write_text(json.dumps(credentials) + "\n")
+    (tmp_path / "slack").write_text(WEBHOOK + "\n")
+    environment = os.environ | {
+        "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}",
+        "PARTS": str(tmp_path),
+    }
+
+    def run(script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/bin/sh"], input=script, env=environment, capture_output=True, text=True
+        )
+
+    return run
+
+
+@pytest.fixture
+def applied(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
+    """Return the objects that reached the API server."""
+
+    def read() -> list[dict[str, Any]]:
+        return [item for item in yaml.safe_load_all((tmp_path / "applied").read_text()) if item]
+
+    return read
+
+
+def _value(secret: dict[str, Any], key: str) -> str:
+    return base64.b64decode(secret["data"][key]).decode()
+
+
+def test_points_kubectl_at_the_cluster(script: Render, run: Run, tmp_path: Path) -> None:
+    answer = run(script(""))
+    assert answer.returncode == 0, answer.stderr
+    commands = (tmp_path / "aws").read_text()
+    assert commands == "eks update-kubeconfig --region eu-central-1 --name drift\n"
+
+
+def test_the_password_arrives_whatever_its_characters(
+    script: Render, run: Run, applied: Callable[[], list[dict[str, Any]]]
+) -> None:
+    run(script(""))
+    namespace, secret = applied()
+    assert namespace["metadata"]["name"] == "embedding-drift"
+    assert secret["metadata"]["name"] == "embedding-drift-database"
+    assert secret["metadata"]["namespace"] == "embedding-drift"
+    assert conninfo_to_dict(_value(secret, "connection_string")) == {
+        "user": "embedding_drift",
+        "password": PASSWORD,
+        "host": "db.example.com",
+        "port": "5432",
+        "dbname": "embeddings",
+        "sslmode": "require",
+    }
+
+
+def test_the_webhook_is_handed_over_when_there_is_one(
+    script: Render, run: Run, applied: Callable[[], list[dict[str, Any]]]
+) -> None:
+    run(script("slack"))
+    secret = applied()[-1]
+    assert secret["metadata"]["name"] == "embedding-drift-slack"
+    assert _value(secret, "slack_webhook") == WEBHOOK
+
+
+def test_a_secret_that_cannot_be_read_stops_the_script(
+    script: Render, run: Run, applied: Callable[[], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    (tmp_path / "database").unlink()
+    assert run(script("")).returncode != 0
+    assert [item["kind"] for item in applied()] == ["Namespace"]

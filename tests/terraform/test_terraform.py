@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "terraform"
+TESTS = sorted(path.name for path in ROOT.glob("tests/*.tftest.hcl"))
+EXAMPLES = sorted(path.name for path in ROOT.glob("examples/*"))
+
+Terraform = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_files_are_formatted(configuration: Path, terraform: Terraform) -> None:
+    answer = terraform(configuration, "fmt", "-check", "-recursive", "-diff")
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_the_root_module_is_valid(initialised: Path, terraform: Terraform) -> None:
+    answer = terraform(initialised, "validate")
+    assert answer.returncode == 0, answer.stdout
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_valid(example: str, configuration: Path, terraform: Terraform) -> None:
+    folder = configuration / "examples" / example
+    for command in (["init", "-input=false"], ["validate"]):
+        answer = terraform(folder, *command)
+        assert answer.returncode == 0, answer.stdout
+
+
+@pytest.mark.parametrize("file", TESTS)
+def test_terraforms_own_tests_pass(file: str, initialised: Path, terraform: Terraform) -> None:
+    answer = terraform(initialised, "test", f"-filter=tests/{file}")
+    assert answer.returncode == 0, answer.stdout
+    assert " 0 passed" not in answer.stdout, answer.stdout
