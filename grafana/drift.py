@@ -42,7 +42,9 @@ def volume(scope: Scope, *by: str, link: str | None = None) -> Panel:
     """Draw how many vectors are stored; every replica of the exporter counts all of them."""
     expr = f"max by (model_name) (rate({scope.select(f.VECTORS)}{RATE}))"
     query = Query(expr, legend(by) or "vectors", f.VECTORS)
-    return Panel("Vectors stored per second", (query,), unit="cps", link=link)
+    return Panel(
+        "Vectors stored per second", (query,), unit="cps", note="Drawn as a rate.", link=link
+    )
 
 
 def _threshold(scope: Scope, name: str, when: str, by: tuple[str, ...]) -> Query:

@@ -114,6 +114,8 @@ def test_every_metric_is_drawn_somewhere() -> None:
 def test_a_query_shows_something_of_an_incident(
     where: str, expr: str, prometheus: Prometheus
 ) -> None:
+    # A zero that stands for nothing would hide that nothing was found.
+    expr = expr.removesuffix(" or vector(0)")
     assert prometheus.query(choose(expr)), f"no series: {expr}"
 
 
