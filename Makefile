@@ -33,7 +33,7 @@ docs: $(BIN)/.test ## Write the generated parts of the documentation
 dashboards: $(BIN)/.test ## Write the Grafana dashboards
 	$(BIN)/python -m grafana
 
-tools: ## Install Debian's Prometheus and Alertmanager; starts no service
+tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; starts no service
 	@.ci/tools
 
 tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, apart: it pins what we do not

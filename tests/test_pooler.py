@@ -1,0 +1,99 @@
+"""A connection pooler in transaction mode between the service and PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from psycopg.conninfo import conninfo_to_dict
+
+from demo.tools import ToolMissing
+from tests.service import post, serving, wait_for
+
+POOLER = """
+[databases]
+store = {target}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 3
+"""
+
+CONFIG = """
+database: {{connection_string: "postgresql://any@127.0.0.1:{port}/store"}}
+monitoring: {{poll_interval: 0.1, check_interval: 1, baseline: {{vectors: 500}}}}
+server: {{port: 0}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def pooler(folder: Path, empty_database: str) -> Iterator[int]:
+    """The port of a PgBouncer in front of an empty database."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        raise ToolMissing("pgbouncer is not installed; on Debian: apt-get install pgbouncer")
+    folder.chmod(0o755)
+    port = free_port()
+    target = {k: v for k, v in conninfo_to_dict(empty_database).items() if k != "options"}
+    config = folder / "pgbouncer.ini"
+    joined = " ".join(f"{key}='{value}'" for key, value in target.items())
+    config.write_text(POOLER.format(target=joined, port=port))
+    # It refuses to run as root; only the embedded server's own user may enter its folder.
+    socket_folder = Path(target.get("host") or "/")
+    user = socket_folder.owner() if socket_folder.is_dir() else "nobody"
+    as_user = ["-u", user] if os.geteuid() == 0 and user != "root" else []
+    process = subprocess.Popen([program, *as_user, config], stderr=subprocess.PIPE, text=True)
+
+    def listens() -> bool:
+        assert process.poll() is None, process.communicate()[1]
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_for(listens, "PgBouncer")
+        yield port
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_the_service_works_through_a_pooler_in_transaction_mode(
+    folder: Path, pooler: int, sentences: NDArray[np.float32]
+) -> None:
+    config = folder / "config.yaml"
+    config.write_text(CONFIG.format(port=pooler))
+
+    def fast(url: str) -> dict[str, object]:
+        response = httpx2.get(f"{url}/drift/m")
+        return dict(response.json()["windows"]["fast"]) if response.is_success else {}
+
+    with serving(config) as service:
+        for at in range(0, 700, 100):
+            assert post(service.url, sentences[at : at + 100]).status_code == 201
+        wait_for(lambda: fast(service.url).get("state") == "ok", "a verdict")
+        wait_for(lambda: "quality" in fast(service.url), "the first check")
+        found = httpx2.post(
+            f"{service.url}/search",
+            json={"model_name": "m", "embedding": sentences[650].tolist(), "k": 1, "scope": "fast"},
+        ).json()
+        assert found["matches"][0]["similarity"] == pytest.approx(1, abs=1e-5)
+        log = service.log.read_text()
+    assert "Traceback" not in log
+    assert "level=error" not in log
