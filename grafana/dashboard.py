@@ -1,7 +1,7 @@
 """One dashboard: its panels, variables and links, and its JSON.
 
-The fields are those of Grafana's classic dashboard model; schema version 38 is Grafana 10.0's,
-and later versions bring it up to theirs when they load it.
+The fields are those of Grafana's classic dashboard model as @grafana/schema 10.0 and 12.0 type
+it; 36 is the schema version of 10.0, which later Grafanas bring up to their own on loading.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def frame(uid: str, title: str, description: str) -> Json:
         "title": f"Embedding drift / {title}",
         "description": description,
         "tags": [TAG],
-        "schemaVersion": 38,
+        "schemaVersion": 36,
         "editable": False,
         "graphTooltip": 1,
         "refresh": "1m",
@@ -100,7 +100,6 @@ def values(name: str, selector: str, *, label: str, multi: bool = True) -> Json:
         "label": label,
         "datasource": DATASOURCE,
         "query": query,
-        "definition": query,
         "refresh": 2,
         "sort": 1,
         "multi": multi,

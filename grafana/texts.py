@@ -50,7 +50,6 @@ def _model() -> Json:
         "label": "Model",
         "datasource": _DATASOURCE,
         "query": MODELS_SQL,
-        "definition": MODELS_SQL,
         "refresh": 1,
     }
 
