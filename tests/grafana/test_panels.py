@@ -126,3 +126,24 @@ def test_a_variable_has_values(
     series = prometheus.query(choose(selector))
     assert series
     assert all(label in sample["metric"] for sample in series)
+
+
+def test_the_band_around_cosine_similarity_is_named_as_its_series_are(
+    prometheus: Prometheus,
+) -> None:
+    (panel,) = [
+        panel
+        for panel in dashboards()["model.json"]["panels"]
+        if panel["title"] == "Cosine similarity"
+    ]
+    drawn = {
+        target["legendFormat"].replace("{{window}}", sample["metric"].get("window", ""))
+        for target in panel["targets"]
+        for sample in prometheus.query(choose(target["expr"]))
+    }
+    for override in panel["fieldConfig"]["overrides"]:
+        assert override["matcher"]["options"] in drawn
+        (below,) = [
+            each["value"] for each in override["properties"] if each["id"] == "custom.fillBelowTo"
+        ]
+        assert below in drawn
