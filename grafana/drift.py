@@ -38,6 +38,11 @@ def magnitude(scope: Scope, *by: str, link: str | None = None) -> Panel:
     )
 
 
+def anomaly(scope: Scope, *by: str, link: str | None = None) -> Panel:
+    """Draw how far the last hour is from what the past lets expect."""
+    return Panel("Seasonal anomaly", (scope.maximum(f.SEASONAL_ANOMALY, *by),), link=link)
+
+
 def volume(scope: Scope, *by: str, link: str | None = None) -> Panel:
     """Draw how many vectors are stored; every replica of the exporter counts all of them."""
     expr = f"max by (model_name) (rate({scope.select(f.VECTORS)}{RATE}))"

@@ -56,9 +56,7 @@ _drift = Section(
     (
         drift.score(_scope, *_WINDOW, link=_FROM_SERIES),
         drift.magnitude(_scope, *_WINDOW, link=_FROM_SERIES),
-        Panel(
-            "Seasonal anomaly", (_scope.maximum(f.SEASONAL_ANOMALY, *_WINDOW),), link=_FROM_SERIES
-        ),
+        drift.anomaly(_scope, *_WINDOW, link=_FROM_SERIES),
         Panel(
             "Windows by state",
             (Query(f"count by (state) ({_STATES} == 1)", "{{state}}", f.STATE),),

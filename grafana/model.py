@@ -72,7 +72,7 @@ _past = Section(
     "Cosine similarity against its past",
     (
         replace(_similarity, width=24),
-        Panel("Seasonal anomaly", (_scope.maximum(f.SEASONAL_ANOMALY, "window"),)),
+        drift.anomaly(_scope, "window"),
         Panel(
             "Surprise of the trend", (_scope.maximum(f.COSINE_SIMILARITY_TREND_SCORE, "window"),)
         ),

@@ -108,6 +108,7 @@ PIPELINE = Dashboard(
         *scraped(f.UP, m.QUEUE),
         values("model_name", Scope().select(f.VECTORS), label="Model"),
     ),
-    alerts='area="pipeline"',
+    # The watchdog fires always: that is its message.
+    alerts='area="pipeline", alertname!="EmbeddingDriftWatchdog"',
     sections=(_exporter, _ingest, _models),
 )
