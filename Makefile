@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench tools tools-checkov docs clean
+.PHONY: help run demo test lint bench tools tools-checkov docs dashboards clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ bench: $(BIN)/.bench ## Measure detection and cost
 
 docs: $(BIN)/.test ## Write the generated parts of the documentation
 	$(BIN)/python docs/generate.py
+
+dashboards: $(BIN)/.test ## Write the Grafana dashboards
+	$(BIN)/python -m grafana
 
 tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; starts no service
 	@.ci/tools

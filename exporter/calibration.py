@@ -3,11 +3,13 @@
 Windows are drawn from the half of the reference that no geometry was fitted to, at several
 sizes. Their statistics say what no drift looks like: a gamma tail for squared lengths, a
 Gumbel tail for maxima, both by moments. Windows of vectors that arrived together show whether
-arrival is independent; if not, all statistics are deflated accordingly.
+arrival is independent; if not, all statistics are deflated accordingly, and have the heavier tail
+of an F distribution, because few sessions do not tell by how much.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -46,51 +48,56 @@ class Tails:
     ----------
     size : ndarray, shape (g,)
         Logarithms of the window sizes.
-    mean, deviation : ndarray, shape (g, c)
-        Of each statistic, already scaled by 1 / (1/n + 1/n_reference).
-    stretch : ndarray, shape (g, c)
-        How much heavier than the family the tail is beyond one decade, at least 1.
+    shape : ndarray, shape (g, 3, c)
+        Of each size and statistic, scaled by 1 / (1/n + 1/n_reference): the mean, the standard
+        deviation, and how much heavier than the family the tail is beyond one decade, at least 1.
+    freedom : ndarray, shape (g, c)
+        Degrees of freedom with which the scale is known: infinite where vectors arrive
+        independently, few where they arrive in sessions.
     """
 
     size: Floats
-    mean: Floats
-    deviation: Floats
-    stretch: Floats
+    shape: Floats
+    freedom: Floats
 
     @classmethod
     def fit(cls, sizes: NDArray[np.intp], values: list[Floats]) -> Tails:
         """Learn from the statistics, shape (w, c), of windows of each size."""
-        tails = cls(
-            np.log(sizes),
-            np.stack([np.maximum(v.mean(axis=0), _LEAST) for v in values]),
-            np.stack([np.maximum(v.std(axis=0), np.sqrt(2 * _LEAST)) for v in values]),
-            np.ones((len(sizes), len(_LEAST))),
-        )
+        mean = [np.maximum(v.mean(axis=0), _LEAST) for v in values]
+        deviation = [np.maximum(v.std(axis=0), np.sqrt(2 * _LEAST)) for v in values]
+        stretch = np.ones((len(sizes), len(_LEAST)))
+        freedom = np.full((len(sizes), len(_LEAST)), np.inf)
+        tails = cls(np.log(sizes), np.stack([mean, deviation, stretch], axis=1), freedom)
         decades = [tails.decades(v, size) for v, size in zip(values, sizes, strict=True)]
-        return replace(tails, stretch=np.stack([_stretch(d) for d in decades]))
+        tails.shape[:, 2] = [_stretch(d) for d in decades]
+        return tails
 
-    def widened(self, together: list[Floats]) -> Tails:
+    def widened(self, together: list[Floats], n: int) -> Tails:
         """Allow for vectors that arrive together, by their statistics at the smaller sizes.
 
         Sessions make a window worth fewer vectors. Dependence adds up with the size until the
         window is longer than it lasts, so larger sizes inherit the widest ratio before them.
+        The windows were cut from n vectors.
         """
-        mean, deviation = self.mean.copy(), self.deviation.copy()
-        wider = rougher = np.ones(mean.shape[1])
-        for at in range(len(mean)):
+        shape, freedom = self.shape.copy(), self.freedom.copy()
+        wider = rougher = np.ones(freedom.shape[1])
+        for at, (mean, deviation, _) in enumerate(shape):
             if at < len(together):
-                wider = np.maximum(wider, _widening(together[at], mean[at]))
+                wider = np.maximum(wider, _widening(together[at], mean))
                 # Few sessions in a window make its statistics vary more, too.
-                usual = deviation[at] / mean[at]
+                usual = deviation / mean
                 variation = together[at].std(axis=0) / np.maximum(together[at].mean(axis=0), _TINY)
                 rougher = np.where(wider > 1, np.maximum(variation / usual, 1.0), 1.0)
-            mean[at] *= wider
-            deviation[at] *= wider * rougher
-        return replace(self, mean=mean, deviation=deviation)
+            mean *= wider
+            deviation *= wider * rougher
+            # Each of the windows that fit in n tells the scale, with twice a gamma's shape.
+            known = 2 * np.square(mean / deviation) * n / np.exp(self.size[at])
+            freedom[at] = np.where(wider > 1, known, np.inf)
+        return replace(self, shape=shape, freedom=freedom)
 
     def decades(self, statistics: Floats, n: int) -> Floats:
         """Return -log10 of the tail probabilities, shape (w, c) for statistics of that shape."""
-        mean, deviation, stretch = self._at(n)
+        (mean, deviation, stretch), freedom = self._at(n)
         shape = np.square(mean / deviation)
         p = gammaincc(shape, statistics * (shape / mean))
         squared = -np.log10(np.maximum(p, 10.0**-CEILING))
@@ -102,20 +109,20 @@ class Tails:
             rare, excess / _LN10, -np.log10(-np.expm1(-np.exp(-np.minimum(excess, 30))))
         )
         decades = np.where(_MAXIMUM, largest, squared)
+        if freedom.min() < np.inf:
+            unsure = _unsure(statistics / mean, shape, freedom)
+            decades = np.where(freedom < np.inf, unsure, decades)
         beyond = np.maximum(decades - 1, 0)
         result: Floats = np.minimum(decades - beyond + beyond / stretch, CEILING)
         return result
 
-    def _at(self, n: int) -> tuple[Floats, Floats, Floats]:
+    def _at(self, n: int) -> tuple[Floats, Floats]:
         """Interpolate in the logarithm of the size; beyond the ends the end holds."""
-        where = np.interp(np.log(n), self.size, np.arange(len(self.size)))
-        low = min(int(where), len(self.size) - 2)
-        part = where - low
-        mean, deviation, stretch = (
-            (1 - part) * table[low] + part * table[low + 1]
-            for table in (self.mean, self.deviation, self.stretch)
-        )
-        return mean, deviation, stretch
+        size = min(max(math.log(n), self.size[0]), self.size[-1])
+        low = min(int(self.size.searchsorted(size, "right")), len(self.size) - 1) - 1
+        part = (size - self.size[low]) / (self.size[low + 1] - self.size[low])
+        shape = (1 - part) * self.shape[low] + part * self.shape[low + 1]
+        return shape, np.minimum(self.freedom[low], self.freedom[low + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +236,7 @@ class Null:
         offset = float(np.quantile(combined(np.vstack(decades)), 0.95)) + np.log10(0.05)
         together = [self._statistics(windows, statistics) for windows in _contiguous(n, sizes)]
         copied = [self._repeats(windows) for windows in _contiguous(whole, 2 * sizes)]
-        return tails.widened(together), repeats.widened(copied), max(offset, 0.0) + _MARGIN
+        return tails.widened(together, n), repeats.widened(copied), max(offset, 0.0) + _MARGIN
 
     def _random(self, n: int, size: int) -> NDArray[np.intp]:
         """Draw windows of the rows below n, shape (draws, size)."""
@@ -281,6 +288,14 @@ def _widening(together: Floats, mean: Floats) -> Floats:
     error = together.std(axis=0) / np.sqrt(len(together) / 2) / mean
     result: Floats = np.where(ratio > 1 + 2 * error, ratio + 2 * error, 1.0)
     return result
+
+
+def _unsure(ratio: Floats, shape: Floats, freedom: Floats) -> Floats:
+    """Decades of statistics over their mean where that is an estimate itself: F, not gamma."""
+    freedom = np.minimum(freedom, 1e9)
+    p = betainc(freedom / 2, shape, freedom / (freedom + 2 * shape * ratio))
+    decades: Floats = -np.log10(np.maximum(p, 10.0**-CEILING))
+    return decades
 
 
 def _stretch(decades: Floats) -> Floats:

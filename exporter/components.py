@@ -20,6 +20,8 @@ NOISE = 0.1
 """Noise to learn the signs of, as a share of the norm."""
 TOLERATED_NOISE = 0.03
 """Noise that does not count: encoders with a few huge dimensions lose as much in int8."""
+_FACTOR_TOLERANCE = 1 / 9
+"""Share of what that noise does that is no common factor yet: what noise of 1 % does."""
 _NORM_TOLERANCE = 0.002
 """Relative change of the norm that does not count."""
 _DIRECTIONS = 1024
@@ -238,11 +240,11 @@ class Distortion:
         signs = _signs(shaping, towards, shape)
         values, vectors = np.linalg.eigh(np.cov(signs.T))
         norm = _NORM_TOLERANCE / norm_deviation
-        of_noise = abs(float(tolerated @ shape[:, 1]))
+        of_noise = np.abs(tolerated @ shape) * [_FACTOR_TOLERANCE, 1]
         return cls(
             towards,
             shape,
-            np.array([norm, norm**2, 0, 0, of_noise]),
+            np.array([norm, norm**2, 0, *of_noise]),
             vectors / np.sqrt(np.maximum(values, 0.5)),
         )
 

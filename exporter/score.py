@@ -205,8 +205,14 @@ class Detector:
 
     def components(self, current: ArrayLike | Sums, at: float | None = None) -> dict[str, float]:
         """Return the decades of surprise of each component alone."""
+        return self.scores(current, at)[1]
+
+    def scores(
+        self, current: ArrayLike | Sums, at: float | None = None
+    ) -> tuple[float, dict[str, float]]:
+        """Return `score` and `components` for little more than the price of one."""
         decades = self._decades(self._sums(current), at)
-        return dict(zip(self.COMPONENTS, decades.tolist(), strict=True))
+        return self._score(decades), dict(zip(self.COMPONENTS, decades.tolist(), strict=True))
 
     def marginals(self, current: ArrayLike | Sums) -> Marginals:
         """Compare every dimension with the reference; zeros for an empty window."""

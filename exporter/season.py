@@ -46,12 +46,17 @@ class Season:
 
     def expected(self, at: float | None) -> Floats:
         """Return the feature means to expect at a time; without one, those of all times."""
-        result: Floats = self._waves(at) @ self.coefficients
-        return result
+        if at is None or len(self.coefficients) == 1:
+            expected: Floats = self.coefficients[0].copy()
+        else:
+            expected = _waves(np.array([at]))[0] @ self.coefficients
+        return expected
 
     def uncertainty(self, at: float | None) -> float:
         """Return the variance of what is expected, for a feature of unit variance."""
-        waves = self._waves(at)
+        if at is None or len(self.covariance) == 1:
+            return float(self.covariance[0, 0])
+        waves = _waves(np.array([at]))[0]
         return float(waves @ self.covariance @ waves)
 
     def residual(self, table: NDArray[np.float32], times: Floats | None) -> NDArray[np.float32]:
@@ -60,13 +65,6 @@ class Season:
             return table
         usual = (_waves(times)[:, 1:] @ self.coefficients[1:]).astype(np.float32)
         return table - usual
-
-    def _waves(self, at: float | None) -> Floats:
-        waves = np.zeros(len(self.covariance))
-        waves[0] = 1
-        if at is not None and len(waves) > 1:
-            waves[:] = _waves(np.array([at]))[0]
-        return waves
 
 
 def known_season(times: ArrayLike | None, n: int) -> Floats | None:

@@ -107,9 +107,10 @@ def measure(detector: Detector, current: Sums, at: float | None = None) -> Measu
         The middle of the window, in seconds since the epoch, for a detector that knows seasons.
     """
     marginals = detector.marginals(current)
+    score, components = detector.scores(current, at)
     return Measurement(
-        score=detector.score(current, at),
-        components=detector.components(current, at),
+        score=score,
+        components=components,
         magnitude=float(marginals.wasserstein.mean()),
         ks=_aggregate(marginals.ks),
         wasserstein=_aggregate(marginals.wasserstein),

@@ -1,0 +1,1 @@
+"""Grafana dashboards, built from the metric tables: ``python -m grafana`` writes them."""

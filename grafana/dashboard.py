@@ -1,0 +1,170 @@
+"""One dashboard: its panels, variables and links, and its JSON.
+
+The fields are those of Grafana's classic dashboard model as @grafana/schema 10.0 and 12.0 type
+it; 36 is the schema version of 10.0, which later Grafanas bring up to their own on loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from grafana.panel import DATASOURCE, WIDTH, Panel
+from ingest.runtime.family import Family
+
+TAG = "embedding-drift"
+MODEL_UID = "embedding-drift-model"
+ALL = ".+"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Panels under one heading, laid out from left to right and from top to bottom."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """A dashboard; ``alerts`` selects the firing alerts that are drawn as annotations."""
+
+    uid: str
+    title: str
+    description: str
+    variables: tuple[Json, ...]
+    alerts: str
+    sections: tuple[Section, ...]
+    links: tuple[Json, ...] = ()
+
+    def json(self) -> Json:
+        """Return what Grafana loads."""
+        return frame(self.uid, self.title, self.description) | {
+            "annotations": {"list": [_annotation(self.alerts)]},
+            "links": [*others(), *self.links],
+            "panels": [
+                {"id": number, **panel} for number, panel in enumerate(self._panels(), start=1)
+            ],
+            "templating": {"list": [datasource("prometheus"), *self.variables]},
+        }
+
+    def _panels(self) -> Iterator[Json]:
+        top = 0
+        for section in self.sections:
+            yield _heading(section.title, top)
+            left, top, tallest = 0, top + 1, 0
+            for panel in section.panels:
+                if left + panel.width > WIDTH:
+                    left, top, tallest = 0, top + tallest, 0
+                place = {"x": left, "y": top, "w": panel.width, "h": panel.height}
+                yield {**panel.json(), "gridPos": place}
+                left, tallest = left + panel.width, max(tallest, panel.height)
+            top += tallest
+
+
+def frame(uid: str, title: str, description: str) -> Json:
+    """Return what all dashboards have in common."""
+    return {
+        "uid": uid,
+        "title": f"Embedding drift / {title}",
+        "description": description,
+        "tags": [TAG],
+        "schemaVersion": 36,
+        "editable": False,
+        "graphTooltip": 1,
+        "refresh": "1m",
+        "time": {"from": "now-6h", "to": "now"},
+        "timezone": "browser",
+    }
+
+
+def datasource(plugin: str) -> Json:
+    """Let the reader choose a data source."""
+    return {
+        "type": "datasource",
+        "name": "datasource",
+        "label": "Data source",
+        "query": plugin,
+        "refresh": 1,
+    }
+
+
+def values(name: str, selector: str, *, label: str, multi: bool = True) -> Json:
+    """Let the reader choose among a label's values in the series of a selector."""
+    query = f"label_values({selector}, {name})"
+    variable: Json = {
+        "type": "query",
+        "name": name,
+        "label": label,
+        "datasource": DATASOURCE,
+        "query": query,
+        "refresh": 2,
+        "sort": 1,
+        "multi": multi,
+        "includeAll": multi,
+    }
+    everything = {"selected": True, "text": ["All"], "value": ["$__all"]}
+    return variable | ({"allValue": ALL, "current": everything} if multi else {})
+
+
+def scraped(*families: Family) -> tuple[Json, Json]:
+    """Let the reader choose among the processes that export one of the families."""
+    names = f'{{__name__=~"{"|".join(family.name for family in families)}"'
+    return (
+        values("job", f"{names}}}", label="Job"),
+        values("instance", f'{names}, job=~"$job"}}', label="Instance"),
+    )
+
+
+def text(name: str, default: str, *, label: str) -> Json:
+    """Let the reader type a value."""
+    chosen = {"selected": True, "text": default, "value": default}
+    return {
+        "type": "textbox",
+        "name": name,
+        "label": label,
+        "query": default,
+        "current": chosen,
+        "options": [chosen],
+    }
+
+
+def firing(matchers: str) -> str:
+    """Return the selector of our alerts that fire."""
+    return f'ALERTS{{alertname=~"EmbeddingDrift.+", alertstate="firing", {matchers}}}'
+
+
+def url(title: str, address: str) -> Json:
+    """Link to a page outside Grafana."""
+    return _link(title, type="link", url=address, icon="external link", targetBlank=True)
+
+
+def others() -> list[Json]:
+    """Link to the other dashboards of the monitor."""
+    options = {"asDropdown": True, "includeVars": True, "keepTime": True}
+    return [_link("Embedding drift", type="dashboards", tags=[TAG], **options)]
+
+
+def _link(title: str, **options: object) -> Json:
+    return {"title": title, "tooltip": "", "icon": "", "url": "", "tags": [], **options}
+
+
+def _annotation(alerts: str) -> Json:
+    return {
+        "name": "Firing alerts",
+        "datasource": DATASOURCE,
+        "enable": True,
+        "iconColor": "red",
+        "expr": firing(alerts),
+        "step": "60s",
+        "titleFormat": "{{alertname}}",
+        "textFormat": "{{model_name}} {{window}}",
+        "tagKeys": "severity",
+    }
+
+
+def _heading(title: str, top: int) -> Json:
+    place = {"x": 0, "y": top, "w": WIDTH, "h": 1}
+    return {"type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}

@@ -1,0 +1,57 @@
+"""Panels that the dashboards of all models and of one have in common."""
+
+from __future__ import annotations
+
+from exporter import families as f
+from grafana.panel import THRESHOLD, Panel
+from grafana.query import RATE, Query, Scope, legend
+
+
+def score(scope: Scope, *by: str, link: str | None = None) -> Panel:
+    """Draw the score with the thresholds of its alert."""
+    threshold = "model:embedding_drift_score_{}:threshold"
+    return Panel(
+        "Score",
+        (
+            scope.maximum(f.SCORE, *by),
+            _threshold(scope, threshold.format("sudden"), "at once", by),
+            _threshold(scope, threshold.format("lasting"), "after 15 minutes", by),
+        ),
+        note="Dashed: above the upper threshold the alert fires at once, above the lower one "
+        "after 15 minutes.",
+        link=link,
+    )
+
+
+def magnitude(scope: Scope, *by: str, link: str | None = None) -> Panel:
+    """Draw the magnitude with the thresholds of its alerts."""
+    threshold = "model:embedding_drift_magnitude_{}:threshold"
+    return Panel(
+        "Magnitude",
+        (
+            scope.maximum(f.MAGNITUDE, *by),
+            _threshold(scope, threshold.format("warning"), "warning", by),
+            _threshold(scope, threshold.format("critical"), "critical", by),
+        ),
+        note="Dashed: what counts as large and as critical when the score is significant too.",
+        link=link,
+    )
+
+
+def anomaly(scope: Scope, *by: str, link: str | None = None) -> Panel:
+    """Draw how far the last hour is from what the past lets expect."""
+    return Panel("Seasonal anomaly", (scope.maximum(f.SEASONAL_ANOMALY, *by),), link=link)
+
+
+def volume(scope: Scope, *by: str, link: str | None = None) -> Panel:
+    """Draw how many vectors are stored; every replica of the exporter counts all of them."""
+    expr = f"max by (model_name) (rate({scope.select(f.VECTORS)}{RATE}))"
+    query = Query(expr, legend(by) or "vectors", f.VECTORS)
+    return Panel(
+        "Vectors stored per second", (query,), unit="cps", note="Drawn as a rate.", link=link
+    )
+
+
+def _threshold(scope: Scope, name: str, when: str, by: tuple[str, ...]) -> Query:
+    model = legend(tuple(label for label in by if label == "model_name"))
+    return scope.recorded(name, f"{THRESHOLD}{when} {model}".strip())

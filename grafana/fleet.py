@@ -1,0 +1,96 @@
+"""Dashboard of all models: which of them drift."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exporter import families as f
+from grafana import drift
+from grafana.dashboard import MODEL_UID, Dashboard, Section, firing, scraped, values
+from grafana.panel import Panel
+from grafana.query import Query, Scope
+
+_LINK = f"/d/{MODEL_UID}?${{datasource:queryparam}}&${{__url_time_range}}&var-model_name="
+_FROM_SERIES = _LINK + "${__field.labels.model_name:percentencode}"
+_FROM_ROW = _LINK + "${__data.fields.model_name:percentencode}"
+
+_WINDOW = ("model_name", "window")
+_models = Scope({"model_name": '=~"$model_name"'})
+_scope = Scope({**_models.matchers, "window": '=~"$window"'})
+_ALERTS = 'model_name=~"$model_name"'
+_STATES = f"max by (model_name, window, state) ({_scope.select(f.STATE)})"
+
+_now = Section(
+    "Now",
+    (
+        Panel(
+            "Models",
+            (Query(f"count(group by (model_name) ({_scope.select(f.DIMENSIONS)}))", "models"),),
+            "stat",
+            unit="none",
+            note="Number of models, of all shards.",
+            width=4,
+        ),
+        Panel(
+            "Firing alerts",
+            (Query(f"count({firing(_ALERTS)}) or vector(0)", "alerts"),),
+            "stat",
+            unit="none",
+            note="Alerts on the chosen models that fire now.",
+            width=4,
+        ),
+        Panel(
+            "Most surprising",
+            (
+                replace(_scope.maximum(f.SCORE, *_WINDOW), legend="Score"),
+                replace(_scope.maximum(f.MAGNITUDE, *_WINDOW), legend="Magnitude"),
+            ),
+            "table",
+            width=16,
+            link=_FROM_ROW,
+        ),
+    ),
+)
+_drift = Section(
+    "Drift",
+    (
+        drift.score(_scope, *_WINDOW, link=_FROM_SERIES),
+        drift.magnitude(_scope, *_WINDOW, link=_FROM_SERIES),
+        drift.anomaly(_scope, *_WINDOW, link=_FROM_SERIES),
+        Panel(
+            "Windows by state",
+            (Query(f"count by (state) ({_STATES} == 1)", "{{state}}", f.STATE),),
+        ),
+    ),
+)
+_vectors = Section(
+    "Vectors",
+    (
+        replace(drift.volume(_scope, "model_name", link=_FROM_SERIES), width=8),
+        Panel(
+            "Age of the newest vector",
+            (_scope.age(f.LAST_VECTOR_TIMESTAMP, "model_name"),),
+            width=8,
+            link=_FROM_SERIES,
+        ),
+        Panel(
+            "Age of the baseline",
+            (_scope.age(f.BASELINE_TIMESTAMP, "model_name"),),
+            width=8,
+            link=_FROM_SERIES,
+        ),
+    ),
+)
+
+FLEET = Dashboard(
+    uid="embedding-drift-fleet",
+    title="Fleet",
+    description="All models: which of them drift, how far, and of which it cannot be told.",
+    variables=(
+        *scraped(f.UP),
+        values("model_name", Scope().select(f.VECTORS), label="Model"),
+        values("window", _models.select(f.WINDOW_VECTORS), label="Window"),
+    ),
+    alerts=_ALERTS,
+    sections=(_now, _drift, _vectors),
+)

@@ -1,0 +1,146 @@
+"""Dashboard of one model: what moved, since when, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exporter import families as f
+from grafana import drift
+from grafana.dashboard import MODEL_UID, Dashboard, Section, scraped, text, url, values
+from grafana.panel import Override, Panel
+from grafana.query import Query, Scope
+from ingest.runtime.settings import AlertingSettings, WindowsSettings
+
+_ALERTS = 'model_name="$model_name"'
+_model = Scope({"model_name": '="$model_name"'})
+_scope = Scope({**_model.matchers, "window": '=~"$window"'})
+_with_baseline = Scope({**_model.matchers, "window": '=~"$window|baseline"'})
+
+
+def _named(query: Query, name: str) -> Query:
+    return replace(query, legend=f"{{{{window}}}} {name}")
+
+
+def _band(window: str) -> Override:
+    """Fill from the upper end of a window's band to the lower."""
+    return {
+        "matcher": {"id": "byName", "options": f"{window} upper"},
+        "properties": [
+            {"id": "custom.fillBelowTo", "value": f"{window} lower"},
+            {"id": "custom.fillOpacity", "value": 10},
+            {"id": "custom.lineWidth", "value": 0},
+        ],
+    }
+
+
+_similarity = Panel(
+    "Cosine similarity",
+    (
+        _scope.maximum(f.COSINE_SIMILARITY, "window"),
+        _named(_scope.maximum(f.COSINE_SIMILARITY_EXPECTED, "window"), "expected"),
+        _named(_scope.maximum(f.COSINE_SIMILARITY_LOWER, "window"), "lower"),
+        _named(_scope.maximum(f.COSINE_SIMILARITY_UPPER, "window"), "upper"),
+        replace(_scope.maximum(f.BASELINE_COSINE_SIMILARITY), legend="baseline"),
+    ),
+    overrides=tuple(_band(window) for window in WindowsSettings.model_fields),
+)
+_drift = Section(
+    "Drift",
+    (
+        drift.score(_scope, "window"),
+        drift.magnitude(_scope, "window"),
+        Panel(
+            "Components of the score", (_scope.maximum(f.COMPONENT_SCORE, "window", "component"),)
+        ),
+        Panel(
+            "State",
+            (
+                Query(
+                    f"max by (window, state) ({_scope.select(f.STATE)}) == 1",
+                    "{{window}}: {{state}}",
+                    f.STATE,
+                ),
+            ),
+            "state-timeline",
+            unit="bool_yes_no",
+        ),
+        Panel("Kolmogorov-Smirnov", (_scope.maximum(f.KS_STATISTIC, "window", "aggregate"),)),
+        Panel("Wasserstein-1", (_scope.maximum(f.WASSERSTEIN_DISTANCE, "window", "aggregate"),)),
+    ),
+)
+_past = Section(
+    "Cosine similarity against its past",
+    (
+        replace(_similarity, width=24),
+        drift.anomaly(_scope, "window"),
+        Panel(
+            "Surprise of the trend", (_scope.maximum(f.COSINE_SIMILARITY_TREND_SCORE, "window"),)
+        ),
+        Panel("Trend per day", (_scope.maximum(f.COSINE_SIMILARITY_SLOPE, "window"),), width=8),
+        Panel(
+            "Since the newest step",
+            (_scope.age(f.COSINE_SIMILARITY_CHANGE_TIMESTAMP, "window"),),
+            "stat",
+            width=8,
+        ),
+        Panel(
+            "What the past tells",
+            (
+                Query(
+                    f"max by (window, state) ({_scope.select(f.HISTORY_STATE)}) == 1",
+                    "{{window}}: {{state}}",
+                    f.HISTORY_STATE,
+                ),
+            ),
+            "state-timeline",
+            unit="bool_yes_no",
+            width=8,
+        ),
+    ),
+)
+_quality = Section(
+    "Quality of the vectors",
+    (
+        Panel("Norm", (_with_baseline.maximum(f.NORM, "window"),)),
+        Panel("Effective rank", (_with_baseline.maximum(f.EFFECTIVE_RANK, "window"),)),
+        Panel("Dead dimensions", (_with_baseline.maximum(f.DEAD_DIMENSIONS, "window"),)),
+        Panel("Duplicates", (_with_baseline.maximum(f.DUPLICATE_RATIO, "window"),)),
+    ),
+)
+_vectors = Section(
+    "Vectors and baseline",
+    (
+        drift.volume(_scope),
+        Panel("Vectors in the window", (_scope.maximum(f.WINDOW_VECTORS, "window"),)),
+        Panel("Age of the oldest vector", (_scope.age(f.WINDOW_START_TIMESTAMP, "window"),)),
+        Panel(
+            "Age of the newest vector",
+            (replace(_scope.age(f.LAST_VECTOR_TIMESTAMP), legend="newest vector"),),
+        ),
+        *(
+            Panel(title, (replace(query, legend=title),), "stat", unit=unit, width=4, height=4)
+            for title, query, unit in (
+                ("Dimensions", _scope.maximum(f.DIMENSIONS), None),
+                ("Baseline", _scope.maximum(f.BASELINE_VERSION), None),
+                ("Age of the baseline", _scope.age(f.BASELINE_TIMESTAMP), None),
+                ("Vectors in the baseline", _scope.maximum(f.BASELINE_VECTORS), None),
+                ("Baseline knows seasons", _scope.maximum(f.BASELINE_SEASONAL), "bool_yes_no"),
+            )
+        ),
+    ),
+)
+
+MODEL = Dashboard(
+    uid=MODEL_UID,
+    title="Model",
+    description="One model: its score, what moved, and what its past lets expect.",
+    variables=(
+        *scraped(f.UP),
+        values("model_name", Scope().select(f.VECTORS), label="Model", multi=False),
+        values("window", _model.select(f.WINDOW_VECTORS), label="Window"),
+        text("exporter_url", str(AlertingSettings().exporter_url).rstrip("/"), label="Exporter"),
+    ),
+    alerts=_ALERTS,
+    sections=(_drift, _past, _quality, _vectors),
+    links=(url("Numbers behind the verdict", "${exporter_url}/drift/${model_name:percentencode}"),),
+)

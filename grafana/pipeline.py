@@ -1,0 +1,114 @@
+"""Dashboard of the pipeline: whether drift can be measured at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exporter import families as f
+from grafana.dashboard import Dashboard, Section, scraped, values
+from grafana.panel import Panel
+from grafana.query import RATE, Query, Scope
+from ingest import metrics as m
+
+_scope = Scope({"model_name": '=~"$model_name"'})
+_FAILED = _scope.select(m.REQUESTS, code='!~"2.."')
+_ANSWERED = _scope.select(m.REQUESTS)
+_NOT_OK = _scope.select(f.STATE, state='!="ok"')
+
+_exporter = Section(
+    "Exporter",
+    (
+        Panel("Store reached", (_scope.maximum(f.UP, "instance"),), unit="bool_yes_no"),
+        Panel("Age of the last poll", (_scope.age(f.POLL_TIMESTAMP, "instance"),)),
+        Panel("Duration of a poll", (_scope.maximum(f.POLL_DURATION, "instance"),)),
+        Panel("Failed polls per second", (_scope.rate(f.POLL_FAILURES, "instance"),), unit="cps"),
+        Panel("Duration of a scrape", (_scope.maximum(f.COLLECT_DURATION, "instance"),)),
+        Panel("Windows overdue", (_scope.maximum(f.COLLECT_OVERDUE, "instance"),)),
+        Panel(
+            "Versions",
+            (
+                Query(
+                    f"count by (version) ({_scope.select(f.BUILD_INFO)})",
+                    "{{version}}",
+                    f.BUILD_INFO,
+                ),
+            ),
+            note="Number of processes of each.",
+        ),
+        Panel(
+            "Shards",
+            (
+                Query(
+                    f'count(count_values("shard", {_scope.select(f.SHARD_ORDINAL)}))',
+                    "scraped",
+                    f.SHARD_ORDINAL,
+                ),
+                replace(_scope.maximum(f.TOTAL_SHARDS), legend="needed"),
+            ),
+            note="Fewer scraped than needed: the models of a missing shard are not measured.",
+        ),
+        Panel(
+            "Windows that cannot be told",
+            (
+                Query(
+                    f"count by (state) (max by (model_name, window, state) ({_NOT_OK}) == 1)",
+                    "{{state}}",
+                    f.STATE,
+                ),
+            ),
+        ),
+    ),
+)
+_ingest = Section(
+    "Ingest",
+    (
+        Panel("Requests per second", (_scope.rate(m.REQUESTS, "route", "code"),), unit="reqps"),
+        Panel(
+            "Requests that failed",
+            (
+                Query(
+                    f"sum(rate({_FAILED}{RATE})) / sum(rate({_ANSWERED}{RATE}))",
+                    "failed",
+                    m.REQUESTS,
+                ),
+            ),
+            unit="percentunit",
+            note="Share of all whose status is not 2xx.",
+        ),
+        Panel("Vectors committed per second", (_scope.rate(m.VECTORS, "model_name"),), unit="cps"),
+        Panel("Rejections per second", (_scope.rate(m.REJECTED, "reason"),), unit="cps"),
+        Panel("Duplicates per second", (_scope.rate(m.DUPLICATES, "model_name"),), unit="cps"),
+        Panel("Waiting for commit", (_scope.maximum(m.QUEUE, "instance"),)),
+        Panel(
+            "Duration of a commit",
+            (_scope.quantile(0.5, m.COMMIT_DURATION), _scope.quantile(0.99, m.COMMIT_DURATION)),
+            note="Median and 99th percentile.",
+        ),
+        Panel(
+            "Vectors of a commit",
+            (_scope.quantile(0.5, m.COMMIT_VECTORS), _scope.quantile(0.99, m.COMMIT_VECTORS)),
+            note="Median and 99th percentile.",
+        ),
+    ),
+)
+_models = Section(
+    "Models",
+    (
+        Panel("Age of the newest vector", (_scope.age(f.LAST_VECTOR_TIMESTAMP, "model_name"),)),
+        Panel("Age of the baseline", (_scope.age(f.BASELINE_TIMESTAMP, "model_name"),)),
+        Panel("Models followed", (_scope.maximum(f.MODELS, "instance"),), width=24),
+    ),
+)
+
+PIPELINE = Dashboard(
+    uid="embedding-drift-pipeline",
+    title="Pipeline",
+    description="Whether vectors arrive, are stored and are measured.",
+    variables=(
+        *scraped(f.UP, m.QUEUE),
+        values("model_name", Scope().select(f.VECTORS), label="Model"),
+    ),
+    # The watchdog fires always: that is its message.
+    alerts='area="pipeline", alertname!="EmbeddingDriftWatchdog"',
+    sections=(_exporter, _ingest, _models),
+)

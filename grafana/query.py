@@ -1,0 +1,72 @@
+"""PromQL of a panel, from the metric tables and the dashboard's variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ingest.runtime.family import Family
+
+RATE = "[$__rate_interval]"
+
+_TARGET = {"job": '=~"$job"', "instance": '=~"$instance"'}
+_LEVELS = {"fleet": (), "model": ("model_name",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """An expression and the name of each of its series; ``family`` describes what it shows."""
+
+    expr: str
+    legend: str
+    family: Family | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a dashboard's variables choose: label name to PromQL matcher."""
+
+    matchers: Mapping[str, str] = field(default_factory=dict)
+
+    def select(self, family: Family, suffix: str = "", **others: str) -> str:
+        """Return the selector of a family's series; ``others`` are further or other matchers."""
+        return f"{family.name}{suffix}{_braces(_TARGET | self._chosen(family.labels) | others)}"
+
+    def recorded(self, name: str, legend: str) -> Query:
+        """Query a recording rule, whose series have neither job nor instance."""
+        labels = _LEVELS[name.partition(":")[0]]
+        return Query(f"{name}{_braces(self._chosen(labels))}", legend)
+
+    def maximum(self, family: Family, *by: str, **others: str) -> Query:
+        """Query a gauge; of the replicas that show the same series, the highest."""
+        return Query(f"max{_by(by)} ({self.select(family, **others)})", legend(by), family)
+
+    def age(self, family: Family, *by: str) -> Query:
+        """Query the seconds since a timestamp."""
+        return Query(f"time() - max{_by(by)} ({self.select(family)})", legend(by), family)
+
+    def rate(self, family: Family, *by: str) -> Query:
+        """Query a counter's rate per second, summed over the processes that count."""
+        return Query(f"sum{_by(by)} (rate({self.select(family)}{RATE}))", legend(by), family)
+
+    def quantile(self, q: float, family: Family) -> Query:
+        """Query a quantile of a histogram over all processes."""
+        buckets = f"sum by (le) (rate({self.select(family, '_bucket')}{RATE}))"
+        return Query(f"histogram_quantile({q:g}, {buckets})", f"{q:.0%}", family)
+
+    def _chosen(self, labels: tuple[str, ...]) -> dict[str, str]:
+        return {label: self.matchers[label] for label in labels if label in self.matchers}
+
+
+def legend(labels: tuple[str, ...]) -> str:
+    """Name series by the values of their labels."""
+    return " ".join(f"{{{{{label}}}}}" for label in labels)
+
+
+def _by(labels: tuple[str, ...]) -> str:
+    return f" by ({', '.join(labels)})" if labels else ""
+
+
+def _braces(matchers: Mapping[str, str]) -> str:
+    pairs = ", ".join(f"{label}{matcher}" for label, matcher in matchers.items())
+    return f"{{{pairs}}}" if pairs else ""

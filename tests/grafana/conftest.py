@@ -1,0 +1,132 @@
+"""The demo's incident, replayed second by second under the eyes of a real Prometheus."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from demo import stack
+from demo.incident import BASELINE_VECTORS, Incident
+from exporter.baseline import Baseline
+from exporter.collector import DriftCollector
+from exporter.model import Model, Models
+from exporter.quality import assess
+from exporter.rules import render
+from exporter.score import Detector
+from exporter.seasonal import History
+from exporter.tail import PollStatus
+from ingest.metrics import IngestMetrics
+from ingest.runtime.settings import MonitoringSettings, Settings
+from ingest.store.tail import ModelRow
+
+MODEL = "all-MiniLM-L6-v2"
+BATCHES_A_SCRAPE = 10
+# What a fortnight would have told; the replay lasts a few seconds.
+HISTORY = History("weekly", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
+# Alerts on the pipeline wait for minutes, so the page shows one as Prometheus would record it.
+STALE = (
+    'ALERTS{alertname="EmbeddingDriftWindowStale",alertstate="firing",area="pipeline",'
+    'severity="warning",model_name="unused"} 1\n'
+)
+
+
+class Replay:
+    """An exporter and an ingest in one, for which the incident goes on with every scrape."""
+
+    def __init__(self) -> None:
+        story = Incident()
+        self._stream = story.stream()
+        self._models = Models()
+        self._drifting = self._add(MODEL)
+        self._add("unused")
+        self._polls = 0
+        self._registry = CollectorRegistry()
+        self._registry.register(DriftCollector(self._models, self._status))
+        self._ingest = IngestMetrics(self._registry)
+        vectors = story.baseline().vectors
+        pinned = datetime.now(UTC)
+        self._drifting.adopt(
+            Baseline(1, pinned, BASELINE_VECTORS, "first", assess(vectors), Detector.fit(vectors)),
+            pinned.timestamp(),
+        )
+        self._drifting.history = dict.fromkeys(self._drifting.windows.windows, HISTORY)
+
+    def page(self) -> bytes:
+        """Go on, and show what a scrape gets."""
+        for rows in islice(self._stream, BATCHES_A_SCRAPE):
+            self._receive(rows.vectors)
+        self._drifting.assess()
+        self._polls += 1
+        return generate_latest(self._registry) + STALE.encode()
+
+    def _receive(self, vectors: np.ndarray) -> None:
+        self._drifting.windows.append(vectors, np.full(len(vectors), time.time()))
+        self._ingest.requests.labels("/embeddings", "201").inc()
+        self._ingest.requests.labels("/embeddings", "422").inc()
+        self._ingest.rejected.labels("DimensionMismatch").inc()
+        self._ingest.vectors.labels(MODEL).inc(len(vectors))
+        self._ingest.duplicates.labels(MODEL).inc()
+        self._ingest.commit_duration.observe(0.01)
+        self._ingest.commit_vectors.observe(len(vectors))
+
+    def _add(self, name: str) -> Model:
+        now = datetime.now(UTC)
+        model = Model(ModelRow(name, 384, 0, now, None, None, now), MonitoringSettings())
+        self._models.set_clock(now.timestamp())
+        self._models.add(model)
+        return model
+
+    def _status(self) -> PollStatus:
+        return PollStatus(True, time.time(), 0.25, failures=self._polls)
+
+
+@pytest.fixture(scope="session")
+def incident() -> Iterator[str]:
+    """URL of the replay's page."""
+    replay = Replay()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(replay.page())
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def prometheus(
+    incident: str, tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
+) -> Iterator[stack.Prometheus]:
+    """Prometheus with the shipped rules, whose drift alert fires on the incident."""
+    tool("prometheus")
+    folder = tmp_path_factory.mktemp("grafana")
+    rules = folder / "rules"
+    render(Settings(), rules)
+    nobody = f"http://127.0.0.1:{stack.free_port()}"
+    with stack.prometheus(folder / "prometheus", rules, incident, nobody) as prometheus:
+        deadline = time.monotonic() + 60
+        fires = f'ALERTS{{alertname="EmbeddingDriftDetected", model_name="{MODEL}"}}'
+        while not prometheus.query(fires):
+            assert time.monotonic() < deadline, "the incident's alert did not fire"
+            time.sleep(0.5)
+        yield prometheus

@@ -1,0 +1,174 @@
+"""The committed files, and the rules of Grafana's dashboard-linter that they keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from grafana.__main__ import FOLDER, files
+
+ROOT = Path(__file__).parent.parent.parent
+FILES = sorted(FOLDER.glob("*.json"))
+DASHBOARDS = {file.name: json.loads(file.read_text()) for file in FILES}
+OF_PROMETHEUS = {name: each for name, each in DASHBOARDS.items() if name != "texts.json"}
+UNITS = {"none", "s", "bytes", "percentunit", "cps", "reqps", "bool_yes_no"}
+EXCLUSIONS = yaml.safe_load((FOLDER / ".lint").read_text())["exclusions"]
+
+every = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
+of_prometheus = pytest.mark.parametrize("dashboard", OF_PROMETHEUS.values(), ids=OF_PROMETHEUS)
+
+Json = dict[str, Any]
+
+
+def panels(dashboard: Json) -> list[Json]:
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def targets(dashboard: Json) -> Iterator[tuple[Json, int, Json]]:
+    for panel in panels(dashboard):
+        for index, target in enumerate(panel["targets"]):
+            yield panel, index, target
+
+
+def variable(dashboard: Json, name: str) -> Json:
+    (found,) = [each for each in dashboard["templating"]["list"] if each["name"] == name]
+    return found
+
+
+def test_building_again_changes_no_file() -> None:
+    committed = {file.name: file.read_text(encoding="utf-8") for file in FOLDER.iterdir()}
+    assert committed == files(), "make dashboards"
+
+
+def test_the_dashboards_have_the_addresses_that_links_use() -> None:
+    assert {name: each["uid"] for name, each in DASHBOARDS.items()} == {
+        "fleet.json": "embedding-drift-fleet",
+        "model.json": "embedding-drift-model",
+        "pipeline.json": "embedding-drift-pipeline",
+        "texts.json": "embedding-drift-texts",
+    }
+
+
+@every
+def test_a_dashboard_is_not_edited_in_place(dashboard: Json) -> None:
+    assert dashboard["editable"] is False
+
+
+@every
+def test_grafana_10_already_knows_its_schema(dashboard: Json) -> None:
+    assert dashboard["schemaVersion"] == 36
+
+
+@every
+def test_its_data_source_is_a_variable(dashboard: Json) -> None:
+    source = variable(dashboard, "datasource")
+    assert (source["type"], source["label"]) == ("datasource", "Data source")
+    for panel, _, target in targets(dashboard):
+        assert panel["datasource"] == target["datasource"]
+        assert panel["datasource"] == {"type": source["query"], "uid": "${datasource}"}
+
+
+@of_prometheus
+@pytest.mark.parametrize("name", ["job", "instance"])
+def test_job_and_instance_can_be_chosen(dashboard: Json, name: str) -> None:
+    found = variable(dashboard, name)
+    assert found["type"] == "query"
+    assert found["datasource"]["uid"] == "${datasource}"
+    assert found["label"] == name.title()
+    assert (found["multi"], found["allValue"]) == (True, ".+")
+
+
+@of_prometheus
+def test_choices_from_queries_follow_the_time_range(dashboard: Json) -> None:
+    chosen = [each for each in dashboard["templating"]["list"] if each["type"] == "query"]
+    assert {each["refresh"] for each in chosen} == {2}
+
+
+@every
+def test_a_panel_says_what_it_shows_and_in_which_unit(dashboard: Json) -> None:
+    for panel in panels(dashboard):
+        assert panel["title"]
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
+        assert panel["targets"]
+
+
+@of_prometheus
+@pytest.mark.parametrize("label", ["job", "instance"])
+def test_a_query_is_of_the_chosen_processes_unless_a_rule_records_it(
+    dashboard: Json, label: str
+) -> None:
+    excluded = EXCLUSIONS[f"target-{label}-rule"]["entries"]
+    for panel, index, target in targets(dashboard):
+        selectors = target["expr"].count("{")
+        entry = {"dashboard": dashboard["title"], "panel": panel["title"], "targetIdx": index}
+        if entry in excluded:
+            assert target["expr"].startswith(("model:", "fleet:", "count(ALERTS{"))
+        else:
+            assert target["expr"].count(f'{label}=~"${label}"') == selectors
+
+
+@of_prometheus
+def test_counters_are_drawn_as_rates_over_grafanas_interval(dashboard: Json) -> None:
+    for _, _, target in targets(dashboard):
+        counters = target["expr"].count("_total{") + target["expr"].count("_bucket{")
+        assert target["expr"].count("rate(") == counters
+        assert target["expr"].count("[") == target["expr"].count("[$__rate_interval]") == counters
+
+
+@every
+def test_panels_neither_overlap_nor_leave_the_grid(dashboard: Json) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_a_models_series_leads_from_the_fleet_to_its_dashboard_and_on_to_its_numbers() -> None:
+    links = [
+        link["url"]
+        for panel in panels(DASHBOARDS["fleet.json"])
+        for link in panel["fieldConfig"]["defaults"]["links"]
+    ]
+    assert links
+    for link in links:
+        assert link.startswith("/d/embedding-drift-model?")
+        assert "var-model_name=$" in link
+    addresses = [link.get("url") for link in DASHBOARDS["model.json"]["links"]]
+    assert "${exporter_url}/drift/${model_name:percentencode}" in addresses
+
+
+@of_prometheus
+def test_firing_alerts_are_annotations(dashboard: Json) -> None:
+    (annotation,) = dashboard["annotations"]["list"]
+    assert 'alertstate="firing"' in annotation["expr"]
+
+
+def test_provisioning_names_the_data_sources_and_the_folder_of_the_dashboards() -> None:
+    folder = ROOT / "grafana" / "provisioning"
+    sources = [
+        source
+        for file in sorted((folder / "datasources").iterdir())
+        for source in yaml.safe_load(file.read_text())["datasources"]
+    ]
+    asked = {variable(each, "datasource")["query"] for each in DASHBOARDS.values()}
+    assert {source["type"] for source in sources} == asked
+    (provider,) = yaml.safe_load((folder / "dashboards" / "embedding-drift.yaml").read_text())[
+        "providers"
+    ]
+    assert provider["type"] == "file"
+    assert provider["allowUiUpdates"] is False
