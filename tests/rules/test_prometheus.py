@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from exporter import families
-from exporter.families import STATES
+from exporter.families import HISTORY_STATES, STATES
 from exporter.rules import render
 from exporter.score import Detector
 from ingest import metrics
@@ -180,7 +180,7 @@ def test_the_rules_name_only_labels_that_the_metric_has() -> None:
         for name, matchers in re.findall(r"(?<!:)\b(embedding_drift_\w+)\{([^}]*)\}", text):
             assert set(re.findall(r"(\w+)\s*[=!]", matchers)) <= set(FAMILIES[name].labels), rule
         for state in re.findall(r'\bstate="(\w+)"', text):
-            assert state in STATES
+            assert state in (*STATES, *HISTORY_STATES)
         labels = {
             label.strip()
             for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", text)
