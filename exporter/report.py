@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -20,7 +21,7 @@ Json = dict[str, object]
 
 def listing(models: Models) -> Json:
     """List all models with the state and score of each window."""
-    states: dict[str, dict[str, Json]] = {name: {} for name in models.by_name}
+    states: defaultdict[str, dict[str, Json]] = defaultdict(dict)
     for model_name, window_name, verdict in models.verdicts():
         measured = verdict.measurement
         states[model_name][window_name] = {

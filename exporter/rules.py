@@ -43,8 +43,8 @@ _HEADER = "# Written by `embedding-drift rules render` from the configuration; e
 def render(settings: Settings, output: Path) -> list[Path]:
     """Write rules, Alertmanager's configuration and its template.
 
-    Each file is replaced as a whole, and none before all are written: whatever fails leaves the
-    old files in place.
+    Each file is replaced as a whole, and none before all are written: a mistake in the settings or
+    a full disk leaves the old files in place.
 
     Parameters
     ----------

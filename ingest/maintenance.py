@@ -56,7 +56,11 @@ async def _run(connection_string: str, retention_days: int) -> None:
         try:
             await asyncio.to_thread(maintain, connection_string, retention_days)
             pause = _PERIOD_SECONDS
-        except (StoreUnavailable, psycopg.Error) as error:
-            _log.warning("maintenance failed; it will be tried again", extra={"error": str(error)})
+        except Exception as error:  # nobody waits for this task: without it the store fills up
+            _log.warning(
+                "maintenance failed; it will be tried again",
+                exc_info=not isinstance(error, StoreUnavailable | psycopg.Error),
+                extra={"error": str(error)},
+            )
             pause = _RETRY_SECONDS
         await asyncio.sleep(pause)

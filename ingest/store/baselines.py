@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,13 +16,15 @@ from psycopg.types.json import Jsonb
 
 from ingest.runtime.errors import NotFound
 from ingest.store import copy
-from ingest.store.search import index_type
+from ingest.store.search import index_types
 
 MOST_VECTORS = 50_000
 """A baseline of more is thinned evenly; more would only make it slower."""
 
+KEPT_VERSIONS = 3
+"""Versions of a model's baseline that stay; pinning one more drops the oldest."""
+
 _ADVISORY_LOCK = 0x456D6242  # "EmbB"
-_INDEX_DIMENSIONS = 4_000  # the most that pgvector's HNSW takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ class Selection:
             return f"first {self.first}"
         if self.last is not None:
             return f"last {self.last}"
-        return f"from {self.start} to {self.end}"
+        start = "the beginning" if self.start is None else f"{self.start:%Y-%m-%d %H:%M:%S} UTC"
+        end = "now" if self.end is None else f"{self.end:%Y-%m-%d %H:%M:%S} UTC"
+        return f"from {start} to {end}"
 
 
 def select(
@@ -87,8 +92,9 @@ def select(
     assert counted is not None
     stride = -(-counted[0] // MOST_VECTORS) or 1
     statement = sql.SQL(
-        "copy (select seq, received_at, embedding from ({chosen}) as chosen"
-        " where seq % {stride} = 0 order by received_at, seq) to stdout (format binary)"
+        "copy (select seq, received_at, embedding from"
+        " (select *, row_number() over (order by received_at, seq) as place from ({chosen}) as c)"
+        " as chosen where place % {stride} = 0 order by received_at, seq) to stdout (format binary)"
     ).format(chosen=chosen, stride=sql.Literal(stride))
     with connection.cursor() as cursor, cursor.copy(statement) as stream:
         return copy.decode(stream, row[0])
@@ -141,10 +147,10 @@ def create(
         The version, or None when nothing was done.
     """
     with connection.transaction():
-        # Not the model's row lock, which would stop its writers while the index is built.
-        connection.execute(
-            "select pg_advisory_xact_lock(%s, hashtext(%s))", [_ADVISORY_LOCK, model_name]
-        )
+        # Not the model's row lock, which would stop its writers while the index is built; and one
+        # lock for all models, because two transactions that have each inserted into a table wait
+        # for each other when they index it.
+        connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
         found = connection.execute(
             "select coalesce(max(version), 0) from baseline where model_name = %s", [model_name]
         ).fetchone()
@@ -167,6 +173,8 @@ def create(
             ],
         )
         _copy_vectors(connection, model_name, version, rows)
+        _index_vectors(connection, model_name, version, rows["embedding"].shape[1])
+        _drop_versions(connection, model_name, version - KEPT_VERSIONS)
     return version
 
 
@@ -188,22 +196,47 @@ def _copy_vectors(
             rows["received_at"].max() + 1,
         ],
     )
-    dimension = rows["embedding"].shape[1]
-    if dimension <= _INDEX_DIMENSIONS:
-        connection.execute(_index(model_name, version, dimension))
 
 
-def _index(model_name: str, version: int, dimension: int) -> sql.Composed:
-    kind = index_type(dimension)
-    return sql.SQL(
-        "create index on baseline_embedding using hnsw"
-        " ((embedding::{kind}) {operators}) where model_name = {name} and version = {version}"
-    ).format(
-        kind=kind,
-        operators=sql.SQL(f"{'vector' if dimension <= 2_000 else 'halfvec'}_cosine_ops"),
-        name=sql.Literal(model_name),
-        version=sql.Literal(version),
+def _index_vectors(
+    connection: psycopg.Connection, model_name: str, version: int, dimension: int
+) -> None:
+    kind, operators = index_types(dimension)
+    if operators is None:
+        return
+    statement = sql.SQL(
+        "create index {index} on baseline_embedding using hnsw ((embedding::{kind}) {operators})"
+        " where model_name = {name} and version = {version}"
     )
+    connection.execute(
+        statement.format(
+            index=_index(model_name, version),
+            kind=kind,
+            operators=operators,
+            name=sql.Literal(model_name),
+            version=sql.Literal(version),
+        )
+    )
+
+
+def _index(model_name: str, version: int) -> sql.Identifier:
+    # Names of models are longer than names of indexes may be.
+    digest = hashlib.sha256(model_name.encode()).hexdigest()[:32]
+    return sql.Identifier(f"baseline_{digest}_{version}")
+
+
+def _drop_versions(connection: psycopg.Connection, model_name: str, newest: int) -> None:
+    """Drop a version, and those before it that are still there."""
+    rows = connection.execute(
+        "delete from baseline where model_name = %s and version <= %s returning version",
+        [model_name, newest],
+    ).fetchall()
+    for (version,) in rows:
+        connection.execute(
+            "delete from baseline_embedding where model_name = %s and version = %s",
+            [model_name, version],
+        )
+        connection.execute(sql.SQL("drop index if exists {}").format(_index(model_name, version)))
 
 
 def load(connection: psycopg.Connection, model_name: str, version: int) -> StoredBaseline:

@@ -68,8 +68,8 @@ def _is_applied(connection: psycopg.Connection, name: str) -> bool:
 
 def _check_pgvector(connection: psycopg.Connection) -> None:
     row = connection.execute(
-        "select default_version, current_setting('server_version')"
-        " from pg_available_extensions where name = 'vector'"
+        "select coalesce(installed_version, default_version) from pg_available_extensions"
+        " where name = 'vector'"
     ).fetchone()
     wanted = ".".join(map(str, _MINIMUM_PGVECTOR))
     if row is None:
@@ -78,4 +78,7 @@ def _check_pgvector(connection: psycopg.Connection) -> None:
         )
     version = tuple(int(part) for part in row[0].split(".")[:2])
     if version < _MINIMUM_PGVECTOR:
-        raise SettingsError(f"the server's pgvector is {row[0]}; {wanted} or newer is needed")
+        raise SettingsError(
+            f"the database's pgvector is {row[0]}; {wanted} or newer is needed:"
+            " alter extension vector update"
+        )

@@ -37,20 +37,23 @@ class Match:
 async def stored_vector(
     connection: psycopg.AsyncConnection, model_name: str, id_: str
 ) -> NDArray[np.float32]:
-    """Fetch the vector stored under a client's id.
+    """Fetch the vector stored under a client's id, recently or in a baseline.
 
     Raises
     ------
     NotFound
         If the model has no vector of that id.
     """
-    cursor = await connection.execute(
+    row = None
+    for statement in (
         "select e.embedding::real[] from embedding_id i join embedding e"
         " using (model_name, received_at, seq) where i.model_name = %s and i.id = %s",
-        [model_name, id_],
-        binary=True,
-    )
-    row = await cursor.fetchone()
+        # A baseline outlives the retention of what it was made from.
+        "select embedding::real[] from baseline_embedding where model_name = %s and id = %s"
+        " order by version desc limit 1",
+    ):
+        cursor = await connection.execute(statement, [model_name, id_], binary=True)
+        row = row or await cursor.fetchone()
     if row is None:
         raise NotFound(f"model {model_name} has no vector with id {id_!r}")
     return np.asarray(row[0], dtype=np.float32)
@@ -130,7 +133,7 @@ async def baseline(
             " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"
             " from baseline_embedding where model_name = %(model)s and version = %(version)s"
             " order by embedding::{kind} <=> %(vector)s::{kind} limit %(k)s"
-        ).format(kind=index_type(len(vector)))
+        ).format(kind=index_types(len(vector))[0])
         await found.execute(
             statement,
             {
@@ -143,14 +146,14 @@ async def baseline(
         return await found.fetchall()
 
 
-def index_type(dimension: int) -> sql.SQL:
-    """Type whose HNSW index takes vectors of this dimension.
+def index_types(dimension: int) -> tuple[sql.SQL, sql.SQL | None]:
+    """Type whose HNSW index takes vectors of this dimension, and its operator class.
 
     pgvector indexes ``vector`` up to 2,000 dimensions and ``halfvec`` up to 4,000; beyond
-    that there is no index and a search is exact.
+    that there is no index (None) and a search is exact.
     """
     if dimension <= 2_000:
-        kind = f"vector({int(dimension)})"
-    else:
-        kind = f"halfvec({int(dimension)})" if dimension <= 4_000 else "vector"
-    return sql.SQL(kind)
+        return sql.SQL(f"vector({int(dimension)})"), sql.SQL("vector_cosine_ops")
+    if dimension <= 4_000:
+        return sql.SQL(f"halfvec({int(dimension)})"), sql.SQL("halfvec_cosine_ops")
+    return sql.SQL("vector"), None

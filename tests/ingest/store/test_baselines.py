@@ -65,6 +65,30 @@ def test_a_selection_of_too_many_is_thinned_evenly(
     assert rows["seq"].tolist() == [4, 8, 12, 16, 20]
 
 
+@pytest.mark.usefixtures("filled")
+def test_thinning_is_even_whatever_the_numbers(
+    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "MOST_VECTORS", 5)
+    connection.execute("delete from embedding where seq % 2 = 0")
+    rows = baselines.select(connection, "m", Selection(first=20))
+    assert rows["seq"].tolist() == [3, 7, 11, 15, 19]
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        (Selection(first=5), "first 5"),
+        (Selection(last=5), "last 5"),
+        (Selection(start=START), "from 2026-01-01 00:00:00 UTC to now"),
+        (Selection(end=START), "from the beginning to 2026-01-01 00:00:00 UTC"),
+    ],
+    ids=str,
+)
+def test_a_selection_says_what_it_is(selection: Selection, words: str) -> None:
+    assert str(selection) == words
+
+
 def test_an_unknown_model_has_nothing_to_select(connection: psycopg.Connection) -> None:
     with pytest.raises(NotFound, match="there is no model 'none'"):
         baselines.select(connection, "none", Selection(first=1))
@@ -109,6 +133,39 @@ def test_pinning_at_once_from_several_processes_keeps_versions_apart(
 
     with ThreadPoolExecutor(4) as threads:
         assert sorted(v for v in threads.map(create, range(4)) if v) == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("filled")
+def test_models_pinned_at_once_do_not_wait_for_each_other_for_ever(
+    store: str, connection: psycopg.Connection
+) -> None:
+    rows = {name: baselines.select(connection, name, Selection(first=3)) for name in ("m", "other")}
+
+    def create(name: str) -> int | None:
+        with connect(store) as own:
+            return baselines.create(own, name, rows[name], b"", {}, "first 3")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(create, ["m", "other"] * 10))
+    assert [v["version"] for v in baselines.versions(connection, "m")] == [10, 9, 8]
+    assert [v["version"] for v in baselines.versions(connection, "other")] == [10, 9, 8]
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_oldest_version_goes_with_its_vectors_and_its_index(
+    connection: psycopg.Connection,
+) -> None:
+    rows = baselines.select(connection, "m", Selection(first=5))
+    for _ in range(baselines.KEPT_VERSIONS + 1):
+        baselines.create(connection, "m", rows, b"", {}, "first 5")
+    left = connection.execute("select distinct version from baseline_embedding order by 1")
+    assert left.fetchall() == [(2,), (3,), (4,)]
+    indexes = connection.execute(
+        "select count(*) from pg_indexes where indexdef like '%hnsw%' and schemaname = 'public'"
+    ).fetchone()
+    assert indexes == (3,)
+    with pytest.raises(NotFound, match="m has no baseline 1"):
+        baselines.load(connection, "m", 1)
 
 
 @pytest.mark.parametrize("dimension", [3, 2_500, 4_001])

@@ -126,3 +126,18 @@ def test_without_a_baseline_there_is_none_to_search(store: str, insert_all: Inse
     insert_all(Batch("m", np.ones((1, 2), np.float32)))
     with pytest.raises(NotFound, match="no baseline yet"):
         ask(store, lambda c: search.baseline(c, "m", np.ones(2, np.float32), 1))
+
+
+def test_an_id_is_found_in_the_stream_and_after_it_in_the_baseline(
+    store: str, insert_all: InsertAll, connection: psycopg.Connection
+) -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    insert_all(Batch("m", vectors, ids=["a", "b", "c"]))
+    rows = baselines.select(connection, "m", Selection(first=3))
+    baselines.create(connection, "m", rows, b"", {}, "first 3")
+    for _ in range(2):
+        found = ask(store, lambda c: search.stored_vector(c, "m", "b"))
+        np.testing.assert_array_equal(found, vectors[1])
+        connection.execute("truncate embedding, embedding_id")
+    with pytest.raises(NotFound, match="no vector with id 'd'"):
+        ask(store, lambda c: search.stored_vector(c, "m", "d"))
