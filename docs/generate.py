@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md: metrics, settings and errors.
+"""Write the generated tables of README.md: settings, metrics and their labels.
 
 ``python docs/generate.py`` rewrites them in place; ``--check`` only says whether it would.
 """
@@ -13,9 +13,10 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from exporter import families
+from exporter.score import Detector
 from ingest import metrics
 from ingest.runtime.family import Family
-from ingest.runtime.settings import Key, keys
+from ingest.runtime.settings import Key, WindowsSettings, keys
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -44,10 +45,24 @@ def setting_rows(listed: Iterable[Key]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def label_rows() -> Iterator[tuple[str, ...]]:
+    """List the values of each label that has a fixed set."""
+    values: dict[str, Iterable[str]] = {
+        "`window`": WindowsSettings.model_fields,
+        "`component`": Detector.COMPONENTS,
+        "`aggregate` (over dimensions)": families.AGGREGATES,
+        f"`state` of `{families.STATE.name}`": families.STATES,
+        f"`state` of `{families.HISTORY_STATE.name}`": families.HISTORY_STATES,
+    }
+    for label, of_label in values.items():
+        yield label, ", ".join(f"`{value}`" for value in of_label)
+
+
 def blocks() -> dict[str, str]:
     """Build every generated block by its name."""
     head = ("metric", "type", "labels", "meaning")
     return {
+        "labels": table(("label", "values"), label_rows()),
         "exporter metrics": table(head, metric_rows(families.FAMILIES)),
         "ingest metrics": table(head, metric_rows(metrics.FAMILIES)),
         "settings": table(("key", "default", "meaning"), setting_rows(keys())),

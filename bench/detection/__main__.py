@@ -31,6 +31,7 @@ import exporter  # noqa: F401  (one BLAS thread, before numpy)
 from bench.detection.alarms import false_alarms, sessions
 from bench.detection.cost import cost
 from bench.detection.data import digits, sentences
+from bench.detection.oracle import oracle
 from bench.detection.power import power
 from bench.detection.season import season
 from bench.detection.stream import delay, quiet
@@ -42,6 +43,7 @@ def main(quick: bool) -> None:
         power(dataset, trials=3 if quick else 12, windows=2 if quick else 6)
         false_alarms(dataset, trials=4 if quick else 25, windows=25 if quick else 40)
     unit = sentences()
+    oracle(unit, trials=3 if quick else 12, windows=2 if quick else 12)
     sessions(unit, trials=1 if quick else 8)
     quiet(unit, months=1 if quick else 3, days=2 if quick else 30)
     delay(unit, trials=1 if quick else 5)
