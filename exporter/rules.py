@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -169,14 +169,21 @@ def _link(text: str, alerting: AlertingSettings) -> str:
     return re.sub("|".join(map(re.escape, default)), lambda match: links[match[0]], text)
 
 
-def _links(alerting: AlertingSettings) -> tuple[str, str, str]:
-    """Return what precedes a runbook heading, a model's name, and nothing."""
+class _Links(NamedTuple):
+    """Beginnings of links, the longest first: a heading or a model's name follows."""
+
+    runbook: str
+    model: str
+    exporter: str
+
+
+def _links(alerting: AlertingSettings) -> _Links:
     exporter = str(alerting.exporter_url).rstrip("/") + "/"
     model = f"{exporter}drift/"
     if alerting.dashboard_url is not None:
         dashboard = str(alerting.dashboard_url)
         model = f"{dashboard}{'&' if '?' in dashboard else '?'}var-model_name="
-    return f"{alerting.runbook_url}#", model, exporter
+    return _Links(f"{alerting.runbook_url}#", model, exporter)
 
 
 class _Dumper(yaml.SafeDumper):

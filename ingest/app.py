@@ -113,7 +113,7 @@ class Ingest:
         wanted = query.parse(body, self._settings.ingest)
         with unavailable():
             async with self._pool.connection() as connection:
-                vector = wanted.wanted
+                vector = wanted.target
                 if isinstance(vector, str):
                     vector = await search.stored_vector(connection, wanted.model_name, vector)
                 await search.check(connection, wanted.model_name, len(vector))

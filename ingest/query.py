@@ -24,12 +24,15 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     scope: Scope = "slow"
 
 
+_DECODER = msgspec.json.Decoder(_Body)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search: ``wanted`` is a vector of shape (d,), or the id of a stored one."""
+    """A search: ``target`` is a vector of shape (d,), or the id of a stored one."""
 
     model_name: str
-    wanted: NDArray[np.float32] | str
+    target: NDArray[np.float32] | str
     k: int
     scope: Scope
 
@@ -42,20 +45,15 @@ def parse(body: bytes, limits: IngestSettings) -> Query:
     PayloadError
         Naming what is wrong and what is allowed.
     """
-    try:
-        decoded = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PayloadError(f"not a search: {error}") from error
-    except RecursionError as error:
-        raise PayloadError("the body is nested too deeply") from error
+    decoded = text.decode(body, _DECODER, limits)
     if (decoded.embedding is None) == (decoded.id is None):
         raise PayloadError("the search needs either embedding or id")
     if decoded.embedding is not None:
-        wanted: NDArray[np.float32] | str = text.vector(decoded.embedding, limits)
+        target: NDArray[np.float32] | str = text.vector(decoded.embedding, limits)
     else:
         assert decoded.id is not None
-        wanted = decoded.id
+        target = decoded.id
         if (reason := checks.vector_id(decoded.id)) is not None:
             raise checks.refuse([Problem("/id", reason)])
     name = checks.model_name(decoded.model_name, "/model_name")
-    return Query(name, wanted, decoded.k, decoded.scope)
+    return Query(name, target, decoded.k, decoded.scope)

@@ -6,7 +6,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,6 +17,8 @@ from ingest.payload import checks
 from ingest.runtime.errors import PayloadError, Problem
 from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
+
+T = TypeVar("T")
 
 Vector = list[float] | str
 Metadata = dict[str, Any] | None
@@ -49,7 +51,7 @@ def read(body: bytes, limits: IngestSettings, now: float) -> Batch:
     PayloadError
         Listing every vector at fault with its index.
     """
-    decoded = _decode(body, limits)
+    decoded = decode(body, _DECODER, limits)
     name = checks.model_name(decoded.model_name, "/model_name")
     embeddings, ids, metadata = _columns(decoded)
     checks.count(len(embeddings), limits)
@@ -82,9 +84,16 @@ def vector(value: Vector, limits: IngestSettings) -> NDArray[np.float32]:
     return row
 
 
-def _decode(body: bytes, limits: IngestSettings) -> _Body:
+def decode(body: bytes, decoder: msgspec.json.Decoder[T], limits: IngestSettings) -> T:
+    """Decode a body that may hold vectors.
+
+    Raises
+    ------
+    PayloadError
+        Listing every vector at fault, or naming the place where decoding stopped.
+    """
     try:
-        return _DECODER.decode(body)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _explain(body, error, limits) from error
     except RecursionError as error:

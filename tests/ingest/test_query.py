@@ -1,0 +1,46 @@
+"""The body of a search: read, or refused with the place and what is allowed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ingest import query
+from ingest.runtime.errors import PayloadError
+from ingest.runtime.settings import IngestSettings
+
+LIMITS = IngestSettings(max_dimension=4)
+
+
+def refusal(body: str) -> str:
+    with pytest.raises(PayloadError) as refused:
+        query.parse(body.encode(), LIMITS)
+    return str(refused.value)
+
+
+def test_a_search_is_for_a_vector_or_for_a_stored_one() -> None:
+    found = query.parse(b'{"model_name": "m", "embedding": [1, 2.5]}', LIMITS)
+    np.testing.assert_array_equal(found.target, np.array([1, 2.5], np.float32))
+    assert (found.k, found.scope) == (10, "slow")
+    assert query.parse(b'{"model_name": "m", "id": "a", "k": 1}', LIMITS).target == "a"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"model_name": "m"}', "needs either embedding or id"),
+        ('{"model_name": "m", "id": "a", "embedding": [1]}', "needs either embedding or id"),
+        ('{"model_name": "m", "embedding": [NaN, 1]}', "/embedding"),
+        ('{"model_name": "m", "embedding": [1, 2, 3, 4, 5]}', "dimension 5"),
+        ('{"model_name": "m", "embedding": [1, true]}', "component 1"),
+        ('{"model_name": "m", "id": "a", "k": 0}', "/k"),
+        ('{"model_name": "m", "id": "a", "k": 1001}', "1000"),
+        ('{"model_name": "m", "id": "a", "scope": "all"}', "/scope"),
+        ('{"model_name": "", "id": "a"}', "/model_name"),
+        ('{"model_name": "m", "id": "a", "more": 1}', "more"),
+        ("[1]", "Expected `object`"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_what_is_wrong_is_named(body: str, reason: str) -> None:
+    assert reason in refusal(body)
