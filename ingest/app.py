@@ -63,6 +63,11 @@ class Ingest:
         ):
             yield
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Go on with other limits."""
+        self._settings = settings
+        self._writer.settings = settings.ingest
+
     def not_ready(self) -> str | None:
         """Say whether no connection to the store stands."""
         stats = self._pool.get_stats()

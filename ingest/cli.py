@@ -11,8 +11,9 @@ from tqdm import tqdm
 from ingest.app import Ingest
 from ingest.replay import Sender, batches, paced
 from ingest.runtime import exposition, server, web
-from ingest.runtime.command import configured, group
+from ingest.runtime.command import configured, group, reconfigurable
 from ingest.runtime.configuration import load
+from ingest.runtime.live import Live
 from ingest.runtime.settings import Settings
 from ingest.store import embedded
 from ingest.store.citus import distribute
@@ -26,16 +27,18 @@ main = group
 
 
 @main.command()
-@configured
-def ingest(settings: Settings) -> None:
+@reconfigurable
+def ingest(live: Live) -> None:
     """Serve the ingest half: POST /embeddings and POST /search."""
+    settings = live.settings
     server.exit_on_signals()
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         with connect(store) as connection:
             migrate_store(connection)
         registry = exposition.process_registry()
-        server.run(web.application(registry, Ingest(store, settings, registry)), listener)
+        half = Ingest(store, settings, registry)
+        server.run(web.application(registry, live, half), listener, live)
 
 
 def _port(settings: Settings) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -17,6 +18,8 @@ from starlette.routing import Route
 
 from ingest.runtime import exposition
 from ingest.runtime.errors import BodyTooLarge, MonitorError
+from ingest.runtime.live import Live
+from ingest.runtime.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +39,15 @@ class Half(Protocol):
     def not_ready(self) -> str | None:
         """Why requests cannot be served now; None when they can."""
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Go on with other settings, called from any thread."""
 
-def application(registry: CollectorRegistry, *halves: Half) -> Starlette:
+
+def application(registry: CollectorRegistry, live: Live, *halves: Half) -> Starlette:
     """Build the application that serves the given halves and their metrics on one port."""
+    live.register(registry)
+    for half in halves:
+        live.subscribe(half.reconfigure)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -54,12 +63,17 @@ def application(registry: CollectorRegistry, *halves: Half) -> Starlette:
         reasons = [reason for half in halves if (reason := half.not_ready()) is not None]
         return PlainTextResponse("\n".join(reasons or ["ready"]) + "\n", 503 if reasons else 200)
 
+    async def reload(_: Request) -> Response:
+        await asyncio.to_thread(live.reload)
+        return PlainTextResponse("reloaded\n")
+
     return Starlette(
         routes=[
             *(route for half in halves for route in half.routes),
             exposition.route(registry),
             Route("/-/healthy", healthy),
             Route("/-/ready", ready),
+            Route("/-/reload", reload, methods=["POST", "PUT"]),
         ],
         exception_handlers={
             MonitorError: _on_monitor_error,
