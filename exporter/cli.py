@@ -13,7 +13,7 @@ from exporter import rules as rule_files
 from exporter.app import Exporter
 from ingest.app import Ingest
 from ingest.cli import main
-from ingest.runtime import exposition, server, web
+from ingest.runtime import exposition, security, server, web
 from ingest.runtime.command import configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.live import Live
@@ -33,13 +33,15 @@ def serve(live: Live) -> None:
     """Serve everything on one port: ingest, metrics and drift."""
     settings = live.settings
     server.exit_on_signals()
+    protection = security.read(settings.server)
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         with connect(store) as connection:
             migrate(connection)
         registry = exposition.process_registry()
         halves = Ingest(store, settings, registry), Exporter(store, settings, registry)
-        server.run(web.application(registry, live, *halves), listener, live)
+        app = web.application(registry, live, *halves, security=protection)
+        server.run(app, listener, live, protection.tls)
 
 
 @main.command()
@@ -50,11 +52,13 @@ def exporter(live: Live) -> None:
     """Serve the exporter half: GET /metrics and GET /drift."""
     settings = live.settings
     server.exit_on_signals()
+    protection = security.read(settings.server)
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         registry = exposition.process_registry()
         half = Exporter(store, settings, registry)
-        server.run(web.application(registry, live, half), listener, live)
+        app = web.application(registry, live, half, security=protection)
+        server.run(app, listener, live, protection.tls)
 
 
 def _port(settings: Settings) -> int:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from ingest import payload, query
 from ingest.maintenance import maintained, make_partitions
 from ingest.metrics import IngestMetrics
-from ingest.runtime import web
+from ingest.runtime import guard, web
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.settings import Settings
 from ingest.store import search
@@ -100,6 +100,7 @@ class Ingest:
             limits=self._settings.ingest,
             now=time.time(),
         )
+        guard.require_write(request.auth.scopes, batch.model_name)
         stored = await self._writer.write(batch)
         response = web.json(
             {

@@ -1,4 +1,4 @@
-"""Commands of the light half: ``ingest``, ``migrate``, ``replay``, ``check``."""
+"""Commands of the light half: ``ingest``, ``migrate``, ``replay``, ``token``, ``check``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ingest.app import Ingest
 from ingest.replay import Sender, batches, paced
-from ingest.runtime import exposition, server, web
+from ingest.runtime import exposition, security, server, tokens, web
 from ingest.runtime.command import configured, group, reconfigurable
 from ingest.runtime.configuration import load
 from ingest.runtime.live import Live
@@ -32,13 +32,15 @@ def ingest(live: Live) -> None:
     """Serve the ingest half: POST /embeddings and POST /search."""
     settings = live.settings
     server.exit_on_signals()
+    protection = security.read(settings.server)
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         with connect(store) as connection:
             migrate_store(connection)
         registry = exposition.process_registry()
         half = Ingest(store, settings, registry)
-        server.run(web.application(registry, live, half), listener, live)
+        app = web.application(registry, live, half, security=protection)
+        server.run(app, listener, live, protection.tls)
 
 
 def _port(settings: Settings) -> int:
@@ -75,6 +77,21 @@ def replay(file: Path, model: str | None, url: str, rate: float | None, batch: i
             stored += sender.send(rows)
             bar.update(len(rows))
     click.echo(f"{stored} vectors stored for model {model or file.stem}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    help="metrics, drift, write, write:MODEL or admin. May be repeated.",
+)
+def token(file: Path, name: str, scopes: tuple[str, ...]) -> None:
+    """Make a bearer token called NAME, add its hash to FILE and print it, once."""
+    click.echo(tokens.add(file, name, scopes))
 
 
 @main.group()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import ssl
 import sys
 import threading
 from contextlib import suppress
@@ -51,7 +52,9 @@ def exit_on_signals() -> None:
         signal.signal(number, leave)
 
 
-def run(app: Starlette, listener: socket.socket, live: Live) -> None:
+def run(
+    app: Starlette, listener: socket.socket, live: Live, tls: ssl.SSLContext | None = None
+) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests under way; SIGHUP reloads.
 
     uvicorn raises the signal again when it is done: see :func:`exit_on_signals`.
@@ -62,11 +65,13 @@ def run(app: Starlette, listener: socket.socket, live: Live) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
     host, port = listener.getsockname()[:2]
+    scheme = "http" if tls is None else "https"
     shown = f"[{host}]" if ":" in host else host
-    _log.info("listening", extra={"url": f"http://{shown}:{port}"})
+    _log.info("listening", extra={"url": f"{scheme}://{shown}:{port}"})
     signal.signal(signal.SIGHUP, lambda *_: _reload_aside(live))
     uvicorn.Server(config).run(sockets=[listener])
 
