@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bench.table import show
 from exporter import seasonal
-from exporter.stats.season import DAY, WEEK
+from exporter.stats.decomposition import DAY, WEEK
 
 Hours = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Hours]

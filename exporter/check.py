@@ -95,9 +95,9 @@ class Check:
         for name, model in self._models.by_name.items():
             self._compare(model, surprising[name])
         if self._monotonic() >= self._history_due:
-            self._history_due = self._monotonic() + seasonal.HOUR_SECONDS
             for model in self._models.by_name.values():
                 self._judge(model)
+            self._history_due = self._monotonic() + seasonal.HOUR_SECONDS
 
     def _record(self, verdicts: list[NamedVerdict]) -> None:
         rows = [_row(self._models.by_name[name], window, v) for name, window, v in verdicts]

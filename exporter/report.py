@@ -53,9 +53,7 @@ def detail(model: Model, now: float, reference: NDArray[np.float32] | None = Non
         "baseline": None if model.baseline is None else _baseline(model.baseline),
         "windows": {
             name: _window(model.verdict(name, now), window)
-            | ({"quality": asdict(model.quality[name])} if name in model.quality else {})
-            | ({"top_dimensions_exact": _exact(model.exact[name])} if name in model.exact else {})
-            | ({"history": _history(model.history[name])} if name in model.history else {})
+            | _checked(model, name)
             | ({} if reference is None else _compared(reference, model.windows.vectors(name)))
             for name, window in model.windows.windows.items()
         },
@@ -84,6 +82,19 @@ def _window(verdict: Verdict, window: Window) -> Json:
         "start": None if verdict.start is None else _moment(verdict.start),
         **({} if verdict.measurement is None else _measurement(verdict.measurement)),
     }
+
+
+def _checked(model: Model, window_name: str) -> Json:
+    """Tell what the last check found out."""
+    found: Json = {}
+    # Read once each: the check replaces them at any time.
+    if (quality := model.quality.get(window_name)) is not None:
+        found["quality"] = asdict(quality)
+    if (exact := model.exact.get(window_name)) is not None:
+        found["top_dimensions_exact"] = _exact(exact)
+    if (history := model.history.get(window_name)) is not None:
+        found["history"] = _history(history)
+    return found
 
 
 def _history(history: History) -> Json:

@@ -151,7 +151,9 @@ def alertmanager(settings: Settings, webhook_file: Path) -> str:
     if settings.alerting.slack_webhook is not None:
         # JSON's strings are YAML's too; json.dumps quotes whatever a path may hold.
         path = json.dumps(str(webhook_file), ensure_ascii=False)
-        return text.replace("api_url_file: slack_webhook", f"api_url_file: {path}")
+        before, shipped, after = text.partition("api_url_file: slack_webhook")
+        assert shipped, f"{_ALERTMANAGER} names no slack_webhook"
+        return f"{before}api_url_file: {path}{after}"
     configuration: dict[str, Any] = yaml.safe_load(text)
     for receiver in configuration["receivers"]:
         receiver.pop("slack_configs", None)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from exporter.families import HistoryState
 from exporter.stats import changepoint
-from exporter.stats.season import DAY, WEEK, Hours, day_ahead_errors, decompose
+from exporter.stats.decomposition import DAY, WEEK, Hours, day_ahead_errors, decompose
 from exporter.stats.slope import slope
 
 HOUR_SECONDS = 3_600.0

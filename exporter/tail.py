@@ -115,9 +115,17 @@ class Tail:
             If PostgreSQL is away; what was read before stays.
         """
         with unavailable(), self._pool.connection() as connection:
+            failed: Exception | None = None
             for row in tail.models(connection, self._shard):
                 self._models.set_clock(row.now.timestamp())
-                self._update(connection, row)
+                try:
+                    self._update(connection, row)
+                except psycopg.Error:
+                    raise
+                except Exception as error:  # of one model: the others go on
+                    failed = failed or error
+            if failed is not None:
+                raise failed
 
     def _update(self, connection: psycopg.Connection, row: ModelRow) -> None:
         model = self._models.by_name.get(row.model_name)

@@ -84,7 +84,7 @@ class Ingest:
                 return response
             except MonitorError as error:
                 code = error.status
-                self._metrics.rejected.labels(type(error).__name__).inc()
+                self._metrics.rejected.labels(request.url.path, type(error).__name__).inc()
                 raise
             finally:
                 self._metrics.requests.labels(request.url.path, code).inc()
@@ -116,7 +116,7 @@ class Ingest:
 
     async def _search(self, request: Request) -> Response:
         body = await web.read_body(request, self._settings.ingest.max_body_bytes)
-        wanted = query.parse(body, self._settings.ingest)
+        wanted = query.parse(body, request.headers, self._settings.ingest)
         with unavailable():
             async with self._pool.connection() as connection:
                 vector = wanted.target

@@ -27,8 +27,8 @@ DUPLICATES = Family(
 REJECTED = Family(
     "embedding_drift_ingest_rejected_total",
     "counter",
-    "Requests refused without storing anything, by reason (the error's name).",
-    ("reason",),
+    "Requests refused, by route and reason (the error's name).",
+    ("route", "reason"),
 )
 QUEUE = Family(
     "embedding_drift_ingest_queue_bytes",

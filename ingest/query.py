@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.payload import checks, text
-from ingest.runtime.errors import PayloadError, Problem
+from ingest.runtime.errors import PayloadError, Problem, UnsupportedMediaType
 from ingest.runtime.settings import IngestSettings
 
 Scope = Literal["fast", "slow", "baseline"]
@@ -37,19 +38,33 @@ class Query:
     scope: Scope
 
 
-def parse(body: bytes, limits: IngestSettings) -> Query:
+def parse(body: bytes, headers: Mapping[str, str], limits: IngestSettings) -> Query:
     """Read a search.
+
+    Parameters
+    ----------
+    body : bytes
+    headers : mapping
+        Lower-case names; read is ``content-type``.
+    limits : IngestSettings
 
     Raises
     ------
     PayloadError
         Naming what is wrong and what is allowed.
     """
+    content_type = checks.content_type(headers)
+    if content_type != "application/json":
+        raise UnsupportedMediaType(
+            f"Content-Type {content_type or '(none)'} is not read here; allowed is application/json"
+        )
     decoded = text.decode(body, _DECODER, limits)
     if (decoded.embedding is None) == (decoded.id is None):
         raise PayloadError("the search needs either embedding or id")
     if decoded.embedding is not None:
         target: NDArray[np.float32] | str = text.vector(decoded.embedding, limits)
+        if not np.any(target):
+            raise checks.refuse([Problem("/embedding", "is all zeros, which has no direction")])
     else:
         assert decoded.id is not None
         target = decoded.id

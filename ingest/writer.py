@@ -109,12 +109,17 @@ class Writer:
                 continue
             group = self._take()
             try:
-                await self._commit(group)
-            except Exception as error:
-                _log.exception("group commit failed")
-                _fail(group, StoreUnavailable(f"the commit failed: {type(error).__name__}"))
+                await self._settled(group)
             finally:
                 self._count_bytes(-sum(w.batch.vectors.nbytes for w in group))
+
+    async def _settled(self, group: list[_Waiting]) -> None:
+        """Commit, and answer whoever waits whatever happens."""
+        try:
+            await self._commit(group)
+        except Exception as error:
+            _log.exception("group commit failed")
+            _fail(group, StoreUnavailable(f"the commit failed: {type(error).__name__}"))
 
     def _take(self) -> list[_Waiting]:
         group = [self._waiting.popleft()]
@@ -144,7 +149,7 @@ class Writer:
         """Commit one by one, so that the batch PostgreSQL refuses fails alone."""
         if len(group) > 1:
             for waiting in group:
-                await self._commit([waiting])
+                await self._settled([waiting])
         elif isinstance(error, psycopg.DataError):
             _fail(group, PayloadError(f"PostgreSQL refused a value: {error.diag.message_primary}"))
         else:

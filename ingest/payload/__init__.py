@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ingest.payload import binary, text
-from ingest.payload.checks import idempotency_key, size
+from ingest.payload.checks import content_type, idempotency_key, size
 from ingest.runtime.errors import UnsupportedMediaType
 from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
@@ -43,17 +43,17 @@ def parse(
         Naming everything that is wrong, where, and what is allowed.
     """
     size(body, limits)
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type == "application/json":
+    kind = content_type(headers)
+    if kind == "application/json":
         batch = text.read(body, limits, now)
         shape = ""
-    elif content_type in ("application/octet-stream", "application/x-npy"):
+    elif kind in ("application/octet-stream", "application/x-npy"):
         parameters = binary.Parameters.of(headers, query)
-        batch = binary.read(body, content_type, parameters, limits)
-        shape = f"{content_type} {parameters.model_name} {parameters.dimension}"
+        batch = binary.read(body, kind, parameters, limits)
+        shape = f"{kind} {parameters.model_name} {parameters.dimension}"
     else:
         raise UnsupportedMediaType(
-            f"Content-Type {content_type or '(none)'} is not read here; allowed are"
+            f"Content-Type {kind or '(none)'} is not read here; allowed are"
             " application/json, application/octet-stream and application/x-npy"
         )
     key = idempotency_key(headers)

@@ -63,6 +63,11 @@ def size(body: bytes, limits: IngestSettings) -> None:
         )
 
 
+def content_type(headers: Mapping[str, str]) -> str:
+    """Return the media type that the headers (lower-case names) declare, without parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def count(vectors: int, limits: IngestSettings) -> None:
     """Check how many vectors a request carries."""
     if vectors == 0:

@@ -62,9 +62,25 @@ def load(
         ) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML would take silently: a key given twice, a key that is no text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str) or key in seen:
+                reason = "twice" if key in seen else "is no text; put it in quotes"
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} {reason}", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe one)
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -123,8 +139,10 @@ def _set(values: Any, dotted: str, value: object) -> None:
 
 
 def _problem(error: Any, values: Mapping[str, Any]) -> Problem:
-    location = [str(part) for part in error["loc"]]
+    location = [str(part) for part in error["loc"] if part != "[key]"]
     dotted = ".".join(location) or "settings"
+    if error["type"] in ("missing", "string_type") and _value(values, location) is None:
+        return Problem(dotted, error["msg"])
     if error["type"] == "extra_forbidden":
         model = _section(location[:-1])
         return Problem(dotted, f"unknown key{_nearest(location[-1], list(model.model_fields))}")
@@ -153,7 +171,7 @@ def _is_secret(dotted: str) -> bool:
 
 def _value(values: Any, location: list[str]) -> object:
     for part in location:
-        values = values[part] if isinstance(values, dict) else values
+        values = values.get(part) if isinstance(values, dict) else values
     return values
 
 

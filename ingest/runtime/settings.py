@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     HttpUrl,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -69,6 +70,14 @@ class WindowsSettings(_Section):
     fast: WindowSettings = WindowSettings(seconds=900)
     slow: WindowSettings = WindowSettings(seconds=21_600)
 
+    @field_validator("fast", "slow", mode="before")
+    @classmethod
+    def _completed(cls, value: object, info: ValidationInfo) -> object:
+        """Fill a window that is given in part with that window's own defaults."""
+        if not isinstance(value, dict) or info.field_name is None:
+            return value
+        return cls.model_fields[info.field_name].default.model_dump() | value
+
 
 class BaselineSettings(_Section):
     """The baseline pinned by itself when a model has none."""
@@ -80,9 +89,9 @@ class BaselineSettings(_Section):
 class ModelSettings(_Section):
     """What is different for one model; None takes the fleet's."""
 
-    drift_threshold: Annotated[float, Field(gt=0, le=100)] | None = None
+    drift_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
     """Magnitude above which drift of this model is a warning."""
-    alert_threshold: Annotated[float, Field(gt=0, le=100)] | None = None
+    alert_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
     """Magnitude above which drift of this model is critical."""
 
 
@@ -91,7 +100,7 @@ class MonitoringSettings(_Section):
 
     check_interval: Annotated[int, Field(ge=1, le=86_400)] = 300
     """Seconds between two rows of drift history in the store."""
-    drift_threshold: Annotated[float, Field(gt=0, le=100)] = 0.15
+    drift_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.15
     """Magnitude above which drift is a warning (rendered into the rules)."""
     poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 1.0
     """Seconds between two polls of the store for new vectors."""
@@ -137,7 +146,7 @@ class AlertingSettings(_Section):
 
     slack_webhook: SecretStr | None = None
     """Slack's incoming-webhook URL; none leaves alerts in Alertmanager only."""
-    alert_threshold: Annotated[float, Field(gt=0, le=100)] = 0.20
+    alert_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.20
     """Magnitude above which drift is critical (rendered into the rules)."""
     exporter_url: HttpUrl = HttpUrl("http://127.0.0.1:10910")
     """Where people reach this service; links in alerts point there."""
@@ -148,6 +157,13 @@ class AlertingSettings(_Section):
     watchdog: bool = False
     """Whether to render an alert that always fires, for a dead man's switch to miss."""
     escalation: EscalationSettings = EscalationSettings()
+
+    @field_validator("dashboard_url")
+    @classmethod
+    def _has_no_fragment(cls, url: HttpUrl | None) -> HttpUrl | None:
+        if url is not None and url.fragment is not None:
+            raise ValueError("must have no fragment (#...): the model's name is added to the query")
+        return url
 
     @field_validator("slack_webhook")
     @classmethod
@@ -179,7 +195,7 @@ class IngestSettings(_Section):
 class ServerSettings(_Section):
     """Where to listen, and to whom."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     """None takes the command's own: 10910 for serve and exporter, 10911 for ingest."""

@@ -80,11 +80,7 @@ def select(
     NotFound
         If there is no such model.
     """
-    row = connection.execute(
-        "select dimension from model where model_name = %s", [model_name]
-    ).fetchone()
-    if row is None:
-        raise NotFound(f"there is no model {model_name!r}")
+    dimension = _dimension(connection, model_name)
     chosen = _chosen(model_name, selection)
     counted = connection.execute(
         sql.SQL("select count(*) from ({chosen}) as chosen").format(chosen=chosen)
@@ -97,7 +93,16 @@ def select(
         " as chosen where place % {stride} = 0 order by received_at, seq) to stdout (format binary)"
     ).format(chosen=chosen, stride=sql.Literal(stride))
     with connection.cursor() as cursor, cursor.copy(statement) as stream:
-        return copy.decode(stream, row[0])
+        return copy.decode(stream, dimension)
+
+
+def _dimension(connection: psycopg.Connection, model_name: str) -> int:
+    row = connection.execute(
+        "select dimension from model where model_name = %s", [model_name]
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"there is no model {model_name!r}")
+    return int(row[0])
 
 
 def _chosen(model_name: str, selection: Selection) -> sql.Composed:
@@ -274,7 +279,14 @@ def vectors(
 
 
 def versions(connection: psycopg.Connection, model_name: str) -> list[dict[str, Any]]:
-    """List a model's baselines, newest first, without their detectors."""
+    """List a model's baselines, newest first, without their detectors.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    """
+    _dimension(connection, model_name)
     cursor = connection.execute(
         "select version, pinned_at, vectors, source from baseline where model_name = %s"
         " order by version desc",

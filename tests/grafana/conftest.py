@@ -74,7 +74,7 @@ class Replay:
         self._drifting.windows.append(vectors, np.full(len(vectors), time.time()))
         self._ingest.requests.labels("/embeddings", "201").inc()
         self._ingest.requests.labels("/embeddings", "422").inc()
-        self._ingest.rejected.labels("DimensionMismatch").inc()
+        self._ingest.rejected.labels("/embeddings", "DimensionMismatch").inc()
         self._ingest.vectors.labels(MODEL).inc(len(vectors))
         self._ingest.duplicates.labels(MODEL).inc()
         self._ingest.commit_duration.observe(0.01)

@@ -210,7 +210,10 @@ def test_requests_vectors_and_refusals_are_counted(client: TestClient) -> None:
     assert 'embedding_drift_ingest_vectors_total{model_name="m"} 2.0' in page
     assert 'embedding_drift_ingest_requests_total{code="201",route="/embeddings"} 1.0' in page
     assert 'embedding_drift_ingest_requests_total{code="400",route="/embeddings"} 1.0' in page
-    assert 'embedding_drift_ingest_rejected_total{reason="PayloadError"} 1.0' in page
+    assert (
+        'embedding_drift_ingest_rejected_total{reason="PayloadError",route="/embeddings"} 1.0'
+        in page
+    )
     assert "embedding_drift_ingest_queue_bytes 0.0" in page
     assert "embedding_drift_ingest_commit_vectors_sum 2.0" in page
 

@@ -6,23 +6,24 @@ import numpy as np
 import pytest
 
 from ingest import query
-from ingest.runtime.errors import PayloadError
+from ingest.runtime.errors import PayloadError, UnsupportedMediaType
 from ingest.runtime.settings import IngestSettings
 
 LIMITS = IngestSettings(max_dimension=4)
+JSON = {"content-type": "application/json; charset=utf-8"}
 
 
 def refusal(body: str) -> str:
     with pytest.raises(PayloadError) as refused:
-        query.parse(body.encode(), LIMITS)
+        query.parse(body.encode(), JSON, LIMITS)
     return str(refused.value)
 
 
 def test_a_search_is_for_a_vector_or_for_a_stored_one() -> None:
-    found = query.parse(b'{"model_name": "m", "embedding": [1, 2.5]}', LIMITS)
+    found = query.parse(b'{"model_name": "m", "embedding": [1, 2.5]}', JSON, LIMITS)
     np.testing.assert_array_equal(found.target, np.array([1, 2.5], np.float32))
     assert (found.k, found.scope) == (10, "slow")
-    assert query.parse(b'{"model_name": "m", "id": "a", "k": 1}', LIMITS).target == "a"
+    assert query.parse(b'{"model_name": "m", "id": "a", "k": 1}', JSON, LIMITS).target == "a"
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ def test_a_search_is_for_a_vector_or_for_a_stored_one() -> None:
         ('{"model_name": "m", "embedding": [NaN, 1]}', "/embedding"),
         ('{"model_name": "m", "embedding": [1, 2, 3, 4, 5]}', "dimension 5"),
         ('{"model_name": "m", "embedding": [1, true]}', "component 1"),
+        ('{"model_name": "m", "embedding": [0, 0]}', "all zeros"),
         ('{"model_name": "m", "id": "a", "k": 0}', "/k"),
         ('{"model_name": "m", "id": "a", "k": 1001}', "1000"),
         ('{"model_name": "m", "id": "a", "scope": "all"}', "/scope"),
@@ -44,3 +46,8 @@ def test_a_search_is_for_a_vector_or_for_a_stored_one() -> None:
 )
 def test_what_is_wrong_is_named(body: str, reason: str) -> None:
     assert reason in refusal(body)
+
+
+def test_another_content_type_is_refused() -> None:
+    with pytest.raises(UnsupportedMediaType, match="text/plain is not read here"):
+        query.parse(b"{}", {"content-type": "text/plain"}, LIMITS)

@@ -27,6 +27,11 @@ MISTAKES = {
     "window_inverted": ["monitoring.windows.fast: min_vectors (9) must not exceed"],
     "section_is_a_list": ["monitoring: [1, 2] is not allowed", "valid dictionary"],
     "top_level_is_a_list": ["must hold sections (database, monitoring"],
+    "key_twice": ["key 'database' twice", "line 3"],
+    "key_is_a_number": ["key 3 is no text", "line 3"],
+    "threshold_is_nan": ["monitoring.drift_threshold", "finite"],
+    "window_of_too_few": ["monitoring.windows.fast: min_vectors (500) must not exceed"],
+    "dashboard_with_fragment": ["alerting.dashboard_url", "no fragment"],
     "not_yaml": ["is not valid YAML"],
     "several_mistakes": ["database.pool_size: 0", "log.level: 'loud'", "server.port: 70000"],
 }
@@ -69,6 +74,13 @@ def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path) -> Non
     assert settings.monitoring.check_interval == 3
     assert settings.monitoring.stale_after == 2
     assert settings.database.retention_days == 30
+
+
+def test_a_window_given_in_part_keeps_the_other_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("monitoring: {windows: {slow: {max_vectors: 500}}}")
+    slow = load(file).monitoring.windows.slow
+    assert (slow.seconds, slow.min_vectors, slow.max_vectors) == (21_600, 50, 500)
 
 
 def test_a_nested_key_has_an_environment_variable() -> None:

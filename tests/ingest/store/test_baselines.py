@@ -92,6 +92,8 @@ def test_a_selection_says_what_it_is(selection: Selection, words: str) -> None:
 def test_an_unknown_model_has_nothing_to_select(connection: psycopg.Connection) -> None:
     with pytest.raises(NotFound, match="there is no model 'none'"):
         baselines.select(connection, "none", Selection(first=1))
+    with pytest.raises(NotFound, match="there is no model 'none'"):
+        baselines.versions(connection, "none")
 
 
 @pytest.mark.usefixtures("filled")

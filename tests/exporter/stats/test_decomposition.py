@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from exporter.stats.season import DAY, WEEK, day_ahead_errors, decompose
+from exporter.stats.decomposition import DAY, WEEK, day_ahead_errors, decompose
 
 Hours = NDArray[np.float64]
 
