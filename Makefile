@@ -45,10 +45,10 @@ dist: $(BIN)/.test ## Build what a release ships: package, rules, dashboards, ma
 	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	$(BIN)/embedding-drift rules render --output dist/rules
-	cp -R grafana/dashboards dist/dashboards
-	mkdir dist/manifests
-	for overlay in default dev prod sharded; do \
-	    kubectl kustomize k8s/overlays/$$overlay >dist/manifests/$$overlay.yaml || exit 1; \
+	tar --create --gzip --directory dist --file dist/rules.tar.gz --remove-files rules
+	tar --create --gzip --directory grafana --file dist/dashboards.tar.gz dashboards provisioning
+	for overlay in $(notdir $(wildcard k8s/overlays/*)); do \
+	    kubectl kustomize k8s/overlays/$$overlay >dist/embedding-drift-$$overlay.yaml || exit 1; \
 	done
 
 tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; starts no service
