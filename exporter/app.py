@@ -73,6 +73,13 @@ class Exporter:
             await asyncio.to_thread(self._tail.stop)
             await asyncio.to_thread(self._pool.close)
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Go on with other intervals."""
+        self._tail.settings = settings.monitoring
+        self._check.interval = settings.monitoring.check_interval
+        for model in self._models.by_name.values():
+            model.settings = settings.monitoring
+
     def not_ready(self) -> str | None:
         """Say whether the windows have not been read yet."""
         read = self._tail.status.timestamp is not None

@@ -44,6 +44,11 @@ class Check:
         Set once the windows have been read; there is nothing to check before.
     monotonic : callable
         A clock that never steps, for what is due.
+
+    Attributes
+    ----------
+    interval : float
+        The one in force; may be replaced at any time.
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class Check:
     ) -> None:
         self._pool = pool
         self._models = models
-        self._interval = interval
+        self.interval = interval
         self._followed = followed
         self._monotonic = monotonic
         self._stop = threading.Event()
@@ -138,7 +143,7 @@ class Check:
                 _log.warning("check failed; the next one follows", extra={"error": str(error)})
             except Exception as error:  # nobody waits for this thread: what it hides is lost
                 _log.error("check failed; the next one follows", exc_info=error)
-            self._stop.wait(self._interval)
+            self._stop.wait(self.interval)
 
 
 def _surprising(verdicts: list[NamedVerdict]) -> defaultdict[str, dict[str, Measurement]]:

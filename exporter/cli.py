@@ -13,9 +13,10 @@ from exporter import rules as rule_files
 from exporter.app import Exporter
 from ingest.app import Ingest
 from ingest.cli import main
-from ingest.runtime import exposition, server, web
-from ingest.runtime.command import configured, setting
+from ingest.runtime import exposition, security, server, web
+from ingest.runtime.command import configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
+from ingest.runtime.live import Live
 from ingest.runtime.settings import Settings
 from ingest.store import baselines as stored_baselines
 from ingest.store import embedded
@@ -27,30 +28,37 @@ PORT = 10910
 
 
 @main.command()
-@configured
-def serve(settings: Settings) -> None:
+@reconfigurable
+def serve(live: Live) -> None:
     """Serve everything on one port: ingest, metrics and drift."""
+    settings = live.settings
     server.exit_on_signals()
+    protection = security.read(settings.server)
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         with connect(store) as connection:
             migrate(connection)
         registry = exposition.process_registry()
         halves = Ingest(store, settings, registry), Exporter(store, settings, registry)
-        server.run(web.application(registry, *halves), listener)
+        app = web.application(registry, live, *halves, security=protection)
+        server.run(app, listener, live, protection.tls)
 
 
 @main.command()
 @setting("--shard", "monitoring.shard", "Which of the shards this is, from 0.")
 @setting("--total-shards", "monitoring.total_shards", "Exporters that share the models.")
-@configured
-def exporter(settings: Settings) -> None:
+@reconfigurable
+def exporter(live: Live) -> None:
     """Serve the exporter half: GET /metrics and GET /drift."""
+    settings = live.settings
     server.exit_on_signals()
+    protection = security.read(settings.server)
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         registry = exposition.process_registry()
-        server.run(web.application(registry, Exporter(store, settings, registry)), listener)
+        half = Exporter(store, settings, registry)
+        app = web.application(registry, live, half, security=protection)
+        server.run(app, listener, live, protection.tls)
 
 
 def _port(settings: Settings) -> int:

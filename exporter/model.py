@@ -32,7 +32,7 @@ class Model:
         self.baseline: Baseline | None = None
         self.windows = ModelWindows(row.dimension, settings.windows)
         self.seen_seq = 0
-        self._settings = settings
+        self.settings = settings
         self.quality: Mapping[str, Quality] = MappingProxyType({})
         self.exact: Mapping[str, Exact] = MappingProxyType({})
         self.history: Mapping[str, History] = MappingProxyType({})
@@ -102,7 +102,7 @@ class Model:
             now=now,
             last_received_at=None if received is None else received.timestamp(),
             mismatched_at=None if mismatched is None else mismatched.timestamp(),
-            stale_after=self._settings.stale_after,
+            stale_after=self.settings.stale_after,
         )
 
     def _measure(self, window_name: str, window: Window) -> Measurement:

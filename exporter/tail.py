@@ -65,6 +65,8 @@ class Tail:
 
     Attributes
     ----------
+    settings : MonitoringSettings
+        Those in force; may be replaced at any time.
     status : PollStatus
     followed : threading.Event
         Set once the windows have been read.
@@ -81,7 +83,7 @@ class Tail:
     ) -> None:
         self._pool = pool
         self._models = models
-        self._settings = settings
+        self.settings = settings
         self._shard = shard
         self._clock = clock
         self._monotonic = monotonic
@@ -120,7 +122,7 @@ class Tail:
     def _update(self, connection: psycopg.Connection, row: ModelRow) -> None:
         model = self._models.by_name.get(row.model_name)
         if model is None:
-            model = Model(row, self._settings)
+            model = Model(row, self.settings)
             self._models.add(model)
         # First the vectors, then the baseline: it must see all that it was fitted to.
         if row.last_seq > model.seen_seq:
@@ -131,7 +133,7 @@ class Tail:
 
     def _update_baseline(self, connection: psycopg.Connection, model: Model, row: ModelRow) -> None:
         if row.baseline_version is None:
-            if row.last_seq >= self._settings.baseline.vectors:
+            if row.last_seq >= self.settings.baseline.vectors:
                 self._fit_first(row.model_name)
         elif model.baseline is None or model.baseline.version != row.baseline_version:
             self._adopt(connection, model, row, row.baseline_version)
@@ -167,7 +169,7 @@ class Tail:
             self._fits[model_name] = _Fit(future, self._monotonic() + _FIT_PAUSE_SECONDS)
 
     def _pin_first(self, model_name: str) -> None:
-        selection = Selection(first=self._settings.baseline.vectors)
+        selection = Selection(first=self.settings.baseline.vectors)
         try:
             with unavailable(), self._pool.connection() as connection:
                 baseline.pin(connection, model_name, selection, only_first=True)
@@ -187,7 +189,7 @@ class Tail:
                 self._failed(error)
             else:
                 self._succeeded(time.perf_counter() - start)
-            self._stop.wait(self._settings.poll_interval)
+            self._stop.wait(self.settings.poll_interval)
 
     def _succeeded(self, duration: float) -> None:
         if not self.status.up:

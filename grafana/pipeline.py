@@ -9,6 +9,7 @@ from grafana.dashboard import Dashboard, Section, scraped, values
 from grafana.panel import Panel
 from grafana.query import RATE, Query, Scope
 from ingest import metrics as m
+from ingest.runtime import live
 
 _scope = Scope({"model_name": '=~"$model_name"'})
 _FAILED = _scope.select(m.REQUESTS, code='!~"2.."')
@@ -47,6 +48,12 @@ _exporter = Section(
             ),
             note="Fewer scraped than needed: the models of a missing shard are not measured.",
         ),
+        Panel(
+            "Configuration in force is the newest",
+            (_scope.maximum(live.RELOAD_SUCCESSFUL, "instance"),),
+            unit="bool_yes_no",
+        ),
+        Panel("Age of the configuration", (_scope.age(live.RELOAD_TIMESTAMP, "instance"),)),
         Panel(
             "Windows that cannot be told",
             (

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from ingest import payload, query
 from ingest.maintenance import maintained, make_partitions
 from ingest.metrics import IngestMetrics
-from ingest.runtime import web
+from ingest.runtime import guard, web
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.settings import Settings
 from ingest.store import search
@@ -63,6 +63,11 @@ class Ingest:
         ):
             yield
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Go on with other limits."""
+        self._settings = settings
+        self._writer.settings = settings.ingest
+
     def not_ready(self) -> str | None:
         """Say whether no connection to the store stands."""
         stats = self._pool.get_stats()
@@ -95,6 +100,7 @@ class Ingest:
             limits=self._settings.ingest,
             now=time.time(),
         )
+        guard.require_write(request.auth.scopes, batch.model_name)
         stored = await self._writer.write(batch)
         response = web.json(
             {

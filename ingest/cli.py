@@ -1,4 +1,4 @@
-"""Commands of the light half: ``ingest``, ``migrate``, ``replay``, ``check``."""
+"""Commands of the light half: ``ingest``, ``migrate``, ``replay``, ``token``, ``check``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from ingest.app import Ingest
 from ingest.replay import Sender, batches, paced
-from ingest.runtime import exposition, server, web
-from ingest.runtime.command import configured, group
+from ingest.runtime import exposition, security, server, tokens, web
+from ingest.runtime.command import configured, group, reconfigurable
 from ingest.runtime.configuration import load
+from ingest.runtime.live import Live
 from ingest.runtime.settings import Settings
 from ingest.store import embedded
 from ingest.store.citus import distribute
@@ -26,16 +27,20 @@ main = group
 
 
 @main.command()
-@configured
-def ingest(settings: Settings) -> None:
+@reconfigurable
+def ingest(live: Live) -> None:
     """Serve the ingest half: POST /embeddings and POST /search."""
+    settings = live.settings
     server.exit_on_signals()
+    protection = security.read(settings.server)
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         with connect(store) as connection:
             migrate_store(connection)
         registry = exposition.process_registry()
-        server.run(web.application(registry, Ingest(store, settings, registry)), listener)
+        half = Ingest(store, settings, registry)
+        app = web.application(registry, live, half, security=protection)
+        server.run(app, listener, live, protection.tls)
 
 
 def _port(settings: Settings) -> int:
@@ -72,6 +77,21 @@ def replay(file: Path, model: str | None, url: str, rate: float | None, batch: i
             stored += sender.send(rows)
             bar.update(len(rows))
     click.echo(f"{stored} vectors stored for model {model or file.stem}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    help="metrics, drift, write, write:MODEL or admin. May be repeated.",
+)
+def token(file: Path, name: str, scopes: tuple[str, ...]) -> None:
+    """Make a bearer token called NAME, add its hash to FILE and print it, once."""
+    click.echo(tokens.add(file, name, scopes))
 
 
 @main.group()

@@ -43,6 +43,11 @@ class Writer:
     metrics : IngestMetrics
     make_partitions : callable
         Makes the partitions of today and the next days; blocks, so it runs in a thread.
+
+    Attributes
+    ----------
+    settings : IngestSettings
+        Those in force; may be replaced at any time.
     """
 
     def __init__(
@@ -53,7 +58,7 @@ class Writer:
         make_partitions: Callable[[], None],
     ) -> None:
         self._pool = pool
-        self._settings = settings
+        self.settings = settings
         self._metrics = metrics
         self._make_partitions = make_partitions
         self._waiting: deque[_Waiting] = deque()
@@ -73,10 +78,10 @@ class Writer:
         PayloadError, TooManyModels
             If this batch cannot be stored.
         """
-        if self._bytes + batch.vectors.nbytes > self._settings.max_queue_bytes and self._waiting:
+        if self._bytes + batch.vectors.nbytes > self.settings.max_queue_bytes and self._waiting:
             raise QueueFull(
                 f"{self._bytes} bytes of vectors wait for the store"
-                f" (ingest.max_queue_bytes: {self._settings.max_queue_bytes})"
+                f" (ingest.max_queue_bytes: {self.settings.max_queue_bytes})"
             )
         waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
         self._count_bytes(batch.vectors.nbytes)
@@ -157,7 +162,7 @@ class Writer:
         try:
             with unavailable():
                 async with asyncio.timeout(_COMMIT_SECONDS), self._pool.connection() as connection:
-                    return await insert(connection, batches, self._settings.max_models)
+                    return await insert(connection, batches, self.settings.max_models)
         except TimeoutError as error:
             raise StoreUnavailable(
                 f"PostgreSQL did not commit within {_COMMIT_SECONDS:.0f} s"

@@ -19,7 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter import families
 from exporter.families import FAMILIES
 from ingest import metrics as ingest_metrics
-from tests.service import command, post, serving, wait_for
+from ingest.runtime import live
+from tests.service import Service, command, post, serving, wait_for
 
 NEED_DAYS = (
     families.COSINE_SIMILARITY_EXPECTED,
@@ -68,7 +69,10 @@ def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.f
 
         page = httpx2.get(f"{service.url}/metrics").text
         found = {family.name for family in text_string_to_metric_families(page)}
-        expected = {f.name.removesuffix("_total") for f in (*FAMILIES, *ingest_metrics.FAMILIES)}
+        expected = {
+            f.name.removesuffix("_total")
+            for f in (*FAMILIES, *ingest_metrics.FAMILIES, *live.FAMILIES)
+        }
         assert expected - found == {family.name for family in NEED_DAYS}
 
         report = httpx2.get(f"{service.url}/drift/m").json()
@@ -121,7 +125,7 @@ def test_data_survives_a_restart(config: Path, sentences: NDArray[np.float32]) -
     assert after == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_cleanly_children_included(config: Path, number: signal.Signals) -> None:
     data = str(config.parent / "data")
     with serving(config) as service:
@@ -131,6 +135,33 @@ def test_a_signal_stops_cleanly_children_included(config: Path, number: signal.S
     left = [p for p in psutil.process_iter() if data in " ".join(_cmdline(p))]
     assert left == []
     assert "Traceback" not in service.log.read_text()
+
+
+@pytest.mark.parametrize("way", ["hangup", "request"])
+def test_settings_are_reloaded_while_the_service_runs(
+    config: Path, sentences: NDArray[np.float32], way: str
+) -> None:
+    def reload(service: Service) -> None:
+        if way == "hangup":
+            service.process.send_signal(signal.SIGHUP)
+        else:
+            httpx2.post(f"{service.url}/-/reload")
+
+    def says(service: Service, sample: str) -> bool:
+        return sample in httpx2.get(f"{service.url}/metrics").text
+
+    good = config.read_text()
+    with serving(config) as service:
+        assert post(service.url, sentences[:1]).status_code == 201
+        config.write_text(good + "ingest: {max_batch_vectors: 2}\n")
+        reload(service)
+        wait_for(lambda: post(service.url, sentences[:3]).status_code == 413, "the new limit")
+        config.write_text(good + "ingest: {max_batch_vectors: -1}\n")
+        reload(service)
+        failed = "embedding_drift_config_last_reload_successful 0.0"
+        wait_for(lambda: says(service, failed), "word of the refusal")
+        assert post(service.url, sentences[:3]).status_code == 413
+        assert "ingest.max_batch_vectors" in service.log.read_text()
 
 
 def _cmdline(process: psutil.Process) -> list[str]:

@@ -18,6 +18,7 @@ import yaml
 from ingest.runtime import logs
 from ingest.runtime.configuration import CONFIG_VARIABLE, load
 from ingest.runtime.errors import MonitorError, SettingsError
+from ingest.runtime.live import Live
 from ingest.runtime.settings import Settings
 from ingest.runtime.version import __version__
 
@@ -53,6 +54,17 @@ def group() -> None:
 def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., R]:
     """Give a command the options that choose its settings, and hand it the settings."""
 
+    @reconfigurable
+    @functools.wraps(command)
+    def with_settings(live: Live, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return command(live.settings, *args, **kwargs)
+
+    return with_settings
+
+
+def reconfigurable(command: Callable[Concatenate[Live, P], R]) -> Callable[..., R]:
+    """Do the same for a command that runs on and reads its settings anew when it is told."""
+
     @click.option(
         "--config",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -67,17 +79,18 @@ def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., 
         help="Set one key, above the environment and the file. May be repeated.",
     )
     @functools.wraps(command)
-    def with_settings(
+    def with_live_settings(
         *args: Any, config: Path | None, assignments: tuple[str, ...], **kwargs: Any
     ) -> R:
         if config is None and _DEFAULT_CONFIG.is_file():
             config = _DEFAULT_CONFIG
         flags = click.get_current_context().meta.get(_FLAGS, {})
-        settings = load(config, os.environ, dict(map(_assignment, assignments)) | flags)
-        logs.configure(settings.log)
-        return command(settings, *args, **kwargs)
+        flags = dict(map(_assignment, assignments)) | flags
+        live = Live(functools.partial(load, config, os.environ, flags))
+        logs.configure(live.settings.log)
+        return command(live, *args, **kwargs)
 
-    return with_settings
+    return with_live_settings
 
 
 def setting(name: str, key: str, help_text: str) -> Callable[[Command], Command]:

@@ -10,6 +10,8 @@
     │   ├── NonFinite                     vectors with NaN, infinities or beyond float32
     │   ├── DimensionMismatch             vectors of another dimension than the model's
     │   └── IdempotencyConflict           a key that came before with another body
+    ├── Unauthorized (PermissionError)    credentials are missing or wrong
+    ├── Forbidden (PermissionError)       the credentials do not reach so far
     ├── NotFound (LookupError)            a model, baseline or vector that is not there
     ├── TooManyModels (RuntimeError)      the cap on models is reached
     ├── QueueFull (RuntimeError)          the writer has more waiting than it may hold
@@ -103,6 +105,20 @@ class IdempotencyConflict(PayloadError):
 
     status = 422
     title = "Idempotency key reused"
+
+
+class Unauthorized(MonitorError, PermissionError):
+    """The request has no credentials, or wrong ones; the answer does not say which."""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(MonitorError, PermissionError):
+    """The credentials are right and lack a scope."""
+
+    status = 403
+    title = "Forbidden"
 
 
 class NotFound(MonitorError, LookupError):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import ssl
 import sys
+import threading
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
 
 from ingest.runtime.errors import SettingsError
+from ingest.runtime.live import Live
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +40,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def exit_on_signals() -> None:
-    """Leave by SystemExit on SIGINT, SIGTERM and SIGHUP, so that whatever is open is closed."""
+    """Leave by SystemExit on SIGINT, SIGTERM and SIGHUP, so that whatever is open is closed.
+
+    SIGHUP only while the service starts: see :func:`run`.
+    """
 
     def leave(_signal: int, _frame: FrameType | None) -> None:
         sys.exit(0)
@@ -45,8 +52,10 @@ def exit_on_signals() -> None:
         signal.signal(number, leave)
 
 
-def run(app: Starlette, listener: socket.socket) -> None:
-    """Serve until a signal, then finish the requests under way.
+def run(
+    app: Starlette, listener: socket.socket, live: Live, tls: ssl.SSLContext | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM, then finish the requests under way; SIGHUP reloads.
 
     uvicorn raises the signal again when it is done: see :func:`exit_on_signals`.
     """
@@ -56,12 +65,22 @@ def run(app: Starlette, listener: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
     host, port = listener.getsockname()[:2]
+    scheme = "http" if tls is None else "https"
     shown = f"[{host}]" if ":" in host else host
-    _log.info("listening", extra={"url": f"http://{shown}:{port}"})
-    process = uvicorn.Server(config)
-    # uvicorn itself takes care of SIGINT and SIGTERM only.
-    signal.signal(signal.SIGHUP, process.handle_exit)
-    process.run(sockets=[listener])
+    _log.info("listening", extra={"url": f"{scheme}://{shown}:{port}"})
+    signal.signal(signal.SIGHUP, lambda *_: _reload_aside(live))
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _reload_aside(live: Live) -> None:
+    """Reload in a thread: reading files would stop the event loop."""
+
+    def reload() -> None:
+        with suppress(SettingsError):  # which is logged and counted where it is raised
+            live.reload()
+
+    threading.Thread(target=reload, name="reload").start()

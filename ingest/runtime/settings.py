@@ -177,12 +177,18 @@ class IngestSettings(_Section):
 
 
 class ServerSettings(_Section):
-    """Where to listen."""
+    """Where to listen, and to whom."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     """None takes the command's own: 10910 for serve and exporter, 10911 for ingest."""
+    web_config_file: str | None = None
+    """TLS, users and headers, in the format of Prometheus's web configuration file."""
+    tokens_file: str | None = None
+    """Bearer tokens and their scopes, as `embedding-drift token` writes them."""
+    allow_unauthenticated: bool = False
+    """Allows an address other than loopback without users, tokens or client certificates."""
 
 
 class LogSettings(_Section):

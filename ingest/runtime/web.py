@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -10,13 +11,20 @@ from typing import Protocol
 import msgspec
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.runtime import exposition
-from ingest.runtime.errors import BodyTooLarge, MonitorError
+from ingest.runtime.errors import BodyTooLarge, Forbidden, MonitorError, Unauthorized
+from ingest.runtime.live import Live
+from ingest.runtime.security import Security
+from ingest.runtime.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +44,20 @@ class Half(Protocol):
     def not_ready(self) -> str | None:
         """Why requests cannot be served now; None when they can."""
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Go on with other settings, called from any thread."""
 
-def application(registry: CollectorRegistry, *halves: Half) -> Starlette:
-    """Build the application that serves the given halves and their metrics on one port."""
+
+def application(
+    registry: CollectorRegistry, live: Live, *halves: Half, security: Security | None = None
+) -> Starlette:
+    """Build the application that serves the given halves and their metrics on one port.
+
+    Without ``security`` everyone may do everything, as on loopback.
+    """
+    live.register(registry)
+    for half in halves:
+        live.subscribe(half.reconfigure)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -54,13 +73,19 @@ def application(registry: CollectorRegistry, *halves: Half) -> Starlette:
         reasons = [reason for half in halves if (reason := half.not_ready()) is not None]
         return PlainTextResponse("\n".join(reasons or ["ready"]) + "\n", 503 if reasons else 200)
 
+    async def reload(_: Request) -> Response:
+        await asyncio.to_thread(live.reload)
+        return PlainTextResponse("reloaded\n")
+
     return Starlette(
         routes=[
             *(route for half in halves for route in half.routes),
             exposition.route(registry),
             Route("/-/healthy", healthy),
             Route("/-/ready", ready),
+            Route("/-/reload", reload, methods=["POST", "PUT"]),
         ],
+        middleware=[Middleware(_Guarded, security=security or Security())],
         exception_handlers={
             MonitorError: _on_monitor_error,
             HTTPException: _on_http_exception,
@@ -68,6 +93,41 @@ def application(registry: CollectorRegistry, *halves: Half) -> Starlette:
         },
         lifespan=lifespan,
     )
+
+
+class _Guarded:
+    """Lets in whom the guard admits, and adds the headers that browsers need."""
+
+    def __init__(self, app: ASGIApp, security: Security) -> None:
+        self._app = app
+        self._guard = security.guard
+        self._headers = security.headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(self._headers)
+            await send(message)
+
+        app = self._app
+        try:
+            authorization = Headers(scope=scope).get("authorization")
+            scopes = await self._guard.admit(scope["method"], scope["path"], authorization)
+            scope["auth"] = AuthCredentials(sorted(scopes))
+        except (Unauthorized, Forbidden) as error:
+            app = self._refusal(error)
+        await app(scope, receive, send_with_headers)
+
+    def _refusal(self, error: MonitorError) -> Response:
+        answer = problem(error)
+        if isinstance(error, Unauthorized):
+            for challenge in self._guard.challenges:
+                answer.headers.append("WWW-Authenticate", challenge)
+        return answer
 
 
 def problem(error: MonitorError) -> Response:

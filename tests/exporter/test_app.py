@@ -19,6 +19,7 @@ from exporter.app import Exporter
 from exporter.exact import compare
 from ingest.runtime import web
 from ingest.runtime.configuration import load
+from ingest.runtime.live import Live
 from ingest.store.baselines import Selection
 from ingest.store.batch import Batch
 from ingest.store.vectors import insert
@@ -38,7 +39,7 @@ def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iter
     baseline.pin(connection, "a/b", Selection(first=1_000))
     asyncio.run(fill(vectors[1_000:1_100]))
     registry = CollectorRegistry()
-    app = web.application(registry, Exporter(store, load(), registry))
+    app = web.application(registry, Live(load), Exporter(store, load(), registry))
     with TestClient(app, raise_server_exceptions=False) as client:
         deadline = time.monotonic() + 30
         while client.get("/-/ready").status_code != 200:

@@ -25,6 +25,7 @@ from exporter.score import Detector
 from exporter.seasonal import History
 from exporter.tail import PollStatus
 from ingest.metrics import IngestMetrics
+from ingest.runtime.live import Live
 from ingest.runtime.settings import MonitoringSettings, Settings
 from ingest.store.tail import ModelRow
 
@@ -52,6 +53,7 @@ class Replay:
         self._registry = CollectorRegistry()
         self._registry.register(DriftCollector(self._models, self._status))
         self._ingest = IngestMetrics(self._registry)
+        Live(Settings).register(self._registry)
         vectors = story.baseline().vectors
         pinned = datetime.now(UTC)
         self._drifting.adopt(

@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from ingest.app import Ingest
 from ingest.runtime import web
 from ingest.runtime.configuration import load
+from ingest.runtime.live import Live
 from ingest.runtime.settings import Settings
 
 VECTOR = [0.5, -1.0, 2.0]
@@ -31,7 +32,7 @@ def settings() -> Settings:
 @pytest.fixture
 def client(store: str, settings: Settings) -> Iterator[TestClient]:
     registry = CollectorRegistry()
-    app = web.application(registry, Ingest(store, settings, registry))
+    app = web.application(registry, Live(lambda: settings), Ingest(store, settings, registry))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

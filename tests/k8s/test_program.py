@@ -13,7 +13,7 @@ from starlette.routing import Route
 from exporter import cli as exporter_cli
 from exporter.shard import shard
 from ingest import cli as ingest_cli
-from ingest.runtime import web
+from ingest.runtime import security, web
 from ingest.runtime.configuration import CONFIG_VARIABLE, load
 from ingest.runtime.settings import Settings, keys
 from ingest.runtime.version import __version__
@@ -67,6 +67,7 @@ def test_the_program_accepts_its_configuration_and_listens_where_the_pod_says(
 ) -> None:
     for workload in halves(objects):
         settings = configuration(objects, workload, tmp_path)
+        security.read(settings.server)
         container = containers(workload)[-1]
         [port] = container["ports"]
         assert settings.server.host == "0.0.0.0"

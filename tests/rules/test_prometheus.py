@@ -15,7 +15,7 @@ from exporter.families import HISTORY_STATES, STATES
 from exporter.rules import render
 from exporter.score import Detector
 from ingest import metrics
-from ingest.runtime import errors
+from ingest.runtime import errors, live
 from ingest.runtime.configuration import load
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.settings import Settings
@@ -24,7 +24,9 @@ HERE = Path(__file__).parent
 RULES = HERE.parent.parent / "rules"
 EXAMPLES = sorted(HERE.glob("*.test.yaml"))
 
-FAMILIES = {family.name: family for family in (*families.FAMILIES, *metrics.FAMILIES)}
+FAMILIES = {
+    family.name: family for family in (*families.FAMILIES, *metrics.FAMILIES, *live.FAMILIES)
+}
 # Labels Prometheus and the rules themselves add.
 OWN_LABELS = {"alertname", "alertstate", "severity"}
 # What Alertmanager shows about itself.

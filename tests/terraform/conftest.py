@@ -46,10 +46,10 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def terraform(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """Run Terraform offline, with providers from the mirror alone."""
     executable = program("terraform")
-    mirror = os.environ.get("EMBEDDING_DRIFT_TERRAFORM_MIRROR")
+    mirror = os.environ.get("TERRAFORM_PROVIDER_MIRROR")
     if not mirror:
         pytest.skip(
-            "EMBEDDING_DRIFT_TERRAFORM_MIRROR is not set: it names the folder that "
+            "TERRAFORM_PROVIDER_MIRROR is not set: it names the folder that "
             "`terraform providers mirror FOLDER` wrote"
         )
     settings = tmp_path_factory.mktemp("terraform") / "terraform.rc"

@@ -8,6 +8,7 @@ from importlib import resources
 import psycopg
 import pytest
 
+from ingest.store import migrate as migrations
 from ingest.store.migrate import migrate
 from ingest.store.pool import connect
 
@@ -41,6 +42,41 @@ def test_processes_that_migrate_at_once_take_turns(empty_database: str) -> None:
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(run, range(4)))
     assert sorted(name for names in results for name in names) == every_migration()
+
+
+def test_a_store_of_the_first_schema_keeps_its_data(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = migrations._migrations()
+    with connect(empty_database) as connection:
+        monkeypatch.setattr(migrations, "_migrations", lambda: every[:1])
+        migrate(connection)
+        connection.execute("insert into model (model_name, dimension) values ('m', 3)")
+        connection.execute(
+            "insert into drift_history (model_name, window_name, state, vectors, score)"
+            " values ('m', 'fast', 'ok', 100, 1.5)"
+        )
+        monkeypatch.setattr(migrations, "_migrations", lambda: every)
+        assert migrate(connection) == every_migration()[1:]
+        rows = connection.execute(
+            "select m.model_name, dimension, score, norm from model m join drift_history using"
+            " (model_name)"
+        )
+        assert rows.fetchall() == [("m", 3, 1.5, None)]
+
+
+def test_a_migration_that_was_interrupted_leaves_nothing_and_is_done_again(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = migrations._migrations()
+    name, statements = every[1]
+    interrupted = (name, f"{statements}; select pg_terminate_backend(pg_backend_pid())")
+    monkeypatch.setattr(migrations, "_migrations", lambda: [every[0], interrupted, *every[2:]])
+    with pytest.raises(psycopg.OperationalError), connect(empty_database) as connection:
+        migrate(connection)
+    monkeypatch.setattr(migrations, "_migrations", lambda: every)
+    with connect(empty_database) as connection:
+        assert migrate(connection) == every_migration()[1:]
 
 
 def test_migration_numbers_are_consecutive() -> None:

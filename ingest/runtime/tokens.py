@@ -1,0 +1,90 @@
+"""Bearer tokens: who holds one, and what it allows.
+
+A token is 32 random bytes, so a plain SHA-256 of it cannot be turned back by guessing; a slow
+hash would only cost every request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+
+from ingest.runtime.errors import Problem, SettingsError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Scope = Annotated[str, StringConstraints(pattern=r"^(metrics|drift|admin|write(:[!-~]{1,128})?)$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Token(BaseModel):
+    """One entry of the file: ``sha256`` is the hash of the token, in hexadecimal."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    name: Name
+    sha256: Digest
+    scopes: Annotated[list[Scope], "metrics, drift, write, write:MODEL or admin"]
+
+
+_TOKENS = TypeAdapter(list[Token])
+
+
+def digest(token: str) -> str:
+    """Hash a token as the file holds it."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def read(file: Path) -> list[Token]:
+    """Read a file of tokens.
+
+    Raises
+    ------
+    SettingsError
+        Naming every entry at fault, and no value: it may be a token where its hash belongs.
+    """
+    try:
+        return _TOKENS.validate_python(yaml.safe_load(file.read_text(encoding="utf-8")) or [])
+    except OSError as error:
+        raise SettingsError(
+            f"{file} (server.tokens_file) cannot be read: {error.strerror}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise SettingsError(f"{file} (server.tokens_file) is not valid YAML") from None
+    except ValidationError as error:
+        problems = [
+            Problem(".".join(map(str, e["loc"])) or "the file", e["msg"]) for e in error.errors()
+        ]
+        raise SettingsError(f"{file} (server.tokens_file) cannot be used:", problems) from None
+
+
+def add(file: Path, name: str, scopes: Sequence[str]) -> str:
+    """Make a token, append its entry to a file that only its owner reads, and return it.
+
+    Raises
+    ------
+    SettingsError
+        If the file, the name or a scope cannot be used.
+    """
+    if file.exists() and any(token.name == name for token in read(file)):
+        raise SettingsError(f"{file} has a token named {name} already")
+    token = secrets.token_urlsafe(32)
+    entry = {"name": name, "sha256": digest(token), "scopes": list(scopes)}
+    try:
+        _TOKENS.validate_python([entry])
+    except ValidationError as error:
+        reasons = [Problem(str(e["loc"][1]), e["msg"]) for e in error.errors()]
+        raise SettingsError("the token cannot be made:", reasons) from None
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be written: {error.strerror}") from error
+    with open(handle, "w", encoding="utf-8") as stream:
+        yaml.safe_dump([entry], stream, sort_keys=False)
+    return token

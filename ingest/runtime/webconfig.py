@@ -1,0 +1,127 @@
+"""Web configuration: TLS, users and headers, read from a file in Prometheus's format.
+
+Format: https://prometheus.io/docs/prometheus/latest/configuration/https/, without what Python's
+TLS and this server cannot do; such keys are refused by name.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
+
+from ingest.runtime.errors import Problem, SettingsError
+
+Version = Literal["TLS12", "TLS13"]
+ClientAuth = Literal["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"]
+Header = Literal[
+    "Content-Security-Policy",
+    "Strict-Transport-Security",
+    "X-Content-Type-Options",
+    "X-Frame-Options",
+    "X-XSS-Protection",
+]
+HeaderValue = Annotated[str, StringConstraints(pattern=r"^[ -~]+$")]
+BcryptHash = Annotated[str, StringConstraints(pattern=r"^\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}$")]
+
+_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+_CLIENT_CERTIFICATE = {
+    "NoClientCert": ssl.CERT_NONE,
+    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
+    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class TlsConfig(_Section):
+    """What the server shows, and what it asks of clients. Paths are relative to the file."""
+
+    cert_file: str
+    key_file: str
+    client_ca_file: str | None = None
+    client_auth_type: ClientAuth = "NoClientCert"
+    min_version: Version = "TLS12"
+    max_version: Version = "TLS13"
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> TlsConfig:
+        if (self.client_auth_type == "NoClientCert") != (self.client_ca_file is None):
+            raise ValueError("client_ca_file and client_auth_type go together: give both or none")
+        return self
+
+
+class HttpConfig(_Section):
+    """Headers added to every answer; HTTP/2 is not spoken."""
+
+    http2: Literal[False] = False
+    headers: dict[Header, HeaderValue] = {}
+
+
+class WebConfig(_Section):
+    """The whole file."""
+
+    tls_server_config: TlsConfig | None = None
+    http_server_config: HttpConfig = HttpConfig()
+    basic_auth_users: dict[str, BcryptHash] = {}
+
+    @property
+    def requires_client_certificate(self) -> bool:
+        """Whether only holders of a certificate can connect."""
+        tls = self.tls_server_config
+        return tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert"
+
+
+def read(file: Path) -> WebConfig:
+    """Read and check a web configuration file.
+
+    Raises
+    ------
+    SettingsError
+        Naming every key at fault, and no value: it may be a password where a hash belongs.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return WebConfig.model_validate({} if values is None else values)
+    except OSError as error:
+        raise SettingsError(
+            f"{file} (server.web_config_file) cannot be read: {error.strerror}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError):
+        # Not chained: YAML's errors quote the line.
+        raise SettingsError(f"{file} (server.web_config_file) is not valid YAML") from None
+    except ValidationError as error:
+        problems = [
+            Problem(".".join(map(str, e["loc"])) or "the file", e["msg"]) for e in error.errors()
+        ]
+        raise SettingsError(f"{file} (server.web_config_file) cannot be used:", problems) from None
+
+
+def tls_context(config: TlsConfig, folder: Path) -> ssl.SSLContext:
+    """Load the certificates; relative paths begin at ``folder``.
+
+    Raises
+    ------
+    SettingsError
+        If one cannot be loaded.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _VERSIONS[config.min_version]
+    context.maximum_version = _VERSIONS[config.max_version]
+    context.verify_mode = _CLIENT_CERTIFICATE[config.client_auth_type]
+    try:
+        # Without a password, an encrypted key would ask for one on the terminal.
+        context.load_cert_chain(folder / config.cert_file, folder / config.key_file, password="")
+        if config.client_ca_file is not None:
+            context.load_verify_locations(folder / config.client_ca_file)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"tls_server_config: the certificates ({config.cert_file}, {config.key_file},"
+            f" {config.client_ca_file or 'no client_ca_file'}) cannot be used: {error}"
+        ) from error
+    return context

@@ -1,0 +1,110 @@
+"""The guard: who is let in, and how far."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import bcrypt
+import pytest
+
+from ingest.runtime.errors import Forbidden, Unauthorized
+from ingest.runtime.guard import Guard, require_write
+from ingest.runtime.tokens import Token, digest
+
+PASSWORD = "correct horse"
+USERS = {"prometheus": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}
+SCOPES = {"scraper": ["metrics"], "reader": ["drift"], "team": ["write:a/b"], "root": ["admin"]}
+TOKENS = [Token(name=name, sha256=digest(name), scopes=s) for name, s in SCOPES.items()]
+
+
+def admit(guard: Guard, method: str, path: str, authorization: str | None) -> frozenset[str]:
+    return asyncio.run(guard.admit(method, path, authorization))
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def test_without_users_and_tokens_everyone_may_do_everything() -> None:
+    assert admit(Guard(), "POST", "/-/reload", None) == {"admin"}
+
+
+@pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
+def test_orchestrators_need_no_credentials(path: str) -> None:
+    assert admit(Guard(USERS, TOKENS), "GET", path, None)
+
+
+@pytest.mark.parametrize(
+    ("token", "method", "path"),
+    [
+        ("scraper", "GET", "/metrics"),
+        ("reader", "GET", "/drift/m"),
+        ("reader", "GET", "/"),
+        ("reader", "POST", "/search"),
+        ("team", "POST", "/embeddings"),
+        ("root", "POST", "/-/reload"),
+        ("root", "GET", "/metrics"),
+    ],
+)
+def test_a_token_reaches_what_its_scope_says(token: str, method: str, path: str) -> None:
+    assert admit(Guard({}, TOKENS), method, path, f"Bearer {token}") == set(SCOPES[token])
+
+
+@pytest.mark.parametrize(
+    ("token", "method", "path"),
+    [
+        ("scraper", "GET", "/drift"),
+        ("scraper", "POST", "/embeddings"),
+        ("reader", "GET", "/metrics"),
+        ("reader", "POST", "/embeddings"),
+        ("team", "POST", "/search"),
+        ("team", "POST", "/-/reload"),
+        ("reader", "DELETE", "/unknown"),
+    ],
+)
+def test_and_no_further(token: str, method: str, path: str) -> None:
+    with pytest.raises(Forbidden, match="needs the scope"):
+        admit(Guard({}, TOKENS), method, path, f"Bearer {token}")
+
+
+def test_a_scope_for_one_model_is_for_no_other() -> None:
+    require_write(["write:a/b"], "a/b")
+    require_write(["write"], "c")
+    require_write(["admin"], "c")
+    with pytest.raises(Forbidden, match="write:a/c"):
+        require_write(["write:a/b", "metrics"], "a/c")
+
+
+def test_a_user_with_the_right_password_may_do_everything() -> None:
+    guard = Guard(USERS)
+    for _ in range(2):
+        assert admit(guard, "POST", "/embeddings", basic("prometheus", PASSWORD)) == {"admin"}
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer wrong",
+        "Basic ???",
+        "Basic " + base64.b64encode(b"\xff:x").decode(),
+        basic("prometheus", "wrong"),
+        basic("prometheus", ""),
+        basic("nobody", PASSWORD),
+        basic("prometheus", PASSWORD + "\0"),
+        basic("prometheus", "x" * 100),
+        "Digest prometheus",
+    ],
+)
+def test_wrong_credentials_are_refused_without_a_word_on_which(authorization: str | None) -> None:
+    with pytest.raises(Unauthorized) as refused:
+        admit(Guard(USERS, TOKENS), "GET", "/metrics", authorization)
+    assert str(refused.value) == "the request needs valid credentials"
+
+
+def test_the_challenges_name_the_ways_in() -> None:
+    assert [c.split()[0] for c in Guard(USERS, TOKENS).challenges] == ["Basic", "Bearer"]
+    assert [c.split()[0] for c in Guard({}, TOKENS).challenges] == ["Bearer"]
