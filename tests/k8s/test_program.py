@@ -15,6 +15,7 @@ from exporter.shard import shard
 from ingest import cli as ingest_cli
 from ingest.runtime import security, web
 from ingest.runtime.configuration import CONFIG_VARIABLE, load
+from ingest.runtime.live import Live
 from ingest.runtime.settings import Settings, keys
 from ingest.runtime.version import __version__
 from k8s.manifest import Manifest
@@ -78,7 +79,7 @@ def test_the_program_accepts_its_configuration_and_listens_where_the_pod_says(
 def test_probes_ask_for_routes_that_do_not_touch_the_database_when_they_may_kill(
     objects: list[Manifest],
 ) -> None:
-    application = web.application(CollectorRegistry())
+    application = web.application(CollectorRegistry(), Live(load))
     routes = {route.path for route in application.routes if isinstance(route, Route)}
     for workload in halves(objects):
         container = containers(workload)[-1]
@@ -146,7 +147,7 @@ def test_prometheus_scrapes_both_halves_at_their_metrics(overlay: str, render: R
         and endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     }
     assert scraped == {"embedding-drift-ingest", "embedding-drift-exporter"}
-    routes = {route.path for route in web.application(CollectorRegistry()).routes}
+    routes = {route.path for route in web.application(CollectorRegistry(), Live(load)).routes}
     assert endpoint["path"] in routes
 
 
