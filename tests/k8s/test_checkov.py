@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.k8s.overlays import OVERLAYS, OWN, ROOT, Render
+
+
+def test_checkov_finds_nothing_but_the_reasoned_exceptions(render: Render, tmp_path: Path) -> None:
+    search = os.pathsep.join([str(ROOT / ".venv-checkov" / "bin"), os.environ.get("PATH", "")])
+    checkov = shutil.which("checkov", path=search)
+    if checkov is None:
+        pytest.skip("checkov is not installed; make tools-checkov")
+    for overlay in OVERLAYS:
+        # A folder each: a network policy of one overlay protects no pod of another.
+        (tmp_path / overlay).mkdir()
+        (tmp_path / overlay / "all.yaml").write_text(yaml.safe_dump_all(render(overlay)))
+        answer = subprocess.run(
+            [checkov, "--directory", tmp_path / overlay, "--config-file", OWN / "checkov.yaml"],
+            env=os.environ | {"LOG_LEVEL": "ERROR"},
+            capture_output=True,
+            text=True,
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        passed = re.search(r"Passed checks: (\d+)", answer.stdout)
+        assert passed, answer.stdout
+        assert int(passed[1]) > 100

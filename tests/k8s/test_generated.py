@@ -1,0 +1,112 @@
+"""What is generated is up to date, and says what it was generated from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alertmanager import __file__ as alertmanager_package
+from ingest.runtime.configuration import load
+from k8s.__main__ import DEFAULT, FOLDER, kustomize, operator_files
+from k8s.alertmanagerconfig import alertmanager_config
+from k8s.prometheusrule import prometheus_rules
+from tests.k8s.overlays import OVERLAYS, Render
+
+ALERTMANAGER = Path(alertmanager_package).parent
+
+
+def test_the_operators_files_are_up_to_date() -> None:
+    for path, text in operator_files().items():
+        assert path.read_text() == text, f"{path.name}: make manifests"
+
+
+def test_the_default_is_up_to_date(render: Render) -> None:
+    assert render("default")
+    assert DEFAULT.read_text() == kustomize(OVERLAYS["default"]), "make manifests"
+
+
+def test_kubectl_apply_f_finds_the_default_alone() -> None:
+    read = [path for path in FOLDER.iterdir() if path.suffix in (".json", ".yaml", ".yml")]
+    assert read == [DEFAULT]
+
+
+def test_promtool_accepts_the_rules(tmp_path: Path, tool: Callable[[str], str]) -> None:
+    for number, rule in enumerate(prometheus_rules(load())):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(yaml.safe_dump(rule["spec"]))
+        answer = subprocess.run([tool("promtool"), "check", "rules", file], capture_output=True)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_every_alert_has_the_namespace_by_which_the_operator_routes() -> None:
+    alerts = [
+        rule["labels"]["namespace"]
+        for manifest in prometheus_rules(load(flags={"alerting.watchdog": True}))
+        for group in manifest["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    assert len(alerts) > 10
+    assert set(alerts) == {alertmanager_config()["metadata"]["namespace"]}
+
+
+def test_thresholds_follow_the_configuration() -> None:
+    text = yaml.safe_dump_all(prometheus_rules(load(flags={"monitoring.drift_threshold": 0.123})))
+    assert "vector(0.123)" in text
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Give the templates within a receiver, in order."""
+    if isinstance(value, str) and "{{" in value:
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts(item)
+
+
+@pytest.mark.parametrize("status", ["firing", "resolved"])
+def test_slack_reads_the_same_as_from_the_template_file(
+    status: str, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    (tmp_path / "none.tmpl").touch()
+    alert = {
+        "status": status,
+        "labels": {"alertname": "EmbeddingDriftLarge", "severity": "critical", "window": "fast"},
+        "annotations": {
+            "summary": "Embeddings of a<b have drifted",
+            "description": "Score 9 & more",
+            "runbook_url": "http://example.org/runbook",
+            "dashboard_url": "http://example.org/drift",
+        },
+        "startsAt": "2024-05-01T10:00:00Z",
+        "endsAt": "2024-05-01T11:00:00Z",
+    }
+    data = {
+        "status": status,
+        "alerts": [alert],
+        "commonLabels": alert["labels"],
+        "externalURL": "http://alertmanager.example.org",
+    }
+    (tmp_path / "data.json").write_text(json.dumps(data))
+
+    def shown(text: str, templates: Path) -> str:
+        command = [tool("amtool"), "template", "render", f"--template.glob={templates}"]
+        command += [f"--template.text={text}", f"--template.data={tmp_path / 'data.json'}"]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    original = yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())["receivers"][0]
+    converted = alertmanager_config()["spec"]["receivers"][0]
+    pairs = list(zip(texts(original), texts(converted), strict=True))
+    assert len(pairs) == 9
+    for before, after in pairs:
+        expected = shown(before, ALERTMANAGER / "slack.tmpl")
+        assert expected.strip()
+        assert shown(after, tmp_path / "none.tmpl") == expected

@@ -1,0 +1,178 @@
+"""What the manifests say of the program is true of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+from starlette.routing import Route
+
+from exporter import cli as exporter_cli
+from exporter.shard import shard
+from ingest import cli as ingest_cli
+from ingest.runtime import security, web
+from ingest.runtime.configuration import CONFIG_VARIABLE, load
+from ingest.runtime.live import Live
+from ingest.runtime.settings import Settings, keys
+from ingest.runtime.version import __version__
+from k8s.manifest import Manifest
+from tests.k8s.overlays import ROOT, Render, containers, halves, labels_of, of_kind
+
+PORTS = {"ingest": ingest_cli.PORT, "exporter": exporter_cli.PORT}
+
+
+def environment(container: dict[str, object]) -> dict[str, str]:
+    variables = container["env"]
+    assert isinstance(variables, list)
+    return {variable["name"]: variable["value"] for variable in variables}
+
+
+def configuration(objects: list[Manifest], workload: Manifest, folder: Path) -> Settings:
+    """Load the settings as a pod would, its files being in a folder."""
+    files = {"/run/secrets/embedding-drift/connection_string": "postgresql://db/embeddings"}
+    [volume] = [v for v in workload["spec"]["template"]["spec"]["volumes"] if "configMap" in v]
+    for config in of_kind(objects, "ConfigMap"):
+        if config["metadata"]["name"] == volume["configMap"]["name"]:
+            files |= {f"/etc/embedding-drift/{name}": text for name, text in config["data"].items()}
+    for path, text in files.items():
+        (folder / Path(path).name).write_text(text)
+    variables = {
+        name: str(folder / Path(value).name) if value in files else value
+        for name, value in environment(containers(workload)[-1]).items()
+    }
+    return load(Path(variables[CONFIG_VARIABLE]), variables)
+
+
+def test_every_container_runs_a_command_of_the_program_in_the_image_of_this_version(
+    objects: list[Manifest],
+) -> None:
+    for workload in halves(objects):
+        for container in containers(workload):
+            assert container["args"][0] in exporter_cli.main.commands
+            assert container["image"] == f"embedding-drift-exporter:{__version__}"
+
+
+def test_every_variable_is_one_that_the_program_reads(objects: list[Manifest]) -> None:
+    known = {CONFIG_VARIABLE} | {key.variable for key in keys()}
+    known |= {f"{key.variable}_FILE" for key in keys() if key.is_secret}
+    for workload in halves(objects):
+        for container in containers(workload):
+            assert set(environment(container)) <= known
+
+
+def test_the_program_accepts_its_configuration_and_listens_where_the_pod_says(
+    objects: list[Manifest], tmp_path: Path
+) -> None:
+    for workload in halves(objects):
+        settings = configuration(objects, workload, tmp_path)
+        security.read(settings.server)
+        container = containers(workload)[-1]
+        [port] = container["ports"]
+        assert settings.server.host == "0.0.0.0"
+        assert port["containerPort"] == (settings.server.port or PORTS[container["args"][0]])
+        assert settings.database.connection_string is not None
+
+
+def test_probes_ask_for_routes_that_do_not_touch_the_database_when_they_may_kill(
+    objects: list[Manifest],
+) -> None:
+    application = web.application(CollectorRegistry(), Live(load))
+    routes = {route.path for route in application.routes if isinstance(route, Route)}
+    for workload in halves(objects):
+        container = containers(workload)[-1]
+        paths = {
+            probe: container[f"{probe}Probe"]["httpGet"]["path"]
+            for probe in ("startup", "liveness", "readiness")
+        }
+        assert set(paths.values()) <= routes
+        assert paths["startup"] == paths["liveness"] == "/-/healthy"
+        assert paths["readiness"] == "/-/ready"
+
+
+def test_every_file_named_by_a_variable_is_mounted(objects: list[Manifest]) -> None:
+    for workload in halves(objects):
+        for container in containers(workload):
+            folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+            files = [Path(v) for v in environment(container).values() if v.startswith("/")]
+            assert files
+            assert {str(file.parent) for file in files} <= folders
+
+
+def test_services_budgets_and_scalers_find_their_pods(objects: list[Manifest]) -> None:
+    pods = [labels_of(workload) for workload in of_kind(objects, "Deployment", "StatefulSet")]
+    for manifest in of_kind(objects, "Service", "PodDisruptionBudget"):
+        selector = manifest["spec"]["selector"]
+        wanted = selector.get("matchLabels", selector).items()
+        assert len([pod for pod in pods if wanted <= pod.items()]) == 1, manifest["metadata"]
+    names = {(w["kind"], w["metadata"]["name"]) for w in halves(objects)}
+    for scaler in of_kind(objects, "HorizontalPodAutoscaler"):
+        target = scaler["spec"]["scaleTargetRef"]
+        assert (target["kind"], target["name"]) in names
+
+
+def test_the_network_lets_in_no_one_but_to_the_ports_of_each_half(render: Render) -> None:
+    objects = render("default")
+    allowed, denied = {}, {}
+    for policy in of_kind(objects, "NetworkPolicy"):
+        wanted = policy["spec"]["podSelector"]["matchLabels"].items()
+        rules = policy["spec"].get("ingress", [])
+        for workload in halves(objects):
+            if wanted <= labels_of(workload).items():
+                name = workload["metadata"]["name"]
+                denied[name] = "Ingress" in policy["spec"]["policyTypes"]
+                for rule in rules:
+                    assert rule["from"]
+                    allowed.setdefault(name, []).extend(port["port"] for port in rule["ports"])
+    assert denied == {"embedding-drift-ingest": True, "embedding-drift-exporter": True}
+    assert allowed == {"embedding-drift-ingest": ["http"], "embedding-drift-exporter": ["http"]}
+
+
+def test_only_ingest_is_scaled_by_load(objects: list[Manifest]) -> None:
+    scalers = of_kind(objects, "HorizontalPodAutoscaler")
+    assert [s["spec"]["scaleTargetRef"]["name"] for s in scalers] == ["embedding-drift-ingest"]
+
+
+@pytest.mark.parametrize("overlay", ["prod", "sharded"])
+def test_prometheus_scrapes_both_halves_at_their_metrics(overlay: str, render: Render) -> None:
+    [monitor] = of_kind(render(overlay), "ServiceMonitor")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    [endpoint] = monitor["spec"]["endpoints"]
+    scraped = {
+        service["metadata"]["name"]
+        for service in of_kind(render(overlay), "Service")
+        if wanted <= service["metadata"]["labels"].items()
+        and endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    }
+    assert scraped == {"embedding-drift-ingest", "embedding-drift-exporter"}
+    routes = {route.path for route in web.application(CollectorRegistry(), Live(load)).routes}
+    assert endpoint["path"] in routes
+
+
+def test_each_pod_of_the_sharded_exporter_follows_another_share(
+    render: Render, tmp_path: Path
+) -> None:
+    objects = render("sharded")
+    [workload] = of_kind(halves(objects), "StatefulSet")
+    settings = configuration(objects, workload, tmp_path)
+    name, replicas = workload["metadata"]["name"], workload["spec"]["replicas"]
+    shares = [shard(settings.monitoring, f"{name}-{ordinal}") for ordinal in range(replicas)]
+    assert [share.ordinal for share in shares] == list(range(replicas))
+    assert {share.total for share in shares} == {replicas}
+
+
+@pytest.mark.parametrize(
+    ("secret", "key"),
+    [("embedding-drift-database", "connection_string"), ("embedding-drift-slack", "slack_webhook")],
+)
+def test_the_secrets_are_those_that_terraform_hands_over(
+    secret: str, key: str, render: Render
+) -> None:
+    hand_over = (ROOT / "terraform" / "hand-over.sh.tftpl").read_text()
+    made = re.search(rf"secret generic {secret} \\\n.*--from-file={key}=", hand_over)
+    assert made
+    text = yaml.dump(render("prod"))
+    assert secret in text
+    assert key in text

@@ -1,0 +1,75 @@
+"""The forge's workflows: valid, pinned, and made of the commands that are there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+WORKFLOWS = {file.stem: file for file in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))}
+MAKE = re.compile(r"\bmake ([a-z-]+)")
+
+
+def steps(workflow: str) -> Iterator[dict[str, Any]]:
+    for job in yaml.safe_load(WORKFLOWS[workflow].read_text())["jobs"].values():
+        yield from job.get("steps", [])
+
+
+def commands(text: str) -> set[str]:
+    return set(MAKE.findall(text))
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_the_workflow_is_valid(workflow: str) -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
+    answer = subprocess.run(
+        [*check, "vendor.github-workflows", WORKFLOWS[workflow]], capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stdout
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_every_make_command_is_there(workflow: str) -> None:
+    called = commands("\n".join(step.get("run", "") for step in steps(workflow)))
+    assert called
+    assert called <= targets()
+
+
+def test_the_forge_runs_what_runs_for_every_change() -> None:
+    called = commands("\n".join(step.get("run", "") for step in steps("ci")))
+    assert commands((ROOT / ".ci" / "run").read_text()) <= called
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_every_action_is_pinned_to_a_commit_and_says_its_version(workflow: str) -> None:
+    used = re.findall(r"uses: (.+)", WORKFLOWS[workflow].read_text())
+    assert used
+    for action in used:
+        pinned = re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)
+        assert pinned or action.startswith("./"), action
+
+
+def test_every_python_and_postgresql_that_the_readme_names_is_tested() -> None:
+    readme = (ROOT / "README.md").read_text()
+    matrix = yaml.safe_load(WORKFLOWS["ci"].read_text())["jobs"]["test"]["strategy"]["matrix"]
+    python = re.search(r"Python 3\.(\d+) to 3\.(\d+)", readme)
+    postgresql = re.search(r"PostgreSQL \((\d+) to (\d+)", readme)
+    assert python
+    assert postgresql
+    assert matrix["python"] == [f"3.{minor}" for minor in span(python)]
+    assert matrix["postgresql"] == [str(major) for major in span(postgresql)]
+
+
+def span(found: re.Match[str]) -> range:
+    return range(int(found[1]), int(found[2]) + 1)
