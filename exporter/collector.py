@@ -114,6 +114,9 @@ class _Page:
             self._add_quality((name, "baseline"), baseline.quality)
         for window, quality in model.quality.items():
             self._add_quality((name, window), quality)
+        for window, exact in model.exact.items():
+            for dimension, distance in zip(exact.dimension, exact.wasserstein, strict=True):
+                self.add(families.TOP_DIMENSION_WASSERSTEIN, distance, name, window, str(dimension))
         for window, history in model.history.items():
             self._add_history((name, window), history)
 

@@ -159,6 +159,13 @@ WASSERSTEIN_DISTANCE = Family(
     "dimensions.",
     (*_WINDOW, "aggregate"),
 )
+TOP_DIMENSION_WASSERSTEIN = Family(
+    "embedding_drift_top_dimension_wasserstein_distance",
+    "gauge",
+    "Exact Wasserstein-1 distance, in baseline standard deviations, of each of the dimensions that "
+    "moved furthest; only while the score is above 2, as of the last check.",
+    (*_WINDOW, "dimension"),
+)
 COSINE_SIMILARITY = Family(
     "embedding_drift_cosine_similarity",
     "gauge",
@@ -288,6 +295,7 @@ FAMILIES = (
     MAGNITUDE,
     KS_STATISTIC,
     WASSERSTEIN_DISTANCE,
+    TOP_DIMENSION_WASSERSTEIN,
     COSINE_SIMILARITY,
     HISTORY_STATE,
     COSINE_SIMILARITY_EXPECTED,

@@ -66,6 +66,10 @@ _drift = Section(
         ),
         Panel("Kolmogorov-Smirnov", (_scope.maximum(f.KS_STATISTIC, "window", "aggregate"),)),
         Panel("Wasserstein-1", (_scope.maximum(f.WASSERSTEIN_DISTANCE, "window", "aggregate"),)),
+        Panel(
+            "Dimensions that moved furthest",
+            (_scope.maximum(f.TOP_DIMENSION_WASSERSTEIN, "window", "dimension"),),
+        ),
     ),
 )
 _past = Section(

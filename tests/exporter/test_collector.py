@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter.baseline import Baseline
 from exporter.collector import DriftCollector
+from exporter.exact import compare
 from exporter.families import FAMILIES, STATES
 from exporter.model import Model, Models
 from exporter.quality import Quality
@@ -108,7 +109,10 @@ def test_a_model_with_a_baseline_has_every_family(
     model.adopt(Baseline(2, pinned, 0, "first 1000", QUALITY, detector), NOW.timestamp())
     model.assess()
     model.history = {"slow": HISTORY}
+    model.exact = {"fast": compare(vectors[:1_000], vectors[1_000:1_100], [5])}
     lines = page(models)
+    [moved] = [line for line in lines if "top_dimension" in line]
+    assert 'dimension="5",model_name="m",window="fast"' in moved
     assert 'embedding_drift_seasonal_anomaly{model_name="m",window="slow"} -6.5' in lines
     assert 'embedding_drift_history_state{model_name="m",state="daily",window="slow"} 1.0' in lines
     assert 'embedding_drift_norm{model_name="m",window="baseline"} 2.5' in lines

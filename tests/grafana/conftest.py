@@ -18,6 +18,7 @@ from demo import stack
 from demo.incident import BASELINE_VECTORS, Incident
 from exporter.baseline import Baseline
 from exporter.collector import DriftCollector
+from exporter.exact import Exact
 from exporter.model import Model, Models
 from exporter.quality import assess
 from exporter.rules import render
@@ -38,6 +39,9 @@ STALE = (
     'ALERTS{alertname="EmbeddingDriftWindowStale",alertstate="firing",area="pipeline",'
     'severity="warning",model_name="unused"} 1\n'
 )
+
+
+EXACT = Exact(np.array([7]), np.array([0.4]), np.array([1e-9]), np.array([0.5]))
 
 
 class Replay:
@@ -67,6 +71,7 @@ class Replay:
         for rows in islice(self._stream, BATCHES_A_SCRAPE):
             self._receive(rows.vectors)
         self._drifting.assess()
+        self._drifting.exact = {"fast": EXACT}
         self._polls += 1
         return generate_latest(self._registry) + STALE.encode()
 
