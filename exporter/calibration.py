@@ -99,21 +99,15 @@ class Tails:
         """Return -log10 of the tail probabilities, shape (w, c) for statistics of that shape."""
         (mean, deviation, stretch), freedom = self._at(n)
         shape = np.square(mean / deviation)
-        p = gammaincc(shape, statistics * (shape / mean))
-        squared = -np.log10(np.maximum(p, 10.0**-CEILING))
+        squared = gammaincc(shape, statistics * (shape / mean))
         # Gumbel: mean = location + euler * scale, deviation = scale * pi / sqrt 6.
-        scale = deviation * (np.sqrt(6) / np.pi)
-        excess = (statistics - mean) / scale + _EULER
-        rare = excess > 30  # where 1 - exp(-exp(-x)) is exp(-x)
-        largest = np.where(
-            rare, excess / _LN10, -np.log10(-np.expm1(-np.exp(-np.minimum(excess, 30))))
-        )
-        decades = np.where(_MAXIMUM, largest, squared)
+        largest = (statistics - mean) / deviation * (np.pi / np.sqrt(6)) + _EULER
+        p = np.where(_MAXIMUM, -np.expm1(-np.exp(-largest)), squared)
         if freedom.min() < np.inf:
-            unsure = _unsure(statistics / mean, shape, freedom)
-            decades = np.where(freedom < np.inf, unsure, decades)
+            p = np.where(freedom < np.inf, _unsure(statistics / mean, shape, freedom), p)
+        decades = -np.log10(np.maximum(p, 10.0**-CEILING))
         beyond = np.maximum(decades - 1, 0)
-        result: Floats = np.minimum(decades - beyond + beyond / stretch, CEILING)
+        result: Floats = decades - beyond * (1 - 1 / stretch)
         return result
 
     def _at(self, n: int) -> tuple[Floats, Floats]:
@@ -291,11 +285,9 @@ def _widening(together: Floats, mean: Floats) -> Floats:
 
 
 def _unsure(ratio: Floats, shape: Floats, freedom: Floats) -> Floats:
-    """Decades of statistics over their mean where that is an estimate itself: F, not gamma."""
-    freedom = np.minimum(freedom, 1e9)
-    p = betainc(freedom / 2, shape, freedom / (freedom + 2 * shape * ratio))
-    decades: Floats = -np.log10(np.maximum(p, 10.0**-CEILING))
-    return decades
+    """Tail probability of statistics over a mean that is an estimate itself: F, not gamma."""
+    half = np.minimum(freedom, 1e9) / 2
+    return np.asarray(betainc(half, shape, half / (half + shape * ratio)), dtype=np.float64)
 
 
 def _stretch(decades: Floats) -> Floats:
