@@ -196,7 +196,7 @@ PIPELINE = {"area": "pipeline", "severity": "warning"}
     ("explanation", "explained"),
     [
         (
-            {"alertname": "EmbeddingDriftStoreUnreachable"},
+            {"alertname": "EmbeddingDriftStoreUnreachable", "extent": "all"},
             {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT},
         ),
         (
@@ -255,6 +255,16 @@ def test_an_alert_that_another_explains_keeps_quiet(
     slack.wait(about(explanation["alertname"]), SECONDS)
     slack.wait(about("Unexplained"), SECONDS)
     assert explained["alertname"] not in str(slack.messages)
+
+
+def test_one_replica_without_its_store_does_not_silence_drift(
+    alertmanager: str, slack: Slack
+) -> None:
+    lost = {"alertname": "EmbeddingDriftStoreUnreachable", "extent": "some"}
+    raise_alert(alertmanager, {"severity": "critical", "area": "pipeline", **lost})
+    raise_alert(alertmanager, {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT})
+    slack.wait(about("EmbeddingDriftStoreUnreachable"), SECONDS)
+    slack.wait(about("EmbeddingDriftDetected"), SECONDS)
 
 
 def test_a_stale_model_does_not_silence_the_others(alertmanager: str, slack: Slack) -> None:
