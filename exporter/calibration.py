@@ -227,7 +227,7 @@ class Null:
             np.column_stack([tails.decades(v, size), repeats.decades(c, 2 * size)])
             for v, c, size in zip(values, copies, sizes, strict=True)
         ]
-        offset = float(np.quantile(combined(np.vstack(decades)), 0.95)) + np.log10(0.05)
+        offset = float(np.quantile(combined(np.vstack(decades)), 0.95)) + math.log10(0.05)
         together = [self._statistics(windows, statistics) for windows in _contiguous(n, sizes)]
         copied = [self._repeats(windows) for windows in _contiguous(whole, 2 * sizes)]
         return tails.widened(together, n), repeats.widened(copied), max(offset, 0.0) + _MARGIN

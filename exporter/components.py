@@ -125,27 +125,27 @@ class Dimension:
     """Largest change of mean or mean square of a single dimension.
 
     Finds zeroed or swapped dimensions.
+
+    Attributes
+    ----------
+    weights : ndarray of float64, shape (2 d,)
+        Reciprocal variances of the means, then of the mean squares.
     """
 
-    mean: Floats
-    square: Floats
+    weights: Floats
 
     @classmethod
-    def fit(cls, mean: NDArray[np.float32], square: NDArray[np.float32]) -> Dimension:
-        """Take the deviations of means and squares, shape (n, d), of the reference.
+    def fit(cls, moments: NDArray[np.float32]) -> Dimension:
+        """Take the deviations of means and squares, shape (n, 2 d), of the reference.
 
         Floored: a dead dimension may begin to rustle.
         """
-        return cls(
-            1 / np.maximum(mean.var(axis=0, dtype=np.float64), 1.0),
-            1 / np.maximum(square.var(axis=0, dtype=np.float64), 0.5),
-        )
+        floor = np.repeat([1.0, 0.5], moments.shape[1] // 2)
+        return cls(1 / np.maximum(moments.var(axis=0, dtype=np.float64), floor))
 
     def __call__(self, shift: Shift) -> Floats:
         """Return the statistic of each window."""
-        mean = (shift.mean * shift.mean * self.mean).max(axis=1)
-        square = (shift.square * shift.square * self.square).max(axis=1)
-        result: Floats = np.maximum(mean, square)
+        result: Floats = (shift.moments * shift.moments * self.weights).max(axis=1)
         return result
 
 
@@ -262,7 +262,8 @@ def _squared_length(rows: NDArray[Any]) -> Floats:
 
 
 def _signs(shift: Shift, centroid: Floats, shape: Floats) -> Floats:
-    return np.column_stack([shift.norm, shift.axes @ centroid, shift.shape @ shape])
+    along = (shift.axes @ centroid)[:, None]
+    return np.concatenate([shift.norm, along, shift.shape @ shape], axis=1)
 
 
 def _discriminants(directions: NDArray[Any], variances: Floats) -> NDArray[np.float32]:

@@ -53,8 +53,8 @@ class Shift:
         Of the standardised vectors.
     axes : ndarray, shape (w, k)
         The same along the reference's principal axes.
-    square : ndarray, shape (w, d)
-        Of their squares.
+    moments : ndarray, shape (w, 2 d)
+        Of the same, then of their squares.
     shape : ndarray, shape (w, p + 3)
         Of squares along leading and quiet axes; of the logarithms of energy, of energy off
         the leading axes, and of the squared mean absolute value.
@@ -64,7 +64,7 @@ class Shift:
 
     mean: NDArray[Any]
     axes: NDArray[Any]
-    square: NDArray[Any]
+    moments: NDArray[Any]
     shape: NDArray[Any]
     norm: NDArray[Any]
 
@@ -167,7 +167,7 @@ class Features:
         return Shift(
             means[:, :d],
             means[:, :d].astype(np.float32) @ axes,
-            means[:, d : 2 * d],
+            means[:, : 2 * d],
             means[:, 2 * d : -3],
             means[:, -3:-1],
         )

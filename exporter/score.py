@@ -312,7 +312,7 @@ def _components(
         Topics.fit(usual.axes, variances, random),
         Mean.fit(variances, features.dimension),
         Direction.fit(usual.axes, variances, random),
-        Dimension.fit(usual.mean, usual.square),
+        Dimension.fit(usual.moments),
         spread,
         Distortion.fit(
             usual,
