@@ -29,7 +29,7 @@ from exporter.components import (
 )
 from exporter.features import Features, Floats, Shift, standard
 from exporter.marginals import Bins, Marginals
-from exporter.season import Season, known_season
+from exporter.season import Season, Swing, known_season
 from exporter.sums import Sums, checked, fingerprints
 
 __all__ = ["Detector", "Marginals", "Sums"]
@@ -99,6 +99,7 @@ class Detector:
     _axes: NDArray[np.float32]
     _season: Season
     _linear_season: Season
+    _swing: Swing
     _components: Components
     _tails: Tails
     _repeats: RepeatTail
@@ -158,6 +159,7 @@ class Detector:
             _axes=axes.vectors,
             _season=season,
             _linear_season=linear_season,
+            _swing=Swing.fit(linear_season),
             _components=components,
             _tails=tails,
             _repeats=repeats,
@@ -260,6 +262,8 @@ class Detector:
         expected = self._season.expected(at)
         expected[: self.dimension] = self._linear_season.expected(at)
         shift: Floats = sums.total / (self._features.unit * sums.n) - expected
+        if at is not None and self.seasonal:
+            shift[: self.dimension] = self._swing.beyond(shift[: self.dimension])
         return shift[None]
 
     def _decades(self, sums: Sums, at: float | None) -> Floats:

@@ -14,6 +14,10 @@ _WEEK = 7 * _DAY
 _HARMONICS = 2
 """Waves per period: each costs two vectors' worth of certainty in every few hundred."""
 
+_UNEXPLAINED = 1 / 3
+"""Share of the season's root mean square that may be missed: of a weekend, two weekly waves miss
+0.4; of a sine, nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Season:
@@ -65,6 +69,41 @@ class Season:
             return table
         usual = (_waves(times)[:, 1:] @ self.coefficients[1:]).astype(np.float32)
         return table - usual
+
+
+@dataclass(frozen=True, slots=True)
+class Swing:
+    """The directions in which the season moves the mean, and how much of that it may miss.
+
+    Waves are too smooth for a step, like that into a weekend. What a window moves within a third
+    of the season's own swing, and in its directions only, is not news.
+
+    Attributes
+    ----------
+    directions : ndarray of float64, shape (k, d)
+        Orthonormal; none without a season.
+    tolerance : ndarray of float64, shape (k,)
+        Shift that does not count along each.
+    """
+
+    directions: Floats
+    tolerance: Floats
+
+    @classmethod
+    def fit(cls, season: Season) -> Swing:
+        """Find where a season of mean features, shape (k + 1, d), moves them."""
+        waves = season.coefficients[1:]
+        _, swing, directions = np.linalg.svd(waves, full_matrices=False)
+        # Features of unit variance seem to swing by this much where nothing does.
+        noise = waves.shape[1] * np.diag(season.covariance)[1:].mean() if len(waves) else 0.0
+        # A wave's mean square is a half.
+        swing = np.sqrt(np.maximum(np.square(swing) - noise, 0) / 2)
+        return cls(directions, _UNEXPLAINED * swing)
+
+    def beyond(self, shift: Floats) -> Floats:
+        """Return what of a shift of the mean, shape (d,), the season does not excuse."""
+        along = self.directions @ shift
+        return shift - np.clip(along, -self.tolerance, self.tolerance) @ self.directions
 
 
 def known_season(times: ArrayLike | None, n: int) -> Floats | None:

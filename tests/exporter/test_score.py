@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -351,14 +353,28 @@ def test_a_bad_reference_is_refused(reference: NDArray, message: str) -> None:
 DAY = 86_400.0
 
 
-def seasonal_stream(sentences: Vectors, times: NDArray[np.float64], seed: int) -> Vectors:
-    """Between two kinds of sentences whose shares follow the time of day."""
+def by_day(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Follow the time of day, between 0.2 and 0.8."""
+    return 0.5 + 0.3 * np.sin(2 * np.pi * times / DAY)
+
+
+def by_weekend(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Step from 0.7 down to 0.3 for the last two days of a week."""
+    return np.where(times // DAY % 7 < 5, 0.7, 0.3)
+
+
+def seasonal_stream(
+    sentences: Vectors,
+    times: NDArray[np.float64],
+    seed: int,
+    share_at: Callable[[NDArray[np.float64]], NDArray[np.float64]] = by_day,
+) -> Vectors:
+    """Between two kinds of sentences whose shares follow the time."""
     random = np.random.default_rng(seed)
     axis = sentences - sentences.mean(axis=0)
     kind = axis @ np.linalg.svd(axis[:1_000], full_matrices=False)[2][0] > 0
-    share = 0.5 + 0.3 * np.sin(2 * np.pi * times / DAY)
     rows = np.where(
-        random.random(len(times)) < share,
+        random.random(len(times)) < share_at(times),
         random.choice(np.flatnonzero(kind), len(times)),
         random.choice(np.flatnonzero(~kind), len(times)),
     )
@@ -381,6 +397,20 @@ def test_a_week_tells_what_to_expect_at_an_hour(sentences: Vectors) -> None:
         assert seasonal.components(window, at=at).keys() == plain.components(window).keys()
     assert max(usual) < 3
     assert max(unexpected) > 5
+
+
+def test_a_step_that_waves_are_too_smooth_for_is_no_news(sentences: Vectors) -> None:
+    times = np.linspace(0, 7 * DAY, 4_000)
+    detector = Detector.fit(seasonal_stream(sentences, times, 0, by_weekend), timestamps=times)
+
+    def score(at: float, happened_at: float) -> float:
+        around = happened_at + np.linspace(-1_800, 1_800, 800)
+        return detector.score(seasonal_stream(sentences, around, 1, by_weekend), at=at)
+
+    last_hours, first_hours = 11.9 * DAY, 14.1 * DAY
+    assert score(last_hours, last_hours) < 3
+    assert score(first_hours, first_hours) < 3
+    assert score(10 * DAY, 13 * DAY) > 5
 
 
 def test_the_season_survives_storage(sentences: Vectors) -> None:
