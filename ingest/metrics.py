@@ -24,6 +24,12 @@ DUPLICATES = Family(
     "Vectors not stored again because their id was stored before.",
     ("model_name",),
 )
+SAMPLED_OUT = Family(
+    "embedding_drift_ingest_sampled_out_total",
+    "counter",
+    "Vectors accepted and, by ingest.sample_ratio, not stored.",
+    ("model_name",),
+)
 REJECTED = Family(
     "embedding_drift_ingest_rejected_total",
     "counter",
@@ -33,7 +39,7 @@ REJECTED = Family(
 QUEUE = Family(
     "embedding_drift_ingest_queue_bytes",
     "gauge",
-    "Bytes of vectors accepted from clients and waiting for their commit.",
+    "Bytes of requests under way, from their first byte to their answer.",
 )
 COMMIT_DURATION = Family(
     "embedding_drift_ingest_commit_duration_seconds",
@@ -46,7 +52,16 @@ COMMIT_VECTORS = Family(
     "Vectors stored by one group commit.",
 )
 
-FAMILIES = (REQUESTS, VECTORS, DUPLICATES, REJECTED, QUEUE, COMMIT_DURATION, COMMIT_VECTORS)
+FAMILIES = (
+    REQUESTS,
+    VECTORS,
+    DUPLICATES,
+    SAMPLED_OUT,
+    REJECTED,
+    QUEUE,
+    COMMIT_DURATION,
+    COMMIT_VECTORS,
+)
 
 
 class IngestMetrics:
@@ -59,6 +74,7 @@ class IngestMetrics:
         self.requests = counter(REQUESTS)
         self.vectors = counter(VECTORS)
         self.duplicates = counter(DUPLICATES)
+        self.sampled_out = counter(SAMPLED_OUT)
         self.rejected = counter(REJECTED)
         self.queue_bytes = Gauge(QUEUE.name, QUEUE.help, registry=registry)
         self.commit_duration = Histogram(

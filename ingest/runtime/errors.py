@@ -14,7 +14,8 @@
     ├── Forbidden (PermissionError)       the credentials do not reach so far
     ├── NotFound (LookupError)            a model, baseline or vector that is not there
     ├── TooManyModels (RuntimeError)      the cap on models is reached
-    ├── QueueFull (RuntimeError)          the writer has more waiting than it may hold
+    ├── QueueFull (RuntimeError)          requests under way hold more memory than they may
+    ├── SlowClient (TimeoutError)         a request that does not arrive in time
     └── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
 
 Each derives from the built-in a caller would catch anyway. ``status`` is the HTTP status
@@ -136,10 +137,17 @@ class TooManyModels(MonitorError, RuntimeError):
 
 
 class QueueFull(MonitorError, RuntimeError):
-    """More vectors wait for the store than may; the client should slow down."""
+    """The requests under way hold as much memory as they may; the client should slow down."""
 
-    status = 503
+    status = 429
     title = "Queue full"
+
+
+class SlowClient(MonitorError, TimeoutError):
+    """The request did not arrive in time."""
+
+    status = 408
+    title = "Request timeout"
 
 
 class StoreUnavailable(MonitorError, ConnectionError):

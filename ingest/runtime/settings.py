@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,8 @@ from pydantic import (
 )
 
 from ingest.runtime import model_name
+
+T = TypeVar("T")
 
 ENVIRONMENT_PREFIX = "EMBEDDING_DRIFT_"
 
@@ -86,6 +88,13 @@ class BaselineSettings(_Section):
     """The first this many vectors of a model become its baseline."""
 
 
+def _legal_names(models: dict[str, T]) -> dict[str, T]:
+    for name in models:
+        if not model_name.is_legal(name):
+            raise ValueError(f"{name!r} is no model's name; allowed are {model_name.ALLOWED}")
+    return models
+
+
 class ModelSettings(_Section):
     """What is different for one model; None takes the fleet's."""
 
@@ -118,10 +127,7 @@ class MonitoringSettings(_Section):
     @field_validator("models")
     @classmethod
     def _have_legal_names(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
-        for name in models:
-            if not model_name.is_legal(name):
-                raise ValueError(f"{name!r} is no model's name; allowed are {model_name.ALLOWED}")
-        return models
+        return _legal_names(models)
 
     @model_validator(mode="after")
     def _shard_exists(self) -> MonitoringSettings:
@@ -175,8 +181,18 @@ class AlertingSettings(_Section):
         return webhook
 
 
+Ratio = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class IngestModelSettings(_Section):
+    """What ingest does differently for one model."""
+
+    sample_ratio: Ratio
+    """Share of this model's vectors that is stored."""
+
+
 class IngestSettings(_Section):
-    """Limits of one request and of the whole queue."""
+    """Limits of one request and of all together, and the share of vectors that is stored."""
 
     max_body_bytes: Annotated[int, Field(ge=1_024)] = 32 * 1024 * 1024
     """Bytes of one request's body."""
@@ -189,7 +205,27 @@ class IngestSettings(_Section):
     max_models: Annotated[int, Field(ge=1)] = 1_000
     """Models accepted; each becomes a value of the label model_name."""
     max_queue_bytes: Annotated[int, Field(ge=1_024)] = 256 * 1024 * 1024
-    """Bytes of vectors that may wait for their commit before clients are told to slow down."""
+    """Bytes of requests under way, at the most; beyond, clients are told to slow down."""
+    sample_ratio: Ratio = 1.0
+    """Share of the vectors that is stored, taken by their ids; the rest is only counted."""
+    models: dict[str, IngestModelSettings] = {}
+    """Models with a sample_ratio of their own, by name."""
+
+    @field_validator("models")
+    @classmethod
+    def _have_legal_names(
+        cls, models: dict[str, IngestModelSettings]
+    ) -> dict[str, IngestModelSettings]:
+        return _legal_names(models)
+
+    @model_validator(mode="after")
+    def _any_body_fits(self) -> IngestSettings:
+        if self.max_body_bytes > self.max_queue_bytes:
+            raise ValueError(
+                f"max_body_bytes ({self.max_body_bytes}) must not exceed max_queue_bytes"
+                f" ({self.max_queue_bytes})"
+            )
+        return self
 
 
 class ServerSettings(_Section):
@@ -201,6 +237,8 @@ class ServerSettings(_Section):
     """None takes the command's own: 10910 for serve and exporter, 10911 for ingest."""
     web_config_file: str | None = None
     """TLS, users and headers, in the format of Prometheus's web configuration file."""
+    read_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Seconds a client may take to send a request's head, and again its body."""
     tokens_file: str | None = None
     """Bearer tokens and their scopes, as `embedding-drift token` writes them."""
     allow_unauthenticated: bool = False
