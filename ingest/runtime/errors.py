@@ -15,7 +15,8 @@
     ├── NotFound (LookupError)            a model, baseline or vector that is not there
     ├── TooManyModels (RuntimeError)      the cap on models is reached
     ├── QueueFull (RuntimeError)          the writer has more waiting than it may hold
-    └── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    └── Undelivered (ConnectionError)     a client's vectors did not reach the service
 
 Each derives from the built-in a caller would catch anyway. ``status`` is the HTTP status
 the web layer answers with; ``problems`` names single places in the input.
@@ -147,3 +148,12 @@ class StoreUnavailable(MonitorError, ConnectionError):
 
     status = 503
     title = "Store unavailable"
+
+
+class Undelivered(MonitorError, ConnectionError):
+    """The service cannot be reached, stays busy, or is another service.
+
+    Whether the vectors were stored is not known when the last answer was lost.
+    """
+
+    title = "Not delivered"
