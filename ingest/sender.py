@@ -71,11 +71,14 @@ class _Route:
         verify: str | os.PathLike[str] | None,
         attempts: int,
     ) -> None:
-        self._url = _endpoint(url)
+        base = _parsed(url)
+        # Apart from the address, which is logged.
+        self._url = f"{str(base.copy_with(userinfo=b'')).rstrip('/')}/embeddings"
         self._model_name = checks.model_name(model_name, "model name")
         self._attempts = attempts
         self._options: dict[str, Any] = {
-            "headers": _credentials(token),
+            "headers": {} if token is None else {"Authorization": _bearer(token)},
+            "auth": (base.username, base.password) if base.username and token is None else None,
             "verify": _trust(verify),
             "timeout": _TIMEOUT,
         }
@@ -90,7 +93,8 @@ class Sender(_Route):
     Parameters
     ----------
     url : str
-        Where the service listens, without the path of an endpoint.
+        Where the service listens, without the path of an endpoint. It may hold the user and
+        password of basic authentication.
     model_name : str
     token : str, optional
         Bearer token with the scope ``write``.
@@ -320,22 +324,20 @@ def _encode(rows: Rows, model_name: str) -> tuple[bytes, dict[str, str]]:
     return msgspec.json.encode(body), {"Content-Type": "application/json"}
 
 
-def _endpoint(url: str) -> str:
+def _parsed(url: str) -> httpx2.URL:
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL as error:
         raise SettingsError(f"{url}: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise SettingsError(f"{url}: must begin with http:// or https:// and name a host")
-    return f"{url.rstrip('/')}/embeddings"
+    return parsed
 
 
-def _credentials(token: str | None) -> dict[str, str]:
-    if token is None:
-        return {}
+def _bearer(token: str) -> str:
     if not re.fullmatch("[!-~]+", token):
         raise SettingsError("the token must be visible ASCII characters, without spaces")
-    return {"Authorization": f"Bearer {token}"}
+    return f"Bearer {token}"
 
 
 def _trust(verify: str | os.PathLike[str] | None) -> ssl.SSLContext | bool:
