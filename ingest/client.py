@@ -345,11 +345,12 @@ class AsyncClient(_Counted):
         """Send what waits, and end, as :meth:`Client.close` does."""
         self._backlog.close()
         self._notify()
-        if self._task is not None:
+        if self._task is None:
+            await self._finish()
+        else:
             await asyncio.wait([self._task], timeout=timeout)
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._finish()
         self._backlog.raise_failure()
 
     def _notify(self) -> None:
