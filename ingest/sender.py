@@ -325,12 +325,13 @@ def _encode(rows: Rows, model_name: str) -> tuple[bytes, dict[str, str]]:
 
 
 def _parsed(url: str) -> httpx2.URL:
+    shown = url.rpartition("@")[2]
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise SettingsError(f"{url}: {error}") from error
+        raise SettingsError(f"{shown}: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise SettingsError(f"{url}: must begin with http:// or https:// and name a host")
+        raise SettingsError(f"{shown}: must begin with http:// or https:// and name a host")
     return parsed
 
 

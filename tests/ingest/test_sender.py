@@ -269,6 +269,16 @@ def test_a_token_goes_as_bearer(network: Network) -> None:
     assert network.requests[0]["authorization"] == "Bearer secret"
 
 
+def test_a_password_of_the_address_is_sent_and_not_shown(network: Network) -> None:
+    network.faults = [Answer(401)]
+    with pytest.raises(Unauthorized) as caught:
+        send(network.url.replace("//", "//user:secret@"), Rows(VECTORS))
+    assert network.requests[0]["authorization"] == "Basic dXNlcjpzZWNyZXQ="
+    with pytest.raises(SettingsError) as wrong:
+        Sender("ftp://user:secret@host", "m")
+    assert "secret" not in f"{caught.value} {wrong.value}"
+
+
 @pytest.mark.parametrize("content", [None, "no certificate"])
 def test_an_unusable_file_of_certificates_is_refused(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "ca.pem"
