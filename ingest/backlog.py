@@ -13,6 +13,7 @@ import numpy as np
 from ingest.intake import Intake
 from ingest.payload import checks
 from ingest.runtime.errors import MonitorError, QueueFull, SettingsError
+from ingest.sender import Answer
 from ingest.vectorfile import Rows
 
 T = TypeVar("T")
@@ -167,20 +168,21 @@ class Backlog:
         self._in_flight = batch
         return batch
 
-    def settle(self, outcome: int | Exception) -> None:
+    def settle(self, outcome: Answer | Exception) -> None:
         """Count what was taken.
 
         Parameters
         ----------
-        outcome : int or Exception
-            Vectors stored, or why none is. If that names single vectors, the others are queued
-            again, to be sent first.
+        outcome : Answer or Exception
+            The service's answer, or why there is none. If that names single vectors, the others
+            are queued again, to be sent first.
         """
         assert self._in_flight is not None
         batch, self._in_flight = self._in_flight, None
-        if isinstance(outcome, int):
-            self.sent += outcome
-            self.duplicates += len(batch) - outcome
+        if isinstance(outcome, Answer):
+            # Not those it stored: it may be told to keep a share of the vectors only.
+            self.sent += len(batch) - outcome.duplicates
+            self.duplicates += outcome.duplicates
             return
         named = {problem.index for problem in getattr(outcome, "problems", ())}
         good = [row for row in range(len(batch)) if row not in named]

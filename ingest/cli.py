@@ -88,7 +88,7 @@ def replay(
     # disable=None: no bar where nobody watches.
     with Sender(url, model, token=token) as sender, tqdm(unit=" vectors", disable=None) as bar:
         for rows in paced(batches(read(file), batch), rate):
-            stored += sender.send(rows)
+            stored += sender.send(rows).stored
             bar.update(len(rows))
     click.echo(f"{stored} vectors stored for model {model}")
 

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from ingest import intake
 from ingest.backlog import Backlog
 from ingest.runtime.errors import Undelivered
-from ingest.sender import AsyncSender, Sender
+from ingest.sender import Answer, AsyncSender, Sender
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class _Counted:
 
     @property
     def sent(self) -> int:
-        """Vectors that the service has stored."""
+        """Vectors that the service took."""
         return self._backlog.sent
 
     @property
@@ -262,7 +262,7 @@ class Client(_Counted):
     def _send(self) -> None:
         with self._changed:
             batch = self._backlog.take()
-        outcome: int | Exception
+        outcome: Answer | Exception
         try:
             outcome = self._sender.send(batch)
         # Whatever it is, the program goes on and so does its next batch.
@@ -376,7 +376,7 @@ class AsyncClient(_Counted):
         return True
 
     async def _send(self) -> None:
-        outcome: int | Exception
+        outcome: Answer | Exception
         try:
             outcome = await self._sender.send(self._backlog.take())
         # Whatever it is, the program goes on and so does its next batch.

@@ -57,7 +57,15 @@ _REFUSALS: dict[int, type[MonitorError]] = {
     )
 }
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 Outcome = httpx2.Response | httpx2.RequestError
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the service did with a batch: vectors it stored, and had stored before by their ids."""
+
+    stored: _Count
+    duplicates: _Count
 
 
 class _Route:
@@ -133,13 +141,13 @@ class Sender(_Route):
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def send(self, rows: Rows) -> int:
+    def send(self, rows: Rows) -> Answer:
         """Send one batch, again while there is hope.
 
         Returns
         -------
-        int
-            Vectors stored: all but those whose ids were stored before.
+        Answer
+            What the service did with the vectors.
 
         Raises
         ------
@@ -153,7 +161,7 @@ class Sender(_Route):
         delivery = self._delivery(rows)
         while (pause := delivery.judge(self._attempt(delivery))) is not None:
             self._sleep(pause)
-        return delivery.stored
+        return delivery.answer
 
     def _attempt(self, delivery: Delivery) -> Outcome:
         try:
@@ -185,12 +193,12 @@ class AsyncSender(_Route):
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def send(self, rows: Rows) -> int:
+    async def send(self, rows: Rows) -> Answer:
         """Send one batch as :meth:`Sender.send` does."""
         delivery = self._delivery(rows)
         while (pause := delivery.judge(await self._attempt(delivery))) is not None:
             await self._sleep(pause)
-        return delivery.stored
+        return delivery.answer
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
         try:
@@ -210,8 +218,8 @@ class Delivery:
     body : bytes
     headers : dict
         With an ``Idempotency-Key``: however often it is sent, it is stored once.
-    stored : int
-        Vectors stored, once it is delivered.
+    answer : Answer
+        The service's, once it is delivered.
     """
 
     def __init__(
@@ -225,7 +233,7 @@ class Delivery:
         self.url = url
         self.body = body
         self.headers = headers | {"Idempotency-Key": uuid.uuid4().hex}
-        self.stored = 0
+        self.answer = Answer(0, 0)
         self._attempt = 0
         self._attempts = attempts
         self._jitter = jitter
@@ -242,7 +250,7 @@ class Delivery:
         asked = 0.0
         if isinstance(outcome, httpx2.Response):
             if outcome.is_success:
-                self.stored = _stored(outcome, self.url)
+                self.answer = _answer(outcome, self.url)
                 return None
             failure = _refusal(outcome, self.url)
             if outcome.status_code not in _TRANSIENT:
@@ -262,18 +270,14 @@ class Delivery:
         return max(backoff, asked) * (1 + self._jitter() / 2)
 
 
-class _Answer(msgspec.Struct):
-    stored: Annotated[int, msgspec.Meta(ge=0)]
-
-
 class _Refusal(msgspec.Struct):
     detail: str
     errors: list[Problem] = []
 
 
-def _stored(response: httpx2.Response, url: str) -> int:
+def _answer(response: httpx2.Response, url: str) -> Answer:
     try:
-        return msgspec.json.decode(response.content, type=_Answer).stored
+        return msgspec.json.decode(response.content, type=Answer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undelivered(
             f"{url} answers {response.status_code}, but not as this service does: {error}"

@@ -20,15 +20,15 @@ from ingest.runtime.web import problem
 from ingest.store.batch import Batch
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     status: int
     headers: Mapping[str, str] = {}
     body: bytes = b'{"detail":"not now"}'
 
 
-Fault = Answer | Literal["lost", "cut", "truncated"]
+Fault = Reply | Literal["lost", "cut", "truncated"]
 """An answer of the network's own, an answer lost, a request or an answer cut in the middle."""
-Service = Callable[[Mapping[str, str], bytes], Answer]
+Service = Callable[[Mapping[str, str], bytes], Reply]
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Network:
     faults: list[Fault] = field(default_factory=list)
     requests: list[Mapping[str, str]] = field(default_factory=list)
     """Headers of those that came, faulty or not, names in lower case."""
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[Reply] = field(default_factory=list)
     """Those of the service."""
     closed: threading.Event = field(default_factory=threading.Event)
     """Set, the network lets requests through; clear, it holds them."""
@@ -52,7 +52,7 @@ class Network:
     def keys(self) -> list[str]:
         return [headers["idempotency-key"] for headers in self.requests]
 
-    def through(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    def through(self, headers: Mapping[str, str], body: bytes) -> Reply:
         answer = self.service(headers, body)
         self.answers.append(answer)
         return answer
@@ -80,7 +80,7 @@ def listening(network: Network, tls: ssl.SSLContext | None = None) -> Iterator[N
                 self.close_connection = True
                 return
             body = self.rfile.read(int(headers["content-length"]))
-            answer = fault if isinstance(fault, Answer) else network.through(headers, body)
+            answer = fault if isinstance(fault, Reply) else network.through(headers, body)
             if fault == "lost":
                 self.close_connection = True
                 return
@@ -117,15 +117,15 @@ class Shelf:
 
     batches: list[Batch] = field(default_factory=list)
 
-    def __call__(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    def __call__(self, headers: Mapping[str, str], body: bytes) -> Reply:
         try:
             batch = self._read(headers, body)
         except MonitorError as error:
             answer = problem(error)
-            return Answer(answer.status_code, dict(answer.headers), bytes(answer.body))
+            return Reply(answer.status_code, dict(answer.headers), bytes(answer.body))
         if batch.idempotency_key not in [known.idempotency_key for known in self.batches]:
             self.batches.append(batch)
-        return Answer(201, {}, msgspec.json.encode({"stored": len(batch), "duplicates": 0}))
+        return Reply(201, {}, msgspec.json.encode({"stored": len(batch), "duplicates": 0}))
 
     def _read(self, headers: Mapping[str, str], body: bytes) -> Batch:
         batch = parse(body, headers=headers, query={}, limits=IngestSettings(), now=2e9)
@@ -140,13 +140,13 @@ class Shelf:
 def forwarded(url: str) -> Service:
     """Stand before a real service."""
 
-    def forward(headers: Mapping[str, str], body: bytes) -> Answer:
+    def forward(headers: Mapping[str, str], body: bytes) -> Reply:
         kept: dict[str, Any] = {
             name: value for name, value in headers.items() if name not in ("host", "connection")
         }
         response = httpx2.post(f"{url}/embeddings", content=body, headers=kept)
         replayed = response.headers.get("idempotency-replayed")
         extra = {} if replayed is None else {"Idempotency-Replayed": replayed}
-        return Answer(response.status_code, extra, response.content)
+        return Reply(response.status_code, extra, response.content)
 
     return forward

@@ -20,6 +20,9 @@ from ingest.runtime.errors import (
     SettingsError,
     Undelivered,
 )
+from ingest.sender import Answer
+
+TAKEN = Answer(0, 0)
 
 
 class Clock:
@@ -91,7 +94,7 @@ def test_vectors_leave_in_their_order_in_batches() -> None:
     batches = []
     while waiting.seconds_to_due() is not None:
         batches.append(numbers(waiting))
-        waiting.settle(len(batches[-1]))
+        waiting.settle(TAKEN)
     assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert waiting.sent == 10
 
@@ -104,10 +107,10 @@ def test_the_newest_beyond_the_bound_are_dropped() -> None:
     assert numbers(waiting) == [0, 1, 2, 3]
     add(waiting, [99, 99])
     assert waiting.dropped == 4, "what is on its way is bounded, too"
-    waiting.settle(4)
+    waiting.settle(TAKEN)
     add(waiting, [10, 10])
     assert waiting.dropped == 4
-    assert [numbers(waiting), waiting.settle(4), numbers(waiting)][::2] == [
+    assert [numbers(waiting), waiting.settle(TAKEN), numbers(waiting)][::2] == [
         [4, 5, 6, 7],
         [8, 9, 10],
     ]
@@ -118,7 +121,7 @@ def test_an_id_comes_once_in_a_batch() -> None:
     add(waiting, numbered(0, 3), ["a", "b", "a"])
     add(waiting, numbered(3, 1), ["c"])
     assert list(waiting.take().ids) == ["a", "b"]
-    waiting.settle(2)
+    waiting.settle(TAKEN)
     assert list(waiting.take().ids) == ["a", "c"]
 
 
@@ -139,7 +142,7 @@ def test_a_vector_of_another_dimension_is_a_batch_of_its_own() -> None:
     sizes = []
     while waiting.seconds_to_due() is not None:
         sizes.append(waiting.take().vectors.shape)
-        waiting.settle(1)
+        waiting.settle(TAKEN)
     assert sizes == [(1, 2), (1, 3), (1, 2)]
 
 
@@ -170,8 +173,8 @@ def test_stored_before_is_a_duplicate() -> None:
     waiting = backlog()
     add(waiting, numbered(0, 4))
     waiting.take()
-    waiting.settle(1)
-    assert (waiting.sent, waiting.duplicates) == (1, 3)
+    waiting.settle(Answer(1, 2))
+    assert (waiting.sent, waiting.duplicates) == (2, 2), "one of them it did not keep"
 
 
 def test_a_mark_is_settled_when_all_before_it_are(clock: Clock) -> None:
@@ -183,7 +186,7 @@ def test_a_mark_is_settled_when_all_before_it_are(clock: Clock) -> None:
     assert waiting.seconds_to_due() == 0
     assert numbers(waiting) == [0, 1, 2, 3]
     assert not waiting.is_settled(mark)
-    waiting.settle(4)
+    waiting.settle(TAKEN)
     assert waiting.is_settled(mark)
     assert waiting.seconds_to_due() == 1, "what came after the mark is in no hurry"
 
@@ -279,9 +282,10 @@ class Counting(RuleBasedStateMachine):
         assert 1 <= self.in_flight <= 4
 
     @precondition(lambda self: self.in_flight)
-    @rule(stored=st.integers(0, 4))
-    def store(self, stored: int) -> None:
-        self.backlog.settle(min(stored, self.in_flight))
+    @rule(duplicates=st.integers(0, 4))
+    def answer(self, duplicates: int) -> None:
+        duplicates = min(duplicates, self.in_flight)
+        self.backlog.settle(Answer(self.in_flight - duplicates, duplicates))
         self.in_flight = 0
 
     @precondition(lambda self: self.in_flight)
@@ -296,7 +300,8 @@ class Counting(RuleBasedStateMachine):
         mark = self.backlog.hurry()
         while not self.backlog.is_settled(mark):
             assert self.backlog.seconds_to_due() == 0
-            self.backlog.settle(len(self.backlog.take()))
+            self.backlog.take()
+            self.backlog.settle(TAKEN)
 
     @rule()
     def abandon(self) -> None:

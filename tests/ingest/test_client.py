@@ -17,7 +17,7 @@ import pytest
 
 from ingest.client import AsyncClient, Client
 from ingest.runtime.errors import DimensionMismatch, PayloadError, QueueFull, SettingsError
-from tests.ingest.network import Answer, Network, Shelf
+from tests.ingest.network import Network, Reply, Shelf
 from tests.service import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
@@ -80,7 +80,7 @@ def test_what_a_program_adds_is_stored_when_it_closes(
 def test_nothing_is_doubled_when_an_answer_is_lost(
     real: Network, connection: psycopg.Connection, use: Use
 ) -> None:
-    real.faults = ["lost", Answer(503, {"Retry-After": "0"})]
+    real.faults = ["lost", Reply(503, {"Retry-After": "0"})]
     client = use(real.url, lambda client: client.add(VECTORS))
     assert counts(client) == {"sent": 4}
     assert real.answers[1].headers == {"Idempotency-Replayed": "true"}
@@ -249,7 +249,7 @@ def test_errors_are_raised_where_that_is_wanted(network: Network, shelf: Shelf, 
 
 
 def test_a_failed_send_is_raised_once(network: Network) -> None:
-    network.faults = [Answer(401), Answer(401)]
+    network.faults = [Reply(401), Reply(401)]
     with Client(network.url, "m", raise_errors=True) as client:
         client.add(VECTORS)
         with pytest.raises(PermissionError, match="answers 401"):

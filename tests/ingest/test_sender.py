@@ -26,27 +26,29 @@ from ingest.runtime.errors import (
     Unauthorized,
     Undelivered,
 )
-from ingest.sender import AsyncSender, Delivery, Sender
+from ingest.sender import Answer, AsyncSender, Delivery, Sender
 from ingest.vectorfile import Rows
-from tests.ingest.network import Answer, Fault, Network, Shelf, listening
+from tests.ingest.network import Fault, Network, Reply, Shelf, listening
 
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 
-Send = Callable[..., int]
+Send = Callable[..., Answer]
 
 
-def send(url: str, rows: Rows, pauses: list[float] | None = None, attempts: int = 8) -> int:
+def send(url: str, rows: Rows, pauses: list[float] | None = None, attempts: int = 8) -> Answer:
     sleep = ([] if pauses is None else pauses).append
     with Sender(url, "m", attempts=attempts, sleep=sleep) as sender:
         return sender.send(rows)
 
 
-def send_async(url: str, rows: Rows, pauses: list[float] | None = None, attempts: int = 8) -> int:
+def send_async(
+    url: str, rows: Rows, pauses: list[float] | None = None, attempts: int = 8
+) -> Answer:
     async def sleep(seconds: float) -> None:
         if pauses is not None:
             pauses.append(seconds)
 
-    async def run() -> int:
+    async def run() -> Answer:
         async with AsyncSender(url, "m", attempts=attempts, sleep=sleep) as sender:
             return await sender.send(rows)
 
@@ -63,7 +65,7 @@ either = pytest.mark.parametrize("send", [send, send_async], ids=["sync", "async
 
 @either
 def test_bare_vectors_go_as_raw_floats(network: Network, shelf: Shelf, send: Send) -> None:
-    assert send(network.url + "/", Rows(VECTORS)) == 4
+    assert send(network.url + "/", Rows(VECTORS)) == Answer(4, 0)
     [batch] = shelf.batches
     assert batch.model_name == "m"
     assert batch.vectors.tobytes() == VECTORS.tobytes()
@@ -83,9 +85,9 @@ def test_ids_and_metadata_go_with_their_vectors(network: Network, shelf: Shelf) 
 def test_what_may_pass_is_waited_for(
     network: Network, shelf: Shelf, send: Send, status: int
 ) -> None:
-    network.faults = [Answer(status), Answer(status)]
+    network.faults = [Reply(status), Reply(status)]
     pauses: list[float] = []
-    assert send(network.url, Rows(VECTORS), pauses) == 4
+    assert send(network.url, Rows(VECTORS), pauses) == Answer(4, 0)
     assert len(network.keys) == 3
     assert len(set(network.keys)) == 1
     assert len(shelf) == 4
@@ -98,7 +100,7 @@ def test_a_batch_whose_connection_breaks_goes_again_under_the_same_key(
     network: Network, shelf: Shelf, send: Send, fault: Fault
 ) -> None:
     network.faults = [fault, fault]
-    assert send(network.url, Rows(VECTORS)) == 4
+    assert send(network.url, Rows(VECTORS)) == Answer(4, 0)
     assert len(network.keys) == 3
     assert len(set(network.keys)) == 1
     assert len(shelf) == 4
@@ -109,7 +111,7 @@ def test_the_service_knows_a_batch_whose_answer_was_lost(
     real: Network, connection: psycopg.Connection, send: Send
 ) -> None:
     real.faults = ["lost", "truncated"]
-    assert send(real.url, Rows(VECTORS)) == 4
+    assert send(real.url, Rows(VECTORS)) == Answer(4, 0)
     assert [dict(answer.headers) for answer in real.answers] == [
         {},
         {"Idempotency-Replayed": "true"},
@@ -119,8 +121,8 @@ def test_the_service_knows_a_batch_whose_answer_was_lost(
 
 
 def test_ids_that_were_stored_before_are_not_counted_as_stored(real: Network) -> None:
-    assert send(real.url, Rows(VECTORS, list("abcd"))) == 4
-    assert send(real.url, Rows(VECTORS, list("cdef"))) == 2
+    assert send(real.url, Rows(VECTORS, list("abcd"))) == Answer(4, 0)
+    assert send(real.url, Rows(VECTORS, list("cdef"))) == Answer(2, 2)
 
 
 def test_two_batches_have_two_keys(network: Network) -> None:
@@ -130,7 +132,7 @@ def test_two_batches_have_two_keys(network: Network) -> None:
 
 
 def test_retry_after_is_waited_for_in_seconds(network: Network) -> None:
-    network.faults = [Answer(503, {"Retry-After": "7"}), Answer(429, {"Retry-After": "0"})]
+    network.faults = [Reply(503, {"Retry-After": "7"}), Reply(429, {"Retry-After": "0"})]
     pauses: list[float] = []
     send(network.url, Rows(VECTORS), pauses)
     assert pauses == jittered(7, 1)
@@ -209,7 +211,7 @@ def test_trouble_that_lasts_is_logged_once(caplog: pytest.LogCaptureFixture) -> 
 def test_a_refused_batch_is_not_sent_again(
     network: Network, send: Send, status: int, kind: type[MonitorError]
 ) -> None:
-    network.faults = [Answer(status)]
+    network.faults = [Reply(status)]
     with pytest.raises(kind, match=f"answers {status}: not now") as caught:
         send(network.url, Rows(VECTORS))
     assert type(caught.value) is kind
@@ -225,16 +227,16 @@ def test_a_refusal_names_the_vectors_at_fault(network: Network) -> None:
 
 
 def test_a_page_that_is_no_problem_is_told_by_its_status(network: Network) -> None:
-    network.faults = [Answer(404, {}, b"<html>\xff")]
+    network.faults = [Reply(404, {}, b"<html>\xff")]
     with pytest.raises(PayloadError, match="answers 404: Not Found"):
         send(network.url, Rows(VECTORS))
 
 
-@pytest.mark.parametrize("body", [b"{}", b"\xff", b'{"stored": -1}', b""])
+@pytest.mark.parametrize("body", [b"{}", b"\xff", b'{"stored": -1, "duplicates": 0}', b""])
 def test_an_answer_of_another_service_is_not_taken_for_stored(
     network: Network, body: bytes
 ) -> None:
-    network.faults = [Answer(200, {}, body)]
+    network.faults = [Reply(200, {}, body)]
     with pytest.raises(Undelivered, match="not as this service does"):
         send(network.url, Rows(VECTORS))
 
@@ -270,7 +272,7 @@ def test_a_token_goes_as_bearer(network: Network) -> None:
 
 
 def test_a_password_of_the_address_is_sent_and_not_shown(network: Network) -> None:
-    network.faults = [Answer(401)]
+    network.faults = [Reply(401)]
     with pytest.raises(Unauthorized) as caught:
         send(network.url.replace("//", "//user:secret@"), Rows(VECTORS))
     assert network.requests[0]["authorization"] == "Basic dXNlcjpzZWNyZXQ="
@@ -297,4 +299,4 @@ def test_a_certificate_is_trusted_if_its_file_is_given(tmp_path: Path, shelf: Sh
         with pytest.raises(Undelivered, match="CERTIFICATE_VERIFY_FAILED"):
             send(network.url, Rows(VECTORS), attempts=1)
         with Sender(network.url, "m", verify=tmp_path / "ca.pem") as sender:
-            assert sender.send(Rows(VECTORS)) == 4
+            assert sender.send(Rows(VECTORS)) == Answer(4, 0)
