@@ -14,9 +14,10 @@
     ├── Forbidden (PermissionError)       the credentials do not reach so far
     ├── NotFound (LookupError)            a model, baseline or vector that is not there
     ├── TooManyModels (RuntimeError)      the cap on models is reached
-    ├── QueueFull (RuntimeError)          requests under way hold more memory than they may
+    ├── QueueFull (RuntimeError)          more waits, here or in a client, than may
     ├── SlowClient (TimeoutError)         a request that does not arrive in time
-    └── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    └── Undelivered (ConnectionError)     a client's vectors did not reach the service
 
 Each derives from the built-in a caller would catch anyway. ``status`` is the HTTP status
 the web layer answers with; ``problems`` names single places in the input.
@@ -137,7 +138,7 @@ class TooManyModels(MonitorError, RuntimeError):
 
 
 class QueueFull(MonitorError, RuntimeError):
-    """The requests under way hold as much memory as they may; the client should slow down."""
+    """As much waits as may: requests under way in the service, or vectors in a client."""
 
     status = 429
     title = "Queue full"
@@ -155,3 +156,12 @@ class StoreUnavailable(MonitorError, ConnectionError):
 
     status = 503
     title = "Store unavailable"
+
+
+class Undelivered(MonitorError, ConnectionError):
+    """The service cannot be reached, stays busy, or is another service.
+
+    Whether the vectors were stored is not known when the last answer was lost.
+    """
+
+    title = "Not delivered"
