@@ -35,6 +35,14 @@ class Ingest:
     settings : Settings
     registry : CollectorRegistry
         Where the metrics of this half are registered.
+
+    Attributes
+    ----------
+    pool : AsyncConnectionPool
+        Connections to the store.
+    writer : Writer
+        What stores vectors.
+    metrics : IngestMetrics
     """
 
     def __init__(
@@ -42,10 +50,10 @@ class Ingest:
     ) -> None:
         self._connection_string = connection_string
         self._settings = settings
-        self._metrics = IngestMetrics(registry)
-        self._pool = open_async(connection_string, settings.database.pool_size)
-        self._writer = Writer(
-            self._pool, settings.ingest, self._metrics, partial(make_partitions, connection_string)
+        self.metrics = IngestMetrics(registry)
+        self.pool = open_async(connection_string, settings.database.pool_size)
+        self.writer = Writer(
+            self.pool, settings.ingest, self.metrics, partial(make_partitions, connection_string)
         )
         self.routes = [
             Route("/embeddings", self._counted(self._embeddings), methods=["POST"]),
@@ -57,20 +65,20 @@ class Ingest:
         """Write and maintain the store while entered."""
         retention_days = self._settings.database.retention_days
         async with (
-            self._pool,
+            self.pool,
             maintained(self._connection_string, retention_days),
-            self._writer.running(),
+            self.writer.running(),
         ):
             yield
 
     def reconfigure(self, settings: Settings) -> None:
         """Go on with other limits."""
         self._settings = settings
-        self._writer.settings = settings.ingest
+        self.writer.settings = settings.ingest
 
     def not_ready(self) -> str | None:
         """Say whether no connection to the store stands."""
-        stats = self._pool.get_stats()
+        stats = self.pool.get_stats()
         return None if stats["pool_size"] > 0 else "ingest: no connection to PostgreSQL"
 
     def _counted(self, endpoint: Endpoint) -> Endpoint:
@@ -84,10 +92,10 @@ class Ingest:
                 return response
             except MonitorError as error:
                 code = error.status
-                self._metrics.rejected.labels(request.url.path, type(error).__name__).inc()
+                self.metrics.rejected.labels(request.url.path, type(error).__name__).inc()
                 raise
             finally:
-                self._metrics.requests.labels(request.url.path, code).inc()
+                self.metrics.requests.labels(request.url.path, code).inc()
 
         return counted
 
@@ -101,7 +109,7 @@ class Ingest:
             now=time.time(),
         )
         guard.require_write(request.auth.scopes, batch.model_name)
-        stored = await self._writer.write(batch)
+        stored = await self.writer.write(batch)
         response = web.json(
             {
                 "model_name": batch.model_name,
@@ -118,7 +126,7 @@ class Ingest:
         body = await web.read_body(request, self._settings.ingest.max_body_bytes)
         wanted = query.parse(body, request.headers, self._settings.ingest)
         with unavailable():
-            async with self._pool.connection() as connection:
+            async with self.pool.connection() as connection:
                 vector = wanted.target
                 if isinstance(vector, str):
                     vector = await search.stored_vector(connection, wanted.model_name, vector)

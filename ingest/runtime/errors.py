@@ -15,7 +15,8 @@
     ├── NotFound (LookupError)            a model, baseline or vector that is not there
     ├── TooManyModels (RuntimeError)      the cap on models is reached
     ├── QueueFull (RuntimeError)          the writer has more waiting than it may hold
-    └── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    └── SourceUnavailable (ConnectionError) a watched table cannot be read now
 
 Each derives from the built-in a caller would catch anyway. ``status`` is the HTTP status
 the web layer answers with; ``problems`` names single places in the input.
@@ -147,3 +148,10 @@ class StoreUnavailable(MonitorError, ConnectionError):
 
     status = 503
     title = "Store unavailable"
+
+
+class SourceUnavailable(MonitorError, ConnectionError):
+    """A watched table, or the server that has it, cannot be read now."""
+
+    status = 503
+    title = "Source unavailable"

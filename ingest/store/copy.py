@@ -8,7 +8,7 @@ one structured array; format: PostgreSQL documentation, COPY, "Binary Format"; p
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -96,6 +96,23 @@ def decode(blocks: Iterable[bytes | bytearray | memoryview], dimension: int) -> 
     rows["received_at"] = wire["received_at"] / 1e6 + _POSTGRES_EPOCH_SECONDS
     rows["embedding"] = wire["embedding"]
     return rows
+
+
+def decode_vectors(values: Sequence[bytes]) -> NDArray[np.float32]:
+    """Read what ``vector_send`` wrote of vectors of one dimension.
+
+    Parameters
+    ----------
+    values : sequence of bytes
+        At least one, and all of one length.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, d)
+    """
+    numbers = np.frombuffer(b"".join(values), ">f4").reshape(len(values), -1)
+    # The first four bytes are the dimension and the reserved word.
+    return np.ascontiguousarray(numbers[:, 1:], dtype=np.float32)
 
 
 def tail_type(dimension: int) -> np.dtype[Any]:
