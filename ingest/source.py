@@ -25,6 +25,7 @@ LATEST_SECONDS = 1e11
 
 _ANSWER_SECONDS = 60.0
 _ROWS = 1_000
+_ALIAS = "watched"
 
 
 class Row(NamedTuple):
@@ -51,8 +52,11 @@ class Column:
 
     @property
     def quoted(self) -> sql.Identifier:
-        """The quoted name."""
-        return sql.Identifier(self.name)
+        """The quoted name.
+
+        Qualified: where a result has a column of the same name, "order by" would mean that one.
+        """
+        return sql.Identifier(_ALIAS, self.name)
 
 
 @dataclass(frozen=True)
@@ -136,9 +140,10 @@ class Source:
             return await cursor.fetchmany(_ROWS)
 
     @property
-    def quoted(self) -> sql.Identifier:
-        """The quoted name of the table."""
-        return sql.Identifier(self.schema, self.table)
+    def quoted(self) -> sql.Composed:
+        """The quoted name of the table, as its columns' names refer to it."""
+        name = sql.Identifier(self.schema, self.table)
+        return sql.SQL("{} as {}").format(name, sql.Identifier(_ALIAS))
 
     @property
     def _present(self) -> sql.Composed:
