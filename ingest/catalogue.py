@@ -112,7 +112,11 @@ def describe(
 
 
 def advice(connection: psycopg.Connection, source: Source) -> Iterator[str]:
-    """Say what indexes the table lacks; a view has none of its own."""
+    """Say what indexes a table lacks; a view's are those of its tables, and not looked for."""
+    names = [source.schema, source.table]
+    view = "select from pg_views where schemaname = %s and viewname = %s"
+    if connection.execute(view, names).fetchone() is not None:
+        return
     rows = connection.execute(
         "select indisunique, array(select attname::text from unnest(indkey) with ordinality"
         "  as key (number, place) join pg_attribute on attrelid = indrelid and attnum = number"
@@ -120,15 +124,17 @@ def advice(connection: psycopg.Connection, source: Source) -> Iterator[str]:
         " from pg_index join pg_class on pg_class.oid = indrelid"
         " join pg_namespace on pg_namespace.oid = relnamespace"
         " where nspname = %s and relname = %s and indisvalid and indpred is null",
-        [source.schema, source.table],
+        names,
     ).fetchall()
     ordering = source.order[0].name
     if not any(columns[:1] == [ordering] for _, columns in rows):
         yield f"no index begins with {ordering}, so that every poll reads the whole table"
     identifying = {column.name for column in source.order}
     if not any(is_unique and identifying.issuperset(columns) for is_unique, columns in rows):
-        names = ", ".join(sorted(identifying))
-        yield f"no unique index on {names}; of rows that are equal there, one is counted"
+        yield (
+            f"no unique index on {', '.join(sorted(identifying))}; of rows that are equal there,"
+            " one is counted"
+        )
 
 
 def _check_seconds(connection: psycopg.Connection, source: Source) -> None:
