@@ -26,7 +26,7 @@ _ID_LENGTH = 255
 
 
 class _Poll(NamedTuple):
-    """When a poll began, the newest row it saw, and the keys of the rows that were new to it."""
+    """When a poll had seen the newest row, that row's position, and the keys of the rows that were new to it."""
 
     at: float
     newest: Position
@@ -89,18 +89,20 @@ class Follower:
         MonitorError
             If the store refuses the vectors for good.
         """
-        at = self._monotonic()
+        start = self._monotonic()
         async with snapshot(self._pool) as connection:
             if self._position is None:
                 self._position = await self._resumed(connection)
-            poll = _Poll(at, await self._source.newest(connection), [])
+            newest = await self._source.newest(connection)
+            # Its age counts from when it was certainly seen, to before another snapshot.
+            poll = _Poll(self._monotonic(), newest, [])
             known = [key for earlier in self._polls for key in earlier.keys]
             async for rows in self._source.rows(connection, self._position, but=known):
                 for batch in _batches(self._model_name, rows):
                     await self._store(batch)
                 poll.keys.extend(row.key for row in rows)
         self._polls.append(poll)
-        await self._advance(at)
+        await self._advance(start)
 
     async def _resumed(self, connection: psycopg.AsyncConnection) -> Position:
         """Give the position kept, or for a table never watched that of a baseline's vectors."""
