@@ -26,7 +26,7 @@ _ID_LENGTH = 255
 
 
 class _Poll(NamedTuple):
-    """When a poll had seen the newest row, that row's position, and the keys of the rows that were new to it."""
+    """When a poll had seen which row as the newest, and the keys of the rows new to it."""
 
     at: float
     newest: Position
