@@ -66,6 +66,7 @@ def blocks() -> dict[str, str]:
         "labels": table(("label", "values"), label_rows()),
         "exporter metrics": table(head, metric_rows(families.FAMILIES)),
         "ingest metrics": table(head, metric_rows(metrics.FAMILIES)),
+        "watch metrics": table(head, metric_rows(metrics.WATCH_FAMILIES)),
         "process metrics": table(head, metric_rows(web.FAMILIES)),
         "settings": table(("key", "default", "meaning"), setting_rows(keys())),
     }

@@ -104,6 +104,13 @@ _ingest = Section(
         ),
     ),
 )
+_watch = Section(
+    "Watched tables",
+    (
+        Panel("Table followed", (_scope.maximum(m.WATCH_UP, "model_name"),), unit="bool_yes_no"),
+        Panel("Age of the last poll", (_scope.age(m.WATCH_TIMESTAMP, "model_name"),)),
+    ),
+)
 _models = Section(
     "Models",
     (
@@ -123,5 +130,5 @@ PIPELINE = Dashboard(
     ),
     # The watchdog fires always: that is its message.
     alerts='area="pipeline", alertname!="EmbeddingDriftWatchdog"',
-    sections=(_exporter, _ingest, _models),
+    sections=(_exporter, _ingest, _watch, _models),
 )

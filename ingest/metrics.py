@@ -52,6 +52,20 @@ COMMIT_VECTORS = Family(
     "Vectors stored by one group commit.",
 )
 
+WATCH_UP = Family(
+    "embedding_drift_watch_up",
+    "gauge",
+    "Whether the last poll of the watched table succeeded (1) or failed (0): its rows were read "
+    "and stored.",
+    ("model_name",),
+)
+WATCH_TIMESTAMP = Family(
+    "embedding_drift_watch_poll_timestamp_seconds",
+    "gauge",
+    "Time of the last successful poll of the watched table.",
+    ("model_name",),
+)
+
 FAMILIES = (
     REQUESTS,
     VECTORS,
@@ -62,6 +76,7 @@ FAMILIES = (
     COMMIT_DURATION,
     COMMIT_VECTORS,
 )
+WATCH_FAMILIES = (WATCH_UP, WATCH_TIMESTAMP)
 
 
 class IngestMetrics:
@@ -89,3 +104,20 @@ class IngestMetrics:
             buckets=(1, 3, 10, 30, 100, 300, 1000, 3000, 10000),
             registry=registry,
         )
+
+
+class WatchMetrics:
+    """What following a model's table tells, registered in ``registry``."""
+
+    def __init__(self, registry: CollectorRegistry, model_name: str) -> None:
+        def gauge(family: Family) -> Gauge:
+            return Gauge(family.name, family.help, family.labels, registry=registry)
+
+        self._model_name = model_name
+        self.up = gauge(WATCH_UP).labels(model_name)
+        self._timestamp = gauge(WATCH_TIMESTAMP)
+
+    def succeeded(self) -> None:
+        """Show that the table was just read; before the first time there is no timestamp."""
+        self.up.set(1)
+        self._timestamp.labels(self._model_name).set_to_current_time()

@@ -17,6 +17,7 @@
     ├── QueueFull (RuntimeError)          more waits, here or in a client, than may
     ├── SlowClient (TimeoutError)         a request that does not arrive in time
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    ├── SourceUnavailable (ConnectionError) a watched table cannot be read now
     └── Undelivered (ConnectionError)     a client's vectors did not reach the service
 
 Each derives from the built-in a caller would catch anyway. ``status`` is the HTTP status
@@ -156,6 +157,13 @@ class StoreUnavailable(MonitorError, ConnectionError):
 
     status = 503
     title = "Store unavailable"
+
+
+class SourceUnavailable(MonitorError, ConnectionError):
+    """A watched table, or the server that has it, cannot be read now."""
+
+    status = 503
+    title = "Source unavailable"
 
 
 class Undelivered(MonitorError, ConnectionError):

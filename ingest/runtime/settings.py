@@ -112,7 +112,7 @@ class MonitoringSettings(_Section):
     drift_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.15
     """Magnitude above which drift is a warning (rendered into the rules)."""
     poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 1.0
-    """Seconds between two polls of the store for new vectors."""
+    """Seconds between two polls of the store, or of a watched table, for new vectors."""
     stale_after: Annotated[int, Field(ge=1)] = 3_600
     """Seconds without a new vector after which a model's windows are stale."""
     total_shards: Annotated[int, Field(ge=1, le=10_000)] = 1

@@ -20,7 +20,13 @@ from ingest.runtime.family import Family
 from ingest.runtime.settings import Settings
 
 FAMILIES = {
-    family.name: family for family in (*families.FAMILIES, *metrics.FAMILIES, *web.FAMILIES)
+    family.name: family
+    for family in (
+        *families.FAMILIES,
+        *metrics.FAMILIES,
+        *metrics.WATCH_FAMILIES,
+        *web.FAMILIES,
+    )
 }
 CHOSEN = {
     "$__rate_interval": "1m",

@@ -25,7 +25,13 @@ RULES = HERE.parent.parent / "rules"
 EXAMPLES = sorted(HERE.glob("*.test.yaml"))
 
 FAMILIES = {
-    family.name: family for family in (*families.FAMILIES, *metrics.FAMILIES, *web.FAMILIES)
+    family.name: family
+    for family in (
+        *families.FAMILIES,
+        *metrics.FAMILIES,
+        *metrics.WATCH_FAMILIES,
+        *web.FAMILIES,
+    )
 }
 # Labels Prometheus and the rules themselves add.
 OWN_LABELS = {"alertname", "alertstate", "severity"}
