@@ -22,11 +22,15 @@ _PERIOD_SECONDS = 0.02
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 
+def histogram(registry: CollectorRegistry) -> Histogram:
+    """Register where the lag is counted."""
+    return Histogram(LAG.name, LAG.help, buckets=_BUCKETS, registry=registry)
+
+
 @asynccontextmanager
 async def measured(registry: CollectorRegistry) -> AsyncIterator[None]:
     """Measure the running loop while entered."""
-    histogram = Histogram(LAG.name, LAG.help, buckets=_BUCKETS, registry=registry)
-    task = asyncio.create_task(_measure(histogram), name="lag")
+    task = asyncio.create_task(_measure(histogram(registry)), name="lag")
     try:
         yield
     finally:
@@ -35,8 +39,8 @@ async def measured(registry: CollectorRegistry) -> AsyncIterator[None]:
             await task
 
 
-async def _measure(histogram: Histogram) -> None:
+async def _measure(lag: Histogram) -> None:
     while True:
         due = time.perf_counter() + _PERIOD_SECONDS
         await asyncio.sleep(_PERIOD_SECONDS)
-        histogram.observe(max(0.0, time.perf_counter() - due))
+        lag.observe(max(0.0, time.perf_counter() - due))
