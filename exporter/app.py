@@ -32,7 +32,7 @@ class Exporter:
     Parameters
     ----------
     connection_string : str
-        Of a store that is migrated.
+        Of a store that is migrated. Read from is its replica, where the settings name one.
     settings : Settings
     registry : CollectorRegistry
         Where the collector is registered.
@@ -48,10 +48,18 @@ class Exporter:
     ) -> None:
         own = shard(settings.monitoring, socket.gethostname())
         self._models = Models()
-        self._pool = open_sync(connection_string, settings.database.pool_size)
-        self._tail = Tail(self._pool, self._models, settings.monitoring, own)
+        size, replica = settings.database.pool_size, settings.database.replica_connection_string
+        self._primary = open_sync(connection_string, size)
+        self._pool = (
+            self._primary if replica is None else open_sync(replica.get_secret_value(), size)
+        )
+        self._tail = Tail(self._pool, self._models, settings.monitoring, own, primary=self._primary)
         self._check = Check(
-            self._pool, self._models, settings.monitoring.check_interval, self._tail.followed
+            self._pool,
+            self._models,
+            settings.monitoring.check_interval,
+            self._tail.followed,
+            primary=self._primary,
         )
         registry.register(DriftCollector(self._models, lambda: self._tail.status, own))
         self.routes = [
@@ -72,6 +80,7 @@ class Exporter:
             await asyncio.to_thread(self._check.stop)
             await asyncio.to_thread(self._tail.stop)
             await asyncio.to_thread(self._pool.close)
+            await asyncio.to_thread(self._primary.close)
 
     def reconfigure(self, settings: Settings) -> None:
         """Go on with other intervals."""
