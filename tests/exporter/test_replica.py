@@ -69,7 +69,7 @@ def replica(folder: Path, primary: PostgresServer) -> Iterator[PostgresServer]:
         **user,
     )
     # The primary keeps its socket among its data, and says so in a file.
-    (copy / ".s.PGSQL.5432.lock").unlink()
+    (copy / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
     running = server(copy)
     yield running
     running.stop()
