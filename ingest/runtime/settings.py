@@ -39,12 +39,23 @@ class DatabaseSettings(_Section):
 
     connection_string: SecretStr | None = None
     """libpq URI or key/value string; none starts the embedded server."""
+    replica_connection_string: SecretStr | None = None
+    """Of a streaming replica that the exporter reads from; none reads from the primary."""
     data_directory: str = "data"
     """Folder of the embedded server's data, made when absent."""
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
     """Connections each process keeps at the most."""
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     """Days a vector is kept; whole days are dropped at once."""
+
+    @model_validator(mode="after")
+    def _replica_has_a_primary(self) -> DatabaseSettings:
+        if self.replica_connection_string is not None and self.connection_string is None:
+            raise ValueError(
+                "replica_connection_string needs connection_string: the embedded server has no"
+                " replica"
+            )
+        return self
 
 
 class WindowSettings(_Section):
