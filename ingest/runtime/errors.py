@@ -15,7 +15,8 @@
     ├── NotFound (LookupError)            a model, baseline or vector that is not there
     ├── TooManyModels (RuntimeError)      the cap on models is reached
     ├── QueueFull (RuntimeError)          the writer has more waiting than it may hold
-    └── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    └── ClusterFailed (ConnectionError)   the Dask cluster is away or lost work
 
 Each derives from the built-in a caller would catch anyway. ``status`` is the HTTP status
 the web layer answers with; ``problems`` names single places in the input.
@@ -147,3 +148,7 @@ class StoreUnavailable(MonitorError, ConnectionError):
 
     status = 503
     title = "Store unavailable"
+
+
+class ClusterFailed(MonitorError, ConnectionError):
+    """The Dask cluster cannot be reached, or its workers died."""
