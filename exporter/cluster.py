@@ -6,6 +6,7 @@ history come back.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,9 +68,16 @@ def connected(scheduler: str | None) -> Iterator[Client]:
     ClusterFailed
         If the scheduler cannot be reached.
     """
+    # Every step of theirs is told at "info", a level that importing them has set.
+    root = logging.getLogger()
+    logging.getLogger("distributed").setLevel(max(logging.WARNING, root.level))
     if scheduler is None:
         with (
-            LocalCluster(threads_per_worker=1, dashboard_address=None) as local,
+            LocalCluster(
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,  # what a task raises is raised here, too
+            ) as local,
             Client(local) as client,
         ):
             yield client

@@ -238,8 +238,9 @@ def _matrix(lists: pa.Array, rows: NDArray[np.intp], dimension: int) -> NDArray[
         at = int(lists.is_null().to_numpy(zero_copy_only=False).argmax())
         raise ValueError(f"row {rows[at]}: column {EMBEDDING!r} holds no vector")
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-    if (lengths != dimension).any() or dimension == 0:
-        at = int((lengths != dimension).argmax())
+    wrong = lengths != max(dimension, 1)
+    if wrong.any():
+        at = int(wrong.argmax())
         raise ValueError(
             f"row {rows[at]}: column {EMBEDDING!r} holds a vector of {lengths[at]} components;"
             f" {dimension or 'at least 1'} are needed"
