@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,8 +84,7 @@ class Sums:
         self.n += other.n
         self.total += other.total
         self.bins += other.bins
-        for key, copies in other._copies.items():
-            self._count(key, copies)
+        self._count(other._copies.items(), 1)
 
     def subtract(self, other: Sums) -> None:
         """Let go of all vectors of another window of the same detector, merged before."""
@@ -91,8 +92,7 @@ class Sums:
         self.n -= other.n
         self.total -= other.total
         self.bins -= other.bins
-        for key, copies in other._copies.items():
-            self._count(key, -copies)
+        self._count(other._copies.items(), -1)
 
     def copy(self) -> Sums:
         """Return sums that change independently."""
@@ -110,8 +110,7 @@ class Sums:
             bins.count_numbers(part.bins, sums.bins, 1)
         else:
             sums.bins += part.bins
-        for key in part.fingerprints.tolist():
-            sums._count(key, 1)
+        sums._count(zip(part.fingerprints.tolist(), repeat(1)), 1)
         return sums
 
     def _check(self, other: Sums) -> None:
@@ -123,13 +122,14 @@ class Sums:
         self.n += sign * len(vectors)
         self.total += sign * self._features.total(vectors)
         self._bins.count(vectors, self.bins, sign)
-        for key in fingerprints(vectors).tolist():
-            self._count(key, sign)
+        self._count(zip(fingerprints(vectors).tolist(), repeat(1)), sign)
 
-    def _count(self, key: int, sign: int) -> None:
-        copies = self._copies.pop(key, 0) + sign
-        if copies:
-            self._copies[key] = copies
+    def _count(self, copies: Iterable[tuple[int, int]], sign: int) -> None:
+        held = self._copies
+        for key, count in copies:
+            left = held.pop(key, 0) + sign * count
+            if left:
+                held[key] = left
 
 
 def pack(features: Features, bins: Bins, batch: ArrayLike) -> Part:
