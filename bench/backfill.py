@@ -1,7 +1,8 @@
 """Backfill of a data lake: vectors a second on one and two workers, and what a worker holds.
 
 The peers are the same work on one worker, which two should halve, and reading the files alone,
-in one process, which nothing that reads them can undercut. Memory should not grow with the data set.
+in one process, which nothing that reads them can undercut. Memory should not grow with the data
+set.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class Backfill:
         wanted = {name: when[due] for name, when in wanted.items()}
         plan = Plan.of(stream.times, checks[due], wanted, judge.limits, fitted)
         stored = 0
-        before = len(checks) - len(plan)
+        before = len(checks) - len(plan.whole)
         with tqdm(total=len(checks), initial=before, unit=" check times", disable=None) as bar:
             for done, rows in cluster.history(self.client, self.dataset, stream, plan, judge):
                 with connect(store) as connection:

@@ -21,7 +21,7 @@ from distributed.comm.core import CommClosedError
 from numpy.typing import NDArray
 
 from exporter.dataset import Dataset, Piece
-from exporter.plan import UNUSED, Plan
+from exporter.plan import UNUSED, Plan, Run
 from exporter.segments import Judge, Row, add_up, measure_run, within
 from ingest.runtime.errors import ClusterFailed, PayloadError
 from ingest.store.baselines import MOST_VECTORS, Selection
@@ -258,7 +258,7 @@ def history(
         yield _next(waiting)
 
 
-def _meet(held: NDArray[np.int32], run: Plan) -> bool:
+def _meet(held: NDArray[np.int32], run: Run) -> bool:
     first, stop = np.searchsorted(held, run.reach)
     return bool(first < stop)
 

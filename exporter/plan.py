@@ -41,8 +41,7 @@ class Fitted(NamedTuple):
     newest: float
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One window at c check times.
 
     Attributes
@@ -63,10 +62,20 @@ class Span:
     vectors: Positions
     middle: Floats
 
+    def part(self, first: int, last: int) -> Span:
+        """Leave out all but the check times first <= c < last."""
+        return Span(
+            self.wanted[first:last],
+            self.first[first:last],
+            self.last[first:last],
+            self.vectors[first:last],
+            self.middle[first:last],
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """All windows at c check times, or at some consecutive ones.
+class Run:
+    """All windows at c check times.
 
     Attributes
     ----------
@@ -75,13 +84,41 @@ class Plan:
     received : ndarray of float64, shape (c,)
         When the newest vector then was made.
     spans : mapping of str to Span
-    cuts : ndarray of int64, shape (s + 1,)
-        Segment s holds the positions cuts[s] <= p < cuts[s + 1].
     """
 
     checks: Floats
     received: Floats
     spans: Mapping[str, Span]
+
+    def __len__(self) -> int:
+        return len(self.checks)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Segments first <= s < last that the windows hold."""
+        return (
+            min(int(span.first[0]) for span in self.spans.values()),
+            max(int(span.last[-1]) for span in self.spans.values()),
+        )
+
+    def part(self, first: int, last: int) -> Run:
+        """Leave out all but the check times first <= c < last."""
+        spans = {name: span.part(first, last) for name, span in self.spans.items()}
+        return Run(self.checks[first:last], self.received[first:last], spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What windows hold at all check times.
+
+    Attributes
+    ----------
+    whole : Run
+    cuts : ndarray of int64, shape (s + 1,)
+        Segment s holds the positions cuts[s] <= p < cuts[s + 1].
+    """
+
+    whole: Run
     cuts: Positions
 
     @classmethod
@@ -99,7 +136,7 @@ class Plan:
         ----------
         times : ndarray of float64, shape (n,)
         checks : ndarray of float64, shape (c,)
-            In order, none before the first vector.
+            At least one; in order, none before the first vector.
         wanted : mapping of str to ndarray of bool, shape (c,)
             When each window is to be measured.
         limits : mapping of str to Limits
@@ -116,21 +153,16 @@ class Plan:
             for name, bounds in limits.items()
         }
         cuts = np.unique(np.concatenate([end, *starts.values()]))
-        return cls(
-            checks,
-            times[end - 1],
-            {name: _span(times, wanted[name], start, end, cuts) for name, start in starts.items()},
-            cuts,
-        )
-
-    def __len__(self) -> int:
-        return len(self.checks)
+        spans = {
+            name: _span(times, wanted[name], start, end, cuts) for name, start in starts.items()
+        }
+        return cls(Run(checks, times[end - 1], spans), cuts)
 
     @property
     def used(self) -> NDArray[np.bool_]:
         """Whether any window holds a segment, shape (s,)."""
         covers = np.zeros(len(self.cuts), np.int64)
-        for span in self.spans.values():
+        for span in self.whole.spans.values():
             np.add.at(covers, span.first, 1)
             np.add.at(covers, span.last, -1)
         return np.cumsum(covers)[:-1] > 0
@@ -142,31 +174,16 @@ class Plan:
         found[self.cuts[0] : self.cuts[-1]] = np.repeat(numbers, np.diff(self.cuts))
         return found
 
-    @property
-    def reach(self) -> tuple[int, int]:
-        """Segments first <= s < last that its windows hold."""
-        return (
-            min(int(span.first[0]) for span in self.spans.values()),
-            max(int(span.last[-1]) for span in self.spans.values()),
-        )
-
-    def runs(self) -> Iterator[Plan]:
+    def runs(self) -> Iterator[Run]:
         """Cut the check times into runs that can be measured one by one."""
         entered = np.concatenate([[0], np.cumsum(np.diff(self.cuts) * self.used)])
-        reached = np.max([entered[span.last] for span in self.spans.values()], axis=0)
+        reached = np.max([entered[span.last] for span in self.whole.spans.values()], axis=0)
         first = 0
-        while first < len(self):
+        while first < len(self.whole):
             full = int(np.searchsorted(reached, reached[first] + _RUN_VECTORS, "left"))
-            last = min(max(full, first + 1), first + _RUN_CHECKS, len(self))
-            yield self._part(slice(first, last))
+            last = min(max(full, first + 1), first + _RUN_CHECKS, len(self.whole))
+            yield self.whole.part(first, last)
             first = last
-
-    def _part(self, part: slice) -> Plan:
-        spans = {
-            name: Span(s.wanted[part], s.first[part], s.last[part], s.vectors[part], s.middle[part])
-            for name, s in self.spans.items()
-        }
-        return Plan(self.checks[part], self.received[part], spans, self.cuts)
 
 
 def check_times(first: float, last: float, interval: int) -> Floats:

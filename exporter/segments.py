@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from exporter.check import history_row
 from exporter.dataset import Dataset, Piece
-from exporter.plan import UNUSED, Limits, Plan
+from exporter.plan import UNUSED, Limits, Run
 from exporter.score import Detector, Sums
 from exporter.sums import Part
 from exporter.verdict import Circumstances, Verdict, measure, state
@@ -63,7 +63,7 @@ def within(segments: Sequence[Segment], reach: tuple[int, int]) -> list[Segment]
     return [segment for segment in segments if reach[0] <= segment.number < reach[1]]
 
 
-def measure_run(run: Plan, parts: Sequence[Sequence[Segment]], judge: Judge) -> list[Row]:
+def measure_run(run: Run, parts: Sequence[Sequence[Segment]], judge: Judge) -> list[Row]:
     """Judge the windows of a run by what each piece adds to their segments."""
     segments = _Segments(judge.detector, parts)
     windows = {name: _Window(judge.detector, segments) for name in run.spans}
@@ -75,7 +75,7 @@ def measure_run(run: Plan, parts: Sequence[Sequence[Segment]], judge: Judge) -> 
     return rows
 
 
-def _row(run: Plan, at: int, name: str, window: _Window, judge: Judge) -> HistoryRow:
+def _row(run: Run, at: int, name: str, window: _Window, judge: Judge) -> HistoryRow:
     span = run.spans[name]
     vectors = int(span.vectors[at])
     given = Circumstances(

@@ -369,7 +369,7 @@ def test_parts_in_any_order_make_the_whole(
                 for n, v in chosen
             ]
         )
-    found = measure_run(plan, parts, judge)
+    found = measure_run(plan.whole, parts, judge)
     assert len(found) == 2 * len(checks)
     for check, row in found:
         window, capacity = judge.limits[row.window_name]

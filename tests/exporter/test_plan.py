@@ -27,7 +27,7 @@ def planned(times: Floats, checks: Floats, fitted: Fitted = NOTHING_FITTED) -> P
 
 def held(plan: Plan, name: str, at: int, count: int) -> NDArray[np.intp]:
     """The positions of a window's vectors, by their segments."""
-    segments, span = plan.segments(count), plan.spans[name]
+    segments, span = plan.segments(count), plan.whole.spans[name]
     return np.flatnonzero((segments >= span.first[at]) & (segments < span.last[at]))
 
 
@@ -43,14 +43,14 @@ def test_a_window_holds_the_newest_vectors_within_time_and_number(
     times: Floats, interval: int
 ) -> None:
     plan = planned(times, check_times(times[0], times[-1], interval))
-    for at, check in enumerate(plan.checks):
+    for at, check in enumerate(plan.whole.checks):
         for name, (window, capacity) in LIMITS.items():
             young = np.flatnonzero((times > check - window.seconds) & (times <= check))[-capacity:]
             np.testing.assert_array_equal(held(plan, name, at, len(times)), young)
-            assert plan.spans[name].vectors[at] == len(young)
+            assert plan.whole.spans[name].vectors[at] == len(young)
             if len(young):
-                assert plan.spans[name].middle[at] == (times[young[0]] + times[young[-1]]) / 2
-        assert plan.received[at] == times[times <= check][-1]
+                assert plan.whole.spans[name].middle[at] == (times[young[0]] + times[young[-1]]) / 2
+        assert plan.whole.received[at] == times[times <= check][-1]
 
 
 @settings(max_examples=200, deadline=None)
@@ -60,7 +60,7 @@ def test_what_the_baseline_was_fitted_to_is_in_no_window(
 ) -> None:
     fitted = Fitted(ends[0], ends[0] + ends[1])
     plan = planned(times, check_times(times[0], times[-1], 1), fitted)
-    for at, check in enumerate(plan.checks):
+    for at, check in enumerate(plan.whole.checks):
         began = bool(((times >= fitted.oldest) & (times <= check)).any())
         for name, (window, capacity) in LIMITS.items():
             young = (times > check - window.seconds) & (times <= check)
@@ -83,8 +83,8 @@ def test_runs_cover_all_check_times_and_hold_all_they_need() -> None:
     times = np.sort(np.random.default_rng(0).uniform(0, 100_000, 3_000))
     plan = planned(times, check_times(times[0], times[-1], 100))
     runs = list(plan.runs())
-    assert [len(run) for run in runs] == [288, 288, 288, len(plan) - 3 * 288]
-    np.testing.assert_array_equal(np.concatenate([run.checks for run in runs]), plan.checks)
+    assert [len(run) for run in runs] == [288, 288, 288, len(plan.whole) - 3 * 288]
+    np.testing.assert_array_equal(np.concatenate([run.checks for run in runs]), plan.whole.checks)
     for run in runs:
         first, last = run.reach
         for span in run.spans.values():
