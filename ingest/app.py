@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest import payload, query
+from ingest import openapi, payload, query
 from ingest.maintenance import maintained, make_partitions
 from ingest.metrics import IngestMetrics
 from ingest.runtime import guard, web
 from ingest.runtime.errors import MonitorError
+from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
 from ingest.store import search
 from ingest.store.pool import open_async, unavailable
@@ -67,6 +68,10 @@ class Ingest:
         """Go on with other limits."""
         self._settings = settings
         self._writer.settings = settings.ingest
+
+    def described(self) -> Part:
+        """Describe the endpoints, with the limits in force."""
+        return openapi.part(self._settings.ingest)
 
     def not_ready(self) -> str | None:
         """Say whether no connection to the store stands."""

@@ -23,6 +23,18 @@ from ingest.store.pool import connect
 DATA = Path(__file__).parent.parent / "demo" / "data" / "package-descriptions-minilm.npz"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="more cases and cycles: minutes rather than seconds"
+    )
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether to run many cases and cycles."""
+    return bool(request.config.getoption("--long"))
+
+
 @contextmanager
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="embedding-drift-") as name:

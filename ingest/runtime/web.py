@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest.runtime import exposition
+from ingest.runtime import exposition, openapi
 from ingest.runtime.errors import BodyTooLarge, Forbidden, MonitorError, Unauthorized
 from ingest.runtime.live import Live
 from ingest.runtime.security import Security
@@ -47,6 +47,9 @@ class Half(Protocol):
     def reconfigure(self, settings: Settings) -> None:
         """Go on with other settings, called from any thread."""
 
+    def described(self) -> openapi.Part:
+        """Describe the endpoints, with the limits in force."""
+
 
 def application(
     registry: CollectorRegistry, live: Live, *halves: Half, security: Security | None = None
@@ -56,6 +59,7 @@ def application(
     Without ``security`` everyone may do everything, as on loopback.
     """
     live.register(registry)
+    security = security or Security()
     for half in halves:
         live.subscribe(half.reconfigure)
 
@@ -77,6 +81,9 @@ def application(
         await asyncio.to_thread(live.reload)
         return PlainTextResponse("reloaded\n")
 
+    async def describe(_: Request) -> Response:
+        return json(openapi.document([half.described() for half in halves], security.guard.schemes))
+
     return Starlette(
         routes=[
             *(route for half in halves for route in half.routes),
@@ -84,8 +91,9 @@ def application(
             Route("/-/healthy", healthy),
             Route("/-/ready", ready),
             Route("/-/reload", reload, methods=["POST", "PUT"]),
+            Route("/openapi.json", describe),
         ],
-        middleware=[Middleware(_Guarded, security=security or Security())],
+        middleware=[Middleware(_Guarded, security=security)],
         exception_handlers={
             MonitorError: _on_monitor_error,
             HTTPException: _on_http_exception,
