@@ -23,6 +23,10 @@ from ingest.runtime.settings import IngestSettings
 _FLOAT32_END = 3.4028235677973366e38
 """The least number that rounds to infinity as float32."""
 
+_SIX_BITS = "[A-Za-z0-9+/]"
+# Four bytes a number: the padding goes round every three of them.
+_BASE64 = f"^({_SIX_BITS}{{16}})*({_SIX_BITS}{{6}}==|{_SIX_BITS}{{11}}=|{_SIX_BITS}{{16}})$"
+
 _IDEMPOTENCY_KEY: Json = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -268,7 +272,7 @@ def _embedding(limits: IngestSettings) -> Json:
             {
                 "type": "string",
                 "contentEncoding": "base64",
-                "minLength": 8,
+                "pattern": _BASE64,
                 "description": "Base64 of little-endian float32.",
                 "examples": ["zczMPc3MTD6amZk+"],
             },
