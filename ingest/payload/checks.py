@@ -29,7 +29,7 @@ def refuse(problems: Sequence[Problem]) -> PayloadError:
     """Make the error that lists these problems."""
     listed = problems[:_LISTED]
     rest = len(problems) - len(listed)
-    first = f"{listed[0].pointer}: {listed[0].reason}"
+    first = ": ".join(filter(None, (listed[0].pointer, listed[0].reason)))
     more = f"; {len(problems) - 1} more" if len(problems) > 1 else ""
     unlisted = f", of which {rest} are not listed" if rest else ""
     # An error of its own, so that it is counted: it is the model's fault, not the client's.

@@ -108,13 +108,28 @@ def _explain(
     if problems:
         return checks.refuse(problems)
     if not isinstance(error, msgspec.ValidationError):
-        return PayloadError(f"the body is not valid JSON: {error}")
+        return PayloadError(_misspelt(body) or f"the body is not valid JSON: {error}")
     reason, _, path = str(error).partition(" - at `$")
     # Within metadata the path only says "[...]".
     pointer = re.sub(r"[.\[]", "/", path.rstrip("`").partition("[...]")[0].replace("]", ""))
     element = _ELEMENT.match(pointer)
     index = int(element[1]) if element else None
-    return checks.refuse([Problem(pointer or "/", f"{reason:.200}", index)])
+    return checks.refuse([Problem(pointer, f"{reason:.200}", index)])
+
+
+def _misspelt(body: bytes) -> str | None:
+    """Say what is wrong with characters, where the decoder misleads or cannot say the place."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return f"the body is not UTF-8: {error.reason} (byte {error.start})"
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return r"the body holds half a surrogate pair (\ud800 to \udfff), which is no character"
+    except (ValueError, RecursionError):
+        return None
+    return None
 
 
 def _loose_problems(body: bytes, limits: IngestSettings) -> list[Problem]:
