@@ -62,7 +62,7 @@ class Row:
 def rows(request: Request) -> list[Row]:
     """What an accepted request asks to be stored."""
     if request.content_type == JSON:
-        return rows_of_json(json.loads(request.body, parse_int=Decimal, parse_float=Decimal))
+        return rows_of_json(numbers_kept(request.body))
     name = request.headers.get("X-Model-Name", request.query.get("model_name"))
     assert name is not None
     if request.content_type == NPY or request.body.startswith(npy.MAGIC_PREFIX):
@@ -71,6 +71,15 @@ def rows(request: Request) -> list[Row]:
         dimension = int(request.headers.get("X-Dimension", request.query.get("dimension", "")))
         vectors = np.frombuffer(request.body, "<f4").reshape(-1, dimension)
     return [Row(name, vector.astype("<f4").tobytes()) for vector in vectors]
+
+
+def numbers_kept(document: bytes | str) -> Any:
+    """Decode JSON without rounding; an integer has no negative zero."""
+    return json.loads(
+        document,
+        parse_int=lambda digits: Decimal("0" if digits == "-0" else digits),
+        parse_float=Decimal,
+    )
 
 
 def rows_of_json(body: Any) -> list[Row]:
@@ -153,7 +162,7 @@ def stored(connection: psycopg.Connection) -> dict[str, list[Row]]:
         " embedding::real[] from embedding order by model_name, seq",
         binary=True,
     ):
-        decoded = metadata and json.loads(metadata, parse_int=Decimal, parse_float=Decimal)
+        decoded = metadata and numbers_kept(metadata)
         of_model = found.setdefault(name, [])
         of_model.append(Row(name, np.array(vector, "<f4").tobytes(), id_, decoded, at))
         assert seq == len(of_model)
