@@ -1,14 +1,22 @@
 # One image for both halves: the command chooses (`serve`, `ingest`, `exporter`, `migrate`, ...).
 
 FROM python:3.13-slim-bookworm AS build
-RUN python -m venv /opt/embedding-drift
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ONLY_BINARY=:all:
 WORKDIR /source
+COPY container/build.lock requirements.lock ./
+# Nothing is installed, not even for the build, but wheels that the lock files have a hash of.
+RUN pip install --require-hashes --requirement build.lock && \
+    python -m venv /opt/embedding-drift && \
+    /opt/embedding-drift/bin/pip install --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY alertmanager alertmanager
 COPY exporter exporter
 COPY ingest ingest
 COPY rules rules
-RUN /opt/embedding-drift/bin/pip install --no-cache-dir --disable-pip-version-check .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . && \
+    /opt/embedding-drift/bin/pip install --no-deps dist/*.whl
 
 FROM python:3.13-slim-bookworm
 COPY --from=build /opt/embedding-drift /opt/embedding-drift

@@ -5,9 +5,12 @@ VENV ?= .venv
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' ingest/runtime/version.py)
 IMAGE ?= embedding-drift-exporter:$(VERSION)
 BIN := $(VENV)/bin
+# For every platform and Python at once; no registry is named in what it writes.
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+    --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench tools tools-checkov docs dashboards manifests image dist clean
+.PHONY: help run demo test lint bench tools tools-checkov docs dashboards manifests lock audit image dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +40,14 @@ dashboards: $(BIN)/.test ## Write the Grafana dashboards
 
 manifests: $(BIN)/.test ## Write the generated parts of k8s/; needs kubectl
 	$(BIN)/python -m k8s
+
+lock: $(BIN)/.lock ## Pin what the image installs, by version and hash
+	$(COMPILE) --output-file requirements.lock pyproject.toml
+	echo hatchling | $(COMPILE) --python-version 3.11 --output-file container/build.lock -
+
+audit: $(BIN)/.lock ## Look the locked packages up in the advisory database; needs network
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip \
+	    --requirement requirements.lock --requirement container/build.lock
 
 image: ## Build the container image; needs Docker
 	docker build --tag $(IMAGE) .
@@ -76,4 +87,8 @@ $(BIN)/.test: $(BIN)/python pyproject.toml
 
 $(BIN)/.bench: $(BIN)/.test pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+$(BIN)/.lock: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lock]'
 	@touch $@

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-MODULES = ("bench.detection", "bench.history", "bench.exact", "bench.scrape")
+MODULES = ("bench.detection", "bench.history", "bench.exact", "bench.scrape", "bench.footprint")
 
 if __name__ == "__main__":
     # A process each: none leaves caches or memory behind for the next.

@@ -21,7 +21,8 @@ from demo.service import service
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
 from exporter.rules import render
-from ingest.replay import Sender, batches, paced
+from ingest.replay import batches, paced
+from ingest.sender import Sender
 
 MODEL = "all-MiniLM-L6-v2"
 BASELINE_WITHIN = 60.0

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from exporter import families
 from exporter.score import Detector
 from ingest import metrics
-from ingest.runtime import live
+from ingest.runtime import web
 from ingest.runtime.family import Family
 from ingest.runtime.settings import Key, WindowsSettings, keys
 
@@ -66,7 +66,8 @@ def blocks() -> dict[str, str]:
         "labels": table(("label", "values"), label_rows()),
         "exporter metrics": table(head, metric_rows(families.FAMILIES)),
         "ingest metrics": table(head, metric_rows(metrics.FAMILIES)),
-        "process metrics": table(head, metric_rows(live.FAMILIES)),
+        "watch metrics": table(head, metric_rows(metrics.WATCH_FAMILIES)),
+        "process metrics": table(head, metric_rows(web.FAMILIES)),
         "settings": table(("key", "default", "meaning"), setting_rows(keys())),
     }
 

@@ -19,12 +19,13 @@ from exporter.collector import DriftCollector
 from exporter.model import Model, Models
 from exporter.shard import shard
 from exporter.tail import Tail
-from ingest.runtime import web
-from ingest.runtime.errors import NotFound, PayloadError
+from ingest.runtime import model_name, web
+from ingest.runtime.errors import NotFound, PayloadError, StoreUnavailable
 from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
-from ingest.store import baselines
+from ingest.store import baselines, tail
 from ingest.store.pool import open_sync, unavailable
+from ingest.store.tail import WHOLE
 
 
 class Exporter:
@@ -33,7 +34,7 @@ class Exporter:
     Parameters
     ----------
     connection_string : str
-        Of a store that is migrated.
+        Of a store that is migrated. Read from is its replica, where the settings name one.
     settings : Settings
     registry : CollectorRegistry
         Where the collector is registered.
@@ -47,12 +48,20 @@ class Exporter:
     def __init__(
         self, connection_string: str, settings: Settings, registry: CollectorRegistry
     ) -> None:
-        own = shard(settings.monitoring, socket.gethostname())
+        self._shard = own = shard(settings.monitoring, socket.gethostname())
         self._models = Models()
-        self._pool = open_sync(connection_string, settings.database.pool_size)
-        self._tail = Tail(self._pool, self._models, settings.monitoring, own)
+        size, replica = settings.database.pool_size, settings.database.replica_connection_string
+        self._primary = open_sync(connection_string, size)
+        self._pool = (
+            self._primary if replica is None else open_sync(replica.get_secret_value(), size)
+        )
+        self._tail = Tail(self._pool, self._models, settings.monitoring, own, primary=self._primary)
         self._check = Check(
-            self._pool, self._models, settings.monitoring.check_interval, self._tail.followed
+            self._pool,
+            self._models,
+            settings.monitoring.check_interval,
+            self._tail.followed,
+            primary=self._primary,
         )
         registry.register(DriftCollector(self._models, lambda: self._tail.status, own))
         self.routes = [
@@ -73,6 +82,7 @@ class Exporter:
             await asyncio.to_thread(self._check.stop)
             await asyncio.to_thread(self._tail.stop)
             await asyncio.to_thread(self._pool.close)
+            await asyncio.to_thread(self._primary.close)
 
     def reconfigure(self, settings: Settings) -> None:
         """Go on with other intervals."""
@@ -100,8 +110,22 @@ class Exporter:
             raise PayloadError(f"exact is {exact!r:.40}; allowed are true and false")
         model = self._models.by_name.get(name)
         if model is None:
-            raise NotFound(f"there is no model {name!r}; GET /drift lists those there are")
+            raise NotFound(await asyncio.to_thread(self._missing, name))
         return web.json(await asyncio.to_thread(self._detail, model, exact == "true"))
+
+    def _missing(self, name: str) -> str:
+        """Say why a model is not here, and which shard has it."""
+        plain = f"there is no model {name!r}; GET /drift lists those there are"
+        if self._shard == WHOLE or not model_name.is_legal(name):
+            return plain
+        try:
+            with unavailable(), self._pool.connection() as connection:
+                ordinal = tail.shard_of(connection, name, self._shard.total)
+        except StoreUnavailable:
+            return f"{plain} on shard {self._shard.ordinal}; the store cannot be asked for others"
+        if ordinal is None:
+            return f"{plain}, each shard its own"
+        return f"model {name!r} is on shard {ordinal}; this is shard {self._shard.ordinal}"
 
     def _detail(self, model: Model, exact: bool) -> report.Json:
         now = self._models.now()

@@ -60,6 +60,8 @@ def pin(
     ValueError
         If the vectors are too few to fit a detector.
     """
+    if only_first and baselines.versions(connection, model_name):
+        return None
     rows = baselines.select(connection, model_name, selection)
     start = time.perf_counter()
     detector = Detector.fit(rows["embedding"], timestamps=rows["received_at"])

@@ -37,6 +37,7 @@ class Check:
     Parameters
     ----------
     pool : ConnectionPool
+        What it reads: of the store or of its replicas.
     models : Models
     interval : float
         Seconds between two checks.
@@ -44,6 +45,8 @@ class Check:
         Set once the windows have been read; there is nothing to check before.
     monotonic : callable
         A clock that never steps, for what is due.
+    primary : ConnectionPool or None
+        Where history is written; None writes where it reads.
 
     Attributes
     ----------
@@ -58,8 +61,10 @@ class Check:
         interval: float,
         followed: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,
+        primary: ConnectionPool | None = None,
     ) -> None:
         self._pool = pool
+        self._primary = pool if primary is None else primary
         self._models = models
         self.interval = interval
         self._followed = followed
@@ -101,7 +106,7 @@ class Check:
 
     def _record(self, verdicts: list[NamedVerdict]) -> None:
         rows = [_row(self._models.by_name[name], window, v) for name, window, v in verdicts]
-        with self._connection() as connection:
+        with _connection(self._primary) as connection:
             history.append(connection, rows)
 
     def _compare(self, model: Model, surprising: Mapping[str, Measurement]) -> None:
@@ -109,7 +114,7 @@ class Check:
         if not surprising or baseline is None:
             model.exact = {}
             return
-        with self._connection() as connection:
+        with _connection(self._pool) as connection:
             reference = baselines.vectors(connection, name, baseline.version, model.row.dimension)
         model.compare(reference, surprising)
 
@@ -121,18 +126,12 @@ class Check:
         since = datetime.fromtimestamp(now - seasonal.LONGEST * seasonal.HOUR_SECONDS, UTC)
         judged = {}
         for window in model.windows.windows:
-            with self._connection() as connection:
+            with _connection(self._pool) as connection:
                 times, values = history.cosine_similarities(
                     connection, model.row.model_name, window, baseline.version, since
                 )
             judged[window] = seasonal.judge(times, values, now)
         model.history = judged
-
-    @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection]:
-        # Held for a query, never while computing: the tail needs one too.
-        with unavailable(), self._pool.connection() as connection:
-            yield connection
 
     def _run(self) -> None:
         self._followed.wait()
@@ -144,6 +143,13 @@ class Check:
             except Exception as error:  # nobody waits for this thread: what it hides is lost
                 _log.error("check failed; the next one follows", exc_info=error)
             self._stop.wait(self.interval)
+
+
+@contextmanager
+def _connection(pool: ConnectionPool) -> Iterator[psycopg.Connection]:
+    # Held for a query, never while computing: the tail needs one too.
+    with unavailable(), pool.connection() as connection:
+        yield connection
 
 
 def _surprising(verdicts: list[NamedVerdict]) -> defaultdict[str, dict[str, Measurement]]:

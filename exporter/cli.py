@@ -11,9 +11,11 @@ import click
 from exporter import baseline as baselines
 from exporter import rules as rule_files
 from exporter.app import Exporter
+from ingest import catalogue
 from ingest.app import Ingest
 from ingest.cli import main
 from ingest.runtime import exposition, security, server, web
+from ingest.runtime import model_name as model_names
 from ingest.runtime.command import configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.live import Live
@@ -23,6 +25,7 @@ from ingest.store import embedded
 from ingest.store.baselines import Selection
 from ingest.store.migrate import migrate
 from ingest.store.pool import connect
+from ingest.watch import Watch
 
 PORT = 10910
 
@@ -58,6 +61,64 @@ def exporter(live: Live) -> None:
         registry = exposition.process_registry()
         half = Exporter(store, settings, registry)
         app = web.application(registry, live, half, security=protection)
+        server.run(app, listener, live, protection.tls)
+
+
+@main.command()
+@click.option(
+    "--source",
+    default="",
+    metavar="CONNINFO",
+    help="Where the table is, as libpq reads it: a URI, key=value pairs or service=NAME. What it"
+    " leaves out comes from PGHOST, PGDATABASE, PGUSER, PGSERVICE and so on, as for psql; a"
+    " password from PGPASSFILE, the service or PGPASSWORD, and not from here.",
+)
+@click.option("--table", required=True, help="As in SQL: docs, app.docs, '\"Docs\"'.")
+@click.option("--column", default="embedding", show_default=True, help="Of type vector or halfvec.")
+@click.option("--id", "id_", default="id", show_default=True, help="Column that names a row.")
+@click.option(
+    "--time",
+    help="Column that says when a row changed last; a row that changes is counted again. Without"
+    " it rows are followed by ids that grow.",
+)
+@click.option("--model", help="Model name; the table's name by default.")
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0),
+    default=300,
+    show_default=True,
+    help="Seconds for which a transaction that writes to the table may be open.",
+)
+@reconfigurable
+def watch(
+    live: Live,
+    source: str,
+    table: str,
+    column: str,
+    id_: str,
+    time: str | None,
+    model: str | None,
+    overlap: float,
+) -> None:
+    """Serve metrics and drift of vectors that an application keeps in a table of its own."""
+    settings = live.settings
+    server.exit_on_signals()
+    protection = security.read(settings.server)
+    found = catalogue.find(source, table, column, id_, time)
+    name = model or found.table
+    if not model_names.is_legal(name):
+        raise SettingsError(f"--model {name!r} is not allowed; allowed are {model_names.ALLOWED}")
+    listener = server.listen(settings.server.host, _port(settings))
+    with embedded.connection_string(settings.database) as store:
+        with connect(store) as connection:
+            migrate(connection)
+        registry = exposition.process_registry()
+        ingest = Ingest(store, settings, registry)
+        halves = (
+            Watch(ingest, source, found, name, overlap, settings, registry),
+            Exporter(store, settings, registry),
+        )
+        app = web.application(registry, live, *halves, security=protection)
         server.run(app, listener, live, protection.tls)
 
 

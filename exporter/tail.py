@@ -53,6 +53,7 @@ class Tail:
     Parameters
     ----------
     pool : ConnectionPool
+        What it reads: of the store or of its replicas.
     models : Models
         What it feeds.
     settings : MonitoringSettings
@@ -62,6 +63,8 @@ class Tail:
         Wall clock, for telling people when it polled.
     monotonic : callable
         A clock that never steps, for what is due.
+    primary : ConnectionPool or None
+        Where baselines are pinned; None pins where it reads.
 
     Attributes
     ----------
@@ -80,8 +83,10 @@ class Tail:
         shard: Shard = WHOLE,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        primary: ConnectionPool | None = None,
     ) -> None:
         self._pool = pool
+        self._primary = pool if primary is None else primary
         self._models = models
         self.settings = settings
         self._shard = shard
@@ -132,12 +137,13 @@ class Tail:
         if model is None:
             model = Model(row, self.settings)
             self._models.add(model)
-        # First the vectors, then the baseline: it must see all that it was fitted to.
-        if row.last_seq > model.seen_seq:
-            self._follow(connection, model, row)
-        self._update_baseline(connection, model, row)
+        if not _is_older(row, model.row):
+            # First the vectors, then the baseline: it must see all that it was fitted to.
+            if row.last_seq > model.seen_seq:
+                self._follow(connection, model, row)
+            self._update_baseline(connection, model, row)
+            model.row = row
         model.windows.advance(row.now.timestamp())
-        model.row = row
 
     def _update_baseline(self, connection: psycopg.Connection, model: Model, row: ModelRow) -> None:
         if row.baseline_version is None:
@@ -179,7 +185,7 @@ class Tail:
     def _pin_first(self, model_name: str) -> None:
         selection = Selection(first=self.settings.baseline.vectors)
         try:
-            with unavailable(), self._pool.connection() as connection:
+            with unavailable(), self._primary.connection() as connection:
                 baseline.pin(connection, model_name, selection, only_first=True)
         except Exception as error:  # nobody waits for this thread: what it hides is lost
             _log.error(
@@ -211,6 +217,13 @@ class Tail:
         elif self.status.up or self.status.failures == 0:
             _log.warning("store lost; polling goes on", extra={"error": str(error)})
         self.status = replace(self.status, up=False, failures=self.status.failures + 1)
+
+
+def _is_older(row: ModelRow, known: ModelRow) -> bool:
+    """Whether a row comes from a replica that is further behind than the one read before."""
+    return row.last_seq < known.last_seq or (row.baseline_version or 0) < (
+        known.baseline_version or 0
+    )
 
 
 def _is_consecutive(seqs: NDArray[np.int64], last: int) -> bool:

@@ -9,7 +9,7 @@ from grafana.dashboard import Dashboard, Section, scraped, values
 from grafana.panel import Panel
 from grafana.query import RATE, Query, Scope
 from ingest import metrics as m
-from ingest.runtime import live
+from ingest.runtime import lag, live
 
 _scope = Scope({"model_name": '=~"$model_name"'})
 _FAILED = _scope.select(m.REQUESTS, code='!~"2.."')
@@ -85,7 +85,13 @@ _ingest = Section(
         Panel("Vectors committed per second", (_scope.rate(m.VECTORS, "model_name"),), unit="cps"),
         Panel("Rejections per second", (_scope.rate(m.REJECTED, "reason"),), unit="cps"),
         Panel("Duplicates per second", (_scope.rate(m.DUPLICATES, "model_name"),), unit="cps"),
-        Panel("Waiting for commit", (_scope.maximum(m.QUEUE, "instance"),)),
+        Panel("Sampled out per second", (_scope.rate(m.SAMPLED_OUT, "model_name"),), unit="cps"),
+        Panel("Requests under way", (_scope.maximum(m.QUEUE, "instance"),)),
+        Panel(
+            "Lag of the event loop",
+            (_scope.quantile(0.5, lag.LAG), _scope.quantile(0.99, lag.LAG)),
+            note="Median and 99th percentile: as long, every request waits.",
+        ),
         Panel(
             "Duration of a commit",
             (_scope.quantile(0.5, m.COMMIT_DURATION), _scope.quantile(0.99, m.COMMIT_DURATION)),
@@ -96,6 +102,13 @@ _ingest = Section(
             (_scope.quantile(0.5, m.COMMIT_VECTORS), _scope.quantile(0.99, m.COMMIT_VECTORS)),
             note="Median and 99th percentile.",
         ),
+    ),
+)
+_watch = Section(
+    "Watched tables",
+    (
+        Panel("Table followed", (_scope.maximum(m.WATCH_UP, "model_name"),), unit="bool_yes_no"),
+        Panel("Age of the last poll", (_scope.age(m.WATCH_TIMESTAMP, "model_name"),)),
     ),
 )
 _models = Section(
@@ -117,5 +130,5 @@ PIPELINE = Dashboard(
     ),
     # The watchdog fires always: that is its message.
     alerts='area="pipeline", alertname!="EmbeddingDriftWatchdog"',
-    sections=(_exporter, _ingest, _models),
+    sections=(_exporter, _ingest, _watch, _models),
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -13,15 +15,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest import openapi, payload, query
+from ingest.bodies import Bodies
 from ingest.maintenance import maintained, make_partitions
 from ingest.metrics import IngestMetrics
 from ingest.runtime import guard, web
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
+from ingest.sampling import Sampler
 from ingest.store import search
+from ingest.store.batch import Batch
 from ingest.store.pool import open_async, unavailable
+from ingest.store.vectors import Stored
 from ingest.writer import Writer
+
+_PARSED_AT_ONCE_BYTES = 1024 * 1024
+"""A longer body is parsed in a thread, for the event loop to go on."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -36,6 +45,12 @@ class Ingest:
     settings : Settings
     registry : CollectorRegistry
         Where the metrics of this half are registered.
+
+    Attributes
+    ----------
+    pool : AsyncConnectionPool
+        Connections to the store.
+    metrics : IngestMetrics
     """
 
     def __init__(
@@ -43,10 +58,15 @@ class Ingest:
     ) -> None:
         self._connection_string = connection_string
         self._settings = settings
-        self._metrics = IngestMetrics(registry)
-        self._pool = open_async(connection_string, settings.database.pool_size)
+        self.metrics = IngestMetrics(registry)
+        self.pool = open_async(connection_string, settings.database.pool_size)
+        self._bodies = Bodies(settings.ingest, settings.server.read_timeout)
+        self.metrics.queue_bytes.set_function(lambda: self._bodies.size)
+        self._sampler = Sampler(settings.ingest)
+        # One thread: several would keep the event loop waiting for its turn.
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="parser")
         self._writer = Writer(
-            self._pool, settings.ingest, self._metrics, partial(make_partitions, connection_string)
+            self.pool, settings.ingest, self.metrics, partial(make_partitions, connection_string)
         )
         self.routes = [
             Route("/embeddings", self._counted(self._embeddings), methods=["POST"]),
@@ -58,7 +78,7 @@ class Ingest:
         """Write and maintain the store while entered."""
         retention_days = self._settings.database.retention_days
         async with (
-            self._pool,
+            self.pool,
             maintained(self._connection_string, retention_days),
             self._writer.running(),
         ):
@@ -67,7 +87,8 @@ class Ingest:
     def reconfigure(self, settings: Settings) -> None:
         """Go on with other limits."""
         self._settings = settings
-        self._writer.settings = settings.ingest
+        for part in (self._bodies, self._sampler, self._writer):
+            part.settings = settings.ingest
 
     def described(self) -> Part:
         """Describe the endpoints, with the limits in force."""
@@ -75,8 +96,22 @@ class Ingest:
 
     def not_ready(self) -> str | None:
         """Say whether no connection to the store stands."""
-        stats = self._pool.get_stats()
+        stats = self.pool.get_stats()
         return None if stats["pool_size"] > 0 else "ingest: no connection to PostgreSQL"
+
+    async def store(self, batch: Batch) -> Stored:
+        """Store what sampling leaves of a batch; what it leaves out is neither new nor duplicate.
+
+        Raises
+        ------
+        StoreUnavailable, PayloadError, TooManyModels
+            As :meth:`ingest.writer.Writer.write` does.
+        """
+        stored = await self._writer.write(self._sampler.sample(batch))
+        sampled_out = len(batch) - stored.stored - stored.duplicates
+        if sampled_out and not stored.replayed:
+            self.metrics.sampled_out.labels(batch.model_name).inc(sampled_out)
+        return stored
 
     def _counted(self, endpoint: Endpoint) -> Endpoint:
         """Count the endpoint's answers, and its refusals by reason."""
@@ -89,29 +124,24 @@ class Ingest:
                 return response
             except MonitorError as error:
                 code = error.status
-                self._metrics.rejected.labels(request.url.path, type(error).__name__).inc()
+                self.metrics.rejected.labels(request.scope["path"], type(error).__name__).inc()
                 raise
             finally:
-                self._metrics.requests.labels(request.url.path, code).inc()
+                self.metrics.requests.labels(request.scope["path"], code).inc()
 
         return counted
 
     async def _embeddings(self, request: Request) -> Response:
-        body = await web.read_body(request, self._settings.ingest.max_body_bytes)
-        batch = payload.parse(
-            body,
-            headers=request.headers,
-            query=request.query_params,
-            limits=self._settings.ingest,
-            now=time.time(),
-        )
-        guard.require_write(request.auth.scopes, batch.model_name)
-        stored = await self._writer.write(batch)
+        async with self._bodies.read(request) as body:
+            batch = await self._parse(request, body)
+            guard.require_write(request.auth.scopes, batch.model_name)
+            stored = await self.store(batch)
         response = web.json(
             {
                 "model_name": batch.model_name,
                 "stored": stored.stored,
                 "duplicates": stored.duplicates,
+                "sampled_out": len(batch) - stored.stored - stored.duplicates,
             },
             status=201,
         )
@@ -119,11 +149,24 @@ class Ingest:
             response.headers["Idempotency-Replayed"] = "true"
         return response
 
+    async def _parse(self, request: Request, body: bytes) -> Batch:
+        parse = partial(
+            payload.parse,
+            body,
+            headers=request.headers,
+            query=request.query_params,
+            limits=self._settings.ingest,
+            now=time.time(),
+        )
+        if len(body) <= _PARSED_AT_ONCE_BYTES:
+            return parse()
+        return await asyncio.get_running_loop().run_in_executor(self._parser, parse)
+
     async def _search(self, request: Request) -> Response:
-        body = await web.read_body(request, self._settings.ingest.max_body_bytes)
-        wanted = query.parse(body, request.headers, self._settings.ingest)
+        async with self._bodies.read(request) as body:
+            wanted = query.parse(body, request.headers, self._settings.ingest)
         with unavailable():
-            async with self._pool.connection() as connection:
+            async with self.pool.connection() as connection:
                 vector = wanted.target
                 if isinstance(vector, str):
                     vector = await search.stored_vector(connection, wanted.model_name, vector)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TextIO
 
 import click
 from tqdm import tqdm
 
 from ingest.app import Ingest
-from ingest.replay import Sender, batches, paced
+from ingest.replay import batches, paced
 from ingest.runtime import exposition, security, server, tokens, web
 from ingest.runtime.command import configured, group, reconfigurable
 from ingest.runtime.configuration import load
 from ingest.runtime.live import Live
 from ingest.runtime.settings import Settings
+from ingest.sender import Sender
 from ingest.store import embedded
 from ingest.store.citus import distribute
 from ingest.store.migrate import migrate as migrate_store
@@ -68,15 +70,27 @@ def migrate(settings: Settings, citus: bool) -> None:
 )
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Vectors a second.")
 @click.option("--batch", type=click.IntRange(1), default=500, show_default=True)
-def replay(file: Path, model: str | None, url: str, rate: float | None, batch: int) -> None:
+@click.option(
+    "--token-file", type=click.File(), help="File that holds a bearer token with the scope write."
+)
+def replay(
+    file: Path,
+    model: str | None,
+    url: str,
+    rate: float | None,
+    batch: int,
+    token_file: TextIO | None,
+) -> None:
     """Send the vectors of FILE (npy, npz, parquet, csv, jsonl) to a running service."""
+    model = model or file.stem
+    token = None if token_file is None else token_file.read().strip()
     stored = 0
     # disable=None: no bar where nobody watches.
-    with Sender(url, model or file.stem) as sender, tqdm(unit=" vectors", disable=None) as bar:
+    with Sender(url, model, token=token) as sender, tqdm(unit=" vectors", disable=None) as bar:
         for rows in paced(batches(read(file), batch), rate):
-            stored += sender.send(rows)
+            stored += sender.send(rows).stored
             bar.update(len(rows))
-    click.echo(f"{stored} vectors stored for model {model or file.stem}")
+    click.echo(f"{stored} vectors stored for model {model}")
 
 
 @main.command()

@@ -24,6 +24,12 @@ DUPLICATES = Family(
     "Vectors not stored again because their id was stored before.",
     ("model_name",),
 )
+SAMPLED_OUT = Family(
+    "embedding_drift_ingest_sampled_out_total",
+    "counter",
+    "Vectors accepted and, by ingest.sample_ratio, not stored.",
+    ("model_name",),
+)
 REJECTED = Family(
     "embedding_drift_ingest_rejected_total",
     "counter",
@@ -33,7 +39,7 @@ REJECTED = Family(
 QUEUE = Family(
     "embedding_drift_ingest_queue_bytes",
     "gauge",
-    "Bytes of vectors accepted from clients and waiting for their commit.",
+    "Bytes of requests under way, from their first byte to their answer.",
 )
 COMMIT_DURATION = Family(
     "embedding_drift_ingest_commit_duration_seconds",
@@ -46,7 +52,31 @@ COMMIT_VECTORS = Family(
     "Vectors stored by one group commit.",
 )
 
-FAMILIES = (REQUESTS, VECTORS, DUPLICATES, REJECTED, QUEUE, COMMIT_DURATION, COMMIT_VECTORS)
+WATCH_UP = Family(
+    "embedding_drift_watch_up",
+    "gauge",
+    "Whether the last poll of the watched table succeeded (1) or failed (0): its rows were read "
+    "and stored.",
+    ("model_name",),
+)
+WATCH_TIMESTAMP = Family(
+    "embedding_drift_watch_poll_timestamp_seconds",
+    "gauge",
+    "Time of the last successful poll of the watched table.",
+    ("model_name",),
+)
+
+FAMILIES = (
+    REQUESTS,
+    VECTORS,
+    DUPLICATES,
+    SAMPLED_OUT,
+    REJECTED,
+    QUEUE,
+    COMMIT_DURATION,
+    COMMIT_VECTORS,
+)
+WATCH_FAMILIES = (WATCH_UP, WATCH_TIMESTAMP)
 
 
 class IngestMetrics:
@@ -59,6 +89,7 @@ class IngestMetrics:
         self.requests = counter(REQUESTS)
         self.vectors = counter(VECTORS)
         self.duplicates = counter(DUPLICATES)
+        self.sampled_out = counter(SAMPLED_OUT)
         self.rejected = counter(REJECTED)
         self.queue_bytes = Gauge(QUEUE.name, QUEUE.help, registry=registry)
         self.commit_duration = Histogram(
@@ -73,3 +104,20 @@ class IngestMetrics:
             buckets=(1, 3, 10, 30, 100, 300, 1000, 3000, 10000),
             registry=registry,
         )
+
+
+class WatchMetrics:
+    """What following a model's table tells, registered in ``registry``."""
+
+    def __init__(self, registry: CollectorRegistry, model_name: str) -> None:
+        def gauge(family: Family) -> Gauge:
+            return Gauge(family.name, family.help, family.labels, registry=registry)
+
+        self._model_name = model_name
+        self.up = gauge(WATCH_UP).labels(model_name)
+        self._timestamp = gauge(WATCH_TIMESTAMP)
+
+    def succeeded(self) -> None:
+        """Show that the table was just read; before the first time there is no timestamp."""
+        self.up.set(1)
+        self._timestamp.labels(self._model_name).set_to_current_time()

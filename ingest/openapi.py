@@ -40,7 +40,11 @@ _REPLAYED: Json = {
     }
 }
 _BODY_PROBLEMS: Json = {
-    "408": problem("The body did not come in time."),
+    "429": problem(
+        "The requests under way hold as much memory as they may (`ingest.max_queue_bytes`).",
+        RETRY_AFTER,
+    ),
+    "408": problem("The body did not arrive within `server.read_timeout`."),
     "413": problem("The body has more bytes than `ingest.max_body_bytes`, or too many vectors."),
     "415": problem("The content type is none of those above."),
 }
@@ -102,7 +106,6 @@ def _store(limits: IngestSettings) -> Json:
             ),
             "409": problem("The model's vectors have another dimension."),
             "422": problem("The `Idempotency-Key` came with another body before."),
-            "429": problem("More vectors wait for their commit than may.", RETRY_AFTER),
             "503": problem(
                 "PostgreSQL does not answer. The commit may have happened all the same; with ids"
                 " or an `Idempotency-Key` nothing is stored twice.",
@@ -204,6 +207,8 @@ def _schemas(limits: IngestSettings) -> dict[str, Json]:
                 "model_name": MODEL_NAME,
                 "stored": COUNT | {"description": "Vectors stored now."},
                 "duplicates": COUNT | {"description": "Vectors whose id was stored before."},
+                "sampled_out": COUNT
+                | {"description": "Vectors that `ingest.sample_ratio` leaves out."},
             }
         ),
         "Search": record(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from ingest.payload import checks, text
@@ -20,7 +21,7 @@ MOST_MATCHES = 1_000
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     model_name: str
-    embedding: list[float] | str | None = None
+    embedding: msgspec.Raw | UnsetType = UNSET
     id: str | None = None
     k: Annotated[int, msgspec.Meta(ge=1, le=MOST_MATCHES)] = 10
     scope: Scope = "slow"
@@ -60,9 +61,9 @@ def parse(body: bytes, headers: Mapping[str, str], limits: IngestSettings) -> Qu
             f"Content-Type {content_type or '(none)'} is not read here; allowed is application/json"
         )
     decoded = text.decode(body, _DECODER, limits)
-    if (decoded.embedding is None) == (decoded.id is None):
+    if (decoded.embedding is UNSET) == (decoded.id is None):
         raise PayloadError("the search needs either embedding or id")
-    if decoded.embedding is not None:
+    if decoded.embedding is not UNSET:
         target: NDArray[np.float32] | str = text.vector(decoded.embedding, limits)
         if not np.any(target):
             raise checks.refuse([Problem("/embedding", "is all zeros, which has no direction")])

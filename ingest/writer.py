@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from ingest.metrics import IngestMetrics
-from ingest.runtime.errors import MonitorError, PayloadError, QueueFull, StoreUnavailable
+from ingest.runtime.errors import MonitorError, PayloadError, StoreUnavailable
 from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
 from ingest.store.pool import unavailable
@@ -62,7 +62,6 @@ class Writer:
         self._metrics = metrics
         self._make_partitions = make_partitions
         self._waiting: deque[_Waiting] = deque()
-        self._bytes = 0
         self._arrived = asyncio.Event()
         self._closing = False
 
@@ -71,20 +70,12 @@ class Writer:
 
         Raises
         ------
-        QueueFull
-            If more waits already than may.
         StoreUnavailable
             If PostgreSQL is away; the batch may be sent again.
         PayloadError, TooManyModels
             If this batch cannot be stored.
         """
-        if self._bytes + batch.vectors.nbytes > self.settings.max_queue_bytes and self._waiting:
-            raise QueueFull(
-                f"{self._bytes} bytes of vectors wait for the store"
-                f" (ingest.max_queue_bytes: {self.settings.max_queue_bytes})"
-            )
         waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
-        self._count_bytes(batch.vectors.nbytes)
         self._waiting.append(waiting)
         self._arrived.set()
         # The future, not the group, is what a client that hangs up cancels.
@@ -107,11 +98,7 @@ class Writer:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            group = self._take()
-            try:
-                await self._settled(group)
-            finally:
-                self._count_bytes(-sum(w.batch.vectors.nbytes for w in group))
+            await self._settled(self._take())
 
     async def _settled(self, group: list[_Waiting]) -> None:
         """Commit, and answer whoever waits whatever happens."""
@@ -139,11 +126,9 @@ class Writer:
             await self._isolate(group, error)
         else:
             self._metrics.commit_duration.observe(time.perf_counter() - start)
+            self._count(group, outcomes)
             for waiting, outcome in zip(group, outcomes, strict=True):
-                self._settle(waiting, outcome)
-            self._metrics.commit_vectors.observe(
-                sum(o.stored for o in outcomes if isinstance(o, Stored) and not o.replayed)
-            )
+                _settle(waiting, outcome)
 
     async def _isolate(self, group: list[_Waiting], error: psycopg.Error) -> None:
         """Commit one by one, so that the batch PostgreSQL refuses fails alone."""
@@ -173,20 +158,24 @@ class Writer:
                 f"PostgreSQL did not commit within {_COMMIT_SECONDS:.0f} s"
             ) from error
 
-    def _settle(self, waiting: _Waiting, outcome: Stored | MonitorError) -> None:
-        if isinstance(outcome, MonitorError):
-            _fail([waiting], outcome)
-            return
-        if not outcome.replayed:
-            name = waiting.batch.model_name
-            self._metrics.vectors.labels(name).inc(outcome.stored)
-            self._metrics.duplicates.labels(name).inc(outcome.duplicates)
-        if not waiting.outcome.done():
-            waiting.outcome.set_result(outcome)
+    def _count(self, group: list[_Waiting], outcomes: list[Stored | MonitorError]) -> None:
+        stored: Counter[str] = Counter()
+        duplicates: Counter[str] = Counter()
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Stored) and not outcome.replayed:
+                stored[waiting.batch.model_name] += outcome.stored
+                duplicates[waiting.batch.model_name] += outcome.duplicates
+        for name in stored:
+            self._metrics.vectors.labels(name).inc(stored[name])
+            self._metrics.duplicates.labels(name).inc(duplicates[name])
+        self._metrics.commit_vectors.observe(stored.total())
 
-    def _count_bytes(self, change: int) -> None:
-        self._bytes += change
-        self._metrics.queue_bytes.set(self._bytes)
+
+def _settle(waiting: _Waiting, outcome: Stored | MonitorError) -> None:
+    if isinstance(outcome, MonitorError):
+        _fail([waiting], outcome)
+    elif not waiting.outcome.done():
+        waiting.outcome.set_result(outcome)
 
 
 def _fail(group: list[_Waiting], error: MonitorError) -> None:

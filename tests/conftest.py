@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,34 @@ def connection(store: str) -> Iterator[psycopg.Connection]:
     """An open connection to the store."""
     with connect(store) as connection:
         yield connection
+
+
+@dataclass(frozen=True)
+class Application:
+    """A database with a table ``docs``: ``connection`` fills it, ``reader`` is given to us."""
+
+    connection: psycopg.Connection
+    string: str
+    reader: str
+
+
+@pytest.fixture
+def application(empty_database: str) -> Iterator[Application]:
+    """A table that an application fills, and a role that may only read it."""
+    role = f"reader_{uuid.uuid4().hex}"
+    reader = psycopg.conninfo.make_conninfo(empty_database, user=role, password="secret")
+    with connect(empty_database) as connection:
+        connection.execute("create extension vector")
+        connection.execute(
+            "create table docs (id bigserial primary key, embedding vector,"
+            " updated_at timestamptz default now())"
+        )
+        connection.execute("create index on docs (updated_at)")
+        connection.execute(f"create role {role} login password 'secret'".encode())
+        connection.execute(f"grant select on docs to {role}".encode())
+        yield Application(connection, empty_database, reader)
+        connection.execute(f"drop owned by {role}".encode())
+        connection.execute(f"drop role {role}".encode())
 
 
 @pytest.fixture(scope="session")

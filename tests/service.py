@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -35,10 +36,17 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def serving(config: Path, role: str = "serve") -> Iterator[Service]:
+def serving(
+    config: Path, *arguments: str, environment: dict[str, str] | None = None
+) -> Iterator[Service]:
     log = config.with_suffix(f".{time.monotonic_ns()}.log")
     with log.open("w") as stream:
-        process = subprocess.Popen(command(config, role), stderr=stream, text=True)
+        process = subprocess.Popen(
+            command(config, *(arguments or ["serve"])),
+            stderr=stream,
+            text=True,
+            env=os.environ | (environment or {}),
+        )
 
     def address() -> str:
         assert process.poll() is None, log.read_text()

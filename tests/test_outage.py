@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import numpy as np
+import psycopg
 import pytest
 from numpy.typing import NDArray
 
@@ -102,3 +104,56 @@ def test_a_stopped_server_is_a_503_not_a_hang(
             subprocess.run(["pkill", "-CONT", "-P", str(postgresql.get_pid())], check=True)
         assert refused.status_code == 503
         wait_for(lambda: post(service.url, sentences[20:30]).status_code == 201, "recovery")
+
+
+def test_a_lock_held_by_someone_else_is_a_503_not_a_hang(
+    config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config) as service, psycopg.connect(postgresql.get_uri()) as other:
+        assert post(service.url, sentences[:10]).status_code == 201
+        other.execute("select * from model for update")
+        refused = post(service.url, sentences[10:20], timeout=60)
+        assert refused.status_code == 503
+        assert "lock timeout" in refused.json()["detail"]
+        assert metric(service.url, "embedding_drift_up") == 1
+        other.rollback()
+        assert post(service.url, sentences[20:30]).status_code == 201
+
+
+@pytest.fixture
+def disk(folder: Path) -> Iterator[Path]:
+    """A disk of 256 MiB."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256m,mode=777", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_a_503_and_what_was_acknowledged_stays(
+    disk: Path, config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
+) -> None:
+    """PostgreSQL itself gives up where not even its log finds room."""
+    ballast = disk / "ballast"
+    with serving(config) as service:
+        assert post(service.url, sentences[:100]).status_code == 201
+        acknowledged = 100
+        ballast.write_bytes(bytes(shutil.disk_usage(disk).free - 24 * 1024 * 1024))
+        while (answer := post(service.url, sentences, timeout=60)).status_code == 201:
+            acknowledged += len(sentences)
+        assert answer.status_code == 503, answer.text
+        assert httpx2.get(f"{service.url}/metrics").status_code == 200
+        ballast.unlink()
+        start(postgresql)
+        wait_for(lambda: post(service.url, sentences[:1]).status_code == 201, "recovery")
+        # Of the batch that was refused, the commit may have happened before the disk was full.
+        possible = [
+            f'embedding_drift_vectors_total{{model_name="m"}} {count}.0'
+            for count in (acknowledged + 1, acknowledged + len(sentences) + 1)
+        ]
+        wait_for(lambda: any(s in page(service.url) for s in possible), "all acknowledged vectors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import subprocess
 from pathlib import Path
@@ -60,6 +61,24 @@ def client(service: Service, folder: Path, authorization: str = "") -> httpx2.Cl
     url = service.url.replace("0.0.0.0", "127.0.0.1")
     trusting = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     return httpx2.Client(base_url=url, verify=trusting, headers=headers)
+
+
+@pytest.mark.parametrize("key", ["connection_string", "replica_connection_string"])
+@pytest.mark.parametrize(
+    "string",
+    ["postgresql://u:hunter2@[::1/db", "password=hunter2 x", "postgresql://u:hunter2%@h/db"],
+)
+def test_a_connection_string_that_cannot_be_read_is_refused_without_its_password(
+    key: str, string: str, folder: Path
+) -> None:
+    strings = {"connection_string": "dbname=none", key: string}
+    config = folder / "config.yaml"
+    config.write_text(f"database: {json.dumps(strings)}\nserver: {{port: 0}}\n")
+    line = command(config, "exporter")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert f"{key} cannot be read" in done.stderr
+    assert "hunter2" not in done.stderr
 
 
 def test_each_may_do_what_their_credentials_say(config: Path, folder: Path) -> None:

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter import families
 from exporter.families import FAMILIES
 from ingest import metrics as ingest_metrics
-from ingest.runtime import live
+from ingest.runtime import web
 from tests.service import Service, command, post, serving, wait_for
 
 NOT_YET = (
@@ -72,7 +72,7 @@ def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.f
         found = {family.name for family in text_string_to_metric_families(page)}
         expected = {
             f.name.removesuffix("_total")
-            for f in (*FAMILIES, *ingest_metrics.FAMILIES, *live.FAMILIES)
+            for f in (*FAMILIES, *ingest_metrics.FAMILIES, *web.FAMILIES)
         }
         assert expected - found == {family.name for family in NOT_YET}
 

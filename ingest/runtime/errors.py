@@ -14,8 +14,11 @@
     ├── Forbidden (PermissionError)       the credentials do not reach so far
     ├── NotFound (LookupError)            a model, baseline or vector that is not there
     ├── TooManyModels (RuntimeError)      the cap on models is reached
-    ├── QueueFull (RuntimeError)          the writer has more waiting than it may hold
-    └── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    ├── QueueFull (RuntimeError)          more waits, here or in a client, than may
+    ├── SlowClient (TimeoutError)         a request that does not arrive in time
+    ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    ├── SourceUnavailable (ConnectionError) a watched table cannot be read now
+    └── Undelivered (ConnectionError)     a client's vectors did not reach the service
 
 Each derives from the built-in a caller would catch anyway. ``status`` is the HTTP status
 the web layer answers with; ``problems`` names single places in the input.
@@ -136,10 +139,17 @@ class TooManyModels(MonitorError, RuntimeError):
 
 
 class QueueFull(MonitorError, RuntimeError):
-    """More vectors wait for the store than may; the client should slow down."""
+    """As much waits as may: requests under way in the service, or vectors in a client."""
 
-    status = 503
+    status = 429
     title = "Queue full"
+
+
+class SlowClient(MonitorError, TimeoutError):
+    """The request did not arrive in time."""
+
+    status = 408
+    title = "Request timeout"
 
 
 class StoreUnavailable(MonitorError, ConnectionError):
@@ -147,3 +157,19 @@ class StoreUnavailable(MonitorError, ConnectionError):
 
     status = 503
     title = "Store unavailable"
+
+
+class SourceUnavailable(MonitorError, ConnectionError):
+    """A watched table, or the server that has it, cannot be read now."""
+
+    status = 503
+    title = "Source unavailable"
+
+
+class Undelivered(MonitorError, ConnectionError):
+    """The service cannot be reached, stays busy, or is another service.
+
+    Whether the vectors were stored is not known when the last answer was lost.
+    """
+
+    title = "Not delivered"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,8 @@ from pydantic import (
 )
 
 from ingest.runtime import model_name
+
+T = TypeVar("T")
 
 ENVIRONMENT_PREFIX = "EMBEDDING_DRIFT_"
 
@@ -37,12 +39,23 @@ class DatabaseSettings(_Section):
 
     connection_string: SecretStr | None = None
     """libpq URI or key/value string; none starts the embedded server."""
+    replica_connection_string: SecretStr | None = None
+    """Of a streaming replica that the exporter reads from; none reads from the primary."""
     data_directory: str = "data"
     """Folder of the embedded server's data, made when absent."""
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
     """Connections each process keeps at the most."""
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     """Days a vector is kept; whole days are dropped at once."""
+
+    @model_validator(mode="after")
+    def _replica_has_a_primary(self) -> DatabaseSettings:
+        if self.replica_connection_string is not None and self.connection_string is None:
+            raise ValueError(
+                "replica_connection_string needs connection_string: the embedded server has no"
+                " replica"
+            )
+        return self
 
 
 class WindowSettings(_Section):
@@ -86,6 +99,13 @@ class BaselineSettings(_Section):
     """The first this many vectors of a model become its baseline."""
 
 
+def _legal_names(models: dict[str, T]) -> dict[str, T]:
+    for name in models:
+        if not model_name.is_legal(name):
+            raise ValueError(f"{name!r} is no model's name; allowed are {model_name.ALLOWED}")
+    return models
+
+
 class ModelSettings(_Section):
     """What is different for one model; None takes the fleet's."""
 
@@ -103,7 +123,7 @@ class MonitoringSettings(_Section):
     drift_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.15
     """Magnitude above which drift is a warning (rendered into the rules)."""
     poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 1.0
-    """Seconds between two polls of the store for new vectors."""
+    """Seconds between two polls of the store, or of a watched table, for new vectors."""
     stale_after: Annotated[int, Field(ge=1)] = 3_600
     """Seconds without a new vector after which a model's windows are stale."""
     total_shards: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -118,10 +138,7 @@ class MonitoringSettings(_Section):
     @field_validator("models")
     @classmethod
     def _have_legal_names(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
-        for name in models:
-            if not model_name.is_legal(name):
-                raise ValueError(f"{name!r} is no model's name; allowed are {model_name.ALLOWED}")
-        return models
+        return _legal_names(models)
 
     @model_validator(mode="after")
     def _shard_exists(self) -> MonitoringSettings:
@@ -175,8 +192,18 @@ class AlertingSettings(_Section):
         return webhook
 
 
+Ratio = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class IngestModelSettings(_Section):
+    """What ingest does differently for one model."""
+
+    sample_ratio: Ratio
+    """Share of this model's vectors that is stored."""
+
+
 class IngestSettings(_Section):
-    """Limits of one request and of the whole queue."""
+    """Limits of one request and of all together, and the share of vectors that is stored."""
 
     max_body_bytes: Annotated[int, Field(ge=1_024)] = 32 * 1024 * 1024
     """Bytes of one request's body."""
@@ -189,7 +216,27 @@ class IngestSettings(_Section):
     max_models: Annotated[int, Field(ge=1)] = 1_000
     """Models accepted; each becomes a value of the label model_name."""
     max_queue_bytes: Annotated[int, Field(ge=1_024)] = 256 * 1024 * 1024
-    """Bytes of vectors that may wait for their commit before clients are told to slow down."""
+    """Bytes of requests under way, at the most; beyond, clients are told to slow down."""
+    sample_ratio: Ratio = 1.0
+    """Share of the vectors that is stored, taken by their ids; the rest is only counted."""
+    models: dict[str, IngestModelSettings] = {}
+    """Models with a sample_ratio of their own, by name."""
+
+    @field_validator("models")
+    @classmethod
+    def _have_legal_names(
+        cls, models: dict[str, IngestModelSettings]
+    ) -> dict[str, IngestModelSettings]:
+        return _legal_names(models)
+
+    @model_validator(mode="after")
+    def _any_body_fits(self) -> IngestSettings:
+        if self.max_body_bytes > self.max_queue_bytes:
+            raise ValueError(
+                f"max_body_bytes ({self.max_body_bytes}) must not exceed max_queue_bytes"
+                f" ({self.max_queue_bytes})"
+            )
+        return self
 
 
 class ServerSettings(_Section):
@@ -201,6 +248,8 @@ class ServerSettings(_Section):
     """None takes the command's own: 10910 for serve and exporter, 10911 for ingest."""
     web_config_file: str | None = None
     """TLS, users and headers, in the format of Prometheus's web configuration file."""
+    read_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Seconds a client may take to send a request's head, and again its body."""
     tokens_file: str | None = None
     """Bearer tokens and their scopes, as `embedding-drift token` writes them."""
     allow_unauthenticated: bool = False

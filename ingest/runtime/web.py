@@ -12,7 +12,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -20,8 +20,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest.runtime import exposition, openapi
-from ingest.runtime.errors import BodyTooLarge, Forbidden, MonitorError, Unauthorized
+from ingest.runtime import exposition, lag, openapi
+from ingest.runtime.errors import Forbidden, MonitorError, Unauthorized
+from ingest.runtime.live import FAMILIES as LIVE_FAMILIES
 from ingest.runtime.live import Live
 from ingest.runtime.security import Security
 from ingest.runtime.settings import Settings
@@ -29,6 +30,9 @@ from ingest.runtime.settings import Settings
 _log = logging.getLogger(__name__)
 
 _RETRY_AFTER_SECONDS = 2
+
+FAMILIES = (*LIVE_FAMILIES, *lag.FAMILIES)
+"""Of every process, whichever half it serves."""
 
 
 class Half(Protocol):
@@ -66,6 +70,7 @@ def application(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(lag.measured(registry))
             for half in halves:
                 await stack.enter_async_context(half.running())
             yield
@@ -109,7 +114,11 @@ class _Guarded:
     def __init__(self, app: ASGIApp, security: Security) -> None:
         self._app = app
         self._guard = security.guard
-        self._headers = security.headers
+        # Encoded once: it is the same for every answer.
+        self._headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in security.headers.items()
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -118,7 +127,7 @@ class _Guarded:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
+                message["headers"] = [*message["headers"], *self._headers]
             await send(message)
 
         app = self._app
@@ -152,32 +161,10 @@ def problem(error: MonitorError) -> Response:
             | ({} if p.index is None else {"index": p.index})
             for p in error.problems
         ]
-    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if error.status == 503 else None
+    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if error.status in (429, 503) else None
     return Response(
         msgspec.json.encode(body), error.status, headers, media_type="application/problem+json"
     )
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read the request's body, at most ``limit`` bytes of it.
-
-    Raises
-    ------
-    BodyTooLarge
-        As soon as it is known that the body is longer.
-    """
-    too_large = BodyTooLarge(f"the body exceeds {limit} bytes (ingest.max_body_bytes)")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    chunks = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise too_large
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def json(content: object, status: int = 200) -> Response:

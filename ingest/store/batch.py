@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +49,17 @@ class Batch:
     def dimension(self) -> int:
         """Number of components of each vector."""
         return int(self.vectors.shape[1])
+
+    def take(self, rows: Sequence[int]) -> Batch:
+        """Return a batch of some of these vectors."""
+
+        def of(column: list[T] | None) -> list[T] | None:
+            return None if column is None else [column[row] for row in rows]
+
+        return replace(
+            self,
+            vectors=self.vectors[list(rows)],
+            ids=of(self.ids),
+            metadata=of(self.metadata),
+            timestamps=of(self.timestamps),
+        )

@@ -15,6 +15,7 @@ TABLES = (
     "baseline",
     "baseline_embedding",
     "drift_history",
+    "watch",
 )
 
 

@@ -8,7 +8,7 @@ one structured array; format: PostgreSQL documentation, COPY, "Binary Format"; p
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,31 +28,30 @@ _NULL = struct.pack(">i", -1)
 _LENGTH = struct.Struct(">i")
 
 
-def encode(batch: Batch, rows: NDArray[np.intp], first_seq: int, received_at: datetime) -> bytes:
-    """Lay out vectors of a batch as tuples of ``COPY embedding (...) FROM STDIN (FORMAT BINARY)``.
+def encode(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> bytes:
+    """Lay out vectors as tuples of ``COPY embedding (...) FROM STDIN (FORMAT BINARY)``.
 
     Parameters
     ----------
-    batch : Batch
-        n vectors of dimension d.
-    rows : ndarray of int, shape (m,)
-        Which vectors of the batch to write.
+    batches : sequence of Batch
+        Of one model and one dimension; at least one.
     first_seq : int
-        Number of the first; the others follow without gaps.
+        Number of the first vector; the others follow without gaps.
     received_at : datetime
         Common to all.
     """
-    head = _head(batch.model_name, len(rows), first_seq, received_at)
-    tail = _vectors(batch.vectors[rows] if len(rows) < len(batch) else batch.vectors)
-    if batch.ids is None and batch.metadata is None and batch.timestamps is None:
-        plain = np.empty(len(rows), [("head", head.dtype), ("nulls", "S12"), ("tail", tail.dtype)])
-        plain["head"], plain["nulls"], plain["tail"] = head, 3 * _NULL, tail
-        return plain.tobytes()
-    return b"".join(
-        part
-        for h, row, t in zip(head, rows, tail, strict=True)
-        for part in (h.tobytes(), _client_columns(batch, int(row)), t.tobytes())
-    )
+    tuples = _tuples(batches, first_seq, received_at)
+    data = tuples.tobytes()
+    if all(b.ids is None and b.metadata is None and b.timestamps is None for b in batches):
+        return data
+    whole, size = memoryview(data), tuples.itemsize
+    nulls, vector = _offset(tuples, "nulls"), _offset(tuples, "length")
+    columns = (column for batch in batches for column in _client_columns(batch))
+    parts: list[bytes | memoryview] = []
+    for row, column in enumerate(columns):
+        tuple_ = whole[row * size : (row + 1) * size]
+        parts += tuple_[:nulls], column, tuple_[vector:]
+    return b"".join(parts)
 
 
 def encode_ids(model_name: str, ids: list[tuple[str, int]], received_at: datetime) -> bytes:
@@ -98,6 +97,23 @@ def decode(blocks: Iterable[bytes | bytearray | memoryview], dimension: int) -> 
     return rows
 
 
+def decode_vectors(values: Sequence[bytes]) -> NDArray[np.float32]:
+    """Read what ``vector_send`` wrote of vectors of one dimension.
+
+    Parameters
+    ----------
+    values : sequence of bytes
+        At least one, and all of one length.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, d)
+    """
+    numbers = np.frombuffer(b"".join(values), ">f4").reshape(len(values), -1)
+    # The first four bytes are the dimension and the reserved word.
+    return np.ascontiguousarray(numbers[:, 1:], dtype=np.float32)
+
+
 def tail_type(dimension: int) -> np.dtype[Any]:
     """Type of the rows that :func:`decode` returns."""
     return np.dtype(
@@ -121,44 +137,50 @@ def _layout(dimension: int) -> np.dtype[Any]:
     )
 
 
-def _head(name: str, count: int, first_seq: int, received_at: datetime) -> NDArray[np.void]:
-    fixed = struct.pack(">h", 7) + _text(name) + struct.pack(">i", 8)
+def _tuples(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> NDArray[np.void]:
+    """Lay out tuples in which all that clients may add is null."""
+    vectors = np.concatenate([batch.vectors for batch in batches])
+    count, dimension = vectors.shape
+    fixed = struct.pack(">h", 7) + _text(batches[0].model_name) + struct.pack(">i", 8)
     stamp = struct.pack(">iq", 8, _microseconds(received_at))
     # "V", not "S": numpy drops trailing zero bytes of the latter.
-    head = np.empty(count, [("fixed", f"V{len(fixed)}"), ("seq", ">i8"), ("stamp", "V12")])
-    head["fixed"], head["stamp"] = np.void(fixed), np.void(stamp)
-    head["seq"] = np.arange(first_seq, first_seq + count)
-    return head
+    layout = [
+        ("fixed", f"V{len(fixed)}"),
+        ("seq", ">i8"),
+        ("stamp", f"V{len(stamp)}"),
+        ("nulls", f"V{3 * len(_NULL)}"),
+        ("length", ">i4"),
+        ("dimension", ">i2"),
+        ("reserved", ">i2"),
+        ("data", ">f4", (dimension,)),
+    ]
+    tuples = np.empty(count, layout)
+    tuples["fixed"], tuples["stamp"] = np.void(fixed), np.void(stamp)
+    tuples["nulls"] = np.void(3 * _NULL)
+    tuples["seq"] = np.arange(first_seq, first_seq + count)
+    tuples["length"], tuples["dimension"], tuples["reserved"] = 4 + 4 * dimension, dimension, 0
+    tuples["data"] = vectors
+    return tuples
 
 
-def _vectors(vectors: NDArray[np.float32]) -> NDArray[np.void]:
-    count, dimension = vectors.shape
-    tail = np.empty(
-        count,
-        [
-            ("length", ">i4"),
-            ("dimension", ">i2"),
-            ("reserved", ">i2"),
-            ("data", ">f4", (dimension,)),
-        ],
-    )
-    tail["length"], tail["dimension"], tail["reserved"] = 4 + 4 * dimension, dimension, 0
-    tail["data"] = vectors
-    return tail
+def _offset(tuples: NDArray[np.void], field: str) -> int:
+    assert tuples.dtype.fields is not None
+    return int(tuples.dtype.fields[field][1])
 
 
-def _client_columns(batch: Batch, row: int) -> bytes:
-    timestamp = batch.timestamps[row] if batch.timestamps is not None else None
-    id_ = batch.ids[row] if batch.ids is not None else None
-    metadata = batch.metadata[row] if batch.metadata is not None else None
-    return b"".join(
-        (
-            _NULL if timestamp is None else _timestamp(timestamp),
-            _NULL if id_ is None else _text(id_),
-            # jsonb_recv: a version byte, then the text.
-            _NULL if metadata is None else _LENGTH.pack(len(metadata) + 1) + b"\1" + metadata,
+def _client_columns(batch: Batch) -> Iterator[bytes]:
+    absent = [None] * len(batch)
+    for timestamp, id_, metadata in zip(
+        batch.timestamps or absent, batch.ids or absent, batch.metadata or absent, strict=True
+    ):
+        yield b"".join(
+            (
+                _NULL if timestamp is None else _timestamp(timestamp),
+                _NULL if id_ is None else _text(id_),
+                # jsonb_recv: a version byte, then the text.
+                _NULL if metadata is None else _LENGTH.pack(len(metadata) + 1) + b"\1" + metadata,
+            )
         )
-    )
 
 
 def _timestamp(seconds: float) -> bytes:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from psycopg.conninfo import make_conninfo
+
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings import DatabaseSettings
 
@@ -40,11 +42,17 @@ def connection_string(settings: DatabaseSettings) -> Iterator[str]:
         is_owner = _try_lock(lock.fileno())
         server = _start(folder / "postgresql")
         try:
-            yield server.get_uri()
+            yield _address(server)
         finally:
             if is_owner:
                 server.stop()
                 _log.info("embedded PostgreSQL stopped", extra={"directory": str(folder)})
+
+
+def _address(server: PostgresServer) -> str:
+    # In full: PGPORT, PGHOSTADDR and PGSERVICE, meant for a table that is watched, fill gaps.
+    port = server.get_postmaster_info().port
+    return make_conninfo(server.get_uri(), port=port, hostaddr="")
 
 
 def _try_lock(descriptor: int) -> bool:

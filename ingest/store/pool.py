@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
-from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.errors import SettingsError, StoreUnavailable
 
 _WAIT_SECONDS = 5.0
 """How long a caller waits for a connection before the store counts as unavailable."""
@@ -35,13 +36,27 @@ _POOL: dict[str, Any] = {
 
 
 def open_async(connection_string: str, size: int) -> AsyncConnectionPool:
-    """Make a pool for the event loop; it is opened when it is entered."""
+    """Make a pool for the event loop; it is opened when it is entered.
+
+    Raises
+    ------
+    SettingsError
+        If the connection string cannot be read.
+    """
+    _check(connection_string)
     check = AsyncConnectionPool.check_connection
     return AsyncConnectionPool(connection_string, max_size=size, check=check, open=False, **_POOL)
 
 
 def open_sync(connection_string: str, size: int) -> ConnectionPool:
-    """Make and open a pool for threads; connections follow when the server is there."""
+    """Make and open a pool for threads; connections follow when the server is there.
+
+    Raises
+    ------
+    SettingsError
+        If the connection string cannot be read.
+    """
+    _check(connection_string)
     check = ConnectionPool.check_connection
     return ConnectionPool(connection_string, max_size=size, check=check, open=True, **_POOL)
 
@@ -51,11 +66,26 @@ def connect(connection_string: str) -> psycopg.Connection:
 
     Raises
     ------
+    SettingsError
+        If the connection string cannot be read.
     StoreUnavailable
         If the server cannot be reached.
     """
+    _check(connection_string)
     with unavailable():
         return psycopg.connect(connection_string, **_CONNECTION)
+
+
+def _check(connection_string: str) -> None:
+    try:
+        conninfo_to_dict(connection_string)
+    except psycopg.ProgrammingError:
+        # Not "from error", nor left to the pool: libpq quotes the string, and the password in it.
+        raise SettingsError(
+            "database.connection_string or database.replica_connection_string cannot be read;"
+            " allowed are key=value pairs and postgresql://user:password@host/database, in which"
+            " special characters are percent-encoded"
+        ) from None
 
 
 @contextmanager

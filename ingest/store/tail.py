@@ -58,6 +58,14 @@ def models(connection: psycopg.Connection, shard: Shard = WHOLE) -> list[ModelRo
         return cursor.fetchall()
 
 
+def shard_of(connection: psycopg.Connection, model_name: str, total: int) -> int | None:
+    """Tell which of so many shards follows a model; None if there is no such model."""
+    row = connection.execute(
+        "select shard_of(model_name, %s) from model where model_name = %s", (total, model_name)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
 def vectors(
     connection: psycopg.Connection,
     model: ModelRow,

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import numpy as np
 import psycopg
-from numpy.typing import NDArray
 
 from ingest.runtime.errors import (
     DimensionMismatch,
@@ -20,7 +18,11 @@ from ingest.store import copy
 from ingest.store.batch import Batch
 
 _MODELS_LOCK = 0x456D624D  # "EmbM"
-_TIMEOUTS = "set local lock_timeout = '5s'; set local statement_timeout = '30s'"
+_LOCK = """
+set local lock_timeout = '5s';
+set local statement_timeout = '30s';
+select model_name, dimension from model where model_name = any(%s) order by model_name for update
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class _Model:
     """A model's row, locked by this transaction, and what this transaction adds to it."""
 
     dimension: int
-    batches: list[tuple[Batch, NDArray[np.intp]]] = field(default_factory=list)
+    admitted: list[tuple[Batch, Stored]] = field(default_factory=list)
     mismatched_dimension: int | None = None
     seen_ids: set[str] = field(default_factory=set)
     seen_keys: dict[str, tuple[bytes, Stored]] = field(default_factory=dict)
@@ -65,23 +67,25 @@ class _Model:
                     f"Idempotency-Key {batch.idempotency_key!r} came before with another body"
                 )
             return Stored(first.stored, first.duplicates, replayed=True)
-        rows = self._new_rows(batch)
-        self.batches.append((batch, rows))
-        stored = Stored(len(rows), len(batch) - len(rows))
+        fresh = self._fresh(batch)
+        stored = Stored(len(fresh), len(batch) - len(fresh))
+        self.admitted.append((fresh, stored))
         if batch.idempotency_key is not None:
             self.seen_keys[batch.idempotency_key] = (batch.fingerprint, stored)
         return stored
 
-    def _new_rows(self, batch: Batch) -> NDArray[np.intp]:
+    def _fresh(self, batch: Batch) -> Batch:
+        """Leave out vectors whose ids came before."""
         if batch.ids is None:
-            return np.arange(len(batch))
+            return batch
         rows = [row for row, id_ in enumerate(batch.ids) if id_ not in self.seen_ids]
         self.seen_ids.update(id_ for id_ in batch.ids if id_ is not None)
-        return np.array(rows, dtype=np.intp)
+        return batch if len(rows) == len(batch) else batch.take(rows)
 
     @property
-    def count(self) -> int:
-        return sum(len(rows) for _, rows in self.batches)
+    def fresh(self) -> list[Batch]:
+        """What is stored now, without what is empty."""
+        return [batch for batch, _ in self.admitted if len(batch)]
 
 
 async def insert(
@@ -111,7 +115,6 @@ async def insert(
         If PostgreSQL fails or refuses a value; then no batch is stored.
     """
     async with connection.transaction():
-        await connection.execute(_TIMEOUTS)
         models = await _lock(connection, batches, max_models)
         await _recall(connection, models, batches)
         outcomes = [
@@ -119,7 +122,7 @@ async def insert(
             for b in batches
         ]
         await _note_mismatches(connection, models)
-        await _store(connection, {name: m for name, m in models.items() if m.batches})
+        await _store(connection, {name: m for name, m in models.items() if m.admitted})
     return outcomes
 
 
@@ -144,12 +147,12 @@ async def _lock(
 
 
 async def _lock_known(connection: psycopg.AsyncConnection, names: list[str]) -> dict[str, _Model]:
-    # In one order everywhere, or two writers could each hold what the other waits for.
-    cursor = await connection.execute(
-        "select model_name, dimension from model where model_name = any(%s)"
-        " order by model_name for update",
-        [names],
-    )
+    # In one order everywhere, or two writers could each hold what the other waits for. Bound
+    # by the client, so that one message carries all statements.
+    cursor = psycopg.AsyncClientCursor(connection)
+    await cursor.execute(_LOCK, [names])
+    while cursor.nextset():
+        pass
     return {name: _Model(dimension) for name, dimension in await cursor.fetchall()}
 
 
@@ -203,18 +206,20 @@ async def _note_mismatches(connection: psycopg.AsyncConnection, models: dict[str
 async def _store(connection: psycopg.AsyncConnection, models: dict[str, _Model]) -> None:
     if not models:
         return
-    numbering = await _number(connection, {name: m.count for name, m in models.items()})
+    counts = {name: sum(map(len, model.fresh)) for name, model in models.items()}
+    numbering = await _number(connection, counts)
     tuples: list[bytes] = []
     id_tuples: list[bytes] = []
     for name, model in models.items():
         seq, received_at = numbering[name]
-        for batch, rows in model.batches:
-            tuples.append(copy.encode(batch, rows, seq, received_at))
+        if counts[name]:
+            tuples.append(copy.encode(model.fresh, seq, received_at))
+        for batch in model.fresh:
             if batch.ids is not None:
-                pairs = [(batch.ids[row], seq + n) for n, row in enumerate(rows)]
-                named = [(id_, s) for id_, s in pairs if id_ is not None]
+                numbered = enumerate(batch.ids, seq)
+                named = [(id_, number) for number, id_ in numbered if id_ is not None]
                 id_tuples.append(copy.encode_ids(name, named, received_at))
-            seq += len(rows)
+            seq += len(batch)
     await _copy(connection, f"embedding ({copy.COLUMNS})", tuples)
     await _copy(connection, "embedding_id (model_name, id, seq, received_at)", id_tuples)
     await _remember_keys(connection, models, numbering)
@@ -250,10 +255,10 @@ async def _remember_keys(
     numbering: dict[str, tuple[int, datetime]],
 ) -> None:
     rows = [
-        (name, batch.idempotency_key, batch.fingerprint, len(rows), len(batch) - len(rows), moment)
+        (name, batch.idempotency_key, batch.fingerprint, stored.stored, stored.duplicates, moment)
         for name, model in models.items()
         for moment in [numbering[name][1]]
-        for batch, rows in model.batches
+        for batch, stored in model.admitted
         if batch.idempotency_key is not None
     ]
     if rows:

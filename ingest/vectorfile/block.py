@@ -1,4 +1,4 @@
-"""A block of rows on its way from a file to the service."""
+"""A block of rows on its way to the service."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,17 +23,25 @@ BESIDE = (ID, TIMESTAMP)
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Some rows of a file: vectors, shape (n, d), and what stands beside each.
+    """Some vectors, shape (n, d), and what stands beside each.
 
-    ``ids`` and ``metadata`` are empty where the file has none.
+    ``ids`` and ``metadata`` are empty where there are none; metadata may be encoded already.
     """
 
     vectors: NDArray[np.float32]
     ids: Sequence[str | None] = ()
-    metadata: Sequence[Mapping[str, Any]] = ()
+    metadata: Sequence[Mapping[str, Any] | msgspec.Raw | None] = ()
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def pick(self, rows: Sequence[int]) -> Rows:
+        """Copy some of the rows."""
+        return Rows(
+            self.vectors[np.asarray(rows, np.intp)],
+            [self.ids[row] for row in rows] if self.ids else (),
+            [self.metadata[row] for row in rows] if self.metadata else (),
+        )
 
 
 class Block(NamedTuple):

@@ -31,7 +31,14 @@ def test_every_package_of_the_distribution_is_copied_into_the_build() -> None:
     copied = set(re.findall(r"^COPY (\w+) \1$", DOCKERFILE, re.MULTILINE))
     assert copied == set(packages)
     allowed = set(re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
-    assert {*copied, "container", "pyproject.toml", "README.md", "LICENSE"} == allowed
+    files = {"pyproject.toml", "requirements.lock", "README.md", "LICENSE"}
+    assert {*copied, *files, "container"} == allowed
+
+
+def test_every_package_from_elsewhere_is_installed_by_its_hash() -> None:
+    installs = re.findall(r"pip (?:install|wheel) (\S+)", DOCKERFILE)
+    assert installs
+    assert set(installs) == {"--require-hashes", "--no-deps"}
 
 
 def test_the_last_stage_installs_nothing_and_runs_as_nobody() -> None:

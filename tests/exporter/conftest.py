@@ -33,13 +33,17 @@ def detector(vectors: Vectors) -> Detector:
 
 
 @pytest.fixture
-def send(store: str) -> Callable[[Vectors], None]:
+def send(store: str) -> Callable[..., None]:
     """Store vectors for the model m."""
 
-    def send(vectors: Vectors, model_name: str = "m") -> None:
+    def send(
+        vectors: Vectors, model_name: str = "m", timestamps: list[float | None] | None = None
+    ) -> None:
+        batch = Batch(model_name, np.ascontiguousarray(vectors), timestamps=timestamps)
+
         async def run() -> None:
             async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
-                await insert(connection, [Batch(model_name, np.ascontiguousarray(vectors))], 10)
+                await insert(connection, [batch], 10)
 
         asyncio.run(run())
 

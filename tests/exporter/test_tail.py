@@ -111,6 +111,21 @@ def test_a_store_clock_that_stepped_back_loses_no_vector(
     assert models.by_name["m"].windows.ring.end == 20
 
 
+def test_windows_go_by_arrival_whatever_clients_say_of_time(
+    pool: ConnectionPool, send: Callable[..., None], vectors: Vectors
+) -> None:
+    """Late, out of order, twice the same, and a day ahead."""
+    now = time.time()
+    days: list[float | None] = [-40, 0, -1, -1, 1, None, -3, -2, 0.5, 0]
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:10], timestamps=[None if d is None else now + 86_400 * d for d in days])
+    tail.poll()
+    send(vectors[10:20], timestamps=[now - 3_600] * 10)
+    tail.poll()
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:20])
+
+
 def test_the_first_vectors_become_the_baseline_by_themselves(
     pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:

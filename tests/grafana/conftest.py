@@ -25,7 +25,8 @@ from exporter.rules import render
 from exporter.score import Detector
 from exporter.seasonal import History
 from exporter.tail import PollStatus
-from ingest.metrics import IngestMetrics
+from ingest.metrics import IngestMetrics, WatchMetrics
+from ingest.runtime import lag
 from ingest.runtime.live import Live
 from ingest.runtime.settings import MonitoringSettings, Settings
 from ingest.store.tail import ModelRow
@@ -57,6 +58,8 @@ class Replay:
         self._registry = CollectorRegistry()
         self._registry.register(DriftCollector(self._models, self._status))
         self._ingest = IngestMetrics(self._registry)
+        self._watch = WatchMetrics(self._registry, MODEL)
+        self._lag = lag.histogram(self._registry)
         Live(Settings).register(self._registry)
         vectors = story.baseline().vectors
         pinned = datetime.now(UTC)
@@ -73,6 +76,7 @@ class Replay:
         self._drifting.assess()
         self._drifting.exact = {"fast": EXACT}
         self._polls += 1
+        self._watch.succeeded()
         return generate_latest(self._registry) + STALE.encode()
 
     def _receive(self, vectors: np.ndarray) -> None:
@@ -82,6 +86,8 @@ class Replay:
         self._ingest.rejected.labels("/embeddings", "DimensionMismatch").inc()
         self._ingest.vectors.labels(MODEL).inc(len(vectors))
         self._ingest.duplicates.labels(MODEL).inc()
+        self._ingest.sampled_out.labels(MODEL).inc()
+        self._lag.observe(0.001)
         self._ingest.commit_duration.observe(0.01)
         self._ingest.commit_vectors.observe(len(vectors))
 

@@ -15,12 +15,18 @@ from exporter import families
 from exporter.rules import render
 from grafana.__main__ import dashboards
 from ingest import metrics
-from ingest.runtime import live
+from ingest.runtime import web
 from ingest.runtime.family import Family
 from ingest.runtime.settings import Settings
 
 FAMILIES = {
-    family.name: family for family in (*families.FAMILIES, *metrics.FAMILIES, *live.FAMILIES)
+    family.name: family
+    for family in (
+        *families.FAMILIES,
+        *metrics.FAMILIES,
+        *metrics.WATCH_FAMILIES,
+        *web.FAMILIES,
+    )
 }
 CHOSEN = {
     "$__rate_interval": "1m",

@@ -19,20 +19,22 @@ from ingest.app import Ingest
 from ingest.runtime import web
 from ingest.runtime.configuration import load
 from ingest.runtime.live import Live
-from ingest.runtime.settings import Settings
 
 VECTOR = [0.5, -1.0, 2.0]
+JSON = "application/json"
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return load(None, None, {"ingest.max_body_bytes": 25_000, "ingest.max_models": 3})
+def chosen() -> dict[str, Any]:
+    """Settings by their dotted keys; a reload reads them anew."""
+    return {"ingest.max_body_bytes": 25_000, "ingest.max_models": 3}
 
 
 @pytest.fixture
-def client(store: str, settings: Settings) -> Iterator[TestClient]:
+def client(store: str, chosen: dict[str, Any]) -> Iterator[TestClient]:
     registry = CollectorRegistry()
-    app = web.application(registry, Live(lambda: settings), Ingest(store, settings, registry))
+    live = Live(lambda: load(None, None, chosen))
+    app = web.application(registry, live, Ingest(store, live.settings, registry))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -69,7 +71,12 @@ def test_the_documented_request_is_stored_when_it_is_answered(
     }
     response = client.post("/embeddings", json=body)
     assert response.status_code == 201
-    assert response.json() == {"model_name": "sentence-transformer", "stored": 1, "duplicates": 0}
+    assert response.json() == {
+        "model_name": "sentence-transformer",
+        "stored": 1,
+        "duplicates": 0,
+        "sampled_out": 0,
+    }
     assert connection.execute(
         "select model_name, seq, metadata, extract(epoch from embedded_at)::int,"
         " embedding::real[] from embedding"
@@ -129,7 +136,12 @@ def test_an_id_sent_twice_is_stored_once(
     body = {"model_name": "m", "embedding": VECTOR, "id": "a"}
     assert client.post("/embeddings", json=body).json()["stored"] == 1
     again = client.post("/embeddings", json=body)
-    assert again.json() == {"model_name": "m", "stored": 0, "duplicates": 1}
+    assert again.json() == {
+        "model_name": "m",
+        "stored": 0,
+        "duplicates": 1,
+        "sampled_out": 0,
+    }
     assert stored() == [VECTOR]
 
 
@@ -216,6 +228,61 @@ def test_requests_vectors_and_refusals_are_counted(client: TestClient) -> None:
     )
     assert "embedding_drift_ingest_queue_bytes 0.0" in page
     assert "embedding_drift_ingest_commit_vectors_sum 2.0" in page
+
+
+def test_what_sampling_leaves_out_is_said_counted_and_never_stored(
+    client: TestClient, chosen: dict[str, Any], stored: Callable[[], list[list[float]]]
+) -> None:
+    chosen["ingest.sample_ratio"] = 0.5
+    assert client.post("/-/reload").is_success
+    body = {
+        "model_name": "m",
+        "embeddings": [[float(n)] * 3 for n in range(200)],
+        "ids": [f"v{n}" for n in range(200)],
+    }
+    headers = {"Idempotency-Key": "k"}
+    first = client.post("/embeddings", json=body, headers=headers).json()
+    assert 50 < first["stored"] < 150
+    assert first["stored"] + first["sampled_out"] == 200
+    assert len(stored()) == first["stored"]
+
+    assert client.post("/embeddings", json=body, headers=headers).json() == first
+    again = client.post("/embeddings", json=body).json()
+    assert (again["stored"], again["duplicates"]) == (0, first["stored"])
+    page = client.get("/metrics").text
+    for name, value in (
+        ("vectors", first["stored"]),
+        ("duplicates", first["stored"]),
+        ("sampled_out", 2 * first["sampled_out"]),
+    ):
+        assert f'embedding_drift_ingest_{name}_total{{model_name="m"}} {value}.0' in page
+
+
+def test_a_batch_of_which_nothing_is_stored_still_meets_the_limits_of_its_model(
+    client: TestClient, chosen: dict[str, Any], stored: Callable[[], list[list[float]]]
+) -> None:
+    client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
+    chosen["ingest.sample_ratio"] = 1e-9
+    assert client.post("/-/reload").is_success
+    answer = client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR}).json()
+    assert (answer["stored"], answer["sampled_out"]) == (0, 1)
+    assert problem(client.post("/embeddings", json={"model_name": "m", "embedding": [1.0]}), 409)
+    assert stored() == [VECTOR]
+
+
+def test_a_long_body_is_parsed_aside_with_the_same_result(
+    client: TestClient, chosen: dict[str, Any], stored: Callable[[], list[list[float]]]
+) -> None:
+    chosen["ingest.max_body_bytes"] = 10_000_000
+    assert client.post("/-/reload").is_success
+    vectors = np.random.default_rng(0).normal(size=(5_000, 20)).astype(np.float32)
+    content = json.dumps({"model_name": "m", "embeddings": vectors.tolist()}).encode()
+    assert len(content) > 1_048_576
+    sent = client.post("/embeddings", content=content, headers={"Content-Type": JSON})
+    assert sent.json()["stored"] == 5_000
+    assert np.array_equal(np.array(stored(), np.float32), vectors)
+    broken = client.post("/embeddings", content=content[:-9], headers={"Content-Type": JSON})
+    assert problem(broken, 400)["detail"].startswith("the body is not valid JSON")
 
 
 def test_healthy_and_ready_answer(client: TestClient) -> None:

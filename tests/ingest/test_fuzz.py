@@ -147,7 +147,7 @@ class Ledger:
         known = self.rows.setdefault(name, [])
         ids = {row.id for row in known} - {None}
         new = [row for row in sent if row.id not in ids]
-        counts = {"stored": len(new), "duplicates": len(sent) - len(new)}
+        counts = {"stored": len(new), "duplicates": len(sent) - len(new), "sampled_out": 0}
         assert said == {"model_name": name, **counts}
         known += new
         if key is not None:

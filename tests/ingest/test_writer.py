@@ -17,7 +17,6 @@ from ingest.metrics import IngestMetrics
 from ingest.runtime.errors import (
     DimensionMismatch,
     PayloadError,
-    QueueFull,
     StoreUnavailable,
 )
 from ingest.runtime.settings import IngestSettings
@@ -103,18 +102,6 @@ def test_a_batch_postgresql_refuses_fails_alone(store: str, connection: psycopg.
 
     run(store, body)
     assert count(connection) == 2
-
-
-def test_what_waits_is_bounded(store: str, connection: psycopg.Connection) -> None:
-    async def body(writer: Writer) -> None:
-        large = batch(count=100)
-        results = await asyncio.gather(
-            *(writer.write(large) for _ in range(3)), return_exceptions=True
-        )
-        assert [type(r) for r in results] == [Stored, QueueFull, QueueFull]
-
-    run(store, body, IngestSettings(max_queue_bytes=1_500))
-    assert count(connection) == 100
 
 
 def test_leaving_commits_what_waits(store: str, connection: psycopg.Connection) -> None:

@@ -15,7 +15,7 @@ from exporter.families import HISTORY_STATES, STATES
 from exporter.rules import render
 from exporter.score import Detector
 from ingest import metrics
-from ingest.runtime import errors, live
+from ingest.runtime import errors, web
 from ingest.runtime.configuration import load
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.settings import Settings
@@ -25,7 +25,13 @@ RULES = HERE.parent.parent / "rules"
 EXAMPLES = sorted(HERE.glob("*.test.yaml"))
 
 FAMILIES = {
-    family.name: family for family in (*families.FAMILIES, *metrics.FAMILIES, *live.FAMILIES)
+    family.name: family
+    for family in (
+        *families.FAMILIES,
+        *metrics.FAMILIES,
+        *metrics.WATCH_FAMILIES,
+        *web.FAMILIES,
+    )
 }
 # Labels Prometheus and the rules themselves add.
 OWN_LABELS = {"alertname", "alertstate", "severity"}

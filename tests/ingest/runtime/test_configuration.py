@@ -23,6 +23,7 @@ MISTAKES = {
         "monitoring.drift_threshold (0.3) must not exceed alerting.alert_threshold (0.2)"
     ],
     "pool_of_none": ["database.pool_size: 0 is not allowed", "greater than or equal to 1"],
+    "replica_without_primary": ["database: replica_connection_string needs connection_string"],
     "webhook_without_https": ["alerting.slack_webhook: must be an https:// URL"],
     "window_inverted": ["monitoring.windows.fast: min_vectors (9) must not exceed"],
     "section_is_a_list": ["monitoring: [1, 2] is not allowed", "valid dictionary"],
@@ -88,11 +89,17 @@ def test_a_nested_key_has_an_environment_variable() -> None:
     assert settings.monitoring.windows.fast.seconds == 60
 
 
-def test_a_secret_can_come_from_a_file_and_shows_nowhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["connection_string", "replica_connection_string"])
+def test_a_secret_can_come_from_a_file_and_shows_nowhere(key: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("postgresql://user:hunter2@host/db\n")
-    settings = load(None, {"EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING_FILE": str(secret)})
-    connection_string = settings.database.connection_string
+    variable = f"EMBEDDING_DRIFT_DATABASE_{key.upper()}_FILE"
+    settings = load(
+        None,
+        {variable: str(secret)},
+        {"database.connection_string": "dbname=db"} if key.startswith("replica") else {},
+    )
+    connection_string = getattr(settings.database, key)
     assert connection_string is not None
     assert connection_string.get_secret_value() == "postgresql://user:hunter2@host/db"
     assert "hunter2" not in f"{settings!r}{settings}{settings.model_dump_json()}"

@@ -1,0 +1,67 @@
+"""wrk: the same request over and over, from many connections."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCRIPT = """
+local file = io.open({body!r}, "rb")
+wrk.method, wrk.body = "POST", file:read("*a")
+file:close()
+{headers}
+function done(summary, latency)
+  io.write(string.format(
+    '{{"requests": %d, "microseconds": %d, "p99": %d, "refused": %d, "broken": %d}}',
+    summary.requests, summary.duration, latency:percentile(99), summary.errors.status,
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of wrk saw; ``p99`` in seconds."""
+
+    rate: float
+    p99: float
+    refused: int
+    broken: int
+
+
+def post(
+    url: str, body: bytes, headers: Mapping[str, str], connections: int, seconds: float
+) -> Load:
+    """Post a body from so many connections for so long.
+
+    Raises
+    ------
+    RuntimeError
+        If a request failed, because a refusal is quicker than an answer.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "body").write_bytes(body)
+        script = Path(name) / "post.lua"
+        lines = [f"wrk.headers[{key!r}] = {value!r}" for key, value in headers.items()]
+        script.write_text(_SCRIPT.format(body=f"{name}/body", headers="\n".join(lines)))
+        threads = "1"  # of two cores, the service and PostgreSQL want the rest
+        command = ["wrk", "-t", threads, "-c", str(connections), "-d", f"{seconds:.0f}s"]
+        done = subprocess.run(
+            [*command, "--timeout", "30s", "-s", str(script), url],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    seen = json.loads(done.stdout[done.stdout.rindex("{") :])
+    if seen["refused"] or seen["broken"]:
+        raise RuntimeError(f"{url}: {seen['refused']} refused, {seen['broken']} broken")
+    return Load(
+        seen["requests"] / (seen["microseconds"] / 1e6),
+        seen["p99"] / 1e6,
+        seen["refused"],
+        seen["broken"],
+    )

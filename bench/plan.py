@@ -1,0 +1,95 @@
+"""The tables of docs/scaling.md, computed from what ``bench.footprint`` and ``bench.scrape`` print.
+
+All of vectors of dimension 768 without an id; another fleet is another set of these numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.table import show
+
+DAY = 86_400
+STORED_BYTES = 4_139
+WAL_BYTES = 3_253
+BODY_BYTES = 3_072
+HISTORY_BYTES = 374
+PASSAGE_SECONDS = 41e-6
+POLL_SECONDS = 0.40e-3
+LISTING_SECONDS = 4e-6
+SERIES_A_MODEL = 68
+MODEL_MB = {1_000: 14.5, 10_000: 42.9}
+SCRAPE_SECONDS = {1_000: 0.174 / 100, 10_000: 0.255 / 100}
+PINNED_MB = {1_000: 41 + 10, 10_000: 412 + 10}
+
+FLEETS = (1, 100, 10_000)
+RATES = (1_000, 100_000, 10_000_000)
+TARGET = 1.0
+"""Vectors a second that are stored of one model."""
+
+
+def traffic() -> Iterator[tuple[str, ...]]:
+    """Compute what is sent and what is stored."""
+    for models in FLEETS:
+        for rate in RATES:
+            stored = models * min(rate / models, TARGET)
+            yield (
+                f"{models:,}",
+                f"{rate:,}",
+                f"{rate * BODY_BYTES / 1e6:,.0f}",
+                f"{stored / rate:.0e}" if stored < 0.01 * rate else f"{stored / rate:.2g}",
+                f"{stored:,.0f}",
+                f"{stored * STORED_BYTES * DAY / 1e9:,.1f}",
+                f"{stored * STORED_BYTES * DAY * 31 / 1e12:,.2f}",
+                f"{stored * WAL_BYTES / 1e6:,.1f}",
+            )
+
+
+def exporters(window: int) -> Iterator[tuple[str, ...]]:
+    """Compute what the exporters and the rest of the store take."""
+    for models in FLEETS:
+        shards = max(1, -(-models // 100))
+        each = models / shards
+        poll = each * (POLL_SECONDS + TARGET * PASSAGE_SECONDS) + models * LISTING_SECONDS
+        yield (
+            f"{models:,} x {window:,}",
+            f"{shards:,}",
+            f"{each * MODEL_MB[window] / 1e3:,.2f}",
+            f"{each * SCRAPE_SECONDS[window]:.3f}",
+            f"{poll:.3f}",
+            f"{shards * models * LISTING_SECONDS:,.2f}",
+            f"{models * SERIES_A_MODEL:,}",
+            f"{3 * models * PINNED_MB[window] / 1e3:,.1f}",
+            f"{models * 2 * DAY / 300 * 35 * HISTORY_BYTES / 1e9:,.2f}",
+        )
+
+
+def main() -> None:
+    """Print the tables."""
+    head = (
+        "models",
+        "sent /s",
+        "MB/s",
+        "ratio",
+        "stored /s",
+        "GB/day",
+        "TB in 31 days",
+        "WAL MB/s",
+    )
+    show("Traffic", head, traffic())
+    head = (
+        "models x window",
+        "shards",
+        "GB each",
+        "scrape s",
+        "poll s",
+        "listing, cores",
+        "series",
+        "baselines GB",
+        "history GB",
+    )
+    show("Exporters", head, [*exporters(1_000), *exporters(10_000)])
+
+
+if __name__ == "__main__":
+    main()

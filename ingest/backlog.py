@@ -1,0 +1,266 @@
+"""Backlog: the vectors that wait to be sent, within a bound, and what became of the others."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from ingest.intake import Intake
+from ingest.payload import checks
+from ingest.runtime.errors import MonitorError, QueueFull, SettingsError
+from ingest.sender import Answer
+from ingest.vectorfile import Rows
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_INTERVAL = 3600
+_SECONDS_BETWEEN_LINES = 60.0
+
+
+class _Waiting(NamedTuple):
+    rows: Rows
+    due: float
+
+
+class Backlog:
+    """A bounded queue that hands out batches and counts; no I/O, no threads, no waiting.
+
+    At any time ``added == sent + duplicates + dropped + failed + waiting``.
+
+    Parameters
+    ----------
+    batch_size : int
+        Vectors of a batch.
+    interval : float
+        Seconds after which vectors are due though a batch is not full.
+    max_vectors : int
+        Vectors that may wait.
+    raise_errors : bool
+        Whether :meth:`add` and :meth:`raise_failure` raise; otherwise they count and log, at
+        most a line a minute of each kind.
+    clock : callable
+
+    Raises
+    ------
+    SettingsError
+        If a number is out of range.
+
+    Attributes
+    ----------
+    added, sent, duplicates, dropped, failed : int
+        As :class:`ingest.client.Client` has them.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        interval: float,
+        max_vectors: int,
+        raise_errors: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not (batch_size >= 1 and 0 <= interval <= _LONGEST_INTERVAL and max_vectors >= 1):
+            raise SettingsError(
+                f"batch_size ({batch_size}) and max_queue_vectors ({max_vectors}) must be at least"
+                f" 1, interval ({interval}) 0 to {_LONGEST_INTERVAL} seconds"
+            )
+        self.added = self.sent = self.duplicates = self.dropped = self.failed = 0
+        self._batch_size = batch_size
+        self._interval = interval
+        self._max_vectors = max_vectors
+        self._raise_errors = raise_errors
+        self._clock = clock
+        self._queue: deque[_Waiting] = deque()
+        self._queued = 0
+        self._in_flight: Rows | None = None
+        self._accepted = 0
+        self._hurried = 0
+        self._closed = False
+        self._failure: Exception | None = None
+        self._next_line: dict[str, float] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Vectors that are queued or on their way."""
+        return self._queued + (0 if self._in_flight is None else len(self._in_flight))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is closed and nothing is queued."""
+        return self._closed and not self._queue
+
+    def add(self, given: Intake) -> None:
+        """Queue the good vectors, the oldest of them if not all fit.
+
+        Raises
+        ------
+        MonitorError
+            With ``raise_errors``: the last send's failure, once; what is wrong with the vectors;
+            or that not all fit. Nothing of the call is taken then.
+        """
+        room = 0 if self._closed else self._max_vectors - self.waiting
+        over = given.count - given.invalid - room
+        why = "the client is closed" if self._closed else f"{self.waiting} vectors wait"
+        full = QueueFull(f"{why}; {over} more find no room")
+        if self._raise_errors:
+            self.raise_failure()
+            if given.problems:
+                raise checks.refuse(given.problems)
+            if over > 0:
+                raise full
+        self.added += given.count
+        self.failed += given.invalid
+        if given.problems:
+            self._tell("vectors that cannot be sent", checks.refuse(given.problems))
+        if over > 0:
+            self.dropped += over
+            self._tell("vectors dropped", full)
+        self._queue_up(given.rows, room)
+
+    def _queue_up(self, rows: Sequence[Rows], room: int) -> None:
+        due = self._clock() + self._interval
+        for part in rows:
+            end = min(len(part), room)
+            room -= end
+            # Cut here: what is sent is then freed, and is no view that keeps all of a large array.
+            for at in range(0, end, self._batch_size):
+                cut = part.pick(range(at, min(at + self._batch_size, end)))
+                self._queue.append(_Waiting(cut, due))
+            self._queued += end
+            self._accepted += end
+
+    def seconds_to_due(self) -> float | None:
+        """Say when the next batch shall be taken; None while nothing is queued."""
+        if not self._queue:
+            return None
+        is_hurried = self._accepted - self._queued < self._hurried
+        if self._queued >= self._batch_size or is_hurried:
+            return 0.0
+        return max(0.0, self._queue[0].due - self._clock())
+
+    def take(self) -> Rows:
+        """Take the next batch out; :meth:`settle` says what became of it.
+
+        Its vectors have one dimension and no id comes twice, so that one odd vector cannot have
+        the service refuse its neighbours.
+        """
+        dimension = self._queue[0].rows.vectors.shape[1]
+        parts: list[Rows] = []
+        seen: set[str] = set()
+        room = self._batch_size
+        while room and self._queue and self._queue[0].rows.vectors.shape[1] == dimension:
+            rows, due = self._queue.popleft()
+            size = _fitting(rows, room, seen)
+            parts.append(rows.pick(range(size)))
+            room -= size
+            if size < len(rows):
+                self._queue.appendleft(_Waiting(rows.pick(range(size, len(rows))), due))
+                break
+        batch = _joined(parts)
+        self._queued -= len(batch)
+        self._in_flight = batch
+        return batch
+
+    def settle(self, outcome: Answer | Exception) -> None:
+        """Count what was taken.
+
+        Parameters
+        ----------
+        outcome : Answer or Exception
+            The service's answer, or why there is none. If that names single vectors, the others
+            are queued again, to be sent first.
+        """
+        assert self._in_flight is not None
+        batch, self._in_flight = self._in_flight, None
+        if isinstance(outcome, Answer):
+            # Not those it stored: it may be told to keep a share of the vectors only.
+            self.sent += len(batch) - outcome.duplicates
+            self.duplicates += outcome.duplicates
+            return
+        named = {problem.index for problem in getattr(outcome, "problems", ())}
+        good = [row for row in range(len(batch)) if row not in named]
+        if len(good) == len(batch):
+            good = []
+        self.failed += len(batch) - len(good)
+        if good:
+            self._queue.appendleft(_Waiting(batch.pick(good), self._clock()))
+            self._queued += len(good)
+        self._failure = outcome
+        self._tell("vectors not stored", outcome)
+
+    def hurry(self) -> int:
+        """Make all that is queued due; returns a mark for :meth:`is_settled`."""
+        self._hurried = self._accepted
+        return self._accepted
+
+    def is_settled(self, mark: int) -> bool:
+        """Tell whether all that was queued before the mark was made is sent or has failed."""
+        return self._accepted - self.waiting >= mark
+
+    def close(self) -> None:
+        """Accept no more, and make all that is queued due."""
+        self._closed = True
+        self.hurry()
+
+    def abandon(self) -> None:
+        """Give up what waits: the queue is dropped, what is on its way has failed."""
+        self._closed = True
+        if self._in_flight is not None:
+            self.failed += len(self._in_flight)
+            self._in_flight = None
+        if self._queued:
+            self.dropped += self._queued
+            self._tell("vectors dropped", QueueFull(f"closed while {self._queued} waited"))
+            self._queue.clear()
+            self._queued = 0
+
+    def raise_failure(self) -> None:
+        """Raise the last send's failure, once, if errors shall be raised."""
+        if self._raise_errors and self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _tell(self, what: str, why: Exception) -> None:
+        now = self._clock()
+        if now < self._next_line.get(what, now):
+            return
+        self._next_line[what] = now + _SECONDS_BETWEEN_LINES
+        counts = f"dropped {self.dropped}, failed {self.failed} of {self.added} so far"
+        unexpected = None if isinstance(why, MonitorError) else why
+        _log.warning("%s: %s (%s)", what, why, counts, exc_info=unexpected)
+
+
+def _fitting(rows: Rows, room: int, seen: set[str]) -> int:
+    """Count how many of the first rows fit into a batch that has the ids ``seen``."""
+    for number, id_ in enumerate(rows.ids[:room]):
+        if id_ is None:
+            continue
+        if id_ in seen:
+            return number
+        seen.add(id_)
+    return min(room, len(rows))
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    return Rows(
+        np.concatenate([part.vectors for part in parts]),
+        _filled([part.ids for part in parts], parts),
+        _filled([part.metadata for part in parts], parts),
+    )
+
+
+def _filled(columns: Sequence[Sequence[T | None]], parts: Sequence[Rows]) -> Sequence[T | None]:
+    if not any(columns):
+        return ()
+    return [
+        item
+        for column, part in zip(columns, parts, strict=True)
+        for item in column or [None] * len(part)
+    ]

@@ -1,0 +1,143 @@
+"""Vectors in JSON: a list of numbers or a base64 string, each decoded by itself.
+
+By itself, so that a batch of any size is many short calls, between which other threads run, and
+so that each vector at fault can be named.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Raw, UnsetType
+from numpy.typing import NDArray
+
+from ingest.payload import checks
+from ingest.runtime.errors import Problem
+from ingest.runtime.settings import IngestSettings
+
+
+class _Body(msgspec.Struct):
+    """What a body may hold of vectors."""
+
+    embedding: Raw | UnsetType = UNSET
+    embeddings: list[Raw] | UnsetType = UNSET
+
+
+_BODY = msgspec.json.Decoder(_Body)
+_NUMBERS = msgspec.json.Decoder(list[float])
+_STRING = msgspec.json.Decoder(str)
+_LONG = 256 * 1024
+
+
+def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float32], list[Problem]]:
+    """Read the vectors of one batch.
+
+    Parameters
+    ----------
+    texts : sequence of Raw
+        The JSON of each.
+    limits : IngestSettings
+
+    Returns
+    -------
+    vectors : ndarray of float32, shape (n, d)
+        Empty where not all have one dimension.
+    problems : list of Problem
+        Everything that is wrong with them, at ``/embeddings/INDEX``.
+    """
+    rows = [_row(bytes(text), limits) for text in texts]
+    good = [row for row in rows if not isinstance(row, str)]
+    if not rows:
+        return np.empty((0, 0), np.float32), []
+    alike = len(good) == len(rows) and all(len(row) == len(good[0]) for row in good)
+    if not alike or checks.dimension(len(good[0]), limits) is not None:
+        return np.empty((0, 0), np.float32), list(_problems(rows, limits))
+    vectors = good[0][np.newaxis] if len(good) == 1 else np.stack(good)
+    return vectors, checks.finite(vectors)
+
+
+def problems_of_body(body: bytes, limits: IngestSettings) -> list[Problem]:
+    """Say what is wrong with the vectors of a body that could not be decoded."""
+    # Many encoders write NaN and Infinity, which JSON has not: a number takes their place that
+    # float32 cannot hold either.
+    for word in (b"NaN", b"Infinity"):
+        body = body.replace(word, b"4e38")
+    try:
+        decoded = _BODY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+    if decoded.embedding is not UNSET:
+        return in_the_singular(read([decoded.embedding], limits)[1])
+    return [] if decoded.embeddings is UNSET else read(decoded.embeddings, limits)[1]
+
+
+def in_the_singular(problems: Sequence[Problem]) -> list[Problem]:
+    """Point into a body that has one vector: /embedding, /id, /metadata."""
+    plural = {"embeddings": "embedding", "ids": "id", "metadata": "metadata"}
+    singular = []
+    for problem in problems:
+        _, name, _, *rest = problem.pointer.split("/")
+        singular.append(Problem("/".join(["", plural[name], *rest]), problem.reason))
+    return singular
+
+
+def _problems(
+    rows: Sequence[NDArray[np.float32] | str], limits: IngestSettings
+) -> Iterator[Problem]:
+    """Name what keeps each row from being a vector of one batch; a string says so itself."""
+    dimension: int | None = None
+    for index, row in enumerate(rows):
+        reason = row if isinstance(row, str) else checks.dimension(len(row), limits)
+        if isinstance(row, str) or reason is not None:
+            yield Problem(f"/embeddings/{index}", str(reason), index)
+            continue
+        dimension = dimension or len(row)
+        if len(row) != dimension:
+            reason = f"has dimension {len(row)}, those before it {dimension}"
+            yield Problem(f"/embeddings/{index}", reason, index)
+        else:
+            yield from checks.finite(row[np.newaxis], index)
+
+
+def _row(text: bytes, limits: IngestSettings) -> NDArray[np.float32] | str:
+    """Read one vector, or say what is wrong with it."""
+    if text.startswith(b'"'):
+        return _base64(text)
+    # What is far too long is not decoded: it would be one long call.
+    if len(text) > _LONG and (reason := checks.dimension(text.count(b",") + 1, limits)):
+        return reason
+    try:
+        numbers = _NUMBERS.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _explained(text)
+    with np.errstate(over="ignore"):
+        return np.fromiter(numbers, np.float32, len(numbers))
+
+
+def _base64(text: bytes) -> NDArray[np.float32] | str:
+    try:
+        data = binascii.a2b_base64(_STRING.decode(text), strict_mode=True)
+    except ValueError as error:
+        return f"is not valid base64: {error}"
+    if len(data) % 4:
+        return f"holds {len(data)} bytes of base64; float32 takes a multiple of 4"
+    return np.frombuffer(data, "<f4")
+
+
+def _explained(text: bytes) -> NDArray[np.float32] | str:
+    try:
+        # As floats, numbers of any length can be told apart from booleans and compared.
+        loose = json.loads(text, parse_int=float)
+    except RecursionError:
+        return "is nested too deeply"
+    if not isinstance(loose, list):
+        return f"is {checks.kind(loose)}; must be a list of numbers or a base64 string"
+    for position, value in enumerate(loose):
+        if not isinstance(value, float):
+            return f"component {position} is {checks.kind(value)}; components must be numbers"
+    with np.errstate(over="ignore"):
+        return np.array(loose, np.float32)

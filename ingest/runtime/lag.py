@@ -1,0 +1,46 @@
+"""Lag of the event loop: how long a call kept everyone else waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from prometheus_client import CollectorRegistry, Histogram
+
+from ingest.runtime.family import Family
+
+LAG = Family(
+    "embedding_drift_event_loop_lag_seconds",
+    "histogram",
+    "How late the event loop answered a timer: as long, every request waited.",
+)
+FAMILIES = (LAG,)
+
+_PERIOD_SECONDS = 0.02
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+
+
+def histogram(registry: CollectorRegistry) -> Histogram:
+    """Register where the lag is counted."""
+    return Histogram(LAG.name, LAG.help, buckets=_BUCKETS, registry=registry)
+
+
+@asynccontextmanager
+async def measured(registry: CollectorRegistry) -> AsyncIterator[None]:
+    """Measure the running loop while entered."""
+    task = asyncio.create_task(_measure(histogram(registry)), name="lag")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _measure(lag: Histogram) -> None:
+    while True:
+        due = time.perf_counter() + _PERIOD_SECONDS
+        await asyncio.sleep(_PERIOD_SECONDS)
+        lag.observe(max(0.0, time.perf_counter() - due))

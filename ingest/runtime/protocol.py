@@ -1,0 +1,68 @@
+"""HTTP/1.1 for clients that cannot be trusted to finish what they begin."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_LONGEST_HEAD_BYTES = 64 * 1024
+"""Neither uvicorn nor httptools ends a head that never ends."""
+
+
+def protocol(read_timeout: float) -> type[HttpToolsProtocol]:
+    """Make uvicorn's protocol with limits to the time and size of a request's head.
+
+    Parameters
+    ----------
+    read_timeout : float
+        Seconds from the connection, or from a later request's first byte, to the head's end.
+    """
+
+    class Protocol(HttpToolsProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._head_bytes = 0
+            self._deadline: asyncio.TimerHandle | None = None
+            self._is_in_head = True
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._deadline = self.loop.call_later(read_timeout, self._give_up)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._is_in_head:
+                self._count(len(data))
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._is_in_head = True
+
+        def on_headers_complete(self) -> None:
+            self._is_in_head = False
+            self._head_bytes = 0
+            self._stop_waiting()
+            super().on_headers_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def _count(self, size: int) -> None:
+            self._head_bytes += size
+            if self._head_bytes > _LONGEST_HEAD_BYTES:
+                self.transport.close()
+            elif self._deadline is None:
+                self._deadline = self.loop.call_later(read_timeout, self._give_up)
+
+        def _stop_waiting(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+        def _give_up(self) -> None:
+            self.transport.close()
+
+    return Protocol

@@ -1,0 +1,350 @@
+"""The clients: what a program hands over arrives, and the program is never disturbed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from ingest.client import AsyncClient, Client
+from ingest.runtime.errors import DimensionMismatch, PayloadError, QueueFull, SettingsError
+from tests.ingest.network import Network, Reply, Shelf
+from tests.service import wait_for
+
+ROOT = Path(__file__).parent.parent.parent
+VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
+NAN = float("nan")
+
+AnyClient = Client | AsyncClient
+Use = Callable[..., None]
+
+
+def use(url: str, calls: Callable[[AnyClient], None], **options: Any) -> AnyClient:
+    """Have a program use a client in a with block; returns the client."""
+    with Client(url, "m", **options) as client:
+        calls(client)
+    return client
+
+
+def use_async(url: str, calls: Callable[[AnyClient], None], **options: Any) -> AnyClient:
+    async def run() -> AnyClient:
+        async with AsyncClient(url, "m", **options) as client:
+            calls(client)
+        return client
+
+    return asyncio.run(run())
+
+
+either = pytest.mark.parametrize("use", [use, use_async], ids=["sync", "async"])
+
+
+def counts(client: AnyClient) -> dict[str, int]:
+    """The counts that are not 0, after checking that they add up."""
+    names = ("sent", "duplicates", "dropped", "failed", "waiting")
+    counts = {name: getattr(client, name) for name in names}
+    assert client.added == sum(counts.values())
+    return {name: count for name, count in counts.items() if count}
+
+
+@either
+def test_what_a_program_adds_is_stored_when_it_closes(
+    real: Network, connection: psycopg.Connection, use: Use
+) -> None:
+    def calls(client: AnyClient) -> None:
+        client.add([0.5, -1, 2])
+        client.add(VECTORS[:2], ids=["a", "b"], metadata=[{"n": 1}, None], timestamps=[7, None])
+        client.add(VECTORS[:1], ids=["a"])
+
+    client = use(real.url, calls, batch_size=3)
+    assert counts(client) == {"sent": 3, "duplicates": 1}
+    assert connection.execute(
+        "select id, metadata, extract(epoch from embedded_at)::int, embedding::real[]"
+        " from embedding order by seq"
+    ).fetchall() == [
+        (None, None, None, [0.5, -1, 2]),
+        ("a", {"n": 1, "timestamp": 7}, 7, [0, 1, 2]),
+        ("b", None, None, [3, 4, 5]),
+    ]
+
+
+@either
+def test_nothing_is_doubled_when_an_answer_is_lost(
+    real: Network, connection: psycopg.Connection, use: Use
+) -> None:
+    real.faults = ["lost", Reply(503, {"Retry-After": "0"})]
+    client = use(real.url, lambda client: client.add(VECTORS))
+    assert counts(client) == {"sent": 4}
+    assert real.answers[1].headers == {"Idempotency-Replayed": "true"}
+    assert connection.execute("select count(*) from embedding").fetchone() == (4,)
+
+
+@either
+def test_bad_vectors_are_counted_and_their_neighbours_stored(
+    real: Network, connection: psycopg.Connection, use: Use
+) -> None:
+    def calls(client: AnyClient) -> None:
+        client.add(VECTORS)
+        client.add([1, 2, NAN])
+        client.add("text")
+        client.add(None)
+        client.add([1, 2])
+        client.add([[7, 8, 9], [7, "8", 9], [7, 8]])
+
+    client = use(real.url, calls)
+    assert counts(client) == {"sent": 5, "failed": 6}
+    assert connection.execute("select count(*) from embedding").fetchone() == (5,)
+
+
+@either
+def test_vectors_that_only_the_service_can_tell_are_bad_spoil_no_batch(
+    real: Network, use: Use
+) -> None:
+    def calls(client: AnyClient) -> None:
+        client.add(VECTORS, metadata=[{}, {"text": "x" * 20_000}, {}, {"text": "\0"}])
+        client.add(VECTORS[:2], timestamps=[1e12, 1])
+
+    assert counts(use(real.url, calls)) == {"sent": 3, "failed": 3}
+
+
+@either
+def test_a_batch_is_sent_when_it_is_full_or_flushed(
+    network: Network, shelf: Shelf, use: Use
+) -> None:
+    def calls(client: AnyClient) -> None:
+        for vector in VECTORS:
+            client.add(vector)
+
+    client = use(network.url, calls, batch_size=3, interval=3600)
+    assert [len(batch) for batch in shelf.batches] == [3, 1]
+    assert counts(client) == {"sent": 4}
+
+
+def test_flush_waits_for_what_was_added(network: Network, shelf: Shelf) -> None:
+    with Client(network.url, "m", interval=3600) as client:
+        client.add(VECTORS)
+        assert client.flush()
+        assert len(shelf) == 4
+        network.closed.clear()
+        client.add(VECTORS)
+        assert not client.flush(timeout=0.05)
+        assert counts(client) == {"sent": 4, "waiting": 4}
+        network.closed.set()
+        assert client.flush()
+        assert counts(client) == {"sent": 8}
+
+
+def test_flush_waits_for_what_was_added_async(network: Network, shelf: Shelf) -> None:
+    async def run() -> None:
+        async with AsyncClient(network.url, "m", interval=3600) as client:
+            assert await client.flush()
+            client.add(VECTORS)
+            assert await client.flush()
+            assert len(shelf) == 4
+            network.closed.clear()
+            client.add(VECTORS)
+            assert not await client.flush(timeout=0.05)
+            network.closed.set()
+            assert await client.flush()
+            assert counts(client) == {"sent": 8}
+
+    asyncio.run(run())
+
+
+def test_a_few_vectors_are_sent_after_the_interval(network: Network, shelf: Shelf) -> None:
+    with Client(network.url, "m", interval=0.05) as client:
+        client.add(VECTORS)
+        wait_for(lambda: len(shelf) == 4, "the batch")
+
+
+def test_a_few_vectors_are_sent_after_the_interval_async(network: Network, shelf: Shelf) -> None:
+    async def run() -> None:
+        async with AsyncClient(network.url, "m", interval=0.05) as client:
+            client.add(VECTORS)
+            while not client.sent:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert len(shelf) == 4
+
+
+@either
+def test_a_full_queue_drops_the_newest_and_says_so_once(
+    network: Network, shelf: Shelf, use: Use, caplog: pytest.LogCaptureFixture
+) -> None:
+    network.closed.clear()
+
+    def calls(client: AnyClient) -> None:
+        for number in range(9):
+            client.add([number])
+        network.closed.set()
+
+    client = use(network.url, calls, max_queue_vectors=5, batch_size=2)
+    assert counts(client) == {"sent": 5, "dropped": 4}
+    assert [float(v[0]) for batch in shelf.batches for v in batch.vectors] == [0, 1, 2, 3, 4]
+    lines = [r.getMessage() for r in caplog.records if r.name == "ingest.backlog"]
+    assert lines == [
+        "vectors dropped: 5 vectors wait; 1 more find no room (dropped 1, failed 0 of 6 so far)"
+    ]
+
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+def test_a_service_that_is_away_costs_the_vectors_only() -> None:
+    client = Client(NOWHERE, "m", batch_size=3)
+    client.add(VECTORS)
+    client.close(timeout=0.05)
+    assert counts(client) == {"failed": 3, "dropped": 1}
+
+
+def test_a_service_that_is_away_costs_the_vectors_only_async() -> None:
+    async def run() -> AsyncClient:
+        client = AsyncClient(NOWHERE, "m", batch_size=3)
+        client.add(VECTORS)
+        await client.close(timeout=0.05)
+        return client
+
+    assert counts(asyncio.run(run())) == {"failed": 3, "dropped": 1}
+
+
+def test_a_loop_that_ends_leaves_true_counts() -> None:
+    async def run() -> AsyncClient:
+        client = AsyncClient(NOWHERE, "m", batch_size=3)
+        client.add(VECTORS)
+        await client.flush(timeout=0.05)
+        return client
+
+    assert counts(asyncio.run(run())) == {"failed": 3, "dropped": 1}
+
+
+@either
+def test_a_closed_client_takes_nothing_and_raises_nothing(network: Network, use: Use) -> None:
+    client = use(network.url, lambda _: None)
+    client.add(VECTORS)
+    assert counts(client) == {"dropped": 4}
+
+
+@either
+def test_errors_are_raised_where_that_is_wanted(network: Network, shelf: Shelf, use: Use) -> None:
+    def calls(client: AnyClient) -> None:
+        with pytest.raises(PayloadError, match="/embeddings/0/2: is NaN"):
+            client.add([1, 2, NAN])
+        with pytest.raises(QueueFull, match="2 more find no room"):
+            client.add(np.ones((6, 3)))
+        client.add(VECTORS)
+
+    client = use(network.url, calls, raise_errors=True, max_queue_vectors=4)
+    assert counts(client) == {"sent": 4}
+    with pytest.raises(DimensionMismatch, match="answers 409"):
+        use(network.url, lambda client: client.add([1, 2]), raise_errors=True)
+
+
+def test_a_failed_send_is_raised_once(network: Network) -> None:
+    network.faults = [Reply(401), Reply(401)]
+    with Client(network.url, "m", raise_errors=True) as client:
+        client.add(VECTORS)
+        with pytest.raises(PermissionError, match="answers 401"):
+            client.flush()
+        client.add(VECTORS)
+        with pytest.raises(PermissionError, match="answers 401"):
+            client.flush()
+        client.add(VECTORS)
+    assert counts(client) == {"sent": 4, "failed": 8}
+
+
+def test_threads_share_a_client(network: Network, shelf: Shelf) -> None:
+    def work(first: int) -> None:
+        for number in range(first, first + 200):
+            client.add([number])
+
+    with Client(network.url, "m", batch_size=50) as client:
+        threads = [threading.Thread(target=work, args=(200 * n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert counts(client) == {"sent": 800}
+    stored = [int(v[0]) for batch in shelf.batches for v in batch.vectors]
+    assert sorted(stored) == list(range(800))
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    "wrong", [{"url": "localhost"}, {"token": "\n"}, {"verify": "/none"}, {"batch_size": 0}]
+)
+def test_wrong_parameters_are_refused_at_once(
+    kind: type[Client | AsyncClient], wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(SettingsError):
+        kind(**{"url": "http://127.0.0.1:1", "model_name": "m", **wrong})
+
+
+def python(program: str, url: str = "") -> str:
+    """Run a program in an interpreter of its own; returns what it prints."""
+    line = [sys.executable, "-c", program, url]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_what_waits_when_the_interpreter_exits_is_sent(network: Network, shelf: Shelf) -> None:
+    program = """
+import sys
+from ingest.client import Client
+Client(sys.argv[1], "one", interval=3600).add([1, 2])
+Client(sys.argv[1], "two", interval=3600).add([3, 4])
+"""
+    assert python(program, network.url) == ""
+    assert sorted(batch.model_name for batch in shelf.batches) == ["one", "two"]
+
+
+def test_an_interpreter_exits_though_the_service_hangs(network: Network) -> None:
+    network.closed.clear()
+    program = """
+import sys
+from ingest import client
+client._EXIT_SECONDS = client._GRACE_SECONDS = 0.1
+waiting = client.Client(sys.argv[1], "m")
+waiting.add([1, 2])
+"""
+    python(program, network.url)
+    network.closed.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_a_forked_child_sends_what_is_its_own(network: Network, shelf: Shelf) -> None:
+    program = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+from ingest.client import Client
+client = Client(sys.argv[1], "m", interval=3600)
+client.add([1])
+child = os.fork()
+client.add([3 if child else 2])
+client.close()
+if child:
+    os.waitpid(child, 0)
+    assert client.sent == 2
+else:
+    assert client.sent == 1
+"""
+    assert python(program, network.url) == ""
+    assert sorted(float(v[0]) for batch in shelf.batches for v in batch.vectors) == [1, 2, 3]
+
+
+def test_a_program_that_uses_the_client_loads_no_server() -> None:
+    program = """
+import sys, ingest.client
+heavy = {"uvicorn", "starlette", "psycopg", "scipy", "statsmodels", "prometheus_client", "click"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    assert python(program) == "[]\n"

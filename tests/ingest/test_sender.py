@@ -1,0 +1,302 @@
+"""The sender: each batch is stored once, whatever the network and the service answer first."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from email.utils import formatdate
+from pathlib import Path
+from time import time
+
+import httpx2
+import numpy as np
+import psycopg
+import pytest
+import trustme
+
+from ingest.runtime.errors import (
+    BodyTooLarge,
+    DimensionMismatch,
+    Forbidden,
+    IdempotencyConflict,
+    MonitorError,
+    PayloadError,
+    SettingsError,
+    Unauthorized,
+    Undelivered,
+)
+from ingest.sender import Answer, AsyncSender, Delivery, Sender
+from ingest.vectorfile import Rows
+from tests.ingest.network import Fault, Network, Reply, Shelf, listening
+
+VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+Send = Callable[..., Answer]
+
+
+def send(url: str, rows: Rows, pauses: list[float] | None = None, attempts: int = 8) -> Answer:
+    sleep = ([] if pauses is None else pauses).append
+    with Sender(url, "m", attempts=attempts, sleep=sleep) as sender:
+        return sender.send(rows)
+
+
+def send_async(
+    url: str, rows: Rows, pauses: list[float] | None = None, attempts: int = 8
+) -> Answer:
+    async def sleep(seconds: float) -> None:
+        if pauses is not None:
+            pauses.append(seconds)
+
+    async def run() -> Answer:
+        async with AsyncSender(url, "m", attempts=attempts, sleep=sleep) as sender:
+            return await sender.send(rows)
+
+    return asyncio.run(run())
+
+
+def jittered(*seconds: float) -> object:
+    """Equal pauses of these seconds, up to half as long again."""
+    return pytest.approx([1.25 * pause for pause in seconds], rel=0.2)
+
+
+either = pytest.mark.parametrize("send", [send, send_async], ids=["sync", "async"])
+
+
+@either
+def test_bare_vectors_go_as_raw_floats(network: Network, shelf: Shelf, send: Send) -> None:
+    assert send(network.url + "/", Rows(VECTORS)) == Answer(4, 0)
+    [batch] = shelf.batches
+    assert batch.model_name == "m"
+    assert batch.vectors.tobytes() == VECTORS.tobytes()
+    assert network.requests[0]["content-type"] == "application/octet-stream"
+
+
+def test_ids_and_metadata_go_with_their_vectors(network: Network, shelf: Shelf) -> None:
+    send(network.url, Rows(VECTORS[:2], ["a", None], [None, {"text": "y"}]))
+    [batch] = shelf.batches
+    assert batch.ids == ["a", None]
+    assert batch.metadata == [None, b'{"text":"y"}']
+    assert batch.vectors.tobytes() == VECTORS[:2].tobytes()
+
+
+@either
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+def test_what_may_pass_is_waited_for(
+    network: Network, shelf: Shelf, send: Send, status: int
+) -> None:
+    network.faults = [Reply(status), Reply(status)]
+    pauses: list[float] = []
+    assert send(network.url, Rows(VECTORS), pauses) == Answer(4, 0)
+    assert len(network.keys) == 3
+    assert len(set(network.keys)) == 1
+    assert len(shelf) == 4
+    assert pauses == jittered(0.5, 1)
+
+
+@either
+@pytest.mark.parametrize("fault", ["lost", "cut", "truncated"])
+def test_a_batch_whose_connection_breaks_goes_again_under_the_same_key(
+    network: Network, shelf: Shelf, send: Send, fault: Fault
+) -> None:
+    network.faults = [fault, fault]
+    assert send(network.url, Rows(VECTORS)) == Answer(4, 0)
+    assert len(network.keys) == 3
+    assert len(set(network.keys)) == 1
+    assert len(shelf) == 4
+
+
+@either
+def test_the_service_knows_a_batch_whose_answer_was_lost(
+    real: Network, connection: psycopg.Connection, send: Send
+) -> None:
+    real.faults = ["lost", "truncated"]
+    assert send(real.url, Rows(VECTORS)) == Answer(4, 0)
+    assert [dict(answer.headers) for answer in real.answers] == [
+        {},
+        {"Idempotency-Replayed": "true"},
+        {"Idempotency-Replayed": "true"},
+    ]
+    assert connection.execute("select count(*) from embedding").fetchone() == (4,)
+
+
+def test_ids_that_were_stored_before_are_not_counted_as_stored(real: Network) -> None:
+    assert send(real.url, Rows(VECTORS, list("abcd"))) == Answer(4, 0)
+    assert send(real.url, Rows(VECTORS, list("cdef"))) == Answer(2, 2)
+
+
+def test_two_batches_have_two_keys(network: Network) -> None:
+    send(network.url, Rows(VECTORS))
+    send(network.url, Rows(VECTORS))
+    assert len(set(network.keys)) == 2
+
+
+def test_retry_after_is_waited_for_in_seconds(network: Network) -> None:
+    network.faults = [Reply(503, {"Retry-After": "7"}), Reply(429, {"Retry-After": "0"})]
+    pauses: list[float] = []
+    send(network.url, Rows(VECTORS), pauses)
+    assert pauses == jittered(7, 1)
+
+
+def delivery(attempts: int = 8, jitter: float = 0.0) -> Delivery:
+    return Delivery("http://service/embeddings", b"", {}, attempts, jitter=lambda: jitter)
+
+
+def asking_to_wait(retry_after: str) -> httpx2.Response:
+    return httpx2.Response(503, headers={"Retry-After": retry_after})
+
+
+def test_retry_after_is_waited_for_until_a_date() -> None:
+    pause = delivery().judge(asking_to_wait(formatdate(time() + 200, usegmt=True)))
+    assert pause is not None
+    assert 100 < pause <= 200
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pause"),
+    [
+        ("soon", 0.5),
+        ("-5", 0.5),
+        ("", 0.5),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.5),
+        ("Wed, 99 Oct 2015", 0.5),
+        ("9999999999", 3600),
+        ("1" * 400, 0.5),
+    ],
+)
+def test_a_strange_retry_after_does_no_harm(retry_after: str, pause: float) -> None:
+    assert delivery().judge(asking_to_wait(retry_after)) == pause
+
+
+def test_pauses_double_up_to_half_a_minute() -> None:
+    patient = delivery(attempts=9)
+    pauses = [patient.judge(httpx2.ConnectError("refused")) for _ in range(8)]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+def test_jitter_only_lengthens_a_pause() -> None:
+    assert delivery(jitter=1.0).judge(asking_to_wait("10")) == 15
+
+
+@either
+def test_a_service_that_is_not_there_is_given_up_in_the_end(send: Send) -> None:
+    pauses: list[float] = []
+    with pytest.raises(Undelivered, match=r"given up after 3 attempts; http://127.0.0.1:1/.+"):
+        send("http://127.0.0.1:1", Rows(VECTORS), pauses, attempts=3)
+    assert len(pauses) == 2
+
+
+def test_trouble_that_lasts_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Undelivered):
+        send("http://127.0.0.1:1", Rows(VECTORS))
+    [record] = [r for r in caplog.records if r.name == "ingest.sender"]
+    assert record.getMessage().startswith("http://127.0.0.1:1/embeddings: ")
+
+
+@either
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, PayloadError),
+        (401, Unauthorized),
+        (403, Forbidden),
+        (404, PayloadError),
+        (409, DimensionMismatch),
+        (413, BodyTooLarge),
+        (422, IdempotencyConflict),
+        (307, Undelivered),
+        (500, Undelivered),
+    ],
+)
+def test_a_refused_batch_is_not_sent_again(
+    network: Network, send: Send, status: int, kind: type[MonitorError]
+) -> None:
+    network.faults = [Reply(status)]
+    with pytest.raises(kind, match=f"answers {status}: not now") as caught:
+        send(network.url, Rows(VECTORS))
+    assert type(caught.value) is kind
+    assert len(network.requests) == 1
+
+
+def test_a_refusal_names_the_vectors_at_fault(network: Network) -> None:
+    vectors = VECTORS.copy()
+    vectors[2, 1] = np.nan
+    with pytest.raises(PayloadError, match=r"answers 400: /embeddings/2/1: is NaN") as caught:
+        send(network.url, Rows(vectors))
+    assert [problem.index for problem in caught.value.problems] == [2]
+
+
+def test_a_page_that_is_no_problem_is_told_by_its_status(network: Network) -> None:
+    network.faults = [Reply(404, {}, b"<html>\xff")]
+    with pytest.raises(PayloadError, match="answers 404: Not Found"):
+        send(network.url, Rows(VECTORS))
+
+
+@pytest.mark.parametrize("body", [b"{}", b"\xff", b'{"stored": -1, "duplicates": 0}', b""])
+def test_an_answer_of_another_service_is_not_taken_for_stored(
+    network: Network, body: bytes
+) -> None:
+    network.faults = [Reply(200, {}, body)]
+    with pytest.raises(Undelivered, match="not as this service does"):
+        send(network.url, Rows(VECTORS))
+
+
+@pytest.mark.parametrize("kind", [Sender, AsyncSender])
+@pytest.mark.parametrize("name", ["my vectors", "mod\N{LATIN SMALL LETTER E WITH GRAVE}le", ""])
+def test_an_illegal_model_name_is_refused_before_anything_is_sent(
+    kind: type[Sender | AsyncSender], name: str
+) -> None:
+    with pytest.raises(PayloadError, match=r"model name: .* is not allowed"):
+        kind("http://127.0.0.1:1", name)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:10910", "127.0.0.1:10910", "http://", "", "http://[::1"]
+)
+def test_an_unusable_address_is_refused_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"must begin with http://|[Ii]nvalid"):
+        Sender(url, "m")
+
+
+@pytest.mark.parametrize("token", ["", "two words", "line\n", "\N{EURO SIGN}"])
+def test_an_unusable_token_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(SettingsError, match="visible ASCII") as caught:
+        Sender("http://127.0.0.1:1", "m", token=token)
+    assert not token or token not in str(caught.value)
+
+
+def test_a_token_goes_as_bearer(network: Network) -> None:
+    with Sender(network.url, "m", token="secret") as sender:
+        sender.send(Rows(VECTORS))
+    assert network.requests[0]["authorization"] == "Bearer secret"
+
+
+def test_a_password_of_the_address_is_sent_and_not_shown(network: Network) -> None:
+    network.faults = [Reply(401)]
+    with pytest.raises(Unauthorized) as caught:
+        send(network.url.replace("//", "//user:secret@"), Rows(VECTORS))
+    assert network.requests[0]["authorization"] == "Basic dXNlcjpzZWNyZXQ="
+    with pytest.raises(SettingsError) as wrong:
+        Sender("ftp://user:secret@host", "m")
+    assert "secret" not in f"{caught.value} {wrong.value}"
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_an_unusable_file_of_certificates_is_refused(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsError, match=r"ca\.pem: is no file of certificates"):
+        Sender("https://127.0.0.1:1", "m", verify=file)
+
+
+def test_a_certificate_is_trusted_if_its_file_is_given(tmp_path: Path, shelf: Shelf) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    with listening(Network(shelf), tls) as network:
+        with pytest.raises(Undelivered, match="CERTIFICATE_VERIFY_FAILED"):
+            send(network.url, Rows(VECTORS), attempts=1)
+        with Sender(network.url, "m", verify=tmp_path / "ca.pem") as sender:
+            assert sender.send(Rows(VECTORS)) == Answer(4, 0)

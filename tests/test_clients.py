@@ -1,0 +1,164 @@
+"""Clients that are slow, many or greedy, and everyone else meanwhile."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import numpy as np
+import psutil
+import pytest
+
+from tests.service import Service, post, serving
+
+ROWS = np.ones((10, 8), np.float32)
+MIB = 1024 * 1024
+
+
+@contextmanager
+def running(folder: Path, store: str, **ingest: int) -> Iterator[Service]:
+    file = folder / "config.yaml"
+    file.write_text(
+        f"database: {{connection_string: '{store}'}}\n"
+        "server: {port: 0, read_timeout: 1.5}\n"
+        f"ingest: {ingest}\n"
+    )
+    with serving(file) as service:
+        yield service
+
+
+def connect(service: Service) -> socket.socket:
+    address = urlsplit(service.url)
+    assert address.hostname is not None
+    return socket.create_connection((address.hostname, address.port), timeout=20)
+
+
+def head(length: int) -> bytes:
+    return (
+        b"POST /embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+        b"X-Model-Name: m\r\nX-Dimension: 8\r\nContent-Length: %d\r\n\r\n" % length
+    )
+
+
+def answer(client: socket.socket) -> bytes:
+    """All that comes until the service hangs up or answers."""
+    data = b""
+    while b"\r\n\r\n" not in data and (more := client.recv(65_536)):
+        data += more
+    return data
+
+
+def test_a_body_that_does_not_arrive_in_time_is_a_408(tmp_path: Path, store: str) -> None:
+    with running(tmp_path, store) as service, connect(service) as client:
+        client.sendall(head(320) + bytes(32))
+        assert answer(client).startswith(b"HTTP/1.1 408")
+        page = httpx2.get(f"{service.url}/metrics").text
+        assert 'rejected_total{reason="SlowClient",route="/embeddings"} 1.0' in page
+        assert "embedding_drift_ingest_queue_bytes 0.0" in page
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"POST /emb", b"POST /embeddings HTTP/1.1\r\nHost: x\r\nX-More: "]
+)
+def test_a_head_that_does_not_arrive_in_time_is_hung_up_on(
+    tmp_path: Path, store: str, begun: bytes
+) -> None:
+    with running(tmp_path, store) as service, connect(service) as client:
+        client.sendall(begun)
+        assert answer(client) == b""
+
+
+def test_a_later_request_on_the_same_connection_has_to_arrive_in_time_too(
+    tmp_path: Path, store: str
+) -> None:
+    with running(tmp_path, store) as service, connect(service) as client:
+        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer(client).startswith(b"HTTP/1.1 200")
+        client.sendall(b"GET /-/hea")
+        assert answer(client) == b""
+
+
+def test_a_head_that_never_ends_is_hung_up_on(tmp_path: Path, store: str) -> None:
+    endless = b"GET / HTTP/1.1\r\n" + 10_000 * (b"X-More: " + 8_000 * b"x" + b"\r\n")
+    with (
+        running(tmp_path, store) as service,
+        connect(service) as client,
+        pytest.raises(ConnectionError),
+    ):
+        client.sendall(endless)
+
+
+def test_a_client_that_hangs_up_within_its_body_leaves_nothing_behind(
+    tmp_path: Path, store: str
+) -> None:
+    with running(tmp_path, store) as service:
+        with connect(service) as client:
+            client.sendall(head(320) + bytes(32))
+        assert post(service.url, ROWS).status_code == 201
+        page = httpx2.get(f"{service.url}/metrics").text
+        assert "embedding_drift_ingest_queue_bytes 0.0" in page
+        assert 'embedding_drift_ingest_vectors_total{model_name="m"} 10.0' in page
+        assert "request failed" not in service.log.read_text()
+
+
+def test_a_thousand_connections_keep_nobody_from_being_served(tmp_path: Path, store: str) -> None:
+    """Half of them idle, half sending a request byte by byte."""
+    with running(tmp_path, store) as service, ExitStack() as stack:
+        clients = [stack.enter_context(connect(service)) for _ in range(1_000)]
+        for client in clients[::2]:
+            client.sendall(head(320)[:20])
+        assert post(service.url, ROWS).status_code == 201
+        assert httpx2.get(f"{service.url}/metrics").status_code == 200
+        assert httpx2.get(f"{service.url}/-/ready").status_code == 200
+        assert all(answer(client) == b"" for client in clients)
+        assert post(service.url, ROWS).status_code == 201
+
+
+def test_what_all_clients_send_together_is_bounded(tmp_path: Path, store: str) -> None:
+    """A hundred bodies of 8 MiB are begun where 32 MiB are allowed."""
+    size, allowed = 8 * MIB, 32 * MIB
+    limits = {"max_body_bytes": size, "max_queue_bytes": allowed}
+    with running(tmp_path, store, **limits) as service, ExitStack() as stack:
+        assert post(service.url, ROWS).status_code == 201
+        before = psutil.Process(service.process.pid).memory_info().rss
+        refused = 0
+        for _ in range(100):
+            client = stack.enter_context(connect(service))
+            client.settimeout(0.2)
+            refused += begin(client, size)
+        page = httpx2.get(f"{service.url}/metrics").text
+        grown = psutil.Process(service.process.pid).memory_info().rss - before
+        assert refused > 50
+        assert 'rejected_total{reason="QueueFull",route="/embeddings"}' in page
+        assert grown < 3 * allowed
+
+
+def begin(client: socket.socket, size: int) -> bool:
+    """Send all but the end of a body; whether it was refused."""
+    try:
+        client.sendall(head(size) + bytes(size - 1))
+        refusal = client.recv(65_536)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    assert refusal.startswith(b"HTTP/1.1 429")
+    assert b"retry-after: " in refusal
+    return True
+
+
+def test_the_refused_are_served_when_there_is_room_again(tmp_path: Path, store: str) -> None:
+    with running(tmp_path, store, max_body_bytes=4 * MIB, max_queue_bytes=4 * MIB) as service:
+        with connect(service) as client:
+            client.sendall(head(4 * MIB) + bytes(4 * MIB - 1))
+            deadline = time.monotonic() + 10
+            while post(service.url, ROWS).status_code != 429:
+                assert time.monotonic() < deadline
+        while (again := post(service.url, ROWS)).status_code != 201:
+            assert again.status_code == 429
+            assert time.monotonic() < deadline

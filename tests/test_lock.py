@@ -1,0 +1,69 @@
+"""The lock files: all that the image installs, in versions that pyproject.toml allows."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+WANTED = {
+    "requirements.lock": PROJECT["project"]["dependencies"],
+    "container/build.lock": PROJECT["build-system"]["requires"],
+}
+MINORS = ("3.11", "3.12", "3.13")
+
+
+def entries(lock: str) -> list[str]:
+    """One string a package: its requirement, and its hashes on the lines that follow."""
+    text = (ROOT / lock).read_text()
+    return [entry.replace("\\\n", "") for entry in re.findall(r"^\w(?:.*\\\n)*.*", text, re.M)]
+
+
+def pinned(lock: str, python: str) -> dict[str, Version]:
+    """What pip installs from the lock with a version of Python on Linux."""
+    found = {}
+    environment = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": "linux",
+        "implementation_name": "cpython",
+    }
+    for entry in entries(lock):
+        requirement = Requirement(entry.split(" --hash=")[0].strip())
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            [pin] = requirement.specifier
+            assert pin.operator == "=="
+            assert requirement.name not in found
+            found[requirement.name] = Version(pin.version)
+    return found
+
+
+@pytest.mark.parametrize("python", MINORS)
+@pytest.mark.parametrize("lock", WANTED)
+def test_every_dependency_is_locked_in_a_version_that_is_allowed(lock: str, python: str) -> None:
+    versions = pinned(lock, python)
+    for text in WANTED[lock]:
+        wanted = Requirement(text)
+        assert wanted.name in versions, f"{wanted.name} is not in {lock}; make lock"
+        assert wanted.specifier.contains(versions[wanted.name]), f"{text}; make lock"
+
+
+@pytest.mark.parametrize("lock", WANTED)
+def test_every_locked_package_has_a_hash(lock: str) -> None:
+    assert entries(lock)
+    for entry in entries(lock):
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry
+
+
+@pytest.mark.parametrize("lock", WANTED)
+def test_a_lock_names_neither_a_registry_nor_a_folder(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert "make lock" in text
+    assert not re.search(r"://|--index|--find-links|^-", text, re.M)
+    assert not re.search(r"(?:^|\s)/\w", text)

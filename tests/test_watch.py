@@ -1,0 +1,130 @@
+"""The watch as people run it: a process, a table of an application's own, a kill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.conftest import Application
+from tests.service import command, serving, wait_for
+
+CONFIG = """
+monitoring: {poll_interval: 0.1, baseline: {vectors: 500}}
+server: {port: 0}
+database: {data_directory: %s}
+"""
+WATCH = ("watch", "--table", "docs", "--time", "updated_at")
+VARIABLES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+
+
+@pytest.fixture
+def config(folder: Path) -> Path:
+    file = folder / "config.yaml"
+    file.write_text(CONFIG % (folder / "data"))
+    return file
+
+
+@pytest.fixture
+def environment(application: Application) -> dict[str, str]:
+    """How libpq finds the application's database, as the role that may only read."""
+    found = conninfo_to_dict(application.reader)
+    given = {VARIABLES[key]: str(value) for key, value in found.items() if key in VARIABLES}
+    return {"PGPASSWORD": "secret", **given}
+
+
+def add(connection: psycopg.Connection, vectors: NDArray[np.float32]) -> None:
+    with connection.cursor() as cursor, cursor.copy("copy docs (embedding) from stdin") as stream:
+        for vector in vectors:
+            stream.write_row([str(vector.tolist())])
+
+
+def page(url: str) -> str:
+    return httpx2.get(f"{url}/metrics").text
+
+
+def test_a_table_is_watched_through_a_kill(
+    config: Path,
+    application: Application,
+    environment: dict[str, str],
+    sentences: NDArray[np.float32],
+) -> None:
+    def counts(url: str, vectors: int) -> bool:
+        return f'embedding_drift_vectors_total{{model_name="docs"}} {vectors}.0' in page(url)
+
+    add(application.connection, sentences[:600])
+    with serving(config, *WATCH, environment=environment) as service:
+        # A baseline's worth of the newest; all that comes then.
+        wait_for(lambda: counts(service.url, 500), "the baseline's vectors")
+        add(application.connection, sentences[600:800])
+        wait_for(lambda: counts(service.url, 700), "the new vectors")
+        wait_for(lambda: 'state="ok",window="fast"} 1.0' in page(service.url), "a verdict")
+        assert 'embedding_drift_watch_up{model_name="docs"} 1.0' in page(service.url)
+        assert 'watch_poll_timestamp_seconds{model_name="docs"} ' in page(service.url)
+        assert httpx2.get(f"{service.url}/-/ready").status_code == 200
+        assert httpx2.post(f"{service.url}/embeddings", content=b"").status_code == 404
+        add(application.connection, sentences[800:900])
+        service.process.kill()
+        service.process.wait()
+    add(application.connection, sentences[900:1_000])
+    with serving(config, *WATCH, environment=environment) as service:
+        wait_for(lambda: counts(service.url, 900), "what came while nobody watched")
+        add(application.connection, sentences[1_000:1_001])
+        wait_for(lambda: counts(service.url, 901), "one more, and nothing doubled")
+
+
+def test_a_table_that_is_away_is_told_and_comes_back(
+    config: Path,
+    application: Application,
+    environment: dict[str, str],
+    sentences: NDArray[np.float32],
+) -> None:
+    def up(url: str, value: int) -> bool:
+        return f'embedding_drift_watch_up{{model_name="docs"}} {value}.0' in page(url)
+
+    add(application.connection, sentences[:10])
+    with serving(config, *WATCH, environment=environment) as service:
+        wait_for(lambda: up(service.url, 1), "the first poll")
+        application.connection.execute("alter table docs rename to gone")
+        wait_for(lambda: up(service.url, 0), "the loss on the page")
+        assert "embedding_drift_up 1.0" in page(service.url)
+        application.connection.execute("alter table gone rename to docs")
+        wait_for(lambda: up(service.url, 1), "the recovery on the page")
+        log = service.log.read_text()
+    assert log.count("table not followed") == 1
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--source", "dbname=d password=hunter2"], "--source has a password"),
+        (["--source", "postgresql://u:hunter2@h/d"], "--source has a password"),
+        (["--source", "hunter2"], "--source is no connection string"),
+        (["--model", "my docs"], "--model 'my docs' is not allowed"),
+        (["--table", "none"], "--table none"),
+        (["--column", "none"], "--column: there is no column 'none'"),
+    ],
+)
+def test_wrong_use_is_told_before_anything_starts(
+    config: Path, environment: dict[str, str], arguments: list[str], message: str
+) -> None:
+    done = subprocess.run(
+        command(config, *WATCH, *arguments),
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "hunter2" not in done.stderr
+    assert not (config.parent / "data").exists()
