@@ -177,6 +177,10 @@ WRONG_JSON = {
     "nothing": (b"", "not valid JSON"),
     "malformed": (b'{"model_name": "m",', "not valid JSON"),
     "not an object": (b"[]", "Expected `object`, got `array`"),
+    "not UTF-8 in a list": (
+        b'{"model_name": "m", "embedding": ["\xff"]}',
+        r"/embedding: is not UTF-8: invalid start byte \(byte 2\)",
+    ),
     "not UTF-8": (b'{"model_name": "\xff"}', r"not UTF-8: invalid start byte \(byte 16\)"),
     "deep": (b'{"model_name":"m","embedding":[1],"metadata":{"a":' + b"[" * 9_000, "JSON|deep"),
     "no model": ({"embedding": [1]}, "model_name"),
@@ -341,6 +345,12 @@ def test_what_is_not_finite_has_an_error_of_its_own_to_count() -> None:
     ]:
         assert type(refusal(body, **arguments)) is NonFinite
     assert type(refusal(one() | {"embedding": []})) is PayloadError
+
+
+def test_what_is_wrong_with_the_whole_body_has_an_empty_pointer() -> None:
+    for body in (b"[]", b'{"model_name": "m", "embedding": [1], "more": 1}'):
+        [problem] = refusal(body).problems
+        assert problem.pointer == ""
 
 
 def test_every_bad_vector_of_a_batch_is_listed_with_its_index() -> None:
