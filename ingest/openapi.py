@@ -252,7 +252,10 @@ def _schemas(limits: IngestSettings) -> dict[str, Json]:
                     "type": ["number", "null"],
                     "minimum": -1,
                     "maximum": 1,
-                    "description": "Cosine similarity; null for a vector that is all zeros.",
+                    "description": (
+                        "Cosine similarity; null where a vector is all zeros, or so long that the"
+                        " square of its length is beyond float32."
+                    ),
                 },
             }
         ),
