@@ -5,7 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
-MODULES = ("bench.detection", "bench.history", "bench.exact", "bench.scrape", "bench.footprint")
+MODULES = (
+    "bench.detection",
+    "bench.history",
+    "bench.exact",
+    "bench.scrape",
+    "bench.footprint",
+    "bench.ingest",
+    "bench.backfill",
+)
 
 if __name__ == "__main__":
     # A process each: none leaves caches or memory behind for the next.

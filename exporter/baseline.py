@@ -7,11 +7,13 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 
 from exporter.quality import Quality, assess
 from exporter.score import Detector
-from ingest.store import baselines
+from ingest.store import baselines, copy
 from ingest.store.baselines import Selection
 
 _log = logging.getLogger(__name__)
@@ -63,28 +65,54 @@ def pin(
     if only_first and baselines.versions(connection, model_name):
         return None
     rows = baselines.select(connection, model_name, selection)
-    start = time.perf_counter()
-    detector = Detector.fit(rows["embedding"], timestamps=rows["received_at"])
-    seconds = time.perf_counter() - start
+    detector, quality = _fit(model_name, rows)
     version = baselines.create(
-        connection,
-        model_name,
-        rows,
-        detector.to_bytes(),
-        asdict(assess(rows["embedding"])),
-        str(selection),
-        only_first,
+        connection, model_name, rows, detector.to_bytes(), quality, str(selection), only_first
     )
     if version is not None:
-        _log.info(
-            "baseline pinned",
-            extra={
-                "model_name": model_name,
-                "version": version,
-                "vectors": len(rows),
-                "fit_seconds": round(seconds, 3),
-            },
-        )
+        _log_pinned(model_name, version, len(rows))
+    return version
+
+
+def bring(
+    connection: psycopg.Connection,
+    model_name: str,
+    vectors: NDArray[np.float32],
+    times: NDArray[np.float64],
+    source: str,
+) -> int:
+    """Fit a detector to vectors from outside the store; store both as the newest baseline.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+        The model is added when there is none.
+    vectors : ndarray of float32, shape (n, d)
+    times : ndarray of float64, shape (n,)
+        When they were made, in seconds since the epoch, in order.
+    source : str
+        Where they are from, for people.
+
+    Returns
+    -------
+    int
+        The version pinned.
+
+    Raises
+    ------
+    DimensionMismatch
+        If the model's vectors have another dimension.
+    ValueError
+        If the vectors are too few to fit a detector.
+    """
+    rows = np.empty(len(vectors), copy.tail_type(vectors.shape[1]))
+    rows["seq"] = np.arange(1, len(rows) + 1)
+    rows["received_at"] = times
+    rows["embedding"] = vectors
+    detector, quality = _fit(model_name, rows)
+    version = baselines.bring(connection, model_name, rows, detector.to_bytes(), quality, source)
+    _log_pinned(model_name, version, len(rows))
     return version
 
 
@@ -106,4 +134,19 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Basel
         stored.source,
         Quality(**stored.quality),
         Detector.from_bytes(stored.detector),
+    )
+
+
+def _fit(model_name: str, rows: NDArray[np.void]) -> tuple[Detector, dict[str, float]]:
+    start = time.perf_counter()
+    detector = Detector.fit(rows["embedding"], timestamps=rows["received_at"])
+    seconds = time.perf_counter() - start
+    _log.info("baseline fitted", extra={"model_name": model_name, "fit_seconds": round(seconds, 3)})
+    return detector, asdict(assess(rows["embedding"]))
+
+
+def _log_pinned(model_name: str, version: int, vectors: int) -> None:
+    _log.info(
+        "baseline pinned",
+        extra={"model_name": model_name, "version": version, "vectors": vectors},
     )

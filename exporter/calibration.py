@@ -196,13 +196,13 @@ class Null:
     ----------
     table : ndarray, shape (n, f)
         Features of the held-out half's vectors, in order of arrival.
-    fingerprints : list of int
+    fingerprints : ndarray of int64, shape (m,)
         Hashes of all vectors of the reference.
     random : numpy.random.Generator
     """
 
     table: NDArray[np.float32]
-    fingerprints: list[int]
+    fingerprints: NDArray[np.int64]
     random: np.random.Generator
 
     def calibrate(

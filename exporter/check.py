@@ -162,19 +162,28 @@ def _surprising(verdicts: list[NamedVerdict]) -> defaultdict[str, dict[str, Meas
 
 
 def _row(model: Model, window_name: str, verdict: Verdict) -> HistoryRow:
-    name, measured = model.row.model_name, verdict.measurement
-    if measured is None:
-        return HistoryRow(name, window_name, verdict.state, verdict.vectors)
+    version = None if model.baseline is None else model.baseline.version
     quality = model.quality.get(window_name)
+    norm = None if quality is None else quality.norm
+    return history_row(model.row.model_name, window_name, verdict, version, norm)
+
+
+def history_row(
+    model_name: str, window_name: str, verdict: Verdict, version: int | None, norm: float | None
+) -> HistoryRow:
+    """Make a verdict against a version of the baseline a row of history."""
+    measured = verdict.measurement
+    if measured is None:
+        return HistoryRow(model_name, window_name, verdict.state, verdict.vectors)
     return HistoryRow(
-        name,
+        model_name,
         window_name,
         verdict.state,
         verdict.vectors,
-        None if model.baseline is None else model.baseline.version,
+        version,
         measured.score,
         measured.magnitude,
         measured.cosine_similarity,
-        None if quality is None else quality.norm,
+        norm,
         dict(measured.components),
     )

@@ -19,6 +19,7 @@ from ingest.runtime import model_name as model_names
 from ingest.runtime.command import configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.live import Live
+from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings import Settings
 from ingest.store import baselines as stored_baselines
 from ingest.store import embedded
@@ -180,6 +181,59 @@ def list_(settings: Settings, model_name: str) -> None:
                 f"{found['version']}\t{found['pinned_at']:%Y-%m-%d %H:%M:%S%z}"
                 f"\t{found['vectors']} vectors\t{found['source']}"
             )
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--model", required=True, help="Model name; rows of others are left out.")
+@click.option(
+    "--time-column",
+    default="timestamp",
+    show_default=True,
+    help="Column that says when a vector was made.",
+)
+@click.option("--baseline", "pins", is_flag=True, help="Pin a baseline instead, of the first ones.")
+@click.option("--from", "start", type=click.DateTime(), help="With --baseline: from this time on.")
+@click.option("--to", "end", type=click.DateTime(), help="With --baseline: up to this time (UTC).")
+@click.option("--scheduler", help="Address of a Dask scheduler; this machine's cores by default.")
+@configured
+def backfill(
+    settings: Settings,
+    dataset: str,
+    model: str,
+    time_column: str,
+    pins: bool,
+    start: datetime | None,
+    end: datetime | None,
+    scheduler: str | None,
+) -> None:
+    """Measure the past of a model in DATASET, Parquet files, and store it as history.
+
+    DATASET is a file or folder on this machine, or the URL of one that fsspec can read. Started
+    again, it goes on where it was stopped.
+    """
+    if not is_legal(model):
+        raise SettingsError(f"--model {model!r}: allowed are {ALLOWED}")
+    if not pins and (start or end):
+        raise SettingsError("--from and --to choose the vectors of a --baseline")
+    try:
+        from exporter.backfill import Backfill
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"needs {error.name}: pip install 'embedding-drift-exporter[scale]'"
+        ) from error
+    with (
+        embedded.connection_string(settings.database) as store,
+        Backfill.open(dataset, model, time_column, scheduler) as filling,
+    ):
+        if pins:
+            first = None if start or end else settings.monitoring.baseline.vectors
+            selection = _selection(first, None, start, end)
+            version = filling.pin(store, selection)
+            click.echo(f"{model}: baseline {version} pinned ({selection})")
+        else:
+            rows = filling.run(store, settings)
+            click.echo(f"{model}: {rows} rows of history added")
 
 
 @main.group()

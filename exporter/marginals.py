@@ -86,12 +86,21 @@ class Bins:
 
     def count(self, vectors: NDArray[np.float32], counts: NDArray[np.int32], sign: int) -> None:
         """Add ``sign`` to the bin of each value of each vector, shape (n, d)."""
-        d = len(self.low)
-        first_cell = np.arange(d, dtype=np.int32) * _CELLS
-        first_bin = np.arange(d) * BINS
         for at in range(0, len(vectors), _ROWS):
-            cells = _cells(vectors[at : at + _ROWS], self.low, self.step) + first_cell
-            np.add.at(counts, (self.bin_of.take(cells) + first_bin).ravel(), np.int32(sign))
+            self.count_numbers(self.numbers(vectors[at : at + _ROWS]), counts, sign)
+
+    def numbers(self, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Tell the bin of each value of each vector, shape (n, d)."""
+        first_cell = np.arange(len(self.low), dtype=np.int32) * _CELLS
+        return self.bin_of.take(_cells(vectors, self.low, self.step) + first_cell)
+
+    def count_numbers(
+        self, numbers: NDArray[np.uint8], counts: NDArray[np.int32], sign: int
+    ) -> None:
+        """Add ``sign`` to each of these bins, shape (n, d)."""
+        first_bin = np.arange(len(self.low)) * BINS
+        for at in range(0, len(numbers), _ROWS):
+            np.add.at(counts, (numbers[at : at + _ROWS] + first_bin).ravel(), np.int32(sign))
 
     def marginals(self, counts: NDArray[np.int32], n: int) -> Marginals:
         """Compare the counts of a window of n vectors with the reference."""

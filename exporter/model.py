@@ -80,7 +80,12 @@ class Model:
         """
         with self.windows.lock:
             window = self.windows.windows[window_name]
-            said = state(window, self.windows.detector, self._circumstances(now))
+            said = state(
+                len(window),
+                window.settings.min_vectors,
+                self.windows.detector,
+                self._circumstances(now),
+            )
             generation, measurement = self._measured.get(window_name, (-1, None))
             overdue = False
             if said != "ok":

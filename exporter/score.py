@@ -30,7 +30,7 @@ from exporter.components import (
 from exporter.features import Features, Floats, Shift, standard
 from exporter.marginals import Bins, Marginals
 from exporter.season import Season, Swing, known_season
-from exporter.sums import Sums, checked, fingerprints
+from exporter.sums import Part, Sums, checked, fingerprints, pack
 
 __all__ = ["Detector", "Marginals", "Sums"]
 
@@ -178,6 +178,14 @@ class Detector:
         if batch is not None:
             sums.add(batch)
         return sums
+
+    def pack(self, batch: ArrayLike) -> Part:
+        """Return the sums of vectors, shape (n, d), in little space; see `unpack`."""
+        return pack(self._features, self._bins, batch)
+
+    def unpack(self, part: Part) -> Sums:
+        """Return the sums that this detector, or a copy of it elsewhere, packed."""
+        return Sums.unpack(self._features, self._bins, part)
 
     @property
     def seasonal(self) -> bool:

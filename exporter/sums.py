@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +14,29 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     from exporter.features import Features
     from exporter.marginals import Bins
+
+_SPARSE = 1_024
+"""Vectors from which counts of 256 bins take less space than a byte for each vector."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The sums of a few vectors on their way to a window, in another process perhaps.
+
+    Attributes
+    ----------
+    n : int
+    total : ndarray of int64
+        Sum of each feature.
+    bins : ndarray of uint8, shape (n, d), or of int32, shape (d * 256,)
+        Bin of each value or, of many vectors, `Sums.bins`.
+    fingerprints : ndarray of int64, shape (n,)
+    """
+
+    n: int
+    total: NDArray[np.int64]
+    bins: NDArray[Any]
+    fingerprints: NDArray[np.int64]
 
 
 class Sums:
@@ -53,13 +80,19 @@ class Sums:
 
     def merge(self, other: Sums) -> None:
         """Take in all vectors of another window of the same detector."""
-        if other._features is not self._features:
-            raise ValueError("sums of different detectors do not merge")
+        self._check(other)
         self.n += other.n
         self.total += other.total
         self.bins += other.bins
-        for key, copies in other._copies.items():
-            self._copies[key] = self._copies.get(key, 0) + copies
+        self._count(other._copies.items(), 1)
+
+    def subtract(self, other: Sums) -> None:
+        """Let go of all vectors of another window of the same detector, merged before."""
+        self._check(other)
+        self.n -= other.n
+        self.total -= other.total
+        self.bins -= other.bins
+        self._count(other._copies.items(), -1)
 
     def copy(self) -> Sums:
         """Return sums that change independently."""
@@ -67,15 +100,47 @@ class Sums:
         twin.merge(self)
         return twin
 
+    @classmethod
+    def unpack(cls, features: Features, bins: Bins, part: Part) -> Sums:
+        """Return the sums of a part that was packed with the same features and bins."""
+        sums = cls(features, bins)
+        sums.n = part.n
+        sums.total += part.total
+        if part.bins.ndim == 2:
+            bins.count_numbers(part.bins, sums.bins, 1)
+        else:
+            sums.bins += part.bins
+        sums._count(zip(part.fingerprints.tolist(), repeat(1)), 1)
+        return sums
+
+    def _check(self, other: Sums) -> None:
+        if other._features is not self._features:
+            raise ValueError("sums of different detectors do not merge")
+
     def _apply(self, batch: ArrayLike, sign: int) -> None:
         vectors = checked(batch, self._features.dimension)
         self.n += sign * len(vectors)
         self.total += sign * self._features.total(vectors)
         self._bins.count(vectors, self.bins, sign)
-        for key in fingerprints(vectors):
-            copies = self._copies.pop(key, 0) + sign
-            if copies:
-                self._copies[key] = copies
+        self._count(zip(fingerprints(vectors).tolist(), repeat(1)), sign)
+
+    def _count(self, copies: Iterable[tuple[int, int]], sign: int) -> None:
+        held = self._copies
+        for key, count in copies:
+            left = held.pop(key, 0) + sign * count
+            if left:
+                held[key] = left
+
+
+def pack(features: Features, bins: Bins, batch: ArrayLike) -> Part:
+    """Sum vectors, shape (n, d), in a byte for each value or less."""
+    vectors = checked(batch, features.dimension)
+    if len(vectors) < _SPARSE:
+        found: NDArray[Any] = bins.numbers(vectors)
+    else:
+        found = np.zeros(bins.size, np.int32)
+        bins.count(vectors, found, 1)
+    return Part(len(vectors), features.total(vectors), found, fingerprints(vectors))
 
 
 def checked(batch: ArrayLike, dimension: int) -> NDArray[np.float32]:
@@ -90,6 +155,19 @@ def checked(batch: ArrayLike, dimension: int) -> NDArray[np.float32]:
     return vectors
 
 
-def fingerprints(vectors: NDArray[np.float32]) -> list[int]:
-    """Hash each vector; equal vectors, and in practice only those, have equal hashes."""
-    return [hash(row.tobytes()) for row in vectors]
+def fingerprints(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Hash vectors, shape (n, d), the same in every process.
+
+    Equal vectors, and in practice only those, have equal hashes.
+    """
+    # Multilinear hashing modulo 2^64: two given vectors collide with at most 2^-32.
+    hashes: NDArray[np.uint64] = np.einsum(
+        "ij,j->i", vectors.view(np.uint32), _keys(vectors.shape[1])
+    )
+    return hashes.view(np.int64)
+
+
+@lru_cache(maxsize=16)
+def _keys(dimension: int) -> NDArray[np.uint64]:
+    # A bit generator's raw stream never changes; what a Generator makes of it may.
+    return np.random.PCG64(0).random_raw(dimension)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from exporter.families import State
 from exporter.score import Detector, Marginals, Sums
-from exporter.windows import REFERENCE_RATIO, Window
+from exporter.windows import REFERENCE_RATIO
 
 _TOP = 5
 
@@ -80,18 +80,20 @@ class Circumstances:
     stale_after: float
 
 
-def state(window: Window, detector: Detector | None, circumstances: Circumstances) -> State:
-    """Say whether drift of the window can be told, or the first reason why not."""
+def state(
+    vectors: int, min_vectors: int, detector: Detector | None, circumstances: Circumstances
+) -> State:
+    """Say whether drift of a window of so many vectors can be told, or the first reason why not."""
     if detector is None:
         return "no_baseline"
-    if detector.n_reference < REFERENCE_RATIO * window.settings.min_vectors:
+    if detector.n_reference < REFERENCE_RATIO * min_vectors:
         return "baseline_too_small"
     received = circumstances.last_received_at
     if circumstances.mismatched_at is not None and circumstances.mismatched_at > (received or 0):
         return "dimension_changed"
     if received is None or circumstances.now - received > circumstances.stale_after:
         return "stale"
-    if len(window) < window.settings.min_vectors:
+    if vectors < min_vectors:
         return "too_few_vectors"
     return "ok"
 

@@ -21,6 +21,11 @@ REFERENCE_RATIO = 5
 """A reference of n vectors calibrates windows of at most n / 5."""
 
 
+def capacity(settings: WindowSettings, detector: Detector) -> int:
+    """Tell how many vectors a window holds at the most, measured by this detector."""
+    return min(settings.max_vectors, max(2, detector.n_reference // REFERENCE_RATIO))
+
+
 class Ring:
     """The newest vectors of a model, addressed by position: 0 for the first ever appended.
 
@@ -146,9 +151,7 @@ class Window:
 
     def rebase(self, detector: Detector, now: float, newer: int) -> None:
         """Measure the newest vectors against another detector: sum them anew."""
-        self.capacity = min(
-            self.settings.max_vectors, max(2, detector.n_reference // REFERENCE_RATIO)
-        )
+        self.capacity = capacity(self.settings, detector)
         self.start = max(
             self._ring.after(now - self.settings.seconds), self._ring.end - max(0, newer)
         )

@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 def running(folder: Path, store: str, **ingest: int) -> Iterator[Service]:
     file = folder / "config.yaml"
     file.write_text(
-        f"database: {{connection_string: '{store}'}}\n"
+        f'database: {{connection_string: "{store}"}}\n'
         "server: {port: 0, read_timeout: 1.5}\n"
         f"ingest: {ingest}\n"
     )

@@ -64,6 +64,13 @@ class Load(threading.Thread):
         self.acknowledged: list[str] = []
         self.uncertain: list[str] = []
         self.stopping = threading.Event()
+        self.abandoned = threading.Event()
+
+    def abandon(self) -> None:
+        """Leave whatever is under way."""
+        self.stopping.set()
+        self.abandoned.set()
+        self.join()
 
     def run(self) -> None:
         generator = np.random.default_rng(abs(hash(self.name)))
@@ -93,7 +100,7 @@ class Load(threading.Thread):
                 return True
             assert status == 503, answer.text
             time.sleep(0.02)
-            if not self.has_keys:
+            if not self.has_keys or self.abandoned.is_set():
                 return False
 
 
@@ -151,8 +158,7 @@ def test_what_was_acknowledged_is_there_once_whatever_is_killed(
         ]
         for load in loads:
             load.start()
-            stack.callback(load.join)
-            stack.callback(load.stopping.set)
+            stack.callback(load.abandon)
         for number in range(kills):
             time.sleep(chance.uniform(0, 0.7))
             # The last to go is PostgreSQL: the service has to find its way back.

@@ -1,20 +1,25 @@
-"""``python -m bench.ingest``: throughput and latency of ``POST /embeddings``.
+"""``python -m bench.ingest``: throughput, latency and memory of ``POST /embeddings``.
 
-Binary batches against a bare COPY of the same rows, single JSON vectors against an empty
-endpoint of the same server; each pair by turns, so that a noisy machine disturbs both alike.
+Binary batches against a bare COPY of the same rows, single JSON vectors against an empty endpoint
+of the same server that reads the same bodies; each pair by turns, so that a noisy machine disturbs
+both alike. Then ``serve`` at half of what it can: latencies, scrapes and the event loop.
 """
 
 from __future__ import annotations
 
+import re
 import statistics
 import sys
+import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import httpx2
 import msgspec
 import numpy as np
 
-from bench.ingest import service, wrk
+from bench.ingest import pace, service, wrk
 from bench.table import show
 from ingest.store import copy
 from ingest.store.batch import Batch
@@ -22,12 +27,19 @@ from ingest.store.pool import connect
 
 DIMENSION = 768
 BATCH = 100
-SECONDS = 6.0
-ROUNDS = 5
+CONNECTIONS = 64
+BINARY = {
+    "Content-Type": "application/octet-stream",
+    "X-Model-Name": "batches",
+    "X-Dimension": str(DIMENSION),
+}
+JSON = {"Content-Type": "application/json"}
+
+Pair = tuple[float, float]
 
 
 def bare_copy(store: str, vectors: np.ndarray, seconds: float) -> float:
-    """Vectors a second by COPY BINARY of tuples encoded before, committed every 1,000."""
+    """Tell vectors a second by COPY BINARY of tuples made before, committed every 1,000."""
     now = datetime.now(UTC)
     name = f"bare-{time.monotonic_ns()}"
     head = f"copy embedding ({copy.COLUMNS}) from stdin (format binary)"
@@ -39,7 +51,7 @@ def bare_copy(store: str, vectors: np.ndarray, seconds: float) -> float:
                 for n in range(10)
             ]
             start = time.perf_counter()
-            with connection.cursor() as cursor, cursor.copy(head) as stream:
+            with connection.cursor() as cursor, cursor.copy(head.encode()) as stream:
                 for block in (copy.HEADER, *blocks, copy.TRAILER):
                     stream.write(block)
             spent += time.perf_counter() - start
@@ -47,51 +59,132 @@ def bare_copy(store: str, vectors: np.ndarray, seconds: float) -> float:
     return stored / spent
 
 
+def batches(store: str, vectors: np.ndarray, seconds: float, rounds: int) -> list[Pair]:
+    """Tell vectors a second over HTTP, and by a bare COPY."""
+    body = vectors.tobytes()
+    pairs = []
+    with service.serving(store, "ingest") as ingest:
+        url = f"{ingest.url}/embeddings"
+        wrk.post(url, body, BINARY, 16, 1)
+        for _ in range(rounds):
+            limit = bare_copy(store, vectors, seconds)
+            pairs.append((BATCH * wrk.post(url, body, BINARY, 16, seconds).rate, limit))
+    return pairs
+
+
+def singles(store: str, body: bytes, seconds: float, rounds: int) -> list[Pair]:
+    """Tell requests a second of one vector each, and of an empty endpoint."""
+    pairs = []
+    with service.serving(store, "ingest") as ingest, service.empty() as nothing:
+        url = f"{ingest.url}/embeddings"
+        wrk.post(url, body, JSON, CONNECTIONS, 1)
+        for _ in range(rounds):
+            limit = wrk.post(f"{nothing.url}/embeddings", body, JSON, CONNECTIONS, seconds)
+            pairs.append((wrk.post(url, body, JSON, CONNECTIONS, seconds).rate, limit.rate))
+    return pairs
+
+
+def request(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """Lay out a whole request."""
+    lines = ["POST /embeddings HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class Scrapes(threading.Thread):
+    """Scrapes once a second until stopped."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self.seconds: list[float] = []
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Scrape."""
+        with httpx2.Client() as client:
+            while not self.stopping.wait(1):
+                start = time.perf_counter()
+                client.get(f"{self.url}/metrics").raise_for_status()
+                self.seconds.append(time.perf_counter() - start)
+
+
+def under_load(store: str, sent: bytes, rate: float, seconds: float) -> tuple[str, ...]:
+    """Serve so many requests a second; tell latencies, scrapes and the loop's lag."""
+    with service.serving(store, "serve") as serve:
+        # Beforehand, so that the baseline's fit is over.
+        pace.latencies(serve.url, sent, rate, seconds / 2, CONNECTIONS)
+        before = httpx2.get(f"{serve.url}/metrics").text
+        scrapes = Scrapes(serve.url)
+        scrapes.start()
+        took = pace.latencies(serve.url, sent, rate, seconds, CONNECTIONS)
+        scrapes.stopping.set()
+        scrapes.join()
+        page = httpx2.get(f"{serve.url}/metrics").text
+        peak = serve.peak_bytes
+    return (
+        f"{rate:,.0f} requests/s of {len(sent) / 1000:,.0f} kB",
+        *(f"{1000 * np.quantile(took, q):.1f}" for q in (0.5, 0.99)),
+        f"{1000 * np.quantile(scrapes.seconds, 0.99):.0f}",
+        lag(before, page),
+        f"{peak / 2**20:,.0f}",
+    )
+
+
+def lag(before: str, after: str) -> str:
+    """Give a bound that the event loop's lag never passed, and how often it was above 50 ms."""
+
+    def counts(page: str) -> dict[float, float]:
+        found = re.findall(r'event_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', page)
+        return {float(bound): float(count) for bound, count in found}
+
+    earlier, later = counts(before), counts(after)
+    seen = {bound: later[bound] - earlier[bound] for bound in later}
+    total = seen[float("inf")]
+    bound = min(bound for bound, count in seen.items() if count == total)
+    return f"{1000 * bound:.0f} ({total - seen[0.05]:.0f} of {total:,.0f})"
+
+
+def ratio(what: str, pairs: list[Pair]) -> tuple[str, ...]:
+    """Tell the medians of both, and of their ratios."""
+    ours, limit = (statistics.median(side) for side in zip(*pairs, strict=True))
+    share = statistics.median(one / other for one, other in pairs)
+    return what, f"{ours:,.0f}", f"{limit:,.0f}", f"{share:.2f}"
+
+
 def main(quick: bool) -> None:
     """Measure and print."""
-    rounds, seconds = (2, 3.0) if quick else (ROUNDS, SECONDS)
-    random = np.random.default_rng(0)
-    vectors = random.normal(size=(BATCH, DIMENSION)).astype(np.float32)
-    binary = {
-        "Content-Type": "application/octet-stream",
-        "X-Model-Name": "bench",
-        "X-Dimension": str(DIMENSION),
-    }
-    single = msgspec.json.encode({"model_name": "single", "embedding": vectors[0].tolist()})
-    json = {"Content-Type": "application/json"}
-    with (
-        service.postgresql() as store,
-        service.empty() as nothing,
-        service.serving(store, "ingest") as ingest,
-    ):
-        url = f"{ingest.url}/embeddings"
-        wrk.post(url, vectors.tobytes(), binary, 16, 2)
-        pairs = []
-        for _ in range(rounds):
-            bare = bare_copy(store, vectors, seconds)
-            load = wrk.post(url, vectors.tobytes(), binary, 16, seconds)
-            pairs.append((BATCH * load.rate, bare))
-            print(pairs[-1], load, flush=True)
-        singles = []
-        for _ in range(rounds):
-            limit = wrk.post(f"{nothing.url}/embeddings", single, json, 64, seconds)
-            load = wrk.post(url, single, json, 64, seconds)
-            singles.append((load.rate, limit.rate))
-            print(singles[-1], load, flush=True)
-        peak = ingest.peak_bytes
+    rounds, seconds = (2, 3.0) if quick else (7, 6.0)
+    vectors = np.random.default_rng(0).normal(size=(BATCH, DIMENSION)).astype(np.float32)
+    single = msgspec.json.encode({"model_name": "singles", "embedding": vectors[0].tolist()})
+    with service.postgresql() as store:
+        batched = batches(store, vectors, seconds, rounds)
+        one_by_one = singles(store, single, seconds, rounds)
+        half = [statistics.median(ours for ours, _ in pairs) / 2 for pairs in (batched, one_by_one)]
+        loaded = [
+            under_load(
+                store,
+                f"batches of {BATCH}",
+                vectors.tobytes(),
+                BINARY,
+                half[0] / BATCH,
+                5 * seconds,
+            ),
+            under_load(store, "one JSON vector", single, JSON, half[1], 5 * seconds),
+        ]
     show(
-        "Ingest",
-        ("what", "ours", "limit", "ratio"),
+        f"Ingest of vectors of dimension {DIMENSION}",
+        ("", "ours /s", "limit /s", "ratio"),
         [
-            (
-                what,
-                *(f"{statistics.median(c):,.0f}" for c in zip(*measured, strict=True)),
-                f"{statistics.median(a / b for a, b in measured):.2f}",
-            )
-            for what, measured in (("binary", pairs), ("json", singles))
+            ratio(f"vectors in binary batches of {BATCH}, to a bare COPY", batched),
+            ratio(f"JSON vectors from {CONNECTIONS} connections, to an empty endpoint", one_by_one),
         ],
     )
-    print(f"peak {peak / 2**20:.0f} MiB")
+    show(
+        "serve at half of that, milliseconds",
+        ("", "median", "p99", "scrape p99", "lag below (above 50)", "peak MiB"),
+        loaded,
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,8 +21,6 @@ from starlette.routing import Route
 
 from ingest.runtime.settings import DatabaseSettings
 from ingest.store import embedded
-
-_CONFIG = "database: {{connection_string: '{store}'}}\nserver: {{port: 0}}\n"
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ def serving(store: str, role: str) -> Iterator[Service]:
     """Run ``embedding-drift ROLE`` on a store."""
     with tempfile.TemporaryDirectory() as name:
         config = Path(name) / "config.yaml"
-        config.write_text(_CONFIG.format(store=store))
+        settings = {"database": {"connection_string": store}, "server": {"port": 0}}
+        config.write_text(yaml.safe_dump(settings))
         command = [sys.executable, "-m", "exporter.cli", role, "--config", str(config)]
         with _child(command, Path(name) / "log") as service:
             yield service

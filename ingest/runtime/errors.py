@@ -17,6 +17,7 @@
     ├── QueueFull (RuntimeError)          more waits, here or in a client, than may
     ├── SlowClient (TimeoutError)         a request that does not arrive in time
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    ├── ClusterFailed (ConnectionError)   the Dask cluster is away or lost work
     ├── SourceUnavailable (ConnectionError) a watched table cannot be read now
     └── Undelivered (ConnectionError)     a client's vectors did not reach the service
 
@@ -157,6 +158,10 @@ class StoreUnavailable(MonitorError, ConnectionError):
 
     status = 503
     title = "Store unavailable"
+
+
+class ClusterFailed(MonitorError, ConnectionError):
+    """The Dask cluster cannot be reached, or its workers died."""
 
 
 class SourceUnavailable(MonitorError, ConnectionError):

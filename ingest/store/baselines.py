@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
+from pgvector.psycopg import register_vector
 from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from ingest.runtime.errors import NotFound
+from ingest.runtime.errors import DimensionMismatch, NotFound
 from ingest.store import copy
 from ingest.store.search import indexed
 
@@ -96,6 +97,20 @@ def select(
         return copy.decode(stream, dimension)
 
 
+def newest(connection: psycopg.Connection, model_name: str) -> int:
+    """Tell the newest version of a model's baseline.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model, or it has no baseline.
+    """
+    listed = versions(connection, model_name)
+    if not listed:
+        raise NotFound(f"model {model_name} has no baseline yet; pin one first")
+    return int(listed[0]["version"])
+
+
 def _dimension(connection: psycopg.Connection, model_name: str) -> int:
     row = connection.execute(
         "select dimension from model where model_name = %s", [model_name]
@@ -152,35 +167,106 @@ def create(
         The version, or None when nothing was done.
     """
     with connection.transaction():
-        # Not the model's row lock, which would stop its writers while the index is built; and one
-        # lock for all models, because two transactions that have each inserted into a table wait
-        # for each other when they index it.
-        connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
-        found = connection.execute(
-            "select coalesce(max(version), 0) from baseline where model_name = %s", [model_name]
-        ).fetchone()
-        assert found is not None
-        if only_first and found[0] > 0:
+        version = _next_version(connection, model_name)
+        if only_first and version > 1:
             return None
-        version = int(found[0]) + 1
-        connection.execute(
-            "insert into baseline"
-            " (model_name, version, vectors, last_seq, source, quality, detector)"
-            " values (%s, %s, %s, %s, %s, %s, %s)",
-            [
-                model_name,
-                version,
-                len(rows),
-                int(rows["seq"].max()),
-                source,
-                Jsonb(quality),
-                detector,
-            ],
-        )
+        last_seq = int(rows["seq"].max())
+        _insert(connection, model_name, version, rows, last_seq, detector, quality, source)
         _copy_vectors(connection, model_name, version, rows)
         _index_vectors(connection, model_name, version, rows["embedding"].shape[1])
         _drop_versions(connection, model_name, version - KEPT_VERSIONS)
     return version
+
+
+def bring(
+    connection: psycopg.Connection,
+    model_name: str,
+    rows: NDArray[np.void],
+    detector: bytes,
+    quality: dict[str, Any],
+    source: str,
+) -> int:
+    """Store a new version of a model's baseline whose vectors come from outside the store.
+
+    The model is added when there is none. What the store received later than these vectors were
+    made counts as newer than the baseline.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    rows : structured ndarray
+        Like those of :func:`select`; ``seq`` numbers them from 1.
+    detector, quality, source
+        See :func:`create`.
+
+    Returns
+    -------
+    int
+        The version.
+
+    Raises
+    ------
+    DimensionMismatch
+        If the model's vectors have another dimension.
+    """
+    dimension = rows["embedding"].shape[1]
+    with connection.transaction():
+        connection.execute(
+            "insert into model (model_name, dimension) values (%s, %s) on conflict do nothing",
+            [model_name, dimension],
+        )
+        known = _dimension(connection, model_name)
+        if known != dimension:
+            raise DimensionMismatch(
+                f"model {model_name} has vectors of dimension {known}; these have {dimension}"
+            )
+        version = _next_version(connection, model_name)
+        last_seq = _last_seq(connection, model_name, rows["received_at"].max())
+        _insert(connection, model_name, version, rows, last_seq, detector, quality, source)
+        _write_vectors(connection, model_name, version, rows)
+        _index_vectors(connection, model_name, version, dimension)
+        _drop_versions(connection, model_name, version - KEPT_VERSIONS)
+    return version
+
+
+def _next_version(connection: psycopg.Connection, model_name: str) -> int:
+    # Not the model's row lock, which would stop its writers while the index is built; and one
+    # lock for all models, because two transactions that have each inserted into a table wait
+    # for each other when they index it.
+    connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+    found = connection.execute(
+        "select coalesce(max(version), 0) + 1 from baseline where model_name = %s", [model_name]
+    ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def _last_seq(connection: psycopg.Connection, model_name: str, received_at: float) -> int:
+    found = connection.execute(
+        "select coalesce(max(seq), 0) from embedding"
+        " where model_name = %s and received_at <= to_timestamp(%s)",
+        [model_name, received_at],
+    ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def _insert(
+    connection: psycopg.Connection,
+    model_name: str,
+    version: int,
+    rows: NDArray[np.void],
+    last_seq: int,
+    detector: bytes,
+    quality: dict[str, Any],
+    source: str,
+) -> None:
+    connection.execute(
+        "insert into baseline (model_name, version, vectors, last_seq, source, quality, detector)"
+        " values (%s, %s, %s, %s, %s, %s, %s)",
+        [model_name, version, len(rows), last_seq, source, Jsonb(quality), detector],
+    )
 
 
 def _copy_vectors(
@@ -201,6 +287,21 @@ def _copy_vectors(
             rows["received_at"].max() + 1,
         ],
     )
+
+
+def _write_vectors(
+    connection: psycopg.Connection, model_name: str, version: int, rows: NDArray[np.void]
+) -> None:
+    register_vector(connection)
+    statement = (
+        "copy baseline_embedding (model_name, version, seq, received_at, embedding)"
+        " from stdin (format binary)"
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        stream.set_types(["text", "int4", "int8", "timestamptz", "vector"])
+        for row in rows:
+            moment = datetime.fromtimestamp(row["received_at"], UTC)
+            stream.write_row((model_name, version, int(row["seq"]), moment, row["embedding"]))
 
 
 def _index_vectors(
@@ -262,6 +363,21 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
     if found is None:
         raise NotFound(f"model {model_name} has no baseline {version}")
     return found
+
+
+def times(connection: psycopg.Connection, model_name: str, version: int) -> tuple[float, float]:
+    """Tell when the oldest and the newest vector of a baseline were made.
+
+    In seconds since the epoch.
+    """
+    found = connection.execute(
+        "select extract(epoch from min(made))::float8, extract(epoch from max(made))::float8"
+        " from (select coalesce(embedded_at, received_at) as made from baseline_embedding"
+        " where model_name = %s and version = %s) as pinned",
+        [model_name, version],
+    ).fetchone()
+    assert found is not None
+    return found[0], found[1]
 
 
 def vectors(

@@ -33,6 +33,11 @@ def ensure(connection: psycopg.Connection) -> None:
                 _create(connection, day)
 
 
+def history_days(retention_days: int) -> int:
+    """Tell for how many days the history of drift is kept."""
+    return max(_HISTORY_DAYS, retention_days)
+
+
 def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[date]:
     """Drop the partitions that ended more than ``retention_days`` ago, and what points there.
 
@@ -57,7 +62,7 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
         start = datetime(oldest.year, oldest.month, oldest.day, tzinfo=UTC)
         connection.execute("delete from embedding_id where received_at < %s", [start])
         connection.execute("delete from idempotency_key where received_at < %s", [start])
-        history_start = start - timedelta(days=max(0, _HISTORY_DAYS - retention_days))
+        history_start = start - timedelta(days=history_days(retention_days) - retention_days)
         connection.execute("delete from drift_history where computed_at < %s", [history_start])
     return expired
 

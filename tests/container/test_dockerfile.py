@@ -58,7 +58,7 @@ def healthcheck(port: int) -> int:
 @pytest.mark.parametrize("role", ["ingest", "exporter"])
 def test_the_health_check_tells_a_service_from_none(role: str, store: str, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text(f"database: {{connection_string: '{store}'}}\nserver: {{port: 0}}\n")
+    config.write_text(f'database: {{connection_string: "{store}"}}\nserver: {{port: 0}}\n')
     with serving(config, role) as service:
         port = int(service.url.rpartition(":")[2])
         # The address is in the log before the service answers there.

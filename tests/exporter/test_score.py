@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +17,7 @@ from scipy.stats import wasserstein_distance
 from exporter.calibration import CEILING
 from exporter.score import Detector, Sums
 from exporter.stats import ks
+from exporter.sums import fingerprints
 
 Vectors = NDArray[np.float32]
 
@@ -77,6 +81,48 @@ def test_what_leaves_takes_away_exactly_what_it_brought(
     assert same(sums, judge.sums(kept))
 
 
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(0, 1_500), max_size=5), seed=st.integers(0, 99))
+def test_subtracting_sums_undoes_merging_them(
+    judge: Detector, fresh: Vectors, cuts: list[int], seed: int
+) -> None:
+    # Repeats among and between the parts.
+    passing = np.random.default_rng(seed).choice(fresh[:1_000], 1_500)
+    parts = [judge.sums(part) for part in np.split(passing, sorted(cuts))]
+    sums = judge.sums(fresh[:200])
+    for part in parts:
+        sums.merge(part)
+    for part in parts:
+        sums.subtract(part)
+    assert same(sums, judge.sums(fresh[:200]))
+
+
+@pytest.mark.parametrize("size", [0, 1, 130, 1_023, 1_024, 2_000])
+def test_packed_sums_are_the_sums_also_in_a_copy_of_the_detector(
+    judge: Detector, fresh: Vectors, size: int
+) -> None:
+    vectors = np.concatenate([fresh[: size // 2], fresh[: size - size // 2]])
+    copy = Detector.from_bytes(judge.to_bytes())
+    packed = copy.pack(vectors)
+    assert same(judge.unpack(packed), judge.sums(vectors))
+    assert len(pickle.dumps(packed)) < (len(vectors) + 9) * (judge.dimension + 1_100)
+
+
+def test_vectors_are_told_apart_by_any_bit_and_alike_in_every_process() -> None:
+    vectors = np.random.default_rng(0).normal(size=(1, 384)).astype(np.float32)
+    words = np.repeat(vectors.view(np.uint32), 384 * 32 + 1, axis=0)
+    bits = np.arange(384 * 32)
+    words[bits, bits // 32] ^= np.uint32(1) << (bits % 32).astype(np.uint32)
+    assert len(set(fingerprints(words.view(np.float32)).tolist())) == len(words)
+    script = (
+        "import numpy as np; from exporter.sums import fingerprints;"
+        " print(fingerprints(np.arange(6, dtype=np.float32).reshape(2, 3)).tolist())"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
+    expected = fingerprints(np.arange(6, dtype=np.float32).reshape(2, 3)).tolist()
+    assert told.strip() == str(expected)
+
+
 def test_absurd_vectors_leave_no_trace(judge: Detector, fresh: Vectors) -> None:
     absurd = np.full((3, judge.dimension), 3e38, np.float32)
     sums = judge.sums(fresh[:100])
@@ -96,6 +142,8 @@ def test_a_copy_changes_alone(judge: Detector, fresh: Vectors) -> None:
 def test_sums_of_different_detectors_do_not_merge(judge: Detector, detector: Detector) -> None:
     with pytest.raises(ValueError, match="different detectors"):
         judge.sums().merge(detector.sums())
+    with pytest.raises(ValueError, match="different detectors"):
+        judge.sums().subtract(detector.sums())
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,8 @@ from numpy.typing import NDArray
 from exporter.families import STATES, State
 from exporter.score import Detector
 from exporter.verdict import Circumstances, measure, state
-from exporter.windows import Ring, Window
-from ingest.runtime.settings import WindowSettings
 
 NOW = 1e9
-
-
-def window_of(vectors: NDArray[np.float32], min_vectors: int = 50) -> Window:
-    ring = Ring(vectors.shape[1], 1_000)
-    window = Window(WindowSettings(seconds=900, min_vectors=min_vectors), ring)
-    ring.append(vectors, np.full(len(vectors), NOW))
-    window.enter(0)
-    return window
 
 
 def circumstances(received: float | None = NOW, mismatched: float | None = None) -> Circumstances:
@@ -44,7 +34,6 @@ def circumstances(received: float | None = NOW, mismatched: float | None = None)
     ],
 )
 def test_a_state_is_the_first_reason_why_drift_cannot_be_told(
-    vectors: NDArray[np.float32],
     detector: Detector,
     count: int,
     min_vectors: int,
@@ -52,8 +41,7 @@ def test_a_state_is_the_first_reason_why_drift_cannot_be_told(
     given: Circumstances,
     expected: State,
 ) -> None:
-    window = window_of(vectors[:count], min_vectors)
-    assert state(window, detector if has_detector else None, given) == expected
+    assert state(count, min_vectors, detector if has_detector else None, given) == expected
     assert expected in STATES
 
 

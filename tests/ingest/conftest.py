@@ -26,6 +26,6 @@ def network(shelf: Shelf) -> Iterator[Network]:
 def real(folder: Path, store: str) -> Iterator[Network]:
     """The real ingest half on the store, a network before it."""
     config = folder / "config.yaml"
-    config.write_text(f"server: {{port: 0}}\ndatabase: {{connection_string: '{store}'}}\n")
+    config.write_text(f'server: {{port: 0}}\ndatabase: {{connection_string: "{store}"}}\n')
     with serving(config, "ingest") as service, listening(Network(forwarded(service.url))) as front:
         yield front
