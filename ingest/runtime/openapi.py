@@ -113,7 +113,7 @@ def _guarded(method: str, path: str, operation: Json, schemes: Sequence[str]) ->
     return operation | {
         # A user of basic authentication may do everything.
         "security": [{scheme: [needed] if scheme == "bearer" else []} for scheme in schemes],
-        "responses": refusals | operation["responses"],
+        "responses": dict(sorted((refusals | operation["responses"]).items())),
     }
 
 
