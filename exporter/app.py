@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from exporter import pages, report
+from exporter import openapi, pages, report
 from exporter.check import Check
 from exporter.collector import DriftCollector
 from exporter.model import Model, Models
@@ -21,6 +21,7 @@ from exporter.shard import shard
 from exporter.tail import Tail
 from ingest.runtime import model_name, web
 from ingest.runtime.errors import NotFound, PayloadError, StoreUnavailable
+from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
 from ingest.store import baselines, tail
 from ingest.store.pool import open_sync, unavailable
@@ -89,6 +90,10 @@ class Exporter:
         self._check.interval = settings.monitoring.check_interval
         for model in self._models.by_name.values():
             model.settings = settings.monitoring
+
+    def described(self) -> Part:
+        """Describe the endpoints."""
+        return openapi.PART
 
     def not_ready(self) -> str | None:
         """Say whether the windows have not been read yet."""

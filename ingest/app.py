@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest import payload, query
+from ingest import openapi, payload, query
 from ingest.bodies import Bodies
 from ingest.maintenance import maintained, make_partitions
 from ingest.metrics import IngestMetrics
 from ingest.runtime import guard, web
 from ingest.runtime.errors import MonitorError
+from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
 from ingest.sampling import Sampler
 from ingest.store import search
@@ -88,6 +89,10 @@ class Ingest:
         self._settings = settings
         for part in (self._bodies, self._sampler, self._writer):
             part.settings = settings.ingest
+
+    def described(self) -> Part:
+        """Describe the endpoints, with the limits in force."""
+        return openapi.part(self._settings.ingest)
 
     def not_ready(self) -> str | None:
         """Say whether no connection to the store stands."""

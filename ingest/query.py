@@ -16,13 +16,14 @@ from ingest.runtime.errors import PayloadError, Problem, UnsupportedMediaType
 from ingest.runtime.settings import IngestSettings
 
 Scope = Literal["fast", "slow", "baseline"]
+MOST_MATCHES = 1_000
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     model_name: str
     embedding: msgspec.Raw | UnsetType = UNSET
     id: str | None = None
-    k: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 10
+    k: Annotated[int, msgspec.Meta(ge=1, le=MOST_MATCHES)] = 10
     scope: Scope = "slow"
 
 

@@ -15,6 +15,7 @@ from ingest.app import Ingest
 from ingest.follower import Follower
 from ingest.metrics import WatchMetrics
 from ingest.runtime.errors import MonitorError
+from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
 from ingest.source import Source
 from ingest.store.pool import open_async
@@ -87,6 +88,10 @@ class Watch:
         """Go on with another interval and other limits."""
         self._interval = settings.monitoring.poll_interval
         self._ingest.reconfigure(settings)
+
+    def described(self) -> Part:
+        """Describe no endpoint: a table is followed without any."""
+        return Part({}, {})
 
     def not_ready(self) -> str | None:
         """Say whether the table has not been read yet."""

@@ -96,6 +96,12 @@ def store(server: str, template: str) -> Iterator[str]:
     yield from _temporary(server, template)
 
 
+@pytest.fixture(scope="module")
+def module_store(server: str, template: str) -> Iterator[str]:
+    """Connection string of a migrated store that all tests of a module share."""
+    yield from _temporary(server, template)
+
+
 def _temporary(server: str, template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     with connect(server) as connection:

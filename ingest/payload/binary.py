@@ -17,6 +17,7 @@ from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
 
 _MAGIC = b"\x93NUMPY"
+_LARGEST_SIZE = 2**63 - 1
 _NPY_VERSIONS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -132,6 +133,9 @@ def _npy_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise PayloadError(f"the body is not a readable .npy file: {reason}") from error
+    # Python prints no number of thousands of digits, which no error could then quote.
+    if any(abs(size) > _LARGEST_SIZE for size in shape):
+        raise PayloadError("the .npy file's shape has a number beyond 64 bits")
     # True counts as a number there.
     return tuple(map(int, shape)), is_fortran, dtype, file.tell()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -29,7 +30,7 @@ def refuse(problems: Sequence[Problem]) -> PayloadError:
     """Make the error that lists these problems."""
     listed = problems[:_LISTED]
     rest = len(problems) - len(listed)
-    first = f"{listed[0].pointer}: {listed[0].reason}"
+    first = ": ".join(filter(None, (listed[0].pointer, listed[0].reason)))
     more = f"; {len(problems) - 1} more" if len(problems) > 1 else ""
     unlisted = f", of which {rest} are not listed" if rest else ""
     # An error of its own, so that it is counted: it is the model's fault, not the client's.
@@ -144,6 +145,22 @@ def timestamp(value: object, now: float) -> float | str:
 
 def _seconds(rfc_3339: str) -> float:
     return msgspec.convert(rfc_3339, _RFC_3339).timestamp()
+
+
+def misspelt(text: bytes) -> str | None:
+    """Say what is wrong with the characters of JSON that cannot be decoded, if anything."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return f"is not UTF-8: {error.reason} (byte {error.start})"
+    try:
+        # Python's decoder takes halves; there are no bytes to encode them with.
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return r"holds half a surrogate pair (\ud800 to \udfff), which is no character"
+    except (ValueError, RecursionError):
+        return None
+    return None
 
 
 def kind(value: object) -> str:

@@ -111,13 +111,14 @@ def _explain(
     if problems:
         return checks.refuse(problems)
     if not isinstance(error, msgspec.ValidationError):
-        return PayloadError(f"the body is not valid JSON: {error}")
+        reason = checks.misspelt(body) or f"is not valid JSON: {error}"
+        return PayloadError(f"the body {reason}")
     reason, _, path = str(error).partition(" - at `$")
     # Within metadata the path only says "[...]".
     pointer = re.sub(r"[.\[]", "/", path.rstrip("`").partition("[...]")[0].replace("]", ""))
     element = _ELEMENT.match(pointer)
     index = int(element[1]) if element else None
-    return checks.refuse([Problem(pointer or "/", f"{reason:.200}", index)])
+    return checks.refuse([Problem(pointer, f"{reason:.200}", index)])
 
 
 def _columns(body: _Body) -> tuple[list[Raw], list[str | None], list[Raw]]:
@@ -182,10 +183,8 @@ def _item(text: Raw, limits: IngestSettings) -> Metadata | str:
         return _too_long(size, limits)
     try:
         return _METADATA.decode(text)
-    except msgspec.DecodeError as error:
-        return str(error).partition(" - at")[0]
-    except UnicodeDecodeError as error:
-        return f"is not UTF-8: {error}"
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return checks.misspelt(bytes(text)) or str(error).partition(" - at")[0]
     except RecursionError:
         return "is nested too deeply"
 

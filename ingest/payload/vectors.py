@@ -129,6 +129,8 @@ def _base64(text: bytes) -> NDArray[np.float32] | str:
 
 
 def _explained(text: bytes) -> NDArray[np.float32] | str:
+    if (reason := checks.misspelt(text)) is not None:
+        return reason
     try:
         # As floats, numbers of any length can be told apart from booleans and compared.
         loose = json.loads(text, parse_int=float)

@@ -38,8 +38,8 @@ class Problem:
     Attributes
     ----------
     pointer : str
-        JSON pointer into the request body (``/embeddings/3/17``), or the name of a header,
-        query parameter or setting.
+        JSON pointer into the request body (``/embeddings/3/17``; empty for the whole of it), or
+        the name of a header, query parameter or setting.
     reason : str
         What is wrong there and what is allowed.
     index : int or None

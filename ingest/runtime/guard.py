@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Collection, Mapping
@@ -28,10 +27,14 @@ import bcrypt
 from ingest.runtime.errors import Forbidden, Unauthorized
 from ingest.runtime.tokens import Token, digest
 
-OPEN = frozenset({"/-/healthy", "/-/ready"})
-"""Paths for orchestrators, which have no credentials."""
+OPEN = frozenset({"/-/healthy", "/-/ready", "/openapi.json"})
+"""Paths for those who have no credentials: orchestrators, and whoever writes a client."""
 
 _SCOPES = {"/metrics": "metrics", "/embeddings": "write", "/search": "drift"}
+_CHALLENGES = {
+    "basic": 'Basic realm="embedding-drift", charset="UTF-8"',
+    "bearer": 'Bearer realm="embedding-drift"',
+}
 _EVERYTHING = frozenset({"admin"})
 _LONGEST_PASSWORD_BYTES = 72  # bcrypt reads no further
 # Checked for users that do not exist, so that the time of the answer does not tell them apart.
@@ -58,10 +61,15 @@ class Guard:
         self._checking = asyncio.Lock()
 
     @property
+    def schemes(self) -> list[str]:
+        """Ways to authenticate: basic for users, bearer for tokens; none when nobody has to."""
+        known = {"basic": self._users, "bearer": self._tokens}
+        return [scheme for scheme, holders in known.items() if holders]
+
+    @property
     def challenges(self) -> list[str]:
         """Values of ``WWW-Authenticate``."""
-        basic = ['Basic realm="embedding-drift", charset="UTF-8"'] if self._users else []
-        return basic + (['Bearer realm="embedding-drift"'] if self._tokens else [])
+        return [_CHALLENGES[scheme] for scheme in self.schemes]
 
     async def admit(self, method: str, path: str, authorization: str | None) -> frozenset[str]:
         """Return the scopes of whoever asks.
@@ -79,10 +87,10 @@ class Guard:
         Forbidden
             If they are right and do not reach.
         """
-        if path in OPEN or not self.challenges:
+        if path in OPEN or not self.schemes:
             return _EVERYTHING
         scopes = await self._scopes(authorization or "")
-        needed = _SCOPES.get(path, "drift" if method in ("GET", "HEAD") else "admin")
+        needed = needed_scope(method, path)
         granted = {scope.partition(":")[0] for scope in scopes}
         if granted.isdisjoint({needed, "admin"}):
             raise Forbidden(f"{method} {path} needs the scope {needed}")
@@ -109,7 +117,7 @@ class Guard:
         try:
             user, _, password = base64.b64decode(credentials, validate=True).partition(b":")
             name = user.decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # neither base64, nor UTF-8 within, nor even ASCII
             return None
         hashed = self._users.get(name, _NOBODY)
         key = hashlib.sha256(b"\0".join((hashed.encode(), user, password))).digest()
@@ -125,6 +133,11 @@ class Guard:
 
 def _matches(password: bytes, hashed: str) -> bool:
     return len(password) <= _LONGEST_PASSWORD_BYTES and bcrypt.checkpw(password, hashed.encode())
+
+
+def needed_scope(method: str, path: str) -> str:
+    """Return the scope that a request needs."""
+    return _SCOPES.get(path, "drift" if method in ("GET", "HEAD") else "admin")
 
 
 def require_write(scopes: Collection[str], model_name: str) -> None:

@@ -8,7 +8,9 @@ MAX_LENGTH = 128
 """Characters of the longest name."""
 
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._:@+-]*"
-_LEGAL = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*", re.ASCII)
+PATTERN = rf"{_SEGMENT}(/{_SEGMENT})*"
+"""What a whole name matches, as any dialect of regular expressions reads it."""
+_LEGAL = re.compile(PATTERN)
 ALLOWED = (
     f"1 to {MAX_LENGTH} letters, digits and . _ : @ + - in segments that begin with a letter or"
     " digit, joined by /"

@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest.runtime import exposition, lag
+from ingest.runtime import exposition, lag, openapi
 from ingest.runtime.errors import Forbidden, MonitorError, Unauthorized
 from ingest.runtime.live import FAMILIES as LIVE_FAMILIES
 from ingest.runtime.live import Live
@@ -51,6 +51,9 @@ class Half(Protocol):
     def reconfigure(self, settings: Settings) -> None:
         """Go on with other settings, called from any thread."""
 
+    def described(self) -> openapi.Part:
+        """Describe the endpoints, with the limits in force."""
+
 
 def application(
     registry: CollectorRegistry, live: Live, *halves: Half, security: Security | None = None
@@ -60,6 +63,7 @@ def application(
     Without ``security`` everyone may do everything, as on loopback.
     """
     live.register(registry)
+    security = security or Security()
     for half in halves:
         live.subscribe(half.reconfigure)
 
@@ -82,6 +86,9 @@ def application(
         await asyncio.to_thread(live.reload)
         return PlainTextResponse("reloaded\n")
 
+    async def describe(_: Request) -> Response:
+        return json(openapi.document([half.described() for half in halves], security.guard.schemes))
+
     return Starlette(
         routes=[
             *(route for half in halves for route in half.routes),
@@ -89,8 +96,9 @@ def application(
             Route("/-/healthy", healthy),
             Route("/-/ready", ready),
             Route("/-/reload", reload, methods=["POST", "PUT"]),
+            Route("/openapi.json", describe),
         ],
-        middleware=[Middleware(_Guarded, security=security or Security())],
+        middleware=[Middleware(_Guarded, security=security)],
         exception_handlers={
             MonitorError: _on_monitor_error,
             HTTPException: _on_http_exception,

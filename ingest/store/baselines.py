@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from ingest.runtime.errors import DimensionMismatch, NotFound
 from ingest.store import copy
-from ingest.store.search import index_types
+from ingest.store.search import indexed
 
 MOST_VECTORS = 50_000
 """A baseline of more is thinned evenly; more would only make it slower."""
@@ -307,17 +307,17 @@ def _write_vectors(
 def _index_vectors(
     connection: psycopg.Connection, model_name: str, version: int, dimension: int
 ) -> None:
-    kind, operators = index_types(dimension)
+    stored, operators = indexed("embedding", dimension)
     if operators is None:
         return
     statement = sql.SQL(
-        "create index {index} on baseline_embedding using hnsw ((embedding::{kind}) {operators})"
+        "create index {index} on baseline_embedding using hnsw (({stored}) {operators})"
         " where model_name = {name} and version = {version}"
     )
     connection.execute(
         statement.format(
             index=_index(model_name, version),
-            kind=kind,
+            stored=stored,
             operators=operators,
             name=sql.Literal(model_name),
             version=sql.Literal(version),

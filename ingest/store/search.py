@@ -132,8 +132,11 @@ async def baseline(
             "select seq, id, received_at, embedded_at, metadata,"
             " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"
             " from baseline_embedding where model_name = %(model)s and version = %(version)s"
-            " order by embedding::{kind} <=> %(vector)s::{kind} limit %(k)s"
-        ).format(kind=index_types(len(vector))[0])
+            " order by {stored} <=> {wanted} limit %(k)s"
+        ).format(
+            stored=indexed("embedding", len(vector))[0],
+            wanted=indexed("%(vector)s::vector", len(vector))[0],
+        )
         await found.execute(
             statement,
             {
@@ -146,14 +149,16 @@ async def baseline(
         return await found.fetchall()
 
 
-def index_types(dimension: int) -> tuple[sql.SQL, sql.SQL | None]:
-    """Type whose HNSW index takes vectors of this dimension, and its operator class.
+def indexed(vector: str, dimension: int) -> tuple[sql.SQL, sql.SQL | None]:
+    """Write what an HNSW index holds of a vector of this dimension, and its operator class.
 
     pgvector indexes ``vector`` up to 2,000 dimensions and ``halfvec`` up to 4,000; beyond
     that there is no index (None) and a search is exact.
     """
     if dimension <= 2_000:
-        return sql.SQL(f"vector({int(dimension)})"), sql.SQL("vector_cosine_ops")
+        return sql.SQL(f"{vector}::vector({int(dimension)})"), sql.SQL("vector_cosine_ops")
     if dimension <= 4_000:
-        return sql.SQL(f"halfvec({int(dimension)})"), sql.SQL("halfvec_cosine_ops")
-    return sql.SQL("vector"), None
+        # A halfvec holds nothing beyond 65,504; of unit length, every vector fits.
+        halves = f"l2_normalize({vector})::halfvec({int(dimension)})"
+        return sql.SQL(halves), sql.SQL("halfvec_cosine_ops")
+    return sql.SQL(vector), None

@@ -90,6 +90,7 @@ def test_a_user_with_the_right_password_may_do_everything() -> None:
         "Bearer",
         "Bearer wrong",
         "Basic ???",
+        "Basic \xe9",
         "Basic " + base64.b64encode(b"\xff:x").decode(),
         basic("prometheus", "wrong"),
         basic("prometheus", ""),

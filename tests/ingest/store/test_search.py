@@ -122,6 +122,17 @@ def test_the_index_serves_the_search(
     assert scans == (1,)
 
 
+def test_numbers_beyond_what_a_halfvec_holds_are_indexed_and_found(
+    store: str, insert_all: InsertAll, connection: psycopg.Connection
+) -> None:
+    long = np.eye(3, 2_200, dtype=np.float32) * 1e6
+    insert_all(Batch("m", long))
+    rows = baselines.select(connection, "m", Selection(first=3))
+    baselines.create(connection, "m", rows, b"", {}, "first 3")
+    [nearest] = ask(store, lambda c: search.baseline(c, "m", long[1], 1))
+    assert (nearest.seq, nearest.similarity) == (2, pytest.approx(1))
+
+
 def test_without_a_baseline_there_is_none_to_search(store: str, insert_all: InsertAll) -> None:
     insert_all(Batch("m", np.ones((1, 2), np.float32)))
     with pytest.raises(NotFound, match="no baseline yet"):

@@ -1,0 +1,33 @@
+"""What schemathesis cannot make of a schema alone: vectors as bytes."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import schemathesis
+from hypothesis import strategies as st
+
+DIMENSION = 3
+"""Of the model that the service knows."""
+
+
+def _vectors(*dtypes: str) -> st.SearchStrategy[np.ndarray]:
+    shapes = st.tuples(st.integers(0, 3), st.sampled_from([DIMENSION, 1]))
+    return st.builds(np.ones, shapes, st.sampled_from(dtypes))
+
+
+def _npy(vectors: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, vectors)
+    return file.getvalue()
+
+
+_ANYTHING = st.binary(max_size=50)
+
+schemathesis.openapi.media_type(
+    "application/octet-stream", _vectors("<f4").map(np.ndarray.tobytes) | _ANYTHING
+)
+schemathesis.openapi.media_type(
+    "application/x-npy", _vectors("<f2", ">f4", "<f8", "<i8").map(_npy) | _ANYTHING
+)

@@ -1,0 +1,186 @@
+"""The OpenAPI description: valid, complete, and what a running service really does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import httpx2
+import jsonschema
+import numpy as np
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from exporter.app import Exporter
+from ingest import query
+from ingest.app import Ingest
+from ingest.payload import text
+from ingest.runtime import tokens, web
+from ingest.runtime.configuration import load
+from ingest.runtime.guard import Guard
+from ingest.runtime.live import Live
+from ingest.runtime.security import Security
+from tests import openapi_bodies
+from tests.service import serving, wait_for
+
+Json = dict[str, Any]
+
+ROLES = {"serve": (Ingest, Exporter), "ingest": (Ingest,), "exporter": (Exporter,)}
+
+
+@pytest.fixture(params=ROLES)
+def app(request: pytest.FixtureRequest, store: str) -> Starlette:
+    """The application of each process."""
+    registry, live = CollectorRegistry(), Live(load)
+    halves = [half(store, live.settings, registry) for half in ROLES[request.param]]
+    return web.application(registry, live, *halves)
+
+
+def described(app: Starlette) -> Json:
+    description: Json = TestClient(app).get("/openapi.json").json()
+    return description
+
+
+def test_the_description_is_valid(app: Starlette) -> None:
+    OpenAPIV31SpecValidator(described(app)).validate()
+
+
+def test_a_process_describes_exactly_the_routes_it_has(app: Starlette) -> None:
+    routes = {
+        (route.path.replace(":path}", "}"), method.lower())
+        for route in app.routes
+        if isinstance(route, Route)
+        for method in route.methods or ()
+        if method != "HEAD"  # which comes with every GET, as the description says
+    }
+    paths = described(app)["paths"]
+    assert {(path, method) for path, methods in paths.items() for method in methods} == routes
+
+
+def ingesting(store: str, live: Live, security: Security | None = None) -> Starlette:
+    registry = CollectorRegistry()
+    half = Ingest(store, live.settings, registry)
+    return web.application(registry, live, half, security=security)
+
+
+def test_bodies_have_the_fields_that_are_read(store: str) -> None:
+    schemas = described(ingesting(store, Live(load)))["components"]["schemas"]
+
+    def fields(name: str) -> set[str]:
+        return set(schemas[name]["properties"])
+
+    read = set(text._Body.__struct_fields__)
+    assert fields("EmbeddingRequest") | fields("EmbeddingsRequest") == read
+    assert fields("Search") == set(query._Body.__struct_fields__)
+
+
+def test_limits_are_those_in_force(store: str) -> None:
+    limits = iter([7, 9])
+    live = Live(lambda: load(None, None, {"ingest.max_dimension": next(limits)}))
+    app = ingesting(store, live)
+
+    def longest() -> int:
+        numbers = described(app)["components"]["schemas"]["Embedding"]["oneOf"][0]
+        return int(numbers["maxItems"])
+
+    assert longest() == 7
+    live.reload()
+    assert longest() == 9
+
+
+def test_operations_name_the_scope_they_need_where_the_guard_asks(store: str) -> None:
+    token = tokens.Token(name="t", sha256=tokens.digest("secret"), scopes=["drift"])
+    guarded = ingesting(store, Live(load), Security(Guard({"user": "hash"}, [token])))
+    paths = described(guarded)["paths"]
+    assert paths["/embeddings"]["post"]["security"] == [{"basic": []}, {"bearer": ["write"]}]
+    assert paths["/search"]["post"]["security"] == [{"basic": []}, {"bearer": ["drift"]}]
+    assert paths["/openapi.json"]["get"]["security"] == []
+    assert described(ingesting(store, Live(load)))["paths"]["/search"]["post"]["security"] == []
+
+
+CONFIG = """
+monitoring: {{poll_interval: 0.1, check_interval: 1, baseline: {{vectors: 250}}}}
+database: {{connection_string: "{store}"}}
+server: {{port: 0 {protection}}}
+ingest: {{max_dimension: 8, max_batch_vectors: 500}}
+"""
+PASSWORD = "correct horse"
+MODEL = "sentence-transformer"
+
+
+@pytest.fixture(params=["open", "guarded"])
+def service(request: pytest.FixtureRequest, store: str, tmp_path: Path) -> Iterator[httpx2.Client]:
+    """A client of a service that measures a model."""
+    protection = ""
+    if request.param == "guarded":
+        hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+        (tmp_path / "web.yml").write_text(f'basic_auth_users: {{user: "{hashed}"}}')
+        tokens.add(tmp_path / "tokens.yaml", "reader", ["drift"])
+        protection = f", web_config_file: {tmp_path}/web.yml, tokens_file: {tmp_path}/tokens.yaml"
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(store=store, protection=protection))
+    vectors = np.random.default_rng(0).normal(size=(400, openapi_bodies.DIMENSION))
+    with (
+        serving(config) as service,
+        httpx2.Client(base_url=service.url, auth=("user", PASSWORD)) as client,
+    ):
+        body = {"model_name": MODEL, "embeddings": vectors.tolist()}
+        assert client.post("/embeddings", json=body).status_code == 201
+
+        def is_checked() -> bool:
+            report = client.get(f"/drift/{MODEL}")
+            return report.is_success and "history" in report.json()["windows"]["fast"]
+
+        wait_for(is_checked, "a verdict and a check")
+        yield client
+
+
+SCHEMATHESIS = """
+hooks = "{hooks}"
+
+# No schema says that numbers in base64 are finite, that vectors are of one dimension, or that a
+# key is new; that what is valid is stored is for tests/ingest/test_fuzz.py to show.
+[[operations]]
+include-method = "POST"
+include-path-regex = "^/(embeddings|search)$"
+checks.positive_data_acceptance.enabled = false
+"""
+
+
+def test_the_service_answers_as_described(
+    service: httpx2.Client, tmp_path: Path, long: bool
+) -> None:
+    """Schemathesis sends what the description allows and what it forbids."""
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(SCHEMATHESIS.format(hooks=openapi_bodies.__file__))
+    script = Path(sys.executable).with_name("schemathesis")
+    line = [script, "--config-file", config, "run", str(service.base_url.join("/openapi.json"))]
+    effort = ["--max-examples", "300"] if long else ["--max-examples", "20", "--seed", "0"]
+    credentials = ["--auth", f"user:{PASSWORD}"]
+    done = subprocess.run([*line, *effort, *credentials], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode()
+
+
+def closed(schema: Any) -> Any:
+    """The same schema, without room for properties that it does not name."""
+    if isinstance(schema, list):
+        return [closed(element) for element in schema]
+    if not isinstance(schema, dict):
+        return schema
+    shut = {name: closed(value) for name, value in schema.items()}
+    return {"additionalProperties": False, **shut} if "required" in schema else shut
+
+
+def test_a_report_has_nothing_that_is_not_described(service: httpx2.Client) -> None:
+    schemas = closed(service.get("/openapi.json").json()["components"]["schemas"])
+    for path, name in (("/drift", "Models"), (f"/drift/{MODEL}?exact=true", "Drift")):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas}}
+        jsonschema.Draft202012Validator(schema).validate(service.get(path).json())
