@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+# One BLAS thread, before numpy: a process that starts another while several compute may hang.
+import exporter  # noqa: F401
+
+# isort: split
 import numpy as np
 import psycopg
 import pytest

@@ -51,7 +51,8 @@ def pooler(folder: Path, empty_database: str) -> Iterator[int]:
         raise ToolMissing("pgbouncer is not installed; on Debian: apt-get install pgbouncer")
     folder.chmod(0o755)
     port = free_port()
-    target = {k: v for k, v in conninfo_to_dict(empty_database).items() if k != "options"}
+    given = conninfo_to_dict(empty_database)
+    target = {key: value for key, value in given.items() if value and key != "options"}
     config = folder / "pgbouncer.ini"
     joined = " ".join(f"{key}='{value}'" for key, value in target.items())
     config.write_text(POOLER.format(target=joined, port=port))

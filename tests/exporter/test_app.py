@@ -11,13 +11,12 @@ import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from exporter import baseline
 from exporter.app import Exporter
 from exporter.exact import compare
-from ingest.runtime import web
+from ingest.runtime import exposition, web
 from ingest.runtime.configuration import load
 from ingest.runtime.live import Live
 from ingest.store.baselines import Selection
@@ -38,7 +37,7 @@ def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iter
     asyncio.run(fill(vectors[:1_000]))
     baseline.pin(connection, "a/b", Selection(first=1_000))
     asyncio.run(fill(vectors[1_000:1_100]))
-    registry = CollectorRegistry()
+    registry = exposition.process_registry()
     app = web.application(registry, Live(load), Exporter(store, load(), registry))
     with TestClient(app, raise_server_exceptions=False) as client:
         deadline = time.monotonic() + 30

@@ -46,6 +46,15 @@ def poll_until(tail: Tail, condition: Callable[[], bool]) -> None:
         tail.poll()
 
 
+def make_yesterday(connection: psycopg.Connection) -> None:
+    """Make the partition of the day before: some hours ago may have been then."""
+    connection.execute(
+        "do $$ declare today timestamptz := date_trunc('day', clock_timestamp(), 'UTC'); begin"
+        " execute format('create table yesterday partition of embedding for values from (%L) to"
+        " (%L)', today - interval '1 day', today); end $$"
+    )
+
+
 def test_windows_hold_the_newest_vectors_of_the_store(
     pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:
@@ -82,6 +91,7 @@ def test_what_is_too_old_for_a_window_is_not_read(
     vectors: Vectors,
     connection: psycopg.Connection,
 ) -> None:
+    make_yesterday(connection)
     send(vectors[:10])
     connection.execute("update embedding set received_at = received_at - interval '1 hour'")
     send(vectors[10:20])
@@ -97,6 +107,7 @@ def test_a_store_clock_that_stepped_back_loses_no_vector(
     vectors: Vectors,
     connection: psycopg.Connection,
 ) -> None:
+    make_yesterday(connection)
     models = Models()
     tail = Tail(pool, models, SETTINGS)
     send(vectors[:10])

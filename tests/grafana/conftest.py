@@ -102,7 +102,7 @@ class Replay:
         return PollStatus(True, time.time(), 0.25, failures=self._polls)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def incident() -> Iterator[str]:
     """URL of the replay's page."""
     replay = Replay()
@@ -126,7 +126,7 @@ def incident() -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prometheus(
     incident: str, tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
 ) -> Iterator[stack.Prometheus]:
