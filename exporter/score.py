@@ -180,12 +180,8 @@ class Detector:
         return sums
 
     def pack(self, batch: ArrayLike) -> Part:
-        """Return the sums of vectors, shape (n, d), in little space; see `unpack`."""
+        """Return the sums of vectors, shape (n, d), in little space; see `Sums.unpack`."""
         return pack(self._features, self._bins, batch)
-
-    def unpack(self, part: Part) -> Sums:
-        """Return the sums that this detector, or a copy of it elsewhere, packed."""
-        return Sums.unpack(self._features, self._bins, part)
 
     @property
     def seasonal(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,6 +21,10 @@ from ingest.store.history import HistoryRow
 
 Row = tuple[float, HistoryRow]
 """When, in seconds since the epoch, and what was said then."""
+
+
+_BLOCK = 16_384
+"""Vectors held while they are summed."""
 
 
 class Segment(NamedTuple):
@@ -48,7 +52,7 @@ def add_up(
     """Sum the vectors of a piece, whose segments have shape (n,), a few at a time."""
     found = []
     first = 0
-    for vectors in dataset.vectors(piece, judge.detector.dimension):
+    for vectors in _blocks(dataset.vectors(piece, judge.detector.dimension)):
         here = segments[first : first + len(vectors)]
         first += len(vectors)
         for number in np.unique(here[here != UNUSED]).tolist():
@@ -56,6 +60,18 @@ def add_up(
             norm = float(np.linalg.norm(chosen, axis=1).sum(dtype=np.float64))
             found.append(Segment(number, judge.detector.pack(chosen), norm))
     return found
+
+
+def _blocks(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Join batches; in files without order, each has but a vector or two of many segments."""
+    waiting: list[NDArray[np.float32]] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= _BLOCK:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def within(segments: Sequence[Segment], reach: tuple[int, int]) -> list[Segment]:
@@ -115,7 +131,7 @@ class _Segments:
     def _sums(self, number: int) -> Sums:
         sums = self._detector.sums()
         for segment in self._parts[number]:
-            sums.merge(self._detector.unpack(segment.part))
+            sums.unpack(segment.part)
         return sums
 
 

@@ -100,18 +100,15 @@ class Sums:
         twin.merge(self)
         return twin
 
-    @classmethod
-    def unpack(cls, features: Features, bins: Bins, part: Part) -> Sums:
-        """Return the sums of a part that was packed with the same features and bins."""
-        sums = cls(features, bins)
-        sums.n = part.n
-        sums.total += part.total
+    def unpack(self, part: Part) -> None:
+        """Take in the vectors of a part that the same detector, or a copy of it, packed."""
+        self.n += part.n
+        self.total += part.total
         if part.bins.ndim == 2:
-            bins.count_numbers(part.bins, sums.bins, 1)
+            self._bins.count_numbers(part.bins, self.bins, 1)
         else:
-            sums.bins += part.bins
-        sums._count(zip(part.fingerprints.tolist(), repeat(1)), 1)
-        return sums
+            self.bins += part.bins
+        self._count(zip(part.fingerprints.tolist(), repeat(1)), 1)
 
     def _check(self, other: Sums) -> None:
         if other._features is not self._features:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -73,3 +74,12 @@ def post(
     }
     body = vectors.astype("<f4").tobytes()
     return httpx2.post(f"{url}/embeddings", content=body, headers=headers, timeout=timeout)
+
+
+def report(url: str, model_name: str = "m") -> dict[str, Any]:
+    """What the service says of a model, but for what depends on when it was asked or checked."""
+    told: dict[str, Any] = httpx2.get(f"{url}/drift/{model_name}", timeout=60).json()
+    told.pop("computed_at")
+    for window in told["windows"].values():
+        window.pop("quality", None)
+    return told

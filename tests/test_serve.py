@@ -20,7 +20,7 @@ from exporter import families
 from exporter.families import FAMILIES
 from ingest import metrics as ingest_metrics
 from ingest.runtime import web
-from tests.service import Service, command, post, serving, wait_for
+from tests.service import Service, command, post, report, serving, wait_for
 
 NOT_YET = (
     families.COSINE_SIMILARITY_EXPECTED,
@@ -116,14 +116,10 @@ def test_data_survives_a_restart(config: Path, sentences: NDArray[np.float32]) -
     with serving(config) as service:
         post(service.url, sentences[:1_100])
         wait_for(lambda: state(service.url) == "ok", "a verdict")
-        wait_for(lambda: assessed(service.url), "the vectors' quality")
-        before = httpx2.get(f"{service.url}/drift/m").json()
+        before = report(service.url)
     with serving(config) as service:
         wait_for(lambda: state(service.url) == "ok", "a verdict")
-        wait_for(lambda: assessed(service.url), "the vectors' quality")
-        after = httpx2.get(f"{service.url}/drift/m").json()
-    before.pop("computed_at"), after.pop("computed_at")
-    assert after == before
+        assert report(service.url) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import signal
@@ -434,7 +435,7 @@ def test_a_restart_does_the_rest_after_a_kill(
     lake = write(tmp_path / "lake", vectors[np.arange(5_000) % 1_300], times, files=4)
     config = tmp_path / "config.yaml"
     config.write_text(
-        f"database: {{connection_string: '{store}'}}\n"
+        f"database: {{connection_string: {json.dumps(store)}}}\n"
         "monitoring: {check_interval: 120, baseline: {vectors: 1000},"
         " windows: {fast: {seconds: 3600}, slow: {seconds: 7200}}}\n"
     )
