@@ -121,7 +121,8 @@ def _binary_only(name: str, place: str, of: Json) -> Json:
     return {
         "name": name,
         "in": place,
-        "description": f"{what}, for binary bodies; header and query parameter must agree.",
+        "description": f"{what}, for binary bodies (JSON ignores it); header and query"
+        " parameter must agree.",
         "schema": of,
     }
 
