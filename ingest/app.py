@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
@@ -32,6 +33,7 @@ from ingest.writer import Writer
 _PARSED_AT_ONCE_BYTES = 1024 * 1024
 """A longer body is parsed in a thread, for the event loop to go on."""
 
+T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -133,7 +135,8 @@ class Ingest:
 
     async def _embeddings(self, request: Request) -> Response:
         async with self._bodies.read(request) as body:
-            batch = await self._parse(request, body)
+            batch = await self._read(request, body)
+            del body  # it takes several times as much memory as its vectors
             guard.require_write(request.auth.scopes, batch.model_name)
             stored = await self.store(batch)
         response = web.json(
@@ -149,7 +152,7 @@ class Ingest:
             response.headers["Idempotency-Replayed"] = "true"
         return response
 
-    async def _parse(self, request: Request, body: bytes) -> Batch:
+    async def _read(self, request: Request, body: bytes) -> Batch:
         parse = partial(
             payload.parse,
             body,
@@ -158,13 +161,17 @@ class Ingest:
             limits=self._settings.ingest,
             now=time.time(),
         )
+        return await self._parsed(body, parse)
+
+    async def _parsed(self, body: bytes, parse: Callable[[], T]) -> T:
         if len(body) <= _PARSED_AT_ONCE_BYTES:
             return parse()
         return await asyncio.get_running_loop().run_in_executor(self._parser, parse)
 
     async def _search(self, request: Request) -> Response:
         async with self._bodies.read(request) as body:
-            wanted = query.parse(body, request.headers, self._settings.ingest)
+            parse = partial(query.parse, body, request.headers, self._settings.ingest)
+            wanted = await self._parsed(body, parse)
         with unavailable():
             async with self.pool.connection() as connection:
                 vector = wanted.target

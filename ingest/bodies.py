@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -49,17 +50,17 @@ class Bodies:
         PayloadError
             If the client hangs up before its end.
         """
-        chunks: list[bytes] = []
+        share = _Share()
         try:
-            await self._receive_in_time(request, chunks)
-            yield b"".join(chunks)
+            # No name here: the caller lets go of the body when it is parsed.
+            yield await self._receive_in_time(request, share)
         finally:
-            self.size -= sum(map(len, chunks))
+            self.size -= share.size
 
-    async def _receive_in_time(self, request: Request, chunks: list[bytes]) -> None:
+    async def _receive_in_time(self, request: Request, share: _Share) -> bytes:
         try:
             async with asyncio.timeout(self._read_timeout):
-                await self._receive(request, chunks)
+                return await self._receive(request, share)
         except TimeoutError as error:
             raise SlowClient(
                 f"the body did not arrive within {self._read_timeout:g} s (server.read_timeout)"
@@ -67,25 +68,33 @@ class Bodies:
         except ClientDisconnect as error:
             raise PayloadError("the connection was closed before the body's end") from error
 
-    async def _receive(self, request: Request, chunks: list[bytes]) -> None:
+    async def _receive(self, request: Request, share: _Share) -> bytes:
         limit = self.settings.max_body_bytes
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
             raise _too_large(limit)
-        size = 0
+        chunks = []
         async for chunk in request.stream():
             if not chunk:
                 continue
             chunks.append(chunk)
-            size += len(chunk)
+            share.size += len(chunk)
             self.size += len(chunk)
-            if size > limit:
+            if share.size > limit:
                 raise _too_large(limit)
             if self.size > self.settings.max_queue_bytes:
                 raise QueueFull(
                     f"the requests under way exceed {self.settings.max_queue_bytes} bytes"
                     " (ingest.max_queue_bytes)"
                 )
+        return b"".join(chunks)
+
+
+@dataclass(slots=True)
+class _Share:
+    """What one request takes of the allowance, in bytes."""
+
+    size: int = 0
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -158,13 +158,27 @@ def _column(name: str, values: Any, count: int) -> Sequence[Any]:
 
 
 def _texts(ids: Sequence[object]) -> tuple[Sequence[str | None], list[Problem]]:
-    texts = [None if id_ is None else str(id_) for id_ in ids]
-    problems = [
-        Problem(f"/ids/{index}", reason, index)
-        for index, text in enumerate(texts)
-        if text is not None and (reason := checks.vector_id(text)) is not None
-    ]
+    texts: list[str | None] = []
+    problems = []
+    for index, id_ in enumerate(ids):
+        text, reason = _text(id_)
+        texts.append(text)
+        if reason is not None:
+            problems.append(Problem(f"/ids/{index}", reason, index))
     return texts, problems
+
+
+def _text(id_: object) -> tuple[str | None, str | None]:
+    """Give an id as text, or what is wrong with it."""
+    if id_ is None:
+        return None, None
+    try:
+        text = str(id_)
+        text.encode()
+    except Exception as error:  # of an object of anyone's making
+        return None, f"is no text: {error}"
+    reason = checks.vector_id(text)
+    return (text, None) if reason is None else (None, reason)
 
 
 def _encoded(
@@ -179,7 +193,7 @@ def _encoded(
     for index, (metadata, timestamp) in enumerate(itertools.islice(pairs, count)):
         try:
             encoded.append(_object(metadata, timestamp))
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        except Exception as error:  # of objects of anyone's making
             encoded.append(None)
             problems.append(Problem(f"/metadata/{index}", f"cannot be sent: {error}", index))
     return encoded, problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -106,17 +106,59 @@ def test_a_client_that_hangs_up_within_its_body_leaves_nothing_behind(
         assert "request failed" not in service.log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n"),
+        (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", b"x"),
+    ],
+    ids=["an empty line", "a body nobody reads"],
+)
+def test_what_comes_after_an_answer_does_not_keep_the_connection(
+    tmp_path: Path, store: str, first: bytes, then: bytes
+) -> None:
+    with running(tmp_path, store) as service, connect(service) as client:
+        client.sendall(first)
+        assert answer(client).startswith(b"HTTP/1.1 ")
+        client.sendall(then)
+        client.settimeout(10)
+        while client.recv(65_536):
+            pass
+
+
+def test_a_request_behind_a_long_one_on_the_same_connection_leaves_it_its_answer(
+    tmp_path: Path, store: str
+) -> None:
+    rows = np.ones((3_000, 8), np.float32).tobytes()
+    with running(tmp_path, store) as service, connect(service) as client:
+        client.sendall(head(len(rows)) + rows + b"GET / HT")
+        assert answer(client).startswith(b"HTTP/1.1 201")
+
+
 def test_a_thousand_connections_keep_nobody_from_being_served(tmp_path: Path, store: str) -> None:
     """Half of them idle, half sending a request byte by byte."""
     with running(tmp_path, store) as service, ExitStack() as stack:
         clients = [stack.enter_context(connect(service)) for _ in range(1_000)]
-        for client in clients[::2]:
-            client.sendall(head(320)[:20])
+        for byte in head(320)[:20]:
+            for client in clients[::2]:
+                send(client, bytes([byte]))
         assert post(service.url, ROWS).status_code == 201
         assert httpx2.get(f"{service.url}/metrics").status_code == 200
         assert httpx2.get(f"{service.url}/-/ready").status_code == 200
-        assert all(answer(client) == b"" for client in clients)
+        assert all(is_hung_up(client) for client in clients)
         assert post(service.url, ROWS).status_code == 201
+
+
+def send(client: socket.socket, data: bytes) -> None:
+    with suppress(ConnectionError):
+        client.sendall(data)
+
+
+def is_hung_up(client: socket.socket) -> bool:
+    try:
+        return client.recv(65_536) == b""
+    except ConnectionError:
+        return True
 
 
 def test_what_all_clients_send_together_is_bounded(tmp_path: Path, store: str) -> None:

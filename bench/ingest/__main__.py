@@ -162,15 +162,8 @@ def main(quick: bool) -> None:
         one_by_one = singles(store, single, seconds, rounds)
         half = [statistics.median(ours for ours, _ in pairs) / 2 for pairs in (batched, one_by_one)]
         loaded = [
-            under_load(
-                store,
-                f"batches of {BATCH}",
-                vectors.tobytes(),
-                BINARY,
-                half[0] / BATCH,
-                5 * seconds,
-            ),
-            under_load(store, "one JSON vector", single, JSON, half[1], 5 * seconds),
+            under_load(store, request(vectors.tobytes(), BINARY), half[0] / BATCH, 5 * seconds),
+            under_load(store, request(single, JSON), half[1], 5 * seconds),
         ]
     show(
         f"Ingest of vectors of dimension {DIMENSION}",

@@ -72,7 +72,9 @@ def problems_of_body(body: bytes, limits: IngestSettings) -> list[Problem]:
         return []
     if decoded.embedding is not UNSET:
         return in_the_singular(read([decoded.embedding], limits)[1])
-    return [] if decoded.embeddings is UNSET else read(decoded.embeddings, limits)[1]
+    if decoded.embeddings is UNSET or len(decoded.embeddings) > limits.max_batch_vectors:
+        return []
+    return read(decoded.embeddings, limits)[1]
 
 
 def in_the_singular(problems: Sequence[Problem]) -> list[Problem]:

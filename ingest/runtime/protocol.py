@@ -32,9 +32,11 @@ def protocol(read_timeout: float) -> type[HttpToolsProtocol]:
             self._deadline = self.loop.call_later(read_timeout, self._give_up)
 
         def data_received(self, data: bytes) -> None:
+            was_in_head, before = self._is_in_head, self.cycle
             super().data_received(data)
-            if self._is_in_head:
-                self._count(len(data))
+            if self._is_in_head or self.cycle is None or self.cycle.response_complete:
+                is_all_head = was_in_head and self.cycle is before
+                self._wait_for_head(len(data) if is_all_head else 0)
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -50,8 +52,9 @@ def protocol(read_timeout: float) -> type[HttpToolsProtocol]:
             self._stop_waiting()
             super().connection_lost(exc)
 
-        def _count(self, size: int) -> None:
-            self._head_bytes += size
+        def _wait_for_head(self, more: int) -> None:
+            # uvicorn stops waiting at the first byte, whatever it is.
+            self._head_bytes += more
             if self._head_bytes > _LONGEST_HEAD_BYTES:
                 self.transport.close()
             elif self._deadline is None:

@@ -222,7 +222,7 @@ async def _store(connection: psycopg.AsyncConnection, models: dict[str, _Model])
             seq += len(batch)
     await _copy(connection, f"embedding ({copy.COLUMNS})", tuples)
     await _copy(connection, "embedding_id (model_name, id, seq, received_at)", id_tuples)
-    await _remember_keys(connection, models, numbering)
+    await _remember_keys(connection, models)
 
 
 async def _number(
@@ -232,6 +232,7 @@ async def _number(
     # numbers; a clock that was an hour ahead by mistake is not followed for ever.
     cursor = await connection.execute(
         "update model set last_seq = last_seq + added.n, last_received_at = case"
+        "  when added.n = 0 then last_received_at"
         "  when last_received_at < clock_timestamp() + interval '1 hour'"
         "  then greatest(last_received_at, clock_timestamp()) else clock_timestamp() end"
         " from unnest(%s::text[], %s::bigint[]) as added (name, n) where model_name = added.name"
@@ -249,15 +250,10 @@ async def _copy(connection: psycopg.AsyncConnection, target: str, tuples: list[b
         await stream.write(b"".join((copy.HEADER, *tuples, copy.TRAILER)))
 
 
-async def _remember_keys(
-    connection: psycopg.AsyncConnection,
-    models: dict[str, _Model],
-    numbering: dict[str, tuple[int, datetime]],
-) -> None:
+async def _remember_keys(connection: psycopg.AsyncConnection, models: dict[str, _Model]) -> None:
     rows = [
-        (name, batch.idempotency_key, batch.fingerprint, stored.stored, stored.duplicates, moment)
+        (name, batch.idempotency_key, batch.fingerprint, stored.stored, stored.duplicates)
         for name, model in models.items()
-        for moment in [numbering[name][1]]
         for batch, stored in model.admitted
         if batch.idempotency_key is not None
     ]
@@ -265,7 +261,7 @@ async def _remember_keys(
         await connection.execute(
             "insert into idempotency_key"
             " (model_name, key, fingerprint, stored, duplicates, received_at)"
-            " select * from unnest(%s::text[], %s::text[], %s::bytea[], %s::integer[],"
-            " %s::integer[], %s::timestamptz[])",
+            " select *, clock_timestamp() from unnest(%s::text[], %s::text[], %s::bytea[],"
+            " %s::integer[], %s::integer[])",
             [list(column) for column in zip(*rows, strict=True)],
         )
