@@ -7,6 +7,7 @@ import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from typing import NamedTuple
 
 import psycopg
@@ -90,31 +91,39 @@ class Follower:
             If the store refuses the vectors for good.
         """
         start = self._monotonic()
+        if self._position is None:
+            self._position = await self._kept()
         async with snapshot(self._pool) as connection:
             if self._position is None:
-                self._position = await self._resumed(connection)
+                # Windows go by arrival: more of the past would pass for the present.
+                first = await self._source.newest(connection, self._baseline_vectors)
+                await self._keep(first)
             newest = await self._source.newest(connection)
             # Its age counts from when it was certainly seen, to before another snapshot.
             poll = _Poll(self._monotonic(), newest, [])
-            known = [key for earlier in self._polls for key in earlier.keys]
-            async for rows in self._source.rows(connection, self._position, but=known):
-                for batch in _batches(self._model_name, rows):
-                    await self._store(batch)
-                poll.keys.extend(row.key for row in rows)
+            await self._read(connection, poll)
         self._polls.append(poll)
         await self._advance(start)
 
-    async def _resumed(self, connection: psycopg.AsyncConnection) -> Position:
-        """Give the position kept, or for a table never watched that of a baseline's vectors."""
-        source = str(self._source)
+    async def _read(self, connection: psycopg.AsyncConnection, poll: _Poll) -> None:
+        known = [key for earlier in self._polls for key in earlier.keys]
+        rows = self._source.rows(connection, self._position or (), but=known)
+        async with aclosing(rows) as blocks:
+            async for block in blocks:
+                for batch in _batches(self._model_name, block):
+                    await self._store(batch)
+                poll.keys.extend(row.key for row in block)
+
+    async def _kept(self) -> Position | None:
         with unavailable():
             async with self._ingest.pool.connection() as store:
-                position = await positions.load(store, self._model_name, source)
-                if position is None:
-                    # Windows go by arrival: more of the past would pass for the present.
-                    position = await self._source.newest(connection, self._baseline_vectors)
-                    await positions.save(store, self._model_name, source, position)
-        return position
+                return await positions.load(store, self._model_name, str(self._source))
+
+    async def _keep(self, position: Position) -> None:
+        with unavailable():
+            async with self._ingest.pool.connection() as store:
+                await positions.save(store, self._model_name, str(self._source), position)
+        self._position = position
 
     async def _store(self, batch: Batch) -> None:
         try:
@@ -131,12 +140,8 @@ class Follower:
         position = self._position
         while self._polls and now - self._polls[0].at >= self._overlap_seconds:
             position = self._polls.popleft().newest
-        if position is None or position == self._position:
-            return
-        with unavailable():
-            async with self._ingest.pool.connection() as store:
-                await positions.save(store, self._model_name, str(self._source), position)
-        self._position = position
+        if position is not None and position != self._position:
+            await self._keep(position)
 
 
 def _batches(model_name: str, rows: list[Row]) -> Iterator[Batch]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,11 +114,12 @@ class Source:
 
     async def rows(
         self, connection: psycopg.AsyncConnection, after: Position, but: Sequence[str]
-    ) -> AsyncIterator[list[Row]]:
+    ) -> AsyncGenerator[list[Row], None]:
         """Read the rows after a position, in order, without those whose keys are given."""
         statement = sql.SQL(
             "select {key}, {seconds}, {vector} from {table}"
-            " where {present} and {after} and {key} <> all(%s::text[]) order by {order}"
+            " where {present} and {after} and not exists (select from unnest(%s::text[])"
+            " as known (key) where known.key = {key}) order by {order}"
         ).format(
             key=self._key,
             seconds=self._seconds,

@@ -69,7 +69,7 @@ class Watch:
             overlap_seconds,
         )
         self._metrics = WatchMetrics(registry, model_name)
-        self._is_up: bool | None = None
+        self._failure: str | None = None
         self._was_up = False
 
     @asynccontextmanager
@@ -104,23 +104,26 @@ class Watch:
                 await self._follower.poll()
             except Exception as error:
                 self._failed(error)
-                pause = 0.0
             else:
                 self._succeeded()
-                # A table that is slow to read is another's: take a tenth of a connection's time.
-                pause = min(_REST * (time.perf_counter() - start), _LONGEST_PAUSE_SECONDS)
-            await asyncio.sleep(max(self._interval, pause))
+            # A table that is slow to read is another's: take a tenth of a connection's time.
+            rest = min(_REST * (time.perf_counter() - start), _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(max(self._interval, rest))
 
     def _succeeded(self) -> None:
-        if not self._is_up:
+        if self._failure is not None or not self._was_up:
             _log.info("table followed", extra={"table": str(self._source)})
-        self._is_up = self._was_up = True
+        self._failure = None
+        self._was_up = True
         self._metrics.succeeded()
 
     def _failed(self, error: Exception) -> None:
-        if not isinstance(error, MonitorError):
-            _log.error("poll of the table failed", exc_info=error)
-        elif self._is_up is not False:
-            _log.warning("table not followed; polling goes on", extra={"error": str(error)})
-        self._is_up = False
+        failure = f"{type(error).__name__}: {error}"
+        if failure != self._failure:
+            _log.warning(
+                "table not followed; polling goes on",
+                exc_info=None if isinstance(error, MonitorError) else error,
+                extra={"error": str(error)},
+            )
+        self._failure = failure
         self._metrics.up.set(0)

@@ -78,8 +78,12 @@ class _Model:
         """Leave out vectors whose ids came before."""
         if batch.ids is None:
             return batch
-        rows = [row for row, id_ in enumerate(batch.ids) if id_ not in self.seen_ids]
-        self.seen_ids.update(id_ for id_ in batch.ids if id_ is not None)
+        rows = []
+        for row, id_ in enumerate(batch.ids):
+            if id_ is None or id_ not in self.seen_ids:
+                rows.append(row)
+            if id_ is not None:
+                self.seen_ids.add(id_)
         return batch if len(rows) == len(batch) else batch.take(rows)
 
     @property
@@ -247,7 +251,8 @@ async def _copy(connection: psycopg.AsyncConnection, target: str, tuples: list[b
         return
     statement = f"copy {target} from stdin (format binary)"
     async with connection.cursor() as cursor, cursor.copy(statement.encode()) as stream:
-        await stream.write(b"".join((copy.HEADER, *tuples, copy.TRAILER)))
+        for part in (copy.HEADER, *tuples, copy.TRAILER):
+            await stream.write(part)
 
 
 async def _remember_keys(connection: psycopg.AsyncConnection, models: dict[str, _Model]) -> None:

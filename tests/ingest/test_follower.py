@@ -19,6 +19,7 @@ from ingest.app import Ingest
 from ingest.follower import Follower
 from ingest.runtime.errors import SourceUnavailable, StoreUnavailable
 from ingest.runtime.settings import Settings
+from ingest.source import snapshot
 from ingest.store.pool import connect, open_async
 from tests.conftest import Application
 
@@ -435,9 +436,26 @@ def test_a_store_that_was_away_gets_every_row(bench: Bench) -> None:
     assert bench.rows() == [1, 2]
 
 
-def test_the_watch_cannot_write_to_the_table(bench: Bench) -> None:
-    with (
-        connect(bench.application.reader) as reader,
-        pytest.raises(psycopg.errors.InsufficientPrivilege),
-    ):
-        add(reader)
+def test_the_watch_cannot_write_to_the_table_whatever_its_role(bench: Bench) -> None:
+    async def write() -> None:
+        async with open_async(bench.application.string, 1) as pool, snapshot(pool) as connection:
+            await connection.execute("insert into docs (embedding) values ('[1]')")
+
+    with pytest.raises(SourceUnavailable, match="read-only transaction"):
+        asyncio.run(write())
+
+
+def test_rows_that_are_equal_in_id_and_time_count_once(bench: Bench) -> None:
+    """A view may join its rows to others."""
+    bench.application.connection.execute(
+        "create view twice as select docs.* from docs cross join generate_series(1, 2)"
+    )
+    bench.application.connection.execute("grant select on twice to public")
+    add(bench.application.connection, 3)
+
+    async def follow() -> None:
+        async with bench.following(table="twice") as poll:
+            await poll()
+
+    asyncio.run(follow())
+    assert sorted(bench.rows()) == [1, 2, 3]
