@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,14 +53,16 @@ from ingest.runtime.settings import (
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store import baselines
+from ingest.store import baselines, history
 from ingest.store.baselines import Selection
 from ingest.store.history import HistoryRow
+from ingest.store.pool import connect
 from ingest.store.tail import ModelRow
+from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
 Floats = NDArray[np.float64]
-Send = Callable[[Vectors], None]
+Send = Callable[..., None]
 
 START = 1_700_000_123.0
 FITTED = 1_000
@@ -268,6 +271,38 @@ def test_vectors_before_the_baseline_are_measured_and_its_own_are_not(
     assert states.count("ok") > len(states) / 2
 
 
+def test_the_baselines_own_are_in_no_window_however_fine_their_times(
+    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    times = START + np.arange(300) * 60.0
+    times[199] = np.nextafter(times[199], np.inf)
+    times[200:] += 3_600
+    path = tmp_path / "fine.parquet"
+    columns = {"embedding": pa.array(list(vectors[:300])), "timestamp": pa.array(times)}
+    parquet.write_table(pa.table(columns), path)
+    filling = backfill(client, str(path))
+    filling.pin(store, Selection(first=200))
+    filling.run(store, SETTINGS)
+    before = {row.vectors for (check, _), row in rows(connection).items() if check < times[200]}
+    assert before == {0}
+    assert max(row.vectors for row in rows(connection).values()) > 0
+
+
+def test_a_clients_odd_timestamp_empties_no_window(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+) -> None:
+    send(vectors[:200], timestamps=[0.0] + [None] * 199)
+    baseline.pin(connection, "m", Selection(first=200))
+    backfill(client, lake).run(store, SETTINGS)
+    states = [row.state for row in rows(connection).values()]
+    assert states.count("ok") > len(states) / 2
+
+
 def test_rows_of_other_models_are_left_out(
     client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
 ) -> None:
@@ -415,6 +450,22 @@ def test_what_is_recorded_is_not_measured_again(
     }
 
 
+def test_what_the_exporter_recorded_without_numbers_is_not_doubled(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    expected: dict[tuple[float, str], HistoryRow],
+) -> None:
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    silent = {key: row for key, row in expected.items() if row.state != "ok"}
+    history.fill(connection, [(check - 7.5, row) for (check, _), row in silent.items()])
+    filling.run(store, SETTINGS)
+    assert silent
+    assert silent.keys().isdisjoint(rows(connection))
+
+
 def test_history_against_another_baseline_is_replaced(
     client: Client, lake: str, store: str, connection: psycopg.Connection
 ) -> None:
@@ -474,8 +525,9 @@ def test_a_restart_does_the_rest_after_a_kill(
     )
     backfill(client, lake).run(store, Settings(monitoring=monitoring))
     assert rows(connection) != {}
-    changed = connection.execute("select * from drift_history except select * from was").fetchall()
-    assert changed == []
+    for one, other in (("drift_history", "was"), ("was", "drift_history")):
+        changed = connection.execute(f"select * from {one} except select * from {other}".encode())
+        assert changed.fetchall() == []
     repeats = [row.components["duplicates"] for row in rows(connection).values() if row.components]
     assert len(repeats) > len(after) / 2
 
@@ -533,6 +585,27 @@ def test_a_baseline_of_very_many_vectors_is_thinned_evenly(
     parquet.write_table(table(numbers, START + np.arange(count)), path)
     backfill(client, str(path)).pin(store, Selection(start=datetime(2000, 1, 1, tzinfo=UTC)))
     np.testing.assert_array_equal(baselines.vectors(connection, "m", 1, 1), numbers[2::3])
+
+
+def test_a_models_writers_do_not_wait_for_a_baseline_to_come_in(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+) -> None:
+    def waits() -> bool:
+        locks = "select from pg_locks where locktype = 'advisory' and not granted"
+        return connection.execute(locks).fetchone() is not None
+
+    with ThreadPoolExecutor(1) as pool, connect(store) as other:
+        with other.transaction():
+            baselines._next_version(other, "m")
+            pinning = pool.submit(backfill(client, lake).pin, store, Selection(first=FITTED))
+            wait_for(waits, "the lock")
+            send(vectors[:10])
+        assert pinning.result() == 1
 
 
 # What cannot be done
@@ -681,6 +754,36 @@ def test_a_scheduler_of_ones_own_does_the_work_until_its_workers_die(
         dying = Dataset(Dying(), lake, ("any",), "m", "timestamp")
         with pytest.raises(ClusterFailed, match=r"the Dask cluster lost work: .*times"):
             cluster.survey(filling.client, dying, id)
+
+
+def test_a_scheduler_that_goes_away_is_an_error(
+    lake: str, store: str, connection: psycopg.Connection
+) -> None:
+    patience = {"distributed.comm.timeouts.connect": "1s"}
+    with (
+        dask.config.set(patience),
+        LocalCluster(
+            n_workers=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0"
+        ) as local,
+        Client(local.scheduler_address) as client,
+    ):
+        filling = backfill(client, lake)
+        filling.pin(store, Selection(first=FITTED))
+        local.close()
+        with pytest.raises(ClusterFailed, match="the Dask cluster lost work: "):
+            filling.run(store, SETTINGS)
+        client.close()
+        with pytest.raises(ClusterFailed, match="the Dask cluster lost work: "):
+            filling.run(store, SETTINGS)
+
+
+def test_workers_started_here_are_closed_to_whoever_has_no_certificate() -> None:
+    with cluster.started(1) as client:
+        address = str(client.scheduler.address)
+        assert client.submit(abs, -1).result() == 1
+        plain = address.replace("tls:", "tcp:")
+        with pytest.raises(OSError, match="Timed out|Connection"), Client(plain, timeout="2s"):
+            pass
 
 
 class Dying:
