@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -24,6 +25,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
+from fsspec import AbstractFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -45,6 +47,7 @@ from ingest.runtime.errors import (
     DimensionMismatch,
     NotFound,
     PayloadError,
+    StoreUnavailable,
 )
 from ingest.runtime.settings import (
     BaselineSettings,
@@ -318,6 +321,18 @@ def test_rows_of_other_models_are_left_out(
     )
 
 
+def test_folders_of_other_models_are_left_out(
+    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    for name, here in (("other", vectors[:500] + 9), ("team%2Fm", vectors[:500])):
+        write(tmp_path / f"model_name={name}", here, made(500))
+    filling = Backfill(client, Dataset.open(str(tmp_path), "team/m", "timestamp"))
+    filling.pin(store, Selection(first=500))
+    np.testing.assert_array_equal(baselines.vectors(connection, "team/m", 1, 8), vectors[:500])
+    with pytest.raises(PayloadError, match=r"has no folder model_name=\.\.\. of model m$"):
+        Dataset.open(str(tmp_path), "m", "timestamp")
+
+
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float32()), 8])
 @pytest.mark.parametrize("stamp", ["s", "ms", "us", "ns", "float", "int"])
 def test_every_way_to_write_a_column_is_read(
@@ -363,6 +378,50 @@ def test_any_file_system_of_fsspec_will_do(
     fsspec.filesystem("memory").pipe("/lake/part.parquet", written.getvalue())
     backfill(client, "memory://lake").pin(store, Selection(first=FITTED))
     assert baselines.versions(connection, "m")[0]["source"] == "memory:///lake: first 1000"
+
+
+class Signed(AbstractFileSystem):
+    """Local files whose paths are URLs with credentials, as those of https are."""
+
+    protocol = "signed"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path
+
+    def unstrip_protocol(self, name: str) -> str:
+        return name
+
+    def isfile(self, path: str) -> bool:
+        return True
+
+    def open(self, path: str, mode: str) -> object:
+        local = Path(path.removeprefix("signed://me:pw@host").partition("?")[0])
+        if not local.exists():
+            raise FileNotFoundError(f"404, url={path!r}")
+        return local.open(mode)
+
+
+def test_credentials_are_neither_stored_nor_shown(
+    client: Client,
+    tmp_path: Path,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+) -> None:
+    fsspec.register_implementation("signed", Signed, clobber=True)
+    path = tmp_path / "one.parquet"
+    url = f"signed://me:pw@host{path}?sig=SECRET"
+    parquet.write_table(table(*stream), path)
+    filling = backfill(client, url)
+    filling.pin(store, Selection(first=FITTED))
+    assert baselines.versions(connection, "m")[0]["source"] == f"signed://host{path}: first 1000"
+    path.unlink()
+    with pytest.raises(PayloadError) as caught:
+        filling.pin(store, Selection(first=FITTED))
+    assert str(caught.value) == f"signed://host{path}: 404, url='signed://host{path}'"
+    with pytest.raises(PayloadError, match=r"^nowhere://host/x cannot be read: Protocol"):
+        Dataset.open("nowhere://me:pw@host/x?sig=SECRET", "m", "timestamp")
 
 
 # Map and merge
@@ -619,6 +678,32 @@ def test_another_dimension_than_the_models_is_refused(
         backfill(client, lake).pin(store, Selection(first=FITTED))
 
 
+def test_another_dimension_is_refused_before_all_files_are_read(
+    client: Client, lake: str, store: str, send: Send
+) -> None:
+    send(np.ones((1, 5), np.float32))
+    (Path(lake) / "last.parquet").write_text("no Parquet")
+    with pytest.raises(DimensionMismatch, match="dimension 5; these have 8"):
+        backfill(client, lake).pin(store, Selection(first=FITTED))
+
+
+def test_a_store_that_fails_meanwhile_is_an_error(
+    client: Client, lake: str, store: str, connection: psycopg.Connection
+) -> None:
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    connection.execute("alter table drift_history rename to gone")
+    with pytest.raises(StoreUnavailable):
+        filling.run(store, SETTINGS)
+    connection.execute("alter table baseline rename to gone_too")
+    for work in (
+        lambda: filling.run(store, SETTINGS),
+        lambda: filling.pin(store, Selection(first=FITTED)),
+    ):
+        with pytest.raises(StoreUnavailable):
+            work()
+
+
 def test_history_needs_a_baseline(client: Client, lake: str, store: str, send: Send) -> None:
     with pytest.raises(NotFound, match="no model 'm'"):
         backfill(client, lake).run(store, SETTINGS)
@@ -727,6 +812,23 @@ def test_a_time_that_is_off_by_decades_is_named_with_its_file(
         backfill(client, early).run(store, SETTINGS)
 
 
+def test_a_time_that_is_off_by_centuries_takes_no_memory(
+    client: Client, lake: str, tmp_path: Path, store: str
+) -> None:
+    backfill(client, lake).pin(store, Selection(first=FITTED))
+    times = np.array([START - 86_400 * 36_500, START])
+    early = write(tmp_path / "early", np.ones((2, 8), np.float32), times)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadError, match="check times"):
+            backfill(client, early).run(store, SETTINGS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A time for each check would be 80 MB.
+    assert peak < 40_000_000
+
+
 def test_a_cluster_that_is_away_is_an_error() -> None:
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
@@ -782,7 +884,7 @@ def test_workers_started_here_are_closed_to_whoever_has_no_certificate() -> None
         address = str(client.scheduler.address)
         assert client.submit(abs, -1).result() == 1
         plain = address.replace("tls:", "tcp:")
-        with pytest.raises(OSError, match="Timed out|Connection"), Client(plain, timeout="2s"):
+        with pytest.raises(OSError, match=r"Timed out|Connection"), Client(plain, timeout="2s"):
             pass
 
 
@@ -805,6 +907,15 @@ def test_the_command_names_what_it_cannot_do(lake: str) -> None:
     assert invoke(lake, "--model", "a b")[0] == 2
     code, output = invoke(lake, "--model", "m", "--from", "2026-01-01")
     assert (code, output) == (2, "Error: --from and --to choose the vectors of a --baseline\n")
+
+
+def test_the_command_makes_the_schema_of_a_fresh_store(
+    lake: str, empty_database: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"database: {{connection_string: {json.dumps(empty_database)}}}\n")
+    code, output = invoke(lake, "--model", "m", "--baseline", "--config", str(config))
+    assert (code, output.splitlines()[-1]) == (0, "m: baseline 1 pinned (first 5000)")
 
 
 @pytest.mark.parametrize("module", ["distributed", "fsspec", "pyarrow"])
