@@ -27,7 +27,7 @@ from ingest.runtime.settings import MonitoringSettings, Settings
 from ingest.store import baselines, history
 from ingest.store.baselines import Selection
 from ingest.store.partitions import history_days
-from ingest.store.pool import connect
+from ingest.store.pool import connect, unavailable
 
 Floats = NDArray[np.float64]
 
@@ -70,6 +70,10 @@ class Backfill:
             If the model's vectors have another dimension.
         StoreUnavailable, ClusterFailed
         """
+        dimension = self.dataset.dimension()
+        if dimension is not None:
+            with _connected(store) as connection:
+                baselines.check_dimension(connection, self.dataset.model_name, dimension)
         stream = self._survey()
         positions = cluster.select(stream, selection)
         name, url = self.dataset.model_name, self.dataset.url
@@ -79,7 +83,7 @@ class Backfill:
                 f" needs at least {MIN_REFERENCE}"
             )
         vectors = cluster.fetch(self.client, self.dataset, stream, positions)
-        with connect(store) as connection:
+        with _connected(store) as connection:
             source = f"{url}: {selection}"
             return baseline.bring(connection, name, vectors, stream.times[positions], source)
 
@@ -102,14 +106,14 @@ class Backfill:
             If the files cannot be used.
         StoreUnavailable, ClusterFailed
         """
-        with connect(store) as connection:
+        with _connected(store) as connection:
             judge, fitted = _load(connection, self.dataset.model_name, settings.monitoring)
         stream = self._survey()
         interval = settings.monitoring.check_interval
+        self._check(stream, interval)
         checks = check_times(stream.times[0], stream.times[-1], interval)
-        self._check(stream, len(checks))
         _warn_of_retention(checks, settings.database.retention_days)
-        with connect(store) as connection:
+        with _connected(store) as connection:
             wanted = {
                 name: ~_recorded(connection, judge, name, checks, interval) for name in judge.limits
             }
@@ -122,7 +126,7 @@ class Backfill:
         before = len(checks) - len(plan.whole)
         with tqdm(total=len(checks), initial=before, unit=" check times", disable=None) as bar:
             for done, rows in cluster.history(self.client, self.dataset, stream, plan, judge):
-                with connect(store) as connection:
+                with _connected(store) as connection:
                     history.fill(connection, rows)
                 stored += len(rows)
                 bar.update(done)
@@ -132,7 +136,8 @@ class Backfill:
         with tqdm(total=len(self.dataset.files), unit=" files", disable=None) as bar:
             return cluster.survey(self.client, self.dataset, bar.update)
 
-    def _check(self, stream: Stream, checks: int) -> None:
+    def _check(self, stream: Stream, interval: int) -> None:
+        checks = int((stream.times[-1] - stream.times[0]) // interval)
         if checks > _MOST_CHECKS:
             ends = " and ".join(
                 f"{datetime.fromtimestamp(stream.times[at], UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -140,10 +145,16 @@ class Backfill:
                 for at in (0, -1)
             )
             raise PayloadError(
-                f"between {ends} lie {checks} check times of monitoring.check_interval; at most"
-                f" {_MOST_CHECKS} are measured. Is a time wrong in column"
+                f"between {ends} lie about {checks} check times of monitoring.check_interval; at"
+                f" most {_MOST_CHECKS} are measured. Is a time wrong in column"
                 f" {self.dataset.time_column!r}?"
             )
+
+
+@contextmanager
+def _connected(store: str) -> Iterator[psycopg.Connection]:
+    with unavailable(), connect(store) as connection:
+        yield connection
 
 
 def _load(

@@ -171,10 +171,10 @@ def _row(model: Model, window_name: str, verdict: Verdict) -> HistoryRow:
 def history_row(
     model_name: str, window_name: str, verdict: Verdict, version: int | None, norm: float | None
 ) -> HistoryRow:
-    """Make a verdict against a version of the baseline a row of history."""
+    """Make a verdict against a version of the baseline, if there is one, a row of history."""
     measured = verdict.measurement
     if measured is None:
-        return HistoryRow(model_name, window_name, verdict.state, verdict.vectors)
+        return HistoryRow(model_name, window_name, verdict.state, verdict.vectors, version)
     return HistoryRow(
         model_name,
         window_name,

@@ -25,7 +25,7 @@ from ingest.store import baselines as stored_baselines
 from ingest.store import embedded
 from ingest.store.baselines import Selection
 from ingest.store.migrate import migrate
-from ingest.store.pool import connect
+from ingest.store.pool import connect, unavailable
 from ingest.watch import Watch
 
 PORT = 10910
@@ -226,6 +226,8 @@ def backfill(
         embedded.connection_string(settings.database) as store,
         Backfill.open(dataset, model, time_column, scheduler) as filling,
     ):
+        with unavailable(), connect(store) as connection:
+            migrate(connection)
         if pins:
             first = None if start or end else settings.monitoring.baseline.vectors
             selection = _selection(first, None, start, end)

@@ -17,7 +17,7 @@ from typing import Any
 import dask
 import numpy as np
 from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, as_completed
-from distributed.comm.core import CommClosedError
+from distributed.client import ClosedClientError
 from numpy.typing import NDArray
 
 from exporter.dataset import Dataset, Piece
@@ -103,6 +103,7 @@ def started(workers: int | None = None) -> Iterator[Client]:
             threads_per_worker=1,
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,  # what a task raises is raised here, too
+            security=True,  # whoever reaches the ports of others could run code
         ) as local,
         Client(local) as client,
     ):
@@ -126,15 +127,18 @@ def survey(client: Client, dataset: Dataset, read: Callable[[int], object]) -> S
     ClusterFailed
         If workers died or the scheduler went away.
     """
-    futures = [client.submit(dataset.times, file, pure=False) for file in dataset.files]
+    found: dict[Future[Any], list[Floats]] = {}
     with _answers():
+        futures = [client.submit(dataset.times, file, pure=False) for file in dataset.files]
         for future in as_completed(futures):
-            future.result()
+            found[future] = future.result()
             read(1)
-        by_file: list[list[Floats]] = client.gather(futures)
+    by_file = [found[future] for future in futures]
     times = np.concatenate([np.empty(0), *(group for groups in by_file for group in groups)])
     if not len(times):
         raise PayloadError(f"{dataset.url} has no vectors of model {dataset.model_name}")
+    # To microseconds, as the store keeps them: what a baseline was fitted to is told by time.
+    np.round(times, 6, out=times)
     pieces = [
         piece
         for file, groups in zip(dataset.files, by_file, strict=True)
@@ -175,13 +179,13 @@ def fetch(client: Client, dataset: Dataset, stream: Stream, positions: Positions
     places = stream.order[positions]
     piece_of = np.searchsorted(stream.first, places, "right") - 1
     chosen = [(number, np.flatnonzero(piece_of == number)) for number in np.unique(piece_of)]
-    futures = [
-        client.submit(
-            _pick, dataset, stream.pieces[number], places[at] - stream.first[number], pure=False
-        )
-        for number, at in chosen
-    ]
     with _answers():
+        futures = [
+            client.submit(
+                _pick, dataset, stream.pieces[number], places[at] - stream.first[number], pure=False
+            )
+            for number, at in chosen
+        ]
         parts: list[Vectors] = client.gather(futures)
     dimension = parts[0].shape[1]
     vectors = np.empty((len(places), dimension), np.float32)
@@ -228,6 +232,13 @@ def history(
     ClusterFailed
         If workers died or the scheduler went away.
     """
+    with _answers():
+        yield from _history(client, dataset, stream, plan, judge)
+
+
+def _history(
+    client: Client, dataset: Dataset, stream: Stream, plan: Plan, judge: Judge
+) -> Iterator[tuple[int, list[Row]]]:
     segments = np.empty(len(stream.times), np.int32)
     segments[stream.order] = plan.segments(len(stream.times))
     by_piece = [segments[first:stop] for first, stop in pairwise(stream.first)]
@@ -265,14 +276,17 @@ def _meet(held: NDArray[np.int32], run: Run) -> bool:
 
 def _next(waiting: deque[tuple[int, Future[Any]]]) -> tuple[int, list[Row]]:
     checks, future = waiting.popleft()
-    with _answers():
-        return checks, future.result()
+    return checks, future.result()
 
 
 @contextmanager
 def _answers() -> Iterator[None]:
-    """Turn what a lost task raises into ClusterFailed; errors of the data pass through."""
+    """Turn what a lost task or scheduler raises into ClusterFailed.
+
+    Errors of the data pass through; none is an OSError, which a connection that failed is.
+    """
     try:
         yield
-    except (KilledWorker, CancelledError, CommClosedError) as error:
-        raise ClusterFailed(f"the Dask cluster lost work: {error}") from error
+    except (KilledWorker, CancelledError, ClosedClientError, OSError) as error:
+        said = str(error) or type(error).__name__
+        raise ClusterFailed(f"the Dask cluster lost work: {said}") from error

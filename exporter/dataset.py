@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import fsspec
 import numpy as np
@@ -48,7 +50,8 @@ class Dataset:
     """One model's vectors in Parquet files.
 
     Columns are ``embedding``, lists of numbers; a column of times, as timestamps or in seconds
-    since the epoch; and optionally ``model_name``, by which other models' rows are left out.
+    since the epoch; and optionally ``model_name``, by which other models' rows are left out. So are
+    files in folders ``model_name=...`` of others.
 
     Attributes
     ----------
@@ -71,17 +74,37 @@ class Dataset:
         Raises
         ------
         PayloadError
-            If there are none or the place cannot be reached.
+            If there are none of the model or the place cannot be reached.
         """
         try:
             filesystem, root = fsspec.url_to_fs(url)
             found = [root] if filesystem.isfile(root) else sorted(filesystem.find(root))
         except (OSError, ValueError, ImportError) as error:
-            raise PayloadError(f"{url} cannot be read: {error}") from error
-        files = tuple(path for path in found if path == root or _is_data(path[len(root) :]))
+            raise PayloadError(f"{shown(url)} cannot be read: {shown(str(error))}") from error
+        data = [path for path in found if path == root or _is_data(path[len(root) :])]
+        if not data:
+            raise PayloadError(f"{shown(url)} has no files that end in {_SUFFIX}")
+        files = tuple(path for path in data if _may_hold(path, model_name))
         if not files:
-            raise PayloadError(f"{url} has no files that end in {_SUFFIX}")
-        return cls(filesystem, filesystem.unstrip_protocol(root), files, model_name, time_column)
+            raise PayloadError(f"{shown(url)} has no folder {MODEL}=... of model {model_name}")
+        place = shown(filesystem.unstrip_protocol(root))
+        return cls(filesystem, place, files, model_name, time_column)
+
+    def dimension(self) -> int | None:
+        """Read how many components the first vector has; None if it is not in sight.
+
+        Raises
+        ------
+        PayloadError
+            If the first file cannot be used.
+        """
+        with self._opened(self.files[0]) as opened:
+            _check_columns(opened.schema_arrow, self.time_column)
+            if not opened.num_row_groups:
+                return None
+        with closing(self.vectors(Piece(self.files[0], 0, 0, 1))) as found:
+            first = next(found, None)
+        return None if first is None else first.shape[1]
 
     def times(self, file: str) -> list[NDArray[np.float64]]:
         """Read when the model's vectors were made, an array for each row group of a file.
@@ -117,7 +140,9 @@ class Dataset:
             for first in range(0, count, _PIECE)
         ]
 
-    def vectors(self, piece: Piece, dimension: int | None = None) -> Iterator[NDArray[np.float32]]:
+    def vectors(
+        self, piece: Piece, dimension: int | None = None
+    ) -> Generator[NDArray[np.float32], None, None]:
         """Read the vectors of a piece, shape (m, d), a few at a time.
 
         Parameters
@@ -151,7 +176,7 @@ class Dataset:
 
     def name(self, file: str) -> str:
         """Tell the URL of a file, without credentials."""
-        return str(self.filesystem.unstrip_protocol(file))
+        return shown(self.filesystem.unstrip_protocol(file))
 
     @contextmanager
     def _opened(self, file: str) -> Iterator[parquet.ParquetFile]:
@@ -162,7 +187,7 @@ class Dataset:
             ):
                 yield opened
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise PayloadError(f"{self.name(file)}: {error}") from error
+            raise PayloadError(f"{self.name(file)}: {shown(str(error))}") from error
 
     def _columns(self, opened: parquet.ParquetFile, column: str) -> list[str]:
         return [column, MODEL] if MODEL in opened.schema_arrow.names else [column]
@@ -182,6 +207,17 @@ class _Chosen:
 
     mask: NDArray[np.bool_]
     rows: NDArray[np.intp]
+
+
+def shown(text: str) -> str:
+    """Leave out of URLs in a text what may be secret: users, passwords and queries."""
+    return re.sub(r"(?<=\S)\?[^\s'\"<>)]+", "", re.sub(r"://[^/\s]*@", "://", text))
+
+
+def _may_hold(path: str, model_name: str) -> bool:
+    """Tell whether folders named as Hive does leave a file to this model."""
+    named = [part for part in path.split("/") if part.startswith(f"{MODEL}=")]
+    return all(unquote(part.partition("=")[2]) == model_name for part in named)
 
 
 def _is_data(path: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -107,9 +107,7 @@ def _row(run: Run, at: int, name: str, window: _Window, judge: Judge) -> History
         measured = measure(judge.detector, sums, float(span.middle[at]))
         norm = window.norm
     verdict = Verdict(said, vectors, start=None, measurement=measured)
-    row = history_row(judge.model_name, name, verdict, judge.version, norm)
-    # Without numbers, too: it tells a restart that this check time is done.
-    return replace(row, baseline_version=judge.version)
+    return history_row(judge.model_name, name, verdict, judge.version, norm)
 
 
 class _Segments:

@@ -112,12 +112,17 @@ def newest(connection: psycopg.Connection, model_name: str) -> int:
 
 
 def _dimension(connection: psycopg.Connection, model_name: str) -> int:
+    found = _known_dimension(connection, model_name)
+    if found is None:
+        raise NotFound(f"there is no model {model_name!r}")
+    return found
+
+
+def _known_dimension(connection: psycopg.Connection, model_name: str) -> int | None:
     row = connection.execute(
         "select dimension from model where model_name = %s", [model_name]
     ).fetchone()
-    if row is None:
-        raise NotFound(f"there is no model {model_name!r}")
-    return int(row[0])
+    return None if row is None else int(row[0])
 
 
 def _chosen(model_name: str, selection: Selection) -> sql.Composed:
@@ -194,6 +199,7 @@ def bring(
     Parameters
     ----------
     connection : psycopg.Connection
+        In autocommit mode.
     model_name : str
     rows : structured ndarray
         Like those of :func:`select`; ``seq`` numbers them from 1.
@@ -211,16 +217,13 @@ def bring(
         If the model's vectors have another dimension.
     """
     dimension = rows["embedding"].shape[1]
+    # Committed by itself: the model's writers would wait for it while the index is built.
+    connection.execute(
+        "insert into model (model_name, dimension) values (%s, %s) on conflict do nothing",
+        [model_name, dimension],
+    )
+    check_dimension(connection, model_name, dimension)
     with connection.transaction():
-        connection.execute(
-            "insert into model (model_name, dimension) values (%s, %s) on conflict do nothing",
-            [model_name, dimension],
-        )
-        known = _dimension(connection, model_name)
-        if known != dimension:
-            raise DimensionMismatch(
-                f"model {model_name} has vectors of dimension {known}; these have {dimension}"
-            )
         version = _next_version(connection, model_name)
         last_seq = _last_seq(connection, model_name, rows["received_at"].max())
         _insert(connection, model_name, version, rows, last_seq, detector, quality, source)
@@ -228,6 +231,21 @@ def bring(
         _index_vectors(connection, model_name, version, dimension)
         _drop_versions(connection, model_name, version - KEPT_VERSIONS)
     return version
+
+
+def check_dimension(connection: psycopg.Connection, model_name: str, dimension: int) -> None:
+    """Make sure that a model, if there is one, has vectors of this dimension.
+
+    Raises
+    ------
+    DimensionMismatch
+        If they have another.
+    """
+    known = _known_dimension(connection, model_name)
+    if known not in (None, dimension):
+        raise DimensionMismatch(
+            f"model {model_name} has vectors of dimension {known}; these have {dimension}"
+        )
 
 
 def _next_version(connection: psycopg.Connection, model_name: str) -> int:
@@ -366,14 +384,15 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
 
 
 def times(connection: psycopg.Connection, model_name: str, version: int) -> tuple[float, float]:
-    """Tell when the oldest and the newest vector of a baseline were made.
+    """Tell when the oldest and the newest vector of a baseline arrived.
 
-    In seconds since the epoch.
+    In seconds since the epoch; those of :func:`bring` count as having arrived when they were made.
     """
+    # Not the clients' timestamps, of which one alone may be years off.
     found = connection.execute(
-        "select extract(epoch from min(made))::float8, extract(epoch from max(made))::float8"
-        " from (select coalesce(embedded_at, received_at) as made from baseline_embedding"
-        " where model_name = %s and version = %s) as pinned",
+        "select extract(epoch from min(received_at))::float8,"
+        " extract(epoch from max(received_at))::float8 from baseline_embedding"
+        " where model_name = %s and version = %s",
         [model_name, version],
     ).fetchone()
     assert found is not None

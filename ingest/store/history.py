@@ -14,7 +14,10 @@ from psycopg.types.json import Jsonb
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """What one window said at one time; the numbers are None in a "cannot tell" state."""
+    """What one window said at one time; the numbers are None in a "cannot tell" state.
+
+    ``baseline_version`` is None where there was no baseline.
+    """
 
     model_name: str
     window_name: str

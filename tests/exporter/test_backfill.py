@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
+from fsspec import AbstractFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -44,6 +47,7 @@ from ingest.runtime.errors import (
     DimensionMismatch,
     NotFound,
     PayloadError,
+    StoreUnavailable,
 )
 from ingest.runtime.settings import (
     BaselineSettings,
@@ -52,14 +56,16 @@ from ingest.runtime.settings import (
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store import baselines
+from ingest.store import baselines, history
 from ingest.store.baselines import Selection
 from ingest.store.history import HistoryRow
+from ingest.store.pool import connect
 from ingest.store.tail import ModelRow
+from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
 Floats = NDArray[np.float64]
-Send = Callable[[Vectors], None]
+Send = Callable[..., None]
 
 START = 1_700_000_123.0
 FITTED = 1_000
@@ -268,6 +274,38 @@ def test_vectors_before_the_baseline_are_measured_and_its_own_are_not(
     assert states.count("ok") > len(states) / 2
 
 
+def test_the_baselines_own_are_in_no_window_however_fine_their_times(
+    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    times = START + np.arange(300) * 60.0
+    times[199] = np.nextafter(times[199], np.inf)
+    times[200:] += 3_600
+    path = tmp_path / "fine.parquet"
+    columns = {"embedding": pa.array(list(vectors[:300])), "timestamp": pa.array(times)}
+    parquet.write_table(pa.table(columns), path)
+    filling = backfill(client, str(path))
+    filling.pin(store, Selection(first=200))
+    filling.run(store, SETTINGS)
+    before = {row.vectors for (check, _), row in rows(connection).items() if check < times[200]}
+    assert before == {0}
+    assert max(row.vectors for row in rows(connection).values()) > 0
+
+
+def test_a_clients_odd_timestamp_empties_no_window(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+) -> None:
+    send(vectors[:200], timestamps=[0.0] + [None] * 199)
+    baseline.pin(connection, "m", Selection(first=200))
+    backfill(client, lake).run(store, SETTINGS)
+    states = [row.state for row in rows(connection).values()]
+    assert states.count("ok") > len(states) / 2
+
+
 def test_rows_of_other_models_are_left_out(
     client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
 ) -> None:
@@ -281,6 +319,18 @@ def test_rows_of_other_models_are_left_out(
     np.testing.assert_array_equal(
         baselines.vectors(connection, "m", 1, 8), vectors[:1_200][names == "m"]
     )
+
+
+def test_folders_of_other_models_are_left_out(
+    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    for name, here in (("other", vectors[:500] + 9), ("team%2Fm", vectors[:500])):
+        write(tmp_path / f"model_name={name}", here, made(500))
+    filling = Backfill(client, Dataset.open(str(tmp_path), "team/m", "timestamp"))
+    filling.pin(store, Selection(first=500))
+    np.testing.assert_array_equal(baselines.vectors(connection, "team/m", 1, 8), vectors[:500])
+    with pytest.raises(PayloadError, match=r"has no folder model_name=\.\.\. of model m$"):
+        Dataset.open(str(tmp_path), "m", "timestamp")
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float32()), 8])
@@ -328,6 +378,50 @@ def test_any_file_system_of_fsspec_will_do(
     fsspec.filesystem("memory").pipe("/lake/part.parquet", written.getvalue())
     backfill(client, "memory://lake").pin(store, Selection(first=FITTED))
     assert baselines.versions(connection, "m")[0]["source"] == "memory:///lake: first 1000"
+
+
+class Signed(AbstractFileSystem):
+    """Local files whose paths are URLs with credentials, as those of https are."""
+
+    protocol = "signed"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path
+
+    def unstrip_protocol(self, name: str) -> str:
+        return name
+
+    def isfile(self, path: str) -> bool:
+        return True
+
+    def open(self, path: str, mode: str) -> object:
+        local = Path(path.removeprefix("signed://me:pw@host").partition("?")[0])
+        if not local.exists():
+            raise FileNotFoundError(f"404, url={path!r}")
+        return local.open(mode)
+
+
+def test_credentials_are_neither_stored_nor_shown(
+    client: Client,
+    tmp_path: Path,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+) -> None:
+    fsspec.register_implementation("signed", Signed, clobber=True)
+    path = tmp_path / "one.parquet"
+    url = f"signed://me:pw@host{path}?sig=SECRET"
+    parquet.write_table(table(*stream), path)
+    filling = backfill(client, url)
+    filling.pin(store, Selection(first=FITTED))
+    assert baselines.versions(connection, "m")[0]["source"] == f"signed://host{path}: first 1000"
+    path.unlink()
+    with pytest.raises(PayloadError) as caught:
+        filling.pin(store, Selection(first=FITTED))
+    assert str(caught.value) == f"signed://host{path}: 404, url='signed://host{path}'"
+    with pytest.raises(PayloadError, match=r"^nowhere://host/x cannot be read: Protocol"):
+        Dataset.open("nowhere://me:pw@host/x?sig=SECRET", "m", "timestamp")
 
 
 # Map and merge
@@ -415,6 +509,22 @@ def test_what_is_recorded_is_not_measured_again(
     }
 
 
+def test_what_the_exporter_recorded_without_numbers_is_not_doubled(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    expected: dict[tuple[float, str], HistoryRow],
+) -> None:
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    silent = {key: row for key, row in expected.items() if row.state != "ok"}
+    history.fill(connection, [(check - 7.5, row) for (check, _), row in silent.items()])
+    filling.run(store, SETTINGS)
+    assert silent
+    assert silent.keys().isdisjoint(rows(connection))
+
+
 def test_history_against_another_baseline_is_replaced(
     client: Client, lake: str, store: str, connection: psycopg.Connection
 ) -> None:
@@ -474,8 +584,9 @@ def test_a_restart_does_the_rest_after_a_kill(
     )
     backfill(client, lake).run(store, Settings(monitoring=monitoring))
     assert rows(connection) != {}
-    changed = connection.execute("select * from drift_history except select * from was").fetchall()
-    assert changed == []
+    for one, other in (("drift_history", "was"), ("was", "drift_history")):
+        changed = connection.execute(f"select * from {one} except select * from {other}".encode())
+        assert changed.fetchall() == []
     repeats = [row.components["duplicates"] for row in rows(connection).values() if row.components]
     assert len(repeats) > len(after) / 2
 
@@ -535,6 +646,27 @@ def test_a_baseline_of_very_many_vectors_is_thinned_evenly(
     np.testing.assert_array_equal(baselines.vectors(connection, "m", 1, 1), numbers[2::3])
 
 
+def test_a_models_writers_do_not_wait_for_a_baseline_to_come_in(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+) -> None:
+    def waits() -> bool:
+        locks = "select from pg_locks where locktype = 'advisory' and not granted"
+        return connection.execute(locks).fetchone() is not None
+
+    with ThreadPoolExecutor(1) as pool, connect(store) as other:
+        with other.transaction():
+            baselines._next_version(other, "m")
+            pinning = pool.submit(backfill(client, lake).pin, store, Selection(first=FITTED))
+            wait_for(waits, "the lock")
+            send(vectors[:10])
+        assert pinning.result() == 1
+
+
 # What cannot be done
 
 
@@ -544,6 +676,32 @@ def test_another_dimension_than_the_models_is_refused(
     send(np.ones((1, 5), np.float32))
     with pytest.raises(DimensionMismatch, match="dimension 5; these have 8"):
         backfill(client, lake).pin(store, Selection(first=FITTED))
+
+
+def test_another_dimension_is_refused_before_all_files_are_read(
+    client: Client, lake: str, store: str, send: Send
+) -> None:
+    send(np.ones((1, 5), np.float32))
+    (Path(lake) / "last.parquet").write_text("no Parquet")
+    with pytest.raises(DimensionMismatch, match="dimension 5; these have 8"):
+        backfill(client, lake).pin(store, Selection(first=FITTED))
+
+
+def test_a_store_that_fails_meanwhile_is_an_error(
+    client: Client, lake: str, store: str, connection: psycopg.Connection
+) -> None:
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    connection.execute("alter table drift_history rename to gone")
+    with pytest.raises(StoreUnavailable):
+        filling.run(store, SETTINGS)
+    connection.execute("alter table baseline rename to gone_too")
+    for work in (
+        lambda: filling.run(store, SETTINGS),
+        lambda: filling.pin(store, Selection(first=FITTED)),
+    ):
+        with pytest.raises(StoreUnavailable):
+            work()
 
 
 def test_history_needs_a_baseline(client: Client, lake: str, store: str, send: Send) -> None:
@@ -654,6 +812,23 @@ def test_a_time_that_is_off_by_decades_is_named_with_its_file(
         backfill(client, early).run(store, SETTINGS)
 
 
+def test_a_time_that_is_off_by_centuries_takes_no_memory(
+    client: Client, lake: str, tmp_path: Path, store: str
+) -> None:
+    backfill(client, lake).pin(store, Selection(first=FITTED))
+    times = np.array([START - 86_400 * 36_500, START])
+    early = write(tmp_path / "early", np.ones((2, 8), np.float32), times)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadError, match="check times"):
+            backfill(client, early).run(store, SETTINGS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A time for each check would be 80 MB.
+    assert peak < 40_000_000
+
+
 def test_a_cluster_that_is_away_is_an_error() -> None:
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
@@ -683,6 +858,36 @@ def test_a_scheduler_of_ones_own_does_the_work_until_its_workers_die(
             cluster.survey(filling.client, dying, id)
 
 
+def test_a_scheduler_that_goes_away_is_an_error(
+    lake: str, store: str, connection: psycopg.Connection
+) -> None:
+    patience = {"distributed.comm.timeouts.connect": "1s"}
+    with (
+        dask.config.set(patience),
+        LocalCluster(
+            n_workers=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0"
+        ) as local,
+        Client(local.scheduler_address) as client,
+    ):
+        filling = backfill(client, lake)
+        filling.pin(store, Selection(first=FITTED))
+        local.close()
+        with pytest.raises(ClusterFailed, match="the Dask cluster lost work: "):
+            filling.run(store, SETTINGS)
+        client.close()
+        with pytest.raises(ClusterFailed, match="the Dask cluster lost work: "):
+            filling.run(store, SETTINGS)
+
+
+def test_workers_started_here_are_closed_to_whoever_has_no_certificate() -> None:
+    with cluster.started(1) as client:
+        address = str(client.scheduler.address)
+        assert client.submit(abs, -1).result() == 1
+        plain = address.replace("tls:", "tcp:")
+        with pytest.raises(OSError, match=r"Timed out|Connection"), Client(plain, timeout="2s"):
+            pass
+
+
 class Dying:
     """A file system that takes the process down that reads from it."""
 
@@ -702,6 +907,15 @@ def test_the_command_names_what_it_cannot_do(lake: str) -> None:
     assert invoke(lake, "--model", "a b")[0] == 2
     code, output = invoke(lake, "--model", "m", "--from", "2026-01-01")
     assert (code, output) == (2, "Error: --from and --to choose the vectors of a --baseline\n")
+
+
+def test_the_command_makes_the_schema_of_a_fresh_store(
+    lake: str, empty_database: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"database: {{connection_string: {json.dumps(empty_database)}}}\n")
+    code, output = invoke(lake, "--model", "m", "--baseline", "--config", str(config))
+    assert (code, output.splitlines()[-1]) == (0, "m: baseline 1 pinned (first 5000)")
 
 
 @pytest.mark.parametrize("module", ["distributed", "fsspec", "pyarrow"])

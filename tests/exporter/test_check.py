@@ -90,6 +90,18 @@ def test_a_window_that_cannot_tell_is_recorded_without_numbers(
     assert rows == [("no_baseline", None, None)]
 
 
+def test_a_window_that_cannot_tell_names_the_baseline_that_is_there(
+    pool: ConnectionPool, send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:605])
+    baseline.pin(connection, "m", Selection(first=600))
+    check(pool, followed(pool)).check()
+    rows = connection.execute(
+        "select distinct state, vectors, baseline_version from drift_history"
+    ).fetchall()
+    assert rows == [("too_few_vectors", 5, 1)]
+
+
 def test_a_history_of_days_tells_season_and_band(
     pool: ConnectionPool, models: Models, connection: psycopg.Connection
 ) -> None:

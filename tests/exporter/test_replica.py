@@ -201,9 +201,15 @@ def test_a_baseline_is_pinned_once_while_the_replica_does_not_show_it(
     with open_sync(copy.string, 1) as reads, open_sync(store, 1) as primary:
         tail = Tail(reads, models, SETTINGS, monotonic=lambda: now[0], primary=primary)
         tail.poll()
-        wait_for(lambda: versions(store) == [1], "the baseline")
+        first = tail._fits["m"].future
+        first.result(60)
+        assert versions(store) == [1]
         now[0] += 3_600
         tail.poll()
+        second = tail._fits["m"].future
+        assert second is not first
+        # To its end: stopped before its turn, it would pin nothing.
+        second.result(60)
         tail.stop()
         assert models.by_name["m"].baseline is None
         assert versions(store) == [1]
