@@ -95,7 +95,6 @@ class Check:
         for model in self._models.by_name.values():
             model.assess()
         verdicts = list(self._models.verdicts())
-        self._record(verdicts)
         surprising = _surprising(verdicts)
         for name, model in self._models.by_name.items():
             self._compare(model, surprising[name])
@@ -103,6 +102,8 @@ class Check:
             for model in self._models.by_name.values():
                 self._judge(model)
             self._history_due = self._monotonic() + seasonal.HOUR_SECONDS
+        # Last: it needs the primary, the others a replica only.
+        self._record(verdicts)
 
     def _record(self, verdicts: list[NamedVerdict]) -> None:
         rows = [_row(self._models.by_name[name], window, v) for name, window, v in verdicts]
