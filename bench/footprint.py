@@ -40,10 +40,10 @@ from ingest.runtime.settings import (
     WindowsSettings,
 )
 from ingest.store import baselines, embedded, history, tail
-from ingest.store.baselines import Selection
 from ingest.store.batch import Batch
 from ingest.store.migrate import migrate
 from ingest.store.pool import connect, open_sync
+from ingest.store.selection import Selection, select
 from ingest.store.tail import ModelRow, Shard
 from ingest.store.vectors import insert
 
@@ -128,7 +128,7 @@ def pinned(string: str, quick: bool) -> None:
             size = "select pg_total_relation_size('baseline_embedding')"
             detectors = "select pg_total_relation_size('baseline')"
             was = scalar(connection, size), scalar(connection, detectors)
-            chosen = baselines.select(connection, name, Selection(first=count))
+            chosen = select(connection, name, Selection(first=count))
             start = time.perf_counter()
             detector = Detector.fit(chosen["embedding"], timestamps=chosen["received_at"])
             fitted = time.perf_counter()

@@ -25,9 +25,9 @@ from exporter.windows import capacity
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.settings import MonitoringSettings, Settings
 from ingest.store import baselines, history
-from ingest.store.baselines import Selection
 from ingest.store.partitions import history_days
 from ingest.store.pool import connect, unavailable
+from ingest.store.selection import Selection
 
 Floats = NDArray[np.float64]
 

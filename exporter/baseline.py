@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from exporter.quality import Quality, assess
 from exporter.score import Detector
 from ingest.store import baselines, copy
-from ingest.store.baselines import Selection
+from ingest.store.selection import Selection, select
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def pin(
     """
     if only_first and baselines.versions(connection, model_name):
         return None
-    rows = baselines.select(connection, model_name, selection)
+    rows = select(connection, model_name, selection)
     detector, quality = _fit(model_name, rows)
     version = baselines.create(
         connection, model_name, rows, detector.to_bytes(), quality, str(selection), only_first

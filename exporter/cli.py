@@ -23,9 +23,9 @@ from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings import Settings
 from ingest.store import baselines as stored_baselines
 from ingest.store import embedded
-from ingest.store.baselines import Selection
 from ingest.store.migrate import migrate
 from ingest.store.pool import connect, unavailable
+from ingest.store.selection import Selection
 from ingest.watch import Watch
 
 PORT = 10910

@@ -24,7 +24,7 @@ from exporter.dataset import Dataset, Piece
 from exporter.plan import UNUSED, Plan, Run
 from exporter.segments import Judge, Row, add_up, measure_run, within
 from ingest.runtime.errors import ClusterFailed, PayloadError
-from ingest.store.baselines import MOST_VECTORS, Selection
+from ingest.store.selection import MOST_VECTORS, Selection
 
 Vectors = NDArray[np.float32]
 Floats = NDArray[np.float64]

@@ -21,8 +21,8 @@ from exporter.model import Model, Models
 from ingest.runtime.errors import MonitorError, StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings
 from ingest.store import tail
-from ingest.store.baselines import Selection
 from ingest.store.pool import unavailable
+from ingest.store.selection import Selection
 from ingest.store.tail import WHOLE, ModelRow, Shard
 
 _log = logging.getLogger(__name__)

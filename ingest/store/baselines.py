@@ -16,11 +16,8 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from ingest.runtime.errors import DimensionMismatch, NotFound
-from ingest.store import copy
+from ingest.store import copy, dimension
 from ingest.store.search import indexed
-
-MOST_VECTORS = 50_000
-"""A baseline of more is thinned evenly; more would only make it slower."""
 
 KEPT_VERSIONS = 3
 """Versions of a model's baseline that stay; pinning one more drops the oldest."""
@@ -44,59 +41,6 @@ class StoredBaseline:
     detector: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which stored vectors make a baseline: the first or last so many, or a span of time.
-
-    The time of a vector is the client's timestamp or, without one, its arrival.
-    """
-
-    first: int | None = None
-    last: int | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-
-    def __str__(self) -> str:
-        if self.first is not None:
-            return f"first {self.first}"
-        if self.last is not None:
-            return f"last {self.last}"
-        start = "the beginning" if self.start is None else f"{self.start:%Y-%m-%d %H:%M:%S} UTC"
-        end = "now" if self.end is None else f"{self.end:%Y-%m-%d %H:%M:%S} UTC"
-        return f"from {start} to {end}"
-
-
-def select(
-    connection: psycopg.Connection, model_name: str, selection: Selection
-) -> NDArray[np.void]:
-    """Read the vectors a selection names, in the order of their arrival.
-
-    Returns
-    -------
-    structured ndarray, shape (n,)
-        Fields ``seq``, ``received_at`` and ``embedding``; at most ``MOST_VECTORS``.
-
-    Raises
-    ------
-    NotFound
-        If there is no such model.
-    """
-    dimension = _dimension(connection, model_name)
-    chosen = _chosen(model_name, selection)
-    counted = connection.execute(
-        sql.SQL("select count(*) from ({chosen}) as chosen").format(chosen=chosen)
-    ).fetchone()
-    assert counted is not None
-    stride = -(-counted[0] // MOST_VECTORS) or 1
-    statement = sql.SQL(
-        "copy (select seq, received_at, embedding from"
-        " (select *, row_number() over (order by received_at, seq) as place from ({chosen}) as c)"
-        " as chosen where place % {stride} = 0 order by received_at, seq) to stdout (format binary)"
-    ).format(chosen=chosen, stride=sql.Literal(stride))
-    with connection.cursor() as cursor, cursor.copy(statement) as stream:
-        return copy.decode(stream, dimension)
-
-
 def newest(connection: psycopg.Connection, model_name: str) -> int:
     """Tell the newest version of a model's baseline.
 
@@ -109,35 +53,6 @@ def newest(connection: psycopg.Connection, model_name: str) -> int:
     if not listed:
         raise NotFound(f"model {model_name} has no baseline yet; pin one first")
     return int(listed[0]["version"])
-
-
-def _dimension(connection: psycopg.Connection, model_name: str) -> int:
-    found = _known_dimension(connection, model_name)
-    if found is None:
-        raise NotFound(f"there is no model {model_name!r}")
-    return found
-
-
-def _known_dimension(connection: psycopg.Connection, model_name: str) -> int | None:
-    row = connection.execute(
-        "select dimension from model where model_name = %s", [model_name]
-    ).fetchone()
-    return None if row is None else int(row[0])
-
-
-def _chosen(model_name: str, selection: Selection) -> sql.Composed:
-    head = sql.SQL("select * from embedding where model_name = {}").format(sql.Literal(model_name))
-    if selection.first is not None:
-        rest = sql.SQL(" order by received_at, seq limit {}").format(sql.Literal(selection.first))
-    elif selection.last is not None:
-        rest = sql.SQL(" order by received_at desc, seq desc limit {}").format(
-            sql.Literal(selection.last)
-        )
-    else:
-        rest = sql.SQL(" and coalesce(embedded_at, received_at) between {} and {}").format(
-            sql.Literal(selection.start or "-infinity"), sql.Literal(selection.end or "infinity")
-        )
-    return head + rest
 
 
 def create(
@@ -156,7 +71,7 @@ def create(
     connection : psycopg.Connection
     model_name : str
     rows : structured ndarray
-        What :func:`select` returned.
+        What :func:`ingest.store.selection.select` returned.
     detector : bytes
         The detector fitted to these vectors.
     quality : dict
@@ -202,7 +117,7 @@ def bring(
         In autocommit mode.
     model_name : str
     rows : structured ndarray
-        Like those of :func:`select`; ``seq`` numbers them from 1.
+        Like those of :func:`create`; ``seq`` numbers them from 1.
     detector, quality, source
         See :func:`create`.
 
@@ -216,24 +131,24 @@ def bring(
     DimensionMismatch
         If the model's vectors have another dimension.
     """
-    dimension = rows["embedding"].shape[1]
+    components = rows["embedding"].shape[1]
     # Committed by itself: the model's writers would wait for it while the index is built.
     connection.execute(
         "insert into model (model_name, dimension) values (%s, %s) on conflict do nothing",
-        [model_name, dimension],
+        [model_name, components],
     )
-    check_dimension(connection, model_name, dimension)
+    check_dimension(connection, model_name, components)
     with connection.transaction():
         version = _next_version(connection, model_name)
         last_seq = _last_seq(connection, model_name, rows["received_at"].max())
         _insert(connection, model_name, version, rows, last_seq, detector, quality, source)
         _write_vectors(connection, model_name, version, rows)
-        _index_vectors(connection, model_name, version, dimension)
+        _index_vectors(connection, model_name, version, components)
         _drop_versions(connection, model_name, version - KEPT_VERSIONS)
     return version
 
 
-def check_dimension(connection: psycopg.Connection, model_name: str, dimension: int) -> None:
+def check_dimension(connection: psycopg.Connection, model_name: str, wanted: int) -> None:
     """Make sure that a model, if there is one, has vectors of this dimension.
 
     Raises
@@ -241,10 +156,10 @@ def check_dimension(connection: psycopg.Connection, model_name: str, dimension: 
     DimensionMismatch
         If they have another.
     """
-    known = _known_dimension(connection, model_name)
-    if known not in (None, dimension):
+    known = dimension.known(connection, model_name)
+    if known not in (None, wanted):
         raise DimensionMismatch(
-            f"model {model_name} has vectors of dimension {known}; these have {dimension}"
+            f"model {model_name} has vectors of dimension {known}; these have {wanted}"
         )
 
 
@@ -323,9 +238,9 @@ def _write_vectors(
 
 
 def _index_vectors(
-    connection: psycopg.Connection, model_name: str, version: int, dimension: int
+    connection: psycopg.Connection, model_name: str, version: int, components: int
 ) -> None:
-    stored, operators = indexed("embedding", dimension)
+    stored, operators = indexed("embedding", components)
     if operators is None:
         return
     statement = sql.SQL(
@@ -400,16 +315,16 @@ def times(connection: psycopg.Connection, model_name: str, version: int) -> tupl
 
 
 def vectors(
-    connection: psycopg.Connection, model_name: str, version: int, dimension: int
+    connection: psycopg.Connection, model_name: str, version: int, components: int
 ) -> NDArray[np.float32]:
-    """Read the vectors of one version of a model's baseline, shape (n, dimension)."""
+    """Read the vectors of one version of a model's baseline, shape (n, components)."""
     statement = sql.SQL(
         "copy (select seq, received_at, embedding from baseline_embedding"
         " where model_name = {name} and version = {version} order by seq)"
         " to stdout (format binary)"
     ).format(name=sql.Literal(model_name), version=sql.Literal(version))
     with connection.cursor() as cursor, cursor.copy(statement) as stream:
-        found: NDArray[np.float32] = copy.decode(stream, dimension)["embedding"]
+        found: NDArray[np.float32] = copy.decode(stream, components)["embedding"]
     return found
 
 
@@ -421,7 +336,7 @@ def versions(connection: psycopg.Connection, model_name: str) -> list[dict[str, 
     NotFound
         If there is no such model.
     """
-    _dimension(connection, model_name)
+    dimension.of(connection, model_name)
     cursor = connection.execute(
         "select version, pinned_at, vectors, source from baseline where model_name = %s"
         " order by version desc",

@@ -19,8 +19,8 @@ from exporter.exact import compare
 from ingest.runtime import exposition, web
 from ingest.runtime.configuration import load
 from ingest.runtime.live import Live
-from ingest.store.baselines import Selection
 from ingest.store.batch import Batch
+from ingest.store.selection import Selection
 from ingest.store.vectors import insert
 
 Vectors = NDArray[np.float32]

@@ -57,9 +57,9 @@ from ingest.runtime.settings import (
     WindowsSettings,
 )
 from ingest.store import baselines, history
-from ingest.store.baselines import Selection
 from ingest.store.history import HistoryRow
 from ingest.store.pool import connect
+from ingest.store.selection import Selection
 from ingest.store.tail import ModelRow
 from tests.service import wait_for
 

@@ -16,8 +16,8 @@ from exporter.model import Models
 from exporter.report import detail
 from exporter.tail import Tail
 from ingest.runtime.settings import BaselineSettings, MonitoringSettings
-from ingest.store.baselines import Selection
 from ingest.store.pool import open_sync
+from ingest.store.selection import Selection
 
 SETTINGS = MonitoringSettings(baseline=BaselineSettings(vectors=1_000))
 

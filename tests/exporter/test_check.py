@@ -21,7 +21,7 @@ from exporter.seasonal import History
 from exporter.tail import Tail
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
-from ingest.store.baselines import Selection
+from ingest.store.selection import Selection
 
 Vectors = NDArray[np.float32]
 Send = Callable[[Vectors], None]

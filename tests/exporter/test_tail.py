@@ -21,7 +21,7 @@ from ingest.runtime.settings import (
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store.baselines import Selection
+from ingest.store.selection import Selection
 
 Vectors = NDArray[np.float32]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from grafana.texts import MODELS_SQL, OUTLYING_SQL
 from ingest.store import baselines
-from ingest.store.baselines import Selection
 from ingest.store.batch import Batch
+from ingest.store.selection import Selection, select
 from ingest.store.vectors import insert
 
 USUAL = np.ones((20, 4), dtype=np.float32)
@@ -35,7 +35,7 @@ def model(store: str, connection: psycopg.Connection) -> str:
     """A model with a baseline of usual texts, and one unusual text after it."""
     name = "o'reilly"
     send(store, name, USUAL, "usual")
-    rows = baselines.select(connection, name, Selection(first=len(USUAL)))
+    rows = select(connection, name, Selection(first=len(USUAL)))
     baselines.create(connection, name, rows, b"", {}, "first 20")
     send(store, name, UNUSUAL, "unusual")
     return name

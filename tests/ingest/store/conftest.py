@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 
+import numpy as np
 import psycopg
 import pytest
+from numpy.typing import NDArray
 
 from ingest.store.batch import Batch
 from ingest.store.vectors import insert
@@ -26,3 +29,14 @@ def insert_all(store: str) -> InsertAll:
         return asyncio.run(run())
 
     return insert_all
+
+
+@pytest.fixture
+def filled(insert_all: InsertAll) -> NDArray[np.float32]:
+    """Twenty vectors of the model m, one a day of January 2026 by the client's word."""
+    vectors = np.random.default_rng(3).normal(size=(20, 4)).astype(np.float32)
+    days = [datetime(2026, 1, 1 + n, tzinfo=UTC).timestamp() for n in range(20)]
+    metadata: list[bytes | None] = [f'{{"n": {n}}}'.encode() for n in range(20)]
+    insert_all(Batch("m", vectors, timestamps=list(days), metadata=metadata))
+    insert_all(Batch("other", np.ones((3, 4), np.float32)))
+    return vectors

@@ -1,105 +1,33 @@
-"""Baselines in the store: versions, selections, and copies that outlive the stream."""
+"""Baselines in the store: versions, and copies that outlive the stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 
 import numpy as np
 import psycopg
 import pytest
+from numpy.typing import NDArray
 
 from ingest.runtime.errors import NotFound
 from ingest.store import baselines
-from ingest.store.baselines import Selection
 from ingest.store.batch import Batch
 from ingest.store.pool import connect
+from ingest.store.selection import Selection, select
 
 InsertAll = Callable[..., list[object]]
 
-VECTORS = np.random.default_rng(3).normal(size=(20, 4)).astype(np.float32)
-DAY = 86_400.0
-START = datetime(2026, 1, 1, tzinfo=UTC)
 
-
-@pytest.fixture
-def filled(insert_all: InsertAll) -> None:
-    """Twenty vectors of the model m, one a day by the client's word."""
-    days = [START.timestamp() + DAY * n for n in range(20)]
-    metadata: list[bytes | None] = [f'{{"n": {n}}}'.encode() for n in range(20)]
-    insert_all(Batch("m", VECTORS, timestamps=list(days), metadata=metadata))
-    insert_all(Batch("other", np.ones((3, 4), np.float32)))
-
-
-@pytest.mark.usefixtures("filled")
-@pytest.mark.parametrize(
-    ("selection", "seqs"),
-    [
-        (Selection(first=3), [1, 2, 3]),
-        (Selection(last=3), [18, 19, 20]),
-        (Selection(first=99), list(range(1, 21))),
-        (Selection(start=datetime(2026, 1, 18, tzinfo=UTC)), [18, 19, 20]),
-        (Selection(end=datetime(2026, 1, 2, tzinfo=UTC)), [1, 2]),
-        (
-            Selection(start=datetime(2026, 1, 5, tzinfo=UTC), end=datetime(2026, 1, 6, tzinfo=UTC)),
-            [5, 6],
-        ),
-    ],
-    ids=str,
-)
-def test_a_selection_names_vectors_in_the_order_of_arrival(
-    connection: psycopg.Connection, selection: Selection, seqs: list[int]
-) -> None:
-    rows = baselines.select(connection, "m", selection)
-    assert rows["seq"].tolist() == seqs
-    np.testing.assert_array_equal(rows["embedding"], VECTORS[np.array(seqs) - 1])
-
-
-@pytest.mark.usefixtures("filled")
-def test_a_selection_of_too_many_is_thinned_evenly(
-    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(baselines, "MOST_VECTORS", 6)
-    rows = baselines.select(connection, "m", Selection(first=20))
-    assert rows["seq"].tolist() == [4, 8, 12, 16, 20]
-
-
-@pytest.mark.usefixtures("filled")
-def test_thinning_is_even_whatever_the_numbers(
-    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(baselines, "MOST_VECTORS", 5)
-    connection.execute("delete from embedding where seq % 2 = 0")
-    rows = baselines.select(connection, "m", Selection(first=20))
-    assert rows["seq"].tolist() == [3, 7, 11, 15, 19]
-
-
-@pytest.mark.parametrize(
-    ("selection", "words"),
-    [
-        (Selection(first=5), "first 5"),
-        (Selection(last=5), "last 5"),
-        (Selection(start=START), "from 2026-01-01 00:00:00 UTC to now"),
-        (Selection(end=START), "from the beginning to 2026-01-01 00:00:00 UTC"),
-    ],
-    ids=str,
-)
-def test_a_selection_says_what_it_is(selection: Selection, words: str) -> None:
-    assert str(selection) == words
-
-
-def test_an_unknown_model_has_nothing_to_select(connection: psycopg.Connection) -> None:
-    with pytest.raises(NotFound, match="there is no model 'none'"):
-        baselines.select(connection, "none", Selection(first=1))
+def test_an_unknown_model_has_no_versions(connection: psycopg.Connection) -> None:
     with pytest.raises(NotFound, match="there is no model 'none'"):
         baselines.versions(connection, "none")
 
 
 @pytest.mark.usefixtures("filled")
 def test_versions_count_up_and_each_can_be_loaded(connection: psycopg.Connection) -> None:
-    first = baselines.select(connection, "m", Selection(first=5))
-    last = baselines.select(connection, "m", Selection(last=5))
+    first = select(connection, "m", Selection(first=5))
+    last = select(connection, "m", Selection(last=5))
     assert baselines.create(connection, "m", first, b"one", {}, "first 5") == 1
     assert baselines.create(connection, "m", last, b"two", {}, "last 5") == 2
     assert baselines.create(connection, "m", last, b"no", {}, "x", only_first=True) is None
@@ -110,9 +38,10 @@ def test_versions_count_up_and_each_can_be_loaded(connection: psycopg.Connection
         baselines.load(connection, "m", 3)
 
 
-@pytest.mark.usefixtures("filled")
-def test_copies_outlive_the_stream(connection: psycopg.Connection) -> None:
-    rows = baselines.select(connection, "m", Selection(first=5))
+def test_copies_outlive_the_stream(
+    connection: psycopg.Connection, filled: NDArray[np.float32]
+) -> None:
+    rows = select(connection, "m", Selection(first=5))
     baselines.create(connection, "m", rows, b"", {}, "first 5")
     connection.execute("truncate embedding")
     copies = connection.execute(
@@ -120,14 +49,14 @@ def test_copies_outlive_the_stream(connection: psycopg.Connection) -> None:
     ).fetchall()
     assert [seq for seq, _, _ in copies] == [1, 2, 3, 4, 5]
     assert [metadata for _, metadata, _ in copies] == [{"n": n} for n in range(5)]
-    np.testing.assert_array_equal(np.array([v for _, _, v in copies], np.float32), VECTORS[:5])
+    np.testing.assert_array_equal(np.array([v for _, _, v in copies], np.float32), filled[:5])
 
 
 @pytest.mark.usefixtures("filled")
 def test_pinning_at_once_from_several_processes_keeps_versions_apart(
     store: str, connection: psycopg.Connection
 ) -> None:
-    rows = baselines.select(connection, "m", Selection(first=5))
+    rows = select(connection, "m", Selection(first=5))
 
     def create(_: int) -> int | None:
         with connect(store) as own:
@@ -141,7 +70,7 @@ def test_pinning_at_once_from_several_processes_keeps_versions_apart(
 def test_models_pinned_at_once_do_not_wait_for_each_other_for_ever(
     store: str, connection: psycopg.Connection
 ) -> None:
-    rows = {name: baselines.select(connection, name, Selection(first=3)) for name in ("m", "other")}
+    rows = {name: select(connection, name, Selection(first=3)) for name in ("m", "other")}
 
     def create(name: str) -> int | None:
         with connect(store) as own:
@@ -157,7 +86,7 @@ def test_models_pinned_at_once_do_not_wait_for_each_other_for_ever(
 def test_the_oldest_version_goes_with_its_vectors_and_its_index(
     connection: psycopg.Connection,
 ) -> None:
-    rows = baselines.select(connection, "m", Selection(first=5))
+    rows = select(connection, "m", Selection(first=5))
     for _ in range(baselines.KEPT_VERSIONS + 1):
         baselines.create(connection, "m", rows, b"", {}, "first 5")
     left = connection.execute("select distinct version from baseline_embedding order by 1")
@@ -175,7 +104,7 @@ def test_vectors_of_any_dimension_can_be_pinned(
     insert_all: InsertAll, connection: psycopg.Connection, dimension: int
 ) -> None:
     insert_all(Batch("m", np.ones((3, dimension), np.float32)))
-    rows = baselines.select(connection, "m", Selection(first=3))
+    rows = select(connection, "m", Selection(first=3))
     assert baselines.create(connection, "m", rows, b"", {}, "first 3") == 1
     indexes = connection.execute(
         "select count(*) from pg_indexes where tablename = 'baseline_embedding'"

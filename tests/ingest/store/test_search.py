@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ingest.runtime.errors import NotFound
 from ingest.runtime.settings import WindowSettings
 from ingest.store import baselines, search
-from ingest.store.baselines import Selection
 from ingest.store.batch import Batch
 from ingest.store.search import Match
+from ingest.store.selection import Selection, select
 
 InsertAll = Callable[..., list[object]]
 Vectors = NDArray[np.float32]
@@ -96,7 +96,7 @@ def test_a_baseline_is_searched_through_its_index(
     """2,200 dimensions are indexed as halfvec; the similarities are those of the vectors."""
     wide = np.tile(sentences, 6)[:, :dimension]
     insert_all(Batch("m", np.ascontiguousarray(wide[:1_000])))
-    rows = baselines.select(connection, "m", Selection(first=1_000))
+    rows = select(connection, "m", Selection(first=1_000))
     baselines.create(connection, "m", rows, b"", {}, "first 1000")
     hits = 0
     for query in wide[1_000:1_010]:
@@ -111,7 +111,7 @@ def test_the_index_serves_the_search(
     store: str, insert_all: InsertAll, connection: psycopg.Connection, sentences: Vectors
 ) -> None:
     insert_all(Batch("m", sentences[:1_000]))
-    rows = baselines.select(connection, "m", Selection(first=1_000))
+    rows = select(connection, "m", Selection(first=1_000))
     baselines.create(connection, "m", rows, b"", {}, "first 1000")
     ask(store, lambda c: search.baseline(c, "m", sentences[0], 10))
     connection.execute("select pg_stat_force_next_flush()")
@@ -127,7 +127,7 @@ def test_numbers_beyond_what_a_halfvec_holds_are_indexed_and_found(
 ) -> None:
     long = np.eye(3, 2_200, dtype=np.float32) * 1e6
     insert_all(Batch("m", long))
-    rows = baselines.select(connection, "m", Selection(first=3))
+    rows = select(connection, "m", Selection(first=3))
     baselines.create(connection, "m", rows, b"", {}, "first 3")
     [nearest] = ask(store, lambda c: search.baseline(c, "m", long[1], 1))
     assert (nearest.seq, nearest.similarity) == (2, pytest.approx(1))
@@ -144,7 +144,7 @@ def test_an_id_is_found_in_the_stream_and_after_it_in_the_baseline(
 ) -> None:
     vectors = np.eye(3, dtype=np.float32)
     insert_all(Batch("m", vectors, ids=["a", "b", "c"]))
-    rows = baselines.select(connection, "m", Selection(first=3))
+    rows = select(connection, "m", Selection(first=3))
     baselines.create(connection, "m", rows, b"", {}, "first 3")
     for _ in range(2):
         found = ask(store, lambda c: search.stored_vector(c, "m", "b"))
