@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,6 @@ from ingest.store.history import HistoryRow
 
 Row = tuple[float, HistoryRow]
 """When, in seconds since the epoch, and what was said then."""
-
 
 _BLOCK = 16_384
 """Vectors held while they are summed."""
@@ -114,23 +113,24 @@ class _Segments:
     """Sums of whole segments, whichever pieces their vectors are in."""
 
     def __init__(self, detector: Detector, parts: Sequence[Sequence[Segment]]) -> None:
-        self._detector = detector
         self._parts = defaultdict(list)
         for piece in parts:
             for segment in piece:
                 self._parts[segment.number].append(segment)
-        # Windows take in the same segments one after the other.
-        self.sums = lru_cache(maxsize=4)(self._sums)
+        # Windows take in the same segments one after the other. Nothing of self: a cycle would
+        # keep a run's parts until the garbage collector comes.
+        self.sums = lru_cache(maxsize=4)(partial(_summed, detector, self._parts))
 
     def norm(self, first: int, last: int) -> float:
         """Sum the norms of the vectors of segments first <= s < last."""
         return sum(segment.norm for number in range(first, last) for segment in self._parts[number])
 
-    def _sums(self, number: int) -> Sums:
-        sums = self._detector.sums()
-        for segment in self._parts[number]:
-            sums.unpack(segment.part)
-        return sums
+
+def _summed(detector: Detector, parts: Mapping[int, Sequence[Segment]], number: int) -> Sums:
+    sums = detector.sums()
+    for segment in parts[number]:
+        sums.unpack(segment.part)
+    return sums
 
 
 class _Window:

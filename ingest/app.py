@@ -85,6 +85,7 @@ class Ingest:
             self._writer.running(),
         ):
             yield
+        self._parser.shutdown()
 
     def reconfigure(self, settings: Settings) -> None:
         """Go on with other limits."""

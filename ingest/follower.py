@@ -92,22 +92,21 @@ class Follower:
         """
         start = self._monotonic()
         if self._position is None:
-            self._position = await self._kept()
+            kept = await self._kept()
+            self._position = await self._begun() if kept is None else kept
         async with snapshot(self._pool) as connection:
-            if self._position is None:
-                # Windows go by arrival: more of the past would pass for the present.
-                first = await self._source.newest(connection, self._baseline_vectors)
-                await self._keep(first)
             newest = await self._source.newest(connection)
             # Its age counts from when it was certainly seen, to before another snapshot.
             poll = _Poll(self._monotonic(), newest, [])
-            await self._read(connection, poll)
+            await self._read(connection, self._position, poll)
         self._polls.append(poll)
         await self._advance(start)
 
-    async def _read(self, connection: psycopg.AsyncConnection, poll: _Poll) -> None:
+    async def _read(
+        self, connection: psycopg.AsyncConnection, after: Position, poll: _Poll
+    ) -> None:
         known = [key for earlier in self._polls for key in earlier.keys]
-        rows = self._source.rows(connection, self._position or (), but=known)
+        rows = self._source.rows(connection, after, but=known)
         async with aclosing(rows) as blocks:
             async for block in blocks:
                 for batch in _batches(self._model_name, block):
@@ -118,6 +117,14 @@ class Follower:
         with unavailable():
             async with self._ingest.pool.connection() as store:
                 return await positions.load(store, self._model_name, str(self._source))
+
+    async def _begun(self) -> Position:
+        """Begin with as many of the newest rows as a baseline takes."""
+        async with snapshot(self._pool) as connection:
+            # Windows go by arrival: more of the past would pass for the present.
+            position = await self._source.newest(connection, self._baseline_vectors)
+        await self._keep(position)
+        return position
 
     async def _keep(self, position: Position) -> None:
         with unavailable():

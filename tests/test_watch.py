@@ -95,10 +95,17 @@ def test_a_table_that_is_away_is_told_and_comes_back(
         application.connection.execute("alter table docs rename to gone")
         wait_for(lambda: up(service.url, 0), "the loss on the page")
         assert "embedding_drift_up 1.0" in page(service.url)
-        application.connection.execute("alter table gone rename to docs")
+        reader = conninfo_to_dict(application.reader)["user"]
+        application.connection.execute(
+            f"begin; revoke select on gone from {reader}; alter table gone rename to docs; commit"
+        )
+        wait_for(lambda: "permission denied" in service.log.read_text(), "the new reason")
+        assert up(service.url, 0)
+        application.connection.execute(f"grant select on docs to {reader}")
         wait_for(lambda: up(service.url, 1), "the recovery on the page")
         log = service.log.read_text()
-    assert log.count("table not followed") == 1
+    assert log.count("table not followed") == 2
+    assert "does not exist" in log
     assert "Traceback" not in log
 
 

@@ -445,6 +445,18 @@ def test_the_watch_cannot_write_to_the_table_whatever_its_role(bench: Bench) -> 
         asyncio.run(write())
 
 
+def test_an_error_of_the_store_is_not_told_of_the_table(bench: Bench) -> None:
+    with connect(bench.store) as connection:
+        connection.execute("alter table watch add check (false)")
+
+    async def follow() -> None:
+        async with bench.following() as poll:
+            await poll()
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        asyncio.run(follow())
+
+
 def test_rows_that_are_equal_in_id_and_time_count_once(bench: Bench) -> None:
     """A view may join its rows to others."""
     bench.application.connection.execute(

@@ -81,6 +81,28 @@ def test_an_id_is_stored_once_in_one_group_and_over_groups(
     assert rows(store, "seq, id") == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
 
 
+def test_an_id_that_comes_twice_in_a_batch_is_stored_once(
+    insert_all: InsertAll, store: str
+) -> None:
+    assert insert_all(batch(count=4, ids=["a", None, "a", None])) == [Stored(3, 1)]
+    assert rows(store, "seq, id") == [(1, "a"), (2, None), (3, None)]
+
+
+def test_vectors_that_were_stored_before_do_not_make_a_model_look_fresh(
+    insert_all: InsertAll, store: str
+) -> None:
+    def newest() -> object:
+        with connect(store) as connection:
+            return connection.execute("select last_received_at from model").fetchone()
+
+    insert_all(batch(ids=["a", "b"]))
+    before = newest()
+    insert_all(batch(ids=["a", "b"], idempotency_key="k", fingerprint=b"x"))
+    assert newest() == before
+    insert_all(batch(ids=["c", "d"]))
+    assert newest() != before
+
+
 def test_the_same_id_under_two_models_is_two_vectors(insert_all: InsertAll) -> None:
     assert insert_all(batch("a", ids=["x", "y"]), batch("b", ids=["x", "y"])) == [
         Stored(2, 0),
