@@ -37,7 +37,7 @@ def traffic() -> Iterator[tuple[str, ...]]:
                 f"{models:,}",
                 f"{rate:,}",
                 f"{rate * BODY_BYTES / 1e6:,.0f}",
-                f"{stored / rate:.0e}" if stored < 0.01 * rate else f"{stored / rate:.2g}",
+                _share(stored / rate),
                 f"{stored:,.0f}",
                 f"{stored * STORED_BYTES * DAY / 1e9:,.1f}",
                 f"{stored * STORED_BYTES * DAY * 31 / 1e12:,.2f}",
@@ -52,7 +52,7 @@ def exporters(window: int) -> Iterator[tuple[str, ...]]:
         each = models / shards
         poll = each * (POLL_SECONDS + TARGET * PASSAGE_SECONDS) + models * LISTING_SECONDS
         yield (
-            f"{models:,} x {window:,}",
+            f"{models:,} × {window:,}",
             f"{shards:,}",
             f"{each * MODEL_MB[window] / 1e3:,.2f}",
             f"{each * SCRAPE_SECONDS[window]:.3f}",
@@ -64,32 +64,32 @@ def exporters(window: int) -> Iterator[tuple[str, ...]]:
         )
 
 
-def main() -> None:
-    """Print the tables."""
-    head = (
-        "models",
-        "sent /s",
-        "MB/s",
-        "ratio",
-        "stored /s",
-        "GB/day",
-        "TB in 31 days",
-        "WAL MB/s",
-    )
-    show("Traffic", head, traffic())
-    head = (
-        "models x window",
-        "shards",
-        "GB each",
-        "scrape s",
-        "poll s",
-        "listing, cores",
-        "series",
-        "baselines GB",
-        "history GB",
-    )
-    show("Exporters", head, [*exporters(1_000), *exporters(10_000)])
+def _share(ratio: float) -> str:
+    return f"{ratio:.0e}".replace("e-0", "e-") if ratio < 0.01 else f"{ratio:.2g}"
 
+
+TRAFFIC_HEAD = (
+    "models",
+    "sent /s",
+    "body MB/s",
+    "ratio",
+    "stored /s",
+    "GB a day",
+    "TB in all",
+    "WAL MB/s",
+)
+EXPORTERS_HEAD = (
+    "models × window",
+    "shards",
+    "GB each",
+    "a scrape, s",
+    "a poll, s",
+    "listing, cores of the database",
+    "series",
+    "baselines, GB",
+    "history, GB",
+)
 
 if __name__ == "__main__":
-    main()
+    show("Traffic", TRAFFIC_HEAD, traffic())
+    show("Exporters", EXPORTERS_HEAD, [*exporters(1_000), *exporters(10_000)])

@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md: settings, metrics and their labels.
+"""Write the generated tables: the README's of settings and metrics, and the plan of scaling.md.
 
 ``python docs/generate.py`` rewrites them in place; ``--check`` only says whether it would.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from bench import plan
 from exporter import families
 from exporter.score import Detector
 from ingest import metrics
@@ -20,6 +21,7 @@ from ingest.runtime.family import Family
 from ingest.runtime.settings import Key, WindowsSettings, keys
 
 README = Path(__file__).parent.parent / "README.md"
+SCALING = Path(__file__).parent / "scaling.md"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -59,36 +61,51 @@ def label_rows() -> Iterator[tuple[str, ...]]:
         yield label, ", ".join(f"`{value}`" for value in of_label)
 
 
-def blocks() -> dict[str, str]:
-    """Build every generated block by its name."""
+def blocks() -> dict[Path, dict[str, str]]:
+    """Build every generated block by its file and name."""
     head = ("metric", "type", "labels", "meaning")
+    exporters = [*plan.exporters(1_000), *plan.exporters(10_000)]
     return {
-        "labels": table(("label", "values"), label_rows()),
-        "exporter metrics": table(head, metric_rows(families.FAMILIES)),
-        "ingest metrics": table(head, metric_rows(metrics.FAMILIES)),
-        "watch metrics": table(head, metric_rows(metrics.WATCH_FAMILIES)),
-        "process metrics": table(head, metric_rows(web.FAMILIES)),
-        "settings": table(("key", "default", "meaning"), setting_rows(keys())),
+        README: {
+            "labels": table(("label", "values"), label_rows()),
+            "exporter metrics": table(head, metric_rows(families.FAMILIES)),
+            "ingest metrics": table(head, metric_rows(metrics.FAMILIES)),
+            "watch metrics": table(head, metric_rows(metrics.WATCH_FAMILIES)),
+            "process metrics": table(head, metric_rows(web.FAMILIES)),
+            "settings": table(("key", "default", "meaning"), setting_rows(keys())),
+        },
+        SCALING: {
+            "traffic": table(plan.TRAFFIC_HEAD, plan.traffic()),
+            "exporters": table(plan.EXPORTERS_HEAD, exporters),
+        },
     }
 
 
-def fill(text: str) -> str:
-    """Replace what stands between the markers of each block."""
-    for name, content in blocks().items():
+def fill(text: str, blocks: dict[str, str]) -> str:
+    """Replace what stands between the markers of each block.
+
+    Raises
+    ------
+    SystemExit
+        If a block does not stand there once.
+    """
+    for name, content in blocks.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, count = marked.subn(lambda m, c=content: f"{m[1]}{c}\n{m[2]}", text)
         if count != 1:
-            raise SystemExit(f"{README.name} has {count} blocks named {name!r}; it needs one")
+            raise SystemExit(f"there are {count} blocks named {name!r}; there must be one")
     return text
 
 
 def main() -> None:
     """Write the tables, or check them."""
-    old = README.read_text(encoding="utf-8")
-    new = fill(old)
-    if "--check" in sys.argv[1:]:
-        sys.exit(None if new == old else "README.md is out of date: make docs")
-    README.write_text(new, encoding="utf-8")
+    for file, content in blocks().items():
+        old = file.read_text(encoding="utf-8")
+        new = fill(old, content)
+        if "--check" not in sys.argv[1:]:
+            file.write_text(new, encoding="utf-8")
+        elif new != old:
+            sys.exit(f"{file.name} is out of date: make docs")
 
 
 if __name__ == "__main__":
