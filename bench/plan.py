@@ -52,7 +52,7 @@ def exporters(window: int) -> Iterator[tuple[str, ...]]:
         each = models / shards
         poll = each * (POLL_SECONDS + TARGET * PASSAGE_SECONDS) + models * LISTING_SECONDS
         yield (
-            f"{models:,} × {window:,}",
+            f"{models:,} x {window:,}",
             f"{shards:,}",
             f"{each * MODEL_MB[window] / 1e3:,.2f}",
             f"{each * SCRAPE_SECONDS[window]:.3f}",
@@ -79,7 +79,7 @@ TRAFFIC_HEAD = (
     "WAL MB/s",
 )
 EXPORTERS_HEAD = (
-    "models × window",
+    "models x window",
     "shards",
     "GB each",
     "a scrape, s",

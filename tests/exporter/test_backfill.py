@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-import dask
-import fsspec
 import numpy as np
 import psycopg
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from distributed import Client, LocalCluster
-from fsspec import AbstractFileSystem
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
+from distributed import Client
 from pyarrow import parquet
 
-from exporter import baseline, cluster
-from exporter.backfill import Backfill
+from exporter import baseline
 from exporter.baseline import Baseline
 from exporter.check import history_row
 from exporter.cli import main
-from exporter.dataset import Dataset
 from exporter.model import Model
-from exporter.plan import Fitted, Limits, Plan, check_times
+from exporter.plan import check_times
 from exporter.quality import assess
 from exporter.score import Detector
-from exporter.segments import Judge, Segment, measure_run
 from ingest.runtime.errors import (
-    ClusterFailed,
     DimensionMismatch,
     NotFound,
     PayloadError,
     StoreUnavailable,
 )
 from ingest.runtime.settings import (
-    BaselineSettings,
     MonitoringSettings,
     Settings,
     WindowSettings,
@@ -61,91 +48,22 @@ from ingest.store.history import HistoryRow
 from ingest.store.pool import connect
 from ingest.store.selection import Selection
 from ingest.store.tail import ModelRow
+from tests.exporter.lake import (
+    FITTED,
+    MONITORING,
+    SETTINGS,
+    START,
+    Floats,
+    Vectors,
+    backfill,
+    rows,
+    table,
+    write,
+)
 from tests.service import wait_for
 
-Vectors = NDArray[np.float32]
-Floats = NDArray[np.float64]
 Send = Callable[..., None]
-
-START = 1_700_000_123.0
-FITTED = 1_000
-SETTINGS = Settings(
-    monitoring=MonitoringSettings(
-        baseline=BaselineSettings(vectors=FITTED),
-        windows=WindowsSettings(
-            fast=WindowSettings(seconds=900, min_vectors=20),
-            slow=WindowSettings(seconds=7_000, min_vectors=20, max_vectors=180),
-        ),
-    )
-)
-MONITORING = SETTINGS.monitoring
 NUMBERS = ("score", "magnitude", "cosine_similarity", "norm")
-
-
-def made(count: int = 3_000) -> Floats:
-    """Times of vectors: irregular, a burst of one time, and a night without any."""
-    pauses = np.random.default_rng(1).exponential(25, 3_000)
-    pauses[FITTED + 500 : FITTED + 900] = 0
-    pauses[FITTED + 1_100] = 20_000
-    # Microseconds, as files have them.
-    return np.round(START + np.cumsum(pauses), 6)[:count]
-
-
-@pytest.fixture(scope="module")
-def stream(vectors: Vectors) -> tuple[Vectors, Floats]:
-    """Vectors that drift at the end, with repeats, in the order of their times."""
-    moved = vectors.copy()
-    moved[2_500:] += np.float32(1)
-    moved[1_800:1_850] = moved[1_700]
-    return moved, made()
-
-
-def table(vectors: Vectors, times: Floats, **columns: object) -> pa.Table:
-    stamps = pa.array(np.rint(times * 1e6).astype(np.int64), pa.timestamp("us", "UTC"))
-    lists = pa.array(list(vectors), pa.list_(pa.float32()))
-    return pa.table({"embedding": lists, "timestamp": stamps, **columns})
-
-
-def write(folder: Path, vectors: Vectors, times: Floats, files: int = 3) -> str:
-    """Write files of several row groups, and what other programs leave beside them."""
-    folder.mkdir(exist_ok=True)
-    for number, rows in enumerate(np.array_split(np.arange(len(times)), files)):
-        path = folder / "day=1" / f"{number:03}.parquet"
-        path.parent.mkdir(exist_ok=True)
-        parquet.write_table(table(vectors[rows], times[rows]), path, row_group_size=170)
-    (folder / "_SUCCESS").touch()
-    (folder / "_temporary.parquet").write_text("no Parquet")
-    return str(folder)
-
-
-@pytest.fixture
-def lake(tmp_path: Path, stream: tuple[Vectors, Floats]) -> str:
-    return write(tmp_path / "lake", *stream)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    """A cluster of two threads in this process."""
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0"
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
-
-
-def backfill(client: Client, url: str) -> Backfill:
-    return Backfill(client, Dataset.open(url, "m", "timestamp"))
-
-
-def rows(connection: psycopg.Connection) -> dict[tuple[float, str], HistoryRow]:
-    found = connection.execute(
-        "select extract(epoch from computed_at)::float8, model_name, window_name, state, vectors,"
-        " baseline_version, score, magnitude, cosine_similarity, norm, components"
-        " from drift_history order by computed_at, window_name"
-    ).fetchall()
-    return {(row[0], row[2]): HistoryRow(*row[1:]) for row in found}
 
 
 def live(
@@ -196,9 +114,6 @@ def expected(stream: tuple[Vectors, Floats]) -> dict[tuple[float, str], HistoryR
     vectors, times = stream
     detector = Detector.fit(vectors[:FITTED], timestamps=times[:FITTED])
     return live(detector, vectors, times, after_the_baseline(times))
-
-
-# The same numbers
 
 
 def test_history_is_what_the_exporter_would_have_recorded(
@@ -304,182 +219,6 @@ def test_a_clients_odd_timestamp_empties_no_window(
     backfill(client, lake).run(store, SETTINGS)
     states = [row.state for row in rows(connection).values()]
     assert states.count("ok") > len(states) / 2
-
-
-def test_rows_of_other_models_are_left_out(
-    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
-) -> None:
-    times = made(1_200)
-    names = np.where(np.arange(1_200) % 3 == 0, "other", "m")
-    lists = pa.array([[1.0] if n == "other" else v for n, v in zip(names, vectors, strict=False)])
-    path = tmp_path / "both.parquet"
-    named = table(vectors[:1_200], times, model_name=pa.array(names).dictionary_encode())
-    parquet.write_table(named.set_column(0, "embedding", lists), path, row_group_size=100)
-    backfill(client, str(path)).pin(store, Selection(first=5_000))
-    np.testing.assert_array_equal(
-        baselines.vectors(connection, "m", 1, 8), vectors[:1_200][names == "m"]
-    )
-
-
-def test_folders_of_other_models_are_left_out(
-    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
-) -> None:
-    for name, here in (("other", vectors[:500] + 9), ("team%2Fm", vectors[:500])):
-        write(tmp_path / f"model_name={name}", here, made(500))
-    filling = Backfill(client, Dataset.open(str(tmp_path), "team/m", "timestamp"))
-    filling.pin(store, Selection(first=500))
-    np.testing.assert_array_equal(baselines.vectors(connection, "team/m", 1, 8), vectors[:500])
-    with pytest.raises(PayloadError, match=r"has no folder model_name=\.\.\. of model m$"):
-        Dataset.open(str(tmp_path), "m", "timestamp")
-
-
-@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float32()), 8])
-@pytest.mark.parametrize("stamp", ["s", "ms", "us", "ns", "float", "int"])
-def test_every_way_to_write_a_column_is_read(
-    tmp_path: Path, vectors: Vectors, kind: pa.DataType | int, stamp: str
-) -> None:
-    lists = pa.list_(pa.float32(), kind) if isinstance(kind, int) else kind
-    times = np.arange(1_700_000_000, 1_700_000_050, dtype=np.float64)
-    column = {
-        "float": pa.array(times),
-        "int": pa.array(times.astype(np.int64)),
-    }.get(stamp) or pa.array(times.astype(np.int64)).cast(pa.timestamp("s")).cast(
-        pa.timestamp(stamp)
-    )
-    path = tmp_path / "one.parquet"
-    columns = {"embedding": pa.array(list(vectors[:50]), lists), "made": column}
-    parquet.write_table(pa.table(columns), path, row_group_size=20)
-    dataset = Dataset.open(str(path), "m", "made")
-    groups = dataset.times(dataset.files[0])
-    np.testing.assert_array_equal(np.concatenate(groups), times)
-    pieces = dataset.pieces(dataset.files[0], list(map(len, groups)))
-    read = np.concatenate([part for piece in pieces for part in dataset.vectors(piece)])
-    np.testing.assert_array_equal(read, vectors[:50])
-
-
-def test_a_long_row_group_is_read_in_pieces(tmp_path: Path) -> None:
-    count = 150_000
-    numbers = np.arange(count, dtype=np.float32)[:, None]
-    path = tmp_path / "long.parquet"
-    parquet.write_table(table(numbers, np.arange(count) + START), path, row_group_size=count)
-    dataset = Dataset.open(str(path), "m", "timestamp")
-    pieces = dataset.pieces(dataset.files[0], [count])
-    assert [len(piece) for piece in pieces] == [65_536, 65_536, 18_928]
-    for piece in pieces:
-        read = np.concatenate(list(dataset.vectors(piece)))
-        np.testing.assert_array_equal(read[:, 0], np.arange(piece.first, piece.stop))
-
-
-def test_any_file_system_of_fsspec_will_do(
-    client: Client, store: str, connection: psycopg.Connection, stream: tuple[Vectors, Floats]
-) -> None:
-    written = io.BytesIO()
-    parquet.write_table(table(*stream), written)
-    fsspec.filesystem("memory").pipe("/lake/part.parquet", written.getvalue())
-    backfill(client, "memory://lake").pin(store, Selection(first=FITTED))
-    assert baselines.versions(connection, "m")[0]["source"] == "memory:///lake: first 1000"
-
-
-class Signed(AbstractFileSystem):
-    """Local files whose paths are URLs with credentials, as those of https are."""
-
-    protocol = "signed"
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return path
-
-    def unstrip_protocol(self, name: str) -> str:
-        return name
-
-    def isfile(self, path: str) -> bool:
-        return True
-
-    def open(self, path: str, mode: str) -> object:
-        local = Path(path.removeprefix("signed://me:pw@host").partition("?")[0])
-        if not local.exists():
-            raise FileNotFoundError(f"404, url={path!r}")
-        return local.open(mode)
-
-
-def test_credentials_are_neither_stored_nor_shown(
-    client: Client,
-    tmp_path: Path,
-    store: str,
-    connection: psycopg.Connection,
-    stream: tuple[Vectors, Floats],
-) -> None:
-    fsspec.register_implementation("signed", Signed, clobber=True)
-    path = tmp_path / "one.parquet"
-    url = f"signed://me:pw@host{path}?sig=SECRET"
-    parquet.write_table(table(*stream), path)
-    filling = backfill(client, url)
-    filling.pin(store, Selection(first=FITTED))
-    assert baselines.versions(connection, "m")[0]["source"] == f"signed://host{path}: first 1000"
-    path.unlink()
-    with pytest.raises(PayloadError) as caught:
-        filling.pin(store, Selection(first=FITTED))
-    assert str(caught.value) == f"signed://host{path}: 404, url='signed://host{path}'"
-    with pytest.raises(PayloadError, match=r"^nowhere://host/x cannot be read: Protocol"):
-        Dataset.open("nowhere://me:pw@host/x?sig=SECRET", "m", "timestamp")
-
-
-# Map and merge
-
-
-@pytest.fixture(scope="module")
-def judge(detector: Detector) -> Judge:
-    return Judge(
-        "m",
-        1,
-        detector,
-        {
-            "fast": Limits(WindowSettings(seconds=60, min_vectors=2), 40),
-            "slow": Limits(WindowSettings(seconds=600, min_vectors=2), 150),
-        },
-        3_600,
-    )
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(seed=st.integers(0, 10_000), cuts=st.lists(st.integers(0, 400), max_size=12))
-def test_parts_in_any_order_make_the_whole(
-    seed: int, cuts: list[int], vectors: Vectors, judge: Judge
-) -> None:
-    random = np.random.default_rng(seed)
-    times = np.sort(random.integers(0, 2_000, 400)).astype(np.float64)
-    # From a few, so that vectors come again.
-    here = random.choice(vectors[1_000:1_150], 400)
-    checks = check_times(times[0], times[-1], 50)
-    wanted = dict.fromkeys(judge.limits, np.ones(len(checks), bool))
-    plan = Plan.of(times, checks, wanted, judge.limits, Fitted(-2, -1))
-    segments = plan.segments(400)
-    parts = []
-    for part in np.split(random.permutation(400), sorted(cuts)):
-        numbers = np.unique(segments[part])
-        chosen = [(int(n), here[part[segments[part] == n]]) for n in numbers[numbers >= 0]]
-        parts.append(
-            [
-                Segment(n, judge.detector.pack(v), float(np.linalg.norm(v, axis=1).sum(dtype="f8")))
-                for n, v in chosen
-            ]
-        )
-    found = measure_run(plan.whole, parts, judge)
-    assert len(found) == 2 * len(checks)
-    for check, row in found:
-        window, capacity = judge.limits[row.window_name]
-        young = np.flatnonzero((times > check - window.seconds) & (times <= check))[-capacity:]
-        assert row.vectors == len(young)
-        if row.state == "ok":
-            middle = (times[young[0]] + times[young[-1]]) / 2
-            score, components = judge.detector.scores(here[young], middle)
-            assert row.score == pytest.approx(score, abs=1e-9)
-            assert row.components == pytest.approx(components, abs=1e-9)
-            assert row.magnitude == pytest.approx(judge.detector.magnitude(here[young]), abs=1e-9)
-            assert row.norm == pytest.approx(assess(here[young]).norm, abs=1e-9)
-
-
-# Once each
 
 
 def test_what_is_recorded_is_not_measured_again(
@@ -591,9 +330,6 @@ def test_a_restart_does_the_rest_after_a_kill(
     assert len(repeats) > len(after) / 2
 
 
-# Baselines
-
-
 def test_a_baseline_from_files_can_be_searched_and_measured_against(
     client: Client,
     lake: str,
@@ -667,9 +403,6 @@ def test_a_models_writers_do_not_wait_for_a_baseline_to_come_in(
         assert pinning.result() == 1
 
 
-# What cannot be done
-
-
 def test_another_dimension_than_the_models_is_refused(
     client: Client, lake: str, store: str, send: Send
 ) -> None:
@@ -717,91 +450,6 @@ def test_too_few_vectors_make_no_baseline(client: Client, lake: str, store: str)
         backfill(client, lake).pin(store, Selection(first=99))
 
 
-GOOD = table(np.ones((200, 2), np.float32), START + np.arange(200))
-VECTORS: list[object] = [[1.0, 2.0]] * 199
-TIMES: list[object] = [START] * 199
-
-
-def spoiled(name: str, column: Sequence[object]) -> pa.Table:
-    return GOOD.set_column(GOOD.schema.get_field_index(name), name, pa.array(column))
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (GOOD.drop_columns("timestamp"), "has no column 'timestamp'; it"),
-        (GOOD.drop_columns("embedding"), "has no column 'embedding'; it"),
-        (spoiled("embedding", [*VECTORS, [1.0]]), "row 199: .*'embedding'.*1 components; 2 are"),
-        (spoiled("embedding", [[], *VECTORS]), "row 0: .*'embedding'.*0 components; at least 1"),
-        (spoiled("embedding", [*VECTORS, None]), "row 199: column 'embedding' holds no vector"),
-        (spoiled("embedding", [*VECTORS, [0.0, None]]), "row 199: .* component 1 is missing"),
-        (spoiled("embedding", [*VECTORS, [float("nan"), 1.0]]), "row 199: .* component 0 is"),
-        (spoiled("embedding", [*VECTORS, [0.0, 1e300]]), "row 199: .* component 1 .*float32"),
-        (
-            spoiled("embedding", ["text"] * 200),
-            "column 'embedding' is of type string; allowed",
-        ),
-        (
-            spoiled("embedding", [["text"]] * 200),
-            "column 'embedding' is of type list.*; allowed",
-        ),
-        (
-            spoiled("timestamp", ["today"] * 200),
-            "column 'timestamp' is of type string; allowed",
-        ),
-        (spoiled("timestamp", [*TIMES, None]), "row 199: column 'timestamp' holds nothing"),
-        (spoiled("timestamp", [*TIMES, float("nan")]), "row 199: .*'timestamp' holds nothing"),
-        (spoiled("timestamp", [*TIMES, 1.7e12]), "row 199: .*'timestamp' holds 1700000000000;"),
-    ],
-)
-def test_bad_rows_are_named_with_file_and_column(
-    client: Client, tmp_path: Path, store: str, bad: pa.Table, message: str
-) -> None:
-    parquet.write_table(bad, tmp_path / "bad.parquet", row_group_size=70)
-    with pytest.raises(PayloadError, match=rf"^file://.*/bad\.parquet: {message}"):
-        backfill(client, str(tmp_path)).pin(store, Selection(first=200))
-
-
-def test_files_of_different_dimensions_make_no_baseline(
-    client: Client, tmp_path: Path, store: str
-) -> None:
-    for number, dimension in enumerate((3, 4)):
-        times = START + 100 * number + np.arange(100)
-        vectors = np.ones((100, dimension), np.float32)
-        parquet.write_table(table(vectors, times), tmp_path / f"{number}.parquet")
-    with pytest.raises(PayloadError, match=r"1\.parquet: has vectors of 4 components, files befo"):
-        backfill(client, str(tmp_path)).pin(store, Selection(first=200))
-
-
-def test_vectors_of_another_dimension_than_the_baselines_are_refused(
-    client: Client, lake: str, tmp_path: Path, store: str
-) -> None:
-    backfill(client, lake).pin(store, Selection(first=FITTED))
-    other = write(tmp_path / "other", np.ones((300, 3), np.float32), made()[2_000:2_300])
-    with pytest.raises(PayloadError, match=r"000\.parquet: row 0: .* 3 components; 8 are needed"):
-        backfill(client, other).run(store, SETTINGS)
-
-
-def test_a_place_without_vectors_is_an_error(client: Client, lake: str, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for url in (str(tmp_path / "empty"), str(tmp_path / "absent")):
-        with pytest.raises(PayloadError, match=r"has no files that end in \.parquet"):
-            Dataset.open(url, "m", "timestamp")
-    with pytest.raises(PayloadError, match="nowhere://x cannot be read: Protocol not known"):
-        Dataset.open("nowhere://x", "m", "timestamp")
-    path = tmp_path / "others.parquet"
-    others = table(np.ones((9, 2), np.float32), made(9), model_name=pa.array(["other"] * 9))
-    parquet.write_table(others, path)
-    with pytest.raises(PayloadError, match=r"others\.parquet has no vectors of model m"):
-        cluster.survey(client, Dataset.open(str(path), "m", "timestamp"), id)
-
-
-def test_a_file_that_is_no_parquet_is_named(client: Client, tmp_path: Path, store: str) -> None:
-    (tmp_path / "text.parquet").write_text("text")
-    with pytest.raises(PayloadError, match=r"^file://.*text\.parquet: Parquet"):
-        backfill(client, str(tmp_path)).pin(store, Selection(first=200))
-
-
 def test_a_time_that_is_off_by_decades_is_named_with_its_file(
     client: Client, lake: str, tmp_path: Path, store: str
 ) -> None:
@@ -827,75 +475,6 @@ def test_a_time_that_is_off_by_centuries_takes_no_memory(
         tracemalloc.stop()
     # A time for each check would be 80 MB.
     assert peak < 40_000_000
-
-
-def test_a_cluster_that_is_away_is_an_error() -> None:
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(ClusterFailed, match=r"no scheduler answers at tcp://127\.0\.0\.1:1: "),
-        cluster.connected("tcp://127.0.0.1:1"),
-    ):
-        pass
-
-
-def test_a_scheduler_of_ones_own_does_the_work_until_its_workers_die(
-    lake: str, store: str, connection: psycopg.Connection
-) -> None:
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        ) as local,
-        Backfill.open(lake, "m", "timestamp", local.scheduler_address) as filling,
-    ):
-        filling.pin(store, Selection(first=FITTED))
-        assert filling.run(store, SETTINGS) == len(rows(connection)) > 0
-        dying = Dataset(Dying(), lake, ("any",), "m", "timestamp")
-        with pytest.raises(ClusterFailed, match=r"the Dask cluster lost work: .*times"):
-            cluster.survey(filling.client, dying, id)
-
-
-def test_a_scheduler_that_goes_away_is_an_error(
-    lake: str, store: str, connection: psycopg.Connection
-) -> None:
-    patience = {"distributed.comm.timeouts.connect": "1s"}
-    with (
-        dask.config.set(patience),
-        LocalCluster(
-            n_workers=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0"
-        ) as local,
-        Client(local.scheduler_address) as client,
-    ):
-        filling = backfill(client, lake)
-        filling.pin(store, Selection(first=FITTED))
-        local.close()
-        with pytest.raises(ClusterFailed, match="the Dask cluster lost work: "):
-            filling.run(store, SETTINGS)
-        client.close()
-        with pytest.raises(ClusterFailed, match="the Dask cluster lost work: "):
-            filling.run(store, SETTINGS)
-
-
-def test_workers_started_here_are_closed_to_whoever_has_no_certificate() -> None:
-    with cluster.started(1) as client:
-        address = str(client.scheduler.address)
-        assert client.submit(abs, -1).result() == 1
-        plain = address.replace("tls:", "tcp:")
-        with pytest.raises(OSError, match=r"Timed out|Connection"), Client(plain, timeout="2s"):
-            pass
-
-
-class Dying:
-    """A file system that takes the process down that reads from it."""
-
-    def open(self, *_: object) -> None:
-        os._exit(1)
-
-
-# The command
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
