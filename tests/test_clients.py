@@ -138,6 +138,8 @@ def test_a_request_behind_a_long_one_on_the_same_connection_leaves_it_its_answer
 def test_a_thousand_connections_keep_nobody_from_being_served(tmp_path: Path, store: str) -> None:
     """Half of them idle, half sending a request byte by byte."""
     with running(tmp_path, store) as service, ExitStack() as stack:
+        now, most = psutil.Process(service.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+        assert now == most
         clients = [stack.enter_context(connect(service)) for _ in range(1_000)]
         for byte in head(320)[:20]:
             for client in clients[::2]:
