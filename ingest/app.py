@@ -11,16 +11,15 @@ from functools import partial
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest import openapi, payload, query
 from ingest.bodies import Bodies
+from ingest.endpoint import Arrived, Endpoint
 from ingest.maintenance import maintained, make_partitions
 from ingest.metrics import IngestMetrics
 from ingest.runtime import guard, web
-from ingest.runtime.errors import MonitorError
 from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
 from ingest.sampling import Sampler
@@ -34,7 +33,6 @@ _PARSED_AT_ONCE_BYTES = 1024 * 1024
 """A longer body is parsed in a thread, for the event loop to go on."""
 
 T = TypeVar("T")
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Ingest:
@@ -71,8 +69,8 @@ class Ingest:
             self.pool, settings.ingest, self.metrics, partial(make_partitions, connection_string)
         )
         self.routes = [
-            Route("/embeddings", self._counted(self._embeddings), methods=["POST"]),
-            Route("/search", self._counted(self._search), methods=["POST"]),
+            self._route("/embeddings", self._embeddings),
+            self._route("/search", self._search),
         ]
 
     @asynccontextmanager
@@ -116,30 +114,22 @@ class Ingest:
             self.metrics.sampled_out.labels(batch.model_name).inc(sampled_out)
         return stored
 
-    def _counted(self, endpoint: Endpoint) -> Endpoint:
-        """Count the endpoint's answers, and its refusals by reason."""
+    def _route(self, path: str, answer: Callable[[Arrived], Awaitable[Response]]) -> Route:
+        return Route(path, Endpoint(path, answer, self._bodies, self.metrics), methods=["POST"])
 
-        async def counted(request: Request) -> Response:
-            code = 500
-            try:
-                response = await endpoint(request)
-                code = response.status_code
-                return response
-            except MonitorError as error:
-                code = error.status
-                self.metrics.rejected.labels(request.scope["path"], type(error).__name__).inc()
-                raise
-            finally:
-                self.metrics.requests.labels(request.scope["path"], code).inc()
-
-        return counted
-
-    async def _embeddings(self, request: Request) -> Response:
-        async with self._bodies.read(request) as body:
-            batch = await self._read(request, body)
-            del body  # it takes several times as much memory as its vectors
-            guard.require_write(request.auth.scopes, batch.model_name)
-            stored = await self.store(batch)
+    async def _embeddings(self, request: Arrived) -> Response:
+        batch = await self._parsed(
+            request,
+            partial(
+                payload.parse,
+                headers=request.headers,
+                query=request.query,
+                limits=self._settings.ingest,
+                now=time.time(),
+            ),
+        )
+        guard.require_write(request.scopes, batch.model_name)
+        stored = await self.store(batch)
         response = web.json(
             {
                 "model_name": batch.model_name,
@@ -153,26 +143,15 @@ class Ingest:
             response.headers["Idempotency-Replayed"] = "true"
         return response
 
-    async def _read(self, request: Request, body: bytes) -> Batch:
-        parse = partial(
-            payload.parse,
-            body,
-            headers=request.headers,
-            query=request.query_params,
-            limits=self._settings.ingest,
-            now=time.time(),
-        )
-        return await self._parsed(body, parse)
-
-    async def _parsed(self, body: bytes, parse: Callable[[], T]) -> T:
+    async def _parsed(self, request: Arrived, parse: Callable[[bytes], T]) -> T:
+        body, request.body = request.body, b""
         if len(body) <= _PARSED_AT_ONCE_BYTES:
-            return parse()
-        return await asyncio.get_running_loop().run_in_executor(self._parser, parse)
+            return parse(body)
+        return await asyncio.get_running_loop().run_in_executor(self._parser, parse, body)
 
-    async def _search(self, request: Request) -> Response:
-        async with self._bodies.read(request) as body:
-            parse = partial(query.parse, body, request.headers, self._settings.ingest)
-            wanted = await self._parsed(body, parse)
+    async def _search(self, request: Arrived) -> Response:
+        parse = partial(query.parse, headers=request.headers, limits=self._settings.ingest)
+        wanted = await self._parsed(request, parse)
         with unavailable():
             async with self.pool.connection() as connection:
                 vector = wanted.target

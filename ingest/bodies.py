@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from ingest.runtime.errors import BodyTooLarge, PayloadError, QueueFull, SlowClient
 from ingest.runtime.settings import IngestSettings
@@ -27,7 +25,7 @@ class Bodies:
     settings : IngestSettings
         Those in force; may be replaced at any time.
     size : int
-        Bytes under way.
+        Bytes under way; who is done with a body takes off its length.
     """
 
     def __init__(self, settings: IngestSettings, read_timeout: float) -> None:
@@ -35,9 +33,8 @@ class Bodies:
         self.size = 0
         self._read_timeout = read_timeout
 
-    @asynccontextmanager
-    async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """Read a request's body; its bytes count as under way while entered.
+    async def read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
+        """Read a request's body, which counts as under way from now on.
 
         Raises
         ------
@@ -50,51 +47,41 @@ class Bodies:
         PayloadError
             If the client hangs up before its end.
         """
-        share = _Share()
-        try:
-            # No name here: the caller lets go of the body when it is parsed.
-            yield await self._receive_in_time(request, share)
-        finally:
-            self.size -= share.size
-
-    async def _receive_in_time(self, request: Request, share: _Share) -> bytes:
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self.settings.max_body_bytes:
+            raise _too_large(self.settings.max_body_bytes)
+        chunks: list[bytes] = []
         try:
             async with asyncio.timeout(self._read_timeout):
-                return await self._receive(request, share)
-        except TimeoutError as error:
-            raise SlowClient(
-                f"the body did not arrive within {self._read_timeout:g} s (server.read_timeout)"
-            ) from error
-        except ClientDisconnect as error:
-            raise PayloadError("the connection was closed before the body's end") from error
+                await self._receive(receive, chunks)
+        except BaseException as error:
+            self.size -= sum(map(len, chunks))
+            if isinstance(error, TimeoutError):
+                raise SlowClient(
+                    f"the body did not arrive within {self._read_timeout:g} s (server.read_timeout)"
+                ) from error
+            raise
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def _receive(self, request: Request, share: _Share) -> bytes:
-        limit = self.settings.max_body_bytes
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > limit:
-            raise _too_large(limit)
-        chunks = []
-        async for chunk in request.stream():
-            if not chunk:
-                continue
-            chunks.append(chunk)
-            share.size += len(chunk)
-            self.size += len(chunk)
-            if share.size > limit:
-                raise _too_large(limit)
+    async def _receive(self, receive: Receive, chunks: list[bytes]) -> None:
+        """Append to ``chunks`` what arrives, and count it."""
+        size = 0
+        is_last = False
+        while not is_last:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise PayloadError("the connection was closed before the body's end")
+            chunks.append(message.get("body", b""))
+            is_last = not message.get("more_body", False)
+            size += len(chunks[-1])
+            self.size += len(chunks[-1])
+            if size > self.settings.max_body_bytes:
+                raise _too_large(self.settings.max_body_bytes)
             if self.size > self.settings.max_queue_bytes:
                 raise QueueFull(
                     f"the requests under way exceed {self.settings.max_queue_bytes} bytes"
                     " (ingest.max_queue_bytes)"
                 )
-        return b"".join(chunks)
-
-
-@dataclass(slots=True)
-class _Share:
-    """What one request takes of the allowance, in bytes."""
-
-    size: int = 0
 
 
 def _too_large(limit: int) -> BodyTooLarge:

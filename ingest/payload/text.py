@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 Metadata = dict[str, Any] | None
 _NULL = Raw(b"null")
+_CUT = b"[]"
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,7 +54,7 @@ def read(body: bytes, limits: IngestSettings, now: float) -> Batch:
     PayloadError
         Listing every vector at fault with its index.
     """
-    decoded = decode(body, _DECODER, limits)
+    decoded = _decode(body, limits)
     name = checks.model_name(decoded.model_name, "/model_name")
     embeddings, ids, metadata = _columns(decoded)
     checks.count(len(embeddings), limits)
@@ -70,6 +71,22 @@ def read(body: bytes, limits: IngestSettings, now: float) -> Batch:
         metadata=encoded if any(m is not None for m in encoded) else None,
         timestamps=timestamps if any(t is not None for t in timestamps) else None,
     )
+
+
+def _decode(body: bytes, limits: IngestSettings) -> _Body:
+    start, end = body.find(b"["), body.rfind(b"]") + 1
+    if start < 0 or end <= start or body.find(b"[", start + 1) != -1:
+        return decode(body, _DECODER, limits)
+    # The only list is left for whoever reads its numbers: looking for its end takes as long as
+    # reading them. Cut out of anything else, a string say, it leaves an embedding that is no list.
+    try:
+        decoded = _DECODER.decode(b"".join((body[:start], _CUT, body[end:])))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return decode(body, _DECODER, limits)
+    if decoded.embedding != Raw(_CUT):
+        return decode(body, _DECODER, limits)
+    decoded.embedding = Raw(body[start:end])
+    return decoded
 
 
 def vector(text: Raw, limits: IngestSettings) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 15
 _TURN_SECONDS = 0.0005
+_YOUNG_OBJECTS = 20_000
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -69,6 +70,7 @@ def run(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
@@ -96,6 +98,7 @@ def _favour_the_loop() -> None:
     # What is loaded by now stays: going through it again and again takes tens of milliseconds.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS)
 
 
 def _reload_aside(live: Live) -> None:

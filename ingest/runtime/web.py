@@ -11,8 +11,6 @@ from typing import Protocol
 import msgspec
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.authentication import AuthCredentials
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -132,9 +130,9 @@ class _Guarded:
 
         app = self._app
         try:
-            authorization = Headers(scope=scope).get("authorization")
-            scopes = await self._guard.admit(scope["method"], scope["path"], authorization)
-            scope["auth"] = AuthCredentials(sorted(scopes))
+            scope["auth"] = await self._guard.admit(
+                scope["method"], scope["path"], _authorization(scope)
+            )
         except (Unauthorized, Forbidden) as error:
             app = self._refusal(error)
         await app(scope, receive, send_with_headers)
@@ -145,6 +143,14 @@ class _Guarded:
             for challenge in self._guard.challenges:
                 answer.headers.append("WWW-Authenticate", challenge)
         return answer
+
+
+def _authorization(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            text: str = value.decode("latin-1")
+            return text
+    return None
 
 
 def problem(error: MonitorError) -> Response:
