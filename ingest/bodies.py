@@ -10,6 +10,8 @@ from starlette.types import Receive
 from ingest.runtime.errors import BodyTooLarge, PayloadError, QueueFull, SlowClient
 from ingest.runtime.settings import IngestSettings
 
+_LATE = "late"
+
 
 class Bodies:
     """Bodies of all requests under way, which share one allowance.
@@ -51,16 +53,22 @@ class Bodies:
         if declared.isdecimal() and int(declared) > self.settings.max_body_bytes:
             raise _too_large(self.settings.max_body_bytes)
         chunks: list[bytes] = []
+        task = asyncio.current_task()
+        assert task is not None
+        # What asyncio.timeout does, in a quarter of its time.
+        late = task.get_loop().call_later(self._read_timeout, task.cancel, _LATE)
         try:
-            async with asyncio.timeout(self._read_timeout):
-                await self._receive(receive, chunks)
+            await self._receive(receive, chunks)
         except BaseException as error:
             self.size -= sum(map(len, chunks))
-            if isinstance(error, TimeoutError):
+            if error.args == (_LATE,):
+                task.uncancel()
                 raise SlowClient(
                     f"the body did not arrive within {self._read_timeout:g} s (server.read_timeout)"
                 ) from error
             raise
+        finally:
+            late.cancel()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _receive(self, receive: Receive, chunks: list[bytes]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ingest.runtime.transport import GatheringTransport
+
 _LONGEST_HEAD_BYTES = 64 * 1024
 """Neither uvicorn nor httptools ends a head that never ends."""
 
@@ -28,7 +30,7 @@ def protocol(read_timeout: float) -> type[HttpToolsProtocol]:
             self._is_in_head = True
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+            super().connection_made(GatheringTransport(transport, self.loop))
             self._deadline = self.loop.call_later(read_timeout, self._give_up)
 
         def data_received(self, data: bytes) -> None:

@@ -17,7 +17,7 @@ from ingest.runtime.webconfig import WebConfig
 
 _log = logging.getLogger(__name__)
 
-HEADERS: Mapping[str, str] = {
+PAGE_HEADERS: Mapping[str, str] = {
     # The pages have a style sheet of their own and nothing else to load or run.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:;"
@@ -31,11 +31,11 @@ HEADERS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """Who may ask (``guard``), how (``tls``), and the headers of every answer."""
+    """Who may ask (``guard``), how (``tls``), and the operator's headers for every answer."""
 
     guard: Guard = field(default_factory=Guard)
     tls: ssl.SSLContext | None = None
-    headers: Mapping[str, str] = field(default_factory=lambda: HEADERS)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(settings: ServerSettings) -> Security:
@@ -61,7 +61,7 @@ def read(settings: ServerSettings) -> Security:
     return Security(
         Guard(config.basic_auth_users, known),
         None if tls is None else webconfig.tls_context(tls, file.parent),
-        {**HEADERS, **headers},
+        headers,
     )
 
 

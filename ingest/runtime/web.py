@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
@@ -19,10 +19,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.runtime import exposition, lag, openapi
-from ingest.runtime.errors import Forbidden, MonitorError, Unauthorized
+from ingest.runtime.errors import MonitorError, Unauthorized
 from ingest.runtime.live import FAMILIES as LIVE_FAMILIES
 from ingest.runtime.live import Live
-from ingest.runtime.security import Security
+from ingest.runtime.security import PAGE_HEADERS, Security
 from ingest.runtime.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def application(
     """
     live.register(registry)
     security = security or Security()
+    routes = [route for half in halves for route in half.routes]
     for half in halves:
         live.subscribe(half.reconfigure)
 
@@ -89,16 +90,15 @@ def application(
 
     return Starlette(
         routes=[
-            *(route for half in halves for route in half.routes),
+            *routes,
             exposition.route(registry),
             Route("/-/healthy", healthy),
             Route("/-/ready", ready),
             Route("/-/reload", reload, methods=["POST", "PUT"]),
             Route("/openapi.json", describe),
         ],
-        middleware=[Middleware(_Guarded, security=security)],
+        middleware=[Middleware(_Front, security=security, routes=routes)],
         exception_handlers={
-            MonitorError: _on_monitor_error,
             HTTPException: _on_http_exception,
             Exception: _on_exception,
         },
@@ -106,17 +106,26 @@ def application(
     )
 
 
-class _Guarded:
-    """Lets in whom the guard admits, and adds the headers that browsers need."""
+class _Front:
+    """Lets in whom the guard admits, answers errors, and adds the headers that browsers need.
 
-    def __init__(self, app: ASGIApp, security: Security) -> None:
+    Routes that are applications themselves are called from here: Starlette's way to them takes
+    longer than they do.
+    """
+
+    def __init__(self, app: ASGIApp, security: Security, routes: Sequence[Route]) -> None:
         self._app = app
         self._guard = security.guard
-        # Encoded once: it is the same for every answer.
-        self._headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in security.headers.items()
-        ]
+        self._direct = {
+            (method, route.path): route.app
+            for route in routes
+            if route.app is route.endpoint
+            for method in route.methods or ()
+        }
+        # Encoded once: they are the same for every answer.
+        self._headers = _encoded(security.headers)
+        own = {name for name, _ in self._headers}
+        self._page_headers = [pair for pair in _encoded(PAGE_HEADERS) if pair[0] not in own]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -125,17 +134,19 @@ class _Guarded:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._headers]
+                message["headers"] += self._headers
+                # An acknowledgement is for programs.
+                if message["status"] != 201:
+                    message["headers"] += self._page_headers
             await send(message)
 
-        app = self._app
         try:
-            scope["auth"] = await self._guard.admit(
-                scope["method"], scope["path"], _authorization(scope)
-            )
-        except (Unauthorized, Forbidden) as error:
-            app = self._refusal(error)
-        await app(scope, receive, send_with_headers)
+            method, path = scope["method"], scope["path"]
+            scope["auth"] = await self._guard.admit(method, path, _authorization(scope))
+            app = self._direct.get((method, path), self._app)
+            await app(scope, receive, send_with_headers)
+        except MonitorError as error:
+            await self._refusal(error)(scope, receive, send_with_headers)
 
     def _refusal(self, error: MonitorError) -> Response:
         answer = problem(error)
@@ -143,6 +154,12 @@ class _Guarded:
             for challenge in self._guard.challenges:
                 answer.headers.append("WWW-Authenticate", challenge)
         return answer
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+    ]
 
 
 def _authorization(scope: Scope) -> str | None:
@@ -176,11 +193,6 @@ def problem(error: MonitorError) -> Response:
 def json(content: object, status: int = 200) -> Response:
     """Answer with JSON; NaN and infinities become null, which JSON can say."""
     return Response(msgspec.json.encode(content), status, media_type="application/json")
-
-
-def _on_monitor_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, MonitorError)
-    return problem(error)
 
 
 def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -49,6 +49,14 @@ class Batch:
     def dimension(self) -> int:
         """Number of components of each vector."""
         return int(self.vectors.shape[1])
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """Cut the batch into parts of at most so many vectors."""
+        if len(self) <= size:
+            yield self
+            return
+        for first in range(0, len(self), size):
+            yield self.take(range(first, min(first + size, len(self))))
 
     def take(self, rows: Sequence[int]) -> Batch:
         """Return a batch of some of these vectors."""

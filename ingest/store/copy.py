@@ -28,7 +28,7 @@ _NULL = struct.pack(">i", -1)
 _LENGTH = struct.Struct(">i")
 
 
-def encode(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> bytes:
+def encode(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> bytes | memoryview:
     """Lay out vectors as tuples of ``COPY embedding (...) FROM STDIN (FORMAT BINARY)``.
 
     Parameters
@@ -41,10 +41,9 @@ def encode(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> b
         Common to all.
     """
     tuples = _tuples(batches, first_seq, received_at)
-    data = tuples.tobytes()
+    whole, size = tuples.view(np.uint8).data, tuples.itemsize
     if all(b.ids is None and b.metadata is None and b.timestamps is None for b in batches):
-        return data
-    whole, size = memoryview(data), tuples.itemsize
+        return whole
     nulls, vector = _offset(tuples, "nulls"), _offset(tuples, "length")
     columns = (column for batch in batches for column in _client_columns(batch))
     parts: list[bytes | memoryview] = []
@@ -139,8 +138,7 @@ def _layout(dimension: int) -> np.dtype[Any]:
 
 def _tuples(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> NDArray[np.void]:
     """Lay out tuples in which all that clients may add is null."""
-    vectors = np.concatenate([batch.vectors for batch in batches])
-    count, dimension = vectors.shape
+    count, dimension = sum(map(len, batches)), batches[0].dimension
     fixed = struct.pack(">h", 7) + _text(batches[0].model_name) + struct.pack(">i", 8)
     stamp = struct.pack(">iq", 8, _microseconds(received_at))
     # "V", not "S": numpy drops trailing zero bytes of the latter.
@@ -159,7 +157,7 @@ def _tuples(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> 
     tuples["nulls"] = np.void(3 * _NULL)
     tuples["seq"] = np.arange(first_seq, first_seq + count)
     tuples["length"], tuples["dimension"], tuples["reserved"] = 4 + 4 * dimension, dimension, 0
-    tuples["data"] = vectors
+    np.concatenate([batch.vectors for batch in batches], out=tuples["data"])
     return tuples
 
 

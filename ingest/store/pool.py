@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,8 +45,20 @@ def open_async(connection_string: str, size: int) -> AsyncConnectionPool:
         If the connection string cannot be read.
     """
     _check(connection_string)
-    check = AsyncConnectionPool.check_connection
+    check = _check_socket
     return AsyncConnectionPool(connection_string, max_size=size, check=check, open=False, **_POOL)
+
+
+async def _check_socket(connection: psycopg.AsyncConnection) -> None:
+    """Find out if the server has gone without asking it, which a group commit would wait for.
+
+    Nothing is said on an idle connection but that it ends.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        await connection.close()
+        raise psycopg.OperationalError("the server closed the connection")
 
 
 def open_sync(connection_string: str, size: int) -> ConnectionPool:

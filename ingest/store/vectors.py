@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import LiteralString
 
 import psycopg
 
@@ -18,10 +19,25 @@ from ingest.store import copy
 from ingest.store.batch import Batch
 
 _MODELS_LOCK = 0x456D624D  # "EmbM"
-_LOCK = """
+_PORTION_VECTORS = 256
+_BEGIN = """
+begin;
 set local lock_timeout = '5s';
 set local statement_timeout = '30s';
-select model_name, dimension from model where model_name = any(%s) order by model_name for update
+"""
+# Time does not run backwards within a model, so that windows and partitions follow the numbers; a
+# clock that was an hour ahead by mistake is not followed for ever.
+_LOCK = """
+select model_name, dimension, last_seq, case
+  when last_received_at < clock_timestamp() + interval '1 hour'
+  then greatest(last_received_at, clock_timestamp()) else clock_timestamp() end
+from model where model_name = any(%s) order by model_name for update
+"""
+_COMMIT = """
+update model set last_seq = new.last_seq, last_received_at = new.received_at
+from unnest(%s::text[], %s::bigint[], %s::timestamptz[]) as new (name, last_seq, received_at)
+where model_name = new.name;
+commit
 """
 
 
@@ -47,7 +63,10 @@ class _Model:
     """A model's row, locked by this transaction, and what this transaction adds to it."""
 
     dimension: int
-    admitted: list[tuple[Batch, Stored]] = field(default_factory=list)
+    last_seq: int
+    received_at: datetime
+    fresh: list[Batch] = field(default_factory=list)
+    keyed: list[tuple[Batch, Stored]] = field(default_factory=list)
     mismatched_dimension: int | None = None
     seen_ids: set[str] = field(default_factory=set)
     seen_keys: dict[str, tuple[bytes, Stored]] = field(default_factory=dict)
@@ -67,29 +86,24 @@ class _Model:
                     f"Idempotency-Key {batch.idempotency_key!r} came before with another body"
                 )
             return Stored(first.stored, first.duplicates, replayed=True)
-        fresh = self._fresh(batch)
+        fresh = batch if batch.ids is None else self._fresh(batch, batch.ids)
         stored = Stored(len(fresh), len(batch) - len(fresh))
-        self.admitted.append((fresh, stored))
+        if stored.stored:
+            self.fresh.append(fresh)
         if batch.idempotency_key is not None:
+            self.keyed.append((batch, stored))
             self.seen_keys[batch.idempotency_key] = (batch.fingerprint, stored)
         return stored
 
-    def _fresh(self, batch: Batch) -> Batch:
+    def _fresh(self, batch: Batch, ids: Sequence[str | None]) -> Batch:
         """Leave out vectors whose ids came before."""
-        if batch.ids is None:
-            return batch
         rows = []
-        for row, id_ in enumerate(batch.ids):
+        for row, id_ in enumerate(ids):
             if id_ is None or id_ not in self.seen_ids:
                 rows.append(row)
             if id_ is not None:
                 self.seen_ids.add(id_)
         return batch if len(rows) == len(batch) else batch.take(rows)
-
-    @property
-    def fresh(self) -> list[Batch]:
-        """What is stored now, without what is empty."""
-        return [batch for batch, _ in self.admitted if len(batch)]
 
 
 async def insert(
@@ -116,17 +130,19 @@ async def insert(
     Raises
     ------
     psycopg.Error
-        If PostgreSQL fails or refuses a value; then no batch is stored.
+        If PostgreSQL fails or refuses a value; then no batch is stored, and the transaction is
+        left for the connection's context to roll back.
     """
-    async with connection.transaction():
-        models = await _lock(connection, batches, max_models)
-        await _recall(connection, models, batches)
-        outcomes = [
-            models[b.model_name].admit(b) if b.model_name in models else _too_many(b, max_models)
-            for b in batches
-        ]
-        await _note_mismatches(connection, models)
-        await _store(connection, {name: m for name, m in models.items() if m.admitted})
+    # Few messages, each as full as can be: while one is on its way, no other group is stored.
+    models = await _lock(connection, batches, max_models)
+    await _recall(connection, models, batches)
+    outcomes = [
+        models[b.model_name].admit(b) if b.model_name in models else _too_many(b, max_models)
+        for b in batches
+    ]
+    await _note_mismatches(connection, models)
+    await _remember_keys(connection, models)
+    await _store(connection, {name: m for name, m in models.items() if m.fresh})
     return outcomes
 
 
@@ -141,23 +157,32 @@ async def _lock(
     connection: psycopg.AsyncConnection, batches: Sequence[Batch], max_models: int
 ) -> dict[str, _Model]:
     names = sorted({batch.model_name for batch in batches})
-    models = await _lock_known(connection, names)
+    models = await _lock_known(connection, _BEGIN + _LOCK, names)
     if len(models) < len(names):
         dimensions = {b.model_name: b.dimension for b in reversed(batches)}
         new = [name for name in names if name not in models]
         await _add(connection, {name: dimensions[name] for name in new}, max_models)
-        models |= await _lock_known(connection, new)
+        models |= await _lock_known(connection, _LOCK, new)
     return models
 
 
-async def _lock_known(connection: psycopg.AsyncConnection, names: list[str]) -> dict[str, _Model]:
-    # In one order everywhere, or two writers could each hold what the other waits for. Bound
-    # by the client, so that one message carries all statements.
+async def _lock_known(
+    connection: psycopg.AsyncConnection, statements: LiteralString, names: list[str]
+) -> dict[str, _Model]:
+    # In one order everywhere, or two writers could each hold what the other waits for.
+    cursor = await _execute(connection, statements, [names])
+    return {name: _Model(*row) for name, *row in await cursor.fetchall()}
+
+
+async def _execute(
+    connection: psycopg.AsyncConnection, statements: LiteralString, parameters: Sequence[object]
+) -> psycopg.AsyncCursor:
+    """Execute several statements by one message; the last one's result is the cursor's."""
     cursor = psycopg.AsyncClientCursor(connection)
-    await cursor.execute(_LOCK, [names])
+    await cursor.execute(statements, parameters)
     while cursor.nextset():
         pass
-    return {name: _Model(dimension) for name, dimension in await cursor.fetchall()}
+    return cursor
 
 
 async def _add(
@@ -208,59 +233,64 @@ async def _note_mismatches(connection: psycopg.AsyncConnection, models: dict[str
 
 
 async def _store(connection: psycopg.AsyncConnection, models: dict[str, _Model]) -> None:
-    if not models:
-        return
-    counts = {name: sum(map(len, model.fresh)) for name, model in models.items()}
-    numbering = await _number(connection, counts)
-    tuples: list[bytes] = []
-    id_tuples: list[bytes] = []
-    for name, model in models.items():
-        seq, received_at = numbering[name]
-        if counts[name]:
-            tuples.append(copy.encode(model.fresh, seq, received_at))
-        for batch in model.fresh:
-            if batch.ids is not None:
-                numbered = enumerate(batch.ids, seq)
-                named = [(id_, number) for number, id_ in numbered if id_ is not None]
-                id_tuples.append(copy.encode_ids(name, named, received_at))
-            seq += len(batch)
-    await _copy(connection, f"embedding ({copy.COLUMNS})", tuples)
-    await _copy(connection, "embedding_id (model_name, id, seq, received_at)", id_tuples)
-    await _remember_keys(connection, models)
+    """Store what is fresh, and commit."""
+    ids = [tuples for name, model in models.items() for tuples in _ids(name, model)]
+    if models:
+        await _copy(connection, f"embedding ({copy.COLUMNS})", _tuples(models.values()))
+    if ids:
+        await _copy(connection, "embedding_id (model_name, id, seq, received_at)", ids)
+    rows = [(name, model.last_seq, model.received_at) for name, model in models.items()]
+    await _execute(connection, _COMMIT, [[row[n] for row in rows] for n in range(3)])
 
 
-async def _number(
-    connection: psycopg.AsyncConnection, counts: dict[str, int]
-) -> dict[str, tuple[int, datetime]]:
-    # Time does not run backwards within a model, so that windows and partitions follow the
-    # numbers; a clock that was an hour ahead by mistake is not followed for ever.
-    cursor = await connection.execute(
-        "update model set last_seq = last_seq + added.n, last_received_at = case"
-        "  when added.n = 0 then last_received_at"
-        "  when last_received_at < clock_timestamp() + interval '1 hour'"
-        "  then greatest(last_received_at, clock_timestamp()) else clock_timestamp() end"
-        " from unnest(%s::text[], %s::bigint[]) as added (name, n) where model_name = added.name"
-        " returning model_name, last_seq - added.n + 1, last_received_at",
-        [list(counts), list(counts.values())],
-    )
-    return {name: (seq, received_at) for name, seq, received_at in await cursor.fetchall()}
+def _ids(model_name: str, model: _Model) -> Iterator[bytes]:
+    seq = model.last_seq
+    for batch in model.fresh:
+        if batch.ids is not None:
+            numbered = enumerate(batch.ids, seq + 1)
+            named = [(id_, number) for number, id_ in numbered if id_ is not None]
+            yield copy.encode_ids(model_name, named, model.received_at)
+        seq += len(batch)
 
 
-async def _copy(connection: psycopg.AsyncConnection, target: str, tuples: list[bytes]) -> None:
-    if not any(tuples):
-        return
+def _tuples(models: Iterable[_Model]) -> Iterator[bytes | memoryview]:
+    """Give the vectors, numbered and laid out, a portion at a time."""
+    for model in models:
+        for portion in _portions(model.fresh):
+            yield copy.encode(portion, model.last_seq + 1, model.received_at)
+            model.last_seq += sum(map(len, portion))
+
+
+def _portions(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    """Cut and join batches: while PostgreSQL stores one portion, the next is laid out."""
+    portion: list[Batch] = []
+    size = 0
+    for part in (part for batch in batches for part in batch.parts(_PORTION_VECTORS)):
+        portion.append(part)
+        size += len(part)
+        if size >= _PORTION_VECTORS:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+async def _copy(
+    connection: psycopg.AsyncConnection, target: str, tuples: Iterable[bytes | memoryview]
+) -> None:
     statement = f"copy {target} from stdin (format binary)"
     async with connection.cursor() as cursor, cursor.copy(statement.encode()) as stream:
-        for part in (copy.HEADER, *tuples, copy.TRAILER):
+        await stream.write(copy.HEADER)
+        for part in tuples:
             await stream.write(part)
+        await stream.write(copy.TRAILER)
 
 
 async def _remember_keys(connection: psycopg.AsyncConnection, models: dict[str, _Model]) -> None:
     rows = [
         (name, batch.idempotency_key, batch.fingerprint, stored.stored, stored.duplicates)
         for name, model in models.items()
-        for batch, stored in model.admitted
-        if batch.idempotency_key is not None
+        for batch, stored in model.keyed
     ]
     if rows:
         await connection.execute(
