@@ -135,6 +135,20 @@ def test_a_request_behind_a_long_one_on_the_same_connection_leaves_it_its_answer
         assert answer(client).startswith(b"HTTP/1.1 201")
 
 
+def test_a_compressed_transfer_is_refused_and_the_connection_goes_on(
+    tmp_path: Path, store: str
+) -> None:
+    """The parser undoes the chunks alone, and would hand on what is compressed within."""
+    encoded = head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: gzip, chunked")
+    with running(tmp_path, store) as service, connect(service) as client:
+        client.sendall(encoded + b"20\r\n" + bytes(32) + b"\r\n0\r\n\r\n")
+        refusal = answer(client, end=b"}")
+        assert refusal.startswith(b"HTTP/1.1 415")
+        assert b"Transfer-Encoding gzip, chunked" in refusal
+        client.sendall(head(320) + bytes(320))
+        assert answer(client, end=b"}").startswith(b"HTTP/1.1 201")
+
+
 def test_a_thousand_connections_keep_nobody_from_being_served(tmp_path: Path, store: str) -> None:
     """Half of them idle, half sending a request byte by byte."""
     with running(tmp_path, store) as service, ExitStack() as stack:
