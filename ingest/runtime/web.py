@@ -22,7 +22,7 @@ from ingest.runtime import exposition, lag, openapi
 from ingest.runtime.errors import Forbidden, MonitorError, Unauthorized
 from ingest.runtime.live import FAMILIES as LIVE_FAMILIES
 from ingest.runtime.live import Live
-from ingest.runtime.security import Security
+from ingest.runtime.security import Protection, Security
 from ingest.runtime.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -54,14 +54,14 @@ class Half(Protocol):
 
 
 def application(
-    registry: CollectorRegistry, live: Live, *halves: Half, security: Security | None = None
+    registry: CollectorRegistry, live: Live, *halves: Half, protection: Protection | None = None
 ) -> Starlette:
     """Build the application that serves the given halves and their metrics on one port.
 
-    Without ``security`` everyone may do everything, as on loopback.
+    Without ``protection`` everyone may do everything, as on loopback.
     """
     live.register(registry)
-    security = security or Security()
+    protection = protection or Protection(Security())
     for half in halves:
         live.subscribe(half.reconfigure)
 
@@ -85,7 +85,8 @@ def application(
         return PlainTextResponse("reloaded\n")
 
     async def describe(_: Request) -> Response:
-        return json(openapi.document([half.described() for half in halves], security.guard.schemes))
+        schemes = protection.security.guard.schemes
+        return json(openapi.document([half.described() for half in halves], schemes))
 
     return Starlette(
         routes=[
@@ -96,7 +97,7 @@ def application(
             Route("/-/reload", reload, methods=["POST", "PUT"]),
             Route("/openapi.json", describe),
         ],
-        middleware=[Middleware(_Guarded, security=security)],
+        middleware=[Middleware(_Guarded, protection=protection)],
         exception_handlers={
             MonitorError: _on_monitor_error,
             HTTPException: _on_http_exception,
@@ -109,40 +110,37 @@ def application(
 class _Guarded:
     """Lets in whom the guard admits, and adds the headers that browsers need."""
 
-    def __init__(self, app: ASGIApp, security: Security) -> None:
+    def __init__(self, app: ASGIApp, protection: Protection) -> None:
         self._app = app
-        self._guard = security.guard
-        # Encoded once: it is the same for every answer.
-        self._headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in security.headers.items()
-        ]
+        self._protection = protection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        security = self._protection.security  # once: a reload replaces it
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._headers]
+                message["headers"] = [*message["headers"], *security.encoded_headers]
             await send(message)
 
         app = self._app
         try:
-            scope["auth"] = await self._guard.admit(
+            scope["auth"] = await security.guard.admit(
                 scope["method"], scope["path"], _authorization(scope)
             )
         except (Unauthorized, Forbidden) as error:
-            app = self._refusal(error)
+            app = _refusal(error, security)
         await app(scope, receive, send_with_headers)
 
-    def _refusal(self, error: MonitorError) -> Response:
-        answer = problem(error)
-        if isinstance(error, Unauthorized):
-            for challenge in self._guard.challenges:
-                answer.headers.append("WWW-Authenticate", challenge)
-        return answer
+
+def _refusal(error: MonitorError, security: Security) -> Response:
+    answer = problem(error)
+    if isinstance(error, Unauthorized):
+        for challenge in security.guard.challenges:
+            answer.headers.append("WWW-Authenticate", challenge)
+    return answer
 
 
 def _authorization(scope: Scope) -> str | None:
