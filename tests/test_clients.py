@@ -126,6 +126,34 @@ def test_what_comes_after_an_answer_does_not_keep_the_connection(
             pass
 
 
+def test_a_client_that_hangs_up_before_its_answers_is_no_failure(
+    tmp_path: Path, store: str
+) -> None:
+    with running(tmp_path, store) as service:
+        for _ in range(3):
+            with connect(service) as client:
+                client.sendall(5 * (head(320) + bytes(320)))
+        assert post(service.url, ROWS).status_code == 201
+    log = service.log.read_text()
+    assert "request failed" not in log
+    assert "Exception" not in log
+
+
+def test_requests_that_cannot_be_read_do_not_fill_the_log(tmp_path: Path, store: str) -> None:
+    upgrade = (
+        b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    with running(tmp_path, store) as service:
+        for request, status in ((b"nonsense\r\n\r\n", b"400"), (upgrade, b"200")):
+            for _ in range(5):
+                with connect(service) as client:
+                    client.sendall(request)
+                    assert answer(client).startswith(b"HTTP/1.1 " + status)
+        warnings = [line for line in service.log.read_text().splitlines() if "uvicorn" in line]
+    assert len(warnings) == 1
+    assert "Invalid HTTP request received." in warnings[0]
+
+
 def test_a_request_behind_a_long_one_on_the_same_connection_leaves_it_its_answer(
     tmp_path: Path, store: str
 ) -> None:
