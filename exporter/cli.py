@@ -14,12 +14,13 @@ from exporter.app import Exporter
 from ingest import catalogue
 from ingest.app import Ingest
 from ingest.cli import main
-from ingest.runtime import exposition, security, server, web
+from ingest.runtime import exposition, server, web
 from ingest.runtime import model_name as model_names
 from ingest.runtime.command import configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.live import Live
 from ingest.runtime.model_name import ALLOWED, is_legal
+from ingest.runtime.security import Protection
 from ingest.runtime.settings import Settings
 from ingest.store import baselines as stored_baselines
 from ingest.store import embedded
@@ -37,14 +38,14 @@ def serve(live: Live) -> None:
     """Serve everything on one port: ingest, metrics and drift."""
     settings = live.settings
     server.exit_on_signals()
-    protection = security.read(settings.server)
+    protection = Protection.of(live)
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         with connect(store) as connection:
             migrate(connection)
         registry = exposition.process_registry()
         halves = Ingest(store, settings, registry), Exporter(store, settings, registry)
-        app = web.application(registry, live, *halves, security=protection)
+        app = web.application(registry, live, *halves, protection=protection)
         server.run(app, listener, live, protection.tls)
 
 
@@ -56,12 +57,12 @@ def exporter(live: Live) -> None:
     """Serve the exporter half: GET /metrics and GET /drift."""
     settings = live.settings
     server.exit_on_signals()
-    protection = security.read(settings.server)
+    protection = Protection.of(live)
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         registry = exposition.process_registry()
         half = Exporter(store, settings, registry)
-        app = web.application(registry, live, half, security=protection)
+        app = web.application(registry, live, half, protection=protection)
         server.run(app, listener, live, protection.tls)
 
 
@@ -104,7 +105,7 @@ def watch(
     """Serve metrics and drift of vectors that an application keeps in a table of its own."""
     settings = live.settings
     server.exit_on_signals()
-    protection = security.read(settings.server)
+    protection = Protection.of(live)
     found = catalogue.find(source, table, column, id_, time)
     name = model or found.table
     if not model_names.is_legal(name):
@@ -119,7 +120,7 @@ def watch(
             Watch(ingest, source, found, name, overlap, settings, registry),
             Exporter(store, settings, registry),
         )
-        app = web.application(registry, live, *halves, security=protection)
+        app = web.application(registry, live, *halves, protection=protection)
         server.run(app, listener, live, protection.tls)
 
 

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from ingest.app import Ingest
 from ingest.replay import batches, paced
-from ingest.runtime import exposition, security, server, tokens, web
+from ingest.runtime import exposition, server, tokens, web
 from ingest.runtime.command import configured, group, reconfigurable
 from ingest.runtime.configuration import load
 from ingest.runtime.live import Live
+from ingest.runtime.security import Protection
 from ingest.runtime.settings import Settings
 from ingest.sender import Sender
 from ingest.store import embedded
@@ -34,14 +35,14 @@ def ingest(live: Live) -> None:
     """Serve the ingest half: POST /embeddings and POST /search."""
     settings = live.settings
     server.exit_on_signals()
-    protection = security.read(settings.server)
+    protection = Protection.of(live)
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         with connect(store) as connection:
             migrate_store(connection)
         registry = exposition.process_registry()
         half = Ingest(store, settings, registry)
-        app = web.application(registry, live, half, security=protection)
+        app = web.application(registry, live, half, protection=protection)
         server.run(app, listener, live, protection.tls)
 
 

@@ -46,7 +46,10 @@ _BODY_PROBLEMS: Json = {
     ),
     "408": problem("The body did not arrive within `server.read_timeout`."),
     "413": problem("The body has more bytes than `ingest.max_body_bytes`, or too many vectors."),
-    "415": problem("The content type is none of those above."),
+    "415": problem(
+        "The content type is none of those above, or the body is compressed: `Content-Encoding` may"
+        " be `identity` only, `Transfer-Encoding` `chunked`."
+    ),
 }
 
 

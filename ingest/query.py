@@ -47,7 +47,8 @@ def parse(body: bytes, headers: Mapping[str, str], limits: IngestSettings) -> Qu
     ----------
     body : bytes
     headers : mapping
-        Lower-case names; read is ``content-type``.
+        Lower-case names; read are ``content-type``, ``content-encoding`` and
+        ``transfer-encoding``.
     limits : IngestSettings
 
     Raises
@@ -55,6 +56,7 @@ def parse(body: bytes, headers: Mapping[str, str], limits: IngestSettings) -> Qu
     PayloadError
         Naming what is wrong and what is allowed.
     """
+    checks.unencoded(headers)
     content_type = checks.content_type(headers)
     if content_type != "application/json":
         raise UnsupportedMediaType(

@@ -126,6 +126,34 @@ def test_what_comes_after_an_answer_does_not_keep_the_connection(
             pass
 
 
+def test_a_client_that_hangs_up_before_its_answers_is_no_failure(
+    tmp_path: Path, store: str
+) -> None:
+    with running(tmp_path, store) as service:
+        for _ in range(3):
+            with connect(service) as client:
+                client.sendall(5 * (head(320) + bytes(320)))
+        assert post(service.url, ROWS).status_code == 201
+    log = service.log.read_text()
+    assert "request failed" not in log
+    assert "Exception" not in log
+
+
+def test_requests_that_cannot_be_read_do_not_fill_the_log(tmp_path: Path, store: str) -> None:
+    upgrade = (
+        b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    with running(tmp_path, store) as service:
+        for request, status in ((b"nonsense\r\n\r\n", b"400"), (upgrade, b"200")):
+            for _ in range(5):
+                with connect(service) as client:
+                    client.sendall(request)
+                    assert answer(client).startswith(b"HTTP/1.1 " + status)
+        warnings = [line for line in service.log.read_text().splitlines() if "uvicorn" in line]
+    assert len(warnings) == 1
+    assert "Invalid HTTP request received." in warnings[0]
+
+
 def test_a_request_behind_a_long_one_on_the_same_connection_leaves_it_its_answer(
     tmp_path: Path, store: str
 ) -> None:
@@ -133,6 +161,20 @@ def test_a_request_behind_a_long_one_on_the_same_connection_leaves_it_its_answer
     with running(tmp_path, store) as service, connect(service) as client:
         client.sendall(head(len(rows)) + rows + b"GET / HT")
         assert answer(client).startswith(b"HTTP/1.1 201")
+
+
+def test_a_compressed_transfer_is_refused_and_the_connection_goes_on(
+    tmp_path: Path, store: str
+) -> None:
+    """The parser undoes the chunks alone, and would hand on what is compressed within."""
+    encoded = head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: gzip, chunked")
+    with running(tmp_path, store) as service, connect(service) as client:
+        client.sendall(encoded + b"20\r\n" + bytes(32) + b"\r\n0\r\n\r\n")
+        refusal = answer(client, end=b"}")
+        assert refusal.startswith(b"HTTP/1.1 415")
+        assert b"Transfer-Encoding gzip, chunked" in refusal
+        client.sendall(head(320) + bytes(320))
+        assert answer(client, end=b"}").startswith(b"HTTP/1.1 201")
 
 
 def test_a_thousand_connections_keep_nobody_from_being_served(tmp_path: Path, store: str) -> None:

@@ -27,7 +27,7 @@ from ingest.runtime import tokens, web
 from ingest.runtime.configuration import load
 from ingest.runtime.guard import Guard
 from ingest.runtime.live import Live
-from ingest.runtime.security import Security
+from ingest.runtime.security import Protection, Security
 from tests import openapi_bodies
 from tests.service import serving, wait_for
 
@@ -65,10 +65,10 @@ def test_a_process_describes_exactly_the_routes_it_has(app: Starlette) -> None:
     assert {(path, method) for path, methods in paths.items() for method in methods} == routes
 
 
-def ingesting(store: str, live: Live, security: Security | None = None) -> Starlette:
+def ingesting(store: str, live: Live, protection: Protection | None = None) -> Starlette:
     registry = CollectorRegistry()
     half = Ingest(store, live.settings, registry)
-    return web.application(registry, live, half, security=security)
+    return web.application(registry, live, half, protection=protection)
 
 
 def test_bodies_have_the_fields_that_are_read(store: str) -> None:
@@ -98,7 +98,8 @@ def test_limits_are_those_in_force(store: str) -> None:
 
 def test_operations_name_the_scope_they_need_where_the_guard_asks(store: str) -> None:
     token = tokens.Token(name="t", sha256=tokens.digest("secret"), scopes=["drift"])
-    guarded = ingesting(store, Live(load), Security(Guard({"user": "hash"}, [token])))
+    protection = Protection(Security(Guard({"user": "hash"}, [token])))
+    guarded = ingesting(store, Live(load), protection)
     paths = described(guarded)["paths"]
     assert paths["/embeddings"]["post"]["security"] == [{"basic": []}, {"bearer": ["write"]}]
     assert paths["/search"]["post"]["security"] == [{"basic": []}, {"bearer": ["drift"]}]

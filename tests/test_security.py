@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+import signal
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import bcrypt
@@ -13,40 +17,43 @@ import numpy as np
 import pytest
 import trustme
 
-from tests.service import Service, command, serving
+from tests.service import Service, command, serving, wait_for
 
 PASSWORD = "correct horse"
 CONFIG = """
 monitoring: {{poll_interval: 0.1}}
-database: {{data_directory: {folder}/data}}
+database: {{connection_string: "{store}"}}
 server:
   port: 0
   host: 0.0.0.0
   tokens_file: {folder}/tokens.yaml
   web_config_file: {folder}/web.yml
 """
-WEB = """
-tls_server_config: {{cert_file: cert.pem, key_file: key.pem}}
-basic_auth_users: {{prometheus: "{password}"}}
-"""
+TLS = "cert_file: cert.pem, key_file: key.pem"
+MUTUAL_TLS = f"{TLS}, client_ca_file: ca.pem, client_auth_type: RequireAndVerifyClientCert"
 
 
-@pytest.fixture
-def authority(folder: Path) -> trustme.CA:
-    authority = trustme.CA()
+def certify(authority: trustme.CA, folder: Path) -> None:
+    """Give the service a certificate by this authority, which its clients trust, and it theirs."""
     own = authority.issue_cert("localhost", "127.0.0.1")
     own.private_key_pem.write_to_path(str(folder / "key.pem"))
     own.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    return authority
+
+
+def write_web(folder: Path, password: str = PASSWORD, tls: str = TLS, more: str = "") -> None:
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+    (folder / "web.yml").write_text(
+        f"tls_server_config: {{{tls}}}\nbasic_auth_users: {{prometheus: {hashed}}}\n{more}"
+    )
 
 
 @pytest.fixture
-def config(folder: Path, authority: trustme.CA) -> Path:
-    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-    (folder / "web.yml").write_text(WEB.format(password=hashed))
+def config(folder: Path, store: str) -> Path:
+    certify(trustme.CA(), folder)
+    write_web(folder)
     file = folder / "config.yaml"
-    file.write_text(CONFIG.format(folder=folder))
+    file.write_text(CONFIG.format(folder=folder, store=store))
     return file
 
 
@@ -56,11 +63,26 @@ def make_token(config: Path, name: str, scope: str) -> str:
     return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def client(service: Service, folder: Path, authorization: str = "") -> httpx2.Client:
+def client(
+    service: Service, folder: Path, authorization: str = "", own: trustme.LeafCert | None = None
+) -> httpx2.Client:
     headers = {"Authorization": authorization} if authorization else {}
     url = service.url.replace("0.0.0.0", "127.0.0.1")
     trusting = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    if own is not None:
+        own.configure_cert(trusting)
     return httpx2.Client(base_url=url, verify=trusting, headers=headers)
+
+
+def user(service: Service, folder: Path, password: str = PASSWORD) -> httpx2.Client:
+    credentials = base64.b64encode(f"prometheus:{password}".encode()).decode()
+    return client(service, folder, f"Basic {credentials}")
+
+
+def sample(page: str, name: str) -> float:
+    found = re.search(rf"^{name} (\S+)$", page, re.MULTILINE)
+    assert found is not None, name
+    return float(found[1])
 
 
 @pytest.mark.parametrize("key", ["connection_string", "replica_connection_string"])
@@ -99,9 +121,8 @@ def test_each_may_do_what_their_credentials_say(config: Path, folder: Path) -> N
             assert writer.post("/embeddings", json=vector).status_code == 201
             assert writer.post("/embeddings", json=vector | {"model_name": "n"}).status_code == 403
             assert writer.get("/drift").status_code == 403
-        with client(service, folder) as user:
-            user.auth = httpx2.BasicAuth("prometheus", PASSWORD)
-            page = user.get("/")
+        with user(service, folder) as someone:
+            page = someone.get("/")
             assert page.status_code == 200
             assert "default-src 'none'" in page.headers["content-security-policy"]
         log = service.log.read_text()
@@ -115,3 +136,97 @@ def test_an_open_address_without_credentials_is_refused_at_the_start(folder: Pat
     done = subprocess.run(command(config, "serve"), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "server.allow_unauthenticated" in done.stderr
+
+
+RELOADED = "embedding_drift_config_last_reload_successful"
+RELOADED_AT = "embedding_drift_config_last_reload_success_timestamp_seconds"
+
+
+def test_a_reload_takes_over_tokens_users_and_headers(config: Path, folder: Path) -> None:
+    old = make_token(config, "root", "admin")
+    with serving(config, "ingest") as service:
+        (folder / "tokens.yaml").unlink()
+        new = make_token(config, "root", "admin")
+        write_web(
+            folder, "battery staple", more="http_server_config: {headers: {X-XSS-Protection: '0'}}"
+        )
+        with client(service, folder, f"Bearer {old}") as root:
+            before = root.get("/metrics").text
+            assert 0 < sample(before, RELOADED_AT) < time.time()
+            answer = root.post("/-/reload")
+            assert answer.text == "reloaded\n"
+            # On the connection that is open, too.
+            assert root.get("/metrics").status_code == 401
+        with user(service, folder) as someone:
+            assert someone.get("/metrics").status_code == 401
+        with client(service, folder, f"Bearer {new}") as root:
+            page = root.get("/metrics")
+            assert page.headers["x-xss-protection"] == "0"
+            assert sample(page.text, RELOADED) == 1
+            assert sample(page.text, RELOADED_AT) > sample(before, RELOADED_AT)
+        with user(service, folder, "battery staple") as someone:
+            assert someone.get("/metrics").status_code == 200
+
+
+MISTAKES = [
+    ("tokens.yaml", "- {name: hunter2}", "tokens.yaml"),
+    ("web.yml", "basic_auth_users: {prometheus: hunter2}", "basic_auth_users.prometheus"),
+    ("key.pem", "hunter2", "certificates"),
+    ("web.yml", "basic_auth_users: {}", "take effect at the start only"),
+    ("web.yml", f"tls_server_config: {{{MUTUAL_TLS}}}", "take effect at the start only"),
+]
+
+
+def test_a_file_that_cannot_be_used_is_refused_and_the_old_ones_stay_in_force(
+    config: Path, folder: Path
+) -> None:
+    token = make_token(config, "root", "admin")
+    with serving(config, "ingest") as service, client(service, folder, f"Bearer {token}") as root:
+        at = sample(root.get("/metrics").text, RELOADED_AT)
+        for name, text, reason in MISTAKES:
+            good = (folder / name).read_text()
+            (folder / name).write_text(text)
+            refused = root.post("/-/reload")
+            assert refused.status_code == 500
+            assert reason in refused.text
+            assert "hunter2" not in refused.text + service.log.read_text()
+            page = root.get("/metrics").text
+            assert (sample(page, RELOADED), sample(page, RELOADED_AT)) == (0, at)
+            with user(service, folder) as someone:
+                assert someone.get("/metrics").status_code == 200
+            (folder / name).write_text(good)
+        assert root.post("/-/reload").is_success
+        assert sample(root.get("/metrics").text, RELOADED) == 1
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_needs_a_certificate_by_the_authority_of_the_last_reload(
+    config: Path, folder: Path, version: ssl.TLSVersion
+) -> None:
+    first, second = trustme.CA(), trustme.CA()
+    certify(first, folder)
+    (folder / "tokens.yaml").touch()
+    write_web(folder, tls=f"{MUTUAL_TLS}, max_version: {version.name.replace('v1_', '1')}")
+
+    def lets_in(service: Service, own: trustme.LeafCert | None) -> bool:
+        with client(service, folder, own=own) as connecting:
+            try:
+                return connecting.get("/-/healthy").is_success
+            except (httpx2.NetworkError, httpx2.RemoteProtocolError):
+                return False
+
+    with serving(config, "ingest") as service:
+        known, unknown = first.issue_cert("a@b.example"), second.issue_cert("a@b.example")
+        assert not lets_in(service, None)
+        assert not lets_in(service, unknown)
+        assert lets_in(service, known)
+        with client(service, folder, own=known) as open_before:
+            assert open_before.get("/-/healthy").is_success
+            certify(second, folder)
+            service.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: "configuration reloaded" in service.log.read_text(), "the reload")
+            assert open_before.get("/-/healthy").is_success
+        # Clients now trust the second authority alone: the service shows the new certificate.
+        assert lets_in(service, unknown)
+        assert not lets_in(service, known)
+        assert not lets_in(service, None)

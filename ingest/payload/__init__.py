@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ingest.payload import binary, text
-from ingest.payload.checks import content_type, idempotency_key, size
+from ingest.payload.checks import content_type, idempotency_key, size, unencoded
 from ingest.runtime.errors import UnsupportedMediaType
 from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
@@ -29,8 +29,8 @@ def parse(
     ----------
     body : bytes
     headers : mapping
-        Lower-case names; read are ``content-type``, ``idempotency-key`` and, for binary bodies,
-        ``x-model-name`` and ``x-dimension``.
+        Lower-case names; read are ``content-type``, ``content-encoding``, ``transfer-encoding``,
+        ``idempotency-key`` and, for binary bodies, ``x-model-name`` and ``x-dimension``.
     query : mapping
         For binary bodies, ``model_name`` and ``dimension``.
     limits : IngestSettings
@@ -43,6 +43,7 @@ def parse(
         Naming everything that is wrong, where, and what is allowed.
     """
     size(body, limits)
+    unencoded(headers)
     kind = content_type(headers)
     if kind == "application/json":
         batch = text.read(body, limits, now)

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.runtime import model_name as model_names
-from ingest.runtime.errors import BodyTooLarge, NonFinite, PayloadError, Problem
+from ingest.runtime.errors import (
+    BodyTooLarge,
+    NonFinite,
+    PayloadError,
+    Problem,
+    UnsupportedMediaType,
+)
 from ingest.runtime.settings import IngestSettings
 
 NOT_FINITE = "is NaN, infinite or too large for float32; components must be finite"
@@ -23,6 +29,7 @@ _LISTED = 100
 _ID_LENGTH = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DAY = 86_400.0
+_ENCODINGS = (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked"))
 _RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -67,6 +74,14 @@ def size(body: bytes, limits: IngestSettings) -> None:
 def content_type(headers: Mapping[str, str]) -> str:
     """Return the media type that the headers (lower-case names) declare, without parameters."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def unencoded(headers: Mapping[str, str]) -> None:
+    """Check that the body comes as it was made: its bytes could pass for vectors otherwise."""
+    for header, allowed in _ENCODINGS:
+        given = headers.get(header.lower(), allowed)
+        if given.strip().lower() not in ("", allowed):
+            raise UnsupportedMediaType(f"{header} {given} is not read here; allowed is {allowed}")
 
 
 def count(vectors: int, limits: IngestSettings) -> None:

@@ -6,7 +6,7 @@
     ├── SettingsError (ValueError)        a configuration that cannot be used
     ├── PayloadError (ValueError)         a request body or parameter that cannot be used
     │   ├── BodyTooLarge                  more bytes or vectors than allowed
-    │   ├── UnsupportedMediaType          a body format nobody here reads
+    │   ├── UnsupportedMediaType          a body format or encoding nobody here reads
     │   ├── NonFinite                     vectors with NaN, infinities or beyond float32
     │   ├── DimensionMismatch             vectors of another dimension than the model's
     │   └── IdempotencyConflict           a key that came before with another body
@@ -85,7 +85,7 @@ class BodyTooLarge(PayloadError):
 
 
 class UnsupportedMediaType(PayloadError):
-    """The content type is not one of those this endpoint reads."""
+    """The content type or encoding is not one of those this endpoint reads."""
 
     status = 415
     title = "Unsupported media type"

@@ -61,6 +61,7 @@ class Live:
 
     def __init__(self, read: Callable[[], Settings]) -> None:
         self._read = read
+        self._preparers: list[Callable[[Settings], Callable[[], None]]] = []
         self._listeners: list[Callable[[Settings], None]] = []
         self._lock = threading.Lock()
         self._successful = Gauge(RELOAD_SUCCESSFUL.name, RELOAD_SUCCESSFUL.help, registry=None)
@@ -77,24 +78,39 @@ class Live:
         """Have a listener told of new settings; it must not fail."""
         self._listeners.append(listener)
 
+    def prepare(self, preparer: Callable[[Settings], Callable[[], None]]) -> None:
+        """Have files read that the settings name.
+
+        Parameters
+        ----------
+        preparer : callable
+            Reads them and returns what puts them into force, which must not fail; raises
+            SettingsError if they cannot be used.
+        """
+        self._preparers.append(preparer)
+
     def reload(self) -> None:
         """Take over what the configuration says now.
 
         Raises
         ------
         SettingsError
-            If it cannot be used, or changes what only a restart can; nothing is changed then.
+            If it or a file it names cannot be used, or if it changes what only a restart can;
+            nothing is changed then.
         """
         with self._lock:
             try:
                 settings = self._read()
                 _check_fixed(self.settings, settings)
+                prepared = [prepare(settings) for prepare in self._preparers]
             except SettingsError as error:
                 self._successful.set(0)
                 _log.error("configuration not reloaded", extra={"error": str(error)})
                 raise
             self.settings = settings
             logs.configure(settings.log)
+            for put_in_force in prepared:
+                put_in_force()
             for listener in self._listeners:
                 listener(settings)
             self._succeeded()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ingest.runtime.transport import GatheringTransport
 
@@ -28,6 +28,7 @@ def protocol(read_timeout: float) -> type[HttpToolsProtocol]:
             self._head_bytes = 0
             self._deadline: asyncio.TimerHandle | None = None
             self._is_in_head = True
+            self._answering: RequestResponseCycle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(GatheringTransport(transport, self.loop))
@@ -53,6 +54,17 @@ def protocol(read_timeout: float) -> type[HttpToolsProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
             super().connection_lost(exc)
+            # uvicorn tells the last request that came, but one before it may be answered just now.
+            if self._answering is not None and not self._answering.response_complete:
+                self._answering.disconnected = True
+                self._answering.message_event.set()
+
+        def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+            self._answering = cycle
+            super()._start_asgi_task(cycle, app)
+
+        def _unsupported_upgrade_warning(self) -> None:
+            """Say nothing: the request is answered as if it had not asked to be upgraded."""
 
         def _wait_for_head(self, more: int) -> None:
             # uvicorn stops waiting at the first byte, whatever it is.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import ipaddress
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from ingest.runtime import tokens, webconfig
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.guard import Guard
-from ingest.runtime.settings import ServerSettings
+from ingest.runtime.live import Live
+from ingest.runtime.settings import ServerSettings, Settings
 from ingest.runtime.webconfig import WebConfig
 
 _log = logging.getLogger(__name__)
@@ -29,13 +31,92 @@ PAGE_HEADERS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Security:
     """Who may ask (``guard``), how (``tls``), and the operator's headers for every answer."""
 
     guard: Guard = field(default_factory=Guard)
     tls: ssl.SSLContext | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def encoded_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers as they are sent; encoded once, for they are the same for every answer."""
+        return _encoded(self.headers)
+
+    @cached_property
+    def encoded_page_headers(self) -> list[tuple[bytes, bytes]]:
+        """What a browser is told beyond them, where the operator says nothing of it."""
+        own = {name for name, _ in self.encoded_headers}
+        return [pair for pair in _encoded(PAGE_HEADERS) if pair[0] not in own]
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+    ]
+
+
+class Protection:
+    """The security in force; read anew with the configuration, and replaced as a whole.
+
+    Parameters
+    ----------
+    security : Security
+        That of the start.
+
+    Attributes
+    ----------
+    security : Security
+        That in force.
+    tls : ssl.SSLContext or None
+        For the listener, which keeps it: each handshake goes on with the one in force.
+    """
+
+    def __init__(self, security: Security) -> None:
+        self.security = security
+        self.tls = security.tls
+        if self.tls is not None:
+            # Not load_cert_chain on the listener's own: that can forget no client_ca_file, and a
+            # handshake could see the half of it.
+            self.tls.sni_callback = self._choose
+
+    @classmethod
+    def of(cls, live: Live) -> Protection:
+        """Read the files that the settings name, now and at every reload.
+
+        Raises
+        ------
+        SettingsError
+            As :func:`read` does.
+        """
+        protection = cls(read(live.settings.server))
+        live.prepare(protection._prepare)
+        return protection
+
+    def _prepare(self, settings: Settings) -> Callable[[], None]:
+        security = read(settings.server)
+        if _fixed(security) != _fixed(self.security):
+            raise SettingsError(
+                "server.web_config_file: with or without tls_server_config, and its"
+                " client_auth_type, min_version and max_version, take effect at the start only;"
+                " restart the service"
+            )
+
+        def put_in_force() -> None:
+            self.security = security
+
+        return put_in_force
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+        assert self.security.tls is not None
+        connection.context = self.security.tls
+
+
+def _fixed(security: Security) -> tuple[object, ...] | None:
+    """Return what a handshake that has begun takes from the listener's context alone."""
+    tls = security.tls
+    return None if tls is None else (tls.verify_mode, tls.minimum_version, tls.maximum_version)
 
 
 def read(settings: ServerSettings) -> Security:

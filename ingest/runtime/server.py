@@ -67,6 +67,7 @@ def run(
     config = uvicorn.Config(
         app,
         http=protocol(live.settings.server.read_timeout),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from ingest.runtime import exposition, lag, openapi
 from ingest.runtime.errors import MonitorError, Unauthorized
 from ingest.runtime.live import FAMILIES as LIVE_FAMILIES
 from ingest.runtime.live import Live
-from ingest.runtime.security import PAGE_HEADERS, Security
+from ingest.runtime.security import Protection, Security
 from ingest.runtime.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -54,14 +54,14 @@ class Half(Protocol):
 
 
 def application(
-    registry: CollectorRegistry, live: Live, *halves: Half, security: Security | None = None
+    registry: CollectorRegistry, live: Live, *halves: Half, protection: Protection | None = None
 ) -> Starlette:
     """Build the application that serves the given halves and their metrics on one port.
 
-    Without ``security`` everyone may do everything, as on loopback.
+    Without ``protection`` everyone may do everything, as on loopback.
     """
     live.register(registry)
-    security = security or Security()
+    protection = protection or Protection(Security())
     routes = [route for half in halves for route in half.routes]
     for half in halves:
         live.subscribe(half.reconfigure)
@@ -86,7 +86,8 @@ def application(
         return PlainTextResponse("reloaded\n")
 
     async def describe(_: Request) -> Response:
-        return json(openapi.document([half.described() for half in halves], security.guard.schemes))
+        schemes = protection.security.guard.schemes
+        return json(openapi.document([half.described() for half in halves], schemes))
 
     return Starlette(
         routes=[
@@ -97,7 +98,7 @@ def application(
             Route("/-/reload", reload, methods=["POST", "PUT"]),
             Route("/openapi.json", describe),
         ],
-        middleware=[Middleware(_Front, security=security, routes=routes)],
+        middleware=[Middleware(_Front, protection=protection, routes=routes)],
         exception_handlers={
             HTTPException: _on_http_exception,
             Exception: _on_exception,
@@ -113,53 +114,45 @@ class _Front:
     longer than they do.
     """
 
-    def __init__(self, app: ASGIApp, security: Security, routes: Sequence[Route]) -> None:
+    def __init__(self, app: ASGIApp, protection: Protection, routes: Sequence[Route]) -> None:
         self._app = app
-        self._guard = security.guard
+        self._protection = protection
         self._direct = {
             (method, route.path): route.app
             for route in routes
             if route.app is route.endpoint
             for method in route.methods or ()
         }
-        # Encoded once: they are the same for every answer.
-        self._headers = _encoded(security.headers)
-        own = {name for name, _ in self._headers}
-        self._page_headers = [pair for pair in _encoded(PAGE_HEADERS) if pair[0] not in own]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        security = self._protection.security  # once: a reload replaces it
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] += self._headers
+                message["headers"] += security.encoded_headers
                 # An acknowledgement is for programs.
                 if message["status"] != 201:
-                    message["headers"] += self._page_headers
+                    message["headers"] += security.encoded_page_headers
             await send(message)
 
         try:
             method, path = scope["method"], scope["path"]
-            scope["auth"] = await self._guard.admit(method, path, _authorization(scope))
+            scope["auth"] = await security.guard.admit(method, path, _authorization(scope))
             app = self._direct.get((method, path), self._app)
             await app(scope, receive, send_with_headers)
         except MonitorError as error:
-            await self._refusal(error)(scope, receive, send_with_headers)
-
-    def _refusal(self, error: MonitorError) -> Response:
-        answer = problem(error)
-        if isinstance(error, Unauthorized):
-            for challenge in self._guard.challenges:
-                answer.headers.append("WWW-Authenticate", challenge)
-        return answer
+            await _refusal(error, security)(scope, receive, send_with_headers)
 
 
-def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    return [
-        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
-    ]
+def _refusal(error: MonitorError, security: Security) -> Response:
+    answer = problem(error)
+    if isinstance(error, Unauthorized):
+        for challenge in security.guard.challenges:
+            answer.headers.append("WWW-Authenticate", challenge)
+    return answer
 
 
 def _authorization(scope: Scope) -> str | None:

@@ -119,6 +119,10 @@ def tls_context(config: TlsConfig, folder: Path) -> ssl.SSLContext:
         context.load_cert_chain(folder / config.cert_file, folder / config.key_file, password="")
         if config.client_ca_file is not None:
             context.load_verify_locations(folder / config.client_ca_file)
+            # Who resumes a session shows no certificate, not even one of an authority that is
+            # trusted no more. (TLS 1.2 has sessions without tickets, too; they cannot be had off.)
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"tls_server_config: the certificates ({config.cert_file}, {config.key_file},"

@@ -90,6 +90,11 @@ def npy(vectors: np.ndarray) -> bytes:
 
 
 ROWS = np.array([VECTOR, [1, 2, 3]], dtype="<f4")
+RAW_HEADERS = {
+    "Content-Type": "application/octet-stream",
+    "X-Model-Name": "m",
+    "X-Dimension": "3",
+}
 
 
 @pytest.mark.parametrize(
@@ -104,11 +109,7 @@ ROWS = np.array([VECTOR, [1, 2, 3]], dtype="<f4")
         },
         {
             "content": ROWS.tobytes(),
-            "headers": {
-                "Content-Type": "application/octet-stream",
-                "X-Model-Name": "m",
-                "X-Dimension": "3",
-            },
+            "headers": RAW_HEADERS,
         },
         {
             "content": ROWS.tobytes(),
@@ -187,6 +188,33 @@ def test_a_body_over_the_limit_is_refused_by_its_length_or_as_it_comes(client: T
 def test_an_unknown_content_type_names_those_that_are_read(client: TestClient) -> None:
     response = client.post("/embeddings", content=b"x", headers={"Content-Type": "text/csv"})
     assert "application/json" in problem(response, 415)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/embeddings", "/search"])
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Content-Encoding", "gzip"),
+        ("Content-Encoding", "identity, br"),
+        ("Transfer-Encoding", "gzip, chunked"),
+    ],
+)
+def test_a_compressed_body_is_refused_by_the_header_that_says_so(
+    client: TestClient,
+    stored: Callable[[], list[list[float]]],
+    path: str,
+    header: str,
+    value: str,
+) -> None:
+    headers = RAW_HEADERS if path == "/embeddings" else {"Content-Type": JSON}
+    response = client.post(path, content=ROWS.tobytes(), headers=headers | {header: value})
+    assert f"{header} {value} is not read here" in problem(response, 415)["detail"]
+    assert stored() == []
+
+
+def test_a_body_that_is_said_to_be_as_it_was_made_is_read(client: TestClient) -> None:
+    headers = RAW_HEADERS | {"Content-Encoding": "Identity"}
+    assert client.post("/embeddings", content=ROWS.tobytes(), headers=headers).is_success
 
 
 def test_one_model_too_many_is_refused_by_name(client: TestClient) -> None:

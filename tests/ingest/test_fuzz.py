@@ -61,6 +61,7 @@ class Row:
 
 def rows(request: Request) -> list[Row]:
     """What an accepted request asks to be stored."""
+    assert request.headers.get("Content-Encoding", "") in ("", "identity")
     if request.content_type == JSON:
         return rows_of_json(numbers_kept(request.body))
     name = request.headers.get("X-Model-Name", request.query.get("model_name"))
@@ -357,6 +358,7 @@ def npy_bodies(draw: st.DrawFn) -> bytes:
 DIMENSIONS = rarely(st.sampled_from(["0", "-1", "3.0", " 3", "", "\xb3", "9" * 60]), st.just("3"))
 KEYS = st.none() | rarely(st.sampled_from(["", "a b", "\xe9", "x" * 256]), st.just("k"))
 HEADER_NAMES = rarely(st.sampled_from(["", "\xe9", "a b", "m" * 129, "a/b"]), st.just("m"))
+ENCODINGS = st.sampled_from([*[None] * 6, "identity", "gzip", "\xe9"])
 HEADERS = ("X-Model-Name", "X-Dimension")
 QUERY = ("model_name", "dimension")
 
@@ -372,6 +374,8 @@ def requests(draw: st.DrawFn) -> Request:
             parameters |= dict(zip(names, (draw(HEADER_NAMES), draw(DIMENSIONS)), strict=True))
     if (key := draw(KEYS)) is not None:
         headers["Idempotency-Key"] = key
+    if (encoding := draw(ENCODINGS)) is not None:
+        headers["Content-Encoding"] = encoding
     others = st.sampled_from([JSON, RAW, NPY, "", "text/csv"])
     return Request(body, draw(rarely(others, st.just(content_type))), headers, query)
 
