@@ -29,8 +29,9 @@ from ingest.store.pool import open_async, unavailable
 from ingest.store.vectors import Stored
 from ingest.writer import Writer
 
-_PARSED_AT_ONCE_BYTES = 1024 * 1024
+_AT_ONCE_BYTES = 1024 * 1024
 """A longer body is parsed in a thread, for the event loop to go on."""
+_JSON_AT_ONCE_BYTES = 128 * 1024
 
 T = TypeVar("T")
 
@@ -145,7 +146,8 @@ class Ingest:
 
     async def _parsed(self, request: Arrived, parse: Callable[[bytes], T]) -> T:
         body, request.body = request.body, b""
-        if len(body) <= _PARSED_AT_ONCE_BYTES:
+        is_json = "json" in request.headers.get("content-type", "")
+        if len(body) <= (_JSON_AT_ONCE_BYTES if is_json else _AT_ONCE_BYTES):
             return parse(body)
         return await asyncio.get_running_loop().run_in_executor(self._parser, parse, body)
 

@@ -24,7 +24,7 @@ from ingest.runtime.settings import IngestSettings
 
 NOT_FINITE = "is NaN, infinite or too large for float32; components must be finite"
 
-_LISTED = 100
+LISTED = 100
 """Problems listed in an answer; the rest are counted."""
 _ID_LENGTH = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -35,7 +35,7 @@ _RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
 
 def refuse(problems: Sequence[Problem]) -> PayloadError:
     """Make the error that lists these problems."""
-    listed = problems[:_LISTED]
+    listed = problems[:LISTED]
     rest = len(problems) - len(listed)
     first = ": ".join(filter(None, (listed[0].pointer, listed[0].reason)))
     more = f"; {len(problems) - 1} more" if len(problems) > 1 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -59,18 +60,22 @@ def read(body: bytes, limits: IngestSettings, now: float) -> Batch:
     embeddings, ids, metadata = _columns(decoded)
     checks.count(len(embeddings), limits)
     rows, problems = vectors.read(embeddings, limits)
-    timestamps, encoded, more = _metadata(metadata, limits, now)
-    problems += more + list(_id_problems(ids))
+    batch = Batch(name, rows, ids)
+    if metadata is not None:
+        timestamps, encoded, more = _metadata(metadata, limits, now)
+        batch = replace(batch, metadata=_or_none(encoded), timestamps=_or_none(timestamps))
+        problems += more
+    if ids is not None:
+        problems += _id_problems(ids)
     if problems:
         is_one = decoded.embeddings is UNSET
         raise checks.refuse(vectors.in_the_singular(problems) if is_one else problems)
-    return Batch(
-        name,
-        rows,
-        ids=ids if any(id_ is not None for id_ in ids) else None,
-        metadata=encoded if any(m is not None for m in encoded) else None,
-        timestamps=timestamps if any(t is not None for t in timestamps) else None,
-    )
+    return batch
+
+
+def _or_none(column: list[T | None]) -> list[T | None] | None:
+    """Leave out a column in which there is nothing."""
+    return column if any(value is not None for value in column) else None
 
 
 def _decode(body: bytes, limits: IngestSettings) -> _Body:
@@ -138,8 +143,8 @@ def _explain(
     return checks.refuse([Problem(pointer, f"{reason:.200}", index)])
 
 
-def _columns(body: _Body) -> tuple[list[Raw], list[str | None], list[Raw]]:
-    """Bring both forms to that of a batch."""
+def _columns(body: _Body) -> tuple[list[Raw], list[str | None] | None, list[Raw] | None]:
+    """Bring both forms to that of a batch: embeddings, ids, metadata."""
     if (body.embedding is UNSET) == (body.embeddings is UNSET):
         raise PayloadError("the body needs either embedding or embeddings")
     kind = bytes(memoryview(body.metadata)[:1])
@@ -147,7 +152,8 @@ def _columns(body: _Body) -> tuple[list[Raw], list[str | None], list[Raw]]:
         if body.ids is not None or kind == b"[":
             raise PayloadError("with embedding, give id and metadata rather than lists of them")
         assert body.embedding is not UNSET
-        return [body.embedding], [body.id], [body.metadata]
+        ids: list[str | None] | None = None if body.id is None else [body.id]
+        return [body.embedding], ids, None if kind == b"n" else [body.metadata]
     if body.id is not None or kind == b"{":
         raise PayloadError("with embeddings, give ids and metadata as lists, one element a vector")
     metadata = _elements(body.metadata)
@@ -157,7 +163,7 @@ def _columns(body: _Body) -> tuple[list[Raw], list[str | None], list[Raw]]:
             raise checks.refuse(
                 [Problem(f"/{name}", f"has {len(column)} elements for {count} embeddings")]
             )
-    return body.embeddings, body.ids or [None] * count, metadata or [_NULL] * count
+    return body.embeddings, None if body.ids is None else _or_none(body.ids), metadata
 
 
 def _elements(metadata: Raw) -> list[Raw] | None:

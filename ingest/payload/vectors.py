@@ -30,7 +30,11 @@ class _Body(msgspec.Struct):
 
 _BODY = msgspec.json.Decoder(_Body)
 _STRING = msgspec.json.Decoder(str)
+# As floats, numbers of any length can be told apart from booleans and compared.
+_LOOSE = json.JSONDecoder(parse_int=float)
 _LONG = 256 * 1024
+_ALLOWED = "must be a list of numbers or a base64 string"
+_NO_VECTOR = f"is no vector; {_ALLOWED}"
 
 
 def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float32], list[Problem]]:
@@ -49,7 +53,12 @@ def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float
     problems : list of Problem
         Everything that is wrong with them, at ``/embeddings/INDEX``.
     """
-    rows = [_row(bytes(text), limits) for text in texts]
+    rows: list[NDArray[np.float32] | str] = []
+    at_fault = 0
+    for text in texts:
+        # Looking for reasons takes long, and more than these are not told.
+        rows.append(_row(bytes(text), limits, explained=at_fault < checks.LISTED))
+        at_fault += isinstance(rows[-1], str)
     good = [row for row in rows if not isinstance(row, str)]
     if not rows:
         return np.empty((0, 0), np.float32), []
@@ -105,17 +114,19 @@ def _problems(
             yield from checks.finite(row[np.newaxis], index)
 
 
-def _row(text: bytes, limits: IngestSettings) -> NDArray[np.float32] | str:
-    """Read one vector, or say what is wrong with it."""
+def _row(text: bytes, limits: IngestSettings, explained: bool) -> NDArray[np.float32] | str:
+    """Read one vector, or say what is wrong with it: precisely, if it is to be explained."""
     if text.startswith(b'"'):
         return _base64(text)
+    if not text.startswith(b"["):
+        return f"is {checks.kind(json.loads(text))}; {_ALLOWED}" if explained else _NO_VECTOR
     # What is far too long is not decoded: it would be one long call.
     if len(text) > _LONG and (reason := checks.dimension(text.count(b",") + 1, limits)):
         return reason
     try:
         numbers = _numbers(text)
     except (ValueError, TypeError, RuntimeError):  # whichever simdjson has for what is no vector
-        return _explained(text)
+        return _loosely(text, explained)
     with np.errstate(over="ignore"):
         return numbers.astype(np.float32)
 
@@ -139,20 +150,18 @@ def _base64(text: bytes) -> NDArray[np.float32] | str:
     return np.frombuffer(data, "<f4")
 
 
-def _explained(text: bytes) -> NDArray[np.float32] | str:
-    if (reason := checks.misspelt(text)) is not None:
-        return reason
+def _loosely(text: bytes, explained: bool) -> NDArray[np.float32] | str:
+    """Read a list that simdjson does not, or say what is wrong with it."""
     try:
-        # As floats, numbers of any length can be told apart from booleans and compared.
-        loose = json.loads(text, parse_int=float)
+        loose = _LOOSE.decode(text.decode())
     except RecursionError:
         return "is nested too deeply"
     except ValueError as error:
-        return f"is not valid JSON: {error}"
-    if not isinstance(loose, list):
-        return f"is {checks.kind(loose)}; must be a list of numbers or a base64 string"
-    for position, value in enumerate(loose):
-        if not isinstance(value, float):
-            return f"component {position} is {checks.kind(value)}; components must be numbers"
+        return (explained and checks.misspelt(text)) or f"is not valid JSON: {error}"
+    wrong = next((at for at, value in enumerate(loose) if not isinstance(value, float)), None)
+    if wrong is not None:
+        what = checks.kind(loose[wrong])
+        told = f"component {wrong} is {what}; components must be numbers"
+        return (explained and checks.misspelt(text)) or told
     with np.errstate(over="ignore"):
         return np.array(loose, np.float32)

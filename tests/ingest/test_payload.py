@@ -114,6 +114,38 @@ def test_npy_of_any_float_and_order(dtype: str, order: Any) -> None:
     assert batch.vectors.flags.c_contiguous
 
 
+def test_brackets_in_strings_begin_no_list() -> None:
+    texts = {"before [": "[1, 2", "after ]": "3]"}
+    assert read(one(metadata=texts)).vectors.tolist() == [[1, 2]]
+    assert read({"metadata": texts} | one()).vectors.tolist() == [[1, 2]]
+    assert read(one(embedding=b64([1, 2]), metadata={"t": "[3]"})).vectors.tolist() == [[1, 2]]
+    assert read(one(id="]", metadata={"t": "["})).ids == ["]"]
+
+
+def test_the_last_of_fields_that_come_twice_counts() -> None:
+    twice = b'{"model_name": "m", "embedding": [1], "embedding": "AAAAQA=="}'
+    assert read(twice).vectors.tolist() == [[2]]
+    twice = b'{"model_name": "m", "embedding": "AAAAQA==", "embedding": [1]}'
+    assert read(twice).vectors.tolist() == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1180591620717411303424", 2.0**70),
+        ("1" + 30 * "0", 1e30),
+        ("-0.0", -0.0),
+        ("1e-45", 1e-45),
+        ("0." + 400 * "1", 1 / 9),
+        ("16777217", 16777216.0),
+    ],
+)
+def test_numbers_of_any_length_are_rounded_to_float32(text: str, value: float) -> None:
+    body = '{"model_name": "m", "embedding": [1, %s], "metadata": {"big": 123456789012345678901}}'
+    expected = np.array([[1, value]], "f4")
+    assert read((body % text).encode()).vectors.tobytes() == expected.tobytes()
+
+
 def test_npy_of_one_vector_is_a_batch_of_one() -> None:
     assert read(npy(ROWS[0]), "application/x-npy", x_model_name="m").vectors.shape == (1, 3)
 
@@ -200,6 +232,18 @@ WRONG_JSON = {
     "empty base64": (one() | {"embedding": ""}, "/embedding: the vector is empty"),
     "string component": (one() | {"embedding": [1, "2"]}, "/embedding: component 1 is a string"),
     "boolean component": (one() | {"embedding": [1, True]}, "/embedding: component 1 is a boolean"),
+    "nested list": (one() | {"embedding": [[1], [2]]}, "/embedding: component 0 is a list"),
+    "nested list in a batch": (
+        several(embeddings=[[1], [[2]]]),
+        "/embeddings/1: component 0 is a list",
+    ),
+    "object in a list": (one() | {"embedding": [{"a": 1}]}, "/embedding: component 0 is an object"),
+    "number for a vector": (one() | {"embedding": 1}, "/embedding: is a number; must be a list"),
+    "object for a vector": (one() | {"embedding": {}}, "/embedding: is an object; must be a list"),
+    "missing comma": (b'{"model_name": "m", "embedding": [1 2]}', "/embedding: is not valid JSON"),
+    "closed twice": (b'{"model_name": "m", "embedding": [1]]}', "not valid JSON"),
+    "closed in a string": (b'{"model_name": "m", "embedding": [1, "id": "]"}', "not valid JSON"),
+    "opened in a string": (b'{"model_name": "m", "id": "[", "embedding": 1]}', "not valid JSON"),
     "NaN literal": (b'{"model_name": "m", "embedding": [1, NaN]}', "/embedding/1: is NaN"),
     "infinite literal": (
         b'{"model_name": "m", "embedding": [Infinity]}',
@@ -377,6 +421,16 @@ def test_a_long_list_of_bad_vectors_is_cut_and_counted() -> None:
     refused = refusal({"model_name": "m", "embeddings": [[]] * 250}, limits=limits)
     assert len(refused.problems) == 100
     assert "249 more, of which 150 are not listed" in refused.detail
+
+
+def test_beyond_what_is_listed_vectors_are_told_apart_but_not_explained() -> None:
+    limits = IngestSettings(max_batch_vectors=1_000)
+    embeddings = [["1"]] * 150 + [1] * 50 + [[2**70]] * 300
+    with pytest.raises(PayloadError) as caught:
+        read(several(embeddings=embeddings), limits=limits)
+    assert "199 more, of which 100 are not listed" in caught.value.detail
+    reasons = {problem.reason for problem in caught.value.problems}
+    assert reasons == {"component 0 is a string; components must be numbers"}
 
 
 def test_too_many_vectors_are_a_request_too_large() -> None:
