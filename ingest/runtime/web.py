@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.runtime import exposition, lag, openapi
-from ingest.runtime.errors import Forbidden, MonitorError, Unauthorized
+from ingest.runtime.errors import Forbidden, MonitorError, QueueFull, Unauthorized
 from ingest.runtime.live import FAMILIES as LIVE_FAMILIES
 from ingest.runtime.live import Live
 from ingest.runtime.security import Protection, Security
@@ -130,7 +130,7 @@ class _Guarded:
             scope["auth"] = await security.guard.admit(
                 scope["method"], scope["path"], _authorization(scope)
             )
-        except (Unauthorized, Forbidden) as error:
+        except (Unauthorized, Forbidden, QueueFull) as error:
             app = _refusal(error, security)
         await app(scope, receive, send_with_headers)
 
