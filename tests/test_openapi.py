@@ -98,7 +98,7 @@ def test_limits_are_those_in_force(store: str) -> None:
 
 def test_operations_name_the_scope_they_need_where_the_guard_asks(store: str) -> None:
     token = tokens.Token(name="t", sha256=tokens.digest("secret"), scopes=["drift"])
-    protection = Protection(Security(Guard({"user": "hash"}, [token])))
+    protection = Protection(Security(Guard({"user": "$2b$04$" + 53 * "a"}, [token])))
     guarded = ingesting(store, Live(load), protection)
     paths = described(guarded)["paths"]
     assert paths["/embeddings"]["post"]["security"] == [{"basic": []}, {"bearer": ["write"]}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -10,13 +11,17 @@ import ssl
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import bcrypt
 import httpx2
 import numpy as np
+import psycopg
 import pytest
 import trustme
 
+from ingest.store.batch import Batch
+from ingest.store.vectors import insert
 from tests.service import Service, command, serving, wait_for
 
 PASSWORD = "correct horse"
@@ -125,9 +130,99 @@ def test_each_may_do_what_their_credentials_say(config: Path, folder: Path) -> N
             page = someone.get("/")
             assert page.status_code == 200
             assert "default-src 'none'" in page.headers["content-security-policy"]
+            assert page.headers["x-content-type-options"] == "nosniff"
+            assert page.headers["x-frame-options"] == "DENY"
+            assert page.headers["referrer-policy"] == "same-origin"
+
+
+WEBHOOK = "https://hooks.slack.com/services/T024/B024/hunter3"
+HIDDEN = {
+    "password of a user": PASSWORD,
+    "its hash": "$2b$04$",
+    "Authorization": base64.b64encode(f"prometheus:{PASSWORD}".encode()).decode(),
+    "Slack's webhook": "hunter3",
+    "password of the database": "hunter4",
+}
+PATHS = ["/", "/metrics", "/drift", "/drift/m", "/drift/n", "/openapi.json", "/runbook", "/-/ready"]
+
+
+def test_no_answer_and_no_line_of_the_log_holds_a_secret(
+    config: Path, folder: Path, store: str, connection: psycopg.Connection
+) -> None:
+    with_password = psycopg.conninfo.make_conninfo(store, password="hunter4")
+    text = config.read_text().replace(store, with_password)
+    config.write_text(f"{text}alerting: {{slack_webhook: {WEBHOOK}}}\n")
+    token = make_token(config, "scraper", "metrics")
+    answers: list[httpx2.Response] = []
+    with serving(config) as service:
+        with user(service, folder) as someone:
+            vector = {"model_name": "m", "embedding": [1.0, 2.0]}
+            assert someone.post("/embeddings", json=vector).is_success
+            wait_for(lambda: someone.get("/drift/m").is_success, "the model")
+        for asking in (
+            user(service, folder),
+            user(service, folder, "hunter5"),
+            client(service, folder, f"Bearer {token}"),
+            client(service, folder, f"Bearer {token}x"),
+            client(service, folder),
+        ):
+            with asking:
+                answers += [asking.get(path) for path in PATHS]
+        with user(service, folder) as someone:
+            # What nobody foresaw: a column that somebody renamed.
+            connection.execute("alter table embedding rename column metadata to other")
+            unforeseen = someone.post("/search", json=vector)
+            config.write_text(config.read_text().replace("hunter4", "hunter4 x"))
+            unusable = someone.post("/-/reload")
         log = service.log.read_text()
-    for secret in (scraper, team, PASSWORD):
-        assert secret not in log
+    assert {answer.status_code for answer in answers} == {200, 401, 403, 404}
+    assert unforeseen.status_code == unusable.status_code == 500
+    assert "Traceback" in log
+    answers += [unforeseen, unusable]
+    said = "\n".join(f"{answer.text}\n{answer.headers}" for answer in answers)
+    for what, secret in {**HIDDEN, "token": token, "wrong password": "hunter5"}.items():
+        assert secret not in said, what
+        assert secret not in log, what
+
+
+MARKUP = "<script>alert(1)</script>"
+HOSTILE_NAME = f'm"}} 1\n{MARKUP}&'
+
+
+def test_what_clients_and_the_store_say_is_markup_nowhere(
+    config: Path, folder: Path, store: str
+) -> None:
+    async def fill() -> None:
+        """Past every check, as another program that writes to the store."""
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+            await insert(own, [Batch(HOSTILE_NAME, np.ones((3, 2), np.float32))], 10)
+
+    asyncio.run(fill())
+    (folder / "tokens.yaml").touch()
+    with serving(config) as service, user(service, folder) as someone:
+        vector = {"model_name": "m", "embedding": [1.0, 2.0], "metadata": {MARKUP: MARKUP}}
+        assert someone.post("/embeddings", json=vector).is_success
+        refused = [
+            someone.post("/embeddings", json=vector | {"model_name": MARKUP}),
+            someone.post("/embeddings", json={MARKUP: 1}),
+            someone.get(f"/drift/{quote(MARKUP)}"),
+            someone.get(f"/{quote(MARKUP)}"),
+            someone.get("/drift/m", params={"exact": MARKUP}),
+        ]
+        wait_for(lambda: len(someone.get("/drift").json()["models"]) == 2, "both models")
+        answers = [someone.get(path) for path in PATHS]
+        found = someone.post("/search", json={"model_name": "m", "embedding": [1.0, 2.0]})
+    assert [answer.status_code for answer in refused] == [400, 400, 404, 404, 400]
+    assert found.json()["matches"][0]["metadata"] == {MARKUP: MARKUP}
+    landing = answers[0].text
+    assert landing.count("&lt;script&gt;alert(1)&lt;/script&gt;&amp;</a>") == 2
+    for answer in [*refused, *answers, found]:
+        kind = answer.headers["content-type"].partition(";")[0]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert kind != "text/html" or "<script" not in answer.text
+    # A label's value that holds quotes and a line's end begins no sample of its own.
+    samples = answers[1].text.splitlines()
+    assert not any(line.startswith(("<script", "1")) for line in samples)
 
 
 def test_an_open_address_without_credentials_is_refused_at_the_start(folder: Path) -> None:

@@ -140,7 +140,7 @@ class TooManyModels(MonitorError, RuntimeError):
 
 
 class QueueFull(MonitorError, RuntimeError):
-    """As much waits as may: requests under way in the service, or vectors in a client."""
+    """As much waits as may: requests or passwords in the service, or vectors in a client."""
 
     status = 429
     title = "Queue full"

@@ -20,11 +20,11 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import bcrypt
 
-from ingest.runtime.errors import Forbidden, Unauthorized
+from ingest.runtime.errors import Forbidden, QueueFull, Unauthorized
 from ingest.runtime.tokens import Token, digest
 
 OPEN = frozenset({"/-/healthy", "/-/ready", "/openapi.json"})
@@ -37,8 +37,16 @@ _CHALLENGES = {
 }
 _EVERYTHING = frozenset({"admin"})
 _LONGEST_PASSWORD_BYTES = 72  # bcrypt reads no further
-# Checked for users that do not exist, so that the time of the answer does not tell them apart.
-_NOBODY = "$2b$10$aaaaaaaaaaaaaaaaaaaaaO8VV6r3dYkGJmV0X5VvYdXkQmQb6h1yW"
+_MOST_WAITING = 8
+_NOBODY = "$2b${:02}$aaaaaaaaaaaaaaaaaaaaaO8VV6r3dYkGJmV0X5VvYdXkQmQb6h1yW"
+
+
+def _matches(password: bytes, hashed: str) -> bool:
+    return len(password) <= _LONGEST_PASSWORD_BYTES and bcrypt.checkpw(password, hashed.encode())
+
+
+def _cost(hashed: str) -> int:
+    return int(hashed.split("$")[2])
 
 
 class Guard:
@@ -49,16 +57,26 @@ class Guard:
     users : mapping
         Names to bcrypt hashes.
     tokens : collection of Token
+    check : callable
+        Tells, in its time, whether a password is that of a hash.
     """
 
     def __init__(
-        self, users: Mapping[str, str] | None = None, tokens: Collection[Token] = ()
+        self,
+        users: Mapping[str, str] | None = None,
+        tokens: Collection[Token] = (),
+        check: Callable[[bytes, str], bool] = _matches,
     ) -> None:
         self._users = dict(users or {})
         self._tokens = tuple(tokens)
+        self._check = check
+        # Checked for users that do not exist, so that the time of the answer does not tell them
+        # apart.
+        self._nobody = _NOBODY.format(max(map(_cost, self._users.values()), default=0))
         self._verified: set[bytes] = set()
         # bcrypt is slow by intent; one at a time, so that wrong passwords cannot take every core.
         self._checking = asyncio.Lock()
+        self._waiting = 0
 
     @property
     def schemes(self) -> list[str]:
@@ -86,6 +104,8 @@ class Guard:
             If the credentials are missing or wrong.
         Forbidden
             If they are right and do not reach.
+        QueueFull
+            If as many passwords as may wait to be checked.
         """
         if path in OPEN or not self.schemes:
             return _EVERYTHING
@@ -119,20 +139,26 @@ class Guard:
             name = user.decode()
         except ValueError:  # neither base64, nor UTF-8 within, nor even ASCII
             return None
-        hashed = self._users.get(name, _NOBODY)
+        hashed = self._users.get(name, self._nobody)
         key = hashlib.sha256(b"\0".join((hashed.encode(), user, password))).digest()
         if key not in self._verified:
-            async with self._checking:
-                is_right = await asyncio.to_thread(_matches, password, hashed)
+            is_right = await self._checked(password, hashed)
             if not is_right or name not in self._users:
                 return None
             # Right ones only: there is at most one a user, so this cannot grow.
             self._verified.add(key)
         return _EVERYTHING
 
-
-def _matches(password: bytes, hashed: str) -> bool:
-    return len(password) <= _LONGEST_PASSWORD_BYTES and bcrypt.checkpw(password, hashed.encode())
+    async def _checked(self, password: bytes, hashed: str) -> bool:
+        # In a flood of wrong passwords a right one is told to come again, not left to wait.
+        if self._waiting >= _MOST_WAITING:
+            raise QueueFull(f"{self._waiting} passwords wait to be checked")
+        self._waiting += 1
+        try:
+            async with self._checking:
+                return await asyncio.to_thread(self._check, password, hashed)
+        finally:
+            self._waiting -= 1
 
 
 def needed_scope(method: str, path: str) -> str:

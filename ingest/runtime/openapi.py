@@ -109,7 +109,11 @@ def _guarded(method: str, path: str, operation: Json, schemes: Sequence[str]) ->
     if path in guard.OPEN:
         return operation | {"security": []}
     needed = guard.needed_scope(method.upper(), path)
-    refusals = {"401": _UNAUTHORIZED, "403": problem(f"The credentials lack the scope {needed}.")}
+    refusals = {
+        "401": _UNAUTHORIZED,
+        "403": problem(f"The credentials lack the scope {needed}."),
+        "429": problem("As many passwords as may wait to be checked.", RETRY_AFTER),
+    }
     return operation | {
         # A user of basic authentication may do everything.
         "security": [{scheme: [needed] if scheme == "bearer" else []} for scheme in schemes],

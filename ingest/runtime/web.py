@@ -89,7 +89,7 @@ def application(
         schemes = protection.security.guard.schemes
         return json(openapi.document([half.described() for half in halves], schemes))
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *routes,
             exposition.route(registry),
@@ -105,6 +105,9 @@ def application(
         },
         lifespan=lifespan,
     )
+    # A redirect would lead to whatever host the request names.
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Front:

@@ -25,7 +25,8 @@ Header = Literal[
     "X-XSS-Protection",
 ]
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[ -~]+$")]
-BcryptHash = Annotated[str, StringConstraints(pattern=r"^\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}$")]
+_COST = r"(0[4-9]|[12]\d|3[01])"
+BcryptHash = Annotated[str, StringConstraints(pattern=rf"^\$2[aby]\${_COST}\$[./A-Za-z0-9]{{53}}$")]
 
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 _CLIENT_CERTIFICATE = {

@@ -230,6 +230,16 @@ def test_other_methods_and_paths_are_problems_too(client: TestClient) -> None:
     assert problem(client.post("/nowhere"), 404)
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/metrics/"), ("POST", "/embeddings/")])
+def test_a_slash_too_many_is_nowhere_and_leads_nowhere(
+    client: TestClient, method: str, path: str
+) -> None:
+    headers = {"Host": "evil.example"}
+    response = client.request(method, path, headers=headers, follow_redirects=False)
+    assert problem(response, 404)
+    assert "evil.example" not in response.text + str(response.headers)
+
+
 def test_a_value_only_postgresql_refuses_fails_alone(
     client: TestClient, stored: Callable[[], list[list[float]]], store: str
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -69,3 +70,34 @@ def test_alerts_go_to_the_receiver_of_their_severity(
     test = [tool("amtool"), "config", "routes", "test", file, f"--verify.receivers={receiver}"]
     answer = subprocess.run([*test, *labels], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("status", ["firing", "resolved"])
+def test_what_a_label_says_is_markup_in_no_message(
+    status: str, rendered: Path, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    hostile = "<!channel> <http://evil.example|click> & <script>"
+    alert = {
+        "status": status,
+        "labels": {"alertname": "EmbeddingDriftLarge", "severity": "critical"},
+        "annotations": {"summary": hostile, "description": hostile},
+        "startsAt": "2024-05-01T10:00:00Z",
+        "endsAt": "2024-05-01T11:00:00Z",
+    }
+    labels = alert["labels"] | {"model_name": hostile}
+    data = {"status": status, "alerts": [alert], "commonLabels": labels}
+    (tmp_path / "data.json").write_text(json.dumps(data | {"externalURL": "http://a.example"}))
+    shown = {}
+    for name in ("title", "text", "alertmanager"):
+        template = f'{{{{ template "embedding_drift.{name}" . }}}}'
+        command = [tool("amtool"), "template", "render"]
+        command += [f"--template.glob={rendered / '*.tmpl'}", f"--template.text={template}"]
+        command += [f"--template.data={tmp_path / 'data.json'}"]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        assert answer.returncode == 0, answer.stderr
+        shown[name] = answer.stdout
+    escaped = "&lt;!channel&gt; &lt;http://evil.example|click&gt; &amp; &lt;script&gt;"
+    assert escaped in shown["title"]
+    assert escaped in shown["text"]
+    for text in shown.values():
+        assert not re.search("[<>]", text)

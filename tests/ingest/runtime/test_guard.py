@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 
 import bcrypt
 import pytest
 
-from ingest.runtime.errors import Forbidden, Unauthorized
+from ingest.runtime.errors import Forbidden, QueueFull, Unauthorized
 from ingest.runtime.guard import Guard, require_write
 from ingest.runtime.tokens import Token, digest
 
@@ -104,6 +105,51 @@ def test_wrong_credentials_are_refused_without_a_word_on_which(authorization: st
     with pytest.raises(Unauthorized) as refused:
         admit(Guard(USERS, TOKENS), "GET", "/metrics", authorization)
     assert str(refused.value) == "the request needs valid credentials"
+
+
+def test_a_user_that_does_not_exist_is_checked_as_slowly_as_the_slowest() -> None:
+    checked: list[str] = []
+
+    def check(password: bytes, hashed: str) -> bool:
+        checked.append(hashed)
+        return bcrypt.checkpw(password, hashed.encode())
+
+    other = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(6)).decode()
+    guard = Guard({**USERS, "slow": other, "old": other.replace("2b$06", "2y$05")}, check=check)
+    for name in ("nobody", "slow"):
+        with pytest.raises(Unauthorized):
+            admit(guard, "GET", "/metrics", basic(name, "wrong"))
+    assert [hashed[:7] for hashed in checked] == ["$2b$06$", "$2b$06$"]
+    assert checked[0] != other
+
+
+def test_in_a_flood_of_wrong_passwords_few_wait_and_known_users_do_not() -> None:
+    may_go_on = threading.Event()
+    may_go_on.set()
+    checked: list[bytes] = []
+
+    def check(password: bytes, _: str) -> bool:
+        may_go_on.wait(60)
+        checked.append(password)
+        return password == PASSWORD.encode()
+
+    guard = Guard(USERS, check=check)
+
+    async def ask(password: str) -> object:
+        return await guard.admit("GET", "/metrics", basic("prometheus", password))
+
+    async def run() -> list[object]:
+        assert await ask(PASSWORD) == {"admin"}
+        may_go_on.clear()
+        flood = [asyncio.create_task(ask(f"wrong {n}")) for n in range(40)]
+        await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+        assert await ask(PASSWORD) == {"admin"}
+        may_go_on.set()
+        return await asyncio.gather(*flood, return_exceptions=True)
+
+    answers = [type(answer) for answer in asyncio.run(run())]
+    assert answers == [Unauthorized] * 8 + [QueueFull] * 32
+    assert len(checked) == 1 + 8
 
 
 def test_the_challenges_name_the_ways_in() -> None:

@@ -51,6 +51,7 @@ def test_client_certificates_suffice(tmp_path: Path) -> None:
     assert found.tls is not None
     assert found.tls.verify_mode == ssl.CERT_REQUIRED
     assert found.tls.minimum_version == ssl.TLSVersion.TLSv1_3
+    assert found.tls.num_tickets == 0  # whoever resumes a session shows no certificate
     assert found.headers == {"X-Frame-Options": "SAMEORIGIN"}
 
 
@@ -61,6 +62,7 @@ def test_client_certificates_suffice(tmp_path: Path) -> None:
         ("tls_server_config: {cert_file: a.pem, key_file: b.pem}", "cannot be used"),
         ("tls_server_config: {cert_file: a, key_file: b, client_ca_file: c}", "go together"),
         ("basic_auth_users: {prometheus: hunter2}", "basic_auth_users.prometheus"),
+        (f"basic_auth_users: {{prometheus: {HASH.replace('04', '32')}}}", "prometheus"),
         ("http_server_config: {http2: true}", "http_server_config.http2"),
         ("tls_config: {}", "tls_config"),
         ("- [", "not valid YAML"),
