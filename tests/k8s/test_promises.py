@@ -50,6 +50,8 @@ NAMES = {
 POSTGRESQL = {"ports": [{"protocol": "TCP", "port": 5432}]}
 MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 CLIENTS = {"namespaceSelector": {"matchLabels": {"embedding-drift/client": "true"}}}
+OPERATOR = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "cnpg-system"}}}
+OURS = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "embedding-drift"}}}
 LET_IN = {"ingest": [MONITORING, CLIENTS], "exporter": [MONITORING]}
 
 
@@ -151,11 +153,26 @@ def test_a_database_of_a_trial_hears_the_two_halves_alone(render: Render) -> Non
         if workload not in halves(objects)
     ]
     [rule] = allowed(objects, database, "Ingress")
-    [peer] = rule["from"]
-    assert all(selects(peer["podSelector"], half) for half in halves(objects))
-    assert peer.keys() == {"podSelector"}
-    assert rule["ports"] == [{"protocol": "TCP", "port": "postgresql"}]
+    assert rule == {"from": [OURS], "ports": [{"protocol": "TCP", "port": "postgresql"}]}
     assert allowed(objects, database, "Egress") == []
+
+
+def test_a_database_of_cloudnativepg_hears_the_operator_and_its_own_pods_too(
+    render: Render,
+) -> None:
+    objects = render("cnpg")
+    [cluster] = of_kind(objects, "Cluster")
+    own = {"matchLabels": {"cnpg.io/cluster": cluster["metadata"]["name"]}}
+    [policy] = [
+        found["spec"]
+        for found in of_kind(objects, "NetworkPolicy")
+        if found["spec"]["podSelector"] == own
+    ]
+    served, managed = policy["ingress"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert served == {"from": [OURS]} | POSTGRESQL
+    assert managed["from"] == [{"podSelector": own}, OPERATOR]
+    assert [port["port"] for port in managed["ports"]] == [5432, 8000]
 
 
 def test_load_scales_ingest_alone_and_no_manifest_sets_it_back(objects: list[Manifest]) -> None:
