@@ -196,7 +196,7 @@ def _answers(half: type[Ingest] | type[Exporter]) -> Iterator[tuple[str, int]]:
     live, registry = Live(load), CollectorRegistry()
     application = web.application(registry, live, half(NOWHERE, live.settings, registry))
     with TestClient(application) as client:
-        # Ingest counts its first attempt to connect as a connection, for five seconds.
+        # Ingest gives its first attempt to connect five seconds.
         wait_for(lambda: client.get("/-/ready").status_code == 503, "a lost connection")
         for route in application.routes:
             if isinstance(route, Route) and "GET" in (route.methods or ()):
