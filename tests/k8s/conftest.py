@@ -5,20 +5,31 @@ from functools import cache
 
 import pytest
 
+from k8s.__main__ import DEFAULT
 from k8s.manifest import Manifest
 from tests.k8s import overlays
 from tests.k8s.overlays import OVERLAYS, Render
 
 
 @pytest.fixture(scope="session")
-def render() -> Render:
-    """Give the objects of an overlay by its name; the test is skipped without kubectl."""
-    if shutil.which("kubectl") is None:
+def kubectl() -> str:
+    """Find kubectl; without it the test is skipped."""
+    found = shutil.which("kubectl")
+    if found is None:
         pytest.skip("kubectl is not installed")
+    return found
+
+
+@pytest.fixture(scope="session")
+def render(kubectl: str) -> Render:
+    """Give the objects of an overlay by its name."""
     return cache(overlays.objects)
 
 
-@pytest.fixture(scope="session", params=OVERLAYS)
-def objects(request: pytest.FixtureRequest, render: Render) -> list[Manifest]:
-    """Give the objects of each overlay in turn."""
+@pytest.fixture(scope="session", params=[DEFAULT.name, *OVERLAYS])
+def objects(request: pytest.FixtureRequest) -> list[Manifest]:
+    """Give the objects of the rendered default, and of each overlay in turn."""
+    if request.param == DEFAULT.name:
+        return overlays.rendered()
+    render: Render = request.getfixturevalue("render")
     return render(request.param)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from k8s.__main__ import FOLDER, kustomize
+from k8s.__main__ import DEFAULT, FOLDER, kustomize
 from k8s.manifest import Manifest
 
 ROOT = FOLDER.parent
@@ -33,6 +33,11 @@ def objects(overlay: str) -> list[Manifest]:
     return list(yaml.load_all(kustomize(OVERLAYS[overlay]), Loader))
 
 
+def rendered() -> list[Manifest]:
+    """Give the objects of the default as they lie in the folder; needs no kubectl."""
+    return list(yaml.load_all(DEFAULT.read_text(), Loader))
+
+
 def of_kind(found: list[Manifest], *kinds: str) -> list[Manifest]:
     return [manifest for manifest in found if manifest["kind"] in kinds]
 
@@ -49,6 +54,27 @@ def halves(found: list[Manifest]) -> list[Manifest]:
     return [w for w in workloads if "app.kubernetes.io/component" in labels_of(w)]
 
 
-def containers(workload: Manifest) -> list[dict[str, Any]]:
-    pod = workload["spec"]["template"]["spec"]
-    return [*pod.get("initContainers", []), *pod["containers"]]
+def half_of(workload: Manifest) -> str:
+    """Tell which half a workload runs."""
+    return labels_of(workload)["app.kubernetes.io/component"]
+
+
+def selects(selector: Manifest, workload: Manifest) -> bool:
+    assert set(selector) <= {"matchLabels"}
+    return bool(selector.get("matchLabels", {}).items() <= labels_of(workload).items())
+
+
+def pods(value: Any) -> Iterator[dict[str, Any]]:
+    """Find what says how a pod runs, whichever kind of object holds it."""
+    if isinstance(value, dict):
+        if "containers" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from pods(item)
+
+
+def containers(value: Any) -> list[dict[str, Any]]:
+    """Give the containers of every pod within, in the order in which they start."""
+    return [c for pod in pods(value) for c in [*pod.get("initContainers", []), *pod["containers"]]]

@@ -16,7 +16,7 @@ from ingest.runtime.configuration import load
 from k8s.__main__ import DEFAULT, FOLDER, kustomize, operator_files
 from k8s.alertmanagerconfig import alertmanager_config
 from k8s.prometheusrule import prometheus_rules
-from tests.k8s.overlays import OVERLAYS, Render
+from tests.k8s.overlays import OVERLAYS, Render, rendered
 
 ALERTMANAGER = Path(alertmanager_package).parent
 
@@ -34,6 +34,15 @@ def test_the_default_is_up_to_date(render: Render) -> None:
 def test_kubectl_apply_f_finds_the_default_alone() -> None:
     read = [path for path in FOLDER.iterdir() if path.suffix in (".json", ".yaml", ".yml")]
     assert read == [DEFAULT]
+
+
+def test_kubectl_reads_of_the_folder_what_the_default_holds(kubectl: str) -> None:
+    # It reads a folder alike for every command; this one needs no cluster.
+    command = [kubectl, "label", "--local", "--filename", FOLDER, "a=b", "--output", "name"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    names = [line.split("/")[1] for line in answer.stdout.splitlines()]
+    assert names == [found["metadata"]["name"] for found in rendered()]
 
 
 def test_promtool_accepts_the_rules(tmp_path: Path, tool: Callable[[str], str]) -> None:

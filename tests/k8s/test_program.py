@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
-from starlette.routing import Route
 
 from exporter import cli as exporter_cli
 from exporter.shard import shard
@@ -19,7 +18,18 @@ from ingest.runtime.live import Live
 from ingest.runtime.settings import Settings, keys
 from ingest.runtime.version import __version__
 from k8s.manifest import Manifest
-from tests.k8s.overlays import ROOT, Render, containers, halves, labels_of, of_kind
+from tests.k8s.overlays import (
+    FOLDER,
+    ROOT,
+    Render,
+    containers,
+    half_of,
+    halves,
+    labels_of,
+    of_kind,
+    pods,
+    selects,
+)
 
 PORTS = {"ingest": ingest_cli.PORT, "exporter": exporter_cli.PORT}
 
@@ -76,29 +86,40 @@ def test_the_program_accepts_its_configuration_and_listens_where_the_pod_says(
         assert settings.database.connection_string is not None
 
 
-def test_probes_ask_for_routes_that_do_not_touch_the_database_when_they_may_kill(
-    objects: list[Manifest],
-) -> None:
-    application = web.application(CollectorRegistry(), Live(load))
-    routes = {route.path for route in application.routes if isinstance(route, Route)}
-    for workload in halves(objects):
-        container = containers(workload)[-1]
-        paths = {
-            probe: container[f"{probe}Probe"]["httpGet"]["path"]
-            for probe in ("startup", "liveness", "readiness")
-        }
-        assert set(paths.values()) <= routes
-        assert paths["startup"] == paths["liveness"] == "/-/healthy"
-        assert paths["readiness"] == "/-/ready"
-
-
 def test_every_file_named_by_a_variable_is_mounted(objects: list[Manifest]) -> None:
     for workload in halves(objects):
         for container in containers(workload):
-            folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+            mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
             files = [Path(v) for v in environment(container).values() if v.startswith("/")]
             assert files
-            assert {str(file.parent) for file in files} <= folders
+            volumes = {v["name"] for pod in pods(workload) for v in pod["volumes"]}
+            assert {mounted[str(file.parent)] for file in files} <= volumes
+
+
+def test_each_half_is_reached_at_its_port_by_a_service_of_its_name(
+    objects: list[Manifest],
+) -> None:
+    services = {found["metadata"]["name"]: found for found in of_kind(objects, "Service")}
+    for half in halves(objects):
+        service = services[half["metadata"]["name"]]
+        [port] = service["spec"]["ports"]
+        assert selects({"matchLabels": service["spec"]["selector"]}, half)
+        assert port["port"] == PORTS[half_of(half)]
+        assert port["targetPort"] in {p["name"] for p in containers(half)[-1]["ports"]}
+
+
+def test_links_in_alerts_lead_to_the_exporters_service() -> None:
+    alerting = load(FOLDER / "base" / "config.yaml").alerting
+    at = f"http://embedding-drift-exporter.embedding-drift.svc:{exporter_cli.PORT}/"
+    assert str(alerting.exporter_url) == at
+    assert str(alerting.runbook_url) == f"{at}runbook"
+
+
+def test_pods_run_as_an_account_that_is_there(objects: list[Manifest]) -> None:
+    accounts = {found["metadata"]["name"] for found in of_kind(objects, "ServiceAccount")}
+    for half in halves(objects):
+        [pod] = pods(half)
+        assert pod["serviceAccountName"] in accounts
 
 
 def test_services_budgets_and_scalers_find_their_pods(objects: list[Manifest]) -> None:
@@ -111,28 +132,6 @@ def test_services_budgets_and_scalers_find_their_pods(objects: list[Manifest]) -
     for scaler in of_kind(objects, "HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
         assert (target["kind"], target["name"]) in names
-
-
-def test_the_network_lets_in_no_one_but_to_the_ports_of_each_half(render: Render) -> None:
-    objects = render("default")
-    allowed, denied = {}, {}
-    for policy in of_kind(objects, "NetworkPolicy"):
-        wanted = policy["spec"]["podSelector"]["matchLabels"].items()
-        rules = policy["spec"].get("ingress", [])
-        for workload in halves(objects):
-            if wanted <= labels_of(workload).items():
-                name = workload["metadata"]["name"]
-                denied[name] = "Ingress" in policy["spec"]["policyTypes"]
-                for rule in rules:
-                    assert rule["from"]
-                    allowed.setdefault(name, []).extend(port["port"] for port in rule["ports"])
-    assert denied == {"embedding-drift-ingest": True, "embedding-drift-exporter": True}
-    assert allowed == {"embedding-drift-ingest": ["http"], "embedding-drift-exporter": ["http"]}
-
-
-def test_only_ingest_is_scaled_by_load(objects: list[Manifest]) -> None:
-    scalers = of_kind(objects, "HorizontalPodAutoscaler")
-    assert [s["spec"]["scaleTargetRef"]["name"] for s in scalers] == ["embedding-drift-ingest"]
 
 
 @pytest.mark.parametrize("overlay", ["prod", "sharded"])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import kubernetes_validate
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from k8s.manifest import Manifest
-from tests.k8s.overlays import OWN, Render, of_kind
+from tests.k8s.overlays import FOLDER, OWN, Render, of_kind
 from tests.k8s.schema import validators
 
-KUBERNETES = "1.33"
+# The oldest that README.md names, and the newest that every kubernetes-validate we allow knows.
+KUBERNETES = ("1.30", "1.33")
+MAXIMUM_ANNOTATION_BYTES = 256 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,8 @@ def validate(manifest: Manifest, custom: dict[tuple[str, str], Draft202012Valida
     if kind in custom:
         custom[kind].validate(manifest)
     else:
-        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+        for version in KUBERNETES:
+            kubernetes_validate.validate(manifest, version, strict=True)
 
 
 def test_every_object_is_valid(
@@ -50,6 +54,17 @@ def test_a_misspelt_field_of_a_custom_resource_is_refused(
     wrong["spec"]["misspelt"] = "value"
     with pytest.raises(ValidationError, match="misspelt"):
         validate(wrong, custom)
+
+
+def test_the_oldest_kubernetes_is_the_one_that_is_documented() -> None:
+    assert f"Needs Kubernetes {KUBERNETES[0]} or newer" in (FOLDER / "README.md").read_text()
+
+
+def test_every_object_fits_into_the_annotation_that_kubectl_apply_keeps_it_in(
+    objects: list[Manifest],
+) -> None:
+    for found in objects:
+        assert len(json.dumps(found).encode()) < MAXIMUM_ANNOTATION_BYTES, found["metadata"]
 
 
 def test_no_object_is_there_twice(objects: list[Manifest]) -> None:

@@ -1,0 +1,243 @@
+"""What a cluster's operator may rely on, whichever overlay is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from bench import plan
+from exporter.app import Exporter
+from ingest.app import Ingest
+from ingest.runtime import server, web
+from ingest.runtime.configuration import load
+from ingest.runtime.live import Live
+from k8s.manifest import Manifest
+from tests.k8s.overlays import (
+    Render,
+    containers,
+    half_of,
+    halves,
+    of_kind,
+    pods,
+    rendered,
+    selects,
+)
+from tests.service import wait_for
+
+HALVES: dict[str, type[Ingest] | type[Exporter]] = {"ingest": Ingest, "exporter": Exporter}
+NOWHERE = "postgresql://127.0.0.1:1/nowhere"
+WITHOUT_A_DATABASE = {"startup": 200, "liveness": 200, "readiness": 503}
+
+RESTRICTED = {
+    "runAsNonRoot": True,
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+OF_THE_NODE = {"hostNetwork", "hostPID", "hostIPC"}
+NOT_OF_THE_NODE = {"configMap", "secret", "emptyDir", "persistentVolumeClaim"}
+
+NAMES = {
+    "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
+    "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+}
+POSTGRESQL = {"ports": [{"protocol": "TCP", "port": 5432}]}
+MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+CLIENTS = {"namespaceSelector": {"matchLabels": {"embedding-drift/client": "true"}}}
+OPERATOR = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "cnpg-system"}}}
+OURS = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "embedding-drift"}}}
+LET_IN = {"ingest": [MONITORING, CLIENTS], "exporter": [MONITORING]}
+
+
+def test_both_halves_are_there(objects: list[Manifest]) -> None:
+    assert sorted(map(half_of, halves(objects))) == sorted(HALVES)
+
+
+def test_each_half_has_one_budget_that_lets_one_pod_go(objects: list[Manifest]) -> None:
+    for half in halves(objects):
+        # Of a pod with two budgets none may be evicted.
+        [budget] = [
+            found["spec"]
+            for found in of_kind(objects, "PodDisruptionBudget")
+            if selects(found["spec"]["selector"], half)
+        ]
+        assert budget["maxUnavailable"] == 1
+        assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_each_half_spreads_over_zones_and_nodes_where_there_are_several(
+    objects: list[Manifest],
+) -> None:
+    for half in halves(objects):
+        [pod] = pods(half)
+        keys = [constraint["topologyKey"] for constraint in pod["topologySpreadConstraints"]]
+        assert sorted(keys) == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+        for constraint in pod["topologySpreadConstraints"]:
+            assert constraint["maxSkew"] == 1
+            assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+            assert selects(constraint["labelSelector"], half)
+            # Pods of the other half do not count.
+            assert constraint["matchLabelKeys"] == ["app.kubernetes.io/component"]
+
+
+def test_a_pod_that_leaves_has_time_for_the_requests_under_way(objects: list[Manifest]) -> None:
+    for half in halves(objects):
+        [pod] = pods(half)
+        [container] = pod["containers"]
+        still_sent_requests = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert still_sent_requests >= 5
+        assert pod["terminationGracePeriodSeconds"] > still_sent_requests + server._DRAIN_SECONDS
+
+
+def test_the_namespace_admits_restricted_pods_alone(objects: list[Manifest]) -> None:
+    [namespace] = of_kind(objects, "Namespace")
+    assert {half["metadata"]["namespace"] for half in halves(objects)} == {
+        namespace["metadata"]["name"]
+    }
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_every_container_is_restricted(objects: list[Manifest]) -> None:
+    for pod in pods(objects):
+        for container in containers(pod):
+            security = pod["securityContext"] | container["securityContext"]
+            assert {field: security.get(field) for field in RESTRICTED} == RESTRICTED
+            assert security["runAsUser"] > 0
+
+
+def test_no_pod_reaches_for_its_node_or_the_clusters_interface(objects: list[Manifest]) -> None:
+    for pod in pods(objects):
+        assert not OF_THE_NODE & pod.keys()
+        assert pod["automountServiceAccountToken"] is False
+        kinds = {kind for volume in pod.get("volumes", []) for kind in volume} - {"name"}
+        assert kinds <= NOT_OF_THE_NODE
+        for container in containers(pod):
+            assert not any("hostPort" in port for port in container.get("ports", []))
+
+
+def allowed(objects: list[Manifest], workload: Manifest, direction: str) -> list[Any]:
+    """Give what the network policies together let a workload's pods do."""
+    policies = [
+        policy["spec"]
+        for policy in of_kind(objects, "NetworkPolicy")
+        if direction in policy["spec"]["policyTypes"]
+        and selects(policy["spec"]["podSelector"], workload)
+    ]
+    assert policies, "without a policy everything is allowed"
+    return [rule for policy in policies for rule in policy.get(direction.lower(), [])]
+
+
+def test_out_go_look_ups_of_names_and_postgresql_alone(objects: list[Manifest]) -> None:
+    for half in halves(objects):
+        assert allowed(objects, half, "Egress") == [NAMES, POSTGRESQL]
+
+
+def test_in_come_monitoring_and_clients_to_the_one_port_of_a_half(objects: list[Manifest]) -> None:
+    for half in halves(objects):
+        [port] = [port["name"] for c in containers(half) for port in c.get("ports", [])]
+        expected = {"from": LET_IN[half_of(half)], "ports": [{"protocol": "TCP", "port": port}]}
+        assert allowed(objects, half, "Ingress") == [expected]
+
+
+def test_a_database_of_a_trial_hears_the_two_halves_alone(render: Render) -> None:
+    objects = render("dev")
+    [database] = [
+        workload
+        for workload in of_kind(objects, "Deployment", "StatefulSet")
+        if workload not in halves(objects)
+    ]
+    [rule] = allowed(objects, database, "Ingress")
+    assert rule == {"from": [OURS], "ports": [{"protocol": "TCP", "port": "postgresql"}]}
+    assert allowed(objects, database, "Egress") == []
+
+
+def test_a_database_of_cloudnativepg_hears_the_operator_and_its_own_pods_too(
+    render: Render,
+) -> None:
+    objects = render("cnpg")
+    [cluster] = of_kind(objects, "Cluster")
+    own = {"matchLabels": {"cnpg.io/cluster": cluster["metadata"]["name"]}}
+    [policy] = [
+        found["spec"]
+        for found in of_kind(objects, "NetworkPolicy")
+        if found["spec"]["podSelector"] == own
+    ]
+    served, managed = policy["ingress"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert served == {"from": [OURS]} | POSTGRESQL
+    assert managed["from"] == [{"podSelector": own}, OPERATOR]
+    assert [port["port"] for port in managed["ports"]] == [5432, 8000]
+
+
+def test_load_scales_ingest_alone_and_no_manifest_sets_it_back(objects: list[Manifest]) -> None:
+    [scaler] = of_kind(objects, "HorizontalPodAutoscaler")
+    [ingest] = [half for half in halves(objects) if half_of(half) == "ingest"]
+    assert scaler["spec"]["scaleTargetRef"] == {
+        "apiVersion": ingest["apiVersion"],
+        "kind": ingest["kind"],
+        "name": ingest["metadata"]["name"],
+    }
+    assert "replicas" not in ingest["spec"]
+
+
+@pytest.fixture(scope="session")
+def answers() -> dict[str, dict[str, int]]:
+    """Give the status that each half answers with, by path, while its PostgreSQL is away."""
+    return {name: dict(_answers(half)) for name, half in HALVES.items()}
+
+
+def _answers(half: type[Ingest] | type[Exporter]) -> Iterator[tuple[str, int]]:
+    live, registry = Live(load), CollectorRegistry()
+    application = web.application(registry, live, half(NOWHERE, live.settings, registry))
+    with TestClient(application) as client:
+        # Ingest gives its first attempt to connect five seconds.
+        wait_for(lambda: client.get("/-/ready").status_code == 503, "a lost connection")
+        for route in application.routes:
+            if isinstance(route, Route) and "GET" in (route.methods or ()):
+                yield route.path, client.get(route.path).status_code
+
+
+def test_a_probe_that_may_kill_a_pod_does_not_ask_for_the_database(
+    objects: list[Manifest], answers: dict[str, dict[str, int]]
+) -> None:
+    for half in halves(objects):
+        container = containers(half)[-1]
+        [port] = container["ports"]
+        asked = {probe: container[f"{probe}Probe"]["httpGet"] for probe in WITHOUT_A_DATABASE}
+        assert {request["port"] for request in asked.values()} == {port["name"]}
+        assert {
+            probe: answers[half_of(half)][request["path"]] for probe, request in asked.items()
+        } == WITHOUT_A_DATABASE
+
+
+def test_ingest_migrates_in_a_step_before_it_which_no_probe_can_end(
+    objects: list[Manifest],
+) -> None:
+    # Steps of several pods take turns: tests/ingest/store/test_migrate.py. A Job would have to
+    # be deleted before the next release could be applied.
+    steps = {half_of(half): [c["args"] for c in containers(half)] for half in halves(objects)}
+    assert steps == {"ingest": [["migrate"], ["ingest"]], "exporter": [["exporter"]]}
+    assert not of_kind(objects, "Job", "CronJob")
+
+
+def test_every_container_requests_what_it_needs(objects: list[Manifest]) -> None:
+    for container in containers(objects):
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_an_exporter_has_the_memory_that_was_measured() -> None:
+    """Of 100 models with windows of 10,000 vectors, as README.md says."""
+    [exporter] = [half for half in halves(rendered()) if half_of(half) == "exporter"]
+    [container] = containers(exporter)
+    follows = 0.2e9 + 100 * plan.MODEL_MB[10_000] * 1e6
+    pins = follows + 12 * 4 * 768 * 50_000
+    for kind, measured in (("requests", follows), ("limits", pins)):
+        given = int(container["resources"][kind]["memory"].removesuffix("Gi")) * 2**30
+        assert measured < given < 1.25 * measured
