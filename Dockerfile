@@ -1,6 +1,6 @@
 # One image for both halves: the command chooses (`serve`, `ingest`, `exporter`, `migrate`, ...).
 
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.13-slim-trixie AS build
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ONLY_BINARY=:all:
@@ -8,17 +8,17 @@ WORKDIR /source
 COPY container/build.lock requirements.lock ./
 # Nothing is installed, not even for the build, but wheels that the lock files have a hash of.
 RUN pip install --require-hashes --requirement build.lock && \
-    python -m venv /opt/embedding-drift && \
-    /opt/embedding-drift/bin/pip install --require-hashes --requirement requirements.lock
+    python -m venv --without-pip /opt/embedding-drift && \
+    pip --python /opt/embedding-drift install --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY alertmanager alertmanager
 COPY exporter exporter
 COPY ingest ingest
 COPY rules rules
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . && \
-    /opt/embedding-drift/bin/pip install --no-deps dist/*.whl
+    pip --python /opt/embedding-drift install --no-deps dist/*.whl
 
-FROM python:3.13-slim-bookworm
+FROM python:3.13-slim-trixie
 COPY --from=build /opt/embedding-drift /opt/embedding-drift
 COPY container/healthcheck.py /opt/healthcheck.py
 ENV PATH=/opt/embedding-drift/bin:$PATH \

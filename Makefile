@@ -10,7 +10,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
     --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench tools tools-checkov docs dashboards manifests lock audit image dist clean
+.PHONY: help run demo test lint bench tools tools-checkov docs dashboards manifests lock audit image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ audit: $(BIN)/.lock ## Look the locked packages up in the advisory database; nee
 
 image: ## Build the container image; needs Docker
 	docker build --tag $(IMAGE) .
+
+image-check: $(BIN)/.test ## Build the image and test it in a container; without Docker, on Debian as root
+	.ci/image $(IMAGE) $(BIN)/python $(BIN)/python -m pytest tests/container/test_image.py
 
 dist: $(BIN)/.test ## Build what a release ships: package, rules, dashboards, manifests
 	rm -rf dist

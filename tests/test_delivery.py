@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from ingest.runtime.version import __version__
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = {file.stem: file for file in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))}
@@ -62,13 +65,50 @@ def test_every_action_is_pinned_to_a_commit_and_says_its_version(workflow: str) 
 
 def test_every_python_and_postgresql_that_the_readme_names_is_tested() -> None:
     readme = (ROOT / "README.md").read_text()
-    matrix = yaml.safe_load(WORKFLOWS["ci"].read_text())["jobs"]["test"]["strategy"]["matrix"]
+    jobs = yaml.safe_load(WORKFLOWS["ci"].read_text())["jobs"]
+    matrix = jobs["test"]["strategy"]["matrix"]
     python = re.search(r"Python 3\.(\d+) to 3\.(\d+)", readme)
     postgresql = re.search(r"PostgreSQL \((\d+) to (\d+)", readme)
     assert python
     assert postgresql
     assert matrix["python"] == [f"3.{minor}" for minor in span(python)]
+    assert jobs["lint"]["strategy"]["matrix"]["python"] == matrix["python"]
     assert matrix["postgresql"] == [str(major) for major in span(postgresql)]
+
+
+def name_image(tag: str, environment: Path) -> subprocess.CompletedProcess[str]:
+    """Run the step of a release that checks its tag and names its image."""
+    [script] = [
+        step["run"] for step in steps("release") if "GITHUB_REF_NAME#" in step.get("run", "")
+    ]
+    given = {
+        "GITHUB_REF_NAME": tag,
+        "GITHUB_ENV": str(environment),
+        "IMAGE_REPOSITORY": "registry.example.org/embedding-drift-exporter",
+    }
+    return subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=ROOT,
+        env=os.environ | given,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_released_image_has_the_tag_that_the_manifests_ask_for(tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    answer = name_image(f"v{__version__}", environment)
+    assert answer.returncode == 0, answer.stderr
+    base = yaml.safe_load((ROOT / "k8s/base/kustomization.yaml").read_text())
+    [image] = base["images"]
+    written = environment.read_text().strip()
+    assert written == f"IMAGE=registry.example.org/{image['name']}:{image['newTag']}"
+
+
+def test_a_tag_that_is_not_the_version_is_not_released(tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    assert name_image("v99.0.0", environment).returncode != 0
+    assert not environment.exists()
 
 
 def span(found: re.Match[str]) -> range:

@@ -10,8 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import trustme
 
-from tests.service import serving
+from tests.service import serving, wait_for
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -36,7 +37,7 @@ def test_every_package_of_the_distribution_is_copied_into_the_build() -> None:
 
 
 def test_every_package_from_elsewhere_is_installed_by_its_hash() -> None:
-    installs = re.findall(r"pip (?:install|wheel) (\S+)", DOCKERFILE)
+    installs = re.findall(r"\bpip .*?(?:install|wheel) (\S+)", DOCKERFILE)
     assert installs
     assert set(installs) == {"--require-hashes", "--no-deps"}
 
@@ -65,3 +66,19 @@ def test_the_health_check_tells_a_service_from_none(role: str, store: str, tmp_p
         while healthcheck(port) != 0:
             assert service.process.poll() is None, service.log.read_text()
     assert healthcheck(port) == 1
+
+
+def test_the_health_check_speaks_tls_where_the_service_does(store: str, tmp_path: Path) -> None:
+    certificate = trustme.CA().issue_cert("drift.example.org")
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    web = tmp_path / "web.yml"
+    web.write_text("tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n")
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f'database: {{connection_string: "{store}"}}\nserver: {{port: 0, web_config_file: {web}}}\n'
+    )
+    with serving(config, "ingest") as service:
+        assert service.url.startswith("https:")
+        port = int(service.url.rpartition(":")[2])
+        wait_for(lambda: healthcheck(port) == 0, "health")

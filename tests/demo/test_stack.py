@@ -12,10 +12,12 @@ import pytest
 from demo import stack
 
 # Starts a child, says its process id once it is up, and waits to be killed.
+# Where tests run in the background, their children are born deaf to SIGINT.
 PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from demo.stack import child
+signal.signal(signal.SIGINT, signal.default_int_handler)
 log = Path(sys.argv[1])
 with child(["sh", "-c", "echo up; exec sleep 600"], log) as process:
     while not log.read_text():

