@@ -33,6 +33,7 @@ from exporter.model import Model, Models
 from exporter.quality import assess
 from exporter.score import Detector
 from exporter.tail import Tail
+from exporter.windows import ModelWindows
 from ingest.runtime.settings import (
     DatabaseSettings,
     MonitoringSettings,
@@ -184,16 +185,18 @@ def _part(batch: Batch, start: int, stop: int) -> Batch:
     )
 
 
-def model(number: int, vectors: NDArray[np.float32], detector: Detector, window: int) -> Model:
-    """Build a model with a detector of its own, whose two windows are full."""
+def model(number: int, vectors: NDArray[np.float32], detector: Detector) -> Model:
+    """Build a model with a detector of its own, whose two windows are as full as it allows."""
     now = datetime.now(UTC)
-    limits = WindowSettings(seconds=86_400, max_vectors=window)
+    limits = WindowSettings(seconds=86_400)
     settings = MonitoringSettings(windows=WindowsSettings(fast=limits, slow=limits))
-    row = ModelRow(f"model-{number}", vectors.shape[1], window, now, None, 1, now)
+    row = ModelRow(f"model-{number}", vectors.shape[1], len(vectors), now, None, 1, now)
     built = Model(row, settings)
     own = Detector.from_bytes(detector.to_bytes())
-    built.adopt(Baseline(1, now, 0, "bench", assess(vectors[:1_000]), own), now.timestamp())
-    built.windows.append(vectors[:window], np.full(window, now.timestamp()))
+    windows = ModelWindows(row.dimension, settings, own)
+    for at in range(0, 2 * windows.capacity, 1_000):
+        windows.append(vectors[at : at + 1_000], np.full(1_000, now.timestamp()))
+    built.adopt(Baseline(1, now, 0, "bench", assess(vectors[:1_000]), own), windows)
     return built
 
 
@@ -206,10 +209,10 @@ def memory(quick: bool) -> None:
         for window in (1_000, 10_000):
             reference = sample[: 5 * window]
             detector = Detector.fit(reference)
-            model(-1, sample, detector, window)
+            model(-1, sample, detector)
             before, built = _resident(), []
             for number in range(8):
-                built.append(model(number, sample, detector, window))
+                built.append(model(number, sample, detector))
                 for name in built[-1].windows.windows:
                     built[-1].verdict(name, datetime.now(UTC).timestamp())
             taken = (_resident() - before) / len(built)
@@ -249,7 +252,7 @@ def passage(quick: bool) -> None:
     rows = []
     for dimension in DIMENSIONS[: 1 if quick else None]:
         sample = random.normal(size=(5_000, dimension)).astype(np.float32)
-        followed = model(0, sample, Detector.fit(sample), 1_000)
+        followed = model(0, sample, Detector.fit(sample))
         batch = sample[:512]
         times = np.full(len(batch), datetime.now(UTC).timestamp())
         seconds = median_seconds(partial(followed.windows.append, batch, times), 9) / len(batch)

@@ -25,6 +25,7 @@ from exporter.model import Model, Models
 from exporter.quality import assess
 from exporter.score import Detector
 from exporter.tail import PollStatus
+from exporter.windows import ModelWindows
 from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
 from ingest.store.tail import ModelRow
 
@@ -54,8 +55,9 @@ def fleet(models: int, vectors: int, detector: Detector, sample: np.ndarray) -> 
     quality = assess(sample[:1_000])
     for number in range(models):
         model = Model(ModelRow(f"model-{number}", DIMENSION, vectors, now, None, 1, now), settings)
-        model.adopt(Baseline(1, now, 0, "bench", quality, detector), now.timestamp())
-        model.windows.append(np.roll(sample[:vectors], number, axis=0), times)
+        windows = ModelWindows(DIMENSION, settings, detector)
+        windows.append(np.roll(sample[:vectors], number, axis=0), times)
+        model.adopt(Baseline(1, now, 0, "bench", quality, detector), windows)
         fleet.add(model)
     return fleet
 

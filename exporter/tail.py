@@ -18,6 +18,7 @@ from psycopg_pool import ConnectionPool
 
 from exporter import baseline
 from exporter.model import Model, Models
+from exporter.windows import ModelWindows
 from ingest.runtime.errors import MonitorError, StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings
 from ingest.store import tail
@@ -138,10 +139,8 @@ class Tail:
             model = Model(row, self.settings)
             self._models.add(model)
         if not _is_older(row, model.row):
-            # First the vectors, then the baseline: it must see all that it was fitted to.
-            if row.last_seq > model.seen_seq:
-                self._follow(connection, model, row)
             self._update_baseline(connection, model, row)
+            self._follow(connection, model.windows, row)
             model.row = row
         model.windows.advance(row.now.timestamp())
 
@@ -163,18 +162,24 @@ class Tail:
                 "baseline not readable", extra={"model_name": row.model_name, "error": str(error)}
             )
             return
-        model.adopt(newest, row.now.timestamp())
+        # From the store, as after a restart: they may be larger than the ring that there is.
+        windows = ModelWindows(row.dimension, self.settings, newest.detector, newest.last_seq)
+        self._follow(connection, windows, row)
+        windows.advance(row.now.timestamp())
+        model.adopt(newest, windows)
         _log.info("baseline adopted", extra={"model_name": row.model_name, "version": version})
 
-    def _follow(self, connection: psycopg.Connection, model: Model, row: ModelRow) -> None:
-        after = max(model.seen_seq, row.last_seq - model.windows.capacity)
-        since = row.now - timedelta(seconds=model.windows.seconds)
+    def _follow(self, connection: psycopg.Connection, windows: ModelWindows, row: ModelRow) -> None:
+        if row.last_seq <= windows.seen_seq:
+            return
+        after = max(windows.seen_seq, row.last_seq - windows.capacity)
+        since = row.now - timedelta(seconds=windows.seconds)
         rows = tail.vectors(connection, row, after, since)
         if not _is_consecutive(rows["seq"], row.last_seq):
             # The store's clock stepped back, and time no longer tells new from old.
             rows = tail.vectors(connection, row, after, None)
-        model.windows.append(rows["embedding"], rows["received_at"])
-        model.seen_seq = row.last_seq
+        windows.append(rows["embedding"], rows["received_at"])
+        windows.seen_seq = row.last_seq
 
     def _fit_first(self, model_name: str) -> None:
         fit = self._fits.get(model_name)
