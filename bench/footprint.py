@@ -319,6 +319,8 @@ def main(quick: bool) -> None:
     with store() as string:
         disk(string, quick)
         pinned(string, quick)
+    # Of its own: no baseline is taken up, or fitted, meanwhile.
+    with store() as string:
         poll(string, quick)
 
 

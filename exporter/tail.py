@@ -99,6 +99,7 @@ class Tail:
         # Fitting takes seconds of a core: beside the tail, and one at a time.
         self._fitting = ThreadPoolExecutor(1, thread_name_prefix="baseline")
         self._fits: dict[str, _Fit] = {}
+        self._unreadable: dict[str, int] = {}
         self.status = PollStatus()
 
     def start(self) -> None:
@@ -148,7 +149,7 @@ class Tail:
         if row.baseline_version is None:
             if row.last_seq >= self.settings.baseline.vectors:
                 self._fit_first(row.model_name)
-        elif model.baseline is None or model.baseline.version != row.baseline_version:
+        elif row.baseline_version not in (_version(model), self._unreadable.get(row.model_name)):
             self._adopt(connection, model, row, row.baseline_version)
 
     def _adopt(
@@ -158,6 +159,7 @@ class Tail:
             newest = baseline.load(connection, row.model_name, version)
         except ValueError as error:
             # Written by a newer version of ours: this model keeps what it has, others go on.
+            self._unreadable[row.model_name] = version
             _log.error(
                 "baseline not readable", extra={"model_name": row.model_name, "error": str(error)}
             )
@@ -229,6 +231,10 @@ def _is_older(row: ModelRow, known: ModelRow) -> bool:
     return row.last_seq < known.last_seq or (row.baseline_version or 0) < (
         known.baseline_version or 0
     )
+
+
+def _version(model: Model) -> int | None:
+    return None if model.baseline is None else model.baseline.version
 
 
 def _is_consecutive(seqs: NDArray[np.int64], last: int) -> bool:

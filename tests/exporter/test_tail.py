@@ -257,6 +257,34 @@ def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
     assert (verdict.state, verdict.baseline_version, verdict.vectors) == ("ok", 2, 400)
 
 
+@pytest.mark.parametrize("change", ["detector = 'of tomorrow'", """quality = '{"beauty": 1}'"""])
+def test_a_baseline_that_cannot_be_read_is_told_once_and_the_model_goes_on(
+    change: str,
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=500))
+    tail.poll()
+    baseline.pin(connection, "m", Selection(first=550))
+    connection.execute(f"update baseline set {change} where version = 2".encode())
+    for at in range(600, 630, 10):
+        send(vectors[at : at + 10])
+        tail.poll()
+    messages = [record.message for record in caplog.records]
+    assert messages.count("baseline not readable") == 1
+    verdict = models.by_name["m"].verdict("fast", models.now())
+    assert (verdict.baseline_version, verdict.vectors) == (1, 100)
+    baseline.pin(connection, "m", Selection(first=580))
+    tail.poll()
+    assert models.by_name["m"].verdict("fast", models.now()).baseline_version == 3
+
+
 def test_a_store_that_is_away_is_an_error_and_windows_stay(
     pool: ConnectionPool,
     send: Callable[[Vectors], None],
