@@ -131,7 +131,8 @@ class Model:
         return self.standing.verdict(window_name, self._circumstances(now), deadline)
 
     def _circumstances(self, now: float) -> Circumstances:
-        received, mismatched = self.row.last_received_at, self.row.mismatched_at
+        row = self.row
+        received, mismatched = row.last_received_at, row.mismatched_at
         return Circumstances(
             now=now,
             last_received_at=None if received is None else received.timestamp(),

@@ -107,11 +107,12 @@ class Tail:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop and wait for the poll under way."""
+        """Stop and wait for the poll and the fit under way."""
         self._stop.set()
-        self._fitting.shutdown(cancel_futures=True)
         if self._thread.ident is not None:
             self._thread.join()
+        # Only now: the last poll may have asked for a fit.
+        self._fitting.shutdown(cancel_futures=True)
 
     def poll(self) -> None:
         """Read everything that is new.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +24,9 @@ from ingest.runtime.settings import (
     WindowSettings,
     WindowsSettings,
 )
+from ingest.store.pool import connect
 from ingest.store.selection import Selection
+from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
 
@@ -322,6 +325,31 @@ def test_the_thread_reports_failure_and_recovery(
     connection.execute("alter table gone rename to model")
     wait_for(lambda: tail.status.up)
     tail.stop()
+
+
+def test_a_poll_that_ends_after_the_stop_may_still_ask_for_a_baseline(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    store: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def waits() -> bool:
+        locks = "select from pg_locks where relation = 'model'::regclass and not granted"
+        return connection.execute(locks).fetchone() is not None
+
+    send(vectors[:1_000])
+    tail = Tail(pool, Models(), SETTINGS)
+    with connect(store) as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute("lock table model")
+            tail.start()
+            wait_for(waits, "the poll")
+            stopping = thread.submit(tail.stop)
+            time.sleep(0.2)
+        stopping.result(60)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(
