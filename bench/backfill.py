@@ -86,7 +86,10 @@ def main(quick: bool) -> None:
     """Time histories and print them."""
     settings = MonitoringSettings()
     detector = Detector.fit(drawn(REFERENCE, 0))
-    limits = {name: Limits(window, capacity(window, detector)) for name, window in settings.windows}
+    limits = {
+        name: Limits(window, capacity(window, detector.n_reference))
+        for name, window in settings.windows
+    }
     judge = Judge("bench", 1, detector, limits, settings.stale_after)
     runs = 1 if quick else 3
     rows = []

@@ -27,12 +27,14 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from bench.table import median_seconds, show
+from bench.results import report
+from bench.table import median_seconds
 from exporter.baseline import Baseline
 from exporter.model import Model, Models
 from exporter.quality import assess
 from exporter.score import Detector
 from exporter.tail import Tail
+from exporter.windows import ModelWindows
 from ingest.runtime.settings import (
     DatabaseSettings,
     MonitoringSettings,
@@ -103,16 +105,11 @@ def disk(string: str, quick: bool) -> None:
             ids = [str(uuid.uuid4()) for _ in range(_ROWS)]
             plain = Batch(f"plain-{dimension}", vectors)
             full = Batch(f"full-{dimension}", vectors, ids=ids, metadata=metadata)
-            rows.append(
-                (
-                    f"{dimension:,}",
-                    f"{4 * dimension:,}",
-                    *(f"{n:,.0f}" for n in _stored(string, connection, plain)),
-                    *(f"{n:,.0f}" for n in _stored(string, connection, full)),
-                )
-            )
-    head = ("dimension", "floats", "stored", "WAL", "with id, metadata", "WAL")
-    show("Disk: bytes a vector, tables and indexes", head, rows)
+            of_both = (*_stored(string, connection, plain), *_stored(string, connection, full))
+            rows.append((dimension, *of_both))
+    head = ("dimension", "stored", "WAL", "stored with both", "WAL with both")
+    title = "Disk: bytes a vector, tables and indexes; with an id and metadata of 100 bytes"
+    report("footprint", "disk", title, head, rows, quick)
 
 
 def pinned(string: str, quick: bool) -> None:
@@ -136,24 +133,24 @@ def pinned(string: str, quick: bool) -> None:
             stored = time.perf_counter()
             rows.append(
                 (
-                    f"{count:,} x 768",
-                    f"{fitted - start:.1f}",
-                    f"{stored - fitted:.1f}",
-                    f"{(scalar(connection, size) - was[0]) / 1e6:.0f}",
-                    f"{(scalar(connection, detectors) - was[1]) / 1e6:.0f}",
+                    count,
+                    round(fitted - start, 1),
+                    round(stored - fitted, 1),
+                    round((scalar(connection, size) - was[0]) / 1e6),
+                    round((scalar(connection, detectors) - was[1]) / 1e6),
                 )
             )
         components = dict.fromkeys(Detector.COMPONENTS, 0.123456789)
         row = history.HistoryRow("a/model", "fast", "ok", 900, 1, 1.5, 0.1, 0.98, 1.0, components)
         for _ in range(10):
             history.append(connection, [row] * 1_000)
-        each = scalar(connection, "select pg_total_relation_size('drift_history')") / 10_000
-    head = ("a baseline of", "seconds to fit", "to store", "MB of vectors, index", "MB of detector")
-    show("Baselines", head, rows)
-    print(f"\na row of drift history: {each:,.0f} bytes")
+        each = round(scalar(connection, "select pg_total_relation_size('drift_history')") / 10_000)
+    head = ("vectors", "seconds to fit", "seconds to store", "MB with index", "MB of detector")
+    report("footprint", "baselines", "Baselines x 768", head, rows, quick)
+    report("footprint", "history", "History", ("bytes a row",), [(each,)], quick)
 
 
-def _stored(string: str, connection: psycopg.Connection, batch: Batch) -> tuple[float, float]:
+def _stored(string: str, connection: psycopg.Connection, batch: Batch) -> tuple[int, int]:
     tables = "('embedding_id', 'embedding') or relname ~ '^embedding_p'"
     size = (
         "select sum(pg_total_relation_size(oid)) from pg_class"
@@ -169,8 +166,8 @@ def _stored(string: str, connection: psycopg.Connection, batch: Batch) -> tuple[
     was, wal = scalar(connection, size), scalar(connection, position)
     send(string, [second])
     return (
-        (scalar(connection, size) - was) / len(second),
-        (scalar(connection, position) - wal) / len(second),
+        round((scalar(connection, size) - was) / len(second)),
+        round((scalar(connection, position) - wal) / len(second)),
     )
 
 
@@ -184,16 +181,18 @@ def _part(batch: Batch, start: int, stop: int) -> Batch:
     )
 
 
-def model(number: int, vectors: NDArray[np.float32], detector: Detector, window: int) -> Model:
-    """Build a model with a detector of its own, whose two windows are full."""
+def model(number: int, vectors: NDArray[np.float32], detector: Detector) -> Model:
+    """Build a model with a detector of its own, whose two windows are as full as it allows."""
     now = datetime.now(UTC)
-    limits = WindowSettings(seconds=86_400, max_vectors=window)
+    limits = WindowSettings(seconds=86_400)
     settings = MonitoringSettings(windows=WindowsSettings(fast=limits, slow=limits))
-    row = ModelRow(f"model-{number}", vectors.shape[1], window, now, None, 1, now)
+    row = ModelRow(f"model-{number}", vectors.shape[1], len(vectors), now, None, 1, now)
     built = Model(row, settings)
     own = Detector.from_bytes(detector.to_bytes())
-    built.adopt(Baseline(1, now, 0, "bench", assess(vectors[:1_000]), own), now.timestamp())
-    built.windows.append(vectors[:window], np.full(window, now.timestamp()))
+    windows = ModelWindows(row.dimension, settings, own)
+    for at in range(0, 2 * windows.capacity, 1_000):
+        windows.append(vectors[at : at + 1_000], np.full(1_000, now.timestamp()))
+    built.adopt(Baseline(1, now, 0, "bench", assess(vectors[:1_000]), own), windows)
     return built
 
 
@@ -206,26 +205,26 @@ def memory(quick: bool) -> None:
         for window in (1_000, 10_000):
             reference = sample[: 5 * window]
             detector = Detector.fit(reference)
-            model(-1, sample, detector, window)
+            model(-1, sample, detector)
             before, built = _resident(), []
             for number in range(8):
-                built.append(model(number, sample, detector, window))
+                built.append(model(number, sample, detector))
                 for name in built[-1].windows.windows:
                     built[-1].verdict(name, datetime.now(UTC).timestamp())
             taken = (_resident() - before) / len(built)
             raw = 4 * dimension * window
             rows.append(
                 (
-                    f"{dimension:,} x {window:,}",
-                    f"{taken / 1e6:.1f}",
-                    f"{raw / 1e6:.1f}",
-                    f"{(taken - raw) / 1e6:.1f}",
-                    f"{len(detector.to_bytes()) / 1e6:.1f}",
+                    dimension,
+                    window,
+                    round(taken / 1e6, 1),
+                    round(raw / 1e6, 1),
+                    round(len(detector.to_bytes()) / 1e6, 1),
                 )
             )
             del built
-    head = ("dimension x window", "MB a model", "raw vectors", "the rest", "detector as stored")
-    show("Memory: a model with two full windows", head, rows)
+    head = ("dimension", "window", "MB", "MB of vectors", "MB of detector as stored")
+    report("footprint", "memory", "Memory: a model with two full windows", head, rows, quick)
 
 
 def fitting(quick: bool) -> None:
@@ -238,9 +237,11 @@ def fitting(quick: bool) -> None:
         Detector.fit(vectors)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        rows.append((f"{count:,} x 768", f"{vectors.nbytes / 1e6:.0f}", f"{peak / 1e6:.0f}"))
-    show("Memory: fitting a baseline", ("a baseline of", "MB of vectors", "MB besides"), rows)
-    print(f"\nthis program, before anything else: {_IDLE / 1e6:,.0f} MB")
+        rows.append((count, round(vectors.nbytes / 1e6), round(peak / 1e6)))
+    head = ("vectors", "MB of vectors", "MB besides")
+    report("footprint", "fitting", "Memory: fitting a baseline x 768", head, rows, quick)
+    title = "Memory: this program, before anything else"
+    report("footprint", "program", title, ("MB",), [(round(_IDLE / 1e6),)], quick)
 
 
 def passage(quick: bool) -> None:
@@ -249,26 +250,23 @@ def passage(quick: bool) -> None:
     rows = []
     for dimension in DIMENSIONS[: 1 if quick else None]:
         sample = random.normal(size=(5_000, dimension)).astype(np.float32)
-        followed = model(0, sample, Detector.fit(sample), 1_000)
+        followed = model(0, sample, Detector.fit(sample))
         batch = sample[:512]
         times = np.full(len(batch), datetime.now(UTC).timestamp())
         seconds = median_seconds(partial(followed.windows.append, batch, times), 9) / len(batch)
         listed = json.dumps(batch.tolist(), separators=(",", ":"))
         rows.append(
             (
-                f"{dimension:,}",
-                f"{seconds * 1e6:.0f}",
-                f"{len(listed) / len(batch):,.0f}",
-                f"{4 * -(-4 * dimension // 3):,}",
-                f"{4 * dimension:,}",
+                dimension,
+                round(seconds * 1e6),
+                round(len(listed) / len(batch)),
+                4 * -(-4 * dimension // 3),
+                4 * dimension,
             )
         )
     head = ("dimension", "microseconds", "bytes as JSON", "as base64", "as float32")
-    show(
-        "Passage: a vector enters and leaves two windows, after it came over the network",
-        head,
-        rows,
-    )
+    title = "Passage: a vector enters and leaves two windows, after it came over the network"
+    report("footprint", "passage", title, head, rows, quick)
 
 
 def poll(string: str, quick: bool) -> None:
@@ -295,17 +293,16 @@ def poll(string: str, quick: bool) -> None:
             "insert into model (model_name, dimension)"
             " select 'listed/' || n, 768 from generate_series(1, 10000) as n"
         )
-        listing = [
-            (f"list one of {shards} shards of 10,000 models", _milliseconds(connection, shards))
-            for shards in (10, 100)
-        ]
-    each = (sorted(busy)[2] - idle) / models
-    rows = [(f"one model of {size} new vectors of 768", f"{each * 1e3:.2f}"), *listing]
-    show("A poll of the store", ("to", "milliseconds"), rows)
+        listing = [(shards, _milliseconds(connection, shards)) for shards in (10, 100)]
+    each = round((sorted(busy)[2] - idle) / models * 1e3, 2)
+    head = ("new vectors x 768", "milliseconds")
+    report("footprint", "poll", "A poll of the store, each model", head, [(size, each)], quick)
+    title = "A poll of the store, listing one of the shards of 10,000 models"
+    report("footprint", "listing", title, ("shards", "milliseconds"), listing, quick)
 
 
-def _milliseconds(connection: psycopg.Connection, shards: int) -> str:
-    return f"{median_seconds(lambda: tail.models(connection, Shard(0, shards)), 5) * 1e3:.0f}"
+def _milliseconds(connection: psycopg.Connection, shards: int) -> int:
+    return round(median_seconds(lambda: tail.models(connection, Shard(0, shards)), 5) * 1e3)
 
 
 def main(quick: bool) -> None:
@@ -316,6 +313,8 @@ def main(quick: bool) -> None:
     with store() as string:
         disk(string, quick)
         pinned(string, quick)
+    # Of its own: no baseline is taken up, or fitted, meanwhile.
+    with store() as string:
         poll(string, quick)
 
 

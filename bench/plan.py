@@ -1,34 +1,107 @@
-"""The tables of docs/scaling.md, computed from what ``bench.footprint`` and ``bench.scrape`` print.
+"""The tables of docs/scaling.md, computed from what was measured last.
 
-All of vectors of dimension 768 without an id; another fleet is another set of these numbers.
+The plan is of vectors of dimension 768 without an id; another fleet is another set of numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
+from bench import results
+from bench.results import text
 from bench.table import show
 
+Line = tuple[str, ...]
+
+_footprint = partial(results.number, "footprint")
+
+
+def _gb(name: str, *columns: str, **where: float) -> float:
+    return sum(_footprint(name, column, **where) for column in columns) / 1e3
+
+
 DAY = 86_400
-STORED_BYTES = 4_139
-WAL_BYTES = 3_253
-BODY_BYTES = 3_072
-HISTORY_BYTES = 374
-PASSAGE_SECONDS = 41e-6
-POLL_SECONDS = 0.40e-3
-LISTING_SECONDS = 4e-6
-SERIES_A_MODEL = 68
-MODEL_MB = {1_000: 14.5, 10_000: 42.9}
-SCRAPE_SECONDS = {1_000: 0.174 / 100, 10_000: 0.255 / 100}
-PINNED_MB = {1_000: 41 + 10, 10_000: 412 + 10}
+DIMENSION = 768
+WINDOWS = (1_000, 10_000)
+PINNED = {window: 5 * window for window in WINDOWS}
+"""Vectors of the baseline that a window needs."""
+
+BODY_BYTES = _footprint("passage", "as float32", dimension=DIMENSION)
+STORED_BYTES = _footprint("disk", "stored", dimension=DIMENSION)
+WAL_BYTES = _footprint("disk", "WAL", dimension=DIMENSION)
+HISTORY_BYTES = _footprint("history", "bytes a row")
+PASSAGE_SECONDS = _footprint("passage", "microseconds", dimension=DIMENSION) / 1e6
+POLL_SECONDS = _footprint("poll", "milliseconds") / 1e3
+LISTING_SECONDS = _footprint("listing", "milliseconds", shards=100) / 1e3 / 10_000
+PROGRAM_GB = _gb("program", "MB")
+MODEL_GB = {window: _gb("memory", "MB", dimension=DIMENSION, window=window) for window in WINDOWS}
+FIT_GB = {
+    vectors: _gb("fitting", "MB of vectors", "MB besides", vectors=vectors)
+    for vectors in PINNED.values()
+}
+PINNED_GB = {
+    vectors: _gb("baselines", "MB with index", "MB of detector", vectors=vectors)
+    for vectors in PINNED.values()
+}
+SCRAPE_SECONDS = {
+    window: results.number("scrape", "scrape", "seconds", models=100, window=window) / 100
+    for window in WINDOWS
+}
+SERIES = int(results.number("scrape", "scrape", "samples", models=100, window=WINDOWS[0])) // 100
+INGEST_RATE = 30_000
+"""Vectors a second that one ingest takes in batches.
+
+Not from the results: of an earlier run on an idle machine, 32,700, rounded down.
+"""
 
 FLEETS = (1, 100, 10_000)
 RATES = (1_000, 100_000, 10_000_000)
 TARGET = 1.0
 """Vectors a second that are stored of one model."""
 
+GB_OF_DISK, GB_OF_MEMORY, CORE = 0.10, 4, 25
+"""Prices of a month: assumptions."""
 
-def traffic() -> Iterator[tuple[str, ...]]:
+
+def memory_formula(dimension: int, window: int) -> float:
+    """Tell the MB that a model takes, as docs/scaling.md puts it."""
+    return (4 * dimension * window + 12_000 * dimension) / 1e6 + 2.5
+
+
+def tables() -> dict[str, tuple[Line, list[Line]]]:
+    """Compute all tables: the head and the rows of each."""
+    return {
+        "per vector": (PER_VECTOR_HEAD, list(per_vector())),
+        "ingest": as_measured("ingest", "throughput"),
+        "serving": as_measured("ingest", "serving"),
+        "traffic": (TRAFFIC_HEAD, list(traffic())),
+        "memory": (MEMORY_HEAD, list(memory())),
+        "costs": (COSTS_HEAD, list(costs())),
+        "exporters": (EXPORTERS_HEAD, list(exporters())),
+        "month": (MONTH_HEAD, list(month())),
+    }
+
+
+def per_vector() -> Iterator[Line]:
+    """Tell the bytes of a vector on its way and on disk."""
+    bodies = {row["dimension"]: row for row in results.table("footprint", "passage")}
+    for row in results.table("footprint", "disk"):
+        body = bodies[row["dimension"]]
+        yield (
+            text(row["dimension"]),
+            *(text(body[name]) for name in ("bytes as JSON", "as base64", "as float32")),
+            *(text(row[name]) for name in ("stored", "WAL", "stored with both", "WAL with both")),
+        )
+
+
+def as_measured(command: str, name: str) -> tuple[Line, list[Line]]:
+    """Give a table as it was printed."""
+    rows = results.table(command, name)
+    return tuple(rows[0]), [tuple(map(text, row.values())) for row in rows]
+
+
+def traffic() -> Iterator[Line]:
     """Compute what is sent and what is stored."""
     for models in FLEETS:
         for rate in RATES:
@@ -45,29 +118,123 @@ def traffic() -> Iterator[tuple[str, ...]]:
             )
 
 
-def exporters(window: int) -> Iterator[tuple[str, ...]]:
-    """Compute what the exporters and the rest of the store take."""
-    for models in FLEETS:
-        shards = max(1, -(-models // 100))
-        each = models / shards
-        poll = each * (POLL_SECONDS + TARGET * PASSAGE_SECONDS) + models * LISTING_SECONDS
+def memory() -> Iterator[Line]:
+    """Tell the memory of a model, and what the formula makes of it."""
+    for row in results.table("footprint", "memory"):
+        dimension, window = int(row["dimension"]), int(row["window"])
         yield (
-            f"{models:,} x {window:,}",
-            f"{shards:,}",
-            f"{each * MODEL_MB[window] / 1e3:,.2f}",
-            f"{each * SCRAPE_SECONDS[window]:.3f}",
-            f"{poll:.3f}",
-            f"{shards * models * LISTING_SECONDS:,.2f}",
-            f"{models * SERIES_A_MODEL:,}",
-            f"{3 * models * PINNED_MB[window] / 1e3:,.1f}",
-            f"{models * 2 * DAY / 300 * 35 * HISTORY_BYTES / 1e9:,.2f}",
+            f"{dimension:,} x {window:,}",
+            text(row["MB"]),
+            text(row["MB of vectors"]),
+            f"{memory_formula(dimension, window):.1f}",
         )
+
+
+def costs() -> Iterator[Line]:
+    """Tell what takes an exporter's time and memory, and the store's."""
+    yield "a poll: each model of the shard with news", f"{POLL_SECONDS * 1e3:.1f} ms"
+    yield "a poll: each new vector", f"{PASSAGE_SECONDS * 1e6:.0f} µs"
+    yield "a poll: each model of the store", f"{LISTING_SECONDS * 1e6:.0f} µs"
+    for window in WINDOWS:
+        seconds = SCRAPE_SECONDS[window]
+        yield f"a scrape: each model, windows of {window:,}", f"{seconds * 1e3:.1f} ms"
+    yield "Prometheus: each model", f"{SERIES} series"
+    for vectors in PINNED.values():
+        fit = _footprint("baselines", "seconds to fit", vectors=vectors)
+        store = _footprint("baselines", "seconds to store", vectors=vectors)
+        what = f"a baseline of {vectors:,}"
+        yield (
+            f"{what}: fitted, one at a time in each exporter",
+            f"{fit:.0f} s, {FIT_GB[vectors]:.1f} GB",
+        )
+        yield f"{what}: stored and indexed, one at a time in the store", f"{store:.0f} s"
+        yield f"{what}: on disk, each of three versions", f"{PINNED_GB[vectors] * 1e3:.0f} MB"
+    yield "history: twice every `check_interval`, for 35 days", f"{HISTORY_BYTES:.0f} bytes"
+
+
+def exporters() -> Iterator[Line]:
+    """Compute what the exporters and the rest of the store take."""
+    for window in WINDOWS:
+        for models in FLEETS:
+            shards = max(1, -(-models // 100))
+            each = models / shards
+            poll = each * (POLL_SECONDS + TARGET * PASSAGE_SECONDS) + models * LISTING_SECONDS
+            yield (
+                f"{models:,} x {window:,}",
+                f"{shards:,}",
+                f"{each * MODEL_GB[window]:,.2f}",
+                f"{each * SCRAPE_SECONDS[window]:.3f}",
+                f"{poll:.3f}",
+                f"{shards * models * LISTING_SECONDS:,.2f}",
+                f"{models * SERIES:,}",
+                f"{_pinned(models, window):,.1f}",
+                f"{_history(models):,.2f}",
+            )
+
+
+def month() -> Iterator[Line]:
+    """Compute what a month of 10,000 models costs, windows of 1,000, 2 days kept and a replica."""
+    models, rate, window = FLEETS[-1], 100_000, WINDOWS[0]
+    day = models * TARGET * STORED_BYTES * DAY / 1e9
+    pinned, history = _pinned(models, window), _history(models)
+    disk = 2 * (3 * day + pinned + history)
+    shards = models // 100
+    parts = 100 * MODEL_GB[window], PROGRAM_GB, FIT_GB[PINNED[window]]
+    ingests = -(-rate // INGEST_RATE)
+    yield (
+        f"disk: (3 x {day:,.0f} + {pinned:,.0f} + {history:,.0f}) GB x 2",
+        f"{disk:,.0f} GB",
+        f"{GB_OF_DISK:.2f}",
+        f"{disk * GB_OF_DISK:,.0f}",
+    )
+    yield (
+        f"exporters' memory: {shards} x ({' + '.join(f'{part:.2f}' for part in parts)}) GB",
+        f"{shards * sum(parts):,.0f} GB",
+        f"{GB_OF_MEMORY}",
+        f"{shards * sum(parts) * GB_OF_MEMORY:,.0f}",
+    )
+    yield (
+        f"exporters' cores: {shards} x 0.1",
+        f"{shards * 0.1:.0f}",
+        f"{CORE}",
+        f"{shards * 0.1 * CORE:,.0f}",
+    )
+    yield (
+        "database: 2 x (64 GB, 16 cores)",
+        "128 GB, 32",
+        f"{GB_OF_MEMORY}; {CORE}",
+        f"{128 * GB_OF_MEMORY + 32 * CORE:,}",
+    )
+    yield (
+        f"ingest: {rate:,} / {INGEST_RATE:,}, rounded up: replicas of 1 GB and 1 core",
+        f"{ingests}",
+        f"{GB_OF_MEMORY + CORE}",
+        f"{ingests * (GB_OF_MEMORY + CORE)}",
+    )
+
+
+def _pinned(models: int, window: int) -> float:
+    return 3 * models * PINNED_GB[PINNED[window]]
+
+
+def _history(models: int) -> float:
+    return models * 2 * DAY / 300 * 35 * HISTORY_BYTES / 1e9
 
 
 def _share(ratio: float) -> str:
     return f"{ratio:.0e}".replace("e-0", "e-") if ratio < 0.01 else f"{ratio:.2g}"
 
 
+PER_VECTOR_HEAD = (
+    "dimension",
+    "as JSON",
+    "as base64",
+    "as float32",
+    "on disk",
+    "WAL",
+    "on disk with id and 100 bytes of metadata",
+    "WAL",
+)
 TRAFFIC_HEAD = (
     "models",
     "sent /s",
@@ -78,6 +245,8 @@ TRAFFIC_HEAD = (
     "TB in all",
     "WAL MB/s",
 )
+MEMORY_HEAD = ("dimension x window", "MB a model", "of which vectors", "formula")
+COSTS_HEAD = ("what", "how much")
 EXPORTERS_HEAD = (
     "models x window",
     "shards",
@@ -89,7 +258,8 @@ EXPORTERS_HEAD = (
     "baselines, GB",
     "history, GB",
 )
+MONTH_HEAD = ("what", "how much", "price", "a month")
 
 if __name__ == "__main__":
-    show("Traffic", TRAFFIC_HEAD, traffic())
-    show("Exporters", EXPORTERS_HEAD, [*exporters(1_000), *exporters(10_000)])
+    for name, (head, rows) in tables().items():
+        show(name.capitalize(), head, rows)

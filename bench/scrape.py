@@ -18,13 +18,15 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
-from bench.table import median_seconds, show
+from bench.results import report
+from bench.table import median_seconds
 from exporter.baseline import Baseline
 from exporter.collector import DriftCollector
 from exporter.model import Model, Models
 from exporter.quality import assess
 from exporter.score import Detector
 from exporter.tail import PollStatus
+from exporter.windows import ModelWindows
 from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
 from ingest.store.tail import ModelRow
 
@@ -54,8 +56,9 @@ def fleet(models: int, vectors: int, detector: Detector, sample: np.ndarray) -> 
     quality = assess(sample[:1_000])
     for number in range(models):
         model = Model(ModelRow(f"model-{number}", DIMENSION, vectors, now, None, 1, now), settings)
-        model.adopt(Baseline(1, now, 0, "bench", quality, detector), now.timestamp())
-        model.windows.append(np.roll(sample[:vectors], number, axis=0), times)
+        windows = ModelWindows(DIMENSION, settings, detector)
+        windows.append(np.roll(sample[:vectors], number, axis=0), times)
+        model.adopt(Baseline(1, now, 0, "bench", quality, detector), windows)
         fleet.add(model)
     return fleet
 
@@ -93,16 +96,18 @@ def main(quick: bool) -> None:
         page = generate_latest(registry)
         rows.append(
             (
-                f"{models} x 2 windows of {vectors:,} x {DIMENSION}",
-                f"{seconds:.3f}",
-                f"{seconds / LIMIT_SECONDS:.2f}",
-                f"{rendering:.3f}",
-                f"{page.count(b'{')}",
-                f"{len(page) / 1e6:.2f}",
+                models,
+                vectors,
+                round(seconds, 3),
+                round(seconds / LIMIT_SECONDS, 2),
+                round(rendering, 3),
+                page.count(b"{"),
+                round(len(page) / 1e6, 2),
             )
         )
-    head = ("a scrape of", "seconds", "of the limit", "rendering alone", "samples", "MB")
-    show("Scrape: every statistic computed anew, and rendered", head, rows)
+    head = ("models", "window", "seconds", "of the limit", "rendering alone", "samples", "MB")
+    title = f"Scrape: every statistic of two windows x {DIMENSION} computed anew, and rendered"
+    report("scrape", "scrape", title, head, rows, quick)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     raw = models * largest * DIMENSION * 4 / 2**20
     print(f"\npeak memory {peak:,.0f} MiB, of which raw vectors {raw:,.0f} MiB")

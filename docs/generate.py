@@ -1,4 +1,4 @@
-"""Write the generated tables: the README's of settings and metrics, and the plan of scaling.md.
+"""Write the generated tables: the README's of settings and metrics, and all of scaling.md.
 
 ``python docs/generate.py`` rewrites them in place; ``--check`` only says whether it would.
 """
@@ -64,7 +64,6 @@ def label_rows() -> Iterator[tuple[str, ...]]:
 def blocks() -> dict[Path, dict[str, str]]:
     """Build every generated block by its file and name."""
     head = ("metric", "type", "labels", "meaning")
-    exporters = [*plan.exporters(1_000), *plan.exporters(10_000)]
     return {
         README: {
             "labels": table(("label", "values"), label_rows()),
@@ -74,10 +73,7 @@ def blocks() -> dict[Path, dict[str, str]]:
             "process metrics": table(head, metric_rows(web.FAMILIES)),
             "settings": table(("key", "default", "meaning"), setting_rows(keys())),
         },
-        SCALING: {
-            "traffic": table(plan.TRAFFIC_HEAD, plan.traffic()),
-            "exporters": table(plan.EXPORTERS_HEAD, exporters),
-        },
+        SCALING: {name: table(head, rows) for name, (head, rows) in plan.tables().items()},
     }
 
 

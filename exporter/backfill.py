@@ -162,7 +162,10 @@ def _load(
 ) -> tuple[Judge, Fitted]:
     version = baselines.newest(connection, model_name)
     detector = baseline.load(connection, model_name, version).detector
-    limits = {name: Limits(window, capacity(window, detector)) for name, window in settings.windows}
+    limits = {
+        name: Limits(window, capacity(window, detector.n_reference))
+        for name, window in settings.windows
+    }
     judge = Judge(model_name, version, detector, limits, settings.stale_after)
     return judge, Fitted(*baselines.times(connection, model_name, version))
 

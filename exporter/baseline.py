@@ -127,12 +127,16 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Basel
         If it was written by a version of this project that this one cannot read.
     """
     stored = baselines.load(connection, model_name, version)
+    try:
+        quality = Quality(**stored.quality)
+    except TypeError as error:
+        raise ValueError(f"quality of other fields: {', '.join(stored.quality)}") from error
     return Baseline(
         stored.version,
         stored.pinned_at,
         stored.last_seq,
         stored.source,
-        Quality(**stored.quality),
+        quality,
         Detector.from_bytes(stored.detector),
     )
 

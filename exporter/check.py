@@ -111,28 +111,30 @@ class Check:
             history.append(connection, rows)
 
     def _compare(self, model: Model, surprising: Mapping[str, Measurement]) -> None:
-        name, baseline = model.row.model_name, model.baseline
+        name, standing = model.row.model_name, model.standing
+        baseline = standing.baseline
         if not surprising or baseline is None:
-            model.exact = {}
+            standing.exact = {}
             return
         with _connection(self._pool) as connection:
             reference = baselines.vectors(connection, name, baseline.version, model.row.dimension)
-        model.compare(reference, surprising)
+        standing.compare(reference, surprising)
 
     def _judge(self, model: Model) -> None:
         """Judge the history that was measured against the baseline in use."""
-        baseline, now = model.baseline, self._models.now()
+        standing, now = model.standing, self._models.now()
+        baseline = standing.baseline
         if baseline is None:
             return
         since = datetime.fromtimestamp(now - seasonal.LONGEST * seasonal.HOUR_SECONDS, UTC)
         judged = {}
-        for window in model.windows.windows:
+        for window in standing.windows.windows:
             with _connection(self._pool) as connection:
                 times, values = history.cosine_similarities(
                     connection, model.row.model_name, window, baseline.version, since
                 )
             judged[window] = seasonal.judge(times, values, now)
-        model.history = judged
+        standing.history = judged
 
     def _run(self) -> None:
         self._followed.wait()
@@ -163,17 +165,16 @@ def _surprising(verdicts: list[NamedVerdict]) -> defaultdict[str, dict[str, Meas
 
 
 def _row(model: Model, window_name: str, verdict: Verdict) -> HistoryRow:
-    version = None if model.baseline is None else model.baseline.version
     quality = model.quality.get(window_name)
     norm = None if quality is None else quality.norm
-    return history_row(model.row.model_name, window_name, verdict, version, norm)
+    return history_row(model.row.model_name, window_name, verdict, norm)
 
 
 def history_row(
-    model_name: str, window_name: str, verdict: Verdict, version: int | None, norm: float | None
+    model_name: str, window_name: str, verdict: Verdict, norm: float | None
 ) -> HistoryRow:
-    """Make a verdict against a version of the baseline, if there is one, a row of history."""
-    measured = verdict.measurement
+    """Make a verdict a row of history."""
+    measured, version = verdict.measurement, verdict.baseline_version
     if measured is None:
         return HistoryRow(model_name, window_name, verdict.state, verdict.vectors, version)
     return HistoryRow(

@@ -97,7 +97,8 @@ class _Page:
         self.add(families.TOTAL_SHARDS, shard.total)
 
     def add_model(self, name: str, model: Model) -> None:
-        row, baseline = model.row, model.baseline
+        row, standing = model.row, model.standing
+        baseline = standing.baseline
         self.add(families.DIMENSIONS, row.dimension, name)
         self.add(families.VECTORS, row.last_seq, name)
         if row.last_received_at is not None:
@@ -114,10 +115,10 @@ class _Page:
             self._add_quality((name, "baseline"), baseline.quality)
         for window, quality in model.quality.items():
             self._add_quality((name, window), quality)
-        for window, exact in model.exact.items():
+        for window, exact in standing.exact.items():
             for dimension, distance in zip(exact.dimension, exact.wasserstein, strict=True):
                 self.add(families.TOP_DIMENSION_WASSERSTEIN, distance, name, window, str(dimension))
-        for window, history in model.history.items():
+        for window, history in standing.history.items():
             self._add_history((name, window), history)
 
     def _add_history(self, labels: tuple[str, str], history: History) -> None:

@@ -20,39 +20,22 @@ from ingest.runtime.settings import MonitoringSettings
 from ingest.store.tail import ModelRow
 
 
-class Model:
-    """One model.
+class Standing:
+    """How a model stands against one baseline, or without one.
 
-    The tail's thread replaces ``row`` and ``baseline``, the check's ``quality``, ``exact`` and
-    ``history``: whole values that scrapes read without a lock; the windows have their own.
+    Replaced whole when another baseline is adopted, so that nothing measured against one is ever
+    taken for the other's. The check's thread replaces ``exact`` and ``history``: whole values that
+    scrapes read without a lock; the windows have their own.
     """
 
-    def __init__(self, row: ModelRow, settings: MonitoringSettings) -> None:
-        self.row = row
-        self.baseline: Baseline | None = None
-        self.windows = ModelWindows(row.dimension, settings.windows)
-        self.seen_seq = 0
-        self.settings = settings
-        self.quality: Mapping[str, Quality] = MappingProxyType({})
-        self.exact: Mapping[str, Exact] = MappingProxyType({})
-        self.history: Mapping[str, History] = MappingProxyType({})
-        self._measured: dict[str, tuple[int, Measurement]] = {}
-
-    def adopt(self, baseline: Baseline, now: float) -> None:
-        """Measure what came after this baseline against it from now on."""
-        self.windows.rebase(baseline.detector, now, self.seen_seq - baseline.last_seq)
+    def __init__(self, baseline: Baseline | None, windows: ModelWindows) -> None:
         self.baseline = baseline
-        self.exact = MappingProxyType({})
-        self.history = dict.fromkeys(self.windows.windows, History("too_short"))
-
-    def assess(self) -> None:
-        """Assess the vectors of each window that has enough; costs more than a scrape may."""
-        found = {}
-        for name, window in self.windows.windows.items():
-            vectors = self.windows.vectors(name)
-            if len(vectors) >= window.settings.min_vectors:
-                found[name] = assess(vectors)
-        self.quality = MappingProxyType(found)
+        self.windows = windows
+        self.exact: Mapping[str, Exact] = MappingProxyType({})
+        self.history: Mapping[str, History] = MappingProxyType(
+            {} if baseline is None else dict.fromkeys(windows.windows, History("too_short"))
+        )
+        self._measured: dict[str, tuple[int, Measurement]] = {}
 
     def compare(self, reference: NDArray[np.float32], measured: Mapping[str, Measurement]) -> None:
         """Compare exactly, in each window measured, the dimensions that moved furthest.
@@ -67,24 +50,12 @@ class Model:
                 found[name] = compare(reference, vectors, top)
         self.exact = MappingProxyType(found)
 
-    def verdict(self, window_name: str, now: float, deadline: float = math.inf) -> Verdict:
-        """Judge one window.
-
-        Parameters
-        ----------
-        window_name : str
-        now : float
-            Seconds since the epoch, by the store's clock.
-        deadline : float
-            By ``time.monotonic``; past it, the last measurement has to do.
-        """
+    def verdict(self, window_name: str, circumstances: Circumstances, deadline: float) -> Verdict:
+        """Judge one window; see :meth:`Model.verdict`."""
         with self.windows.lock:
             window = self.windows.windows[window_name]
             said = state(
-                len(window),
-                window.settings.min_vectors,
-                self.windows.detector,
-                self._circumstances(now),
+                len(window), window.settings.min_vectors, self.windows.detector, circumstances
             )
             generation, measurement = self._measured.get(window_name, (-1, None))
             overdue = False
@@ -98,17 +69,9 @@ class Model:
                 vectors=len(window),
                 start=self.windows.ring.time(window.start) if len(window) else None,
                 measurement=measurement,
+                baseline_version=None if self.baseline is None else self.baseline.version,
                 is_overdue=overdue,
             )
-
-    def _circumstances(self, now: float) -> Circumstances:
-        received, mismatched = self.row.last_received_at, self.row.mismatched_at
-        return Circumstances(
-            now=now,
-            last_received_at=None if received is None else received.timestamp(),
-            mismatched_at=None if mismatched is None else mismatched.timestamp(),
-            stale_after=self.settings.stale_after,
-        )
 
     def _measure(self, window_name: str, window: Window) -> Measurement:
         assert self.windows.detector is not None
@@ -116,6 +79,66 @@ class Model:
         measurement = measure(self.windows.detector, window.sums, window.middle)
         self._measured[window_name] = (window.generation, measurement)
         return measurement
+
+
+class Model:
+    """One model.
+
+    The tail's thread replaces ``row`` and ``standing``, the check's ``quality``: whole values that
+    scrapes read without a lock.
+    """
+
+    def __init__(self, row: ModelRow, settings: MonitoringSettings) -> None:
+        self.row = row
+        self.settings = settings
+        self.standing = Standing(None, ModelWindows(row.dimension, settings))
+        self.quality: Mapping[str, Quality] = MappingProxyType({})
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The baseline in use, if there is one."""
+        return self.standing.baseline
+
+    @property
+    def windows(self) -> ModelWindows:
+        """The windows measured against it."""
+        return self.standing.windows
+
+    def adopt(self, baseline: Baseline, windows: ModelWindows) -> None:
+        """Measure against this baseline from now on, by windows of what came after it."""
+        self.standing = Standing(baseline, windows)
+
+    def assess(self) -> None:
+        """Assess the vectors of each window that has enough; costs more than a scrape may."""
+        windows, found = self.windows, {}
+        for name, window in windows.windows.items():
+            vectors = windows.vectors(name)
+            if len(vectors) >= window.settings.min_vectors:
+                found[name] = assess(vectors)
+        self.quality = MappingProxyType(found)
+
+    def verdict(self, window_name: str, now: float, deadline: float = math.inf) -> Verdict:
+        """Judge one window.
+
+        Parameters
+        ----------
+        window_name : str
+        now : float
+            Seconds since the epoch, by the store's clock.
+        deadline : float
+            By ``time.monotonic``; past it, the last measurement has to do.
+        """
+        return self.standing.verdict(window_name, self._circumstances(now), deadline)
+
+    def _circumstances(self, now: float) -> Circumstances:
+        row = self.row
+        received, mismatched = row.last_received_at, row.mismatched_at
+        return Circumstances(
+            now=now,
+            last_received_at=None if received is None else received.timestamp(),
+            mismatched_at=None if mismatched is None else mismatched.timestamp(),
+            stale_after=self.settings.stale_after,
+        )
 
 
 class Models:

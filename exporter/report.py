@@ -43,19 +43,19 @@ def detail(model: Model, now: float, reference: NDArray[np.float32] | None = Non
     reference : ndarray of float32, shape (n, d), or None
         The baseline's vectors; with them, every dimension is compared exactly.
     """
-    row = model.row
+    row, baseline, windows = model.row, model.baseline, model.windows
     return {
         "model_name": row.model_name,
         "dimension": row.dimension,
         "vectors": row.last_seq,
         "last_vector_at": row.last_received_at,
         "computed_at": _moment(now),
-        "baseline": None if model.baseline is None else _baseline(model.baseline),
+        "baseline": None if baseline is None else _baseline(baseline),
         "windows": {
             name: _window(model.verdict(name, now), window)
             | _checked(model, name)
-            | ({} if reference is None else _compared(reference, model.windows.vectors(name)))
-            for name, window in model.windows.windows.items()
+            | ({} if reference is None else _compared(reference, windows.vectors(name)))
+            for name, window in windows.windows.items()
         },
     }
 
@@ -87,12 +87,13 @@ def _window(verdict: Verdict, window: Window) -> Json:
 def _checked(model: Model, window_name: str) -> Json:
     """Tell what the last check found out."""
     found: Json = {}
-    # Read once each: the check replaces them at any time.
+    # Read once each: the tail and the check replace them at any time.
+    standing = model.standing
     if (quality := model.quality.get(window_name)) is not None:
         found["quality"] = asdict(quality)
-    if (exact := model.exact.get(window_name)) is not None:
+    if (exact := standing.exact.get(window_name)) is not None:
         found["top_dimensions_exact"] = _exact(exact)
-    if (history := model.history.get(window_name)) is not None:
+    if (history := standing.history.get(window_name)) is not None:
         found["history"] = _history(history)
     return found
 

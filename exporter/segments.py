@@ -105,8 +105,10 @@ def _row(run: Run, at: int, name: str, window: _Window, judge: Judge) -> History
         sums = window.move(int(span.first[at]), int(span.last[at]))
         measured = measure(judge.detector, sums, float(span.middle[at]))
         norm = window.norm
-    verdict = Verdict(said, vectors, start=None, measurement=measured)
-    return history_row(judge.model_name, name, verdict, judge.version, norm)
+    verdict = Verdict(
+        said, vectors, start=None, measurement=measured, baseline_version=judge.version
+    )
+    return history_row(judge.model_name, name, verdict, norm)
 
 
 class _Segments:

@@ -18,6 +18,7 @@ from psycopg_pool import ConnectionPool
 
 from exporter import baseline
 from exporter.model import Model, Models
+from exporter.windows import ModelWindows
 from ingest.runtime.errors import MonitorError, StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings
 from ingest.store import tail
@@ -98,6 +99,7 @@ class Tail:
         # Fitting takes seconds of a core: beside the tail, and one at a time.
         self._fitting = ThreadPoolExecutor(1, thread_name_prefix="baseline")
         self._fits: dict[str, _Fit] = {}
+        self._unreadable: dict[str, int] = {}
         self.status = PollStatus()
 
     def start(self) -> None:
@@ -105,11 +107,12 @@ class Tail:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop and wait for the poll under way."""
+        """Stop and wait for the poll and the fit under way."""
         self._stop.set()
-        self._fitting.shutdown(cancel_futures=True)
         if self._thread.ident is not None:
             self._thread.join()
+        # Only now: the last poll may have asked for a fit.
+        self._fitting.shutdown(cancel_futures=True)
 
     def poll(self) -> None:
         """Read everything that is new.
@@ -138,10 +141,8 @@ class Tail:
             model = Model(row, self.settings)
             self._models.add(model)
         if not _is_older(row, model.row):
-            # First the vectors, then the baseline: it must see all that it was fitted to.
-            if row.last_seq > model.seen_seq:
-                self._follow(connection, model, row)
             self._update_baseline(connection, model, row)
+            self._follow(connection, model.windows, row)
             model.row = row
         model.windows.advance(row.now.timestamp())
 
@@ -149,7 +150,7 @@ class Tail:
         if row.baseline_version is None:
             if row.last_seq >= self.settings.baseline.vectors:
                 self._fit_first(row.model_name)
-        elif model.baseline is None or model.baseline.version != row.baseline_version:
+        elif row.baseline_version not in (_version(model), self._unreadable.get(row.model_name)):
             self._adopt(connection, model, row, row.baseline_version)
 
     def _adopt(
@@ -159,22 +160,29 @@ class Tail:
             newest = baseline.load(connection, row.model_name, version)
         except ValueError as error:
             # Written by a newer version of ours: this model keeps what it has, others go on.
+            self._unreadable[row.model_name] = version
             _log.error(
                 "baseline not readable", extra={"model_name": row.model_name, "error": str(error)}
             )
             return
-        model.adopt(newest, row.now.timestamp())
+        # From the store, as after a restart: they may be larger than the ring that there is.
+        windows = ModelWindows(row.dimension, self.settings, newest.detector, newest.last_seq)
+        self._follow(connection, windows, row)
+        windows.advance(row.now.timestamp())
+        model.adopt(newest, windows)
         _log.info("baseline adopted", extra={"model_name": row.model_name, "version": version})
 
-    def _follow(self, connection: psycopg.Connection, model: Model, row: ModelRow) -> None:
-        after = max(model.seen_seq, row.last_seq - model.windows.capacity)
-        since = row.now - timedelta(seconds=model.windows.seconds)
+    def _follow(self, connection: psycopg.Connection, windows: ModelWindows, row: ModelRow) -> None:
+        if row.last_seq <= windows.seen_seq:
+            return
+        after = max(windows.seen_seq, row.last_seq - windows.capacity)
+        since = row.now - timedelta(seconds=windows.seconds)
         rows = tail.vectors(connection, row, after, since)
         if not _is_consecutive(rows["seq"], row.last_seq):
             # The store's clock stepped back, and time no longer tells new from old.
             rows = tail.vectors(connection, row, after, None)
-        model.windows.append(rows["embedding"], rows["received_at"])
-        model.seen_seq = row.last_seq
+        windows.append(rows["embedding"], rows["received_at"])
+        windows.seen_seq = row.last_seq
 
     def _fit_first(self, model_name: str) -> None:
         fit = self._fits.get(model_name)
@@ -224,6 +232,10 @@ def _is_older(row: ModelRow, known: ModelRow) -> bool:
     return row.last_seq < known.last_seq or (row.baseline_version or 0) < (
         known.baseline_version or 0
     )
+
+
+def _version(model: Model) -> int | None:
+    return None if model.baseline is None else model.baseline.version
 
 
 def _is_consecutive(seqs: NDArray[np.int64], last: int) -> bool:

@@ -58,15 +58,16 @@ class Verdict:
     """What can be said of one window now.
 
     ``measurement`` is None in every state but ``ok``: a number nobody should trust is not
-    shown. ``start`` is when the oldest vector was stored, None for an empty window.
-    ``is_overdue`` tells that the measurement is older than the window, or missing, because there
-    was no time for another.
+    shown. ``start`` is when the oldest vector was stored, None for an empty window;
+    ``baseline_version`` is None while there is no baseline. ``is_overdue`` tells that the
+    measurement is older than the window, or missing, because there was no time for another.
     """
 
     state: State
     vectors: int
     start: float | None
     measurement: Measurement | None
+    baseline_version: int | None
     is_overdue: bool = False
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.score import Detector, Sums
-from ingest.runtime.settings import WindowSettings, WindowsSettings
+from ingest.runtime.settings import MonitoringSettings, WindowSettings
 
 _CHUNK = 512
 """Vectors added at a time: bounds how long a scrape waits for the lock."""
@@ -21,9 +21,9 @@ REFERENCE_RATIO = 5
 """A reference of n vectors calibrates windows of at most n / 5."""
 
 
-def capacity(settings: WindowSettings, detector: Detector) -> int:
-    """Tell how many vectors a window holds at the most, measured by this detector."""
-    return min(settings.max_vectors, max(2, detector.n_reference // REFERENCE_RATIO))
+def capacity(settings: WindowSettings, n_reference: int) -> int:
+    """Tell how many vectors a window holds at the most, against a baseline of so many."""
+    return min(settings.max_vectors, max(2, n_reference // REFERENCE_RATIO))
 
 
 class Ring:
@@ -95,24 +95,32 @@ class Ring:
 class Window:
     """One sliding window over a ring: the newest vectors, limited in time and number.
 
+    Parameters
+    ----------
+    settings : WindowSettings
+    ring : Ring
+        Empty; with room for as many vectors.
+    capacity : int
+        Vectors it holds at the most.
+    sums : Sums or None
+        Where its vectors are summed; None while the model has no detector.
+
     Attributes
     ----------
     start : int
         Position of its oldest vector.
-    sums : Sums or None
-        Running sums of its vectors; None while the model has no detector.
-    capacity : int
-        Vectors it holds at the most: what the settings allow and the baseline calibrates.
     generation : int
         Changes whenever the window does.
     """
 
-    def __init__(self, settings: WindowSettings, ring: Ring) -> None:
+    def __init__(
+        self, settings: WindowSettings, ring: Ring, capacity: int, sums: Sums | None
+    ) -> None:
         self.settings = settings
         self._ring = ring
-        self.capacity = settings.max_vectors
-        self.start = ring.end
-        self.sums: Sums | None = None
+        self.capacity = capacity
+        self.sums = sums
+        self.start = 0
         self.generation = 0
 
     def __len__(self) -> int:
@@ -149,15 +157,6 @@ class Window:
         """Drop what is older than the window is long."""
         self._drop_before(self._ring.after(now - self.settings.seconds))
 
-    def rebase(self, detector: Detector, now: float, newer: int) -> None:
-        """Measure the newest vectors against another detector: sum them anew."""
-        self.capacity = capacity(self.settings, detector)
-        self.start = max(
-            self._ring.after(now - self.settings.seconds), self._ring.end - max(0, newer)
-        )
-        self.sums = detector.sums()
-        self.enter(self.start)
-
     def _drop_before(self, position: int) -> None:
         position = min(position, self._ring.end)
         if position <= self.start:
@@ -170,18 +169,51 @@ class Window:
 
 
 class ModelWindows:
-    """The windows of one model over one ring.
+    """The windows of one model over one ring, measured against one detector.
 
     One thread appends and advances; scrapes read. Whoever touches a window holds ``lock``.
+
+    Parameters
+    ----------
+    dimension : int
+    settings : MonitoringSettings
+    detector : Detector or None
+        Without one the windows are as large as the first baseline will allow.
+    seen_seq : int
+        Number of the vector after which they begin: what a detector was fitted to says nothing
+        about drift.
+
+    Attributes
+    ----------
+    capacity : int
+        Vectors that the larger window holds at the most: the ring keeps no more.
+    seconds : float
+        Age at which a vector has left both.
+    seen_seq : int
+        Number of the newest vector seen; whoever appends says so.
     """
 
-    def __init__(self, dimension: int, settings: WindowsSettings) -> None:
-        self._windows = {"fast": settings.fast, "slow": settings.slow}
-        self.capacity = max(w.max_vectors for w in self._windows.values())
-        self.seconds = max(w.seconds for w in self._windows.values())
+    def __init__(
+        self,
+        dimension: int,
+        settings: MonitoringSettings,
+        detector: Detector | None = None,
+        seen_seq: int = 0,
+    ) -> None:
+        limits = dict(settings.windows)
+        n_reference = settings.baseline.vectors if detector is None else detector.n_reference
+        capacities = {name: capacity(window, n_reference) for name, window in limits.items()}
+        self.capacity = max(capacities.values())
+        self.seconds = max(window.seconds for window in limits.values())
         self.ring = Ring(dimension, self.capacity)
-        self.windows = {name: Window(w, self.ring) for name, w in self._windows.items()}
-        self.detector: Detector | None = None
+        self.windows = {
+            name: Window(
+                window, self.ring, capacities[name], None if detector is None else detector.sums()
+            )
+            for name, window in limits.items()
+        }
+        self.detector = detector
+        self.seen_seq = seen_seq
         self.lock = threading.Lock()
 
     def append(self, vectors: NDArray[np.float32], times: NDArray[np.float64]) -> None:
@@ -212,20 +244,3 @@ class ModelWindows:
         with self.lock:
             for window in self.windows.values():
                 window.advance(now)
-
-    def rebase(self, detector: Detector, now: float, newer: int) -> None:
-        """Measure against another detector from now on.
-
-        Parameters
-        ----------
-        detector : Detector
-        now : float
-            Seconds since the epoch.
-        newer : int
-            How many of the newest vectors came after those the detector was fitted to. The
-            others leave the windows: what a detector was fitted to says nothing about drift.
-        """
-        with self.lock:
-            self.detector = detector
-            for window in self.windows.values():
-                window.rebase(detector, now, newer)

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from bench.ingest import pace, service, wrk
-from bench.table import show
+from bench.results import report
 from ingest.store import copy
 from ingest.store.batch import Batch
 from ingest.store.pool import connect
@@ -165,18 +165,24 @@ def main(quick: bool) -> None:
             under_load(store, request(vectors.tobytes(), BINARY), half[0] / BATCH, 5 * seconds),
             under_load(store, request(single, JSON), half[1], 5 * seconds),
         ]
-    show(
+    report(
+        "ingest",
+        "throughput",
         f"Ingest of vectors of dimension {DIMENSION}",
-        ("", "ours /s", "limit /s", "ratio"),
+        ("what", "ours /s", "limit /s", "ratio"),
         [
             ratio(f"vectors in binary batches of {BATCH}, to a bare COPY", batched),
             ratio(f"JSON vectors from {CONNECTIONS} connections, to an empty endpoint", one_by_one),
         ],
+        quick,
     )
-    show(
+    report(
+        "ingest",
+        "serving",
         "serve at half of that, milliseconds",
-        ("", "median", "p99", "scrape p99", "lag below (above 50)", "peak MiB"),
+        ("what", "median", "p99", "scrape p99", "lag below (above 50)", "peak MiB"),
         loaded,
+        quick,
     )
 
 

@@ -31,6 +31,7 @@ from exporter.model import Model
 from exporter.plan import check_times
 from exporter.quality import assess
 from exporter.score import Detector
+from exporter.windows import ModelWindows
 from ingest.runtime.errors import (
     DimensionMismatch,
     NotFound,
@@ -72,15 +73,14 @@ def live(
     """What the exporter says at these times, its windows fed as the tail feeds them."""
     now = datetime.now(UTC)
     model = Model(ModelRow("m", vectors.shape[1], 0, None, None, 1, now), MONITORING)
-    model.windows.append(vectors[:FITTED], times[:FITTED])
-    model.seen_seq = FITTED
     pinned = Baseline(1, now, FITTED, "first", assess(vectors[:FITTED]), detector)
-    model.adopt(pinned, times[FITTED - 1])
+    model.adopt(pinned, ModelWindows(vectors.shape[1], MONITORING, detector, FITTED))
     said = {}
     for check in checks:
         seen = int(np.searchsorted(times, check, "right"))
-        model.windows.append(vectors[model.seen_seq : seen], times[model.seen_seq : seen])
-        model.seen_seq = seen
+        new = slice(model.windows.seen_seq, seen)
+        model.windows.append(vectors[new], times[new])
+        model.windows.seen_seq = seen
         received = datetime.fromtimestamp(times[seen - 1], UTC)
         model.row = ModelRow("m", vectors.shape[1], seen, received, None, 1, now)
         model.windows.advance(check)
@@ -88,7 +88,7 @@ def live(
         for name in model.windows.windows:
             quality = model.quality.get(name)
             norm = None if quality is None else quality.norm
-            said[check, name] = history_row("m", name, model.verdict(name, check), 1, norm)
+            said[check, name] = history_row("m", name, model.verdict(name, check), norm)
     return said
 
 

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psycopg
@@ -21,7 +22,9 @@ from exporter.seasonal import History
 from exporter.tail import Tail
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
+from ingest.store.pool import connect
 from ingest.store.selection import Selection
+from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
 Send = Callable[[Vectors], None]
@@ -107,7 +110,7 @@ def test_a_history_of_days_tells_season_and_band(
 ) -> None:
     remember(connection, days=8)
     check(pool, models).check()
-    history = models.by_name["m"].history
+    history = models.by_name["m"].standing.history
     assert history["slow"] == History("too_short")
     fast = history["fast"]
     assert fast.state == "daily"
@@ -124,7 +127,7 @@ def test_history_against_another_baseline_does_not_count(
 ) -> None:
     remember(connection, days=8, version=2)
     check(pool, models).check()
-    assert models.by_name["m"].history["fast"] == History("too_short")
+    assert models.by_name["m"].standing.history["fast"] == History("too_short")
 
 
 def test_history_is_judged_once_an_hour(
@@ -136,10 +139,10 @@ def test_history_is_judged_once_an_hour(
     remember(connection, days=8)
     now[0] += 3_599
     hourly.check()
-    assert models.by_name["m"].history["fast"].state == "too_short"
+    assert models.by_name["m"].standing.history["fast"].state == "too_short"
     now[0] += 1
     hourly.check()
-    assert models.by_name["m"].history["fast"].state == "daily"
+    assert models.by_name["m"].standing.history["fast"].state == "daily"
 
 
 def test_a_new_baseline_forgets_what_was_judged_against_the_old(
@@ -149,8 +152,40 @@ def test_a_new_baseline_forgets_what_was_judged_against_the_old(
     check(pool, models).check()
     model = models.by_name["m"]
     baseline.pin(connection, "m", Selection(last=500))
-    model.adopt(baseline.load(connection, "m", 2), models.now())
-    assert set(model.history.values()) == {History("too_short")}
+    Tail(pool, models, SETTINGS).poll()
+    assert set(model.standing.history.values()) == {History("too_short")}
+
+
+def test_what_was_measured_against_one_baseline_is_not_taken_for_the_next_ones(
+    pool: ConnectionPool,
+    models: Models,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    store: str,
+) -> None:
+    def waits() -> bool:
+        locks = (
+            "select from pg_locks where relation = 'baseline_embedding'::regclass and not granted"
+        )
+        return connection.execute(locks).fetchone() is not None
+
+    send(vectors[800:900] + 1)
+    tail = Tail(pool, models, SETTINGS)
+    tail.poll()
+    baseline.pin(connection, "m", Selection(last=500))
+    with connect(store) as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute("lock table baseline_embedding")
+            checking = thread.submit(check(pool, models).check)
+            wait_for(waits, "the check, to compare with the first baseline")
+            tail.poll()
+        checking.result(60)
+    standing = models.by_name["m"].standing
+    assert standing.baseline is not None
+    assert (standing.baseline.version, standing.exact) == (2, {})
+    rows = connection.execute("select baseline_version, score > 2 from drift_history").fetchall()
+    assert rows == [(1, True)] * 2
 
 
 def test_dimensions_of_a_surprising_window_are_compared_exactly(
@@ -158,7 +193,7 @@ def test_dimensions_of_a_surprising_window_are_compared_exactly(
 ) -> None:
     checking = check(pool, models)
     checking.check()
-    assert models.by_name["m"].exact == {}
+    assert models.by_name["m"].standing.exact == {}
     send(vectors[800:900] + np.float32(3))
     drifted = followed(pool)
     check(pool, drifted).check()
@@ -167,9 +202,9 @@ def test_dimensions_of_a_surprising_window_are_compared_exactly(
     assert measured is not None
     top = [moved.dimension for moved in measured.top_dimensions]
     expected = compare(vectors[:600], vectors[800:900] + np.float32(3))
-    np.testing.assert_array_equal(model.exact["fast"].dimension, top)
-    np.testing.assert_allclose(model.exact["fast"].ks, expected.ks[top])
-    np.testing.assert_allclose(model.exact["fast"].wasserstein, expected.wasserstein[top])
+    np.testing.assert_array_equal(model.standing.exact["fast"].dimension, top)
+    np.testing.assert_allclose(model.standing.exact["fast"].ks, expected.ks[top])
+    np.testing.assert_allclose(model.standing.exact["fast"].wasserstein, expected.wasserstein[top])
 
 
 def test_a_store_that_is_away_is_an_error(

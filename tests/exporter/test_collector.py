@@ -20,6 +20,7 @@ from exporter.quality import Quality
 from exporter.score import Detector
 from exporter.seasonal import History
 from exporter.tail import PollStatus
+from exporter.windows import ModelWindows
 from ingest.runtime.exposition import deadline
 from ingest.runtime.settings import MonitoringSettings
 from ingest.runtime.version import __version__
@@ -42,9 +43,15 @@ def add(models: Models, vectors: NDArray[np.float32], name: str = "m") -> Model:
     row = ModelRow(name, vectors.shape[1], len(vectors), RECEIVED, None, None, NOW)
     model = Model(row, MonitoringSettings())
     model.windows.append(vectors, np.full(len(vectors), RECEIVED.timestamp()))
-    model.seen_seq = len(vectors)
     models.add(model)
     return model
+
+
+def adopt(model: Model, vectors: NDArray[np.float32], baseline: Baseline) -> None:
+    """Have a model measured against a baseline that all these vectors are newer than."""
+    windows = ModelWindows(vectors.shape[1], MonitoringSettings(), baseline.detector)
+    windows.append(vectors, np.full(len(vectors), RECEIVED.timestamp()))
+    model.adopt(baseline, windows)
 
 
 def page(models: Models, status: PollStatus | None = None) -> list[str]:
@@ -105,11 +112,11 @@ def test_a_model_with_a_baseline_has_every_family(
     models: Models, vectors: NDArray[np.float32], detector: Detector
 ) -> None:
     model = add(models, vectors[1_000:1_100])
-    pinned = NOW - timedelta(days=1)
-    model.adopt(Baseline(2, pinned, 0, "first 1000", QUALITY, detector), NOW.timestamp())
+    pinned = Baseline(2, NOW - timedelta(days=1), 0, "first 1000", QUALITY, detector)
+    adopt(model, vectors[1_000:1_100], pinned)
     model.assess()
-    model.history = {"slow": HISTORY}
-    model.exact = {"fast": compare(vectors[:1_000], vectors[1_000:1_100], [5])}
+    model.standing.history = {"slow": HISTORY}
+    model.standing.exact = {"fast": compare(vectors[:1_000], vectors[1_000:1_100], [5])}
     lines = page(models)
     [moved] = [line for line in lines if "top_dimension" in line]
     assert 'dimension="5",model_name="m",window="fast"' in moved
@@ -130,7 +137,7 @@ def test_a_measurement_is_kept_until_its_window_changes(
     models: Models, vectors: NDArray[np.float32], detector: Detector
 ) -> None:
     model = add(models, vectors[1_000:1_100])
-    model.adopt(Baseline(1, NOW, 0, "x", QUALITY, detector), NOW.timestamp())
+    adopt(model, vectors[1_000:1_100], Baseline(1, NOW, 0, "x", QUALITY, detector))
     first = model.verdict("fast", NOW.timestamp()).measurement
     assert model.verdict("fast", NOW.timestamp()).measurement is first
     model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
@@ -141,7 +148,7 @@ def test_past_the_deadline_the_last_measurement_has_to_do(
     models: Models, vectors: NDArray[np.float32], detector: Detector
 ) -> None:
     model = add(models, vectors[1_000:1_100])
-    model.adopt(Baseline(1, NOW, 0, "x", QUALITY, detector), NOW.timestamp())
+    adopt(model, vectors[1_000:1_100], Baseline(1, NOW, 0, "x", QUALITY, detector))
     late = time.monotonic() - 1
     first = model.verdict("fast", NOW.timestamp(), late)
     assert (first.state, first.measurement, first.is_overdue) == ("ok", None, True)

@@ -139,7 +139,7 @@ def test_a_replica_that_lags_delays_vectors_and_neither_loses_nor_repeats_one(
 ) -> None:
     models = Models()
     with open_sync(copy.string, 1) as reads, open_sync(store, 1) as primary:
-        tail = Tail(reads, models, SETTINGS, primary=primary)
+        tail = Tail(reads, models, MonitoringSettings(), primary=primary)
         send(vectors[:100])
         copy.catch_up()
         for at in range(100, 600, 100):
@@ -171,7 +171,7 @@ def test_what_a_replica_further_behind_says_takes_nothing_back(
         lagging.poll()
         assert model.row == known
         assert model.baseline is not None
-        assert model.seen_seq == 1_000
+        assert model.windows.seen_seq == 1_000
         copy.let_go()
         send(vectors[1_000:1_100])
         leading.poll()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psycopg
@@ -11,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from psycopg_pool import ConnectionPool
 
-from exporter import baseline
+from exporter import baseline, report
 from exporter.model import Model, Models
 from exporter.tail import Tail
 from ingest.runtime.errors import StoreUnavailable
@@ -21,7 +24,9 @@ from ingest.runtime.settings import (
     WindowSettings,
     WindowsSettings,
 )
+from ingest.store.pool import connect
 from ingest.store.selection import Selection
+from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
 
@@ -118,7 +123,7 @@ def test_a_store_clock_that_stepped_back_loses_no_vector(
         " and 15"
     )
     tail.poll()
-    assert models.by_name["m"].seen_seq == 20
+    assert models.by_name["m"].windows.seen_seq == 20
     assert models.by_name["m"].windows.ring.end == 20
 
 
@@ -180,6 +185,109 @@ def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
     np.testing.assert_array_equal(held(model, "slow"), vectors[700:800])
 
 
+def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    for at in range(0, 2_600, 200):
+        send(vectors[at : at + 200])
+        tail.poll()
+    # 2,000 calibrate more vectors than were ever kept; of 2,450 few are newer.
+    for pinned, oldest in ((500, 2_500), (2_000, 2_200), (2_450, 2_450), (500, 2_500)):
+        baseline.pin(connection, "m", Selection(first=pinned))
+        tail.poll()
+        restarted = Models()
+        Tail(pool, restarted, SETTINGS).poll()
+        for model in (models.by_name["m"], restarted.by_name["m"]):
+            np.testing.assert_array_equal(held(model, "slow"), vectors[oldest:2_600])
+            np.testing.assert_array_equal(held(model, "fast"), vectors[max(oldest, 2_500) : 2_600])
+        now = models.now()
+        one, other = (each.by_name["m"] for each in (models, restarted))
+        assert report.detail(one, now) == report.detail(other, now)
+
+
+def test_a_scrape_sees_no_windows_half_read(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    def scrape() -> set[tuple[int | None, int]]:
+        seen = set()
+        while not adopted.is_set():
+            verdict = models.by_name["m"].verdict("slow", models.now())
+            seen.add((verdict.baseline_version, verdict.vectors))
+        return seen
+
+    models, adopted = Models(), threading.Event()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:2_600])
+    baseline.pin(connection, "m", Selection(first=500))
+    tail.poll()
+    baseline.pin(connection, "m", Selection(first=2_000))
+    with ThreadPoolExecutor(1) as thread:
+        scraping = thread.submit(scrape)
+        tail.poll()
+        time.sleep(0.1)
+        adopted.set()
+        assert scraping.result(60) == {(1, 100), (2, 400)}
+
+
+def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:2_600])
+    baseline.pin(connection, "m", Selection(first=500))
+    tail.poll()
+    baseline.pin(connection, "m", Selection(first=2_000))
+    connection.execute("alter table embedding rename to gone")
+    with pytest.raises(StoreUnavailable):
+        tail.poll()
+    verdict = models.by_name["m"].verdict("slow", models.now())
+    assert (verdict.state, verdict.baseline_version, verdict.vectors) == ("ok", 1, 100)
+    connection.execute("alter table gone rename to embedding")
+    tail.poll()
+    verdict = models.by_name["m"].verdict("slow", models.now())
+    assert (verdict.state, verdict.baseline_version, verdict.vectors) == ("ok", 2, 400)
+
+
+@pytest.mark.parametrize("change", ["detector = 'of tomorrow'", """quality = '{"beauty": 1}'"""])
+def test_a_baseline_that_cannot_be_read_is_told_once_and_the_model_goes_on(
+    change: str,
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=500))
+    tail.poll()
+    baseline.pin(connection, "m", Selection(first=550))
+    connection.execute(f"update baseline set {change} where version = 2".encode())
+    for at in range(600, 630, 10):
+        send(vectors[at : at + 10])
+        tail.poll()
+    messages = [record.message for record in caplog.records]
+    assert messages.count("baseline not readable") == 1
+    verdict = models.by_name["m"].verdict("fast", models.now())
+    assert (verdict.baseline_version, verdict.vectors) == (1, 100)
+    baseline.pin(connection, "m", Selection(first=580))
+    tail.poll()
+    assert models.by_name["m"].verdict("fast", models.now()).baseline_version == 3
+
+
 def test_a_store_that_is_away_is_an_error_and_windows_stay(
     pool: ConnectionPool,
     send: Callable[[Vectors], None],
@@ -217,6 +325,31 @@ def test_the_thread_reports_failure_and_recovery(
     connection.execute("alter table gone rename to model")
     wait_for(lambda: tail.status.up)
     tail.stop()
+
+
+def test_a_poll_that_ends_after_the_stop_may_still_ask_for_a_baseline(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    store: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def waits() -> bool:
+        locks = "select from pg_locks where relation = 'model'::regclass and not granted"
+        return connection.execute(locks).fetchone() is not None
+
+    send(vectors[:1_000])
+    tail = Tail(pool, Models(), SETTINGS)
+    with connect(store) as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute("lock table model")
+            tail.start()
+            wait_for(waits, "the poll")
+            stopping = thread.submit(tail.stop)
+            time.sleep(0.2)
+        stopping.result(60)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(

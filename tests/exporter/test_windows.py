@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from exporter import windows as windows_module
 from exporter.score import Detector
 from exporter.windows import ModelWindows, Ring, Window
-from ingest.runtime.settings import WindowSettings, WindowsSettings
+from ingest.runtime.settings import (
+    BaselineSettings,
+    MonitoringSettings,
+    WindowSettings,
+    WindowsSettings,
+)
 
 Vectors = NDArray[np.float32]
 
-LIMITS = WindowsSettings(
-    fast=WindowSettings(seconds=10, min_vectors=2, max_vectors=30),
-    slow=WindowSettings(seconds=100, min_vectors=2, max_vectors=150),
+SETTINGS = MonitoringSettings(
+    windows=WindowsSettings(
+        fast=WindowSettings(seconds=10, min_vectors=2, max_vectors=30),
+        slow=WindowSettings(seconds=100, min_vectors=2, max_vectors=250),
+    ),
 )
+"""The detector's 1,000 vectors allow windows of 200, the first baseline's 5,000 more."""
 
 
 def held(windows: ModelWindows, window: Window) -> Vectors:
     """The vectors a window holds."""
     chunks = list(windows.ring.chunks(window.start, windows.ring.end))
     return np.concatenate(chunks) if chunks else np.empty((0, 8), np.float32)
-
-
-def should_hold(
-    vectors: Vectors, times: NDArray[np.float64], now: float, limits: WindowSettings, most: int
-) -> Vectors:
-    """The newest vectors within time and number, found by looking at all of them."""
-    return vectors[times > now - limits.seconds][-min(limits.max_vectors, most) :]
 
 
 def assert_sums_equal_a_recount(detector: Detector, window: Window, vectors: Vectors) -> None:
@@ -50,36 +54,32 @@ steps = st.lists(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(steps=steps, adopt_at=st.integers(0, 11))
+@given(steps=steps, measured=st.booleans())
 def test_windows_equal_a_recount_whatever_enters_and_leaves(
-    steps: list[tuple[int, float, bool]], adopt_at: int, vectors: Vectors, detector: Detector
+    steps: list[tuple[int, float, bool]], measured: bool, vectors: Vectors, detector: Detector
 ) -> None:
-    windows = ModelWindows(8, LIMITS)
+    windows = ModelWindows(8, SETTINGS, detector if measured else None)
+    most = {"fast": 30, "slow": 200 if measured else 250}
     end, now, times = 0, 1e9, np.empty(0)
-    most = 10**9
     for number, (count, pause, advances) in enumerate(steps):
         now += pause
         times = np.concatenate((times, np.full(count, now)))
         windows.append(vectors[end : end + count], times[end:])
         end += count
-        if number == adopt_at:
-            windows.advance(now)
-            windows.rebase(detector, now, 10**9)
-            most = detector.n_reference // 5
         if advances or number == len(steps) - 1:
             windows.advance(now)
             for name, window in windows.windows.items():
-                limits = getattr(LIMITS, name)
-                expected = should_hold(vectors[:end], times, now, limits, most)
+                young = times > now - window.settings.seconds
+                expected = vectors[:end][young][-most[name] :]
                 np.testing.assert_array_equal(held(windows, window), expected)
-                if most < 10**9:
+                if measured:
                     assert_sums_equal_a_recount(detector, window, expected)
 
 
 def test_a_batch_longer_than_the_ring_leaves_its_newest(vectors: Vectors) -> None:
-    windows = ModelWindows(8, LIMITS)
+    windows = ModelWindows(8, SETTINGS)
     windows.append(vectors[:1_000], np.full(1_000, 1e9))
-    np.testing.assert_array_equal(held(windows, windows.windows["slow"]), vectors[850:1_000])
+    np.testing.assert_array_equal(held(windows, windows.windows["slow"]), vectors[750:1_000])
     np.testing.assert_array_equal(held(windows, windows.windows["fast"]), vectors[970:1_000])
 
 
@@ -96,20 +96,47 @@ def test_a_ring_keeps_order_across_its_end(vectors: Vectors) -> None:
 def test_a_window_never_exceeds_what_the_baseline_calibrates(
     vectors: Vectors, detector: Detector
 ) -> None:
-    limits = WindowsSettings(
-        fast=WindowSettings(seconds=10, max_vectors=1_000),
-        slow=WindowSettings(seconds=100, max_vectors=1_000),
-    )
-    windows = ModelWindows(8, limits)
-    windows.rebase(detector, 1e9, 10**9)
+    windows = ModelWindows(8, MonitoringSettings(), detector)
     windows.append(vectors[:600], np.full(600, 1e9))
     assert len(windows.windows["fast"]) == detector.n_reference // 5 == 200
+
+
+@pytest.mark.parametrize(("first", "slow"), [(250, 50), (1_000, 200), (5_000, 250)])
+def test_without_a_baseline_windows_are_as_large_as_the_first_will_allow(
+    vectors: Vectors, first: int, slow: int
+) -> None:
+    settings = SETTINGS.model_copy(update={"baseline": BaselineSettings(vectors=first)})
+    windows = ModelWindows(8, settings)
+    windows.append(vectors[:600], np.full(600, 1e9))
+    assert {name: len(window) for name, window in windows.windows.items()} == {
+        "fast": 30,
+        "slow": slow,
+    }
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_no_more_is_kept_than_the_larger_window_holds(
+    vectors: Vectors, detector: Detector, measured: bool
+) -> None:
+    windows = ModelWindows(8, SETTINGS, detector if measured else None)
+    largest = 200 if measured else 250
+    tracemalloc.start()
+    for at in range(0, 3_000, 100):
+        windows.append(vectors[at : at + 100], np.full(100, 1e9))
+    kept = sum(
+        trace.size
+        for trace in tracemalloc.take_snapshot().traces
+        if trace.traceback[0].filename == windows_module.__file__
+    )
+    tracemalloc.stop()
+    assert windows.ring.end - windows.ring.start == largest
+    assert kept < 1.2 * largest * (8 * 4 + 8)
 
 
 def test_a_window_changes_its_generation_only_when_it_changes(
     vectors: Vectors, detector: Detector
 ) -> None:
-    windows = ModelWindows(8, LIMITS)
+    windows = ModelWindows(8, SETTINGS)
     windows.append(vectors[:5], np.full(5, 1e9))
     window = windows.windows["fast"]
     seen = window.generation
@@ -121,34 +148,7 @@ def test_a_window_changes_its_generation_only_when_it_changes(
 
 
 def test_the_middle_of_a_window_lies_between_its_ends(vectors: Vectors) -> None:
-    windows = ModelWindows(8, LIMITS)
+    windows = ModelWindows(8, SETTINGS)
     assert windows.windows["fast"].middle is None
     windows.append(vectors[:3], np.array([1e9, 1e9 + 1, 1e9 + 6]))
     assert windows.windows["fast"].middle == 1e9 + 3
-
-
-@pytest.mark.parametrize("now", [1e9, 1e9 + 50])
-def test_a_new_detector_sees_all_that_the_limits_allow(
-    vectors: Vectors, detector: Detector, now: float
-) -> None:
-    windows = ModelWindows(8, LIMITS)
-    windows.append(vectors[:100], np.linspace(1e9 - 60, 1e9, 100))
-    windows.advance(now)
-    expected = {name: held(windows, window).copy() for name, window in windows.windows.items()}
-    windows.rebase(detector, now, 10**9)
-    for name, window in windows.windows.items():
-        np.testing.assert_array_equal(held(windows, window), expected[name])
-        assert_sums_equal_a_recount(detector, window, expected[name])
-
-
-def test_what_a_detector_was_fitted_to_leaves_the_windows(
-    vectors: Vectors, detector: Detector
-) -> None:
-    windows = ModelWindows(8, LIMITS)
-    windows.append(vectors[:100], np.full(100, 1e9))
-    windows.rebase(detector, 1e9, newer=10)
-    for window in windows.windows.values():
-        np.testing.assert_array_equal(held(windows, window), vectors[90:100])
-        assert_sums_equal_a_recount(detector, window, vectors[90:100])
-    windows.rebase(detector, 1e9, newer=-5)
-    assert [len(window) for window in windows.windows.values()] == [0, 0]

@@ -25,6 +25,7 @@ from exporter.rules import render
 from exporter.score import Detector
 from exporter.seasonal import History
 from exporter.tail import PollStatus
+from exporter.windows import ModelWindows
 from ingest.metrics import IngestMetrics, WatchMetrics
 from ingest.runtime import lag
 from ingest.runtime.live import Live
@@ -63,18 +64,19 @@ class Replay:
         Live(Settings).register(self._registry)
         vectors = story.baseline().vectors
         pinned = datetime.now(UTC)
+        detector = Detector.fit(vectors)
         self._drifting.adopt(
-            Baseline(1, pinned, BASELINE_VECTORS, "first", assess(vectors), Detector.fit(vectors)),
-            pinned.timestamp(),
+            Baseline(1, pinned, BASELINE_VECTORS, "first", assess(vectors), detector),
+            ModelWindows(detector.dimension, MonitoringSettings(), detector),
         )
-        self._drifting.history = dict.fromkeys(self._drifting.windows.windows, HISTORY)
+        self._drifting.standing.history = dict.fromkeys(self._drifting.windows.windows, HISTORY)
 
     def page(self) -> bytes:
         """Go on, and show what a scrape gets."""
         for rows in islice(self._stream, BATCHES_A_SCRAPE):
             self._receive(rows.vectors)
         self._drifting.assess()
-        self._drifting.exact = {"fast": EXACT}
+        self._drifting.standing.exact = {"fast": EXACT}
         self._polls += 1
         self._watch.succeeded()
         return generate_latest(self._registry) + STALE.encode()

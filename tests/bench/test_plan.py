@@ -1,0 +1,19 @@
+"""The plan: its formulas stay with what was measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import plan, results
+
+
+def test_the_formula_of_memory_is_within_a_tenth_of_what_was_measured() -> None:
+    rows = results.table("footprint", "memory")
+    assert [plan.memory_formula(row["dimension"], row["window"]) for row in rows] == [
+        pytest.approx(row["MB"], rel=0.1) for row in rows
+    ]
+
+
+def test_the_formula_of_a_fit_is_within_a_fifth_of_what_was_measured() -> None:
+    for vectors, fit in plan.FIT_GB.items():
+        assert fit == pytest.approx(12 * 4 * plan.DIMENSION * vectors / 1e9, rel=0.2)
