@@ -19,6 +19,7 @@ from ingest.bodies import Bodies
 from ingest.endpoint import Arrived, Endpoint
 from ingest.maintenance import maintained, make_partitions
 from ingest.metrics import IngestMetrics
+from ingest.reachability import Reachability
 from ingest.runtime import guard, web
 from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
@@ -61,6 +62,7 @@ class Ingest:
         self._settings = settings
         self.metrics = IngestMetrics(registry)
         self.pool = open_async(connection_string, settings.database.pool_size)
+        self._reachability = Reachability(self.pool)
         self._bodies = Bodies(settings.ingest, settings.server.read_timeout)
         self.metrics.queue_bytes.set_function(lambda: self._bodies.size)
         self._sampler = Sampler(settings.ingest)
@@ -80,6 +82,7 @@ class Ingest:
         retention_days = self._settings.database.retention_days
         async with (
             self.pool,
+            self._reachability.watched(),
             maintained(self._connection_string, retention_days),
             self._writer.running(),
         ):
@@ -97,9 +100,8 @@ class Ingest:
         return openapi.part(self._settings.ingest)
 
     def not_ready(self) -> str | None:
-        """Say whether no connection to the store stands."""
-        stats = self.pool.get_stats()
-        return None if stats["pool_size"] > 0 else "ingest: no connection to PostgreSQL"
+        """Say whether the store cannot be reached."""
+        return None if self._reachability.reached else "ingest: no connection to PostgreSQL"
 
     async def store(self, batch: Batch) -> Stored:
         """Store what sampling leaves of a batch; what it leaves out is neither new nor duplicate.

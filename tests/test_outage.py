@@ -66,6 +66,24 @@ def test_an_outage_is_told_to_everyone_and_ends_by_itself(
         )
 
 
+def test_ingest_is_ready_again_after_an_outage_although_nobody_sends(
+    config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config, "ingest") as service:
+
+        def ready() -> bool:
+            return httpx2.get(f"{service.url}/-/ready").status_code == 200
+
+        assert post(service.url, sentences[:100]).status_code == 201
+        assert ready()
+        postgresql.stop()
+        wait_for(lambda: not ready(), "the outage, which no request met")
+        assert post(service.url, sentences[100:200]).status_code == 503
+        start(postgresql)
+        # As on Kubernetes, where a service sends nothing to pods that are not ready.
+        wait_for(ready, "readiness")
+
+
 def page(url: str) -> str:
     return httpx2.get(f"{url}/metrics").text
 

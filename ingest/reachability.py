@@ -1,0 +1,52 @@
+"""Reachability of the store: looked at all the time, for whoever asks if ingest is ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from psycopg_pool import AsyncConnectionPool
+
+from ingest.runtime.errors import StoreUnavailable
+from ingest.store.pool import unavailable
+
+_PERIOD_SECONDS = 5.0
+
+
+class Reachability:
+    """Asks a pool for a connection now and then.
+
+    A pool that gave up tries again only when it is asked, and whoever waits until a service is
+    ready sends nothing that would ask.
+
+    Attributes
+    ----------
+    reached : bool
+        Whether there was one.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+        self.reached = True
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Ask while entered."""
+        task = asyncio.create_task(self._watch(), name="reachability")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                with unavailable():
+                    async with self._pool.connection():
+                        self.reached = True
+            except StoreUnavailable:
+                self.reached = False
+            await asyncio.sleep(_PERIOD_SECONDS)
