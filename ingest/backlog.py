@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ingest.intake import Intake
 from ingest.payload import checks
@@ -40,8 +42,8 @@ class Backlog:
         Vectors of a batch.
     interval : float
         Seconds after which vectors are due though a batch is not full.
-    max_vectors : int
-        Vectors that may wait.
+    max_vectors, max_bytes : int
+        Vectors that may wait, and what they may take with their ids and metadata.
     raise_errors : bool
         Whether :meth:`add` and :meth:`raise_failure` raise; otherwise they count and log, at
         most a line a minute of each kind.
@@ -63,22 +65,27 @@ class Backlog:
         batch_size: int,
         interval: float,
         max_vectors: int,
+        max_bytes: int,
         raise_errors: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not (batch_size >= 1 and 0 <= interval <= _LONGEST_INTERVAL and max_vectors >= 1):
+        least = min(batch_size, max_vectors, max_bytes)
+        if not (least >= 1 and 0 <= interval <= _LONGEST_INTERVAL):
             raise SettingsError(
-                f"batch_size ({batch_size}) and max_queue_vectors ({max_vectors}) must be at least"
-                f" 1, interval ({interval}) 0 to {_LONGEST_INTERVAL} seconds"
+                f"batch_size ({batch_size}), max_queue_vectors ({max_vectors}) and max_queue_bytes"
+                f" ({max_bytes}) must be at least 1, interval ({interval}) 0 to"
+                f" {_LONGEST_INTERVAL} seconds"
             )
         self.added = self.sent = self.duplicates = self.dropped = self.failed = 0
         self._batch_size = batch_size
         self._interval = interval
         self._max_vectors = max_vectors
+        self._max_bytes = max_bytes
         self._raise_errors = raise_errors
         self._clock = clock
         self._queue: deque[_Waiting] = deque()
         self._queued = 0
+        self._bytes = 0
         self._in_flight: Rows | None = None
         self._accepted = 0
         self._hurried = 0
@@ -105,9 +112,13 @@ class Backlog:
             With ``raise_errors``: the last send's failure, once; what is wrong with the vectors;
             or that not all fit. Nothing of the call is taken then.
         """
-        room = 0 if self._closed else self._max_vectors - self.waiting
+        room = 0 if self._closed else self._room(given.rows)
         over = given.count - given.invalid - room
-        why = "the client is closed" if self._closed else f"{self.waiting} vectors wait"
+        why = (
+            "the client is closed"
+            if self._closed
+            else f"{self.waiting} vectors wait ({self._bytes} bytes)"
+        )
         full = QueueFull(f"{why}; {over} more find no room")
         if self._raise_errors:
             self.raise_failure()
@@ -118,11 +129,19 @@ class Backlog:
         self.added += given.count
         self.failed += given.invalid
         if given.problems:
-            self._tell("vectors that cannot be sent", checks.refuse(given.problems))
+            self.tell("vectors that cannot be sent", checks.refuse(given.problems))
         if over > 0:
             self.dropped += over
-            self._tell("vectors dropped", full)
+            self.tell("vectors dropped", full)
         self._queue_up(given.rows, room)
+
+    def _room(self, rows: Sequence[Rows]) -> int:
+        """Count how many of these vectors fit."""
+        if not rows:
+            return 0
+        ends = np.cumsum(np.concatenate([_sizes(part) for part in rows]))
+        within = np.searchsorted(ends, self._max_bytes - self._bytes, side="right")
+        return min(self._max_vectors - self.waiting, int(within))
 
     def _queue_up(self, rows: Sequence[Rows], room: int) -> None:
         due = self._clock() + self._interval
@@ -133,6 +152,7 @@ class Backlog:
             for at in range(0, end, self._batch_size):
                 cut = part.pick(range(at, min(at + self._batch_size, end)))
                 self._queue.append(_Waiting(cut, due))
+                self._bytes += _size(cut)
             self._queued += end
             self._accepted += end
 
@@ -179,6 +199,7 @@ class Backlog:
         """
         assert self._in_flight is not None
         batch, self._in_flight = self._in_flight, None
+        self._bytes -= _size(batch)
         if isinstance(outcome, Answer):
             # Not those it stored: it may be told to keep a share of the vectors only.
             self.sent += len(batch) - outcome.duplicates
@@ -190,10 +211,12 @@ class Backlog:
             good = []
         self.failed += len(batch) - len(good)
         if good:
-            self._queue.appendleft(_Waiting(batch.pick(good), self._clock()))
-            self._queued += len(good)
+            again = batch.pick(good)
+            self._queue.appendleft(_Waiting(again, self._clock()))
+            self._queued += len(again)
+            self._bytes += _size(again)
         self._failure = outcome
-        self._tell("vectors not stored", outcome)
+        self.tell("vectors not stored", outcome)
 
     def hurry(self) -> int:
         """Make all that is queued due; returns a mark for :meth:`is_settled`."""
@@ -217,9 +240,10 @@ class Backlog:
             self._in_flight = None
         if self._queued:
             self.dropped += self._queued
-            self._tell("vectors dropped", QueueFull(f"closed while {self._queued} waited"))
+            self.tell("vectors dropped", QueueFull(f"closed while {self._queued} waited"))
             self._queue.clear()
             self._queued = 0
+        self._bytes = 0
 
     def raise_failure(self) -> None:
         """Raise the last send's failure, once, if errors shall be raised."""
@@ -227,7 +251,8 @@ class Backlog:
             failure, self._failure = self._failure, None
             raise failure
 
-    def _tell(self, what: str, why: Exception) -> None:
+    def tell(self, what: str, why: Exception) -> None:
+        """Log what happened, at most once a minute."""
         now = self._clock()
         if now < self._next_line.get(what, now):
             return
@@ -235,6 +260,21 @@ class Backlog:
         counts = f"dropped {self.dropped}, failed {self.failed} of {self.added} so far"
         unexpected = None if isinstance(why, MonitorError) else why
         _log.warning("%s: %s (%s)", what, why, counts, exc_info=unexpected)
+
+
+def _sizes(rows: Rows) -> NDArray[np.int64]:
+    """Count the bytes that each row takes."""
+    sizes = np.full(len(rows), rows.vectors.itemsize * rows.vectors.shape[1], np.int64)
+    if rows.ids:
+        sizes += [len((id_ or "").encode()) for id_ in rows.ids]
+    if rows.metadata:
+        encoded = (item if isinstance(item, msgspec.Raw) else b"" for item in rows.metadata)
+        sizes += [memoryview(item).nbytes for item in encoded]
+    return sizes
+
+
+def _size(rows: Rows) -> int:
+    return int(_sizes(rows).sum())
 
 
 def _fitting(rows: Rows, room: int, seen: set[str]) -> int:

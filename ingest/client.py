@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 30
 """About a quarter of an hour: an upgrade of the service loses nothing the queue has room for."""
+_QUEUE_BYTES = 256 * 1024 * 1024
 _EXIT_SECONDS = 4.0
 _GRACE_SECONDS = 1.0
 
@@ -106,8 +107,9 @@ class Client(_Counted):
     interval : float
         Seconds after which vectors are sent though they are fewer.
     max_queue_vectors : int
-        Vectors that may wait, each of 4 bytes a component and its metadata; the newest beyond
-        are dropped.
+        Vectors that may wait; the newest beyond are dropped.
+    max_queue_bytes : int
+        Bytes that they may take: 4 a component, and those of ids and metadata.
     raise_errors : bool
         Whether :meth:`add`, :meth:`flush` and :meth:`close` raise what they otherwise only count
         and log.
@@ -128,9 +130,12 @@ class Client(_Counted):
         batch_size: int = 500,
         interval: float = 1.0,
         max_queue_vectors: int = 10_000,
+        max_queue_bytes: int = _QUEUE_BYTES,
         raise_errors: bool = False,
     ) -> None:
-        self._new_backlog = partial(Backlog, batch_size, interval, max_queue_vectors, raise_errors)
+        self._new_backlog = partial(
+            Backlog, batch_size, interval, max_queue_vectors, max_queue_bytes, raise_errors
+        )
         self._new_sender: Callable[[], Sender] = partial(
             Sender,
             url,
@@ -304,9 +309,12 @@ class AsyncClient(_Counted):
         batch_size: int = 500,
         interval: float = 1.0,
         max_queue_vectors: int = 10_000,
+        max_queue_bytes: int = _QUEUE_BYTES,
         raise_errors: bool = False,
     ) -> None:
-        self._backlog = Backlog(batch_size, interval, max_queue_vectors, raise_errors)
+        self._backlog = Backlog(
+            batch_size, interval, max_queue_vectors, max_queue_bytes, raise_errors
+        )
         self._sender = AsyncSender(url, model_name, token=token, verify=verify, attempts=_ATTEMPTS)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -326,13 +334,13 @@ class AsyncClient(_Counted):
     ) -> None:
         """Queue vectors to be sent, as :meth:`Client.add` does; returns at once."""
         self._backlog.add(intake.read(vectors, ids, metadata, timestamps))
-        if self._task is None and self._backlog.waiting:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="embedding-drift")
+        self._start()
         self._notify()
 
     async def flush(self, timeout: float = 30.0) -> bool:
         """Wait until all that was added is sent or has failed, as :meth:`Client.flush` does."""
         mark = self._backlog.hurry()
+        self._start()
         self._notify()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -344,6 +352,7 @@ class AsyncClient(_Counted):
     async def close(self, timeout: float = 30.0) -> None:
         """Send what waits, and end, as :meth:`Client.close` does."""
         self._backlog.close()
+        self._start()
         self._notify()
         if self._task is None:
             await self._finish()
@@ -352,6 +361,17 @@ class AsyncClient(_Counted):
             self._task.cancel()
             await asyncio.wait([self._task])
         self._backlog.raise_failure()
+
+    def _start(self) -> None:
+        if self._task is not None or not self._backlog.waiting:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            # The next call on the loop tries again.
+            self._backlog.tell("vectors wait", Undelivered(str(error)))
+        else:
+            self._task = loop.create_task(self._run(), name="embedding-drift")
 
     def _notify(self) -> None:
         """Wake all who wait, and have those who come later wait for the next time."""

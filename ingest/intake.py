@@ -51,6 +51,14 @@ class _Run(NamedTuple):
 
 def read(vectors: object, ids: object, metadata: object, timestamps: object) -> Intake:
     """Read what :meth:`ingest.client.Client.add` takes; raises nothing."""
+    try:
+        return _read(vectors, ids, metadata, timestamps)
+    # Objects of anyone's making fail in their own ways, and so may what they raise.
+    except Exception as error:
+        return Intake(1, (), [Problem("/embeddings", f"raises {type(error).__name__}", 0)])
+
+
+def _read(vectors: object, ids: object, metadata: object, timestamps: object) -> Intake:
     count, runs, problems = _runs(vectors)
     try:
         texts = _column("ids", ids, count)
@@ -119,7 +127,7 @@ def _has_length(value: Any) -> bool:
         return False
     try:
         len(value)
-    except TypeError:
+    except Exception:
         return False
     return True
 
@@ -149,7 +157,10 @@ def _column(name: str, values: Any, count: int) -> Sequence[Any]:
     """Bring what stands beside the vectors to one element a vector; none at all for None."""
     if values is None:
         return ()
-    column: list[Any] = list(values) if _has_length(values) else [values]
+    try:
+        column: list[Any] = list(values) if _has_length(values) else [values]
+    except Exception as error:
+        raise checks.refuse([Problem(f"/{name}", f"raises {type(error).__name__}")]) from error
     if len(column) != count:
         raise checks.refuse(
             [Problem(f"/{name}", f"has {len(column)} elements for {count} vectors")]

@@ -39,7 +39,7 @@ def clock() -> Clock:
 
 
 def backlog(clock: Clock | None = None, **options: Any) -> Backlog:
-    chosen = {"batch_size": 4, "interval": 1.0, "max_vectors": 10} | options
+    chosen = {"batch_size": 4, "interval": 1.0, "max_vectors": 10, "max_bytes": 1000} | options
     return Backlog(**chosen, clock=clock or Clock())
 
 
@@ -64,6 +64,7 @@ def numbers(of: Backlog) -> list[int]:
         {"interval": float("nan")},
         {"interval": 1e9},
         {"max_vectors": 0},
+        {"max_bytes": 0},
     ],
 )
 def test_numbers_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
@@ -114,6 +115,33 @@ def test_the_newest_beyond_the_bound_are_dropped() -> None:
         [4, 5, 6, 7],
         [8, 9, 10],
     ]
+
+
+def test_what_waits_is_bounded_by_its_bytes_too() -> None:
+    waiting = backlog(max_bytes=100)
+    beside = {"ids": ["a", "bc"], "metadata": [{"n": 1}, {"text": "x" * 100}], "timestamps": None}
+    waiting.add(intake.read(numbered(0, 2), **beside))
+    assert (waiting.waiting, waiting.dropped) == (1, 1)
+    add(waiting, numbered(1, 10))
+    assert (waiting.waiting, waiting.dropped) == (10, 2), "16 bytes, and 9 vectors of 8"
+    add(waiting, numbered(10, 1, dimension=4))
+    assert waiting.dropped == 3
+    with pytest.raises(QueueFull, match=r"0 vectors wait \(0 bytes\); 1 more"):
+        add(backlog(max_bytes=7, raise_errors=True), numbered(0, 1))
+
+
+@pytest.mark.parametrize("failure", [None, Undelivered("gone"), "some"])
+def test_what_has_left_gives_its_bytes_back(failure: Exception | str | None) -> None:
+    waiting = backlog(max_bytes=80)
+    for _ in range(2):
+        add(waiting, numbered(0, 10))
+        assert waiting.dropped == 0
+        while waiting.seconds_to_due() is not None:
+            size = len(waiting.take())
+            outcome = refusing(0) if failure == "some" and size > 1 else failure
+            waiting.settle(outcome if isinstance(outcome, Exception) else TAKEN)
+    add(waiting, numbered(0, 10, dimension=3))
+    assert (waiting.waiting, waiting.dropped) == (6, 4), "and no more than its bytes"
 
 
 def test_an_id_comes_once_in_a_batch() -> None:
@@ -216,7 +244,7 @@ def test_a_call_that_raises_takes_nothing() -> None:
     waiting = backlog(raise_errors=True)
     with pytest.raises(NonFinite, match="/embeddings/1/0"):
         add(waiting, [[1, 2], [float("nan"), 2]])
-    with pytest.raises(QueueFull, match="0 vectors wait; 1 more find no room"):
+    with pytest.raises(QueueFull, match=r"0 vectors wait \(0 bytes\); 1 more find no room"):
         add(waiting, numbered(0, 11))
     add(waiting, numbered(0, 1))
     waiting.take()
@@ -235,7 +263,8 @@ def test_a_burst_is_one_line(clock: Clock, caplog: pytest.LogCaptureFixture) -> 
     for _ in range(5):
         add(waiting, numbered(0, 5))
     assert [record.getMessage() for record in caplog.records] == [
-        "vectors dropped: 10 vectors wait; 5 more find no room (dropped 5, failed 0 of 15 so far)"
+        "vectors dropped: 10 vectors wait (80 bytes); 5 more find no room"
+        " (dropped 5, failed 0 of 15 so far)"
     ]
     clock.now += 60
     add(waiting, numbered(0, 5))

@@ -192,8 +192,73 @@ def test_a_full_queue_drops_the_newest_and_says_so_once(
     assert [float(v[0]) for batch in shelf.batches for v in batch.vectors] == [0, 1, 2, 3, 4]
     lines = [r.getMessage() for r in caplog.records if r.name == "ingest.backlog"]
     assert lines == [
-        "vectors dropped: 5 vectors wait; 1 more find no room (dropped 1, failed 0 of 6 so far)"
+        "vectors dropped: 5 vectors wait (20 bytes); 1 more find no room"
+        " (dropped 1, failed 0 of 6 so far)"
     ]
+
+
+@either
+def test_metadata_too_large_for_the_queue_is_dropped_alone(network: Network, use: Use) -> None:
+    def calls(client: AnyClient) -> None:
+        client.add(VECTORS, metadata=[{}, {}, {}, {"text": "x" * 10_000}])
+        client.add(VECTORS)
+
+    client = use(network.url, calls, max_queue_bytes=5_000)
+    assert counts(client) == {"sent": 7, "dropped": 1}
+
+
+class Odd:
+    """Fails in every way that a program's own objects may."""
+
+    class Error(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def __len__(self) -> int:
+        raise Odd.Error
+
+    __iter__ = __array__ = __str__ = __len__  # type: ignore[assignment]
+
+
+class Endless(Odd):
+    """Has a length, and elements that cannot be had."""
+
+    def __len__(self) -> int:
+        return 4
+
+
+@either
+@pytest.mark.parametrize("odd", [Odd(), Endless(), [Odd()], [[1, 2], Odd()]])
+def test_a_program_is_not_disturbed_by_objects_of_its_own(
+    network: Network, use: Use, odd: Any
+) -> None:
+    def calls(client: AnyClient) -> None:
+        client.add(odd)
+        client.add(VECTORS, ids=odd)
+        client.add(VECTORS, metadata=odd)
+        client.add(VECTORS, timestamps=odd)
+        client.add(VECTORS)
+
+    assert counts(use(network.url, calls))["sent"] >= 4
+
+
+def test_what_is_added_outside_the_loop_waits_for_it(
+    network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = AsyncClient(network.url, "m")
+    for _ in range(2):
+        client.add(VECTORS)
+    assert counts(client) == {"waiting": 8}
+    assert [record.getMessage() for record in caplog.records] == [
+        "vectors wait: no running event loop (dropped 0, failed 0 of 4 so far)"
+    ]
+
+    async def run() -> None:
+        assert await client.flush()
+        await client.close()
+
+    asyncio.run(run())
+    assert counts(client) == {"sent": 8}
 
 
 NOWHERE = "http://127.0.0.1:1"
