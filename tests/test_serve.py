@@ -15,6 +15,7 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg.conninfo import make_conninfo
 
 from exporter import families
 from exporter.families import FAMILIES
@@ -268,3 +269,23 @@ def test_check_config_says_valid_or_what_is_wrong(config: Path, tmp_path: Path) 
 def test_migrate_runs_twice(config: Path) -> None:
     assert run(config, "migrate").stdout.startswith("applied: 0001_initial")
     assert run(config, "migrate").stdout == "the schema is up to date\n"
+
+
+@pytest.mark.parametrize("name", ["migrate", "ingest", "serve"])
+def test_a_read_only_server_without_the_schema_is_an_error_and_no_traceback(
+    name: str, config: Path, empty_database: str
+) -> None:
+    string = make_conninfo(empty_database, options="-c default_transaction_read_only=on")
+    done = run(config, name, "--set", f"database.connection_string={string}")
+    assert done.returncode == 1
+    assert "read-only transaction" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_read_only_server_with_the_schema_is_served_and_stores_nothing(
+    config: Path, store: str, sentences: NDArray[np.float32]
+) -> None:
+    string = make_conninfo(store, options="-c default_transaction_read_only=on")
+    with serving(config, "serve", "--set", f"database.connection_string={string}") as service:
+        assert post(service.url, sentences[:10]).status_code == 503
+        assert httpx2.get(f"{service.url}/metrics").status_code == 200
