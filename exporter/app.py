@@ -133,7 +133,8 @@ class Exporter:
             reference = baselines.vectors(
                 connection, model.row.model_name, model.baseline.version, model.row.dimension
             )
-        return report.detail(model, now, reference)
+        # Without vectors it was dropped, with its model or for a newer one.
+        return report.detail(model, now, reference if len(reference) else None)
 
     async def _landing(self, _: Request) -> Response:
         return HTMLResponse(await asyncio.to_thread(pages.landing, self._models))

@@ -252,6 +252,30 @@ def test_the_baseline_can_be_pinned_and_listed_beside_a_running_service(
         assert run(config, "baseline", "pin", "m").returncode == 2
 
 
+def test_a_model_can_be_listed_and_removed_beside_a_running_service(
+    config: Path, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config, "serve", "--set", "ingest.max_models=1") as service:
+        post(service.url, sentences[:600])
+        wait_for(lambda: state(service.url) == "no_baseline", "the model")
+        assert post(service.url, sentences[:10], "n").status_code == 403
+        listed = run(config, "model", "list").stdout
+        assert listed.startswith("m\t384 dimensions\t600 vectors\tlast 2")
+        assert run(config, "model", "remove", "m").returncode == 1, "nobody said yes"
+        assert state(service.url) == "no_baseline"
+        assert run(config, "model", "remove", "m", "--yes").stdout == "m: removed\n"
+        wait_for(lambda: state(service.url) == "unknown", "the removal")
+        assert 'model_name="m",' not in httpx2.get(f"{service.url}/metrics").text
+        assert post(service.url, sentences[:10], "n").status_code == 201
+        assert run(config, "model", "remove", "n", "--yes").returncode == 0
+        assert post(service.url, sentences[600:700]).json()["stored"] == 100
+        wait_for(lambda: state(service.url) != "unknown", "the model anew")
+        assert httpx2.get(f"{service.url}/drift/m").json()["vectors"] == 100
+        missing = run(config, "model", "remove", "n", "--yes")
+        assert missing.returncode == 1
+        assert missing.stderr == "Error: there is no model 'n'\n"
+
+
 def test_check_config_says_valid_or_what_is_wrong(config: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "exporter.cli", "check", "config", *arguments]
