@@ -36,7 +36,6 @@ from exporter.score import Detector
 from exporter.tail import Tail
 from exporter.windows import ModelWindows
 from ingest.runtime.settings import (
-    DatabaseSettings,
     MonitoringSettings,
     WindowSettings,
     WindowsSettings,
@@ -69,7 +68,7 @@ def store() -> Iterator[str]:
     """Give a migrated store on a server of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="embedding-drift-") as folder,
-        embedded.connection_string(DatabaseSettings(data_directory=folder)) as string,
+        embedded.running(Path(folder)) as string,
     ):
         with connect(string) as connection:
             migrate(connection)

@@ -24,7 +24,7 @@ from ingest.runtime.errors import NotFound, PayloadError, StoreUnavailable
 from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
 from ingest.store import baselines, tail
-from ingest.store.pool import open_sync, unavailable
+from ingest.store.pool import ConnectionString, open_sync, unavailable
 from ingest.store.tail import WHOLE
 
 
@@ -33,7 +33,7 @@ class Exporter:
 
     Parameters
     ----------
-    connection_string : str
+    connection_string : ConnectionString
         Of a store that is migrated. Read from is its replica, where the settings name one.
     settings : Settings
     registry : CollectorRegistry
@@ -46,15 +46,13 @@ class Exporter:
     """
 
     def __init__(
-        self, connection_string: str, settings: Settings, registry: CollectorRegistry
+        self, connection_string: ConnectionString, settings: Settings, registry: CollectorRegistry
     ) -> None:
         self._shard = own = shard(settings.monitoring, socket.gethostname())
         self._models = Models()
         size, replica = settings.database.pool_size, settings.database.replica_connection_string
         self._primary = open_sync(connection_string, size)
-        self._pool = (
-            self._primary if replica is None else open_sync(replica.get_secret_value(), size)
-        )
+        self._pool = self._primary if replica is None else open_sync(replica.get_secret_value, size)
         self._tail = Tail(self._pool, self._models, settings.monitoring, own, primary=self._primary)
         self._check = Check(
             self._pool,
@@ -135,7 +133,8 @@ class Exporter:
             reference = baselines.vectors(
                 connection, model.row.model_name, model.baseline.version, model.row.dimension
             )
-        return report.detail(model, now, reference)
+        # Without vectors it was dropped, with its model or for a newer one.
+        return report.detail(model, now, reference if len(reference) else None)
 
     async def _landing(self, _: Request) -> Response:
         return HTMLResponse(await asyncio.to_thread(pages.landing, self._models))

@@ -26,7 +26,7 @@ from ingest.runtime.errors import PayloadError
 from ingest.runtime.settings import MonitoringSettings, Settings
 from ingest.store import baselines, history
 from ingest.store.partitions import history_days
-from ingest.store.pool import connect, unavailable
+from ingest.store.pool import ConnectionString, connect, unavailable
 from ingest.store.selection import Selection
 
 Floats = NDArray[np.float64]
@@ -54,7 +54,7 @@ class Backfill:
         with cluster.connected(scheduler) as client:
             yield cls(client, dataset)
 
-    def pin(self, store: str, selection: Selection) -> int:
+    def pin(self, store: ConnectionString, selection: Selection) -> int:
         """Pin a baseline of the vectors that are selected, by their time.
 
         Returns
@@ -87,7 +87,7 @@ class Backfill:
             source = f"{url}: {selection}"
             return baseline.bring(connection, name, vectors, stream.times[positions], source)
 
-    def run(self, store: str, settings: Settings) -> int:
+    def run(self, store: ConnectionString, settings: Settings) -> int:
         """Measure windows against the newest baseline at all check times without a record.
 
         The rows of some check times are stored before those of the next, all or none: a restart
@@ -152,7 +152,7 @@ class Backfill:
 
 
 @contextmanager
-def _connected(store: str) -> Iterator[psycopg.Connection]:
+def _connected(store: ConnectionString) -> Iterator[psycopg.Connection]:
     with unavailable(), connect(store) as connection:
         yield connection
 

@@ -106,7 +106,8 @@ class Check:
         self._record(verdicts)
 
     def _record(self, verdicts: list[NamedVerdict]) -> None:
-        rows = [_row(self._models.by_name[name], window, v) for name, window, v in verdicts]
+        models = self._models.by_name  # without those removed since
+        rows = [_row(models[name], window, v) for name, window, v in verdicts if name in models]
         with _connection(self._primary) as connection:
             history.append(connection, rows)
 
@@ -118,7 +119,8 @@ class Check:
             return
         with _connection(self._pool) as connection:
             reference = baselines.vectors(connection, name, baseline.version, model.row.dimension)
-        standing.compare(reference, surprising)
+        if len(reference):  # else it was dropped, with its model or for a newer one
+            standing.compare(reference, surprising)
 
     def _judge(self, model: Model) -> None:
         """Judge the history that was measured against the baseline in use."""

@@ -25,7 +25,7 @@ from ingest.runtime.settings import Settings
 from ingest.store import baselines as stored_baselines
 from ingest.store import embedded
 from ingest.store.migrate import migrate
-from ingest.store.pool import connect, unavailable
+from ingest.store.pool import connect
 from ingest.store.selection import Selection
 from ingest.watch import Watch
 
@@ -227,7 +227,7 @@ def backfill(
         embedded.connection_string(settings.database) as store,
         Backfill.open(dataset, model, time_column, scheduler) as filling,
     ):
-        with unavailable(), connect(store) as connection:
+        with connect(store) as connection:
             migrate(connection)
         if pins:
             first = None if start or end else settings.monitoring.baseline.vectors

@@ -159,6 +159,11 @@ class Models:
         """Add a model; scrapes under way keep the mapping they began with."""
         self.by_name = MappingProxyType({**self.by_name, model.row.model_name: model})
 
+    def remove(self, model_name: str) -> None:
+        """Forget a model; scrapes under way keep the mapping they began with."""
+        left = {name: model for name, model in self.by_name.items() if name != model_name}
+        self.by_name = MappingProxyType(left)
+
     def verdicts(self, deadline: float = math.inf) -> Iterator[tuple[str, str, Verdict]]:
         """Judge every window of every model: (model name, window name, verdict)."""
         now = self.now()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from exporter.model import Model, Models
 from exporter.windows import ModelWindows
 from ingest.runtime.errors import MonitorError, StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings
-from ingest.store import tail
+from ingest.store import dimension, tail
 from ingest.store.pool import unavailable
 from ingest.store.selection import Selection
 from ingest.store.tail import WHOLE, ModelRow, Shard
@@ -124,7 +125,8 @@ class Tail:
         """
         with unavailable(), self._pool.connection() as connection:
             failed: Exception | None = None
-            for row in tail.models(connection, self._shard):
+            rows = tail.models(connection, self._shard)
+            for row in rows:
                 self._models.set_clock(row.now.timestamp())
                 try:
                     self._update(connection, row)
@@ -134,12 +136,27 @@ class Tail:
                     failed = failed or error
             if failed is not None:
                 raise failed
+        for name in self._models.by_name.keys() - {row.model_name for row in rows}:
+            self._forget_removed(name)
+
+    def _forget_removed(self, model_name: str) -> None:
+        # The primary is asked: a replica may only be too far behind to have a new model.
+        with (
+            suppress(StoreUnavailable),
+            unavailable(),
+            self._primary.connection() as connection,
+        ):
+            if dimension.known(connection, model_name) is None:
+                self._models.remove(model_name)
+                self._fits.pop(model_name, None)
+                _log.info("model removed", extra={"model_name": model_name})
 
     def _update(self, connection: psycopg.Connection, row: ModelRow) -> None:
         model = self._models.by_name.get(row.model_name)
-        if model is None:
+        if model is None or row.created_at > model.row.created_at:
             model = Model(row, self.settings)
             self._models.add(model)
+            self._fits.pop(row.model_name, None)
         if not _is_older(row, model.row):
             self._update_baseline(connection, model, row)
             self._follow(connection, model.windows, row)
@@ -229,8 +246,10 @@ class Tail:
 
 def _is_older(row: ModelRow, known: ModelRow) -> bool:
     """Whether a row comes from a replica that is further behind than the one read before."""
-    return row.last_seq < known.last_seq or (row.baseline_version or 0) < (
-        known.baseline_version or 0
+    return (
+        row.created_at < known.created_at
+        or row.last_seq < known.last_seq
+        or (row.baseline_version or 0) < (known.baseline_version or 0)
     )
 
 

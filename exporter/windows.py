@@ -6,6 +6,7 @@ A window costs work when vectors enter and leave, never when it is looked at.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +17,7 @@ from ingest.runtime.settings import MonitoringSettings, WindowSettings
 
 _CHUNK = 512
 """Vectors added at a time: bounds how long a scrape waits for the lock."""
+_PAUSE_SECONDS = 0.0005
 
 REFERENCE_RATIO = 5
 """A reference of n vectors calibrates windows of at most n / 5."""
@@ -222,6 +224,8 @@ class ModelWindows:
         for at in range(0, len(vectors), _CHUNK):
             with self.lock:
                 self._append(vectors[at : at + _CHUNK], times[at : at + _CHUNK])
+            # Otherwise the lock would be taken again before a scrape that waits for it wakes up.
+            time.sleep(_PAUSE_SECONDS)
 
     def _append(self, vectors: NDArray[np.float32], times: NDArray[np.float64]) -> None:
         for window in self.windows.values():

@@ -26,7 +26,7 @@ from ingest.runtime.settings import Settings
 from ingest.sampling import Sampler
 from ingest.store import search
 from ingest.store.batch import Batch
-from ingest.store.pool import open_async, unavailable
+from ingest.store.pool import ConnectionString, open_async, unavailable
 from ingest.store.vectors import Stored
 from ingest.writer import Writer
 
@@ -42,7 +42,7 @@ class Ingest:
 
     Parameters
     ----------
-    connection_string : str
+    connection_string : ConnectionString
         Of a store that is migrated.
     settings : Settings
     registry : CollectorRegistry
@@ -56,7 +56,7 @@ class Ingest:
     """
 
     def __init__(
-        self, connection_string: str, settings: Settings, registry: CollectorRegistry
+        self, connection_string: ConnectionString, settings: Settings, registry: CollectorRegistry
     ) -> None:
         self._connection_string = connection_string
         self._settings = settings

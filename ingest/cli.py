@@ -1,4 +1,4 @@
-"""Commands of the light half: ``ingest``, ``migrate``, ``replay``, ``token``, ``check``."""
+"""Commands of the light half: ``ingest``, ``migrate``, ``model``, ``replay``, ``token``, ..."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ingest.runtime.live import Live
 from ingest.runtime.security import Protection
 from ingest.runtime.settings import Settings
 from ingest.sender import Sender
-from ingest.store import embedded
+from ingest.store import embedded, models
 from ingest.store.citus import distribute
 from ingest.store.migrate import migrate as migrate_store
-from ingest.store.pool import connect
+from ingest.store.pool import connect, unavailable
 from ingest.vectorfile import read
 
 PORT = 10911
@@ -61,6 +61,50 @@ def migrate(settings: Settings, citus: bool) -> None:
     click.echo(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
     if citus:
         click.echo(f"distributed: {', '.join(distributed) or 'all tables were before'}")
+
+
+@main.group()
+def model() -> None:
+    """List the models, or remove one for good."""
+
+
+@model.command("list")
+@configured
+def list_(settings: Settings) -> None:
+    """List the models by name: dimension, vectors ever stored, and when the newest was."""
+    with (
+        embedded.connection_string(settings.database) as store,
+        connect(store) as connection,
+        unavailable(),
+    ):
+        found = models.listed(connection)
+    for listed in found:
+        last = listed.last_received_at
+        click.echo(
+            f"{listed.model_name}\t{listed.dimension} dimensions\t{listed.vectors} vectors"
+            f"\tlast {'never' if last is None else format(last, '%Y-%m-%d %H:%M:%S%z')}"
+        )
+
+
+@model.command()
+@click.argument("model_name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@configured
+def remove(settings: Settings, model_name: str, yes: bool) -> None:
+    """Remove MODEL_NAME with its vectors, baselines and history, for good.
+
+    A running exporter drops it at its next poll. Stop what sends it first: a vector that
+    arrives later begins a new model of that name.
+    """
+    if not yes:
+        click.confirm(f"remove {model_name} with its vectors, baselines and history?", abort=True)
+    with (
+        embedded.connection_string(settings.database) as store,
+        connect(store) as connection,
+        unavailable(),
+    ):
+        models.remove(connection, model_name)
+    click.echo(f"{model_name}: removed")
 
 
 @main.command()

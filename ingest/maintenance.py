@@ -11,7 +11,7 @@ import psycopg
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store import partitions
-from ingest.store.pool import connect
+from ingest.store.pool import ConnectionString, connect
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ _PERIOD_SECONDS = 3600.0
 _RETRY_SECONDS = 60.0
 
 
-def make_partitions(connection_string: str) -> None:
+def make_partitions(connection_string: ConnectionString) -> None:
     """Make the partitions of today and the next days.
 
     Raises
@@ -31,7 +31,7 @@ def make_partitions(connection_string: str) -> None:
         partitions.ensure(connection)
 
 
-def maintain(connection_string: str, retention_days: int) -> None:
+def maintain(connection_string: ConnectionString, retention_days: int) -> None:
     """Make the partitions that are missing and drop those that expired."""
     with connect(connection_string) as connection:
         partitions.ensure(connection)
@@ -40,7 +40,9 @@ def maintain(connection_string: str, retention_days: int) -> None:
 
 
 @asynccontextmanager
-async def maintained(connection_string: str, retention_days: int) -> AsyncIterator[None]:
+async def maintained(
+    connection_string: ConnectionString, retention_days: int
+) -> AsyncIterator[None]:
     """Maintain the store every hour while entered."""
     task = asyncio.create_task(_run(connection_string, retention_days), name="maintenance")
     try:
@@ -51,7 +53,7 @@ async def maintained(connection_string: str, retention_days: int) -> AsyncIterat
             await task
 
 
-async def _run(connection_string: str, retention_days: int) -> None:
+async def _run(connection_string: ConnectionString, retention_days: int) -> None:
     while True:
         try:
             await asyncio.to_thread(maintain, connection_string, retention_days)

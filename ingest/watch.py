@@ -18,7 +18,7 @@ from ingest.runtime.errors import MonitorError
 from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
 from ingest.source import Source
-from ingest.store.pool import open_async
+from ingest.store.pool import ConnectionString, open_async
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Watch:
     ----------
     ingest : Ingest
         What stores; runs while this does, and its endpoints need not be served.
-    connection_string : str
+    connection_string : ConnectionString
         To the server that has the table.
     source : Source
     model_name : str
@@ -49,7 +49,7 @@ class Watch:
     def __init__(
         self,
         ingest: Ingest,
-        connection_string: str,
+        connection_string: ConnectionString,
         source: Source,
         model_name: str,
         overlap_seconds: float,

@@ -22,7 +22,6 @@ import pytest
 from numpy.typing import NDArray
 
 from demo import tools
-from ingest.runtime.settings import DatabaseSettings
 from ingest.store import embedded
 from ingest.store.migrate import migrate
 from ingest.store.pool import connect
@@ -82,7 +81,7 @@ def server() -> Iterator[str]:
         return
     with (
         _folder() as folder,
-        embedded.connection_string(DatabaseSettings(data_directory=str(folder))) as string,
+        embedded.running(folder) as string,
     ):
         yield string
 

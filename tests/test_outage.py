@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +59,8 @@ def test_an_outage_is_told_to_everyone_and_ends_by_itself(
         assert drift_lines(service.url) == measured
         assert metric(service.url, "embedding_drift_store_poll_timestamp_seconds") > 0
         assert httpx2.get(f"{service.url}/-/healthy").status_code == 200
+        told = re.findall(r"logger=psycopg.pool (msg=.*)", service.log.read_text())
+        assert len(told) == len(set(told)) > 0, "each reason once"
 
         start(postgresql)
         wait_for(lambda: post(service.url, sentences[700:800]).status_code == 201, "recovery")
@@ -82,6 +87,23 @@ def test_ingest_is_ready_again_after_an_outage_although_nobody_sends(
         start(postgresql)
         # As on Kubernetes, where a service sends nothing to pods that are not ready.
         wait_for(ready, "readiness")
+
+
+def test_the_embedded_server_is_started_again_when_it_was_killed(
+    folder: Path, sentences: NDArray[np.float32]
+) -> None:
+    file = folder / "config.yaml"
+    file.write_text(f"{CONFIG}database: {{data_directory: {folder / 'data'}}}\n")
+    with serving(file) as service:
+        assert post(service.url, sentences[:100]).status_code == 201
+        pid = (folder / "data" / "postgresql" / "postmaster.pid").read_text().split()[0]
+        os.kill(int(pid), signal.SIGKILL)
+        wait_for(lambda: "started again" in service.log.read_text(), "the server")
+        wait_for(lambda: post(service.url, sentences[100:200]).status_code == 201, "recovery")
+        wait_for(
+            lambda: 'embedding_drift_vectors_total{model_name="m"} 200.0' in page(service.url),
+            "all acknowledged vectors",
+        )
 
 
 def page(url: str) -> str:

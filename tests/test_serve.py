@@ -15,6 +15,7 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg.conninfo import make_conninfo
 
 from exporter import families
 from exporter.families import FAMILIES
@@ -251,6 +252,30 @@ def test_the_baseline_can_be_pinned_and_listed_beside_a_running_service(
         assert run(config, "baseline", "pin", "m").returncode == 2
 
 
+def test_a_model_can_be_listed_and_removed_beside_a_running_service(
+    config: Path, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config, "serve", "--set", "ingest.max_models=1") as service:
+        post(service.url, sentences[:600])
+        wait_for(lambda: state(service.url) == "no_baseline", "the model")
+        assert post(service.url, sentences[:10], "n").status_code == 403
+        listed = run(config, "model", "list").stdout
+        assert listed.startswith("m\t384 dimensions\t600 vectors\tlast 2")
+        assert run(config, "model", "remove", "m").returncode == 1, "nobody said yes"
+        assert state(service.url) == "no_baseline"
+        assert run(config, "model", "remove", "m", "--yes").stdout == "m: removed\n"
+        wait_for(lambda: state(service.url) == "unknown", "the removal")
+        assert 'model_name="m",' not in httpx2.get(f"{service.url}/metrics").text
+        assert post(service.url, sentences[:10], "n").status_code == 201
+        assert run(config, "model", "remove", "n", "--yes").returncode == 0
+        assert post(service.url, sentences[600:700]).json()["stored"] == 100
+        wait_for(lambda: state(service.url) != "unknown", "the model anew")
+        assert httpx2.get(f"{service.url}/drift/m").json()["vectors"] == 100
+        missing = run(config, "model", "remove", "n", "--yes")
+        assert missing.returncode == 1
+        assert missing.stderr == "Error: there is no model 'n'\n"
+
+
 def test_check_config_says_valid_or_what_is_wrong(config: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "exporter.cli", "check", "config", *arguments]
@@ -268,3 +293,23 @@ def test_check_config_says_valid_or_what_is_wrong(config: Path, tmp_path: Path) 
 def test_migrate_runs_twice(config: Path) -> None:
     assert run(config, "migrate").stdout.startswith("applied: 0001_initial")
     assert run(config, "migrate").stdout == "the schema is up to date\n"
+
+
+@pytest.mark.parametrize("name", ["migrate", "ingest", "serve"])
+def test_a_read_only_server_without_the_schema_is_an_error_and_no_traceback(
+    name: str, config: Path, empty_database: str
+) -> None:
+    string = make_conninfo(empty_database, options="-c default_transaction_read_only=on")
+    done = run(config, name, "--set", f"database.connection_string={string}")
+    assert done.returncode == 1
+    assert "read-only transaction" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_read_only_server_with_the_schema_is_served_and_stores_nothing(
+    config: Path, store: str, sentences: NDArray[np.float32]
+) -> None:
+    string = make_conninfo(store, options="-c default_transaction_read_only=on")
+    with serving(config, "serve", "--set", f"database.connection_string={string}") as service:
+        assert post(service.url, sentences[:10]).status_code == 503
+        assert httpx2.get(f"{service.url}/metrics").status_code == 200

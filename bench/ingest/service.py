@@ -19,7 +19,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.runtime.settings import DatabaseSettings
 from ingest.store import embedded
 
 
@@ -44,7 +43,7 @@ def postgresql() -> Iterator[str]:
     """Start a server with its defaults; gives its connection string."""
     with (
         tempfile.TemporaryDirectory(prefix="embedding-drift-") as name,
-        embedded.connection_string(DatabaseSettings(data_directory=name)) as string,
+        embedded.running(Path(name)) as string,
     ):
         yield string
 

@@ -27,6 +27,30 @@ CONFIG_VARIABLE = "EMBEDDING_DRIFT_CONFIG"
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP)\w*)?)$")
 
 
+class SecretFile(SecretStr):
+    """A secret that is kept in a file, and read there each time it is asked for: it may change.
+
+    Raises
+    ------
+    SettingsError
+        Made or asked for, if the file cannot be read.
+    """
+
+    def __init__(self, variable: str, path: Path) -> None:
+        self._variable = variable
+        self._path = path
+        super().__init__(self.get_secret_value())
+
+    def get_secret_value(self) -> str:
+        """Read the secret."""
+        try:
+            return self._path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(
+                f"{self._variable}: {self._path} cannot be read: {error.strerror}"
+            ) from error
+
+
 def load(
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
@@ -100,7 +124,7 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, obj
         name, file = key.variable, f"{key.variable}_FILE"
         if key.is_secret and file in unknown:
             unknown.remove(file)
-            yield key.dotted, _read_secret(file, environment[file])
+            yield key.dotted, SecretFile(file, Path(environment[file]))
         if name in unknown and not environment[name].startswith("tcp://"):
             unknown.remove(name)
             yield key.dotted, _from_text(environment[name], key.kind)
@@ -111,13 +135,6 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, obj
             "the environment cannot be used:",
             [Problem(name, f"unknown variable{_nearest(name, known)}") for name in sorted(unknown)],
         )
-
-
-def _read_secret(name: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise SettingsError(f"{name}: {path} cannot be read: {error.strerror}") from error
 
 
 def _from_text(text: str, kind: Any) -> object:

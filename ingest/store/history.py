@@ -32,13 +32,14 @@ class HistoryRow:
 
 
 def append(connection: psycopg.Connection, rows: Sequence[HistoryRow]) -> None:
-    """Add rows, all at the store's present time."""
+    """Add rows, all at the store's present time; none of a model that was removed."""
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into drift_history (model_name, window_name, state, vectors, baseline_version,"
             " score, magnitude, cosine_similarity, norm, components)"
-            " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            list(map(_values, rows)),
+            " select %s, %s, %s, %s, %s, %s, %s, %s, %s, %s"
+            " where exists (select from model where model_name = %s)",
+            [(*_values(row), row.model_name) for row in rows],
         )
 
 

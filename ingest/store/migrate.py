@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 
 import psycopg
 
 from ingest.runtime.errors import SettingsError
 from ingest.store import partitions
+from ingest.store.pool import unavailable
+
+_log = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 0x456D6244  # "EmbD"
 _MINIMUM_PGVECTOR = (0, 7)  # the first with halfvec, which indexes more than 2,000 dimensions
@@ -18,7 +24,8 @@ def migrate(connection: psycopg.Connection) -> list[str]:
     """Apply the migrations that are missing and make the next days' partitions.
 
     Safe to run twice and from several processes at once: they take turns, and each migration
-    commits together with the record that it was applied.
+    commits together with the record that it was applied. What is up to date is only read. A
+    schema with migrations that a newer program applied is used as it is: migrations only add.
 
     Parameters
     ----------
@@ -33,21 +40,40 @@ def migrate(connection: psycopg.Connection) -> list[str]:
     Raises
     ------
     SettingsError
-        If the server has no pgvector, or one that is too old.
+        If the server has no pgvector, or one that is too old, or if the role may not do it.
+    StoreUnavailable
+        If the server cannot be reached, or is read-only and the schema is not up to date.
     """
-    applied = []
-    for name, statements in _migrations():
-        with connection.transaction():
-            # Held to the end of the transaction, not of the session: a pooler between us and
-            # the server may give every transaction another session.
-            connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
-            if not _is_applied(connection, name):
-                _check_pgvector(connection)
-                connection.execute(statements)
-                connection.execute("insert into migration (name) values (%s)", [name])
-                applied.append(name)
-    partitions.ensure(connection)
+    migrations = _migrations()
+    with unavailable(), _permitted():
+        before = _applied(connection)
+        _warn_if_newer(before - {name for name, _ in migrations})
+        applied = [
+            name
+            for name, statements in migrations
+            if name not in before and _apply(connection, name, statements)
+        ]
+        partitions.ensure(connection)
     return applied
+
+
+@contextmanager
+def _permitted() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SettingsError(
+            "the database's role may not bring the schema up to date:"
+            f" {error.diag.message_primary}; run embedding-drift migrate as a role that may"
+        ) from error
+
+
+def _warn_if_newer(unknown: set[str]) -> None:
+    if unknown:
+        _log.warning(
+            "the schema is newer than this program, which goes on with it",
+            extra={"unknown_migrations": ",".join(sorted(unknown))},
+        )
 
 
 def _migrations() -> list[tuple[str, str]]:
@@ -56,14 +82,32 @@ def _migrations() -> list[tuple[str, str]]:
     return sorted((f.name.removesuffix(".sql"), f.read_text(encoding="utf-8")) for f in files)
 
 
-def _is_applied(connection: psycopg.Connection, name: str) -> bool:
-    connection.execute(
-        "create table if not exists migration ("
-        " name text primary key, applied_at timestamptz not null default clock_timestamp())"
-    )
-    return (
-        connection.execute("select 1 from migration where name = %s", [name]).fetchone() is not None
-    )
+def _applied(connection: psycopg.Connection) -> set[str]:
+    # Asked for, not made when missing: a server that is read-only, and a role that may not
+    # create, will do for a schema that is up to date.
+    found = connection.execute("select to_regclass('migration') is not null").fetchone()
+    if found != (True,):
+        return set()
+    return {name for (name,) in connection.execute("select name from migration")}
+
+
+def _apply(connection: psycopg.Connection, name: str, statements: str) -> bool:
+    """Apply one migration, unless another process was first."""
+    with connection.transaction():
+        # Held to the end of the transaction, not of the session: a pooler between us and
+        # the server may give every transaction another session.
+        connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+        # First: a session that saw no table before it waited does not look again of itself.
+        connection.execute(
+            "create table if not exists migration ("
+            " name text primary key, applied_at timestamptz not null default clock_timestamp())"
+        )
+        if name in _applied(connection):
+            return False
+        _check_pgvector(connection)
+        connection.execute(statements)
+        connection.execute("insert into migration (name) values (%s)", [name])
+    return True
 
 
 def _check_pgvector(connection: psycopg.Connection) -> None:

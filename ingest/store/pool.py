@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -12,6 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from ingest.runtime.errors import SettingsError, StoreUnavailable
+
+ConnectionString = str | Callable[[], str]
+"""As libpq reads it, or what gives it anew for each connection: its password may change."""
 
 _WAIT_SECONDS = 5.0
 """How long a caller waits for a connection before the store counts as unavailable."""
@@ -36,7 +40,7 @@ _POOL: dict[str, Any] = {
 }
 
 
-def open_async(connection_string: str, size: int) -> AsyncConnectionPool:
+def open_async(connection_string: ConnectionString, size: int) -> AsyncConnectionPool:
     """Make a pool for the event loop; it is opened when it is entered.
 
     Raises
@@ -44,9 +48,10 @@ def open_async(connection_string: str, size: int) -> AsyncConnectionPool:
     SettingsError
         If the connection string cannot be read.
     """
-    _check(connection_string)
+    readable = partial(_readable, connection_string)
+    readable()
     check = _check_socket
-    return AsyncConnectionPool(connection_string, max_size=size, check=check, open=False, **_POOL)
+    return AsyncConnectionPool(readable, max_size=size, check=check, open=False, **_POOL)
 
 
 async def _check_socket(connection: psycopg.AsyncConnection) -> None:
@@ -61,7 +66,7 @@ async def _check_socket(connection: psycopg.AsyncConnection) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
 
-def open_sync(connection_string: str, size: int) -> ConnectionPool:
+def open_sync(connection_string: ConnectionString, size: int) -> ConnectionPool:
     """Make and open a pool for threads; connections follow when the server is there.
 
     Raises
@@ -69,12 +74,13 @@ def open_sync(connection_string: str, size: int) -> ConnectionPool:
     SettingsError
         If the connection string cannot be read.
     """
-    _check(connection_string)
+    readable = partial(_readable, connection_string)
+    readable()
     check = ConnectionPool.check_connection
-    return ConnectionPool(connection_string, max_size=size, check=check, open=True, **_POOL)
+    return ConnectionPool(readable, max_size=size, check=check, open=True, **_POOL)
 
 
-def connect(connection_string: str) -> psycopg.Connection:
+def connect(connection_string: ConnectionString) -> psycopg.Connection:
     """Open one connection for a command that does one thing.
 
     Raises
@@ -84,14 +90,16 @@ def connect(connection_string: str) -> psycopg.Connection:
     StoreUnavailable
         If the server cannot be reached.
     """
-    _check(connection_string)
+    readable = _readable(connection_string)
     with unavailable():
-        return psycopg.connect(connection_string, **_CONNECTION)
+        return psycopg.connect(readable, **_CONNECTION)
 
 
-def _check(connection_string: str) -> None:
+def _readable(connection_string: ConnectionString) -> str:
+    """Give the connection string as it is now, checked."""
+    string = connection_string() if callable(connection_string) else connection_string
     try:
-        conninfo_to_dict(connection_string)
+        conninfo_to_dict(string)
     except psycopg.ProgrammingError:
         # Not "from error", nor left to the pool: libpq quotes the string, and the password in it.
         raise SettingsError(
@@ -99,6 +107,7 @@ def _check(connection_string: str) -> None:
             " allowed are key=value pairs and postgresql://user:password@host/database, in which"
             " special characters are percent-encoded"
         ) from None
+    return string
 
 
 @contextmanager

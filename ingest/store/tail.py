@@ -7,7 +7,7 @@ goes on from the last number it saw misses nothing, and can count that it did no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +18,15 @@ from psycopg.rows import class_row
 
 from ingest.store import copy
 
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
     """What the store knows of one model.
 
-    ``now`` is the store's clock when it was read; ``baseline_version`` the newest one, if any.
+    ``now`` is the store's clock when it was read; ``baseline_version`` the newest one, if any;
+    ``created_at`` tells a model from a removed one of its name.
     """
 
     model_name: str
@@ -33,6 +36,7 @@ class ModelRow:
     mismatched_at: datetime | None
     baseline_version: int | None
     now: datetime
+    created_at: datetime = _EARLIEST
 
 
 class Shard(NamedTuple):
@@ -51,7 +55,7 @@ def models(connection: psycopg.Connection, shard: Shard = WHOLE) -> list[ModelRo
         cursor.execute(
             "select model_name, dimension, last_seq, last_received_at, mismatched_at,"
             " (select max(version) from baseline where baseline.model_name = model.model_name)"
-            " as baseline_version, clock_timestamp() as now from model"
+            " as baseline_version, clock_timestamp() as now, created_at from model"
             " where shard_of(model_name, %s) = %s order by model_name",
             (shard.total, shard.ordinal),
         )

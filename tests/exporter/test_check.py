@@ -22,6 +22,7 @@ from exporter.seasonal import History
 from exporter.tail import Tail
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
+from ingest.store.models import remove
 from ingest.store.pool import connect
 from ingest.store.selection import Selection
 from tests.service import wait_for
@@ -205,6 +206,21 @@ def test_dimensions_of_a_surprising_window_are_compared_exactly(
     np.testing.assert_array_equal(model.standing.exact["fast"].dimension, top)
     np.testing.assert_allclose(model.standing.exact["fast"].ks, expected.ks[top])
     np.testing.assert_allclose(model.standing.exact["fast"].wasserstein, expected.wasserstein[top])
+
+
+def test_a_model_that_was_removed_since_the_last_poll_stops_no_check(
+    pool: ConnectionPool,
+    connection: psycopg.Connection,
+    models: Models,
+    send: Send,
+    vectors: Vectors,
+) -> None:
+    assert "m" in models.by_name
+    send(vectors[800:900] + np.float32(3))
+    drifted = followed(pool)
+    remove(connection, "m")
+    check(pool, drifted).check()
+    assert connection.execute("select * from drift_history").fetchall() == []
 
 
 def test_a_store_that_is_away_is_an_error(

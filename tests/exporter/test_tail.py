@@ -24,7 +24,9 @@ from ingest.runtime.settings import (
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store.pool import connect
+from ingest.store.migrate import migrate
+from ingest.store.models import remove
+from ingest.store.pool import connect, open_sync
 from ingest.store.selection import Selection
 from tests.service import wait_for
 
@@ -286,6 +288,60 @@ def test_a_baseline_that_cannot_be_read_is_told_once_and_the_model_goes_on(
     baseline.pin(connection, "m", Selection(first=580))
     tail.poll()
     assert models.by_name["m"].verdict("fast", models.now()).baseline_version == 3
+
+
+def test_a_removed_model_is_dropped_at_the_next_poll(
+    pool: ConnectionPool,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:10])
+    send(vectors[:10], model_name="other")
+    tail.poll()
+    remove(connection, "m")
+    tail.poll()
+    assert list(models.by_name) == ["other"]
+    send(vectors[10:15])
+    tail.poll()
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[10:15])
+
+
+def test_a_model_that_was_removed_and_came_again_between_polls_is_a_new_one(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(last=600))
+    tail.poll()
+    remove(connection, "m")
+    send(vectors[600:610])
+    tail.poll()
+    model = models.by_name["m"]
+    assert model.baseline is None
+    np.testing.assert_array_equal(held(model, "slow"), vectors[600:610])
+
+
+def test_a_model_that_only_a_replica_does_not_show_stays(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    empty_database: str,
+) -> None:
+    models = Models()
+    send(vectors[:10])
+    Tail(pool, models, SETTINGS).poll()
+    with connect(empty_database) as connection:
+        migrate(connection)
+    with open_sync(empty_database, 1) as behind:
+        Tail(behind, models, SETTINGS, primary=pool).poll()
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
 
 
 def test_a_store_that_is_away_is_an_error_and_windows_stay(

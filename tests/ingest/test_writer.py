@@ -130,7 +130,7 @@ def test_terminated_connections_cost_no_request(store: str, connection: psycopg.
     async def body(writer: Writer) -> None:
         await writer.write(batch())
         connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity"
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()"
         )
         assert await writer.write(batch()) == Stored(1, 0)

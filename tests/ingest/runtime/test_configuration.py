@@ -94,7 +94,9 @@ def test_a_nested_key_has_an_environment_variable() -> None:
 
 
 @pytest.mark.parametrize("key", ["connection_string", "replica_connection_string"])
-def test_a_secret_can_come_from_a_file_and_shows_nowhere(key: str, tmp_path: Path) -> None:
+def test_a_secret_can_come_from_a_file_may_change_there_and_shows_nowhere(
+    key: str, tmp_path: Path
+) -> None:
     secret = tmp_path / "secret"
     secret.write_text("postgresql://user:hunter2@host/db\n")
     variable = f"EMBEDDING_DRIFT_DATABASE_{key.upper()}_FILE"
@@ -107,6 +109,8 @@ def test_a_secret_can_come_from_a_file_and_shows_nowhere(key: str, tmp_path: Pat
     assert connection_string is not None
     assert connection_string.get_secret_value() == "postgresql://user:hunter2@host/db"
     assert "hunter2" not in f"{settings!r}{settings}{settings.model_dump_json()}"
+    secret.write_text("postgresql://user:hunter3@host/db\n")
+    assert connection_string.get_secret_value() == "postgresql://user:hunter3@host/db"
 
 
 def test_a_missing_secret_file_is_an_error() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
-from ingest.runtime.settings import DatabaseSettings
+from ingest.runtime.errors import StoreUnavailable
 from ingest.store import embedded
 from ingest.store.pool import connect, open_async
+from tests.service import wait_for
 
 SERVICE = "[other]\nhost=192.0.2.1\nport=1\nuser=other\ndbname=other\n"
 
@@ -19,8 +23,7 @@ def test_variables_of_libpq_lead_nowhere_else(
 ) -> None:
     file = folder / "services"
     file.write_text(SERVICE)
-    settings = DatabaseSettings(data_directory=str(folder / "data"))
-    with embedded.connection_string(settings) as string:
+    with embedded.running(folder / "data") as string:
         for name, value in {
             "PGSERVICEFILE": str(file),
             "PGSERVICE": "other",
@@ -36,3 +39,30 @@ def test_variables_of_libpq_lead_nowhere_else(
                 assert connection.info.user == "postgres"
 
         asyncio.run(main())
+
+
+def test_a_server_that_was_killed_is_started_again(folder: Path) -> None:
+    with embedded.running(folder / "data") as string:
+        with connect(string) as connection:
+            connection.execute("create table kept as select 1")
+        for _ in range(2):
+            kill(folder / "data")
+            wait_for(lambda: is_answering(string), "the server")
+        with connect(string) as connection:
+            assert connection.execute("select * from kept").fetchall() == [(1,)]
+    assert not is_answering(string)
+
+
+def kill(data: Path) -> None:
+    pid = int((data / "postgresql" / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    # Its sockets live on until then.
+    wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
+
+
+def is_answering(string: str) -> bool:
+    try:
+        connect(string).close()
+    except StoreUnavailable:
+        return False
+    return True

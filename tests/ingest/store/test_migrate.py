@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from ingest.runtime.errors import SettingsError, StoreUnavailable
+from ingest.store import baselines, tail
 from ingest.store import migrate as migrations
 from ingest.store.migrate import migrate
 from ingest.store.pool import connect
@@ -44,39 +51,176 @@ def test_processes_that_migrate_at_once_take_turns(empty_database: str) -> None:
     assert sorted(name for names in results for name in names) == every_migration()
 
 
-def test_a_store_of_the_first_schema_keeps_its_data(
-    empty_database: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("release", every_migration())
+def test_a_store_of_every_schema_keeps_its_data(
+    release: str, empty_database: str, released: Callable[[str], None]
 ) -> None:
-    every = migrations._migrations()
+    released(release)
     with connect(empty_database) as connection:
-        monkeypatch.setattr(migrations, "_migrations", lambda: every[:1])
-        migrate(connection)
-        connection.execute("insert into model (model_name, dimension) values ('m', 3)")
-        connection.execute(
-            "insert into drift_history (model_name, window_name, state, vectors, score)"
-            " values ('m', 'fast', 'ok', 100, 1.5)"
-        )
-        monkeypatch.setattr(migrations, "_migrations", lambda: every)
-        assert migrate(connection) == every_migration()[1:]
-        rows = connection.execute(
-            "select m.model_name, dimension, score, norm from model m join drift_history using"
-            " (model_name)"
-        )
-        assert rows.fetchall() == [("m", 3, 1.5, None)]
+        before = contents(connection)
+        assert all(before.values()), "a row in every table; what a migration adds belongs in ROWS"
+        assert migrate(connection) == [name for name in every_migration() if name > release]
+        assert_kept(before, connection)
+        [model] = tail.models(connection)
+        assert tail.vectors(connection, model, 0, None)["embedding"].tolist() == [[1, 2, 3]]
+        assert baselines.vectors(connection, "m", 1, 3).tolist() == [[1, 2, 3]]
 
 
-def test_a_migration_that_was_interrupted_leaves_nothing_and_is_done_again(
-    empty_database: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", every_migration())
+def test_a_migration_that_was_interrupted_leaves_all_as_it_was_and_is_done_again(
+    name: str,
+    empty_database: str,
+    released: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     every = migrations._migrations()
-    name, statements = every[1]
-    interrupted = (name, f"{statements}; select pg_terminate_backend(pg_backend_pid())")
-    monkeypatch.setattr(migrations, "_migrations", lambda: [every[0], interrupted, *every[2:]])
-    with pytest.raises(psycopg.OperationalError), connect(empty_database) as connection:
+    later = [other for other, _ in every if other >= name]
+    released(max((other for other, _ in every if other < name), default=""))
+    with connect(empty_database) as connection:
+        before = contents(connection)
+    died = [
+        (other, f"{statements}; select pg_terminate_backend(pg_backend_pid())" * (other == name))
+        for other, statements in every
+    ]
+    monkeypatch.setattr(migrations, "_migrations", lambda: died)
+    with pytest.raises(StoreUnavailable), connect(empty_database) as connection:
         migrate(connection)
     monkeypatch.setattr(migrations, "_migrations", lambda: every)
     with connect(empty_database) as connection:
-        assert migrate(connection) == every_migration()[1:]
+        assert contents(connection) == before
+        assert migrate(connection) == later
+        assert_kept(before, connection)
+
+
+ROWS = {
+    "0001_initial": """
+        insert into model (model_name, dimension, last_seq, last_received_at)
+            values ('m', 3, 1, clock_timestamp());
+        insert into embedding values
+            ('m', 1, clock_timestamp(), '2026-01-01', 'a', '{"text": "one"}', '[1,2,3]');
+        insert into embedding_id select model_name, id, seq, received_at from embedding;
+        insert into idempotency_key values ('m', 'key', '\\x01', 1, 0, clock_timestamp());
+        insert into baseline values ('m', 1, '2026-01-01', 1, 1, 'first 1', '{}', '\\x02');
+        insert into baseline_embedding select model_name, 1, seq, received_at, embedded_at, id,
+            metadata, embedding from embedding;
+        insert into drift_history values
+            ('m', 'fast', '2026-01-01', 'ok', 100, 1.5, 0.1, 0.9, '{"mean": 1.5}');
+    """,
+    "0002_history_of_a_baseline": """
+        insert into drift_history (model_name, window_name, state, vectors, baseline_version, norm)
+            values ('m', 'slow', 'ok', 100, 1, 1.0);
+    """,
+    "0004_watch": "insert into watch values ('m', 'docs', '{1}');",
+}
+"""What a store of each schema holds: a row in every table that is new, at least."""
+
+
+@pytest.fixture
+def released(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Bring the database to the schema of a release, with a row in every table."""
+
+    def released(release: str) -> None:
+        every = migrations._migrations()
+        with monkeypatch.context() as patch, connect(empty_database) as connection:
+            known = [(name, statements) for name, statements in every if name <= release]
+            patch.setattr(migrations, "_migrations", lambda: known)
+            if known:
+                migrate(connection)
+            for name, _ in known:
+                connection.execute(ROWS.get(name, "").encode())
+
+    return released
+
+
+def contents(connection: psycopg.Connection) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every table but those that tell of migrations; a partition's are its table's."""
+    tables = connection.execute(
+        "select relname from pg_class where relkind in ('r', 'p') and not relispartition"
+        " and relnamespace = 'public'::regnamespace and relname <> 'migration'"
+    ).fetchall()
+    return {
+        table: [
+            row
+            for (row,) in connection.execute(
+                f"select to_jsonb(t) from {table} as t order by t".encode()
+            )
+        ]
+        for (table,) in tables
+    }
+
+
+def assert_kept(before: dict[str, list[dict[str, Any]]], connection: psycopg.Connection) -> None:
+    """Every row is there with what it held; a column more may have come."""
+    after = contents(connection)
+    for table, rows in before.items():
+        assert len(after[table]) == len(rows)
+        for was, row in zip(rows, after[table], strict=True):
+            assert row == row | was
+
+
+def read_only(string: str) -> str:
+    return make_conninfo(string, options="-c default_transaction_read_only=on")
+
+
+def test_a_read_only_server_will_do_for_a_schema_that_is_up_to_date(store: str) -> None:
+    with connect(read_only(store)) as connection:
+        assert migrate(connection) == []
+
+
+def test_a_read_only_server_without_the_schema_is_unavailable(empty_database: str) -> None:
+    with (
+        connect(read_only(empty_database)) as connection,
+        pytest.raises(StoreUnavailable, match="read-only transaction"),
+    ):
+        migrate(connection)
+
+
+@pytest.fixture
+def reader(empty_database: str) -> Iterator[str]:
+    """Connection string of a role that may read what the owner makes, and create nothing."""
+    role = f"reader_{uuid.uuid4().hex}"
+    with connect(empty_database) as connection:
+        connection.execute(f"create role {role} login password 'secret'".encode())
+        connection.execute(f"alter default privileges grant select on tables to {role}".encode())
+        yield make_conninfo(empty_database, user=role, password="secret")
+        connection.execute(f"drop owned by {role}".encode())
+        connection.execute(f"drop role {role}".encode())
+
+
+def test_a_role_that_may_only_read_will_do_for_a_schema_that_is_up_to_date(
+    empty_database: str, reader: str
+) -> None:
+    with connect(empty_database) as connection:
+        migrate(connection)
+    with connect(reader) as connection:
+        assert migrate(connection) == []
+
+
+def test_a_role_that_may_not_create_is_told_so(reader: str) -> None:
+    with (
+        connect(reader) as connection,
+        pytest.raises(SettingsError, match=r"may not bring the schema up to date: permission"),
+    ):
+        migrate(connection)
+
+
+def test_a_newer_schema_is_used_as_it_is_with_a_warning(
+    store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a pod of the release before that is restarted in the middle of a rolling upgrade."""
+    older = migrations._migrations()[:-1]
+    monkeypatch.setattr(migrations, "_migrations", lambda: older)
+    with connect(store) as connection:
+        assert migrate(connection) == []
+    [record] = caplog.records
+    assert "the schema is newer than this program" in record.message
+    assert record.__dict__["unknown_migrations"] == every_migration()[-1]
+
+
+def test_migrations_only_add_so_that_the_program_before_goes_on() -> None:
+    for name, statements in migrations._migrations():
+        code = re.sub(r"--.*", "", statements)
+        assert not re.search(r"\b(drop|rename|truncate|delete|set not null|type)\b", code), name
 
 
 def test_migration_numbers_are_consecutive() -> None:

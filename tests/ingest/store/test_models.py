@@ -1,0 +1,134 @@
+"""A model is removed: with everything, whoever writes meanwhile, and its name is free again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import psycopg
+import pytest
+
+from ingest.runtime.errors import NotFound, TooManyModels
+from ingest.store import baselines, history, models, positions
+from ingest.store.batch import Batch
+from ingest.store.history import HistoryRow
+from ingest.store.pool import connect
+from ingest.store.selection import Selection, select
+from ingest.store.vectors import Stored, insert
+
+InsertAll = Callable[..., list[object]]
+
+
+def batch(model_name: str, vectors: int = 20) -> Batch:
+    values = np.random.default_rng(3).normal(size=(vectors, 4)).astype(np.float32)
+    return Batch(model_name, values, [f"id {n}" for n in range(vectors)], idempotency_key="key")
+
+
+@pytest.fixture
+def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll) -> None:
+    """Two models with a row in every table."""
+    insert_all(batch("m"), batch("other"))
+    for name in ("m", "other"):
+        for version in (1, 2):
+            rows = select(connection, name, Selection(first=10))
+            assert baselines.create(connection, name, rows, b"", {}, "first 10") == version
+        history.append(connection, [HistoryRow(name, "fast", "ok", 10, 1, cosine_similarity=0.5)])
+
+    async def watched() -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as asynchronous:
+            for name in ("m", "other"):
+                await positions.save(asynchronous, name, "docs", ("1",))
+
+    asyncio.run(watched())
+
+
+def rows_of(connection: psycopg.Connection, model_name: str) -> dict[str, int]:
+    """How many rows of every table with models are one's."""
+    tables = connection.execute(
+        "select relname from pg_class join pg_attribute on attrelid = pg_class.oid"
+        " where attname = 'model_name' and relkind in ('r', 'p') and not relispartition"
+        " and relnamespace = 'public'::regnamespace"
+    ).fetchall()
+    counts = {}
+    for (table,) in tables:
+        found = connection.execute(
+            f"select count(*) from {table} where model_name = %s".encode(), [model_name]
+        ).fetchone()
+        assert found is not None
+        counts[table] = found[0]
+    return counts
+
+
+def indexes(connection: psycopg.Connection) -> list[str]:
+    found = connection.execute(
+        "select indexname from pg_indexes where tablename = 'baseline_embedding'"
+        " and indexname like 'baseline\\_%\\__' order by 1"
+    )
+    return [name for (name,) in found]
+
+
+@pytest.mark.usefixtures("everything")
+def test_all_of_a_model_goes_and_others_stay(connection: psycopg.Connection) -> None:
+    other = rows_of(connection, "other")
+    assert all(rows_of(connection, "m").values())
+    assert len(indexes(connection)) == 4
+    assert [m.model_name for m in models.listed(connection)] == ["m", "other"]
+    models.remove(connection, "m")
+    assert not any(rows_of(connection, "m").values())
+    assert rows_of(connection, "other") == other
+    assert len(indexes(connection)) == 2
+    assert [(m.model_name, m.vectors) for m in models.listed(connection)] == [("other", 20)]
+
+
+@pytest.mark.usefixtures("everything")
+def test_its_name_its_place_its_ids_and_its_keys_are_free_again(
+    connection: psycopg.Connection, insert_all: InsertAll
+) -> None:
+    [refused] = insert_all(batch("third"), max_models=2)
+    assert isinstance(refused, TooManyModels)
+    models.remove(connection, "m")
+    assert insert_all(batch("m"), max_models=2) == [Stored(20, 0)]
+    [again, _] = models.listed(connection)
+    assert (again.model_name, again.vectors) == ("m", 20)
+
+
+def test_an_unknown_model_is_an_error(connection: psycopg.Connection) -> None:
+    with pytest.raises(NotFound, match="there is no model 'none'"):
+        models.remove(connection, "none")
+
+
+@pytest.mark.usefixtures("everything")
+def test_an_exporter_that_does_not_know_yet_leaves_nothing(connection: psycopg.Connection) -> None:
+    rows = select(connection, "m", Selection(first=10))
+    models.remove(connection, "m")
+    history.append(connection, [HistoryRow("m", "fast", "ok", 10, 1)])
+    with pytest.raises(NotFound, match="there is no model 'm'"):
+        baselines.create(connection, "m", rows, b"", {}, "first 10", only_first=True)
+    assert not any(rows_of(connection, "m").values())
+
+
+@pytest.mark.usefixtures("everything")
+def test_what_is_committed_meanwhile_goes_too(store: str, connection: psycopg.Connection) -> None:
+    def remove() -> None:
+        with connect(store) as other:
+            models.remove(other, "m")
+
+    async def write() -> None:
+        async with await psycopg.AsyncConnection.connect(store) as asynchronous:
+            async with asynchronous.transaction():
+                await insert(
+                    asynchronous, [Batch("m", np.ones((5, 4), np.float32), ["new"] * 5)], 9
+                )
+                removing = asyncio.get_running_loop().run_in_executor(None, remove)
+                while not removing.done() and not waits_for_a_lock(connection):
+                    await asyncio.sleep(0.01)
+            await removing
+
+    asyncio.run(write())
+    assert not any(rows_of(connection, "m").values())
+
+
+def waits_for_a_lock(connection: psycopg.Connection) -> bool:
+    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = "
+    return connection.execute(f"{waiting} current_database()".encode()).fetchone() is not None
