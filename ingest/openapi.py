@@ -41,8 +41,8 @@ _REPLAYED: Json = {
 }
 _BODY_PROBLEMS: Json = {
     "429": problem(
-        "The requests under way hold as much memory as they may (`ingest.max_queue_bytes`), or as"
-        " many passwords as may wait to be checked.",
+        "The requests under way hold as much memory as they may (`ingest.max_queue_bytes`), or too"
+        " many passwords wait to be checked.",
         RETRY_AFTER,
     ),
     "408": problem("The body did not arrive within `server.read_timeout`."),

@@ -29,7 +29,7 @@ LISTED = 100
 _ID_LENGTH = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DAY = 86_400.0
-_ENCODINGS = (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked"))
+_ENCODINGS = (("content-encoding", "identity"), ("transfer-encoding", "chunked"))
 _RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -79,9 +79,11 @@ def content_type(headers: Mapping[str, str]) -> str:
 def unencoded(headers: Mapping[str, str]) -> None:
     """Check that the body comes as it was made: its bytes could pass for vectors otherwise."""
     for header, allowed in _ENCODINGS:
-        given = headers.get(header.lower(), allowed)
-        if given.strip().lower() not in ("", allowed):
-            raise UnsupportedMediaType(f"{header} {given} is not read here; allowed is {allowed}")
+        given = headers.get(header)
+        if given is not None and given.strip().lower() not in ("", allowed):
+            raise UnsupportedMediaType(
+                f"{header.title()} {given:.40} is not read here; allowed is {allowed}"
+            )
 
 
 def count(vectors: int, limits: IngestSettings) -> None:

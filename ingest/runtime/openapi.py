@@ -112,7 +112,7 @@ def _guarded(method: str, path: str, operation: Json, schemes: Sequence[str]) ->
     refusals = {
         "401": _UNAUTHORIZED,
         "403": problem(f"The credentials lack the scope {needed}."),
-        "429": problem("As many passwords as may wait to be checked.", RETRY_AFTER),
+        "429": problem("Too many passwords wait to be checked.", RETRY_AFTER),
     }
     return operation | {
         # A user of basic authentication may do everything.

@@ -121,7 +121,7 @@ def tls_context(config: TlsConfig, folder: Path) -> ssl.SSLContext:
         if config.client_ca_file is not None:
             context.load_verify_locations(folder / config.client_ca_file)
             # Who resumes a session shows no certificate, not even one of an authority that is
-            # trusted no more. (TLS 1.2 has sessions without tickets, too; they cannot be had off.)
+            # trusted no more. TLS 1.2 resumes without tickets, too, which Python cannot turn off.
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
     except (OSError, ValueError) as error:
