@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,25 @@ def test_data_survives_a_restart(config: Path, sentences: NDArray[np.float32]) -
     with serving(config) as service:
         wait_for(lambda: state(service.url) == "ok", "a verdict")
         assert report(service.url) == before
+
+
+def test_a_copy_of_the_data_directory_is_a_backup(
+    config: Path, folder: Path, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config) as service:
+        post(service.url, sentences[:1_200])
+        post(service.url, sentences[1_200:1_300])
+        wait_for(lambda: state(service.url) == "ok", "a verdict")
+        before = report(service.url)
+    subprocess.run(["cp", "-a", folder / "data", folder / "copy"], check=True)
+    shutil.rmtree(folder / "data")
+    copied = f"database.data_directory={folder / 'copy'}"
+    with serving(config, "serve", "--set", copied) as service:
+        wait_for(lambda: state(service.url) == "ok", "the verdict")
+        assert report(service.url) == before
+        assert post(service.url, sentences[1_300:1_400]).json()["stored"] == 100
+        wait_for(lambda: report(service.url)["vectors"] == 1_400, "what is new")
+        assert run(config, "baseline", "list", "m", "--set", copied).stdout.startswith("1\t")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

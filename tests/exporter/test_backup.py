@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -17,8 +19,10 @@ from exporter.model import Models
 from exporter.report import detail
 from exporter.tail import Tail
 from ingest.runtime.settings import BaselineSettings, MonitoringSettings
-from ingest.store.pool import open_sync
+from ingest.store.batch import Batch
+from ingest.store.pool import connect, open_sync
 from ingest.store.selection import Selection
+from ingest.store.vectors import Stored, insert
 
 SETTINGS = MonitoringSettings(baseline=BaselineSettings(vectors=1_000))
 
@@ -41,7 +45,7 @@ def version(file: Path) -> int:
     return int(re.search(r"\) (\d+)", said)[1])
 
 
-def report(store: str) -> dict[str, object]:
+def report(store: str) -> dict[str, Any]:
     models = Models(monotonic=lambda: 0.0)
     with open_sync(store, 1) as pool:
         Tail(pool, models, SETTINGS).poll()
@@ -68,3 +72,21 @@ def test_a_restored_store_says_what_the_old_one_said(
         [folder / "pg_restore", "--no-owner", f"--dbname={empty_database}", dump], check=True
     )
     assert report(empty_database) == report(store)
+
+    asyncio.run(insert_into(empty_database, vectors[1_200:1_300]))
+    send(vectors[1_200:1_300])
+    assert without_times(report(empty_database)) == without_times(report(store))
+    with connect(empty_database) as restored:
+        assert baseline.pin(restored, "m", Selection(last=1_000)) == 2
+
+
+async def insert_into(store: str, vectors: NDArray[np.float32]) -> None:
+    async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+        [stored] = await insert(connection, [Batch("m", vectors)], 10)
+        assert stored == Stored(len(vectors), 0)
+
+
+def without_times(report: dict[str, Any]) -> dict[str, Any]:
+    """Two stores are not written to in the same moment."""
+    del report["last_vector_at"]
+    return report
