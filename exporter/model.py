@@ -54,6 +54,12 @@ class Model:
                 found[name] = assess(vectors)
         self.quality = MappingProxyType(found)
 
+    def forget(self) -> None:
+        """Take back what the check said of it: it can say no more."""
+        self.quality = MappingProxyType({})
+        self.exact = MappingProxyType({})
+        self.history = MappingProxyType({})
+
     def compare(self, reference: NDArray[np.float32], measured: Mapping[str, Measurement]) -> None:
         """Compare exactly, in each window measured, the dimensions that moved furthest.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter.baseline import Baseline
+from exporter.check import CheckStatus
 from exporter.collector import DriftCollector
 from exporter.exact import compare
 from exporter.families import FAMILIES, STATES
@@ -47,11 +48,16 @@ def add(models: Models, vectors: NDArray[np.float32], name: str = "m") -> Model:
     return model
 
 
-def page(models: Models, status: PollStatus | None = None) -> list[str]:
+def page(
+    models: Models,
+    status: PollStatus | None = None,
+    checked: CheckStatus | None = None,
+) -> list[str]:
     """The samples of a scrape, without comments."""
     given = status or PollStatus(True, 1_000.0, 0.25, 3)
+    check = checked or CheckStatus(900.0, 2)
     registry = CollectorRegistry()
-    registry.register(DriftCollector(models, lambda: given))
+    registry.register(DriftCollector(models, lambda: given, checked=lambda: check))
     lines = generate_latest(registry).decode().splitlines()
     return [line for line in lines if not line.startswith("#")]
 
@@ -64,6 +70,8 @@ def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
         "embedding_drift_store_poll_timestamp_seconds 1000.0",
         "embedding_drift_store_poll_duration_seconds 0.25",
         "embedding_drift_store_poll_failures_total 3.0",
+        "embedding_drift_check_timestamp_seconds 900.0",
+        "embedding_drift_check_failures_total 2.0",
         "embedding_drift_models 0.0",
         "embedding_drift_shard_ordinal 0.0",
         "embedding_drift_total_shards 1.0",
@@ -73,9 +81,10 @@ def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
 
 
 def test_before_the_first_poll_what_is_not_known_is_absent(models: Models) -> None:
-    lines = page(models, PollStatus())
+    lines = page(models, PollStatus(), CheckStatus())
     assert "embedding_drift_up 0.0" in lines
-    assert not any("poll_timestamp" in line or "poll_duration" in line for line in lines)
+    absent = ("poll_timestamp", "poll_duration", "check_timestamp")
+    assert not any(name in line for line in lines for name in absent)
 
 
 def test_a_model_without_baseline_has_states_and_no_statistics(
