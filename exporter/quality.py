@@ -36,16 +36,21 @@ class Quality:
 
 def assess(vectors: NDArray[np.float32]) -> Quality:
     """Assess vectors, shape (n, d) with n of at least 2."""
-    # A float32 squared may be none: 1e20 is too large, 1e-23 too small.
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     deviation = np.sqrt(np.einsum("ij,ij->j", centred, centred) / len(vectors))
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     return Quality(
-        norm=float(lengths.mean()),
+        norm=float(norms(vectors).mean()),
         effective_rank=_effective_rank(centred),
         dead_dimensions=int((deviation <= _DEAD * np.median(deviation)).sum()),
         duplicate_ratio=1 - len({row.tobytes() for row in vectors}) / len(vectors),
     )
+
+
+def norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the Euclidean norm of each vector, shape (n, d)."""
+    # A float32 squared may be none: 1e20 is too large, 1e-23 too small.
+    squares: NDArray[np.float64] = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return np.sqrt(squares)
 
 
 def _effective_rank(centred: NDArray[np.float64]) -> float:

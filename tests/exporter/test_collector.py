@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -133,6 +134,27 @@ def test_a_model_with_a_baseline_has_every_family(
     assert 'embedding_drift_baseline_version{model_name="m"} 2.0' in lines
     components = [line for line in lines if line.startswith("embedding_drift_component_score")]
     assert len(components) == 2 * len(detector.COMPONENTS)
+
+
+@pytest.mark.parametrize("component", [1e20, 3e38])
+def test_an_absurd_vector_leaves_every_number_finite(
+    models: Models, vectors: NDArray[np.float32], detector: Detector, component: float
+) -> None:
+    window = vectors[1_000:1_100].copy()
+    window[7] = component
+    model = add(models, window)
+    model.adopt(Baseline(1, NOW, 0, "x", QUALITY, detector), NOW.timestamp())
+    model.assess()
+    model.compare(vectors[:1_000], {n: m for _, n, v in models.verdicts() if (m := v.measurement)})
+    lines = page(models)
+    found = {line.split("{")[0] for line in lines}
+    assert {
+        "embedding_drift_score",
+        "embedding_drift_norm",
+        "embedding_drift_effective_rank",
+        "embedding_drift_top_dimension_wasserstein_distance",
+    } <= found
+    assert not [line for line in lines if not math.isfinite(float(line.split()[-1]))]
 
 
 def test_a_measurement_is_kept_until_its_window_changes(
