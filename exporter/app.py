@@ -61,7 +61,9 @@ class Exporter:
             self._tail.followed,
             primary=self._primary,
         )
-        registry.register(DriftCollector(self._models, lambda: self._tail.status, own))
+        registry.register(
+            DriftCollector(self._models, lambda: self._tail.status, own, lambda: self._check.status)
+        )
         self.routes = [
             Route("/", self._landing),
             Route("/drift", self._list),

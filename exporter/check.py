@@ -6,9 +6,9 @@ import logging
 import math
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import psycopg
@@ -27,8 +27,13 @@ _log = logging.getLogger(__name__)
 _SURPRISING = 2.0
 """Decades of surprise from which exact statistics are worth their cost."""
 
-NamedVerdict = tuple[str, str, Verdict]
-"""Model name, window name and verdict."""
+
+@dataclass(frozen=True, slots=True)
+class CheckStatus:
+    """How checking went: when a check last succeeded for every model, and how many did not."""
+
+    timestamp: float | None = None
+    failures: int = 0
 
 
 class Check:
@@ -43,6 +48,8 @@ class Check:
         Seconds between two checks.
     followed : threading.Event
         Set once the windows have been read; there is nothing to check before.
+    clock : callable
+        Wall clock, for telling people when it checked.
     monotonic : callable
         A clock that never steps, for what is due.
     primary : ConnectionPool or None
@@ -52,6 +59,7 @@ class Check:
     ----------
     interval : float
         The one in force; may be replaced at any time.
+    status : CheckStatus
     """
 
     def __init__(
@@ -60,6 +68,7 @@ class Check:
         models: Models,
         interval: float,
         followed: threading.Event,
+        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         primary: ConnectionPool | None = None,
     ) -> None:
@@ -68,10 +77,12 @@ class Check:
         self._models = models
         self.interval = interval
         self._followed = followed
+        self._clock = clock
         self._monotonic = monotonic
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="check", daemon=True)
         self._history_due = -math.inf
+        self.status = CheckStatus()
 
     def start(self) -> None:
         """Begin to check."""
@@ -85,31 +96,42 @@ class Check:
             self._thread.join()
 
     def check(self) -> None:
-        """Do all that is due.
+        """Do all that is due, whichever model's part of it fails.
 
         Raises
         ------
         StoreUnavailable
             If PostgreSQL is away.
+        Exception
+            What the first model raised that could not be checked.
         """
-        for model in self._models.by_name.values():
-            model.assess()
-        verdicts = list(self._models.verdicts())
-        surprising = _surprising(verdicts)
-        for name, model in self._models.by_name.items():
-            self._compare(model, surprising[name])
-        if self._monotonic() >= self._history_due:
-            for model in self._models.by_name.values():
-                self._judge(model)
+        models = self._models.by_name
+        judging = self._monotonic() >= self._history_due
+        rows: list[HistoryRow] = []
+        failed = _Failures()
+        for name, model in models.items():
+            with failed.of(name, model):
+                verdicts = self._verdicts(model)
+                with failed.of(name, model):
+                    self._examine(model, verdicts, judging)
+                rows += [_row(model, window, verdict) for window, verdict in verdicts.items()]
+        if judging:
             self._history_due = self._monotonic() + seasonal.HOUR_SECONDS
         # Last: it needs the primary, the others a replica only.
-        self._record(verdicts)
-
-    def _record(self, verdicts: list[NamedVerdict]) -> None:
-        models = self._models.by_name  # without those removed since
-        rows = [_row(models[name], window, v) for name, window, v in verdicts if name in models]
         with _connection(self._primary) as connection:
             history.append(connection, rows)
+        if failed.first is not None:
+            raise failed.first
+
+    def _verdicts(self, model: Model) -> dict[str, Verdict]:
+        now = self._models.now()
+        return {name: model.verdict(name, now) for name in model.windows.windows}
+
+    def _examine(self, model: Model, verdicts: Mapping[str, Verdict], judging: bool) -> None:
+        model.assess()
+        self._compare(model, _surprising(verdicts))
+        if judging:
+            self._judge(model)
 
     def _compare(self, model: Model, surprising: Mapping[str, Measurement]) -> None:
         name, standing = model.row.model_name, model.standing
@@ -143,11 +165,37 @@ class Check:
         while not self._stop.is_set():
             try:
                 self.check()
-            except StoreUnavailable as error:
-                _log.warning("check failed; the next one follows", extra={"error": str(error)})
             except Exception as error:  # nobody waits for this thread: what it hides is lost
-                _log.error("check failed; the next one follows", exc_info=error)
+                self._failed(error)
+            else:
+                self.status = replace(self.status, timestamp=self._clock())
             self._stop.wait(self.interval)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, StoreUnavailable):
+            _log.warning("check failed; the next one follows", extra={"error": str(error)})
+        else:
+            _log.error("check failed; the next one follows", exc_info=error)
+        self.status = replace(self.status, failures=self.status.failures + 1)
+
+
+class _Failures:
+    """What models raised: the others go on."""
+
+    def __init__(self) -> None:
+        self.first: Exception | None = None
+
+    @contextmanager
+    def of(self, model_name: str, model: Model) -> Iterator[None]:
+        """Keep what this model raises, but for what concerns them all."""
+        try:
+            yield
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            error.add_note(f"Raised by the check of model {model_name}")
+            self.first = self.first or error
+            model.forget()
 
 
 @contextmanager
@@ -157,13 +205,13 @@ def _connection(pool: ConnectionPool) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def _surprising(verdicts: list[NamedVerdict]) -> defaultdict[str, dict[str, Measurement]]:
-    """Choose the windows worth a closer look, by model and window."""
-    found: defaultdict[str, dict[str, Measurement]] = defaultdict(dict)
-    for model_name, window_name, verdict in verdicts:
-        if verdict.measurement is not None and verdict.measurement.score > _SURPRISING:
-            found[model_name][window_name] = verdict.measurement
-    return found
+def _surprising(verdicts: Mapping[str, Verdict]) -> dict[str, Measurement]:
+    """Choose the windows worth a closer look."""
+    return {
+        window: verdict.measurement
+        for window, verdict in verdicts.items()
+        if verdict.measurement is not None and verdict.measurement.score > _SURPRISING
+    }
 
 
 def _row(model: Model, window_name: str, verdict: Verdict) -> HistoryRow:

@@ -10,6 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from exporter import families
+from exporter.check import CheckStatus
 from exporter.model import Model, Models
 from exporter.quality import Quality
 from exporter.seasonal import History
@@ -31,14 +32,21 @@ class DriftCollector(Collector):
         Gives the tail's present status.
     shard : Shard
         Which models they are.
+    checked : callable
+        Gives the check's present status.
     """
 
     def __init__(
-        self, models: Models, status: Callable[[], PollStatus], shard: Shard = WHOLE
+        self,
+        models: Models,
+        status: Callable[[], PollStatus],
+        shard: Shard = WHOLE,
+        checked: Callable[[], CheckStatus] = CheckStatus,
     ) -> None:
         self._models = models
         self._status = status
         self._shard = shard
+        self._checked = checked
 
     def describe(self) -> Iterator[Metric]:
         """Name the families without computing them."""
@@ -49,6 +57,7 @@ class DriftCollector(Collector):
         start = time.perf_counter()
         page = _Page()
         page.add_process(self._status(), len(self._models.by_name), self._shard)
+        page.add_check(self._checked())
         for name, model in self._models.by_name.items():
             page.add_model(name, model)
         overdue = 0
@@ -95,6 +104,10 @@ class _Page:
         self.add(families.MODELS, models)
         self.add(families.SHARD_ORDINAL, shard.ordinal)
         self.add(families.TOTAL_SHARDS, shard.total)
+
+    def add_check(self, status: CheckStatus) -> None:
+        self.add(families.CHECK_TIMESTAMP, status.timestamp)
+        self.add(families.CHECK_FAILURES, status.failures)
 
     def add_model(self, name: str, model: Model) -> None:
         row, standing = model.row, model.standing

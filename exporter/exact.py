@@ -56,12 +56,13 @@ def compare(
     """
     if reference.shape[1] != current.shape[1]:
         raise ValueError(f"dimensions differ: {reference.shape[1]} and {current.shape[1]}")
-    _, scale = standard(reference)
-    chosen = np.arange(len(scale)) if dimensions is None else np.array(dimensions, np.intp)
+    d = reference.shape[1]
+    chosen = np.arange(d) if dimensions is None else np.array(dimensions, np.intp)
     of_reference, of_current = (
         sorted_columns(reference[:, chosen]),
         sorted_columns(current[:, chosen]),
     )
+    _, scale = standard(reference)
     statistic = ks.of_columns(of_reference, of_current)
     return Exact(
         dimension=chosen,

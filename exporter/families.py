@@ -55,6 +55,16 @@ POLL_FAILURES = Family(
     "counter",
     "Polls of the store that failed.",
 )
+CHECK_TIMESTAMP = Family(
+    "embedding_drift_check_timestamp_seconds",
+    "gauge",
+    "Time of the last check (quality, exact comparison, history) that succeeded for every model.",
+)
+CHECK_FAILURES = Family(
+    "embedding_drift_check_failures_total",
+    "counter",
+    "Checks that failed, for one model at least.",
+)
 MODELS = Family(
     "embedding_drift_models",
     "gauge",
@@ -278,6 +288,8 @@ FAMILIES = (
     POLL_TIMESTAMP,
     POLL_DURATION,
     POLL_FAILURES,
+    CHECK_TIMESTAMP,
+    CHECK_FAILURES,
     MODELS,
     SHARD_ORDINAL,
     TOTAL_SHARDS,

@@ -39,6 +39,8 @@ Real encoders have dead dimensions; without a floor, noise of 1 % in them is dri
 """
 PROBE_FLOOR = 0.15
 """Least standard deviation along an axis, in standardised units: noise of 1 % stays below."""
+_SCALE_LEAST = 1e-30
+"""Least of all: less has no reciprocal in float32."""
 NORM_FLOOR = 0.005
 """Least standard deviation of the logarithm of the norm: unit vectors have none."""
 
@@ -220,7 +222,8 @@ def standard(reference: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
     alive = deviation[deviation > 0]
     floor = SCALE_FLOOR * float(np.median(alive)) if len(alive) else 1.0
     centre = reference.mean(axis=0, dtype=np.float64)
-    return centre.astype(np.float32), np.maximum(deviation, floor).astype(np.float32)
+    scale = np.maximum(deviation, max(floor, _SCALE_LEAST))
+    return centre.astype(np.float32), scale.astype(np.float32)
 
 
 def _length(vectors: Floats) -> Floats:

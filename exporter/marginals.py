@@ -65,6 +65,9 @@ class Bins:
         low, high = columns[:, tail], columns[:, n - 1 - tail]
         # A margin, so that values at the ends are not on an edge.
         margin = 0.013 * (high - low) + 0.1 * scale
+        # Far from 0 a small margin is lost in rounding, and a dimension that never varies has no
+        # width.
+        margin = np.maximum(margin, 4 * np.spacing(np.maximum(np.abs(low), np.abs(high))))
         low = (low - margin).astype(np.float32)
         step = (_CELLS / (high + margin - low)).astype(np.float32)
         cells = _cells(reference, low, step)

@@ -117,6 +117,12 @@ class Model:
                 found[name] = assess(vectors)
         self.quality = MappingProxyType(found)
 
+    def forget(self) -> None:
+        """Take back what the check said of it: it can say no more."""
+        self.quality = MappingProxyType({})
+        self.standing.exact = MappingProxyType({})
+        self.standing.history = MappingProxyType({})
+
     def verdict(self, window_name: str, now: float, deadline: float = math.inf) -> Verdict:
         """Judge one window.
 

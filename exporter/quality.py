@@ -36,21 +36,31 @@ class Quality:
 
 def assess(vectors: NDArray[np.float32]) -> Quality:
     """Assess vectors, shape (n, d) with n of at least 2."""
-    deviation = vectors.std(axis=0, dtype=np.float64)
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    deviation = np.sqrt(np.einsum("ij,ij->j", centred, centred) / len(vectors))
     return Quality(
-        norm=float(np.linalg.norm(vectors, axis=1).mean(dtype=np.float64)),
-        effective_rank=_effective_rank(vectors, float(np.square(deviation).sum())),
+        norm=float(norms(vectors).mean()),
+        effective_rank=_effective_rank(centred),
         dead_dimensions=int((deviation <= _DEAD * np.median(deviation)).sum()),
         duplicate_ratio=1 - len({row.tobytes() for row in vectors}) / len(vectors),
     )
 
 
-def _effective_rank(vectors: NDArray[np.float32], variance: float) -> float:
+def norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the Euclidean norm of each vector, shape (n, d)."""
+    # A float32 squared may be none: 1e20 is too large, 1e-23 too small.
+    squares: NDArray[np.float64] = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return np.sqrt(squares)
+
+
+def _effective_rank(centred: NDArray[np.float64]) -> float:
     """Get by without eigenvalues: their sum is C's trace, that of their squares |C|^2."""
-    if variance == 0:
+    largest = max(float(centred.max()), -float(centred.min()))
+    if largest == 0:
         return 1.0
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    # The rank has no scale. At this one, products of float32, at half the cost, hold it.
+    scaled = (centred / largest).astype(np.float32)
     # |X'X| = |XX'|: the smaller of the two is enough.
-    small = centred @ centred.T if len(vectors) < vectors.shape[1] else centred.T @ centred
-    squares = float(np.square(small, dtype=np.float64).sum()) / len(vectors) ** 2
-    return variance**2 / squares
+    small = scaled @ scaled.T if len(scaled) < scaled.shape[1] else scaled.T @ scaled
+    squares = float(np.square(small, dtype=np.float64).sum())
+    return float(np.trace(small, dtype=np.float64)) ** 2 / squares

@@ -29,6 +29,7 @@ from exporter.components import (
 )
 from exporter.features import Features, Floats, Shift, standard
 from exporter.marginals import Bins, Marginals
+from exporter.quality import norms
 from exporter.season import Season, Swing, known_season
 from exporter.sums import Part, Sums, checked, fingerprints, pack
 
@@ -40,6 +41,11 @@ MIN_REFERENCE = 100
 """Fewer vectors say nothing about their own distribution."""
 _CHUNKS = 32
 """Stretches the reference is halved in: long enough to hold whole sessions."""
+_LARGEST = 1e30
+"""Largest component of a reference, and"""
+_FURTHEST = 1e18
+"""largest in standard deviations of a dimension: beyond, float32 overflows on the way, and where
+one vector alone stretches a dimension so far, nothing else is seen in it."""
 _SHAPING = 0.5
 """Share of them that shapes the geometry."""
 
@@ -130,12 +136,14 @@ class Detector:
         Raises
         ------
         ValueError
-            If the shape is wrong, a number is not finite or the vectors are too few.
+            If the shape is wrong, a number is not finite or too large, or the vectors are too
+            few.
         """
         vectors = _checked_reference(reference)
         random = np.random.default_rng(seed)
         shaping, held_out = _halves(len(vectors), random)
         centre, scale = standard(vectors[shaping])
+        _check_range(vectors, float(scale.min()))
         standardised = (vectors - centre) / scale
         axes = Axes.fit(standardised[shaping], random)
         features = Features.fit(vectors[shaping], axes, standardised[held_out])
@@ -294,6 +302,18 @@ def _checked_reference(reference: ArrayLike) -> NDArray[np.float32]:
     return checked(array, array.shape[1])
 
 
+def _check_range(vectors: NDArray[np.float32], least_scale: float) -> None:
+    """Refuse vectors whose largest component is too large to compute with the others."""
+    row, column = np.unravel_index(np.abs(vectors).argmax(), vectors.shape)
+    largest = float(vectors[row, column])
+    if abs(largest) > _LARGEST or abs(largest) > _FURTHEST * least_scale:
+        allowed = min(_LARGEST, _FURTHEST * least_scale)
+        raise ValueError(
+            f"vector {row} of {len(vectors)} has {largest:.3g} as component {column}; a reference"
+            f" whose dimensions vary by {least_scale:.1g} or more takes none beyond {allowed:.1g}"
+        )
+
+
 def _halves(n: int, random: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Halve the rows below n by stretches; both halves stay in order."""
     first_half = random.permutation(_CHUNKS) < _SHAPING * _CHUNKS
@@ -337,7 +357,7 @@ def _noise_shapes(
     vectors: NDArray[np.float32], features: Features, axes: Axes, random: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Return what noise adds to the mean shape of vectors: much noise, then tolerated noise."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True) / np.sqrt(vectors.shape[1])
+    lengths = (norms(vectors)[:, None] / np.sqrt(vectors.shape[1])).astype(np.float32)
     noise = random.standard_normal(vectors.shape, np.float32) * lengths
     usual, much, little = (
         features.shift(

@@ -78,6 +78,8 @@ def judge(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -
     season = decompose(hours[:-DAY], weekly)
     days = min(_TRIALS, len(hours) // DAY - (2 * WEEK // DAY + 1 if weekly else 2))
     errors = day_ahead_errors(hours, weekly, days)
+    if not np.isfinite(errors).any():
+        return History("gaps")
     deviation = max(_DEVIATION * float(np.nanmedian(np.abs(errors))), _FLOOR)
     expected = float(season.next_day[-1])
     anomaly = float(errors[-1]) / deviation

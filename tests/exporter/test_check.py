@@ -12,6 +12,7 @@ import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
+from psycopg import sql
 from psycopg_pool import ConnectionPool
 
 from exporter import baseline
@@ -223,6 +224,49 @@ def test_a_model_that_was_removed_since_the_last_poll_stops_no_check(
     assert connection.execute("select * from drift_history").fetchall() == []
 
 
+def test_a_model_that_cannot_be_checked_keeps_no_other_from_it(
+    pool: ConnectionPool,
+    models: Models,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    """The model a comes first, drifts, and one of its baseline's vectors was cut off."""
+    send(vectors[:600], "a")
+    baseline.pin(connection, "a", Selection(first=600))
+    send(vectors[600:800] + np.float32(3), "a")
+    followed_both = followed(pool)
+    checking = check(pool, followed_both)
+    checking.check()
+    assert followed_both.by_name["a"].standing.exact
+    for (index,) in connection.execute(
+        "select indexname from pg_indexes where indexdef like '%USING hnsw%'"
+    ).fetchall():
+        connection.execute(sql.SQL("drop index {}").format(sql.Identifier(index)))
+    connection.execute(
+        "update baseline_embedding set embedding = '[1]' where model_name = 'a' and seq = 1"
+    )
+    connection.execute("delete from drift_history")
+    remember(connection, days=8)
+    with pytest.raises(ValueError, match="not a binary COPY of vectors") as raised:
+        check(pool, followed_both).check()
+    assert raised.value.__notes__ == ["Raised by the check of model a"]
+    good, bad = followed_both.by_name["m"], followed_both.by_name["a"]
+    assert set(good.quality) == {"fast", "slow"}
+    assert good.standing.history["fast"].state == "daily"
+    assert (bad.quality, bad.standing.exact, bad.standing.history) == ({}, {}, {})
+    rows = connection.execute(
+        "select model_name, window_name, state, score is not null, norm is not null"
+        " from drift_history where computed_at > now() - interval '1 s' order by 1, 2"
+    ).fetchall()
+    assert rows == [
+        ("a", "fast", "ok", True, False),
+        ("a", "slow", "ok", True, False),
+        ("m", "fast", "ok", True, True),
+        ("m", "slow", "ok", True, True),
+    ]
+
+
 def test_a_store_that_is_away_is_an_error(
     pool: ConnectionPool, models: Models, connection: psycopg.Connection
 ) -> None:
@@ -248,12 +292,15 @@ def test_the_thread_waits_for_the_windows_and_survives_failures(
         return int(count)
 
     ready = threading.Event()
-    checking = Check(pool, models, 0.05, ready)
+    checking = Check(pool, models, 0.05, ready, clock=lambda: 123.0)
     connection.execute("alter table drift_history rename to gone")
     checking.start()
     assert caplog.records == []
     ready.set()
     wait_for(lambda: any(r.message.startswith("check failed") for r in caplog.records))
+    assert checking.status.timestamp is None
+    wait_for(lambda: checking.status.failures >= 1)
     connection.execute("alter table gone rename to drift_history")
     wait_for(lambda: rows() > 0)
+    wait_for(lambda: checking.status.timestamp == 123.0)
     checking.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter.baseline import Baseline
+from exporter.check import CheckStatus
 from exporter.collector import DriftCollector
 from exporter.exact import compare
 from exporter.families import FAMILIES, STATES
@@ -54,11 +56,16 @@ def adopt(model: Model, vectors: NDArray[np.float32], baseline: Baseline) -> Non
     model.adopt(baseline, windows)
 
 
-def page(models: Models, status: PollStatus | None = None) -> list[str]:
+def page(
+    models: Models,
+    status: PollStatus | None = None,
+    checked: CheckStatus | None = None,
+) -> list[str]:
     """The samples of a scrape, without comments."""
     given = status or PollStatus(True, 1_000.0, 0.25, 3)
+    check = checked or CheckStatus(900.0, 2)
     registry = CollectorRegistry()
-    registry.register(DriftCollector(models, lambda: given))
+    registry.register(DriftCollector(models, lambda: given, checked=lambda: check))
     lines = generate_latest(registry).decode().splitlines()
     return [line for line in lines if not line.startswith("#")]
 
@@ -71,6 +78,8 @@ def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
         "embedding_drift_store_poll_timestamp_seconds 1000.0",
         "embedding_drift_store_poll_duration_seconds 0.25",
         "embedding_drift_store_poll_failures_total 3.0",
+        "embedding_drift_check_timestamp_seconds 900.0",
+        "embedding_drift_check_failures_total 2.0",
         "embedding_drift_models 0.0",
         "embedding_drift_shard_ordinal 0.0",
         "embedding_drift_total_shards 1.0",
@@ -80,9 +89,10 @@ def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
 
 
 def test_before_the_first_poll_what_is_not_known_is_absent(models: Models) -> None:
-    lines = page(models, PollStatus())
+    lines = page(models, PollStatus(), CheckStatus())
     assert "embedding_drift_up 0.0" in lines
-    assert not any("poll_timestamp" in line or "poll_duration" in line for line in lines)
+    absent = ("poll_timestamp", "poll_duration", "check_timestamp")
+    assert not any(name in line for line in lines for name in absent)
 
 
 def test_a_model_without_baseline_has_states_and_no_statistics(
@@ -131,6 +141,28 @@ def test_a_model_with_a_baseline_has_every_family(
     assert 'embedding_drift_baseline_version{model_name="m"} 2.0' in lines
     components = [line for line in lines if line.startswith("embedding_drift_component_score")]
     assert len(components) == 2 * len(detector.COMPONENTS)
+
+
+@pytest.mark.parametrize("component", [1e20, 3e38])
+def test_an_absurd_vector_leaves_every_number_finite(
+    models: Models, vectors: NDArray[np.float32], detector: Detector, component: float
+) -> None:
+    window = vectors[1_000:1_100].copy()
+    window[7] = component
+    model = add(models, window)
+    adopt(model, window, Baseline(1, NOW, 0, "x", QUALITY, detector))
+    model.assess()
+    measured = {n: m for _, n, v in models.verdicts() if (m := v.measurement)}
+    model.standing.compare(vectors[:1_000], measured)
+    lines = page(models)
+    found = {line.split("{")[0] for line in lines}
+    assert {
+        "embedding_drift_score",
+        "embedding_drift_norm",
+        "embedding_drift_effective_rank",
+        "embedding_drift_top_dimension_wasserstein_distance",
+    } <= found
+    assert not [line for line in lines if not math.isfinite(float(line.split()[-1]))]
 
 
 def test_a_measurement_is_kept_until_its_window_changes(

@@ -21,6 +21,29 @@ def test_the_effective_rank_is_that_of_the_covariance(shape: tuple[int, int]) ->
     assert assess(vectors).effective_rank == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("size", [1e-40, 1e-25, 1e20, 3e37])
+def test_quality_does_not_depend_on_the_unit(size: float) -> None:
+    usual = assess(normal(200, 30))
+    quality = assess((normal(200, 30).astype(np.float64) * size).astype(np.float32))
+    assert quality.norm == pytest.approx(usual.norm * size, rel=1e-4)
+    assert quality.effective_rank == pytest.approx(usual.effective_rank, rel=1e-4)
+    assert quality.dead_dimensions == 0
+    assert quality.duplicate_ratio == 0
+
+
+def test_the_largest_numbers_there_are_have_a_norm_and_a_rank() -> None:
+    signs = np.sign(normal(200, 30))
+    quality = assess(signs * np.float32(3e38))
+    assert quality.norm == pytest.approx(3e38 * 30**0.5, rel=1e-6)
+    assert quality.effective_rank == pytest.approx(assess(signs).effective_rank)
+
+
+def test_one_dimension_at_the_end_of_the_range_is_all_that_counts() -> None:
+    vectors = normal(200, 30) * np.float32(1e-30)
+    vectors[:, 7] = np.linspace(-3e38, 3e38, 200)
+    assert assess(vectors).effective_rank == pytest.approx(1)
+
+
 def test_independent_dimensions_of_one_size_are_all_used() -> None:
     assert assess(normal(20_000, 10)).effective_rank == pytest.approx(10, rel=0.02)
 

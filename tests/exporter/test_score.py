@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
 from exporter.calibration import CEILING
+from exporter.exact import compare
 from exporter.score import Detector, Sums
 from exporter.stats import ks
 from exporter.sums import fingerprints
+from exporter.verdict import measure
 
 Vectors = NDArray[np.float32]
 
@@ -384,6 +386,36 @@ def test_a_constant_reference_will_do() -> None:
     assert detector.score(np.full((50, 5), 2.0)) > 4.5
 
 
+NORMAL = np.random.default_rng(0).normal(size=(300, 4))
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize("component", [LARGEST, -LARGEST, 3e38, 1e20, 1e-40, 0.0])
+@pytest.mark.parametrize("unit", [1e-40, 1e-25, 1.0, 1e25])
+def test_whatever_is_finite_has_finite_statistics(
+    vectors: Vectors, unit: float, component: float
+) -> None:
+    reference = (vectors[:1_000].astype(np.float64) * unit).astype(np.float32)
+    detector = Detector.fit(reference)
+    one_component, one_vector = reference[:200].copy(), reference[:200].copy()
+    one_component[7, 3] = one_vector[7] = component
+    for window in (one_component, one_vector, np.full((200, 8), component, np.float32)):
+        measured = measure(detector, detector.sums(window))
+        assert np.isfinite([measured.score, measured.magnitude, measured.cosine_similarity]).all()
+        for part in (measured.components, measured.ks, measured.wasserstein):
+            assert np.isfinite(list(part.values())).all()
+        assert np.isfinite(compare(reference, window).wasserstein).all()
+
+
+@pytest.mark.parametrize("constant", [1e6, -1e9, 1e16])
+def test_a_large_dimension_that_never_varies_will_do(vectors: Vectors, constant: float) -> None:
+    reference = vectors[:1_000].copy()
+    reference[:, 2] = constant
+    marginals = Detector.fit(reference).marginals(reference[:200])
+    assert marginals.ks[2] == 0
+    assert marginals.wasserstein[2] == 0
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
@@ -391,6 +423,11 @@ def test_a_constant_reference_will_do() -> None:
         (np.ones((300, 0)), r"shape \(n, d\), got \(300, 0\)"),
         (np.ones((99, 4)), "at least 100 vectors, got 99"),
         (np.where(np.arange(1_200).reshape(300, 4) == 7, np.nan, 1), "finite"),
+        (
+            np.where(np.arange(1_200).reshape(300, 4) == 7, -1e20, NORMAL),
+            "vector 1 of 300 has -1e[+]20 as component 3",
+        ),
+        (NORMAL * 1e37, "takes none beyond 1e[+]30"),
     ],
 )
 def test_a_bad_reference_is_refused(reference: NDArray, message: str) -> None:

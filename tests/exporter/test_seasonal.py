@@ -39,6 +39,12 @@ def test_gaps_of_a_third_rule_out_a_judgement() -> None:
     assert judge(times[~short], values[~short], NOW).state == "daily"
 
 
+def test_a_week_without_a_value_says_nothing_of_the_last_hour() -> None:
+    times, values = recorded(30)
+    before = times < NOW - 7.1 * 86_400
+    assert judge(times[before], values[before], NOW) == History("gaps")
+
+
 @pytest.mark.parametrize("days", [5, 10, 30])
 def test_an_ordinary_hour_lies_within_the_band(days: int) -> None:
     times, values = recorded(days)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.plan import Fitted, Limits, Plan, check_times
-from exporter.quality import assess
+from exporter.quality import assess, norms
 from exporter.score import Detector
 from exporter.segments import Judge, Segment, measure_run
 from ingest.runtime.settings import (
@@ -50,12 +50,7 @@ def test_parts_in_any_order_make_the_whole(
     for part in np.split(random.permutation(400), sorted(cuts)):
         numbers = np.unique(segments[part])
         chosen = [(int(n), here[part[segments[part] == n]]) for n in numbers[numbers >= 0]]
-        parts.append(
-            [
-                Segment(n, judge.detector.pack(v), float(np.linalg.norm(v, axis=1).sum(dtype="f8")))
-                for n, v in chosen
-            ]
-        )
+        parts.append([Segment(n, judge.detector.pack(v), float(norms(v).sum())) for n, v in chosen])
     found = measure_run(plan.whole, parts, judge)
     assert len(found) == 2 * len(checks)
     for check, row in found:

@@ -433,6 +433,24 @@ def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(
     tail.stop()
 
 
+def test_vectors_that_no_baseline_can_be_fitted_to_are_named(
+    pool: ConnectionPool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def errors() -> list[str]:
+        return [r.error for r in caplog.records if r.message.startswith("baseline not pinned")]
+
+    absurd = vectors[:1_000].copy()
+    absurd[7, 3] = 1e20
+    send(absurd)
+    tail = Tail(pool, Models(), SETTINGS)
+    poll_until(tail, lambda: len(errors()) == 1)
+    assert errors()[0].startswith("vector 7 of 1000 has 1e+20 as component 3; ")
+    tail.stop()
+
+
 def test_a_baseline_that_spans_a_week_knows_the_season(
     send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
 ) -> None:

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from demo import stack
 from demo.incident import BASELINE_VECTORS, Incident
 from exporter.baseline import Baseline
+from exporter.check import CheckStatus
 from exporter.collector import DriftCollector
 from exporter.exact import Exact
 from exporter.model import Model, Models
@@ -57,7 +58,7 @@ class Replay:
         self._add("unused")
         self._polls = 0
         self._registry = CollectorRegistry()
-        self._registry.register(DriftCollector(self._models, self._status))
+        self._registry.register(DriftCollector(self._models, self._status, checked=self._checked))
         self._ingest = IngestMetrics(self._registry)
         self._watch = WatchMetrics(self._registry, MODEL)
         self._lag = lag.histogram(self._registry)
@@ -102,6 +103,9 @@ class Replay:
 
     def _status(self) -> PollStatus:
         return PollStatus(True, time.time(), 0.25, failures=self._polls)
+
+    def _checked(self) -> CheckStatus:
+        return CheckStatus(time.time(), failures=self._polls)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,29 @@
-"""Logs: what a stranger can repeat is said once a minute."""
+"""Logs: whatever speaks, in one format; and what a stranger can repeat, once a minute."""
 
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from logging.handlers import BufferingHandler
 
 from ingest.runtime.logs import Sparse
+
+PROGRAM = """
+import warnings
+from ingest.runtime import logs
+from ingest.runtime.settings import LogSettings
+logs.configure(LogSettings())
+warnings.warn("the ground is thin", RuntimeWarning)
+"""
+
+
+def test_warnings_of_libraries_are_log_lines_too() -> None:
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    [line] = ran.stderr.splitlines()
+    assert line.startswith("ts=")
+    assert "level=warning logger=py.warnings" in line
+    assert "the ground is thin" in line
 
 
 def test_a_warning_passes_once_a_minute_and_says_how_often_it_did_not() -> None:
