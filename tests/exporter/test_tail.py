@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
-from psycopg_pool import ConnectionPool
 
 from exporter import baseline
 from exporter.model import Model, Models
@@ -21,7 +22,9 @@ from ingest.runtime.settings import (
     WindowSettings,
     WindowsSettings,
 )
+from ingest.store.pool import Pool
 from ingest.store.selection import Selection
+from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
 
@@ -56,7 +59,7 @@ def make_yesterday(connection: psycopg.Connection) -> None:
 
 
 def test_windows_hold_the_newest_vectors_of_the_store(
-    pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:
     models = Models()
     tail = Tail(pool, models, SETTINGS)
@@ -71,7 +74,7 @@ def test_windows_hold_the_newest_vectors_of_the_store(
 
 
 def test_a_new_process_rebuilds_the_same_windows(
-    pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:
     first, second = Models(), Models()
     following = Tail(pool, first, SETTINGS)
@@ -86,7 +89,7 @@ def test_a_new_process_rebuilds_the_same_windows(
 
 
 def test_what_is_too_old_for_a_window_is_not_read(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -102,7 +105,7 @@ def test_what_is_too_old_for_a_window_is_not_read(
 
 
 def test_a_store_clock_that_stepped_back_loses_no_vector(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -123,7 +126,7 @@ def test_a_store_clock_that_stepped_back_loses_no_vector(
 
 
 def test_windows_go_by_arrival_whatever_clients_say_of_time(
-    pool: ConnectionPool, send: Callable[..., None], vectors: Vectors
+    pool: Pool, send: Callable[..., None], vectors: Vectors
 ) -> None:
     """Late, out of order, twice the same, and a day ahead."""
     now = time.time()
@@ -138,7 +141,7 @@ def test_windows_go_by_arrival_whatever_clients_say_of_time(
 
 
 def test_the_first_vectors_become_the_baseline_by_themselves(
-    pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:
     models = Models()
     tail = Tail(pool, models, SETTINGS)
@@ -159,7 +162,7 @@ def test_the_first_vectors_become_the_baseline_by_themselves(
 
 
 def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -181,7 +184,7 @@ def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
 
 
 def test_a_store_that_is_away_is_an_error_and_windows_stay(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -197,30 +200,91 @@ def test_a_store_that_is_away_is_an_error_and_windows_stay(
 
 
 def test_the_thread_reports_failure_and_recovery(
-    pool: ConnectionPool, connection: psycopg.Connection
+    pool: Pool, connection: psycopg.Connection
 ) -> None:
-    def wait_for(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
     settings = SETTINGS.model_copy(update={"poll_interval": 0.05})
     tail = Tail(pool, Models(), settings, clock=lambda: 123.0)
     tail.start()
-    wait_for(lambda: tail.status.up)
+    wait_for(lambda: tail.status.up, "the first poll")
     assert tail.status.timestamp == 123.0
     connection.execute("alter table model rename to gone")
-    wait_for(lambda: not tail.status.up)
+    wait_for(lambda: not tail.status.up, "a failure")
     assert tail.status.failures >= 1
     assert tail.status.timestamp == 123.0
     connection.execute("alter table gone rename to model")
-    wait_for(lambda: tail.status.up)
+    wait_for(lambda: tail.status.up, "recovery")
     tail.stop()
 
 
+@contextmanager
+def locked(connection: psycopg.Connection, table: str) -> Iterator[Callable[[], bool]]:
+    """Lock a table; what is given tells whether somebody waits for it."""
+    with connection.transaction():
+        connection.execute(f"lock table {table} in access exclusive mode".encode())
+        waiting = "select from pg_locks where relation = %s::regclass and not granted"
+        yield lambda: bool(connection.execute(waiting, [table]).fetchall())
+
+
+def test_the_store_is_not_followed_while_a_poll_does_not_end(
+    pool: Pool, connection: psycopg.Connection
+) -> None:
+    now = [0.0]
+    settings = SETTINGS.model_copy(update={"poll_interval": 0.05})
+    tail = Tail(pool, Models(), settings, monotonic=lambda: now[0])
+    tail.start()
+    wait_for(lambda: tail.status.up, "the first poll")
+    with locked(connection, "model") as waited_for:
+        wait_for(waited_for, "the poll")
+        now[0] += 9
+        assert tail.status.up
+        now[0] += 2
+        assert not tail.status.up
+        assert tail.status.failures == 0
+    wait_for(lambda: tail.status.up, "the end of the poll")
+    tail.stop()
+
+
+@pytest.mark.parametrize("table", ["model", "baseline_embedding"])
+def test_a_poll_or_fit_that_waits_for_the_store_is_cut_off_at_the_end(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    table: str,
+) -> None:
+    send(vectors[:1_100])
+    tail = Tail(pool, Models(), SETTINGS)
+    stopping = threading.Thread(target=tail.stop, daemon=True)
+    with locked(connection, table) as waited_for:
+        tail.start()
+        wait_for(waited_for, "the poll or the fit")
+        stopping.start()
+        stopping.join(20)
+        assert not stopping.is_alive()
+
+
+def test_the_last_poll_may_find_vectors_for_a_baseline(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    send(vectors[:1_100])
+    tail = Tail(pool, Models(), SETTINGS)
+    stopping = threading.Thread(target=tail.stop)
+    with locked(connection, "model") as waited_for:
+        tail.start()
+        wait_for(waited_for, "the poll")
+        stopping.start()
+        time.sleep(0.2)
+    stopping.join()
+    assert tail.status.up
+    assert not any(record.message == "poll failed" for record in caplog.records)
+
+
 def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -245,7 +309,7 @@ def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(
 
 
 def test_vectors_that_no_baseline_can_be_fitted_to_are_named(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     caplog: pytest.LogCaptureFixture,
