@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,11 +11,13 @@ import psycopg
 import pytest
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, generate_latest
-from psycopg_pool import ConnectionPool
 from starlette.testclient import TestClient
 
+from exporter import families
 from exporter.app import Exporter
+from exporter.check import Check
 from exporter.collector import DriftCollector
+from exporter.families import FAMILIES
 from exporter.model import Models
 from exporter.shard import shard
 from exporter.tail import Tail
@@ -22,7 +25,13 @@ from ingest.runtime import web
 from ingest.runtime.configuration import load
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.live import Live
-from ingest.runtime.settings import MonitoringSettings
+from ingest.runtime.settings import (
+    BaselineSettings,
+    MonitoringSettings,
+    WindowSettings,
+    WindowsSettings,
+)
+from ingest.store.pool import Pool
 from ingest.store.tail import WHOLE, Shard
 from tests.service import wait_for
 
@@ -91,22 +100,51 @@ def test_a_shard_that_cannot_ask_says_what_it_knows(
     assert "on shard 1; the store cannot be asked" in answer.json()["detail"]
 
 
-def _samples(pool: ConnectionPool, own: Shard) -> set[str]:
+SETTINGS = MonitoringSettings(
+    baseline=BaselineSettings(vectors=250),
+    windows=WindowsSettings(fast=WindowSettings(seconds=900, max_vectors=50)),
+)
+
+
+def _samples(pool: Pool, connection: psycopg.Connection, own: Shard) -> set[str]:
+    """What one exporter shows of models once they are fitted, followed and checked."""
     models = Models()
-    tail = Tail(pool, models, MonitoringSettings(), own)
-    tail.poll()
+    tail = Tail(pool, models, SETTINGS, own)
+
+    def have_baselines() -> bool:
+        tail.poll()
+        return all(model.baseline is not None for model in models.by_name.values())
+
+    wait_for(have_baselines, "the baselines")
+    Check(pool, models, 300, threading.Event()).check()
+    # Or it would be part of the next one's history.
+    connection.execute("delete from drift_history where score is not null")
     registry = CollectorRegistry()
     registry.register(DriftCollector(models, lambda: tail.status, own))
     page = generate_latest(registry).decode().splitlines()
+    tail.stop()
     return {line for line in page if "model_name=" in line}
 
 
 def test_shards_together_show_what_one_exporter_shows_and_nothing_twice(
-    pool: ConnectionPool, send: Callable[..., None], vectors: Vectors
+    pool: Pool, send: Callable[..., None], vectors: Vectors, connection: psycopg.Connection
 ) -> None:
-    for number in range(12):
-        send(vectors[:60], f"model-{number}")
-    parts = [_samples(pool, Shard(ordinal, 3)) for ordinal in range(3)]
+    names = [f"model-{number}" for number in range(6)]
+    for drift, name in enumerate(names):
+        send(vectors[:250], name)
+        send(vectors[250:310] + np.float32(drift), name)
+        connection.execute(
+            "insert into drift_history (model_name, window_name, computed_at, state, vectors,"
+            " baseline_version, cosine_similarity) select %s, 'fast', at, 'ok', 50, 1,"
+            " 0.5 + 0.1 * sin(extract(epoch from at) / 86400)"
+            " from generate_series(now() - interval '8 d 1 m', now() - interval '1 m', '1 h') at",
+            (name,),
+        )
+    parts = [_samples(pool, connection, Shard(ordinal, 3)) for ordinal in range(3)]
     assert all(parts)
+    whole = _samples(pool, connection, WHOLE)
     assert sum(map(len, parts)) == len(set.union(*parts))
-    assert set.union(*parts) == _samples(pool, WHOLE)
+    assert set.union(*parts) == whole
+    shown = {line.split("{")[0] for line in whole}
+    of_models = {family.name for family in FAMILIES if "model_name" in family.labels}
+    assert of_models - shown <= {families.COSINE_SIMILARITY_CHANGE_TIMESTAMP.name}
