@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import psycopg
-from psycopg_pool import ConnectionPool
 
 from exporter import seasonal
 from exporter.model import Model, Models
@@ -20,7 +19,7 @@ from exporter.verdict import Measurement, Verdict
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store import baselines, history
 from ingest.store.history import HistoryRow
-from ingest.store.pool import unavailable
+from ingest.store.pool import Pool, await_end, unavailable
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class Check:
 
     Parameters
     ----------
-    pool : ConnectionPool
+    pool : Pool
         What it reads: of the store or of its replicas.
     models : Models
     interval : float
@@ -52,7 +51,7 @@ class Check:
         Wall clock, for telling people when it checked.
     monotonic : callable
         A clock that never steps, for what is due.
-    primary : ConnectionPool or None
+    primary : Pool or None
         Where history is written; None writes where it reads.
 
     Attributes
@@ -64,13 +63,13 @@ class Check:
 
     def __init__(
         self,
-        pool: ConnectionPool,
+        pool: Pool,
         models: Models,
         interval: float,
         followed: threading.Event,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        primary: ConnectionPool | None = None,
+        primary: Pool | None = None,
     ) -> None:
         self._pool = pool
         self._primary = pool if primary is None else primary
@@ -89,11 +88,15 @@ class Check:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop and wait for the check under way."""
+        """Stop and wait for the check under way, unless it waits for the server."""
         self._stop.set()
         self._followed.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            await_end(self._has_ended, self._pool, self._primary)
+
+    def _has_ended(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def check(self) -> None:
         """Do all that is due, whichever model's part of it fails.
@@ -110,6 +113,8 @@ class Check:
         rows: list[HistoryRow] = []
         failed = _Failures()
         for name, model in models.items():
+            if self._stop.is_set():
+                return
             with failed.of(name, model):
                 verdicts = self._verdicts(model)
                 with failed.of(name, model):
@@ -199,7 +204,7 @@ class _Failures:
 
 
 @contextmanager
-def _connection(pool: ConnectionPool) -> Iterator[psycopg.Connection]:
+def _connection(pool: Pool) -> Iterator[psycopg.Connection]:
     # Held for a query, never while computing: the tail needs one too.
     with unavailable(), pool.connection() as connection:
         yield connection

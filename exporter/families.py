@@ -31,8 +31,8 @@ _WINDOW = ("model_name", "window")
 UP = Family(
     "embedding_drift_up",
     "gauge",
-    "Whether the last poll of the store succeeded (1) or failed (0); the page shows what was "
-    "read last.",
+    "Whether the last poll of the store succeeded (1), or failed or does not end (0); the page "
+    "shows what was read last.",
 )
 BUILD_INFO = Family(
     "embedding_drift_build_info",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
-from psycopg_pool import ConnectionPool
 
 from exporter import baseline
 from exporter.model import Model, Models
@@ -23,13 +23,15 @@ from exporter.windows import ModelWindows
 from ingest.runtime.errors import MonitorError, StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings
 from ingest.store import dimension, tail
-from ingest.store.pool import unavailable
+from ingest.store.pool import Pool, await_end, unavailable
 from ingest.store.selection import Selection
 from ingest.store.tail import WHOLE, ModelRow, Shard
 
 _log = logging.getLogger(__name__)
 
 _FIT_PAUSE_SECONDS = 60.0
+_LATE_SECONDS = 10.0
+"""Least age of the last successful poll from which on the store does not count as followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Tail:
 
     Parameters
     ----------
-    pool : ConnectionPool
+    pool : Pool
         What it reads: of the store or of its replicas.
     models : Models
         What it feeds.
@@ -65,27 +67,26 @@ class Tail:
         Wall clock, for telling people when it polled.
     monotonic : callable
         A clock that never steps, for what is due.
-    primary : ConnectionPool or None
+    primary : Pool or None
         Where baselines are pinned; None pins where it reads.
 
     Attributes
     ----------
     settings : MonitoringSettings
         Those in force; may be replaced at any time.
-    status : PollStatus
     followed : threading.Event
         Set once the windows have been read.
     """
 
     def __init__(
         self,
-        pool: ConnectionPool,
+        pool: Pool,
         models: Models,
         settings: MonitoringSettings,
         shard: Shard = WHOLE,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        primary: ConnectionPool | None = None,
+        primary: Pool | None = None,
     ) -> None:
         self._pool = pool
         self._primary = pool if primary is None else primary
@@ -101,19 +102,34 @@ class Tail:
         self._fitting = ThreadPoolExecutor(1, thread_name_prefix="baseline")
         self._fits: dict[str, _Fit] = {}
         self._unreadable: dict[str, int] = {}
-        self.status = PollStatus()
+        self._status = PollStatus()
+        self._polled_at = -math.inf
+
+    @property
+    def status(self) -> PollStatus:
+        """How polling goes: up as well only while polls keep coming, for one may hang."""
+        status = self._status
+        usual = self.settings.poll_interval + (status.duration or 0.0)
+        late = self._monotonic() - self._polled_at > max(_LATE_SECONDS, 3 * usual)
+        return replace(status, up=status.up and not late)
 
     def start(self) -> None:
         """Begin to poll."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop and wait for the poll and the fit under way."""
+        """Stop and wait for the poll and the fit under way, unless they wait for the server."""
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
-        # Only now: the last poll may have asked for a fit.
-        self._fitting.shutdown(cancel_futures=True)
+            await_end(self._has_ended, self._pool, self._primary)
+        # Not before: a poll may begin a fit.
+        self._fitting.shutdown(wait=False, cancel_futures=True)
+        running = [fit.future for fit in self._fits.values() if not fit.future.cancelled()]
+        await_end(lambda seconds: not wait(running, seconds).not_done, self._primary)
+
+    def _has_ended(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def poll(self) -> None:
         """Read everything that is new.
@@ -231,17 +247,19 @@ class Tail:
             self._stop.wait(self.settings.poll_interval)
 
     def _succeeded(self, duration: float) -> None:
-        if not self.status.up:
+        if not self._status.up:
             _log.info("store followed", extra={"models": len(self._models.by_name)})
-        self.status = PollStatus(True, self._clock(), duration, self.status.failures)
+        # The time first: up goes by it.
+        self._polled_at = self._monotonic()
+        self._status = PollStatus(True, self._clock(), duration, self._status.failures)
         self.followed.set()
 
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, StoreUnavailable):
             _log.error("poll failed", exc_info=error)
-        elif self.status.up or self.status.failures == 0:
+        elif self._status.up or self._status.failures == 0:
             _log.warning("store lost; polling goes on", extra={"error": str(error)})
-        self.status = replace(self.status, up=False, failures=self.status.failures + 1)
+        self._status = replace(self._status, up=False, failures=self._status.failures + 1)
 
 
 def _is_older(row: ModelRow, known: ModelRow) -> bool:

@@ -50,7 +50,7 @@ class Ingest:
 
     Attributes
     ----------
-    pool : AsyncConnectionPool
+    pool : AsyncPool
         Connections to the store.
     metrics : IngestMetrics
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.bodies import Bodies
 from ingest.metrics import IngestMetrics
-from ingest.runtime.errors import MonitorError
+from ingest.runtime.errors import MonitorError, StoreUnavailable
 
 
 @dataclass(slots=True)
@@ -67,7 +68,12 @@ class Endpoint:
             query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
             arrived = Arrived(body, headers, query, scope["auth"])
             del body  # whoever answers lets go of it: it takes several times its vectors' memory
-            response = await self._answer(arrived)
+            try:
+                response = await self._answer(arrived)
+            except CancelledError as error:
+                # By uvicorn, which stops and waits no longer. It would make it a 500, which
+                # nobody sends again.
+                raise StoreUnavailable("the service stops, PostgreSQL has not answered") from error
             code = response.status_code
         except MonitorError as error:
             code = error.status

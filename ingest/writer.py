@@ -11,13 +11,12 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
 
 from ingest.metrics import IngestMetrics
 from ingest.runtime.errors import MonitorError, PayloadError, StoreUnavailable
 from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
-from ingest.store.pool import unavailable
+from ingest.store.pool import AsyncPool, unavailable
 from ingest.store.vectors import Stored, insert
 
 _log = logging.getLogger(__name__)
@@ -26,6 +25,8 @@ _GROUP_BYTES = 8 * 1024 * 1024
 """Vectors beyond this wait for the next commit: larger ones only cost latency."""
 
 _COMMIT_SECONDS = 30.0
+_LAST_COMMIT_SECONDS = 1.0
+"""For what is left when the service stops: whoever sent it has been waited for, and is gone."""
 
 
 class _Waiting(NamedTuple):
@@ -38,7 +39,7 @@ class Writer:
 
     Parameters
     ----------
-    pool : AsyncConnectionPool
+    pool : AsyncPool
     settings : IngestSettings
     metrics : IngestMetrics
     make_partitions : callable
@@ -52,7 +53,7 @@ class Writer:
 
     def __init__(
         self,
-        pool: AsyncConnectionPool,
+        pool: AsyncPool,
         settings: IngestSettings,
         metrics: IngestMetrics,
         make_partitions: Callable[[], None],
@@ -83,13 +84,18 @@ class Writer:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Commit while entered; leaving commits what still waits."""
+        """Commit while entered; leaving commits what still waits, if the server answers."""
         task = asyncio.create_task(self._run(), name="writer")
         try:
             yield
         finally:
             self._closing = True
             self._arrived.set()
+            await asyncio.wait([task], timeout=_LAST_COMMIT_SECONDS)
+            if not task.done():
+                _fail(list(self._waiting), StoreUnavailable("the service stops"))
+                self._waiting.clear()
+                self._pool.cut()
             await task
 
     async def _run(self) -> None:

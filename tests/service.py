@@ -64,14 +64,20 @@ def serving(
 
 
 def post(
-    url: str, vectors: NDArray[np.float32], model_name: str = "m", timeout: float = 30
+    url: str,
+    vectors: NDArray[np.float32],
+    model_name: str = "m",
+    timeout: float = 30,
+    key: str | None = None,
 ) -> httpx2.Response:
-    """Send vectors as a raw binary batch."""
+    """Send vectors as a raw binary batch, with an idempotency key if one is given."""
     headers = {
         "Content-Type": "application/octet-stream",
         "X-Model-Name": model_name,
         "X-Dimension": str(vectors.shape[1]),
     }
+    if key is not None:
+        headers["Idempotency-Key"] = key
     body = vectors.astype("<f4").tobytes()
     return httpx2.post(f"{url}/embeddings", content=body, headers=headers, timeout=timeout)
 

@@ -7,7 +7,11 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +30,9 @@ CONFIG = """
 monitoring: {poll_interval: 0.1, baseline: {vectors: 500}}
 server: {port: 0}
 """
+
+UP = "embedding_drift_up"
+POLLED_AT = "embedding_drift_store_poll_timestamp_seconds"
 
 
 @pytest.fixture
@@ -119,19 +126,143 @@ def start(server: PostgresServer) -> None:
     server.ensure_postgres_running()
 
 
-def test_a_stopped_server_is_a_503_not_a_hang(
+@contextmanager
+def restarting(server: PostgresServer) -> Iterator[None]:
+    server.stop()
+    yield
+    start(server)
+
+
+@contextmanager
+def stopped(server: PostgresServer) -> Iterator[None]:
+    """SIGSTOP: connections stand and new ones come about, nothing answers."""
+    postmaster = server.get_pid()
+    assert postmaster is not None
+    os.kill(postmaster, signal.SIGSTOP)
+    children = subprocess.run(
+        ["pgrep", "-P", str(postmaster)], capture_output=True, text=True, check=True
+    )
+    everything = [postmaster, *map(int, children.stdout.split())]
+    for process in everything:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in everything:
+            os.kill(process, signal.SIGCONT)
+
+
+@contextmanager
+def set_to(server: PostgresServer, setting: str, value: str) -> Iterator[None]:
+    """A setting of the server, in force for every session."""
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute(f"alter system set {setting} = {value}".encode())
+        connection.execute("select pg_reload_conf()")
+    yield
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("set default_transaction_read_only = off")
+        connection.execute(f"alter system reset {setting}".encode())
+        connection.execute("select pg_reload_conf()")
+
+
+def read_only(server: PostgresServer) -> AbstractContextManager[None]:
+    return set_to(server, "default_transaction_read_only", "on")
+
+
+@contextmanager
+def locked(server: PostgresServer) -> Iterator[None]:
+    """Somebody else's lock, that every statement waits for."""
+    with psycopg.connect(server.get_uri()) as other:
+        other.execute("lock table model in access exclusive mode")
+        yield
+        other.rollback()
+
+
+@contextmanager
+def timing_out(server: PostgresServer) -> Iterator[None]:
+    """Statements that wait are cancelled by the server."""
+    with set_to(server, "statement_timeout", "100"), locked(server):
+        yield
+
+
+@contextmanager
+def terminated(server: PostgresServer) -> Iterator[None]:
+    """Whoever has waited for a lock for a moment loses the connection; a commit is among them."""
+    with locked(server), psycopg.connect(server.get_uri(), autocommit=True) as other:
+        done = threading.Event()
+
+        def terminate() -> None:
+            while not done.wait(0.5):
+                other.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where application_name = 'embedding-drift'"
+                )
+
+        thread = threading.Thread(target=terminate)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("fault", "readable"),
+    [
+        (restarting, False),
+        (stopped, False),
+        (locked, False),
+        (timing_out, False),
+        (terminated, False),
+        (read_only, True),
+    ],
+)
+def test_a_fault_of_the_store_is_told_and_ends_by_itself(
+    config: Path,
+    postgresql: PostgresServer,
+    sentences: NDArray[np.float32],
+    fault: Callable[[PostgresServer], AbstractContextManager[None]],
+    readable: bool,
+) -> None:
+    with serving(config) as service:
+        assert post(service.url, sentences[:600]).status_code == 201
+        wait_for(lambda: 'state="ok",window="fast"} 1.0' in page(service.url), "a verdict")
+        with fault(postgresql):
+            refused = post(service.url, sentences[600:700], timeout=60, key="once")
+            assert refused.status_code == 503, refused.text
+            assert int(refused.headers["retry-after"]) > 0
+            wait_for(lambda: metric(service.url, UP) == readable, "whether the store is read")
+            measured, polled_at = drift_lines(service.url), metric(service.url, POLLED_AT)
+            time.sleep(0.5)
+            assert metric(service.url, UP) == readable
+            assert drift_lines(service.url) == measured
+            assert (metric(service.url, POLLED_AT) > polled_at) == readable
+            assert httpx2.get(f"{service.url}/-/healthy").status_code == 200
+
+        def accepted() -> bool:
+            return post(service.url, sentences[600:700], timeout=60, key="once").status_code == 201
+
+        wait_for(accepted, "recovery")
+        wait_for(lambda: metric(service.url, UP) == 1, "the recovery on the page")
+        wait_for(lambda: 'vectors_total{model_name="m"} 700.0' in page(service.url), "each once")
+        assert metric(service.url, POLLED_AT) > polled_at
+
+
+def test_a_stopped_server_does_not_keep_the_service_from_stopping(
     config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
 ) -> None:
-    """SIGSTOP: connections stand, nothing answers."""
+    """Within the 25 s that a pod's hook leaves it, of which requests under way take 15."""
     with serving(config) as service:
-        assert post(service.url, sentences[:10]).status_code == 201
-        subprocess.run(["pkill", "-STOP", "-P", str(postgresql.get_pid())], check=True)
-        try:
-            refused = post(service.url, sentences[10:20], timeout=60)
-        finally:
-            subprocess.run(["pkill", "-CONT", "-P", str(postgresql.get_pid())], check=True)
-        assert refused.status_code == 503
-        wait_for(lambda: post(service.url, sentences[20:30]).status_code == 201, "recovery")
+        assert post(service.url, sentences[:600]).status_code == 201
+        wait_for(lambda: 'state="ok",window="fast"} 1.0' in page(service.url), "a verdict")
+        with stopped(postgresql), ThreadPoolExecutor(1) as client:
+            answer = client.submit(post, service.url, sentences[600:700], timeout=60)
+            wait_for(lambda: metric(service.url, UP) == 0, "a poll that hangs")
+            service.process.terminate()
+            assert service.process.wait(25) == 0
+            assert answer.result().status_code == 503
+    assert "Traceback" not in service.log.read_text()
 
 
 def test_a_lock_held_by_someone_else_is_a_503_not_a_hang(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import select
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -25,9 +29,14 @@ _CONNECTION: dict[str, Any] = {
     # Prepared statements belong to a session; a pooler in transaction mode changes sessions.
     "prepare_threshold": None,
     "connect_timeout": 5,
+    # A peer that is gone without a word is noticed within half a minute. The kernel of a server
+    # that hangs goes on answering: that is for whoever waits to notice.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
     "application_name": "embedding-drift",
 }
-
 
 # Connections are checked when they are handed out, so a server that was restarted costs no
 # request. A pool backs off between attempts to reconnect, up to minutes; given up early, the
@@ -40,7 +49,74 @@ _POOL: dict[str, Any] = {
 }
 
 
-def open_async(connection_string: ConnectionString, size: int) -> AsyncConnectionPool:
+_PATIENCE_SECONDS = 1.0
+"""How long what is to end may go on waiting for the server."""
+
+
+class Pool(ConnectionPool):
+    """A pool for threads whose connections can be cut off, also while they are used."""
+
+    def __init__(self, connection_string: ConnectionString, **options: Any) -> None:
+        self._made: WeakSet[psycopg.Connection] = WeakSet()
+        self._making = threading.Lock()
+        super().__init__(connection_string, configure=self._remember, **options)
+
+    def _remember(self, connection: psycopg.Connection) -> None:
+        with self._making:
+            self._made.add(connection)
+
+    def cut(self) -> None:
+        """Make whoever waits for the server fail at once: it may never answer."""
+        with self._making:
+            _cut(self._made)
+
+    def close(self, timeout: float = _PATIENCE_SECONDS) -> None:
+        """Close, and cut off what is still used."""
+        super().close(timeout)
+        self.cut()
+
+
+class AsyncPool(AsyncConnectionPool):
+    """The same for the event loop."""
+
+    def __init__(self, connection_string: ConnectionString, **options: Any) -> None:
+        self._made: WeakSet[psycopg.AsyncConnection] = WeakSet()
+        super().__init__(connection_string, configure=self._remember, **options)
+
+    async def _remember(self, connection: psycopg.AsyncConnection) -> None:
+        self._made.add(connection)
+
+    def cut(self) -> None:
+        """Make whoever waits for the server fail at once: it may never answer."""
+        _cut(self._made)
+
+    async def close(self, timeout: float = _PATIENCE_SECONDS) -> None:
+        """Close, and cut off what is still used."""
+        await super().close(timeout)
+        self.cut()
+
+
+def _cut(connections: Iterable[psycopg.Connection | psycopg.AsyncConnection]) -> None:
+    for connection in connections:
+        # Another thread may just be closing it.
+        with (
+            suppress(psycopg.Error, OSError),
+            socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
+        ):
+            duplicate.shutdown(socket.SHUT_RDWR)
+
+
+def await_end(ended: Callable[[float], bool], *pools: Pool) -> None:
+    """Wait for work in a thread that was told to end; cut off what it may be waiting for.
+
+    ``ended`` waits that many seconds for it, and says whether it has.
+    """
+    while not ended(_PATIENCE_SECONDS):
+        for pool in pools:
+            pool.cut()
+
+
+def open_async(connection_string: ConnectionString, size: int) -> AsyncPool:
     """Make a pool for the event loop; it is opened when it is entered.
 
     Raises
@@ -51,7 +127,7 @@ def open_async(connection_string: ConnectionString, size: int) -> AsyncConnectio
     readable = partial(_readable, connection_string)
     readable()
     check = _check_socket
-    return AsyncConnectionPool(readable, max_size=size, check=check, open=False, **_POOL)
+    return AsyncPool(readable, max_size=size, check=check, open=False, **_POOL)
 
 
 async def _check_socket(connection: psycopg.AsyncConnection) -> None:
@@ -66,7 +142,7 @@ async def _check_socket(connection: psycopg.AsyncConnection) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
 
-def open_sync(connection_string: ConnectionString, size: int) -> ConnectionPool:
+def open_sync(connection_string: ConnectionString, size: int) -> Pool:
     """Make and open a pool for threads; connections follow when the server is there.
 
     Raises
@@ -77,7 +153,7 @@ def open_sync(connection_string: ConnectionString, size: int) -> ConnectionPool:
     readable = partial(_readable, connection_string)
     readable()
     check = ConnectionPool.check_connection
-    return ConnectionPool(readable, max_size=size, check=check, open=True, **_POOL)
+    return Pool(readable, max_size=size, check=check, open=True, **_POOL)
 
 
 def connect(connection_string: ConnectionString) -> psycopg.Connection:

@@ -11,11 +11,10 @@ import psycopg
 import pytest
 from distributed import Client, LocalCluster
 from numpy.typing import NDArray
-from psycopg_pool import ConnectionPool
 
 from exporter.score import Detector
 from ingest.store.batch import Batch
-from ingest.store.pool import open_sync
+from ingest.store.pool import Pool, open_sync
 from ingest.store.vectors import insert
 from tests.exporter.lake import Floats, made, write
 
@@ -54,7 +53,7 @@ def send(store: str) -> Callable[..., None]:
 
 
 @pytest.fixture
-def pool(store: str) -> Iterator[ConnectionPool]:
+def pool(store: str) -> Iterator[Pool]:
     with open_sync(store, 2) as pool:
         yield pool
 

@@ -13,7 +13,6 @@ import psycopg
 import pytest
 from numpy.typing import NDArray
 from psycopg import sql
-from psycopg_pool import ConnectionPool
 
 from exporter import baseline
 from exporter.check import Check
@@ -24,7 +23,7 @@ from exporter.tail import Tail
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
 from ingest.store.models import remove
-from ingest.store.pool import connect
+from ingest.store.pool import Pool, connect
 from ingest.store.selection import Selection
 from tests.service import wait_for
 
@@ -39,20 +38,18 @@ SETTINGS = MonitoringSettings(
 )
 
 
-def followed(pool: ConnectionPool) -> Models:
+def followed(pool: Pool) -> Models:
     models = Models()
     Tail(pool, models, SETTINGS).poll()
     return models
 
 
-def check(pool: ConnectionPool, models: Models) -> Check:
+def check(pool: Pool, models: Models) -> Check:
     return Check(pool, models, 300, threading.Event())
 
 
 @pytest.fixture
-def models(
-    pool: ConnectionPool, send: Send, vectors: Vectors, connection: psycopg.Connection
-) -> Models:
+def models(pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection) -> Models:
     """The model m with a baseline of 600 vectors, and 200 newer ones."""
     send(vectors[:800])
     baseline.pin(connection, "m", Selection(first=600))
@@ -72,7 +69,7 @@ def remember(connection: psycopg.Connection, days: int, version: int = 1) -> Non
 
 
 def test_every_window_gets_a_row_of_history(
-    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+    pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     check(pool, models).check()
     rows = connection.execute(
@@ -87,7 +84,7 @@ def test_every_window_gets_a_row_of_history(
 
 
 def test_a_window_that_cannot_tell_is_recorded_without_numbers(
-    pool: ConnectionPool, send: Send, vectors: Vectors, connection: psycopg.Connection
+    pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
 ) -> None:
     send(vectors[:60])
     check(pool, followed(pool)).check()
@@ -96,7 +93,7 @@ def test_a_window_that_cannot_tell_is_recorded_without_numbers(
 
 
 def test_a_window_that_cannot_tell_names_the_baseline_that_is_there(
-    pool: ConnectionPool, send: Send, vectors: Vectors, connection: psycopg.Connection
+    pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
 ) -> None:
     send(vectors[:605])
     baseline.pin(connection, "m", Selection(first=600))
@@ -108,7 +105,7 @@ def test_a_window_that_cannot_tell_names_the_baseline_that_is_there(
 
 
 def test_a_history_of_days_tells_season_and_band(
-    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+    pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     remember(connection, days=8)
     check(pool, models).check()
@@ -125,7 +122,7 @@ def test_a_history_of_days_tells_season_and_band(
 
 
 def test_history_against_another_baseline_does_not_count(
-    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+    pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     remember(connection, days=8, version=2)
     check(pool, models).check()
@@ -133,7 +130,7 @@ def test_history_against_another_baseline_does_not_count(
 
 
 def test_history_is_judged_once_an_hour(
-    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+    pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     now = [0.0]
     hourly = Check(pool, models, 300, threading.Event(), monotonic=lambda: now[0])
@@ -148,7 +145,7 @@ def test_history_is_judged_once_an_hour(
 
 
 def test_a_new_baseline_forgets_what_was_judged_against_the_old(
-    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+    pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     remember(connection, days=8)
     check(pool, models).check()
@@ -159,7 +156,7 @@ def test_a_new_baseline_forgets_what_was_judged_against_the_old(
 
 
 def test_what_was_measured_against_one_baseline_is_not_taken_for_the_next_ones(
-    pool: ConnectionPool,
+    pool: Pool,
     models: Models,
     send: Send,
     vectors: Vectors,
@@ -191,7 +188,7 @@ def test_what_was_measured_against_one_baseline_is_not_taken_for_the_next_ones(
 
 
 def test_dimensions_of_a_surprising_window_are_compared_exactly(
-    pool: ConnectionPool, models: Models, send: Send, vectors: Vectors
+    pool: Pool, models: Models, send: Send, vectors: Vectors
 ) -> None:
     checking = check(pool, models)
     checking.check()
@@ -210,7 +207,7 @@ def test_dimensions_of_a_surprising_window_are_compared_exactly(
 
 
 def test_a_model_that_was_removed_since_the_last_poll_stops_no_check(
-    pool: ConnectionPool,
+    pool: Pool,
     connection: psycopg.Connection,
     models: Models,
     send: Send,
@@ -225,7 +222,7 @@ def test_a_model_that_was_removed_since_the_last_poll_stops_no_check(
 
 
 def test_a_model_that_cannot_be_checked_keeps_no_other_from_it(
-    pool: ConnectionPool,
+    pool: Pool,
     models: Models,
     send: Callable[..., None],
     vectors: Vectors,
@@ -268,7 +265,7 @@ def test_a_model_that_cannot_be_checked_keeps_no_other_from_it(
 
 
 def test_a_store_that_is_away_is_an_error(
-    pool: ConnectionPool, models: Models, connection: psycopg.Connection
+    pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     connection.execute("alter table drift_history rename to gone")
     with pytest.raises(StoreUnavailable):
@@ -276,7 +273,7 @@ def test_a_store_that_is_away_is_an_error(
 
 
 def test_the_thread_waits_for_the_windows_and_survives_failures(
-    pool: ConnectionPool,
+    pool: Pool,
     models: Models,
     connection: psycopg.Connection,
     caplog: pytest.LogCaptureFixture,

@@ -137,8 +137,7 @@ def test_shards_together_show_what_one_exporter_shows_and_nothing_twice(
             "insert into drift_history (model_name, window_name, computed_at, state, vectors,"
             " baseline_version, cosine_similarity) select %s, 'fast', at, 'ok', 50, 1,"
             " 0.5 + 0.1 * sin(extract(epoch from at) / 86400)"
-            " from generate_series(now() - interval '8 d 1 min', now() - interval '1 min', '1 h')"
-            " at",
+            " from generate_series(now() - interval '8 d 1 m', now() - interval '1 m', '1 h') at",
             (name,),
         )
     parts = [_samples(pool, connection, Shard(ordinal, 3)) for ordinal in range(3)]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
-from psycopg_pool import ConnectionPool
 
 from exporter import baseline, report
 from exporter.model import Model, Models
@@ -26,7 +25,7 @@ from ingest.runtime.settings import (
 )
 from ingest.store.migrate import migrate
 from ingest.store.models import remove
-from ingest.store.pool import connect, open_sync
+from ingest.store.pool import Pool, connect, open_sync
 from ingest.store.selection import Selection
 from tests.service import wait_for
 
@@ -63,7 +62,7 @@ def make_yesterday(connection: psycopg.Connection) -> None:
 
 
 def test_windows_hold_the_newest_vectors_of_the_store(
-    pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:
     models = Models()
     tail = Tail(pool, models, SETTINGS)
@@ -78,7 +77,7 @@ def test_windows_hold_the_newest_vectors_of_the_store(
 
 
 def test_a_new_process_rebuilds_the_same_windows(
-    pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:
     first, second = Models(), Models()
     following = Tail(pool, first, SETTINGS)
@@ -93,7 +92,7 @@ def test_a_new_process_rebuilds_the_same_windows(
 
 
 def test_what_is_too_old_for_a_window_is_not_read(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -109,7 +108,7 @@ def test_what_is_too_old_for_a_window_is_not_read(
 
 
 def test_a_store_clock_that_stepped_back_loses_no_vector(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -130,7 +129,7 @@ def test_a_store_clock_that_stepped_back_loses_no_vector(
 
 
 def test_windows_go_by_arrival_whatever_clients_say_of_time(
-    pool: ConnectionPool, send: Callable[..., None], vectors: Vectors
+    pool: Pool, send: Callable[..., None], vectors: Vectors
 ) -> None:
     """Late, out of order, twice the same, and a day ahead."""
     now = time.time()
@@ -145,7 +144,7 @@ def test_windows_go_by_arrival_whatever_clients_say_of_time(
 
 
 def test_the_first_vectors_become_the_baseline_by_themselves(
-    pool: ConnectionPool, send: Callable[[Vectors], None], vectors: Vectors
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:
     models = Models()
     tail = Tail(pool, models, SETTINGS)
@@ -166,7 +165,7 @@ def test_the_first_vectors_become_the_baseline_by_themselves(
 
 
 def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -188,7 +187,7 @@ def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
 
 
 def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -213,7 +212,7 @@ def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(
 
 
 def test_a_scrape_sees_no_windows_half_read(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -240,7 +239,7 @@ def test_a_scrape_sees_no_windows_half_read(
 
 
 def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -265,7 +264,7 @@ def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
 @pytest.mark.parametrize("change", ["detector = 'of tomorrow'", """quality = '{"beauty": 1}'"""])
 def test_a_baseline_that_cannot_be_read_is_told_once_and_the_model_goes_on(
     change: str,
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -291,7 +290,7 @@ def test_a_baseline_that_cannot_be_read_is_told_once_and_the_model_goes_on(
 
 
 def test_a_removed_model_is_dropped_at_the_next_poll(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[..., None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -310,7 +309,7 @@ def test_a_removed_model_is_dropped_at_the_next_poll(
 
 
 def test_a_model_that_was_removed_and_came_again_between_polls_is_a_new_one(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -329,7 +328,7 @@ def test_a_model_that_was_removed_and_came_again_between_polls_is_a_new_one(
 
 
 def test_a_model_that_only_a_replica_does_not_show_stays(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     empty_database: str,
@@ -345,7 +344,7 @@ def test_a_model_that_only_a_replica_does_not_show_stays(
 
 
 def test_a_store_that_is_away_is_an_error_and_windows_stay(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -361,55 +360,91 @@ def test_a_store_that_is_away_is_an_error_and_windows_stay(
 
 
 def test_the_thread_reports_failure_and_recovery(
-    pool: ConnectionPool, connection: psycopg.Connection
+    pool: Pool, connection: psycopg.Connection
 ) -> None:
-    def wait_for(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
     settings = SETTINGS.model_copy(update={"poll_interval": 0.05})
     tail = Tail(pool, Models(), settings, clock=lambda: 123.0)
     tail.start()
-    wait_for(lambda: tail.status.up)
+    wait_for(lambda: tail.status.up, "the first poll")
     assert tail.status.timestamp == 123.0
     connection.execute("alter table model rename to gone")
-    wait_for(lambda: not tail.status.up)
+    wait_for(lambda: not tail.status.up, "a failure")
     assert tail.status.failures >= 1
     assert tail.status.timestamp == 123.0
     connection.execute("alter table gone rename to model")
-    wait_for(lambda: tail.status.up)
+    wait_for(lambda: tail.status.up, "recovery")
     tail.stop()
 
 
-def test_a_poll_that_ends_after_the_stop_may_still_ask_for_a_baseline(
-    pool: ConnectionPool,
+@contextmanager
+def locked(connection: psycopg.Connection, table: str) -> Iterator[Callable[[], bool]]:
+    """Lock a table; what is given tells whether somebody waits for it."""
+    with connection.transaction():
+        connection.execute(f"lock table {table} in access exclusive mode".encode())
+        waiting = "select from pg_locks where relation = %s::regclass and not granted"
+        yield lambda: bool(connection.execute(waiting, [table]).fetchall())
+
+
+def test_the_store_is_not_followed_while_a_poll_does_not_end(
+    pool: Pool, connection: psycopg.Connection
+) -> None:
+    now = [0.0]
+    settings = SETTINGS.model_copy(update={"poll_interval": 0.05})
+    tail = Tail(pool, Models(), settings, monotonic=lambda: now[0])
+    tail.start()
+    wait_for(lambda: tail.status.up, "the first poll")
+    with locked(connection, "model") as waited_for:
+        wait_for(waited_for, "the poll")
+        now[0] += 9
+        assert tail.status.up
+        now[0] += 2
+        assert not tail.status.up
+        assert tail.status.failures == 0
+    wait_for(lambda: tail.status.up, "the end of the poll")
+    tail.stop()
+
+
+@pytest.mark.parametrize("table", ["model", "baseline_embedding"])
+def test_a_poll_or_fit_that_waits_for_the_store_is_cut_off_at_the_end(
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
-    store: str,
+    table: str,
+) -> None:
+    send(vectors[:1_100])
+    tail = Tail(pool, Models(), SETTINGS)
+    stopping = threading.Thread(target=tail.stop, daemon=True)
+    with locked(connection, table) as waited_for:
+        tail.start()
+        wait_for(waited_for, "the poll or the fit")
+        stopping.start()
+        stopping.join(20)
+        assert not stopping.is_alive()
+
+
+def test_the_last_poll_may_find_vectors_for_a_baseline(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def waits() -> bool:
-        locks = "select from pg_locks where relation = 'model'::regclass and not granted"
-        return connection.execute(locks).fetchone() is not None
-
-    send(vectors[:1_000])
+    send(vectors[:1_100])
     tail = Tail(pool, Models(), SETTINGS)
-    with connect(store) as other, ThreadPoolExecutor(1) as thread:
-        with other.transaction():
-            other.execute("lock table model")
-            tail.start()
-            wait_for(waits, "the poll")
-            stopping = thread.submit(tail.stop)
-            time.sleep(0.2)
-        stopping.result(60)
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    stopping = threading.Thread(target=tail.stop)
+    with locked(connection, "model") as waited_for:
+        tail.start()
+        wait_for(waited_for, "the poll")
+        stopping.start()
+        time.sleep(0.2)
+    stopping.join()
+    assert tail.status.up
+    assert not any(record.message == "poll failed" for record in caplog.records)
 
 
 def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -434,7 +469,7 @@ def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(
 
 
 def test_vectors_that_no_baseline_can_be_fitted_to_are_named(
-    pool: ConnectionPool,
+    pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     caplog: pytest.LogCaptureFixture,

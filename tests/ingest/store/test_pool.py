@@ -1,12 +1,17 @@
-"""Pools: every new connection is made with what the connection string is then."""
+"""Connections: each is made with what the connection string is then; a lost peer is noticed."""
 
 from __future__ import annotations
+
+import socket
+import threading
 
 import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 
-from ingest.store.pool import open_sync
+from ingest.store.pool import connect, open_sync
+
+AUTHENTICATED_AND_READY = b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I"
 
 
 def test_a_string_that_becomes_unreadable_is_told_of_without_its_password(
@@ -24,3 +29,29 @@ def test_a_string_that_becomes_unreadable_is_told_of_without_its_password(
         strings.append(store)
         with pool.connection(timeout=30) as connection:
             assert connection.info.status == psycopg.pq.ConnStatus.OK
+
+
+def test_a_peer_that_is_gone_without_a_word_is_noticed_within_half_a_minute() -> None:
+    """A kernel that no packet reaches cannot be had in a test; what ours was told can be asked."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def welcome() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(1024)
+                peer.sendall(AUTHENTICATED_AND_READY)
+                peer.recv(1024)
+
+        threading.Thread(target=welcome).start()
+        host, port = server.getsockname()
+        string = f"host={host} port={port} user=u sslmode=disable gssencmode=disable"
+        with connect(string) as connection, socket.socket(fileno=connection.fileno()) as ours:
+            idle, interval, count = (
+                ours.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            unanswered = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            ours.detach()
+    assert idle + interval * count <= 30
+    assert 0 < unanswered <= 30_000

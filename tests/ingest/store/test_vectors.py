@@ -126,6 +126,26 @@ def test_a_reused_idempotency_key_is_a_conflict(insert_all: InsertAll, store: st
     assert len(rows(store)) == 2
 
 
+@pytest.mark.parametrize(("minutes", "follows"), [(59, True), (61, False)])
+def test_a_clock_that_was_an_hour_ahead_is_not_followed_for_ever(
+    insert_all: InsertAll, store: str, minutes: int, follows: bool
+) -> None:
+    """Time does not run backwards within a model, but for a clock that was wrong by so much."""
+    insert_all(batch())
+    with connect(store) as connection:
+        connection.execute(
+            "update model set last_received_at = clock_timestamp() + make_interval(mins => %s)",
+            [minutes],
+        )
+    insert_all(batch(count=1))
+    [(_, behind, ahead)] = rows(
+        store,
+        "seq, received_at < clock_timestamp(), received_at ="
+        " (select last_received_at from model) and received_at > clock_timestamp()",
+    )[2:]
+    assert (behind, ahead) == (not follows, follows)
+
+
 def test_another_dimension_is_refused_noted_and_harms_no_neighbour(
     insert_all: InsertAll, store: str
 ) -> None:
