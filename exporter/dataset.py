@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from exporter.files import answering, open_file, shown
 from ingest.runtime.errors import PayloadError
 
 EMBEDDING = "embedding"
@@ -77,9 +77,10 @@ class Dataset:
             If there are none of the model or the place cannot be reached.
         """
         try:
-            filesystem, root = fsspec.url_to_fs(url)
-            found = [root] if filesystem.isfile(root) else sorted(filesystem.find(root))
-        except (OSError, ValueError, ImportError) as error:
+            with answering():
+                filesystem, root = fsspec.url_to_fs(url)
+                found = [root] if filesystem.isfile(root) else sorted(filesystem.find(root))
+        except OSError as error:
             raise PayloadError(f"{shown(url)} cannot be read: {shown(str(error))}") from error
         data = [path for path in found if path == root or _is_data(path[len(root) :])]
         if not data:
@@ -182,7 +183,7 @@ class Dataset:
     def _opened(self, file: str) -> Iterator[parquet.ParquetFile]:
         try:
             with (
-                self.filesystem.open(file, "rb") as stream,
+                open_file(self.filesystem, file, "rb") as stream,
                 parquet.ParquetFile(stream, buffer_size=_BUFFER_BYTES) as opened,
             ):
                 yield opened
@@ -207,11 +208,6 @@ class _Chosen:
 
     mask: NDArray[np.bool_]
     rows: NDArray[np.intp]
-
-
-def shown(text: str) -> str:
-    """Leave out of URLs in a text what may be secret: users, passwords and queries."""
-    return re.sub(r"(?<=\S)\?[^\s'\"<>)]+", "", re.sub(r"://[^/\s]*@", "://", text))
 
 
 def _may_hold(path: str, model_name: str) -> bool:

@@ -148,7 +148,9 @@ def test_credentials_are_neither_stored_nor_shown(
     path.unlink()
     with pytest.raises(PayloadError) as caught:
         filling.pin(store, Selection(first=FITTED))
-    assert str(caught.value) == f"signed://host{path}: 404, url='signed://host{path}'"
+    assert str(caught.value) == (
+        f"signed://host{path}: FileNotFoundError: 404, url='signed://host{path}'"
+    )
     with pytest.raises(PayloadError, match=r"^nowhere://host/x cannot be read: Protocol"):
         Dataset.open("nowhere://me:pw@host/x?sig=SECRET", "m", "timestamp")
 
