@@ -1,15 +1,17 @@
 """Backfill of a data lake: vectors a second on one and two workers, and what a worker holds.
 
 The peers are the same work on one worker, which two should halve, and reading the files alone,
-in one process, which nothing that reads them can undercut. Memory should not grow with the data
-set.
+in one process, which nothing that reads them can undercut. CPU time is that of all workers, and
+of the command: what more of them add to it, no machine gives back. Unlike vectors a second, it
+hardly depends on what else a machine does. Memory should not grow with the data set, whether its
+files are in the order of time or in none; an idle worker has loaded its libraries.
 """
 
 from __future__ import annotations
 
-import resource
 import sys
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +26,8 @@ from pyarrow import parquet
 
 from bench.table import median_seconds, show
 from exporter import cluster
-from exporter.dataset import Dataset
+from exporter.backfill import Backfill
+from exporter.dataset import Dataset, RowGroup
 from exporter.plan import Fitted, Limits, Plan, check_times
 from exporter.score import Detector
 from exporter.segments import Judge
@@ -35,9 +38,17 @@ DIMENSION = 768
 REFERENCE = 5_000
 ROW_GROUP = 10_000
 START = 1_700_000_000.0
-SMALL = [(20_000, 20)]
-LARGE = [(60_000, 50), (240_000, 50), (240_000, 1_000)]
-"""Vectors of the data set, and how many arrive between two check times."""
+SMALL = [(20_000, 20, "time"), (20_000, 20, "none")]
+LARGE = [
+    (60_000, 50, "time"),
+    (240_000, 50, "time"),
+    (480_000, 50, "time"),
+    (240_000, 1_000, "time"),
+    (60_000, 50, "none"),
+    (240_000, 50, "none"),
+    (480_000, 50, "none"),
+]
+"""Vectors of the data set, how many arrive between two check times, and the order of the files."""
 
 
 def drawn(count: int, seed: int) -> NDArray[np.float32]:
@@ -48,11 +59,14 @@ def drawn(count: int, seed: int) -> NDArray[np.float32]:
     return random.standard_normal((count, 64), np.float32) @ mixing + noise
 
 
-def write(folder: Path, count: int, apart: float) -> Dataset:
+def write(folder: Path, count: int, apart: float, order: str) -> Dataset:
     """Write so many vectors, so many seconds apart, a row group a file."""
+    places = np.arange(count)
+    if order == "none":
+        places = np.random.default_rng(0).permutation(count)
     for number, first in enumerate(range(0, count, ROW_GROUP)):
         vectors = drawn(min(ROW_GROUP, count - first), number + 1)
-        times = START + apart * np.arange(first, first + len(vectors))
+        times = START + apart * places[first : first + len(vectors)]
         flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION)
         columns = pa.table({"embedding": flat, "timestamp": pa.array(times)})
         parquet.write_table(columns, folder / f"{number:05}.parquet")
@@ -62,24 +76,31 @@ def write(folder: Path, count: int, apart: float) -> Dataset:
 def read(dataset: Dataset) -> None:
     """Read all vectors, in this process, and do nothing with them."""
     for file in dataset.files:
-        for piece in dataset.pieces(file, list(map(len, dataset.times(file)))):
-            for _ in dataset.vectors(piece):
+        for number, times in enumerate(dataset.times(file)):
+            group = RowGroup(file, number, len(times))
+            for _ in dataset.vectors(group, np.arange(len(times), dtype=np.int32)):
                 pass
 
 
-def measure(client: Client, dataset: Dataset, judge: Judge, interval: int) -> int:
+def measure(filling: Backfill, judge: Judge, interval: int) -> int:
     """Make the whole history; return how many rows it has."""
-    stream = cluster.survey(client, dataset, id)
+    stream = filling.survey()
     checks = check_times(stream.times[0], stream.times[-1], interval)
     wanted = dict.fromkeys(judge.limits, np.ones(len(checks), bool))
     plan = Plan.of(stream.times, checks, wanted, judge.limits, Fitted(0, 0))
-    done = cluster.history(client, dataset, stream, plan, judge)
-    return sum(len(rows) for _, rows in done)
+    return sum(len(rows) for _, rows in filling.measure(stream, plan, judge))
+
+
+def cpu_seconds(client: Client) -> tuple[float, float]:
+    """CPU time of all workers so far, and of this process."""
+    return sum(client.run(time.process_time).values()), time.process_time()
 
 
 def peak_mib() -> float:
     """Most memory this process ever held, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss: that is the parent's at the start.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main(quick: bool) -> None:
@@ -91,37 +112,51 @@ def main(quick: bool) -> None:
         for name, window in settings.windows
     }
     judge = Judge("bench", 1, detector, limits, settings.stale_after)
-    runs = 1 if quick else 3
     rows = []
-    for vectors, density in SMALL if quick else LARGE:
-        with tempfile.TemporaryDirectory() as folder:
-            dataset = write(Path(folder), vectors, settings.check_interval / density)
-            alone = median_seconds(partial(read, dataset), runs)
+    for vectors, density, order in SMALL if quick else LARGE:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as scratch:
+            dataset = write(Path(folder), vectors, settings.check_interval / density, order)
+            alone = median_seconds(partial(read, dataset), 1)
             first = 0.0
             for count in (1, 2):
                 with cluster.started(count) as client:
-                    work = partial(measure, client, dataset, judge, settings.check_interval)
-                    seconds = median_seconds(work, runs)
+                    idle = max(client.run(peak_mib).values())
+                    filling = Backfill(client, dataset, scratch)
+                    work = partial(measure, filling, judge, settings.check_interval)
+                    before = cpu_seconds(client)
+                    seconds = median_seconds(work, 1)
+                    # Of the run that does not count, too.
+                    cpu = [
+                        1e6 * (after - spent) / 2 / vectors
+                        for spent, after in zip(before, cpu_seconds(client), strict=True)
+                    ]
                     peak = max(client.run(peak_mib).values())
                 first = first or seconds
                 rows.append(
                     (
                         f"{vectors:,} x {DIMENSION}",
+                        order,
                         f"{density:,}",
                         f"{count}",
                         f"{vectors / seconds:,.0f}",
                         f"{first / seconds:.2f}",
                         f"{vectors / alone:,.0f}",
+                        *(f"{each:.1f}" for each in cpu),
+                        f"{idle:,.0f}",
                         f"{peak:,.0f}",
                     )
                 )
     head = (
         "vectors",
+        "order",
         "a check time",
         "workers",
         "vectors/s",
         "scaling",
         "reading alone",
+        "CPU us a vector",
+        "of the command",
+        "idle MiB",
         "peak MiB a worker",
     )
     show("Backfill: two windows at every check time of a data lake", head, rows)

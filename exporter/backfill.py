@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import psycopg
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from exporter import baseline, cluster
-from exporter.cluster import Stream
 from exporter.dataset import Dataset
-from exporter.plan import Fitted, Limits, Plan, check_times, recorded
+from exporter.plan import Fitted, Limits, Plan, Run, check_times, recorded
 from exporter.score import MIN_REFERENCE
-from exporter.segments import Judge
+from exporter.scratch import Scratch, SortedRoute
+from exporter.segments import Judge, Row
+from exporter.stream import Route, Stream
 from exporter.windows import capacity
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.settings import MonitoringSettings, Settings
@@ -35,24 +37,47 @@ _log = logging.getLogger(__name__)
 
 _MOST_CHECKS = 1_000_000
 """Nine years of five minutes; more come from a time that is wrong."""
+_SHARES = 4
+"""Runs, at the least, for each task that the cluster works on at a time."""
+_MOST_READS = 4
+"""How often files may be read, on average, before it is better to sort them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """A data set of one model, and the cluster that works on it."""
+    """A data set of one model, and the cluster that works on it.
+
+    Attributes
+    ----------
+    client : Client
+    dataset : Dataset
+    scratch : str or None
+        Place for files that are not in the order of time; all workers reach it.
+    """
 
     client: Client
     dataset: Dataset
+    scratch: str | None
 
     @classmethod
     @contextmanager
     def open(
-        cls, url: str, model_name: str, time_column: str, scheduler: str | None
+        cls,
+        url: str,
+        model_name: str,
+        time_column: str,
+        scheduler: str | None,
+        scratch: str | None = None,
     ) -> Iterator[Backfill]:
-        """Find the files and connect to the cluster; see `Dataset` and `cluster.connected`."""
+        """Find the files and connect to the cluster; see `Dataset` and `cluster.connected`.
+
+        Workers of this machine have a temporary folder for scratch, if there is no other.
+        """
         dataset = Dataset.open(url, model_name, time_column)
-        with cluster.connected(scheduler) as client:
-            yield cls(client, dataset)
+        with ExitStack() as stack:
+            if scratch is None and scheduler is None:
+                scratch = stack.enter_context(TemporaryDirectory(prefix="embedding-drift-"))
+            yield cls(stack.enter_context(cluster.connected(scheduler)), dataset, scratch)
 
     def pin(self, store: ConnectionString, selection: Selection) -> int:
         """Pin a baseline of the vectors that are selected, by their time.
@@ -74,8 +99,8 @@ class Backfill:
         if dimension is not None:
             with _connected(store) as connection:
                 baselines.check_dimension(connection, self.dataset.model_name, dimension)
-        stream = self._survey()
-        positions = cluster.select(stream, selection)
+        stream = self.survey()
+        positions = stream.select(selection)
         name, url = self.dataset.model_name, self.dataset.url
         if len(positions) < MIN_REFERENCE:
             raise PayloadError(
@@ -108,7 +133,7 @@ class Backfill:
         """
         with _connected(store) as connection:
             judge, fitted = _load(connection, self.dataset.model_name, settings.monitoring)
-        stream = self._survey()
+        stream = self.survey()
         interval = settings.monitoring.check_interval
         self._check(stream, interval)
         checks = check_times(stream.times[0], stream.times[-1], interval)
@@ -124,17 +149,52 @@ class Backfill:
         plan = Plan.of(stream.times, checks[due], wanted, judge.limits, fitted)
         stored = 0
         before = len(checks) - len(plan.whole)
-        with tqdm(total=len(checks), initial=before, unit=" check times", disable=None) as bar:
-            for done, rows in cluster.history(self.client, self.dataset, stream, plan, judge):
+        with (
+            tqdm(total=len(checks), initial=before, unit=" check times", disable=None) as bar,
+            closing(self.measure(stream, plan, judge)) as measured,
+        ):
+            for done, rows in measured:
                 with _connected(store) as connection:
                     history.fill(connection, rows)
                 stored += len(rows)
                 bar.update(done)
         return stored
 
-    def _survey(self) -> Stream:
+    def survey(self) -> Stream:
+        """Read when all vectors were made; see `cluster.survey`."""
         with tqdm(total=len(self.dataset.files), unit=" files", disable=None) as bar:
             return cluster.survey(self.client, self.dataset, bar.update)
+
+    def measure(
+        self, stream: Stream, plan: Plan, judge: Judge
+    ) -> Generator[tuple[int, list[Row]], None, None]:
+        """Measure the windows of a plan, run by run in the order of time; see `cluster.history`.
+
+        Files that are not in that order are first put into it, in the scratch.
+        """
+        with self._routes(stream, plan, judge.detector.dimension) as routes:
+            yield from cluster.history(self.client, self.dataset, judge, routes)
+
+    @contextmanager
+    def _routes(
+        self, stream: Stream, plan: Plan, dimension: int
+    ) -> Iterator[Iterable[tuple[Run, Route | SortedRoute]]]:
+        """Tell the runs of a plan, each with the way to its vectors."""
+        runs = list(plan.runs(_SHARES * cluster.threads(self.client)))
+        order = stream.order[plan.kept]
+        effort = sum(stream.places(order[run.vectors]).effort for run in runs)
+        if effort <= _MOST_READS * stream.effort:
+            yield ((run, stream.route(order[run.vectors])) for run in runs)
+            return
+        if self.scratch is None:
+            raise PayloadError(
+                f"{self.dataset.url} is not in the order of time; --scratch has to name a place"
+                " that all workers reach, where it can be put into it"
+            )
+        with Scratch.open(self.scratch, dimension) as scratch:
+            with tqdm(total=len(order), unit=" vectors sorted", disable=None) as bar:
+                places = cluster.sort(self.client, self.dataset, stream, order, scratch, bar.update)
+            yield ((run, SortedRoute(scratch, places.part(run.vectors))) for run in runs)
 
     def _check(self, stream: Stream, interval: int) -> None:
         checks = int((stream.times[-1] - stream.times[0]) // interval)

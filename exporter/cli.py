@@ -197,6 +197,9 @@ def list_(settings: Settings, model_name: str) -> None:
 @click.option("--from", "start", type=click.DateTime(), help="With --baseline: from this time on.")
 @click.option("--to", "end", type=click.DateTime(), help="With --baseline: up to this time (UTC).")
 @click.option("--scheduler", help="Address of a Dask scheduler; this machine's cores by default.")
+@click.option(
+    "--scratch", help="Folder or URL that workers sort files in; a temporary one by default."
+)
 @configured
 def backfill(
     settings: Settings,
@@ -207,6 +210,7 @@ def backfill(
     start: datetime | None,
     end: datetime | None,
     scheduler: str | None,
+    scratch: str | None,
 ) -> None:
     """Measure the past of a model in DATASET, Parquet files, and store it as history.
 
@@ -225,7 +229,7 @@ def backfill(
         ) from error
     with (
         embedded.connection_string(settings.database) as store,
-        Backfill.open(dataset, model, time_column, scheduler) as filling,
+        Backfill.open(dataset, model, time_column, scheduler, scratch) as filling,
     ):
         with connect(store) as connection:
             migrate(connection)

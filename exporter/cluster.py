@@ -7,31 +7,26 @@ history come back.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import dask
 import numpy as np
-from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster
 from distributed.client import ClosedClientError
-from numpy.typing import NDArray
 
-from exporter.dataset import Dataset, Piece
-from exporter.plan import UNUSED, Plan, Run
-from exporter.segments import Judge, Row, add_up, measure_run, within
-from ingest.runtime.errors import ClusterFailed, PayloadError
-from ingest.store.selection import MOST_VECTORS, Selection
+from exporter.dataset import Dataset, RowGroup
+from exporter.plan import Run
+from exporter.scratch import Scratch, SortedRoute, slots
+from exporter.segments import Judge, Row, measure_run
+from exporter.stream import Numbers, Places, Positions, Route, Stream, Vectors
+from ingest.runtime.errors import ClusterFailed, MonitorError, PayloadError
 
-Vectors = NDArray[np.float32]
-Floats = NDArray[np.float64]
-Positions = NDArray[np.int64]
-
-_RUNS_AHEAD = 2
-"""Runs under way for each thread of the cluster: bounds what waits in its memory."""
+_AHEAD = 2
+"""Tasks under way for each that is worked on."""
 
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": 1,
@@ -41,32 +36,6 @@ _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": 2**25,
 }
 """Of the processes of workers."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stream:
-    """When all vectors of a data set were made, and where they are.
-
-    Attributes
-    ----------
-    pieces : list of Piece
-    first : ndarray of int64, shape (pieces + 1,)
-        Place of the first vector of each piece, when pieces follow one another.
-    times : ndarray of float64, shape (n,)
-        Seconds since the epoch, oldest first.
-    order : ndarray of int64, shape (n,)
-        Place of each of these vectors; of one time, they keep the order of the files.
-    """
-
-    pieces: list[Piece]
-    first: Positions
-    times: Floats
-    order: Positions
-
-    def file(self, position: int) -> str:
-        """Tell which file holds a vector; -1 is the newest."""
-        place = self.order[position]
-        return self.pieces[int(np.searchsorted(self.first, place, "right")) - 1].file
 
 
 @contextmanager
@@ -127,43 +96,11 @@ def survey(client: Client, dataset: Dataset, read: Callable[[int], object]) -> S
     ClusterFailed
         If workers died or the scheduler went away.
     """
-    found: dict[Future[Any], list[Floats]] = {}
-    with _answers():
-        futures = [client.submit(dataset.times, file, pure=False) for file in dataset.files]
-        for future in as_completed(futures):
-            found[future] = future.result()
-            read(1)
-    by_file = [found[future] for future in futures]
-    times = np.concatenate([np.empty(0), *(group for groups in by_file for group in groups)])
-    if not len(times):
-        raise PayloadError(f"{dataset.url} has no vectors of model {dataset.model_name}")
-    # To microseconds, as the store keeps them: what a baseline was fitted to is told by time.
-    np.round(times, 6, out=times)
-    pieces = [
-        piece
-        for file, groups in zip(dataset.files, by_file, strict=True)
-        for piece in dataset.pieces(file, list(map(len, groups)))
-    ]
-    order = np.argsort(times, kind="stable")
-    return Stream(pieces, np.cumsum([0, *map(len, pieces)]), times[order], order)
-
-
-def select(stream: Stream, selection: Selection) -> Positions:
-    """Choose vectors for a baseline, by their time.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        Positions in the order of time; thinned evenly to ``MOST_VECTORS``.
-    """
-    first, stop = 0, selection.first or len(stream.times)
-    if selection.start is not None:
-        first = int(np.searchsorted(stream.times, selection.start.timestamp(), "left"))
-    if selection.end is not None:
-        stop = int(np.searchsorted(stream.times, selection.end.timestamp(), "right"))
-    chosen = np.arange(first, min(stop, len(stream.times)))
-    stride = -(-len(chosen) // MOST_VECTORS) or 1
-    return chosen[stride - 1 :: stride]
+    times = []
+    for found in _results(client, Dataset.times, [dataset], zip(dataset.files)):
+        times.append(found)
+        read(1)
+    return Stream.of(dataset, times)
 
 
 def fetch(client: Client, dataset: Dataset, stream: Stream, positions: Positions) -> Vectors:
@@ -176,47 +113,90 @@ def fetch(client: Client, dataset: Dataset, stream: Stream, positions: Positions
     ClusterFailed
         If workers died or the scheduler went away.
     """
-    places = stream.order[positions]
-    piece_of = np.searchsorted(stream.first, places, "right") - 1
-    chosen = [(number, np.flatnonzero(piece_of == number)) for number in np.unique(piece_of)]
-    with _answers():
-        futures = [
-            client.submit(
-                _pick, dataset, stream.pieces[number], places[at] - stream.first[number], pure=False
-            )
-            for number, at in chosen
-        ]
-        parts: list[Vectors] = client.gather(futures)
-    dimension = parts[0].shape[1]
-    vectors = np.empty((len(places), dimension), np.float32)
-    for (number, at), part in zip(chosen, parts, strict=True):
-        if part.shape[1] != dimension:
+    # In the order of the files, each row group is read once.
+    order = np.sort(stream.order[positions])
+    stretches = stream.route(order).stretches
+    parts = list(_results(client, _fetch, [dataset], stretches))
+    for (group, _), part in zip(stretches, parts, strict=True):
+        if part.shape[1] != parts[0].shape[1]:
             raise PayloadError(
-                f"{dataset.name(stream.pieces[number].file)}: has vectors of {part.shape[1]}"
-                f" components, files before it of {dimension}"
+                f"{dataset.name(group.file)}: has vectors of {part.shape[1]}"
+                f" components, files before it of {parts[0].shape[1]}"
             )
-        vectors[at] = part
-    return vectors
+    vectors = np.concatenate(parts)
+    return vectors[np.searchsorted(order, stream.order[positions])]
 
 
-def _pick(dataset: Dataset, piece: Piece, numbers: Positions) -> Vectors:
-    """Read vectors of a piece by number, shape (n, d), in the order of the numbers."""
-    found: Vectors | None = None
-    first = 0
-    for vectors in dataset.vectors(piece):
-        if found is None:
-            found = np.empty((len(numbers), vectors.shape[1]), np.float32)
-        here = (numbers >= first) & (numbers < first + len(vectors))
-        found[here] = vectors[numbers[here] - first]
-        first += len(vectors)
-    assert found is not None, "a piece has vectors"
-    return found
+def _fetch(dataset: Dataset, group: RowGroup, numbers: Numbers) -> Vectors:
+    return np.concatenate(list(dataset.vectors(group, numbers)))
+
+
+def sort(
+    client: Client,
+    dataset: Dataset,
+    stream: Stream,
+    order: Positions,
+    scratch: Scratch,
+    wrote: Callable[[int], object],
+) -> Places:
+    """Write vectors to the scratch, and tell where they are there.
+
+    Parameters
+    ----------
+    client : Client
+    dataset : Dataset
+    stream : Stream
+    order : ndarray of int64, shape (n,)
+        Which, in the order of time.
+    scratch : Scratch
+    wrote : callable
+        Is told how many more vectors were written.
+
+    Raises
+    ------
+    PayloadError
+        If a vector cannot be used.
+    ClusterFailed
+        If workers died, the scheduler went away or the scratch cannot be used.
+    """
+    by_place = np.argsort(order)
+    bounds = np.searchsorted(order, stream.first, sorter=by_place).tolist()
+    places = Places(np.empty(len(order), np.int32), np.empty(len(order), np.int32))
+
+    def work() -> Iterator[tuple[int, RowGroup, Numbers, Numbers]]:
+        for group, (first, stop) in enumerate(pairwise(bounds)):
+            if first < stop:
+                positions = by_place[first:stop]
+                numbers = (order[positions] - stream.first[group]).astype(np.int32)
+                places.groups[positions] = group
+                places.numbers[positions] = slots(positions)
+                yield group, stream.groups[group], numbers, places.numbers[positions]
+
+    for count in _results(client, _sort, [dataset, scratch], work()):
+        wrote(count)
+    return places
+
+
+def _sort(
+    dataset: Dataset,
+    scratch: Scratch,
+    number: int,
+    group: RowGroup,
+    numbers: Numbers,
+    slots: Numbers,
+) -> int:
+    vectors = dataset.vectors(group, numbers, scratch.dimension)
+    scratch.write(number, slots, vectors)
+    return len(numbers)
 
 
 def history(
-    client: Client, dataset: Dataset, stream: Stream, plan: Plan, judge: Judge
+    client: Client,
+    dataset: Dataset,
+    judge: Judge,
+    runs: Iterable[tuple[Run, Route | SortedRoute]],
 ) -> Iterator[tuple[int, list[Row]]]:
-    """Measure the windows of a plan, run by run in the order of time.
+    """Measure the windows of runs, each with the way to its vectors.
 
     Yields
     ------
@@ -230,63 +210,59 @@ def history(
     PayloadError
         If a vector cannot be used.
     ClusterFailed
-        If workers died or the scheduler went away.
+        If workers died, the scheduler went away or the scratch cannot be used.
+    """
+    yield from _results(client, _measure, [dataset, judge], runs)
+
+
+def _measure(
+    dataset: Dataset, judge: Judge, run: Run, route: Route | SortedRoute
+) -> tuple[int, list[Row]]:
+    vectors = route.vectors(dataset, judge.detector.dimension)
+    return len(run), measure_run(run, vectors, judge)
+
+
+def threads(client: Client) -> int:
+    """Count the tasks that the cluster works on at a time; at least one."""
+    with _answers():
+        return max(sum(map(int, client.nthreads().values())), 1)
+
+
+def _results(
+    client: Client,
+    work: Callable[..., Any],
+    shared: list[Any],
+    arguments: Iterable[tuple[Any, ...]],
+) -> Iterator[Any]:
+    """Have work done on what is shared and each of some arguments; give results in their order.
+
+    No more is under way than workers need to stay busy: arguments and results wait somewhere.
     """
     with _answers():
-        yield from _history(client, dataset, stream, plan, judge)
-
-
-def _history(
-    client: Client, dataset: Dataset, stream: Stream, plan: Plan, judge: Judge
-) -> Iterator[tuple[int, list[Row]]]:
-    segments = np.empty(len(stream.times), np.int32)
-    segments[stream.order] = plan.segments(len(stream.times))
-    by_piece = [segments[first:stop] for first, stop in pairwise(stream.first)]
-    holds = [np.unique(found[found != UNUSED]) for found in by_piece]
-    runs = list(plan.runs())
-    needs = [[number for number, held in enumerate(holds) if _meet(held, run)] for run in runs]
-    later = Counter(number for needed in needs for number in needed)
-    there = client.scatter(judge, broadcast=True, hash=False)
-    summed: dict[int, Future[Any]] = {}
-    waiting: deque[tuple[int, Future[Any]]] = deque()
-    ahead = _RUNS_AHEAD * sum(client.nthreads().values())
-    for run, needed in zip(runs, needs, strict=True):
-        parts = []
-        for number in needed:
-            if number not in summed:
-                summed[number] = client.submit(
-                    add_up, dataset, stream.pieces[number], by_piece[number], there, pure=False
-                )
-            parts.append(client.submit(within, summed[number], run.reach, pure=False))
-            later[number] -= 1
-            if not later[number]:
-                # The cluster forgets it when the runs that need it are measured.
-                del summed[number]
-        waiting.append((len(run), client.submit(measure_run, run, parts, there, pure=False)))
-        if len(waiting) > ahead:
-            yield _next(waiting)
-    while waiting:
-        yield _next(waiting)
-
-
-def _meet(held: NDArray[np.int32], run: Run) -> bool:
-    first, stop = np.searchsorted(held, run.reach)
-    return bool(first < stop)
-
-
-def _next(waiting: deque[tuple[int, Future[Any]]]) -> tuple[int, list[Row]]:
-    checks, future = waiting.popleft()
-    return checks, future.result()
+        if client.status == "closed":
+            raise ClosedClientError("the scheduler went away")
+        there = client.scatter(shared, broadcast=True, hash=False)
+        most = _AHEAD * threads(client)
+        waiting: deque[Future[Any]] = deque()
+        for given in arguments:
+            waiting.append(client.submit(work, *there, *given, pure=False))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @contextmanager
 def _answers() -> Iterator[None]:
     """Turn what a lost task or scheduler raises into ClusterFailed.
 
-    Errors of the data pass through; none is an OSError, which a connection that failed is.
+    What workers raise on purpose passes through. Of all else, only a connection that failed is an
+    OSError.
     """
     try:
         yield
+    except MonitorError:
+        raise
     except (KilledWorker, CancelledError, ClosedClientError, OSError) as error:
         said = str(error) or type(error).__name__
         raise ClusterFailed(f"the Dask cluster lost work: {said}") from error

@@ -1,12 +1,11 @@
-"""A data lake's vectors: Parquet files on any file system, read a piece at a time."""
+"""A data lake's vectors: Parquet files on any file system, read a few rows at a time."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import fsspec
@@ -16,14 +15,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from exporter.files import answering, open_file, shown
 from ingest.runtime.errors import PayloadError
 
 EMBEDDING = "embedding"
 MODEL = "model_name"
 
 _SUFFIX = ".parquet"
-_PIECE = 65_536
-"""Most vectors of a piece: bounds what a task holds, however long row groups are."""
 _BATCH = 2_048
 _BUFFER_BYTES = 8 * 2**20
 """Read ahead of a column; without it all of a row group's column is fetched at once."""
@@ -32,17 +30,12 @@ _EARLIEST, _LATEST = -62_135_596_800.0, 253_402_300_799.0
 """Years 1 to 9999, in seconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Some vectors of a row group: those numbered first <= n < stop among the model's."""
+class RowGroup(NamedTuple):
+    """A row group of a file, and how many vectors of the model it has, numbered from 0."""
 
     file: str
-    row_group: int
-    first: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.first
+    number: int
+    vectors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +70,10 @@ class Dataset:
             If there are none of the model or the place cannot be reached.
         """
         try:
-            filesystem, root = fsspec.url_to_fs(url)
-            found = [root] if filesystem.isfile(root) else sorted(filesystem.find(root))
-        except (OSError, ValueError, ImportError) as error:
+            with answering():
+                filesystem, root = fsspec.url_to_fs(url)
+                found = [root] if filesystem.isfile(root) else sorted(filesystem.find(root))
+        except OSError as error:
             raise PayloadError(f"{shown(url)} cannot be read: {shown(str(error))}") from error
         data = [path for path in found if path == root or _is_data(path[len(root) :])]
         if not data:
@@ -102,7 +96,8 @@ class Dataset:
             _check_columns(opened.schema_arrow, self.time_column)
             if not opened.num_row_groups:
                 return None
-        with closing(self.vectors(Piece(self.files[0], 0, 0, 1))) as found:
+        first_of_all = np.zeros(1, np.int32)
+        with closing(self.vectors(RowGroup(self.files[0], 0, 1), first_of_all)) as found:
             first = next(found, None)
         return None if first is None else first.shape[1]
 
@@ -132,22 +127,16 @@ class Dataset:
                 first_row += table.num_rows
         return found
 
-    def pieces(self, file: str, counts: Sequence[int]) -> list[Piece]:
-        """Cut a file whose row groups hold so many vectors of the model."""
-        return [
-            Piece(file, number, first, min(first + _PIECE, count))
-            for number, count in enumerate(counts)
-            for first in range(0, count, _PIECE)
-        ]
-
     def vectors(
-        self, piece: Piece, dimension: int | None = None
+        self, group: RowGroup, numbers: NDArray[np.int32], dimension: int | None = None
     ) -> Generator[NDArray[np.float32], None, None]:
-        """Read the vectors of a piece, shape (m, d), a few at a time.
+        """Read vectors of a row group, shape (m, d), a few at a time.
 
         Parameters
         ----------
-        piece : Piece
+        group : RowGroup
+        numbers : ndarray of int32, shape (n,)
+            Which, at least one, in order.
         dimension : int, optional
             What they must have; by default, that of the first.
 
@@ -156,23 +145,23 @@ class Dataset:
         PayloadError
             If a vector is missing, of another dimension or not finite.
         """
-        with self._opened(piece.file) as opened:
+        with self._opened(group.file) as opened:
             columns = self._columns(opened, EMBEDDING)
-            groups = range(piece.row_group)
-            first_row = sum(opened.metadata.row_group(group).num_rows for group in groups)
+            groups = range(group.number)
+            first_row = sum(opened.metadata.row_group(at).num_rows for at in groups)
             seen = 0
-            for batch in opened.iter_batches(_BATCH, [piece.row_group], columns, use_threads=False):
+            for batch in opened.iter_batches(_BATCH, [group.number], columns, use_threads=False):
                 chosen = self._chosen(batch, first_row)
-                wanted = slice(max(0, piece.first - seen), max(0, piece.stop - seen))
-                rows = chosen.rows[wanted]
+                here = np.searchsorted(numbers, [seen, seen + len(chosen.rows)])
+                rows = chosen.rows[numbers[slice(*here)] - seen]
                 if len(rows):
                     lists = batch[EMBEDDING].take(pa.array(rows - first_row))
                     dimension = dimension or pc.list_value_length(lists)[0].as_py() or 0
                     yield _matrix(lists, rows, dimension)
+                if here[1] == len(numbers):
+                    return
                 seen += len(chosen.rows)
                 first_row += batch.num_rows
-                if seen >= piece.stop:
-                    return
 
     def name(self, file: str) -> str:
         """Tell the URL of a file, without credentials."""
@@ -182,7 +171,7 @@ class Dataset:
     def _opened(self, file: str) -> Iterator[parquet.ParquetFile]:
         try:
             with (
-                self.filesystem.open(file, "rb") as stream,
+                open_file(self.filesystem, file, "rb") as stream,
                 parquet.ParquetFile(stream, buffer_size=_BUFFER_BYTES) as opened,
             ):
                 yield opened
@@ -207,11 +196,6 @@ class _Chosen:
 
     mask: NDArray[np.bool_]
     rows: NDArray[np.intp]
-
-
-def shown(text: str) -> str:
-    """Leave out of URLs in a text what may be secret: users, passwords and queries."""
-    return re.sub(r"(?<=\S)\?[^\s'\"<>)]+", "", re.sub(r"://[^/\s]*@", "://", text))
 
 
 def _may_hold(path: str, model_name: str) -> bool:

@@ -1,13 +1,14 @@
 """The plan of a history: which vectors its windows hold, known from times alone.
 
 Vectors are named by position: 0 for the oldest. Where windows start and end cuts the positions into
-segments, and every window is a row of whole segments.
+segments, and every window is a row of whole segments. Vectors that no window holds are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,13 +19,12 @@ from ingest.runtime.settings import WindowSettings
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 
-UNUSED = -1
-"""Segment of vectors that no window holds."""
-
-_RUN_CHECKS = 288
-"""Most check times of a run: a day of five minutes."""
-_RUN_VECTORS = 65_536
-"""Vectors that end a run: bounds what the task that measures it holds."""
+_CHECK = 128
+"""Measuring at a check time takes as long as reading and summing so many vectors."""
+_SHORT = 8_192
+"""Vectors' worth of work below which a run is not cut: each reads its first windows anew."""
+_LONG = 262_144
+"""Most of a run: some seconds, which a restart does again."""
 
 
 class Limits(NamedTuple):
@@ -62,12 +62,12 @@ class Span(NamedTuple):
     vectors: Positions
     middle: Floats
 
-    def part(self, first: int, last: int) -> Span:
-        """Leave out all but the check times first <= c < last."""
+    def part(self, first: int, last: int, segment: int) -> Span:
+        """Leave out all but the check times first <= c < last, and the segments before one."""
         return Span(
             self.wanted[first:last],
-            self.first[first:last],
-            self.last[first:last],
+            self.first[first:last] - segment,
+            self.last[first:last] - segment,
             self.vectors[first:last],
             self.middle[first:last],
         )
@@ -75,7 +75,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All windows at c check times.
+    """All windows at c check times, made of s segments.
 
     Attributes
     ----------
@@ -84,27 +84,41 @@ class Run:
     received : ndarray of float64, shape (c,)
         When the newest vector then was made.
     spans : mapping of str to Span
+    bounds : ndarray of int64, shape (s + 1,)
+        Segment s holds the vectors bounds[s] <= v < bounds[s + 1] of those that the plan keeps.
     """
 
     checks: Floats
     received: Floats
     spans: Mapping[str, Span]
+    bounds: Positions
 
     def __len__(self) -> int:
         return len(self.checks)
 
     @property
-    def reach(self) -> tuple[int, int]:
-        """Segments first <= s < last that the windows hold."""
-        return (
-            min(int(span.first[0]) for span in self.spans.values()),
-            max(int(span.last[-1]) for span in self.spans.values()),
-        )
+    def vectors(self) -> slice:
+        """Which of the vectors that the plan keeps the windows hold."""
+        return slice(int(self.bounds[0]), int(self.bounds[-1]))
+
+    @property
+    def work(self) -> Positions:
+        """What it takes up to each check time, in vectors that are read and summed, shape (c,)."""
+        last = np.max([span.last for span in self.spans.values()], axis=0)
+        work: Positions = self.bounds[last] + _CHECK * np.arange(1, len(self) + 1)
+        return work
 
     def part(self, first: int, last: int) -> Run:
         """Leave out all but the check times first <= c < last."""
-        spans = {name: span.part(first, last) for name, span in self.spans.items()}
-        return Run(self.checks[first:last], self.received[first:last], spans)
+        begin = min(int(span.first[first]) for span in self.spans.values())
+        end = max(int(span.last[last - 1]) for span in self.spans.values())
+        spans = {name: span.part(first, last, begin) for name, span in self.spans.items()}
+        return Run(
+            self.checks[first:last],
+            self.received[first:last],
+            spans,
+            self.bounds[begin : end + 1],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +128,12 @@ class Plan:
     Attributes
     ----------
     whole : Run
-    cuts : ndarray of int64, shape (s + 1,)
-        Segment s holds the positions cuts[s] <= p < cuts[s + 1].
+    kept : ndarray of bool, shape (n,)
+        Whether any window holds the vector at a position.
     """
 
     whole: Run
-    cuts: Positions
+    kept: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -156,34 +170,24 @@ class Plan:
         spans = {
             name: _span(times, wanted[name], start, end, cuts) for name, start in starts.items()
         }
-        return cls(Run(checks, times[end - 1], spans), cuts)
+        used = _used(spans.values(), len(cuts) - 1)
+        kept = np.zeros(len(times), np.bool_)
+        kept[cuts[0] : cuts[-1]] = np.repeat(used, np.diff(cuts))
+        bounds = np.concatenate([[0], np.cumsum(np.diff(cuts) * used)])
+        return cls(Run(checks, times[end - 1], spans, bounds), kept)
 
-    @property
-    def used(self) -> NDArray[np.bool_]:
-        """Whether any window holds a segment, shape (s,)."""
-        covers = np.zeros(len(self.cuts), np.int64)
-        for span in self.whole.spans.values():
-            np.add.at(covers, span.first, 1)
-            np.add.at(covers, span.last, -1)
-        return np.cumsum(covers)[:-1] > 0
+    def runs(self, least: int) -> Iterator[Run]:
+        """Cut the check times into runs that can be measured one by one, of about the same work.
 
-    def segments(self, count: int) -> NDArray[np.int32]:
-        """Tell the segment of each of ``count`` positions, or ``UNUSED``."""
-        numbers = np.where(self.used, np.arange(len(self.cuts) - 1), UNUSED).astype(np.int32)
-        found = np.full(count, UNUSED, np.int32)
-        found[self.cuts[0] : self.cuts[-1]] = np.repeat(numbers, np.diff(self.cuts))
-        return found
-
-    def runs(self) -> Iterator[Run]:
-        """Cut the check times into runs that can be measured one by one."""
-        entered = np.concatenate([[0], np.cumsum(np.diff(self.cuts) * self.used)])
-        reached = np.max([entered[span.last] for span in self.whole.spans.values()], axis=0)
-        first = 0
-        while first < len(self.whole):
-            full = int(np.searchsorted(reached, reached[first] + _RUN_VECTORS, "left"))
-            last = min(max(full, first + 1), first + _RUN_CHECKS, len(self.whole))
-            yield self.whole.part(first, last)
-            first = last
+        Into ``least`` of them or more, if there is enough to do.
+        """
+        work = self.whole.work
+        total = int(work[-1])
+        count = max(min(least, total // _SHORT), -(-total // _LONG))
+        shares = total * np.arange(1, count + 1) // count
+        stops = np.unique(np.searchsorted(work, shares) + 1)
+        for first, stop in pairwise([0, *stops.tolist()]):
+            yield self.whole.part(first, stop)
 
 
 def check_times(first: float, last: float, interval: int) -> Floats:
@@ -196,6 +200,15 @@ def recorded(checks: Floats, times: Floats, interval: int) -> NDArray[np.bool_]:
     ordered = np.sort(times)
     newest = np.searchsorted(ordered, checks, "right")
     return newest > np.searchsorted(ordered, checks - interval, "right")
+
+
+def _used(spans: Iterable[Span], segments: int) -> NDArray[np.bool_]:
+    """Whether any window holds a segment, shape (s,)."""
+    covers = np.zeros(segments + 1, np.int64)
+    for span in spans:
+        np.add.at(covers, span.first, 1)
+        np.add.at(covers, span.last, -1)
+    return np.cumsum(covers)[:-1] > 0
 
 
 def _start(times: Floats, checks: Floats, end: Positions, limits: Limits) -> Positions:

@@ -188,7 +188,7 @@ class Detector:
         return sums
 
     def pack(self, batch: ArrayLike) -> Part:
-        """Return the sums of vectors, shape (n, d), in little space; see `Sums.unpack`."""
+        """Return the sums of vectors, shape (n, d), in little space; see `Sums.take`."""
         return pack(self._features, self._bins, batch)
 
     @property

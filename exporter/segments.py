@@ -1,38 +1,24 @@
-"""Segments of a plan: summed where their vectors are (map), and made windows (merge)."""
+"""Segments of a run: their vectors are summed as they come, and pass through its windows."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.check import history_row
-from exporter.dataset import Dataset, Piece
-from exporter.plan import UNUSED, Limits, Run
+from exporter.plan import Limits, Positions, Run
 from exporter.quality import norms
-from exporter.score import Detector, Sums
+from exporter.score import Detector
 from exporter.sums import Part
 from exporter.verdict import Circumstances, Verdict, measure, state
 from ingest.store.history import HistoryRow
 
 Row = tuple[float, HistoryRow]
 """When, in seconds since the epoch, and what was said then."""
-
-_BLOCK = 16_384
-"""Vectors held while they are summed."""
-
-
-class Segment(NamedTuple):
-    """What some vectors add to a segment: their sums, and the sum of their norms."""
-
-    number: int
-    part: Part
-    norm: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,48 +32,21 @@ class Judge:
     stale_after: float
 
 
-def add_up(
-    dataset: Dataset, piece: Piece, segments: NDArray[np.int32], judge: Judge
-) -> list[Segment]:
-    """Sum the vectors of a piece, whose segments have shape (n,), a few at a time."""
-    found = []
-    first = 0
-    for vectors in _blocks(dataset.vectors(piece, judge.detector.dimension)):
-        here = segments[first : first + len(vectors)]
-        first += len(vectors)
-        for number in np.unique(here[here != UNUSED]).tolist():
-            chosen = vectors[here == number]
-            norm = float(norms(chosen).sum())
-            found.append(Segment(number, judge.detector.pack(chosen), norm))
-    return found
+def measure_run(run: Run, vectors: Iterator[NDArray[np.float32]], judge: Judge) -> list[Row]:
+    """Judge the windows of a run, whose vectors, shape (m, d), come in the order of time.
 
-
-def _blocks(batches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """Join batches; in files without order, each has but a vector or two of many segments."""
-    waiting: list[NDArray[np.float32]] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(map(len, waiting)) >= _BLOCK:
-            yield np.concatenate(waiting)
-            waiting = []
-    if waiting:
-        yield np.concatenate(waiting)
-
-
-def within(segments: Sequence[Segment], reach: tuple[int, int]) -> list[Segment]:
-    """Choose the segments first <= s < last."""
-    return [segment for segment in segments if reach[0] <= segment.number < reach[1]]
-
-
-def measure_run(run: Run, parts: Sequence[Sequence[Segment]], judge: Judge) -> list[Row]:
-    """Judge the windows of a run by what each piece adds to their segments."""
-    segments = _Segments(judge.detector, parts)
+    Holds what the windows hold, however long the run is.
+    """
+    segments = _Segments(judge.detector, run.bounds, vectors)
     windows = {name: _Window(judge.detector, segments) for name in run.spans}
     rows = []
     for at, check in enumerate(run.checks.tolist()):
         for name, window in windows.items():
-            if run.spans[name].wanted[at]:
+            span = run.spans[name]
+            window.move(int(span.first[at]), int(span.last[at]))
+            if span.wanted[at]:
                 rows.append((check, _row(run, at, name, window, judge)))
+        segments.forget(min(window.first for window in windows.values()))
     return rows
 
 
@@ -103,8 +62,7 @@ def _row(run: Run, at: int, name: str, window: _Window, judge: Judge) -> History
     said = state(vectors, judge.limits[name].settings.min_vectors, judge.detector, given)
     measured, norm = None, None
     if said == "ok":
-        sums = window.move(int(span.first[at]), int(span.last[at]))
-        measured = measure(judge.detector, sums, float(span.middle[at]))
+        measured = measure(judge.detector, window.sums, float(span.middle[at]))
         norm = window.norm
     verdict = Verdict(
         said, vectors, start=None, measurement=measured, baseline_version=judge.version
@@ -113,27 +71,46 @@ def _row(run: Run, at: int, name: str, window: _Window, judge: Judge) -> History
 
 
 class _Segments:
-    """Sums of whole segments, whichever pieces their vectors are in."""
+    """Segments, summed when the first window comes to them and forgotten after the last one."""
 
-    def __init__(self, detector: Detector, parts: Sequence[Sequence[Segment]]) -> None:
-        self._parts = defaultdict(list)
-        for piece in parts:
-            for segment in piece:
-                self._parts[segment.number].append(segment)
-        # Windows take in the same segments one after the other. Nothing of self: a cycle would
-        # keep a run's parts until the garbage collector comes.
-        self.sums = lru_cache(maxsize=4)(partial(_summed, detector, self._parts))
+    def __init__(
+        self, detector: Detector, bounds: Positions, vectors: Iterator[NDArray[np.float32]]
+    ) -> None:
+        self._detector = detector
+        self._bounds = bounds - bounds[0]
+        self._vectors = vectors
+        self._parts: defaultdict[int, list[Part]] = defaultdict(list)
+        self._norms = np.empty(self._bounds[-1], np.float64)
+        self._read = 0
+        self._first = 0
+
+    def parts(self, number: int) -> list[Part]:
+        """Return the sums of a segment, in parts."""
+        while self._read < self._bounds[number + 1]:
+            self._add(next(self._vectors))
+        return self._parts[number]
 
     def norm(self, first: int, last: int) -> float:
-        """Sum the norms of the vectors of segments first <= s < last."""
-        return sum(segment.norm for number in range(first, last) for segment in self._parts[number])
+        """Return the mean norm of the vectors of segments first <= s < last."""
+        return float(self._norms[self._bounds[first] : self._bounds[last]].mean())
 
+    def forget(self, first: int) -> None:
+        """Let go of the segments before one."""
+        for number in range(self._first, first):
+            self._parts.pop(number, None)
+        self._first = first
 
-def _summed(detector: Detector, parts: Mapping[int, Sequence[Segment]], number: int) -> Sums:
-    sums = detector.sums()
-    for segment in parts[number]:
-        sums.unpack(segment.part)
-    return sums
+    def _add(self, vectors: NDArray[np.float32]) -> None:
+        start, self._read = self._read, self._read + len(vectors)
+        self._norms[start : self._read] = norms(vectors)
+        number = int(np.searchsorted(self._bounds, start, "right")) - 1
+        while start < self._read:
+            stop = min(int(self._bounds[number + 1]), self._read)
+            if start < stop:
+                chosen = vectors[len(vectors) - self._read + start :][: stop - start]
+                self._parts[number].append(self._detector.pack(chosen))
+            start = stop
+            number += 1
 
 
 class _Window:
@@ -142,22 +119,23 @@ class _Window:
     def __init__(self, detector: Detector, segments: _Segments) -> None:
         self._detector = detector
         self._segments = segments
-        self._first = self._last = 0
-        self._sums = detector.sums()
+        self.first = self._last = 0
+        self.sums = detector.sums()
 
-    def move(self, first: int, last: int) -> Sums:
-        """Hold the segments first <= s < last, and return their sums."""
+    def move(self, first: int, last: int) -> None:
+        """Hold the segments first <= s < last."""
         if first >= self._last:
-            self._sums = self._detector.sums()
-            self._first = self._last = first
-        for number in range(self._first, first):
-            self._sums.subtract(self._segments.sums(number))
+            self.sums = self._detector.sums()
+            self.first = self._last = first
+        for number in range(self.first, first):
+            for part in self._segments.parts(number):
+                self.sums.drop(part)
         for number in range(self._last, last):
-            self._sums.merge(self._segments.sums(number))
-        self._first, self._last = first, last
-        return self._sums
+            for part in self._segments.parts(number):
+                self.sums.take(part)
+        self.first, self._last = first, last
 
     @property
     def norm(self) -> float:
         """Mean norm of its vectors."""
-        return self._segments.norm(self._first, self._last) / self._sums.n
+        return self._segments.norm(self.first, self._last)

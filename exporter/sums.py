@@ -21,7 +21,7 @@ _SPARSE = 1_024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """The sums of a few vectors on their way to a window, in another process perhaps.
+    """The sums of a few vectors on their way through windows.
 
     Attributes
     ----------
@@ -86,29 +86,19 @@ class Sums:
         self.bins += other.bins
         self._count(other._copies.items(), 1)
 
-    def subtract(self, other: Sums) -> None:
-        """Let go of all vectors of another window of the same detector, merged before."""
-        self._check(other)
-        self.n -= other.n
-        self.total -= other.total
-        self.bins -= other.bins
-        self._count(other._copies.items(), -1)
-
     def copy(self) -> Sums:
         """Return sums that change independently."""
         twin = Sums(self._features, self._bins)
         twin.merge(self)
         return twin
 
-    def unpack(self, part: Part) -> None:
+    def take(self, part: Part) -> None:
         """Take in the vectors of a part that the same detector, or a copy of it, packed."""
-        self.n += part.n
-        self.total += part.total
-        if part.bins.ndim == 2:
-            self._bins.count_numbers(part.bins, self.bins, 1)
-        else:
-            self.bins += part.bins
-        self._count(zip(part.fingerprints.tolist(), repeat(1)), 1)
+        self._apply_part(part, 1)
+
+    def drop(self, part: Part) -> None:
+        """Let go of the vectors of a part taken before."""
+        self._apply_part(part, -1)
 
     def _check(self, other: Sums) -> None:
         if other._features is not self._features:
@@ -120,6 +110,15 @@ class Sums:
         self.total += sign * self._features.total(vectors)
         self._bins.count(vectors, self.bins, sign)
         self._count(zip(fingerprints(vectors).tolist(), repeat(1)), sign)
+
+    def _apply_part(self, part: Part, sign: int) -> None:
+        self.n += sign * part.n
+        self.total += sign * part.total
+        if part.bins.ndim == 2:
+            self._bins.count_numbers(part.bins, self.bins, sign)
+        else:
+            self.bins += sign * part.bins
+        self._count(zip(part.fingerprints.tolist(), repeat(1)), sign)
 
     def _count(self, copies: Iterable[tuple[int, int]], sign: int) -> None:
         held = self._copies

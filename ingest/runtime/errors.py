@@ -17,7 +17,7 @@
     ├── QueueFull (RuntimeError)          more waits, here or in a client, than may
     ├── SlowClient (TimeoutError)         a request that does not arrive in time
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
-    ├── ClusterFailed (ConnectionError)   the Dask cluster is away or lost work
+    ├── ClusterFailed (ConnectionError)   the Dask cluster is away, lost work or its scratch
     ├── SourceUnavailable (ConnectionError) a watched table cannot be read now
     └── Undelivered (ConnectionError)     a client's vectors did not reach the service
 
@@ -161,7 +161,7 @@ class StoreUnavailable(MonitorError, ConnectionError):
 
 
 class ClusterFailed(MonitorError, ConnectionError):
-    """The Dask cluster cannot be reached, or its workers died."""
+    """The Dask cluster cannot be reached, its workers died, or they cannot use the scratch."""
 
 
 class SourceUnavailable(MonitorError, ConnectionError):

@@ -48,6 +48,13 @@ def made(count: int = 3_000) -> Floats:
     return np.round(START + np.cumsum(pauses), 6)[:count]
 
 
+def jumbled(times: Floats) -> NDArray[np.intp]:
+    """An order of vectors that is not that of time, but for those of one time: they keep it."""
+    _, moment = np.unique(times, return_inverse=True)
+    shuffled = np.random.default_rng(0).permutation(len(times))
+    return np.argsort(shuffled[moment], kind="stable")
+
+
 def table(vectors: Vectors, times: Floats, **columns: object) -> pa.Table:
     stamps = pa.array(np.rint(times * 1e6).astype(np.int64), pa.timestamp("us", "UTC"))
     lists = pa.array(list(vectors), pa.list_(pa.float32()))
@@ -66,8 +73,9 @@ def write(folder: Path, vectors: Vectors, times: Floats, files: int = 3) -> str:
     return str(folder)
 
 
-def backfill(client: Client, url: str) -> Backfill:
-    return Backfill(client, Dataset.open(url, "m", "timestamp"))
+def backfill(client: Client, url: str, scratch: Path | None = None) -> Backfill:
+    dataset = Dataset.open(url, "m", "timestamp")
+    return Backfill(client, dataset, None if scratch is None else str(scratch))
 
 
 def rows(connection: psycopg.Connection) -> dict[tuple[float, str], HistoryRow]:

@@ -57,6 +57,7 @@ from tests.exporter.lake import (
     Floats,
     Vectors,
     backfill,
+    jumbled,
     rows,
     table,
     write,
@@ -151,14 +152,26 @@ def test_files_in_any_order_give_the_same_history(
     expected: dict[tuple[float, str], HistoryRow],
 ) -> None:
     vectors, times = stream
-    # Vectors of one time keep their order: that of the files decides.
-    _, moment = np.unique(times, return_inverse=True)
-    shuffled = np.random.default_rng(0).permutation(len(times))
-    order = np.argsort(shuffled[moment], kind="stable")
-    filling = backfill(client, write(tmp_path / "lake", vectors[order], times[order], files=7))
+    order = jumbled(times)
+    lake = write(tmp_path / "lake", vectors[order], times[order], files=7)
+    scratch = tmp_path / "scratch"
+    filling = backfill(client, lake, scratch)
     filling.pin(store, Selection(first=FITTED))
     filling.run(store, SETTINGS)
     assert_same_numbers(rows(connection), expected)
+    # It was used, and nothing is left.
+    assert list(scratch.iterdir()) == []
+
+
+def test_files_in_no_order_need_a_place_to_be_sorted_in(
+    client: Client, tmp_path: Path, store: str, stream: tuple[Vectors, Floats]
+) -> None:
+    vectors, times = stream
+    order = jumbled(times)
+    filling = backfill(client, write(tmp_path / "lake", vectors[order], times[order]))
+    filling.pin(store, Selection(first=FITTED))
+    with pytest.raises(PayloadError, match=r"lake is not in the order of time; --scratch has to"):
+        filling.run(store, SETTINGS)
 
 
 def test_vectors_before_the_baseline_are_measured_and_its_own_are_not(
@@ -501,7 +514,7 @@ def test_the_command_makes_the_schema_of_a_fresh_store(
 def test_without_the_extra_the_command_says_what_to_install(
     module: str, lake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for ours in ("backfill", "cluster", "dataset", "segments"):
+    for ours in ("backfill", "cluster", "dataset", "scratch", "segments", "stream"):
         monkeypatch.delitem(sys.modules, f"exporter.{ours}")
     monkeypatch.setitem(sys.modules, module, None)
     assert invoke(lake, "--model", "m") == (

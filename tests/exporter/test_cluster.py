@@ -16,16 +16,16 @@ from pyarrow import parquet
 from exporter import cluster
 from exporter.backfill import Backfill
 from exporter.dataset import Dataset
-from ingest.runtime.errors import (
-    ClusterFailed,
-    PayloadError,
-)
+from ingest.runtime.errors import ClusterFailed, PayloadError
 from ingest.store.selection import Selection
 from tests.exporter.lake import (
     FITTED,
     SETTINGS,
     START,
+    Floats,
+    Vectors,
     backfill,
+    jumbled,
     made,
     rows,
     table,
@@ -72,8 +72,15 @@ def test_a_cluster_that_is_away_is_an_error() -> None:
 
 
 def test_a_scheduler_of_ones_own_does_the_work_until_its_workers_die(
-    lake: str, store: str, connection: psycopg.Connection
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+    tmp_path: Path,
 ) -> None:
+    vectors, times = stream
+    order = jumbled(times)
+    mess = write(tmp_path / "mess", vectors[order], times[order])
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         LocalCluster(
@@ -86,6 +93,10 @@ def test_a_scheduler_of_ones_own_does_the_work_until_its_workers_die(
     ):
         filling.pin(store, Selection(first=FITTED))
         assert filling.run(store, SETTINGS) == len(rows(connection)) > 0
+        found = rows(connection)
+        connection.execute("delete from drift_history")
+        backfill(filling.client, mess, tmp_path / "scratch").run(store, SETTINGS)
+        assert rows(connection) == found
         dying = Dataset(Dying(), lake, ("any",), "m", "timestamp")
         with pytest.raises(ClusterFailed, match=r"the Dask cluster lost work: .*times"):
             cluster.survey(filling.client, dying, id)

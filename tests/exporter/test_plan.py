@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from exporter.plan import UNUSED, Fitted, Limits, Plan, check_times, recorded
+from exporter.plan import Fitted, Limits, Plan, check_times, recorded
 from ingest.runtime.settings import WindowSettings
 
 Floats = NDArray[np.float64]
@@ -25,10 +25,10 @@ def planned(times: Floats, checks: Floats, fitted: Fitted = NOTHING_FITTED) -> P
     return Plan.of(times, checks, wanted, LIMITS, fitted)
 
 
-def held(plan: Plan, name: str, at: int, count: int) -> NDArray[np.intp]:
+def held(plan: Plan, name: str, at: int) -> NDArray[np.intp]:
     """The positions of a window's vectors, by their segments."""
-    segments, span = plan.segments(count), plan.whole.spans[name]
-    return np.flatnonzero((segments >= span.first[at]) & (segments < span.last[at]))
+    span, bounds = plan.whole.spans[name], plan.whole.bounds
+    return np.flatnonzero(plan.kept)[bounds[span.first[at]] : bounds[span.last[at]]]
 
 
 # Whole seconds, so that vectors share times and lie on the edges of windows.
@@ -42,11 +42,13 @@ seconds = st.lists(st.integers(1, 120), min_size=1, max_size=60).map(
 def test_a_window_holds_the_newest_vectors_within_time_and_number(
     times: Floats, interval: int
 ) -> None:
-    plan = planned(times, check_times(times[0], times[-1], interval))
+    checks = check_times(times[0], times[-1], interval)
+    assume(len(checks))
+    plan = planned(times, checks)
     for at, check in enumerate(plan.whole.checks):
         for name, (window, capacity) in LIMITS.items():
             young = np.flatnonzero((times > check - window.seconds) & (times <= check))[-capacity:]
-            np.testing.assert_array_equal(held(plan, name, at, len(times)), young)
+            np.testing.assert_array_equal(held(plan, name, at), young)
             assert plan.whole.spans[name].vectors[at] == len(young)
             if len(young):
                 assert plan.whole.spans[name].middle[at] == (times[young[0]] + times[young[-1]]) / 2
@@ -67,36 +69,51 @@ def test_what_the_baseline_was_fitted_to_is_in_no_window(
             if began:
                 young &= times > fitted.newest
             expected = np.flatnonzero(young)[-capacity:]
-            np.testing.assert_array_equal(held(plan, name, at, len(times)), expected)
+            np.testing.assert_array_equal(held(plan, name, at), expected)
 
 
-def test_vectors_that_no_window_holds_have_no_segment() -> None:
+def test_vectors_that_no_window_holds_are_not_kept() -> None:
     times = np.repeat(np.arange(10.0, 50.0, 10.0), 100)
     plan = planned(times, np.array([20.0, 40.0]))
-    segments = plan.segments(len(times))
-    assert (segments != UNUSED).sum() == 12 + 12
-    assert (segments[188:200] != UNUSED).all()
-    assert (segments[388:] != UNUSED).all()
+    np.testing.assert_array_equal(np.flatnonzero(plan.kept), [*range(188, 200), *range(388, 400)])
 
 
-def test_runs_cover_all_check_times_and_hold_all_they_need() -> None:
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 999), least=st.integers(1, 20), gaps=st.booleans())
+def test_runs_cover_all_check_times_and_hold_all_they_need(
+    seed: int, least: int, gaps: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    times = np.sort(random.uniform(0, 100_000, 3_000))
+    checks = check_times(times[0], times[-1], 100)
+    plan = planned(times, checks[random.random(len(checks)) < 0.3] if gaps else checks)
+    runs = list(plan.runs(least))
+    np.testing.assert_array_equal(np.concatenate([run.checks for run in runs]), plan.whole.checks)
+    kept = np.flatnonzero(plan.kept)
+    at = 0
+    for run in runs:
+        for here in range(len(run)):
+            for name, span in run.spans.items():
+                found = kept[run.bounds[span.first[here]] : run.bounds[span.last[here]]]
+                np.testing.assert_array_equal(found, held(plan, name, at + here))
+        at += len(run)
+
+
+def test_runs_share_the_work_evenly() -> None:
     times = np.sort(np.random.default_rng(0).uniform(0, 100_000, 3_000))
     plan = planned(times, check_times(times[0], times[-1], 100))
-    runs = list(plan.runs())
-    assert [len(run) for run in runs] == [288, 288, 288, len(plan.whole) - 3 * 288]
-    np.testing.assert_array_equal(np.concatenate([run.checks for run in runs]), plan.whole.checks)
-    for run in runs:
-        first, last = run.reach
-        for span in run.spans.values():
-            assert ((first <= span.first) & (span.last <= last)).all()
+    assert [len(run) for run in plan.runs(1)] == [999]
+    assert [len(run) for run in plan.runs(8)] == [125, 125, 125, 125, 125, 125, 125, 124]
+    # Not into ever smaller ones.
+    assert len(list(plan.runs(1_000))) == 15
 
 
-def test_a_run_ends_when_it_holds_many_vectors() -> None:
+def test_a_run_ends_where_a_restart_would_lose_much() -> None:
     limits = {"fast": Limits(WindowSettings(seconds=10, max_vectors=1_000_000), 1_000_000)}
-    times = np.repeat(np.arange(10.0, 110.0, 10.0), 30_000)
+    times = np.repeat(np.arange(10.0, 110.0, 10.0), 100_000)
     checks = np.arange(10.0, 110.0, 10.0)
     plan = Plan.of(times, checks, {"fast": np.ones(10, bool)}, limits, NOTHING_FITTED)
-    assert [len(run) for run in plan.runs()] == [3, 3, 3, 1]
+    assert [len(run) for run in plan.runs(1)] == [3, 2, 3, 2]
 
 
 @pytest.mark.parametrize(
