@@ -112,3 +112,17 @@ run "a_trial_database_goes_without_trace" {
     error_message = "terraform destroy needs no hand"
   }
 }
+
+run "refuses_a_single_zone" {
+  command = plan
+  variables {
+    subnet_ids = ["subnet-1"]
+  }
+  module {
+    source = "./modules/database"
+  }
+
+  expect_failures = [
+    var.subnet_ids,
+  ]
+}

@@ -40,6 +40,21 @@ run "hands_over_the_cluster_and_its_database" {
   }
 }
 
+run "says_where_the_image_and_the_secrets_are" {
+  assert {
+    condition     = output.repository_url == "111122223333.dkr.ecr.eu-central-1.amazonaws.com/embedding-drift"
+    error_message = "the image is pushed to the repository"
+  }
+  assert {
+    condition     = output.database_secret_arn == "arn:aws:secretsmanager:eu-central-1:111122223333:secret:rds!db-1"
+    error_message = "the database's secret is the one that RDS keeps"
+  }
+  assert {
+    condition     = output.slack_webhook_secret_arn == "arn:aws:secretsmanager:eu-central-1:111122223333:secret:slack-webhook"
+    error_message = "the webhook's secret is the one that is handed over"
+  }
+}
+
 run "makes_no_managed_prometheus" {
   command = plan
 

@@ -72,3 +72,21 @@ run "network_policies_are_enforced" {
     error_message = "a NetworkPolicy without this would be decoration"
   }
 }
+
+run "refuses_the_whole_internet_and_a_single_zone" {
+  command = plan
+  variables {
+    subnet_ids          = ["subnet-1"]
+    public_access_cidrs = ["0.0.0.0/0"]
+    max_nodes           = 2
+  }
+  module {
+    source = "./modules/eks"
+  }
+
+  expect_failures = [
+    var.subnet_ids,
+    var.public_access_cidrs,
+    var.max_nodes,
+  ]
+}

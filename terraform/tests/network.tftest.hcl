@@ -77,3 +77,19 @@ run "no_instance_gets_a_public_address" {
     error_message = "public subnets are for load balancers and NAT gateways"
   }
 }
+
+run "refuses_a_cut_that_would_overlap" {
+  command = plan
+  variables {
+    cidr               = "10.0.0.0/24"
+    availability_zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c", "eu-central-1d"]
+  }
+  module {
+    source = "./modules/network"
+  }
+
+  expect_failures = [
+    var.cidr,
+    var.availability_zones,
+  ]
+}

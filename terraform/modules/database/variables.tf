@@ -56,6 +56,11 @@ variable "vpc_id" {
 variable "subnet_ids" {
   description = "Subnets of the server, in two zones or more."
   type        = list(string)
+
+  validation {
+    condition     = length(var.subnet_ids) >= 2
+    error_message = "subnet_ids are two or more: RDS wants subnets in two zones."
+  }
 }
 
 variable "client_security_group_id" {

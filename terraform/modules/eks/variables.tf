@@ -11,11 +11,21 @@ variable "kubernetes_version" {
 variable "subnet_ids" {
   description = "Subnets of the nodes, in two zones or more."
   type        = list(string)
+
+  validation {
+    condition     = length(var.subnet_ids) >= 2
+    error_message = "subnet_ids are two or more: EKS wants subnets in two zones."
+  }
 }
 
 variable "public_access_cidrs" {
   description = "IPv4 blocks that reach the API server from outside the VPC; none keeps it inside."
   type        = list(string)
+
+  validation {
+    condition     = alltrue([for cidr in var.public_access_cidrs : !endswith(cidr, "/0")])
+    error_message = "public_access_cidrs must not be the whole Internet (/0)."
+  }
 }
 
 variable "node_instance_types" {
@@ -31,6 +41,11 @@ variable "min_nodes" {
 variable "max_nodes" {
   description = "Nodes at the most."
   type        = number
+
+  validation {
+    condition     = var.max_nodes >= var.min_nodes
+    error_message = "max_nodes is min_nodes or more."
+  }
 }
 
 variable "kms_key_arn" {

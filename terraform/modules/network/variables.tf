@@ -6,11 +6,21 @@ variable "name" {
 variable "cidr" {
   description = "IPv4 block of the VPC."
   type        = string
+
+  validation {
+    condition     = can(cidrnetmask(var.cidr)) && can(regex("/(1[6-9]|20)$", var.cidr))
+    error_message = "cidr is an IPv4 block of size /16 to /20, such as 10.0.0.0/16."
+  }
 }
 
 variable "availability_zones" {
   description = "Zones to spread over; each gets a public, a private and a database subnet."
   type        = list(string)
+
+  validation {
+    condition     = contains([2, 3], length(toset(var.availability_zones)))
+    error_message = "availability_zones are 2 or 3: a fourth would overlap."
+  }
 }
 
 variable "single_nat_gateway" {

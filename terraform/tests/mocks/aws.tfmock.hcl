@@ -55,6 +55,12 @@ mock_resource "aws_db_instance" {
   }
 }
 
+mock_resource "aws_ecr_repository" {
+  defaults = {
+    repository_url = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/embedding-drift"
+  }
+}
+
 mock_resource "aws_secretsmanager_secret" {
   defaults = {
     arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:slack-webhook"
