@@ -172,6 +172,8 @@ def test_no_answer_and_no_line_of_the_log_holds_a_secret(
             # What nobody foresaw: a column that somebody renamed.
             connection.execute("alter table embedding rename column metadata to other")
             unforeseen = someone.post("/search", json=vector)
+        # On a connection of its own: the one before is closed after such a failure.
+        with user(service, folder) as someone:
             config.write_text(config.read_text().replace("hunter4", "hunter4 x"))
             unusable = someone.post("/-/reload")
         log = service.log.read_text()
