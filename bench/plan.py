@@ -52,7 +52,7 @@ SERIES = int(results.number("scrape", "scrape", "samples", models=100, window=WI
 INGEST_RATE = 30_000
 """Vectors a second that one ingest takes in batches.
 
-Not from the results: of an earlier run on an idle machine, 32,700, rounded down.
+Below what was measured last, which the machine changes by a tenth from run to run.
 """
 
 FLEETS = (1, 100, 10_000)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import plan, results
 from exporter.families import FAMILIES
 from ingest import metrics
 from ingest.cli import main as ingest_main
@@ -60,3 +61,10 @@ def test_every_command_of_the_readme_exists() -> None:
 def test_links_into_the_tree_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
         assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_plan_counts_on_no_more_than_was_measured() -> None:
+    [batches] = [
+        row for row in results.table("ingest", "throughput") if "batches" in str(row["what"])
+    ]
+    assert float(str(batches["ours /s"]).replace(",", "")) >= plan.INGEST_RATE

@@ -233,7 +233,7 @@ def test_every_container_requests_what_it_needs(objects: list[Manifest]) -> None
 
 
 def test_an_exporter_has_the_memory_that_was_measured() -> None:
-    """Of 100 models with baselines of 5,000, and while one of 50,000 is pinned, as README.md says."""
+    """Of 100 models with baselines of 5,000, and while one of 50,000 is pinned: see README.md."""
     [exporter] = [half for half in halves(rendered()) if half_of(half) == "exporter"]
     [container] = containers(exporter)
     follows = plan.PROGRAM_GB + 100 * plan.MODEL_GB[1_000]
