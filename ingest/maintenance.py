@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import psycopg
 
+from ingest.runtime.background import background
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store import partitions
 from ingest.store.pool import ConnectionString, connect
@@ -44,13 +45,8 @@ async def maintained(
     connection_string: ConnectionString, retention_days: int
 ) -> AsyncIterator[None]:
     """Maintain the store every hour while entered."""
-    task = asyncio.create_task(_run(connection_string, retention_days), name="maintenance")
-    try:
+    async with background(_run(connection_string, retention_days), "maintenance"):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _run(connection_string: ConnectionString, retention_days: int) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 
 from psycopg_pool import AsyncConnectionPool
 
+from ingest.runtime.background import background
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store.pool import unavailable
 
@@ -30,16 +30,9 @@ class Reachability:
         self._pool = pool
         self.reached = True
 
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    def watched(self) -> AbstractAsyncContextManager[None]:
         """Ask while entered."""
-        task = asyncio.create_task(self._watch(), name="reachability")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        return background(self._watch(), "reachability")
 
     async def _watch(self) -> None:
         while True:

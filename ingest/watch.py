@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
@@ -14,6 +14,7 @@ from starlette.routing import Route
 from ingest.app import Ingest
 from ingest.follower import Follower
 from ingest.metrics import WatchMetrics
+from ingest.runtime.background import background
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
@@ -75,14 +76,8 @@ class Watch:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the table while entered."""
-        async with self._ingest.running(), self._pool:
-            task = asyncio.create_task(self._run(), name="watch")
-            try:
-                yield
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        async with self._ingest.running(), self._pool, background(self._run(), "watch"):
+            yield
 
     def reconfigure(self, settings: Settings) -> None:
         """Go on with another interval and other limits."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry, Histogram
 
+from ingest.runtime.background import background
 from ingest.runtime.family import Family
 
 LAG = Family(
@@ -30,13 +31,8 @@ def histogram(registry: CollectorRegistry) -> Histogram:
 @asynccontextmanager
 async def measured(registry: CollectorRegistry) -> AsyncIterator[None]:
     """Measure the running loop while entered."""
-    task = asyncio.create_task(_measure(histogram(registry)), name="lag")
-    try:
+    async with background(_measure(histogram(registry)), "lag"):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _measure(lag: Histogram) -> None:
