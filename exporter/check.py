@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import psycopg
 
@@ -142,7 +143,7 @@ class Check:
         name, standing = model.row.model_name, model.standing
         baseline = standing.baseline
         if not surprising or baseline is None:
-            standing.exact = {}
+            standing.exact = MappingProxyType({})
             return
         with _connection(self._pool) as connection:
             reference = baselines.vectors(connection, name, baseline.version, model.row.dimension)
@@ -155,6 +156,8 @@ class Check:
         baseline = standing.baseline
         if baseline is None:
             return
+        # Absent for the moment that it takes, and for the hour if it fails.
+        standing.history = MappingProxyType({})
         since = datetime.fromtimestamp(now - seasonal.LONGEST * seasonal.HOUR_SECONDS, UTC)
         judged = {}
         for window in standing.windows.windows:
@@ -163,7 +166,7 @@ class Check:
                     connection, model.row.model_name, window, baseline.version, since
                 )
             judged[window] = seasonal.judge(times, values, now)
-        standing.history = judged
+        standing.history = MappingProxyType(judged)
 
     def _run(self) -> None:
         self._followed.wait()

@@ -118,10 +118,12 @@ class Model:
         self.quality = MappingProxyType(found)
 
     def forget(self) -> None:
-        """Take back what the check said of it: it can say no more."""
+        """Take back what the last check said of its vectors: this one could not.
+
+        The history stays: it was judged within the hour, and is judged hourly.
+        """
         self.quality = MappingProxyType({})
         self.standing.exact = MappingProxyType({})
-        self.standing.history = MappingProxyType({})
 
     def verdict(self, window_name: str, now: float, deadline: float = math.inf) -> Verdict:
         """Judge one window.

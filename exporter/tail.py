@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from exporter import baseline
 from exporter.model import Model, Models
 from exporter.windows import ModelWindows
-from ingest.runtime.errors import MonitorError, StoreUnavailable
+from ingest.runtime.errors import MonitorError, NotFound, StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings
 from ingest.store import dimension, tail
 from ingest.store.pool import Pool, await_end, unavailable
@@ -104,6 +104,7 @@ class Tail:
         self._unreadable: dict[str, int] = {}
         self._status = PollStatus()
         self._polled_at = -math.inf
+        self._told = ""
 
     @property
     def status(self) -> PollStatus:
@@ -138,9 +139,11 @@ class Tail:
         ------
         StoreUnavailable
             If PostgreSQL is away; what was read before stays.
+        ExceptionGroup
+            Of models that could not be followed; the others were.
         """
+        failed: list[Exception] = []
         with unavailable(), self._pool.connection() as connection:
-            failed: Exception | None = None
             rows = tail.models(connection, self._shard)
             for row in rows:
                 self._models.set_clock(row.now.timestamp())
@@ -149,11 +152,12 @@ class Tail:
                 except psycopg.Error:
                     raise
                 except Exception as error:  # of one model: the others go on
-                    failed = failed or error
-            if failed is not None:
-                raise failed
+                    error.add_note(f"Raised by model {row.model_name}")
+                    failed.append(error)
         for name in self._models.by_name.keys() - {row.model_name for row in rows}:
             self._forget_removed(name)
+        if failed:
+            raise ExceptionGroup("models not followed", failed)
 
     def _forget_removed(self, model_name: str) -> None:
         # The primary is asked: a replica may only be too far behind to have a new model.
@@ -165,6 +169,7 @@ class Tail:
             if dimension.known(connection, model_name) is None:
                 self._models.remove(model_name)
                 self._fits.pop(model_name, None)
+                self._unreadable.pop(model_name, None)
                 _log.info("model removed", extra={"model_name": model_name})
 
     def _update(self, connection: psycopg.Connection, row: ModelRow) -> None:
@@ -173,6 +178,7 @@ class Tail:
             model = Model(row, self.settings)
             self._models.add(model)
             self._fits.pop(row.model_name, None)
+            self._unreadable.pop(row.model_name, None)
         if not _is_older(row, model.row):
             self._update_baseline(connection, model, row)
             self._follow(connection, model.windows, row)
@@ -191,6 +197,8 @@ class Tail:
     ) -> None:
         try:
             newest = baseline.load(connection, row.model_name, version)
+        except NotFound:
+            return  # dropped since for a newer one, which the next poll finds
         except ValueError as error:
             # Written by a newer version of ours: this model keeps what it has, others go on.
             self._unreadable[row.model_name] = version
@@ -240,6 +248,9 @@ class Tail:
             start = time.perf_counter()
             try:
                 self.poll()
+            except ExceptionGroup as error:
+                self._succeeded(time.perf_counter() - start)
+                self._partly_failed(error)
             except Exception as error:
                 self._failed(error)
             else:
@@ -253,6 +264,14 @@ class Tail:
         self._polled_at = self._monotonic()
         self._status = PollStatus(True, self._clock(), duration, self._status.failures)
         self.followed.set()
+
+    def _partly_failed(self, error: ExceptionGroup) -> None:
+        """Count it, and tell when it is something new: it comes again with every poll."""
+        self._status = replace(self._status, failures=self._status.failures + 1)
+        what = repr(error.exceptions)
+        if what != self._told:
+            _log.error("models not followed; the others are", exc_info=error)
+        self._told = what
 
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, StoreUnavailable):

@@ -21,6 +21,7 @@ from ingest.maintenance import maintained, make_partitions
 from ingest.metrics import IngestMetrics
 from ingest.reachability import Reachability
 from ingest.runtime import guard, web
+from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
 from ingest.sampling import Sampler
@@ -33,6 +34,7 @@ from ingest.writer import Writer
 _AT_ONCE_BYTES = 1024 * 1024
 """A longer body is parsed in a thread, for the event loop to go on."""
 _JSON_AT_ONCE_BYTES = 128 * 1024
+_SEARCH_SECONDS = 20.0
 
 T = TypeVar("T")
 
@@ -156,18 +158,25 @@ class Ingest:
     async def _search(self, request: Arrived) -> Response:
         parse = partial(query.parse, headers=request.headers, limits=self._settings.ingest)
         wanted = await self._parsed(request, parse)
-        with unavailable():
-            async with self.pool.connection() as connection:
-                vector = wanted.target
-                if isinstance(vector, str):
-                    vector = await search.stored_vector(connection, wanted.model_name, vector)
-                await search.check(connection, wanted.model_name, len(vector))
-                if wanted.scope == "baseline":
-                    found = search.baseline(connection, wanted.model_name, vector, wanted.k)
-                else:
-                    window = getattr(self._settings.monitoring.windows, wanted.scope)
-                    found = search.window(connection, wanted.model_name, vector, wanted.k, window)
-                matches = await found
+        try:
+            async with asyncio.timeout(_SEARCH_SECONDS):
+                matches = await self._matches(wanted)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"PostgreSQL did not search within {_SEARCH_SECONDS:.0f} s"
+            ) from error
         return web.json(
             {"model_name": wanted.model_name, "scope": wanted.scope, "matches": matches}
         )
+
+    async def _matches(self, wanted: query.Query) -> list[search.Match]:
+        name, vector = wanted.model_name, wanted.target
+        with unavailable():
+            async with self.pool.connection() as connection:
+                if isinstance(vector, str):
+                    vector = await search.stored_vector(connection, name, vector)
+                await search.check(connection, name, len(vector))
+                if wanted.scope == "baseline":
+                    return await search.baseline(connection, name, vector, wanted.k)
+                window = getattr(self._settings.monitoring.windows, wanted.scope)
+                return await search.window(connection, name, vector, wanted.k, window)

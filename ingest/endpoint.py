@@ -63,17 +63,19 @@ class Endpoint:
                 name.decode("latin-1"): value.decode("latin-1")
                 for name, value in reversed(scope["headers"])
             }
-            body = await self._bodies.read(headers, receive)
-            size = len(body)
-            query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
-            arrived = Arrived(body, headers, query, scope["auth"])
-            del body  # whoever answers lets go of it: it takes several times its vectors' memory
             try:
+                body = await self._bodies.read(headers, receive)
+                size = len(body)
+                query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
+                arrived = Arrived(body, headers, query, scope["auth"])
+                del (
+                    body
+                )  # whoever answers lets go of it: it takes several times its vectors' memory
                 response = await self._answer(arrived)
             except CancelledError as error:
                 # By uvicorn, which stops and waits no longer. It would make it a 500, which
                 # nobody sends again.
-                raise StoreUnavailable("the service stops, PostgreSQL has not answered") from error
+                raise StoreUnavailable("the service stops before the request was done") from error
             code = response.status_code
         except MonitorError as error:
             code = error.status

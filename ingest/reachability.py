@@ -23,7 +23,7 @@ class Reachability:
     Attributes
     ----------
     reached : bool
-        Whether there was one.
+        Whether there was one that answered; so it is taken to be until the first was asked.
     """
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
@@ -38,8 +38,9 @@ class Reachability:
         while True:
             try:
                 with unavailable():
-                    async with self._pool.connection():
+                    async with asyncio.timeout(_PERIOD_SECONDS), self._pool.connection() as found:
+                        await found.execute("select 1")
                         self.reached = True
-            except StoreUnavailable:
+            except (StoreUnavailable, TimeoutError):
                 self.reached = False
             await asyncio.sleep(_PERIOD_SECONDS)

@@ -139,8 +139,12 @@ class Writer:
     async def _isolate(self, group: list[_Waiting], error: psycopg.Error) -> None:
         """Commit one by one, so that the batch PostgreSQL refuses fails alone."""
         if len(group) > 1:
-            for waiting in group:
+            for position, waiting in enumerate(group):
                 await self._settled([waiting])
+                if isinstance(_failure(waiting), StoreUnavailable):
+                    # Each would wait for it as long again, and all behind them.
+                    _fail(group[position + 1 :], StoreUnavailable(str(_failure(waiting))))
+                    break
         elif isinstance(error, psycopg.DataError):
             _fail(group, PayloadError(f"PostgreSQL refused a value: {error.diag.message_primary}"))
         else:
@@ -182,6 +186,11 @@ def _settle(waiting: _Waiting, outcome: Stored | MonitorError) -> None:
         _fail([waiting], outcome)
     elif not waiting.outcome.done():
         waiting.outcome.set_result(outcome)
+
+
+def _failure(waiting: _Waiting) -> BaseException | None:
+    outcome = waiting.outcome
+    return outcome.exception() if outcome.done() and not outcome.cancelled() else None
 
 
 def _fail(group: list[_Waiting], error: MonitorError) -> None:

@@ -194,7 +194,7 @@ def terminated(server: PostgresServer) -> Iterator[None]:
         def terminate() -> None:
             while not done.wait(0.5):
                 other.execute(
-                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
                     " where application_name = 'embedding-drift'"
                 )
 

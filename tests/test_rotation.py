@@ -46,7 +46,7 @@ class Role:
     def end_connections(self) -> None:
         """What their lifetime does to all connections, sooner or later."""
         self._execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'drift'"
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'drift'"
         )
 
     def _execute(self, statement: str) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-PREFIX = "embedding_drift_"
-
 
 @dataclass(frozen=True, slots=True)
 class Family:

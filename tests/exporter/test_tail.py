@@ -343,6 +343,31 @@ def test_a_model_that_only_a_replica_does_not_show_stays(
     np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
 
 
+def test_a_model_that_cannot_be_followed_keeps_neither_others_nor_the_check_from_it(
+    pool: Pool,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The model a comes first, and somebody has damaged its row."""
+    send(vectors[:10], model_name="a")
+    send(vectors[:10])
+    connection.execute("update model set dimension = 7 where model_name = 'a'")
+    models = Models()
+    tail = Tail(pool, models, SETTINGS.model_copy(update={"poll_interval": 0.05}))
+    with pytest.raises(ExceptionGroup, match="models not followed"):
+        tail.poll()
+    tail.start()
+    assert tail.followed.wait(60)
+    wait_for(lambda: tail.status.failures > 2, "some more polls")
+    tail.stop()
+    assert tail.status.up
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
+    told = [record for record in caplog.records if record.message.startswith("models not")]
+    assert len(told) == 1
+
+
 def test_a_store_that_is_away_is_an_error_and_windows_stay(
     pool: Pool,
     send: Callable[[Vectors], None],

@@ -398,7 +398,7 @@ def test_a_source_that_was_away_is_read_on(bench: Bench) -> None:
                 await poll()
             connection.execute("alter table gone rename to docs")
             connection.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
+                "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
             )
             add(connection)
@@ -417,7 +417,7 @@ def test_a_store_that_was_away_gets_every_row(bench: Bench) -> None:
                 f"alter database {name} set default_transaction_read_only = {value}".encode()
             )
             store.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
+                "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
             )
 

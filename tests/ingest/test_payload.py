@@ -240,6 +240,14 @@ WRONG_JSON = {
     "object in a list": (one() | {"embedding": [{"a": 1}]}, "/embedding: component 0 is an object"),
     "number for a vector": (one() | {"embedding": 1}, "/embedding: is a number; must be a list"),
     "object for a vector": (one() | {"embedding": {}}, "/embedding: is an object; must be a list"),
+    "endless number for a vector": (
+        b'{"model_name": "m", "embedding": %s}' % (b"1" * 5_000),
+        "/embedding: is a number; must be a list",
+    ),
+    "not UTF-8 in an object": (
+        b'{"model_name": "m", "embedding": {"a": "\xff"}}',
+        "/embedding: is an object; must be a list",
+    ),
     "missing comma": (b'{"model_name": "m", "embedding": [1 2]}', "/embedding: is not valid JSON"),
     "closed twice": (b'{"model_name": "m", "embedding": [1]]}', "not valid JSON"),
     "closed in a string": (b'{"model_name": "m", "embedding": [1, "id": "]"}', "not valid JSON"),

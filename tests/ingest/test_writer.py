@@ -148,7 +148,7 @@ def test_a_server_that_refuses_writes_is_unavailable_until_it_takes_them_again(
             f"alter database {name} set default_transaction_read_only = {value}".encode()
         )
         connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity"
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()"
         )
 

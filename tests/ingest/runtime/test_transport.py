@@ -7,6 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 
 from ingest.runtime.transport import GatheringTransport
 
@@ -26,7 +27,7 @@ def run(body: Body) -> None:
             await body(gathering, theirs)
             gathering.close()
 
-    asyncio.run(main())
+    uvloop.run(main())  # asyncio's own transports swallow what is written after the end
 
 
 def test_what_is_written_in_one_turn_is_sent_at_its_end() -> None:
