@@ -133,7 +133,8 @@ def open_async(connection_string: ConnectionString, size: int) -> AsyncPool:
 async def _check_socket(connection: psycopg.AsyncConnection) -> None:
     """Find out if the server has gone without asking it, which a group commit would wait for.
 
-    Nothing is said on an idle connection but that it ends.
+    What an idle connection says is nearly always that it ends. Where it is something else, such
+    as a parameter that a reload of the server changed, a new connection costs little.
     """
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
