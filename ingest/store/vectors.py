@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -17,6 +17,7 @@ from ingest.runtime.errors import (
 )
 from ingest.store import copy
 from ingest.store.batch import Batch
+from ingest.store.script import Script
 
 _MODELS_LOCK = 0x456D624D  # "EmbM"
 _PORTION_VECTORS = 256
@@ -31,13 +32,29 @@ _LOCK = """
 select model_name, dimension, last_seq, case
   when last_received_at < clock_timestamp() + interval '1 hour'
   then greatest(last_received_at, clock_timestamp()) else clock_timestamp() end
-from model where model_name = any(%s) order by model_name for update
+from model where model_name = any(%s) order by model_name for update;
 """
-_COMMIT = """
+_IDS = """
+select model_name, id from embedding_id
+where (model_name, id) in (select * from unnest(%s::text[], %s::text[]));
+"""
+_KEYS = """
+select model_name, key, fingerprint, stored, duplicates from idempotency_key
+where (model_name, key) in (select * from unnest(%s::text[], %s::text[]));
+"""
+_NOTE_MISMATCH = """
+update model set mismatched_dimension = %s, mismatched_at = clock_timestamp()
+where model_name = %s
+"""
+_REMEMBER_KEYS = """
+insert into idempotency_key (model_name, key, fingerprint, stored, duplicates, received_at)
+select *, clock_timestamp()
+from unnest(%s::text[], %s::text[], %s::bytea[], %s::integer[], %s::integer[])
+"""
+_ADVANCE = """
 update model set last_seq = new.last_seq, last_received_at = new.received_at
 from unnest(%s::text[], %s::bigint[], %s::timestamptz[]) as new (name, last_seq, received_at)
-where model_name = new.name;
-commit
+where model_name = new.name
 """
 
 
@@ -95,6 +112,16 @@ class _Model:
             self.seen_keys[batch.idempotency_key] = (batch.fingerprint, stored)
         return stored
 
+    @property
+    def count(self) -> int:
+        """Number of vectors that are fresh."""
+        return sum(map(len, self.fresh))
+
+    def keys(self, name: str) -> Iterator[tuple[object, ...]]:
+        """Give the rows of ``idempotency_key`` to add."""
+        for batch, stored in self.keyed:
+            yield name, batch.idempotency_key, batch.fingerprint, stored.stored, stored.duplicates
+
     def _fresh(self, batch: Batch, ids: Sequence[str | None]) -> Batch:
         """Leave out vectors whose ids came before."""
         rows = []
@@ -133,16 +160,13 @@ async def insert(
         If PostgreSQL fails or refuses a value; then no batch is stored, and the transaction is
         left for the connection's context to roll back.
     """
-    # Few messages, each as full as can be: while one is on its way, no other group is stored.
+    # Two messages, each as full as can be: while one is on its way, no other group is stored.
     models = await _lock(connection, batches, max_models)
-    await _recall(connection, models, batches)
     outcomes = [
         models[b.model_name].admit(b) if b.model_name in models else _too_many(b, max_models)
         for b in batches
     ]
-    await _note_mismatches(connection, models)
-    await _remember_keys(connection, models)
-    await _store(connection, {name: m for name, m in models.items() if m.fresh})
+    await _commit(connection, models)
     return outcomes
 
 
@@ -156,33 +180,47 @@ def _too_many(batch: Batch, max_models: int) -> TooManyModels:
 async def _lock(
     connection: psycopg.AsyncConnection, batches: Sequence[Batch], max_models: int
 ) -> dict[str, _Model]:
-    names = sorted({batch.model_name for batch in batches})
-    models = await _lock_known(connection, _BEGIN + _LOCK, names)
-    if len(models) < len(names):
-        dimensions = {b.model_name: b.dimension for b in reversed(batches)}
-        new = [name for name in names if name not in models]
-        await _add(connection, {name: dimensions[name] for name in new}, max_models)
-        models |= await _lock_known(connection, _LOCK, new)
+    models = await _lock_known(connection, _BEGIN, batches)
+    if new := [batch for batch in batches if batch.model_name not in models]:
+        dimensions = {batch.model_name: batch.dimension for batch in reversed(new)}
+        await _add(connection, dimensions, max_models)
+        models |= await _lock_known(connection, "", new)
     return models
 
 
 async def _lock_known(
-    connection: psycopg.AsyncConnection, statements: LiteralString, names: list[str]
+    connection: psycopg.AsyncConnection, start: LiteralString, batches: Sequence[Batch]
 ) -> dict[str, _Model]:
+    """Lock the models there are, and learn which ids and idempotency keys came before."""
     # In one order everywhere, or two writers could each hold what the other waits for.
-    cursor = await _execute(connection, statements, [names])
-    return {name: _Model(*row) for name, *row in await cursor.fetchall()}
-
-
-async def _execute(
-    connection: psycopg.AsyncConnection, statements: LiteralString, parameters: Sequence[object]
-) -> psycopg.AsyncCursor:
-    """Execute several statements by one message; the last one's result is the cursor's."""
+    names = sorted({batch.model_name for batch in batches})
+    ids = [(b.model_name, id_) for b in batches for id_ in b.ids or () if id_ is not None]
+    keys = [(b.model_name, b.idempotency_key) for b in batches if b.idempotency_key is not None]
     cursor = psycopg.AsyncClientCursor(connection)
-    await cursor.execute(statements, parameters)
-    while cursor.nextset():
-        pass
-    return cursor
+    statements = start + _LOCK + (_IDS if ids else "") + (_KEYS if keys else "")
+    await cursor.execute(statements, [names, *_columns(ids), *_columns(keys)])
+    models = {name: _Model(*row) for name, *row in await _next_rows(cursor)}
+    # A model that was not there yet for one statement may have rows for the next.
+    for name, id_ in await _next_rows(cursor) if ids else ():
+        if name in models:
+            models[name].seen_ids.add(id_)
+    for name, key, fingerprint, stored, duplicates in await _next_rows(cursor) if keys else ():
+        if name in models:
+            models[name].seen_keys[key] = (fingerprint, Stored(stored, duplicates))
+    return models
+
+
+def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+async def _next_rows(cursor: psycopg.AsyncCursor) -> list[tuple[Any, ...]]:
+    """Fetch the rows of the next statement that has any to give."""
+    while cursor.description is None:
+        cursor.nextset()
+    rows = await cursor.fetchall()
+    cursor.nextset()
+    return rows
 
 
 async def _add(
@@ -198,67 +236,42 @@ async def _add(
     )
 
 
-async def _recall(
-    connection: psycopg.AsyncConnection, models: dict[str, _Model], batches: Sequence[Batch]
-) -> None:
-    """Fetch which of the batches' ids and idempotency keys came before."""
-    ids = [(b.model_name, id_) for b in batches for id_ in b.ids or () if id_ is not None]
-    keys = [(b.model_name, b.idempotency_key) for b in batches if b.idempotency_key is not None]
-    if ids:
-        cursor = await connection.execute(
-            "select model_name, id from embedding_id"
-            " where (model_name, id) in (select * from unnest(%s::text[], %s::text[]))",
-            [[name for name, _ in ids], [id_ for _, id_ in ids]],
-        )
-        for name, id_ in await cursor.fetchall():
-            models[name].seen_ids.add(id_)
-    if keys:
-        cursor = await connection.execute(
-            "select model_name, key, fingerprint, stored, duplicates from idempotency_key"
-            " where (model_name, key) in (select * from unnest(%s::text[], %s::text[]))",
-            [[name for name, _ in keys], [key for _, key in keys]],
-        )
-        for name, key, fingerprint, stored, duplicates in await cursor.fetchall():
-            models[name].seen_keys[key] = (fingerprint, Stored(stored, duplicates))
-
-
-async def _note_mismatches(connection: psycopg.AsyncConnection, models: dict[str, _Model]) -> None:
+async def _commit(connection: psycopg.AsyncConnection, models: Mapping[str, _Model]) -> None:
+    """Store what is fresh and what to remember, and commit."""
+    script = Script(connection)
     for name, model in models.items():
         if model.mismatched_dimension is not None:
-            await connection.execute(
-                "update model set mismatched_dimension = %s, mismatched_at = clock_timestamp()"
-                " where model_name = %s",
-                [model.mismatched_dimension, name],
-            )
+            script.add(_NOTE_MISMATCH, [model.mismatched_dimension, name])
+    if keys := [row for name, model in models.items() for row in model.keys(name)]:
+        script.add(_REMEMBER_KEYS, _columns(keys))
+    fresh = {name: model for name, model in models.items() if model.fresh}
+    if fresh:
+        advanced = [(name, m.last_seq + m.count, m.received_at) for name, m in fresh.items()]
+        script.add(_ADVANCE, _columns(advanced))
+        script.add_copy(f"embedding ({copy.COLUMNS})", _tuples(fresh.values()))
+    if any(batch.ids is not None for model in fresh.values() for batch in model.fresh):
+        script.add_copy("embedding_id (model_name, id, seq, received_at)", _id_tuples(fresh))
+    script.add("commit")
+    await script.run()
 
 
-async def _store(connection: psycopg.AsyncConnection, models: dict[str, _Model]) -> None:
-    """Store what is fresh, and commit."""
-    ids = [tuples for name, model in models.items() for tuples in _ids(name, model)]
-    if models:
-        await _copy(connection, f"embedding ({copy.COLUMNS})", _tuples(models.values()))
-    if ids:
-        await _copy(connection, "embedding_id (model_name, id, seq, received_at)", ids)
-    rows = [(name, model.last_seq, model.received_at) for name, model in models.items()]
-    await _execute(connection, _COMMIT, [[row[n] for row in rows] for n in range(3)])
-
-
-def _ids(model_name: str, model: _Model) -> Iterator[bytes]:
-    seq = model.last_seq
-    for batch in model.fresh:
-        if batch.ids is not None:
-            numbered = enumerate(batch.ids, seq + 1)
+def _id_tuples(models: Mapping[str, _Model]) -> Iterator[bytes]:
+    for name, model in models.items():
+        seq = model.last_seq
+        for batch in model.fresh:
+            numbered = enumerate(batch.ids or (), seq + 1)
             named = [(id_, number) for number, id_ in numbered if id_ is not None]
-            yield copy.encode_ids(model_name, named, model.received_at)
-        seq += len(batch)
+            yield copy.encode_ids(name, named, model.received_at)
+            seq += len(batch)
 
 
 def _tuples(models: Iterable[_Model]) -> Iterator[bytes | memoryview]:
     """Give the vectors, numbered and laid out, a portion at a time."""
     for model in models:
+        seq = model.last_seq
         for portion in _portions(model.fresh):
-            yield copy.encode(portion, model.last_seq + 1, model.received_at)
-            model.last_seq += sum(map(len, portion))
+            yield copy.encode(portion, seq + 1, model.received_at)
+            seq += sum(map(len, portion))
 
 
 def _portions(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
@@ -273,30 +286,3 @@ def _portions(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
             portion, size = [], 0
     if portion:
         yield portion
-
-
-async def _copy(
-    connection: psycopg.AsyncConnection, target: str, tuples: Iterable[bytes | memoryview]
-) -> None:
-    statement = f"copy {target} from stdin (format binary)"
-    async with connection.cursor() as cursor, cursor.copy(statement.encode()) as stream:
-        await stream.write(copy.HEADER)
-        for part in tuples:
-            await stream.write(part)
-        await stream.write(copy.TRAILER)
-
-
-async def _remember_keys(connection: psycopg.AsyncConnection, models: dict[str, _Model]) -> None:
-    rows = [
-        (name, batch.idempotency_key, batch.fingerprint, stored.stored, stored.duplicates)
-        for name, model in models.items()
-        for batch, stored in model.keyed
-    ]
-    if rows:
-        await connection.execute(
-            "insert into idempotency_key"
-            " (model_name, key, fingerprint, stored, duplicates, received_at)"
-            " select *, clock_timestamp() from unnest(%s::text[], %s::text[], %s::bytea[],"
-            " %s::integer[], %s::integer[])",
-            [list(column) for column in zip(*rows, strict=True)],
-        )

@@ -173,6 +173,21 @@ def test_one_model_too_many_is_refused_and_known_ones_go_on(insert_all: InsertAl
     assert outcomes[1] == Stored(2, 0)
 
 
+def test_ids_that_another_writer_just_stored_for_a_model_not_seen_yet_do_no_harm(
+    insert_all: InsertAll, store: str
+) -> None:
+    """Each statement sees what was committed before it, not before the first of its message."""
+    with connect(store) as connection:
+        connection.execute("insert into embedding_id values ('m', 'a', 1, now())")
+        connection.execute(
+            "insert into idempotency_key values ('m', 'k', 'x', 1, 0, clock_timestamp())"
+        )
+    [outcome] = insert_all(
+        batch(ids=["a", "b"], idempotency_key="k", fingerprint=b"x"), max_models=0
+    )
+    assert isinstance(outcome, TooManyModels)
+
+
 def test_a_failed_transaction_leaves_no_gap(insert_all: InsertAll, store: str) -> None:
     insert_all(batch())
     with pytest.raises(psycopg.DataError):

@@ -1,0 +1,109 @@
+"""Scripts: several statements by one message, COPY among them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from ingest.store.pool import connect
+from ingest.store.script import Script
+
+Write = Callable[[Script], None]
+
+
+@pytest.fixture
+def table(store: str) -> str:
+    """Give a store with a table of names and numbers."""
+    with connect(store) as connection:
+        connection.execute("create table pair (name text, number text)")
+    return store
+
+
+def pairs(store: str) -> list[tuple[object, ...]]:
+    with connect(store) as connection:
+        return connection.execute("select name, number from pair order by 1, 2").fetchall()
+
+
+def run(store: str, *writes: Write) -> None:
+    async def all_() -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+            for write in writes:
+                script = Script(connection)
+                write(script)
+                await script.run()
+
+    asyncio.run(all_())
+
+
+def row(name: bytes, number: bytes) -> bytes:
+    fields = (len(value).to_bytes(4, "big") + value for value in (name, number))
+    return (2).to_bytes(2, "big") + b"".join(fields)
+
+
+def test_statements_and_copies_are_executed_in_their_order(table: str) -> None:
+    def write(script: Script) -> None:
+        script.add("insert into pair values (%s, %s)", ["it's", "100%"])
+        script.add_copy("pair", [row(b"a", b"1"), row(b"b", b"2")])
+        script.add("update pair set number = number || '!'")
+        script.add_copy("pair", [row(b"c", b"3")])
+
+    run(table, write)
+    assert pairs(table) == [("a", "1!"), ("b", "2!"), ("c", "3"), ("it's", "100%!")]
+
+
+def test_a_copy_may_be_longer_than_what_libpq_takes_at_once(table: str) -> None:
+    long = 300_000
+    run(table, lambda script: script.add_copy("pair", [row(b"a", b"1" * long)] * 8))
+    assert [len(str(number)) for _, number in pairs(table)] == [long] * 8
+
+
+def test_what_is_behind_a_refused_statement_is_not_executed(table: str) -> None:
+    def write(script: Script) -> None:
+        script.add("insert into pair values ('before', '')")
+        script.add("select 1 / 0")
+        script.add_copy("pair", [row(b"behind", b"")])
+        script.add("commit")
+
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        run(table, lambda script: script.add("begin"), write)
+    assert pairs(table) == []
+
+
+def test_what_is_behind_a_refused_copy_is_not_executed(table: str) -> None:
+    def write(script: Script) -> None:
+        script.add_copy("pair", [b"\0\2 no tuple"])
+        script.add("commit")
+
+    with pytest.raises(psycopg.errors.DataError):
+        run(table, lambda script: script.add("begin"), write)
+    assert pairs(table) == []
+
+
+def test_a_connection_serves_on_after_a_refusal(table: str) -> None:
+    async def refused_and_good() -> None:
+        async with await psycopg.AsyncConnection.connect(table, autocommit=True) as connection:
+            refused = Script(connection)
+            refused.add_copy("pair", [b"\0\1"])
+            with pytest.raises(psycopg.Error):
+                await refused.run()
+            good = Script(connection)
+            good.add_copy("pair", [row(b"a", b"1")])
+            await good.run()
+
+    asyncio.run(refused_and_good())
+    assert pairs(table) == [("a", "1")]
+
+
+def test_a_server_that_goes_away_is_an_operational_error(table: str) -> None:
+    async def cut() -> None:
+        async with await psycopg.AsyncConnection.connect(table, autocommit=True) as connection:
+            script = Script(connection)
+            script.add("select pg_terminate_backend(pg_backend_pid())")
+            script.add_copy("pair", [row(b"a", b"1")])
+            with pytest.raises(psycopg.OperationalError):
+                await script.run()
+
+    asyncio.run(cut())
