@@ -134,10 +134,11 @@ class Check:
         return {name: model.verdict(name, now) for name in model.windows.windows}
 
     def _examine(self, model: Model, verdicts: Mapping[str, Verdict], judging: bool) -> None:
-        model.assess()
-        self._compare(model, _surprising(verdicts))
+        # First: if another part fails, the history stays, and must not be an hour older by then.
         if judging:
             self._judge(model)
+        model.assess()
+        self._compare(model, _surprising(verdicts))
 
     def _compare(self, model: Model, surprising: Mapping[str, Measurement]) -> None:
         name, standing = model.row.model_name, model.standing

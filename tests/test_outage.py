@@ -96,6 +96,23 @@ def test_ingest_is_ready_again_after_an_outage_although_nobody_sends(
         wait_for(ready, "readiness")
 
 
+def test_ingest_is_not_ready_while_the_server_hangs_although_nobody_sends(
+    config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
+) -> None:
+    """Connections stand; only an answer tells that there is somebody at the other end."""
+    with serving(config, "ingest") as service:
+
+        def ready() -> httpx2.Response:
+            return httpx2.get(f"{service.url}/-/ready")
+
+        assert post(service.url, sentences[:100]).status_code == 201
+        assert ready().status_code == 200
+        with stopped(postgresql):
+            wait_for(lambda: ready().status_code == 503, "the outage, which no request met")
+            assert ready().text == "ingest: no connection to PostgreSQL\n"
+        wait_for(lambda: ready().status_code == 200, "readiness")
+
+
 def test_the_embedded_server_is_started_again_when_it_was_killed(
     folder: Path, sentences: NDArray[np.float32]
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from http.client import HTTPResponse
 from pathlib import Path
 
 import httpx2
@@ -217,6 +220,36 @@ def test_requests_under_way_are_finished_before_leaving(
                 assert sent.status_code == 201
             os.kill(service.process.pid, signal.SIGTERM)
         assert service.process.wait(60) == 0
+
+
+def test_a_body_half_sent_when_the_service_stops_is_a_503_to_be_sent_again(
+    config: Path, sentences: NDArray[np.float32]
+) -> None:
+    """It is waited for as long as requests under way are, which is less than it may take."""
+    body = sentences[:50].tobytes()
+    head = (
+        "POST /embeddings HTTP/1.1\r\nHost: localhost\r\nX-Model-Name: m\r\nX-Dimension: 384\r\n"
+        f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with serving(config, "ingest") as service:
+
+        def has_half() -> bool:
+            page = httpx2.get(f"{service.url}/metrics").text
+            return f"embedding_drift_ingest_queue_bytes {len(body) / 2}" in page
+
+        address = httpx2.URL(service.url)
+        with socket.create_connection((address.host, address.port), 60) as client:
+            client.sendall(head.encode() + body[: len(body) // 2])
+            wait_for(has_half, "the half")
+            service.process.terminate()
+            answer = HTTPResponse(client)
+            answer.begin()
+            said = answer.read().decode()
+        assert service.process.wait(60) == 0
+    assert answer.status == 503, said
+    assert json.loads(said)["detail"] == "the service stops before the request was done"
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "Traceback" not in service.log.read_text()
 
 
 def test_both_halves_run_as_processes_of_their_own(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import numpy as np
@@ -20,8 +21,10 @@ from ingest.runtime import exposition, web
 from ingest.runtime.configuration import load
 from ingest.runtime.live import Live
 from ingest.store.batch import Batch
+from ingest.store.pool import connect
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
+from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
 
@@ -38,7 +41,9 @@ def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iter
     baseline.pin(connection, "a/b", Selection(first=1_000))
     asyncio.run(fill(vectors[1_000:1_100]))
     registry = exposition.process_registry()
-    app = web.application(registry, Live(load), Exporter(store, load(), registry))
+    # A connection for every thread that asyncio has, which are 32 at the most.
+    settings = load(None, None, {"database.pool_size": 40})
+    app = web.application(registry, Live(load), Exporter(store, settings, registry))
     with TestClient(app, raise_server_exceptions=False) as client:
         deadline = time.monotonic() + 30
         while client.get("/-/ready").status_code != 200:
@@ -86,6 +91,33 @@ def problem(response: httpx2.Response, status: int) -> str:
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     return str(response.json()["detail"])
+
+
+def test_scrapes_are_answered_while_exact_statistics_wait_for_a_database_that_hangs(
+    client: TestClient, store: str, connection: psycopg.Connection
+) -> None:
+    def waiting() -> int:
+        [(count,)] = connection.execute(
+            "select count(*) from pg_locks where not granted"
+            " and relation = 'baseline_embedding'::regclass"
+        ).fetchall()
+        return int(count)
+
+    def full() -> bool:
+        """Whether all wait that can: how many threads there are is asyncio's affair."""
+        before = waiting()
+        time.sleep(0.5)
+        return waiting() == before > 0
+
+    with connect(store) as other, ThreadPoolExecutor(41) as threads:
+        with other.transaction():
+            other.execute("lock table baseline_embedding")
+            hanging = [threads.submit(client.get, "/drift/a/b?exact=true") for _ in range(40)]
+            wait_for(full, "the requests")
+            page = threads.submit(client.get, "/metrics").result(60)
+            assert 'embedding_drift_vectors_total{model_name="a/b"} 1100.0' in page.text
+            assert not any(request.done() for request in hanging)
+        assert {request.result(60).status_code for request in hanging} == {200}
 
 
 def test_what_cannot_be_answered_says_why(client: TestClient) -> None:

@@ -68,6 +68,18 @@ def remember(connection: psycopg.Connection, days: int, version: int = 1) -> Non
     )
 
 
+def damage(connection: psycopg.Connection, model_name: str) -> None:
+    """Cut off one of the baseline's vectors, so that nothing can be compared with it exactly."""
+    for (index,) in connection.execute(
+        "select indexname from pg_indexes where indexdef like '%USING hnsw%'"
+    ).fetchall():
+        connection.execute(sql.SQL("drop index {}").format(sql.Identifier(index)))
+    connection.execute(
+        "update baseline_embedding set embedding = '[1]' where model_name = %s and seq = 1",
+        [model_name],
+    )
+
+
 def test_every_window_gets_a_row_of_history(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
@@ -236,13 +248,7 @@ def test_a_model_that_cannot_be_checked_keeps_no_other_from_it(
     checking = check(pool, followed_both)
     checking.check()
     assert followed_both.by_name["a"].standing.exact
-    for (index,) in connection.execute(
-        "select indexname from pg_indexes where indexdef like '%USING hnsw%'"
-    ).fetchall():
-        connection.execute(sql.SQL("drop index {}").format(sql.Identifier(index)))
-    connection.execute(
-        "update baseline_embedding set embedding = '[1]' where model_name = 'a' and seq = 1"
-    )
+    damage(connection, "a")
     connection.execute("delete from drift_history")
     remember(connection, days=8)
     with pytest.raises(ValueError, match="not a binary COPY of vectors") as raised:
@@ -263,6 +269,34 @@ def test_a_model_that_cannot_be_checked_keeps_no_other_from_it(
         ("m", "fast", "ok", True, True),
         ("m", "slow", "ok", True, True),
     ]
+
+
+def test_a_check_that_fails_keeps_the_history_until_it_is_due_again(
+    pool: Pool, models: Models, send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    def fail() -> None:
+        with pytest.raises(ValueError, match="not a binary COPY of vectors"):
+            hourly.check()
+
+    remember(connection, days=8)
+    send(vectors[800:900] + np.float32(3))
+    Tail(pool, models, SETTINGS).poll()
+    now = [0.0]
+    hourly = Check(pool, models, 300, threading.Event(), monotonic=lambda: now[0])
+    hourly.check()
+    model = models.by_name["m"]
+    judged = model.standing.history
+    assert judged["fast"].state == "daily"
+    assert set(model.standing.exact) == set(model.quality) == {"fast", "slow"}
+    damage(connection, "m")
+    now[0] += 3_599
+    fail()
+    assert model.standing.history is judged
+    assert (model.quality, model.standing.exact) == ({}, {})
+    connection.execute("delete from drift_history")
+    now[0] += 1
+    fail()
+    assert model.standing.history["fast"] == History("too_short")
 
 
 def test_a_store_that_is_away_is_an_error(

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -19,6 +20,7 @@ from ingest.app import Ingest
 from ingest.runtime import web
 from ingest.runtime.configuration import load
 from ingest.runtime.live import Live
+from ingest.store.pool import connect
 
 VECTOR = [0.5, -1.0, 2.0]
 JSON = "application/json"
@@ -369,3 +371,35 @@ def test_a_search_that_cannot_be_says_why(
     client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
     said = problem(client.post("/search", json=body), status)
     assert part in json.dumps(said)
+
+
+@pytest.mark.parametrize(
+    ("by", "locked"),
+    [
+        ({"embedding": VECTOR}, "model"),
+        ({"embedding": VECTOR}, "embedding"),
+        ({"id": "a"}, "embedding_id"),
+    ],
+)
+def test_a_search_that_postgresql_does_not_finish_is_a_503_to_be_sent_again(
+    client: TestClient,
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    by: dict[str, Any],
+    locked: str,
+) -> None:
+    monkeypatch.setattr("ingest.app._SEARCH_SECONDS", 1.0)
+    client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR, "id": "a"})
+
+    def search() -> httpx2.Response:
+        return client.post("/search", json={"model_name": "m", "scope": "fast", **by})
+
+    with connect(store) as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute(f"lock table {locked}".encode())
+            refused = thread.submit(search).result(30)
+        said = problem(refused, 503)
+        assert said["title"] == "Store unavailable"
+        assert said["detail"] == "PostgreSQL did not search within 1 s"
+        assert int(refused.headers["retry-after"]) > 0
+        assert [match["id"] for match in search().json()["matches"]] == ["a"]

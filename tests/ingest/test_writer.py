@@ -104,6 +104,32 @@ def test_a_batch_postgresql_refuses_fails_alone(store: str, connection: psycopg.
     assert count(connection) == 2
 
 
+def test_a_store_that_goes_away_among_batches_tried_one_by_one_fails_the_rest_at_once(
+    store: str, connection: psycopg.Connection
+) -> None:
+    """The store is back as soon as one has failed: whoever waited for it would be stored."""
+
+    async def body(writer: Writer) -> None:
+        await writer.write(batch())
+        batches = [batch(metadata=[b'{"n": 1e200000}']), *[batch() for _ in range(20)]]
+        refused, *others = [asyncio.create_task(writer.write(one)) for one in batches]
+        async with await psycopg.AsyncConnection.connect(store) as somebody:
+            with pytest.raises(PayloadError):
+                await refused
+            await somebody.execute("lock table model in access exclusive mode")
+            await asyncio.wait(others, return_when=asyncio.FIRST_EXCEPTION)
+            await somebody.rollback()
+        outcomes = await asyncio.gather(*others, return_exceptions=True)
+        kinds = [type(outcome) for outcome in outcomes]
+        stored = kinds.count(Stored)
+        assert kinds == [Stored] * stored + [StoreUnavailable] * (20 - stored)
+        assert stored < 19
+        assert count(connection) == 1 + stored
+        assert await writer.write(batch()) == Stored(1, 0)
+
+    run(store, body)
+
+
 def test_leaving_commits_what_waits(store: str, connection: psycopg.Connection) -> None:
     async def main() -> None:
         async with running(store, IngestSettings(), CollectorRegistry()) as writer:
