@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import numpy as np
+import psutil
 import psycopg
 import pytest
 from numpy.typing import NDArray
@@ -113,6 +114,26 @@ def test_the_embedded_server_is_started_again_when_it_was_killed(
         )
 
 
+def test_the_embedded_server_that_hangs_does_not_keep_the_service_from_stopping(
+    folder: Path, sentences: NDArray[np.float32]
+) -> None:
+    file = folder / "config.yaml"
+    file.write_text(f"{CONFIG}database: {{data_directory: {folder / 'data'}}}\n")
+    with serving(file) as service:
+        assert post(service.url, sentences[:100]).status_code == 201
+        pid = (folder / "data" / "postgresql" / "postmaster.pid").read_text().split()[0]
+        processes = stop(int(pid))
+        service.process.terminate()
+        assert service.process.wait(40) == 0
+        assert "embedded PostgreSQL was killed" in service.log.read_text()
+    assert not any(process.is_running() for process in processes)
+    with serving(file) as service:
+        wait_for(
+            lambda: 'embedding_drift_vectors_total{model_name="m"} 100.0' in page(service.url),
+            "all acknowledged vectors",
+        )
+
+
 def page(url: str) -> str:
     return httpx2.get(f"{url}/metrics").text
 
@@ -139,17 +160,22 @@ def stopped(server: PostgresServer) -> Iterator[None]:
     postmaster = server.get_pid()
     assert postmaster is not None
     os.kill(postmaster, signal.SIGSTOP)
-    children = subprocess.run(
-        ["pgrep", "-P", str(postmaster)], capture_output=True, text=True, check=True
-    )
-    everything = [postmaster, *map(int, children.stdout.split())]
-    for process in everything:
-        os.kill(process, signal.SIGSTOP)
+    processes = stop(postmaster)
     try:
         yield
     finally:
-        for process in everything:
-            os.kill(process, signal.SIGCONT)
+        for process in processes:
+            process.resume()
+
+
+def stop(postmaster: int) -> list[psutil.Process]:
+    """Stop a server and then its children, of which it makes no more; gives them all."""
+    process = psutil.Process(postmaster)
+    process.suspend()
+    children = process.children()
+    for child in children:
+        child.suspend()
+    return [process, *children]
 
 
 @contextmanager
