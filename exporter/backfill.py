@@ -27,8 +27,8 @@ from exporter.windows import capacity
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.settings import MonitoringSettings, Settings
 from ingest.store import baselines, history
+from ingest.store.connection import ConnectionString, connect, unavailable
 from ingest.store.partitions import history_days
-from ingest.store.pool import ConnectionString, connect, unavailable
 from ingest.store.selection import Selection
 
 Floats = NDArray[np.float64]

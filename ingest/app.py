@@ -27,7 +27,8 @@ from ingest.runtime.settings import Settings
 from ingest.sampling import Sampler
 from ingest.store import search
 from ingest.store.batch import Batch
-from ingest.store.pool import ConnectionString, open_async, unavailable
+from ingest.store.connection import ConnectionString, unavailable
+from ingest.store.pool import open_async
 from ingest.store.vectors import Stored
 from ingest.writer import Writer
 

@@ -12,7 +12,7 @@ import psycopg
 from ingest.runtime.background import background
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store import partitions
-from ingest.store.pool import ConnectionString, connect
+from ingest.store.connection import ConnectionString, connect
 
 _log = logging.getLogger(__name__)
 

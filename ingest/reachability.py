@@ -9,7 +9,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from ingest.runtime.background import background
 from ingest.runtime.errors import StoreUnavailable
-from ingest.store.pool import unavailable
+from ingest.store.connection import unavailable
 
 _PERIOD_SECONDS = 5.0
 

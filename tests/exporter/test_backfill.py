@@ -45,8 +45,8 @@ from ingest.runtime.settings import (
     WindowsSettings,
 )
 from ingest.store import baselines, history
+from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
-from ingest.store.pool import connect
 from ingest.store.selection import Selection
 from ingest.store.tail import ModelRow
 from tests.exporter.lake import (

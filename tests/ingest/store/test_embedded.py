@@ -12,7 +12,8 @@ import pytest
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store import embedded
-from ingest.store.pool import connect, open_async
+from ingest.store.connection import connect
+from ingest.store.pool import open_async
 from tests.service import wait_for
 
 SERVICE = "[other]\nhost=192.0.2.1\nport=1\nuser=other\ndbname=other\n"

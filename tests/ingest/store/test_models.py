@@ -12,8 +12,8 @@ import pytest
 from ingest.runtime.errors import NotFound, TooManyModels
 from ingest.store import baselines, history, models, positions
 from ingest.store.batch import Batch
+from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
-from ingest.store.pool import connect
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
 
