@@ -147,7 +147,9 @@ class Writer:
                     _fail(group[position + 1 :], StoreUnavailable(str(_failure(waiting))))
                     break
         elif isinstance(error, psycopg.DataError):
-            _fail(group, PayloadError(f"PostgreSQL refused a value: {error.diag.message_primary}"))
+            # Not the server's error as a whole, which may quote the value.
+            reason = error.diag.message_primary or str(error)
+            _fail(group, PayloadError(f"PostgreSQL refused a value: {reason}"))
         else:
             raise error
 

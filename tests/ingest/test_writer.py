@@ -88,6 +88,14 @@ def test_each_client_gets_the_outcome_of_its_own_batch(store: str) -> None:
     run(store, body)
 
 
+def test_what_is_refused_before_it_is_sent_says_why(store: str) -> None:
+    async def body(writer: Writer) -> None:
+        with pytest.raises(PayloadError, match="cannot contain NUL"):
+            await writer.write(batch(ids=["a\0"]))
+
+    run(store, body)
+
+
 def test_a_batch_postgresql_refuses_fails_alone(store: str, connection: psycopg.Connection) -> None:
     async def body(writer: Writer) -> None:
         poison = batch(metadata=[b'{"n": 1e200000}'])
