@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ingest.intake import Intake
 from ingest.payload import checks
 from ingest.runtime.errors import MonitorError, QueueFull, SettingsError
+from ingest.runtime.sparse import Sparse
 from ingest.sender import Answer
 from ingest.vectorfile import Rows
 
@@ -23,7 +24,6 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _LONGEST_INTERVAL = 3600
-_SECONDS_BETWEEN_LINES = 60.0
 
 
 class _Waiting(NamedTuple):
@@ -91,7 +91,7 @@ class Backlog:
         self._hurried = 0
         self._closed = False
         self._failure: Exception | None = None
-        self._next_line: dict[str, float] = {}
+        self._said = Sparse(clock)
 
     @property
     def waiting(self) -> int:
@@ -262,10 +262,8 @@ class Backlog:
 
     def tell(self, what: str, why: Exception) -> None:
         """Log what happened, at most once a minute."""
-        now = self._clock()
-        if now < self._next_line.get(what, now):
+        if not self._said.passes(what):
             return
-        self._next_line[what] = now + _SECONDS_BETWEEN_LINES
         counts = f"dropped {self.dropped}, failed {self.failed} of {self.added} so far"
         unexpected = None if isinstance(why, MonitorError) else why
         _log.warning("%s: %s (%s)", what, why, counts, exc_info=unexpected)
