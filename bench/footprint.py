@@ -42,8 +42,9 @@ from ingest.runtime.settings import (
 )
 from ingest.store import baselines, embedded, history, tail
 from ingest.store.batch import Batch
+from ingest.store.connection import connect
 from ingest.store.migrate import migrate
-from ingest.store.pool import connect, open_sync
+from ingest.store.pool import open_sync
 from ingest.store.selection import Selection, select
 from ingest.store.tail import ModelRow, Shard
 from ingest.store.vectors import insert

@@ -24,7 +24,8 @@ from ingest.runtime.errors import NotFound, PayloadError, StoreUnavailable
 from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
 from ingest.store import baselines, tail
-from ingest.store.pool import ConnectionString, open_sync, unavailable
+from ingest.store.connection import ConnectionString, unavailable
+from ingest.store.pool import open_sync
 from ingest.store.tail import WHOLE
 
 

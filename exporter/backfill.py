@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from exporter import baseline, cluster
+from exporter.arrays import Floats
 from exporter.dataset import Dataset
 from exporter.plan import Fitted, Limits, Plan, Run, check_times, recorded
 from exporter.score import MIN_REFERENCE
@@ -27,11 +28,9 @@ from exporter.windows import capacity
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.settings import MonitoringSettings, Settings
 from ingest.store import baselines, history
+from ingest.store.connection import ConnectionString, connect, unavailable
 from ingest.store.partitions import history_days
-from ingest.store.pool import ConnectionString, connect, unavailable
 from ingest.store.selection import Selection
-
-Floats = NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
 

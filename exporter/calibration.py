@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, gammainc, gammaincc
 
-from exporter.features import Floats
+from exporter.arrays import Floats
 
 CEILING = 300.0
 """Most decades reported: 1e-300 is about the smallest probability a double can hold."""

@@ -19,8 +19,9 @@ from exporter.model import Model, Models
 from exporter.verdict import Measurement, Verdict
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store import baselines, history
+from ingest.store.connection import unavailable
 from ingest.store.history import HistoryRow
-from ingest.store.pool import Pool, await_end, unavailable
+from ingest.store.pool import Pool, await_end
 
 _log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from ingest.runtime.security import Protection
 from ingest.runtime.settings import Settings
 from ingest.store import baselines as stored_baselines
 from ingest.store import embedded
+from ingest.store.connection import connect
 from ingest.store.migrate import migrate
-from ingest.store.pool import connect
 from ingest.store.selection import Selection
 from ingest.watch import Watch
 

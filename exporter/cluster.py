@@ -18,11 +18,12 @@ import numpy as np
 from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster
 from distributed.client import ClosedClientError
 
+from exporter.arrays import Numbers, Positions, Vectors
 from exporter.dataset import Dataset, RowGroup
 from exporter.plan import Run
-from exporter.scratch import Scratch, SortedRoute, slots
+from exporter.scratch import Scratch, SortedRoute, slots_of
 from exporter.segments import Judge, Row, measure_run
-from exporter.stream import Numbers, Places, Positions, Route, Stream, Vectors
+from exporter.stream import Places, Route, Stream
 from ingest.runtime.errors import ClusterFailed, MonitorError, PayloadError
 
 _AHEAD = 2
@@ -169,7 +170,7 @@ def sort(
                 positions = by_place[first:stop]
                 numbers = (order[positions] - stream.first[group]).astype(np.int32)
                 places.groups[positions] = group
-                places.numbers[positions] = slots(positions)
+                places.numbers[positions] = slots_of(positions)
                 yield group, stream.groups[group], numbers, places.numbers[positions]
 
     for count in _results(client, _sort, [dataset, scratch], work()):

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.features import Floats, Shift
+from exporter.arrays import Floats
+from exporter.features import Shift
 
 _RIDGE = 0.2
 """Share of the mean variance added to every axis: small variances are the ones least known."""

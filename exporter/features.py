@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.arrays import Floats
 from exporter.axes import Axes
-
-Floats = NDArray[np.float64]
 
 _ROWS = 128
 """Vectors at a time: they stay in the cache, and a sum of 128 features is exact in float32."""

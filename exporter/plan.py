@@ -14,10 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.arrays import Floats, Positions
 from ingest.runtime.settings import WindowSettings
-
-Floats = NDArray[np.float64]
-Positions = NDArray[np.int64]
 
 _CHECK = 128
 """Measuring at a check time takes as long as reading and summing so many vectors."""

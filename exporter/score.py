@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from exporter import codec
+from exporter.arrays import Floats
 from exporter.axes import Axes
 from exporter.calibration import Null, RepeatTail, Tails, combined
 from exporter.components import (
@@ -27,7 +28,7 @@ from exporter.components import (
     Spread,
     Topics,
 )
-from exporter.features import Features, Floats, Shift, standard
+from exporter.features import Features, Shift, standard
 from exporter.marginals import Bins, Marginals
 from exporter.quality import norms
 from exporter.season import Season, Swing, known_season

@@ -12,9 +12,10 @@ from typing import Any
 import fsspec
 import numpy as np
 
+from exporter.arrays import Numbers, Positions, Vectors
 from exporter.dataset import Dataset
 from exporter.files import answering, open_file, shown
-from exporter.stream import Numbers, Places, Positions, Vectors
+from exporter.stream import Places
 from ingest.runtime.errors import ClusterFailed
 
 _log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class SortedRoute:
         return self.scratch.read(self.places)
 
 
-def slots(positions: Positions) -> Numbers:
+def slots_of(positions: Positions) -> Numbers:
     """Give the vectors of a row group, by their positions in the order of time, their slots."""
     found = np.empty(len(positions), np.int32)
     for first in range(0, len(positions), _SORTED):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exporter.features import Floats
+from exporter.arrays import Floats
 
 _DAY = 86_400.0
 _WEEK = 7 * _DAY

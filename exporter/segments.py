@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.arrays import Positions
 from exporter.check import history_row
-from exporter.plan import Limits, Positions, Run
+from exporter.plan import Limits, Run
 from exporter.quality import norms
 from exporter.score import Detector
 from exporter.sums import Part

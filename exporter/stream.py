@@ -8,16 +8,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from exporter.arrays import Floats, Numbers, Positions, Vectors
 from exporter.dataset import Dataset, RowGroup
 from ingest.runtime.errors import PayloadError
 from ingest.store.selection import MOST_VECTORS, Selection
-
-Vectors = NDArray[np.float32]
-Floats = NDArray[np.float64]
-Positions = NDArray[np.int64]
-Numbers = NDArray[np.int32]
 
 _OPENING = 1_024
 """Opening a file takes as long as reading so many vectors."""

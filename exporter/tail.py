@@ -23,7 +23,8 @@ from exporter.windows import ModelWindows
 from ingest.runtime.errors import MonitorError, NotFound, StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings
 from ingest.store import dimension, tail
-from ingest.store.pool import Pool, await_end, unavailable
+from ingest.store.connection import unavailable
+from ingest.store.pool import Pool, await_end
 from ingest.store.selection import Selection
 from ingest.store.tail import WHOLE, ModelRow, Shard
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from ingest import openapi, payload, query
 from ingest.bodies import Bodies
 from ingest.endpoint import Arrived, Endpoint
-from ingest.maintenance import maintained, make_partitions
+from ingest.maintenance import Maintenance
 from ingest.metrics import IngestMetrics
 from ingest.reachability import Reachability
 from ingest.runtime import guard, web
@@ -27,7 +27,8 @@ from ingest.runtime.settings import Settings
 from ingest.sampling import Sampler
 from ingest.store import search
 from ingest.store.batch import Batch
-from ingest.store.pool import ConnectionString, open_async, unavailable
+from ingest.store.connection import ConnectionString, unavailable
+from ingest.store.pool import open_async
 from ingest.store.vectors import Stored
 from ingest.writer import Writer
 
@@ -60,7 +61,6 @@ class Ingest:
     def __init__(
         self, connection_string: ConnectionString, settings: Settings, registry: CollectorRegistry
     ) -> None:
-        self._connection_string = connection_string
         self._settings = settings
         self.metrics = IngestMetrics(registry)
         self.pool = open_async(connection_string, settings.database.pool_size)
@@ -70,8 +70,9 @@ class Ingest:
         self._sampler = Sampler(settings.ingest)
         # One thread: several would keep the event loop waiting for its turn.
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="parser")
+        self._maintenance = Maintenance(connection_string, settings.database.retention_days)
         self._writer = Writer(
-            self.pool, settings.ingest, self.metrics, partial(make_partitions, connection_string)
+            self.pool, settings.ingest, self.metrics, self._maintenance.make_partitions
         )
         self.routes = [
             self._route("/embeddings", self._embeddings),
@@ -81,12 +82,12 @@ class Ingest:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write and maintain the store while entered."""
-        retention_days = self._settings.database.retention_days
         async with (
             self.pool,
             self._reachability.watched(),
-            maintained(self._connection_string, retention_days),
             self._writer.running(),
+            # It ends before the writer, which may wait for a partition.
+            self._maintenance.running(),
         ):
             yield
         self._parser.shutdown()

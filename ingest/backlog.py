@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ingest.intake import Intake
 from ingest.payload import checks
 from ingest.runtime.errors import MonitorError, QueueFull, SettingsError
+from ingest.runtime.sparse import Sparse
 from ingest.sender import Answer
 from ingest.vectorfile import Rows
 
@@ -23,7 +24,6 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _LONGEST_INTERVAL = 3600
-_SECONDS_BETWEEN_LINES = 60.0
 
 
 class _Waiting(NamedTuple):
@@ -86,17 +86,21 @@ class Backlog:
         self._queue: deque[_Waiting] = deque()
         self._queued = 0
         self._bytes = 0
-        self._in_flight: Rows | None = None
+        self._in_flight: list[Rows] = []
         self._accepted = 0
         self._hurried = 0
         self._closed = False
         self._failure: Exception | None = None
-        self._next_line: dict[str, float] = {}
+        self._said = Sparse(clock)
 
     @property
     def waiting(self) -> int:
         """Vectors that are queued or on their way."""
-        return self._queued + (0 if self._in_flight is None else len(self._in_flight))
+        return self._queued + self._on_their_way
+
+    @property
+    def _on_their_way(self) -> int:
+        return sum(map(len, self._in_flight))
 
     @property
     def is_done(self) -> bool:
@@ -166,27 +170,33 @@ class Backlog:
         return max(0.0, self._queue[0].due - self._clock())
 
     def take(self) -> Rows:
-        """Take the next batch out; :meth:`settle` says what became of it.
+        """Take the next batch out; :meth:`settle` says what became of it, also if this raises.
 
         Its vectors have one dimension and no id comes twice, so that one odd vector cannot have
         the service refuse its neighbours.
+
+        Raises
+        ------
+        MemoryError
+            If there is none for the batch.
         """
         dimension = self._queue[0].rows.vectors.shape[1]
-        parts: list[Rows] = []
         seen: set[str] = set()
         room = self._batch_size
         while room and self._queue and self._queue[0].rows.vectors.shape[1] == dimension:
             rows, due = self._queue.popleft()
+            self._queued -= len(rows)
+            self._in_flight.append(rows)
             size = _fitting(rows, room, seen)
-            parts.append(rows.pick(range(size)))
             room -= size
             if size < len(rows):
-                self._queue.appendleft(_Waiting(rows.pick(range(size, len(rows))), due))
+                first, rest = rows.pick(range(size)), rows.pick(range(size, len(rows)))
+                self._in_flight[-1] = first
+                self._queue.appendleft(_Waiting(rest, due))
+                self._queued += len(rest)
                 break
-        batch = _joined(parts)
-        self._queued -= len(batch)
-        self._in_flight = batch
-        return batch
+        self._in_flight = [_joined(self._in_flight)]
+        return self._in_flight[0]
 
     def settle(self, outcome: Answer | Exception) -> None:
         """Count what was taken.
@@ -197,21 +207,21 @@ class Backlog:
             The service's answer, or why there is none. If that names single vectors, the others
             are queued again, to be sent first.
         """
-        assert self._in_flight is not None
-        batch, self._in_flight = self._in_flight, None
-        self._bytes -= _size(batch)
+        count = self._on_their_way
+        taken, self._in_flight = self._in_flight, []
+        self._bytes -= sum(map(_size, taken))
         if isinstance(outcome, Answer):
             # Not those it stored: it may be told to keep a share of the vectors only.
-            self.sent += len(batch) - outcome.duplicates
+            self.sent += count - outcome.duplicates
             self.duplicates += outcome.duplicates
             return
         named = {problem.index for problem in getattr(outcome, "problems", ())}
-        good = [row for row in range(len(batch)) if row not in named]
-        if len(good) == len(batch):
+        good = [row for row in range(count) if row not in named]
+        if len(good) == count:
             good = []
-        self.failed += len(batch) - len(good)
+        self.failed += count - len(good)
         if good:
-            again = batch.pick(good)
+            again = taken[0].pick(good)
             self._queue.appendleft(_Waiting(again, self._clock()))
             self._queued += len(again)
             self._bytes += _size(again)
@@ -235,9 +245,8 @@ class Backlog:
     def abandon(self) -> None:
         """Give up what waits: the queue is dropped, what is on its way has failed."""
         self._closed = True
-        if self._in_flight is not None:
-            self.failed += len(self._in_flight)
-            self._in_flight = None
+        self.failed += self._on_their_way
+        self._in_flight = []
         if self._queued:
             self.dropped += self._queued
             self.tell("vectors dropped", QueueFull(f"closed while {self._queued} waited"))
@@ -253,10 +262,8 @@ class Backlog:
 
     def tell(self, what: str, why: Exception) -> None:
         """Log what happened, at most once a minute."""
-        now = self._clock()
-        if now < self._next_line.get(what, now):
+        if not self._said.passes(what):
             return
-        self._next_line[what] = now + _SECONDS_BETWEEN_LINES
         counts = f"dropped {self.dropped}, failed {self.failed} of {self.added} so far"
         unexpected = None if isinstance(why, MonitorError) else why
         _log.warning("%s: %s (%s)", what, why, counts, exc_info=unexpected)

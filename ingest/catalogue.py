@@ -12,7 +12,7 @@ from psycopg.rows import args_row
 
 from ingest.runtime.errors import Problem, SettingsError, SourceUnavailable, StoreUnavailable
 from ingest.source import LATEST_SECONDS, NUMBERS, TIMESTAMPS, Column, Source
-from ingest.store.pool import connect
+from ingest.store.connection import connect
 
 _VECTORS = ("vector", "halfvec")
 _GROWING = ("int2", "int4", "int8")

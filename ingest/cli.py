@@ -20,8 +20,8 @@ from ingest.runtime.settings import Settings
 from ingest.sender import Sender
 from ingest.store import embedded, models
 from ingest.store.citus import distribute
+from ingest.store.connection import connect, unavailable
 from ingest.store.migrate import migrate as migrate_store
-from ingest.store.pool import connect, unavailable
 from ingest.vectorfile import read
 
 PORT = 10911

@@ -265,10 +265,10 @@ class Client(_Counted):
             return not self._abandoned.is_set()
 
     def _send(self) -> None:
-        with self._changed:
-            batch = self._backlog.take()
         outcome: Answer | Exception
         try:
+            with self._changed:
+                batch = self._backlog.take()
             outcome = self._sender.send(batch)
         # Whatever it is, the program goes on and so does its next batch.
         except Exception as error:

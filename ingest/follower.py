@@ -18,7 +18,7 @@ from ingest.runtime.errors import DimensionMismatch
 from ingest.source import LATEST_SECONDS, Row, Source, snapshot
 from ingest.store import copy, positions
 from ingest.store.batch import Batch
-from ingest.store.pool import unavailable
+from ingest.store.connection import unavailable
 from ingest.store.positions import Position
 
 _log = logging.getLogger(__name__)

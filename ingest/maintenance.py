@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
 
 from ingest.runtime.background import background
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store import partitions
-from ingest.store.pool import ConnectionString, connect
+from ingest.store.connection import ConnectionString, connect, unavailable
+from ingest.store.sockets import Sockets
 
 _log = logging.getLogger(__name__)
 
@@ -20,45 +21,76 @@ _PERIOD_SECONDS = 3600.0
 _RETRY_SECONDS = 60.0
 
 
-def make_partitions(connection_string: ConnectionString) -> None:
-    """Make the partitions of today and the next days.
+class Maintenance:
+    """Makes partitions and drops those that expired.
 
-    Raises
-    ------
-    StoreUnavailable
-        If PostgreSQL cannot be reached.
+    Its connections are its own: what it does may take long, and few others are in a pool.
+
+    Parameters
+    ----------
+    connection_string : ConnectionString
+    retention_days : int
     """
-    with connect(connection_string) as connection:
-        partitions.ensure(connection)
 
+    def __init__(self, connection_string: ConnectionString, retention_days: int) -> None:
+        self._connection_string = connection_string
+        self._retention_days = retention_days
+        self._sockets = Sockets()
+        self._ended = False
 
-def maintain(connection_string: ConnectionString, retention_days: int) -> None:
-    """Make the partitions that are missing and drop those that expired."""
-    with connect(connection_string) as connection:
-        partitions.ensure(connection)
-        for day in partitions.drop_expired(connection, retention_days):
-            _log.info("partition dropped", extra={"day": day.isoformat()})
-
-
-@asynccontextmanager
-async def maintained(
-    connection_string: ConnectionString, retention_days: int
-) -> AsyncIterator[None]:
-    """Maintain the store every hour while entered."""
-    async with background(_run(connection_string, retention_days), "maintenance"):
-        yield
-
-
-async def _run(connection_string: ConnectionString, retention_days: int) -> None:
-    while True:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Maintain the store every hour while entered; leaving waits for no server."""
         try:
-            await asyncio.to_thread(maintain, connection_string, retention_days)
-            pause = _PERIOD_SECONDS
-        except Exception as error:  # nobody waits for this task: without it the store fills up
-            _log.warning(
-                "maintenance failed; it will be tried again",
-                exc_info=not isinstance(error, StoreUnavailable | psycopg.Error),
-                extra={"error": str(error)},
-            )
-            pause = _RETRY_SECONDS
-        await asyncio.sleep(pause)
+            async with background(self._run(), "maintenance"):
+                yield
+        finally:
+            self._ended = True
+            self._sockets.cut()
+
+    def make_partitions(self) -> None:
+        """Make the partitions of today and the next days.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached, or maintenance has ended.
+        """
+        with self._connection() as connection:
+            partitions.ensure(connection)
+
+    def maintain(self) -> None:
+        """Make the partitions that are missing and drop those that expired.
+
+        Raises
+        ------
+        StoreUnavailable
+            As :meth:`make_partitions` does.
+        """
+        with self._connection() as connection:
+            partitions.ensure(connection)
+            for day in partitions.drop_expired(connection, self._retention_days):
+                _log.info("partition dropped", extra={"day": day.isoformat()})
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection]:
+        with unavailable(), connect(self._connection_string) as connection:
+            self._sockets.add(connection)
+            # In this order: whoever ends cuts off all that did not see it here.
+            if self._ended:
+                raise StoreUnavailable("the service stops")
+            yield connection
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self.maintain)
+                pause = _PERIOD_SECONDS
+            except Exception as error:  # nobody waits for this task: without it the store fills up
+                _log.warning(
+                    "maintenance failed; it will be tried again",
+                    exc_info=not isinstance(error, StoreUnavailable | psycopg.Error),
+                    extra={"error": str(error)},
+                )
+                pause = _RETRY_SECONDS
+            await asyncio.sleep(pause)

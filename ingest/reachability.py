@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 
-from psycopg_pool import AsyncConnectionPool
-
 from ingest.runtime.background import background
 from ingest.runtime.errors import StoreUnavailable
-from ingest.store.pool import unavailable
+from ingest.store.connection import unavailable
+from ingest.store.pool import AsyncPool
 
 _PERIOD_SECONDS = 5.0
 
@@ -26,7 +25,7 @@ class Reachability:
         Whether there was one that answered; so it is taken to be until the first was asked.
     """
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: AsyncPool) -> None:
         self._pool = pool
         self.reached = True
 

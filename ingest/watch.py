@@ -19,7 +19,8 @@ from ingest.runtime.errors import MonitorError
 from ingest.runtime.openapi import Part
 from ingest.runtime.settings import Settings
 from ingest.source import Source
-from ingest.store.pool import ConnectionString, open_async
+from ingest.store.connection import ConnectionString
+from ingest.store.pool import open_async
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from ingest.metrics import IngestMetrics
 from ingest.runtime.errors import MonitorError, PayloadError, StoreUnavailable
 from ingest.runtime.settings import IngestSettings
 from ingest.store.batch import Batch
-from ingest.store.pool import AsyncPool, unavailable
+from ingest.store.connection import unavailable
+from ingest.store.pool import AsyncPool
 from ingest.store.vectors import Stored, insert
 
 _log = logging.getLogger(__name__)
@@ -146,7 +147,9 @@ class Writer:
                     _fail(group[position + 1 :], StoreUnavailable(str(_failure(waiting))))
                     break
         elif isinstance(error, psycopg.DataError):
-            _fail(group, PayloadError(f"PostgreSQL refused a value: {error.diag.message_primary}"))
+            # Not the server's error as a whole, which may quote the value.
+            reason = error.diag.message_primary or str(error)
+            _fail(group, PayloadError(f"PostgreSQL refused a value: {reason}"))
         else:
             raise error
 

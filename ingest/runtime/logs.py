@@ -3,44 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 
 import structlog
 
 from ingest.runtime.settings import LogSettings
+from ingest.runtime.sparse import Sparse
 
 _KEYS = ["ts", "level", "logger", "msg"]
-_SECONDS_BETWEEN_LINES = 60.0
-
-
-class Sparse(logging.Filter):
-    """Lets a warning pass once a minute, with how often it came meanwhile.
-
-    Parameters
-    ----------
-    clock : callable
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
-        self._next: dict[str, float] = {}
-        self._left_out: dict[str, int] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the record is to be logged; errors always are."""
-        if record.levelno != logging.WARNING:
-            return True
-        now, what = self._clock(), record.msg
-        if now < self._next.get(what, now):
-            self._left_out[what] = self._left_out.get(what, 0) + 1
-            return False
-        self._next[what] = now + _SECONDS_BETWEEN_LINES
-        if left_out := self._left_out.pop(what, 0):
-            record.left_out = left_out
-        return True
-
 
 # One for all time: a reload configures anew, and must not begin to count anew.
 _sparse = Sparse()

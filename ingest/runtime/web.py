@@ -99,10 +99,7 @@ def application(
             Route("/openapi.json", describe),
         ],
         middleware=[Middleware(_Front, protection=protection, routes=routes)],
-        exception_handlers={
-            HTTPException: _on_http_exception,
-            Exception: _on_exception,
-        },
+        exception_handlers={HTTPException: _on_http_exception},
         lifespan=lifespan,
     )
     # A redirect would lead to whatever host the request names.
@@ -132,9 +129,12 @@ class _Front:
             await self._app(scope, receive, send)
             return
         security = self._protection.security  # once: a reload replaces it
+        has_begun = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 message["headers"] += security.encoded_headers
                 # An acknowledgement is for programs.
                 if message["status"] != 201:
@@ -146,8 +146,19 @@ class _Front:
             scope["auth"] = await security.guard.admit(method, path, _authorization(scope))
             app = self._direct.get((method, path), self._app)
             await app(scope, receive, send_with_headers)
-        except MonitorError as error:
-            await _refusal(error, security)(scope, receive, send_with_headers)
+        except Exception as error:
+            if has_begun:
+                raise  # to uvicorn, which logs it and hangs up: nothing else tells the client
+            answer = _refusal(_foreseen(error, scope["path"]), security)
+            await answer(scope, receive, send_with_headers)
+
+
+def _foreseen(error: Exception, path: str) -> MonitorError:
+    """Give the error that clients are told of; one that nobody foresaw is for the log alone."""
+    if isinstance(error, MonitorError):
+        return error
+    _log.error("request failed", exc_info=error, extra={"path": path})
+    return MonitorError("an unexpected error; the service's log has the details")
 
 
 def _refusal(error: MonitorError, security: Security) -> Response:
@@ -198,8 +209,3 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     answer = problem(known)
     answer.headers.update(error.headers or {})
     return answer
-
-
-def _on_exception(request: Request, error: Exception) -> Response:
-    _log.error("request failed", exc_info=error, extra={"path": request.url.path})
-    return problem(MonitorError("an unexpected error; the service's log has the details"))

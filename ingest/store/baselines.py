@@ -23,6 +23,7 @@ KEPT_VERSIONS = 3
 """Versions of a model's baseline that stay; pinning one more drops the oldest."""
 
 _LAST_VERSION = 2**31 - 1
+_DROP_MILLISECONDS = 200
 _ADVISORY_LOCK = 0x456D6242  # "EmbB"
 
 
@@ -170,12 +171,22 @@ def check_dimension(connection: psycopg.Connection, model_name: str, wanted: int
 
 
 def drop(connection: psycopg.Connection, model_name: str) -> None:
-    """Drop all baselines of a model; whoever pins one waits until the transaction ends."""
-    _lock(connection)
+    """Drop all baselines of a model.
+
+    To be done last in a transaction that took the :func:`lock`: searches of all baselines wait
+    until it ends.
+
+    Raises
+    ------
+    psycopg.errors.LockNotAvailable
+        If a search that is under way would keep this, and searches that come later, waiting.
+    """
+    connection.execute(sql.SQL("set local lock_timeout = {}").format(_DROP_MILLISECONDS))
     _drop_versions(connection, model_name, _LAST_VERSION)
 
 
-def _lock(connection: psycopg.Connection) -> None:
+def lock(connection: psycopg.Connection) -> None:
+    """Have whoever pins a baseline wait until the transaction ends."""
     # Not the model's row lock, which would stop its writers while the index is built; and one
     # lock for all models, because two transactions that have each inserted into a table wait
     # for each other when they index it.
@@ -183,7 +194,7 @@ def _lock(connection: psycopg.Connection) -> None:
 
 
 def _next_version(connection: psycopg.Connection, model_name: str) -> int:
-    _lock(connection)
+    lock(connection)
     dimension.of(connection, model_name)  # it may have been removed meanwhile
     found = connection.execute(
         "select coalesce(max(version), 0) + 1 from baseline where model_name = %s", [model_name]
@@ -287,11 +298,12 @@ def _drop_versions(connection: psycopg.Connection, model_name: str, newest: int)
         "delete from baseline where model_name = %s and version <= %s returning version",
         [model_name, newest],
     ).fetchall()
+    connection.execute(
+        "delete from baseline_embedding where model_name = %s and version <= %s",
+        [model_name, newest],
+    )
+    # Last: until the transaction ends, no baseline can be searched.
     for (version,) in rows:
-        connection.execute(
-            "delete from baseline_embedding where model_name = %s and version = %s",
-            [model_name, version],
-        )
         connection.execute(sql.SQL("drop index if exists {}").format(_index(model_name, version)))
 
 

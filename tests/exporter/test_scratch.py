@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter import scratch
-from exporter.scratch import Scratch, slots
-from exporter.stream import Places, Vectors
+from exporter.arrays import Vectors
+from exporter.scratch import Scratch, slots_of
+from exporter.stream import Places
 from ingest.runtime.errors import ClusterFailed
 
 
@@ -33,9 +34,9 @@ def test_what_is_written_in_any_order_is_read_in_that_of_time(
         for group in range(groups):
             # By their positions, in the order of a file.
             held = random.permutation(np.flatnonzero(places.groups == group))
-            places.numbers[held] = slots(held)
+            places.numbers[held] = slots_of(held)
             batches = (vectors[held[at : at + batch]] for at in range(0, len(held), batch))
-            there.write(group, slots(held), batches)
+            there.write(group, slots_of(held), batches)
         read = np.concatenate(list(there.read(places)))
         np.testing.assert_array_equal(read, vectors)
         some = np.concatenate(list(there.read(places.part(slice(130, 333)))))
@@ -49,7 +50,7 @@ def batches(count: int) -> Iterator[Vectors]:
 
 
 def peak_bytes(folder: Path, count: int) -> int:
-    there = slots(np.random.default_rng(0).permutation(count))
+    there = slots_of(np.random.default_rng(0).permutation(count))
     tracemalloc.start()
     try:
         with Scratch.open(str(folder), 64) as kept:

@@ -23,9 +23,10 @@ from ingest.runtime.settings import (
     WindowSettings,
     WindowsSettings,
 )
+from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.models import remove
-from ingest.store.pool import Pool, connect, open_sync
+from ingest.store.pool import Pool, open_sync
 from ingest.store.selection import Selection
 from tests.service import wait_for
 

@@ -8,7 +8,7 @@ from psycopg.conninfo import conninfo_to_dict
 from ingest import catalogue
 from ingest.runtime.errors import SettingsError, SourceUnavailable
 from ingest.source import Source
-from ingest.store.pool import connect
+from ingest.store.connection import connect
 from tests.conftest import Application
 
 SCHEMA = """

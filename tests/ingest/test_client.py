@@ -15,8 +15,10 @@ import numpy as np
 import psycopg
 import pytest
 
+from ingest import backlog
 from ingest.client import AsyncClient, Client
 from ingest.runtime.errors import DimensionMismatch, PayloadError, QueueFull, SettingsError
+from ingest.vectorfile import Rows
 from tests.ingest.network import Network, Reply, Shelf
 from tests.service import wait_for
 
@@ -113,6 +115,29 @@ def test_vectors_that_only_the_service_can_tell_are_bad_spoil_no_batch(
         client.add(VECTORS[:2], timestamps=[1e12, 1])
 
     assert counts(use(real.url, calls)) == {"sent": 3, "failed": 3}
+
+
+@either
+def test_a_batch_that_memory_is_short_for_is_counted_and_the_next_one_sent(
+    network: Network,
+    use: Use,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    joined, shortages = backlog._joined, [MemoryError("none is left")]
+
+    def tight(parts: list[Rows]) -> Rows:
+        if shortages:
+            raise shortages.pop()
+        return joined(parts)
+
+    def calls(client: AnyClient) -> None:
+        client.add(VECTORS[:3])
+        client.add(VECTORS[3:])
+
+    monkeypatch.setattr(backlog, "_joined", tight)
+    assert counts(use(network.url, calls, batch_size=3)) == {"sent": 1, "failed": 3}
+    assert "vectors not stored: none is left" in caplog.text
 
 
 @either
@@ -410,6 +435,7 @@ def test_a_program_that_uses_the_client_loads_no_server() -> None:
     program = """
 import sys, ingest.client
 heavy = {"uvicorn", "starlette", "psycopg", "scipy", "statsmodels", "prometheus_client", "click"}
+heavy.add("structlog")
 print(sorted(heavy & set(sys.modules)))
 """
     assert python(program) == "[]\n"

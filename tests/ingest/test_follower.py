@@ -20,7 +20,8 @@ from ingest.follower import Follower
 from ingest.runtime.errors import SourceUnavailable, StoreUnavailable
 from ingest.runtime.settings import Settings
 from ingest.source import snapshot
-from ingest.store.pool import connect, open_async
+from ingest.store.connection import connect
+from ingest.store.pool import open_async
 from tests.conftest import Application
 
 Poll = Callable[[], Awaitable[None]]

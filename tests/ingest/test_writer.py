@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 import numpy as np
 import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ingest.maintenance import make_partitions
+from ingest.maintenance import Maintenance
 from ingest.metrics import IngestMetrics
 from ingest.runtime.errors import (
     DimensionMismatch,
@@ -38,7 +37,7 @@ async def running(
 ) -> AsyncIterator[Writer]:
     async with open_async(store, 2) as pool:
         metrics = IngestMetrics(registry)
-        writer = Writer(pool, settings, metrics, partial(make_partitions, store))
+        writer = Writer(pool, settings, metrics, Maintenance(store, 30).make_partitions)
         async with writer.running():
             yield writer
 
@@ -85,6 +84,14 @@ def test_each_client_gets_the_outcome_of_its_own_batch(store: str) -> None:
         )
         assert results[0] == Stored(2, 0)
         assert isinstance(results[1], DimensionMismatch)
+
+    run(store, body)
+
+
+def test_what_is_refused_before_it_is_sent_says_why(store: str) -> None:
+    async def body(writer: Writer) -> None:
+        with pytest.raises(PayloadError, match="cannot contain NUL"):
+            await writer.write(batch(ids=["a\0"]))
 
     run(store, body)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from logging.handlers import BufferingHandler
 
-from ingest.runtime.logs import Sparse
+from ingest.runtime.sparse import Sparse
 
 PROGRAM = """
 import warnings

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ingest.runtime.errors import NotFound
 from ingest.store import baselines
 from ingest.store.batch import Batch
-from ingest.store.pool import connect
+from ingest.store.connection import connect
 from ingest.store.selection import Selection, select
 
 InsertAll = Callable[..., list[object]]

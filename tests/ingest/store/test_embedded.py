@@ -12,7 +12,8 @@ import pytest
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store import embedded
-from ingest.store.pool import connect, open_async
+from ingest.store.connection import connect
+from ingest.store.pool import open_async
 from tests.service import wait_for
 
 SERVICE = "[other]\nhost=192.0.2.1\nport=1\nuser=other\ndbname=other\n"
@@ -53,8 +54,19 @@ def test_a_server_that_was_killed_is_started_again(folder: Path) -> None:
     assert not is_answering(string)
 
 
+def test_a_session_that_hangs_does_not_keep_the_server_from_stopping(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with embedded.running(folder / "data") as string, connect(string) as connection:
+        postmaster = psutil.Process(postmaster_of(folder / "data"))
+        processes = [postmaster, *postmaster.children()]
+        os.kill(connection.info.backend_pid, signal.SIGSTOP)
+    assert not any(process.is_running() for process in processes)
+    assert [vars(record)["mode"] for record in caplog.records] == ["fast"]
+
+
 def kill(data: Path) -> None:
-    pid = int((data / "postgresql" / "postmaster.pid").read_text().split()[0])
+    pid = postmaster_of(data)
     os.kill(pid, signal.SIGKILL)
     # Its sockets live on until then.
     wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
@@ -66,3 +78,7 @@ def is_answering(string: str) -> bool:
     except StoreUnavailable:
         return False
     return True
+
+
+def postmaster_of(data: Path) -> int:
+    return int((data / "postgresql" / "postmaster.pid").read_text().split()[0])

@@ -16,8 +16,8 @@ from psycopg.conninfo import make_conninfo
 from ingest.runtime.errors import SettingsError, StoreUnavailable
 from ingest.store import baselines, tail
 from ingest.store import migrate as migrations
+from ingest.store.connection import connect
 from ingest.store.migrate import migrate
-from ingest.store.pool import connect
 
 
 def every_migration() -> list[str]:

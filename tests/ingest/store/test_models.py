@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psycopg
 import pytest
 
 from ingest.runtime.errors import NotFound, TooManyModels
-from ingest.store import baselines, history, models, positions
+from ingest.store import baselines, history, models, positions, search
 from ingest.store.batch import Batch
+from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
-from ingest.store.pool import connect
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
+from tests.service import wait_for
 
 InsertAll = Callable[..., list[object]]
 
@@ -126,6 +128,36 @@ def test_what_is_committed_meanwhile_goes_too(store: str, connection: psycopg.Co
             await removing
 
     asyncio.run(write())
+    assert not any(rows_of(connection, "m").values())
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["select from model where model_name = 'm' for update", "select from baseline_embedding"],
+)
+@pytest.mark.usefixtures("everything")
+def test_baselines_of_others_are_searched_while_it_has_to_wait(
+    store: str, connection: psycopg.Connection, elsewhere: str
+) -> None:
+    """For writers of the model, or for whoever reads baselines for long."""
+
+    def remove() -> None:
+        with connect(store) as own:
+            models.remove(own, "m")
+
+    async def found() -> list[search.Match]:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as asynchronous:
+            await asynchronous.execute("set statement_timeout = '2s'")
+            return await search.baseline(asynchronous, "other", np.ones(4, np.float32), 3)
+
+    with connect(store) as other, ThreadPoolExecutor(1) as threads:
+        with other.transaction():
+            other.execute(elsewhere.encode())
+            removing = threads.submit(remove)
+            wait_for(lambda: waits_for_a_lock(connection), "the removal")
+            assert len(asyncio.run(found())) == 3
+            assert not removing.done()
+        removing.result(30)
     assert not any(rows_of(connection, "m").values())
 
 

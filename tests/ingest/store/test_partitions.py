@@ -11,7 +11,7 @@ import psycopg
 
 from ingest.store import partitions
 from ingest.store.batch import Batch
-from ingest.store.pool import connect
+from ingest.store.connection import connect
 
 InsertAll = Callable[..., list[object]]
 

@@ -1,7 +1,9 @@
-"""Connections: each is made with what the connection string is then; a lost peer is noticed."""
+"""Pools: connections are made with what the string is then, noticed when lost, and never leaked."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 import threading
 
@@ -9,7 +11,8 @@ import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 
-from ingest.store.pool import connect, open_sync
+from ingest.store.connection import connect
+from ingest.store.pool import Pool, open_async, open_sync
 
 AUTHENTICATED_AND_READY = b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I"
 
@@ -55,3 +58,49 @@ def test_a_peer_that_is_gone_without_a_word_is_noticed_within_half_a_minute() ->
             ours.detach()
     assert idle + interval * count <= 30
     assert 0 < unanswered <= 30_000
+
+
+class Hasty(psycopg.Connection):
+    """Closes its socket just when somebody asks for its number, which another then gets."""
+
+    is_watched = False
+    other: tuple[socket.socket, socket.socket] | None = None
+
+    def fileno(self) -> int:
+        number = super().fileno()
+        if self.is_watched:
+            self.close()
+            self.other = socket.socketpair()
+            assert number in [end.fileno() for end in self.other]
+        return number
+
+
+def test_a_socket_that_is_closed_meanwhile_is_not_taken_for_another_of_its_number(
+    store: str,
+) -> None:
+    with Pool(store, connection_class=Hasty, min_size=1, open=True) as pool:
+        with pool.connection() as connection:
+            connection.is_watched = True
+            pool.cut()
+            one, other = connection.other or socket.socketpair()
+        with one, other:
+            one.sendall(b"still there")
+            assert other.recv(20) == b"still there"
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_connections_that_are_gone_leave_no_open_files(store: str) -> None:
+    async def some() -> None:
+        for _ in range(20):
+            async with open_async(store, 2) as pool, pool.connection(), pool.connection():
+                pass
+
+    before = open_files()
+    for _ in range(20):
+        with open_sync(store, 2) as pool, pool.connection(), pool.connection():
+            pass
+    asyncio.run(some())
+    assert open_files() <= before

@@ -13,7 +13,7 @@ import pytest
 
 from ingest.store import copy, tail
 from ingest.store.batch import Batch
-from ingest.store.pool import connect
+from ingest.store.connection import connect
 from ingest.store.vectors import insert
 
 InsertAll = Callable[..., list[object]]

@@ -12,7 +12,7 @@ import pytest
 
 from ingest.runtime.errors import DimensionMismatch, IdempotencyConflict, TooManyModels
 from ingest.store.batch import Batch
-from ingest.store.pool import connect
+from ingest.store.connection import connect
 from ingest.store.vectors import Stored, insert
 
 InsertAll = Callable[..., list[object]]

@@ -1,0 +1,33 @@
+"""Maintenance: it may have to wait, and nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import psycopg
+
+from ingest.maintenance import Maintenance
+from ingest.store import partitions
+from ingest.store.connection import connect
+from tests.service import wait_for
+
+
+def test_it_ends_though_the_server_does_not_answer(
+    store: str, connection: psycopg.Connection
+) -> None:
+    async def main() -> None:
+        async with Maintenance(store, 30).running():
+            await asyncio.to_thread(wait_for, lambda: waits_for_a_lock(connection), "maintenance")
+
+    running = threading.Thread(target=asyncio.run, args=[main()], daemon=True)
+    with connect(store) as other, other.transaction():
+        partitions.ensure(other)
+        running.start()
+        running.join(20)
+        assert not running.is_alive()
+
+
+def waits_for_a_lock(connection: psycopg.Connection) -> bool:
+    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = "
+    return connection.execute(f"{waiting} current_database()".encode()).fetchone() is not None
