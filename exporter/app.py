@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cache
+from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -27,6 +31,12 @@ from ingest.store import baselines, tail
 from ingest.store.connection import ConnectionString, unavailable
 from ingest.store.pool import open_sync
 from ingest.store.tail import WHOLE
+
+_ASKED_AT_ONCE = 4
+_ANSWER_SECONDS = 10.0
+"""Less than a service that stops waits for its requests."""
+
+T = TypeVar("T")
 
 
 class Exporter:
@@ -62,6 +72,8 @@ class Exporter:
             self._tail.followed,
             primary=self._primary,
         )
+        # Threads of their own for requests that wait for the store, which may hang.
+        self._asking = ThreadPoolExecutor(_ASKED_AT_ONCE, thread_name_prefix="asking")
         registry.register(
             DriftCollector(self._models, lambda: self._tail.status, own, lambda: self._check.status)
         )
@@ -80,10 +92,12 @@ class Exporter:
         try:
             yield
         finally:
-            await asyncio.to_thread(self._check.stop)
-            await asyncio.to_thread(self._tail.stop)
-            await asyncio.to_thread(self._pool.close)
-            await asyncio.to_thread(self._primary.close)
+            await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        for close in (self._check.stop, self._tail.stop, self._pool.close, self._primary.close):
+            close()
+        self._asking.shutdown()
 
     def reconfigure(self, settings: Settings) -> None:
         """Go on with other intervals."""
@@ -111,8 +125,21 @@ class Exporter:
             raise PayloadError(f"exact is {exact!r:.40}; allowed are true and false")
         model = self._models.by_name.get(name)
         if model is None:
-            raise NotFound(await asyncio.to_thread(self._missing, name))
-        return web.json(await asyncio.to_thread(self._detail, model, exact == "true"))
+            raise NotFound(await self._asked(self._missing, name))
+        reference = await self._asked(self._reference, model) if exact == "true" else None
+        now = self._models.now()
+        return web.json(await asyncio.to_thread(report.detail, model, now, reference))
+
+    async def _asked(self, ask: Callable[..., T], *arguments: object) -> T:
+        """Ask the store; only others that ask it have to wait while it does not answer."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await loop.run_in_executor(self._asking, ask, *arguments)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"PostgreSQL did not answer within {_ANSWER_SECONDS:g} s"
+            ) from error
 
     def _missing(self, name: str) -> str:
         """Say why a model is not here, and which shard has it."""
@@ -128,16 +155,16 @@ class Exporter:
             return f"{plain}, each shard its own"
         return f"model {name!r} is on shard {ordinal}; this is shard {self._shard.ordinal}"
 
-    def _detail(self, model: Model, exact: bool) -> report.Json:
-        now = self._models.now()
-        if not exact or model.baseline is None:
-            return report.detail(model, now)
+    def _reference(self, model: Model) -> NDArray[np.float32] | None:
+        """Read what a model is compared with, if it has a baseline yet."""
+        if model.baseline is None:
+            return None
         with unavailable(), self._pool.connection() as connection:
-            reference = baselines.vectors(
+            found = baselines.vectors(
                 connection, model.row.model_name, model.baseline.version, model.row.dimension
             )
         # Without vectors it was dropped, with its model or for a newer one.
-        return report.detail(model, now, reference if len(reference) else None)
+        return found if len(found) else None
 
     async def _landing(self, _: Request) -> Response:
         return HTMLResponse(await asyncio.to_thread(pages.landing, self._models))

@@ -301,12 +301,15 @@ def test_a_stopped_server_does_not_keep_the_service_from_stopping(
     with serving(config) as service:
         assert post(service.url, sentences[:600]).status_code == 201
         wait_for(lambda: 'state="ok",window="fast"} 1.0' in page(service.url), "a verdict")
-        with stopped(postgresql), ThreadPoolExecutor(1) as client:
-            answer = client.submit(post, service.url, sentences[600:700], timeout=60)
+        with stopped(postgresql), ThreadPoolExecutor(41) as clients:
+            answers = [clients.submit(post, service.url, sentences[600:700], timeout=60)]
+            for _ in range(40):
+                url = f"{service.url}/drift/m?exact=true"
+                answers.append(clients.submit(httpx2.get, url, timeout=60))
             wait_for(lambda: metric(service.url, UP) == 0, "a poll that hangs")
             service.process.terminate()
             assert service.process.wait(25) == 0
-            assert answer.result().status_code == 503
+            assert {answer.result().status_code for answer in answers} == {503}
     assert "Traceback" not in service.log.read_text()
 
 

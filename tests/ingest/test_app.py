@@ -20,7 +20,7 @@ from ingest.app import Ingest
 from ingest.runtime import web
 from ingest.runtime.configuration import load
 from ingest.runtime.live import Live
-from ingest.store.pool import connect
+from ingest.store.connection import connect
 
 VECTOR = [0.5, -1.0, 2.0]
 JSON = "application/json"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from ingest.store.pool import connect
+from ingest.store.connection import connect
 from ingest.store.script import Script
 
 Write = Callable[[Script], None]
