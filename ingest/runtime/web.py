@@ -66,13 +66,28 @@ def application(
     for half in halves:
         live.subscribe(half.reconfigure)
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(lag.measured(registry))
-            for half in halves:
-                await stack.enter_async_context(half.running())
-            yield
+    app = Starlette(
+        routes=[*routes, exposition.route(registry), *_routes(live, halves, protection)],
+        middleware=[Middleware(_Front, protection=protection, routes=routes)],
+        exception_handlers={HTTPException: _on_http_exception},
+        lifespan=lambda _: _running(registry, halves),
+    )
+    # A redirect would lead to whatever host the request names.
+    app.router.redirect_slashes = False
+    return app
+
+
+@asynccontextmanager
+async def _running(registry: CollectorRegistry, halves: Sequence[Half]) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(lag.measured(registry))
+        for half in halves:
+            await stack.enter_async_context(half.running())
+        yield
+
+
+def _routes(live: Live, halves: Sequence[Half], protection: Protection) -> list[Route]:
+    """Make the endpoints of every process, whichever half it serves."""
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("healthy\n")
@@ -89,22 +104,12 @@ def application(
         schemes = protection.security.guard.schemes
         return json(openapi.document([half.described() for half in halves], schemes))
 
-    app = Starlette(
-        routes=[
-            *routes,
-            exposition.route(registry),
-            Route("/-/healthy", healthy),
-            Route("/-/ready", ready),
-            Route("/-/reload", reload, methods=["POST", "PUT"]),
-            Route("/openapi.json", describe),
-        ],
-        middleware=[Middleware(_Front, protection=protection, routes=routes)],
-        exception_handlers={HTTPException: _on_http_exception},
-        lifespan=lifespan,
-    )
-    # A redirect would lead to whatever host the request names.
-    app.router.redirect_slashes = False
-    return app
+    return [
+        Route("/-/healthy", healthy),
+        Route("/-/ready", ready),
+        Route("/-/reload", reload, methods=["POST", "PUT"]),
+        Route("/openapi.json", describe),
+    ]
 
 
 class _Front:
