@@ -1,4 +1,4 @@
-"""The processes measured: the service on a PostgreSQL of its own, and an empty endpoint."""
+"""The processes measured: the service on a PostgreSQL of its own, and endpoints that do less."""
 
 from __future__ import annotations
 
@@ -7,19 +7,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import simdjson
 import uvicorn
 import yaml
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Lifespan
 
-from ingest.store import embedded
+from ingest.metrics import IngestMetrics
+from ingest.runtime.settings import IngestSettings
+from ingest.store import embedded, partitions
+from ingest.store.batch import Batch
+from ingest.store.connection import connect
+from ingest.store.migrate import migrate
+from ingest.store.pool import open_async
+from ingest.writer import Writer
 
 
 @dataclass(frozen=True)
@@ -63,8 +74,21 @@ def serving(store: str, role: str) -> Iterator[Service]:
 @contextmanager
 def empty() -> Iterator[Service]:
     """Run a Starlette endpoint that does nothing, on the same server."""
+    with _endpoint() as service:
+        yield service
+
+
+@contextmanager
+def bare(store: str) -> Iterator[Service]:
+    """Run one that reads the numbers, checks nothing, and has them committed in groups."""
+    with _endpoint(store) as service:
+        yield service
+
+
+@contextmanager
+def _endpoint(*arguments: str) -> Iterator[Service]:
     with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, "-m", "bench.ingest.service"]
+        command = [sys.executable, "-m", "bench.ingest.service", *arguments]
         with _child(command, Path(name) / "log") as service:
             yield service
 
@@ -90,10 +114,38 @@ async def _nothing(request: Request) -> Response:
     return Response(status_code=201)
 
 
-def _serve_nothing() -> None:
-    app = Starlette(routes=[Route("/embeddings", _nothing, methods=["POST"])])
+def _serve(
+    answer: Callable[[Request], Awaitable[Response]], lifespan: Lifespan[Starlette] | None
+) -> None:
+    routes = [Route("/embeddings", answer, methods=["POST"])]
+    app = Starlette(routes=routes, lifespan=lifespan)
     uvicorn.run(app, port=0, http="httptools", access_log=False, server_header=False)
 
 
+def _serve_bare(store: str) -> None:
+    with connect(store) as connection:
+        migrate(connection)
+        partitions.ensure(connection)
+    pool = open_async(store, 2)
+    writer = Writer(pool, IngestSettings(), IngestMetrics(CollectorRegistry()), lambda: None)
+
+    async def write(request: Request) -> Response:
+        body = await request.body()
+        numbers = simdjson.Parser().parse(body[body.index(b"[") : body.rindex(b"]") + 1])
+        vector = np.frombuffer(numbers.as_buffer(of_type="d")).astype(np.float32)
+        await writer.write(Batch("bare", vector[np.newaxis]))
+        return Response(status_code=201)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with pool, writer.running():
+            yield
+
+    _serve(write, lifespan)
+
+
 if __name__ == "__main__":
-    _serve_nothing()
+    if sys.argv[1:]:
+        _serve_bare(sys.argv[1])
+    else:
+        _serve(_nothing, None)
