@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+_PATIENCE_SECONDS = 1.0
+
 
 @asynccontextmanager
 async def background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
@@ -15,6 +17,10 @@ async def background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterato
     try:
         yield
     finally:
-        task.cancel()
+        # Again and again: up to Python 3.11, asyncio.wait_for, with which pools wait, forgets that
+        # it was cancelled when what it waits for comes at the same moment.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
         with suppress(asyncio.CancelledError):
             await task
