@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import TypeVar
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
@@ -125,7 +126,7 @@ class Exporter:
             raise PayloadError(f"exact is {exact!r:.40}; allowed are true and false")
         model = self._models.by_name.get(name)
         if model is None:
-            raise NotFound(await self._asked(self._missing, name))
+            raise NotFound(await self._why_missing(name))
         reference = await self._asked(self._reference, model) if exact == "true" else None
         now = self._models.now()
         return web.json(await asyncio.to_thread(report.detail, model, now, reference))
@@ -141,30 +142,41 @@ class Exporter:
                 f"PostgreSQL did not answer within {_ANSWER_SECONDS:g} s"
             ) from error
 
-    def _missing(self, name: str) -> str:
+    async def _why_missing(self, name: str) -> str:
         """Say why a model is not here, and which shard has it."""
         plain = f"there is no model {name!r}; GET /drift lists those there are"
         if self._shard == WHOLE or not model_name.is_legal(name):
             return plain
         try:
-            with unavailable(), self._pool.connection() as connection:
-                ordinal = tail.shard_of(connection, name, self._shard.total)
+            ordinal = await self._asked(self._shard_of, name)
         except StoreUnavailable:
             return f"{plain} on shard {self._shard.ordinal}; the store cannot be asked for others"
         if ordinal is None:
             return f"{plain}, each shard its own"
         return f"model {name!r} is on shard {ordinal}; this is shard {self._shard.ordinal}"
 
+    def _shard_of(self, name: str) -> int | None:
+        with self._connection() as connection:
+            return tail.shard_of(connection, name, self._shard.total)
+
     def _reference(self, model: Model) -> NDArray[np.float32] | None:
         """Read what a model is compared with, if it has a baseline yet."""
         if model.baseline is None:
             return None
-        with unavailable(), self._pool.connection() as connection:
+        with self._connection() as connection:
             found = baselines.vectors(
                 connection, model.row.model_name, model.baseline.version, model.row.dimension
             )
         # Without vectors it was dropped, with its model or for a newer one.
         return found if len(found) else None
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection]:
+        """Give a connection that asks for no longer than somebody waits for the answer."""
+        with unavailable(), self._pool.connection() as connection, connection.transaction():
+            limit = f"{_ANSWER_SECONDS:g}s"
+            connection.execute("select set_config('statement_timeout', %s, true)", [limit])
+            yield connection
 
     async def _landing(self, _: Request) -> Response:
         return HTMLResponse(await asyncio.to_thread(pages.landing, self._models))

@@ -27,6 +27,8 @@ OPTIONS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
     "application_name": "embedding-drift",
+    # What COPY is given is laid out in it, whatever PGCLIENTENCODING says.
+    "client_encoding": "UTF8",
 }
 """Of every connection, whoever makes it."""
 

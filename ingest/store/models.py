@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,8 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from ingest.store import baselines, dimension
+
+_log = logging.getLogger(__name__)
 
 _TABLES = ("embedding", "embedding_id", "idempotency_key", "drift_history", "watch")
 _RETRY_SECONDS = 1.0
@@ -57,7 +60,9 @@ def remove(connection: psycopg.Connection, model_name: str) -> None:
     # model, in one transaction, so that one of the same name begins with nothing.
     _clear(connection, model_name)
     while not _removed(connection, model_name):
+        _log.warning("waiting for whoever reads baselines", extra={"model_name": model_name})
         time.sleep(_RETRY_SECONDS)
+        _clear(connection, model_name)
 
 
 def _removed(connection: psycopg.Connection, model_name: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import LiteralString
 
 import psycopg
 from psycopg import generators, pq
 from psycopg.abc import PQGen
-from psycopg.waiting import WAIT_W
+from psycopg.waiting import WAIT_RW, WAIT_W
 
 from ingest.store import copy
 
@@ -40,7 +40,7 @@ class Script:
         self._statements.append(self._cursor.mogrify(statement, parameters or None))
 
     def add_copy(self, target: LiteralString, tuples: Tuples) -> None:
-        """Add a COPY of tuples, at least one, laid out as :mod:`ingest.store.copy` does."""
+        """Add a COPY of tuples, laid out as :mod:`ingest.store.copy` does."""
         self._statements.append(f"copy {target} from stdin (format binary)")
         self._copies.append(tuples)
 
@@ -51,32 +51,47 @@ class Script:
         ------
         psycopg.Error
             If PostgreSQL refuses one; those behind it are not executed.
+
+        Whatever else is raised, as by what lays out tuples, leaves the connection of no use.
         """
         async with self._connection.lock:
-            await self._connection.wait(self._spoken(self._connection.pgconn))
+            await self._connection.wait(self._speak(self._connection.pgconn))
 
-    def _spoken(self, pgconn: pq.abc.PGconn) -> PQGen[None]:
+    def _speak(self, pgconn: pq.abc.PGconn) -> PQGen[None]:
         pgconn.send_query(";".join(self._statements).encode())
         _check((yield from generators.execute(pgconn)))
         for tuples in self._copies:
-            yield from _sent(pgconn, tuples)
+            yield from _send_copy(pgconn, tuples)
             _check((yield from generators.execute(pgconn)))
 
 
-def _sent(pgconn: pq.abc.PGconn, tuples: Tuples) -> PQGen[None]:
+def _send_copy(pgconn: pq.abc.PGconn, tuples: Tuples) -> PQGen[None]:
     """Send what a COPY waits for, and that this was all."""
-    blocks = (memoryview(part)[at : at + _BLOCK] for part in tuples for at in _starts(part))
     yield from generators.copy_to(pgconn, copy.HEADER, flush=False)
-    for block in blocks:
-        # Before the next block: the last one goes with the end, as one message less to wake for.
-        yield from generators.send(pgconn)
-        yield from generators.copy_to(pgconn, block, flush=False)
+    sent = 0
+    for part in tuples:
+        for block in _blocks(part):
+            if sent:
+                yield from _flush(pgconn)
+            # Not flushed itself: the last one goes with the end, the first with the header. Each
+            # message is one to wake up for.
+            yield from generators.copy_to(pgconn, block, flush=False)
+            sent += len(block)
     while pgconn.put_copy_end() == 0:
         yield WAIT_W
 
 
-def _starts(part: bytes | memoryview) -> range:
-    return range(0, len(part), _BLOCK)
+def _flush(pgconn: pq.abc.PGconn) -> PQGen[None]:
+    """Do what ``generators.send`` does, which fails when it is cancelled while it waits."""
+    while pgconn.flush() != 0:
+        if (yield WAIT_RW):
+            pgconn.consume_input()
+
+
+def _blocks(part: bytes | memoryview) -> Iterator[memoryview]:
+    whole = memoryview(part)
+    for start in range(0, len(whole), _BLOCK):
+        yield whole[start : start + _BLOCK]
 
 
 def _check(results: Sequence[pq.abc.PGresult]) -> None:

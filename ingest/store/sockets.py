@@ -12,14 +12,14 @@ import psycopg
 
 
 class Sockets:
-    """Duplicates of the sockets of connections, closed when the connections are gone.
+    """Duplicates of the sockets of connections.
 
     A connection may close its own at any time, in any thread, and the number then be that of
     somebody else's file.
     """
 
     def __init__(self) -> None:
-        self._adding = threading.Lock()
+        self._lock = threading.Lock()
         self._duplicates: WeakKeyDictionary[
             psycopg.Connection | psycopg.AsyncConnection, socket.socket
         ] = WeakKeyDictionary()
@@ -28,12 +28,23 @@ class Sockets:
         """Have a connection, which is new, cut off with the others."""
         duplicate = socket.socket(fileno=os.dup(connection.fileno()))
         finalize(connection, duplicate.close)
-        with self._adding:
+        with self._lock:
+            self._close_stale()
             self._duplicates[connection] = duplicate
+
+    def _close_stale(self) -> None:
+        """Let go of connections that were closed, which may be long before they are collected.
+
+        While a duplicate is open, the server does not learn that the other end has gone, and its
+        session keeps what it has locked. A connection that is lost is replaced by a new one.
+        """
+        for connection, duplicate in list(self._duplicates.items()):
+            if connection.closed:
+                duplicate.close()
 
     def cut(self) -> None:
         """Make whoever waits for the server fail at once: it may never answer."""
-        with self._adding:
+        with self._lock:
             # Named, the connection stays while its duplicate is used.
             for _connection, duplicate in self._duplicates.items():
                 with suppress(OSError):  # it is cut off already

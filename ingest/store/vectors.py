@@ -217,7 +217,8 @@ def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:
 async def _next_rows(cursor: psycopg.AsyncCursor) -> list[tuple[Any, ...]]:
     """Fetch the rows of the next statement that has any to give."""
     while cursor.description is None:
-        cursor.nextset()
+        is_there = cursor.nextset()
+        assert is_there
     rows = await cursor.fetchall()
     cursor.nextset()
     return rows

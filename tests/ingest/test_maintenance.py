@@ -6,8 +6,10 @@ import asyncio
 import threading
 
 import psycopg
+import pytest
 
 from ingest.maintenance import Maintenance
+from ingest.runtime.errors import StoreUnavailable
 from ingest.store import partitions
 from ingest.store.connection import connect
 from tests.service import wait_for
@@ -26,6 +28,18 @@ def test_it_ends_though_the_server_does_not_answer(
         running.start()
         running.join(20)
         assert not running.is_alive()
+
+
+def test_it_asks_no_server_after_its_end(store: str) -> None:
+    maintenance = Maintenance(store, 30)
+
+    async def main() -> None:
+        async with maintenance.running():
+            pass
+
+    asyncio.run(main())
+    with pytest.raises(StoreUnavailable, match="the service stops"):
+        maintenance.make_partitions()
 
 
 def waits_for_a_lock(connection: psycopg.Connection) -> bool:

@@ -104,3 +104,15 @@ def test_connections_that_are_gone_leave_no_open_files(store: str) -> None:
             pass
     asyncio.run(some())
     assert open_files() <= before
+
+
+def test_a_connection_that_was_replaced_leaves_no_open_file_though_somebody_still_has_it(
+    store: str,
+) -> None:
+    """The server would not learn that it was closed, and go on with what it was doing."""
+    with open_sync(store, 1) as pool:
+        with pool.connection() as lost:
+            before = open_files()
+            lost.close()
+        with pool.connection():
+            assert open_files() == before

@@ -107,3 +107,28 @@ def test_a_server_that_goes_away_is_an_operational_error(table: str) -> None:
                 await script.run()
 
     asyncio.run(cut())
+
+
+def test_a_copy_that_takes_too_long_is_cancelled_and_its_connection_serves_on(table: str) -> None:
+    with connect(table) as connection:
+        connection.execute(
+            "create function nap() returns trigger language plpgsql"
+            " as $$begin perform pg_sleep(0.2); return new; end$$"
+        )
+        connection.execute(
+            "create trigger nap before insert on pair for each row execute function nap()"
+        )
+
+    async def cut_short() -> None:
+        async with await psycopg.AsyncConnection.connect(table, autocommit=True) as connection:
+            slow = Script(connection)
+            slow.add("begin")
+            slow.add_copy("pair", [row(b"a", b"1" * 100_000)] * 200)
+            slow.add("commit")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await slow.run()
+            await connection.rollback()
+            assert await (await connection.execute("select from pair")).fetchall() == []
+
+    asyncio.run(cut_short())
