@@ -87,5 +87,6 @@ def report(url: str, model_name: str = "m") -> dict[str, Any]:
     told: dict[str, Any] = httpx2.get(f"{url}/drift/{model_name}", timeout=60).json()
     told.pop("computed_at")
     for window in told["windows"].values():
-        window.pop("quality", None)
+        for checked in ("quality", "top_dimensions_exact"):
+            window.pop(checked, None)
     return told

@@ -398,6 +398,8 @@ def send(client: TestClient, request: Request) -> httpx2.Response:
     )
 
 
+# The pool draws one whenever it connects, in the service's thread.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 def test_the_store_holds_what_was_acknowledged_and_nothing_else(
     client: TestClient, connection: psycopg.Connection, long: bool
 ) -> None:
