@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 
@@ -34,6 +35,17 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come"
         time.sleep(0.05)
+
+
+def waits_for_a_lock(connection: psycopg.Connection) -> bool:
+    """Whether a session of the connection's database waits for another."""
+    waiting = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = "
+    return connection.execute(f"{waiting} current_database()".encode()).fetchone() is not None
+
+
+def postmaster_of(data: Path) -> int:
+    """Process of the embedded server of a data directory."""
+    return int((data / "postgresql" / "postmaster.pid").read_text().split()[0])
 
 
 @contextmanager
@@ -84,7 +96,8 @@ def post(
 
 def report(url: str, model_name: str = "m") -> dict[str, Any]:
     """What the service says of a model, but for what depends on when it was asked or checked."""
-    told: dict[str, Any] = httpx2.get(f"{url}/drift/{model_name}", timeout=60).json()
+    exact = f"{url}/drift/{model_name}?exact=true"
+    told: dict[str, Any] = httpx2.get(exact, timeout=60).raise_for_status().json()
     told.pop("computed_at")
     for window in told["windows"].values():
         for checked in ("quality", "top_dimensions_exact"):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 from ingest.store import partitions
 from ingest.store.connection import connect
-from tests.service import post, serving, wait_for
+from tests.service import post, postmaster_of, serving, wait_for, waits_for_a_lock
 
 CONFIG = """
 monitoring: {poll_interval: 0.1, baseline: {vectors: 500}}
@@ -42,6 +42,14 @@ POLLED_AT = "embedding_drift_store_poll_timestamp_seconds"
 def config(folder: Path, postgresql: PostgresServer) -> Path:
     file = folder / "config.yaml"
     file.write_text(f"{CONFIG}database: {{connection_string: '{postgresql.get_uri()}'}}\n")
+    return file
+
+
+@pytest.fixture
+def embedded_config(folder: Path) -> Path:
+    """Configuration of a service with a server of its own, in ``data`` beside it."""
+    file = folder / "config.yaml"
+    file.write_text(f"{CONFIG}database: {{data_directory: {folder / 'data'}}}\n")
     return file
 
 
@@ -117,14 +125,11 @@ def test_ingest_is_not_ready_while_the_server_hangs_although_nobody_sends(
 
 
 def test_the_embedded_server_is_started_again_when_it_was_killed(
-    folder: Path, sentences: NDArray[np.float32]
+    embedded_config: Path, sentences: NDArray[np.float32]
 ) -> None:
-    file = folder / "config.yaml"
-    file.write_text(f"{CONFIG}database: {{data_directory: {folder / 'data'}}}\n")
-    with serving(file) as service:
+    with serving(embedded_config) as service:
         assert post(service.url, sentences[:100]).status_code == 201
-        pid = (folder / "data" / "postgresql" / "postmaster.pid").read_text().split()[0]
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(postmaster_of(embedded_config.parent / "data"), signal.SIGKILL)
         wait_for(lambda: "started again" in service.log.read_text(), "the server")
         wait_for(lambda: post(service.url, sentences[100:200]).status_code == 201, "recovery")
         wait_for(
@@ -134,19 +139,16 @@ def test_the_embedded_server_is_started_again_when_it_was_killed(
 
 
 def test_the_embedded_server_that_hangs_does_not_keep_the_service_from_stopping(
-    folder: Path, sentences: NDArray[np.float32]
+    embedded_config: Path, sentences: NDArray[np.float32]
 ) -> None:
-    file = folder / "config.yaml"
-    file.write_text(f"{CONFIG}database: {{data_directory: {folder / 'data'}}}\n")
-    with serving(file) as service:
+    with serving(embedded_config) as service:
         assert post(service.url, sentences[:100]).status_code == 201
-        pid = (folder / "data" / "postgresql" / "postmaster.pid").read_text().split()[0]
-        processes = stop(int(pid))
+        processes = stop(postmaster_of(embedded_config.parent / "data"))
         service.process.terminate()
         assert service.process.wait(40) == 0
         assert "embedded PostgreSQL was killed" in service.log.read_text()
     assert not any(process.is_running() for process in processes)
-    with serving(file) as service:
+    with serving(embedded_config) as service:
         wait_for(
             lambda: 'embedding_drift_vectors_total{model_name="m"} 100.0' in page(service.url),
             "all acknowledged vectors",
@@ -341,11 +343,6 @@ def drop_partitions(connection: psycopg.Connection) -> None:
     )
     for (name,) in names.fetchall():
         connection.execute(f"drop table {name}".encode())
-
-
-def waits_for_a_lock(connection: psycopg.Connection) -> bool:
-    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-    return connection.execute(waiting).fetchone() is not None
 
 
 def test_a_lock_held_by_someone_else_is_a_503_not_a_hang(

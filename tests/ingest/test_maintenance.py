@@ -12,7 +12,7 @@ from ingest.maintenance import Maintenance
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store import partitions
 from ingest.store.connection import connect
-from tests.service import wait_for
+from tests.service import wait_for, waits_for_a_lock
 
 
 def test_it_ends_though_the_server_does_not_answer(
@@ -40,8 +40,3 @@ def test_it_asks_no_server_after_its_end(store: str) -> None:
     asyncio.run(main())
     with pytest.raises(StoreUnavailable, match="the service stops"):
         maintenance.make_partitions()
-
-
-def waits_for_a_lock(connection: psycopg.Connection) -> bool:
-    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = "
-    return connection.execute(f"{waiting} current_database()".encode()).fetchone() is not None

@@ -15,7 +15,7 @@ from ingest.runtime.errors import StoreUnavailable
 from ingest.store import embedded
 from ingest.store.connection import connect
 from ingest.store.pool import open_async
-from tests.service import wait_for
+from tests.service import postmaster_of, wait_for
 
 SERVICE = "[other]\nhost=192.0.2.1\nport=1\nuser=other\ndbname=other\n"
 
@@ -80,7 +80,3 @@ def is_answering(string: str) -> bool:
     except StoreUnavailable:
         return False
     return True
-
-
-def postmaster_of(data: Path) -> int:
-    return int((data / "postgresql" / "postmaster.pid").read_text().split()[0])

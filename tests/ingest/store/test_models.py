@@ -17,7 +17,7 @@ from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
-from tests.service import wait_for
+from tests.service import wait_for, waits_for_a_lock
 
 InsertAll = Callable[..., list[object]]
 
@@ -159,8 +159,3 @@ def test_baselines_of_others_are_searched_while_it_has_to_wait(
             assert not removing.done()
         removing.result(30)
     assert not any(rows_of(connection, "m").values())
-
-
-def waits_for_a_lock(connection: psycopg.Connection) -> bool:
-    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = "
-    return connection.execute(f"{waiting} current_database()".encode()).fetchone() is not None

@@ -116,3 +116,11 @@ def test_a_connection_that_was_replaced_leaves_no_open_file_though_somebody_stil
             lost.close()
         with pool.connection():
             assert open_files() == before
+
+
+def test_the_environment_does_not_choose_the_encoding(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with connect(store) as connection:
+        assert connection.info.encoding == "utf-8"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import psutil
 import psycopg
 import pytest
 
@@ -132,3 +133,45 @@ def test_a_copy_that_takes_too_long_is_cancelled_and_its_connection_serves_on(ta
             assert await (await connection.execute("select from pair")).fetchall() == []
 
     asyncio.run(cut_short())
+
+
+def test_two_scripts_of_one_connection_take_turns(table: str) -> None:
+    async def both() -> None:
+        async with await psycopg.AsyncConnection.connect(table, autocommit=True) as connection:
+            scripts = Script(connection), Script(connection)
+            for name, script in zip((b"a", b"b"), scripts, strict=True):
+                script.add("select pg_sleep(0.1)")
+                script.add_copy("pair", [row(name, b"1")])
+            await asyncio.gather(*(script.run() for script in scripts))
+
+    asyncio.run(both())
+    assert pairs(table) == [("a", "1"), ("b", "1")]
+
+
+def test_no_more_is_laid_out_than_the_server_takes(table: str) -> None:
+    """Or a group for a server that hangs would be in memory twice."""
+    laid_out = 0
+
+    async def stopped_meanwhile() -> None:
+        async with await psycopg.AsyncConnection.connect(table, autocommit=True) as connection:
+            session = psutil.Process(connection.info.backend_pid)
+
+            def tuples() -> Iterator[bytes]:
+                nonlocal laid_out
+                session.suspend()
+                for _ in range(100):
+                    laid_out += 1
+                    yield row(b"a", b"1" * 1_000_000)
+
+            script = Script(connection)
+            script.add_copy("pair", tuples())
+            running = asyncio.create_task(script.run())
+            try:
+                await asyncio.sleep(1)
+                assert 0 < laid_out < 10
+            finally:
+                session.resume()
+            await running
+
+    asyncio.run(stopped_meanwhile())
+    assert (laid_out, len(pairs(table))) == (100, 100)
