@@ -96,8 +96,10 @@ class Exporter:
             await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        for close in (self._check.stop, self._tail.stop, self._pool.close, self._primary.close):
-            close()
+        self._check.stop()
+        self._tail.stop()
+        self._pool.close()
+        self._primary.close()
         self._asking.shutdown()
 
     def reconfigure(self, settings: Settings) -> None:

@@ -68,9 +68,8 @@ class Endpoint:
                 size = len(body)
                 query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
                 arrived = Arrived(body, headers, query, scope["auth"])
-                del (
-                    body
-                )  # whoever answers lets go of it: it takes several times its vectors' memory
+                # Whoever answers lets go of it: it takes several times its vectors' memory.
+                del body
                 response = await self._answer(arrived)
             except CancelledError as error:
                 # By uvicorn, which stops and waits no longer. It would make it a 500, which

@@ -47,12 +47,12 @@ class Script:
     async def run(self) -> None:
         """Execute all.
 
+        What the tuples themselves raise leaves the connection of no use.
+
         Raises
         ------
         psycopg.Error
             If PostgreSQL refuses one; those behind it are not executed.
-
-        Whatever else is raised, as by what lays out tuples, leaves the connection of no use.
         """
         async with self._connection.lock:
             await self._connection.wait(self._speak(self._connection.pgconn))
