@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from bench.table import median_seconds, show
-from exporter import cluster
-from exporter.backfill import Backfill
-from exporter.dataset import Dataset, RowGroup
-from exporter.plan import Fitted, Limits, Plan, check_times
-from exporter.score import Detector
-from exporter.segments import Judge
-from exporter.windows import capacity
-from ingest.runtime.settings import MonitoringSettings
+from exporter.backfill import cluster
+from exporter.backfill.backfill import Backfill
+from exporter.backfill.parquet import Dataset, RowGroup
+from exporter.backfill.plan import Fitted, Limits, Plan, check_times
+from exporter.backfill.replay import Judge
+from exporter.detector.detector import Detector
+from exporter.monitor.windows import capacity
+from ingest.runtime.settings.settings import MonitoringSettings
 
 DIMENSION = 768
 REFERENCE = 5_000

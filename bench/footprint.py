@@ -29,24 +29,24 @@ from numpy.typing import NDArray
 
 from bench.results import report
 from bench.table import median_seconds
-from exporter.baseline import Baseline
-from exporter.model import Model, Models
-from exporter.quality import assess
-from exporter.score import Detector
-from exporter.tail import Tail
-from exporter.windows import ModelWindows
-from ingest.runtime.settings import (
+from exporter.detector.detector import Detector
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.model import Model, Models
+from exporter.monitor.tail import Tail
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import assess
+from ingest.runtime.settings.settings import (
     MonitoringSettings,
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store import baselines, embedded, history, tail
+from ingest.store import changes, embedded, history, pins
 from ingest.store.batch import Batch
+from ingest.store.changes import ModelRow, Shard
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.pool import open_sync
 from ingest.store.selection import Selection, select
-from ingest.store.tail import ModelRow, Shard
 from ingest.store.vectors import insert
 
 DIMENSIONS = (384, 768, 1_024, 1_536, 3_072)
@@ -129,7 +129,7 @@ def pinned(string: str, quick: bool) -> None:
             start = time.perf_counter()
             detector = Detector.fit(chosen["embedding"], timestamps=chosen["received_at"])
             fitted = time.perf_counter()
-            baselines.create(connection, name, chosen, detector.to_bytes(), {}, "bench")
+            pins.create(connection, name, chosen, detector.to_bytes(), {}, "bench")
             stored = time.perf_counter()
             rows.append(
                 (
@@ -302,7 +302,7 @@ def poll(string: str, quick: bool) -> None:
 
 
 def _milliseconds(connection: psycopg.Connection, shards: int) -> int:
-    return round(median_seconds(lambda: tail.models(connection, Shard(0, shards)), 5) * 1e3)
+    return round(median_seconds(lambda: changes.models(connection, Shard(0, shards)), 5) * 1e3)
 
 
 def main(quick: bool) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.table import show
-from exporter import seasonal
+from exporter.monitor import forecast
 from exporter.stats.decomposition import DAY, WEEK
 
 Hours = NDArray[np.float64]
@@ -55,13 +55,13 @@ def measure(noise: Noise, days: int, trials: int) -> tuple[str, ...]:
     """Judge many histories without an event."""
     random = np.random.default_rng(0)
     hours = days * DAY
-    times = NOW - seasonal.HOUR_SECONDS * (np.arange(hours)[::-1] + 0.5)
+    times = NOW - forecast.HOUR_SECONDS * (np.arange(hours)[::-1] + 0.5)
     judged = []
     start = time.perf_counter()
     for _ in range(trials):
         phase = int(random.integers(WEEK))
         values = noise(random, hours) + season(phase, hours, weekly=days >= 22)
-        judged.append(seasonal.judge(times, 0.5 + 0.01 * values, NOW))
+        judged.append(forecast.judge(times, 0.5 + 0.01 * values, NOW))
     seconds = (time.perf_counter() - start) / trials
     anomalies = np.array([abs(h.anomaly) for h in judged if h.anomaly is not None])
     trends = np.array([h.trend_score for h in judged if h.trend_score is not None])

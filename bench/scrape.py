@@ -20,15 +20,19 @@ from prometheus_client.registry import Collector
 
 from bench.results import report
 from bench.table import median_seconds
-from exporter.baseline import Baseline
-from exporter.collector import DriftCollector
-from exporter.model import Model, Models
-from exporter.quality import assess
-from exporter.score import Detector
-from exporter.tail import PollStatus
-from exporter.windows import ModelWindows
-from ingest.runtime.settings import MonitoringSettings, WindowSettings, WindowsSettings
-from ingest.store.tail import ModelRow
+from exporter.detector.detector import Detector
+from exporter.metrics.collector import DriftCollector
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.model import Model, Models
+from exporter.monitor.tail import PollStatus
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import assess
+from ingest.runtime.settings.settings import (
+    MonitoringSettings,
+    WindowSettings,
+    WindowsSettings,
+)
+from ingest.store.changes import ModelRow
 
 DIMENSION = 768
 LIMIT_SECONDS = 0.5

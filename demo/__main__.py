@@ -20,9 +20,9 @@ from demo.incident import Incident
 from demo.service import service
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
-from exporter.rules import render
-from ingest.replay import batches, paced
+from ingest.files.replay import batches, paced
 from ingest.sender import Sender
+from rules.render import render
 
 MODEL = "all-MiniLM-L6-v2"
 BASELINE_WITHIN = 60.0

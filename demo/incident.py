@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.vectorfile import Rows
+from ingest.files.rows import Rows
 
 DATA = Path(__file__).parent / "data" / "package-descriptions-minilm.npz"
 

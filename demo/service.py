@@ -13,8 +13,8 @@ import yaml
 
 from demo import stack
 from demo.incident import BASELINE_VECTORS
-from ingest.runtime.configuration import load
-from ingest.runtime.settings import ENVIRONMENT_PREFIX, Settings
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.settings import ENVIRONMENT_PREFIX, Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from bench import plan
-from exporter import families
-from exporter.score import Detector
-from ingest import metrics
-from ingest.runtime import web
+from exporter.detector.detector import Detector
+from exporter.metrics import families
+from ingest.pipeline import metrics
 from ingest.runtime.family import Family
-from ingest.runtime.settings import Key, WindowsSettings, keys
+from ingest.runtime.http import application
+from ingest.runtime.settings.settings import Key, WindowsSettings, keys
 
 README = Path(__file__).parent.parent / "README.md"
 SCALING = Path(__file__).parent / "scaling.md"
@@ -70,7 +70,7 @@ def blocks() -> dict[Path, dict[str, str]]:
             "exporter metrics": table(head, metric_rows(families.FAMILIES)),
             "ingest metrics": table(head, metric_rows(metrics.FAMILIES)),
             "watch metrics": table(head, metric_rows(metrics.WATCH_FAMILIES)),
-            "process metrics": table(head, metric_rows(web.FAMILIES)),
+            "process metrics": table(head, metric_rows(application.FAMILIES)),
             "settings": table(("key", "default", "meaning"), setting_rows(keys())),
         },
         SCALING: {name: table(head, rows) for name, (head, rows) in plan.tables().items()},

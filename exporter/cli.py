@@ -8,26 +8,26 @@ from typing import TextIO
 
 import click
 
-from exporter import baseline as baselines
-from exporter import rules as rule_files
-from exporter.app import Exporter
-from ingest import catalogue
-from ingest.app import Ingest
+from exporter.http.app import Exporter
+from exporter.monitor import baseline as baselines
 from ingest.cli import main
-from ingest.runtime import exposition, server, web
+from ingest.http.app import Ingest
 from ingest.runtime import model_name as model_names
+from ingest.runtime.auth.security import Protection
 from ingest.runtime.command import configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
-from ingest.runtime.live import Live
+from ingest.runtime.http import application, exposition, server
 from ingest.runtime.model_name import ALLOWED, is_legal
-from ingest.runtime.security import Protection
-from ingest.runtime.settings import Settings
-from ingest.store import baselines as stored_baselines
+from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.settings import Settings
 from ingest.store import embedded
+from ingest.store import pins as stored_baselines
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.selection import Selection
-from ingest.watch import Watch
+from ingest.watch.sources import catalogue
+from ingest.watch.watch import Watch
+from rules import render as rule_files
 
 PORT = 10910
 
@@ -45,7 +45,7 @@ def serve(live: Live) -> None:
             migrate(connection)
         registry = exposition.process_registry()
         halves = Ingest(store, settings, registry), Exporter(store, settings, registry)
-        app = web.application(registry, live, *halves, protection=protection)
+        app = application.application(registry, live, *halves, protection=protection)
         server.run(app, listener, live, protection.tls)
 
 
@@ -62,7 +62,7 @@ def exporter(live: Live) -> None:
     with embedded.connection_string(settings.database) as store:
         registry = exposition.process_registry()
         half = Exporter(store, settings, registry)
-        app = web.application(registry, live, half, protection=protection)
+        app = application.application(registry, live, half, protection=protection)
         server.run(app, listener, live, protection.tls)
 
 
@@ -120,7 +120,7 @@ def watch(
             Watch(ingest, source, found, name, overlap, settings, registry),
             Exporter(store, settings, registry),
         )
-        app = web.application(registry, live, *halves, protection=protection)
+        app = application.application(registry, live, *halves, protection=protection)
         server.run(app, listener, live, protection.tls)
 
 
@@ -222,7 +222,7 @@ def backfill(
     if not pins and (start or end):
         raise SettingsError("--from and --to choose the vectors of a --baseline")
     try:
-        from exporter.backfill import Backfill
+        from exporter.backfill.backfill import Backfill
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f"needs {error.name}: pip install 'embedding-drift-exporter[scale]'"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter import families as f
+from exporter.metrics import families as f
 from grafana.panel import THRESHOLD, Panel
 from grafana.query import RATE, Query, Scope, legend
 

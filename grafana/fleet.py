@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exporter import families as f
+from exporter.metrics import families as f
 from grafana import drift
 from grafana.dashboard import MODEL_UID, Dashboard, Section, firing, scraped, values
 from grafana.panel import Panel

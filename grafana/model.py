@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exporter import families as f
+from exporter.metrics import families as f
 from grafana import drift
 from grafana.dashboard import MODEL_UID, Dashboard, Section, scraped, text, url, values
 from grafana.panel import Override, Panel
 from grafana.query import Query, Scope
-from ingest.runtime.settings import AlertingSettings, WindowsSettings
+from ingest.runtime.settings.settings import AlertingSettings, WindowsSettings
 
 _ALERTS = 'model_name="$model_name"'
 _model = Scope({"model_name": '="$model_name"'})

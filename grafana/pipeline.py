@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exporter import families as f
+from exporter.metrics import families as f
 from grafana.dashboard import Dashboard, Section, scraped, values
 from grafana.panel import Panel
 from grafana.query import RATE, Query, Scope
-from ingest import metrics as m
-from ingest.runtime import lag, live
+from ingest.pipeline import metrics as m
+from ingest.runtime.http import lag
+from ingest.runtime.settings import reload
 
 _scope = Scope({"model_name": '=~"$model_name"'})
 _FAILED = _scope.select(m.REQUESTS, code='!~"2.."')
@@ -52,10 +53,10 @@ _exporter = Section(
         ),
         Panel(
             "Configuration in force is the newest",
-            (_scope.maximum(live.RELOAD_SUCCESSFUL, "instance"),),
+            (_scope.maximum(reload.RELOAD_SUCCESSFUL, "instance"),),
             unit="bool_yes_no",
         ),
-        Panel("Age of the configuration", (_scope.age(live.RELOAD_TIMESTAMP, "instance"),)),
+        Panel("Age of the configuration", (_scope.age(reload.RELOAD_TIMESTAMP, "instance"),)),
         Panel(
             "Windows that cannot be told",
             (

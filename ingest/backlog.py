@@ -12,12 +12,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.files.rows import Rows
+from ingest.formats import checks
 from ingest.intake import Intake
-from ingest.payload import checks
 from ingest.runtime.errors import MonitorError, QueueFull, SettingsError
-from ingest.runtime.sparse import Sparse
+from ingest.runtime.throttle import Sparse
 from ingest.sender import Answer
-from ingest.vectorfile import Rows
 
 T = TypeVar("T")
 

@@ -9,20 +9,21 @@ from typing import TextIO
 import click
 from tqdm import tqdm
 
-from ingest.app import Ingest
-from ingest.replay import batches, paced
-from ingest.runtime import exposition, server, tokens, web
+from ingest.files.reader import read
+from ingest.files.replay import batches, paced
+from ingest.http.app import Ingest
+from ingest.runtime.auth import tokens
+from ingest.runtime.auth.security import Protection
 from ingest.runtime.command import configured, group, reconfigurable
-from ingest.runtime.configuration import load
-from ingest.runtime.live import Live
-from ingest.runtime.security import Protection
-from ingest.runtime.settings import Settings
+from ingest.runtime.http import application, exposition, server
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.settings import Settings
 from ingest.sender import Sender
 from ingest.store import embedded, models
 from ingest.store.citus import distribute
 from ingest.store.connection import connect, unavailable
 from ingest.store.migrate import migrate as migrate_store
-from ingest.vectorfile import read
 
 PORT = 10911
 
@@ -42,7 +43,7 @@ def ingest(live: Live) -> None:
             migrate_store(connection)
         registry = exposition.process_registry()
         half = Ingest(store, settings, registry)
-        app = web.application(registry, live, half, protection=protection)
+        app = application.application(registry, live, half, protection=protection)
         server.run(app, listener, live, protection.tls)
 
 

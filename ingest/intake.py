@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.payload import checks
+from ingest.files.rows import Rows
+from ingest.formats import checks
 from ingest.runtime.errors import PayloadError, Problem
-from ingest.vectorfile import Rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from typing import Annotated, Any
 import httpx2
 import msgspec
 
-from ingest.payload import checks
+from ingest.files.rows import Rows
+from ingest.formats import checks
 from ingest.runtime.errors import (
     BodyTooLarge,
     DimensionMismatch,
@@ -32,7 +33,6 @@ from ingest.runtime.errors import (
     Undelivered,
     UnsupportedMediaType,
 )
-from ingest.vectorfile import Rows
 
 _log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from ingest.runtime.configuration import load
+from ingest.runtime.settings.configuration import load
 from k8s.alertmanagerconfig import alertmanager_config
 from k8s.manifest import dump
 from k8s.prometheusrule import prometheus_rules

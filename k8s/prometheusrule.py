@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from exporter.rules import render
-from ingest.runtime.settings import Settings
+from ingest.runtime.settings.settings import Settings
 from k8s.manifest import NAMESPACE, Manifest, manifest
+from rules.render import render
 
 
 def prometheus_rules(settings: Settings) -> Iterator[Manifest]:

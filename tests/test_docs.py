@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench import plan, results
-from exporter.families import FAMILIES
-from ingest import metrics
+from exporter.metrics.families import FAMILIES
 from ingest.cli import main as ingest_main
-from ingest.runtime import web
-from ingest.runtime.settings import keys
+from ingest.pipeline import metrics
+from ingest.runtime.http import application
+from ingest.runtime.settings.settings import keys
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -31,7 +31,7 @@ def test_generated_tables_are_up_to_date() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
 def test_every_metric_a_document_names_is_exported(document: Path) -> None:
-    families = (*FAMILIES, *metrics.FAMILIES, *metrics.WATCH_FAMILIES, *web.FAMILIES)
+    families = (*FAMILIES, *metrics.FAMILIES, *metrics.WATCH_FAMILIES, *application.FAMILIES)
     exported = {family.name for family in families}
     named = set(re.findall(r"(?<![\w:])embedding_drift_[a-z_]+", document.read_text()))
     assert named - exported - {"embedding_drift_"} == set()

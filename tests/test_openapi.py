@@ -19,15 +19,16 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from exporter.app import Exporter
-from ingest import query
-from ingest.app import Ingest
-from ingest.payload import text
-from ingest.runtime import tokens, web
-from ingest.runtime.configuration import load
-from ingest.runtime.guard import Guard
-from ingest.runtime.live import Live
-from ingest.runtime.security import Protection, Security
+from exporter.http.app import Exporter
+from ingest.formats import json
+from ingest.http import search
+from ingest.http.app import Ingest
+from ingest.runtime.auth import tokens
+from ingest.runtime.auth.guard import Guard
+from ingest.runtime.auth.security import Protection, Security
+from ingest.runtime.http import application
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.reload import Live
 from tests import openapi_bodies
 from tests.service import serving, wait_for
 
@@ -41,7 +42,7 @@ def app(request: pytest.FixtureRequest, store: str) -> Starlette:
     """The application of each process."""
     registry, live = CollectorRegistry(), Live(load)
     halves = [half(store, live.settings, registry) for half in ROLES[request.param]]
-    return web.application(registry, live, *halves)
+    return application.application(registry, live, *halves)
 
 
 def described(app: Starlette) -> Json:
@@ -68,7 +69,7 @@ def test_a_process_describes_exactly_the_routes_it_has(app: Starlette) -> None:
 def ingesting(store: str, live: Live, protection: Protection | None = None) -> Starlette:
     registry = CollectorRegistry()
     half = Ingest(store, live.settings, registry)
-    return web.application(registry, live, half, protection=protection)
+    return application.application(registry, live, half, protection=protection)
 
 
 def test_bodies_have_the_fields_that_are_read(store: str) -> None:
@@ -77,9 +78,9 @@ def test_bodies_have_the_fields_that_are_read(store: str) -> None:
     def fields(name: str) -> set[str]:
         return set(schemas[name]["properties"])
 
-    read = set(text._Body.__struct_fields__)
+    read = set(json._Body.__struct_fields__)
     assert fields("EmbeddingRequest") | fields("EmbeddingsRequest") == read
-    assert fields("Search") == set(query._Body.__struct_fields__)
+    assert fields("Search") == set(search._Body.__struct_fields__)
 
 
 def test_limits_are_those_in_force(store: str) -> None:
@@ -148,7 +149,7 @@ SCHEMATHESIS = """
 hooks = "{hooks}"
 
 # No schema says that numbers in base64 are finite, that vectors are of one dimension, or that a
-# key is new; that what is valid is stored is for tests/ingest/test_fuzz.py to show.
+# key is new; that what is valid is stored is for tests/ingest/http/test_fuzz.py to show.
 [[operations]]
 include-method = "POST"
 include-path = "/search"

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg.conninfo import make_conninfo
 
-from exporter import families
-from exporter.families import FAMILIES
-from ingest import metrics as ingest_metrics
-from ingest.runtime import web
+from exporter.metrics import families
+from exporter.metrics.families import FAMILIES
+from ingest.pipeline import metrics as ingest_metrics
+from ingest.runtime.http import application
 from tests.service import Service, command, post, report, serving, wait_for
 
 NOT_YET = (
@@ -77,7 +77,7 @@ def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.f
         found = {family.name for family in text_string_to_metric_families(page)}
         expected = {
             f.name.removesuffix("_total")
-            for f in (*FAMILIES, *ingest_metrics.FAMILIES, *web.FAMILIES)
+            for f in (*FAMILIES, *ingest_metrics.FAMILIES, *application.FAMILIES)
         }
         assert expected - found == {family.name for family in NOT_YET}
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.conftest import Application
+from tests.postgresql import Application
 from tests.service import command, serving, wait_for
 
 CONFIG = """

@@ -10,7 +10,7 @@ import numpy as np
 from bench.detection.data import Dataset, Source, Trial, Vectors
 from bench.detection.scenarios import ROUNDING
 from bench.table import show
-from exporter.score import Detector
+from exporter.detector.detector import Detector
 
 
 def false_alarms(dataset: Dataset, trials: int, windows: int) -> None:

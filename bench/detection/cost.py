@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.table import median_seconds, show
-from exporter.score import Detector
+from exporter.detector.detector import Detector
 
 
 def cost(quick: bool) -> None:

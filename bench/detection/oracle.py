@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.detection.data import Dataset, Trial, Vectors
 from bench.table import show
-from exporter.score import Detector
+from exporter.detector.detector import Detector
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1)
 _RIDGE = 0.05

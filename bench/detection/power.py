@@ -10,7 +10,7 @@ from bench.detection.data import Dataset, Trial
 from bench.detection.rivals import rivals
 from bench.detection.scenarios import DRIFT
 from bench.table import show
-from exporter.score import Detector
+from exporter.detector.detector import Detector
 
 Values = dict[tuple[int, str, str], list[float]]
 OURS, ALARM = "score", "alarm"

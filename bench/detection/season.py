@@ -7,7 +7,7 @@ import numpy as np
 from bench.detection.data import Dataset, Source, Trial, Vectors
 from bench.detection.stream import PER_MINUTE, WINDOW, delay_until_page
 from bench.table import show
-from exporter.score import Detector
+from exporter.detector.detector import Detector
 
 DAY, WEEK = 86_400.0, 604_800.0
 

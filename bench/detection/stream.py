@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.detection.data import Dataset, Source, Trial, Vectors
 from bench.table import show
-from exporter.score import Detector
+from exporter.detector.detector import Detector
 
 PER_MINUTE, WINDOW = 17, 60
 PAGE, WARN, WARN_MINUTES = 4.5, 2.7, 15

@@ -23,14 +23,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from ingest.metrics import IngestMetrics
-from ingest.runtime.settings import IngestSettings
+from ingest.pipeline.metrics import IngestMetrics
+from ingest.pipeline.writer import Writer
+from ingest.runtime.settings.settings import IngestSettings
 from ingest.store import embedded, partitions
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.pool import open_async
-from ingest.writer import Writer
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import click
 import yaml
 
 from ingest.runtime import logs
-from ingest.runtime.configuration import CONFIG_VARIABLE, load
 from ingest.runtime.errors import MonitorError, SettingsError
-from ingest.runtime.live import Live
-from ingest.runtime.settings import Settings
+from ingest.runtime.settings.configuration import CONFIG_VARIABLE, load
+from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.settings import Settings
 from ingest.runtime.version import __version__
 
 P = ParamSpec("P")

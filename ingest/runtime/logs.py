@@ -6,8 +6,8 @@ import logging
 
 import structlog
 
-from ingest.runtime.settings import LogSettings
-from ingest.runtime.sparse import Sparse
+from ingest.runtime.settings.settings import LogSettings
+from ingest.runtime.throttle import Sparse
 
 _KEYS = ["ts", "level", "logger", "msg"]
 

@@ -17,7 +17,7 @@ import psutil
 from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import StoreUnavailable
-from ingest.runtime.settings import DatabaseSettings
+from ingest.runtime.settings.settings import DatabaseSettings
 from ingest.store.connection import ConnectionString
 
 if TYPE_CHECKING:

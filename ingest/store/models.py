@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from ingest.store import baselines, dimension
+from ingest.store import dimension, pins
 
 _log = logging.getLogger(__name__)
 
@@ -69,11 +69,11 @@ def _removed(connection: psycopg.Connection, model_name: str) -> bool:
     """Remove what is left; not (False) while searches under way would keep later ones waiting."""
     try:
         with connection.transaction():
-            baselines.lock(connection)
+            pins.lock(connection)
             connection.execute("select from model where model_name = %s for update", [model_name])
             _clear(connection, model_name)
             connection.execute("delete from model where model_name = %s", [model_name])
-            baselines.drop(connection, model_name)
+            pins.drop(connection, model_name)
     except psycopg.errors.LockNotAvailable:
         return False
     return True

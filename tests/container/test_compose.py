@@ -14,7 +14,7 @@ import yaml
 
 from exporter import cli as exporter_cli
 from ingest import cli as ingest_cli
-from ingest.runtime.settings import keys
+from ingest.runtime.settings.settings import keys
 from ingest.runtime.version import __version__
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ import pytest
 
 from demo import stack
 from demo.slack import Slack
-from exporter.families import FAMILIES
-from exporter.rules import render
-from ingest.runtime.configuration import load
+from exporter.metrics.families import FAMILIES
 from ingest.runtime.family import Family
+from ingest.runtime.settings.configuration import load
+from rules.render import render
 
 
 @dataclass

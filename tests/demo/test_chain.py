@@ -15,7 +15,7 @@ import yaml
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
 from demo.stack import alertmanager as alertmanager_process
-from exporter.families import COMPONENT_SCORE, MAGNITUDE, SCORE, UP
+from exporter.metrics.families import COMPONENT_SCORE, MAGNITUDE, SCORE, UP
 from ingest.runtime.family import Family
 
 MODEL = "sentence-transformer"

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import psycopg
 import pytest
-from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
-from exporter.score import Detector
-from ingest.store.batch import Batch
-from ingest.store.pool import Pool, open_sync
-from ingest.store.vectors import insert
-from tests.exporter.lake import Floats, made, write
+from exporter.detector import Detector
+
+if TYPE_CHECKING:
+    from ingest.store.pool import Pool
 
 Vectors = NDArray[np.float32]
 
@@ -37,6 +34,11 @@ def detector(vectors: Vectors) -> Detector:
 @pytest.fixture
 def send(store: str) -> Callable[..., None]:
     """Store vectors for the model m."""
+    # Imported here: the detector's tests run where there is no driver for PostgreSQL.
+    import psycopg
+
+    from ingest.store.batch import Batch
+    from ingest.store.vectors import insert
 
     def send(
         vectors: Vectors, model_name: str = "m", timestamps: list[float | None] | None = None
@@ -54,31 +56,8 @@ def send(store: str) -> Callable[..., None]:
 
 @pytest.fixture
 def pool(store: str) -> Iterator[Pool]:
+    """A pool of connections to the store."""
+    from ingest.store.pool import open_sync
+
     with open_sync(store, 2) as pool:
         yield pool
-
-
-@pytest.fixture(scope="module")
-def stream(vectors: Vectors) -> tuple[Vectors, Floats]:
-    """Vectors that drift at the end, with repeats, in the order of their times."""
-    moved = vectors.copy()
-    moved[2_500:] += np.float32(1)
-    moved[1_800:1_850] = moved[1_700]
-    return moved, made()
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    """A cluster of two threads in this process."""
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0"
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
-
-
-@pytest.fixture
-def lake(tmp_path: Path, stream: tuple[Vectors, Floats]) -> str:
-    return write(tmp_path / "lake", *stream)

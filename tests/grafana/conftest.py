@@ -16,22 +16,22 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from demo import stack
 from demo.incident import BASELINE_VECTORS, Incident
-from exporter.baseline import Baseline
-from exporter.check import CheckStatus
-from exporter.collector import DriftCollector
-from exporter.exact import Exact
-from exporter.model import Model, Models
-from exporter.quality import assess
-from exporter.rules import render
-from exporter.score import Detector
-from exporter.seasonal import History
-from exporter.tail import PollStatus
-from exporter.windows import ModelWindows
-from ingest.metrics import IngestMetrics, WatchMetrics
-from ingest.runtime import lag
-from ingest.runtime.live import Live
-from ingest.runtime.settings import MonitoringSettings, Settings
-from ingest.store.tail import ModelRow
+from exporter.detector.detector import Detector
+from exporter.detector.exact import Exact
+from exporter.metrics.collector import DriftCollector
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.examinations import CheckStatus
+from exporter.monitor.forecast import History
+from exporter.monitor.model import Model, Models
+from exporter.monitor.tail import PollStatus
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import assess
+from ingest.pipeline.metrics import IngestMetrics, WatchMetrics
+from ingest.runtime.http import lag
+from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.settings import MonitoringSettings, Settings
+from ingest.store.changes import ModelRow
+from rules.render import render
 
 MODEL = "all-MiniLM-L6-v2"
 BATCHES_A_SCRAPE = 10

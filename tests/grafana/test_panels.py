@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from demo.stack import Prometheus
-from exporter import families
-from exporter.rules import render
+from exporter.metrics import families
 from grafana.__main__ import dashboards
-from ingest import metrics
-from ingest.runtime import web
+from ingest.pipeline import metrics
 from ingest.runtime.family import Family
-from ingest.runtime.settings import Settings
+from ingest.runtime.http import application
+from ingest.runtime.settings.settings import Settings
+from rules.render import render
 
 FAMILIES = {
     family.name: family
@@ -25,7 +25,7 @@ FAMILIES = {
         *families.FAMILIES,
         *metrics.FAMILIES,
         *metrics.WATCH_FAMILIES,
-        *web.FAMILIES,
+        *application.FAMILIES,
     )
 }
 CHOSEN = {

@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 import httpx2
 import msgspec
 
-from ingest.payload import parse
+from ingest.formats import parse
 from ingest.runtime.errors import DimensionMismatch, MonitorError
-from ingest.runtime.settings import IngestSettings
-from ingest.runtime.web import problem
+from ingest.runtime.http.application import problem
+from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
 
 

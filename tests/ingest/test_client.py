@@ -17,8 +17,8 @@ import pytest
 
 from ingest import backlog
 from ingest.client import AsyncClient, Client
+from ingest.files.rows import Rows
 from ingest.runtime.errors import DimensionMismatch, PayloadError, QueueFull, SettingsError
-from ingest.vectorfile import Rows
 from tests.ingest.network import Network, Reply, Shelf
 from tests.service import wait_for
 

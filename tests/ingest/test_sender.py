@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import trustme
 
+from ingest.files.rows import Rows
 from ingest.runtime.errors import (
     BodyTooLarge,
     DimensionMismatch,
@@ -27,7 +28,6 @@ from ingest.runtime.errors import (
     Undelivered,
 )
 from ingest.sender import Answer, AsyncSender, Delivery, Sender
-from ingest.vectorfile import Rows
 from tests.ingest.network import Fault, Network, Reply, Shelf, listening
 
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from alertmanager import __file__ as alertmanager_package
-from ingest.runtime.configuration import load
+from ingest.runtime.settings.configuration import load
 from k8s.__main__ import DEFAULT, FOLDER, kustomize, operator_files
 from k8s.alertmanagerconfig import alertmanager_config
 from k8s.prometheusrule import prometheus_rules

@@ -10,12 +10,13 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from exporter import cli as exporter_cli
-from exporter.shard import shard
+from exporter.monitor.shard import shard
 from ingest import cli as ingest_cli
-from ingest.runtime import security, web
-from ingest.runtime.configuration import CONFIG_VARIABLE, load
-from ingest.runtime.live import Live
-from ingest.runtime.settings import Settings, keys
+from ingest.runtime.auth import security
+from ingest.runtime.http import application
+from ingest.runtime.settings.configuration import CONFIG_VARIABLE, load
+from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.settings import Settings, keys
 from ingest.runtime.version import __version__
 from k8s.manifest import Manifest
 from tests.k8s.overlays import (
@@ -146,7 +147,9 @@ def test_prometheus_scrapes_both_halves_at_their_metrics(overlay: str, render: R
         and endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     }
     assert scraped == {"embedding-drift-ingest", "embedding-drift-exporter"}
-    routes = {route.path for route in web.application(CollectorRegistry(), Live(load)).routes}
+    routes = {
+        route.path for route in application.application(CollectorRegistry(), Live(load)).routes
+    }
     assert endpoint["path"] in routes
 
 

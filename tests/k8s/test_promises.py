@@ -11,11 +11,11 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from bench import plan
-from exporter.app import Exporter
-from ingest.app import Ingest
-from ingest.runtime import server, web
-from ingest.runtime.configuration import load
-from ingest.runtime.live import Live
+from exporter.http.app import Exporter
+from ingest.http.app import Ingest
+from ingest.runtime.http import application, server
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.reload import Live
 from k8s.manifest import Manifest
 from tests.k8s.overlays import (
     Render,
@@ -194,8 +194,8 @@ def answers() -> dict[str, dict[str, int]]:
 
 def _answers(half: type[Ingest] | type[Exporter]) -> Iterator[tuple[str, int]]:
     live, registry = Live(load), CollectorRegistry()
-    application = web.application(registry, live, half(NOWHERE, live.settings, registry))
-    with TestClient(application) as client:
+    app = application.application(registry, live, half(NOWHERE, live.settings, registry))
+    with TestClient(app) as client:
         # Ingest gives its first attempt to connect five seconds.
         wait_for(lambda: client.get("/-/ready").status_code == 503, "a lost connection")
         for route in application.routes:

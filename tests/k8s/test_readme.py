@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ingest.runtime.settings import keys
+from ingest.runtime.settings.settings import keys
 from k8s.__main__ import FOLDER, kustomize
 from k8s.manifest import Manifest
 from tests.k8s.overlays import Loader, containers, half_of, halves, of_kind, pods

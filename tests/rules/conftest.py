@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.rules import render
-from ingest.runtime.configuration import load
+from ingest.runtime.settings.configuration import load
+from rules.render import render
 
 
 @pytest.fixture

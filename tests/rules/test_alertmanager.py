@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.rules import render
-from ingest.runtime.configuration import load
+from ingest.runtime.settings.configuration import load
+from rules.render import render
 
 
 @pytest.mark.parametrize("webhook", [None, "https://hooks.slack.com/services/T024/B024/secret"])

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter import families
-from exporter.families import HISTORY_STATES, STATES
-from exporter.rules import render
-from exporter.score import Detector
-from ingest import metrics
-from ingest.runtime import errors, web
-from ingest.runtime.configuration import load
+from exporter.detector.detector import Detector
+from exporter.metrics import families
+from exporter.metrics.families import HISTORY_STATES, STATES
+from ingest.pipeline import metrics
+from ingest.runtime import errors
 from ingest.runtime.errors import MonitorError
-from ingest.runtime.settings import Settings
+from ingest.runtime.http import application
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.settings import Settings
+from rules.render import render
 
 HERE = Path(__file__).parent
 RULES = HERE.parent.parent / "rules"
@@ -30,7 +31,7 @@ FAMILIES = {
         *families.FAMILIES,
         *metrics.FAMILIES,
         *metrics.WATCH_FAMILIES,
-        *web.FAMILIES,
+        *application.FAMILIES,
     )
 }
 # Labels Prometheus and the rules themselves add.

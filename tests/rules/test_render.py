@@ -10,9 +10,9 @@ import yaml
 from click.testing import CliRunner
 
 from exporter.cli import main
-from exporter.rules import render
-from ingest.runtime.configuration import load
-from ingest.runtime.settings import Settings
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.settings import Settings
+from rules.render import render
 
 SOURCE = Path(__file__).parent.parent.parent
 WEBHOOK = "https://hooks.slack.com/services/T024/B024/secret"

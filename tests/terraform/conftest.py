@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.rules import render
-from ingest.runtime.settings import Settings
+from ingest.runtime.settings.settings import Settings
+from rules.render import render
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from logging.handlers import BufferingHandler
 
-from ingest.runtime.sparse import Sparse
+from ingest.runtime.throttle import Sparse
 
 PROGRAM = """
 import warnings

@@ -14,7 +14,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import SettingsError, StoreUnavailable
-from ingest.store import baselines, tail
+from ingest.store import changes, pins
 from ingest.store import migrate as migrations
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
@@ -61,9 +61,9 @@ def test_a_store_of_every_schema_keeps_its_data(
         assert all(before.values()), "a row in every table; what a migration adds belongs in ROWS"
         assert migrate(connection) == [name for name in every_migration() if name > release]
         assert_kept(before, connection)
-        [model] = tail.models(connection)
-        assert tail.vectors(connection, model, 0, None)["embedding"].tolist() == [[1, 2, 3]]
-        assert baselines.vectors(connection, "m", 1, 3).tolist() == [[1, 2, 3]]
+        [model] = changes.models(connection)
+        assert changes.vectors(connection, model, 0, None)["embedding"].tolist() == [[1, 2, 3]]
+        assert pins.vectors(connection, "m", 1, 3).tolist() == [[1, 2, 3]]
 
 
 @pytest.mark.parametrize("name", every_migration())

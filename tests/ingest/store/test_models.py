@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from ingest.runtime.errors import NotFound, TooManyModels
-from ingest.store import baselines, history, models, positions, search
+from ingest.store import history, models, neighbours, pins, positions
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
@@ -34,7 +34,7 @@ def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll
     for name in ("m", "other"):
         for version in (1, 2):
             rows = select(connection, name, Selection(first=10))
-            assert baselines.create(connection, name, rows, b"", {}, "first 10") == version
+            assert pins.create(connection, name, rows, b"", {}, "first 10") == version
         history.append(connection, [HistoryRow(name, "fast", "ok", 10, 1, cosine_similarity=0.5)])
 
     async def watched() -> None:
@@ -106,7 +106,7 @@ def test_an_exporter_that_does_not_know_yet_leaves_nothing(connection: psycopg.C
     models.remove(connection, "m")
     history.append(connection, [HistoryRow("m", "fast", "ok", 10, 1)])
     with pytest.raises(NotFound, match="there is no model 'm'"):
-        baselines.create(connection, "m", rows, b"", {}, "first 10", only_first=True)
+        pins.create(connection, "m", rows, b"", {}, "first 10", only_first=True)
     assert not any(rows_of(connection, "m").values())
 
 
@@ -145,10 +145,10 @@ def test_baselines_of_others_are_searched_while_it_has_to_wait(
         with connect(store) as own:
             models.remove(own, "m")
 
-    async def found() -> list[search.Match]:
+    async def found() -> list[neighbours.Match]:
         async with await psycopg.AsyncConnection.connect(store, autocommit=True) as asynchronous:
             await asynchronous.execute("set statement_timeout = '2s'")
-            return await search.baseline(asynchronous, "other", np.ones(4, np.float32), 3)
+            return await neighbours.baseline(asynchronous, "other", np.ones(4, np.float32), 3)
 
     with connect(store) as other, ThreadPoolExecutor(1) as threads:
         with other.transaction():

@@ -1,0 +1,247 @@
+"""Backfill: puts the past of a model into the store, measured as the exporter would have."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import psycopg
+from distributed import Client
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from exporter.backfill import cluster
+from exporter.backfill.parquet import Dataset
+from exporter.backfill.plan import Fitted, Limits, Plan, Run, check_times, recorded
+from exporter.backfill.replay import Judge, Row
+from exporter.backfill.sorting import Scratch, SortedRoute
+from exporter.backfill.timeline import Route, Stream
+from exporter.detector.detector import MIN_REFERENCE
+from exporter.monitor import baseline
+from exporter.monitor.windows import capacity
+from exporter.stats.arrays import Floats
+from ingest.runtime.errors import PayloadError
+from ingest.runtime.settings.settings import MonitoringSettings, Settings
+from ingest.store import history, pins
+from ingest.store.connection import ConnectionString, connect, unavailable
+from ingest.store.partitions import history_days
+from ingest.store.selection import Selection
+
+_log = logging.getLogger(__name__)
+
+_MOST_CHECKS = 1_000_000
+"""Nine years of five minutes; more come from a time that is wrong."""
+_SHARES = 4
+"""Runs, at the least, for each task that the cluster works on at a time."""
+_MOST_READS = 4
+"""How often files may be read, on average, before it is better to sort them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """A data set of one model, and the cluster that works on it.
+
+    Attributes
+    ----------
+    client : Client
+    dataset : Dataset
+    scratch : str or None
+        Place for files that are not in the order of time; all workers reach it.
+    """
+
+    client: Client
+    dataset: Dataset
+    scratch: str | None
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        url: str,
+        model_name: str,
+        time_column: str,
+        scheduler: str | None,
+        scratch: str | None = None,
+    ) -> Iterator[Backfill]:
+        """Find the files and connect to the cluster; see `Dataset` and `cluster.connected`.
+
+        Workers of this machine have a temporary folder for scratch, if there is no other.
+        """
+        dataset = Dataset.open(url, model_name, time_column)
+        with ExitStack() as stack:
+            if scratch is None and scheduler is None:
+                scratch = stack.enter_context(TemporaryDirectory(prefix="embedding-drift-"))
+            yield cls(stack.enter_context(cluster.connected(scheduler)), dataset, scratch)
+
+    def pin(self, store: ConnectionString, selection: Selection) -> int:
+        """Pin a baseline of the vectors that are selected, by their time.
+
+        Returns
+        -------
+        int
+            The version pinned.
+
+        Raises
+        ------
+        PayloadError
+            If the files cannot be used, or the vectors are too few.
+        DimensionMismatch
+            If the model's vectors have another dimension.
+        StoreUnavailable, ClusterFailed
+        """
+        dimension = self.dataset.dimension()
+        if dimension is not None:
+            with _connected(store) as connection:
+                pins.check_dimension(connection, self.dataset.model_name, dimension)
+        stream = self.survey()
+        positions = stream.select(selection)
+        name, url = self.dataset.model_name, self.dataset.url
+        if len(positions) < MIN_REFERENCE:
+            raise PayloadError(
+                f"{url} has {len(positions)} vectors of model {name} ({selection}); a baseline"
+                f" needs at least {MIN_REFERENCE}"
+            )
+        vectors = cluster.fetch(self.client, self.dataset, stream, positions)
+        with _connected(store) as connection:
+            source = f"{url}: {selection}"
+            return baseline.bring(connection, name, vectors, stream.times[positions], source)
+
+    def run(self, store: ConnectionString, settings: Settings) -> int:
+        """Measure windows against the newest baseline at all check times without a record.
+
+        The rows of some check times are stored before those of the next, all or none: a restart
+        goes on where this stopped.
+
+        Returns
+        -------
+        int
+            Rows of history stored.
+
+        Raises
+        ------
+        NotFound
+            If the model has no baseline.
+        PayloadError
+            If the files cannot be used.
+        StoreUnavailable, ClusterFailed
+        """
+        with _connected(store) as connection:
+            judge, fitted = _load(connection, self.dataset.model_name, settings.monitoring)
+        stream = self.survey()
+        interval = settings.monitoring.check_interval
+        self._check(stream, interval)
+        checks = check_times(stream.times[0], stream.times[-1], interval)
+        _warn_of_retention(checks, settings.database.retention_days)
+        with _connected(store) as connection:
+            wanted = {
+                name: ~_recorded(connection, judge, name, checks, interval) for name in judge.limits
+            }
+        due = np.any(list(wanted.values()), axis=0)
+        if not due.any():
+            return 0
+        wanted = {name: when[due] for name, when in wanted.items()}
+        plan = Plan.of(stream.times, checks[due], wanted, judge.limits, fitted)
+        stored = 0
+        before = len(checks) - len(plan.whole)
+        with (
+            tqdm(total=len(checks), initial=before, unit=" check times", disable=None) as bar,
+            closing(self.measure(stream, plan, judge)) as measured,
+        ):
+            for done, rows in measured:
+                with _connected(store) as connection:
+                    history.fill(connection, rows)
+                stored += len(rows)
+                bar.update(done)
+        return stored
+
+    def survey(self) -> Stream:
+        """Read when all vectors were made; see `cluster.survey`."""
+        with tqdm(total=len(self.dataset.files), unit=" files", disable=None) as bar:
+            return cluster.survey(self.client, self.dataset, bar.update)
+
+    def measure(
+        self, stream: Stream, plan: Plan, judge: Judge
+    ) -> Generator[tuple[int, list[Row]], None, None]:
+        """Measure the windows of a plan, run by run in the order of time; see `cluster.history`.
+
+        Files that are not in that order are first put into it, in the scratch.
+        """
+        with self._routes(stream, plan, judge.detector.dimension) as routes:
+            yield from cluster.history(self.client, self.dataset, judge, routes)
+
+    @contextmanager
+    def _routes(
+        self, stream: Stream, plan: Plan, dimension: int
+    ) -> Iterator[Iterable[tuple[Run, Route | SortedRoute]]]:
+        """Tell the runs of a plan, each with the way to its vectors."""
+        runs = list(plan.runs(_SHARES * cluster.threads(self.client)))
+        order = stream.order[plan.kept]
+        effort = sum(stream.places(order[run.vectors]).effort for run in runs)
+        if effort <= _MOST_READS * stream.effort:
+            yield ((run, stream.route(order[run.vectors])) for run in runs)
+            return
+        if self.scratch is None:
+            raise PayloadError(
+                f"{self.dataset.url} is not in the order of time; --scratch has to name a place"
+                " that all workers reach, where it can be put into it"
+            )
+        with Scratch.open(self.scratch, dimension) as scratch:
+            with tqdm(total=len(order), unit=" vectors sorted", disable=None) as bar:
+                places = cluster.sort(self.client, self.dataset, stream, order, scratch, bar.update)
+            yield ((run, SortedRoute(scratch, places.part(run.vectors))) for run in runs)
+
+    def _check(self, stream: Stream, interval: int) -> None:
+        checks = int((stream.times[-1] - stream.times[0]) // interval)
+        if checks > _MOST_CHECKS:
+            ends = " and ".join(
+                f"{datetime.fromtimestamp(stream.times[at], UTC):%Y-%m-%d %H:%M:%S} UTC"
+                f" (in {self.dataset.name(stream.file(at))})"
+                for at in (0, -1)
+            )
+            raise PayloadError(
+                f"between {ends} lie about {checks} check times of monitoring.check_interval; at"
+                f" most {_MOST_CHECKS} are measured. Is a time wrong in column"
+                f" {self.dataset.time_column!r}?"
+            )
+
+
+@contextmanager
+def _connected(store: ConnectionString) -> Iterator[psycopg.Connection]:
+    with unavailable(), connect(store) as connection:
+        yield connection
+
+
+def _load(
+    connection: psycopg.Connection, model_name: str, settings: MonitoringSettings
+) -> tuple[Judge, Fitted]:
+    version = pins.newest(connection, model_name)
+    detector = baseline.load(connection, model_name, version).detector
+    limits = {
+        name: Limits(window, capacity(window, detector.n_reference))
+        for name, window in settings.windows
+    }
+    judge = Judge(model_name, version, detector, limits, settings.stale_after)
+    return judge, Fitted(*pins.times(connection, model_name, version))
+
+
+def _recorded(
+    connection: psycopg.Connection, judge: Judge, window_name: str, checks: Floats, interval: int
+) -> NDArray[np.bool_]:
+    times = history.times(connection, judge.model_name, window_name, judge.version)
+    return recorded(checks, times, interval)
+
+
+def _warn_of_retention(checks: Floats, retention_days: int) -> None:
+    kept = history_days(retention_days)
+    expired = int((checks < time.time() - kept * 86_400).sum())
+    if expired:
+        _log.warning(
+            "history this old is dropped at the next upkeep; see database.retention_days",
+            extra={"check_times": expired, "kept_days": kept},
+        )

@@ -1,0 +1,134 @@
+"""Scratch: vectors of files without order are put into that of time on disk, not in memory."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import numpy as np
+
+from exporter.backfill.parquet import Dataset
+from exporter.backfill.remote import answering, open_file, shown
+from exporter.backfill.timeline import Places
+from exporter.stats.arrays import Numbers, Positions, Vectors
+from ingest.runtime.errors import ClusterFailed
+
+_log = logging.getLogger(__name__)
+
+_SORTED = 32_768
+"""Vectors that are held to be sorted."""
+_READ = 8_192
+"""Vectors that are read at a time, from every row group some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A folder with a file for each row group.
+
+    A file has the vectors of a row group, little-endian float32, in slots: each ``_SORTED`` of them
+    are in the order of time. So what is read at a time lies together.
+    """
+
+    filesystem: Any
+    folder: str
+    dimension: int
+
+    @classmethod
+    @contextmanager
+    def open(cls, url: str, dimension: int) -> Iterator[Scratch]:
+        """Make a folder in a place that all workers reach, and remove it in the end.
+
+        Raises
+        ------
+        ClusterFailed
+            If the place cannot be used.
+        """
+        with _usable(url), answering():
+            filesystem, root = fsspec.url_to_fs(url)
+            folder = f"{root.rstrip('/')}/embedding-drift-{uuid.uuid4().hex}"
+            filesystem.makedirs(folder)
+        try:
+            yield cls(filesystem, folder, dimension)
+        finally:
+            try:
+                with answering():
+                    filesystem.rm(folder, recursive=True)
+            except OSError as error:
+                place = shown(filesystem.unstrip_protocol(folder))
+                said = {"folder": place, "error": shown(str(error))}
+                _log.warning("scratch is left behind", extra=said)
+
+    def write(self, group: int, slots: Numbers, vectors: Iterable[Vectors]) -> None:
+        """Write the vectors of a row group, each to its slot."""
+        held = np.empty((min(_SORTED, len(slots)), self.dimension), "<f4")
+        done = 0
+        with _usable(self.folder), open_file(self.filesystem, self._path(group), "wb") as file:
+            for batch in vectors:
+                while len(batch):
+                    head, batch = np.split(batch, [_SORTED - done % _SORTED])
+                    held[slots[done : done + len(head)] % _SORTED] = head
+                    done += len(head)
+                    if done % _SORTED == 0 or done == len(slots):
+                        file.write(held[: (done - 1) % _SORTED + 1].data)
+
+    def read(self, places: Places) -> Iterator[Vectors]:
+        """Read vectors, whose numbers are slots, in the order of the places, a few at a time."""
+        for first in range(0, len(places.groups), _READ):
+            yield self._gather(places.part(slice(first, first + _READ)))
+
+    def _gather(self, places: Places) -> Vectors:
+        order = np.lexsort((places.numbers, places.groups))
+        groups, slots = places.groups[order], places.numbers[order]
+        apart = (np.diff(groups) != 0) | (np.diff(slots) != 1)
+        firsts = np.flatnonzero(np.append(True, apart))
+        stops = np.append(firsts[1:], len(order))
+        row = 4 * self.dimension
+        with _usable(self.folder), answering():
+            found = self.filesystem.cat_ranges(
+                [self._path(group) for group in groups[firsts].tolist()],
+                (row * slots[firsts].astype(np.int64)).tolist(),
+                (row * (slots[stops - 1].astype(np.int64) + 1)).tolist(),
+                on_error="raise",
+            )
+        vectors = np.empty((len(order), self.dimension), np.float32)
+        for first, stop, data in zip(firsts, stops, found, strict=True):
+            vectors[order[first:stop]] = np.frombuffer(data, "<f4").reshape(-1, self.dimension)
+        return vectors
+
+    def _path(self, group: int) -> str:
+        return f"{self.folder}/{group}"
+
+
+@dataclass(frozen=True, slots=True)
+class SortedRoute:
+    """The way to some vectors that a scratch holds."""
+
+    scratch: Scratch
+    places: Places
+
+    def vectors(self, dataset: Dataset, dimension: int) -> Iterator[Vectors]:
+        """Read them, shape (m, d), a few at a time."""
+        return self.scratch.read(self.places)
+
+
+def slots_of(positions: Positions) -> Numbers:
+    """Give the vectors of a row group, by their positions in the order of time, their slots."""
+    found = np.empty(len(positions), np.int32)
+    for first in range(0, len(positions), _SORTED):
+        order = first + np.argsort(positions[first : first + _SORTED])
+        found[order] = np.arange(first, first + len(order))
+    return found
+
+
+@contextmanager
+def _usable(place: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        said = f"scratch {shown(place)} cannot be used: {shown(str(error))}"
+        raise ClusterFailed(said) from error

@@ -1,0 +1,5 @@
+"""The detector."""
+
+from exporter.detector.detector import Detector
+
+__all__ = ["Detector"]

@@ -1,0 +1,369 @@
+"""The detector: one number that says how surprising a window of embeddings is.
+
+Fitted to a reference once, it is immutable. A window is an array of vectors, or their
+running `Sums`; both give the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from exporter.detector import codec
+from exporter.detector.axes import Axes
+from exporter.detector.calibration import Null, RepeatTail, Tails, combined
+from exporter.detector.components import (
+    NOISE,
+    TOLERATED_NOISE,
+    Dimension,
+    Direction,
+    Distortion,
+    Mean,
+    Spread,
+    Topics,
+)
+from exporter.detector.features import Features, Shift, standard
+from exporter.detector.marginals import Bins, Marginals
+from exporter.detector.season import Season, Swing, known_season
+from exporter.detector.sums import Part, Sums, checked, fingerprints, pack
+from exporter.stats.arrays import Floats
+from exporter.stats.quality import norms
+
+__all__ = ["Detector", "Marginals", "Sums"]
+
+Component = Callable[[Shift], Floats]
+
+MIN_REFERENCE = 100
+"""Fewer vectors say nothing about their own distribution."""
+_CHUNKS = 32
+"""Stretches the reference is halved in: long enough to hold whole sessions."""
+_LARGEST = 1e30
+"""Largest component of a reference, and"""
+_FURTHEST = 1e18
+"""largest in standard deviations of a dimension: beyond, float32 overflows on the way, and where
+one vector alone stretches a dimension so far, nothing else is seen in it."""
+_SHAPING = 0.5
+"""Share of them that shapes the geometry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The components that read feature means; the fields' order is that of their tails."""
+
+    topics: Topics
+    mean: Mean
+    direction: Direction
+    dimension: Dimension
+    spread: Spread
+    distortion: Distortion
+
+    def statistics(self, shift: Shift) -> Floats:
+        """Return the statistic of each window and component, shape (w, c)."""
+        components: tuple[Component, ...] = (
+            self.topics,
+            self.mean,
+            self.direction,
+            self.dimension,
+            self.spread,
+            self.distortion,
+        )
+        return np.array([component(shift) for component in components]).T
+
+
+_LINEAR = np.array([True, True, True, False, False, False])
+"""Which of them read means only, which the whole reference tells."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Detector:
+    """A reference, and what no drift from it looks like.
+
+    Attributes
+    ----------
+    COMPONENTS : tuple of str
+        Names of all components, in order.
+    n_reference : int
+        Vectors of the reference. It judges windows of up to a fifth of them.
+    reference_cosine_similarity : float
+        Mean cosine similarity of the reference's vectors to the centroid, which is that of its
+        shaping half.
+    """
+
+    COMPONENTS: ClassVar[tuple[str, ...]] = (
+        *(field.name for field in fields(Components)),
+        "duplicates",
+    )
+    _VERSION: ClassVar[int] = 1
+
+    n_reference: int
+    reference_cosine_similarity: float
+    _features: Features
+    _axes: NDArray[np.float32]
+    _season: Season
+    _linear_season: Season
+    _swing: Swing
+    _components: Components
+    _tails: Tails
+    _repeats: RepeatTail
+    _offset: float
+    _bins: Bins
+
+    @classmethod
+    def fit(
+        cls, reference: ArrayLike, *, seed: int = 0, timestamps: ArrayLike | None = None
+    ) -> Detector:
+        """Learn what no drift looks like.
+
+        Half of the reference gives the geometry, the other half the null: statistics are
+        blind to what they were fitted to. Each half is made of stretches of consecutive
+        vectors, so that sessions stay whole.
+
+        Parameters
+        ----------
+        reference : array_like, shape (n, d)
+            Vectors without drift, at least 100; in the order of their arrival if known, which
+            lets the null learn whether they arrive independently.
+        seed : int
+            Everything random follows from it.
+        timestamps : array_like, shape (n,), optional
+            Seconds since the epoch. If they span a week, the detector knows what to expect at
+            each hour of the day and day of the week; see `seasonal`.
+
+        Raises
+        ------
+        ValueError
+            If the shape is wrong, a number is not finite or too large, or the vectors are too
+            few.
+        """
+        vectors = _checked_reference(reference)
+        random = np.random.default_rng(seed)
+        shaping, held_out = _halves(len(vectors), random)
+        centre, scale = standard(vectors[shaping])
+        _check_range(vectors, float(scale.min()))
+        standardised = (vectors - centre) / scale
+        axes = Axes.fit(standardised[shaping], random)
+        features = Features.fit(vectors[shaping], axes, standardised[held_out])
+        table = features.table(vectors)
+        times = known_season(timestamps, len(vectors))
+        times_held_out = None if times is None else times[held_out]
+        # What the shaping half shaped, it cannot tell the mean of; except of linear features.
+        linear_season = Season.fit(table[:, : features.dimension], times)
+        season = Season.fit(table[held_out], times_held_out)
+        components = _components(vectors[shaping], features, axes, standardised[held_out], random)
+        usual = season.residual(table[held_out], times_held_out)
+        null = Null(usual, fingerprints(vectors), random)
+        tails, repeats, offset = null.calibrate(
+            len(vectors),
+            lambda means: components.statistics(features.shift(means, axes.vectors)),
+        )
+        return cls(
+            n_reference=len(vectors),
+            reference_cosine_similarity=float(table[:, -1].mean(dtype=np.float64)),
+            _features=features,
+            _axes=axes.vectors,
+            _season=season,
+            _linear_season=linear_season,
+            _swing=Swing.fit(linear_season),
+            _components=components,
+            _tails=tails,
+            _repeats=repeats,
+            _offset=offset,
+            _bins=Bins.fit(vectors, scale),
+        )
+
+    @property
+    def dimension(self) -> int:
+        """Dimension of the vectors."""
+        return self._features.dimension
+
+    def sums(self, batch: ArrayLike | None = None) -> Sums:
+        """Return the sums of an empty window, or of these vectors, shape (n, d)."""
+        sums = Sums(self._features, self._bins)
+        if batch is not None:
+            sums.add(batch)
+        return sums
+
+    def pack(self, batch: ArrayLike) -> Part:
+        """Return the sums of vectors, shape (n, d), in little space; see `Sums.take`."""
+        return pack(self._features, self._bins, batch)
+
+    @property
+    def seasonal(self) -> bool:
+        """Whether the reference told what to expect at an hour of a day of the week."""
+        return len(self._season.covariance) > 1
+
+    def score(self, current: ArrayLike | Sums, at: float | None = None) -> float:
+        """Return decades of surprise, 0 or more.
+
+        A window without drift scores s or more with a probability of about 10^-s. Comparable
+        over models, dimensions and window sizes. An empty window scores 0.
+
+        Parameters
+        ----------
+        current : array_like, shape (n, d), or Sums
+        at : float, optional
+            The middle of the window, in seconds since the epoch. A seasonal detector then
+            compares with what is usual at that time; without it, with all times.
+        """
+        return self._score(self._decades(self._sums(current), at))
+
+    def alarm(
+        self, current: ArrayLike | Sums, alpha: float = 0.01, at: float | None = None
+    ) -> bool:
+        """Tell whether the window would be this surprising with a probability below alpha."""
+        return self.score(current, at) > -math.log10(alpha)
+
+    def components(self, current: ArrayLike | Sums, at: float | None = None) -> dict[str, float]:
+        """Return the decades of surprise of each component alone."""
+        return self.scores(current, at)[1]
+
+    def scores(
+        self, current: ArrayLike | Sums, at: float | None = None
+    ) -> tuple[float, dict[str, float]]:
+        """Return `score` and `components` for little more than the price of one."""
+        decades = self._decades(self._sums(current), at)
+        return self._score(decades), dict(zip(self.COMPONENTS, decades.tolist(), strict=True))
+
+    def marginals(self, current: ArrayLike | Sums) -> Marginals:
+        """Compare every dimension with the reference; zeros for an empty window."""
+        sums = self._sums(current)
+        if not sums.n:
+            return Marginals(np.zeros(self.dimension), np.zeros(self.dimension))
+        marginals = self._bins.marginals(sums.bins, sums.n)
+        # The outermost bins have no far end, but a distance is never below that of the means.
+        moved = np.abs(self._shift(sums, None)[0, : self.dimension])
+        return Marginals(marginals.ks, np.maximum(marginals.wasserstein, moved))
+
+    def magnitude(self, current: ArrayLike | Sums) -> float:
+        """Return the mean per-dimension Wasserstein distance, in standard deviations."""
+        return float(self.marginals(current).wasserstein.mean())
+
+    def cosine_similarity(self, current: ArrayLike | Sums) -> float:
+        """Return the vectors' mean cosine similarity to the reference's centroid.
+
+        Of an empty window, the reference's own.
+        """
+        sums = self._sums(current)
+        if not sums.n:
+            return self.reference_cosine_similarity
+        return float(sums.total[-1] / self._features.unit[-1] / sums.n)
+
+    def to_bytes(self) -> bytes:
+        """Write the detector; the bytes are the same for the same reference and seed."""
+        return codec.pack(self, self._VERSION)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Detector:
+        """Read what `to_bytes` wrote.
+
+        Raises
+        ------
+        ValueError
+            If it is something else, of another version, or damaged.
+        """
+        return codec.unpack(cls, data, cls._VERSION)
+
+    def _sums(self, current: ArrayLike | Sums) -> Sums:
+        return current if isinstance(current, Sums) else self.sums(current)
+
+    def _shift(self, sums: Sums, at: float | None) -> Floats:
+        expected = self._season.expected(at)
+        expected[: self.dimension] = self._linear_season.expected(at)
+        shift: Floats = sums.total / (self._features.unit * sums.n) - expected
+        if at is not None and self.seasonal:
+            shift[: self.dimension] = self._swing.beyond(shift[: self.dimension])
+        return shift[None]
+
+    def _decades(self, sums: Sums, at: float | None) -> Floats:
+        if not sums.n:
+            return np.zeros(len(self.COMPONENTS))
+        shift = self._features.shift(self._shift(sums, at), self._axes)
+        known = self._season.uncertainty(at), self._linear_season.uncertainty(at)
+        noise = 1 / sums.n + np.where(_LINEAR, known[1], known[0])
+        statistics = self._components.statistics(shift) / noise
+        of_means = self._tails.decades(statistics, sums.n)[0]
+        of_repeats = self._repeats.decades(np.array([sums.repeats]), sums.n)
+        return np.concatenate([of_means, of_repeats]) + 0.0  # no -0.0
+
+    def _score(self, decades: Floats) -> float:
+        return max(float(combined(decades)) - self._offset, 0.0)
+
+
+def _checked_reference(reference: ArrayLike) -> NDArray[np.float32]:
+    array = np.asarray(reference)
+    if array.ndim != 2 or not array.shape[1]:
+        raise ValueError(f"a reference must have shape (n, d), got {array.shape}")
+    if len(array) < MIN_REFERENCE:
+        raise ValueError(f"a reference needs at least {MIN_REFERENCE} vectors, got {len(array)}")
+    return checked(array, array.shape[1])
+
+
+def _check_range(vectors: NDArray[np.float32], least_scale: float) -> None:
+    """Refuse vectors whose largest component is too large to compute with the others."""
+    row, column = np.unravel_index(np.abs(vectors).argmax(), vectors.shape)
+    largest = float(vectors[row, column])
+    if abs(largest) > _LARGEST or abs(largest) > _FURTHEST * least_scale:
+        allowed = min(_LARGEST, _FURTHEST * least_scale)
+        raise ValueError(
+            f"vector {row} of {len(vectors)} has {largest:.3g} as component {column}; a reference"
+            f" whose dimensions vary by {least_scale:.1g} or more takes none beyond {allowed:.1g}"
+        )
+
+
+def _halves(n: int, random: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Halve the rows below n by stretches; both halves stay in order."""
+    first_half = random.permutation(_CHUNKS) < _SHAPING * _CHUNKS
+    chosen = first_half[np.arange(n) * _CHUNKS // n]
+    return np.flatnonzero(chosen), np.flatnonzero(~chosen)
+
+
+def _components(
+    shaping: NDArray[np.float32],
+    features: Features,
+    axes: Axes,
+    held_out: NDArray[np.float32],
+    random: np.random.Generator,
+) -> Components:
+    """Fit the components to vectors of the shaping half, and variances of the other.
+
+    ``held_out`` is standardised: variances along axes are too small where those were fitted.
+    """
+    usual = features.shift(features.table(shaping), axes.vectors)
+    variances = (held_out @ axes.vectors).var(axis=0, dtype=np.float64)
+    centroid = (features.centre / features.scale) @ axes.vectors
+    spread = Spread.fit(usual.shape)
+    return Components(
+        Topics.fit(usual.axes, variances, random),
+        Mean.fit(variances, features.dimension),
+        Direction.fit(usual.axes, variances, random),
+        Dimension.fit(usual.moments),
+        spread,
+        Distortion.fit(
+            usual,
+            *_noise_shapes(shaping[: len(shaping) // 4], features, axes, random),
+            variances,
+            centroid,
+            spread,
+            float(features.log_norm[1]),
+        ),
+    )
+
+
+def _noise_shapes(
+    vectors: NDArray[np.float32], features: Features, axes: Axes, random: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Return what noise adds to the mean shape of vectors: much noise, then tolerated noise."""
+    lengths = (norms(vectors)[:, None] / np.sqrt(vectors.shape[1])).astype(np.float32)
+    noise = random.standard_normal(vectors.shape, np.float32) * lengths
+    usual, much, little = (
+        features.shift(
+            features.table(vectors + np.float32(share) * noise), axes.vectors
+        ).shape.mean(axis=0, dtype=np.float64)
+        for share in (0.0, NOISE, TOLERATED_NOISE)
+    )
+    return much - usual, little - usual

@@ -1,0 +1,231 @@
+"""Features: the numbers of one vector whose means over a window tell whether it drifted.
+
+Every feature is rounded to an integer before it is summed, and every step between two
+roundings is either elementwise or exact. So the features of a vector do not depend on the
+batch it came in, sums of integers do not depend on their order, and what leaves a window
+takes away exactly what it brought, however many years ago that was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.detector.axes import Axes
+from exporter.stats.arrays import Floats
+
+_ROWS = 128
+"""Vectors at a time: they stay in the cache, and a sum of 128 features is exact in float32."""
+_UNIT = 1024.0
+"""A feature of 1 as an integer."""
+_FINE = 65536.0
+"""The same for features that hardly vary."""
+_AXIS_UNIT = 2.0**20
+"""An axis coefficient of 1 as an integer: 14 + 21 + 12 bits of a product sum fit a float64."""
+_LIMIT = 8.0
+"""Most standard deviations that count: one absurd vector is a vote, not a veto."""
+_SQUARE_LIMIT = 16.0
+"""Largest square that counts: with larger ones, single vectors decide."""
+
+SCALE_FLOOR = 0.2
+"""Least standard deviation of a dimension, as a share of the median dimension's.
+
+Real encoders have dead dimensions; without a floor, noise of 1 % in them is drift.
+"""
+PROBE_FLOOR = 0.15
+"""Least standard deviation along an axis, in standardised units: noise of 1 % stays below."""
+_SCALE_LEAST = 1e-30
+"""Least of all: less has no reciprocal in float32."""
+NORM_FLOOR = 0.005
+"""Least standard deviation of the logarithm of the norm: unit vectors have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Differences of feature means between w windows and the reference.
+
+    Attributes
+    ----------
+    mean : ndarray, shape (w, d)
+        Of the standardised vectors.
+    axes : ndarray, shape (w, k)
+        The same along the reference's principal axes.
+    moments : ndarray, shape (w, 2 d)
+        Of the same, then of their squares.
+    shape : ndarray, shape (w, p + 3)
+        Of squares along leading and quiet axes; of the logarithms of energy, of energy off
+        the leading axes, and of the squared mean absolute value.
+    norm : ndarray, shape (w, 2)
+        Of the standardised log norm and its square.
+    """
+
+    mean: NDArray[Any]
+    axes: NDArray[Any]
+    moments: NDArray[Any]
+    shape: NDArray[Any]
+    norm: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What is measured of each vector.
+
+    Attributes
+    ----------
+    centre, scale : ndarray of float32, shape (d,)
+        Mean and floored standard deviation of the reference.
+    probes : ndarray of float64, shape (d, p)
+        Axes whose squares are features, in integers; the leading ones first.
+    probe_scale : ndarray of float64, shape (p,)
+        Standard deviation of the reference along them.
+    leading : int
+        How many of them lead.
+    log_norm : ndarray of float64, shape (2,)
+        Mean and floored standard deviation of the reference's log norm.
+    unit : ndarray of float64, shape (2 d + p + 6,)
+        What 1 of each feature is as an integer.
+    """
+
+    centre: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    probes: Floats
+    probe_scale: Floats
+    leading: int
+    log_norm: Floats
+    unit: Floats
+
+    @classmethod
+    def fit(
+        cls,
+        shaping: NDArray[np.float32],
+        axes: Axes,
+        held_out: NDArray[np.float32],
+    ) -> Features:
+        """Measure vectors as seen from these, shape (n, d), along their axes.
+
+        Deviations along axes are too small where those were fitted; ``held_out`` are other
+        vectors of the reference, standardised.
+        """
+        centre, scale = standard(shaping)
+        probes = np.hstack([axes.leading, axes.quiet])
+        deviations = (held_out @ probes).std(axis=0, dtype=np.float64)
+        logs = np.log(_length(shaping.astype(np.float64)))
+        return cls(
+            centre,
+            scale,
+            np.rint(probes.astype(np.float64) * _AXIS_UNIT),
+            np.maximum(deviations, PROBE_FLOOR),
+            axes.leading.shape[1],
+            np.array([logs.mean(), max(float(logs.std()), NORM_FLOOR)]),
+            np.r_[
+                np.full(2 * len(centre) + probes.shape[1], _UNIT),
+                _FINE,
+                _FINE,
+                _FINE,
+                _UNIT,
+                _UNIT,
+                _FINE,
+            ],
+        )
+
+    @property
+    def dimension(self) -> int:
+        """Dimension of the vectors."""
+        return len(self.centre)
+
+    @property
+    def size(self) -> int:
+        """Number of features."""
+        return len(self.unit)
+
+    def total(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Sum the integer features of some vectors, shape (n, d)."""
+        total = np.zeros(self.size, np.int64)
+        d = self.dimension
+        for wide, narrow in self._measure(vectors):
+            ones = np.ones(len(narrow), np.float32)
+            total[:d] += (ones @ wide[0]).astype(np.int64)
+            total[d : 2 * d] += (ones @ wide[1]).astype(np.int64)
+            total[2 * d :] += narrow.sum(axis=0).astype(np.int64)
+        return total
+
+    def table(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the features of each vector, shape (n, size)."""
+        return np.vstack(
+            [
+                (np.hstack([*wide, narrow]) / self.unit).astype(np.float32)
+                for wide, narrow in self._measure(vectors)
+            ]
+        )
+
+    def shift(self, means: NDArray[Any], axes: NDArray[Any]) -> Shift:
+        """Name the parts of differences of means, shape (w, size)."""
+        d = self.dimension
+        return Shift(
+            means[:, :d],
+            means[:, :d].astype(np.float32) @ axes,
+            means[:, : 2 * d],
+            means[:, 2 * d : -3],
+            means[:, -3:-1],
+        )
+
+    def _measure(
+        self, vectors: NDArray[np.float32]
+    ) -> Iterator[tuple[tuple[NDArray[np.float32], NDArray[np.float32]], Floats]]:
+        """Give integer features a few vectors at a time: (mean, square), all others."""
+        for at in range(0, len(vectors), _ROWS):
+            rows = vectors[at : at + _ROWS]
+            mean = self._standardise(rows)
+            square = np.minimum(mean * mean * np.float32(1 / _UNIT), _SQUARE_LIMIT * _UNIT)
+            yield (
+                (mean, np.rint(square)),
+                self._narrow(rows.astype(np.float64), mean.astype(np.float64)),
+            )
+
+    def _standardise(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):
+            mean = (rows - self.centre) * (np.float32(_UNIT) / self.scale)
+        limit = np.float32(_LIMIT * _UNIT)
+        return np.rint(np.clip(mean, -limit, limit, out=mean), out=mean)
+
+    def _narrow(self, rows: Floats, mean: Floats) -> Floats:
+        p = len(self.probe_scale)
+        narrow = np.empty((len(rows), p + 6))
+        along = mean @ self.probes  # exact: integers below 2 ** 53
+        along *= 1 / (_UNIT * _AXIS_UNIT)
+        along *= along
+        energy = np.einsum("ij,ij->i", mean, mean) / _UNIT**2
+        off = energy - along[:, : self.leading].sum(axis=1)
+        narrow[:, :p] = _UNIT * np.minimum(along / self.probe_scale**2, _SQUARE_LIMIT)
+        absolute = np.abs(mean).sum(axis=1) / _UNIT
+        narrow[:, p] = _FINE * np.log(np.maximum(energy, 1e-6))
+        narrow[:, p + 1] = _FINE * np.log(np.maximum(off, 1e-6))
+        narrow[:, p + 2] = _FINE * np.log(np.maximum(absolute * absolute, 1e-6))
+        length = _length(rows)
+        norm = np.clip((np.log(length) - self.log_norm[0]) / self.log_norm[1], -_LIMIT, _LIMIT)
+        narrow[:, p + 3] = _UNIT * norm
+        narrow[:, p + 4] = _UNIT * np.minimum(norm * norm, _SQUARE_LIMIT)
+        centre = self.centre.astype(np.float64)
+        cosine = np.einsum("ij,j->i", rows, centre) / (length * _length(centre[None]))
+        narrow[:, p + 5] = _FINE * np.clip(cosine, -1, 1)
+        return np.rint(narrow, out=narrow)
+
+
+def standard(reference: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and floored standard deviation of each dimension."""
+    deviation = reference.std(axis=0, dtype=np.float64)
+    alive = deviation[deviation > 0]
+    floor = SCALE_FLOOR * float(np.median(alive)) if len(alive) else 1.0
+    centre = reference.mean(axis=0, dtype=np.float64)
+    scale = np.maximum(deviation, max(floor, _SCALE_LEAST))
+    return centre.astype(np.float32), scale.astype(np.float32)
+
+
+def _length(vectors: Floats) -> Floats:
+    # A zero vector has a logarithm too.
+    length: Floats = np.maximum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), 1e-30)
+    return length

@@ -1,0 +1,87 @@
+"""Pages for people: the landing page, and the runbook that alerts link to."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from importlib import resources
+
+from markdown_it import MarkdownIt
+
+from exporter.monitor.model import Models
+from exporter.monitor.verdict import Verdict
+from ingest.runtime.version import __version__
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1c2733; }}
+table {{ border-collapse: collapse; width: 100%; }}
+th, td {{ text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid #dde3e9; }}
+td.number {{ font-variant-numeric: tabular-nums; }}
+code, pre {{ background: #f2f5f7; border-radius: 3px; padding: .1rem .25rem; }}
+pre {{ padding: .75rem; overflow-x: auto; }}
+pre code {{ padding: 0; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+_LANDING = """<h1>Embedding Drift Monitor</h1>
+<p>Version {version}.
+<a href="/metrics">Metrics</a> ·
+<a href="/drift">Drift as JSON</a> ·
+<a href="/runbook">Runbook</a> ·
+<a href="/-/ready">Ready?</a></p>
+<table>
+<tr><th>Model</th><th>Window</th><th>State</th><th>Vectors</th><th>Score</th><th>Magnitude</th></tr>
+{rows}
+</table>
+"""
+
+
+def landing(models: Models) -> str:
+    """Build the page at ``/``: every model at a glance, and where the rest is."""
+    rows = "\n".join(_row(*judged) for judged in models.verdicts())
+    body = _LANDING.format(
+        version=escape(__version__),
+        rows=rows or '<tr><td colspan="6">No vectors yet: POST them to /embeddings.</td></tr>',
+    )
+    return _PAGE.format(title="Embedding Drift Monitor", body=body)
+
+
+def _row(model_name: str, window_name: str, verdict: Verdict) -> str:
+    measured = verdict.measurement
+    numbers = (
+        f"{verdict.vectors}",
+        "" if measured is None else f"{measured.score:.2f}",
+        "" if measured is None else f"{measured.magnitude:.3f}",
+    )
+    name = escape(model_name)
+    return (
+        f'<tr><td><a href="/drift/{name}">{name}</a></td><td>{escape(window_name)}</td>'
+        f"<td>{escape(verdict.state)}</td>"
+        + "".join(f'<td class="number">{number}</td>' for number in numbers)
+        + "</tr>"
+    )
+
+
+def runbook() -> str:
+    """Build the page at ``/runbook``; its headings have ids, so that alerts can point there."""
+    source = (resources.files("rules") / "runbook.md").read_text(encoding="utf-8")
+    body = re.sub(r"<h(\d)>(.*?)</h\1>", _with_id, MarkdownIt().enable("table").render(source))
+    return _PAGE.format(title="Runbook", body=body)
+
+
+def _with_id(heading: re.Match[str]) -> str:
+    level, text = heading.groups()
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return f'<h{level} id="{slug}">{text}</h{level}>'

@@ -1,0 +1,156 @@
+"""Baselines: a detector fitted to pinned vectors, and where it comes from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from exporter.detector.detector import Detector
+from exporter.stats.quality import Quality, assess
+from ingest.store import copy, pins
+from ingest.store.selection import Selection, select
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A version of a model's baseline, ready to measure against.
+
+    ``last_seq`` numbers its newest vector; only later ones are measured against it.
+    """
+
+    version: int
+    pinned_at: datetime
+    last_seq: int
+    source: str
+    quality: Quality
+    detector: Detector
+
+
+def pin(
+    connection: psycopg.Connection,
+    model_name: str,
+    selection: Selection,
+    only_first: bool = False,
+) -> int | None:
+    """Fit a detector to stored vectors and store both as the model's newest baseline.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    selection : Selection
+    only_first : bool
+        Do nothing when the model has a baseline by now.
+
+    Returns
+    -------
+    int or None
+        The version pinned, or None when nothing was done.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    ValueError
+        If the vectors are too few to fit a detector.
+    """
+    if only_first and pins.versions(connection, model_name):
+        return None
+    rows = select(connection, model_name, selection)
+    detector, quality = _fit(model_name, rows)
+    version = pins.create(
+        connection, model_name, rows, detector.to_bytes(), quality, str(selection), only_first
+    )
+    if version is not None:
+        _log_pinned(model_name, version, len(rows))
+    return version
+
+
+def bring(
+    connection: psycopg.Connection,
+    model_name: str,
+    vectors: NDArray[np.float32],
+    times: NDArray[np.float64],
+    source: str,
+) -> int:
+    """Fit a detector to vectors from outside the store; store both as the newest baseline.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+        The model is added when there is none.
+    vectors : ndarray of float32, shape (n, d)
+    times : ndarray of float64, shape (n,)
+        When they were made, in seconds since the epoch, in order.
+    source : str
+        Where they are from, for people.
+
+    Returns
+    -------
+    int
+        The version pinned.
+
+    Raises
+    ------
+    DimensionMismatch
+        If the model's vectors have another dimension.
+    ValueError
+        If the vectors are too few to fit a detector.
+    """
+    rows = np.empty(len(vectors), copy.tail_type(vectors.shape[1]))
+    rows["seq"] = np.arange(1, len(rows) + 1)
+    rows["received_at"] = times
+    rows["embedding"] = vectors
+    detector, quality = _fit(model_name, rows)
+    version = pins.bring(connection, model_name, rows, detector.to_bytes(), quality, source)
+    _log_pinned(model_name, version, len(rows))
+    return version
+
+
+def load(connection: psycopg.Connection, model_name: str, version: int) -> Baseline:
+    """Load one version of a model's baseline.
+
+    Raises
+    ------
+    NotFound
+        If there is no such version.
+    ValueError
+        If it was written by a version of this project that this one cannot read.
+    """
+    stored = pins.load(connection, model_name, version)
+    try:
+        quality = Quality(**stored.quality)
+    except TypeError as error:
+        raise ValueError(f"quality of other fields: {', '.join(stored.quality)}") from error
+    return Baseline(
+        stored.version,
+        stored.pinned_at,
+        stored.last_seq,
+        stored.source,
+        quality,
+        Detector.from_bytes(stored.detector),
+    )
+
+
+def _fit(model_name: str, rows: NDArray[np.void]) -> tuple[Detector, dict[str, float]]:
+    start = time.perf_counter()
+    detector = Detector.fit(rows["embedding"], timestamps=rows["received_at"])
+    seconds = time.perf_counter() - start
+    _log.info("baseline fitted", extra={"model_name": model_name, "fit_seconds": round(seconds, 3)})
+    return detector, asdict(assess(rows["embedding"]))
+
+
+def _log_pinned(model_name: str, version: int, vectors: int) -> None:
+    _log.info(
+        "baseline pinned",
+        extra={"model_name": model_name, "version": version, "vectors": vectors},
+    )

@@ -1,0 +1,196 @@
+"""Checks that every format shares; each names what is wrong and what is allowed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.runtime import model_name as model_names
+from ingest.runtime.errors import (
+    BodyTooLarge,
+    NonFinite,
+    PayloadError,
+    Problem,
+    UnsupportedMediaType,
+)
+from ingest.runtime.settings.settings import IngestSettings
+
+NOT_FINITE = "is NaN, infinite or too large for float32; components must be finite"
+
+LISTED = 100
+"""Problems listed in an answer; the rest are counted."""
+_ID_LENGTH = 255
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_DAY = 86_400.0
+_ENCODINGS = (("content-encoding", "identity"), ("transfer-encoding", "chunked"))
+_RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+def refuse(problems: Sequence[Problem]) -> PayloadError:
+    """Make the error that lists these problems."""
+    listed = problems[:LISTED]
+    rest = len(problems) - len(listed)
+    first = ": ".join(filter(None, (listed[0].pointer, listed[0].reason)))
+    more = f"; {len(problems) - 1} more" if len(problems) > 1 else ""
+    unlisted = f", of which {rest} are not listed" if rest else ""
+    # An error of its own, so that it is counted: it is the model's fault, not the client's.
+    kind = NonFinite if any(p.reason == NOT_FINITE for p in problems) else PayloadError
+    return kind(f"{first}{more}{unlisted}", listed)
+
+
+def model_name(name: str, pointer: str) -> str:
+    """Check a model's name, which becomes a label value and part of URLs."""
+    if not model_names.is_legal(name):
+        limit = model_names.MAX_LENGTH
+        shown = name if len(name) <= limit else f"{name[:limit]}..."
+        allowed = model_names.ALLOWED
+        raise refuse([Problem(pointer, f"{shown!r} is not allowed; allowed are {allowed}")])
+    return name
+
+
+def idempotency_key(headers: Mapping[str, str]) -> str | None:
+    """Read and check the ``Idempotency-Key`` header."""
+    key = headers.get("idempotency-key")
+    if key is not None and not re.fullmatch(r"[!-~]{1,255}", key):
+        raise refuse([Problem("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
+    return key
+
+
+def size(body: bytes, limits: IngestSettings) -> None:
+    """Check how long a body is."""
+    if len(body) > limits.max_body_bytes:
+        raise BodyTooLarge(
+            f"the body exceeds {limits.max_body_bytes} bytes (ingest.max_body_bytes)"
+        )
+
+
+def content_type(headers: Mapping[str, str]) -> str:
+    """Return the media type that the headers (lower-case names) declare, without parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def unencoded(headers: Mapping[str, str]) -> None:
+    """Check that the body comes as it was made: its bytes could pass for vectors otherwise."""
+    for header, allowed in _ENCODINGS:
+        given = headers.get(header)
+        if given is not None and given.strip().lower() not in ("", allowed):
+            raise UnsupportedMediaType(
+                f"{header.title()} {given:.40} is not read here; allowed is {allowed}"
+            )
+
+
+def count(vectors: int, limits: IngestSettings) -> None:
+    """Check how many vectors a request carries."""
+    if vectors == 0:
+        raise PayloadError("the batch is empty; it needs at least one vector")
+    if vectors > limits.max_batch_vectors:
+        raise BodyTooLarge(
+            f"the batch has {vectors} vectors; at most {limits.max_batch_vectors} are allowed"
+            " (ingest.max_batch_vectors)"
+        )
+
+
+def dimension(value: int, limits: IngestSettings) -> str | None:
+    """Say what is wrong with a dimension, if anything."""
+    if value == 0:
+        return "the vector is empty; it needs at least one component"
+    if value > limits.max_dimension:
+        return (
+            f"dimension {value} exceeds the {limits.max_dimension} allowed (ingest.max_dimension)"
+        )
+    return None
+
+
+def finite(vectors: NDArray[np.float32], first: int = 0) -> list[Problem]:
+    """Name the first component of each vector that is not a finite float32.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+    first : int
+        Index of ``vectors[0]`` within the batch.
+    """
+    finite = np.isfinite(vectors)
+    if finite.all():
+        return []
+    return [
+        Problem(
+            f"/embeddings/{first + row}/{finite[row].argmin()}",
+            NOT_FINITE,
+            index=first + int(row),
+        )
+        for row in np.flatnonzero(~finite.all(axis=1))
+    ]
+
+
+def vector_id(value: str) -> str | None:
+    """Say what is wrong with a client's id, if anything."""
+    if not 1 <= len(value) <= _ID_LENGTH or _CONTROL.search(value):
+        shown = value[:_ID_LENGTH]
+        return (
+            f"{shown!r} is not allowed; an id is 1 to {_ID_LENGTH} characters, none of them a"
+            " control character"
+        )
+    return None
+
+
+def timestamp(value: object, now: float) -> float | str:
+    """Read a timestamp as seconds since the epoch, or say what is wrong with it."""
+    allowed = "allowed are seconds since the epoch, or RFC 3339 with an offset, up to a day ahead"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return f"is {kind(value)}; {allowed}"
+    # Cut, so that the answer is never as long as the request.
+    shown = f"{value!r:.40}"
+    try:
+        seconds = value if not isinstance(value, str) else _seconds(value)
+    except msgspec.ValidationError:
+        return f"{shown} is not allowed; {allowed}"
+    latest = now + _DAY
+    if not 0 <= seconds <= latest:
+        looks_like_milliseconds = not isinstance(value, str) and 0 <= value <= 1_000 * latest
+        hint = "; it looks like milliseconds" if looks_like_milliseconds else ""
+        return f"{shown} is out of range{hint}; {allowed}"
+    return float(seconds)
+
+
+def _seconds(rfc_3339: str) -> float:
+    return msgspec.convert(rfc_3339, _RFC_3339).timestamp()
+
+
+def misspelt(text: bytes) -> str | None:
+    """Say what is wrong with the characters of JSON that cannot be decoded, if anything."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return f"is not UTF-8: {error.reason} (byte {error.start})"
+    try:
+        # Python's decoder takes halves; there are no bytes to encode them with.
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return r"holds half a surrogate pair (\ud800 to \udfff), which is no character"
+    except (ValueError, RecursionError):
+        return None
+    return None
+
+
+def kind(value: object) -> str:
+    """Return what JSON calls a decoded value."""
+    return _KINDS[type(value)]
+
+
+_KINDS = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}

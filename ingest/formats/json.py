@@ -1,0 +1,240 @@
+"""JSON bodies: one vector or a batch, with what the client says of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Raw, UnsetType
+from numpy.typing import NDArray
+
+from ingest.formats import checks, json_vectors
+from ingest.runtime.errors import PayloadError, Problem
+from ingest.runtime.settings.settings import IngestSettings
+from ingest.store.batch import Batch
+
+T = TypeVar("T")
+
+Metadata = dict[str, Any] | None
+_NULL = Raw(b"null")
+_CUT = b"[]"
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    """Both forms, so that one pass decodes either."""
+
+    model_name: str
+    embedding: Raw | UnsetType = UNSET
+    embeddings: list[Raw] | UnsetType = UNSET
+    metadata: Raw = _NULL
+    id: str | None = None
+    ids: list[str | None] | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+_LIST: msgspec.json.Decoder[list[Raw] | None] = msgspec.json.Decoder(list[Raw] | None)
+_METADATA: msgspec.json.Decoder[Metadata] = msgspec.json.Decoder(Metadata)
+# A NUL in a string; PostgreSQL's text cannot hold one. An even number of backslashes before it
+# are backslashes of the text.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+_LONGEST_ESCAPE = 6
+"""Bytes that one byte of text may take as it is sent."""
+_ELEMENT = re.compile(r"/(?:embeddings|ids|metadata)/(\d+)")
+
+
+def read(body: bytes, limits: IngestSettings, now: float) -> Batch:
+    """Read a JSON body of either form.
+
+    Raises
+    ------
+    PayloadError
+        Listing every vector at fault with its index.
+    """
+    decoded = _decode(body, limits)
+    name = checks.model_name(decoded.model_name, "/model_name")
+    embeddings, ids, metadata = _columns(decoded)
+    checks.count(len(embeddings), limits)
+    rows, problems = json_vectors.read(embeddings, limits)
+    batch = Batch(name, rows, ids)
+    if metadata is not None:
+        timestamps, encoded, more = _metadata(metadata, limits, now)
+        batch = replace(batch, metadata=_or_none(encoded), timestamps=_or_none(timestamps))
+        problems += more
+    if ids is not None:
+        problems += _id_problems(ids)
+    if problems:
+        is_one = decoded.embeddings is UNSET
+        raise checks.refuse(json_vectors.in_the_singular(problems) if is_one else problems)
+    return batch
+
+
+def _or_none(column: list[T | None]) -> list[T | None] | None:
+    """Leave out a column in which there is nothing."""
+    return column if any(value is not None for value in column) else None
+
+
+def _decode(body: bytes, limits: IngestSettings) -> _Body:
+    start, end = body.find(b"["), body.rfind(b"]") + 1
+    if start < 0 or end <= start or body.find(b"[", start + 1) != -1:
+        return decode(body, _DECODER, limits)
+    # The only list is left for whoever reads its numbers: looking for its end takes as long as
+    # reading them. Cut out of anything else, a string say, it leaves an embedding that is no list.
+    try:
+        decoded = _DECODER.decode(b"".join((body[:start], _CUT, body[end:])))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return decode(body, _DECODER, limits)
+    if decoded.embedding != Raw(_CUT):
+        return decode(body, _DECODER, limits)
+    decoded.embedding = Raw(body[start:end])
+    return decoded
+
+
+def vector(text: Raw, limits: IngestSettings) -> NDArray[np.float32]:
+    """Read one vector, shape (d,), as ``POST /search`` has it.
+
+    Raises
+    ------
+    PayloadError
+        If it is not a vector.
+    """
+    rows, problems = json_vectors.read([text], limits)
+    if problems:
+        raise checks.refuse(json_vectors.in_the_singular(problems))
+    row: NDArray[np.float32] = rows[0]
+    return row
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T], limits: IngestSettings) -> T:
+    """Decode a body that may hold vectors.
+
+    Raises
+    ------
+    PayloadError
+        Listing every vector at fault, or naming the place where decoding stopped.
+    """
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _explain(body, error, limits) from error
+    except RecursionError as error:
+        raise PayloadError("the body is nested too deeply") from error
+
+
+def _explain(
+    body: bytes, error: msgspec.DecodeError | UnicodeDecodeError, limits: IngestSettings
+) -> PayloadError:
+    """List every vector at fault; decoding stopped at the first mistake."""
+    problems = json_vectors.problems_of_body(body, limits)
+    if problems:
+        return checks.refuse(problems)
+    if not isinstance(error, msgspec.ValidationError):
+        reason = checks.misspelt(body) or f"is not valid JSON: {error}"
+        return PayloadError(f"the body {reason}")
+    reason, _, path = str(error).partition(" - at `$")
+    # Within metadata the path only says "[...]".
+    pointer = re.sub(r"[.\[]", "/", path.rstrip("`").partition("[...]")[0].replace("]", ""))
+    element = _ELEMENT.match(pointer)
+    index = int(element[1]) if element else None
+    return checks.refuse([Problem(pointer, f"{reason:.200}", index)])
+
+
+def _columns(body: _Body) -> tuple[list[Raw], list[str | None] | None, list[Raw] | None]:
+    """Bring both forms to that of a batch: embeddings, ids, metadata."""
+    if (body.embedding is UNSET) == (body.embeddings is UNSET):
+        raise PayloadError("the body needs either embedding or embeddings")
+    kind = bytes(memoryview(body.metadata)[:1])
+    if body.embeddings is UNSET:
+        if body.ids is not None or kind == b"[":
+            raise PayloadError("with embedding, give id and metadata rather than lists of them")
+        assert body.embedding is not UNSET
+        ids: list[str | None] | None = None if body.id is None else [body.id]
+        return [body.embedding], ids, None if kind == b"n" else [body.metadata]
+    if body.id is not None or kind == b"{":
+        raise PayloadError("with embeddings, give ids and metadata as lists, one element a vector")
+    metadata = _elements(body.metadata)
+    count = len(body.embeddings)
+    for name, column in (("ids", body.ids), ("metadata", metadata)):
+        if column is not None and len(column) != count:
+            raise checks.refuse(
+                [Problem(f"/{name}", f"has {len(column)} elements for {count} embeddings")]
+            )
+    return body.embeddings, None if body.ids is None else _or_none(body.ids), metadata
+
+
+def _elements(metadata: Raw) -> list[Raw] | None:
+    try:
+        return _LIST.decode(metadata)
+    except msgspec.ValidationError as error:
+        raise checks.refuse([Problem("/metadata", str(error))]) from error
+
+
+def _metadata(
+    texts: Sequence[Raw], limits: IngestSettings, now: float
+) -> tuple[list[float | None], list[bytes | None], list[Problem]]:
+    timestamps: list[float | None] = []
+    encoded: list[bytes | None] = []
+    problems: list[Problem] = []
+    for index, text in enumerate(texts):
+        item = _item(text, limits)
+        if isinstance(item, str):
+            problems.append(Problem(f"/metadata/{index}", item, index))
+            continue
+        data = None if item is None else msgspec.json.encode(item)
+        encoded.append(data)
+        timestamp = None
+        if item is not None and "timestamp" in item:
+            timestamp = checks.timestamp(item["timestamp"], now)
+        if isinstance(timestamp, str):
+            problems.append(Problem(f"/metadata/{index}/timestamp", timestamp, index))
+        else:
+            timestamps.append(timestamp)
+        if data is not None and (reason := _unfit(data, limits)) is not None:
+            problems.append(Problem(f"/metadata/{index}", reason, index))
+    return timestamps, encoded, problems
+
+
+def _item(text: Raw, limits: IngestSettings) -> Metadata | str:
+    """Read one vector's metadata, or say what is wrong with it."""
+    # What is far too long, escapes aside, is not decoded: it would be one long call.
+    size = memoryview(text).nbytes
+    if size > _LONGEST_ESCAPE * limits.max_metadata_bytes:
+        return _too_long(size, limits)
+    try:
+        return _METADATA.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return checks.misspelt(bytes(text)) or str(error).partition(" - at")[0]
+    except RecursionError:
+        return "is nested too deeply"
+
+
+def _unfit(data: bytes, limits: IngestSettings) -> str | None:
+    if len(data) > limits.max_metadata_bytes:
+        return _too_long(len(data), limits)
+    if b"\\u0000" in data and _NUL.search(data):
+        return "holds the character U+0000, which PostgreSQL cannot store"
+    return None
+
+
+def _too_long(size: int, limits: IngestSettings) -> str:
+    return (
+        f"takes {size} bytes; at most {limits.max_metadata_bytes} are allowed"
+        " (ingest.max_metadata_bytes)"
+    )
+
+
+def _id_problems(ids: Sequence[str | None]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, id_ in enumerate(ids):
+        if id_ is None:
+            continue
+        reason = checks.vector_id(id_)
+        if reason is None and id_ in seen:
+            reason = f"{id_!r} comes twice in this batch"
+        if reason is not None:
+            yield Problem(f"/ids/{index}", reason, index)
+        seen.add(id_)

@@ -1,0 +1,169 @@
+"""Vectors in JSON: a list of numbers or a base64 string, each decoded by itself.
+
+By itself, so that a batch of any size is many short calls, between which other threads run, and
+so that each vector at fault can be named.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import simdjson
+from msgspec import UNSET, Raw, UnsetType
+from numpy.typing import NDArray
+
+from ingest.formats import checks
+from ingest.runtime.errors import Problem
+from ingest.runtime.settings.settings import IngestSettings
+
+
+class _Body(msgspec.Struct):
+    """What a body may hold of vectors."""
+
+    embedding: Raw | UnsetType = UNSET
+    embeddings: list[Raw] | UnsetType = UNSET
+
+
+_BODY = msgspec.json.Decoder(_Body)
+_STRING = msgspec.json.Decoder(str)
+# As floats, numbers of any length can be told apart from booleans and compared.
+_LOOSE = json.JSONDecoder(parse_int=float)
+_LONG = 256 * 1024
+_ALLOWED = "must be a list of numbers or a base64 string"
+# By the first byte: what is not to be read need not be decoded.
+_KINDS = {b"{": "an object", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
+_NO_VECTOR = f"is no vector; {_ALLOWED}"
+
+
+def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float32], list[Problem]]:
+    """Read the vectors of one batch.
+
+    Parameters
+    ----------
+    texts : sequence of Raw
+        The JSON of each.
+    limits : IngestSettings
+
+    Returns
+    -------
+    vectors : ndarray of float32, shape (n, d)
+        Empty where not all have one dimension.
+    problems : list of Problem
+        Everything that is wrong with them, at ``/embeddings/INDEX``.
+    """
+    rows: list[NDArray[np.float32] | str] = []
+    at_fault = 0
+    for text in texts:
+        # Looking for reasons takes long, and more than these are not told.
+        rows.append(_row(bytes(text), limits, explained=at_fault < checks.LISTED))
+        at_fault += isinstance(rows[-1], str)
+    good = [row for row in rows if not isinstance(row, str)]
+    if not rows:
+        return np.empty((0, 0), np.float32), []
+    alike = len(good) == len(rows) and all(len(row) == len(good[0]) for row in good)
+    if not alike or checks.dimension(len(good[0]), limits) is not None:
+        return np.empty((0, 0), np.float32), list(_problems(rows, limits))
+    vectors = good[0][np.newaxis] if len(good) == 1 else np.stack(good)
+    return vectors, checks.finite(vectors)
+
+
+def problems_of_body(body: bytes, limits: IngestSettings) -> list[Problem]:
+    """Say what is wrong with the vectors of a body that could not be decoded."""
+    # Many encoders write NaN and Infinity, which JSON has not: a number takes their place that
+    # float32 cannot hold either.
+    for word in (b"NaN", b"Infinity"):
+        body = body.replace(word, b"4e38")
+    try:
+        decoded = _BODY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+    if decoded.embedding is not UNSET:
+        return in_the_singular(read([decoded.embedding], limits)[1])
+    if decoded.embeddings is UNSET or len(decoded.embeddings) > limits.max_batch_vectors:
+        return []
+    return read(decoded.embeddings, limits)[1]
+
+
+def in_the_singular(problems: Sequence[Problem]) -> list[Problem]:
+    """Point into a body that has one vector: /embedding, /id, /metadata."""
+    plural = {"embeddings": "embedding", "ids": "id", "metadata": "metadata"}
+    singular = []
+    for problem in problems:
+        _, name, _, *rest = problem.pointer.split("/")
+        singular.append(Problem("/".join(["", plural[name], *rest]), problem.reason))
+    return singular
+
+
+def _problems(
+    rows: Sequence[NDArray[np.float32] | str], limits: IngestSettings
+) -> Iterator[Problem]:
+    """Name what keeps each row from being a vector of one batch; a string says so itself."""
+    dimension: int | None = None
+    for index, row in enumerate(rows):
+        reason = row if isinstance(row, str) else checks.dimension(len(row), limits)
+        if isinstance(row, str) or reason is not None:
+            yield Problem(f"/embeddings/{index}", str(reason), index)
+            continue
+        dimension = dimension or len(row)
+        if len(row) != dimension:
+            reason = f"has dimension {len(row)}, those before it {dimension}"
+            yield Problem(f"/embeddings/{index}", reason, index)
+        else:
+            yield from checks.finite(row[np.newaxis], index)
+
+
+def _row(text: bytes, limits: IngestSettings, explained: bool) -> NDArray[np.float32] | str:
+    """Read one vector, or say what is wrong with it: precisely, if it is to be explained."""
+    if text.startswith(b'"'):
+        return _base64(text)
+    if not text.startswith(b"["):
+        return f"is {_KINDS.get(text[:1], 'a number')}; {_ALLOWED}" if explained else _NO_VECTOR
+    # What is far too long is not decoded: it would be one long call.
+    if len(text) > _LONG and (reason := checks.dimension(text.count(b",") + 1, limits)):
+        return reason
+    try:
+        numbers = _numbers(text)
+    except (ValueError, TypeError, RuntimeError):  # whichever simdjson has for what is no vector
+        return _loosely(text, explained)
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32)
+
+
+def _numbers(text: bytes) -> NDArray[np.float64]:
+    """Decode a list of numbers without making an object of each."""
+    array = simdjson.Parser().parse(text)
+    # Nested lists would become one.
+    if not isinstance(array, simdjson.Array) or text.find(b"[", 1) != -1:
+        raise ValueError("not a flat list")
+    return np.frombuffer(array.as_buffer(of_type="d"))
+
+
+def _base64(text: bytes) -> NDArray[np.float32] | str:
+    try:
+        data = binascii.a2b_base64(_STRING.decode(text), strict_mode=True)
+    except ValueError as error:
+        return f"is not valid base64: {error}"
+    if len(data) % 4:
+        return f"holds {len(data)} bytes of base64; float32 takes a multiple of 4"
+    return np.frombuffer(data, "<f4")
+
+
+def _loosely(text: bytes, explained: bool) -> NDArray[np.float32] | str:
+    """Read a list that simdjson does not, or say what is wrong with it."""
+    try:
+        loose = _LOOSE.decode(text.decode())
+    except RecursionError:
+        return "is nested too deeply"
+    except ValueError as error:
+        return (explained and checks.misspelt(text)) or f"is not valid JSON: {error}"
+    wrong = next((at for at, value in enumerate(loose) if not isinstance(value, float)), None)
+    if wrong is not None:
+        what = checks.kind(loose[wrong])
+        told = f"component {wrong} is {what}; components must be numbers"
+        return (explained and checks.misspelt(text)) or told
+    with np.errstate(over="ignore"):
+        return np.array(loose, np.float32)

@@ -1,0 +1,185 @@
+"""The ingest half over HTTP: ``POST /embeddings`` and ``POST /search``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ingest import formats
+from ingest.http import operations, search
+from ingest.http.bodies import Bodies
+from ingest.http.endpoint import Arrived, Endpoint
+from ingest.pipeline.maintenance import Maintenance
+from ingest.pipeline.metrics import IngestMetrics
+from ingest.pipeline.reachability import Reachability
+from ingest.pipeline.sampling import Sampler
+from ingest.pipeline.writer import Writer
+from ingest.runtime.auth import guard
+from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.http import application
+from ingest.runtime.http.openapi import Part
+from ingest.runtime.settings.settings import Settings
+from ingest.store import neighbours
+from ingest.store.batch import Batch
+from ingest.store.connection import ConnectionString, unavailable
+from ingest.store.pool import open_async
+from ingest.store.vectors import Stored
+
+_AT_ONCE_BYTES = 1024 * 1024
+"""A longer body is parsed in a thread, for the event loop to go on."""
+_JSON_AT_ONCE_BYTES = 128 * 1024
+_SEARCH_SECONDS = 20.0
+
+T = TypeVar("T")
+
+
+class Ingest:
+    """Accepts vectors, stores them, and finds similar ones.
+
+    Parameters
+    ----------
+    connection_string : ConnectionString
+        Of a store that is migrated.
+    settings : Settings
+    registry : CollectorRegistry
+        Where the metrics of this half are registered.
+
+    Attributes
+    ----------
+    pool : AsyncPool
+        Connections to the store.
+    metrics : IngestMetrics
+    """
+
+    def __init__(
+        self, connection_string: ConnectionString, settings: Settings, registry: CollectorRegistry
+    ) -> None:
+        self._settings = settings
+        self.metrics = IngestMetrics(registry)
+        self.pool = open_async(connection_string, settings.database.pool_size)
+        self._reachability = Reachability(self.pool)
+        self._bodies = Bodies(settings.ingest, settings.server.read_timeout)
+        self.metrics.queue_bytes.set_function(lambda: self._bodies.size)
+        self._sampler = Sampler(settings.ingest)
+        # One thread: several would keep the event loop waiting for its turn.
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="parser")
+        self._maintenance = Maintenance(connection_string, settings.database.retention_days)
+        self._writer = Writer(
+            self.pool, settings.ingest, self.metrics, self._maintenance.make_partitions
+        )
+        self.routes = [
+            self._route("/embeddings", self._embeddings),
+            self._route("/search", self._search),
+        ]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Write and maintain the store while entered."""
+        async with (
+            self.pool,
+            self._reachability.watched(),
+            self._writer.running(),
+            # It ends before the writer, which may wait for a partition.
+            self._maintenance.running(),
+        ):
+            yield
+        self._parser.shutdown()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Go on with other limits."""
+        self._settings = settings
+        for part in (self._bodies, self._sampler, self._writer):
+            part.settings = settings.ingest
+
+    def described(self) -> Part:
+        """Describe the endpoints, with the limits in force."""
+        return operations.part(self._settings.ingest)
+
+    def not_ready(self) -> str | None:
+        """Say whether the store cannot be reached."""
+        return None if self._reachability.reached else "ingest: no connection to PostgreSQL"
+
+    async def store(self, batch: Batch) -> Stored:
+        """Store what sampling leaves of a batch; what it leaves out is neither new nor duplicate.
+
+        Raises
+        ------
+        StoreUnavailable, PayloadError, TooManyModels
+            As :meth:`ingest.pipeline.writer.Writer.write` does.
+        """
+        stored = await self._writer.write(self._sampler.sample(batch))
+        sampled_out = len(batch) - stored.stored - stored.duplicates
+        if sampled_out and not stored.replayed:
+            self.metrics.sampled_out.labels(batch.model_name).inc(sampled_out)
+        return stored
+
+    def _route(self, path: str, answer: Callable[[Arrived], Awaitable[Response]]) -> Route:
+        return Route(path, Endpoint(path, answer, self._bodies, self.metrics), methods=["POST"])
+
+    async def _embeddings(self, request: Arrived) -> Response:
+        batch = await self._parsed(
+            request,
+            partial(
+                formats.parse,
+                headers=request.headers,
+                query=request.query,
+                limits=self._settings.ingest,
+                now=time.time(),
+            ),
+        )
+        guard.require_write(request.scopes, batch.model_name)
+        stored = await self.store(batch)
+        response = application.json(
+            {
+                "model_name": batch.model_name,
+                "stored": stored.stored,
+                "duplicates": stored.duplicates,
+                "sampled_out": len(batch) - stored.stored - stored.duplicates,
+            },
+            status=201,
+        )
+        if stored.replayed:
+            response.headers["Idempotency-Replayed"] = "true"
+        return response
+
+    async def _parsed(self, request: Arrived, parse: Callable[[bytes], T]) -> T:
+        body, request.body = request.body, b""
+        is_json = "json" in request.headers.get("content-type", "")
+        if len(body) <= (_JSON_AT_ONCE_BYTES if is_json else _AT_ONCE_BYTES):
+            return parse(body)
+        return await asyncio.get_running_loop().run_in_executor(self._parser, parse, body)
+
+    async def _search(self, request: Arrived) -> Response:
+        parse = partial(search.parse, headers=request.headers, limits=self._settings.ingest)
+        wanted = await self._parsed(request, parse)
+        try:
+            async with asyncio.timeout(_SEARCH_SECONDS):
+                matches = await self._matches(wanted)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"PostgreSQL did not search within {_SEARCH_SECONDS:.0f} s"
+            ) from error
+        return application.json(
+            {"model_name": wanted.model_name, "scope": wanted.scope, "matches": matches}
+        )
+
+    async def _matches(self, wanted: search.Query) -> list[neighbours.Match]:
+        name, vector = wanted.model_name, wanted.target
+        with unavailable():
+            async with self.pool.connection() as connection:
+                if isinstance(vector, str):
+                    vector = await neighbours.stored_vector(connection, name, vector)
+                await neighbours.check(connection, name, len(vector))
+                if wanted.scope == "baseline":
+                    return await neighbours.baseline(connection, name, vector, wanted.k)
+                window = getattr(self._settings.monitoring.windows, wanted.scope)
+                return await neighbours.window(connection, name, vector, wanted.k, window)

@@ -1,0 +1,163 @@
+"""Security: what the server settings say of TLS, credentials and headers, ready for use."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ingest.runtime.auth import tokens, webconfig
+from ingest.runtime.auth.guard import Guard
+from ingest.runtime.auth.webconfig import WebConfig
+from ingest.runtime.errors import SettingsError
+from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.settings import ServerSettings, Settings
+
+_log = logging.getLogger(__name__)
+
+PAGE_HEADERS: Mapping[str, str] = {
+    # The pages have a style sheet of their own and nothing else to load or run.
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:;"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True)
+class Security:
+    """Who may ask (``guard``), how (``tls``), and the operator's headers for every answer."""
+
+    guard: Guard = field(default_factory=Guard)
+    tls: ssl.SSLContext | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def encoded_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers as they are sent; encoded once, for they are the same for every answer."""
+        return _encoded(self.headers)
+
+    @cached_property
+    def encoded_page_headers(self) -> list[tuple[bytes, bytes]]:
+        """What a browser is told beyond them, where the operator says nothing of it."""
+        own = {name for name, _ in self.encoded_headers}
+        return [pair for pair in _encoded(PAGE_HEADERS) if pair[0] not in own]
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+    ]
+
+
+class Protection:
+    """The security in force; read anew with the configuration, and replaced as a whole.
+
+    Parameters
+    ----------
+    security : Security
+        That of the start.
+
+    Attributes
+    ----------
+    security : Security
+        That in force.
+    tls : ssl.SSLContext or None
+        For the listener, which keeps it: each handshake goes on with the one in force.
+    """
+
+    def __init__(self, security: Security) -> None:
+        self.security = security
+        self.tls = security.tls
+        if self.tls is not None:
+            # Not load_cert_chain on the listener's own: that can forget no client_ca_file, and a
+            # handshake could see the half of it.
+            self.tls.sni_callback = self._choose
+
+    @classmethod
+    def of(cls, live: Live) -> Protection:
+        """Read the files that the settings name, now and at every reload.
+
+        Raises
+        ------
+        SettingsError
+            As :func:`read` does.
+        """
+        protection = cls(read(live.settings.server))
+        live.prepare(protection._prepare)
+        return protection
+
+    def _prepare(self, settings: Settings) -> Callable[[], None]:
+        security = read(settings.server)
+        if _fixed(security) != _fixed(self.security):
+            raise SettingsError(
+                "server.web_config_file: with or without tls_server_config, and its"
+                " client_auth_type, min_version and max_version, take effect at the start only;"
+                " restart the service"
+            )
+
+        def put_in_force() -> None:
+            self.security = security
+
+        return put_in_force
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+        assert self.security.tls is not None
+        connection.context = self.security.tls
+
+
+def _fixed(security: Security) -> tuple[object, ...] | None:
+    """Return what a handshake that has begun takes from the listener's context alone."""
+    tls = security.tls
+    return None if tls is None else (tls.verify_mode, tls.minimum_version, tls.maximum_version)
+
+
+def read(settings: ServerSettings) -> Security:
+    """Read the files that the settings name.
+
+    Raises
+    ------
+    SettingsError
+        If a file cannot be used, or if everyone who reaches the address could do everything and
+        ``server.allow_unauthenticated`` does not say that this is meant.
+    """
+    file = Path(settings.web_config_file or "")
+    config = webconfig.read(file) if settings.web_config_file else WebConfig()
+    known = tokens.read(Path(settings.tokens_file)) if settings.tokens_file else []
+    has_credentials = bool(config.basic_auth_users or known)
+    if not _is_loopback(settings.host):
+        if not has_credentials and not config.requires_client_certificate:
+            _check_meant(settings)
+        elif config.tls_server_config is None:
+            _log.warning("credentials and data travel unencrypted unless a proxy adds TLS")
+    tls = config.tls_server_config
+    headers = {str(name): value for name, value in config.http_server_config.headers.items()}
+    return Security(
+        Guard(config.basic_auth_users, known),
+        None if tls is None else webconfig.tls_context(tls, file.parent),
+        headers,
+    )
+
+
+def _check_meant(settings: ServerSettings) -> None:
+    if not settings.allow_unauthenticated:
+        raise SettingsError(
+            f"server.host {settings.host} is not loopback, and nothing asks for credentials: set"
+            " server.tokens_file or server.web_config_file, or server.allow_unauthenticated: true"
+            " where something else keeps strangers out"
+        )
+    _log.warning("whoever reaches this address may read and write everything")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,198 @@
+"""Configuration: where the values of settings come from.
+
+Precedence, highest first: command-line flags, environment variables
+``EMBEDDING_DRIFT_SECTION_KEY`` (for secrets also ``..._FILE``, which names a file that holds the
+value), the YAML file, the defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
+
+from ingest.runtime.errors import Problem, SettingsError
+from ingest.runtime.settings.settings import ENVIRONMENT_PREFIX, Settings, keys
+
+CONFIG_VARIABLE = "EMBEDDING_DRIFT_CONFIG"
+"""Environment variable that names the configuration file."""
+
+# Kubernetes adds such variables to every pod for each Service of its namespace; a Service
+# called embedding-drift-ingest would otherwise look like settings.
+_SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP)\w*)?)$")
+
+
+class SecretFile(SecretStr):
+    """A secret that is kept in a file, and read there each time it is asked for: it may change.
+
+    Raises
+    ------
+    SettingsError
+        Made or asked for, if the file cannot be read.
+    """
+
+    def __init__(self, variable: str, path: Path) -> None:
+        self._variable = variable
+        self._path = path
+        super().__init__(self.get_secret_value())
+
+    def get_secret_value(self) -> str:
+        """Read the secret."""
+        try:
+            return self._path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(
+                f"{self._variable}: {self._path} cannot be read: {error.strerror}"
+            ) from error
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """Merge the sources by precedence and validate the result.
+
+    Parameters
+    ----------
+    file : Path or None
+        YAML file; None reads no file.
+    environment : mapping or None
+        Environment variables; those without the prefix are ignored.
+    flags : mapping or None
+        Dotted keys (``server.port``) to values from the command line.
+
+    Raises
+    ------
+    SettingsError
+        Naming every unknown key, wrong type and impossible value, and what is allowed.
+    """
+    values = _read_file(file) if file is not None else {}
+    for dotted, value in _read_environment(environment or {}):
+        _set(values, dotted, value)
+    for dotted, value in (flags or {}).items():
+        _set(values, dotted, value)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        source = str(file) if file is not None else "the configuration"
+        raise SettingsError(
+            f"{source} cannot be used:", [_problem(e, values) for e in error.errors()]
+        ) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML would take silently: a key given twice, a key that is no text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str) or key in seen:
+                reason = "twice" if key in seen else "is no text; put it in quotes"
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} {reason}", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe one)
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is not valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{file} must hold sections ({', '.join(Settings.model_fields)})")
+    # An empty section ("ingest:") is a section with nothing set, not a null.
+    return {key: {} if value is None else value for key, value in values.items()}
+
+
+def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, object]]:
+    unknown = {name for name in environment if name.startswith(ENVIRONMENT_PREFIX)}
+    unknown -= {CONFIG_VARIABLE}
+    for key in keys():
+        name, file = key.variable, f"{key.variable}_FILE"
+        if key.is_secret and file in unknown:
+            unknown.remove(file)
+            yield key.dotted, SecretFile(file, Path(environment[file]))
+        if name in unknown and not environment[name].startswith("tcp://"):
+            unknown.remove(name)
+            yield key.dotted, _from_text(environment[name], key.kind)
+    unknown = {name for name in unknown if not _SERVICE_LINK.search(name)}
+    if unknown:
+        known = [key.variable for key in keys()]
+        raise SettingsError(
+            "the environment cannot be used:",
+            [Problem(name, f"unknown variable{_nearest(name, known)}") for name in sorted(unknown)],
+        )
+
+
+def _from_text(text: str, kind: Any) -> object:
+    if kind is str or {str, SecretStr, HttpUrl} & set(get_args(kind)) or kind is HttpUrl:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # which validation will refuse by name
+
+
+def _set(values: Any, dotted: str, value: object) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            return  # the section itself has the wrong type, which validation will report
+    values[key] = value
+
+
+def _problem(error: Any, values: Mapping[str, Any]) -> Problem:
+    location = [str(part) for part in error["loc"] if part != "[key]"]
+    dotted = ".".join(location) or "settings"
+    if error["type"] in ("missing", "string_type") and _value(values, location) is None:
+        return Problem(dotted, error["msg"])
+    if error["type"] == "extra_forbidden":
+        model = _section(location[:-1])
+        return Problem(dotted, f"unknown key{_nearest(location[-1], list(model.model_fields))}")
+    reason = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" or _is_secret(dotted):
+        return Problem(dotted, reason)
+    return Problem(dotted, f"{_value(values, location)!r} is not allowed: {reason}")
+
+
+def _section(location: list[str]) -> type[BaseModel]:
+    model: type[BaseModel] = Settings
+    parts = iter(location)
+    for part in parts:
+        kind = model.model_fields[part].annotation
+        if get_origin(kind) is dict:
+            _, kind = get_args(kind)
+            next(parts)  # the entry's own name
+        assert isinstance(kind, type)
+        model = kind
+    return model
+
+
+def _is_secret(dotted: str) -> bool:
+    return any(key.dotted == dotted and key.is_secret for key in keys())
+
+
+def _value(values: Any, location: list[str]) -> object:
+    for part in location:
+        values = values.get(part) if isinstance(values, dict) else values
+    return values
+
+
+def _nearest(name: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f" (allowed: {', '.join(allowed)}){hint}" if len(allowed) < 15 else hint

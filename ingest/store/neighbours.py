@@ -1,0 +1,164 @@
+"""Similarity search by cosine distance: exact over a recent window, HNSW over a baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from pgvector import Vector
+from psycopg import sql
+from psycopg.rows import class_row
+
+from ingest.runtime.errors import DimensionMismatch, NotFound
+from ingest.runtime.settings.settings import WindowSettings
+
+_EF_SEARCH_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A stored vector and how near it is.
+
+    ``similarity`` is the cosine similarity, -1 to 1; None when a vector is all zeros.
+    """
+
+    seq: int
+    id: str | None
+    received_at: datetime
+    embedded_at: datetime | None
+    metadata: dict[str, Any] | None
+    similarity: float | None
+
+
+async def stored_vector(
+    connection: psycopg.AsyncConnection, model_name: str, id_: str
+) -> NDArray[np.float32]:
+    """Fetch the vector stored under a client's id, recently or in a baseline.
+
+    Raises
+    ------
+    NotFound
+        If the model has no vector of that id.
+    """
+    row = None
+    for statement in (
+        "select e.embedding::real[] from embedding_id i join embedding e"
+        " using (model_name, received_at, seq) where i.model_name = %s and i.id = %s",
+        # A baseline outlives the retention of what it was made from.
+        "select embedding::real[] from baseline_embedding where model_name = %s and id = %s"
+        " order by version desc limit 1",
+    ):
+        cursor = await connection.execute(statement, [model_name, id_], binary=True)
+        row = row or await cursor.fetchone()
+    if row is None:
+        raise NotFound(f"model {model_name} has no vector with id {id_!r}")
+    return np.asarray(row[0], dtype=np.float32)
+
+
+async def check(connection: psycopg.AsyncConnection, model_name: str, dimension: int) -> None:
+    """Make sure the model exists and has vectors of this dimension.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    DimensionMismatch
+        If its vectors have another dimension.
+    """
+    cursor = await connection.execute(
+        "select dimension from model where model_name = %s", [model_name]
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise NotFound(f"there is no model {model_name!r}")
+    if dimension != row[0]:
+        raise DimensionMismatch(
+            f"model {model_name} has vectors of dimension {row[0]}; this one has {dimension}"
+        )
+
+
+async def window(
+    connection: psycopg.AsyncConnection,
+    model_name: str,
+    vector: NDArray[np.float32],
+    k: int,
+    settings: WindowSettings,
+) -> list[Match]:
+    """Find the k nearest vectors of a window, exactly."""
+    async with connection.cursor(row_factory=class_row(Match)) as cursor:
+        await cursor.execute(
+            "select seq, id, received_at, embedded_at, metadata,"
+            " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"
+            " from (select * from embedding where model_name = %(model)s"
+            "  and received_at > clock_timestamp() - make_interval(secs => %(seconds)s)"
+            "  order by received_at desc, seq desc limit %(limit)s) as recent"
+            " order by embedding <=> %(vector)s::vector, seq limit %(k)s",
+            {
+                "vector": Vector(vector).to_text(),
+                "model": model_name,
+                "seconds": settings.seconds,
+                "limit": settings.max_vectors,
+                "k": k,
+            },
+        )
+        return await cursor.fetchall()
+
+
+async def baseline(
+    connection: psycopg.AsyncConnection, model_name: str, vector: NDArray[np.float32], k: int
+) -> list[Match]:
+    """Find the k nearest vectors of the newest baseline through its HNSW index.
+
+    Raises
+    ------
+    NotFound
+        If the model has no baseline yet.
+    """
+    cursor = await connection.execute(
+        "select max(version) from baseline where model_name = %s", [model_name]
+    )
+    row = await cursor.fetchone()
+    if row is None or row[0] is None:
+        raise NotFound(f"model {model_name} has no baseline yet")
+    async with connection.transaction(), connection.cursor(row_factory=class_row(Match)) as found:
+        # Candidates well beyond k: recall costs little at a baseline's size.
+        ef_search = min(_EF_SEARCH_MAX, max(200, 4 * k))
+        await found.execute("select set_config('hnsw.ef_search', %s, true)", [str(ef_search)])
+        statement = sql.SQL(
+            "select seq, id, received_at, embedded_at, metadata,"
+            " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"
+            " from baseline_embedding where model_name = %(model)s and version = %(version)s"
+            " order by {stored} <=> {wanted} limit %(k)s"
+        ).format(
+            stored=indexed("embedding", len(vector))[0],
+            wanted=indexed("%(vector)s::vector", len(vector))[0],
+        )
+        await found.execute(
+            statement,
+            {
+                "vector": Vector(vector).to_text(),
+                "model": model_name,
+                "version": row[0],
+                "k": k,
+            },
+        )
+        return await found.fetchall()
+
+
+def indexed(vector: str, dimension: int) -> tuple[sql.SQL, sql.SQL | None]:
+    """Write what an HNSW index holds of a vector of this dimension, and its operator class.
+
+    pgvector indexes ``vector`` up to 2,000 dimensions and ``halfvec`` up to 4,000; beyond
+    that there is no index (None) and a search is exact.
+    """
+    if dimension <= 2_000:
+        return sql.SQL(f"{vector}::vector({int(dimension)})"), sql.SQL("vector_cosine_ops")
+    if dimension <= 4_000:
+        # A halfvec holds nothing beyond 65,504; of unit length, every vector fits.
+        halves = f"l2_normalize({vector})::halfvec({int(dimension)})"
+        return sql.SQL(halves), sql.SQL("halfvec_cosine_ops")
+    return sql.SQL(vector), None

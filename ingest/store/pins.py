@@ -1,0 +1,375 @@
+"""Baselines in the store: pinned copies of vectors with the detector fitted to them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from pgvector.psycopg import register_vector
+from psycopg import sql
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from ingest.runtime.errors import DimensionMismatch, NotFound
+from ingest.store import copy, dimension
+from ingest.store.neighbours import indexed
+
+KEPT_VERSIONS = 3
+"""Versions of a model's baseline that stay; pinning one more drops the oldest."""
+
+_LAST_VERSION = 2**31 - 1
+_DROP_MILLISECONDS = 200
+_ADVISORY_LOCK = 0x456D6242  # "EmbB"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBaseline:
+    """A version of a model's baseline, as stored.
+
+    ``last_seq`` numbers its newest vector; ``quality`` and ``detector`` belong to who wrote them.
+    """
+
+    version: int
+    pinned_at: datetime
+    vectors: int
+    last_seq: int
+    source: str
+    quality: dict[str, Any]
+    detector: bytes
+
+
+def newest(connection: psycopg.Connection, model_name: str) -> int:
+    """Tell the newest version of a model's baseline.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model, or it has no baseline.
+    """
+    listed = versions(connection, model_name)
+    if not listed:
+        raise NotFound(f"model {model_name} has no baseline yet; pin one first")
+    return int(listed[0]["version"])
+
+
+def create(
+    connection: psycopg.Connection,
+    model_name: str,
+    rows: NDArray[np.void],
+    detector: bytes,
+    quality: dict[str, Any],
+    source: str,
+    only_first: bool = False,
+) -> int | None:
+    """Store a new version of a model's baseline: its detector, and copies of its vectors.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    rows : structured ndarray
+        What :func:`ingest.store.selection.select` returned.
+    detector : bytes
+        The detector fitted to these vectors.
+    quality : dict
+        What was seen of them, as JSON.
+    source : str
+        How the vectors were chosen, for people.
+    only_first : bool
+        Do nothing when the model has a baseline by now.
+
+    Returns
+    -------
+    int or None
+        The version, or None when nothing was done.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model, any more.
+    """
+    with connection.transaction():
+        version = _next_version(connection, model_name)
+        if only_first and version > 1:
+            return None
+        last_seq = int(rows["seq"].max())
+        _insert(connection, model_name, version, rows, last_seq, detector, quality, source)
+        _copy_vectors(connection, model_name, version, rows)
+        _index_vectors(connection, model_name, version, rows["embedding"].shape[1])
+        _drop_versions(connection, model_name, version - KEPT_VERSIONS)
+    return version
+
+
+def bring(
+    connection: psycopg.Connection,
+    model_name: str,
+    rows: NDArray[np.void],
+    detector: bytes,
+    quality: dict[str, Any],
+    source: str,
+) -> int:
+    """Store a new version of a model's baseline whose vectors come from outside the store.
+
+    The model is added when there is none. What the store received later than these vectors were
+    made counts as newer than the baseline.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        In autocommit mode.
+    model_name : str
+    rows : structured ndarray
+        Like those of :func:`create`; ``seq`` numbers them from 1.
+    detector, quality, source
+        See :func:`create`.
+
+    Returns
+    -------
+    int
+        The version.
+
+    Raises
+    ------
+    DimensionMismatch
+        If the model's vectors have another dimension.
+    """
+    components = rows["embedding"].shape[1]
+    # Committed by itself: the model's writers would wait for it while the index is built.
+    connection.execute(
+        "insert into model (model_name, dimension) values (%s, %s) on conflict do nothing",
+        [model_name, components],
+    )
+    check_dimension(connection, model_name, components)
+    with connection.transaction():
+        version = _next_version(connection, model_name)
+        last_seq = _last_seq(connection, model_name, rows["received_at"].max())
+        _insert(connection, model_name, version, rows, last_seq, detector, quality, source)
+        _write_vectors(connection, model_name, version, rows)
+        _index_vectors(connection, model_name, version, components)
+        _drop_versions(connection, model_name, version - KEPT_VERSIONS)
+    return version
+
+
+def check_dimension(connection: psycopg.Connection, model_name: str, wanted: int) -> None:
+    """Make sure that a model, if there is one, has vectors of this dimension.
+
+    Raises
+    ------
+    DimensionMismatch
+        If they have another.
+    """
+    known = dimension.known(connection, model_name)
+    if known not in (None, wanted):
+        raise DimensionMismatch(
+            f"model {model_name} has vectors of dimension {known}; these have {wanted}"
+        )
+
+
+def drop(connection: psycopg.Connection, model_name: str) -> None:
+    """Drop all baselines of a model.
+
+    To be done last in a transaction that took the :func:`lock`: searches of all baselines wait
+    until it ends.
+
+    Raises
+    ------
+    psycopg.errors.LockNotAvailable
+        If a search that is under way would keep this, and searches that come later, waiting.
+    """
+    connection.execute(sql.SQL("set local lock_timeout = {}").format(_DROP_MILLISECONDS))
+    _drop_versions(connection, model_name, _LAST_VERSION)
+
+
+def lock(connection: psycopg.Connection) -> None:
+    """Have whoever pins a baseline wait until the transaction ends."""
+    # Not the model's row lock, which would stop its writers while the index is built; and one
+    # lock for all models, because two transactions that have each inserted into a table wait
+    # for each other when they index it.
+    connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+
+
+def _next_version(connection: psycopg.Connection, model_name: str) -> int:
+    lock(connection)
+    dimension.of(connection, model_name)  # it may have been removed meanwhile
+    found = connection.execute(
+        "select coalesce(max(version), 0) + 1 from baseline where model_name = %s", [model_name]
+    ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def _last_seq(connection: psycopg.Connection, model_name: str, received_at: float) -> int:
+    found = connection.execute(
+        "select coalesce(max(seq), 0) from embedding"
+        " where model_name = %s and received_at <= to_timestamp(%s)",
+        [model_name, received_at],
+    ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def _insert(
+    connection: psycopg.Connection,
+    model_name: str,
+    version: int,
+    rows: NDArray[np.void],
+    last_seq: int,
+    detector: bytes,
+    quality: dict[str, Any],
+    source: str,
+) -> None:
+    connection.execute(
+        "insert into baseline (model_name, version, vectors, last_seq, source, quality, detector)"
+        " values (%s, %s, %s, %s, %s, %s, %s)",
+        [model_name, version, len(rows), last_seq, source, Jsonb(quality), detector],
+    )
+
+
+def _copy_vectors(
+    connection: psycopg.Connection, model_name: str, version: int, rows: NDArray[np.void]
+) -> None:
+    connection.execute(
+        "insert into baseline_embedding"
+        " (model_name, version, seq, received_at, embedded_at, id, metadata, embedding)"
+        " select model_name, %s, seq, received_at, embedded_at, id, metadata, embedding"
+        " from embedding where model_name = %s and seq = any(%s)"
+        " and received_at between to_timestamp(%s) and to_timestamp(%s)",
+        [
+            version,
+            model_name,
+            rows["seq"].tolist(),
+            # A second either way: these went through floating point.
+            rows["received_at"].min() - 1,
+            rows["received_at"].max() + 1,
+        ],
+    )
+
+
+def _write_vectors(
+    connection: psycopg.Connection, model_name: str, version: int, rows: NDArray[np.void]
+) -> None:
+    register_vector(connection)
+    statement = (
+        "copy baseline_embedding (model_name, version, seq, received_at, embedding)"
+        " from stdin (format binary)"
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        stream.set_types(["text", "int4", "int8", "timestamptz", "vector"])
+        for row in rows:
+            moment = datetime.fromtimestamp(row["received_at"], UTC)
+            stream.write_row((model_name, version, int(row["seq"]), moment, row["embedding"]))
+
+
+def _index_vectors(
+    connection: psycopg.Connection, model_name: str, version: int, components: int
+) -> None:
+    stored, operators = indexed("embedding", components)
+    if operators is None:
+        return
+    statement = sql.SQL(
+        "create index {index} on baseline_embedding using hnsw (({stored}) {operators})"
+        " where model_name = {name} and version = {version}"
+    )
+    connection.execute(
+        statement.format(
+            index=_index(model_name, version),
+            stored=stored,
+            operators=operators,
+            name=sql.Literal(model_name),
+            version=sql.Literal(version),
+        )
+    )
+
+
+def _index(model_name: str, version: int) -> sql.Identifier:
+    # Names of models are longer than names of indexes may be.
+    digest = hashlib.sha256(model_name.encode()).hexdigest()[:32]
+    return sql.Identifier(f"baseline_{digest}_{version}")
+
+
+def _drop_versions(connection: psycopg.Connection, model_name: str, newest: int) -> None:
+    """Drop a version, and those before it that are still there."""
+    rows = connection.execute(
+        "delete from baseline where model_name = %s and version <= %s returning version",
+        [model_name, newest],
+    ).fetchall()
+    connection.execute(
+        "delete from baseline_embedding where model_name = %s and version <= %s",
+        [model_name, newest],
+    )
+    # Last: until the transaction ends, no baseline can be searched.
+    for (version,) in rows:
+        connection.execute(sql.SQL("drop index if exists {}").format(_index(model_name, version)))
+
+
+def load(connection: psycopg.Connection, model_name: str, version: int) -> StoredBaseline:
+    """Read one version of a model's baseline.
+
+    Raises
+    ------
+    NotFound
+        If there is no such version.
+    """
+    with connection.cursor(row_factory=class_row(StoredBaseline)) as cursor:
+        cursor.execute(
+            "select version, pinned_at, vectors, last_seq, source, quality, detector from baseline"
+            " where model_name = %s and version = %s",
+            [model_name, version],
+        )
+        found = cursor.fetchone()
+    if found is None:
+        raise NotFound(f"model {model_name} has no baseline {version}")
+    return found
+
+
+def times(connection: psycopg.Connection, model_name: str, version: int) -> tuple[float, float]:
+    """Tell when the oldest and the newest vector of a baseline arrived.
+
+    In seconds since the epoch; those of :func:`bring` count as having arrived when they were made.
+    """
+    # Not the clients' timestamps, of which one alone may be years off.
+    found = connection.execute(
+        "select extract(epoch from min(received_at))::float8,"
+        " extract(epoch from max(received_at))::float8 from baseline_embedding"
+        " where model_name = %s and version = %s",
+        [model_name, version],
+    ).fetchone()
+    assert found is not None
+    return found[0], found[1]
+
+
+def vectors(
+    connection: psycopg.Connection, model_name: str, version: int, components: int
+) -> NDArray[np.float32]:
+    """Read the vectors of one version of a model's baseline, shape (n, components)."""
+    statement = sql.SQL(
+        "copy (select seq, received_at, embedding from baseline_embedding"
+        " where model_name = {name} and version = {version} order by seq)"
+        " to stdout (format binary)"
+    ).format(name=sql.Literal(model_name), version=sql.Literal(version))
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        found: NDArray[np.float32] = copy.decode(stream, components)["embedding"]
+    return found
+
+
+def versions(connection: psycopg.Connection, model_name: str) -> list[dict[str, Any]]:
+    """List a model's baselines, newest first, without their detectors.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    """
+    dimension.of(connection, model_name)
+    cursor = connection.execute(
+        "select version, pinned_at, vectors, source from baseline where model_name = %s"
+        " order by version desc",
+        [model_name],
+    )
+    names = ("version", "pinned_at", "vectors", "source")
+    return [dict(zip(names, row, strict=True)) for row in cursor]

@@ -1,0 +1,125 @@
+"""The watch: a half that follows a table, as if its vectors had been sent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+from starlette.routing import Route
+
+from ingest.http.app import Ingest
+from ingest.pipeline.metrics import WatchMetrics
+from ingest.runtime.background import background
+from ingest.runtime.errors import MonitorError
+from ingest.runtime.http.openapi import Part
+from ingest.runtime.settings.settings import Settings
+from ingest.store.connection import ConnectionString
+from ingest.store.pool import open_async
+from ingest.watch.follower import Follower
+from ingest.watch.sources.postgres import Source
+
+_log = logging.getLogger(__name__)
+
+_REST = 9.0
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+class Watch:
+    """Follows one table that others fill.
+
+    Parameters
+    ----------
+    ingest : Ingest
+        What stores; runs while this does, and its endpoints need not be served.
+    connection_string : ConnectionString
+        To the server that has the table.
+    source : Source
+    model_name : str
+    overlap_seconds : float
+        See :class:`ingest.watch.follower.Follower`.
+    settings : Settings
+    registry : CollectorRegistry
+        Where the metrics are registered.
+    """
+
+    routes: Sequence[Route] = ()
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        connection_string: ConnectionString,
+        source: Source,
+        model_name: str,
+        overlap_seconds: float,
+        settings: Settings,
+        registry: CollectorRegistry,
+    ) -> None:
+        self._ingest = ingest
+        self._source = source
+        self._interval = settings.monitoring.poll_interval
+        self._pool = open_async(connection_string, 1)
+        self._follower = Follower(
+            ingest,
+            self._pool,
+            source,
+            model_name,
+            settings.monitoring.baseline.vectors,
+            overlap_seconds,
+        )
+        self._metrics = WatchMetrics(registry, model_name)
+        self._failure: str | None = None
+        self._was_up = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the table while entered."""
+        async with self._ingest.running(), self._pool, background(self._run(), "watch"):
+            yield
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Go on with another interval and other limits."""
+        self._interval = settings.monitoring.poll_interval
+        self._ingest.reconfigure(settings)
+
+    def described(self) -> Part:
+        """Describe no endpoint: a table is followed without any."""
+        return Part({}, {})
+
+    def not_ready(self) -> str | None:
+        """Say whether the table has not been read yet."""
+        return self._ingest.not_ready() or (None if self._was_up else "watch: table not read yet")
+
+    async def _run(self) -> None:
+        while True:
+            start = time.perf_counter()
+            try:
+                await self._follower.poll()
+            except Exception as error:
+                self._failed(error)
+            else:
+                self._succeeded()
+            # A table that is slow to read is another's: take a tenth of a connection's time.
+            rest = min(_REST * (time.perf_counter() - start), _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(max(self._interval, rest))
+
+    def _succeeded(self) -> None:
+        if self._failure is not None or not self._was_up:
+            _log.info("table followed", extra={"table": str(self._source)})
+        self._failure = None
+        self._was_up = True
+        self._metrics.succeeded()
+
+    def _failed(self, error: Exception) -> None:
+        failure = f"{type(error).__name__}: {error}"
+        if failure != self._failure:
+            _log.warning(
+                "table not followed; polling goes on",
+                exc_info=None if isinstance(error, MonitorError) else error,
+                extra={"error": str(error)},
+            )
+        self._failure = failure
+        self._metrics.up.set(0)

@@ -1,0 +1,199 @@
+"""The rendering of configuration into what Prometheus and Alertmanager read.
+
+Nothing here decides an alert: thresholds become recording rules, and the rules that compare
+with them are PromQL.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Collection
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ingest.runtime.errors import Problem, SettingsError
+from ingest.runtime.settings.settings import AlertingSettings, Settings
+
+# Scores above which drift is detected at once, and when it lasts. Calibrated on a fleet of one
+# model scraped once a minute, where 4.0 alone raises one false alarm a month; the rules add
+# log10 of the number of models.
+SCORE_SUDDEN = 4.5
+SCORE_LASTING = 2.7
+
+# Forecast errors have heavier tails than a normal distribution, in which 5 deviations come up once
+# in 10^6: hence not the 3 of the band.
+SEASONAL_ANOMALY = 5.0
+
+_RULES = ("drift.rules.yaml", "pipeline.rules.yaml")
+_WATCHDOG = "watchdog.rules.yaml"
+_THRESHOLDS = "thresholds.rules.yaml"
+_ALERTMANAGER = "alertmanager.yml"
+_TEMPLATE = "slack.tmpl"
+_WEBHOOK = "slack_webhook"
+
+_HEADER = "# Written by `embedding-drift rules render` from the configuration; edit that instead.\n"
+
+
+def render(settings: Settings, output: Path) -> list[Path]:
+    """Write rules, Alertmanager's configuration and its template.
+
+    Each file is replaced as a whole, and none before all are written: a mistake in the settings or
+    a full disk leaves the old files in place.
+
+    Parameters
+    ----------
+    settings : Settings
+        The validated configuration.
+    output : Path
+        Folder to write into, made when absent. Alertmanager reads the Slack webhook from there,
+        so it has to stay where it is.
+
+    Returns
+    -------
+    list of Path
+        The files written. ``slack_webhook``, the only one that holds a secret, is readable by
+        its owner alone.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written.
+    """
+    output = output.resolve()
+    webhook = settings.alerting.slack_webhook
+    names = (*_RULES, _WATCHDOG) if settings.alerting.watchdog else _RULES
+    texts = {name: _link(_source("rules", name), settings.alerting) for name in names}
+    texts[_THRESHOLDS] = _HEADER + _dump(thresholds(settings))
+    texts[_ALERTMANAGER] = _HEADER + alertmanager(settings, output / _WEBHOOK)
+    texts[_TEMPLATE] = _source("alertmanager", _TEMPLATE)
+    if webhook is not None:
+        texts[_WEBHOOK] = webhook.get_secret_value() + "\n"
+
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=".render-") as staging:
+        for name, text in texts.items():
+            staged = Path(staging, name)
+            staged.touch(mode=0o600 if name == _WEBHOOK else 0o644)
+            staged.write_text(text, encoding="utf-8")
+        for name in texts:
+            os.replace(Path(staging, name), output / name)
+    for optional in {_WEBHOOK, _WATCHDOG} - set(texts):
+        (output / optional).unlink(missing_ok=True)
+    return [output / name for name in texts]
+
+
+def check_models(settings: Settings, known: Collection[str]) -> None:
+    """Refuse thresholds of models that are not known.
+
+    Raises
+    ------
+    SettingsError
+        Naming the key of each unknown model.
+    """
+    unknown = sorted(set(settings.monitoring.models) - set(known))
+    if unknown:
+        raise SettingsError(
+            "the thresholds cannot be rendered:",
+            [Problem(f"monitoring.models.{name}", "no such model is known") for name in unknown],
+        )
+
+
+def thresholds(settings: Settings) -> dict[str, Any]:
+    """Return the rule file that records each threshold as a series."""
+    fleet = {
+        "score_sudden": SCORE_SUDDEN,
+        "score_lasting": SCORE_LASTING,
+        "magnitude_warning": settings.monitoring.drift_threshold,
+        "magnitude_critical": settings.alerting.alert_threshold,
+        "seasonal_anomaly": SEASONAL_ANOMALY,
+    }
+    rules = [_record(f"fleet:embedding_drift_{n}:threshold", v) for n, v in fleet.items()]
+    after = settings.alerting.escalation
+    for severity, seconds in (("info", after.info_after), ("warning", after.warning_after)):
+        name = "fleet:embedding_drift_escalation_seconds:threshold"
+        rules.append(_record(name, seconds, severity=severity))
+    rules += _overrides(settings)
+    return {"groups": [{"name": "embedding-drift-thresholds", "rules": rules}]}
+
+
+def _overrides(settings: Settings) -> list[dict[str, Any]]:
+    rules = []
+    for name, model in settings.monitoring.models.items():
+        own = {
+            "magnitude_warning": model.drift_threshold,
+            "magnitude_critical": model.alert_threshold,
+        }
+        for threshold, value in own.items():
+            if value is not None:
+                series = f"model:embedding_drift_{threshold}:override"
+                rules.append(_record(series, value, model_name=name))
+    return rules
+
+
+def _record(name: str, value: float, **labels: str) -> dict[str, Any]:
+    rule: dict[str, Any] = {"record": name, "expr": f"vector({value!r})"}
+    return rule | {"labels": labels} if labels else rule
+
+
+def alertmanager(settings: Settings, webhook_file: Path) -> str:
+    """Return Alertmanager's configuration, its receivers reading ``webhook_file``.
+
+    Alertmanager resolves a relative ``api_url_file`` against the folder it was started in, hence
+    the full path. Without a webhook the receivers have no integration.
+    """
+    text = _source("alertmanager", _ALERTMANAGER)
+    if settings.alerting.slack_webhook is not None:
+        # JSON's strings are YAML's too; json.dumps quotes whatever a path may hold.
+        path = json.dumps(str(webhook_file), ensure_ascii=False)
+        before, shipped, after = text.partition("api_url_file: slack_webhook")
+        assert shipped, f"{_ALERTMANAGER} names no slack_webhook"
+        return f"{before}api_url_file: {path}{after}"
+    configuration: dict[str, Any] = yaml.safe_load(text)
+    for receiver in configuration["receivers"]:
+        receiver.pop("slack_configs", None)
+    return _dump(configuration)
+
+
+def _source(package: str, name: str) -> str:
+    return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def _link(text: str, alerting: AlertingSettings) -> str:
+    """Put the configured URLs where the shipped rules have the default ones."""
+    default = _links(AlertingSettings())
+    links = dict(zip(default, _links(alerting), strict=True))
+    return re.sub("|".join(map(re.escape, default)), lambda match: links[match[0]], text)
+
+
+class _Links(NamedTuple):
+    """Beginnings of links, the longest first: a heading or a model's name follows."""
+
+    runbook: str
+    model: str
+    exporter: str
+
+
+def _links(alerting: AlertingSettings) -> _Links:
+    exporter = str(alerting.exporter_url).rstrip("/") + "/"
+    model = f"{exporter}drift/"
+    if alerting.dashboard_url is not None:
+        dashboard = str(alerting.dashboard_url)
+        model = f"{dashboard}{'&' if '?' in dashboard else '?'}var-model_name="
+    return _Links(f"{alerting.runbook_url}#", model, exporter)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes shared values in full, for readers who do not know YAML's anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _dump(document: dict[str, Any]) -> str:
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100)

@@ -1,0 +1,38 @@
+"""A small data lake, and a cluster of two threads that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from tests.exporter.backfill.lake import Floats, Vectors, made, write
+
+
+@pytest.fixture(scope="module")
+def stream(vectors: Vectors) -> tuple[Vectors, Floats]:
+    """Vectors that drift at the end, with repeats, in the order of their times."""
+    moved = vectors.copy()
+    moved[2_500:] += np.float32(1)
+    moved[1_800:1_850] = moved[1_700]
+    return moved, made()
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """A cluster of two threads in this process."""
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0"
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def lake(tmp_path: Path, stream: tuple[Vectors, Floats]) -> str:
+    return write(tmp_path / "lake", *stream)

@@ -1,0 +1,518 @@
+"""Backfill: the numbers of the exporter, from files, once each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from distributed import Client
+from pyarrow import parquet
+
+from exporter.backfill.plan import check_times
+from exporter.cli import main
+from exporter.detector.detector import Detector
+from exporter.monitor import baseline
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.examinations import history_row
+from exporter.monitor.model import Model
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import assess
+from ingest.runtime.errors import DimensionMismatch, NotFound, PayloadError, StoreUnavailable
+from ingest.runtime.settings.settings import (
+    MonitoringSettings,
+    Settings,
+    WindowSettings,
+    WindowsSettings,
+)
+from ingest.store import history, pins
+from ingest.store.changes import ModelRow
+from ingest.store.connection import connect
+from ingest.store.history import HistoryRow
+from ingest.store.selection import Selection
+from tests.exporter.backfill.lake import (
+    FITTED,
+    MONITORING,
+    SETTINGS,
+    START,
+    Floats,
+    Vectors,
+    backfill,
+    jumbled,
+    rows,
+    table,
+    write,
+)
+from tests.service import wait_for
+
+Send = Callable[..., None]
+NUMBERS = ("score", "magnitude", "cosine_similarity", "norm")
+
+
+def live(
+    detector: Detector, vectors: Vectors, times: Floats, checks: Floats
+) -> dict[tuple[float, str], HistoryRow]:
+    """What the exporter says at these times, its windows fed as the tail feeds them."""
+    now = datetime.now(UTC)
+    model = Model(ModelRow("m", vectors.shape[1], 0, None, None, 1, now), MONITORING)
+    pinned = Baseline(1, now, FITTED, "first", assess(vectors[:FITTED]), detector)
+    model.adopt(pinned, ModelWindows(vectors.shape[1], MONITORING, detector, FITTED))
+    said = {}
+    for check in checks:
+        seen = int(np.searchsorted(times, check, "right"))
+        new = slice(model.windows.seen_seq, seen)
+        model.windows.append(vectors[new], times[new])
+        model.windows.seen_seq = seen
+        received = datetime.fromtimestamp(times[seen - 1], UTC)
+        model.row = ModelRow("m", vectors.shape[1], seen, received, None, 1, now)
+        model.windows.advance(check)
+        model.assess()
+        for name in model.windows.windows:
+            quality = model.quality.get(name)
+            norm = None if quality is None else quality.norm
+            said[check, name] = history_row("m", name, model.verdict(name, check), norm)
+    return said
+
+
+def assert_same_numbers(
+    found: dict[tuple[float, str], HistoryRow], expected: dict[tuple[float, str], HistoryRow]
+) -> None:
+    for key, row in expected.items():
+        one, other = asdict(found[key]), asdict(row)
+        for name in ("model_name", "window_name", "state", "vectors"):
+            assert one[name] == other[name], (key, name)
+        for name in NUMBERS:
+            assert one[name] == pytest.approx(other[name], abs=1e-9), (key, name)
+        assert one["components"] == pytest.approx(other["components"], abs=1e-9), key
+
+
+def after_the_baseline(times: Floats) -> Floats:
+    checks = check_times(times[0], times[-1], MONITORING.check_interval)
+    return checks[checks >= times[FITTED - 1]]
+
+
+@pytest.fixture
+def expected(stream: tuple[Vectors, Floats]) -> dict[tuple[float, str], HistoryRow]:
+    vectors, times = stream
+    detector = Detector.fit(vectors[:FITTED], timestamps=times[:FITTED])
+    return live(detector, vectors, times, after_the_baseline(times))
+
+
+def test_history_is_what_the_exporter_would_have_recorded(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+    expected: dict[tuple[float, str], HistoryRow],
+) -> None:
+    filling = backfill(client, lake)
+    assert filling.pin(store, Selection(first=FITTED)) == 1
+    stored = filling.run(store, SETTINGS)
+    found = rows(connection)
+    checks = check_times(stream[1][0], stream[1][-1], MONITORING.check_interval)
+    assert sorted(found) == [(check, name) for check in checks for name in ("fast", "slow")]
+    assert stored == len(found)
+    assert_same_numbers(found, expected)
+    # What the test would be worth nothing without.
+    assert {row.state for row in expected.values()} == {"ok", "stale", "too_few_vectors"}
+    assert max(row.components["duplicates"] for row in expected.values() if row.components) > 1
+    assert {
+        name: max(row.vectors for (_, window), row in expected.items() if window == name)
+        for name in ("fast", "slow")
+    } == {"fast": 200, "slow": 180}
+    assert {row.baseline_version for row in found.values()} == {1}
+
+
+def test_files_in_any_order_give_the_same_history(
+    client: Client,
+    tmp_path: Path,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+    expected: dict[tuple[float, str], HistoryRow],
+) -> None:
+    vectors, times = stream
+    order = jumbled(times)
+    lake = write(tmp_path / "lake", vectors[order], times[order], files=7)
+    scratch = tmp_path / "scratch"
+    filling = backfill(client, lake, scratch)
+    filling.pin(store, Selection(first=FITTED))
+    filling.run(store, SETTINGS)
+    assert_same_numbers(rows(connection), expected)
+    # It was used, and nothing is left.
+    assert list(scratch.iterdir()) == []
+
+
+def test_files_in_no_order_need_a_place_to_be_sorted_in(
+    client: Client, tmp_path: Path, store: str, stream: tuple[Vectors, Floats]
+) -> None:
+    vectors, times = stream
+    order = jumbled(times)
+    filling = backfill(client, write(tmp_path / "lake", vectors[order], times[order]))
+    filling.pin(store, Selection(first=FITTED))
+    with pytest.raises(PayloadError, match=r"lake is not in the order of time; --scratch has to"):
+        filling.run(store, SETTINGS)
+
+
+def test_vectors_before_the_baseline_are_measured_and_its_own_are_not(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+) -> None:
+    vectors, times = stream
+    start, end = (datetime.fromtimestamp(times[at], UTC) for at in (400, 400 + FITTED - 1))
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(start=start, end=end))
+    detector = baseline.load(connection, "m", 1).detector
+    assert detector.n_reference == FITTED
+    filling.run(store, SETTINGS)
+    for (check, name), row in rows(connection).items():
+        limits = getattr(MONITORING.windows, name)
+        young = (times > check - limits.seconds) & (times <= check)
+        if check >= times[400]:
+            young &= times > times[400 + FITTED - 1]
+        current = vectors[young][-min(limits.max_vectors, 200) :]
+        assert row.vectors == len(current)
+        if row.state == "ok":
+            assert row.norm == pytest.approx(assess(current).norm, abs=1e-9)
+            assert row.magnitude == pytest.approx(detector.magnitude(current), abs=1e-9)
+    states = [row.state for (check, _), row in rows(connection).items() if check < times[400]]
+    assert states.count("ok") > len(states) / 2
+
+
+def test_the_baselines_own_are_in_no_window_however_fine_their_times(
+    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    times = START + np.arange(300) * 60.0
+    times[199] = np.nextafter(times[199], np.inf)
+    times[200:] += 3_600
+    path = tmp_path / "fine.parquet"
+    columns = {"embedding": pa.array(list(vectors[:300])), "timestamp": pa.array(times)}
+    parquet.write_table(pa.table(columns), path)
+    filling = backfill(client, str(path))
+    filling.pin(store, Selection(first=200))
+    filling.run(store, SETTINGS)
+    before = {row.vectors for (check, _), row in rows(connection).items() if check < times[200]}
+    assert before == {0}
+    assert max(row.vectors for row in rows(connection).values()) > 0
+
+
+def test_a_clients_odd_timestamp_empties_no_window(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+) -> None:
+    send(vectors[:200], timestamps=[0.0] + [None] * 199)
+    baseline.pin(connection, "m", Selection(first=200))
+    backfill(client, lake).run(store, SETTINGS)
+    states = [row.state for row in rows(connection).values()]
+    assert states.count("ok") > len(states) / 2
+
+
+def test_what_is_recorded_is_not_measured_again(
+    client: Client, lake: str, store: str, connection: psycopg.Connection
+) -> None:
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    whole = filling.run(store, SETTINGS)
+    assert filling.run(store, SETTINGS) == 0
+    before = rows(connection)
+    checks = sorted({check for check, _ in before})
+    # A gap of both windows, and one of a single window, which the exporter filled meanwhile.
+    connection.execute(
+        "delete from drift_history where computed_at between to_timestamp(%s) and to_timestamp(%s)",
+        [checks[100], checks[109]],
+    )
+    connection.execute(
+        "update drift_history set computed_at = computed_at - interval '7.5 s'"
+        " where window_name = 'fast' and computed_at = to_timestamp(%s)",
+        [checks[150]],
+    )
+    assert filling.run(store, SETTINGS) == 20
+    after = rows(connection)
+    assert len(after) == whole
+    assert {key: after[key] for key in before if key in after} == {
+        key: row for key, row in before.items() if key != (checks[150], "fast")
+    }
+
+
+def test_what_the_exporter_recorded_without_numbers_is_not_doubled(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    expected: dict[tuple[float, str], HistoryRow],
+) -> None:
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    silent = {key: row for key, row in expected.items() if row.state != "ok"}
+    history.fill(connection, [(check - 7.5, row) for (check, _), row in silent.items()])
+    filling.run(store, SETTINGS)
+    assert silent
+    assert silent.keys().isdisjoint(rows(connection))
+
+
+def test_history_against_another_baseline_is_replaced(
+    client: Client, lake: str, store: str, connection: psycopg.Connection
+) -> None:
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    whole = filling.run(store, SETTINGS)
+    filling.pin(store, Selection(first=FITTED + 500))
+    assert filling.run(store, SETTINGS) == whole
+    found = rows(connection)
+    assert len(found) == whole
+    assert {row.baseline_version for row in found.values()} == {2}
+
+
+def test_a_restart_does_the_rest_after_a_kill(
+    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    times = START + np.arange(5_000) * 60.0
+    lake = write(tmp_path / "lake", vectors[np.arange(5_000) % 1_300], times, files=4)
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"database: {{connection_string: {json.dumps(store)}}}\n"
+        "monitoring: {check_interval: 120, baseline: {vectors: 1000},"
+        " windows: {fast: {seconds: 3600}, slow: {seconds: 7200}}}\n"
+    )
+    command = [sys.executable, "-m", "exporter.cli", "backfill", lake, "--model", "m"]
+    command += ["--config", str(config)]
+    subprocess.run([*command, "--baseline"], check=True, timeout=120)
+
+    def stored() -> dict[tuple[object, ...], int]:
+        found = connection.execute(
+            "select window_name, computed_at, xmin::text::int from drift_history"
+        ).fetchall()
+        return {row[:-1]: row[-1] for row in found}
+
+    # A group of their own, for the whole of it to be killed as if the machine went down.
+    with subprocess.Popen(command, start_new_session=True) as running:
+        deadline = time.monotonic() + 120
+        while not stored():
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        os.killpg(running.pid, signal.SIGKILL)
+    before = stored()
+    done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
+    after = stored()
+    assert 0 < len(before) < len(after) == 2 * len(check_times(times[0], times[-1], 120))
+    assert done.stdout == f"m: {len(after) - len(before)} rows of history added\n"
+    assert after == after | before
+    # Processes of their own give the numbers of one.
+    connection.execute("create table was as table drift_history")
+    connection.execute("delete from drift_history")
+    monitoring = MonitoringSettings(
+        check_interval=120,
+        windows=WindowsSettings(
+            fast=WindowSettings(seconds=3_600), slow=WindowSettings(seconds=7_200)
+        ),
+    )
+    backfill(client, lake).run(store, Settings(monitoring=monitoring))
+    assert rows(connection) != {}
+    for one, other in (("drift_history", "was"), ("was", "drift_history")):
+        changed = connection.execute(f"select * from {one} except select * from {other}".encode())
+        assert changed.fetchall() == []
+    repeats = [row.components["duplicates"] for row in rows(connection).values() if row.components]
+    assert len(repeats) > len(after) / 2
+
+
+def test_a_baseline_from_files_can_be_searched_and_measured_against(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+) -> None:
+    vectors, times = stream
+    backfill(client, lake).pin(store, Selection(first=FITTED))
+    pinned = baseline.load(connection, "m", 1)
+    assert pinned.last_seq == 0
+    assert pinned.detector.to_bytes() == (
+        Detector.fit(vectors[:FITTED], timestamps=times[:FITTED]).to_bytes()
+    )
+    assert pinned.quality == assess(vectors[:FITTED])
+    np.testing.assert_array_equal(pins.vectors(connection, "m", 1, 8), vectors[:FITTED])
+    assert pins.times(connection, "m", 1) == (times[0], times[FITTED - 1])
+    [(indexes,)] = connection.execute(
+        "select count(*) from pg_indexes where tablename = 'baseline_embedding'"
+        " and indexdef like '%hnsw%'"
+    ).fetchall()
+    assert indexes == 1
+
+
+@pytest.mark.parametrize(("age", "last_seq"), [(3_600, 0), (-3_600, 30)])
+def test_only_what_the_store_received_later_is_newer_than_a_baseline_from_files(
+    client: Client,
+    tmp_path: Path,
+    store: str,
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+    age: float,
+    last_seq: int,
+) -> None:
+    send(vectors[:30])
+    lake = write(tmp_path / "lake", vectors[:500], time.time() - age + np.arange(-500.0, 0.0))
+    backfill(client, lake).pin(store, Selection(first=500))
+    assert baseline.load(connection, "m", 1).last_seq == last_seq
+
+
+def test_a_baseline_of_very_many_vectors_is_thinned_evenly(
+    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection
+) -> None:
+    count = 120_000
+    numbers = np.random.default_rng(0).normal(size=(count, 1)).astype(np.float32)
+    path = tmp_path / "long.parquet"
+    parquet.write_table(table(numbers, START + np.arange(count)), path)
+    backfill(client, str(path)).pin(store, Selection(start=datetime(2000, 1, 1, tzinfo=UTC)))
+    np.testing.assert_array_equal(pins.vectors(connection, "m", 1, 1), numbers[2::3])
+
+
+def test_a_models_writers_do_not_wait_for_a_baseline_to_come_in(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+) -> None:
+    def waits() -> bool:
+        locks = "select from pg_locks where locktype = 'advisory' and not granted"
+        return connection.execute(locks).fetchone() is not None
+
+    with ThreadPoolExecutor(1) as pool, connect(store) as other:
+        with other.transaction():
+            pins.lock(other)
+            pinning = pool.submit(backfill(client, lake).pin, store, Selection(first=FITTED))
+            wait_for(waits, "the lock")
+            send(vectors[:10])
+        assert pinning.result() == 1
+
+
+def test_another_dimension_than_the_models_is_refused(
+    client: Client, lake: str, store: str, send: Send
+) -> None:
+    send(np.ones((1, 5), np.float32))
+    with pytest.raises(DimensionMismatch, match="dimension 5; these have 8"):
+        backfill(client, lake).pin(store, Selection(first=FITTED))
+
+
+def test_another_dimension_is_refused_before_all_files_are_read(
+    client: Client, lake: str, store: str, send: Send
+) -> None:
+    send(np.ones((1, 5), np.float32))
+    (Path(lake) / "last.parquet").write_text("no Parquet")
+    with pytest.raises(DimensionMismatch, match="dimension 5; these have 8"):
+        backfill(client, lake).pin(store, Selection(first=FITTED))
+
+
+def test_a_store_that_fails_meanwhile_is_an_error(
+    client: Client, lake: str, store: str, connection: psycopg.Connection
+) -> None:
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    connection.execute("alter table drift_history rename to gone")
+    with pytest.raises(StoreUnavailable):
+        filling.run(store, SETTINGS)
+    connection.execute("alter table baseline rename to gone_too")
+    for work in (
+        lambda: filling.run(store, SETTINGS),
+        lambda: filling.pin(store, Selection(first=FITTED)),
+    ):
+        with pytest.raises(StoreUnavailable):
+            work()
+
+
+def test_history_needs_a_baseline(client: Client, lake: str, store: str, send: Send) -> None:
+    with pytest.raises(NotFound, match="no model 'm'"):
+        backfill(client, lake).run(store, SETTINGS)
+    send(np.ones((1, 8), np.float32))
+    with pytest.raises(NotFound, match="model m has no baseline yet; pin one first"):
+        backfill(client, lake).run(store, SETTINGS)
+
+
+def test_too_few_vectors_make_no_baseline(client: Client, lake: str, store: str) -> None:
+    with pytest.raises(PayloadError, match=r"lake has 99 vectors of model m \(first 99\)"):
+        backfill(client, lake).pin(store, Selection(first=99))
+
+
+def test_a_time_that_is_off_by_decades_is_named_with_its_file(
+    client: Client, lake: str, tmp_path: Path, store: str
+) -> None:
+    backfill(client, lake).pin(store, Selection(first=FITTED))
+    early = write(tmp_path / "early", np.ones((2, 8), np.float32), np.array([0.0, START]), files=2)
+    message = r"1970-01-01 00:00:00 UTC \(in file:.*000\.parquet\).* check times .*'timestamp'"
+    with pytest.raises(PayloadError, match=message):
+        backfill(client, early).run(store, SETTINGS)
+
+
+def test_a_time_that_is_off_by_centuries_takes_no_memory(
+    client: Client, lake: str, tmp_path: Path, store: str
+) -> None:
+    backfill(client, lake).pin(store, Selection(first=FITTED))
+    times = np.array([START - 86_400 * 36_500, START])
+    early = write(tmp_path / "early", np.ones((2, 8), np.float32), times)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadError, match="check times"):
+            backfill(client, early).run(store, SETTINGS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A time for each check would be 80 MB.
+    assert peak < 40_000_000
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["backfill", *arguments])
+    return result.exit_code, result.output
+
+
+def test_the_command_names_what_it_cannot_do(lake: str) -> None:
+    assert invoke(lake, "--model", "a b")[0] == 2
+    code, output = invoke(lake, "--model", "m", "--from", "2026-01-01")
+    assert (code, output) == (2, "Error: --from and --to choose the vectors of a --baseline\n")
+
+
+def test_the_command_makes_the_schema_of_a_fresh_store(
+    lake: str, empty_database: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"database: {{connection_string: {json.dumps(empty_database)}}}\n")
+    code, output = invoke(lake, "--model", "m", "--baseline", "--config", str(config))
+    assert (code, output.splitlines()[-1]) == (0, "m: baseline 1 pinned (first 5000)")
+
+
+@pytest.mark.parametrize("module", ["distributed", "fsspec", "pyarrow"])
+def test_without_the_extra_the_command_says_what_to_install(
+    module: str, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ours in ("backfill", "cluster", "dataset", "scratch", "segments", "stream"):
+        monkeypatch.delitem(sys.modules, f"exporter.{ours}")
+    monkeypatch.setitem(sys.modules, module, None)
+    assert invoke(lake, "--model", "m") == (
+        1,
+        f"Error: needs {module}: pip install 'embedding-drift-exporter[scale]'\n",
+    )

@@ -1,0 +1,132 @@
+"""The cluster: it does the work, or says that it cannot."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import dask
+import numpy as np
+import psycopg
+import pytest
+from distributed import Client, LocalCluster
+from pyarrow import parquet
+
+from exporter.backfill import cluster
+from exporter.backfill.backfill import Backfill
+from exporter.backfill.parquet import Dataset
+from ingest.runtime.errors import ClusterFailed, PayloadError
+from ingest.store.selection import Selection
+from tests.exporter.backfill.lake import (
+    FITTED,
+    SETTINGS,
+    START,
+    Floats,
+    Vectors,
+    backfill,
+    jumbled,
+    made,
+    rows,
+    table,
+    write,
+)
+
+
+class Dying:
+    """A file system that takes the process down that reads from it."""
+
+    def open(self, *_: object) -> None:
+        os._exit(1)
+
+
+def test_files_of_different_dimensions_make_no_baseline(
+    client: Client, tmp_path: Path, store: str
+) -> None:
+    for number, dimension in enumerate((3, 4)):
+        times = START + 100 * number + np.arange(100)
+        vectors = np.ones((100, dimension), np.float32)
+        parquet.write_table(table(vectors, times), tmp_path / f"{number}.parquet")
+    with pytest.raises(PayloadError, match=r"1\.parquet: has vectors of 4 components, files befo"):
+        backfill(client, str(tmp_path)).pin(store, Selection(first=200))
+
+
+def test_vectors_of_another_dimension_than_the_baselines_are_refused(
+    client: Client, lake: str, tmp_path: Path, store: str
+) -> None:
+    backfill(client, lake).pin(store, Selection(first=FITTED))
+    # One piece: of several, any may be the first to fail.
+    rows_of_three = np.ones((150, 3), np.float32)
+    other = write(tmp_path / "other", rows_of_three, made()[2_000:2_150], files=1)
+    with pytest.raises(PayloadError, match=r"000\.parquet: row 0: .* 3 components; 8 are needed"):
+        backfill(client, other).run(store, SETTINGS)
+
+
+def test_a_cluster_that_is_away_is_an_error() -> None:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(ClusterFailed, match=r"no scheduler answers at tcp://127\.0\.0\.1:1: "),
+        cluster.connected("tcp://127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_a_scheduler_of_ones_own_does_the_work_until_its_workers_die(
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+    tmp_path: Path,
+) -> None:
+    vectors, times = stream
+    order = jumbled(times)
+    mess = write(tmp_path / "mess", vectors[order], times[order])
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        ) as local,
+        Backfill.open(lake, "m", "timestamp", local.scheduler_address) as filling,
+    ):
+        filling.pin(store, Selection(first=FITTED))
+        assert filling.run(store, SETTINGS) == len(rows(connection)) > 0
+        found = rows(connection)
+        connection.execute("delete from drift_history")
+        backfill(filling.client, mess, tmp_path / "scratch").run(store, SETTINGS)
+        assert rows(connection) == found
+        dying = Dataset(Dying(), lake, ("any",), "m", "timestamp")
+        with pytest.raises(ClusterFailed, match=r"the Dask cluster lost work: .*times"):
+            cluster.survey(filling.client, dying, id)
+
+
+def test_a_scheduler_that_goes_away_is_an_error(
+    lake: str, store: str, connection: psycopg.Connection
+) -> None:
+    patience = {"distributed.comm.timeouts.connect": "1s"}
+    with (
+        dask.config.set(patience),
+        LocalCluster(
+            n_workers=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0"
+        ) as local,
+        Client(local.scheduler_address) as client,
+    ):
+        filling = backfill(client, lake)
+        filling.pin(store, Selection(first=FITTED))
+        local.close()
+        with pytest.raises(ClusterFailed, match="the Dask cluster lost work: "):
+            filling.run(store, SETTINGS)
+        client.close()
+        with pytest.raises(ClusterFailed, match="the Dask cluster lost work: "):
+            filling.run(store, SETTINGS)
+
+
+def test_workers_started_here_are_closed_to_whoever_has_no_certificate() -> None:
+    with cluster.started(1) as client:
+        address = str(client.scheduler.address)
+        assert client.submit(abs, -1).result() == 1
+        plain = address.replace("tls:", "tcp:")
+        with pytest.raises(OSError, match=r"Timed out|Connection"), Client(plain, timeout="2s"):
+            pass

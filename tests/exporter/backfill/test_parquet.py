@@ -1,0 +1,230 @@
+"""A data set: what is read of files, wherever and however they were written."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pytest
+from distributed import Client
+from fsspec import AbstractFileSystem
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from exporter.backfill import cluster
+from exporter.backfill.backfill import Backfill
+from exporter.backfill.parquet import Dataset, RowGroup
+from ingest.runtime.errors import PayloadError
+from ingest.store import pins
+from ingest.store.selection import Selection
+from tests.exporter.backfill.lake import (
+    FITTED,
+    START,
+    Floats,
+    Vectors,
+    backfill,
+    made,
+    table,
+    write,
+)
+
+
+def every(of: Sequence[object] | Floats) -> NDArray[np.int32]:
+    return np.arange(len(of), dtype=np.int32)
+
+
+def test_rows_of_other_models_are_left_out(
+    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    times = made(1_200)
+    names = np.where(np.arange(1_200) % 3 == 0, "other", "m")
+    lists = pa.array([[1.0] if n == "other" else v for n, v in zip(names, vectors, strict=False)])
+    path = tmp_path / "both.parquet"
+    named = table(vectors[:1_200], times, model_name=pa.array(names).dictionary_encode())
+    parquet.write_table(named.set_column(0, "embedding", lists), path, row_group_size=100)
+    backfill(client, str(path)).pin(store, Selection(first=5_000))
+    np.testing.assert_array_equal(
+        pins.vectors(connection, "m", 1, 8), vectors[:1_200][names == "m"]
+    )
+
+
+def test_folders_of_other_models_are_left_out(
+    client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    for name, here in (("other", vectors[:500] + 9), ("team%2Fm", vectors[:500])):
+        write(tmp_path / f"model_name={name}", here, made(500))
+    filling = Backfill(client, Dataset.open(str(tmp_path), "team/m", "timestamp"), None)
+    filling.pin(store, Selection(first=500))
+    np.testing.assert_array_equal(pins.vectors(connection, "team/m", 1, 8), vectors[:500])
+    with pytest.raises(PayloadError, match=r"has no folder model_name=\.\.\. of model m$"):
+        Dataset.open(str(tmp_path), "m", "timestamp")
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float32()), 8])
+@pytest.mark.parametrize("stamp", ["s", "ms", "us", "ns", "float", "int"])
+def test_every_way_to_write_a_column_is_read(
+    tmp_path: Path, vectors: Vectors, kind: pa.DataType | int, stamp: str
+) -> None:
+    lists = pa.list_(pa.float32(), kind) if isinstance(kind, int) else kind
+    times = np.arange(1_700_000_000, 1_700_000_050, dtype=np.float64)
+    column = {
+        "float": pa.array(times),
+        "int": pa.array(times.astype(np.int64)),
+    }.get(stamp) or pa.array(times.astype(np.int64)).cast(pa.timestamp("s")).cast(
+        pa.timestamp(stamp)
+    )
+    path = tmp_path / "one.parquet"
+    columns = {"embedding": pa.array(list(vectors[:50]), lists), "made": column}
+    parquet.write_table(pa.table(columns), path, row_group_size=20)
+    dataset = Dataset.open(str(path), "m", "made")
+    groups = dataset.times(dataset.files[0])
+    np.testing.assert_array_equal(np.concatenate(groups), times)
+    read = [
+        part
+        for number, found in enumerate(groups)
+        for part in dataset.vectors(RowGroup(dataset.files[0], number, len(found)), every(found))
+    ]
+    np.testing.assert_array_equal(np.concatenate(read), vectors[:50])
+
+
+def test_some_vectors_of_a_row_group_are_read(tmp_path: Path) -> None:
+    count = 10_000
+    numbers = np.arange(count, dtype=np.float32)[:, None]
+    path = tmp_path / "long.parquet"
+    named = table(
+        numbers,
+        np.arange(count) + START,
+        model_name=pa.array(np.where(np.arange(count) % 2 == 0, "m", "other")),
+    )
+    parquet.write_table(named, path, row_group_size=count)
+    dataset = Dataset.open(str(path), "m", "timestamp")
+    chosen = np.array([0, 1, 1_023, 1_024, 3_000, 4_999], np.int32)
+    for wanted in (chosen, chosen[2:4], chosen[-1:]):
+        found = np.concatenate(list(dataset.vectors(RowGroup(str(path), 0, 5_000), wanted)))
+        np.testing.assert_array_equal(found[:, 0], 2 * wanted)
+
+
+def test_any_file_system_of_fsspec_will_do(
+    client: Client, store: str, connection: psycopg.Connection, stream: tuple[Vectors, Floats]
+) -> None:
+    written = io.BytesIO()
+    parquet.write_table(table(*stream), written)
+    fsspec.filesystem("memory").pipe("/lake/part.parquet", written.getvalue())
+    backfill(client, "memory://lake").pin(store, Selection(first=FITTED))
+    assert pins.versions(connection, "m")[0]["source"] == "memory:///lake: first 1000"
+
+
+class Signed(AbstractFileSystem):
+    """Local files whose paths are URLs with credentials, as those of https are."""
+
+    protocol = "signed"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path
+
+    def unstrip_protocol(self, name: str) -> str:
+        return name
+
+    def isfile(self, path: str) -> bool:
+        return True
+
+    def open(self, path: str, mode: str) -> object:
+        local = Path(path.removeprefix("signed://me:pw@host").partition("?")[0])
+        if not local.exists():
+            raise FileNotFoundError(f"404, url={path!r}")
+        return local.open(mode)
+
+
+def test_credentials_are_neither_stored_nor_shown(
+    client: Client,
+    tmp_path: Path,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+) -> None:
+    fsspec.register_implementation("signed", Signed, clobber=True)
+    path = tmp_path / "one.parquet"
+    url = f"signed://me:pw@host{path}?sig=SECRET"
+    parquet.write_table(table(*stream), path)
+    filling = backfill(client, url)
+    filling.pin(store, Selection(first=FITTED))
+    assert pins.versions(connection, "m")[0]["source"] == f"signed://host{path}: first 1000"
+    path.unlink()
+    with pytest.raises(PayloadError) as caught:
+        filling.pin(store, Selection(first=FITTED))
+    assert str(caught.value) == (
+        f"signed://host{path}: FileNotFoundError: 404, url='signed://host{path}'"
+    )
+    with pytest.raises(PayloadError, match=r"^nowhere://host/x cannot be read: Protocol"):
+        Dataset.open("nowhere://me:pw@host/x?sig=SECRET", "m", "timestamp")
+
+
+GOOD = table(np.ones((200, 2), np.float32), START + np.arange(200))
+VECTORS: list[object] = [[1.0, 2.0]] * 199
+TIMES: list[object] = [START] * 199
+
+
+def spoiled(name: str, column: Sequence[object]) -> pa.Table:
+    return GOOD.set_column(GOOD.schema.get_field_index(name), name, pa.array(column))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (GOOD.drop_columns("timestamp"), "has no column 'timestamp'; it"),
+        (GOOD.drop_columns("embedding"), "has no column 'embedding'; it"),
+        (spoiled("embedding", [*VECTORS, [1.0]]), "row 199: .*'embedding'.*1 components; 2 are"),
+        (spoiled("embedding", [[], *VECTORS]), "row 0: .*'embedding'.*0 components; at least 1"),
+        (spoiled("embedding", [*VECTORS, None]), "row 199: column 'embedding' holds no vector"),
+        (spoiled("embedding", [*VECTORS, [0.0, None]]), "row 199: .* component 1 is missing"),
+        (spoiled("embedding", [*VECTORS, [float("nan"), 1.0]]), "row 199: .* component 0 is"),
+        (spoiled("embedding", [*VECTORS, [0.0, 1e300]]), "row 199: .* component 1 .*float32"),
+        (
+            spoiled("embedding", ["text"] * 200),
+            "column 'embedding' is of type string; allowed",
+        ),
+        (
+            spoiled("embedding", [["text"]] * 200),
+            "column 'embedding' is of type list.*; allowed",
+        ),
+        (
+            spoiled("timestamp", ["today"] * 200),
+            "column 'timestamp' is of type string; allowed",
+        ),
+        (spoiled("timestamp", [*TIMES, None]), "row 199: column 'timestamp' holds nothing"),
+        (spoiled("timestamp", [*TIMES, float("nan")]), "row 199: .*'timestamp' holds nothing"),
+        (spoiled("timestamp", [*TIMES, 1.7e12]), "row 199: .*'timestamp' holds 1700000000000;"),
+    ],
+)
+def test_bad_rows_are_named_with_file_and_column(
+    client: Client, tmp_path: Path, store: str, bad: pa.Table, message: str
+) -> None:
+    parquet.write_table(bad, tmp_path / "bad.parquet", row_group_size=70)
+    with pytest.raises(PayloadError, match=rf"^file://.*/bad\.parquet: {message}"):
+        backfill(client, str(tmp_path)).pin(store, Selection(first=200))
+
+
+def test_a_place_without_vectors_is_an_error(client: Client, lake: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for url in (str(tmp_path / "empty"), str(tmp_path / "absent")):
+        with pytest.raises(PayloadError, match=r"has no files that end in \.parquet"):
+            Dataset.open(url, "m", "timestamp")
+    with pytest.raises(PayloadError, match="nowhere://x cannot be read: Protocol not known"):
+        Dataset.open("nowhere://x", "m", "timestamp")
+    path = tmp_path / "others.parquet"
+    others = table(np.ones((9, 2), np.float32), made(9), model_name=pa.array(["other"] * 9))
+    parquet.write_table(others, path)
+    with pytest.raises(PayloadError, match=r"others\.parquet has no vectors of model m"):
+        cluster.survey(client, Dataset.open(str(path), "m", "timestamp"), id)
+
+
+def test_a_file_that_is_no_parquet_is_named(client: Client, tmp_path: Path, store: str) -> None:
+    (tmp_path / "text.parquet").write_text("text")
+    with pytest.raises(PayloadError, match=r"^file://.*text\.parquet: Parquet"):
+        backfill(client, str(tmp_path)).pin(store, Selection(first=200))

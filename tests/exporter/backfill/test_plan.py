@@ -1,0 +1,136 @@
+"""The plan of a history: windows made of segments hold what they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from exporter.backfill.plan import Fitted, Limits, Plan, check_times, recorded
+from ingest.runtime.settings.settings import WindowSettings
+
+Floats = NDArray[np.float64]
+
+LIMITS = {
+    "fast": Limits(WindowSettings(seconds=7, min_vectors=2), 5),
+    "slow": Limits(WindowSettings(seconds=40, min_vectors=2), 12),
+}
+NOTHING_FITTED = Fitted(-2.0, -1.0)
+
+
+def planned(times: Floats, checks: Floats, fitted: Fitted = NOTHING_FITTED) -> Plan:
+    wanted = dict.fromkeys(LIMITS, np.ones(len(checks), bool))
+    return Plan.of(times, checks, wanted, LIMITS, fitted)
+
+
+def held(plan: Plan, name: str, at: int) -> NDArray[np.intp]:
+    """The positions of a window's vectors, by their segments."""
+    span, bounds = plan.whole.spans[name], plan.whole.bounds
+    return np.flatnonzero(plan.kept)[bounds[span.first[at]] : bounds[span.last[at]]]
+
+
+# Whole seconds, so that vectors share times and lie on the edges of windows.
+seconds = st.lists(st.integers(1, 120), min_size=1, max_size=60).map(
+    lambda found: np.array(sorted(found), np.float64)
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(times=seconds, interval=st.integers(1, 12))
+def test_a_window_holds_the_newest_vectors_within_time_and_number(
+    times: Floats, interval: int
+) -> None:
+    checks = check_times(times[0], times[-1], interval)
+    assume(len(checks))
+    plan = planned(times, checks)
+    for at, check in enumerate(plan.whole.checks):
+        for name, (window, capacity) in LIMITS.items():
+            young = np.flatnonzero((times > check - window.seconds) & (times <= check))[-capacity:]
+            np.testing.assert_array_equal(held(plan, name, at), young)
+            assert plan.whole.spans[name].vectors[at] == len(young)
+            if len(young):
+                assert plan.whole.spans[name].middle[at] == (times[young[0]] + times[young[-1]]) / 2
+        assert plan.whole.received[at] == times[times <= check][-1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(times=seconds, ends=st.tuples(st.integers(1, 60), st.integers(0, 60)))
+def test_what_the_baseline_was_fitted_to_is_in_no_window(
+    times: Floats, ends: tuple[int, int]
+) -> None:
+    fitted = Fitted(ends[0], ends[0] + ends[1])
+    plan = planned(times, check_times(times[0], times[-1], 1), fitted)
+    for at, check in enumerate(plan.whole.checks):
+        began = bool(((times >= fitted.oldest) & (times <= check)).any())
+        for name, (window, capacity) in LIMITS.items():
+            young = (times > check - window.seconds) & (times <= check)
+            if began:
+                young &= times > fitted.newest
+            expected = np.flatnonzero(young)[-capacity:]
+            np.testing.assert_array_equal(held(plan, name, at), expected)
+
+
+def test_vectors_that_no_window_holds_are_not_kept() -> None:
+    times = np.repeat(np.arange(10.0, 50.0, 10.0), 100)
+    plan = planned(times, np.array([20.0, 40.0]))
+    np.testing.assert_array_equal(np.flatnonzero(plan.kept), [*range(188, 200), *range(388, 400)])
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 999), least=st.integers(1, 20), gaps=st.booleans())
+def test_runs_cover_all_check_times_and_hold_all_they_need(
+    seed: int, least: int, gaps: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    times = np.sort(random.uniform(0, 100_000, 3_000))
+    checks = check_times(times[0], times[-1], 100)
+    plan = planned(times, checks[random.random(len(checks)) < 0.3] if gaps else checks)
+    runs = list(plan.runs(least))
+    np.testing.assert_array_equal(np.concatenate([run.checks for run in runs]), plan.whole.checks)
+    kept = np.flatnonzero(plan.kept)
+    at = 0
+    for run in runs:
+        for here in range(len(run)):
+            for name, span in run.spans.items():
+                found = kept[run.bounds[span.first[here]] : run.bounds[span.last[here]]]
+                np.testing.assert_array_equal(found, held(plan, name, at + here))
+        at += len(run)
+
+
+def test_runs_share_the_work_evenly() -> None:
+    times = np.sort(np.random.default_rng(0).uniform(0, 100_000, 3_000))
+    plan = planned(times, check_times(times[0], times[-1], 100))
+    assert [len(run) for run in plan.runs(1)] == [999]
+    assert [len(run) for run in plan.runs(8)] == [125, 125, 125, 125, 125, 125, 125, 124]
+    # Not into ever smaller ones.
+    assert len(list(plan.runs(1_000))) == 15
+
+
+def test_a_run_ends_where_a_restart_would_lose_much() -> None:
+    limits = {"fast": Limits(WindowSettings(seconds=10, max_vectors=1_000_000), 1_000_000)}
+    times = np.repeat(np.arange(10.0, 110.0, 10.0), 100_000)
+    checks = np.arange(10.0, 110.0, 10.0)
+    plan = Plan.of(times, checks, {"fast": np.ones(10, bool)}, limits, NOTHING_FITTED)
+    assert [len(run) for run in plan.runs(1)] == [3, 2, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (1.0, 30.0, [10, 20, 30]),
+        (10.0, 29.9, [10, 20]),
+        (11.0, 19.0, []),
+        (-15.0, 0.0, [-10, 0]),
+    ],
+)
+def test_check_times_are_multiples_of_the_interval_between_the_first_and_the_last_vector(
+    first: float, last: float, expected: list[float]
+) -> None:
+    np.testing.assert_array_equal(check_times(first, last, 10), expected)
+
+
+def test_a_record_stands_for_the_check_time_that_ends_its_interval() -> None:
+    found = recorded(np.array([10.0, 20.0, 30.0, 40.0]), np.array([10.0, 33.3, 20.001]), 10)
+    np.testing.assert_array_equal(found, [True, False, True, True])

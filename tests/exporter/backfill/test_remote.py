@@ -1,0 +1,154 @@
+"""Files on other machines: whatever their libraries raise is one error that names the URL."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import aiohttp
+import fsspec
+import numpy as np
+import pytest
+from distributed import Client
+from pyarrow import parquet
+
+from exporter.backfill.parquet import Dataset
+from exporter.backfill.remote import answering, open_file
+from ingest.runtime.errors import PayloadError
+from ingest.store.selection import Selection
+from tests.exporter.backfill.lake import START, backfill, table
+
+
+class Web(BaseHTTPRequestHandler):
+    """Serves one file by ranges, and then does not."""
+
+    content: ClassVar[bytes]
+    fails: ClassVar[str] = ""
+
+    def do_HEAD(self) -> None:
+        self._answer(b"")
+
+    def do_GET(self) -> None:
+        if self.fails == "closes":
+            self.close_connection = True
+        elif self.fails == "breaks":
+            self.send_error(503, "No more")
+        else:
+            self._answer(self.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, body: bytes) -> None:
+        first, last = 0, len(self.content) - 1
+        if "Range" in self.headers:
+            first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(self.content)}")
+        else:
+            self.send_response(200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.end_headers()
+        self.wfile.write(body[first : last + 1])
+
+
+class Refusal(socketserver.StreamRequestHandler):
+    """An FTP server that knows nobody."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 Welcome\r\n")
+        self.rfile.readline()
+        self.wfile.write(b"530 Login incorrect\r\n")
+
+
+@contextmanager
+def served(server: socketserver.TCPServer) -> Iterator[str]:
+    """Serve on a free port of loopback; gives the address."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    with server:
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    path = tmp_path / "one.parquet"
+    parquet.write_table(table(np.ones((500, 8), np.float32), START + np.arange(500.0)), path)
+    monkeypatch.setattr(Web, "content", path.read_bytes(), raising=False)
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), Web)) as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("fails", "derives_from", "said"),
+    [
+        ("breaks", aiohttp.ClientResponseError, "ClientResponseError: 503, message='No more', url"),
+        ("closes", aiohttp.ServerDisconnectedError, "ServerDisconnectedError: Server disconnected"),
+    ],
+)
+def test_a_web_server_that_fails_meanwhile_is_an_error_of_one_line(
+    client: Client,
+    store: str,
+    web: str,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: str,
+    derives_from: type[Exception],
+    said: str,
+) -> None:
+    url = f"http://me:pw@{web}/one.parquet?sig=SECRET"
+    filling = backfill(client, url)
+    assert filling.pin(store, Selection(first=500)) == 1
+    monkeypatch.setattr(Web, "fails", fails)
+    assert not issubclass(derives_from, OSError)
+    with pytest.raises(derives_from):
+        fsspec.filesystem("http").cat_file(url)
+    with pytest.raises(PayloadError) as caught:
+        filling.pin(store, Selection(first=500))
+    assert str(caught.value).startswith(f"http://{web}/one.parquet: {said}")
+    assert "SECRET" not in str(caught.value)
+    assert "pw" not in str(caught.value)
+
+
+def test_a_server_that_refuses_the_login_is_an_error_of_one_line() -> None:
+    with (
+        served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusal)) as address,
+        pytest.raises(PayloadError) as caught,
+    ):
+        Dataset.open(f"ftp://me:pw@{address}/lake", "m", "timestamp")
+    said = f"ftp://{address}/lake cannot be read: error_perm: 530 Login incorrect"
+    assert str(caught.value) == said
+
+
+def test_a_file_that_is_gone_is_told_with_the_reason(
+    web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = Dataset.open(f"http://{web}/one.parquet", "m", "timestamp")
+    monkeypatch.setattr(Web, "do_HEAD", lambda self: self.send_error(404, "Gone"))
+    monkeypatch.setattr(Web, "fails", "closes")
+    url = f"http://{web}/one.parquet"
+    with pytest.raises(PayloadError) as caught:
+        dataset.dimension()
+    assert str(caught.value).startswith(f"{url}: FileNotFoundError: {url}, by Server")
+
+
+def test_an_error_without_words_is_told_by_its_name() -> None:
+    with pytest.raises(OSError, match=r"^TimeoutError$"), answering():
+        raise TimeoutError
+
+
+def test_only_what_the_file_system_raises_is_its_error(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"12345")
+    file = open_file(fsspec.filesystem("file"), str(tmp_path / "one"), "rb")
+    with pytest.raises(KeyError), file:
+        {}[file.seek(3), file.read(9), file.tell()]
+    assert file.closed

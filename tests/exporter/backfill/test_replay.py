@@ -1,0 +1,98 @@
+"""Segments: what passes through a run's windows, in time, in the exporter's numbers."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.backfill.plan import Fitted, Limits, Plan, check_times
+from exporter.backfill.replay import Judge, measure_run
+from exporter.detector.detector import Detector
+from exporter.stats.quality import assess
+from ingest.runtime.settings.settings import WindowSettings
+from tests.exporter.backfill.lake import Vectors
+
+
+@pytest.fixture(scope="module")
+def judge(detector: Detector) -> Judge:
+    return Judge(
+        "m",
+        1,
+        detector,
+        {
+            "fast": Limits(WindowSettings(seconds=60, min_vectors=2), 40),
+            "slow": Limits(WindowSettings(seconds=600, min_vectors=2), 150),
+        },
+        3_600,
+    )
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 10_000),
+    cuts=st.lists(st.integers(0, 400), max_size=12),
+    least=st.integers(1, 9),
+)
+def test_windows_are_the_same_whichever_way_their_vectors_come(
+    seed: int, cuts: list[int], least: int, vectors: Vectors, judge: Judge
+) -> None:
+    random = np.random.default_rng(seed)
+    times = np.sort(random.integers(0, 2_000, 400)).astype(np.float64)
+    # From a few, so that vectors come again.
+    here = random.choice(vectors[1_000:1_150], 400)
+    checks = check_times(times[0], times[-1], 5)
+    wanted = dict.fromkeys(judge.limits, np.ones(len(checks), bool))
+    plan = Plan.of(times, checks, wanted, judge.limits, Fitted(-2, -1))
+    kept = here[plan.kept]
+    found = []
+    for run in plan.runs(least):
+        found += measure_run(run, iter(np.split(kept[run.vectors], sorted(cuts))), judge)
+    assert len(found) == 2 * len(checks)
+    for check, row in found:
+        window, capacity = judge.limits[row.window_name]
+        young = np.flatnonzero((times > check - window.seconds) & (times <= check))[-capacity:]
+        assert row.vectors == len(young)
+        if row.state == "ok":
+            middle = (times[young[0]] + times[young[-1]]) / 2
+            score, components = judge.detector.scores(here[young], middle)
+            assert row.score == pytest.approx(score, abs=1e-9)
+            assert row.components == pytest.approx(components, abs=1e-9)
+            assert row.magnitude == pytest.approx(judge.detector.magnitude(here[young]), abs=1e-9)
+            assert row.norm == pytest.approx(assess(here[young]).norm, abs=1e-9)
+
+
+def test_only_windows_that_are_wanted_say_something(vectors: Vectors, judge: Judge) -> None:
+    times = np.arange(1_000.0)
+    checks = check_times(times[0], times[-1], 50)
+    wanted = {"fast": checks > 500, "slow": checks <= 500}
+    plan = Plan.of(times, checks, wanted, judge.limits, Fitted(-2, -1))
+    kept = vectors[1_000:2_000][plan.kept]
+    found = measure_run(plan.whole, iter([kept]), judge)
+    assert [(check, row.window_name) for check, row in found] == [
+        (check, "slow" if check <= 500 else "fast") for check in checks
+    ]
+    assert {row.state for _, row in found[1:]} == {"ok"}
+
+
+def peak_bytes(count: int, vectors: Vectors, judge: Judge) -> int:
+    """Measure a run of so many vectors, one for each check time, which come as a stream."""
+    times = np.arange(float(count))
+    wanted = dict.fromkeys(judge.limits, np.zeros(count, bool))
+    plan = Plan.of(times, times, wanted, judge.limits, Fitted(-2, -1))
+    batches = (vectors[at % 2_000 :][:100] for at in range(0, count, 100))
+    tracemalloc.start()
+    try:
+        assert measure_run(plan.whole, batches, judge) == []
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_run_forgets_what_its_windows_have_passed(vectors: Vectors, judge: Judge) -> None:
+    grown = peak_bytes(8_000, vectors, judge) - peak_bytes(2_000, vectors, judge)
+    # A check time and a norm; the sums of a vector would be ten times as much.
+    assert grown < 6_000 * 100

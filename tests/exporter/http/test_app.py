@@ -1,0 +1,173 @@
+"""The exporter half over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+from starlette.testclient import TestClient
+
+from exporter.detector.exact import compare
+from exporter.http.app import Exporter
+from exporter.monitor import baseline
+from ingest.runtime.http import application, exposition
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.reload import Live
+from ingest.store.batch import Batch
+from ingest.store.connection import connect
+from ingest.store.selection import Selection
+from ingest.store.vectors import insert
+from tests.service import wait_for
+
+Vectors = NDArray[np.float32]
+
+
+@pytest.fixture
+def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iterator[TestClient]:
+    """A service that follows a store with the model a/b, its baseline and 100 newer vectors."""
+
+    async def fill(rows: Vectors) -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+            await insert(own, [Batch("a/b", rows)], 10)
+
+    asyncio.run(fill(vectors[:1_000]))
+    baseline.pin(connection, "a/b", Selection(first=1_000))
+    asyncio.run(fill(vectors[1_000:1_100]))
+    registry = exposition.process_registry()
+    app = application.application(registry, Live(load), Exporter(store, load(), registry))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        deadline = time.monotonic() + 30
+        while client.get("/-/ready").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/drift/a/b", "/drift/a%2Fb"])
+def test_a_name_with_a_slash_is_found_written_either_way(client: TestClient, path: str) -> None:
+    assert client.get(path).json()["model_name"] == "a/b"
+
+
+def test_the_report_holds_the_numbers_behind_the_verdict(
+    client: TestClient, vectors: Vectors
+) -> None:
+    report = client.get("/drift/a/b").json()
+    assert set(report) == {
+        "model_name",
+        "dimension",
+        "vectors",
+        "last_vector_at",
+        "computed_at",
+        "baseline",
+        "windows",
+    }
+    assert report["vectors"] == 1_100
+    assert report["baseline"]["source"] == "first 1000"
+    fast = report["windows"]["fast"]
+    assert (fast["state"], fast["vectors"], fast["max_vectors"]) == ("ok", 100, 200)
+    assert set(fast["ks"]) == set(fast["wasserstein"]) == {"mean", "p95", "max"}
+    assert len(fast["top_dimensions"]) == 5
+    assert "exact" not in fast
+    assert set(fast["quality"]) == set(report["baseline"]["quality"])
+
+
+def test_exact_statistics_come_on_demand(client: TestClient, vectors: Vectors) -> None:
+    fast = client.get("/drift/a/b?exact=true").json()["windows"]["fast"]
+    expected = compare(vectors[:1_000], vectors[1_000:1_100])
+    assert fast["exact"]["ks"] == expected.ks.tolist()
+    assert fast["exact"]["wasserstein"] == expected.wasserstein.tolist()
+
+
+def problem(response: httpx2.Response, status: int) -> str:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    return str(response.json()["detail"])
+
+
+def is_waited_for(connection: psycopg.Connection) -> bool:
+    """Whether a session waits for a lock on the vectors of baselines."""
+    cursor = connection.execute(
+        "select from pg_locks where not granted and relation = 'baseline_embedding'::regclass"
+    )
+    return cursor.fetchone() is not None
+
+
+def test_others_are_answered_while_exact_statistics_wait_for_a_database_that_hangs(
+    client: TestClient, store: str, connection: psycopg.Connection
+) -> None:
+    answers = {"/metrics": 200, "/": 200, "/drift": 200, "/drift/a/b": 200, "/drift/none": 404}
+    with connect(store) as other, ThreadPoolExecutor(41) as threads:
+        with other.transaction():
+            other.execute("lock table baseline_embedding")
+            hanging = [threads.submit(client.get, "/drift/a/b?exact=true") for _ in range(40)]
+            wait_for(lambda: is_waited_for(connection), "the requests")
+            for path, status in answers.items():
+                assert threads.submit(client.get, path).result(60).status_code == status
+            assert not any(request.done() for request in hanging)
+        assert {request.result(60).status_code for request in hanging} == {200}
+
+
+def test_who_waits_for_a_database_that_hangs_is_told_to_come_again(
+    client: TestClient,
+    store: str,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = "/drift/a/b?exact=true"
+    monkeypatch.setattr("exporter.http.app._ANSWER_SECONDS", 0.2)
+    with connect(store) as other, other.transaction():
+        other.execute("lock table baseline_embedding")
+        refused = client.get(path)
+        assert "PostgreSQL" in problem(refused, 503)
+        assert refused.headers["Retry-After"]
+        wait_for(lambda: not is_waited_for(connection), "the end of what nobody waits for")
+    monkeypatch.undo()
+    assert client.get(path).status_code == 200
+
+
+def test_what_cannot_be_answered_says_why(client: TestClient) -> None:
+    assert "GET /drift lists" in problem(client.get("/drift/none"), 404)
+    assert "allowed are true and false" in problem(client.get("/drift/a/b?exact=x"), 400)
+    assert problem(client.post("/drift/a/b"), 405)
+
+
+def test_models_are_listed_with_their_states(client: TestClient) -> None:
+    [model] = client.get("/drift").json()["models"]
+    assert model["model_name"] == "a/b"
+    assert model["windows"]["fast"]["state"] == "ok"
+    assert model["windows"]["fast"]["score"] >= 0
+
+
+def test_metrics_are_served_without_created_series(client: TestClient) -> None:
+    page = client.get("/metrics")
+    assert page.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'embedding_drift_score{model_name="a/b",window="fast"}' in page.text
+    assert "_created" not in page.text
+    assert client.post("/metrics").status_code == 405
+
+
+def test_openmetrics_and_plain_are_negotiated_and_zipped(client: TestClient) -> None:
+    accept = "application/openmetrics-text; version=1.0.0"
+    page = client.get("/metrics", headers={"Accept": accept})
+    assert page.headers["content-type"].startswith("application/openmetrics-text")
+    assert page.text.endswith("# EOF\n")
+    assert page.headers["content-encoding"] == "gzip"
+    plain = client.get("/metrics", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+
+
+def test_the_landing_page_shows_every_model(client: TestClient) -> None:
+    page = client.get("/").text
+    assert '<a href="/drift/a/b">a/b</a>' in page
+    assert "<td>ok</td>" in page
+
+
+def test_the_runbook_has_a_heading_for_links_to_point_at(client: TestClient) -> None:
+    assert '<h2 id="embeddingdriftdetected">' in client.get("/runbook").text

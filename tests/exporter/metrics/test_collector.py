@@ -1,0 +1,210 @@
+"""The collector: the page as Prometheus reads it."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, generate_latest
+
+from exporter.detector.detector import Detector
+from exporter.detector.exact import compare
+from exporter.metrics.collector import DriftCollector
+from exporter.metrics.families import FAMILIES, STATES
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.examinations import CheckStatus
+from exporter.monitor.forecast import History
+from exporter.monitor.model import Model, Models
+from exporter.monitor.tail import PollStatus
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import Quality
+from ingest.runtime.http.exposition import deadline
+from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.runtime.version import __version__
+from ingest.store.changes import ModelRow
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RECEIVED = NOW - timedelta(seconds=5)
+HISTORY = History("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
+QUALITY = Quality(norm=2.5, effective_rank=6.5, dead_dimensions=1, duplicate_ratio=0.25)
+
+
+@pytest.fixture
+def models() -> Models:
+    models = Models(monotonic=lambda: 0.0)
+    models.set_clock(NOW.timestamp())
+    return models
+
+
+def add(models: Models, vectors: NDArray[np.float32], name: str = "m") -> Model:
+    row = ModelRow(name, vectors.shape[1], len(vectors), RECEIVED, None, None, NOW)
+    model = Model(row, MonitoringSettings())
+    model.windows.append(vectors, np.full(len(vectors), RECEIVED.timestamp()))
+    models.add(model)
+    return model
+
+
+def adopt(model: Model, vectors: NDArray[np.float32], baseline: Baseline) -> None:
+    """Have a model measured against a baseline that all these vectors are newer than."""
+    windows = ModelWindows(vectors.shape[1], MonitoringSettings(), baseline.detector)
+    windows.append(vectors, np.full(len(vectors), RECEIVED.timestamp()))
+    model.adopt(baseline, windows)
+
+
+def page(
+    models: Models,
+    status: PollStatus | None = None,
+    checked: CheckStatus | None = None,
+) -> list[str]:
+    """The samples of a scrape, without comments."""
+    given = status or PollStatus(True, 1_000.0, 0.25, 3)
+    check = checked or CheckStatus(900.0, 2)
+    registry = CollectorRegistry()
+    registry.register(DriftCollector(models, lambda: given, checked=lambda: check))
+    lines = generate_latest(registry).decode().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
+    lines = page(models)
+    assert lines[:-2] == [
+        "embedding_drift_up 1.0",
+        f'embedding_drift_build_info{{version="{__version__}"}} 1.0',
+        "embedding_drift_store_poll_timestamp_seconds 1000.0",
+        "embedding_drift_store_poll_duration_seconds 0.25",
+        "embedding_drift_store_poll_failures_total 3.0",
+        "embedding_drift_check_timestamp_seconds 900.0",
+        "embedding_drift_check_failures_total 2.0",
+        "embedding_drift_models 0.0",
+        "embedding_drift_shard_ordinal 0.0",
+        "embedding_drift_total_shards 1.0",
+    ]
+    assert lines[-2].startswith("embedding_drift_collect_duration_seconds ")
+    assert lines[-1] == "embedding_drift_collect_overdue_windows 0.0"
+
+
+def test_before_the_first_poll_what_is_not_known_is_absent(models: Models) -> None:
+    lines = page(models, PollStatus(), CheckStatus())
+    assert "embedding_drift_up 0.0" in lines
+    absent = ("poll_timestamp", "poll_duration", "check_timestamp")
+    assert not any(name in line for line in lines for name in absent)
+
+
+def test_a_model_without_baseline_has_states_and_no_statistics(
+    models: Models, vectors: NDArray[np.float32]
+) -> None:
+    add(models, vectors[:60])
+    lines = page(models)
+    assert 'embedding_drift_dimensions{model_name="m"} 8.0' in lines
+    assert 'embedding_drift_vectors_total{model_name="m"} 60.0' in lines
+    assert 'embedding_drift_state{model_name="m",state="no_baseline",window="fast"} 1.0' in lines
+    assert 'embedding_drift_state{model_name="m",state="ok",window="fast"} 0.0' in lines
+    assert 'embedding_drift_window_vectors{model_name="m",window="slow"} 60.0' in lines
+    [received] = [line for line in lines if "last_vector_timestamp" in line]
+    assert float(received.split()[1]) == RECEIVED.timestamp()
+    for absent in ("score", "magnitude", "ks_statistic", "baseline_version"):
+        assert not any(line.startswith(f"embedding_drift_{absent}") for line in lines)
+
+
+def test_exactly_one_state_of_a_window_is_1(models: Models, vectors: NDArray[np.float32]) -> None:
+    add(models, vectors[:60])
+    states = [line for line in page(models) if line.startswith("embedding_drift_state")]
+    assert len(states) == 2 * len(STATES)
+    assert sum(line.endswith(" 1.0") for line in states) == 2
+
+
+def test_a_model_with_a_baseline_has_every_family(
+    models: Models, vectors: NDArray[np.float32], detector: Detector
+) -> None:
+    model = add(models, vectors[1_000:1_100])
+    pinned = Baseline(2, NOW - timedelta(days=1), 0, "first 1000", QUALITY, detector)
+    adopt(model, vectors[1_000:1_100], pinned)
+    model.assess()
+    model.standing.history = {"slow": HISTORY}
+    model.standing.exact = {"fast": compare(vectors[:1_000], vectors[1_000:1_100], [5])}
+    lines = page(models)
+    [moved] = [line for line in lines if "top_dimension" in line]
+    assert 'dimension="5",model_name="m",window="fast"' in moved
+    assert 'embedding_drift_seasonal_anomaly{model_name="m",window="slow"} -6.5' in lines
+    assert 'embedding_drift_history_state{model_name="m",state="daily",window="slow"} 1.0' in lines
+    assert 'embedding_drift_norm{model_name="m",window="baseline"} 2.5' in lines
+    assert 'embedding_drift_dead_dimensions{model_name="m",window="fast"} 0.0' in lines
+    found = {line.split("{")[0].split(" ")[0] for line in lines}
+    assert found == {family.name for family in FAMILIES}
+    score = detector.score(vectors[1_000:1_100])
+    assert f'embedding_drift_score{{model_name="m",window="fast"}} {score!r}' in lines
+    assert 'embedding_drift_baseline_version{model_name="m"} 2.0' in lines
+    components = [line for line in lines if line.startswith("embedding_drift_component_score")]
+    assert len(components) == 2 * len(detector.COMPONENTS)
+
+
+@pytest.mark.parametrize("component", [1e20, 3e38])
+def test_an_absurd_vector_leaves_every_number_finite(
+    models: Models, vectors: NDArray[np.float32], detector: Detector, component: float
+) -> None:
+    window = vectors[1_000:1_100].copy()
+    window[7] = component
+    model = add(models, window)
+    adopt(model, window, Baseline(1, NOW, 0, "x", QUALITY, detector))
+    model.assess()
+    measured = {n: m for _, n, v in models.verdicts() if (m := v.measurement)}
+    model.standing.compare(vectors[:1_000], measured)
+    lines = page(models)
+    found = {line.split("{")[0] for line in lines}
+    assert {
+        "embedding_drift_score",
+        "embedding_drift_norm",
+        "embedding_drift_effective_rank",
+        "embedding_drift_top_dimension_wasserstein_distance",
+    } <= found
+    assert not [line for line in lines if not math.isfinite(float(line.split()[-1]))]
+
+
+def test_a_measurement_is_kept_until_its_window_changes(
+    models: Models, vectors: NDArray[np.float32], detector: Detector
+) -> None:
+    model = add(models, vectors[1_000:1_100])
+    adopt(model, vectors[1_000:1_100], Baseline(1, NOW, 0, "x", QUALITY, detector))
+    first = model.verdict("fast", NOW.timestamp()).measurement
+    assert model.verdict("fast", NOW.timestamp()).measurement is first
+    model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
+    assert model.verdict("fast", NOW.timestamp()).measurement is not first
+
+
+def test_past_the_deadline_the_last_measurement_has_to_do(
+    models: Models, vectors: NDArray[np.float32], detector: Detector
+) -> None:
+    model = add(models, vectors[1_000:1_100])
+    adopt(model, vectors[1_000:1_100], Baseline(1, NOW, 0, "x", QUALITY, detector))
+    late = time.monotonic() - 1
+    first = model.verdict("fast", NOW.timestamp(), late)
+    assert (first.state, first.measurement, first.is_overdue) == ("ok", None, True)
+    measured = model.verdict("fast", NOW.timestamp())
+    assert not measured.is_overdue
+    model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
+    again = model.verdict("fast", NOW.timestamp(), late)
+    assert again.measurement is measured.measurement
+    assert again.is_overdue
+    token = deadline.set(late)
+    try:
+        assert "embedding_drift_collect_overdue_windows 2.0" in page(models)
+    finally:
+        deadline.reset(token)
+
+
+def test_names_and_help_follow_prometheus() -> None:
+    for family in FAMILIES:
+        assert family.name.startswith("embedding_drift_")
+        assert family.name.endswith("_total") == (family.type == "counter")
+        assert family.help.endswith(".")
+
+
+def test_every_family_is_documented() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    for family in FAMILIES:
+        assert f"| `{family.name}` |" in readme

@@ -1,0 +1,139 @@
+"""The history judged: what it tells when, and how quiet it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.monitor.forecast import HOUR_SECONDS, History, hourly, judge
+
+NOW = 1_700_000_000.0
+STEP = 300.0
+Floats = NDArray[np.float64]
+
+
+def recorded(days: float, seed: int = 0) -> tuple[Floats, Floats]:
+    """A row every five minutes up to now: a wave of a day, and noise."""
+    times = np.arange(NOW - days * 86_400, NOW, STEP) + STEP / 2
+    noise = np.random.default_rng(seed).normal(scale=0.01, size=len(times))
+    return times, 0.6 + 0.05 * np.sin(2 * np.pi * times / 86_400) + noise
+
+
+@pytest.mark.parametrize(
+    ("days", "state"), [(0, "too_short"), (3.9, "too_short"), (4, "daily"), (22, "weekly")]
+)
+def test_the_state_says_which_seasons_are_known(days: float, state: str) -> None:
+    assert judge(*recorded(days), NOW).state == state
+
+
+def test_without_a_judgement_nothing_is_told() -> None:
+    assert judge(*recorded(2), NOW) == History("too_short")
+
+
+def test_gaps_of_a_third_rule_out_a_judgement() -> None:
+    times, values = recorded(8)
+    asleep = (times > NOW - 6 * 86_400) & (times < NOW - 2.5 * 86_400)
+    assert judge(times[~asleep], values[~asleep], NOW) == History("gaps")
+    short = (times > NOW - 6 * 86_400) & (times < NOW - 5 * 86_400)
+    assert judge(times[~short], values[~short], NOW).state == "daily"
+
+
+def test_a_week_without_a_value_says_nothing_of_the_last_hour() -> None:
+    times, values = recorded(30)
+    before = times < NOW - 7.1 * 86_400
+    assert judge(times[before], values[before], NOW) == History("gaps")
+
+
+@pytest.mark.parametrize("days", [5, 10, 30])
+def test_an_ordinary_hour_lies_within_the_band(days: int) -> None:
+    times, values = recorded(days)
+    found = judge(times, values, NOW)
+    assert found.lower is not None
+    assert found.upper is not None
+    assert found.anomaly is not None
+    assert found.lower < values[-12:].mean() < found.upper
+    assert abs(found.anomaly) < 3
+
+
+@pytest.mark.parametrize("days", [5, 10, 30])
+def test_an_odd_hour_is_an_anomaly_with_its_sign(days: int) -> None:
+    times, values = recorded(days)
+    values[-12:] -= 0.06
+    anomaly = judge(times, values, NOW).anomaly
+    assert anomaly is not None
+    assert anomaly < -5
+
+
+def test_an_anomaly_does_not_explain_itself_for_a_day() -> None:
+    times, values = recorded(10)
+    values[times > NOW - 20 * 3_600] -= 0.06
+    anomaly = judge(times, values, NOW).anomaly
+    assert anomaly is not None
+    assert anomaly < -5
+
+
+def test_a_usual_weekend_is_no_anomaly_once_weeks_are_known() -> None:
+    for hour in range(0, 168, 12):
+        now = NOW + hour * 3_600
+        times = np.arange(now - 30 * 86_400, now, STEP) + STEP / 2
+        noise = np.random.default_rng(hour).normal(scale=0.01, size=len(times))
+        values = 0.6 + noise - 0.03 * (times // 86_400 % 7 >= 5)
+        found = judge(times, values, now)
+        assert found.anomaly is not None
+        assert abs(found.anomaly) < 4.5
+
+
+def test_a_silent_last_hour_has_an_expectation_and_no_anomaly() -> None:
+    times, values = recorded(8)
+    silent = times > NOW - HOUR_SECONDS
+    found = judge(times[~silent], values[~silent], NOW)
+    assert found.expected is not None
+    assert found.anomaly is None
+
+
+def test_a_steady_fall_is_a_trend() -> None:
+    times, values = recorded(14)
+    found = judge(times, values - 0.01 * (times - times[0]) / 86_400, NOW)
+    assert found.slope_per_day == pytest.approx(-0.01, abs=0.003)
+    assert found.trend_score is not None
+    assert found.trend_score > 3
+
+
+def test_no_fall_is_none() -> None:
+    for seed in range(5):
+        score = judge(*recorded(14, seed), NOW).trend_score
+        assert score is not None
+        assert score < 2.7
+
+
+def test_less_than_a_week_tells_of_no_trend() -> None:
+    found = judge(*recorded(6.9), NOW)
+    assert (found.slope_per_day, found.trend_score, found.changed_at) == (None, None, None)
+
+
+def test_a_step_is_dated() -> None:
+    times, values = recorded(14)
+    began = NOW - 5 * 86_400
+    found = judge(times, values - 0.1 * (times > began), NOW)
+    assert found.changed_at == pytest.approx(began, abs=2 * HOUR_SECONDS)
+    assert judge(times, values, NOW).changed_at is None
+
+
+def test_a_constant_history_is_neither_odd_nor_a_trend() -> None:
+    times, _ = recorded(14)
+    found = judge(times, np.full(len(times), 0.5), NOW)
+    assert found.anomaly == pytest.approx(0, abs=1e-6)
+    assert found.trend_score == pytest.approx(0, abs=1e-3)
+
+
+def test_irregular_rows_are_averaged_by_the_hour() -> None:
+    times = NOW - np.array([10.0, 20.0, 3_000.0, 3_700.0, 11_000.0])
+    values = np.array([1.0, 2.0, 6.0, 4.0, 8.0])
+    np.testing.assert_array_equal(hourly(times, values, NOW), [8.0, np.nan, 4.0, 3.0])
+
+
+def test_the_far_past_and_the_future_do_not_count() -> None:
+    times = NOW + np.array([-36 * 86_400.0, 60.0, -60.0])
+    np.testing.assert_array_equal(hourly(times, np.arange(3.0), NOW), [2.0])
+    assert hourly(np.empty(0), np.empty(0), NOW).shape == (0,)

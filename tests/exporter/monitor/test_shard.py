@@ -1,0 +1,150 @@
+"""Shards: which one an exporter is, and that together they are the whole."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, generate_latest
+from starlette.testclient import TestClient
+
+from exporter.http.app import Exporter
+from exporter.metrics import families
+from exporter.metrics.collector import DriftCollector
+from exporter.metrics.families import FAMILIES
+from exporter.monitor.examinations import Check
+from exporter.monitor.model import Models
+from exporter.monitor.shard import shard
+from exporter.monitor.tail import Tail
+from ingest.runtime.errors import SettingsError
+from ingest.runtime.http import application
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.settings import (
+    BaselineSettings,
+    MonitoringSettings,
+    WindowSettings,
+    WindowsSettings,
+)
+from ingest.store.changes import WHOLE, Shard
+from ingest.store.pool import Pool
+from tests.service import wait_for
+
+Vectors = NDArray[np.float32]
+
+
+def test_a_single_exporter_is_the_whole_wherever_it_runs() -> None:
+    assert shard(MonitoringSettings(), "host-7") == WHOLE
+
+
+def test_the_setting_says_which_one_it_is() -> None:
+    settings = MonitoringSettings(total_shards=4, shard=2)
+    assert shard(settings, "exporter-1") == Shard(2, 4)
+
+
+@pytest.mark.parametrize("host", ["exporter-3", "exporter-3.exporter.monitoring.svc"])
+def test_else_the_ordinal_of_the_pod_does(host: str) -> None:
+    assert shard(MonitoringSettings(total_shards=4), host) == Shard(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"), [("laptop", "neither monitoring.shard"), ("exporter-4", "allows 0 to 3")]
+)
+def test_a_host_that_is_no_shard_is_an_error(host: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        shard(MonitoringSettings(total_shards=4), host)
+
+
+@contextmanager
+def _client(store: str, ordinal: int) -> Iterator[TestClient]:
+    settings = load(flags={"monitoring.total_shards": 2, "monitoring.shard": ordinal})
+    registry = CollectorRegistry()
+    app = application.application(registry, Live(load), Exporter(store, settings, registry))
+    with TestClient(app) as client:
+        wait_for(lambda: client.get("/-/ready").status_code == 200, "the first poll")
+        yield client
+
+
+def test_a_shard_that_has_not_the_model_says_which_one_has(
+    store: str, send: Callable[..., None], vectors: Vectors
+) -> None:
+    names = [f"model-{number}" for number in range(6)]
+    for name in names:
+        send(vectors[:60], name)
+    with _client(store, 0) as zero, _client(store, 1) as one:
+        answers = [(zero.get(f"/drift/{name}"), one.get(f"/drift/{name}")) for name in names]
+        unknown = [one.get(f"/drift/{name}") for name in ("none", "%00")]
+    codes = [(a.status_code, b.status_code) for a, b in answers]
+    assert set(codes) == {(200, 404), (404, 200)}
+    for name, (first, second) in zip(names, answers, strict=True):
+        has, has_not = (0, second) if first.is_success else (1, first)
+        expected = f"model {name!r} is on shard {has}; this is shard {1 - has}"
+        assert has_not.json()["detail"] == expected
+    for answer in unknown:
+        assert answer.status_code == 404
+        assert "GET /drift lists those there are" in answer.json()["detail"]
+
+
+def test_a_shard_that_cannot_ask_says_what_it_knows(
+    store: str, connection: psycopg.Connection
+) -> None:
+    with _client(store, 1) as client:
+        connection.execute("alter table model rename to gone")
+        answer = client.get("/drift/m")
+    assert answer.status_code == 404
+    assert "on shard 1; the store cannot be asked" in answer.json()["detail"]
+
+
+SETTINGS = MonitoringSettings(
+    baseline=BaselineSettings(vectors=250),
+    windows=WindowsSettings(fast=WindowSettings(seconds=900, max_vectors=50)),
+)
+
+
+def _samples(pool: Pool, connection: psycopg.Connection, own: Shard) -> set[str]:
+    """What one exporter shows of models once they are fitted, followed and checked."""
+    models = Models()
+    tail = Tail(pool, models, SETTINGS, own)
+
+    def have_baselines() -> bool:
+        tail.poll()
+        return all(model.baseline is not None for model in models.by_name.values())
+
+    wait_for(have_baselines, "the baselines")
+    Check(pool, models, 300, threading.Event()).check()
+    # Or it would be part of the next one's history.
+    connection.execute("delete from drift_history where score is not null")
+    registry = CollectorRegistry()
+    registry.register(DriftCollector(models, lambda: tail.status, own))
+    page = generate_latest(registry).decode().splitlines()
+    tail.stop()
+    return {line for line in page if "model_name=" in line}
+
+
+def test_shards_together_show_what_one_exporter_shows_and_nothing_twice(
+    pool: Pool, send: Callable[..., None], vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    names = [f"model-{number}" for number in range(6)]
+    for drift, name in enumerate(names):
+        send(vectors[:250], name)
+        send(vectors[250:310] + np.float32(drift), name)
+        connection.execute(
+            "insert into drift_history (model_name, window_name, computed_at, state, vectors,"
+            " baseline_version, cosine_similarity) select %s, 'fast', at, 'ok', 50, 1,"
+            " 0.5 + 0.1 * sin(extract(epoch from at) / 86400)"
+            " from generate_series(now() - interval '8 d 1 m', now() - interval '1 m', '1 h') at",
+            (name,),
+        )
+    parts = [_samples(pool, connection, Shard(ordinal, 3)) for ordinal in range(3)]
+    assert all(parts)
+    whole = _samples(pool, connection, WHOLE)
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    assert set.union(*parts) == whole
+    shown = {line.split("{")[0] for line in whole}
+    of_models = {family.name for family in FAMILIES if "model_name" in family.labels}
+    assert of_models - shown <= {families.COSINE_SIMILARITY_CHANGE_TIMESTAMP.name}

@@ -1,0 +1,538 @@
+"""The tail: windows follow the store, baselines are taken, failures are survived."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+
+from exporter.http import report
+from exporter.monitor import baseline
+from exporter.monitor.model import Model, Models
+from exporter.monitor.tail import Tail
+from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.settings.settings import (
+    BaselineSettings,
+    MonitoringSettings,
+    WindowSettings,
+    WindowsSettings,
+)
+from ingest.store.connection import connect
+from ingest.store.migrate import migrate
+from ingest.store.models import remove
+from ingest.store.pool import Pool, open_sync
+from ingest.store.selection import Selection
+from tests.service import wait_for
+
+Vectors = NDArray[np.float32]
+
+SETTINGS = MonitoringSettings(
+    baseline=BaselineSettings(vectors=1_000),
+    windows=WindowsSettings(
+        fast=WindowSettings(seconds=900, max_vectors=100),
+        slow=WindowSettings(seconds=21_600, max_vectors=400),
+    ),
+)
+
+
+def held(model: Model, window_name: str) -> Vectors:
+    window = model.windows.windows[window_name]
+    return np.concatenate(list(model.windows.ring.chunks(window.start, model.windows.ring.end)))
+
+
+def poll_until(tail: Tail, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        tail.poll()
+
+
+def make_yesterday(connection: psycopg.Connection) -> None:
+    """Make the partition of the day before: some hours ago may have been then."""
+    connection.execute(
+        "do $$ declare today timestamptz := date_trunc('day', clock_timestamp(), 'UTC'); begin"
+        " execute format('create table yesterday partition of embedding for values from (%L) to"
+        " (%L)', today - interval '1 day', today); end $$"
+    )
+
+
+def test_windows_hold_the_newest_vectors_of_the_store(
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:30])
+    tail.poll()
+    send(vectors[30:150])
+    send(vectors[150:160])
+    tail.poll()
+    model = models.by_name["m"]
+    np.testing.assert_array_equal(held(model, "fast"), vectors[60:160])
+    np.testing.assert_array_equal(held(model, "slow"), vectors[:160])
+
+
+def test_a_new_process_rebuilds_the_same_windows(
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors
+) -> None:
+    first, second = Models(), Models()
+    following = Tail(pool, first, SETTINGS)
+    for at in range(0, 600, 60):
+        send(vectors[at : at + 60])
+        following.poll()
+    Tail(pool, second, SETTINGS).poll()
+    for name in ("fast", "slow"):
+        np.testing.assert_array_equal(
+            held(first.by_name["m"], name), held(second.by_name["m"], name)
+        )
+
+
+def test_what_is_too_old_for_a_window_is_not_read(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    make_yesterday(connection)
+    send(vectors[:10])
+    connection.execute("update embedding set received_at = received_at - interval '1 hour'")
+    send(vectors[10:20])
+    models = Models()
+    Tail(pool, models, SETTINGS).poll()
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[10:20])
+    np.testing.assert_array_equal(held(models.by_name["m"], "slow"), vectors[:20])
+
+
+def test_a_store_clock_that_stepped_back_loses_no_vector(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    make_yesterday(connection)
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:10])
+    tail.poll()
+    send(vectors[10:20])
+    connection.execute(
+        "update embedding set received_at = received_at - interval '9 hours' where seq between 13"
+        " and 15"
+    )
+    tail.poll()
+    assert models.by_name["m"].windows.seen_seq == 20
+    assert models.by_name["m"].windows.ring.end == 20
+
+
+def test_windows_go_by_arrival_whatever_clients_say_of_time(
+    pool: Pool, send: Callable[..., None], vectors: Vectors
+) -> None:
+    """Late, out of order, twice the same, and a day ahead."""
+    now = time.time()
+    days: list[float | None] = [-40, 0, -1, -1, 1, None, -3, -2, 0.5, 0]
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:10], timestamps=[None if d is None else now + 86_400 * d for d in days])
+    tail.poll()
+    send(vectors[10:20], timestamps=[now - 3_600] * 10)
+    tail.poll()
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:20])
+
+
+def test_the_first_vectors_become_the_baseline_by_themselves(
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:999])
+    tail.poll()
+    assert models.by_name["m"].verdict("fast", models.now()).state == "no_baseline"
+    send(vectors[999:1_200])
+    tail.poll()
+    model = models.by_name["m"]
+    poll_until(tail, lambda: model.baseline is not None)
+    assert model.baseline is not None
+    assert (model.baseline.version, model.baseline.source) == (1, "first 1000")
+    assert model.baseline.detector.n_reference == 1_000
+    assert model.verdict("fast", models.now()).state == "ok"
+    np.testing.assert_array_equal(held(model, "fast"), vectors[1_100:1_200])
+    np.testing.assert_array_equal(held(model, "slow"), vectors[1_000:1_200])
+    tail.stop()
+
+
+def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:800])
+    tail.poll()
+    assert baseline.pin(connection, "m", Selection(last=600)) == 1
+    tail.poll()
+    model = models.by_name["m"]
+    assert model.verdict("slow", models.now()).state == "too_few_vectors"
+    assert baseline.pin(connection, "m", Selection(first=500)) == 2
+    tail.poll()
+    assert model.baseline is not None
+    assert (model.baseline.version, model.baseline.source) == (2, "first 500")
+    # A baseline of 500 calibrates windows of 100.
+    np.testing.assert_array_equal(held(model, "slow"), vectors[700:800])
+
+
+def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    for at in range(0, 2_600, 200):
+        send(vectors[at : at + 200])
+        tail.poll()
+    # 2,000 calibrate more vectors than were ever kept; of 2,450 few are newer.
+    for pinned, oldest in ((500, 2_500), (2_000, 2_200), (2_450, 2_450), (500, 2_500)):
+        baseline.pin(connection, "m", Selection(first=pinned))
+        tail.poll()
+        restarted = Models()
+        Tail(pool, restarted, SETTINGS).poll()
+        for model in (models.by_name["m"], restarted.by_name["m"]):
+            np.testing.assert_array_equal(held(model, "slow"), vectors[oldest:2_600])
+            np.testing.assert_array_equal(held(model, "fast"), vectors[max(oldest, 2_500) : 2_600])
+        now = models.now()
+        one, other = (each.by_name["m"] for each in (models, restarted))
+        assert report.detail(one, now) == report.detail(other, now)
+
+
+def test_a_scrape_sees_no_windows_half_read(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    def scrape() -> set[tuple[int | None, int]]:
+        seen = set()
+        while not adopted.is_set():
+            verdict = models.by_name["m"].verdict("slow", models.now())
+            seen.add((verdict.baseline_version, verdict.vectors))
+        return seen
+
+    models, adopted = Models(), threading.Event()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:2_600])
+    baseline.pin(connection, "m", Selection(first=500))
+    tail.poll()
+    baseline.pin(connection, "m", Selection(first=2_000))
+    with ThreadPoolExecutor(1) as thread:
+        scraping = thread.submit(scrape)
+        tail.poll()
+        time.sleep(0.1)
+        adopted.set()
+        assert scraping.result(60) == {(1, 100), (2, 400)}
+
+
+def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:2_600])
+    baseline.pin(connection, "m", Selection(first=500))
+    tail.poll()
+    baseline.pin(connection, "m", Selection(first=2_000))
+    connection.execute("alter table embedding rename to gone")
+    with pytest.raises(StoreUnavailable):
+        tail.poll()
+    verdict = models.by_name["m"].verdict("slow", models.now())
+    assert (verdict.state, verdict.baseline_version, verdict.vectors) == ("ok", 1, 100)
+    connection.execute("alter table gone rename to embedding")
+    tail.poll()
+    verdict = models.by_name["m"].verdict("slow", models.now())
+    assert (verdict.state, verdict.baseline_version, verdict.vectors) == ("ok", 2, 400)
+
+
+@pytest.mark.parametrize("change", ["detector = 'of tomorrow'", """quality = '{"beauty": 1}'"""])
+def test_a_baseline_that_cannot_be_read_is_told_once_and_the_model_goes_on(
+    change: str,
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=500))
+    tail.poll()
+    baseline.pin(connection, "m", Selection(first=550))
+    connection.execute(f"update baseline set {change} where version = 2".encode())
+    for at in range(600, 630, 10):
+        send(vectors[at : at + 10])
+        tail.poll()
+    messages = [record.message for record in caplog.records]
+    assert messages.count("baseline not readable") == 1
+    verdict = models.by_name["m"].verdict("fast", models.now())
+    assert (verdict.baseline_version, verdict.vectors) == (1, 100)
+    baseline.pin(connection, "m", Selection(first=580))
+    tail.poll()
+    assert models.by_name["m"].verdict("fast", models.now()).baseline_version == 3
+
+
+def test_a_removed_model_is_dropped_at_the_next_poll(
+    pool: Pool,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:10])
+    send(vectors[:10], model_name="other")
+    tail.poll()
+    remove(connection, "m")
+    tail.poll()
+    assert list(models.by_name) == ["other"]
+    send(vectors[10:15])
+    tail.poll()
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[10:15])
+
+
+def test_a_model_that_was_removed_and_came_again_between_polls_is_a_new_one(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(last=600))
+    tail.poll()
+    remove(connection, "m")
+    send(vectors[600:610])
+    tail.poll()
+    model = models.by_name["m"]
+    assert model.baseline is None
+    np.testing.assert_array_equal(held(model, "slow"), vectors[600:610])
+
+
+def test_a_model_that_only_a_replica_does_not_show_stays(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    empty_database: str,
+) -> None:
+    models = Models()
+    send(vectors[:10])
+    Tail(pool, models, SETTINGS).poll()
+    with connect(empty_database) as connection:
+        migrate(connection)
+    with open_sync(empty_database, 1) as behind:
+        Tail(behind, models, SETTINGS, primary=pool).poll()
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
+
+
+def test_a_model_that_cannot_be_followed_keeps_neither_others_nor_the_check_from_it(
+    pool: Pool,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The model a comes first, and somebody has damaged its row."""
+    send(vectors[:10], model_name="a")
+    send(vectors[:10])
+    connection.execute("update model set dimension = 7 where model_name = 'a'")
+    models = Models()
+    tail = Tail(pool, models, SETTINGS.model_copy(update={"poll_interval": 0.05}))
+    with pytest.raises(ExceptionGroup, match="models not followed"):
+        tail.poll()
+    tail.start()
+    assert tail.followed.wait(60)
+    wait_for(lambda: tail.status.failures > 2, "some more polls")
+    tail.stop()
+    assert tail.status.up
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
+    told = [record for record in caplog.records if record.message.startswith("models not")]
+    assert len(told) == 1
+
+
+def test_a_store_that_is_away_is_an_error_and_windows_stay(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:10])
+    tail.poll()
+    connection.execute("alter table model rename to gone")
+    with pytest.raises(StoreUnavailable, match="embedding-drift migrate"):
+        tail.poll()
+    assert len(models.by_name["m"].windows.windows["fast"]) == 10
+
+
+def test_the_thread_reports_failure_and_recovery(
+    pool: Pool, connection: psycopg.Connection
+) -> None:
+    settings = SETTINGS.model_copy(update={"poll_interval": 0.05})
+    tail = Tail(pool, Models(), settings, clock=lambda: 123.0)
+    tail.start()
+    wait_for(lambda: tail.status.up, "the first poll")
+    assert tail.status.timestamp == 123.0
+    connection.execute("alter table model rename to gone")
+    wait_for(lambda: not tail.status.up, "a failure")
+    assert tail.status.failures >= 1
+    assert tail.status.timestamp == 123.0
+    connection.execute("alter table gone rename to model")
+    wait_for(lambda: tail.status.up, "recovery")
+    tail.stop()
+
+
+@contextmanager
+def locked(connection: psycopg.Connection, table: str) -> Iterator[Callable[[], bool]]:
+    """Lock a table; what is given tells whether somebody waits for it."""
+    with connection.transaction():
+        connection.execute(f"lock table {table} in access exclusive mode".encode())
+        waiting = "select from pg_locks where relation = %s::regclass and not granted"
+        yield lambda: bool(connection.execute(waiting, [table]).fetchall())
+
+
+def test_the_store_is_not_followed_while_a_poll_does_not_end(
+    pool: Pool, connection: psycopg.Connection
+) -> None:
+    now = [0.0]
+    settings = SETTINGS.model_copy(update={"poll_interval": 0.05})
+    tail = Tail(pool, Models(), settings, monotonic=lambda: now[0])
+    tail.start()
+    wait_for(lambda: tail.status.up, "the first poll")
+    with locked(connection, "model") as waited_for:
+        wait_for(waited_for, "the poll")
+        now[0] += 9
+        assert tail.status.up
+        now[0] += 2
+        assert not tail.status.up
+        assert tail.status.failures == 0
+    wait_for(lambda: tail.status.up, "the end of the poll")
+    tail.stop()
+
+
+@pytest.mark.parametrize("table", ["model", "baseline_embedding"])
+def test_a_poll_or_fit_that_waits_for_the_store_is_cut_off_at_the_end(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    table: str,
+) -> None:
+    send(vectors[:1_100])
+    tail = Tail(pool, Models(), SETTINGS)
+    stopping = threading.Thread(target=tail.stop, daemon=True)
+    with locked(connection, table) as waited_for:
+        tail.start()
+        wait_for(waited_for, "the poll or the fit")
+        stopping.start()
+        stopping.join(20)
+        assert not stopping.is_alive()
+
+
+def test_the_last_poll_may_find_vectors_for_a_baseline(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    send(vectors[:1_100])
+    tail = Tail(pool, Models(), SETTINGS)
+    stopping = threading.Thread(target=tail.stop)
+    with locked(connection, "model") as waited_for:
+        tail.start()
+        wait_for(waited_for, "the poll")
+        stopping.start()
+        time.sleep(0.2)
+    stopping.join()
+    assert tail.status.up
+    assert not any(record.message == "poll failed" for record in caplog.records)
+
+
+def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def failures() -> int:
+        return sum(record.message.startswith("baseline not pinned") for record in caplog.records)
+
+    now = [0.0]
+    models = Models()
+    tail = Tail(pool, models, SETTINGS, monotonic=lambda: now[0])
+    send(vectors[:1_100])
+    connection.execute("alter table baseline_embedding rename to gone")
+    poll_until(tail, lambda: failures() == 1)
+    for _ in range(5):
+        tail.poll()
+    assert failures() == 1
+    connection.execute("alter table gone rename to baseline_embedding")
+    now[0] += 61
+    poll_until(tail, lambda: models.by_name["m"].baseline is not None)
+    tail.stop()
+
+
+def test_vectors_that_no_baseline_can_be_fitted_to_are_named(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def errors() -> list[str]:
+        return [r.error for r in caplog.records if r.message.startswith("baseline not pinned")]
+
+    absurd = vectors[:1_000].copy()
+    absurd[7, 3] = 1e20
+    send(absurd)
+    tail = Tail(pool, Models(), SETTINGS)
+    poll_until(tail, lambda: len(errors()) == 1)
+    assert errors()[0].startswith("vector 7 of 1000 has 1e+20 as component 3; ")
+    tail.stop()
+
+
+def test_a_baseline_that_spans_a_week_knows_the_season(
+    send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:2_000])
+    assert baseline.pin(connection, "m", Selection(first=1_000)) == 1
+    assert not baseline.load(connection, "m", 1).detector.seasonal
+    connection.execute("create table old (like embedding including all)")
+    connection.execute(
+        "alter table embedding attach partition old for values from (minvalue) to ('2020-01-01')"
+    )
+    connection.execute(
+        "update embedding set received_at = '2019-01-01'::timestamptz + seq * interval '10 min'"
+    )
+    assert baseline.pin(connection, "m", Selection(first=1_500)) == 2
+    assert baseline.load(connection, "m", 2).detector.seasonal
+
+
+def test_two_exporters_pin_one_baseline(
+    send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:1_000])
+    assert baseline.pin(connection, "m", Selection(first=1_000), only_first=True) == 1
+    assert baseline.pin(connection, "m", Selection(first=1_000), only_first=True) is None

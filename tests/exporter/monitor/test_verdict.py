@@ -1,0 +1,59 @@
+"""The verdict: a number only where it can be trusted, else the reason why not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.detector.detector import Detector
+from exporter.metrics.families import STATES, State
+from exporter.monitor.verdict import Circumstances, measure, state
+
+NOW = 1e9
+
+
+def circumstances(received: float | None = NOW, mismatched: float | None = None) -> Circumstances:
+    return Circumstances(NOW, received, mismatched, stale_after=600)
+
+
+@pytest.mark.parametrize(
+    ("count", "min_vectors", "has_detector", "given", "expected"),
+    [
+        (100, 50, True, circumstances(), "ok"),
+        (100, 50, False, circumstances(), "no_baseline"),
+        (300, 201, True, circumstances(), "baseline_too_small"),
+        (100, 50, True, circumstances(mismatched=NOW + 1), "dimension_changed"),
+        (100, 50, True, circumstances(mismatched=NOW - 1), "ok"),
+        (0, 50, True, circumstances(received=None, mismatched=NOW), "dimension_changed"),
+        (100, 50, True, circumstances(received=NOW - 601), "stale"),
+        (100, 50, True, circumstances(received=NOW - 599), "ok"),
+        (0, 50, True, circumstances(received=None), "stale"),
+        (49, 50, True, circumstances(), "too_few_vectors"),
+        (50, 50, True, circumstances(), "ok"),
+    ],
+)
+def test_a_state_is_the_first_reason_why_drift_cannot_be_told(
+    detector: Detector,
+    count: int,
+    min_vectors: int,
+    has_detector: bool,
+    given: Circumstances,
+    expected: State,
+) -> None:
+    assert state(count, min_vectors, detector if has_detector else None, given) == expected
+    assert expected in STATES
+
+
+def test_a_measurement_holds_every_number_of_the_detector(
+    vectors: NDArray[np.float32], detector: Detector
+) -> None:
+    moved = vectors[1_000:1_100] + np.r_[np.zeros(7), 5].astype(np.float32)
+    measured = measure(detector, detector.sums(moved))
+    assert measured.score == detector.score(moved)
+    assert tuple(measured.components) == detector.COMPONENTS
+    assert measured.top_dimensions[0].dimension == 7
+    assert measured.ks["max"] == measured.top_dimensions[0].ks
+    assert measured.wasserstein["max"] == measured.top_dimensions[0].wasserstein
+    assert measured.magnitude == measured.wasserstein["mean"] == detector.magnitude(moved)
+    assert measured.ks["mean"] <= measured.ks["p95"] <= measured.ks["max"]

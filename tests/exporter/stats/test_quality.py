@@ -1,0 +1,81 @@
+"""Quality: what a degraded model does to its vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.stats.quality import assess
+
+
+def normal(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(40, 100), (400, 30)])
+def test_the_effective_rank_is_that_of_the_covariance(shape: tuple[int, int]) -> None:
+    vectors = normal(*shape) * np.linspace(0.1, 3, shape[1], dtype=np.float32)
+    eigenvalues = np.linalg.eigvalsh(np.cov(vectors.T, bias=True))
+    expected = eigenvalues.sum() ** 2 / np.square(eigenvalues).sum()
+    assert assess(vectors).effective_rank == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-40, 1e-25, 1e20, 3e37])
+def test_quality_does_not_depend_on_the_unit(size: float) -> None:
+    usual = assess(normal(200, 30))
+    quality = assess((normal(200, 30).astype(np.float64) * size).astype(np.float32))
+    assert quality.norm == pytest.approx(usual.norm * size, rel=1e-4)
+    assert quality.effective_rank == pytest.approx(usual.effective_rank, rel=1e-4)
+    assert quality.dead_dimensions == 0
+    assert quality.duplicate_ratio == 0
+
+
+def test_the_largest_numbers_there_are_have_a_norm_and_a_rank() -> None:
+    signs = np.sign(normal(200, 30))
+    quality = assess(signs * np.float32(3e38))
+    assert quality.norm == pytest.approx(3e38 * 30**0.5, rel=1e-6)
+    assert quality.effective_rank == pytest.approx(assess(signs).effective_rank)
+
+
+def test_one_dimension_at_the_end_of_the_range_is_all_that_counts() -> None:
+    vectors = normal(200, 30) * np.float32(1e-30)
+    vectors[:, 7] = np.linspace(-3e38, 3e38, 200)
+    assert assess(vectors).effective_rank == pytest.approx(1)
+
+
+def test_independent_dimensions_of_one_size_are_all_used() -> None:
+    assert assess(normal(20_000, 10)).effective_rank == pytest.approx(10, rel=0.02)
+
+
+def test_a_collapse_onto_a_line_uses_one_dimension() -> None:
+    line = np.outer(np.linspace(-1, 1, 100), np.arange(1, 9)).astype(np.float32)
+    assert assess(line).effective_rank == pytest.approx(1)
+
+
+def test_vectors_that_are_all_the_same_are_one_and_its_repeats() -> None:
+    quality = assess(np.full((50, 4), 0.5, np.float32))
+    assert quality.norm == 1.0
+    assert quality.effective_rank == 1.0
+    assert quality.dead_dimensions == 4
+    assert quality.duplicate_ratio == pytest.approx(0.98)
+
+
+def test_dead_dimensions_are_counted_and_quiet_ones_are_not() -> None:
+    vectors = normal(200, 10)
+    vectors[:, 2] = 7
+    vectors[:, 5] *= 1e-5
+    vectors[:, 6] *= 0.1
+    assert assess(vectors).dead_dimensions == 2
+
+
+def test_the_dead_dimensions_of_a_real_model_are_found(sentences: NDArray[np.float32]) -> None:
+    quality = assess(sentences[:1_000])
+    assert quality.dead_dimensions == 3
+    assert quality.norm == pytest.approx(1, abs=1e-3)
+    assert quality.duplicate_ratio < 0.05
+
+
+def test_every_vector_twice_is_half_duplicates() -> None:
+    vectors = normal(30, 5)
+    assert assess(np.repeat(vectors, 2, axis=0)).duplicate_ratio == 0.5

@@ -1,0 +1,405 @@
+"""The ingest half over HTTP, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import numpy as np
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.testclient import TestClient
+
+from ingest.http.app import Ingest
+from ingest.runtime.http import application
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.reload import Live
+from ingest.store.connection import connect
+
+VECTOR = [0.5, -1.0, 2.0]
+JSON = "application/json"
+
+
+@pytest.fixture
+def chosen() -> dict[str, Any]:
+    """Settings by their dotted keys; a reload reads them anew."""
+    return {"ingest.max_body_bytes": 25_000, "ingest.max_models": 3}
+
+
+@pytest.fixture
+def client(store: str, chosen: dict[str, Any]) -> Iterator[TestClient]:
+    registry = CollectorRegistry()
+    live = Live(lambda: load(None, None, chosen))
+    app = application.application(registry, live, Ingest(store, live.settings, registry))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def stored(connection: psycopg.Connection) -> Callable[[], list[list[float]]]:
+    """What the store holds, in the order of its numbers."""
+
+    def stored() -> list[list[float]]:
+        rows = connection.execute(
+            "select embedding::real[] from embedding order by model_name, seq"
+        )
+        return [vector for (vector,) in rows]
+
+    return stored
+
+
+def problem(response: httpx2.Response, status: int) -> dict[str, Any]:
+    """The problem a response carries, after checking that it is one."""
+    body: dict[str, Any] = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.status_code == body["status"] == status
+    assert {"type", "title", "detail"} <= set(body)
+    return body
+
+
+def test_the_documented_request_is_stored_when_it_is_answered(
+    client: TestClient, connection: psycopg.Connection
+) -> None:
+    body = {
+        "model_name": "sentence-transformer",
+        "embedding": VECTOR,
+        "metadata": {"text": "hello", "timestamp": 1703980800},
+    }
+    response = client.post("/embeddings", json=body)
+    assert response.status_code == 201
+    assert response.json() == {
+        "model_name": "sentence-transformer",
+        "stored": 1,
+        "duplicates": 0,
+        "sampled_out": 0,
+    }
+    assert connection.execute(
+        "select model_name, seq, metadata, extract(epoch from embedded_at)::int,"
+        " embedding::real[] from embedding"
+    ).fetchall() == [("sentence-transformer", 1, body["metadata"], 1703980800, VECTOR)]
+
+
+def npy(vectors: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, vectors)
+    return file.getvalue()
+
+
+ROWS = np.array([VECTOR, [1, 2, 3]], dtype="<f4")
+RAW_HEADERS = {
+    "Content-Type": "application/octet-stream",
+    "X-Model-Name": "m",
+    "X-Dimension": "3",
+}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"json": {"model_name": "m", "embeddings": ROWS.tolist()}},
+        {
+            "json": {
+                "model_name": "m",
+                "embeddings": [base64.b64encode(row.tobytes()).decode() for row in ROWS],
+            }
+        },
+        {
+            "content": ROWS.tobytes(),
+            "headers": RAW_HEADERS,
+        },
+        {
+            "content": ROWS.tobytes(),
+            "headers": {"Content-Type": "application/octet-stream"},
+            "params": {"model_name": "m", "dimension": "3"},
+        },
+        {
+            "content": npy(ROWS.astype(np.float64)),
+            "headers": {"Content-Type": "application/x-npy", "X-Model-Name": "m"},
+        },
+    ],
+    ids=["numbers", "base64", "raw with headers", "raw with query", "npy"],
+)
+def test_every_format_stores_the_same_vectors(
+    client: TestClient, stored: Callable[[], list[list[float]]], request_: dict[str, Any]
+) -> None:
+    response = client.post("/embeddings", **request_)
+    assert response.status_code == 201, response.text
+    assert stored() == ROWS.tolist()
+
+
+def test_an_id_sent_twice_is_stored_once(
+    client: TestClient, stored: Callable[[], list[list[float]]]
+) -> None:
+    body = {"model_name": "m", "embedding": VECTOR, "id": "a"}
+    assert client.post("/embeddings", json=body).json()["stored"] == 1
+    again = client.post("/embeddings", json=body)
+    assert again.json() == {
+        "model_name": "m",
+        "stored": 0,
+        "duplicates": 1,
+        "sampled_out": 0,
+    }
+    assert stored() == [VECTOR]
+
+
+def test_a_request_repeated_with_its_key_gets_the_first_answer(
+    client: TestClient, stored: Callable[[], list[list[float]]]
+) -> None:
+    def send(vector: list[float]) -> httpx2.Response:
+        body = {"model_name": "m", "embedding": vector}
+        return client.post("/embeddings", json=body, headers={"Idempotency-Key": "k"})
+
+    first, again, other = send(VECTOR), send(VECTOR), send([1, 2, 3])
+    assert again.json() == first.json()
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "another body" in problem(other, 422)["detail"]
+    assert stored() == [VECTOR]
+
+
+def test_a_batch_with_one_bad_vector_is_rejected_whole(
+    client: TestClient, stored: Callable[[], list[list[float]]]
+) -> None:
+    body = {"model_name": "m", "embeddings": [VECTOR, [1, 2], VECTOR]}
+    said = problem(client.post("/embeddings", json=body), 400)
+    assert [e["index"] for e in said["errors"]] == [1]
+    assert stored() == []
+
+
+def test_a_wrong_dimension_says_both_dimensions(client: TestClient) -> None:
+    client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
+    response = client.post("/embeddings", json={"model_name": "m", "embedding": [1.0]})
+    assert "dimension 3; these have 1" in problem(response, 409)["detail"]
+
+
+def test_a_body_over_the_limit_is_refused_by_its_length_or_as_it_comes(client: TestClient) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield from [b"x" * 1_000] * 30
+
+    for content in (b"x" * 30_000, chunks()):
+        response = client.post("/embeddings", content=content)
+        assert "ingest.max_body_bytes" in problem(response, 413)["detail"]
+
+
+def test_an_unknown_content_type_names_those_that_are_read(client: TestClient) -> None:
+    response = client.post("/embeddings", content=b"x", headers={"Content-Type": "text/csv"})
+    assert "application/json" in problem(response, 415)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/embeddings", "/search"])
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Content-Encoding", "gzip"),
+        ("Content-Encoding", "identity, br"),
+        ("Transfer-Encoding", "gzip, chunked"),
+    ],
+)
+def test_a_compressed_body_is_refused_by_the_header_that_says_so(
+    client: TestClient,
+    stored: Callable[[], list[list[float]]],
+    path: str,
+    header: str,
+    value: str,
+) -> None:
+    headers = RAW_HEADERS if path == "/embeddings" else {"Content-Type": JSON}
+    response = client.post(path, content=ROWS.tobytes(), headers=headers | {header: value})
+    assert f"{header} {value} is not read here" in problem(response, 415)["detail"]
+    assert stored() == []
+
+
+def test_a_body_that_is_said_to_be_as_it_was_made_is_read(client: TestClient) -> None:
+    headers = RAW_HEADERS | {"Content-Encoding": "Identity"}
+    assert client.post("/embeddings", content=ROWS.tobytes(), headers=headers).is_success
+
+
+def test_one_model_too_many_is_refused_by_name(client: TestClient) -> None:
+    for name in ("a", "b", "c"):
+        client.post("/embeddings", json={"model_name": name, "embedding": VECTOR})
+    response = client.post("/embeddings", json={"model_name": "d", "embedding": VECTOR})
+    assert "ingest.max_models" in problem(response, 403)["detail"]
+
+
+def test_other_methods_and_paths_are_problems_too(client: TestClient) -> None:
+    assert problem(client.get("/embeddings"), 405)
+    assert client.get("/embeddings").headers["allow"] == "POST"
+    assert problem(client.post("/nowhere"), 404)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/metrics/"), ("POST", "/embeddings/")])
+def test_a_slash_too_many_is_nowhere_and_leads_nowhere(
+    client: TestClient, method: str, path: str
+) -> None:
+    headers = {"Host": "evil.example"}
+    response = client.request(method, path, headers=headers, follow_redirects=False)
+    assert problem(response, 404)
+    assert "evil.example" not in response.text + str(response.headers)
+
+
+def test_a_value_only_postgresql_refuses_fails_alone(
+    client: TestClient, stored: Callable[[], list[list[float]]], store: str
+) -> None:
+    """A jsonb number beyond what numeric holds passes every earlier check."""
+    huge = b'{"model_name": "m", "embedding": [1, 2, 3], "metadata": {"n": 1e200000}}'
+    response = client.post(
+        "/embeddings", content=huge, headers={"Content-Type": "application/json"}
+    )
+    assert 400 <= response.status_code < 500, response.text
+    assert stored() == []
+    assert client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR}).is_success
+
+
+def test_requests_vectors_and_refusals_are_counted(client: TestClient) -> None:
+    client.post("/embeddings", json={"model_name": "m", "embeddings": [VECTOR, VECTOR]})
+    client.post("/embeddings", content=b"{", headers={"Content-Type": "application/json"})
+    page = client.get("/metrics").text
+    assert 'embedding_drift_ingest_vectors_total{model_name="m"} 2.0' in page
+    assert 'embedding_drift_ingest_requests_total{code="201",route="/embeddings"} 1.0' in page
+    assert 'embedding_drift_ingest_requests_total{code="400",route="/embeddings"} 1.0' in page
+    assert (
+        'embedding_drift_ingest_rejected_total{reason="PayloadError",route="/embeddings"} 1.0'
+        in page
+    )
+    assert "embedding_drift_ingest_queue_bytes 0.0" in page
+    assert "embedding_drift_ingest_commit_vectors_sum 2.0" in page
+
+
+def test_what_sampling_leaves_out_is_said_counted_and_never_stored(
+    client: TestClient, chosen: dict[str, Any], stored: Callable[[], list[list[float]]]
+) -> None:
+    chosen["ingest.sample_ratio"] = 0.5
+    assert client.post("/-/reload").is_success
+    body = {
+        "model_name": "m",
+        "embeddings": [[float(n)] * 3 for n in range(200)],
+        "ids": [f"v{n}" for n in range(200)],
+    }
+    headers = {"Idempotency-Key": "k"}
+    first = client.post("/embeddings", json=body, headers=headers).json()
+    assert 50 < first["stored"] < 150
+    assert first["stored"] + first["sampled_out"] == 200
+    assert len(stored()) == first["stored"]
+
+    assert client.post("/embeddings", json=body, headers=headers).json() == first
+    again = client.post("/embeddings", json=body).json()
+    assert (again["stored"], again["duplicates"]) == (0, first["stored"])
+    page = client.get("/metrics").text
+    for name, value in (
+        ("vectors", first["stored"]),
+        ("duplicates", first["stored"]),
+        ("sampled_out", 2 * first["sampled_out"]),
+    ):
+        assert f'embedding_drift_ingest_{name}_total{{model_name="m"}} {value}.0' in page
+
+
+def test_a_batch_of_which_nothing_is_stored_still_meets_the_limits_of_its_model(
+    client: TestClient, chosen: dict[str, Any], stored: Callable[[], list[list[float]]]
+) -> None:
+    client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
+    chosen["ingest.sample_ratio"] = 1e-9
+    assert client.post("/-/reload").is_success
+    answer = client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR}).json()
+    assert (answer["stored"], answer["sampled_out"]) == (0, 1)
+    assert problem(client.post("/embeddings", json={"model_name": "m", "embedding": [1.0]}), 409)
+    assert stored() == [VECTOR]
+
+
+def test_a_long_body_is_parsed_aside_with_the_same_result(
+    client: TestClient, chosen: dict[str, Any], stored: Callable[[], list[list[float]]]
+) -> None:
+    chosen["ingest.max_body_bytes"] = 10_000_000
+    assert client.post("/-/reload").is_success
+    vectors = np.random.default_rng(0).normal(size=(5_000, 20)).astype(np.float32)
+    content = json.dumps({"model_name": "m", "embeddings": vectors.tolist()}).encode()
+    assert len(content) > 1_048_576
+    sent = client.post("/embeddings", content=content, headers={"Content-Type": JSON})
+    assert sent.json()["stored"] == 5_000
+    assert np.array_equal(np.array(stored(), np.float32), vectors)
+    broken = client.post("/embeddings", content=content[:-9], headers={"Content-Type": JSON})
+    assert problem(broken, 400)["detail"].startswith("the body is not valid JSON")
+
+
+def test_healthy_and_ready_answer(client: TestClient) -> None:
+    assert client.get("/-/healthy").text == "healthy\n"
+    assert client.get("/-/ready").text == "ready\n"
+
+
+def nearest(query: np.ndarray, among: np.ndarray, k: int) -> list[int]:
+    """Brute force: positions of the k most similar by cosine."""
+    similarity = among @ query / (np.linalg.norm(among, axis=1) * np.linalg.norm(query))
+    return np.argsort(-similarity, kind="stable")[:k].tolist()
+
+
+def test_search_over_a_window_finds_what_brute_force_finds(client: TestClient) -> None:
+    vectors = np.random.default_rng(1).normal(size=(300, 3)).astype(np.float32)
+    ids = [f"v{n}" for n in range(300)]
+    encoded = [base64.b64encode(vector.tobytes()).decode() for vector in vectors]
+    body = {"model_name": "m", "embeddings": encoded, "ids": ids}
+    assert client.post("/embeddings", json=body).is_success
+    expected = [f"v{n}" for n in nearest(vectors[7], vectors, 5)]
+    for by in ({"embedding": vectors[7].tolist()}, {"id": "v7"}):
+        found = client.post("/search", json={"model_name": "m", "k": 5, "scope": "fast", **by})
+        assert [match["id"] for match in found.json()["matches"]] == expected
+        assert found.json()["matches"][0]["similarity"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "part"),
+    [
+        ({"model_name": "none", "embedding": VECTOR}, 404, "there is no model 'none'"),
+        ({"model_name": "m", "embedding": [1.0]}, 409, "dimension 3; this one has 1"),
+        ({"model_name": "m", "id": "none"}, 404, "no vector with id 'none'"),
+        ({"model_name": "m", "id": "a\0"}, 400, "control character"),
+        ({"model_name": "m"}, 400, "either embedding or id"),
+        ({"model_name": "m", "embedding": VECTOR, "id": "x"}, 400, "either embedding or id"),
+        ({"model_name": "m", "embedding": VECTOR, "k": 0}, 400, "k"),
+        ({"model_name": "m", "embedding": VECTOR, "scope": "all"}, 400, "scope"),
+        ({"model_name": "m", "embedding": ["x"]}, 400, "embedding"),
+        ({"model_name": "m", "embedding": VECTOR, "scope": "baseline"}, 404, "no baseline"),
+        ({"model_name": "m", "embedding": VECTOR, "K": 3}, 400, "K"),
+    ],
+)
+def test_a_search_that_cannot_be_says_why(
+    client: TestClient, body: dict[str, Any], status: int, part: str
+) -> None:
+    client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
+    said = problem(client.post("/search", json=body), status)
+    assert part in json.dumps(said)
+
+
+@pytest.mark.parametrize(
+    ("by", "locked"),
+    [
+        ({"embedding": VECTOR}, "model"),
+        ({"embedding": VECTOR}, "embedding"),
+        ({"id": "a"}, "embedding_id"),
+    ],
+)
+def test_a_search_that_postgresql_does_not_finish_is_a_503_to_be_sent_again(
+    client: TestClient,
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    by: dict[str, Any],
+    locked: str,
+) -> None:
+    monkeypatch.setattr("ingest.http.app._SEARCH_SECONDS", 1.0)
+    client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR, "id": "a"})
+
+    def search() -> httpx2.Response:
+        return client.post("/search", json={"model_name": "m", "scope": "fast", **by})
+
+    with connect(store) as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute(f"lock table {locked}".encode())
+            refused = thread.submit(search).result(30)
+        said = problem(refused, 503)
+        assert said["title"] == "Store unavailable"
+        assert said["detail"] == "PostgreSQL did not search within 1 s"
+        assert int(refused.headers["retry-after"]) > 0
+        assert [match["id"] for match in search().json()["matches"]] == ["a"]

@@ -1,0 +1,42 @@
+"""Maintenance: it may have to wait, and nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import psycopg
+import pytest
+
+from ingest.pipeline.maintenance import Maintenance
+from ingest.runtime.errors import StoreUnavailable
+from ingest.store import partitions
+from ingest.store.connection import connect
+from tests.service import wait_for, waits_for_a_lock
+
+
+def test_it_ends_though_the_server_does_not_answer(
+    store: str, connection: psycopg.Connection
+) -> None:
+    async def main() -> None:
+        async with Maintenance(store, 30).running():
+            await asyncio.to_thread(wait_for, lambda: waits_for_a_lock(connection), "maintenance")
+
+    running = threading.Thread(target=asyncio.run, args=[main()], daemon=True)
+    with connect(store) as other, other.transaction():
+        partitions.ensure(other)
+        running.start()
+        running.join(20)
+        assert not running.is_alive()
+
+
+def test_it_asks_no_server_after_its_end(store: str) -> None:
+    maintenance = Maintenance(store, 30)
+
+    async def main() -> None:
+        async with maintenance.running():
+            pass
+
+    asyncio.run(main())
+    with pytest.raises(StoreUnavailable, match="the service stops"):
+        maintenance.make_partitions()

@@ -1,0 +1,81 @@
+"""Security as the settings say it: required where strangers reach, refused when it is half."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from ingest.runtime.auth import security
+from ingest.runtime.errors import SettingsError
+from ingest.runtime.settings.settings import ServerSettings
+
+HASH = "$2b$04$" + "a" * 53
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_loopback_needs_no_credentials(host: str) -> None:
+    assert security.read(ServerSettings(host=host)).guard.challenges == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
+def test_any_other_address_does_unless_switched_off_by_name(host: str) -> None:
+    with pytest.raises(SettingsError, match=r"server\.allow_unauthenticated"):
+        security.read(ServerSettings(host=host))
+    security.read(ServerSettings(host=host, allow_unauthenticated=True))
+
+
+def test_users_suffice(tmp_path: Path) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text(f"basic_auth_users: {{prometheus: {HASH}}}")
+    found = security.read(ServerSettings(host="0.0.0.0", web_config_file=str(file)))
+    assert found.guard.challenges[0].startswith("Basic")
+    assert found.tls is None
+
+
+def test_client_certificates_suffice(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    own = authority.issue_cert("localhost")
+    own.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    own.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    file = tmp_path / "web.yml"
+    file.write_text(
+        "tls_server_config: {cert_file: cert.pem, key_file: key.pem, client_ca_file: ca.pem,"
+        " client_auth_type: RequireAndVerifyClientCert, min_version: TLS13}\n"
+        "http_server_config: {headers: {X-Frame-Options: SAMEORIGIN}}"
+    )
+    found = security.read(ServerSettings(host="0.0.0.0", web_config_file=str(file)))
+    assert found.tls is not None
+    assert found.tls.verify_mode == ssl.CERT_REQUIRED
+    assert found.tls.minimum_version == ssl.TLSVersion.TLSv1_3
+    assert found.tls.num_tickets == 0  # whoever resumes a session shows no certificate
+    assert found.headers == {"X-Frame-Options": "SAMEORIGIN"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("tls_server_config: {cert_file: a.pem}", "key_file"),
+        ("tls_server_config: {cert_file: a.pem, key_file: b.pem}", "cannot be used"),
+        ("tls_server_config: {cert_file: a, key_file: b, client_ca_file: c}", "go together"),
+        ("basic_auth_users: {prometheus: hunter2}", "basic_auth_users.prometheus"),
+        (f"basic_auth_users: {{prometheus: {HASH.replace('04', '32')}}}", "prometheus"),
+        ("http_server_config: {http2: true}", "http_server_config.http2"),
+        ("tls_config: {}", "tls_config"),
+        ("- [", "not valid YAML"),
+    ],
+)
+def test_a_mistake_is_named_and_never_quoted(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=reason) as refused:
+        security.read(ServerSettings(web_config_file=str(file)))
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named_with_its_setting() -> None:
+    with pytest.raises(SettingsError, match=r"server\.web_config_file"):
+        security.read(ServerSettings(web_config_file="/none/web.yml"))

@@ -1,0 +1,80 @@
+"""The application: what goes wrong behind it is answered like everything else, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from ingest.runtime.auth.security import PAGE_HEADERS, Protection, Security
+from ingest.runtime.http import application
+from ingest.runtime.http.openapi import Part
+from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.settings import Settings
+
+
+class Broken:
+    """A half whose endpoints fail: one at once, one amid its answer."""
+
+    def __init__(self) -> None:
+        self.routes = [Route("/at-once", at_once), Route("/amid", amid)]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        yield
+
+    def not_ready(self) -> str | None:
+        return None
+
+    def reconfigure(self, settings: Settings) -> None:
+        pass
+
+    def described(self) -> Part:
+        return Part({}, {})
+
+
+async def at_once(_: Request) -> Response:
+    raise ZeroDivisionError("hunter2")
+
+
+async def amid(_: Request) -> Response:
+    async def half() -> AsyncIterator[bytes]:
+        yield b"the first half"
+        raise ZeroDivisionError("hunter2")
+
+    return StreamingResponse(half())
+
+
+@pytest.fixture
+def client() -> TestClient:
+    registry, live = CollectorRegistry(), Live(Settings)
+    protection = Protection(Security(headers={"X-Operator": "ours"}))
+    return TestClient(application.application(registry, live, Broken(), protection=protection))
+
+
+def test_an_error_that_nobody_foresaw_is_a_problem_with_all_headers_and_logged_once(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = client.get("/at-once")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "hunter2" not in answer.text
+    for name, value in {"X-Operator": "ours", **PAGE_HEADERS}.items():
+        assert answer.headers[name] == value
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert (record.getMessage(), vars(record)["path"]) == ("request failed", "/at-once")
+
+
+def test_an_answer_that_has_begun_is_broken_off(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By whoever serves the application, who logs it, too."""
+    with pytest.raises(ZeroDivisionError):
+        client.get("/amid")
+    assert "request failed" not in caplog.text

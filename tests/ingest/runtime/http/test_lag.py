@@ -1,0 +1,33 @@
+"""The lag of the event loop: a call that takes long is seen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from prometheus_client import CollectorRegistry
+
+from ingest.runtime.http import lag
+
+
+def above(registry: CollectorRegistry, seconds: str) -> float:
+    """How often the loop was later than this."""
+    name = f"{lag.LAG.name}_bucket"
+    some, every = (registry.get_sample_value(name, {"le": le}) for le in (seconds, "+Inf"))
+    assert some is not None
+    assert every is not None
+    return every - some
+
+
+def test_a_call_that_holds_the_loop_counts_for_as_long_as_it_did() -> None:
+    registry = CollectorRegistry()
+
+    async def hold() -> None:
+        async with lag.measured(registry):
+            await asyncio.sleep(0.1)
+            time.sleep(0.6)
+            await asyncio.sleep(0.1)
+
+    asyncio.run(hold())
+    # A timer was due within 20 ms of the beginning.
+    assert above(registry, "0.5") >= 1

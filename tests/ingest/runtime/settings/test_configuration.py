@@ -1,0 +1,157 @@
+"""Settings: defaults, precedence, and an error that names every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ingest.runtime.errors import SettingsError
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.settings import Settings
+
+CONFIGS = Path(__file__).parent / "configs"
+
+MISTAKES = {
+    "unknown_key": ["database.pool_sizes: unknown key", "did you mean pool_size?"],
+    "unknown_section": ["databse: unknown key", "did you mean database?"],
+    "wrong_type": ["monitoring.check_interval: '300' is not allowed", "valid integer"],
+    "boolean_for_number": ["monitoring.drift_threshold: True is not allowed", "valid number"],
+    "threshold_not_a_number": ["monitoring.drift_threshold: nan is not allowed"],
+    "threshold_negative": ["monitoring.drift_threshold: -0.1 is not allowed", "greater than 0"],
+    "warning_above_critical": [
+        "monitoring.drift_threshold (0.3) must not exceed alerting.alert_threshold (0.2)"
+    ],
+    "pool_of_none": ["database.pool_size: 0 is not allowed", "greater than or equal to 1"],
+    "replica_without_primary": ["database: replica_connection_string needs connection_string"],
+    "webhook_without_https": ["alerting.slack_webhook: must be an https:// URL"],
+    "window_inverted": ["monitoring.windows.fast: min_vectors (9) must not exceed"],
+    "body_above_queue": ["ingest: max_body_bytes (2000000) must not exceed max_queue_bytes"],
+    "sampled_model_illegal": ["ingest.models: 'my model' is no model's name; allowed are"],
+    "sample_of_nothing": ["ingest.sample_ratio: 0 is not allowed", "greater than 0"],
+    "no_time_to_read": ["server.read_timeout: 0 is not allowed", "greater than 0"],
+    "section_is_a_list": ["monitoring: [1, 2] is not allowed", "valid dictionary"],
+    "top_level_is_a_list": ["must hold sections (database, monitoring"],
+    "key_twice": ["key 'database' twice", "line 3"],
+    "key_is_a_number": ["key 3 is no text", "line 3"],
+    "threshold_is_nan": ["monitoring.drift_threshold", "finite"],
+    "window_of_too_few": ["monitoring.windows.fast: min_vectors (500) must not exceed"],
+    "dashboard_with_fragment": ["alerting.dashboard_url", "no fragment"],
+    "not_yaml": ["is not valid YAML"],
+    "several_mistakes": ["database.pool_size: 0", "log.level: 'loud'", "server.port: 70000"],
+}
+
+
+def test_every_example_of_a_mistake_is_expected_here() -> None:
+    assert {file.stem for file in CONFIGS.glob("*.yaml")} == set(MISTAKES)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_its_key_and_what_is_allowed(mistake: str) -> None:
+    file = CONFIGS / f"{mistake}.yaml"
+    with pytest.raises(SettingsError) as raised:
+        load(file)
+    message = str(raised.value)
+    assert str(file) in message
+    for part in MISTAKES[mistake]:
+        assert part in message
+    assert "SECRET" not in message
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    settings = load()
+    assert settings == Settings()
+    assert settings.monitoring.check_interval == 300
+    assert settings.monitoring.drift_threshold == 0.15
+    assert settings.alerting.alert_threshold == 0.20
+    assert settings.database.connection_string is None
+
+
+def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("database: {pool_size: 2}\nmonitoring: {check_interval: 2, stale_after: 2}\n")
+    environment = {
+        "EMBEDDING_DRIFT_DATABASE_POOL_SIZE": "3",
+        "EMBEDDING_DRIFT_MONITORING_CHECK_INTERVAL": "3",
+    }
+    settings = load(file, environment, {"database.pool_size": 4})
+    assert settings.database.pool_size == 4
+    assert settings.monitoring.check_interval == 3
+    assert settings.monitoring.stale_after == 2
+    assert settings.database.retention_days == 30
+
+
+def test_a_window_given_in_part_keeps_the_other_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("monitoring: {windows: {slow: {max_vectors: 500}}}")
+    slow = load(file).monitoring.windows.slow
+    assert (slow.seconds, slow.min_vectors, slow.max_vectors) == (21_600, 50, 500)
+
+
+def test_a_nested_key_has_an_environment_variable() -> None:
+    settings = load(None, {"EMBEDDING_DRIFT_MONITORING_WINDOWS_FAST_SECONDS": "60"})
+    assert settings.monitoring.windows.fast.seconds == 60
+
+
+@pytest.mark.parametrize("key", ["connection_string", "replica_connection_string"])
+def test_a_secret_can_come_from_a_file_may_change_there_and_shows_nowhere(
+    key: str, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("postgresql://user:hunter2@host/db\n")
+    variable = f"EMBEDDING_DRIFT_DATABASE_{key.upper()}_FILE"
+    settings = load(
+        None,
+        {variable: str(secret)},
+        {"database.connection_string": "dbname=db"} if key.startswith("replica") else {},
+    )
+    connection_string = getattr(settings.database, key)
+    assert connection_string is not None
+    assert connection_string.get_secret_value() == "postgresql://user:hunter2@host/db"
+    assert "hunter2" not in f"{settings!r}{settings}{settings.model_dump_json()}"
+    secret.write_text("postgresql://user:hunter3@host/db\n")
+    assert connection_string.get_secret_value() == "postgresql://user:hunter3@host/db"
+
+
+def test_a_missing_secret_file_is_an_error() -> None:
+    with pytest.raises(SettingsError, match="/nowhere cannot be read: No such file"):
+        load(None, {"EMBEDDING_DRIFT_ALERTING_SLACK_WEBHOOK_FILE": "/nowhere"})
+
+
+def test_a_misspelt_variable_is_an_error_with_the_nearest_name() -> None:
+    with pytest.raises(SettingsError, match="did you mean EMBEDDING_DRIFT_SERVER_PORT"):
+        load(None, {"EMBEDDING_DRIFT_SERVER_PROT": "1"})
+
+
+def test_variables_that_kubernetes_adds_for_services_are_no_settings() -> None:
+    environment = {
+        "EMBEDDING_DRIFT_SERVER_PORT": "tcp://10.0.0.1:10911",
+        "EMBEDDING_DRIFT_SERVER_PORT_10911_TCP_ADDR": "10.0.0.1",
+        "EMBEDDING_DRIFT_EXPORTER_SERVICE_HOST": "10.0.0.1",
+        "EMBEDDING_DRIFT_EXPORTER_SERVICE_PORT_METRICS": "10910",
+    }
+    assert load(None, environment) == Settings()
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        load(tmp_path / "none.yaml")
+
+
+def test_an_empty_file_and_an_empty_section_set_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("")
+    assert load(file) == Settings()
+    file.write_text("ingest:\n")
+    assert load(file) == Settings()
+
+
+def test_a_webhook_on_loopback_may_be_plain_http() -> None:
+    url = "http://127.0.0.1:9000/slack"
+    settings = load(None, None, {"alerting.slack_webhook": url})
+    assert settings.alerting.slack_webhook is not None
+    assert settings.alerting.slack_webhook.get_secret_value() == url
+
+
+def test_the_shipped_configuration_is_valid_and_says_the_defaults() -> None:
+    assert load(Path(__file__).parents[4] / "config.yaml") == Settings()

@@ -1,0 +1,70 @@
+"""Live settings: replaced as a whole, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ingest.runtime.errors import SettingsError
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.settings import Settings
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text("ingest: {max_models: 5}")
+    return path
+
+
+@pytest.fixture
+def live(file: Path) -> Live:
+    return Live(lambda: load(file))
+
+
+def told(live: Live) -> list[Settings]:
+    heard: list[Settings] = []
+    live.subscribe(heard.append)
+    return heard
+
+
+def successful(live: Live) -> float | None:
+    registry = CollectorRegistry()
+    live.register(registry)
+    return registry.get_sample_value("embedding_drift_config_last_reload_successful")
+
+
+def test_what_changed_is_told_to_everyone(file: Path, live: Live) -> None:
+    heard = told(live)
+    file.write_text("ingest: {max_models: 7}\nmonitoring: {stale_after: 60}")
+    live.reload()
+    assert live.settings.ingest.max_models == 7
+    assert heard == [live.settings]
+    assert successful(live) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ingest: {max_models: none}", "ingest.max_models"),
+        ("ingest: [", "not valid YAML"),
+        ("server: {port: 1}", r"server\.port: takes effect at the start only"),
+        ("monitoring: {windows: {fast: {seconds: 60}}}", r"monitoring\.windows\.fast\.seconds"),
+    ],
+)
+def test_what_cannot_be_used_leaves_the_old_settings_in_force(
+    file: Path, live: Live, text: str, reason: str
+) -> None:
+    heard = told(live)
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=reason):
+        live.reload()
+    assert live.settings.ingest.max_models == 5
+    assert heard == []
+    assert successful(live) == 0
+    file.write_text("ingest: {max_models: 6}")
+    live.reload()
+    assert successful(live) == 1

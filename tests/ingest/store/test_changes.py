@@ -1,0 +1,99 @@
+"""The tail: reads every vector exactly once, whatever the order of commits."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import psycopg
+import pytest
+
+from ingest.store import changes, copy
+from ingest.store.batch import Batch
+from ingest.store.connection import connect
+from ingest.store.vectors import insert
+
+InsertAll = Callable[..., list[object]]
+
+
+def test_a_model_row_tells_all_the_exporter_needs(
+    insert_all: InsertAll, connection: psycopg.Connection
+) -> None:
+    insert_all(Batch("m", np.ones((3, 2), np.float32)))
+    [row] = changes.models(connection)
+    assert (row.model_name, row.dimension, row.last_seq) == ("m", 2, 3)
+    assert (row.baseline_version, row.mismatched_at) == (None, None)
+    assert row.last_received_at is not None
+    assert row.last_received_at <= row.now
+
+
+def test_only_what_came_after_is_read_in_order(
+    insert_all: InsertAll, connection: psycopg.Connection
+) -> None:
+    vectors = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    insert_all(Batch("m", vectors[:2]), Batch("other", np.ones((9, 7), np.float32)))
+    insert_all(Batch("m", vectors[2:]))
+    row = changes.models(connection)[0]
+    rows = changes.vectors(connection, row, after=1, since=None)
+    assert rows["seq"].tolist() == [2, 3, 4, 5]
+    assert rows["embedding"].tobytes() == vectors[1:].tobytes()
+    assert row.last_received_at is not None
+    assert rows["received_at"][-1] == pytest.approx(row.last_received_at.timestamp(), abs=1e-5)
+
+
+def test_nothing_new_reads_as_nothing(
+    insert_all: InsertAll, connection: psycopg.Connection
+) -> None:
+    insert_all(Batch("m", np.ones((1, 2), np.float32)))
+    [row] = changes.models(connection)
+    assert len(changes.vectors(connection, row, after=1, since=None)) == 0
+    assert len(changes.vectors(connection, row, after=0, since=row.now)) == 0
+
+
+def test_bytes_that_are_no_copy_of_such_vectors_are_refused() -> None:
+    with pytest.raises(ValueError, match="dimension 3"):
+        copy.decode([copy.HEADER, b"12345", copy.TRAILER], 3)
+
+
+def test_no_vector_is_missed_or_read_twice_while_writers_commit_out_of_order(store: str) -> None:
+    """Eight writers hold their transactions open for random times while a reader polls."""
+    writers, rounds = 8, 12
+    done = threading.Event()
+
+    async def write(number: int, chance: random.Random) -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+            for _ in range(rounds):
+                batch = Batch("m", np.full((chance.randint(1, 4), 2), number, np.float32))
+                async with connection.transaction():
+                    await insert(connection, [batch], 10)
+                    await asyncio.sleep(chance.random() / 100)
+                    if chance.random() < 0.2:
+                        raise psycopg.Rollback
+                await asyncio.sleep(chance.random() / 100)
+
+    async def write_all() -> None:
+        await asyncio.gather(*(write(n, random.Random(n)) for n in range(writers)))
+        done.set()
+
+    seen: list[int] = []
+
+    def read() -> None:
+        with connect(store) as connection:
+            last = False
+            while not last:
+                last = done.is_set()
+                for row in changes.models(connection):
+                    after = seen[-1] if seen else 0
+                    seen.extend(changes.vectors(connection, row, after, None)["seq"].tolist())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    asyncio.run(write_all())
+    reader.join()
+    with connect(store) as connection:
+        stored = [n for (n,) in connection.execute("select seq from embedding order by seq")]
+    assert len(stored) > writers * rounds / 2
+    assert seen == stored == list(range(1, len(stored) + 1))

@@ -1,0 +1,154 @@
+"""Similarity search: what brute force finds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+
+from ingest.runtime.errors import NotFound
+from ingest.runtime.settings.settings import WindowSettings
+from ingest.store import neighbours, pins
+from ingest.store.batch import Batch
+from ingest.store.neighbours import Match
+from ingest.store.selection import Selection, select
+
+InsertAll = Callable[..., list[object]]
+Vectors = NDArray[np.float32]
+Query = Callable[[psycopg.AsyncConnection], Coroutine[Any, Any, Any]]
+
+WINDOW = WindowSettings(seconds=900, max_vectors=2_000)
+
+
+def ask(store: str, query: Query) -> Any:
+    async def run() -> Any:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+            return await query(connection)
+
+    return asyncio.run(run())
+
+
+def brute_force(query: Vectors, among: Vectors, k: int) -> tuple[list[int], NDArray[np.float64]]:
+    """Sequence numbers and similarities of the k nearest by cosine."""
+    wide = among.astype(np.float64)
+    similarity = wide @ query / (np.linalg.norm(wide, axis=1) * np.linalg.norm(query))
+    order = np.argsort(-similarity, kind="stable")[:k]
+    return (order + 1).tolist(), similarity[order]
+
+
+def assert_same(found: list[Match], query: Vectors, among: Vectors, k: int) -> None:
+    seqs, similarities = brute_force(query, among, k)
+    assert [match.seq for match in found] == seqs
+    assert [match.similarity for match in found] == pytest.approx(similarities, abs=1e-6)
+
+
+def test_a_window_is_searched_exactly(
+    store: str, insert_all: InsertAll, sentences: Vectors
+) -> None:
+    insert_all(Batch("m", sentences[:1_000]))
+    for query in sentences[1_000:1_005]:
+        found = ask(store, lambda c, q=query: neighbours.window(c, "m", q, 10, WINDOW))
+        assert_same(found, query, sentences[:1_000], 10)
+
+
+def test_only_the_newest_vectors_of_the_window_are_searched(
+    store: str, insert_all: InsertAll, sentences: Vectors
+) -> None:
+    insert_all(Batch("m", sentences[:100]))
+    limits = WindowSettings(seconds=900, max_vectors=50)
+    found = ask(store, lambda c: neighbours.window(c, "m", sentences[0], 100, limits))
+    assert sorted(match.seq for match in found) == list(range(51, 101))
+
+
+def test_what_the_client_said_comes_with_a_match(store: str, insert_all: InsertAll) -> None:
+    sent = Batch(
+        "m",
+        np.ones((1, 2), np.float32),
+        ids=["a"],
+        metadata=[b'{"text": "x"}'],
+        timestamps=[1703980800.0],
+    )
+    insert_all(sent)
+    [match] = ask(store, lambda c: neighbours.window(c, "m", sent.vectors[0], 1, WINDOW))
+    assert (match.id, match.metadata) == ("a", {"text": "x"})
+    assert match.embedded_at.timestamp() == 1703980800.0
+
+
+def test_a_vector_of_zeros_is_similar_to_nothing(store: str, insert_all: InsertAll) -> None:
+    insert_all(Batch("m", np.array([[0, 0], [1, 0]], np.float32)))
+    found = ask(store, lambda c: neighbours.window(c, "m", np.ones(2, np.float32), 2, WINDOW))
+    assert [match.similarity for match in found] == [pytest.approx(0.7071068), None]
+
+
+@pytest.mark.parametrize("dimension", [384, 2_200])
+def test_a_baseline_is_searched_through_its_index(
+    store: str,
+    insert_all: InsertAll,
+    connection: psycopg.Connection,
+    sentences: Vectors,
+    dimension: int,
+) -> None:
+    """2,200 dimensions are indexed as halfvec; the similarities are those of the vectors."""
+    wide = np.tile(sentences, 6)[:, :dimension]
+    insert_all(Batch("m", np.ascontiguousarray(wide[:1_000])))
+    rows = select(connection, "m", Selection(first=1_000))
+    pins.create(connection, "m", rows, b"", {}, "first 1000")
+    hits = 0
+    for query in wide[1_000:1_010]:
+        found = ask(store, lambda c, q=query: neighbours.baseline(c, "m", q, 10))
+        seqs, similarities = brute_force(query, wide[:1_000], 10)
+        hits += len(set(seqs) & {match.seq for match in found})
+        assert found[0].similarity == pytest.approx(similarities[0], abs=1e-6)
+    assert hits >= 98
+
+
+def test_the_index_serves_the_search(
+    store: str, insert_all: InsertAll, connection: psycopg.Connection, sentences: Vectors
+) -> None:
+    insert_all(Batch("m", sentences[:1_000]))
+    rows = select(connection, "m", Selection(first=1_000))
+    pins.create(connection, "m", rows, b"", {}, "first 1000")
+    ask(store, lambda c: neighbours.baseline(c, "m", sentences[0], 10))
+    connection.execute("select pg_stat_force_next_flush()")
+    scans = connection.execute(
+        "select sum(idx_scan) from pg_stat_user_indexes join pg_indexes on"
+        " indexname = indexrelname where indexdef like '%hnsw%'"
+    ).fetchone()
+    assert scans == (1,)
+
+
+def test_numbers_beyond_what_a_halfvec_holds_are_indexed_and_found(
+    store: str, insert_all: InsertAll, connection: psycopg.Connection
+) -> None:
+    long = np.eye(3, 2_200, dtype=np.float32) * 1e6
+    insert_all(Batch("m", long))
+    rows = select(connection, "m", Selection(first=3))
+    pins.create(connection, "m", rows, b"", {}, "first 3")
+    [nearest] = ask(store, lambda c: neighbours.baseline(c, "m", long[1], 1))
+    assert (nearest.seq, nearest.similarity) == (2, pytest.approx(1))
+
+
+def test_without_a_baseline_there_is_none_to_search(store: str, insert_all: InsertAll) -> None:
+    insert_all(Batch("m", np.ones((1, 2), np.float32)))
+    with pytest.raises(NotFound, match="no baseline yet"):
+        ask(store, lambda c: neighbours.baseline(c, "m", np.ones(2, np.float32), 1))
+
+
+def test_an_id_is_found_in_the_stream_and_after_it_in_the_baseline(
+    store: str, insert_all: InsertAll, connection: psycopg.Connection
+) -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    insert_all(Batch("m", vectors, ids=["a", "b", "c"]))
+    rows = select(connection, "m", Selection(first=3))
+    pins.create(connection, "m", rows, b"", {}, "first 3")
+    for _ in range(2):
+        found = ask(store, lambda c: neighbours.stored_vector(c, "m", "b"))
+        np.testing.assert_array_equal(found, vectors[1])
+        connection.execute("truncate embedding, embedding_id")
+    with pytest.raises(NotFound, match="no vector with id 'd'"):
+        ask(store, lambda c: neighbours.stored_vector(c, "m", "d"))

@@ -1,0 +1,110 @@
+"""A table that cannot be watched is refused with everything that is wrong, before all else."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from ingest.runtime.errors import SettingsError, SourceUnavailable
+from ingest.store.connection import connect
+from ingest.watch.sources import catalogue
+from ingest.watch.sources.postgres import Source
+from tests.postgresql import Application
+
+SCHEMA = """
+alter table docs add column name text, add column made date, add column ms bigint;
+insert into docs (embedding, ms) values ('[1,2,3]', 1700000000000);
+create table closed (id bigint, embedding vector);
+create schema private;
+create table private.docs (id bigint, embedding vector);
+create view seen as select id, embedding, updated_at from docs;
+"""
+
+
+@pytest.fixture
+def described(application: Application) -> Application:
+    application.connection.execute(SCHEMA)
+    return application
+
+
+def describe(
+    application: Application,
+    table: str = "docs",
+    vector: str = "embedding",
+    id_: str = "id",
+    time: str | None = "updated_at",
+) -> Source:
+    with connect(application.reader) as connection:
+        return catalogue.describe(connection, table, vector, id_, time)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"table": "none"}, "--table none: database test_.* has no such table"),
+        ({"table": "private.none"}, "--table private.none: "),
+        ({"table": "a b"}, "--table a b: "),
+        ({"table": "Docs.x.y.z"}, "--table Docs.x.y.z: improper"),
+        ({"vector": "none"}, "--column: there is no column 'none'; there are id, embedding, upd"),
+        ({"vector": "name"}, "--column: column 'name' is of type text; allowed are vector, half"),
+        ({"id_": "none"}, "--id: there is no column 'none'"),
+        ({"id_": "name", "time": None}, "--id: column 'name' is of type text; without --time"),
+        ({"time": "none"}, "--time: there is no column 'none'"),
+        ({"time": "made"}, "--time: column 'made' is of type date; allowed are timestamptz, time"),
+        ({"time": "ms"}, "--time ms: 1700000000000 .* looks like milliseconds"),
+        ({"table": "closed", "time": None}, "--column: the role may not read column 'embedding'"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    described: Application, wanted: dict[str, str | None], message: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        describe(described, **wanted)  # type: ignore[arg-type]
+    assert caught.match(message)
+
+
+def test_everything_wrong_is_named_at_once(described: Application) -> None:
+    with pytest.raises(SettingsError) as caught:
+        describe(described, vector="name", id_="none", time="made")
+    assert [problem.pointer for problem in caught.value.problems] == ["--column", "--id", "--time"]
+
+
+def test_a_right_to_the_columns_that_are_read_suffices(described: Application) -> None:
+    role = conninfo_to_dict(described.reader)["user"]
+    described.connection.execute(f"grant select (id, embedding) on closed to {role}".encode())
+    assert describe(described, "closed", time=None).table == "closed"
+
+
+def test_a_view_can_be_watched_without_advice(described: Application) -> None:
+    role = conninfo_to_dict(described.reader)["user"]
+    described.connection.execute(f"grant select on seen to {role}".encode())
+    source = describe(described, "seen")
+    assert list(catalogue.advice(described.connection, source)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ("select", []),
+        ("drop index docs_updated_at_idx", ["no index begins with updated_at"]),
+        ("alter table docs drop constraint docs_pkey", ["no unique index on id, updated_at"]),
+        (
+            "alter table docs drop constraint docs_pkey, add primary key (updated_at, id)",
+            [],
+        ),
+        (
+            "drop index docs_updated_at_idx; create index on docs (updated_at) where id > 5",
+            ["no index begins with updated_at"],
+        ),
+    ],
+)
+def test_missing_indexes_are_told(application: Application, change: str, advice: list[str]) -> None:
+    application.connection.execute(change.encode())
+    found = list(catalogue.advice(application.connection, describe(application)))
+    assert [line[: len(start)] for line, start in zip(found, advice, strict=True)] == advice
+
+
+def test_a_server_that_is_away_is_told_without_its_address_string() -> None:
+    with pytest.raises(SourceUnavailable, match="the server with table docs") as caught:
+        catalogue.find("host=127.0.0.1 port=1 user=someone", "docs", "embedding", "id")
+    assert "someone" not in str(caught.value)

@@ -1,0 +1,474 @@
+"""Following a table: nothing missed, nothing doubled, nothing written to it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ingest.http.app import Ingest
+from ingest.runtime.errors import SourceUnavailable, StoreUnavailable
+from ingest.runtime.settings.settings import Settings
+from ingest.store.connection import connect
+from ingest.store.pool import open_async
+from ingest.watch.follower import Follower
+from ingest.watch.sources import catalogue
+from ingest.watch.sources.postgres import snapshot
+from tests.postgresql import Application
+
+Poll = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A store, a table, and ways to follow the one into the other."""
+
+    application: Application
+    store: str
+    clock: Clock
+    registry: CollectorRegistry
+
+    @asynccontextmanager
+    async def following(
+        self,
+        time: str | None = "updated_at",
+        *,
+        table: str = "docs",
+        baseline_vectors: int = 1_000,
+        overlap: float = 300.0,
+    ) -> AsyncIterator[Poll]:
+        reader = self.application.reader
+        # The password is the test's own; a command line would refuse it.
+        with connect(reader) as connection:
+            source = catalogue.describe(connection, table, "embedding", "id", time)
+        ingest = Ingest(self.store, Settings(), CollectorRegistry())
+        async with ingest.running(), open_async(reader, 1) as pool:
+            yield Follower(ingest, pool, source, "m", baseline_vectors, overlap, self.clock).poll
+
+    def stored(self) -> list[str]:
+        """Ids in the order stored."""
+        with connect(self.store) as connection:
+            rows = connection.execute("select id from embedding order by model_name, seq")
+            return [id_ for (id_,) in rows]
+
+    def rows(self) -> list[int]:
+        """The table's own ids of what is stored, in that order."""
+        return [int(id_.partition("@")[0]) for id_ in self.stored()]
+
+
+@pytest.fixture
+def bench(application: Application, store: str) -> Bench:
+    return Bench(application, store, Clock(), CollectorRegistry())
+
+
+def add(connection: psycopg.Connection, count: int = 1) -> None:
+    connection.execute(
+        "insert into docs (embedding) select array[n, 2, 3]::vector from generate_series(1, %s) n",
+        [count],
+    )
+
+
+BY = pytest.mark.parametrize("time", ["updated_at", None], ids=["by time", "by id"])
+
+
+@BY
+def test_rows_are_stored_once_in_their_order(bench: Bench, time: str | None) -> None:
+    async def main() -> None:
+        async with bench.following(time) as poll:
+            await poll()
+            add(bench.application.connection, 3)
+            await poll()
+            await poll()
+            add(bench.application.connection, 2)
+            await poll()
+
+    asyncio.run(main())
+    assert bench.rows() == [1, 2, 3, 4, 5]
+
+
+def test_what_is_stored_is_what_the_table_has(bench: Bench) -> None:
+    moment = 1_700_000_000.25
+    vector = np.array([0.1, -2.5, 3e-5], np.float32)
+    bench.application.connection.execute(
+        "insert into docs values (7, %s::real[]::vector, to_timestamp(%s))",
+        [vector.tolist(), moment],
+    )
+
+    async def main() -> None:
+        async with bench.following() as poll:
+            await poll()
+
+    asyncio.run(main())
+    with connect(bench.store) as connection:
+        row = connection.execute(
+            "select model_name, id, extract(epoch from embedded_at)::float8, embedding::real[]"
+            " from embedding"
+        ).fetchone()
+    assert row is not None
+    assert row[:3] == ("m", "7@2023-11-14 22:13:20.25+00", moment)
+    np.testing.assert_array_equal(np.array(row[3], np.float32), vector)
+
+
+@BY
+def test_a_row_committed_late_is_not_missed(bench: Bench, time: str | None) -> None:
+    early = bench.application.connection
+
+    async def main() -> None:
+        async with bench.following(time) as poll:
+            with connect(bench.application.string) as late:
+                with late.transaction():
+                    add(late)
+                    add(early)
+                    await poll()
+                    assert bench.rows() == [2]
+                    bench.clock.now += 299
+                    add(early)
+                    await poll()
+                    assert bench.rows() == [2, 3]
+                await poll()
+
+    asyncio.run(main())
+    assert bench.rows() == [2, 3, 1]
+
+
+@BY
+def test_a_row_of_a_transaction_longer_than_the_overlap_is_the_limit(
+    bench: Bench, time: str | None
+) -> None:
+    early = bench.application.connection
+
+    async def main() -> None:
+        async with bench.following(time) as poll:
+            with connect(bench.application.string) as late, late.transaction():
+                add(late)
+                add(early)
+                await poll()
+                bench.clock.now += 301
+                await poll()
+            await poll()
+
+    asyncio.run(main())
+    assert bench.rows() == [2]
+
+
+def test_many_writers_at_once_lose_nothing(bench: Bench) -> None:
+    writers, rounds = 4, 25
+
+    def advance() -> None:
+        bench.clock.now += 1
+
+    # Time goes by rounds, which no transaction outlasts however slow the machine is.
+    together = threading.Barrier(writers, advance)
+
+    def write(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        with connect(bench.application.string) as connection:
+            for _ in range(rounds):
+                together.wait()
+                with connection.transaction():
+                    add(connection)
+                    time.sleep(random.uniform(0, 0.02))
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(writers)]
+
+    async def main() -> None:
+        async with bench.following(overlap=2) as poll:
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                await poll()
+            await poll()
+
+    asyncio.run(main())
+    assert sorted(bench.rows()) == list(range(1, writers * rounds + 1))
+
+
+@BY
+@pytest.mark.parametrize("before", [0, 3, 50])
+def test_rows_inserted_while_nobody_watched_are_read_on_restart(
+    bench: Bench, time: str | None, before: int
+) -> None:
+    connection = bench.application.connection
+    add(connection, before)
+
+    async def once() -> None:
+        async with bench.following(time, baseline_vectors=10) as poll:
+            await poll()
+
+    asyncio.run(once())
+    assert bench.rows() == list(range(max(1, before - 9), before + 1))
+    add(connection, 40)
+    asyncio.run(once())
+    assert bench.rows() == list(range(max(1, before - 9), before + 41))
+
+
+def test_one_moment_for_the_whole_table_does_not_make_all_of_it_new(bench: Bench) -> None:
+    add(bench.application.connection, 5_000)  # in one transaction, so at one time
+
+    async def main() -> None:
+        async with bench.following(baseline_vectors=100, overlap=0) as poll:
+            for _ in range(3):
+                await poll()
+
+    asyncio.run(main())
+    assert bench.rows() == list(range(4_901, 5_001))
+
+
+def test_a_row_embedded_anew_counts_again_by_time_only(bench: Bench) -> None:
+    connection = bench.application.connection
+
+    async def main() -> None:
+        async with bench.following("updated_at") as by_time:
+            add(connection)
+            await by_time()
+            connection.execute("update docs set embedding = '[9, 9, 9]', updated_at = now()")
+            await by_time()
+
+    asyncio.run(main())
+    first, second = bench.stored()
+    assert first != second
+    assert bench.rows() == [1, 1]
+
+
+def test_rows_without_a_vector_wait_for_one(bench: Bench) -> None:
+    connection = bench.application.connection
+
+    async def main() -> None:
+        async with bench.following() as poll:
+            connection.execute("insert into docs (embedding) values (null)")
+            await poll()
+            connection.execute("update docs set embedding = '[1, 2, 3]', updated_at = now()")
+            await poll()
+
+    asyncio.run(main())
+    assert bench.rows() == [1]
+
+
+def test_a_time_in_the_future_holds_up_no_other_row(bench: Bench) -> None:
+    connection = bench.application.connection
+
+    async def main() -> None:
+        async with bench.following(overlap=0) as poll:
+            for moment in ("2099-01-01", "infinity"):
+                connection.execute(
+                    "insert into docs (embedding, updated_at) values ('[1,2,3]', %s)", [moment]
+                )
+            await poll()
+            await poll()
+            add(connection)
+            await poll()
+
+    asyncio.run(main())
+    assert bench.rows() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "id_"),
+    [
+        ("timestamp", "now() at time zone 'UTC' - interval '1 minute'", None),
+        ("bigint", "1700000000", "1@1700000000"),
+        ("integer", "1700000000", "1@1700000000"),
+        ("numeric(20, 3)", "1700000000.125", "1@1700000000.125"),
+        ("double precision", "1700000000.1", "1@1700000000.1"),
+    ],
+)
+def test_a_time_may_be_of_any_of_these_types(
+    bench: Bench, declared: str, value: str, id_: str | None
+) -> None:
+    connection = bench.application.connection
+    connection.execute("alter table docs drop column updated_at")
+    connection.execute(f"alter table docs add column updated_at {declared}".encode())
+
+    async def main() -> None:
+        async with bench.following(overlap=0) as poll:
+            for _ in range(2):
+                connection.execute(
+                    f"insert into docs (embedding, updated_at) values ('[1,2,3]', {value})".encode()
+                )
+                await poll()
+                await poll()
+
+    asyncio.run(main())
+    assert bench.rows() == [1, 2]
+    assert id_ is None or bench.stored()[0] == id_
+
+
+@pytest.mark.parametrize("declared", ["uuid", "text", "character(40)", "varchar"])
+def test_with_a_time_an_id_may_be_of_any_type(bench: Bench, declared: str) -> None:
+    connection = bench.application.connection
+    connection.execute("alter table docs drop column id")
+    connection.execute(f"alter table docs add column id {declared} primary key".encode())
+
+    async def main() -> None:
+        async with bench.following(overlap=0) as poll:
+            for _ in range(3):
+                connection.execute(
+                    "insert into docs (embedding, id)"
+                    f" select '[1,2,3]', gen_random_uuid()::{declared}"
+                    " from generate_series(1, 5)".encode()
+                )
+                await poll()
+                await poll()
+
+    asyncio.run(main())
+    in_table = {str(id_) for (id_,) in connection.execute("select id::text from docs")}
+    assert {id_.partition("@")[0] for id_ in bench.stored()} == in_table
+    assert len(bench.stored()) == 15
+
+
+def test_a_long_id_is_stored_by_its_digest(bench: Bench) -> None:
+    connection = bench.application.connection
+    connection.execute("alter table docs alter column id type text")
+    connection.execute("insert into docs values (repeat('x', 3000) || 'é', '[1,2,3]', now())")
+
+    async def main() -> None:
+        for _ in range(2):
+            async with bench.following() as poll:
+                await poll()
+
+    asyncio.run(main())
+    [id_] = bench.stored()
+    assert len(id_) == 64
+
+
+def test_half_precision_and_quoted_names_are_read(bench: Bench) -> None:
+    connection = bench.application.connection
+    connection.execute('create schema "My app"')
+    connection.execute(
+        'create table "My app"."Docs" ("id" serial primary key, embedding halfvec(3))'
+    )
+    connection.execute('insert into "My app"."Docs" (embedding) values (\'[1,2,0.5]\')')
+    role = psycopg.conninfo.conninfo_to_dict(bench.application.reader)["user"]
+    connection.execute(f'grant usage on schema "My app" to {role}'.encode())
+    connection.execute(f'grant select on "My app"."Docs" to {role}'.encode())
+
+    async def main() -> None:
+        async with bench.following(None, table='"My app"."Docs"') as poll:
+            await poll()
+
+    asyncio.run(main())
+    with connect(bench.store) as store:
+        assert store.execute("select embedding::real[] from embedding").fetchall() == [
+            ([1.0, 2.0, 0.5],)
+        ]
+
+
+def test_another_dimension_is_skipped_noted_and_keeps_no_row_back(bench: Bench) -> None:
+    connection = bench.application.connection
+
+    async def main() -> None:
+        async with bench.following() as poll:
+            add(connection)
+            await poll()
+            connection.execute("insert into docs (embedding) values ('[1,2]')")
+            add(connection)
+            await poll()
+            await poll()
+
+    asyncio.run(main())
+    assert bench.rows() == [1, 3]
+    with connect(bench.store) as store:
+        assert store.execute("select mismatched_dimension from model").fetchall() == [(2,)]
+
+
+def test_a_source_that_was_away_is_read_on(bench: Bench) -> None:
+    connection = bench.application.connection
+
+    async def main() -> None:
+        async with bench.following() as poll:
+            add(connection)
+            await poll()
+            connection.execute("alter table docs rename to gone")
+            with pytest.raises(SourceUnavailable, match=r'"public\.docs" does not exist'):
+                await poll()
+            connection.execute("alter table gone rename to docs")
+            connection.execute(
+                "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+            add(connection)
+            await poll()
+
+    asyncio.run(main())
+    assert bench.rows() == [1, 2]
+
+
+def test_a_store_that_was_away_gets_every_row(bench: Bench) -> None:
+    def allow(value: str) -> None:
+        with connect(bench.store) as store:
+            name = store.info.dbname
+            store.execute("set default_transaction_read_only = off")
+            store.execute(
+                f"alter database {name} set default_transaction_read_only = {value}".encode()
+            )
+            store.execute(
+                "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+
+    async def main() -> None:
+        async with bench.following(overlap=0) as poll:
+            add(bench.application.connection)
+            await poll()
+            allow("on")
+            add(bench.application.connection)
+            with pytest.raises(StoreUnavailable):
+                await poll()
+            allow("off")
+            await poll()
+
+    asyncio.run(main())
+    assert bench.rows() == [1, 2]
+
+
+def test_the_watch_cannot_write_to_the_table_whatever_its_role(bench: Bench) -> None:
+    async def write() -> None:
+        async with open_async(bench.application.string, 1) as pool, snapshot(pool) as connection:
+            await connection.execute("insert into docs (embedding) values ('[1]')")
+
+    with pytest.raises(SourceUnavailable, match="read-only transaction"):
+        asyncio.run(write())
+
+
+def test_an_error_of_the_store_is_not_told_of_the_table(bench: Bench) -> None:
+    with connect(bench.store) as connection:
+        connection.execute("alter table watch add check (false)")
+
+    async def follow() -> None:
+        async with bench.following() as poll:
+            await poll()
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        asyncio.run(follow())
+
+
+def test_rows_that_are_equal_in_id_and_time_count_once(bench: Bench) -> None:
+    """A view may join its rows to others."""
+    bench.application.connection.execute(
+        "create view twice as select docs.* from docs cross join generate_series(1, 2)"
+    )
+    bench.application.connection.execute("grant select on twice to public")
+    add(bench.application.connection, 3)
+
+    async def follow() -> None:
+        async with bench.following(table="twice") as poll:
+            await poll()
+
+    asyncio.run(follow())
+    assert sorted(bench.rows()) == [1, 2, 3]

