@@ -12,6 +12,7 @@ from exporter.http.app import Exporter
 from exporter.monitor import baseline as baselines
 from ingest.cli import main
 from ingest.http.app import Ingest
+from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime import model_name as model_names
 from ingest.runtime.auth.security import Protection
 from ingest.runtime.command import configured, reconfigurable, setting
@@ -44,7 +45,8 @@ def serve(live: Live) -> None:
         with connect(store) as connection:
             migrate(connection)
         registry = exposition.process_registry()
-        halves = Ingest(store, settings, registry), Exporter(store, settings, registry)
+        pipeline = Pipeline(store, settings, registry)
+        halves = Ingest(pipeline, settings), Exporter(store, settings, registry)
         app = application.application(registry, live, *halves, protection=protection)
         server.run(app, listener, live, protection.tls)
 
@@ -115,9 +117,9 @@ def watch(
         with connect(store) as connection:
             migrate(connection)
         registry = exposition.process_registry()
-        ingest = Ingest(store, settings, registry)
+        pipeline = Pipeline(store, settings, registry)
         halves = (
-            Watch(ingest, source, found, name, overlap, settings, registry),
+            Watch(pipeline, source, found, name, overlap, settings, registry),
             Exporter(store, settings, registry),
         )
         app = application.application(registry, live, *halves, protection=protection)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ingest.files.reader import read
 from ingest.files.replay import batches, paced
 from ingest.http.app import Ingest
+from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import tokens
 from ingest.runtime.auth.security import Protection
 from ingest.runtime.command import configured, group, reconfigurable
@@ -42,7 +43,7 @@ def ingest(live: Live) -> None:
         with connect(store) as connection:
             migrate_store(connection)
         registry = exposition.process_registry()
-        half = Ingest(store, settings, registry)
+        half = Ingest(Pipeline(store, settings, registry), settings)
         app = application.application(registry, live, half, protection=protection)
         server.run(app, listener, live, protection.tls)
 

@@ -23,6 +23,7 @@ from exporter.http.app import Exporter
 from ingest.formats import json
 from ingest.http import search
 from ingest.http.app import Ingest
+from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import tokens
 from ingest.runtime.auth.guard import Guard
 from ingest.runtime.auth.security import Protection, Security
@@ -68,7 +69,7 @@ def test_a_process_describes_exactly_the_routes_it_has(app: Starlette) -> None:
 
 def ingesting(store: str, live: Live, protection: Protection | None = None) -> Starlette:
     registry = CollectorRegistry()
-    half = Ingest(store, live.settings, registry)
+    half = Ingest(Pipeline(store, live.settings, registry), live.settings)
     return application.application(registry, live, half, protection=protection)
 
 

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -18,21 +17,14 @@ from ingest import formats
 from ingest.http import operations, search
 from ingest.http.bodies import Bodies
 from ingest.http.endpoint import Arrived, Endpoint
-from ingest.pipeline.maintenance import Maintenance
-from ingest.pipeline.metrics import IngestMetrics
-from ingest.pipeline.reachability import Reachability
-from ingest.pipeline.sampling import Sampler
-from ingest.pipeline.writer import Writer
+from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import guard
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.http import application
 from ingest.runtime.http.openapi import Part
 from ingest.runtime.settings.settings import Settings
 from ingest.store import neighbours
-from ingest.store.batch import Batch
-from ingest.store.connection import ConnectionString, unavailable
-from ingest.store.pool import open_async
-from ingest.store.vectors import Stored
+from ingest.store.connection import unavailable
 
 _AT_ONCE_BYTES = 1024 * 1024
 """A longer body is parsed in a thread, for the event loop to go on."""
@@ -47,35 +39,18 @@ class Ingest:
 
     Parameters
     ----------
-    connection_string : ConnectionString
-        Of a store that is migrated.
+    pipeline : Pipeline
+        Stores the vectors; it runs while this half runs.
     settings : Settings
-    registry : CollectorRegistry
-        Where the metrics of this half are registered.
-
-    Attributes
-    ----------
-    pool : AsyncPool
-        Connections to the store.
-    metrics : IngestMetrics
     """
 
-    def __init__(
-        self, connection_string: ConnectionString, settings: Settings, registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self._pipeline = pipeline
         self._settings = settings
-        self.metrics = IngestMetrics(registry)
-        self.pool = open_async(connection_string, settings.database.pool_size)
-        self._reachability = Reachability(self.pool)
         self._bodies = Bodies(settings.ingest, settings.server.read_timeout)
-        self.metrics.queue_bytes.set_function(lambda: self._bodies.size)
-        self._sampler = Sampler(settings.ingest)
+        pipeline.metrics.queue_bytes.set_function(lambda: self._bodies.size)
         # One thread: several would keep the event loop waiting for its turn.
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="parser")
-        self._maintenance = Maintenance(connection_string, settings.database.retention_days)
-        self._writer = Writer(
-            self.pool, settings.ingest, self.metrics, self._maintenance.make_partitions
-        )
         self.routes = [
             self._route("/embeddings", self._embeddings),
             self._route("/search", self._search),
@@ -83,22 +58,16 @@ class Ingest:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write and maintain the store while entered."""
-        async with (
-            self.pool,
-            self._reachability.watched(),
-            self._writer.running(),
-            # It ends before the writer, which may wait for a partition.
-            self._maintenance.running(),
-        ):
+        """Run the pipeline while entered."""
+        async with self._pipeline.running():
             yield
         self._parser.shutdown()
 
     def reconfigure(self, settings: Settings) -> None:
         """Go on with other limits."""
         self._settings = settings
-        for part in (self._bodies, self._sampler, self._writer):
-            part.settings = settings.ingest
+        self._bodies.settings = settings.ingest
+        self._pipeline.reconfigure(settings)
 
     def described(self) -> Part:
         """Describe the endpoints, with the limits in force."""
@@ -106,24 +75,12 @@ class Ingest:
 
     def not_ready(self) -> str | None:
         """Say whether the store cannot be reached."""
-        return None if self._reachability.reached else "ingest: no connection to PostgreSQL"
-
-    async def store(self, batch: Batch) -> Stored:
-        """Store what sampling leaves of a batch; what it leaves out is neither new nor duplicate.
-
-        Raises
-        ------
-        StoreUnavailable, PayloadError, TooManyModels
-            As :meth:`ingest.pipeline.writer.Writer.write` does.
-        """
-        stored = await self._writer.write(self._sampler.sample(batch))
-        sampled_out = len(batch) - stored.stored - stored.duplicates
-        if sampled_out and not stored.replayed:
-            self.metrics.sampled_out.labels(batch.model_name).inc(sampled_out)
-        return stored
+        return self._pipeline.not_ready()
 
     def _route(self, path: str, answer: Callable[[Arrived], Awaitable[Response]]) -> Route:
-        return Route(path, Endpoint(path, answer, self._bodies, self.metrics), methods=["POST"])
+        return Route(
+            path, Endpoint(path, answer, self._bodies, self._pipeline.metrics), methods=["POST"]
+        )
 
     async def _embeddings(self, request: Arrived) -> Response:
         batch = await self._parsed(
@@ -137,7 +94,7 @@ class Ingest:
             ),
         )
         guard.require_write(request.scopes, batch.model_name)
-        stored = await self.store(batch)
+        stored = await self._pipeline.store(batch)
         response = application.json(
             {
                 "model_name": batch.model_name,
@@ -175,7 +132,7 @@ class Ingest:
     async def _matches(self, wanted: search.Query) -> list[neighbours.Match]:
         name, vector = wanted.model_name, wanted.target
         with unavailable():
-            async with self.pool.connection() as connection:
+            async with self._pipeline.pool.connection() as connection:
                 if isinstance(vector, str):
                     vector = await neighbours.stored_vector(connection, name, vector)
                 await neighbours.check(connection, name, len(vector))

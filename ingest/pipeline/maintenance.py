@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
 
-from ingest.runtime.background import background
 from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.worker import Worker
 from ingest.store import partitions
 from ingest.store.connection import ConnectionString, connect, unavailable
 from ingest.store.sockets import Sockets
@@ -37,16 +37,20 @@ class Maintenance:
         self._retention_days = retention_days
         self._sockets = Sockets()
         self._ended = False
+        self._worker = Worker(
+            "maintenance", self.maintain, self._pause, failed=_log_failure, cut=self._sockets.cut
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Maintain the store every hour while entered; leaving waits for no server."""
+        self._worker.start()
         try:
-            async with background(self._run(), "maintenance"):
-                yield
+            yield
         finally:
             self._ended = True
             self._sockets.cut()
+            await asyncio.to_thread(self._worker.stop)
 
     def make_partitions(self) -> None:
         """Make the partitions of today and the next days.
@@ -81,16 +85,13 @@ class Maintenance:
                 raise StoreUnavailable("the service stops")
             yield connection
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await asyncio.to_thread(self.maintain)
-                pause = _PERIOD_SECONDS
-            except Exception as error:  # nobody waits for this task: without it the store fills up
-                _log.warning(
-                    "maintenance failed; it will be tried again",
-                    exc_info=not isinstance(error, StoreUnavailable | psycopg.Error),
-                    extra={"error": str(error)},
-                )
-                pause = _RETRY_SECONDS
-            await asyncio.sleep(pause)
+    def _pause(self) -> float:
+        return _PERIOD_SECONDS if self._worker.status.succeeded else _RETRY_SECONDS
+
+
+def _log_failure(error: Exception) -> None:
+    _log.warning(
+        "maintenance failed; it will be tried again",
+        exc_info=None if isinstance(error, StoreUnavailable | psycopg.Error) else error,
+        extra={"error": str(error)},
+    )

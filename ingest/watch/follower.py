@@ -13,7 +13,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from ingest.http.app import Ingest
+from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.errors import DimensionMismatch
 from ingest.store import copy, positions
 from ingest.store.batch import Batch
@@ -44,8 +44,8 @@ class Follower:
 
     Parameters
     ----------
-    ingest : Ingest
-        What stores; it is running.
+    pipeline : Pipeline
+        Stores the vectors; it is running.
     pool : AsyncConnectionPool
         To the server that has the table; a right to write is not needed.
     source : Source
@@ -59,7 +59,7 @@ class Follower:
 
     def __init__(
         self,
-        ingest: Ingest,
+        pipeline: Pipeline,
         pool: AsyncConnectionPool,
         source: Source,
         model_name: str,
@@ -67,7 +67,7 @@ class Follower:
         overlap_seconds: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ingest = ingest
+        self._pipeline = pipeline
         self._pool = pool
         self._source = source
         self._model_name = model_name
@@ -115,7 +115,7 @@ class Follower:
 
     async def _kept(self) -> Position | None:
         with unavailable():
-            async with self._ingest.pool.connection() as store:
+            async with self._pipeline.pool.connection() as store:
                 return await positions.load(store, self._model_name, str(self._source))
 
     async def _begun(self) -> Position:
@@ -128,16 +128,16 @@ class Follower:
 
     async def _keep(self, position: Position) -> None:
         with unavailable():
-            async with self._ingest.pool.connection() as store:
+            async with self._pipeline.pool.connection() as store:
                 await positions.save(store, self._model_name, str(self._source), position)
         self._position = position
 
     async def _store(self, batch: Batch) -> None:
         try:
-            await self._ingest.store(batch)
+            await self._pipeline.store(batch)
         except DimensionMismatch as error:
             # The store notes it and the model's state says so; other rows go on.
-            self._ingest.metrics.rejected.labels("watch", type(error).__name__).inc()
+            self._pipeline.metrics.rejected.labels("watch", type(error).__name__).inc()
             if batch.dimension not in self._refused:
                 _log.warning("vectors skipped", extra={"error": str(error)})
                 self._refused.add(batch.dimension)

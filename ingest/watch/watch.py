@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
-from ingest.http.app import Ingest
 from ingest.pipeline.metrics import WatchMetrics
+from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.background import background
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.http.openapi import Part
@@ -33,8 +33,8 @@ class Watch:
 
     Parameters
     ----------
-    ingest : Ingest
-        What stores; runs while this does, and its endpoints need not be served.
+    pipeline : Pipeline
+        Stores the vectors; it runs while this half runs.
     connection_string : ConnectionString
         To the server that has the table.
     source : Source
@@ -50,7 +50,7 @@ class Watch:
 
     def __init__(
         self,
-        ingest: Ingest,
+        pipeline: Pipeline,
         connection_string: ConnectionString,
         source: Source,
         model_name: str,
@@ -58,12 +58,12 @@ class Watch:
         settings: Settings,
         registry: CollectorRegistry,
     ) -> None:
-        self._ingest = ingest
+        self._pipeline = pipeline
         self._source = source
         self._interval = settings.monitoring.poll_interval
         self._pool = open_async(connection_string, 1)
         self._follower = Follower(
-            ingest,
+            pipeline,
             self._pool,
             source,
             model_name,
@@ -77,13 +77,13 @@ class Watch:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the table while entered."""
-        async with self._ingest.running(), self._pool, background(self._run(), "watch"):
+        async with self._pipeline.running(), self._pool, background(self._run(), "watch"):
             yield
 
     def reconfigure(self, settings: Settings) -> None:
         """Go on with another interval and other limits."""
         self._interval = settings.monitoring.poll_interval
-        self._ingest.reconfigure(settings)
+        self._pipeline.reconfigure(settings)
 
     def described(self) -> Part:
         """Describe no endpoint: a table is followed without any."""
@@ -91,7 +91,7 @@ class Watch:
 
     def not_ready(self) -> str | None:
         """Say whether the table has not been read yet."""
-        return self._ingest.not_ready() or (None if self._was_up else "watch: table not read yet")
+        return self._pipeline.not_ready() or (None if self._was_up else "watch: table not read yet")
 
     async def _run(self) -> None:
         while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +13,12 @@ from starlette.testclient import TestClient
 from bench import plan
 from exporter.http.app import Exporter
 from ingest.http.app import Ingest
+from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.http import application, server
+from ingest.runtime.http.application import Half
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.settings import Settings
 from k8s.manifest import Manifest
 from tests.k8s.overlays import (
     Render,
@@ -29,7 +32,16 @@ from tests.k8s.overlays import (
 )
 from tests.service import wait_for
 
-HALVES: dict[str, type[Ingest] | type[Exporter]] = {"ingest": Ingest, "exporter": Exporter}
+
+def _ingest(settings: Settings, registry: CollectorRegistry) -> Half:
+    return Ingest(Pipeline(NOWHERE, settings, registry), settings)
+
+
+def _exporter(settings: Settings, registry: CollectorRegistry) -> Half:
+    return Exporter(NOWHERE, settings, registry)
+
+
+HALVES = {"ingest": _ingest, "exporter": _exporter}
 NOWHERE = "postgresql://127.0.0.1:1/nowhere"
 WITHOUT_A_DATABASE = {"startup": 200, "liveness": 200, "readiness": 503}
 
@@ -192,13 +204,13 @@ def answers() -> dict[str, dict[str, int]]:
     return {name: dict(_answers(half)) for name, half in HALVES.items()}
 
 
-def _answers(half: type[Ingest] | type[Exporter]) -> Iterator[tuple[str, int]]:
+def _answers(half: Callable[[Settings, CollectorRegistry], Half]) -> Iterator[tuple[str, int]]:
     live, registry = Live(load), CollectorRegistry()
-    app = application.application(registry, live, half(NOWHERE, live.settings, registry))
+    app = application.application(registry, live, half(live.settings, registry))
     with TestClient(app) as client:
         # Ingest gives its first attempt to connect five seconds.
         wait_for(lambda: client.get("/-/ready").status_code == 503, "a lost connection")
-        for route in application.routes:
+        for route in app.routes:
             if isinstance(route, Route) and "GET" in (route.methods or ()):
                 yield route.path, client.get(route.path).status_code
 

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from ingest.http.app import Ingest
+from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import Live
@@ -36,7 +37,9 @@ def chosen() -> dict[str, Any]:
 def client(store: str, chosen: dict[str, Any]) -> Iterator[TestClient]:
     registry = CollectorRegistry()
     live = Live(lambda: load(None, None, chosen))
-    app = application.application(registry, live, Ingest(store, live.settings, registry))
+    app = application.application(
+        registry, live, Ingest(Pipeline(store, live.settings, registry), live.settings)
+    )
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

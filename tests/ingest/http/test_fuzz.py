@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from ingest.http.app import Ingest
+from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import Live
@@ -383,7 +384,9 @@ def requests(draw: st.DrawFn) -> Request:
 @pytest.fixture
 def client(store: str) -> Iterator[TestClient]:
     registry, live = CollectorRegistry(), Live(lambda: load(None, None, LIMITS))
-    app = application.application(registry, live, Ingest(store, live.settings, registry))
+    app = application.application(
+        registry, live, Ingest(Pipeline(store, live.settings, registry), live.settings)
+    )
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ingest.http.app import Ingest
+from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.errors import SourceUnavailable, StoreUnavailable
 from ingest.runtime.settings.settings import Settings
 from ingest.store.connection import connect
@@ -57,9 +57,9 @@ class Bench:
         # The password is the test's own; a command line would refuse it.
         with connect(reader) as connection:
             source = catalogue.describe(connection, table, "embedding", "id", time)
-        ingest = Ingest(self.store, Settings(), CollectorRegistry())
-        async with ingest.running(), open_async(reader, 1) as pool:
-            yield Follower(ingest, pool, source, "m", baseline_vectors, overlap, self.clock).poll
+        pipeline = Pipeline(self.store, Settings(), CollectorRegistry())
+        async with pipeline.running(), open_async(reader, 1) as pool:
+            yield Follower(pipeline, pool, source, "m", baseline_vectors, overlap, self.clock).poll
 
     def stored(self) -> list[str]:
         """Ids in the order stored."""

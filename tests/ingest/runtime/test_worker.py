@@ -1,0 +1,98 @@
+"""A worker repeats its work, tells what fails, and stops when it is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ingest.runtime.worker import Worker
+from tests.service import wait_for
+
+
+def worker(
+    work: Callable[[], None], cut: Callable[[], None] = lambda: None
+) -> tuple[Worker, list[str]]:
+    told: list[str] = []
+    made = Worker(
+        "test",
+        work,
+        lambda: 0.001,
+        failed=lambda error: told.append(str(error)),
+        succeeded=lambda: told.append("well"),
+        cut=cut,
+        clock=lambda: 1_700_000_000.0,
+    )
+    return made, told
+
+
+def test_work_is_repeated_until_the_worker_stops() -> None:
+    runs: list[None] = []
+    repeated, _ = worker(lambda: runs.append(None))
+    repeated.start()
+    wait_for(lambda: len(runs) > 3, "the fourth run")
+    repeated.stop()
+    done = len(runs)
+    assert repeated.is_stopping
+    assert threading.active_count() >= 1
+    assert len(runs) == done
+
+
+def test_status_tells_when_the_last_successful_run_ended_and_counts_failures() -> None:
+    errors = [ValueError("first"), None, ValueError("second")]
+    done = threading.Event()
+
+    def work() -> None:
+        error = errors.pop(0)
+        if not errors:
+            done.set()
+            errors.append(ValueError("second"))
+        if error is not None:
+            raise error
+
+    failing, _ = worker(work)
+    assert failing.status.timestamp is None
+    failing.start()
+    wait_for(done.is_set, "the third run")
+    failing.stop()
+    assert failing.status.timestamp == 1_700_000_000.0
+    assert failing.status.duration is not None
+    assert not failing.status.succeeded
+    assert failing.status.failures >= 2
+
+
+def test_the_same_failure_is_told_once_until_work_succeeds_again() -> None:
+    runs = iter(["a", "a", "b", "", "", "b"])
+    done = threading.Event()
+
+    def work() -> None:
+        run = next(runs, None)
+        if run is None:
+            done.set()
+        elif run:
+            raise ValueError(run)
+
+    failing, told = worker(work)
+    failing.start()
+    wait_for(done.is_set, "the last run")
+    failing.stop()
+    assert told == ["a", "b", "well", "b", "well"]
+
+
+def test_a_run_that_waits_for_a_server_is_interrupted_when_the_worker_stops() -> None:
+    released, began = threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        released.wait(60)
+
+    hanging, _ = worker(work, cut=released.set)
+    hanging.start()
+    wait_for(began.is_set, "the run")
+    hanging.stop()
+    assert released.is_set()
+
+
+def test_a_worker_that_never_started_stops_at_once() -> None:
+    never, told = worker(lambda: None)
+    never.stop()
+    assert told == []
