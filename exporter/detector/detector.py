@@ -29,7 +29,7 @@ from exporter.detector.components import (
 )
 from exporter.detector.features import Features, Shift, standard
 from exporter.detector.marginals import Bins, Marginals
-from exporter.detector.season import Season, Swing, known_season
+from exporter.detector.season import Season, Swing, known_season, waves_at
 from exporter.detector.sums import Part, Sums, checked, fingerprints, pack
 from exporter.stats.arrays import Floats
 from exporter.stats.quality import norms
@@ -181,21 +181,25 @@ class Detector:
         """Dimension of the vectors."""
         return self._features.dimension
 
-    def sums(self, batch: ArrayLike | None = None) -> Sums:
-        """Return the sums of an empty window, or of these vectors, shape (n, d)."""
+    def sums(self, batch: ArrayLike | None = None, times: Floats | None = None) -> Sums:
+        """Return the sums of an empty window, or of vectors, shape (n, d).
+
+        With the times at which the vectors were stored, shape (n,), in seconds since the epoch, a
+        seasonal detector compares the window with what is usual at those times.
+        """
         sums = Sums(self._features, self._bins)
         if batch is not None:
-            sums.add(batch)
+            sums.add(batch, times)
         return sums
 
-    def pack(self, batch: ArrayLike) -> Part:
+    def pack(self, batch: ArrayLike, times: Floats | None = None) -> Part:
         """Return the sums of vectors, shape (n, d), in little space; see `Sums.take`."""
-        return pack(self._features, self._bins, batch)
+        return pack(self._features, self._bins, batch, times)
 
     @property
     def seasonal(self) -> bool:
         """Whether the reference told what to expect at an hour of a day of the week."""
-        return len(self._season.covariance) > 1
+        return self._season.is_known
 
     def score(self, current: ArrayLike | Sums, at: float | None = None) -> float:
         """Return decades of surprise, 0 or more.
@@ -207,8 +211,9 @@ class Detector:
         ----------
         current : array_like, shape (n, d), or Sums
         at : float, optional
-            The middle of the window, in seconds since the epoch. A seasonal detector then
-            compares with what is usual at that time; without it, with all times.
+            Time of all vectors, in seconds since the epoch, unless their sums know the time of
+            each. A seasonal detector compares with what is usual then; without any time, with the
+            average over all times.
         """
         return self._score(self._decades(self._sums(current), at))
 
@@ -271,19 +276,27 @@ class Detector:
     def _sums(self, current: ArrayLike | Sums) -> Sums:
         return current if isinstance(current, Sums) else self.sums(current)
 
-    def _shift(self, sums: Sums, at: float | None) -> Floats:
-        expected = self._season.expected(at)
-        expected[: self.dimension] = self._linear_season.expected(at)
+    def _waves(self, sums: Sums, at: float | None) -> Floats | None:
+        """Return the mean of the regression terms over a window; None if its times are unknown."""
+        if not self.seasonal:
+            return None
+        waves = sums.mean_waves
+        return waves_at(at) if waves is None and at is not None else waves
+
+    def _shift(self, sums: Sums, waves: Floats | None) -> Floats:
+        expected = self._season.expected(waves)
+        expected[: self.dimension] = self._linear_season.expected(waves)
         shift: Floats = sums.total / (self._features.unit * sums.n) - expected
-        if at is not None and self.seasonal:
+        if waves is not None:
             shift[: self.dimension] = self._swing.beyond(shift[: self.dimension])
         return shift[None]
 
     def _decades(self, sums: Sums, at: float | None) -> Floats:
         if not sums.n:
             return np.zeros(len(self.COMPONENTS))
-        shift = self._features.shift(self._shift(sums, at), self._axes)
-        known = self._season.uncertainty(at), self._linear_season.uncertainty(at)
+        waves = self._waves(sums, at)
+        shift = self._features.shift(self._shift(sums, waves), self._axes)
+        known = self._season.uncertainty(waves), self._linear_season.uncertainty(waves)
         noise = 1 / sums.n + np.where(_LINEAR, known[1], known[0])
         statistics = self._components.statistics(shift) / noise
         of_means = self._tails.decades(statistics, sums.n)[0]

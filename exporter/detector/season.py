@@ -1,4 +1,4 @@
-"""Season: what feature means to expect at an hour of the day and a day of the week."""
+"""Season: the feature means to expect at an hour of the day and a day of the week."""
 
 from __future__ import annotations
 
@@ -12,25 +12,31 @@ from exporter.stats.arrays import Floats
 _DAY = 86_400.0
 _WEEK = 7 * _DAY
 _HARMONICS = 2
-"""Waves per period: each costs two vectors' worth of certainty in every few hundred."""
+"""Sine and cosine pairs per period. Each pair adds variance to the expected mean."""
+_TERMS = 1 + 4 * _HARMONICS
+"""Regression terms: the constant, and a sine and a cosine per harmonic of two periods."""
+_WAVE_UNIT = 2.0**30
+"""A regression term of 1 as an integer. Integers add up to the same sum in any order."""
 
 _UNEXPLAINED = 1 / 3
-"""Share of the season's root mean square that may be missed: of a weekend, two weekly waves miss
-0.4; of a sine, nothing."""
+"""Share of the season's root mean square that is tolerated.
+
+Two weekly harmonics miss 0.4 of a step into a weekend, and nothing of a sine.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Season:
-    """A regression of feature means on waves of a day and of a week.
+    """A harmonic regression of feature means on the time of day and of the week.
 
-    Without times the only wave is the constant, and what is expected is the mean.
+    Without times the only term is the constant, and the expectation is the mean.
 
     Attributes
     ----------
     coefficients : ndarray of float64, shape (k, f)
-        Of each wave for each feature.
+        Coefficient of each term for each feature.
     covariance : ndarray of float64, shape (k, k)
-        Of the coefficients of a feature of unit variance.
+        Covariance of the coefficients, for a feature of unit variance.
     """
 
     coefficients: Floats
@@ -38,9 +44,9 @@ class Season:
 
     @classmethod
     def fit(cls, table: NDArray[np.float32], times: Floats | None) -> Season:
-        """Learn from features, shape (n, f), of vectors stored at these times, shape (n,)."""
+        """Fit the regression to features, shape (n, f), of vectors stored at times, shape (n,)."""
         waves = np.ones((len(table), 1)) if times is None else _waves(times)
-        # The ridge of one vector keeps hours nobody saw from blowing up.
+        # A ridge of one vector bounds the coefficients where no vector was seen.
         gram = waves.T @ waves
         ridge = np.diag([0.0] + [1.0] * (len(gram) - 1))
         covariance = np.asarray(np.linalg.inv(gram + ridge), dtype=np.float64)
@@ -48,23 +54,34 @@ class Season:
         coefficients: Floats = covariance @ products.astype(np.float64)
         return cls(coefficients, covariance)
 
-    def expected(self, at: float | None) -> Floats:
-        """Return the feature means to expect at a time; without one, those of all times."""
-        if at is None or len(self.coefficients) == 1:
+    @property
+    def is_known(self) -> bool:
+        """Whether the reference told a season."""
+        return len(self.coefficients) > 1
+
+    def expected(self, waves: Floats | None) -> Floats:
+        """Return the feature means to expect of a window, shape (f,).
+
+        Parameters
+        ----------
+        waves : ndarray of float64, shape (k,), or None
+            Mean of the regression terms over the vectors of the window: see `mean_waves` and
+            `waves_at`. None stands for the average over all times.
+        """
+        if waves is None or not self.is_known:
             expected: Floats = self.coefficients[0].copy()
         else:
-            expected = _waves(np.array([at]))[0] @ self.coefficients
+            expected = waves @ self.coefficients
         return expected
 
-    def uncertainty(self, at: float | None) -> float:
-        """Return the variance of what is expected, for a feature of unit variance."""
-        if at is None or len(self.covariance) == 1:
+    def uncertainty(self, waves: Floats | None) -> float:
+        """Return the variance of the expectation, for a feature of unit variance."""
+        if waves is None or not self.is_known:
             return float(self.covariance[0, 0])
-        waves = _waves(np.array([at]))[0]
         return float(waves @ self.covariance @ waves)
 
     def residual(self, table: NDArray[np.float32], times: Floats | None) -> NDArray[np.float32]:
-        """Take what was to be expected out of the features it was learned from."""
+        """Subtract the season from the features that it was fitted to, shape (n, f)."""
         if times is None:
             return table
         usual = (_waves(times)[:, 1:] @ self.coefficients[1:]).astype(np.float32)
@@ -73,17 +90,17 @@ class Season:
 
 @dataclass(frozen=True, slots=True)
 class Swing:
-    """The directions in which the season moves the mean, and how much of that it may miss.
+    """The directions in which the season moves the mean, and the residual tolerated along each.
 
-    Waves are too smooth for a step, like that into a weekend. What a window moves within a third
-    of the season's own swing, and in its directions only, is not news.
+    Sines are too smooth for a step, such as the one into a weekend. So a third of the season's own
+    amplitude is tolerated, in the season's directions only.
 
     Attributes
     ----------
     directions : ndarray of float64, shape (k, d)
-        Orthonormal; none without a season.
+        Orthonormal rows; empty without a season.
     tolerance : ndarray of float64, shape (k,)
-        Shift that does not count along each.
+        Shift along each direction that does not count.
     """
 
     directions: Floats
@@ -91,28 +108,28 @@ class Swing:
 
     @classmethod
     def fit(cls, season: Season) -> Swing:
-        """Find where a season of mean features, shape (k + 1, d), moves them."""
+        """Find the directions in which a season of d mean features moves them."""
         waves = season.coefficients[1:]
         _, swing, directions = np.linalg.svd(waves, full_matrices=False)
-        # Features of unit variance seem to swing by this much where nothing does.
+        # Estimation noise alone gives features of unit variance this much amplitude.
         noise = waves.shape[1] * np.diag(season.covariance)[1:].mean() if len(waves) else 0.0
         # A wave's mean square is a half.
         swing = np.sqrt(np.maximum(np.square(swing) - noise, 0) / 2)
         return cls(directions, _UNEXPLAINED * swing)
 
     def beyond(self, shift: Floats) -> Floats:
-        """Return what of a shift of the mean, shape (d,), the season does not excuse."""
+        """Return a shift of the mean, shape (d,), less what is tolerated of it."""
         along = self.directions @ shift
         return shift - np.clip(along, -self.tolerance, self.tolerance) @ self.directions
 
 
 def known_season(times: ArrayLike | None, n: int) -> Floats | None:
-    """Return times that span a week, as an array; None if they do not tell of one.
+    """Return times as an array if they span a week; None if they do not.
 
     Raises
     ------
     ValueError
-        If there is not one finite time for each of n vectors.
+        If the times are not n finite numbers.
     """
     if times is None:
         return None
@@ -123,8 +140,40 @@ def known_season(times: ArrayLike | None, n: int) -> Floats | None:
     return array if np.ptp(array) > 0.99 * _WEEK else None
 
 
+def waves_at(time: float) -> Floats:
+    """Return the regression terms at one time, in seconds since the epoch, shape (k,)."""
+    waves: Floats = _waves(np.array([time]))[0]
+    return waves
+
+
+def no_waves() -> NDArray[np.int64]:
+    """Return the integer sum of the regression terms over no vectors, shape (k,)."""
+    return np.zeros(_TERMS, np.int64)
+
+
+def total_waves(times: Floats) -> NDArray[np.int64]:
+    """Return the integer sum of the regression terms over vectors stored at times, shape (k,).
+
+    Each term is rounded before it is added, so that sums do not depend on the order.
+    """
+    waves = np.rint(_waves(times) * _WAVE_UNIT).astype(np.int64)
+    total: NDArray[np.int64] = waves.sum(axis=0)
+    return total
+
+
+def mean_waves(total: NDArray[np.int64], n: int) -> Floats:
+    """Return the mean of the regression terms over n vectors from their integer sum."""
+    mean: Floats = total / (_WAVE_UNIT * n)
+    return mean
+
+
+def counted(total: NDArray[np.int64]) -> int:
+    """Return how many vectors an integer sum of the regression terms holds."""
+    return int(total[0] // int(_WAVE_UNIT))
+
+
 def _waves(times: Floats) -> Floats:
-    """Evaluate the waves at some times, shape (n, k), the constant first."""
+    """Evaluate the regression terms at times, shape (n, k), the constant first."""
     turns = [
         2 * np.pi * harmonic / period * times
         for period in (_DAY, _WEEK)

@@ -1,4 +1,4 @@
-"""Running sums: all a window needs to be scored, in integers."""
+"""Running sums: everything a window needs to be scored, in integers."""
 
 from __future__ import annotations
 
@@ -11,39 +11,67 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from exporter.detector.season import counted, mean_waves, no_waves, total_waves
+from exporter.stats.arrays import Floats
+
 if TYPE_CHECKING:
     from exporter.detector.features import Features
     from exporter.detector.marginals import Bins
 
-_SPARSE = 1_024
-"""Vectors from which counts of 256 bins take less space than a byte for each vector."""
+SPARSE = 1_024
+"""Vectors from which counts of 256 bins take less space than one byte per component."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """The sums of a few vectors on their way through windows.
+    """The sums of consecutive vectors, packed to wait in a window.
 
     Attributes
     ----------
     n : int
+        Number of vectors.
     total : ndarray of int64
         Sum of each feature.
     bins : ndarray of uint8, shape (n, d), or of int32, shape (d * 256,)
-        Bin of each value or, of many vectors, `Sums.bins`.
+        Bin of each component or, from `SPARSE` vectors on, `Sums.bins`.
     fingerprints : ndarray of int64, shape (n,)
+        Hash of each vector.
+    waves : ndarray of int64
+        Sum of the seasonal regression terms at the times of the vectors; see `Sums.mean_waves`.
     """
 
     n: int
     total: NDArray[np.int64]
     bins: NDArray[Any]
     fingerprints: NDArray[np.int64]
+    waves: NDArray[np.int64]
+
+    def joined(self, later: Part) -> Part:
+        """Return the part of these vectors and those of a later part; both below `SPARSE`."""
+        return Part(
+            self.n + later.n,
+            self.total + later.total,
+            np.concatenate([self.bins, later.bins]),
+            np.concatenate([self.fingerprints, later.fingerprints]),
+            self.waves + later.waves,
+        )
+
+    def without(self, head: Part) -> Part:
+        """Return the part that is left without its first vectors; below `SPARSE`."""
+        return Part(
+            self.n - head.n,
+            self.total - head.total,
+            self.bins[head.n :],
+            self.fingerprints[head.n :],
+            self.waves - head.waves,
+        )
 
 
 class Sums:
     """Running sums over one window of vectors.
 
-    Everything is an integer, so adding and removing a vector leaves no trace, in any order
-    and any batches, and sums of parts merge to exactly the sums of the whole.
+    All sums are integers, so vectors can be added and removed in any order and in any batches, and
+    sums of parts merge to exactly the sums of the whole.
 
     Made by `Detector.sums`; only sums of one detector merge.
 
@@ -61,6 +89,7 @@ class Sums:
         self._features = features
         self._bins = bins
         self._copies: dict[int, int] = {}
+        self._waves = no_waves()
         self.n = 0
         self.total = np.zeros(features.size, np.int64)
         self.bins = np.zeros(bins.size, np.int32)
@@ -70,20 +99,28 @@ class Sums:
         """Vectors that equal an earlier one of the window, bit by bit."""
         return self.n - len(self._copies)
 
-    def add(self, batch: ArrayLike) -> None:
-        """Take in vectors, shape (m, d)."""
-        self._apply(batch, 1)
+    @property
+    def mean_waves(self) -> Floats | None:
+        """Mean of the seasonal regression terms over the vectors; None unless all have times."""
+        if self.n == 0 or counted(self._waves) != self.n:
+            return None
+        return mean_waves(self._waves, self.n)
 
-    def remove(self, batch: ArrayLike) -> None:
-        """Let go of vectors added before, shape (m, d)."""
-        self._apply(batch, -1)
+    def add(self, batch: ArrayLike, times: Floats | None = None) -> None:
+        """Add vectors, shape (m, d), stored at times, shape (m,), in seconds since the epoch."""
+        self._apply(batch, times, 1)
+
+    def remove(self, batch: ArrayLike, times: Floats | None = None) -> None:
+        """Remove vectors that were added before, with the same times."""
+        self._apply(batch, times, -1)
 
     def merge(self, other: Sums) -> None:
-        """Take in all vectors of another window of the same detector."""
+        """Add all vectors of another window of the same detector."""
         self._check(other)
         self.n += other.n
         self.total += other.total
         self.bins += other.bins
+        self._waves += other._waves
         self._count(other._copies.items(), 1)
 
     def copy(self) -> Sums:
@@ -93,27 +130,30 @@ class Sums:
         return twin
 
     def take(self, part: Part) -> None:
-        """Take in the vectors of a part that the same detector, or a copy of it, packed."""
+        """Add the vectors of a part that the same detector, or a copy of it, packed."""
         self._apply_part(part, 1)
 
     def drop(self, part: Part) -> None:
-        """Let go of the vectors of a part taken before."""
+        """Remove the vectors of a part that was taken before."""
         self._apply_part(part, -1)
 
     def _check(self, other: Sums) -> None:
         if other._features is not self._features:
             raise ValueError("sums of different detectors do not merge")
 
-    def _apply(self, batch: ArrayLike, sign: int) -> None:
+    def _apply(self, batch: ArrayLike, times: Floats | None, sign: int) -> None:
         vectors = checked(batch, self._features.dimension)
         self.n += sign * len(vectors)
         self.total += sign * self._features.total(vectors)
         self._bins.count(vectors, self.bins, sign)
+        if times is not None:
+            self._waves += sign * total_waves(times)
         self._count(zip(fingerprints(vectors).tolist(), repeat(1)), sign)
 
     def _apply_part(self, part: Part, sign: int) -> None:
         self.n += sign * part.n
         self.total += sign * part.total
+        self._waves += sign * part.waves
         if part.bins.ndim == 2:
             self._bins.count_numbers(part.bins, self.bins, sign)
         else:
@@ -128,19 +168,26 @@ class Sums:
                 held[key] = left
 
 
-def pack(features: Features, bins: Bins, batch: ArrayLike) -> Part:
-    """Sum vectors, shape (n, d), in a byte for each value or less."""
+def pack(features: Features, bins: Bins, batch: ArrayLike, times: Floats | None = None) -> Part:
+    """Sum vectors, shape (n, d), into a part that takes one byte per component or less."""
     vectors = checked(batch, features.dimension)
-    if len(vectors) < _SPARSE:
+    if len(vectors) < SPARSE:
         found: NDArray[Any] = bins.numbers(vectors)
     else:
         found = np.zeros(bins.size, np.int32)
         bins.count(vectors, found, 1)
-    return Part(len(vectors), features.total(vectors), found, fingerprints(vectors))
+    waves = no_waves() if times is None else total_waves(times)
+    return Part(len(vectors), features.total(vectors), found, fingerprints(vectors), waves)
 
 
 def checked(batch: ArrayLike, dimension: int) -> NDArray[np.float32]:
-    """Return vectors as float32, shape (m, d), or say what is wrong with them."""
+    """Return vectors as float32, shape (m, d).
+
+    Raises
+    ------
+    ValueError
+        If the shape is another one, or a component is not finite in float32.
+    """
     array = np.asarray(batch)
     if array.ndim != 2 or array.shape[1] != dimension:
         raise ValueError(f"vectors must have shape (n, {dimension}), got {array.shape}")
@@ -154,9 +201,9 @@ def checked(batch: ArrayLike, dimension: int) -> NDArray[np.float32]:
 def fingerprints(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
     """Hash vectors, shape (n, d), the same in every process.
 
-    Equal vectors, and in practice only those, have equal hashes.
+    Equal vectors have equal hashes. Two different vectors collide with a probability of at most
+    2^-32 (multilinear hashing modulo 2^64).
     """
-    # Multilinear hashing modulo 2^64: two given vectors collide with at most 2^-32.
     hashes: NDArray[np.uint64] = np.einsum(
         "ij,j->i", vectors.view(np.uint32), _keys(vectors.shape[1])
     )
@@ -165,5 +212,5 @@ def fingerprints(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=16)
 def _keys(dimension: int) -> NDArray[np.uint64]:
-    # A bit generator's raw stream never changes; what a Generator makes of it may.
+    # The raw stream of a bit generator never changes between versions; that of a Generator may.
     return np.random.PCG64(0).random_raw(dimension)
