@@ -28,10 +28,10 @@ from bench.table import median_seconds, show
 from exporter.backfill import cluster
 from exporter.backfill.backfill import Backfill
 from exporter.backfill.parquet import Dataset, RowGroup
-from exporter.backfill.plan import Fitted, Limits, Plan, check_times
+from exporter.backfill.plan import Fitted, Plan, check_times
 from exporter.backfill.replay import Judge
 from exporter.detector.detector import Detector
-from exporter.monitor.windows import capacity
+from exporter.monitor.windows import Limits
 from ingest.runtime.settings.settings import MonitoringSettings
 
 DIMENSION = 768
@@ -107,10 +107,7 @@ def main(quick: bool) -> None:
     """Time histories and print them."""
     settings = MonitoringSettings()
     detector = Detector.fit(drawn(REFERENCE, 0))
-    limits = {
-        name: Limits(window, capacity(window, detector.n_reference))
-        for name, window in settings.windows
-    }
+    limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
     judge = Judge("bench", 1, detector, limits, settings.stale_after)
     rows = []
     for vectors, density, order in SMALL if quick else LARGE:

@@ -209,8 +209,7 @@ def memory(quick: bool) -> None:
             before, built = _resident(), []
             for number in range(8):
                 built.append(model(number, sample, detector))
-                for name in built[-1].windows.windows:
-                    built[-1].verdict(name, datetime.now(UTC).timestamp())
+                built[-1].snapshot(datetime.now(UTC).timestamp())
             taken = (_resident() - before) / len(built)
             raw = 4 * dimension * window
             rows.append(

@@ -24,7 +24,7 @@ from exporter.detector.detector import Detector
 from exporter.metrics.collector import DriftCollector
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model, Models
-from exporter.monitor.tail import PollStatus
+from exporter.monitor.snapshot import PollStatus, Snapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import (
@@ -86,7 +86,11 @@ def main(quick: bool) -> None:
     for vectors in (largest // 10, largest):
         registry = CollectorRegistry()
         built = fleet(models, vectors, detector, sample)
-        collector = DriftCollector(built, lambda: PollStatus(True, 0.0, 0.0, 0))
+
+        def snapshot(deadline: float, built: Models = built) -> Snapshot:
+            return Snapshot(tuple(built.snapshots(deadline)), PollStatus(True, 0.0, 0.0, 0))
+
+        collector = DriftCollector(snapshot)
         registry.register(collector)
 
         def scrape(built: Models = built, registry: CollectorRegistry = registry) -> bytes:

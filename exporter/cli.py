@@ -10,6 +10,7 @@ import click
 
 from exporter.http.app import Exporter
 from exporter.monitor import baseline as baselines
+from exporter.monitor.monitor import Monitor
 from ingest.cli import main
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
@@ -46,7 +47,7 @@ def serve(live: Live) -> None:
             migrate(connection)
         registry = exposition.process_registry()
         pipeline = Pipeline(store, settings, registry)
-        halves = Ingest(pipeline, settings), Exporter(store, settings, registry)
+        halves = Ingest(pipeline, settings), Exporter(Monitor(store, settings), registry)
         app = application.application(registry, live, *halves, protection=protection)
         server.run(app, listener, live, protection.tls)
 
@@ -63,7 +64,7 @@ def exporter(live: Live) -> None:
     listener = server.listen(settings.server.host, _port(settings))
     with embedded.connection_string(settings.database) as store:
         registry = exposition.process_registry()
-        half = Exporter(store, settings, registry)
+        half = Exporter(Monitor(store, settings), registry)
         app = application.application(registry, live, half, protection=protection)
         server.run(app, listener, live, protection.tls)
 
@@ -120,7 +121,7 @@ def watch(
         pipeline = Pipeline(store, settings, registry)
         halves = (
             Watch(pipeline, source, found, name, overlap, settings, registry),
-            Exporter(store, settings, registry),
+            Exporter(Monitor(store, settings), registry),
         )
         app = application.application(registry, live, *halves, protection=protection)
         server.run(app, listener, live, protection.tls)

@@ -26,6 +26,15 @@ _exporter = Section(
         Panel("Failed polls per second", (_scope.rate(f.POLL_FAILURES, "instance"),), unit="cps"),
         Panel("Age of the last check", (_scope.age(f.CHECK_TIMESTAMP, "instance"),)),
         Panel("Failed checks per second", (_scope.rate(f.CHECK_FAILURES, "instance"),), unit="cps"),
+        Panel(
+            "Examinations that succeed",
+            (_scope.maximum(f.EXAMINATION_SUCCESS, "instance", "examination"),),
+            unit="bool_yes_no",
+        ),
+        Panel(
+            "Duration of examinations",
+            (_scope.maximum(f.EXAMINATION_DURATION, "instance", "examination"),),
+        ),
         Panel("Duration of a scrape", (_scope.maximum(f.COLLECT_DURATION, "instance"),)),
         Panel("Windows overdue", (_scope.maximum(f.COLLECT_OVERDUE, "instance"),)),
         Panel(

@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from exporter.backfill import cluster
 from exporter.backfill.parquet import Dataset
-from exporter.backfill.plan import Fitted, Limits, Plan, Run, check_times, recorded
+from exporter.backfill.plan import Fitted, Plan, Run, check_times, recorded
 from exporter.backfill.replay import Judge, Row
 from exporter.backfill.sorting import Scratch, SortedRoute
 from exporter.backfill.timeline import Route, Stream
 from exporter.detector.detector import MIN_REFERENCE
 from exporter.monitor import baseline
-from exporter.monitor.windows import capacity
+from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.settings.settings import MonitoringSettings, Settings
@@ -222,10 +222,7 @@ def _load(
 ) -> tuple[Judge, Fitted]:
     version = pins.newest(connection, model_name)
     detector = baseline.load(connection, model_name, version).detector
-    limits = {
-        name: Limits(window, capacity(window, detector.n_reference))
-        for name, window in settings.windows
-    }
+    limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
     judge = Judge(model_name, version, detector, limits, settings.stale_after)
     return judge, Fitted(*pins.times(connection, model_name, version))
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats, Positions
-from ingest.runtime.settings.settings import WindowSettings
 
 _CHECK = 128
 """Measuring at a check time takes as long as reading and summing so many vectors."""
@@ -23,13 +23,6 @@ _SHORT = 8_192
 """Vectors' worth of work below which a run is not cut: each reads its first windows anew."""
 _LONG = 262_144
 """Most of a run: some seconds, which a restart does again."""
-
-
-class Limits(NamedTuple):
-    """What bounds a window: its settings, and the vectors that its baseline calibrates."""
-
-    settings: WindowSettings
-    capacity: int
 
 
 class Fitted(NamedTuple):
@@ -50,15 +43,12 @@ class Span(NamedTuple):
         It holds the segments first <= s < last.
     vectors : ndarray of int64, shape (c,)
         How many vectors these are.
-    middle : ndarray of float64, shape (c,)
-        Halfway between its oldest and its newest vector; NaN when it is empty.
     """
 
     wanted: NDArray[np.bool_]
     first: Positions
     last: Positions
     vectors: Positions
-    middle: Floats
 
     def part(self, first: int, last: int, segment: int) -> Span:
         """Leave out all but the check times first <= c < last, and the segments before one."""
@@ -67,7 +57,6 @@ class Span(NamedTuple):
             self.first[first:last] - segment,
             self.last[first:last] - segment,
             self.vectors[first:last],
-            self.middle[first:last],
         )
 
 
@@ -84,12 +73,15 @@ class Run:
     spans : mapping of str to Span
     bounds : ndarray of int64, shape (s + 1,)
         Segment s holds the vectors bounds[s] <= v < bounds[s + 1] of those that the plan keeps.
+    times : ndarray of float64, shape (bounds[s] - bounds[0],)
+        When each of the vectors was made.
     """
 
     checks: Floats
     received: Floats
     spans: Mapping[str, Span]
     bounds: Positions
+    times: Floats
 
     def __len__(self) -> int:
         return len(self.checks)
@@ -116,6 +108,7 @@ class Run:
             self.received[first:last],
             spans,
             self.bounds[begin : end + 1],
+            self.times[self.bounds[begin] - self.bounds[0] : self.bounds[end] - self.bounds[0]],
         )
 
 
@@ -165,14 +158,12 @@ class Plan:
             for name, bounds in limits.items()
         }
         cuts = np.unique(np.concatenate([end, *starts.values()]))
-        spans = {
-            name: _span(times, wanted[name], start, end, cuts) for name, start in starts.items()
-        }
+        spans = {name: _span(wanted[name], start, end, cuts) for name, start in starts.items()}
         used = _used(spans.values(), len(cuts) - 1)
         kept = np.zeros(len(times), np.bool_)
         kept[cuts[0] : cuts[-1]] = np.repeat(used, np.diff(cuts))
         bounds = np.concatenate([[0], np.cumsum(np.diff(cuts) * used)])
-        return cls(Run(checks, times[end - 1], spans, bounds), kept)
+        return cls(Run(checks, times[end - 1], spans, bounds, times[kept]), kept)
 
     def runs(self, least: int) -> Iterator[Run]:
         """Cut the check times into runs that can be measured one by one, of about the same work.
@@ -214,19 +205,10 @@ def _start(times: Floats, checks: Floats, end: Positions, limits: Limits) -> Pos
     return np.maximum(oldest, end - limits.capacity)
 
 
-def _span(
-    times: Floats,
-    wanted: NDArray[np.bool_],
-    start: Positions,
-    end: Positions,
-    cuts: Positions,
-) -> Span:
-    holds = end > start
-    middle = (times[np.minimum(start, len(times) - 1)] + times[end - 1]) / 2
+def _span(wanted: NDArray[np.bool_], start: Positions, end: Positions, cuts: Positions) -> Span:
     return Span(
         wanted,
         np.searchsorted(cuts, start),
         np.searchsorted(cuts, end),
         end - start,
-        np.where(holds, middle, np.nan),
     )

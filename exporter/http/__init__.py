@@ -1,1 +1,6 @@
-"""http."""
+"""The exporter over HTTP: ``/drift`` as JSON, and pages for people.
+
+Start at `app.py`, which has the routes. `report.py` defines the JSON as structs and fills them from
+a snapshot, `operations.py` describes the endpoints in OpenAPI, and `pages.py` renders the landing
+page and the runbook.
+"""

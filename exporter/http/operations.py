@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from exporter.detector.detector import Detector
-from exporter.metrics.families import AGGREGATES, HISTORY_STATES, STATES
+from exporter.monitor.forecast import HISTORY_STATES
+from exporter.monitor.verdict import AGGREGATES, STATES
 from ingest.runtime.http.openapi import (
     COUNT,
     MODEL_NAME,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from html import escape
 from importlib import resources
 
 from markdown_it import MarkdownIt
 
-from exporter.monitor.model import Models
-from exporter.monitor.verdict import Verdict
+from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from ingest.runtime.version import __version__
 
 _PAGE = """<!doctype html>
@@ -48,9 +48,9 @@ _LANDING = """<h1>Embedding Drift Monitor</h1>
 """
 
 
-def landing(models: Models) -> str:
-    """Build the page at ``/``: every model at a glance, and where the rest is."""
-    rows = "\n".join(_row(*judged) for judged in models.verdicts())
+def landing(models: Iterable[ModelSnapshot]) -> str:
+    """Build the page at ``/``: all models at a glance, and links to everything else."""
+    rows = "\n".join(_row(each) for model in models for each in model.series)
     body = _LANDING.format(
         version=escape(__version__),
         rows=rows or '<tr><td colspan="6">No vectors yet: POST them to /embeddings.</td></tr>',
@@ -58,16 +58,17 @@ def landing(models: Models) -> str:
     return _PAGE.format(title="Embedding Drift Monitor", body=body)
 
 
-def _row(model_name: str, window_name: str, verdict: Verdict) -> str:
+def _row(each: SeriesSnapshot) -> str:
+    verdict = each.verdict
     measured = verdict.measurement
     numbers = (
         f"{verdict.vectors}",
         "" if measured is None else f"{measured.score:.2f}",
         "" if measured is None else f"{measured.magnitude:.3f}",
     )
-    name = escape(model_name)
+    name = escape(each.series.model_name)
     return (
-        f'<tr><td><a href="/drift/{name}">{name}</a></td><td>{escape(window_name)}</td>'
+        f'<tr><td><a href="/drift/{name}">{name}</a></td><td>{escape(each.series.window)}</td>'
         f"<td>{escape(verdict.state)}</td>"
         + "".join(f'<td class="number">{number}</td>' for number in numbers)
         + "</tr>"

@@ -1,120 +1,284 @@
-"""The report behind ``GET /drift/{model_name}``: the verdicts' numbers as JSON."""
+"""Reports: the JSON of ``GET /drift`` and ``GET /drift/{model_name}``, built from snapshots.
+
+The structs here are the one definition of that JSON: they are encoded, and described in OpenAPI.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from exporter.detector.exact import Exact, compare
-from exporter.monitor.baseline import Baseline
-from exporter.monitor.forecast import History
-from exporter.monitor.model import Model, Models
-from exporter.monitor.verdict import Measurement, Verdict
-from exporter.monitor.windows import Window
+from exporter.detector import Detector, exact
+from exporter.monitor import baseline, forecast
+from exporter.monitor.forecast import HistoryState
+from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
+from exporter.monitor.verdict import Measurement, State
+from exporter.stats import quality
+from exporter.stats.arrays import Vectors
 
-Json = dict[str, object]
+Number = Annotated[float | None, Meta(description="null where it is not finite.")]
+Count = Annotated[int, Meta(ge=0)]
 
 
-def listing(models: Models) -> Json:
+class ListedWindow(Struct):
+    """One window of a model at a glance."""
+
+    state: State
+    score: Number
+    magnitude: Number
+
+
+class ListedWindows(Struct):
+    """The windows of a model at a glance."""
+
+    fast: ListedWindow
+    slow: ListedWindow
+
+
+class ListedModel(Struct):
+    """A model at a glance."""
+
+    model_name: str
+    windows: ListedWindows
+
+
+class Models(Struct):
+    """All models that this process follows."""
+
+    models: list[ListedModel]
+
+
+class Quality(Struct):
+    """Quality of vectors, without a comparison."""
+
+    norm: Number
+    effective_rank: Number
+    dead_dimensions: Count
+    duplicate_ratio: Number
+
+
+class Baseline(Struct):
+    """The baseline in use."""
+
+    version: Count
+    pinned_at: datetime
+    source: str
+    vectors: Count
+    cosine_similarity: Number
+    seasonal: bool
+    quality: Quality
+
+
+class Aggregates(Struct):
+    """A statistic of each dimension, aggregated over dimensions."""
+
+    mean: Number
+    p95: Number
+    max: Number
+
+
+class Dimension(Struct):
+    """Statistics of one dimension."""
+
+    dimension: Count
+    ks: Number
+    wasserstein: Number
+
+
+class Exact(Struct):
+    """Exact statistics of some dimensions, from the vectors themselves."""
+
+    dimension: list[Count]
+    ks: list[Number]
+    ks_p_value: list[Number]
+    wasserstein: list[Number]
+
+
+class History(Struct):
+    """What the recorded past says about the cosine similarity of a window."""
+
+    state: HistoryState
+    expected: Number
+    lower: Number
+    upper: Number
+    anomaly: Number
+    slope_per_day: Number
+    trend_score: Number
+    changed_at: datetime | None
+
+
+class Window(Struct):
+    """One window of a model.
+
+    The numbers from `score` to `top_dimensions` are present in the state ok only. `quality`,
+    `history` and, of a window with a high score, `top_dimensions_exact` come from the last check.
+    """
+
+    state: State
+    seconds: Count
+    min_vectors: Count
+    max_vectors: Count
+    vectors: Count
+    start: datetime | None
+    score: Annotated[float | None, Meta(description="Decades of surprise.")] | UnsetType = UNSET
+    components: (
+        Annotated[
+            dict[str, Number], Meta(extra_json_schema={"required": list(Detector.COMPONENTS)})
+        ]
+        | UnsetType
+    ) = UNSET
+    magnitude: (
+        Annotated[
+            float | None,
+            Meta(description="Mean Wasserstein-1 distance, in baseline standard deviations."),
+        ]
+        | UnsetType
+    ) = UNSET
+    ks: Aggregates | UnsetType = UNSET
+    wasserstein: Aggregates | UnsetType = UNSET
+    cosine_similarity: Number | UnsetType = UNSET
+    top_dimensions: list[Dimension] | UnsetType = UNSET
+    quality: Quality | UnsetType = UNSET
+    top_dimensions_exact: Exact | UnsetType = UNSET
+    history: History | UnsetType = UNSET
+    exact: (
+        Annotated[
+            Exact,
+            Meta(
+                description=(
+                    "Of every dimension, with `exact=true`; absent while the model has no baseline"
+                    " or the window no vectors."
+                )
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class Windows(Struct):
+    """The windows of a model."""
+
+    fast: Window
+    slow: Window
+
+
+class Drift(Struct):
+    """Everything known of one model."""
+
+    model_name: str
+    dimension: Count
+    vectors: Annotated[int, Meta(ge=0, description="Vectors ever stored for the model.")]
+    last_vector_at: datetime | None
+    computed_at: datetime
+    baseline: Baseline | None
+    windows: Windows
+
+
+def listing(models: Iterable[ModelSnapshot]) -> Models:
     """List all models with the state and score of each window."""
-    states: defaultdict[str, dict[str, Json]] = defaultdict(dict)
-    for model_name, window_name, verdict in models.verdicts():
-        measured = verdict.measurement
-        states[model_name][window_name] = {
-            "state": verdict.state,
-            "score": None if measured is None else measured.score,
-            "magnitude": None if measured is None else measured.magnitude,
-        }
-    return {"models": [{"model_name": name, "windows": w} for name, w in states.items()]}
+    return Models([_listed(model) for model in models])
 
 
-def detail(model: Model, now: float, reference: NDArray[np.float32] | None = None) -> Json:
-    """Tell everything known of one model.
+def _listed(model: ModelSnapshot) -> ListedModel:
+    windows = {each.series.window: _listed_window(each) for each in model.series}
+    return ListedModel(model.row.model_name, ListedWindows(**windows))
+
+
+def _listed_window(each: SeriesSnapshot) -> ListedWindow:
+    measured = each.verdict.measurement
+    if measured is None:
+        return ListedWindow(each.verdict.state, None, None)
+    return ListedWindow(each.verdict.state, measured.score, measured.magnitude)
+
+
+def detail(model: ModelSnapshot, reference: Vectors | None = None) -> Drift:
+    """Report everything known of one model.
 
     Parameters
     ----------
-    model : Model
-    now : float
-        Seconds since the epoch.
+    model : ModelSnapshot
     reference : ndarray of float32, shape (n, d), or None
-        The baseline's vectors; with them, every dimension is compared exactly.
+        The vectors of the baseline. With them, every dimension of the snapshot's vectors is
+        compared exactly.
     """
-    row, baseline, windows = model.row, model.baseline, model.windows
-    return {
-        "model_name": row.model_name,
-        "dimension": row.dimension,
-        "vectors": row.last_seq,
-        "last_vector_at": row.last_received_at,
-        "computed_at": _moment(now),
-        "baseline": None if baseline is None else _baseline(baseline),
-        "windows": {
-            name: _window(model.verdict(name, now), window)
-            | _checked(model, name)
-            | ({} if reference is None else _compared(reference, windows.vectors(name)))
-            for name, window in windows.windows.items()
-        },
-    }
+    row = model.row
+    windows = {each.series.window: _window(each, reference) for each in model.series}
+    return Drift(
+        model_name=row.model_name,
+        dimension=row.dimension,
+        vectors=row.last_seq,
+        last_vector_at=_utc(row.last_received_at),
+        computed_at=_moment(model.computed_at),
+        baseline=None if model.baseline is None else _baseline(model.baseline),
+        windows=Windows(**windows),
+    )
 
 
-def _baseline(baseline: Baseline) -> Json:
-    return {
-        "version": baseline.version,
-        "pinned_at": baseline.pinned_at,
-        "source": baseline.source,
-        "vectors": baseline.detector.n_reference,
-        "cosine_similarity": baseline.detector.reference_cosine_similarity,
-        "seasonal": baseline.detector.seasonal,
-        "quality": asdict(baseline.quality),
-    }
+def _baseline(pinned: baseline.Baseline) -> Baseline:
+    return Baseline(
+        version=pinned.version,
+        pinned_at=pinned.pinned_at.astimezone(UTC),
+        source=pinned.source,
+        vectors=pinned.detector.n_reference,
+        cosine_similarity=pinned.detector.reference_cosine_similarity,
+        seasonal=pinned.detector.seasonal,
+        quality=_quality(pinned.quality),
+    )
 
 
-def _window(verdict: Verdict, window: Window) -> Json:
-    return {
-        "state": verdict.state,
-        "seconds": window.settings.seconds,
-        "min_vectors": window.settings.min_vectors,
-        "max_vectors": window.capacity,
-        "vectors": verdict.vectors,
-        "start": None if verdict.start is None else _moment(verdict.start),
-        **({} if verdict.measurement is None else _measurement(verdict.measurement)),
-    }
+def _window(each: SeriesSnapshot, reference: Vectors | None) -> Window:
+    verdict, limits, findings = each.verdict, each.limits, each.findings
+    window = Window(
+        state=verdict.state,
+        seconds=limits.settings.seconds,
+        min_vectors=limits.settings.min_vectors,
+        max_vectors=limits.capacity,
+        vectors=verdict.vectors,
+        start=None if verdict.start is None else _moment(verdict.start),
+    )
+    if verdict.measurement is not None:
+        _add_measurement(window, verdict.measurement)
+    if findings.quality is not None:
+        window.quality = _quality(findings.quality)
+    if findings.exact is not None:
+        window.top_dimensions_exact = _exact(findings.exact)
+    if findings.forecast is not None:
+        window.history = _history(findings.forecast)
+    if reference is not None and each.vectors is not None and len(each.vectors):
+        window.exact = _exact(exact.compare(reference, each.vectors))
+    return window
 
 
-def _checked(model: Model, window_name: str) -> Json:
-    """Tell what the last check found out."""
-    found: Json = {}
-    # Read once each: the tail and the check replace them at any time.
-    standing = model.standing
-    if (quality := model.quality.get(window_name)) is not None:
-        found["quality"] = asdict(quality)
-    if (exact := standing.exact.get(window_name)) is not None:
-        found["top_dimensions_exact"] = _exact(exact)
-    if (history := standing.history.get(window_name)) is not None:
-        found["history"] = _history(history)
-    return found
+def _add_measurement(window: Window, measured: Measurement) -> None:
+    window.score = measured.score
+    window.components = dict(measured.components)
+    window.magnitude = measured.magnitude
+    window.ks = Aggregates(**measured.ks)
+    window.wasserstein = Aggregates(**measured.wasserstein)
+    window.cosine_similarity = measured.cosine_similarity
+    window.top_dimensions = [Dimension(*top) for top in measured.top_dimensions]
 
 
-def _history(history: History) -> Json:
-    changed = None if history.changed_at is None else _moment(history.changed_at)
-    return asdict(history) | {"changed_at": changed}
+def _quality(assessed: quality.Quality) -> Quality:
+    return Quality(**asdict(assessed))
 
 
-def _measurement(measurement: Measurement) -> Json:
-    named = [dimension._asdict() for dimension in measurement.top_dimensions]
-    return asdict(measurement) | {"top_dimensions": named}
+def _exact(compared: exact.Exact) -> Exact:
+    return Exact(**{name: values.tolist() for name, values in asdict(compared).items()})
 
 
-def _compared(reference: NDArray[np.float32], current: NDArray[np.float32]) -> Json:
-    return {"exact": _exact(compare(reference, current))} if len(current) else {}
-
-
-def _exact(exact: Exact) -> Json:
-    return {name: values.tolist() for name, values in asdict(exact).items()}
+def _history(judged: forecast.History) -> History:
+    changed = None if judged.changed_at is None else _moment(judged.changed_at)
+    return History(**asdict(judged) | {"changed_at": changed})
 
 
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)

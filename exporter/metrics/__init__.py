@@ -1,1 +1,5 @@
-"""metrics."""
+"""What Prometheus scrapes: `families.py` defines each metric once, `collector.py` exposes them.
+
+A family has its name, help, labels and the function that reads its samples from a snapshot. To add
+a metric, add a family; the page, the documentation and the contract tests follow.
+"""

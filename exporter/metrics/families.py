@@ -1,328 +1,450 @@
-"""Every metric family of the exporter, once, as data.
+"""Every metric family of the exporter, once: name, type, help, labels, and how it is read.
 
-The collector, the documentation, the rules' and the dashboards' contract tests all read this
-table; a name or label that is not here does not exist.
+The collector, the documentation, and the tests of rules and dashboards read this table. A family
+reads its samples from a snapshot. A value that is not known gives no sample: neither 0 nor NaN.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.forecast import HISTORY_STATES, History
+from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot, Snapshot
+from exporter.monitor.verdict import AGGREGATES, STATES, Measurement
+from exporter.stats.quality import Quality
 from ingest.runtime.family import Family
+from ingest.runtime.version import __version__
 
-State = Literal[
-    "ok",
-    "no_baseline",
-    "too_few_vectors",
-    "stale",
-    "dimension_changed",
-    "baseline_too_small",
-]
-STATES: tuple[State, ...] = State.__args__  # type: ignore[attr-defined]
-
-HistoryState = Literal["too_short", "gaps", "daily", "weekly"]
-HISTORY_STATES: tuple[HistoryState, ...] = HistoryState.__args__  # type: ignore[attr-defined]
-
-AGGREGATES = ("mean", "p95", "max")
+Sample = tuple[tuple[str, ...], float]
+"""Values of the labels, and the value."""
+Kind = Literal["gauge", "counter"]
 
 _MODEL = ("model_name",)
-_WINDOW = ("model_name", "window")
+_SERIES = ("model_name", "window")
 
-UP = Family(
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFamily(Family):
+    """A family whose samples are read from a snapshot.
+
+    Attributes
+    ----------
+    read : callable
+        Gives the samples.
+    """
+
+    read: Callable[[Snapshot], Iterable[Sample]]
+
+
+_families: list[SnapshotFamily] = []
+
+
+def _family(
+    name: str,
+    kind: Kind,
+    help_text: str,
+    labels: tuple[str, ...],
+    read: Callable[[Snapshot], Iterable[Sample]],
+) -> SnapshotFamily:
+    family = SnapshotFamily(name=name, type=kind, help=help_text, labels=labels, read=read)
+    _families.append(family)
+    return family
+
+
+def _of_process(
+    name: str, kind: Kind, help_text: str, value: Callable[[Snapshot], float | None]
+) -> SnapshotFamily:
+    """Define a family of one sample."""
+
+    def read(snapshot: Snapshot) -> Iterator[Sample]:
+        if (found := value(snapshot)) is not None:
+            yield (), found
+
+    return _family(name, kind, help_text, (), read)
+
+
+def _of_examination(
+    name: str, help_text: str, value: Callable[[Snapshot, str], float]
+) -> SnapshotFamily:
+    """Define a family of one sample an examination."""
+
+    def read(snapshot: Snapshot) -> Iterator[Sample]:
+        for examination in snapshot.examinations:
+            yield (examination,), value(snapshot, examination)
+
+    return _family(name, "gauge", help_text, ("examination",), read)
+
+
+def _of_model(
+    name: str, kind: Kind, help_text: str, value: Callable[[ModelSnapshot], float | None]
+) -> SnapshotFamily:
+    """Define a family of one sample a model."""
+
+    def read(snapshot: Snapshot) -> Iterator[Sample]:
+        for model in snapshot.models:
+            if (found := value(model)) is not None:
+                yield (model.row.model_name,), found
+
+    return _family(name, kind, help_text, _MODEL, read)
+
+
+def _of_baseline(name: str, help_text: str, value: Callable[[Baseline], float]) -> SnapshotFamily:
+    """Define a family of one sample a model that has a baseline."""
+    return _of_model(
+        name, "gauge", help_text, lambda m: None if m.baseline is None else value(m.baseline)
+    )
+
+
+def _of_series(
+    name: str, help_text: str, value: Callable[[SeriesSnapshot], float | None]
+) -> SnapshotFamily:
+    """Define a family of one sample a series."""
+
+    def read(snapshot: Snapshot) -> Iterator[Sample]:
+        for each in _every_series(snapshot):
+            if (found := value(each)) is not None:
+                yield each.series[:2], found
+
+    return _family(name, "gauge", help_text, _SERIES, read)
+
+
+def _of_each(
+    name: str,
+    help_text: str,
+    label: str,
+    values: Callable[[SeriesSnapshot], Iterable[tuple[str, float]]],
+) -> SnapshotFamily:
+    """Define a family of several samples a series, with a label of their own."""
+
+    def read(snapshot: Snapshot) -> Iterator[Sample]:
+        for each in _every_series(snapshot):
+            for value, found in values(each):
+                yield (*each.series[:2], value), found
+
+    return _family(name, "gauge", help_text, (*_SERIES, label), read)
+
+
+def _of_measurement(
+    name: str, help_text: str, value: Callable[[Measurement], float]
+) -> SnapshotFamily:
+    """Define a family of one sample a series that is measured."""
+    return _of_series(
+        name,
+        help_text,
+        lambda s: None if s.verdict.measurement is None else value(s.verdict.measurement),
+    )
+
+
+def _of_each_measured(
+    name: str,
+    help_text: str,
+    label: str,
+    values: Callable[[Measurement], Iterable[tuple[str, float]]],
+) -> SnapshotFamily:
+    """Define a family of several samples a series that is measured."""
+    return _of_each(
+        name,
+        help_text,
+        label,
+        lambda s: () if s.verdict.measurement is None else values(s.verdict.measurement),
+    )
+
+
+def _of_forecast(
+    name: str, help_text: str, value: Callable[[History], float | None]
+) -> SnapshotFamily:
+    """Define a family of one sample a series that has a history."""
+    return _of_series(
+        name,
+        help_text,
+        lambda s: None if s.findings.forecast is None else value(s.findings.forecast),
+    )
+
+
+def _of_quality(name: str, help_text: str, value: Callable[[Quality], float]) -> SnapshotFamily:
+    """Define a family of one sample a series, and one of the baseline as window ``baseline``."""
+
+    def read(snapshot: Snapshot) -> Iterator[Sample]:
+        for model in snapshot.models:
+            if model.baseline is not None:
+                yield (model.row.model_name, "baseline"), value(model.baseline.quality)
+        for each in _every_series(snapshot):
+            if each.findings.quality is not None:
+                yield each.series[:2], value(each.findings.quality)
+
+    return _family(name, "gauge", f"{help_text}; window is also baseline.", _SERIES, read)
+
+
+def _every_series(snapshot: Snapshot) -> Iterator[SeriesSnapshot]:
+    for model in snapshot.models:
+        yield from model.series
+
+
+def _one_of(states: Iterable[str], state: str) -> Iterator[tuple[str, float]]:
+    """Give 1 for the state that holds, and 0 for each other one."""
+    return ((each, float(each == state)) for each in states)
+
+
+UP = _of_process(
     "embedding_drift_up",
     "gauge",
-    "Whether the last poll of the store succeeded (1), or failed or does not end (0); the page "
-    "shows what was read last.",
+    "Whether the last poll of the store succeeded (1), or failed or hangs (0). With 0, the page "
+    "shows the last numbers read.",
+    lambda s: float(s.polls.up),
 )
-BUILD_INFO = Family(
+BUILD_INFO = _family(
     "embedding_drift_build_info",
     "gauge",
     "Always 1; the label carries the version of the exporter.",
     ("version",),
+    lambda _: [((__version__,), 1.0)],
 )
-POLL_TIMESTAMP = Family(
+POLL_TIMESTAMP = _of_process(
     "embedding_drift_store_poll_timestamp_seconds",
     "gauge",
     "Time of the last successful poll of the store.",
+    lambda s: s.polls.timestamp,
 )
-POLL_DURATION = Family(
+POLL_DURATION = _of_process(
     "embedding_drift_store_poll_duration_seconds",
     "gauge",
     "Duration of the last successful poll of the store.",
+    lambda s: s.polls.duration,
 )
-POLL_FAILURES = Family(
+POLL_FAILURES = _of_process(
     "embedding_drift_store_poll_failures_total",
     "counter",
     "Polls of the store that failed.",
+    lambda s: s.polls.failures,
 )
-CHECK_TIMESTAMP = Family(
+CHECK_TIMESTAMP = _of_process(
     "embedding_drift_check_timestamp_seconds",
     "gauge",
-    "Time of the last check (quality, exact comparison, history) that succeeded for every model.",
+    "Time of the last check that succeeded for every model. A check runs the examinations that are "
+    "due and records the verdicts.",
+    lambda s: s.checks.timestamp,
 )
-CHECK_FAILURES = Family(
+CHECK_FAILURES = _of_process(
     "embedding_drift_check_failures_total",
     "counter",
     "Checks that failed, for one model at least.",
+    lambda s: s.checks.failures,
 )
-MODELS = Family(
+EXAMINATION_SUCCESS = _of_examination(
+    "embedding_drift_examination_success",
+    "Whether the examination succeeded for every model (1) or not (0) when it last ran.",
+    lambda s, name: float(s.examinations[name].success),
+)
+EXAMINATION_DURATION = _of_examination(
+    "embedding_drift_examination_duration_seconds",
+    "Time that the examination of all models took when it last ran.",
+    lambda s, name: s.examinations[name].duration,
+)
+MODELS = _of_process(
     "embedding_drift_models",
     "gauge",
     "Number of models that this exporter follows.",
+    lambda s: len(s.models),
 )
-SHARD_ORDINAL = Family(
+SHARD_ORDINAL = _of_process(
     "embedding_drift_shard_ordinal",
     "gauge",
-    "Which of the shards this exporter is, from 0; it follows that shard's models only.",
+    "Number of this exporter's shard, from 0. It follows the models of that shard only.",
+    lambda s: s.shard.ordinal,
 )
-TOTAL_SHARDS = Family(
+TOTAL_SHARDS = _of_process(
     "embedding_drift_total_shards",
     "gauge",
-    "Shards that the models are shared between.",
+    "Number of shards that share the models.",
+    lambda s: s.shard.total,
 )
 
-DIMENSIONS = Family(
+DIMENSIONS = _of_model(
     "embedding_drift_dimensions",
     "gauge",
     "Number of components of the model's vectors.",
-    _MODEL,
+    lambda m: m.row.dimension,
 )
-VECTORS = Family(
+VECTORS = _of_model(
     "embedding_drift_vectors_total",
     "counter",
     "Vectors ever stored for the model.",
-    _MODEL,
+    lambda m: m.row.last_seq,
 )
-LAST_VECTOR_TIMESTAMP = Family(
+LAST_VECTOR_TIMESTAMP = _of_model(
     "embedding_drift_last_vector_timestamp_seconds",
     "gauge",
     "Time at which the model's newest vector was stored.",
-    _MODEL,
+    lambda m: None if m.row.last_received_at is None else m.row.last_received_at.timestamp(),
 )
-BASELINE_VERSION = Family(
+BASELINE_VERSION = _of_baseline(
     "embedding_drift_baseline_version",
-    "gauge",
     "Version of the baseline in use; absent while there is none.",
-    _MODEL,
+    lambda b: b.version,
 )
-BASELINE_VECTORS = Family(
+BASELINE_VECTORS = _of_baseline(
     "embedding_drift_baseline_vectors",
-    "gauge",
     "Vectors in the baseline in use; absent while there is none.",
-    _MODEL,
+    lambda b: b.detector.n_reference,
 )
-BASELINE_TIMESTAMP = Family(
+BASELINE_TIMESTAMP = _of_baseline(
     "embedding_drift_baseline_timestamp_seconds",
-    "gauge",
     "Time at which the baseline in use was pinned.",
-    _MODEL,
+    lambda b: b.pinned_at.timestamp(),
 )
-BASELINE_COSINE_SIMILARITY = Family(
+BASELINE_COSINE_SIMILARITY = _of_baseline(
     "embedding_drift_baseline_cosine_similarity",
-    "gauge",
     "Mean cosine similarity of the baseline's vectors to their own centroid.",
-    _MODEL,
+    lambda b: b.detector.reference_cosine_similarity,
 )
-BASELINE_SEASONAL = Family(
+BASELINE_SEASONAL = _of_baseline(
     "embedding_drift_baseline_seasonal",
-    "gauge",
     "Whether the baseline spans a week (1), so that the score knows what is usual at an hour and "
     "weekday, or not (0).",
-    _MODEL,
+    lambda b: float(b.detector.seasonal),
 )
 
-STATE = Family(
+STATE = _of_each(
     "embedding_drift_state",
-    "gauge",
-    "Whether drift of the window can be told (state ok is 1) or why not; one state is 1.",
-    (*_WINDOW, "state"),
+    "Whether drift of the window can be measured (state ok is 1), or the reason why not. Exactly "
+    "one state is 1.",
+    "state",
+    lambda s: _one_of(STATES, s.verdict.state),
 )
-SCORE = Family(
+SCORE = _of_measurement(
     "embedding_drift_score",
-    "gauge",
-    "Decades of surprise: a score of s is exceeded without drift by one window in 10^s.",
-    _WINDOW,
+    "Decades of surprise: without drift, one window in 10^s has a score of s or more.",
+    lambda m: m.score,
 )
-COMPONENT_SCORE = Family(
+COMPONENT_SCORE = _of_each_measured(
     "embedding_drift_component_score",
-    "gauge",
     "Decades of surprise of one component of the score alone (minus log10 of its p-value).",
-    (*_WINDOW, "component"),
+    "component",
+    lambda m: m.components.items(),
 )
-MAGNITUDE = Family(
+MAGNITUDE = _of_measurement(
     "embedding_drift_magnitude",
-    "gauge",
     "Size of the drift: mean over dimensions of the Wasserstein-1 distance to the baseline, in "
     "baseline standard deviations.",
-    _WINDOW,
+    lambda m: m.magnitude,
 )
-KS_STATISTIC = Family(
+KS_STATISTIC = _of_each_measured(
     "embedding_drift_ks_statistic",
-    "gauge",
     "Kolmogorov-Smirnov statistic against the baseline, aggregated over dimensions (0 to 1).",
-    (*_WINDOW, "aggregate"),
+    "aggregate",
+    lambda m: ((aggregate, m.ks[aggregate]) for aggregate in AGGREGATES),
 )
-WASSERSTEIN_DISTANCE = Family(
+WASSERSTEIN_DISTANCE = _of_each_measured(
     "embedding_drift_wasserstein_distance",
-    "gauge",
     "Wasserstein-1 distance to the baseline in baseline standard deviations, aggregated over "
     "dimensions.",
-    (*_WINDOW, "aggregate"),
+    "aggregate",
+    lambda m: ((aggregate, m.wasserstein[aggregate]) for aggregate in AGGREGATES),
 )
-TOP_DIMENSION_WASSERSTEIN = Family(
+TOP_DIMENSION_WASSERSTEIN = _of_each(
     "embedding_drift_top_dimension_wasserstein_distance",
-    "gauge",
     "Exact Wasserstein-1 distance, in baseline standard deviations, of each of the dimensions that "
-    "moved furthest; only while the score is above 2, as of the last check.",
-    (*_WINDOW, "dimension"),
+    "moved furthest. Present only while the score is above 2, as of the last check.",
+    "dimension",
+    lambda s: (
+        ()
+        if s.findings.exact is None
+        else zip(map(str, s.findings.exact.dimension), s.findings.exact.wasserstein, strict=True)
+    ),
 )
-COSINE_SIMILARITY = Family(
+COSINE_SIMILARITY = _of_measurement(
     "embedding_drift_cosine_similarity",
-    "gauge",
     "Mean cosine similarity of the window's vectors to the baseline's centroid.",
-    _WINDOW,
+    lambda m: m.cosine_similarity,
 )
-HISTORY_STATE = Family(
+HISTORY_STATE = _of_each(
     "embedding_drift_history_state",
-    "gauge",
-    "Which seasons the history of the window's cosine similarity tells (daily or weekly), or why "
-    "none; one state is 1.",
-    (*_WINDOW, "state"),
+    "Which seasons the history of the window's cosine similarity is long enough for (daily or "
+    "weekly), or why it is for none. Exactly one state is 1.",
+    "state",
+    lambda s: (
+        () if s.findings.forecast is None else _one_of(HISTORY_STATES, s.findings.forecast.state)
+    ),
 )
-COSINE_SIMILARITY_EXPECTED = Family(
+COSINE_SIMILARITY_EXPECTED = _of_forecast(
     "embedding_drift_cosine_similarity_expected",
-    "gauge",
-    "Cosine similarity that trend and season foretold, a day ahead, for the last hour.",
-    _WINDOW,
+    "Cosine similarity forecast for the last hour, one day ahead, from trend and season.",
+    lambda f: f.expected,
 )
-COSINE_SIMILARITY_LOWER = Family(
+COSINE_SIMILARITY_LOWER = _of_forecast(
     "embedding_drift_cosine_similarity_lower",
-    "gauge",
-    "Lower end of the band around the expected cosine similarity: 3 robust deviations.",
-    _WINDOW,
+    "Lower end of the band around the forecast cosine similarity: 3 robust standard deviations.",
+    lambda f: f.lower,
 )
-COSINE_SIMILARITY_UPPER = Family(
+COSINE_SIMILARITY_UPPER = _of_forecast(
     "embedding_drift_cosine_similarity_upper",
-    "gauge",
-    "Upper end of the band around the expected cosine similarity: 3 robust deviations.",
-    _WINDOW,
+    "Upper end of the band around the forecast cosine similarity: 3 robust standard deviations.",
+    lambda f: f.upper,
 )
-SEASONAL_ANOMALY = Family(
+SEASONAL_ANOMALY = _of_forecast(
     "embedding_drift_seasonal_anomaly",
-    "gauge",
-    "How far the last hour's cosine similarity is from the expected one, in robust deviations of "
-    "forecasts a day ahead; negative is less similar.",
-    _WINDOW,
+    "Distance of the last hour's cosine similarity from its forecast, in robust standard "
+    "deviations of day-ahead forecast errors. Negative is less similar.",
+    lambda f: f.anomaly,
 )
-COSINE_SIMILARITY_SLOPE = Family(
+COSINE_SIMILARITY_SLOPE = _of_forecast(
     "embedding_drift_cosine_similarity_slope_per_day",
-    "gauge",
-    "Change per day of cosine similarity over the last two weeks, season taken out.",
-    _WINDOW,
+    "Change of the cosine similarity per day over the last two weeks, with the season removed.",
+    lambda f: f.slope_per_day,
 )
-COSINE_SIMILARITY_TREND_SCORE = Family(
+COSINE_SIMILARITY_TREND_SCORE = _of_forecast(
     "embedding_drift_cosine_similarity_trend_score",
-    "gauge",
-    "Decades of surprise of that change: minus log10 of its p-value, autocorrelation allowed for.",
-    _WINDOW,
+    "Decades of surprise of that change: minus log10 of its p-value, which allows for "
+    "autocorrelation.",
+    lambda f: f.trend_score,
 )
-COSINE_SIMILARITY_CHANGE_TIMESTAMP = Family(
+COSINE_SIMILARITY_CHANGE_TIMESTAMP = _of_forecast(
     "embedding_drift_cosine_similarity_change_timestamp_seconds",
-    "gauge",
-    "Time at which the level of cosine similarity stepped, in the last two weeks; absent without a "
-    "step.",
-    _WINDOW,
+    "Time of a step in the level of the cosine similarity within the last two weeks; absent "
+    "without a step.",
+    lambda f: f.changed_at,
 )
-NORM = Family(
-    "embedding_drift_norm",
-    "gauge",
-    "Mean Euclidean norm of the vectors; window is also baseline.",
-    _WINDOW,
-)
-EFFECTIVE_RANK = Family(
+NORM = _of_quality("embedding_drift_norm", "Mean Euclidean norm of the vectors", lambda q: q.norm)
+EFFECTIVE_RANK = _of_quality(
     "embedding_drift_effective_rank",
-    "gauge",
-    "Dimensions that the vectors really use (participation ratio of the covariance's "
-    "eigenvalues); window is also baseline.",
-    _WINDOW,
+    "Effective number of dimensions of the vectors (participation ratio of the eigenvalues of "
+    "their covariance)",
+    lambda q: q.effective_rank,
 )
-DEAD_DIMENSIONS = Family(
+DEAD_DIMENSIONS = _of_quality(
     "embedding_drift_dead_dimensions",
-    "gauge",
-    "Dimensions that hardly vary among the vectors; window is also baseline.",
-    _WINDOW,
+    "Dimensions that hardly vary among the vectors",
+    lambda q: q.dead_dimensions,
 )
-DUPLICATE_RATIO = Family(
+DUPLICATE_RATIO = _of_quality(
     "embedding_drift_duplicate_ratio",
-    "gauge",
-    "Share of vectors that equal an earlier one (0 to 1); window is also baseline.",
-    _WINDOW,
+    "Share of vectors that equal an earlier one (0 to 1)",
+    lambda q: q.duplicate_ratio,
 )
-WINDOW_VECTORS = Family(
-    "embedding_drift_window_vectors",
-    "gauge",
-    "Vectors in the window.",
-    _WINDOW,
+WINDOW_VECTORS = _of_series(
+    "embedding_drift_window_vectors", "Vectors in the window.", lambda s: s.verdict.vectors
 )
-WINDOW_START_TIMESTAMP = Family(
+WINDOW_START_TIMESTAMP = _of_series(
     "embedding_drift_window_start_timestamp_seconds",
-    "gauge",
     "Time at which the oldest vector of the window was stored.",
-    _WINDOW,
+    lambda s: s.verdict.start,
 )
-COLLECT_DURATION = Family(
+COLLECT_DURATION = _of_process(
     "embedding_drift_collect_duration_seconds",
     "gauge",
-    "Time this scrape spent computing statistics.",
+    "Time that this scrape spent on computing statistics.",
+    lambda s: s.duration,
 )
-
-COLLECT_OVERDUE = Family(
+COLLECT_OVERDUE = _of_process(
     "embedding_drift_collect_overdue_windows",
     "gauge",
-    "Windows whose statistics are those of an earlier scrape, to keep within Prometheus's timeout.",
+    "Windows whose statistics are those of an earlier scrape, because computing them anew would "
+    "have exceeded Prometheus's scrape timeout.",
+    lambda s: sum(each.verdict.is_overdue for each in _every_series(s)),
 )
 
-FAMILIES = (
-    UP,
-    BUILD_INFO,
-    POLL_TIMESTAMP,
-    POLL_DURATION,
-    POLL_FAILURES,
-    CHECK_TIMESTAMP,
-    CHECK_FAILURES,
-    MODELS,
-    SHARD_ORDINAL,
-    TOTAL_SHARDS,
-    DIMENSIONS,
-    VECTORS,
-    LAST_VECTOR_TIMESTAMP,
-    BASELINE_VERSION,
-    BASELINE_VECTORS,
-    BASELINE_TIMESTAMP,
-    BASELINE_COSINE_SIMILARITY,
-    BASELINE_SEASONAL,
-    STATE,
-    SCORE,
-    COMPONENT_SCORE,
-    MAGNITUDE,
-    KS_STATISTIC,
-    WASSERSTEIN_DISTANCE,
-    TOP_DIMENSION_WASSERSTEIN,
-    COSINE_SIMILARITY,
-    HISTORY_STATE,
-    COSINE_SIMILARITY_EXPECTED,
-    COSINE_SIMILARITY_LOWER,
-    COSINE_SIMILARITY_UPPER,
-    SEASONAL_ANOMALY,
-    COSINE_SIMILARITY_SLOPE,
-    COSINE_SIMILARITY_TREND_SCORE,
-    COSINE_SIMILARITY_CHANGE_TIMESTAMP,
-    NORM,
-    EFFECTIVE_RANK,
-    DEAD_DIMENSIONS,
-    DUPLICATE_RATIO,
-    WINDOW_VECTORS,
-    WINDOW_START_TIMESTAMP,
-    COLLECT_DURATION,
-    COLLECT_OVERDUE,
-)
+FAMILIES = tuple(_families)
+"""All of the above, in this order, which is that of the page."""

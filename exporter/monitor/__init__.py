@@ -1,1 +1,7 @@
-"""monitor."""
+"""A model in time: it follows the store, keeps windows, and judges them against a baseline.
+
+Start at `monitor.py`, which owns the two threads: the tail (`tail.py`) feeds vectors and baselines
+into each `model.py`, and the examiner (`examiner.py`) runs what is too slow for a scrape.
+`windows.py` and `segments.py` hold the sliding windows, `verdict.py` measures one. Everything that
+shows something reads a `snapshot.py`, which never changes.
+"""

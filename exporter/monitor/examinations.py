@@ -1,251 +1,147 @@
-"""The check: what is too slow for a scrape, done beside it every check_interval."""
+"""Examinations: what is too slow for a scrape, computed beside it for one model at a time.
+
+An examination has a name, an interval and one method. Its findings are shown until it runs again.
+A new one is a class here, a field of `Findings`, and a line in `Monitor`.
+"""
 
 from __future__ import annotations
 
-import logging
-import math
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from types import MappingProxyType
+from typing import Protocol
 
 import psycopg
 
+from exporter.detector.exact import Exact, compare
 from exporter.monitor import forecast
-from exporter.monitor.model import Model, Models
-from exporter.monitor.verdict import Measurement, Verdict
-from ingest.runtime.errors import StoreUnavailable
+from exporter.monitor.forecast import History
+from exporter.monitor.snapshot import ModelSnapshot
+from exporter.stats.quality import Quality, assess
 from ingest.store import history, pins
 from ingest.store.connection import unavailable
-from ingest.store.history import HistoryRow
-from ingest.store.pool import Pool, await_end
-
-_log = logging.getLogger(__name__)
+from ingest.store.pool import Pool
 
 _SURPRISING = 2.0
-"""Decades of surprise from which exact statistics are worth their cost."""
+"""Score above which exact statistics are worth their cost."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckStatus:
-    """How checking went: when a check last succeeded for every model, and how many did not."""
-
-    timestamp: float | None = None
-    failures: int = 0
-
-
-class Check:
-    """Assesses vectors, records verdicts and judges their history, in a thread of its own.
-
-    Parameters
-    ----------
-    pool : Pool
-        What it reads: of the store or of its replicas.
-    models : Models
-    interval : float
-        Seconds between two checks.
-    followed : threading.Event
-        Set once the windows have been read; there is nothing to check before.
-    clock : callable
-        Wall clock, for telling people when it checked.
-    monotonic : callable
-        A clock that never steps, for what is due.
-    primary : Pool or None
-        Where history is written; None writes where it reads.
+class Examination(Protocol):
+    """One kind of examination.
 
     Attributes
     ----------
+    name : str
+        Of the field of `Findings`, and of the label on the metrics page.
     interval : float
-        The one in force; may be replaced at any time.
-    status : CheckStatus
+        Seconds between two runs, at the least; 0 runs with every check.
     """
 
-    def __init__(
-        self,
-        pool: Pool,
-        models: Models,
-        interval: float,
-        followed: threading.Event,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        primary: Pool | None = None,
-    ) -> None:
-        self._pool = pool
-        self._primary = pool if primary is None else primary
-        self._models = models
-        self.interval = interval
-        self._followed = followed
-        self._clock = clock
-        self._monotonic = monotonic
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="check", daemon=True)
-        self._history_due = -math.inf
-        self.status = CheckStatus()
+    name: str
+    interval: float
 
-    def start(self) -> None:
-        """Begin to check."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop and wait for the check under way, unless it waits for the server."""
-        self._stop.set()
-        self._followed.set()
-        if self._thread.ident is not None:
-            await_end(self._has_ended, self._pool, self._primary)
-
-    def _has_ended(self, seconds: float) -> bool:
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
-
-    def check(self) -> None:
-        """Do all that is due, whichever model's part of it fails.
+    def examine(self, model: ModelSnapshot) -> Mapping[str, object]:
+        """Return a finding for each window of which there is one, by name of the window.
 
         Raises
         ------
         StoreUnavailable
-            If PostgreSQL is away.
+            If PostgreSQL is away; the check ends then.
         Exception
-            What the first model raised that could not be checked.
+            Anything else concerns this model alone.
         """
-        models = self._models.by_name
-        judging = self._monotonic() >= self._history_due
-        rows: list[HistoryRow] = []
-        failed = _Failures()
-        for name, model in models.items():
-            if self._stop.is_set():
-                return
-            with failed.of(name, model):
-                verdicts = self._verdicts(model)
-                with failed.of(name, model):
-                    self._examine(model, verdicts, judging)
-                rows += [_row(model, window, verdict) for window, verdict in verdicts.items()]
-        if judging:
-            self._history_due = self._monotonic() + forecast.HOUR_SECONDS
-        # Last: it needs the primary, the others a replica only.
-        with _connection(self._primary) as connection:
-            history.append(connection, rows)
-        if failed.first is not None:
-            raise failed.first
 
-    def _verdicts(self, model: Model) -> dict[str, Verdict]:
-        now = self._models.now()
-        return {name: model.verdict(name, now) for name in model.windows.windows}
 
-    def _examine(self, model: Model, verdicts: Mapping[str, Verdict], judging: bool) -> None:
-        # First: if another part fails, the history stays, and must not be an hour older by then.
-        if judging:
-            self._judge(model)
-        model.assess()
-        self._compare(model, _surprising(verdicts))
+class QualityExamination:
+    """Assesses the vectors of each window that has enough of them."""
 
-    def _compare(self, model: Model, surprising: Mapping[str, Measurement]) -> None:
-        name, standing = model.row.model_name, model.standing
-        baseline = standing.baseline
-        if not surprising or baseline is None:
-            standing.exact = MappingProxyType({})
-            return
-        with _connection(self._pool) as connection:
-            reference = pins.vectors(connection, name, baseline.version, model.row.dimension)
-        if len(reference):  # else it was dropped, with its model or for a newer one
-            standing.compare(reference, surprising)
+    name = "quality"
+    interval = 0.0
 
-    def _judge(self, model: Model) -> None:
-        """Judge the history that was measured against the baseline in use."""
-        standing, now = model.standing, self._models.now()
-        baseline = standing.baseline
-        if baseline is None:
-            return
-        # Absent for the moment that it takes, and for the hour if it fails.
-        standing.history = MappingProxyType({})
+    def examine(self, model: ModelSnapshot) -> Mapping[str, Quality]:
+        """Assess the vectors."""
+        return {
+            each.series.window: assess(each.vectors)
+            for each in model.series
+            if each.vectors is not None and len(each.vectors) >= each.limits.settings.min_vectors
+        }
+
+
+class ExactExamination:
+    """Compares the dimensions that moved furthest exactly, in each window with a high score.
+
+    Parameters
+    ----------
+    pool : Pool
+        Of the store or of its replicas.
+    """
+
+    name = "exact"
+    interval = 0.0
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def examine(self, model: ModelSnapshot) -> Mapping[str, Exact]:
+        """Compare the windows with the vectors of the baseline."""
+        surprising = {
+            each.series.window: (measured, each.vectors)
+            for each in model.series
+            if (measured := each.verdict.measurement) is not None and measured.score > _SURPRISING
+        }
+        if not surprising or model.baseline is None:
+            return {}
+        row = model.row
+        with connection(self._pool) as open_connection:
+            reference = pins.vectors(
+                open_connection, row.model_name, model.baseline.version, row.dimension
+            )
+        if not len(reference):  # removed with the model, or dropped for a newer baseline
+            return {}
+        return {
+            window: compare(reference, vectors, [top.dimension for top in measured.top_dimensions])
+            for window, (measured, vectors) in surprising.items()
+            if vectors is not None and len(vectors)
+        }
+
+
+class ForecastExamination:
+    """Judges the recorded cosine similarity of each window by its own past.
+
+    Parameters
+    ----------
+    pool : Pool
+        Of the store or of its replicas.
+    """
+
+    name = "forecast"
+    interval = forecast.HOUR_SECONDS
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def examine(self, model: ModelSnapshot) -> Mapping[str, History]:
+        """Judge what was recorded against the baseline in use."""
+        if model.baseline is None:
+            return {}
+        now, version = model.computed_at, model.baseline.version
         since = datetime.fromtimestamp(now - forecast.LONGEST * forecast.HOUR_SECONDS, UTC)
         judged = {}
-        for window in standing.windows.windows:
-            with _connection(self._pool) as connection:
+        for each in model.series:
+            name, window, _ = each.series
+            with connection(self._pool) as open_connection:
                 times, values = history.cosine_similarities(
-                    connection, model.row.model_name, window, baseline.version, since
+                    open_connection, name, window, version, since
                 )
             judged[window] = forecast.judge(times, values, now)
-        standing.history = MappingProxyType(judged)
-
-    def _run(self) -> None:
-        self._followed.wait()
-        while not self._stop.is_set():
-            try:
-                self.check()
-            except Exception as error:  # nobody waits for this thread: what it hides is lost
-                self._failed(error)
-            else:
-                self.status = replace(self.status, timestamp=self._clock())
-            self._stop.wait(self.interval)
-
-    def _failed(self, error: Exception) -> None:
-        if isinstance(error, StoreUnavailable):
-            _log.warning("check failed; the next one follows", extra={"error": str(error)})
-        else:
-            _log.error("check failed; the next one follows", exc_info=error)
-        self.status = replace(self.status, failures=self.status.failures + 1)
-
-
-class _Failures:
-    """What models raised: the others go on."""
-
-    def __init__(self) -> None:
-        self.first: Exception | None = None
-
-    @contextmanager
-    def of(self, model_name: str, model: Model) -> Iterator[None]:
-        """Keep what this model raises, but for what concerns them all."""
-        try:
-            yield
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            error.add_note(f"Raised by the check of model {model_name}")
-            self.first = self.first or error
-            model.forget()
+        return judged
 
 
 @contextmanager
-def _connection(pool: Pool) -> Iterator[psycopg.Connection]:
-    # Held for a query, never while computing: the tail needs one too.
-    with unavailable(), pool.connection() as connection:
-        yield connection
+def connection(pool: Pool) -> Iterator[psycopg.Connection]:
+    """Borrow a connection for one query.
 
-
-def _surprising(verdicts: Mapping[str, Verdict]) -> dict[str, Measurement]:
-    """Choose the windows worth a closer look."""
-    return {
-        window: verdict.measurement
-        for window, verdict in verdicts.items()
-        if verdict.measurement is not None and verdict.measurement.score > _SURPRISING
-    }
-
-
-def _row(model: Model, window_name: str, verdict: Verdict) -> HistoryRow:
-    quality = model.quality.get(window_name)
-    norm = None if quality is None else quality.norm
-    return history_row(model.row.model_name, window_name, verdict, norm)
-
-
-def history_row(
-    model_name: str, window_name: str, verdict: Verdict, norm: float | None
-) -> HistoryRow:
-    """Make a verdict a row of history."""
-    measured, version = verdict.measurement, verdict.baseline_version
-    if measured is None:
-        return HistoryRow(model_name, window_name, verdict.state, verdict.vectors, version)
-    return HistoryRow(
-        model_name,
-        window_name,
-        verdict.state,
-        verdict.vectors,
-        version,
-        measured.score,
-        measured.magnitude,
-        measured.cosine_similarity,
-        norm,
-        dict(measured.components),
-    )
+    Never hold it while computing: the tail needs one, too.
+    """
+    with unavailable(), pool.connection() as borrowed:
+        yield borrowed

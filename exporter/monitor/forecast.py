@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.metrics.families import HistoryState
 from exporter.stats import changepoint
 from exporter.stats.decomposition import DAY, WEEK, Hours, day_ahead_errors, decompose
 from exporter.stats.slope import slope
+
+HistoryState = Literal["too_short", "gaps", "daily", "weekly"]
+HISTORY_STATES: tuple[HistoryState, ...] = get_args(HistoryState)
 
 HOUR_SECONDS = 3_600.0
 LONGEST = 35 * DAY

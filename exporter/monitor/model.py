@@ -1,21 +1,20 @@
-"""A monitored model: what the store says of it, its baseline, its windows and verdicts."""
+"""A monitored model: its row in the store, its baseline, its windows and findings."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from exporter.detector.exact import Exact, compare
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import History
-from exporter.monitor.verdict import Circumstances, Measurement, Verdict, measure, state
-from exporter.monitor.windows import ModelWindows, Window
-from exporter.stats.quality import Quality, assess
+from exporter.monitor.series import Series
+from exporter.monitor.snapshot import Findings, ModelSnapshot, SeriesSnapshot
+from exporter.monitor.verdict import Circumstances, Measurement, State, Verdict, measure, state
+from exporter.monitor.windows import ModelWindows
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.changes import ModelRow
 
@@ -23,76 +22,103 @@ from ingest.store.changes import ModelRow
 class Standing:
     """How a model stands against one baseline, or without one.
 
-    Replaced whole when another baseline is adopted, so that nothing measured against one is ever
-    taken for the other's. The check's thread replaces ``exact`` and ``history``: whole values that
-    scrapes read without a lock; the windows have their own.
+    Replaced as a whole when another baseline is adopted, so that no number that was measured
+    against one baseline is ever shown beside another. The examiner's thread replaces ``findings``
+    as a whole; scrapes read them without a lock. The windows have their own lock.
+
+    Attributes
+    ----------
+    baseline : Baseline or None
+    windows : ModelWindows
+    findings : mapping of str to Findings
+        By name of the window.
     """
 
     def __init__(self, baseline: Baseline | None, windows: ModelWindows) -> None:
         self.baseline = baseline
         self.windows = windows
-        self.exact: Mapping[str, Exact] = MappingProxyType({})
-        self.history: Mapping[str, History] = MappingProxyType(
-            {} if baseline is None else dict.fromkeys(windows.windows, History("too_short"))
+        # A new baseline begins a new history.
+        forecast = None if baseline is None else History("too_short")
+        self.findings: Mapping[str, Findings] = MappingProxyType(
+            dict.fromkeys(windows, Findings(forecast=forecast))
         )
         self._measured: dict[str, tuple[int, Measurement]] = {}
 
-    def compare(self, reference: NDArray[np.float32], measured: Mapping[str, Measurement]) -> None:
-        """Compare exactly, in each window measured, the dimensions that moved furthest.
+    def attach(self, examination: str, found: Mapping[str, Any]) -> None:
+        """Replace what an examination found out about each window; by name of the window."""
+        self.findings = MappingProxyType(
+            {
+                name: replace(findings, **{examination: found.get(name)})
+                for name, findings in self.findings.items()
+            }
+        )
 
-        ``reference`` are the baseline's vectors, shape (n, d).
-        """
-        found = {}
-        for name, measurement in measured.items():
-            vectors = self.windows.vectors(name)
-            if len(vectors):
-                top = [moved.dimension for moved in measurement.top_dimensions]
-                found[name] = compare(reference, vectors, top)
-        self.exact = MappingProxyType(found)
-
-    def verdict(self, window_name: str, circumstances: Circumstances, deadline: float) -> Verdict:
-        """Judge one window; see :meth:`Model.verdict`."""
+    def snapshot(
+        self,
+        row: ModelRow,
+        circumstances: Circumstances,
+        deadline: float = math.inf,
+        with_vectors: bool = False,
+    ) -> ModelSnapshot:
+        """Judge all windows at one moment; see :meth:`Model.snapshot`."""
+        findings = self.findings
         with self.windows.lock:
-            window = self.windows.windows[window_name]
-            said = state(
-                len(window), window.settings.min_vectors, self.windows.detector, circumstances
+            series = tuple(
+                SeriesSnapshot(
+                    Series(row.model_name, name),
+                    self.windows.limits[name],
+                    self._verdict(name, circumstances, deadline),
+                    findings[name],
+                    self.windows.vectors(name) if with_vectors else None,
+                )
+                for name in self.windows
             )
-            generation, measurement = self._measured.get(window_name, (-1, None))
-            overdue = False
-            if said != "ok":
-                measurement = None
-            elif generation != window.generation:
-                overdue = time.monotonic() > deadline
-                measurement = measurement if overdue else self._measure(window_name, window)
-            return Verdict(
-                state=said,
-                vectors=len(window),
-                start=self.windows.ring.time(window.start) if len(window) else None,
-                measurement=measurement,
-                baseline_version=None if self.baseline is None else self.baseline.version,
-                is_overdue=overdue,
-            )
+        return ModelSnapshot(row, self.baseline, series, circumstances.now)
 
-    def _measure(self, window_name: str, window: Window) -> Measurement:
-        assert self.windows.detector is not None
+    def _verdict(self, name: str, circumstances: Circumstances, deadline: float) -> Verdict:
+        vectors = len(self.windows.windows[name])
+        min_vectors = self.windows.limits[name].settings.min_vectors
+        said = state(vectors, min_vectors, self.windows.detector, circumstances)
+        measurement, is_overdue = self._measurement(name, said, deadline)
+        return Verdict(
+            state=said,
+            vectors=vectors,
+            start=self.windows.start(name),
+            measurement=measurement,
+            baseline_version=None if self.baseline is None else self.baseline.version,
+            is_overdue=is_overdue,
+        )
+
+    def _measurement(
+        self, name: str, said: State, deadline: float
+    ) -> tuple[Measurement | None, bool]:
+        """Return the measurement to show, and whether there was no time for a new one."""
+        if said != "ok":
+            return None, False
+        window, detector = self.windows.windows[name], self.windows.detector
+        assert detector is not None
         assert window.sums is not None
-        measurement = measure(self.windows.detector, window.sums, window.middle)
-        self._measured[window_name] = (window.generation, measurement)
-        return measurement
+        generation, measurement = self._measured.get(name, (-1, None))
+        if generation == window.generation:
+            return measurement, False
+        if time.monotonic() > deadline:
+            return measurement, True
+        measurement = measure(detector, window.sums)
+        self._measured[name] = (window.generation, measurement)
+        return measurement, False
 
 
 class Model:
     """One model.
 
-    The tail's thread replaces ``row`` and ``standing``, the check's ``quality``: whole values that
-    scrapes read without a lock.
+    The tail's thread replaces ``row`` and ``standing`` as a whole; scrapes read them without a
+    lock.
     """
 
     def __init__(self, row: ModelRow, settings: MonitoringSettings) -> None:
         self.row = row
         self.settings = settings
         self.standing = Standing(None, ModelWindows(row.dimension, settings))
-        self.quality: Mapping[str, Quality] = MappingProxyType({})
 
     @property
     def baseline(self) -> Baseline | None:
@@ -108,37 +134,24 @@ class Model:
         """Measure against this baseline from now on, by windows of what came after it."""
         self.standing = Standing(baseline, windows)
 
-    def assess(self) -> None:
-        """Assess the vectors of each window that has enough; costs more than a scrape may."""
-        windows, found = self.windows, {}
-        for name, window in windows.windows.items():
-            vectors = windows.vectors(name)
-            if len(vectors) >= window.settings.min_vectors:
-                found[name] = assess(vectors)
-        self.quality = MappingProxyType(found)
-
-    def forget(self) -> None:
-        """Take back what the last check said of its vectors: this one could not.
-
-        The history stays: it was judged within the hour, and is judged hourly.
-        """
-        self.quality = MappingProxyType({})
-        self.standing.exact = MappingProxyType({})
-
-    def verdict(self, window_name: str, now: float, deadline: float = math.inf) -> Verdict:
-        """Judge one window.
+    def snapshot(
+        self, now: float, deadline: float = math.inf, with_vectors: bool = False
+    ) -> ModelSnapshot:
+        """Judge all windows at one moment.
 
         Parameters
         ----------
-        window_name : str
         now : float
-            Seconds since the epoch, by the store's clock.
+            Seconds since the epoch, by the clock of the store.
         deadline : float
-            By ``time.monotonic``; past it, the last measurement has to do.
+            By ``time.monotonic``; after it, the last measurement of a window is used.
+        with_vectors : bool
+            Whether to copy the vectors of each window, too.
         """
-        return self.standing.verdict(window_name, self._circumstances(now), deadline)
+        return self.standing.snapshot(self.row, self.circumstances(now), deadline, with_vectors)
 
-    def _circumstances(self, now: float) -> Circumstances:
+    def circumstances(self, now: float) -> Circumstances:
+        """Return what decides about all windows of the model."""
         row = self.row
         received, mismatched = row.last_received_at, row.mismatched_at
         return Circumstances(
@@ -156,6 +169,11 @@ class Models:
     ----------
     monotonic : callable
         A clock that never steps; carries the store's time on between polls.
+
+    Attributes
+    ----------
+    by_name : mapping of str to Model
+        Replaced as a whole; a scrape under way keeps the mapping it began with.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -164,25 +182,24 @@ class Models:
         self.by_name: Mapping[str, Model] = MappingProxyType({})
 
     def add(self, model: Model) -> None:
-        """Add a model; scrapes under way keep the mapping they began with."""
+        """Add a model, or replace the one of its name."""
         self.by_name = MappingProxyType({**self.by_name, model.row.model_name: model})
 
     def remove(self, model_name: str) -> None:
-        """Forget a model; scrapes under way keep the mapping they began with."""
+        """Forget a model."""
         left = {name: model for name, model in self.by_name.items() if name != model_name}
         self.by_name = MappingProxyType(left)
 
-    def verdicts(self, deadline: float = math.inf) -> Iterator[tuple[str, str, Verdict]]:
-        """Judge every window of every model: (model name, window name, verdict)."""
+    def snapshots(self, deadline: float = math.inf) -> Iterator[ModelSnapshot]:
+        """Judge every model."""
         now = self.now()
-        for model_name, model in self.by_name.items():
-            for window_name in model.windows.windows:
-                yield model_name, window_name, model.verdict(window_name, now, deadline)
+        for model in self.by_name.values():
+            yield model.snapshot(now, deadline)
 
     def set_clock(self, now: float) -> None:
         """Take over the store's time, in seconds since the epoch."""
         self._offset = now - self._monotonic()
 
     def now(self) -> float:
-        """Tell the store's time."""
+        """Return the store's time."""
         return self._offset + self._monotonic()

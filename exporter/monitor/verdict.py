@@ -1,23 +1,37 @@
-"""The verdict on a window: whether drift can be told, and the numbers that tell it."""
+"""The verdict on a window: whether drift can be measured now, and the measured numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.detector.detector import Detector, Marginals, Sums
-from exporter.metrics.families import State
+from exporter.detector import Detector
+from exporter.detector.marginals import Marginals
+from exporter.detector.sums import Sums
 from exporter.monitor.windows import REFERENCE_RATIO
+
+State = Literal[
+    "ok",
+    "no_baseline",
+    "too_few_vectors",
+    "stale",
+    "dimension_changed",
+    "baseline_too_small",
+]
+STATES: tuple[State, ...] = get_args(State)
+
+AGGREGATES = ("mean", "p95", "max")
+"""How a statistic of each dimension becomes one number."""
 
 _TOP = 5
 
 
 class Dimension(NamedTuple):
-    """One dimension's statistics against the baseline."""
+    """Statistics of one dimension against the baseline."""
 
     dimension: int
     ks: float
@@ -26,22 +40,22 @@ class Dimension(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured of a window against the baseline.
+    """The numbers of a window measured against the baseline.
 
     Attributes
     ----------
     score : float
-        Decades of surprise.
+        Decades of surprise: minus log10 of the p-value.
     components : mapping of str to float
         Decades of surprise of each component alone.
     magnitude : float
         Mean Wasserstein-1 distance over dimensions, in baseline standard deviations.
     ks, wasserstein : mapping of str to float
-        Per-dimension statistics, aggregated: mean, p95 and max.
+        Statistics per dimension, aggregated: mean, p95 and max.
     cosine_similarity : float
-        Mean cosine similarity to the baseline's centroid.
+        Mean cosine similarity to the centroid of the baseline.
     top_dimensions : tuple of Dimension
-        Those that moved furthest, by Wasserstein-1 distance.
+        The dimensions that moved furthest, by Wasserstein-1 distance.
     """
 
     score: float
@@ -55,12 +69,22 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What can be said of one window now.
+    """What is known of a window at one moment.
 
-    ``measurement`` is None in every state but ``ok``: a number nobody should trust is not
-    shown. ``start`` is when the oldest vector was stored, None for an empty window;
-    ``baseline_version`` is None while there is no baseline. ``is_overdue`` tells that the
-    measurement is older than the window, or missing, because there was no time for another.
+    Attributes
+    ----------
+    state : State
+        ``ok``, or the first reason why drift cannot be measured.
+    vectors : int
+        Vectors in the window.
+    start : float or None
+        When its oldest vector was stored, in seconds since the epoch; None for an empty window.
+    measurement : Measurement or None
+        None in every state but ``ok``: a number that cannot be trusted is not shown.
+    baseline_version : int or None
+        None while there is no baseline.
+    is_overdue : bool
+        Whether there was no time to measure: the measurement is then an older one, or missing.
     """
 
     state: State
@@ -73,7 +97,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What decides, beside the window itself, whether drift can be told."""
+    """What decides, beside the window itself, whether drift can be measured."""
 
     now: float
     last_received_at: float | None
@@ -84,7 +108,7 @@ class Circumstances:
 def state(
     vectors: int, min_vectors: int, detector: Detector | None, circumstances: Circumstances
 ) -> State:
-    """Say whether drift of a window of so many vectors can be told, or the first reason why not."""
+    """Return ``ok`` if drift can be measured in a window of n vectors, else the first reason."""
     if detector is None:
         return "no_baseline"
     if detector.n_reference < REFERENCE_RATIO * min_vectors:
@@ -99,18 +123,10 @@ def state(
     return "ok"
 
 
-def measure(detector: Detector, current: Sums, at: float | None = None) -> Measurement:
-    """Measure a window from its running sums; the cost does not depend on its length.
-
-    Parameters
-    ----------
-    detector : Detector
-    current : Sums
-    at : float or None
-        The middle of the window, in seconds since the epoch, for a detector that knows seasons.
-    """
+def measure(detector: Detector, current: Sums) -> Measurement:
+    """Measure a window from its running sums; the cost does not depend on its length."""
     marginals = detector.marginals(current)
-    score, components = detector.scores(current, at)
+    score, components = detector.scores(current)
     return Measurement(
         score=score,
         components=components,

@@ -1,6 +1,6 @@
-"""Cached windows: one ring of a model's newest vectors, and running sums over its windows.
+"""Cached windows: the newest vectors of a model, and running sums over sliding windows of them.
 
-A window costs work when vectors enter and leave, never when it is looked at.
+A window costs work when vectors enter and leave, never when it is read.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.detector.detector import Detector, Sums
+from exporter.detector import Detector
+from exporter.monitor.segments import Segments, Window
+from exporter.stats.arrays import Floats, Vectors
 from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings
 
 _CHUNK = 512
@@ -23,9 +26,16 @@ REFERENCE_RATIO = 5
 """A reference of n vectors calibrates windows of at most n / 5."""
 
 
-def capacity(settings: WindowSettings, n_reference: int) -> int:
-    """Tell how many vectors a window holds at the most, against a baseline of so many."""
-    return min(settings.max_vectors, max(2, n_reference // REFERENCE_RATIO))
+class Limits(NamedTuple):
+    """What bounds a window: its settings, and the vectors that its baseline calibrates."""
+
+    settings: WindowSettings
+    capacity: int
+
+    @classmethod
+    def of(cls, settings: WindowSettings, n_reference: int) -> Limits:
+        """Limit a window that is measured against a baseline of n vectors."""
+        return cls(settings, min(settings.max_vectors, max(2, n_reference // REFERENCE_RATIO)))
 
 
 class Ring:
@@ -35,7 +45,7 @@ class Ring:
     ----------
     dimension : int
     capacity : int
-        Vectors kept; memory grows with what is stored, up to this.
+        Vectors kept. Memory grows with the vectors that are there, up to this many.
     """
 
     def __init__(self, dimension: int, capacity: int) -> None:
@@ -50,10 +60,10 @@ class Ring:
         """Position of the oldest vector kept."""
         return max(0, self.end - self._capacity)
 
-    def append(self, vectors: NDArray[np.float32], times: NDArray[np.float64]) -> None:
-        """Add m vectors, shape (m, d), stored at the given times, shape (m,)."""
+    def append(self, vectors: Vectors, times: Floats) -> None:
+        """Add m vectors, shape (m, d), stored at times, shape (m,)."""
         self._grow(min(self._capacity, self.end + len(vectors)))
-        slots = np.arange(self.end, self.end + len(vectors)) % self._capacity
+        slots = self._slots(self.end, self.end + len(vectors))
         self._vectors[slots] = vectors
         self._times[slots] = times
         self.end += len(vectors)
@@ -62,28 +72,24 @@ class Ring:
         if size > len(self._times):
             # Before the ring is full, slot and position are the same: resizing keeps both.
             room = min(self._capacity, max(size, 2 * len(self._times)))
-            self._vectors = np.concatenate(
-                (
-                    self._vectors,
-                    np.empty((room - len(self._vectors), *self._vectors.shape[1:]), "f4"),
-                )
-            )
+            new = np.empty((room - len(self._vectors), self.dimension), np.float32)
+            self._vectors = np.concatenate((self._vectors, new))
             self._times = np.concatenate((self._times, np.empty(room - len(self._times))))
 
-    def chunks(self, first: int, last: int) -> Iterator[NDArray[np.float32]]:
-        """Give the vectors at positions first <= p < last, oldest first, a few at a time."""
-        while first < last:
-            slot = first % self._capacity
-            size = min(last - first, self._capacity - slot, _CHUNK)
-            yield self._vectors[slot : slot + size]
-            first += size
+    def _slots(self, first: int, last: int) -> NDArray[np.intp]:
+        return np.arange(first, last) % self._capacity
+
+    def recall(self, first: int, last: int) -> tuple[Vectors, Floats]:
+        """Copy the vectors at positions first <= p < last, and their times."""
+        slots = self._slots(first, last)
+        return self._vectors[slots], self._times[slots]
 
     def time(self, position: int) -> float:
-        """Tell when the vector at a position was stored, in seconds since the epoch."""
+        """Return when the vector at a position was stored, in seconds since the epoch."""
         return float(self._times[position % self._capacity])
 
     def after(self, horizon: float) -> int:
-        """Position of the oldest vector stored later than ``horizon``."""
+        """Return the position of the oldest vector that was stored later than ``horizon``."""
         low, high = self.start, self.end
         while low < high:
             middle = (low + high) // 2
@@ -94,105 +100,32 @@ class Ring:
         return low
 
 
-class Window:
-    """One sliding window over a ring: the newest vectors, limited in time and number.
-
-    Parameters
-    ----------
-    settings : WindowSettings
-    ring : Ring
-        Empty; with room for as many vectors.
-    capacity : int
-        Vectors it holds at the most.
-    sums : Sums or None
-        Where its vectors are summed; None while the model has no detector.
-
-    Attributes
-    ----------
-    start : int
-        Position of its oldest vector.
-    generation : int
-        Changes whenever the window does.
-    """
-
-    def __init__(
-        self, settings: WindowSettings, ring: Ring, capacity: int, sums: Sums | None
-    ) -> None:
-        self.settings = settings
-        self._ring = ring
-        self.capacity = capacity
-        self.sums = sums
-        self.start = 0
-        self.generation = 0
-
-    def __len__(self) -> int:
-        return self._ring.end - self.start
-
-    @property
-    def middle(self) -> float | None:
-        """Time halfway between its oldest and its newest vector, in seconds since the epoch."""
-        if not len(self):
-            return None
-        return (self._ring.time(self.start) + self._ring.time(self._ring.end - 1)) / 2
-
-    def make_room(self, incoming: int) -> None:
-        """Drop the oldest so that this many more fit; call before they enter the ring."""
-        self._drop_before(self._ring.end + incoming - self.capacity)
-
-    def enter(self, first: int, sums: Sums | None = None) -> None:
-        """Take in the ring's vectors from a position to its end.
-
-        ``sums`` are those vectors' sums, when they are known: merging costs a fraction of
-        adding.
-        """
-        self.start = max(self.start, self._ring.end - self.capacity)
-        self.generation += 1
-        if self.sums is None:
-            return
-        if sums is not None and self.start <= first:
-            self.sums.merge(sums)
-            return
-        for chunk in self._ring.chunks(max(first, self.start), self._ring.end):
-            self.sums.add(chunk)
-
-    def advance(self, now: float) -> None:
-        """Drop what is older than the window is long."""
-        self._drop_before(self._ring.after(now - self.settings.seconds))
-
-    def _drop_before(self, position: int) -> None:
-        position = min(position, self._ring.end)
-        if position <= self.start:
-            return
-        if self.sums is not None:
-            for chunk in self._ring.chunks(self.start, position):
-                self.sums.remove(chunk)
-        self.start = position
-        self.generation += 1
-
-
 class ModelWindows:
     """The windows of one model over one ring, measured against one detector.
 
-    One thread appends and advances; scrapes read. Whoever touches a window holds ``lock``.
+    One thread appends and advances; scrapes read. Every access to a window holds ``lock``.
 
     Parameters
     ----------
     dimension : int
     settings : MonitoringSettings
     detector : Detector or None
-        Without one the windows are as large as the first baseline will allow.
+        Without one, the windows are as large as the first baseline will allow.
     seen_seq : int
-        Number of the vector after which they begin: what a detector was fitted to says nothing
-        about drift.
+        Number of the vector after which they begin. A window holds no vector that the detector was
+        fitted to.
 
     Attributes
     ----------
+    limits : mapping of str to Limits
+        By name of the window.
+    windows : mapping of str to Window
     capacity : int
-        Vectors that the larger window holds at the most: the ring keeps no more.
+        Vectors that the larger window holds at the most. The ring keeps no more.
     seconds : float
-        Age at which a vector has left both.
+        Age at which a vector has left all windows.
     seen_seq : int
-        Number of the newest vector seen; whoever appends says so.
+        Number of the newest vector seen; set by the thread that appends.
     """
 
     def __init__(
@@ -202,49 +135,65 @@ class ModelWindows:
         detector: Detector | None = None,
         seen_seq: int = 0,
     ) -> None:
-        limits = dict(settings.windows)
         n_reference = settings.baseline.vectors if detector is None else detector.n_reference
-        capacities = {name: capacity(window, n_reference) for name, window in limits.items()}
-        self.capacity = max(capacities.values())
-        self.seconds = max(window.seconds for window in limits.values())
+        self.limits = {name: Limits.of(window, n_reference) for name, window in settings.windows}
+        self.capacity = max(limit.capacity for limit in self.limits.values())
+        self.seconds = max(limit.settings.seconds for limit in self.limits.values())
         self.ring = Ring(dimension, self.capacity)
-        self.windows = {
-            name: Window(
-                window, self.ring, capacities[name], None if detector is None else detector.sums()
-            )
-            for name, window in limits.items()
-        }
+        self._segments = None if detector is None else Segments(detector, self.ring.recall)
+        self.windows = {name: Window(self._segments) for name in self.limits}
         self.detector = detector
         self.seen_seq = seen_seq
         self.lock = threading.Lock()
 
-    def append(self, vectors: NDArray[np.float32], times: NDArray[np.float64]) -> None:
-        """Add the newest vectors, shape (m, d), stored at the given times, shape (m,)."""
+    def append(self, vectors: Vectors, times: Floats) -> None:
+        """Add the newest vectors, shape (m, d), stored at times, shape (m,)."""
         vectors, times = vectors[-self.capacity :], times[-self.capacity :]
         for at in range(0, len(vectors), _CHUNK):
             with self.lock:
                 self._append(vectors[at : at + _CHUNK], times[at : at + _CHUNK])
-            # Otherwise the lock would be taken again before a scrape that waits for it wakes up.
+            # Without a pause, this thread takes the lock again before a waiting scrape wakes up.
             time.sleep(_PAUSE_SECONDS)
 
-    def _append(self, vectors: NDArray[np.float32], times: NDArray[np.float64]) -> None:
-        for window in self.windows.values():
-            window.make_room(len(vectors))
-        first = self.ring.end
+    def _append(self, vectors: Vectors, times: Floats) -> None:
+        last = self.ring.end + len(vectors)
+        firsts = {name: last - limit.capacity for name, limit in self.limits.items()}
+        # Before the ring lets go of the vectors that leave: a window may begin inside a part.
+        self._begin(firsts)
         self.ring.append(vectors, times)
-        # Summed once for all windows.
-        sums = None if self.detector is None else self.detector.sums(vectors)
-        for window in self.windows.values():
-            window.enter(first, sums)
-
-    def vectors(self, name: str) -> NDArray[np.float32]:
-        """Copy the vectors of a window, shape (n, d), oldest first."""
-        with self.lock:
-            chunks = self.ring.chunks(self.windows[name].start, self.ring.end)
-            return np.concatenate([np.empty((0, self.ring.dimension), np.float32), *chunks])
+        if self._segments is not None:
+            self._segments.append(vectors, times)
+        for name, window in self.windows.items():
+            window.move(max(window.first, firsts[name]), last)
+        if self._segments is not None:
+            self._segments.compact()
 
     def advance(self, now: float) -> None:
-        """Let vectors leave that are too old at ``now``, in seconds since the epoch."""
+        """Remove vectors that are too old at ``now``, in seconds since the epoch."""
         with self.lock:
-            for window in self.windows.values():
-                window.advance(now)
+            self._begin(
+                {
+                    name: self.ring.after(now - limit.settings.seconds)
+                    for name, limit in self.limits.items()
+                }
+            )
+
+    def _begin(self, firsts: dict[str, int]) -> None:
+        """Remove the vectors before a position from each window."""
+        for name, window in self.windows.items():
+            window.move(min(max(window.first, firsts[name]), window.last), window.last)
+        if self._segments is not None:
+            self._segments.forget(min(window.first for window in self.windows.values()))
+
+    def start(self, name: str) -> float | None:
+        """Return when the oldest vector of a window was stored; None for an empty window."""
+        window = self.windows[name]
+        return self.ring.time(window.first) if len(window) else None
+
+    def vectors(self, name: str) -> Vectors:
+        """Copy the vectors of a window, shape (n, d), oldest first; the caller holds ``lock``."""
+        window = self.windows[name]
+        return self.ring.recall(window.first, window.last)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.windows)

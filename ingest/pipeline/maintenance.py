@@ -37,9 +37,7 @@ class Maintenance:
         self._retention_days = retention_days
         self._sockets = Sockets()
         self._ended = False
-        self._worker = Worker(
-            "maintenance", self.maintain, self._pause, failed=_log_failure, cut=self._sockets.cut
-        )
+        self._worker = Worker("maintenance", self.maintain, self._pause, failed=_log_failure)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -50,7 +48,7 @@ class Maintenance:
         finally:
             self._ended = True
             self._sockets.cut()
-            await asyncio.to_thread(self._worker.stop)
+            await asyncio.to_thread(self._worker.stop, self._sockets.cut)
 
     def make_partitions(self) -> None:
         """Make the partitions of today and the next days.

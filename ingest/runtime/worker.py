@@ -49,8 +49,6 @@ class Worker:
     failed : callable
         Called with an error, unless the run before failed with the same one: a server that is
         away for an hour is one line in the log.
-    cut : callable
-        Interrupts a run that waits for a server. `stop` calls it while the run goes on.
     clock : callable
         Wall clock, for the timestamp.
 
@@ -68,14 +66,12 @@ class Worker:
         *,
         failed: Callable[[Exception], None],
         succeeded: Callable[[], None] = lambda: None,
-        cut: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._work = work
         self._pause = pause
         self._failed = failed
         self._succeeded = succeeded
-        self._cut = cut
         self._clock = clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -91,11 +87,17 @@ class Worker:
         """Start the thread; the first run begins at once."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop after the run under way. A run that waits for a server is interrupted."""
+    def stop(self, cut: Callable[[], None]) -> None:
+        """Stop after the run under way.
+
+        Parameters
+        ----------
+        cut : callable
+            Interrupts a run that waits for a server; called while the run goes on.
+        """
         self._stop.set()
         if self._thread.ident is not None:
-            await_end(self._has_ended, self._cut)
+            await_end(self._has_ended, cut)
 
     def _has_ended(self, seconds: float) -> bool:
         self._thread.join(seconds)

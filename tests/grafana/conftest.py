@@ -20,16 +20,17 @@ from exporter.detector.detector import Detector
 from exporter.detector.exact import Exact
 from exporter.metrics.collector import DriftCollector
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.examinations import CheckStatus
+from exporter.monitor.examinations import QualityExamination
 from exporter.monitor.forecast import History
 from exporter.monitor.model import Model, Models
-from exporter.monitor.tail import PollStatus
+from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
 from ingest.pipeline.metrics import IngestMetrics, WatchMetrics
 from ingest.runtime.http import lag
 from ingest.runtime.settings.reload import Live
 from ingest.runtime.settings.settings import MonitoringSettings, Settings
+from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
 from rules.render import render
 
@@ -58,7 +59,7 @@ class Replay:
         self._add("unused")
         self._polls = 0
         self._registry = CollectorRegistry()
-        self._registry.register(DriftCollector(self._models, self._status, checked=self._checked))
+        self._registry.register(DriftCollector(self._snapshot))
         self._ingest = IngestMetrics(self._registry)
         self._watch = WatchMetrics(self._registry, MODEL)
         self._lag = lag.histogram(self._registry)
@@ -70,14 +71,17 @@ class Replay:
             Baseline(1, pinned, BASELINE_VECTORS, "first", assess(vectors), detector),
             ModelWindows(detector.dimension, MonitoringSettings(), detector),
         )
-        self._drifting.standing.history = dict.fromkeys(self._drifting.windows.windows, HISTORY)
+        self._drifting.standing.attach("forecast", dict.fromkeys(self._drifting.windows, HISTORY))
 
     def page(self) -> bytes:
         """Go on, and show what a scrape gets."""
         for rows in islice(self._stream, BATCHES_A_SCRAPE):
             self._receive(rows.vectors)
-        self._drifting.assess()
-        self._drifting.standing.exact = {"fast": EXACT}
+        found = QualityExamination().examine(
+            self._drifting.snapshot(self._models.now(), with_vectors=True)
+        )
+        self._drifting.standing.attach("quality", found)
+        self._drifting.standing.attach("exact", {"fast": EXACT})
         self._polls += 1
         self._watch.succeeded()
         return generate_latest(self._registry) + STALE.encode()
@@ -101,11 +105,13 @@ class Replay:
         self._models.add(model)
         return model
 
-    def _status(self) -> PollStatus:
-        return PollStatus(True, time.time(), 0.25, failures=self._polls)
-
-    def _checked(self) -> CheckStatus:
-        return CheckStatus(time.time(), failures=self._polls)
+    def _snapshot(self, deadline: float) -> Snapshot:
+        return Snapshot(
+            tuple(self._models.snapshots(deadline)),
+            PollStatus(True, time.time(), 0.25, failures=self._polls),
+            WorkStatus(True, time.time(), 0.5, failures=self._polls),
+            {"quality": ExaminationStatus(True, 0.1)},
+        )
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from bench import plan
 from exporter.http.app import Exporter
+from exporter.monitor.monitor import Monitor
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.http import application, server
@@ -38,7 +39,7 @@ def _ingest(settings: Settings, registry: CollectorRegistry) -> Half:
 
 
 def _exporter(settings: Settings, registry: CollectorRegistry) -> Half:
-    return Exporter(NOWHERE, settings, registry)
+    return Exporter(Monitor(NOWHERE, settings), registry)
 
 
 HALVES = {"ingest": _ingest, "exporter": _exporter}

@@ -12,7 +12,8 @@ import yaml
 
 from exporter.detector.detector import Detector
 from exporter.metrics import families
-from exporter.metrics.families import HISTORY_STATES, STATES
+from exporter.monitor.forecast import HISTORY_STATES
+from exporter.monitor.verdict import STATES
 from ingest.pipeline import metrics
 from ingest.runtime import errors
 from ingest.runtime.errors import MonitorError

@@ -28,7 +28,8 @@ from exporter.cli import main
 from exporter.detector.detector import Detector
 from exporter.monitor import baseline
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.examinations import history_row
+from exporter.monitor.examinations import QualityExamination
+from exporter.monitor.history import history_row
 from exporter.monitor.model import Model
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
@@ -80,11 +81,12 @@ def live(
         received = datetime.fromtimestamp(times[seen - 1], UTC)
         model.row = ModelRow("m", vectors.shape[1], seen, received, None, 1, now)
         model.windows.advance(check)
-        model.assess()
-        for name in model.windows.windows:
-            quality = model.quality.get(name)
+        snapshot = model.snapshot(check, with_vectors=True)
+        qualities = QualityExamination().examine(snapshot)
+        for each in snapshot.series:
+            quality = qualities.get(each.series.window)
             norm = None if quality is None else quality.norm
-            said[check, name] = history_row("m", name, model.verdict(name, check), norm)
+            said[check, each.series.window] = history_row(each.series, each.verdict, norm)
     return said
 
 
@@ -509,8 +511,8 @@ def test_the_command_makes_the_schema_of_a_fresh_store(
 def test_without_the_extra_the_command_says_what_to_install(
     module: str, lake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for ours in ("backfill", "cluster", "dataset", "scratch", "segments", "stream"):
-        monkeypatch.delitem(sys.modules, f"exporter.{ours}")
+    for ours in ("backfill", "cluster", "parquet", "sorting", "replay", "timeline", "remote"):
+        monkeypatch.delitem(sys.modules, f"exporter.backfill.{ours}")
     monkeypatch.setitem(sys.modules, module, None)
     assert invoke(lake, "--model", "m") == (
         1,

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from exporter.detector.exact import compare
 from exporter.http.app import Exporter
 from exporter.monitor import baseline
+from exporter.monitor.monitor import Monitor
 from ingest.runtime.http import application, exposition
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import Live
@@ -41,7 +42,7 @@ def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iter
     baseline.pin(connection, "a/b", Selection(first=1_000))
     asyncio.run(fill(vectors[1_000:1_100]))
     registry = exposition.process_registry()
-    app = application.application(registry, Live(load), Exporter(store, load(), registry))
+    app = application.application(registry, Live(load), Exporter(Monitor(store, load()), registry))
     with TestClient(app, raise_server_exceptions=False) as client:
         deadline = time.monotonic() + 30
         while client.get("/-/ready").status_code != 200:
@@ -58,6 +59,8 @@ def test_a_name_with_a_slash_is_found_written_either_way(client: TestClient, pat
 def test_the_report_holds_the_numbers_behind_the_verdict(
     client: TestClient, vectors: Vectors
 ) -> None:
+    # Quality comes from the first check, which follows the first poll.
+    wait_for(lambda: "quality" in client.get("/drift/a/b").json()["windows"]["fast"], "a check")
     report = client.get("/drift/a/b").json()
     assert set(report) == {
         "model_name",

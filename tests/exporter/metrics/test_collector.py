@@ -15,17 +15,18 @@ from prometheus_client import CollectorRegistry, generate_latest
 from exporter.detector.detector import Detector
 from exporter.detector.exact import compare
 from exporter.metrics.collector import DriftCollector
-from exporter.metrics.families import FAMILIES, STATES
+from exporter.metrics.families import FAMILIES
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.examinations import CheckStatus
 from exporter.monitor.forecast import History
 from exporter.monitor.model import Model, Models
-from exporter.monitor.tail import PollStatus
+from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
+from exporter.monitor.verdict import STATES
 from exporter.monitor.windows import ModelWindows
-from exporter.stats.quality import Quality
+from exporter.stats.quality import Quality, assess
 from ingest.runtime.http.exposition import deadline
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.version import __version__
+from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,20 +60,28 @@ def adopt(model: Model, vectors: NDArray[np.float32], baseline: Baseline) -> Non
 def page(
     models: Models,
     status: PollStatus | None = None,
-    checked: CheckStatus | None = None,
+    checked: WorkStatus | None = None,
 ) -> list[str]:
     """The samples of a scrape, without comments."""
-    given = status or PollStatus(True, 1_000.0, 0.25, 3)
-    check = checked or CheckStatus(900.0, 2)
+
+    def snapshot(deadline: float) -> Snapshot:
+        return Snapshot(
+            tuple(models.snapshots(deadline)),
+            status or PollStatus(True, 1_000.0, 0.25, 3),
+            checked or WorkStatus(True, 900.0, 1.5, 2),
+            {"quality": ExaminationStatus(True, 0.5)},
+            duration=0.125,
+        )
+
     registry = CollectorRegistry()
-    registry.register(DriftCollector(models, lambda: given, checked=lambda: check))
+    registry.register(DriftCollector(snapshot))
     lines = generate_latest(registry).decode().splitlines()
     return [line for line in lines if not line.startswith("#")]
 
 
 def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
     lines = page(models)
-    assert lines[:-2] == [
+    assert lines == [
         "embedding_drift_up 1.0",
         f'embedding_drift_build_info{{version="{__version__}"}} 1.0',
         "embedding_drift_store_poll_timestamp_seconds 1000.0",
@@ -80,16 +89,18 @@ def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
         "embedding_drift_store_poll_failures_total 3.0",
         "embedding_drift_check_timestamp_seconds 900.0",
         "embedding_drift_check_failures_total 2.0",
+        'embedding_drift_examination_success{examination="quality"} 1.0',
+        'embedding_drift_examination_duration_seconds{examination="quality"} 0.5',
         "embedding_drift_models 0.0",
         "embedding_drift_shard_ordinal 0.0",
         "embedding_drift_total_shards 1.0",
+        "embedding_drift_collect_duration_seconds 0.125",
+        "embedding_drift_collect_overdue_windows 0.0",
     ]
-    assert lines[-2].startswith("embedding_drift_collect_duration_seconds ")
-    assert lines[-1] == "embedding_drift_collect_overdue_windows 0.0"
 
 
 def test_before_the_first_poll_what_is_not_known_is_absent(models: Models) -> None:
-    lines = page(models, PollStatus(), CheckStatus())
+    lines = page(models, PollStatus(), WorkStatus())
     assert "embedding_drift_up 0.0" in lines
     absent = ("poll_timestamp", "poll_duration", "check_timestamp")
     assert not any(name in line for line in lines for name in absent)
@@ -124,16 +135,17 @@ def test_a_model_with_a_baseline_has_every_family(
     model = add(models, vectors[1_000:1_100])
     pinned = Baseline(2, NOW - timedelta(days=1), 0, "first 1000", QUALITY, detector)
     adopt(model, vectors[1_000:1_100], pinned)
-    model.assess()
-    model.standing.history = {"slow": HISTORY}
-    model.standing.exact = {"fast": compare(vectors[:1_000], vectors[1_000:1_100], [5])}
+    model.standing.attach("quality", {"fast": QUALITY})
+    model.standing.attach("forecast", {"slow": HISTORY})
+    exact = compare(vectors[:1_000], vectors[1_000:1_100], [5])
+    model.standing.attach("exact", {"fast": exact})
     lines = page(models)
     [moved] = [line for line in lines if "top_dimension" in line]
     assert 'dimension="5",model_name="m",window="fast"' in moved
     assert 'embedding_drift_seasonal_anomaly{model_name="m",window="slow"} -6.5' in lines
     assert 'embedding_drift_history_state{model_name="m",state="daily",window="slow"} 1.0' in lines
     assert 'embedding_drift_norm{model_name="m",window="baseline"} 2.5' in lines
-    assert 'embedding_drift_dead_dimensions{model_name="m",window="fast"} 0.0' in lines
+    assert 'embedding_drift_dead_dimensions{model_name="m",window="fast"} 1.0' in lines
     found = {line.split("{")[0].split(" ")[0] for line in lines}
     assert found == {family.name for family in FAMILIES}
     score = detector.score(vectors[1_000:1_100])
@@ -151,9 +163,9 @@ def test_an_absurd_vector_leaves_every_number_finite(
     window[7] = component
     model = add(models, window)
     adopt(model, window, Baseline(1, NOW, 0, "x", QUALITY, detector))
-    model.assess()
-    measured = {n: m for _, n, v in models.verdicts() if (m := v.measurement)}
-    model.standing.compare(vectors[:1_000], measured)
+    top = range(5)
+    model.standing.attach("quality", {"fast": assess(window)})
+    model.standing.attach("exact", {"fast": compare(vectors[:1_000], window, top)})
     lines = page(models)
     found = {line.split("{")[0] for line in lines}
     assert {
@@ -165,32 +177,12 @@ def test_an_absurd_vector_leaves_every_number_finite(
     assert not [line for line in lines if not math.isfinite(float(line.split()[-1]))]
 
 
-def test_a_measurement_is_kept_until_its_window_changes(
+def test_the_deadline_of_a_scrape_reaches_the_models(
     models: Models, vectors: NDArray[np.float32], detector: Detector
 ) -> None:
     model = add(models, vectors[1_000:1_100])
     adopt(model, vectors[1_000:1_100], Baseline(1, NOW, 0, "x", QUALITY, detector))
-    first = model.verdict("fast", NOW.timestamp()).measurement
-    assert model.verdict("fast", NOW.timestamp()).measurement is first
-    model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
-    assert model.verdict("fast", NOW.timestamp()).measurement is not first
-
-
-def test_past_the_deadline_the_last_measurement_has_to_do(
-    models: Models, vectors: NDArray[np.float32], detector: Detector
-) -> None:
-    model = add(models, vectors[1_000:1_100])
-    adopt(model, vectors[1_000:1_100], Baseline(1, NOW, 0, "x", QUALITY, detector))
-    late = time.monotonic() - 1
-    first = model.verdict("fast", NOW.timestamp(), late)
-    assert (first.state, first.measurement, first.is_overdue) == ("ok", None, True)
-    measured = model.verdict("fast", NOW.timestamp())
-    assert not measured.is_overdue
-    model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
-    again = model.verdict("fast", NOW.timestamp(), late)
-    assert again.measurement is measured.measurement
-    assert again.is_overdue
-    token = deadline.set(late)
+    token = deadline.set(time.monotonic() - 1)
     try:
         assert "embedding_drift_collect_overdue_windows 2.0" in page(models)
     finally:

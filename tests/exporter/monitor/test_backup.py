@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from exporter.http.report import detail
@@ -50,7 +51,7 @@ def report(store: str) -> dict[str, Any]:
     models = Models(monotonic=lambda: 0.0)
     with open_sync(store, 1) as pool:
         Tail(pool, models, SETTINGS).poll()
-    found = detail(models.by_name["m"], models.now())
+    found = to_builtins(detail(models.by_name["m"].snapshot(models.now())))
     del found["computed_at"]
     return found
 

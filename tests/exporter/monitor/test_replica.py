@@ -131,8 +131,8 @@ def copy(store: str, replica: PostgresServer) -> Replica:
 
 
 def held(model: Model) -> Vectors:
-    ring, window = model.windows.ring, model.windows.windows["slow"]
-    return np.concatenate(list(ring.chunks(window.start, ring.end)))
+    window = model.windows.windows["slow"]
+    return model.windows.ring.recall(window.first, window.last)[0]
 
 
 def test_a_replica_that_lags_delays_vectors_and_neither_loses_nor_repeats_one(
@@ -202,12 +202,12 @@ def test_a_baseline_is_pinned_once_while_the_replica_does_not_show_it(
     with open_sync(copy.string, 1) as reads, open_sync(store, 1) as primary:
         tail = Tail(reads, models, SETTINGS, monotonic=lambda: now[0], primary=primary)
         tail.poll()
-        first = tail._fits["m"].future
+        first = tail._fitting._fits["m"].future
         first.result(60)
         assert versions(store) == [1]
         now[0] += 3_600
         tail.poll()
-        second = tail._fits["m"].future
+        second = tail._fitting._fits["m"].future
         assert second is not first
         # To its end: stopped before its turn, it would pin nothing.
         second.result(60)

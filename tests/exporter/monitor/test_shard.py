@@ -17,9 +17,11 @@ from exporter.http.app import Exporter
 from exporter.metrics import families
 from exporter.metrics.collector import DriftCollector
 from exporter.metrics.families import FAMILIES
-from exporter.monitor.examinations import Check
+from exporter.monitor.examiner import Examiner
 from exporter.monitor.model import Models
+from exporter.monitor.monitor import Monitor, examinations
 from exporter.monitor.shard import shard
+from exporter.monitor.snapshot import Snapshot
 from exporter.monitor.tail import Tail
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.http import application
@@ -64,7 +66,9 @@ def test_a_host_that_is_no_shard_is_an_error(host: str, reason: str) -> None:
 def _client(store: str, ordinal: int) -> Iterator[TestClient]:
     settings = load(flags={"monitoring.total_shards": 2, "monitoring.shard": ordinal})
     registry = CollectorRegistry()
-    app = application.application(registry, Live(load), Exporter(store, settings, registry))
+    app = application.application(
+        registry, Live(load), Exporter(Monitor(store, settings), registry)
+    )
     with TestClient(app) as client:
         wait_for(lambda: client.get("/-/ready").status_code == 200, "the first poll")
         yield client
@@ -87,7 +91,7 @@ def test_a_shard_that_has_not_the_model_says_which_one_has(
         assert has_not.json()["detail"] == expected
     for answer in unknown:
         assert answer.status_code == 404
-        assert "GET /drift lists those there are" in answer.json()["detail"]
+        assert "GET /drift lists the models" in answer.json()["detail"]
 
 
 def test_a_shard_that_cannot_ask_says_what_it_knows(
@@ -116,11 +120,11 @@ def _samples(pool: Pool, connection: psycopg.Connection, own: Shard) -> set[str]
         return all(model.baseline is not None for model in models.by_name.values())
 
     wait_for(have_baselines, "the baselines")
-    Check(pool, models, 300, threading.Event()).check()
+    Examiner(models, examinations(pool), pool, 300, threading.Event()).check()
     # Or it would be part of the next one's history.
     connection.execute("delete from drift_history where score is not null")
     registry = CollectorRegistry()
-    registry.register(DriftCollector(models, lambda: tail.status, own))
+    registry.register(DriftCollector(lambda deadline: Snapshot(tuple(models.snapshots(deadline)))))
     page = generate_latest(registry).decode().splitlines()
     tail.stop()
     return {line for line in page if "model_name=" in line}

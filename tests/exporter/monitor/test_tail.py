@@ -17,6 +17,7 @@ from exporter.http import report
 from exporter.monitor import baseline
 from exporter.monitor.model import Model, Models
 from exporter.monitor.tail import Tail
+from exporter.monitor.verdict import Verdict
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings.settings import (
     BaselineSettings,
@@ -44,7 +45,16 @@ SETTINGS = MonitoringSettings(
 
 def held(model: Model, window_name: str) -> Vectors:
     window = model.windows.windows[window_name]
-    return np.concatenate(list(model.windows.ring.chunks(window.start, model.windows.ring.end)))
+    return model.windows.ring.recall(window.first, window.last)[0]
+
+
+def verdict(models: Models, window_name: str) -> Verdict:
+    [found] = [
+        each.verdict
+        for each in models.by_name["m"].snapshot(models.now()).series
+        if each.series.window == window_name
+    ]
+    return found
 
 
 def poll_until(tail: Tail, condition: Callable[[], bool]) -> None:
@@ -152,7 +162,7 @@ def test_the_first_vectors_become_the_baseline_by_themselves(
     tail = Tail(pool, models, SETTINGS)
     send(vectors[:999])
     tail.poll()
-    assert models.by_name["m"].verdict("fast", models.now()).state == "no_baseline"
+    assert verdict(models, "fast").state == "no_baseline"
     send(vectors[999:1_200])
     tail.poll()
     model = models.by_name["m"]
@@ -160,7 +170,7 @@ def test_the_first_vectors_become_the_baseline_by_themselves(
     assert model.baseline is not None
     assert (model.baseline.version, model.baseline.source) == (1, "first 1000")
     assert model.baseline.detector.n_reference == 1_000
-    assert model.verdict("fast", models.now()).state == "ok"
+    assert verdict(models, "fast").state == "ok"
     np.testing.assert_array_equal(held(model, "fast"), vectors[1_100:1_200])
     np.testing.assert_array_equal(held(model, "slow"), vectors[1_000:1_200])
     tail.stop()
@@ -179,7 +189,7 @@ def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
     assert baseline.pin(connection, "m", Selection(last=600)) == 1
     tail.poll()
     model = models.by_name["m"]
-    assert model.verdict("slow", models.now()).state == "too_few_vectors"
+    assert verdict(models, "slow").state == "too_few_vectors"
     assert baseline.pin(connection, "m", Selection(first=500)) == 2
     tail.poll()
     assert model.baseline is not None
@@ -210,7 +220,7 @@ def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(
             np.testing.assert_array_equal(held(model, "fast"), vectors[max(oldest, 2_500) : 2_600])
         now = models.now()
         one, other = (each.by_name["m"] for each in (models, restarted))
-        assert report.detail(one, now) == report.detail(other, now)
+        assert report.detail(one.snapshot(now)) == report.detail(other.snapshot(now))
 
 
 def test_a_scrape_sees_no_windows_half_read(
@@ -222,8 +232,8 @@ def test_a_scrape_sees_no_windows_half_read(
     def scrape() -> set[tuple[int | None, int]]:
         seen = set()
         while not adopted.is_set():
-            verdict = models.by_name["m"].verdict("slow", models.now())
-            seen.add((verdict.baseline_version, verdict.vectors))
+            found = verdict(models, "slow")
+            seen.add((found.baseline_version, found.vectors))
         return seen
 
     models, adopted = Models(), threading.Event()
@@ -255,12 +265,12 @@ def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
     connection.execute("alter table embedding rename to gone")
     with pytest.raises(StoreUnavailable):
         tail.poll()
-    verdict = models.by_name["m"].verdict("slow", models.now())
-    assert (verdict.state, verdict.baseline_version, verdict.vectors) == ("ok", 1, 100)
+    found = verdict(models, "slow")
+    assert (found.state, found.baseline_version, found.vectors) == ("ok", 1, 100)
     connection.execute("alter table gone rename to embedding")
     tail.poll()
-    verdict = models.by_name["m"].verdict("slow", models.now())
-    assert (verdict.state, verdict.baseline_version, verdict.vectors) == ("ok", 2, 400)
+    found = verdict(models, "slow")
+    assert (found.state, found.baseline_version, found.vectors) == ("ok", 2, 400)
 
 
 @pytest.mark.parametrize("change", ["detector = 'of tomorrow'", """quality = '{"beauty": 1}'"""])
@@ -284,11 +294,11 @@ def test_a_baseline_that_cannot_be_read_is_told_once_and_the_model_goes_on(
         tail.poll()
     messages = [record.message for record in caplog.records]
     assert messages.count("baseline not readable") == 1
-    verdict = models.by_name["m"].verdict("fast", models.now())
-    assert (verdict.baseline_version, verdict.vectors) == (1, 100)
+    found = verdict(models, "fast")
+    assert (found.baseline_version, found.vectors) == (1, 100)
     baseline.pin(connection, "m", Selection(first=580))
     tail.poll()
-    assert models.by_name["m"].verdict("fast", models.now()).baseline_version == 3
+    assert verdict(models, "fast").baseline_version == 3
 
 
 def test_a_removed_model_is_dropped_at_the_next_poll(

@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.detector.detector import Detector
-from exporter.metrics.families import STATES, State
-from exporter.monitor.verdict import Circumstances, measure, state
+from exporter.monitor.verdict import STATES, Circumstances, State, measure, state
 
 NOW = 1e9
 

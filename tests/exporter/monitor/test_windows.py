@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from exporter.detector.detector import Detector
 from exporter.monitor import windows as windows_module
-from exporter.monitor.windows import ModelWindows, Ring, Window
+from exporter.monitor.segments import Window
+from exporter.monitor.windows import ModelWindows, Ring
 from ingest.runtime.settings.settings import (
     BaselineSettings,
     MonitoringSettings,
@@ -33,8 +34,8 @@ SETTINGS = MonitoringSettings(
 
 def held(windows: ModelWindows, window: Window) -> Vectors:
     """The vectors a window holds."""
-    chunks = list(windows.ring.chunks(window.start, windows.ring.end))
-    return np.concatenate(chunks) if chunks else np.empty((0, 8), np.float32)
+    assert window.last == windows.ring.end
+    return windows.ring.recall(window.first, window.last)[0]
 
 
 def assert_sums_equal_a_recount(detector: Detector, window: Window, vectors: Vectors) -> None:
@@ -69,11 +70,12 @@ def test_windows_equal_a_recount_whatever_enters_and_leaves(
         if advances or number == len(steps) - 1:
             windows.advance(now)
             for name, window in windows.windows.items():
-                young = times > now - window.settings.seconds
+                young = times > now - windows.limits[name].settings.seconds
                 expected = vectors[:end][young][-most[name] :]
                 np.testing.assert_array_equal(held(windows, window), expected)
                 if measured:
                     assert_sums_equal_a_recount(detector, window, expected)
+                    np.testing.assert_array_equal(windows.vectors(name), expected)
 
 
 def test_a_batch_longer_than_the_ring_leaves_its_newest(vectors: Vectors) -> None:
@@ -87,7 +89,7 @@ def test_a_ring_keeps_order_across_its_end(vectors: Vectors) -> None:
     ring = Ring(8, 10)
     for at in range(0, 25, 5):
         ring.append(vectors[at : at + 5], np.arange(at, at + 5, dtype=np.float64))
-    np.testing.assert_array_equal(np.concatenate(list(ring.chunks(15, 25))), vectors[15:25])
+    np.testing.assert_array_equal(ring.recall(15, 25)[0], vectors[15:25])
     assert (ring.start, ring.end) == (15, 25)
     assert ring.after(20.0) == 21
     assert [ring.time(p) for p in (15, 24)] == [15.0, 24.0]
@@ -147,8 +149,48 @@ def test_a_window_changes_its_generation_only_when_it_changes(
     assert len(window) == 0
 
 
-def test_the_middle_of_a_window_lies_between_its_ends(vectors: Vectors) -> None:
+def test_the_start_of_a_window_is_when_its_oldest_vector_was_stored(vectors: Vectors) -> None:
     windows = ModelWindows(8, SETTINGS)
-    assert windows.windows["fast"].middle is None
+    assert windows.start("fast") is None
     windows.append(vectors[:3], np.array([1e9, 1e9 + 1, 1e9 + 6]))
-    assert windows.windows["fast"].middle == 1e9 + 3
+    assert windows.start("fast") == 1e9
+    windows.advance(1e9 + 10.5)
+    assert windows.start("fast") == 1e9 + 1
+
+
+def test_a_window_is_judged_by_the_season_over_its_vectors() -> None:
+    """Over a day, the mean of a daily wave is 0; over three hours it is nearly what it is now."""
+    random = np.random.default_rng(0)
+    day = 86_400.0
+
+    def stream(times: NDArray[np.float64]) -> Vectors:
+        wave = 2 * np.sin(2 * np.pi * times / day) + np.sin(4 * np.pi * times / day)
+        vectors = random.standard_normal((len(times), 8))
+        vectors[:, 0] += wave
+        return vectors.astype(np.float32)
+
+    fitted = np.sort(random.uniform(0, 8 * day, 5_000))
+    detector = Detector.fit(stream(fitted), timestamps=fitted)
+    assert detector.seasonal
+    settings = MonitoringSettings(
+        windows=WindowsSettings(
+            fast=WindowSettings(seconds=10_800), slow=WindowSettings(seconds=86_400)
+        )
+    )
+    windows = ModelWindows(8, settings, detector)
+    times = np.arange(8 * day, 12 * day, 120.0)
+    vectors = stream(times)
+    scores: dict[str, list[float]] = {"fast": [], "slow": []}
+    for at in range(0, len(times), 30):
+        windows.append(vectors[at : at + 30], times[at : at + 30])
+        windows.advance(times[at : at + 30][-1])
+        for name, window in windows.windows.items():
+            assert window.sums is not None
+            if times[at] > 9 * day:
+                scores[name].append(detector.score(window.sums))
+    assert {name: len(window) for name, window in windows.windows.items()} == {
+        "fast": 90,
+        "slow": 720,
+    }
+    assert np.median(scores["fast"]) < 1
+    assert np.median(scores["slow"]) < 1

@@ -1,4 +1,4 @@
-"""The check: verdicts are recorded, drifting dimensions compared exactly, histories judged."""
+"""The examiner: verdicts are recorded, and findings attached, whatever fails."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from psycopg import sql
 
 from exporter.detector.exact import compare
 from exporter.monitor import baseline
-from exporter.monitor.examinations import Check
+from exporter.monitor.examiner import Examiner
 from exporter.monitor.forecast import History
 from exporter.monitor.model import Model, Models
+from exporter.monitor.monitor import examinations
 from exporter.monitor.tail import Tail
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings.settings import (
@@ -49,8 +50,26 @@ def followed(pool: Pool) -> Models:
     return models
 
 
-def check(pool: Pool, models: Models) -> Check:
-    return Check(pool, models, 300, threading.Event())
+def examiner(
+    pool: Pool, models: Models, monotonic: Callable[[], float] = time.monotonic
+) -> Examiner:
+    return Examiner(models, examinations(pool), pool, 300, threading.Event(), monotonic=monotonic)
+
+
+def forecasts(model: Model) -> dict[str, History | None]:
+    return {name: found.forecast for name, found in model.standing.findings.items()}
+
+
+def forecast(model: Model, window: str) -> History:
+    found = forecasts(model)[window]
+    assert found is not None
+    return found
+
+
+def examined(model: Model, name: str) -> set[str]:
+    """Windows of which an examination found something."""
+    findings = model.standing.findings
+    return {window for window in findings if getattr(findings[window], name) is not None}
 
 
 @pytest.fixture
@@ -88,15 +107,19 @@ def damage(connection: psycopg.Connection, model_name: str) -> None:
 def test_every_window_gets_a_row_of_history(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
-    check(pool, models).check()
+    examiner(pool, models).check()
     rows = connection.execute(
         "select model_name, window_name, state, vectors, baseline_version, score is not null,"
         " components ? 'mean', magnitude >= 0, norm from drift_history order by window_name"
     ).fetchall()
-    quality = models.by_name["m"].quality
+    norms = {
+        name: found.quality.norm
+        for name, found in models.by_name["m"].standing.findings.items()
+        if found.quality is not None
+    }
     assert rows == [
-        ("m", "fast", "ok", 100, 1, True, True, True, quality["fast"].norm),
-        ("m", "slow", "ok", 120, 1, True, True, True, quality["slow"].norm),
+        ("m", "fast", "ok", 100, 1, True, True, True, norms["fast"]),
+        ("m", "slow", "ok", 120, 1, True, True, True, norms["slow"]),
     ]
 
 
@@ -104,7 +127,7 @@ def test_a_window_that_cannot_tell_is_recorded_without_numbers(
     pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
 ) -> None:
     send(vectors[:60])
-    check(pool, followed(pool)).check()
+    examiner(pool, followed(pool)).check()
     rows = connection.execute("select distinct state, score, norm from drift_history").fetchall()
     assert rows == [("no_baseline", None, None)]
 
@@ -114,7 +137,7 @@ def test_a_window_that_cannot_tell_names_the_baseline_that_is_there(
 ) -> None:
     send(vectors[:605])
     baseline.pin(connection, "m", Selection(first=600))
-    check(pool, followed(pool)).check()
+    examiner(pool, followed(pool)).check()
     rows = connection.execute(
         "select distinct state, vectors, baseline_version from drift_history"
     ).fetchall()
@@ -125,10 +148,9 @@ def test_a_history_of_days_tells_season_and_band(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     remember(connection, days=8)
-    check(pool, models).check()
-    history = models.by_name["m"].standing.history
-    assert history["slow"] == History("too_short")
-    fast = history["fast"]
+    examiner(pool, models).check()
+    assert forecast(models.by_name["m"], "slow") == History("too_short")
+    fast = forecast(models.by_name["m"], "fast")
     assert fast.state == "daily"
     assert fast.lower is not None
     assert fast.expected is not None
@@ -142,34 +164,34 @@ def test_history_against_another_baseline_does_not_count(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     remember(connection, days=8, version=2)
-    check(pool, models).check()
-    assert models.by_name["m"].standing.history["fast"] == History("too_short")
+    examiner(pool, models).check()
+    assert forecast(models.by_name["m"], "fast") == History("too_short")
 
 
 def test_history_is_judged_once_an_hour(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     now = [0.0]
-    hourly = Check(pool, models, 300, threading.Event(), monotonic=lambda: now[0])
+    hourly = examiner(pool, models, lambda: now[0])
     hourly.check()
     remember(connection, days=8)
     now[0] += 3_599
     hourly.check()
-    assert models.by_name["m"].standing.history["fast"].state == "too_short"
+    assert forecast(models.by_name["m"], "fast").state == "too_short"
     now[0] += 1
     hourly.check()
-    assert models.by_name["m"].standing.history["fast"].state == "daily"
+    assert forecast(models.by_name["m"], "fast").state == "daily"
 
 
 def test_a_new_baseline_forgets_what_was_judged_against_the_old(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     remember(connection, days=8)
-    check(pool, models).check()
+    examiner(pool, models).check()
     model = models.by_name["m"]
     baseline.pin(connection, "m", Selection(last=500))
     Tail(pool, models, SETTINGS).poll()
-    assert set(model.standing.history.values()) == {History("too_short")}
+    assert set(forecasts(model).values()) == {History("too_short")}
 
 
 def test_what_was_measured_against_one_baseline_is_not_taken_for_the_next_ones(
@@ -193,13 +215,14 @@ def test_what_was_measured_against_one_baseline_is_not_taken_for_the_next_ones(
     with connect(store) as other, ThreadPoolExecutor(1) as thread:
         with other.transaction():
             other.execute("lock table baseline_embedding")
-            checking = thread.submit(check(pool, models).check)
+            checking = thread.submit(examiner(pool, models).check)
             wait_for(waits, "the check, to compare with the first baseline")
             tail.poll()
         checking.result(60)
     standing = models.by_name["m"].standing
     assert standing.baseline is not None
-    assert (standing.baseline.version, standing.exact) == (2, {})
+    assert standing.baseline.version == 2
+    assert examined(models.by_name["m"], "exact") == set()
     rows = connection.execute("select baseline_version, score > 2 from drift_history").fetchall()
     assert rows == [(1, True)] * 2
 
@@ -207,20 +230,21 @@ def test_what_was_measured_against_one_baseline_is_not_taken_for_the_next_ones(
 def test_dimensions_of_a_surprising_window_are_compared_exactly(
     pool: Pool, models: Models, send: Send, vectors: Vectors
 ) -> None:
-    checking = check(pool, models)
-    checking.check()
-    assert models.by_name["m"].standing.exact == {}
+    examiner(pool, models).check()
+    assert examined(models.by_name["m"], "exact") == set()
     send(vectors[800:900] + np.float32(3))
     drifted = followed(pool)
-    check(pool, drifted).check()
+    examiner(pool, drifted).check()
     model: Model = drifted.by_name["m"]
-    measured = model.verdict("fast", drifted.now()).measurement
+    fast, _ = model.snapshot(drifted.now()).series
+    measured, exact = fast.verdict.measurement, fast.findings.exact
     assert measured is not None
+    assert exact is not None
     top = [moved.dimension for moved in measured.top_dimensions]
     expected = compare(vectors[:600], vectors[800:900] + np.float32(3))
-    np.testing.assert_array_equal(model.standing.exact["fast"].dimension, top)
-    np.testing.assert_allclose(model.standing.exact["fast"].ks, expected.ks[top])
-    np.testing.assert_allclose(model.standing.exact["fast"].wasserstein, expected.wasserstein[top])
+    np.testing.assert_array_equal(exact.dimension, top)
+    np.testing.assert_allclose(exact.ks, expected.ks[top])
+    np.testing.assert_allclose(exact.wasserstein, expected.wasserstein[top])
 
 
 def test_a_model_that_was_removed_since_the_last_poll_stops_no_check(
@@ -234,7 +258,7 @@ def test_a_model_that_was_removed_since_the_last_poll_stops_no_check(
     send(vectors[800:900] + np.float32(3))
     drifted = followed(pool)
     remove(connection, "m")
-    check(pool, drifted).check()
+    examiner(pool, drifted).check()
     assert connection.execute("select * from drift_history").fetchall() == []
 
 
@@ -250,27 +274,29 @@ def test_a_model_that_cannot_be_checked_keeps_no_other_from_it(
     baseline.pin(connection, "a", Selection(first=600))
     send(vectors[600:800] + np.float32(3), "a")
     followed_both = followed(pool)
-    checking = check(pool, followed_both)
-    checking.check()
-    assert followed_both.by_name["a"].standing.exact
+    examiner(pool, followed_both).check()
+    assert examined(followed_both.by_name["a"], "exact")
     damage(connection, "a")
     connection.execute("delete from drift_history")
     remember(connection, days=8)
+    failing = examiner(pool, followed_both)
     with pytest.raises(ValueError, match="not a binary COPY of vectors") as raised:
-        check(pool, followed_both).check()
+        failing.check()
     assert raised.value.__notes__ == ["Raised by the check of model a"]
     good, bad = followed_both.by_name["m"], followed_both.by_name["a"]
-    assert set(good.quality) == {"fast", "slow"}
-    assert good.standing.history["fast"].state == "daily"
-    assert (bad.quality, bad.standing.exact) == ({}, {})
-    assert bad.standing.history["fast"].state == "too_short"
+    assert examined(good, "quality") == examined(bad, "quality") == {"fast", "slow"}
+    assert forecast(good, "fast").state == "daily"
+    assert forecast(bad, "fast").state == "too_short"
+    assert examined(bad, "exact") == set()
+    successes = {name: status.success for name, status in failing.examined.items()}
+    assert successes == {"forecast": True, "quality": True, "exact": False, "record": True}
     rows = connection.execute(
         "select model_name, window_name, state, score is not null, norm is not null"
         " from drift_history where computed_at > now() - interval '1 s' order by 1, 2"
     ).fetchall()
     assert rows == [
-        ("a", "fast", "ok", True, False),
-        ("a", "slow", "ok", True, False),
+        ("a", "fast", "ok", True, True),
+        ("a", "slow", "ok", True, True),
         ("m", "fast", "ok", True, True),
         ("m", "slow", "ok", True, True),
     ]
@@ -287,29 +313,34 @@ def test_a_check_that_fails_keeps_the_history_until_it_is_due_again(
     send(vectors[800:900] + np.float32(3))
     Tail(pool, models, SETTINGS).poll()
     now = [0.0]
-    hourly = Check(pool, models, 300, threading.Event(), monotonic=lambda: now[0])
+    hourly = examiner(pool, models, lambda: now[0])
     hourly.check()
     model = models.by_name["m"]
-    judged = model.standing.history
-    assert judged["fast"].state == "daily"
-    assert set(model.standing.exact) == set(model.quality) == {"fast", "slow"}
+    judged = forecast(model, "fast")
+    assert judged.state == "daily"
+    assert examined(model, "exact") == examined(model, "quality") == {"fast", "slow"}
     damage(connection, "m")
     now[0] += 3_599
     fail()
-    assert model.standing.history is judged
-    assert (model.quality, model.standing.exact) == ({}, {})
+    assert forecast(model, "fast") is judged
+    assert examined(model, "quality") == {"fast", "slow"}
+    assert examined(model, "exact") == set()
     connection.execute("delete from drift_history")
     now[0] += 1
     fail()
-    assert model.standing.history["fast"] == History("too_short")
+    assert forecast(model, "fast") == History("too_short")
 
 
 def test_a_store_that_is_away_is_an_error(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     connection.execute("alter table drift_history rename to gone")
+    failing = examiner(pool, models)
     with pytest.raises(StoreUnavailable):
-        check(pool, models).check()
+        failing.check()
+    assert not failing.examined["forecast"].success
+    assert failing.examined["quality"].success
+    assert failing.examined["quality"].duration > 0
 
 
 def test_the_thread_waits_for_the_windows_and_survives_failures(
@@ -329,7 +360,7 @@ def test_the_thread_waits_for_the_windows_and_survives_failures(
         return int(count)
 
     ready = threading.Event()
-    checking = Check(pool, models, 0.05, ready, clock=lambda: 123.0)
+    checking = Examiner(models, examinations(pool), pool, 0.05, ready, clock=lambda: 123.0)
     connection.execute("alter table drift_history rename to gone")
     checking.start()
     assert caplog.records == []
@@ -340,4 +371,4 @@ def test_the_thread_waits_for_the_windows_and_survives_failures(
     connection.execute("alter table gone rename to drift_history")
     wait_for(lambda: rows() > 0)
     wait_for(lambda: checking.status.timestamp == 123.0)
-    checking.stop()
+    checking.stop(pool.cut)

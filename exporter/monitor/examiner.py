@@ -1,0 +1,203 @@
+"""The examiner: runs the examinations of all models, and records their verdicts, beside scrapes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+
+from exporter.monitor.examinations import Examination, connection
+from exporter.monitor.history import history_row
+from exporter.monitor.model import Model, Models, Standing
+from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
+from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.worker import Worker, WorkStatus
+from ingest.store import history
+from ingest.store.history import HistoryRow
+from ingest.store.pool import Pool
+
+_log = logging.getLogger(__name__)
+
+RECORD = "record"
+"""Name under which writing the drift history is timed, as if it were an examination."""
+
+
+class Examiner:
+    """Checks all models every ``interval`` seconds, in a thread of its own.
+
+    Parameters
+    ----------
+    models : Models
+    examinations : sequence of Examination
+    pool : Pool
+        Of the primary, where the drift history is written.
+    interval : float
+        Seconds between two checks.
+    followed : threading.Event
+        Set once the windows have been read; there is nothing to check before.
+    clock : callable
+        Wall clock, for timestamps.
+    monotonic : callable
+        A clock that never steps, for what is due.
+
+    Attributes
+    ----------
+    interval : float
+        The interval in force; may be replaced at any time.
+    examined : mapping of str to ExaminationStatus
+        By name of the examination; replaced as a whole.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        examinations: Sequence[Examination],
+        pool: Pool,
+        interval: float,
+        followed: threading.Event,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._models = models
+        self._examinations = examinations
+        self._pool = pool
+        self.interval = interval
+        self._followed = followed
+        self._monotonic = monotonic
+        self._due: dict[str, float] = {}
+        self._worker = Worker(
+            "examiner", self._work, lambda: self.interval, failed=_log_failure, clock=clock
+        )
+        self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
+
+    @property
+    def status(self) -> WorkStatus:
+        """When a check last succeeded for every model, and how many did not."""
+        return self._worker.status
+
+    def start(self) -> None:
+        """Start to check."""
+        self._worker.start()
+
+    def stop(self, cut: Callable[[], None]) -> None:
+        """Stop; ``cut`` interrupts a check that waits for the server."""
+        self._followed.set()
+        self._worker.stop(cut)
+
+    def _work(self) -> None:
+        self._followed.wait()
+        self.check()
+
+    def check(self) -> None:
+        """Run the examinations that are due, and record the verdicts.
+
+        The failure of one model, or of one examination, leaves the others alone.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL is away.
+        Exception
+            The first error that a model raised.
+        """
+        round_ = _Round()
+        try:
+            self._check(round_)
+        finally:
+            self.examined = MappingProxyType({**self.examined, **round_.statuses()})
+        if round_.first_error is not None:
+            raise round_.first_error
+
+    def _check(self, round_: _Round) -> None:
+        now = self._monotonic()
+        due = [each for each in self._examinations if now >= self._due.get(each.name, -math.inf)]
+        rows: list[HistoryRow] = []
+        for model in self._models.by_name.values():
+            if self._worker.is_stopping:
+                return
+            with round_.keeping(model.row.model_name):
+                rows += self._examine(model, due, round_)
+        for examination in due:
+            self._due[examination.name] = self._monotonic() + examination.interval
+        # Last: it needs the primary, while the examinations need a replica only.
+        with round_.timed(RECORD), connection(self._pool) as open_connection:
+            history.append(open_connection, rows)
+
+    def _examine(
+        self, model: Model, due: Sequence[Examination], round_: _Round
+    ) -> list[HistoryRow]:
+        # Once: the tail replaces it when a baseline is adopted.
+        standing = model.standing
+        try:
+            subject = standing.snapshot(
+                model.row, model.circumstances(self._models.now()), with_vectors=True
+            )
+        except Exception:
+            for examination in due:
+                standing.attach(examination.name, {})
+            raise
+        for examination in due:
+            found: Mapping[str, object] = {}
+            with round_.keeping(model.row.model_name), round_.timed(examination.name):
+                found = examination.examine(subject)
+            standing.attach(examination.name, found)
+        return _rows(subject, standing)
+
+
+class _Round:
+    """How one check goes: time and success of each examination, and the first error."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._failed: set[str] = set()
+        self.first_error: Exception | None = None
+
+    def statuses(self) -> dict[str, ExaminationStatus]:
+        return {
+            name: ExaminationStatus(name not in self._failed, seconds)
+            for name, seconds in self._seconds.items()
+        }
+
+    @contextmanager
+    def keeping(self, model_name: str) -> Iterator[None]:
+        """Keep the error of one model, so that the others go on; a lost store concerns all."""
+        try:
+            yield
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            error.add_note(f"Raised by the check of model {model_name}")
+            self.first_error = self.first_error or error
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add to the time of an examination, and note its failure."""
+        start = time.perf_counter()
+        try:
+            yield
+        except Exception:
+            self._failed.add(name)
+            raise
+        finally:
+            spent = time.perf_counter() - start
+            self._seconds[name] = self._seconds.get(name, 0.0) + spent
+
+
+def _rows(subject: ModelSnapshot, standing: Standing) -> list[HistoryRow]:
+    rows = []
+    for each in subject.series:
+        quality = standing.findings[each.series.window].quality
+        norm = None if quality is None else quality.norm
+        rows.append(history_row(each.series, each.verdict, norm))
+    return rows
+
+
+def _log_failure(error: Exception) -> None:
+    if isinstance(error, StoreUnavailable):
+        _log.warning("check failed; the next one follows", extra={"error": str(error)})
+    else:
+        _log.error("check failed; the next one follows", exc_info=error)

@@ -1,0 +1,135 @@
+"""The monitor: follows the store, examines the models, and gives snapshots of everything."""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from exporter.monitor.examinations import (
+    ExactExamination,
+    Examination,
+    ForecastExamination,
+    QualityExamination,
+)
+from exporter.monitor.examiner import Examiner
+from exporter.monitor.model import Model, Models
+from exporter.monitor.shard import shard
+from exporter.monitor.snapshot import Snapshot
+from exporter.monitor.tail import Tail
+from ingest.runtime.settings.settings import Settings
+from ingest.store.changes import Shard
+from ingest.store.connection import ConnectionString, unavailable
+from ingest.store.pool import Pool, open_sync
+
+
+class Monitor:
+    """Follows the models of one shard.
+
+    Parameters
+    ----------
+    connection_string : ConnectionString
+        Of a store that is migrated. Where the settings name a replica, it is read from.
+    settings : Settings
+
+    Raises
+    ------
+    SettingsError
+        If there are several shards and none says which one this is.
+
+    Attributes
+    ----------
+    models : Models
+    shard : Shard
+    """
+
+    def __init__(self, connection_string: ConnectionString, settings: Settings) -> None:
+        self.shard: Shard = shard(settings.monitoring, socket.gethostname())
+        self.models = Models()
+        size, replica = settings.database.pool_size, settings.database.replica_connection_string
+        self._primary = open_sync(connection_string, size)
+        self._pool = self._primary if replica is None else open_sync(replica.get_secret_value, size)
+        self._tail = Tail(
+            self._pool, self.models, settings.monitoring, self.shard, primary=self._primary
+        )
+        self._examiner = Examiner(
+            self.models,
+            examinations(self._pool),
+            self._primary,
+            settings.monitoring.check_interval,
+            self._tail.followed,
+        )
+
+    def start(self) -> None:
+        """Start to follow the store."""
+        self._tail.start()
+        self._examiner.start()
+
+    def stop(self) -> None:
+        """Stop following, and close the connections."""
+        self._examiner.stop(self._cut)
+        self._tail.stop()
+        self._pool.close()
+        self._primary.close()
+
+    def _cut(self) -> None:
+        self._pool.cut()
+        self._primary.cut()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Apply other intervals and limits."""
+        self._tail.settings = settings.monitoring
+        self._examiner.interval = settings.monitoring.check_interval
+        for model in self.models.by_name.values():
+            model.settings = settings.monitoring
+
+    @property
+    def has_followed(self) -> bool:
+        """Whether the windows have been read from the store."""
+        return self._tail.status.timestamp is not None
+
+    def snapshot(self, deadline: float = math.inf) -> Snapshot:
+        """Judge every model.
+
+        Parameters
+        ----------
+        deadline : float
+            By ``time.monotonic``; after it, the last measurement of a window is used.
+        """
+        start = time.perf_counter()
+        models = tuple(self.models.snapshots(deadline))
+        return Snapshot(
+            models,
+            self._tail.status,
+            self._examiner.status,
+            self._examiner.examined,
+            self.shard,
+            time.perf_counter() - start,
+        )
+
+    def model(self, name: str) -> Model | None:
+        """Return a model by name, if it is followed here."""
+        return self.models.by_name.get(name)
+
+    @contextmanager
+    def connection(self, seconds: float) -> Iterator[psycopg.Connection]:
+        """Borrow a connection to read from, whose statements take no longer than this.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL is away or takes longer.
+        """
+        with unavailable(), self._pool.connection() as borrowed, borrowed.transaction():
+            limit = f"{seconds:g}s"
+            borrowed.execute("select set_config('statement_timeout', %s, true)", [limit])
+            yield borrowed
+
+
+def examinations(pool: Pool) -> tuple[Examination, ...]:
+    """Make all examinations, which read from this pool, in the order in which they run."""
+    return (QualityExamination(), ExactExamination(pool), ForecastExamination(pool))

@@ -1,0 +1,131 @@
+"""Segments: the packed parts of a stream of vectors, which all windows over it share.
+
+Features of a vector are computed once, when it arrives. A window adds whole parts and removes whole
+parts. A part is cut where a window begins inside it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.detector import Detector
+from exporter.detector.sums import SPARSE, Part
+from exporter.stats.arrays import Floats
+
+_SMALL = 16
+"""Parts below this size are joined: the sums of a part take as much memory as some 16 vectors."""
+
+Recall = Callable[[int, int], tuple[NDArray[np.float32], Floats]]
+
+
+class Segments:
+    """The parts of a stream, addressed by position: 0 for the first vector ever appended.
+
+    Parameters
+    ----------
+    detector : Detector
+        Packs the parts.
+    recall : callable, optional
+        Gives the vectors at positions first <= p < last, and their times, to cut a part. Without
+        it, windows must begin and end where a part was appended.
+    """
+
+    def __init__(self, detector: Detector, recall: Recall | None = None) -> None:
+        self.detector = detector
+        self._recall = recall
+        self._firsts: list[int] = []
+        self._parts: list[Part] = []
+        self.end = 0
+
+    def append(self, vectors: NDArray[np.float32], times: Floats) -> None:
+        """Append vectors, shape (m, d), stored at times, shape (m,), as one part."""
+        self._firsts.append(self.end)
+        self._parts.append(self.detector.pack(vectors, times))
+        self.end += len(vectors)
+
+    def compact(self) -> None:
+        """Join the two newest parts if they are small; call when windows have taken them."""
+        if len(self._parts) > 1 and self._parts[-2].n + self._parts[-1].n <= _SMALL:
+            newest = self._parts.pop()
+            self._firsts.pop()
+            self._parts[-1] = self._parts[-1].joined(newest)
+
+    def parts(self, first: int, last: int) -> Iterator[Part]:
+        """Give the parts that hold exactly the vectors at positions first <= p < last."""
+        if first >= last:
+            return
+        self._cut(first)
+        self._cut(last)
+        for at in range(self._at(first), len(self._parts)):
+            if self._firsts[at] >= last:
+                return
+            yield self._parts[at]
+
+    def forget(self, first: int) -> None:
+        """Let go of the parts that lie wholly before a position."""
+        gone = len(self._parts) if first >= self.end else max(self._at(first), 0)
+        del self._firsts[:gone]
+        del self._parts[:gone]
+
+    def _at(self, position: int) -> int:
+        """Index of the part that holds a position, or of the last part."""
+        return bisect_right(self._firsts, position) - 1
+
+    def _cut(self, position: int) -> None:
+        """Make a position the first of a part."""
+        if not self._parts or position >= self.end:
+            return
+        at = self._at(position)
+        first, part = self._firsts[at], self._parts[at]
+        if first == position:
+            return
+        assert self._recall is not None, "only a stream whose vectors are kept can be cut"
+        assert part.n < SPARSE
+        head = self.detector.pack(*self._recall(first, position))
+        self._parts[at : at + 1] = [head, part.without(head)]
+        self._firsts.insert(at + 1, position)
+
+
+class Window:
+    """The vectors of a stream at positions first <= p < last, and their running sums.
+
+    Parameters
+    ----------
+    segments : Segments or None
+        The stream; None counts vectors only, while there is no detector.
+
+    Attributes
+    ----------
+    first, last : int
+    sums : Sums or None
+    generation : int
+        Changes whenever the window does.
+    """
+
+    def __init__(self, segments: Segments | None = None) -> None:
+        self._segments = segments
+        self.sums = None if segments is None else segments.detector.sums()
+        self.first = self.last = 0
+        self.generation = 0
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def move(self, first: int, last: int) -> None:
+        """Hold the vectors at positions first <= p < last; neither end moves back."""
+        if (first, last) == (self.first, self.last):
+            return
+        self.generation += 1
+        if self._segments is not None and self.sums is not None:
+            if first >= self.last:
+                self.sums = self._segments.detector.sums()
+                self.first = self.last = first
+            for part in self._segments.parts(self.first, first):
+                self.sums.drop(part)
+            for part in self._segments.parts(self.last, last):
+                self.sums.take(part)
+        self.first, self.last = first, last

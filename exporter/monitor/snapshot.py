@@ -1,0 +1,138 @@
+"""Snapshots: everything known at one moment, as values that never change.
+
+Pages, reports, metrics and examinations read a snapshot. So the numbers of one answer always belong
+together, whatever the threads behind it do meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exporter.detector.exact import Exact
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.forecast import History
+from exporter.monitor.series import Series
+from exporter.monitor.verdict import Verdict
+from exporter.monitor.windows import Limits
+from exporter.stats.arrays import Vectors
+from exporter.stats.quality import Quality
+from ingest.runtime.worker import WorkStatus
+from ingest.store.changes import WHOLE, ModelRow, Shard
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the examinations found out about one series; None where there is nothing.
+
+    Each field has the name of an examination.
+    """
+
+    quality: Quality | None = None
+    exact: Exact | None = None
+    forecast: History | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesSnapshot:
+    """One series: its verdict, and the latest findings of the examinations.
+
+    Attributes
+    ----------
+    series : Series
+    limits : Limits
+    verdict : Verdict
+    findings : Findings
+    vectors : ndarray of float32, shape (n, d), or None
+        The vectors that the verdict is about, oldest first, if they were asked for.
+    """
+
+    series: Series
+    limits: Limits
+    verdict: Verdict
+    findings: Findings
+    vectors: Vectors | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelSnapshot:
+    """One model: its row in the store, its baseline, and its series measured against it.
+
+    Attributes
+    ----------
+    row : ModelRow
+    baseline : Baseline or None
+        None while there is no baseline.
+    series : tuple of SeriesSnapshot
+    computed_at : float
+        Time of the store, in seconds since the epoch.
+    """
+
+    row: ModelRow
+    baseline: Baseline | None
+    series: tuple[SeriesSnapshot, ...]
+    computed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PollStatus:
+    """How polling of the store goes.
+
+    Attributes
+    ----------
+    up : bool
+        Whether the last poll succeeded, and not too long ago: a poll may hang.
+    timestamp : float or None
+        When the last successful poll ended, in seconds since the epoch.
+    duration : float or None
+        Seconds that it took.
+    failures : int
+        Polls that failed, for all models or for one.
+    """
+
+    up: bool = False
+    timestamp: float | None = None
+    duration: float | None = None
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminationStatus:
+    """How the last run of an examination went over all models.
+
+    Attributes
+    ----------
+    success : bool
+        Whether it succeeded for every model.
+    duration : float
+        Seconds that it took.
+    """
+
+    success: bool
+    duration: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """The whole exporter.
+
+    Attributes
+    ----------
+    models : tuple of ModelSnapshot
+    polls : PollStatus
+    checks : WorkStatus
+        A check is one round of all examinations that are due.
+    examinations : mapping of str to ExaminationStatus
+        By name of the examination.
+    shard : Shard
+        The part of the models that this exporter follows.
+    duration : float
+        Seconds spent on computing the snapshot.
+    """
+
+    models: tuple[ModelSnapshot, ...]
+    polls: PollStatus = field(default_factory=PollStatus)
+    checks: WorkStatus = field(default_factory=WorkStatus)
+    examinations: Mapping[str, ExaminationStatus] = field(default_factory=dict)
+    shard: Shard = WHOLE
+    duration: float = 0.0

@@ -1,0 +1,115 @@
+"""A model: snapshots whose numbers belong together, measured once for each change."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.detector import Detector
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.forecast import History
+from exporter.monitor.model import Model, Models
+from exporter.monitor.series import Series
+from exporter.monitor.snapshot import SeriesSnapshot
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import Quality
+from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.store.changes import ModelRow
+
+Vectors = NDArray[np.float32]
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RECEIVED = NOW - timedelta(seconds=5)
+QUALITY = Quality(norm=2.5, effective_rank=6.5, dead_dimensions=1, duplicate_ratio=0.25)
+
+
+def adopt(model: Model, vectors: Vectors, detector: Detector, version: int = 1) -> None:
+    windows = ModelWindows(vectors.shape[1], MonitoringSettings(), detector)
+    windows.append(vectors, np.full(len(vectors), RECEIVED.timestamp()))
+    model.adopt(Baseline(version, NOW, 0, "first 1000", QUALITY, detector), windows)
+
+
+@pytest.fixture
+def model(vectors: Vectors, detector: Detector) -> Model:
+    """A model with 100 vectors newer than its baseline."""
+    model = Model(ModelRow("m", 8, 1_100, RECEIVED, None, 1, NOW), MonitoringSettings())
+    adopt(model, vectors[1_000:1_100], detector)
+    return model
+
+
+def fast(model: Model, deadline: float = float("inf")) -> SeriesSnapshot:
+    return model.snapshot(NOW.timestamp(), deadline).series[0]
+
+
+def test_a_snapshot_names_each_series_and_what_it_is_measured_against(
+    model: Model, vectors: Vectors, detector: Detector
+) -> None:
+    snapshot = model.snapshot(NOW.timestamp(), with_vectors=True)
+    assert [each.series for each in snapshot.series] == [Series("m", "fast"), Series("m", "slow")]
+    assert snapshot.baseline is model.baseline
+    assert snapshot.computed_at == NOW.timestamp()
+    each = snapshot.series[0]
+    assert each.vectors is not None
+    np.testing.assert_array_equal(each.vectors, vectors[1_000:1_100])
+    assert each.verdict.measurement is not None
+    assert each.verdict.measurement.score == detector.score(vectors[1_000:1_100])
+    assert each.verdict.start == RECEIVED.timestamp()
+
+
+def test_a_snapshot_stays_as_it_was_when_another_baseline_is_adopted(
+    model: Model, vectors: Vectors, detector: Detector
+) -> None:
+    before = model.snapshot(NOW.timestamp(), with_vectors=True)
+    adopt(model, vectors[:0], detector, version=2)
+    after = model.snapshot(NOW.timestamp())
+    assert before.baseline is not None
+    assert before.baseline.version == 1
+    assert {each.verdict.baseline_version for each in before.series} == {1}
+    assert {each.verdict.vectors for each in before.series} == {100}
+    assert {each.verdict.baseline_version for each in after.series} == {2}
+    assert {each.verdict.state for each in after.series} == {"too_few_vectors"}
+
+
+def test_findings_are_attached_to_their_window_until_the_next_run(model: Model) -> None:
+    model.standing.attach("quality", {"fast": QUALITY})
+    before = fast(model)
+    model.standing.attach("quality", {})
+    assert before.findings.quality is QUALITY
+    assert fast(model).findings.quality is None
+    assert fast(model).findings.forecast == History("too_short")
+
+
+def test_a_measurement_is_kept_until_its_window_changes(model: Model, vectors: Vectors) -> None:
+    first = fast(model).verdict.measurement
+    assert first is not None
+    assert fast(model).verdict.measurement is first
+    model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
+    assert fast(model).verdict.measurement is not first
+
+
+def test_after_the_deadline_the_last_measurement_is_shown(model: Model, vectors: Vectors) -> None:
+    late = time.monotonic() - 1
+    first = fast(model, late).verdict
+    assert (first.state, first.measurement, first.is_overdue) == ("ok", None, True)
+    measured = fast(model).verdict
+    assert not measured.is_overdue
+    model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
+    again = fast(model, late).verdict
+    assert again.measurement is measured.measurement
+    assert again.is_overdue
+
+
+def test_models_are_judged_at_the_time_of_the_store(model: Model) -> None:
+    clock = [100.0]
+    models = Models(monotonic=lambda: clock[0])
+    models.set_clock(NOW.timestamp())
+    models.add(model)
+    clock[0] += 10
+    [snapshot] = models.snapshots()
+    assert snapshot.computed_at == NOW.timestamp() + 10
+    models.remove("m")
+    assert list(models.snapshots()) == []

@@ -1,0 +1,117 @@
+"""Segments: packed once, shared by windows, cut exactly where a window begins."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from exporter.detector import Detector
+from exporter.detector.sums import Part, Sums
+from exporter.monitor.segments import Segments, Window
+
+Vectors = NDArray[np.float32]
+
+TIMES = np.arange(3_000.0)
+
+
+def assert_holds(sums: Sums | None, expected: Sums) -> None:
+    assert sums is not None
+    assert (sums.n, sums.repeats) == (expected.n, expected.repeats)
+    np.testing.assert_array_equal(sums.total, expected.total)
+    np.testing.assert_array_equal(sums.bins, expected.bins)
+    if sums.n:
+        np.testing.assert_array_equal(sums.mean_waves, expected.mean_waves)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(1, 40), st.integers(0, 60), st.integers(0, 60)),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_windows_that_share_segments_hold_exactly_their_vectors(
+    steps: list[tuple[int, int, int]], vectors: Vectors, detector: Detector
+) -> None:
+    segments = Segments(detector, lambda first, last: (vectors[first:last], TIMES[first:last]))
+    windows = [Window(segments), Window(segments)]
+    for count, *lengths in steps:
+        end = segments.end + count
+        segments.append(vectors[segments.end : end], TIMES[segments.end : end])
+        for window, length in zip(windows, lengths, strict=True):
+            window.move(max(window.first, end - length), end)
+            expected = detector.sums(vectors[window.first : end], TIMES[window.first : end])
+            assert_holds(window.sums, expected)
+        segments.compact()
+        segments.forget(min(window.first for window in windows))
+
+
+def test_a_vector_is_packed_once_when_windows_move_by_whole_parts(
+    vectors: Vectors, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[int] = []
+    pack = Detector.pack
+
+    def counting(self: Detector, batch: Vectors, times: NDArray[np.float64]) -> Part:
+        packed.append(len(batch))
+        return pack(self, batch, times)
+
+    monkeypatch.setattr(Detector, "pack", counting)
+    segments = Segments(detector, lambda first, last: (vectors[first:last], TIMES[first:last]))
+    windows = {40: Window(segments), 160: Window(segments)}
+    for at in range(0, 1_000, 20):
+        segments.append(vectors[at : at + 20], TIMES[at : at + 20])
+        for length, window in windows.items():
+            window.move(max(0, at + 20 - length), at + 20)
+    assert sum(packed) == 1_000
+
+
+def test_small_parts_are_joined_and_old_parts_forgotten(
+    vectors: Vectors, detector: Detector
+) -> None:
+    segments = Segments(detector, lambda first, last: (vectors[first:last], TIMES[first:last]))
+    window = Window(segments)
+    tracemalloc.start()
+    try:
+        peaks = []
+        for at in range(2_000):
+            segments.append(vectors[at : at + 1], TIMES[at : at + 1])
+            window.move(max(0, at + 1 - 100), at + 1)
+            segments.compact()
+            segments.forget(window.first)
+            if at in (500, 1_999):
+                peaks.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+    parts = list(segments.parts(window.first, window.last))
+    assert sum(part.n for part in parts) == 100
+    assert len(parts) < 20
+
+
+def test_a_window_that_nothing_stays_in_starts_anew(vectors: Vectors, detector: Detector) -> None:
+    segments = Segments(detector, lambda first, last: (vectors[first:last], TIMES[first:last]))
+    window = Window(segments)
+    for at in (0, 50):
+        segments.append(vectors[at : at + 50], TIMES[at : at + 50])
+    window.move(0, 50)
+    window.move(70, 100)
+    assert_holds(window.sums, detector.sums(vectors[70:100], TIMES[70:100]))
+    assert len(window) == 30
+
+
+def test_without_a_detector_a_window_counts(vectors: Vectors) -> None:
+    window = Window()
+    window.move(0, 10)
+    before = window.generation
+    window.move(0, 10)
+    assert window.generation == before
+    window.move(4, 12)
+    assert window.generation != before
+    assert (len(window), window.sums) == (8, None)
