@@ -68,7 +68,6 @@ class Examiner:
         self.interval = interval
         self._followed = followed
         self._monotonic = monotonic
-        self._due: dict[str, float] = {}
         self._worker = Worker(
             "examiner", self._work, lambda: self.interval, failed=_log_failure, clock=clock
         )
@@ -113,25 +112,20 @@ class Examiner:
             raise round_.first_error
 
     def _check(self, round_: _Round) -> None:
-        now = self._monotonic()
-        due = [each for each in self._examinations if now >= self._due.get(each.name, -math.inf)]
         rows: list[HistoryRow] = []
         for model in self._models.by_name.values():
             if self._worker.is_stopping:
                 return
             with round_.keeping(model.row.model_name):
-                rows += self._examine(model, due, round_)
-        for examination in due:
-            self._due[examination.name] = self._monotonic() + examination.interval
+                rows += self._examine(model, round_)
         # Last: it needs the primary, while the examinations need a replica only.
         with round_.timed(RECORD), connection(self._pool) as open_connection:
             history.append(open_connection, rows)
 
-    def _examine(
-        self, model: Model, due: Sequence[Examination], round_: _Round
-    ) -> list[HistoryRow]:
-        # Once: the tail replaces it when a baseline is adopted.
+    def _examine(self, model: Model, round_: _Round) -> list[HistoryRow]:
+        # Read once: the tail replaces it when a baseline is adopted.
         standing = model.standing
+        due = [each for each in self._examinations if self._is_due(each, standing)]
         try:
             subject = standing.snapshot(
                 model.row, model.circumstances(self._models.now()), with_vectors=True
@@ -144,8 +138,13 @@ class Examiner:
             found: Mapping[str, object] = {}
             with round_.keeping(model.row.model_name), round_.timed(examination.name):
                 found = examination.examine(subject)
+                standing.examined_at[examination.name] = self._monotonic()
             standing.attach(examination.name, found)
         return _rows(subject, standing)
+
+    def _is_due(self, examination: Examination, standing: Standing) -> bool:
+        last = standing.examined_at.get(examination.name, -math.inf)
+        return self._monotonic() - last >= examination.interval
 
 
 class _Round:

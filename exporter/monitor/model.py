@@ -32,6 +32,8 @@ class Standing:
     windows : ModelWindows
     findings : mapping of str to Findings
         By name of the window.
+    examined_at : dict of str to float
+        When each examination last succeeded, by a clock that never steps; kept by the examiner.
     """
 
     def __init__(self, baseline: Baseline | None, windows: ModelWindows) -> None:
@@ -42,6 +44,7 @@ class Standing:
         self.findings: Mapping[str, Findings] = MappingProxyType(
             dict.fromkeys(windows, Findings(forecast=forecast))
         )
+        self.examined_at: dict[str, float] = {}
         self._measured: dict[str, tuple[int, Measurement]] = {}
 
     def attach(self, examination: str, found: Mapping[str, Any]) -> None:

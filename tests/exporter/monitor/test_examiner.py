@@ -183,6 +183,22 @@ def test_history_is_judged_once_an_hour(
     assert forecast(models.by_name["m"], "fast").state == "daily"
 
 
+def test_a_new_model_is_judged_at_the_next_check(
+    pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    tail.poll()
+    early = examiner(pool, models)
+    early.check()
+    send(vectors[:800])
+    baseline.pin(connection, "m", Selection(first=600))
+    remember(connection, days=8)
+    tail.poll()
+    early.check()
+    assert forecast(models.by_name["m"], "fast").state == "daily"
+
+
 def test_a_new_baseline_forgets_what_was_judged_against_the_old(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
@@ -279,6 +295,7 @@ def test_a_model_that_cannot_be_checked_keeps_no_other_from_it(
     damage(connection, "a")
     connection.execute("delete from drift_history")
     remember(connection, days=8)
+    followed_both = followed(pool)
     failing = examiner(pool, followed_both)
     with pytest.raises(ValueError, match="not a binary COPY of vectors") as raised:
         failing.check()

@@ -1,0 +1,35 @@
+"""Pages for people: every model at a glance, and a runbook that alerts can link to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from exporter.http import pages
+from exporter.monitor.model import Model
+from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.store.changes import ModelRow
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def landing(*names: str) -> str:
+    models = [Model(ModelRow(n, 8, 0, None, None, None, NOW), MonitoringSettings()) for n in names]
+    return pages.landing([model.snapshot(NOW.timestamp()) for model in models])
+
+
+def test_a_store_without_vectors_says_how_to_send_some() -> None:
+    assert "No vectors yet: POST them to /embeddings." in landing()
+
+
+def test_each_window_of_a_model_is_a_row_that_links_to_its_report() -> None:
+    page = landing("a/b")
+    assert page.count('<a href="/drift/a/b">a/b</a>') == 2
+    assert page.count("<td>no_baseline</td>") == 2
+
+
+def test_a_name_is_never_markup() -> None:
+    assert "<script>" not in landing("<script>")
+
+
+def test_headings_of_the_runbook_have_ids() -> None:
+    assert '<h2 id="embeddingdriftdetected">EmbeddingDriftDetected</h2>' in pages.runbook()

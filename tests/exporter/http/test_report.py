@@ -1,0 +1,110 @@
+"""Reports: JSON whose numbers come from one snapshot."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.detector import Detector
+from exporter.detector.exact import compare
+from exporter.http import report
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.model import Model
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import Quality
+from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.store.changes import ModelRow
+
+Vectors = NDArray[np.float32]
+
+TOKYO = timezone(timedelta(hours=9))
+NOW = datetime(2026, 1, 1, 9, tzinfo=TOKYO)
+QUALITY = Quality(norm=float("nan"), effective_rank=6.5, dead_dimensions=1, duplicate_ratio=0.25)
+
+
+@pytest.fixture
+def model(vectors: Vectors, detector: Detector) -> Model:
+    """A model with 100 vectors newer than its baseline."""
+    model = Model(ModelRow("m", 8, 1_100, NOW, None, 1, NOW), MonitoringSettings())
+    windows = ModelWindows(8, MonitoringSettings(), detector)
+    windows.append(vectors[1_000:1_100], np.full(100, NOW.timestamp()))
+    model.adopt(Baseline(1, NOW, 0, "first 1000", QUALITY, detector), windows)
+    return model
+
+
+def encoded(value: object) -> dict[str, object]:
+    found: dict[str, object] = json.loads(msgspec.json.encode(value))
+    return found
+
+
+def test_a_model_that_is_measured_is_listed_with_its_score(model: Model) -> None:
+    snapshot = model.snapshot(NOW.timestamp())
+    measured = snapshot.series[0].verdict.measurement
+    assert measured is not None
+    window = {"state": "ok", "score": measured.score, "magnitude": measured.magnitude}
+    assert encoded(report.listing([snapshot])) == {
+        "models": [{"model_name": "m", "windows": {"fast": window, "slow": window}}]
+    }
+
+
+def test_a_model_that_is_not_measured_is_listed_with_its_state() -> None:
+    new = Model(ModelRow("m", 8, 0, None, None, None, NOW), MonitoringSettings())
+    window = {"state": "no_baseline", "score": None, "magnitude": None}
+    assert encoded(report.listing([new.snapshot(NOW.timestamp())])) == {
+        "models": [{"model_name": "m", "windows": {"fast": window, "slow": window}}]
+    }
+
+
+def test_numbers_that_are_not_known_are_absent_and_what_is_not_finite_is_null(
+    model: Model,
+) -> None:
+    new = Model(ModelRow("m", 8, 0, None, None, None, NOW), MonitoringSettings())
+    found = msgspec.to_builtins(report.detail(new.snapshot(NOW.timestamp())))
+    assert found["baseline"] is None
+    assert set(found["windows"]["fast"]) == {
+        "state",
+        "seconds",
+        "min_vectors",
+        "max_vectors",
+        "vectors",
+        "start",
+    }
+    text = msgspec.json.encode(report.detail(model.snapshot(NOW.timestamp())))
+    assert json.loads(text)["baseline"]["quality"]["norm"] is None
+
+
+def test_times_are_utc_whatever_the_session_of_the_store_says(model: Model) -> None:
+    found = json.loads(msgspec.json.encode(report.detail(model.snapshot(NOW.timestamp()))))
+    moments = {found["last_vector_at"], found["computed_at"], found["baseline"]["pinned_at"]}
+    assert moments == {"2026-01-01T00:00:00Z"}
+    assert NOW.astimezone(UTC).hour == 0
+
+
+def test_findings_are_shown_beside_their_window(model: Model, vectors: Vectors) -> None:
+    exact = compare(vectors[:1_000], vectors[1_000:1_100], [5])
+    model.standing.attach("exact", {"fast": exact})
+    model.standing.attach("quality", {"fast": QUALITY})
+    windows = msgspec.to_builtins(report.detail(model.snapshot(NOW.timestamp())))["windows"]
+    assert windows["fast"]["top_dimensions_exact"]["dimension"] == [5]
+    assert windows["fast"]["top_dimensions_exact"]["ks"] == exact.ks.tolist()
+    assert windows["fast"]["quality"]["effective_rank"] == 6.5
+    assert windows["fast"]["history"]["state"] == "too_short"
+    assert "quality" not in windows["slow"]
+
+
+def test_exact_statistics_are_those_of_the_snapshots_own_vectors(
+    model: Model, vectors: Vectors
+) -> None:
+    snapshot = model.snapshot(NOW.timestamp(), with_vectors=True)
+    model.windows.append(vectors[1_100:1_150] + 5, np.full(50, NOW.timestamp()))
+    found = report.detail(snapshot, vectors[:1_000])
+    expected = compare(vectors[:1_000], vectors[1_000:1_100])
+    assert isinstance(found.windows.fast.exact, report.Exact)
+    assert found.windows.fast.exact.wasserstein == expected.wasserstein.tolist()
+    without = report.detail(model.snapshot(NOW.timestamp()), vectors[:1_000])
+    assert without.windows.fast.exact is msgspec.UNSET

@@ -1,0 +1,83 @@
+"""Examinations: each has a name, an interval and a finding for the windows that deserve one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+
+from exporter.monitor import baseline
+from exporter.monitor.examinations import Examination, QualityExamination
+from exporter.monitor.model import Models
+from exporter.monitor.monitor import examinations
+from exporter.monitor.snapshot import Findings, ModelSnapshot
+from exporter.monitor.tail import Tail
+from exporter.stats.quality import assess
+from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings, WindowsSettings
+from ingest.store.pool import Pool
+from ingest.store.selection import Selection
+
+Vectors = NDArray[np.float32]
+Send = Callable[..., None]
+
+SETTINGS = MonitoringSettings(
+    windows=WindowsSettings(
+        fast=WindowSettings(seconds=900, min_vectors=60, max_vectors=60),
+        slow=WindowSettings(seconds=21_600, min_vectors=80, max_vectors=400),
+    ),
+)
+
+
+@pytest.fixture
+def snapshot(
+    pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> ModelSnapshot:
+    """The model m with a baseline of 600 vectors, and 70 newer ones that drifted."""
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=600))
+    send(vectors[600:670] + np.float32(3))
+    models = Models()
+    Tail(pool, models, SETTINGS).poll()
+    return models.by_name["m"].snapshot(models.now(), with_vectors=True)
+
+
+@pytest.fixture
+def all_examinations(pool: Pool) -> tuple[Examination, ...]:
+    return examinations(pool)
+
+
+def test_every_examination_has_a_field_for_its_findings(
+    all_examinations: tuple[Examination, ...],
+) -> None:
+    names = [examination.name for examination in all_examinations]
+    assert sorted(names) == sorted(field.name for field in fields(Findings))
+
+
+def test_every_examination_returns_findings_by_window(
+    snapshot: ModelSnapshot, all_examinations: tuple[Examination, ...]
+) -> None:
+    found = {each.name: set(each.examine(snapshot)) for each in all_examinations}
+    assert found == {"quality": {"fast"}, "exact": {"fast"}, "forecast": {"fast", "slow"}}
+
+
+def test_quality_is_assessed_where_a_window_has_enough_vectors(
+    snapshot: ModelSnapshot, vectors: Vectors
+) -> None:
+    assert QualityExamination().examine(snapshot) == {
+        "fast": assess(vectors[610:670] + np.float32(3))
+    }
+
+
+def test_without_a_baseline_there_is_nothing_to_compare_with(
+    pool: Pool, send: Send, vectors: Vectors, all_examinations: tuple[Examination, ...]
+) -> None:
+    send(vectors[:100], "new")
+    models = Models()
+    Tail(pool, models, SETTINGS).poll()
+    subject = models.by_name["new"].snapshot(models.now(), with_vectors=True)
+    found = {each.name: set(each.examine(subject)) for each in all_examinations}
+    assert found == {"quality": {"fast", "slow"}, "exact": set(), "forecast": set()}
