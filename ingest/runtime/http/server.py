@@ -17,7 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ingest.runtime.errors import SettingsError
-from ingest.runtime.http.protocol import protocol
+from ingest.runtime.http.protocol import limited, protocol
 from ingest.runtime.settings.reload import Live
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def run(
     uvicorn raises the signal again when it is done: see :func:`exit_on_signals`.
     """
     config = uvicorn.Config(
-        app,
+        limited(app),
         http=protocol(live.settings.server.read_timeout),
         ws="none",
         log_config=None,
