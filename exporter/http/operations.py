@@ -198,5 +198,5 @@ PART = Part(
         },
         "/drift/{model_name}": {"get": _DRIFT},
     },
-    _SCHEMAS,
+    schemas=_SCHEMAS,
 )
