@@ -204,17 +204,23 @@ _COMMON = Part(
                 "summary": "Metrics for Prometheus",
                 "parameters": [
                     {
+                        "name": "name[]",
+                        "in": "query",
+                        "description": "Names of the samples to return; all by default.",
+                        "schema": {"type": "array", "items": {"type": "string"}},
+                    },
+                    {
                         "name": "X-Prometheus-Scrape-Timeout-Seconds",
                         "in": "header",
                         "description": "Timeout of the scraper. Anything but a number means none.",
                         "schema": {"type": "string"},
-                    }
+                    },
                 ],
                 "responses": {
                     "200": {
                         "description": (
-                            "All metrics, compressed with gzip for those who accept that. `Accept`"
-                            " decides on the format."
+                            "Metrics in the format that `Accept` prefers, compressed with gzip if"
+                            " `Accept-Encoding` allows it."
                         ),
                         "headers": {"Vary": {"required": True, "schema": {"type": "string"}}},
                         "content": {
