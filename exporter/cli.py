@@ -20,7 +20,7 @@ from ingest.runtime.command import configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.http import application, exposition, server
 from ingest.runtime.model_name import ALLOWED, is_legal
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 from ingest.store import embedded
 from ingest.store import pins as stored_baselines
@@ -36,7 +36,7 @@ PORT = 10910
 
 @main.command()
 @reconfigurable
-def serve(live: Live) -> None:
+def serve(live: LiveSettings) -> None:
     """Serve everything on one port: ingest, metrics and drift."""
     settings = live.settings
     server.exit_on_signals()
@@ -56,7 +56,7 @@ def serve(live: Live) -> None:
 @setting("--shard", "monitoring.shard", "Which of the shards this is, from 0.")
 @setting("--total-shards", "monitoring.total_shards", "Exporters that share the models.")
 @reconfigurable
-def exporter(live: Live) -> None:
+def exporter(live: LiveSettings) -> None:
     """Serve the exporter half: GET /metrics and GET /drift."""
     settings = live.settings
     server.exit_on_signals()
@@ -96,7 +96,7 @@ def exporter(live: Live) -> None:
 )
 @reconfigurable
 def watch(
-    live: Live,
+    live: LiveSettings,
     source: str,
     table: str,
     column: str,

@@ -16,7 +16,7 @@ from ingest.files.rows import Rows
 from ingest.formats import checks
 from ingest.intake import Intake
 from ingest.runtime.errors import MonitorError, QueueFull, SettingsError
-from ingest.runtime.throttle import Sparse
+from ingest.runtime.throttle import LogThrottle
 from ingest.sender import Answer
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ class Backlog:
         self._hurried = 0
         self._closed = False
         self._failure: Exception | None = None
-        self._said = Sparse(clock)
+        self._said = LogThrottle(clock)
 
     @property
     def waiting(self) -> int:

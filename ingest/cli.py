@@ -18,7 +18,7 @@ from ingest.runtime.auth.security import Protection
 from ingest.runtime.command import configured, group, reconfigurable
 from ingest.runtime.http import application, exposition, server
 from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 from ingest.sender import Sender
 from ingest.store import embedded, models
@@ -33,7 +33,7 @@ main = group
 
 @main.command()
 @reconfigurable
-def ingest(live: Live) -> None:
+def ingest(live: LiveSettings) -> None:
     """Serve the ingest half: POST /embeddings and POST /search."""
     settings = live.settings
     server.exit_on_signals()

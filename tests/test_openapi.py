@@ -21,7 +21,6 @@ from starlette.testclient import TestClient
 
 from exporter.http.app import Exporter
 from ingest.formats import json
-from ingest.http import search
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import tokens
@@ -29,19 +28,25 @@ from ingest.runtime.auth.guard import Guard
 from ingest.runtime.auth.security import Protection, Security
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
+from ingest.runtime.settings.settings import Settings
 from tests import openapi_bodies
 from tests.service import serving, wait_for
 
 Json = dict[str, Any]
 
-ROLES = {"serve": (Ingest, Exporter), "ingest": (Ingest,), "exporter": (Exporter,)}
+
+def _ingest(store: str, settings: Settings, registry: CollectorRegistry) -> Ingest:
+    return Ingest(Pipeline(store, settings, registry), settings)
+
+
+ROLES = {"serve": (_ingest, Exporter), "ingest": (_ingest,), "exporter": (Exporter,)}
 
 
 @pytest.fixture(params=ROLES)
 def app(request: pytest.FixtureRequest, store: str) -> Starlette:
     """The application of each process."""
-    registry, live = CollectorRegistry(), Live(load)
+    registry, live = CollectorRegistry(), LiveSettings(load)
     halves = [half(store, live.settings, registry) for half in ROLES[request.param]]
     return application.application(registry, live, *halves)
 
@@ -67,26 +72,25 @@ def test_a_process_describes_exactly_the_routes_it_has(app: Starlette) -> None:
     assert {(path, method) for path, methods in paths.items() for method in methods} == routes
 
 
-def ingesting(store: str, live: Live, protection: Protection | None = None) -> Starlette:
+def ingesting(store: str, live: LiveSettings, protection: Protection | None = None) -> Starlette:
     registry = CollectorRegistry()
-    half = Ingest(Pipeline(store, live.settings, registry), live.settings)
+    half = _ingest(store, live.settings, registry)
     return application.application(registry, live, half, protection=protection)
 
 
 def test_bodies_have_the_fields_that_are_read(store: str) -> None:
-    schemas = described(ingesting(store, Live(load)))["components"]["schemas"]
+    schemas = described(ingesting(store, LiveSettings(load)))["components"]["schemas"]
 
     def fields(name: str) -> set[str]:
         return set(schemas[name]["properties"])
 
     read = set(json._Body.__struct_fields__)
     assert fields("EmbeddingRequest") | fields("EmbeddingsRequest") == read
-    assert fields("Search") == set(search._Body.__struct_fields__)
 
 
 def test_limits_are_those_in_force(store: str) -> None:
     limits = iter([7, 9])
-    live = Live(lambda: load(None, None, {"ingest.max_dimension": next(limits)}))
+    live = LiveSettings(lambda: load(None, None, {"ingest.max_dimension": next(limits)}))
     app = ingesting(store, live)
 
     def longest() -> int:
@@ -101,12 +105,15 @@ def test_limits_are_those_in_force(store: str) -> None:
 def test_operations_name_the_scope_they_need_where_the_guard_asks(store: str) -> None:
     token = tokens.Token(name="t", sha256=tokens.digest("secret"), scopes=["drift"])
     protection = Protection(Security(Guard({"user": "$2b$04$" + 53 * "a"}, [token])))
-    guarded = ingesting(store, Live(load), protection)
+    guarded = ingesting(store, LiveSettings(load), protection)
     paths = described(guarded)["paths"]
     assert paths["/embeddings"]["post"]["security"] == [{"basic": []}, {"bearer": ["write"]}]
     assert paths["/search"]["post"]["security"] == [{"basic": []}, {"bearer": ["drift"]}]
     assert paths["/openapi.json"]["get"]["security"] == []
-    assert described(ingesting(store, Live(load)))["paths"]["/search"]["post"]["security"] == []
+    assert (
+        described(ingesting(store, LiveSettings(load)))["paths"]["/search"]["post"]["security"]
+        == []
+    )
 
 
 CONFIG = """

@@ -55,6 +55,7 @@ class Exporter:
             Route("/drift/{model_name:path}", self._drift),
             Route("/runbook", self._runbook),
         ]
+        self.endpoints: application.Endpoints = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

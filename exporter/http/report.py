@@ -22,6 +22,8 @@ from exporter.stats.arrays import Vectors
 
 Number = Annotated[float | None, Meta(description="null where it is not finite.")]
 Count = Annotated[int, Meta(ge=0)]
+Moment = Annotated[datetime, Meta(tz=True)]
+"""In UTC."""
 
 
 class ListedWindow(Struct):
@@ -65,7 +67,7 @@ class Baseline(Struct):
     """The baseline in use."""
 
     version: Count
-    pinned_at: datetime
+    pinned_at: Moment
     source: str
     vectors: Count
     cosine_similarity: Number
@@ -108,7 +110,7 @@ class History(Struct):
     anomaly: Number
     slope_per_day: Number
     trend_score: Number
-    changed_at: datetime | None
+    changed_at: Moment | None
 
 
 class Window(Struct):
@@ -123,7 +125,7 @@ class Window(Struct):
     min_vectors: Count
     max_vectors: Count
     vectors: Count
-    start: datetime | None
+    start: Moment | None
     score: Annotated[float | None, Meta(description="Decades of surprise.")] | UnsetType = UNSET
     components: (
         Annotated[
@@ -172,8 +174,8 @@ class Drift(Struct):
     model_name: str
     dimension: Count
     vectors: Annotated[int, Meta(ge=0, description="Vectors ever stored for the model.")]
-    last_vector_at: datetime | None
-    computed_at: datetime
+    last_vector_at: Moment | None
+    computed_at: Moment
     baseline: Baseline | None
     windows: Windows
 

@@ -82,7 +82,7 @@ def unencoded(headers: Mapping[str, str]) -> None:
         given = headers.get(header)
         if given is not None and given.strip().lower() not in ("", allowed):
             raise UnsupportedMediaType(
-                f"{header.title()} {given:.40} is not read here; allowed is {allowed}"
+                f"{header.title()} {given:.40} is not supported; allowed is {allowed}"
             )
 
 
@@ -128,6 +128,18 @@ def finite(vectors: NDArray[np.float32], first: int = 0) -> list[Problem]:
         )
         for row in np.flatnonzero(~finite.all(axis=1))
     ]
+
+
+def require_finite(vectors: NDArray[np.float32]) -> None:
+    """Check that all components are finite float32.
+
+    Raises
+    ------
+    NonFinite
+        Listing the vectors that are not.
+    """
+    if problems := finite(vectors):
+        raise refuse(problems)
 
 
 def vector_id(value: str) -> str | None:

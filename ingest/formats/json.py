@@ -1,31 +1,59 @@
-"""JSON bodies: one vector or a batch, with what the client says of them."""
+"""JSON bodies: one vector or a batch, with ids and metadata."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 from numpy.typing import NDArray
 
 from ingest.formats import checks, json_vectors
+from ingest.formats.fields import Embedding, Embeddings, Metadata, VectorId
+from ingest.formats.format import Format
+from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import PayloadError, Problem
+from ingest.runtime.http.fields import ModelName
+from ingest.runtime.http.openapi import schema
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
 
 T = TypeVar("T")
 
-Metadata = dict[str, Any] | None
 _NULL = Raw(b"null")
 _CUT = b"[]"
 
 
+class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """One vector."""
+
+    model_name: ModelName
+    embedding: Embedding
+    metadata: Metadata | None = None
+    id: VectorId | None = None
+
+
+class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A batch of vectors. Ids and metadata have one element for each vector."""
+
+    model_name: ModelName
+    embeddings: Embeddings
+    metadata: list[Metadata | None] | None = None
+    ids: (
+        Annotated[
+            list[VectorId | None],
+            Meta(description="An id that occurs twice in a batch is an error (400)."),
+        ]
+        | None
+    ) = None
+
+
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    """Both forms, so that one pass decodes either."""
+    """Either of the two requests, so that one pass decodes both."""
 
     model_name: str
     embedding: Raw | UnsetType = UNSET
@@ -37,24 +65,17 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
 
 _DECODER = msgspec.json.Decoder(_Body)
 _LIST: msgspec.json.Decoder[list[Raw] | None] = msgspec.json.Decoder(list[Raw] | None)
-_METADATA: msgspec.json.Decoder[Metadata] = msgspec.json.Decoder(Metadata)
-# A NUL in a string; PostgreSQL's text cannot hold one. An even number of backslashes before it
-# are backslashes of the text.
+_METADATA: msgspec.json.Decoder[dict[str, Any] | None] = msgspec.json.Decoder(dict[str, Any] | None)
+# A NUL in a string, which PostgreSQL cannot store. An even number of backslashes before it is text.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 _LONGEST_ESCAPE = 6
-"""Bytes that one byte of text may take as it is sent."""
+"""Bytes that an escape of one byte takes (\\u00XX)."""
 _ELEMENT = re.compile(r"/(?:embeddings|ids|metadata)/(\d+)")
 
 
-def read(body: bytes, limits: IngestSettings, now: float) -> Batch:
-    """Read a JSON body of either form.
-
-    Raises
-    ------
-    PayloadError
-        Listing every vector at fault with its index.
-    """
+def read(body: bytes, _parameters: Parameters, limits: IngestSettings, now: float) -> Batch:
+    """Read one vector or a batch. Errors list every wrong vector with its index."""
     decoded = _decode(body, limits)
     name = checks.model_name(decoded.model_name, "/model_name")
     embeddings, ids, metadata = _columns(decoded)
@@ -74,7 +95,7 @@ def read(body: bytes, limits: IngestSettings, now: float) -> Batch:
 
 
 def _or_none(column: list[T | None]) -> list[T | None] | None:
-    """Leave out a column in which there is nothing."""
+    """Return None for a column of None only."""
     return column if any(value is not None for value in column) else None
 
 
@@ -82,8 +103,9 @@ def _decode(body: bytes, limits: IngestSettings) -> _Body:
     start, end = body.find(b"["), body.rfind(b"]") + 1
     if start < 0 or end <= start or body.find(b"[", start + 1) != -1:
         return decode(body, _DECODER, limits)
-    # The only list is left for whoever reads its numbers: looking for its end takes as long as
-    # reading them. Cut out of anything else, a string say, it leaves an embedding that is no list.
+    # The body has a single list. The decoder would spend as long on finding its end as it takes to
+    # read the numbers, so the list is cut out first. If the brackets belonged to something else,
+    # a string say, what remains is not an empty list at this place, and the whole body is decoded.
     try:
         decoded = _DECODER.decode(b"".join((body[:start], _CUT, body[end:])))
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -95,12 +117,12 @@ def _decode(body: bytes, limits: IngestSettings) -> _Body:
 
 
 def vector(text: Raw, limits: IngestSettings) -> NDArray[np.float32]:
-    """Read one vector, shape (d,), as ``POST /search`` has it.
+    """Read the vector of a search, shape (d,).
 
     Raises
     ------
     PayloadError
-        If it is not a vector.
+        If it is not a valid vector.
     """
     rows, problems = json_vectors.read([text], limits)
     if problems:
@@ -115,7 +137,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], limits: IngestSettings
     Raises
     ------
     PayloadError
-        Listing every vector at fault, or naming the place where decoding stopped.
+        Listing every wrong vector, or naming the place where decoding stopped.
     """
     try:
         return decoder.decode(body)
@@ -128,7 +150,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], limits: IngestSettings
 def _explain(
     body: bytes, error: msgspec.DecodeError | UnicodeDecodeError, limits: IngestSettings
 ) -> PayloadError:
-    """List every vector at fault; decoding stopped at the first mistake."""
+    """List every wrong vector, because decoding stopped at the first mistake."""
     problems = json_vectors.problems_of_body(body, limits)
     if problems:
         return checks.refuse(problems)
@@ -144,18 +166,20 @@ def _explain(
 
 
 def _columns(body: _Body) -> tuple[list[Raw], list[str | None] | None, list[Raw] | None]:
-    """Bring both forms to that of a batch: embeddings, ids, metadata."""
+    """Return embeddings, ids and metadata of either request as lists."""
     if (body.embedding is UNSET) == (body.embeddings is UNSET):
         raise PayloadError("the body needs either embedding or embeddings")
     kind = bytes(memoryview(body.metadata)[:1])
     if body.embeddings is UNSET:
         if body.ids is not None or kind == b"[":
-            raise PayloadError("with embedding, give id and metadata rather than lists of them")
+            raise PayloadError("with embedding, give id and metadata, not lists of them")
         assert body.embedding is not UNSET
         ids: list[str | None] | None = None if body.id is None else [body.id]
         return [body.embedding], ids, None if kind == b"n" else [body.metadata]
     if body.id is not None or kind == b"{":
-        raise PayloadError("with embeddings, give ids and metadata as lists, one element a vector")
+        raise PayloadError(
+            "with embeddings, give ids and metadata as lists with one element for each vector"
+        )
     metadata = _elements(body.metadata)
     count = len(body.embeddings)
     for name, column in (("ids", body.ids), ("metadata", metadata)):
@@ -198,9 +222,9 @@ def _metadata(
     return timestamps, encoded, problems
 
 
-def _item(text: Raw, limits: IngestSettings) -> Metadata | str:
-    """Read one vector's metadata, or say what is wrong with it."""
-    # What is far too long, escapes aside, is not decoded: it would be one long call.
+def _item(text: Raw, limits: IngestSettings) -> dict[str, Any] | str | None:
+    """Read the metadata of one vector, or return what is wrong with it."""
+    # Decoding a very long text would be one long call that blocks other threads.
     size = memoryview(text).nbytes
     if size > _LONGEST_ESCAPE * limits.max_metadata_bytes:
         return _too_long(size, limits)
@@ -238,3 +262,11 @@ def _id_problems(ids: Sequence[str | None]) -> Iterator[Problem]:
         if reason is not None:
             yield Problem(f"/ids/{index}", reason, index)
         seen.add(id_)
+
+
+FORMAT = Format(
+    "application/json",
+    read,
+    {"oneOf": [schema(EmbeddingRequest), schema(EmbeddingsRequest)]},
+    structs=(EmbeddingRequest, EmbeddingsRequest),
+)

@@ -1,4 +1,4 @@
-"""An endpoint: reads the requests of one route, has them answered, and counts the answers."""
+"""An endpoint: reads requests, has a function answer them, and counts the answers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.http.bodies import Bodies
+from ingest.http.reader import BodyReader
 from ingest.pipeline.metrics import IngestMetrics
 from ingest.runtime.errors import MonitorError, StoreUnavailable
 
 
 @dataclass(slots=True)
-class Arrived:
-    """A request that is all there.
+class IncomingRequest:
+    """A request whose body has been read.
 
     Attributes
     ----------
     body : bytes
     headers : mapping
-        By lower-case name; of one that came twice, the first.
+        By lower-case name. Of a header that occurs twice, the first.
     query : mapping
     scopes : collection of str
-        What whoever sent it may do.
+        What the client's credentials allow.
     """
 
     body: bytes
@@ -37,26 +37,35 @@ class Arrived:
 
 
 class Endpoint:
-    """Answers one route; its requests share an allowance with those of others.
+    """An ASGI application that answers the requests of one path.
 
-    Starlette would do with a function, too. What it wraps around one, for requests of any kind,
-    takes longer than reading a vector.
+    Starlette could call the function, too. What it adds for requests of any kind takes longer than
+    reading a vector (``python -m bench.ingest.shortcuts``).
+
+    Parameters
+    ----------
+    path : str
+    answer : callable
+        Answers one request. May set its body to ``b""`` once it is parsed, to free memory.
+    reader : BodyReader
+        Shared with other endpoints, because it limits the memory of all.
+    metrics : IngestMetrics
     """
 
     def __init__(
         self,
         path: str,
-        answer: Callable[[Arrived], Awaitable[Response]],
-        bodies: Bodies,
+        answer: Callable[[IncomingRequest], Awaitable[Response]],
+        reader: BodyReader,
         metrics: IngestMetrics,
     ) -> None:
         self._answer = answer
-        self._bodies = bodies
+        self._reader = reader
         self._answered = cache(lambda code: metrics.requests.labels(path, code))
         self._rejected = cache(lambda reason: metrics.rejected.labels(path, reason))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; errors are for the middleware to answer."""
+        """Answer one request. The middleware answers errors."""
         code, size = 500, 0
         try:
             headers = {
@@ -64,16 +73,16 @@ class Endpoint:
                 for name, value in reversed(scope["headers"])
             }
             try:
-                body = await self._bodies.read(headers, receive)
+                body = await self._reader.read(headers, receive)
                 size = len(body)
                 query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
-                arrived = Arrived(body, headers, query, scope["auth"])
-                # Whoever answers lets go of it: it takes several times its vectors' memory.
+                request = IncomingRequest(body, headers, query, scope["auth"])
+                # The request holds the only reference, so that the answer can free the memory.
                 del body
-                response = await self._answer(arrived)
+                response = await self._answer(request)
             except CancelledError as error:
-                # By uvicorn, which stops and waits no longer. It would make it a 500, which
-                # nobody sends again.
+                # uvicorn cancels what still runs when it stops, and would answer 500, which
+                # clients do not retry.
                 raise StoreUnavailable("the service stops before the request was done") from error
             code = response.status_code
         except MonitorError as error:
@@ -81,6 +90,6 @@ class Endpoint:
             self._rejected(type(error).__name__).inc()
             raise
         finally:
-            self._bodies.size -= size
+            self._reader.release(size)
             self._answered(code).inc()
         await response(scope, receive, send)

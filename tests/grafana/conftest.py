@@ -28,7 +28,7 @@ from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
 from ingest.pipeline.metrics import IngestMetrics, WatchMetrics
 from ingest.runtime.http import lag
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import MonitoringSettings, Settings
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
@@ -63,7 +63,7 @@ class Replay:
         self._ingest = IngestMetrics(self._registry)
         self._watch = WatchMetrics(self._registry, MODEL)
         self._lag = lag.histogram(self._registry)
-        Live(Settings).register(self._registry)
+        LiveSettings(Settings).register(self._registry)
         vectors = story.baseline().vectors
         pinned = datetime.now(UTC)
         detector = Detector.fit(vectors)

@@ -15,7 +15,7 @@ from ingest import cli as ingest_cli
 from ingest.runtime.auth import security
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import CONFIG_VARIABLE, load
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings, keys
 from ingest.runtime.version import __version__
 from k8s.manifest import Manifest
@@ -148,7 +148,8 @@ def test_prometheus_scrapes_both_halves_at_their_metrics(overlay: str, render: R
     }
     assert scraped == {"embedding-drift-ingest", "embedding-drift-exporter"}
     routes = {
-        route.path for route in application.application(CollectorRegistry(), Live(load)).routes
+        route.path
+        for route in application.application(CollectorRegistry(), LiveSettings(load)).routes
     }
     assert endpoint["path"] in routes
 

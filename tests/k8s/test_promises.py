@@ -18,7 +18,7 @@ from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.http import application, server
 from ingest.runtime.http.application import Half
 from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 from k8s.manifest import Manifest
 from tests.k8s.overlays import (
@@ -206,7 +206,7 @@ def answers() -> dict[str, dict[str, int]]:
 
 
 def _answers(half: Callable[[Settings, CollectorRegistry], Half]) -> Iterator[tuple[str, int]]:
-    live, registry = Live(load), CollectorRegistry()
+    live, registry = LiveSettings(load), CollectorRegistry()
     app = application.application(registry, live, half(live.settings, registry))
     with TestClient(app) as client:
         # Ingest gives its first attempt to connect five seconds.

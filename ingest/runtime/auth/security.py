@@ -14,7 +14,7 @@ from ingest.runtime.auth import tokens, webconfig
 from ingest.runtime.auth.guard import Guard
 from ingest.runtime.auth.webconfig import WebConfig
 from ingest.runtime.errors import SettingsError
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import ServerSettings, Settings
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Protection:
             self.tls.sni_callback = self._choose
 
     @classmethod
-    def of(cls, live: Live) -> Protection:
+    def of(cls, live: LiveSettings) -> Protection:
         """Read the files that the settings name, now and at every reload.
 
         Raises

@@ -1,10 +1,14 @@
-"""The application: one or two halves on one port, their errors as problems."""
+"""The application: one or two halves of the service on one port.
+
+A request passes :class:`_Middleware`, which checks credentials and answers errors, and then goes
+to an endpoint of a half or of this module.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
@@ -21,58 +25,73 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ingest.runtime.auth.security import Protection, Security
 from ingest.runtime.errors import MonitorError, Unauthorized
 from ingest.runtime.http import exposition, lag, openapi
+from ingest.runtime.http.problems import problem
 from ingest.runtime.settings.reload import FAMILIES as LIVE_FAMILIES
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-_RETRY_AFTER_SECONDS = 2
-
 FAMILIES = (*LIVE_FAMILIES, *lag.FAMILIES)
-"""Of every process, whichever half it serves."""
+"""Metric families of every process."""
+
+Endpoints = Mapping[tuple[str, str], ASGIApp]
+"""ASGI applications by method and exact path."""
 
 
 class Half(Protocol):
-    """One half of the service: its endpoints and what runs behind them."""
+    """One half of the service: its endpoints and the tasks behind them."""
 
     @property
     def routes(self) -> Sequence[Route]:
-        """The endpoints."""
+        """Endpoints that Starlette's router calls."""
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Endpoints that are called without the router, because it takes longer than they do."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Run the tasks behind the endpoints while entered; leaving drains them."""
+        """Run the tasks behind the endpoints while entered; leaving finishes them."""
 
     def not_ready(self) -> str | None:
-        """Why requests cannot be served now; None when they can."""
+        """Return why requests cannot be served now; None when they can."""
 
     def reconfigure(self, settings: Settings) -> None:
-        """Go on with other settings, called from any thread."""
+        """Apply other settings. May be called from any thread."""
 
     def described(self) -> openapi.Part:
         """Describe the endpoints, with the limits in force."""
 
 
 def application(
-    registry: CollectorRegistry, live: Live, *halves: Half, protection: Protection | None = None
+    registry: CollectorRegistry,
+    live: LiveSettings,
+    *halves: Half,
+    protection: Protection | None = None,
 ) -> Starlette:
-    """Build the application that serves the given halves and their metrics on one port.
+    """Build the application that serves the given halves and their metrics.
 
-    Without ``protection`` everyone may do everything, as on loopback.
+    Without ``protection``, every client may do everything, as on loopback.
     """
     live.register(registry)
     protection = protection or Protection(Security())
-    routes = [route for half in halves for route in half.routes]
+    endpoints = {key: app for half in halves for key, app in half.endpoints.items()}
     for half in halves:
         live.subscribe(half.reconfigure)
 
     app = Starlette(
-        routes=[*routes, exposition.route(registry), *_routes(live, halves, protection)],
-        middleware=[Middleware(_Front, protection=protection, routes=routes)],
+        routes=[
+            *(route for half in halves for route in half.routes),
+            # For the router, which answers other methods of these paths with 405.
+            *(Route(path, app, methods=[method]) for (method, path), app in endpoints.items()),
+            exposition.route(registry),
+            *_routes(live, halves, protection),
+        ],
+        middleware=[Middleware(_Middleware, protection=protection, endpoints=endpoints)],
         exception_handlers={HTTPException: _on_http_exception},
         lifespan=lambda _: _running(registry, halves),
     )
-    # A redirect would lead to whatever host the request names.
+    # A redirect would lead to the host that the request names, which may be any.
     app.router.redirect_slashes = False
     return app
 
@@ -86,8 +105,8 @@ async def _running(registry: CollectorRegistry, halves: Sequence[Half]) -> Async
         yield
 
 
-def _routes(live: Live, halves: Sequence[Half], protection: Protection) -> list[Route]:
-    """Make the endpoints of every process, whichever half it serves."""
+def _routes(live: LiveSettings, halves: Sequence[Half], protection: Protection) -> list[Route]:
+    """Make the endpoints that every process has."""
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("healthy\n")
@@ -112,28 +131,19 @@ def _routes(live: Live, halves: Sequence[Half], protection: Protection) -> list[
     ]
 
 
-class _Front:
-    """Lets in whom the guard admits, answers errors, and adds the headers that browsers need.
+class _Middleware:
+    """Checks credentials, calls the endpoint, answers errors and adds security headers."""
 
-    Routes that are applications themselves are called from here: Starlette's way to them takes
-    longer than they do.
-    """
-
-    def __init__(self, app: ASGIApp, protection: Protection, routes: Sequence[Route]) -> None:
+    def __init__(self, app: ASGIApp, protection: Protection, endpoints: Endpoints) -> None:
         self._app = app
         self._protection = protection
-        self._direct = {
-            (method, route.path): route.app
-            for route in routes
-            if route.app is route.endpoint
-            for method in route.methods or ()
-        }
+        self._endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        security = self._protection.security  # once: a reload replaces it
+        security = self._protection.security  # read once, because a reload replaces it
         has_begun = False
 
         async def send_with_headers(message: Message) -> None:
@@ -141,7 +151,7 @@ class _Front:
             if message["type"] == "http.response.start":
                 has_begun = True
                 message["headers"] += security.encoded_headers
-                # An acknowledgement is for programs.
+                # Browsers do not show an acknowledgement of vectors.
                 if message["status"] != 201:
                     message["headers"] += security.encoded_page_headers
             await send(message)
@@ -149,17 +159,17 @@ class _Front:
         try:
             method, path = scope["method"], scope["path"]
             scope["auth"] = await security.guard.admit(method, path, _authorization(scope))
-            app = self._direct.get((method, path), self._app)
+            app = self._endpoints.get((method, path), self._app)
             await app(scope, receive, send_with_headers)
         except Exception as error:
             if has_begun:
-                raise  # to uvicorn, which logs it and hangs up: nothing else tells the client
-            answer = _refusal(_foreseen(error, scope["path"]), security)
+                raise  # uvicorn logs it and hangs up, which is all that can tell the client
+            answer = _refusal(_expected(error, scope["path"]), security)
             await answer(scope, receive, send_with_headers)
 
 
-def _foreseen(error: Exception, path: str) -> MonitorError:
-    """Give the error that clients are told of; one that nobody foresaw is for the log alone."""
+def _expected(error: Exception, path: str) -> MonitorError:
+    """Return the error to answer with. Details of an unexpected one go to the log only."""
     if isinstance(error, MonitorError):
         return error
     _log.error("request failed", exc_info=error, extra={"path": path})
@@ -182,28 +192,8 @@ def _authorization(scope: Scope) -> str | None:
     return None
 
 
-def problem(error: MonitorError) -> Response:
-    """Answer with the error as an RFC 9457 problem."""
-    body = {
-        "type": "about:blank",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-    }
-    if error.problems:
-        body["errors"] = [
-            {"pointer": p.pointer, "reason": p.reason}
-            | ({} if p.index is None else {"index": p.index})
-            for p in error.problems
-        ]
-    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if error.status in (429, 503) else None
-    return Response(
-        msgspec.json.encode(body), error.status, headers, media_type="application/problem+json"
-    )
-
-
 def json(content: object, status: int = 200) -> Response:
-    """Answer with JSON; NaN and infinities become null, which JSON can say."""
+    """Answer with JSON. NaN and infinities become null."""
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 

@@ -1,4 +1,4 @@
-"""``GET /metrics``: a registry's content, computed and rendered beside the event loop."""
+"""``GET /metrics``: the content of a registry, computed and rendered in threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
@@ -16,27 +17,33 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.exposition import choose_encoder, gzip_accepted
-from starlette.datastructures import Headers
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ingest.runtime.http.negotiation import accepts_gzip, media_types
+
 _SCRAPES_AT_ONCE = 4
 _MARGIN = 0.9
-"""Share of Prometheus's timeout for collecting; the rest is for rendering and the way."""
+"""Share of Prometheus's timeout for collecting. The rest is for rendering and the network."""
+
+_MEDIA_TYPES = ("text/plain", "application/openmetrics-text")
+
 
 deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
-"""When the scrape under way should have collected all, by ``time.monotonic``.
+"""When this scrape should have collected everything, by ``time.monotonic``.
 
-A registry hands its collectors no request; this is how they learn of Prometheus's patience.
+A registry does not pass the request to its collectors, so they read Prometheus's timeout here.
 """
 
 
 def process_registry() -> CollectorRegistry:
-    """Make a registry that tells of the process itself, without ``_created`` series."""
+    """Make a registry with metrics of the process, without ``_created`` series."""
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-    registry = CollectorRegistry()
+    # The collectors of the process do not tell their names, which name[] needs otherwise.
+    registry = CollectorRegistry(support_collectors_without_names=True)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -44,32 +51,50 @@ def process_registry() -> CollectorRegistry:
 
 
 def route(registry: CollectorRegistry) -> Route:
-    """Serve the registry at exactly ``/metrics``."""
-    # Threads of its own: those that all share may be waiting for a database that hangs.
+    """Serve the registry at exactly ``/metrics``.
+
+    ``?name[]=NAME`` selects samples by name; it may be repeated.
+    """
+    # Threads of its own, because those of asyncio.to_thread may all wait for a database that hangs.
     threads = ThreadPoolExecutor(_SCRAPES_AT_ONCE, thread_name_prefix="scrape")
 
     async def metrics(request: Request) -> Response:
-        # In a thread: collecting takes long enough to hold up every other client.
+        # In a thread, because collecting would block all other clients.
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(threads, _render, registry, request.headers)
+        return await loop.run_in_executor(threads, _render, registry, request)
 
     return Route("/metrics", metrics, methods=["GET"])
 
 
-def _render(registry: CollectorRegistry, headers: Headers) -> Response:
-    deadline.set(time.monotonic() + _MARGIN * _timeout(headers))
-    encode, content_type = choose_encoder(headers.get("accept", ""))
-    answer = {"Content-Type": content_type, "Vary": "Accept-Encoding"}
-    page = encode(registry)
-    if gzip_accepted(headers.get("accept-encoding", "")):
-        # The fastest level: pages compress tenfold whatever the effort.
+def _render(registry: CollectorRegistry, request: Request) -> Response:
+    deadline.set(time.monotonic() + _MARGIN * _timeout(request))
+    names = request.query_params.getlist("name[]")
+    encode, content_type = _encoder(_header(request, "accept"))
+    page = encode(registry.restricted_registry(names) if names else registry)
+    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    if accepts_gzip(_header(request, "accept-encoding")):
+        # The fastest level, because pages shrink tenfold at every level.
         page = gzip.compress(page, compresslevel=1)
-        answer["Content-Encoding"] = "gzip"
-    return Response(page, headers=answer)
+        headers["Content-Encoding"] = "gzip"
+    return Response(page, headers=headers)
 
 
-def _timeout(headers: Headers) -> float:
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """Choose the format that the client likes best; text if it likes none."""
+    for media_type in media_types(accept, _MEDIA_TYPES):
+        encode, content_type = choose_encoder(media_type)
+        # It falls back to text for a version that it does not know.
+        if content_type.partition(";")[0] == media_type.partition(";")[0]:
+            return encode, content_type
+    return choose_encoder("")
+
+
+def _header(request: Request, name: str) -> str:
+    return ",".join(request.headers.getlist(name))
+
+
+def _timeout(request: Request) -> float:
     try:
-        return float(headers.get("x-prometheus-scrape-timeout-seconds", "inf"))
+        return float(request.headers.get("x-prometheus-scrape-timeout-seconds", "inf"))
     except ValueError:
         return math.inf

@@ -1,19 +1,25 @@
-"""The OpenAPI description: what all processes share, and how its parts come together."""
+"""The OpenAPI description: helpers to write a part of it, and the document made of all parts.
+
+A body is described by the ``msgspec.Struct`` that reads or writes it. :mod:`ingest.http.operations`
+is an example.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ingest.runtime.auth import guard
+from ingest.runtime.http.problems import Problem
 from ingest.runtime.model_name import MAX_LENGTH, PATTERN
 from ingest.runtime.version import __version__
 
 Json = dict[str, Any]
 
-NUMBER: Json = {"type": ["number", "null"], "description": "null where it is not finite."}
 MOMENT: Json = {"type": "string", "format": "date-time"}
-COUNT: Json = {"type": "integer", "minimum": 0}
 MODEL_NAME: Json = {
     "type": "string",
     "maxLength": MAX_LENGTH,
@@ -29,6 +35,9 @@ RETRY_AFTER: Json = {
 }
 
 
+_REFERENCE = "#/components/schemas/{name}"
+
+
 class Part(NamedTuple):
     """What one half of the service adds to the description.
 
@@ -36,34 +45,27 @@ class Part(NamedTuple):
     ----------
     paths : mapping of str to dict
         Operations by path and method.
+    structs : sequence of Struct types
+        JSON bodies. Their schemas, and those of structs within them, have the names of the classes.
     schemas : mapping of str to dict
-        What operations refer to by :func:`schema`.
+        What a Struct cannot say: further schemas by name, or further keywords for the schema of a
+        Struct.
     """
 
     paths: Mapping[str, Json]
-    schemas: Mapping[str, Json]
+    structs: Sequence[type[msgspec.Struct]] = ()
+    schemas: Mapping[str, Json] = {}
 
 
-def schema(name: str) -> Json:
-    """Refer to a schema of any part."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def record(properties: Json, optional: Iterable[str] = (), **more: object) -> Json:
-    """Describe an object that has all these properties, but for the optional ones."""
-    required = [name for name in properties if name not in set(optional)]
-    return {"type": "object", "properties": properties, "required": required, **more}
-
-
-def nullable(of: Json) -> Json:
-    """Describe something that may be null."""
-    return {"anyOf": [of, {"type": "null"}]}
+def schema(of: type[msgspec.Struct] | str) -> Json:
+    """Refer to the schema of a Struct, or to another schema by its name."""
+    return {"$ref": _REFERENCE.format(name=of if isinstance(of, str) else of.__name__)}
 
 
 def answer(
     description: str, media_type: str, of: Json | None = None, headers: Json | None = None
 ) -> Json:
-    """Describe one answer; one without a schema is text."""
+    """Describe one answer. Without a schema it is text."""
     content = {media_type: {"schema": of or {"type": "string"}}}
     return {"description": description, "content": content} | (
         {} if headers is None else {"headers": headers}
@@ -72,20 +74,22 @@ def answer(
 
 def problem(when: str, headers: Json | None = None) -> Json:
     """Describe one answer that is an RFC 9457 problem."""
-    return answer(when, "application/problem+json", schema("Problem"), headers)
+    return answer(when, "application/problem+json", schema(Problem), headers)
 
 
 def document(parts: Sequence[Part], schemes: Sequence[str]) -> Json:
-    """Put the description together.
+    """Make the description of all parts.
 
     Parameters
     ----------
     parts : sequence of Part
-        One a half.
+        One for each half.
     schemes : sequence of str
-        How the guard can be satisfied: names of `SECURITY_SCHEMES`; none when it lets everyone in.
+        Ways to authenticate, by their names in `SECURITY_SCHEMES`; empty when no credentials are
+        needed.
     """
     parts = [*parts, _COMMON]
+    schemas = _schemas([struct for part in parts for struct in part.structs])
     return {
         "openapi": "3.1.0",
         "info": _INFO,
@@ -98,14 +102,28 @@ def document(parts: Sequence[Part], schemes: Sequence[str]) -> Json:
             for path, operations in part.paths.items()
         },
         "components": {
-            "schemas": {name: of for part in parts for name, of in part.schemas.items()},
+            "schemas": schemas
+            | {
+                name: schemas.get(name, {}) | of
+                for part in parts
+                for name, of in part.schemas.items()
+            },
             "securitySchemes": SECURITY_SCHEMES,
         },
     }
 
 
+def _schemas(structs: Sequence[type[msgspec.Struct]]) -> dict[str, Json]:
+    """Describe Structs, and those within them, by name."""
+    _, schemas = msgspec.json.schema_components(structs, ref_template=_REFERENCE)
+    for of in schemas.values():
+        # A docstring is indented, which Markdown would show as code.
+        of["description"] = inspect.cleandoc(of["description"])
+    return schemas
+
+
 def _guarded(method: str, path: str, operation: Json, schemes: Sequence[str]) -> Json:
-    """Add what the guard asks for, and its refusals."""
+    """Add the credentials that an operation needs, and the answers when they do not suffice."""
     if path in guard.OPEN:
         return operation | {"security": []}
     needed = guard.needed_scope(method.upper(), path)
@@ -126,10 +144,9 @@ _INFO: Json = {
     "version": __version__,
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "description": (
-        "Stores embeddings and tells when their distribution drifts.\n\n"
-        "Every error is an RFC 9457 problem. A path that is not here answers 404, another method"
-        " of one that is here answers 405 and names those there are in `Allow`; HEAD goes where"
-        " GET does."
+        "Stores embeddings and measures the drift of their distribution.\n\n"
+        "Every error is an RFC 9457 problem. An unknown path answers 404. An unknown method answers"
+        " 405 and lists the allowed ones in `Allow`. HEAD is allowed where GET is."
     ),
 }
 
@@ -153,53 +170,22 @@ _UNAUTHORIZED = problem(
     "The credentials are missing or wrong.",
     {
         "WWW-Authenticate": {
-            "description": "What is asked for.",
+            "description": "The accepted ways to authenticate.",
             "required": True,
             "schema": {"type": "string"},
         }
     },
 )
 
-_PROBLEM = record(
-    {
-        "type": {"const": "about:blank"},
-        "title": {"type": "string"},
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {"type": "string", "description": "What was wrong, and what is allowed."},
-        "errors": {
-            "type": "array",
-            "minItems": 1,
-            "description": "Each place that is wrong, as far as there are places; at most 100.",
-            "items": record(
-                {
-                    "pointer": {
-                        "type": "string",
-                        "description": (
-                            "JSON pointer (RFC 6901) into the body, empty for the whole of it; or"
-                            " the name of a header, query parameter or setting."
-                        ),
-                        "examples": ["/embeddings/3/17", "", "Idempotency-Key"],
-                    },
-                    "reason": {"type": "string"},
-                    "index": COUNT | {"description": "Which vector of the batch is wrong."},
-                },
-                optional=["index"],
-            ),
-        },
-    },
-    optional=["errors"],
-    description="RFC 9457 problem details.",
-)
-
 
 def _reload(operation_id: str) -> Json:
     return {
         "operationId": operation_id,
-        "summary": "Read the configuration anew",
+        "summary": "Read the configuration again",
         "responses": {
             "200": answer("The configuration is in force.", "text/plain"),
             "500": problem(
-                "The configuration cannot be used, or changes what only a restart can; the old"
+                "The configuration is invalid, or changes a setting that needs a restart. The old"
                 " one stays in force. `errors` names the settings."
             ),
         },
@@ -214,17 +200,23 @@ _COMMON = Part(
                 "summary": "Metrics for Prometheus",
                 "parameters": [
                     {
+                        "name": "name[]",
+                        "in": "query",
+                        "description": "Names of the samples to return; all by default.",
+                        "schema": {"type": "array", "items": {"type": "string"}},
+                    },
+                    {
                         "name": "X-Prometheus-Scrape-Timeout-Seconds",
                         "in": "header",
-                        "description": "Patience of whoever scrapes; no number means endless.",
+                        "description": "Timeout of the scraper. Anything but a number means none.",
                         "schema": {"type": "string"},
-                    }
+                    },
                 ],
                 "responses": {
                     "200": {
                         "description": (
-                            "All metrics, compressed with gzip for those who accept that. `Accept`"
-                            " decides on the format."
+                            "Metrics in the format that `Accept` prefers, compressed with gzip if"
+                            " `Accept-Encoding` allows it."
                         ),
                         "headers": {"Vary": {"required": True, "schema": {"type": "string"}}},
                         "content": {
@@ -238,8 +230,8 @@ _COMMON = Part(
         "/-/healthy": {
             "get": {
                 "operationId": "healthy",
-                "summary": "Whether the process answers",
-                "responses": {"200": answer("It does.", "text/plain")},
+                "summary": "Whether the process is alive",
+                "responses": {"200": answer("It is.", "text/plain")},
             }
         },
         "/-/ready": {
@@ -248,7 +240,7 @@ _COMMON = Part(
                 "summary": "Whether requests can be served",
                 "responses": {
                     "200": answer("They can.", "text/plain"),
-                    "503": answer("They cannot; a line for each reason.", "text/plain"),
+                    "503": answer("They cannot. Each line is a reason.", "text/plain"),
                 },
             }
         },
@@ -267,5 +259,5 @@ _COMMON = Part(
             }
         },
     },
-    {"Problem": _PROBLEM},
+    structs=[Problem],
 )

@@ -17,8 +17,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ingest.runtime.errors import SettingsError
-from ingest.runtime.http.protocol import protocol
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.http.protocol import limited, protocol
+from ingest.runtime.settings.reload import LiveSettings
 
 _log = logging.getLogger(__name__)
 
@@ -58,14 +58,14 @@ def exit_on_signals() -> None:
 
 
 def run(
-    app: Starlette, listener: socket.socket, live: Live, tls: ssl.SSLContext | None = None
+    app: Starlette, listener: socket.socket, live: LiveSettings, tls: ssl.SSLContext | None = None
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests under way; SIGHUP reloads.
 
     uvicorn raises the signal again when it is done: see :func:`exit_on_signals`.
     """
     config = uvicorn.Config(
-        app,
+        limited(app),
         http=protocol(live.settings.server.read_timeout),
         ws="none",
         log_config=None,
@@ -102,7 +102,7 @@ def _favour_the_loop() -> None:
     gc.set_threshold(_YOUNG_OBJECTS)
 
 
-def _reload_aside(live: Live) -> None:
+def _reload_aside(live: LiveSettings) -> None:
     """Reload in a thread: reading files would stop the event loop."""
 
     def reload() -> None:

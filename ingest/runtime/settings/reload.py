@@ -40,7 +40,7 @@ _FIXED = (
 _log = logging.getLogger(__name__)
 
 
-class Live:
+class LiveSettings:
     """The settings in force, and who is told when they change.
 
     Parameters

@@ -20,7 +20,7 @@ from exporter.monitor import baseline
 from exporter.monitor.monitor import Monitor
 from ingest.runtime.http import application, exposition
 from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.selection import Selection
@@ -42,7 +42,8 @@ def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iter
     baseline.pin(connection, "a/b", Selection(first=1_000))
     asyncio.run(fill(vectors[1_000:1_100]))
     registry = exposition.process_registry()
-    app = application.application(registry, Live(load), Exporter(Monitor(store, load()), registry))
+    half = Exporter(Monitor(store, load()), registry)
+    app = application.application(registry, LiveSettings(load), half)
     with TestClient(app, raise_server_exceptions=False) as client:
         deadline = time.monotonic() + 30
         while client.get("/-/ready").status_code != 200:

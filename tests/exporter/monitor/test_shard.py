@@ -26,7 +26,7 @@ from exporter.monitor.tail import Tail
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import (
     BaselineSettings,
     MonitoringSettings,
@@ -66,9 +66,8 @@ def test_a_host_that_is_no_shard_is_an_error(host: str, reason: str) -> None:
 def _client(store: str, ordinal: int) -> Iterator[TestClient]:
     settings = load(flags={"monitoring.total_shards": 2, "monitoring.shard": ordinal})
     registry = CollectorRegistry()
-    app = application.application(
-        registry, Live(load), Exporter(Monitor(store, settings), registry)
-    )
+    half = Exporter(Monitor(store, settings), registry)
+    app = application.application(registry, LiveSettings(load), half)
     with TestClient(app) as client:
         wait_for(lambda: client.get("/-/ready").status_code == 200, "the first poll")
         yield client

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from ingest.formats import parse
+from ingest.formats.registry import parse
 from ingest.runtime.errors import (
     BodyTooLarge,
     NonFinite,
@@ -354,7 +354,7 @@ WRONG_BINARY = {
     "npy truncated": (npy(ROWS)[:-3], NPY, r"truncated: its shape \(2, 3\) lacks 3 bytes"),
     "npy with more": (npy(ROWS) + b"more", NPY, "4 bytes beyond its shape"),
     "npz": (b"PK\x03\x04", NPY, "not a readable .npy"),
-    "npy of a later version": (b"\x93NUMPY\3\0", NPY, r"version \(3, 0\) is not read here"),
+    "npy of a later version": (b"\x93NUMPY\3\0", NPY, r"version \(3, 0\) is not supported"),
     "npy of a broken header": (npy_header("{'descr': '<f4', ("), NPY, "not a readable .npy"),
     "npy of a negative shape": (npy_header(SHAPED % "-1,"), NPY, r"shape \(-1,\)"),
     "npy of no shape": (npy_header(SHAPED % ""), NPY, r"shape \(\)"),

@@ -20,7 +20,7 @@ from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.store.connection import connect
 
 VECTOR = [0.5, -1.0, 2.0]
@@ -36,7 +36,7 @@ def chosen() -> dict[str, Any]:
 @pytest.fixture
 def client(store: str, chosen: dict[str, Any]) -> Iterator[TestClient]:
     registry = CollectorRegistry()
-    live = Live(lambda: load(None, None, chosen))
+    live = LiveSettings(lambda: load(None, None, chosen))
     app = application.application(
         registry, live, Ingest(Pipeline(store, live.settings, registry), live.settings)
     )
@@ -213,7 +213,7 @@ def test_a_compressed_body_is_refused_by_the_header_that_says_so(
 ) -> None:
     headers = RAW_HEADERS if path == "/embeddings" else {"Content-Type": JSON}
     response = client.post(path, content=ROWS.tobytes(), headers=headers | {header: value})
-    assert f"{header} {value} is not read here" in problem(response, 415)["detail"]
+    assert f"{header} {value} is not supported" in problem(response, 415)["detail"]
     assert stored() == []
 
 

@@ -26,7 +26,7 @@ from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 
 LIMITS = {
     "ingest.max_body_bytes": 20_000,
@@ -383,7 +383,7 @@ def requests(draw: st.DrawFn) -> Request:
 
 @pytest.fixture
 def client(store: str) -> Iterator[TestClient]:
-    registry, live = CollectorRegistry(), Live(lambda: load(None, None, LIMITS))
+    registry, live = CollectorRegistry(), LiveSettings(lambda: load(None, None, LIMITS))
     app = application.application(
         registry, live, Ingest(Pipeline(store, live.settings, registry), live.settings)
     )

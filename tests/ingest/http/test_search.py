@@ -49,5 +49,5 @@ def test_what_is_wrong_is_named(body: str, reason: str) -> None:
 
 
 def test_another_content_type_is_refused() -> None:
-    with pytest.raises(UnsupportedMediaType, match="text/plain is not read here"):
+    with pytest.raises(UnsupportedMediaType, match="text/plain is not supported"):
         search.parse(b"{}", {"content-type": "text/plain"}, LIMITS)

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from logging.handlers import BufferingHandler
 
-from ingest.runtime.throttle import Sparse
+from ingest.runtime.throttle import LogThrottle
 
 PROGRAM = """
 import warnings
 from ingest.runtime import logs
-from ingest.runtime.settings import LogSettings
+from ingest.runtime.settings.settings import LogSettings
 logs.configure(LogSettings())
 warnings.warn("the ground is thin", RuntimeWarning)
 """
@@ -30,7 +30,7 @@ def test_a_warning_passes_once_a_minute_and_says_how_often_it_did_not() -> None:
     times = iter([0.0, 1.0, 59.0, 60.0, 61.0, 61.0])
     logger, heard = logging.Logger("uvicorn.error"), BufferingHandler(100)
     logger.addHandler(heard)
-    logger.addFilter(Sparse(times.__next__))
+    logger.addFilter(LogThrottle(times.__next__))
     for _ in range(5):
         logger.warning("invalid")
     logger.warning("another")

@@ -213,3 +213,39 @@ def test_concurrent_writers_of_the_same_models_do_not_deadlock(store: str) -> No
 
     asyncio.run(run())
     assert rows(store, "model_name, seq") == [(n, s) for n in "abc" for s in range(1, 21)]
+
+
+def act_on_each_vector(store: str, statement: str) -> None:
+    """Have PostgreSQL execute a statement before it stores a vector."""
+    with connect(store) as connection:
+        connection.execute(
+            "create function act() returns trigger language plpgsql"
+            f" as $$begin perform {statement}; return new; end$$".encode()
+        )
+        connection.execute(
+            "create trigger act before insert on embedding for each row execute function act()"
+        )
+
+
+def test_a_connection_that_is_lost_during_a_copy_is_an_operational_error(
+    insert_all: InsertAll, store: str
+) -> None:
+    act_on_each_vector(store, "pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(psycopg.OperationalError):
+        insert_all(batch())
+
+
+def test_a_connection_can_be_used_again_after_a_copy_was_cancelled(store: str) -> None:
+    act_on_each_vector(store, "pg_sleep(0.2)")
+
+    async def cancel() -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await insert(connection, [batch(count=2_000, dimension=1_000)], 10)
+            await connection.rollback()
+            await connection.execute("drop trigger act on embedding")
+            assert await insert(connection, [batch()], 10) == [Stored(2, 0)]
+
+    asyncio.run(cancel())
+    assert rows(store) == [(1, "[0,1,2]"), (2, "[3,4,5]")]

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from ingest.runtime.auth.security import PAGE_HEADERS, Protection, Security
 from ingest.runtime.http import application
 from ingest.runtime.http.openapi import Part
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 
 
@@ -24,6 +24,7 @@ class Broken:
 
     def __init__(self) -> None:
         self.routes = [Route("/at-once", at_once), Route("/amid", amid)]
+        self.endpoints: application.Endpoints = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -36,7 +37,7 @@ class Broken:
         pass
 
     def described(self) -> Part:
-        return Part({}, {})
+        return Part({})
 
 
 async def at_once(_: Request) -> Response:
@@ -53,7 +54,7 @@ async def amid(_: Request) -> Response:
 
 @pytest.fixture
 def client() -> TestClient:
-    registry, live = CollectorRegistry(), Live(Settings)
+    registry, live = CollectorRegistry(), LiveSettings(Settings)
     protection = Protection(Security(headers={"X-Operator": "ours"}))
     return TestClient(application.application(registry, live, Broken(), protection=protection))
 

@@ -1,4 +1,4 @@
-"""The metrics page: how long it may take is what Prometheus says."""
+"""The metrics page: its format, its selection, and the time it may take."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 
 import pytest
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -53,3 +53,70 @@ def test_the_process_tells_of_itself_without_created_series() -> None:
     assert "process_resident_memory_bytes" in page
     assert "python_info" in page
     assert "_created" not in page
+
+
+@pytest.fixture
+def client() -> TestClient:
+    registry = exposition.process_registry()
+    Gauge("temperature", "Of the room.", registry=registry).set(20)
+    requests = Counter("requests_total", "Of all clients.", ["code"], registry=registry)
+    requests.labels("200").inc()
+    return TestClient(Starlette(routes=[exposition.route(registry)]))
+
+
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;q=0.5,"
+    "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", "text/plain; version=0.0.4"),
+        ("*/*", "text/plain; version=0.0.4"),
+        ("text/html, */*;q=0.1", "text/plain; version=0.0.4"),
+        ("image/png", "text/plain; version=0.0.4"),
+        (PROMETHEUS, "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text;q=0, */*", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;q=0.1, text/plain", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=0.0.1, text/plain;q=0.1", "text/plain;"),
+        ("text/plain;q=0, */*", "application/openmetrics-text; version=1.0.0"),
+    ],
+)
+def test_the_format_is_the_one_that_the_client_likes_best(
+    client: TestClient, accept: str, content_type: str
+) -> None:
+    answer = client.get("/metrics", headers={"Accept": accept})
+    assert answer.headers["content-type"].startswith(content_type)
+    assert answer.headers["vary"] == "Accept, Accept-Encoding"
+    assert answer.text.endswith("# EOF\n") == content_type.startswith("application/")
+
+
+def test_a_page_is_compressed_only_for_clients_that_accept_it(client: TestClient) -> None:
+    packed = client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    plain = client.get("/metrics", headers={"Accept-Encoding": "gzip;q=0"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert "temperature 20.0" in packed.text
+    assert "temperature 20.0" in plain.text
+
+
+def samples(page: str) -> set[str]:
+    return {line.split("{")[0].split(" ")[0] for line in page.splitlines() if line[:1] != "#"}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("name[]=temperature", {"temperature"}),
+        ("name[]=temperature&name[]=requests_total", {"temperature", "requests_total"}),
+        ("name%5B%5D=process_start_time_seconds", {"process_start_time_seconds"}),
+        ("name[]=nothing", set()),
+    ],
+)
+def test_samples_may_be_selected_by_name(
+    client: TestClient, query: str, expected: set[str]
+) -> None:
+    assert samples(client.get(f"/metrics?{query}").text) == expected

@@ -1,4 +1,4 @@
-"""Live settings: replaced as a whole, or not at all."""
+"""LiveSettings settings: replaced as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.reload import Live
+from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 
 
@@ -21,23 +21,23 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def live(file: Path) -> Live:
-    return Live(lambda: load(file))
+def live(file: Path) -> LiveSettings:
+    return LiveSettings(lambda: load(file))
 
 
-def told(live: Live) -> list[Settings]:
+def told(live: LiveSettings) -> list[Settings]:
     heard: list[Settings] = []
     live.subscribe(heard.append)
     return heard
 
 
-def successful(live: Live) -> float | None:
+def successful(live: LiveSettings) -> float | None:
     registry = CollectorRegistry()
     live.register(registry)
     return registry.get_sample_value("embedding_drift_config_last_reload_successful")
 
 
-def test_what_changed_is_told_to_everyone(file: Path, live: Live) -> None:
+def test_what_changed_is_told_to_everyone(file: Path, live: LiveSettings) -> None:
     heard = told(live)
     file.write_text("ingest: {max_models: 7}\nmonitoring: {stale_after: 60}")
     live.reload()
@@ -56,7 +56,7 @@ def test_what_changed_is_told_to_everyone(file: Path, live: Live) -> None:
     ],
 )
 def test_what_cannot_be_used_leaves_the_old_settings_in_force(
-    file: Path, live: Live, text: str, reason: str
+    file: Path, live: LiveSettings, text: str, reason: str
 ) -> None:
     heard = told(live)
     file.write_text(text)

@@ -1,0 +1,28 @@
+"""Types of JSON fields that hold vectors, their ids and their metadata.
+
+These types only describe what is allowed, in OpenAPI. The checks of :mod:`ingest.formats` enforce
+it, because their errors name each wrong vector.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Raw
+
+from ingest.runtime.http.openapi import schema
+
+Embedding = Annotated[Raw, Meta(extra_json_schema=schema("Embedding"))]
+Embeddings = Annotated[Raw, Meta(extra_json_schema=schema("Embeddings"))]
+Metadata = Annotated[dict[str, Any], Meta(extra_json_schema=schema("Metadata"))]
+VectorId = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "minLength": 1,
+            "maxLength": 255,
+            "pattern": r"^[^\x00-\x1f\x7f-\x9f]+$",
+        },
+        description="Identifies a vector of a model. Sent again, the vector is stored once.",
+    ),
+]

@@ -1,0 +1,73 @@
+"""Parameters of a request whose body cannot name its model and dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ingest.formats import checks
+from ingest.runtime.errors import PayloadError, Problem
+from ingest.runtime.settings.settings import IngestSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Model and dimension, as text; None where they are not given."""
+
+    model_name: str | None = None
+    dimension: str | None = None
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], query: Mapping[str, str]) -> Parameters:
+        """Read them from headers or query.
+
+        Raises
+        ------
+        PayloadError
+            If header and query disagree.
+        """
+        return cls(
+            _either(headers, "X-Model-Name", query, "model_name"),
+            _either(headers, "X-Dimension", query, "dimension"),
+        )
+
+    def checked_model_name(self) -> str:
+        """Return the model's name.
+
+        Raises
+        ------
+        PayloadError
+            If it is missing or not allowed.
+        """
+        if self.model_name is None:
+            raise PayloadError("the model is missing: give header X-Model-Name or query model_name")
+        return checks.model_name(self.model_name, "X-Model-Name")
+
+    def checked_dimension(self, limits: IngestSettings) -> int | None:
+        """Return the dimension, or None if it is not given.
+
+        Raises
+        ------
+        PayloadError
+            If it is not a number or not allowed.
+        """
+        given = self.dimension
+        if given is None:
+            return None
+        # Long numbers are refused as text, because converting them to int takes very long.
+        if not (given.isascii() and given.isdecimal() and len(given) < 10 and int(given) > 0):
+            problem: str | None = f"{given[:20]!r} is not a whole number above 0"
+        else:
+            problem = checks.dimension(int(given), limits)
+        if problem is not None:
+            raise checks.refuse([Problem("X-Dimension", problem)])
+        return int(given)
+
+
+def _either(
+    headers: Mapping[str, str], header: str, query: Mapping[str, str], parameter: str
+) -> str | None:
+    given = {headers.get(header.lower()), query.get(parameter)} - {None}
+    if len(given) > 1:
+        raise PayloadError(f"header {header} and query parameter {parameter} disagree")
+    return given.pop() if given else None

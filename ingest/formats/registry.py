@@ -1,0 +1,96 @@
+"""The registry of body formats, and the function that reads a body by its content type.
+
+A new format is one module with a ``FORMAT``, and one line in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ingest.formats import checks, json, npy, raw
+from ingest.formats.format import Format
+from ingest.formats.parameters import Parameters
+from ingest.runtime.errors import UnsupportedMediaType
+from ingest.runtime.settings.settings import IngestSettings
+from ingest.store.batch import Batch
+
+FORMATS: Mapping[str, Format] = {
+    format_.content_type: format_
+    for format_ in (
+        json.FORMAT,
+        raw.FORMAT,
+        npy.FORMAT,
+    )
+}
+"""Formats by content type."""
+
+
+def find(headers: Mapping[str, str]) -> Format:
+    """Return the format of a body.
+
+    Parameters
+    ----------
+    headers : mapping
+        By lower-case name.
+
+    Raises
+    ------
+    UnsupportedMediaType
+        If no format has the content type. Lists those that there are.
+    """
+    content_type = checks.content_type(headers)
+    if content_type not in FORMATS:
+        *others, last = FORMATS
+        raise UnsupportedMediaType(
+            f"Content-Type {content_type or '(none)'} is not supported; allowed are"
+            f" {', '.join(others)} and {last}"
+        )
+    return FORMATS[content_type]
+
+
+def parse(
+    body: bytes,
+    *,
+    headers: Mapping[str, str],
+    query: Mapping[str, str],
+    limits: IngestSettings,
+    now: float,
+) -> Batch:
+    """Read the body of ``POST /embeddings``.
+
+    Parameters
+    ----------
+    body : bytes
+    headers : mapping
+        By lower-case name. Read are ``content-type``, ``content-encoding``, ``transfer-encoding``,
+        ``idempotency-key`` and, for some formats, ``x-model-name`` and ``x-dimension``.
+    query : mapping
+        For some formats, ``model_name`` and ``dimension``.
+    limits : IngestSettings
+    now : float
+        Seconds since the epoch. Timestamps may be at most a day later.
+
+    Raises
+    ------
+    PayloadError
+        If the body cannot be used. Names everything that is wrong, where, and what is allowed.
+    """
+    checks.size(body, limits)
+    checks.unencoded(headers)
+    format_ = find(headers)
+    parameters = Parameters.of(headers, query) if format_.has_parameters else Parameters()
+    batch = format_.read(body, parameters, limits, now)
+    key = checks.idempotency_key(headers)
+    if key is None:
+        return batch
+    return replace(batch, idempotency_key=key, fingerprint=_fingerprint(body, format_, parameters))
+
+
+def _fingerprint(body: bytes, format_: Format, parameters: Parameters) -> bytes:
+    """Hash a body and all that decides on how it is read."""
+    shape = ""
+    if format_.has_parameters:
+        shape = f"{format_.content_type} {parameters.model_name} {parameters.dimension}"
+    return hashlib.sha256(shape.encode() + b"\0" + body).digest()

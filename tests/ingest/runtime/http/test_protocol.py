@@ -1,0 +1,137 @@
+"""Limits of the protocol: what a client may send, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from ingest.runtime.http.protocol import limited, protocol
+
+READ_TIMEOUT = 0.5
+MIB = 1024 * 1024
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the body's size; /refused reads no body, /slow takes two seconds."""
+    request = Request(scope, receive)
+    size = 0
+    if request.url.path != "/refused":
+        size = len(await request.body())
+    if request.url.path == "/slow":
+        await asyncio.sleep(2)
+    response: Response = PlainTextResponse(f"{size} bytes\n")
+    await response(scope, receive, send)
+
+
+@contextmanager
+def connected(loop: str) -> Iterator[socket.socket]:
+    """Serve the application and connect to it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        limited(app), http=protocol(READ_TIMEOUT), loop=loop, lifespan="off", log_config=None
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        with socket.create_connection(listener.getsockname()[:2], timeout=10) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def client(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    with connected(request.param) as client:
+        yield client
+
+
+def head(path: str, *fields: str) -> bytes:
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", *fields, "", ""]).encode()
+
+
+def answer(client: socket.socket) -> bytes:
+    """Read one answer; what there is of it if the server hangs up."""
+    data = b""
+    while not data.endswith(b"bytes\n") and (more := client.recv(65_536)):
+        data += more
+    return data
+
+
+def send_until_hung_up(client: socket.socket, data: bytes) -> int:
+    """Send again and again; returns how many bytes were taken."""
+    sent = 0
+    try:
+        while sent < 64 * MIB:
+            sent += client.send(data)
+    except ConnectionError:
+        return sent
+    pytest.fail("the server took all")
+
+
+def test_a_head_without_end_is_hung_up_on(client: socket.socket) -> None:
+    client.sendall(b"GET / HTTP/1.1\r\n")
+    # More than the limit, because of the buffers of both sockets.
+    assert send_until_hung_up(client, b"X-More: " + 8_000 * b"x" + b"\r\n") < 16 * MIB
+
+
+def test_a_head_without_end_is_hung_up_on_while_a_request_is_answered(
+    client: socket.socket,
+) -> None:
+    start = time.monotonic()
+    client.sendall(head("/slow", "Content-Length: 0") + b"GET / HTTP/1.1\r\n")
+    send_until_hung_up(client, b"X-More: " + 8_000 * b"x" + b"\r\n")
+    assert time.monotonic() - start < 2
+
+
+def test_a_body_may_be_longer_than_the_allowance_and_slower_than_a_head(
+    client: socket.socket,
+) -> None:
+    client.sendall(head("/", "Transfer-Encoding: chunked"))
+    for _ in range(4):
+        client.sendall(b"100000\r\n" + bytes(MIB) + b"\r\n")
+        time.sleep(READ_TIMEOUT / 2)
+    client.sendall(b"0\r\n\r\n")
+    assert answer(client).endswith(b"4194304 bytes\n")
+
+
+def test_an_answer_may_take_longer_than_a_head(client: socket.socket) -> None:
+    client.sendall(head("/slow", "Content-Length: 0"))
+    assert answer(client).endswith(b"0 bytes\n")
+
+
+def test_a_refused_request_may_send_its_body_to_the_end(client: socket.socket) -> None:
+    """Or the client would see a broken connection rather than the refusal."""
+    client.sendall(head("/refused", f"Content-Length: {4 * MIB}"))
+    assert answer(client).endswith(b"0 bytes\n")
+    client.sendall(bytes(4 * MIB))
+    client.sendall(head("/", "Content-Length: 3") + b"abc")
+    assert answer(client).endswith(b"3 bytes\n")
+
+
+def test_the_body_of_a_refused_request_has_to_arrive_in_time(client: socket.socket) -> None:
+    client.sendall(head("/refused", f"Content-Length: {4 * MIB}"))
+    answer(client)
+    client.sendall(b"x")
+    start = time.monotonic()
+    assert answer(client) == b""
+    assert time.monotonic() - start < 4 * READ_TIMEOUT
+
+
+def test_pipelined_requests_are_answered_in_their_order(client: socket.socket) -> None:
+    client.sendall(b"".join(head("/", f"Content-Length: {n}") + n * b"x" for n in range(5)))
+    data = b""
+    while data.count(b"bytes\n") < 5:
+        data += client.recv(65_536)
+    assert [int(line.split()[0]) for line in data.splitlines() if b"bytes" in line] == [*range(5)]
