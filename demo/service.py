@@ -43,11 +43,7 @@ def service(folder: Path, slack_webhook: str) -> Iterator[Service]:
                 "slow": {"seconds": 24, "min_vectors": 300},
             },
         },
-        "alerting": {
-            "slack_webhook": slack_webhook,
-            "exporter_url": url,
-            "runbook_url": f"{url}/runbook",
-        },
+        "alerting": {"slack_webhook": slack_webhook, "exporter_url": url},
     }
     file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
     # The user's own settings are not the demo's.

@@ -185,7 +185,8 @@ def _links(alerting: AlertingSettings) -> _Links:
     if alerting.dashboard_url is not None:
         dashboard = str(alerting.dashboard_url)
         model = f"{dashboard}{'&' if '?' in dashboard else '?'}var-model_name="
-    return _Links(f"{alerting.runbook_url}#", model, exporter)
+    runbook = alerting.runbook_url or f"{exporter}runbook"
+    return _Links(f"{runbook}#", model, exporter)
 
 
 class _Dumper(yaml.SafeDumper):

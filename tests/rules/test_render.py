@@ -171,6 +171,15 @@ def test_links_point_to_the_configured_service_and_runbook(tmp_path: Path) -> No
     assert pipeline["dashboard_url"] == "https://drift.example.org/monitor/"
 
 
+def test_links_to_the_runbook_follow_the_service_when_no_runbook_is_configured(
+    tmp_path: Path,
+) -> None:
+    render(settings(alerting__exporter_url="https://drift.example.org/monitor/"), tmp_path)
+    model = links(tmp_path, "EmbeddingDriftDetected")
+    expected = "https://drift.example.org/monitor/runbook#embeddingdriftdetected"
+    assert model["runbook_url"] == expected
+
+
 @pytest.mark.parametrize(
     ("dashboard", "link"),
     [
