@@ -89,10 +89,10 @@ def test_a_detected_drift_reaches_slack_in_full(
                 "title_link": "http://127.0.0.1:10910/drift/sentence-transformer",
                 "text": (
                     "*EmbeddingDriftDetected* (fast window), since NOW\n"
-                    "Score 6.3 over the fast window: without drift, one window in 10^6.3 scores as "
-                    "high. Alerts above 4.5 at once, above 2.7 for 15 minutes.\n"
-                    "Magnitude 0.12 standard deviations. Large above 0.15, critical above 0.20.\n"
-                    "Moved most: mean (score 7.3).\n"
+                    "Score 6.3 in the fast window. Without drift, one window in 10^6.3 reaches this "
+                    "score. Thresholds: 4.5 at once, 2.7 for 15 minutes.\n"
+                    "Magnitude 0.12 standard deviations. Thresholds: warning 0.15, critical 0.20.\n"
+                    "Largest component: mean (score 7.3).\n"
                 ),
                 "fallback": "WARNING: Embeddings of sentence-transformer are drifting",
                 "callback_id": "",
