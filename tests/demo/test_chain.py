@@ -283,7 +283,7 @@ def test_many_windows_of_a_model_are_one_message_within_what_slack_shows(
         raise_alert(alertmanager, alert | {"window": f"window {number}"}, description="x" * 400)
     (attachment,) = slack.wait(about("(first of 30)"), SECONDS).body["attachments"]
     assert attachment["text"].count("since ") == 4
-    assert attachment["text"].endswith("In all 30 firing, 0 resolved.\n")
+    assert attachment["text"].endswith("Total: 30 firing, 0 resolved.\n")
     assert slack.refused == []
 
 
@@ -299,9 +299,9 @@ def test_five_hundred_models_in_one_group_stay_within_what_slack_shows(
     models = [alert | {"model_name": f"{number:03d}{'-' * 125}"} for number in range(500)]
     with alertmanager_process(tmp_path / "alertmanager", file) as url:
         raise_alert(url, *models, description="x" * 400)
-        slack.wait(within("In all 500 firing, 0 resolved."), SECONDS)
+        slack.wait(within("Total: 500 firing, 0 resolved."), SECONDS)
         raise_alert(url, *models[:250], lasted=timedelta(minutes=5), description="x" * 400)
-        slack.wait(within("In all 250 firing, 250 resolved."), SECONDS)
+        slack.wait(within("Total: 250 firing, 250 resolved."), SECONDS)
     assert slack.refused == []
 
 
