@@ -26,8 +26,8 @@ from ingest.runtime.settings.settings import AlertingSettings, Settings
 SCORE_SUDDEN = 4.5
 SCORE_LASTING = 2.7
 
-# In robust deviations. Larger than the 3 of the forecast's band, because forecast errors have heavier
-# tails than a normal distribution.
+# In robust deviations. Larger than the 3 of the forecast's band, because forecast errors have
+# heavier tails than a normal distribution.
 SEASONAL_ANOMALY = 5.0
 
 _RULES = ("drift.rules.yaml", "pipeline.rules.yaml")

@@ -89,8 +89,8 @@ def test_a_detected_drift_reaches_slack_in_full(
                 "title_link": "http://127.0.0.1:10910/drift/sentence-transformer",
                 "text": (
                     "*EmbeddingDriftDetected* (fast window), since NOW\n"
-                    "Score 6.3 in the fast window. Without drift, one window in 10^6.3 reaches this "
-                    "score. Thresholds: 4.5 at once, 2.7 for 15 minutes.\n"
+                    "Score 6.3 in the fast window. Without drift, one window in 10^6.3 reaches "
+                    "this score. Thresholds: 4.5 at once, 2.7 for 15 minutes.\n"
                     "Magnitude 0.12 standard deviations. Thresholds: warning 0.15, critical 0.20.\n"
                     "Largest component: mean (score 7.3).\n"
                 ),
