@@ -1,4 +1,4 @@
-"""From the exporter's page through Prometheus and Alertmanager to what Slack receives."""
+"""From the metrics page through Prometheus and Alertmanager to the message in Slack."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def within(text: str) -> Callable[[Message], bool]:
 
 
 def without_times(message: Message) -> dict[str, Any]:
-    """Return the body with each moment and length of time replaced by a word."""
+    """Return the body with times and durations replaced by words."""
     (attachment,) = message.body["attachments"]
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "NOW", attachment["text"])
     return {"attachments": [attachment | {"text": re.sub(r"after \d+s", "after LENGTH", text)}]}
@@ -56,7 +56,7 @@ def raise_alert(
     lasted: timedelta = timedelta(),
     description: str = "What & <why>.",
 ) -> None:
-    """Tell Alertmanager of alerts, by their labels, as Prometheus would; what lasted is over."""
+    """Post alerts to Alertmanager as Prometheus would; with ``lasted``, they are resolved."""
     now = datetime.now(UTC)
     body = [
         {
@@ -177,7 +177,7 @@ def test_a_resolved_alert_says_how_long_it_lasted(alertmanager: str, slack: Slac
 
 
 @pytest.mark.parametrize("status", [429, 500])
-def test_a_message_that_slack_refused_comes_when_slack_recovers(
+def test_a_message_that_slack_rejected_is_sent_again(
     status: int, alertmanager: str, slack: Slack
 ) -> None:
     slack.refuse(status, times=2)
@@ -246,7 +246,7 @@ PIPELINE = {"area": "pipeline", "severity": "warning"}
     ],
     ids=lambda labels: labels["alertname"].removeprefix("EmbeddingDrift"),
 )
-def test_an_alert_that_another_explains_keeps_quiet(
+def test_an_alert_is_suppressed_by_the_alert_that_explains_it(
     explanation: dict[str, str], explained: dict[str, str], alertmanager: str, slack: Slack
 ) -> None:
     raise_alert(alertmanager, {"severity": "critical", "area": "pipeline", **explanation})
@@ -257,7 +257,7 @@ def test_an_alert_that_another_explains_keeps_quiet(
     assert explained["alertname"] not in str(slack.messages)
 
 
-def test_one_replica_without_its_store_does_not_silence_drift(
+def test_one_replica_without_its_database_does_not_suppress_drift(
     alertmanager: str, slack: Slack
 ) -> None:
     lost = {"alertname": "EmbeddingDriftStoreUnreachable", "extent": "some"}
@@ -267,7 +267,7 @@ def test_one_replica_without_its_store_does_not_silence_drift(
     slack.wait(about("EmbeddingDriftDetected"), SECONDS)
 
 
-def test_a_stale_model_does_not_silence_the_others(alertmanager: str, slack: Slack) -> None:
+def test_a_stale_model_does_not_suppress_the_others(alertmanager: str, slack: Slack) -> None:
     stale = {"alertname": "EmbeddingDriftWindowStale", "model_name": "stale", **PIPELINE}
     raise_alert(alertmanager, stale)
     drifting = {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT}
@@ -275,7 +275,7 @@ def test_a_stale_model_does_not_silence_the_others(alertmanager: str, slack: Sla
     slack.wait(about("EmbeddingDriftDetected"), SECONDS)
 
 
-def test_many_windows_of_a_model_are_one_message_within_what_slack_shows(
+def test_many_windows_of_a_model_give_one_message_within_slacks_limits(
     alertmanager: str, slack: Slack
 ) -> None:
     for number in range(30):
@@ -287,7 +287,7 @@ def test_many_windows_of_a_model_are_one_message_within_what_slack_shows(
     assert slack.refused == []
 
 
-def test_five_hundred_models_in_one_group_stay_within_what_slack_shows(
+def test_five_hundred_models_in_one_group_stay_within_slacks_limits(
     rendered: Path, slack: Slack, tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     tool("alertmanager")
@@ -305,7 +305,7 @@ def test_five_hundred_models_in_one_group_stay_within_what_slack_shows(
     assert slack.refused == []
 
 
-def test_five_hundred_models_are_as_many_messages(alertmanager: str, slack: Slack) -> None:
+def test_five_hundred_models_give_five_hundred_messages(alertmanager: str, slack: Slack) -> None:
     models = [f"model-{number:03d}" for number in range(500)]
     raise_alert(
         alertmanager, *({"alertname": name, "model_name": name, **DRIFT} for name in models)
