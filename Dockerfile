@@ -1,4 +1,4 @@
-# One image for both halves: the command chooses (`serve`, `ingest`, `exporter`, `migrate`, ...).
+# One image for both halves; the command chooses (`serve`, `ingest`, `exporter`, `migrate`, ...).
 
 FROM python:3.13-slim-trixie AS build
 ENV PIP_NO_CACHE_DIR=1 \
@@ -6,7 +6,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_ONLY_BINARY=:all:
 WORKDIR /source
 COPY container/build.lock requirements.lock ./
-# Nothing is installed, not even for the build, but wheels that the lock files have a hash of.
+# Only wheels whose hash is in a lock file are installed, also for the build.
 RUN pip install --require-hashes --requirement build.lock && \
     python -m venv --without-pip /opt/embedding-drift && \
     pip --python /opt/embedding-drift install --require-hashes --requirement requirements.lock
@@ -25,9 +25,9 @@ ENV PATH=/opt/embedding-drift/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     EMBEDDING_DRIFT_SERVER_HOST=0.0.0.0
-# The one place that is written to: the embedded server's data, and rendered files. Its owner is
-# the user whom the images of Prometheus and Alertmanager run as, so that these can read a rendered
-# webhook, which is its owner's alone.
+# The only folder that is written to: data of the embedded server, and rendered files. The images of
+# Prometheus and Alertmanager run as the same user, so they can read a rendered webhook, which only
+# its owner may read.
 RUN install --directory --owner=65534 --group=65534 /var/lib/embedding-drift
 WORKDIR /var/lib/embedding-drift
 USER 65534:65534

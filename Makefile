@@ -1,11 +1,11 @@
-# One command a wish. `make` lists them.
+# `make` lists the commands.
 
 PYTHON ?= python3
 VENV ?= .venv
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' ingest/runtime/version.py)
 IMAGE ?= embedding-drift-exporter:$(VERSION)
 BIN := $(VENV)/bin
-# For every platform and Python at once; no registry is named in what it writes.
+# Locks for every platform and Python version; the files do not name a registry.
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
     --generate-hashes --no-emit-index-url
 
@@ -15,10 +15,10 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-run: $(BIN)/.run ## Serve everything on one port, with a PostgreSQL of its own
+run: $(BIN)/.run ## Serve everything on one port, with its own PostgreSQL
 	@exec $(BIN)/embedding-drift serve
 
-demo: $(BIN)/.test tools ## Replay real embeddings until the drift alert arrives
+demo: $(BIN)/.test tools ## Play an incident: a new topic grows until the alert arrives
 	@exec $(BIN)/python -m demo
 
 test: $(BIN)/.test tools ## Run all tests
@@ -32,30 +32,30 @@ lint: $(BIN)/.test ## Check style and types
 bench: $(BIN)/.bench ## Measure detection and cost
 	$(BIN)/python -m bench
 
-docs: $(BIN)/.test ## Write the generated parts of the documentation
+docs: $(BIN)/.test ## Write the generated tables of the documentation
 	$(BIN)/python docs/generate.py
 
 dashboards: $(BIN)/.test ## Write the Grafana dashboards
 	$(BIN)/python -m grafana
 
-manifests: $(BIN)/.test ## Write the generated parts of k8s/; needs kubectl
+manifests: $(BIN)/.test ## Write the generated manifests in k8s/; needs kubectl
 	$(BIN)/python -m k8s
 
 lock: $(BIN)/.lock ## Pin what the image installs, by version and hash
 	$(COMPILE) --output-file requirements.lock pyproject.toml
 	echo hatchling | $(COMPILE) --python-version 3.11 --output-file container/build.lock -
 
-audit: $(BIN)/.lock ## Look the locked packages up in the advisory database; needs network
+audit: $(BIN)/.lock ## Look up the locked packages in the advisory database; needs network
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip \
 	    --requirement requirements.lock --requirement container/build.lock
 
 image: ## Build the container image; needs Docker
 	docker build --tag $(IMAGE) .
 
-image-check: $(BIN)/.test ## Build the image and test it in a container; without Docker, on Debian as root
+image-check: $(BIN)/.test ## Build and test the image; needs Docker, or Debian and root
 	.ci/image $(IMAGE) $(BIN)/python $(BIN)/python -m pytest tests/container/test_image.py
 
-dist: $(BIN)/.test ## Build what a release ships: package, rules, dashboards, manifests
+dist: $(BIN)/.test ## Build the files of a release: package, rules, dashboards, manifests
 	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	$(BIN)/embedding-drift rules render --output dist/rules
@@ -65,12 +65,12 @@ dist: $(BIN)/.test ## Build what a release ships: package, rules, dashboards, ma
 	    kubectl kustomize k8s/overlays/$$overlay >dist/embedding-drift-$$overlay.yaml || exit 1; \
 	done
 
-tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; starts no service
+tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; start no service
 	@.ci/tools
 
-tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, apart: it pins what we do not
+tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, in an environment of its own
 
-clean: ## Remove what these commands made, except data/
+clean: ## Remove the files that these commands made, except data/
 	rm -rf $(VENV) $(VENV)-checkov .mypy_cache .pytest_cache .ruff_cache rendered dist
 
 $(BIN)/python:

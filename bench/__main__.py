@@ -1,4 +1,4 @@
-"""``python -m bench``: all measurements, one table after the other."""
+"""``python -m bench``: run all measurements and print their tables."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ MODULES = (
 )
 
 if __name__ == "__main__":
-    # A process each: none leaves caches or memory behind for the next.
+    # One process for each, so that none leaves caches or memory behind for the next.
     for module in MODULES:
         subprocess.run([sys.executable, "-m", module, *sys.argv[1:]], check=True)

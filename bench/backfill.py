@@ -1,10 +1,10 @@
-"""Backfill of a data lake: vectors a second on one and two workers, and what a worker holds.
+"""Backfill of a data lake: vectors per second on one and two workers, and their memory.
 
-The peers are the same work on one worker, which two should halve, and reading the files alone,
-in one process, which nothing that reads them can undercut. CPU time is that of all workers, and
-of the command: what more of them add to it, no machine gives back. Unlike vectors a second, it
-hardly depends on what else a machine does. Memory should not grow with the data set, whether its
-files are in the order of time or in none; an idle worker has loaded its libraries.
+There are two peers. One worker on the same data: two should take half the time. Reading the files
+alone in one process: no backfill can be faster. CPU time is the sum over all workers, and that of
+the command; unlike vectors per second, it hardly depends on what else the machine does. Memory
+should not grow with the data set, whether its files are in the order of time or not. An idle worker
+has loaded its libraries.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LARGE = [
     (240_000, 50, "none"),
     (480_000, 50, "none"),
 ]
-"""Vectors of the data set, how many arrive between two check times, and the order of the files."""
+"""Vectors of the data set, vectors between two check times, and the order of the files."""
 
 
 def drawn(count: int, seed: int) -> NDArray[np.float32]:
@@ -60,7 +60,7 @@ def drawn(count: int, seed: int) -> NDArray[np.float32]:
 
 
 def write(folder: Path, count: int, apart: float, order: str) -> Dataset:
-    """Write so many vectors, so many seconds apart, a row group a file."""
+    """Write ``count`` vectors, ``apart`` seconds apart, with one row group per file."""
     places = np.arange(count)
     if order == "none":
         places = np.random.default_rng(0).permutation(count)
@@ -74,7 +74,7 @@ def write(folder: Path, count: int, apart: float, order: str) -> Dataset:
 
 
 def read(dataset: Dataset) -> None:
-    """Read all vectors, in this process, and do nothing with them."""
+    """Read all vectors in this process and discard them."""
     for file in dataset.files:
         for number, times in enumerate(dataset.times(file)):
             group = RowGroup(file, number, len(times))
@@ -83,7 +83,7 @@ def read(dataset: Dataset) -> None:
 
 
 def measure(filling: Backfill, judge: Judge, interval: int) -> int:
-    """Make the whole history; return how many rows it has."""
+    """Compute the whole history and return its number of rows."""
     stream = filling.survey()
     checks = check_times(stream.times[0], stream.times[-1], interval)
     wanted = dict.fromkeys(judge.limits, np.ones(len(checks), bool))
@@ -92,19 +92,19 @@ def measure(filling: Backfill, judge: Judge, interval: int) -> int:
 
 
 def cpu_seconds(client: Client) -> tuple[float, float]:
-    """CPU time of all workers so far, and of this process."""
+    """Return the CPU time of all workers so far, and of this process."""
     return sum(client.run(time.process_time).values()), time.process_time()
 
 
 def peak_mib() -> float:
-    """Most memory this process ever held, in MiB."""
-    # Not ru_maxrss: that is the parent's at the start.
+    """Return the peak memory of this process, in MiB."""
+    # Not ru_maxrss: a child process starts with the value of its parent.
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main(quick: bool) -> None:
-    """Time histories and print them."""
+    """Measure and print."""
     settings = MonitoringSettings()
     detector = Detector.fit(drawn(REFERENCE, 0))
     limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
@@ -122,7 +122,7 @@ def main(quick: bool) -> None:
                     work = partial(measure, filling, judge, settings.check_interval)
                     before = cpu_seconds(client)
                     seconds = median_seconds(work, 1)
-                    # Of the run that does not count, too.
+                    # Includes the first run, which does not count for the wall time.
                     cpu = [
                         1e6 * (after - spent) / 2 / vectors
                         for spent, after in zip(before, cpu_seconds(client), strict=True)
@@ -146,15 +146,15 @@ def main(quick: bool) -> None:
     head = (
         "vectors",
         "order",
-        "a check time",
+        "per check time",
         "workers",
         "vectors/s",
         "scaling",
         "reading alone",
-        "CPU us a vector",
+        "CPU us per vector",
         "of the command",
         "idle MiB",
-        "peak MiB a worker",
+        "peak MiB per worker",
     )
     show("Backfill: two windows at every check time of a data lake", head, rows)
 

@@ -1,6 +1,7 @@
-"""Exact Kolmogorov-Smirnov and Wasserstein of all dimensions, against scipy's loop.
+"""Exact Kolmogorov-Smirnov and Wasserstein statistics of all dimensions, against scipy.
 
-10,000 x 768 vectors on each side, one core. Both give the same numbers, which is checked here.
+10,000 x 768 vectors on each side, on one core. The measurement checks that both give the same
+numbers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def main(quick: bool) -> None:
     reference = (random.normal(size=(rows, dimension)) @ mixing).astype(np.float32)
     current = (random.normal(size=(rows, dimension)) @ mixing * 1.05).astype(np.float32)
 
-    # The reference is sorted once, when a baseline is read; the window at each question.
+    # The reference is sorted once, when a baseline is read; the window is sorted for each request.
     of_reference = sorted_columns(reference)
 
     def ours() -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
-"""What a vector takes on disk, what a model takes in an exporter's memory, and what a poll takes.
+"""Disk space of a vector, memory of a model in the exporter, and duration of a poll.
 
-Of the embedded server and of this process: all that docs/scaling.md computes from.
+Measured on the embedded server and in this process. docs/scaling.md is computed from it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _ROWS = 20_000
 
 
 def _resident() -> int:
-    """Tell this process's resident bytes, after what is free went back to the system."""
+    """Return the resident bytes of this process, after free memory was returned to the system."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -66,7 +66,7 @@ _IDLE = _resident()
 
 @contextmanager
 def store() -> Iterator[str]:
-    """Give a migrated store on a server of its own."""
+    """Start an embedded server with the schema, and give its connection string."""
     with (
         tempfile.TemporaryDirectory(prefix="embedding-drift-") as folder,
         embedded.running(Path(folder)) as string,
@@ -77,7 +77,7 @@ def store() -> Iterator[str]:
 
 
 def send(string: str, batches: list[Batch]) -> None:
-    """Store batches, one commit each."""
+    """Store each batch in its own commit."""
 
     async def run() -> None:
         async with await psycopg.AsyncConnection.connect(string, autocommit=True) as connection:
@@ -88,14 +88,14 @@ def send(string: str, batches: list[Batch]) -> None:
 
 
 def scalar(connection: psycopg.Connection, statement: str) -> int:
-    """Ask for one number."""
+    """Run a query that returns one number."""
     row = connection.execute(statement.encode()).fetchone()
     assert row is not None
     return int(row[0])
 
 
 def disk(string: str, quick: bool) -> None:
-    """Measure bytes a vector, plain and with an id and metadata of 100 bytes."""
+    """Measure bytes per vector, without and with an id and 100 bytes of metadata."""
     random = np.random.default_rng(0)
     rows = []
     with connect(string) as connection:
@@ -108,7 +108,7 @@ def disk(string: str, quick: bool) -> None:
             of_both = (*_stored(string, connection, plain), *_stored(string, connection, full))
             rows.append((dimension, *of_both))
     head = ("dimension", "stored", "WAL", "stored with both", "WAL with both")
-    title = "Disk: bytes a vector, tables and indexes; with an id and metadata of 100 bytes"
+    title = "Disk: bytes per vector, with indexes; without and with an id and 100 bytes of metadata"
     report("footprint", "disk", title, head, rows, quick)
 
 
@@ -159,7 +159,7 @@ def _stored(string: str, connection: psycopg.Connection, batch: Batch) -> tuple[
     position = "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"
     connection.execute("truncate embedding, embedding_id")
     connection.execute("checkpoint")
-    # A first batch pays for the first pages and the image of each that a checkpoint asks for.
+    # A first batch takes the cost of new pages and of their full images after the checkpoint.
     half = len(batch) // 2
     first, second = _part(batch, 0, half), _part(batch, half, len(batch))
     send(string, [first])
@@ -182,7 +182,7 @@ def _part(batch: Batch, start: int, stop: int) -> Batch:
 
 
 def model(number: int, vectors: NDArray[np.float32], detector: Detector) -> Model:
-    """Build a model with a detector of its own, whose two windows are as full as it allows."""
+    """Build a model with its own detector and two full windows."""
     now = datetime.now(UTC)
     limits = WindowSettings(seconds=86_400)
     settings = MonitoringSettings(windows=WindowsSettings(fast=limits, slow=limits))
@@ -197,7 +197,7 @@ def model(number: int, vectors: NDArray[np.float32], detector: Detector) -> Mode
 
 
 def memory(quick: bool) -> None:
-    """Measure resident bytes a model beside its raw vectors."""
+    """Measure the resident bytes per model, and those of its raw vectors."""
     random = np.random.default_rng(0)
     rows = []
     for dimension in DIMENSIONS[: 1 if quick else None]:
@@ -227,7 +227,7 @@ def memory(quick: bool) -> None:
 
 
 def fitting(quick: bool) -> None:
-    """Measure what fitting a baseline takes at its peak, beside its vectors."""
+    """Measure the peak memory of fitting a baseline, without its vectors."""
     random = np.random.default_rng(0)
     rows = []
     for count in (1_000,) if quick else (5_000, 50_000):
@@ -239,12 +239,12 @@ def fitting(quick: bool) -> None:
         rows.append((count, round(vectors.nbytes / 1e6), round(peak / 1e6)))
     head = ("vectors", "MB of vectors", "MB besides")
     report("footprint", "fitting", "Memory: fitting a baseline x 768", head, rows, quick)
-    title = "Memory: this program, before anything else"
+    title = "Memory: this program after its imports"
     report("footprint", "program", title, ("MB",), [(round(_IDLE / 1e6),)], quick)
 
 
 def passage(quick: bool) -> None:
-    """Time a vector's way through two windows, and measure its size in a request's body."""
+    """Time a vector that enters and leaves two windows, and measure its size in a request."""
     random = np.random.default_rng(0)
     rows = []
     for dimension in DIMENSIONS[: 1 if quick else None]:
@@ -264,12 +264,12 @@ def passage(quick: bool) -> None:
             )
         )
     head = ("dimension", "microseconds", "bytes as JSON", "as base64", "as float32")
-    title = "Passage: a vector enters and leaves two windows, after it came over the network"
+    title = "Passage: a vector enters and leaves two windows"
     report("footprint", "passage", title, head, rows, quick)
 
 
 def poll(string: str, quick: bool) -> None:
-    """Time a poll of many models that bring one batch each, and the list of models by shard."""
+    """Time a poll of many models with one new batch each, and the list of models of a shard."""
     random = np.random.default_rng(0)
     models, size = (20, 10) if quick else (200, 10)
     vectors = random.normal(size=(size, 768)).astype(np.float32)
@@ -295,8 +295,8 @@ def poll(string: str, quick: bool) -> None:
         listing = [(shards, _milliseconds(connection, shards)) for shards in (10, 100)]
     each = round((sorted(busy)[2] - idle) / models * 1e3, 2)
     head = ("new vectors x 768", "milliseconds")
-    report("footprint", "poll", "A poll of the store, each model", head, [(size, each)], quick)
-    title = "A poll of the store, listing one of the shards of 10,000 models"
+    report("footprint", "poll", "A poll of the database, per model", head, [(size, each)], quick)
+    title = "A poll of the database: the list of one shard, of 10,000 models"
     report("footprint", "listing", title, ("shards", "milliseconds"), listing, quick)
 
 
@@ -305,14 +305,14 @@ def _milliseconds(connection: psycopg.Connection, shards: int) -> int:
 
 
 def main(quick: bool) -> None:
-    """Measure and print all of it."""
+    """Measure and print."""
     memory(quick)
     fitting(quick)
     passage(quick)
     with store() as string:
         disk(string, quick)
         pinned(string, quick)
-    # Of its own: no baseline is taken up, or fitted, meanwhile.
+    # On its own server, so that no baseline is read or fitted meanwhile.
     with store() as string:
         poll(string, quick)
 

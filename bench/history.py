@@ -1,6 +1,6 @@
-"""Histories in which nothing happens: how seldom they are odd, trend or step, and the cost.
+"""Histories without an event: false anomalies, trends and steps, and the cost.
 
-No peer: the limit is what the thresholds of the rules promise.
+There is no peer. The limit is what the thresholds of the rules promise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def heavy(random: np.random.Generator, hours: int) -> Hours:
 
 
 def persistent(random: np.random.Generator, hours: int) -> Hours:
-    """Draw an autoregression of 0.9 an hour with as much white noise on top."""
+    """Draw an autoregression of 0.9 per hour, plus white noise of twice its innovation."""
     values = random.normal(size=hours)
     for at in range(1, hours):
         values[at] += 0.9 * values[at - 1]
@@ -45,14 +45,14 @@ def persistent(random: np.random.Generator, hours: int) -> Hours:
 
 
 def season(phase: int, hours: int, weekly: bool) -> Hours:
-    """Return a wave of a day, and weekends when there is time to learn them."""
+    """Return a daily wave and, if ``weekly``, lower weekends."""
     at = np.arange(phase, phase + hours)
     wave: Hours = 3 * np.sin(2 * np.pi * at / DAY)
     return wave - 3 * weekly * (at % WEEK >= 5 * DAY)
 
 
 def measure(noise: Noise, days: int, trials: int) -> tuple[str, ...]:
-    """Judge many histories without an event."""
+    """Evaluate many histories without an event."""
     random = np.random.default_rng(0)
     hours = days * DAY
     times = NOW - forecast.HOUR_SECONDS * (np.arange(hours)[::-1] + 0.5)
@@ -79,7 +79,7 @@ def measure(noise: Noise, days: int, trials: int) -> tuple[str, ...]:
 
 
 def main(quick: bool) -> None:
-    """Print one line for each length and kind of noise."""
+    """Print one line per length and kind of noise."""
     trials = 20 if quick else 400
     head = ("days", "noise", "state", "|anomaly| > 3", "> 5", "trend > 2", "> 4", "step", "ms")
     rows = [measure(n, days, trials) for days in DAYS for n in (white, heavy, persistent)]

@@ -1,6 +1,6 @@
-"""The tables of docs/scaling.md, computed from what was measured last.
+"""Compute the tables of docs/scaling.md from the last measurements.
 
-The plan is of vectors of dimension 768 without an id; another fleet is another set of numbers.
+The plan assumes vectors of dimension 768 without ids.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DAY = 86_400
 DIMENSION = 768
 WINDOWS = (1_000, 10_000)
 PINNED = {window: 5 * window for window in WINDOWS}
-"""Vectors of the baseline that a window needs."""
+"""Vectors that the baseline of a window needs, by vectors of the window."""
 
 BODY_BYTES = _footprint("passage", "as float32", dimension=DIMENSION)
 STORED_BYTES = _footprint("disk", "stored", dimension=DIMENSION)
@@ -50,27 +50,27 @@ SCRAPE_SECONDS = {
 }
 SERIES = int(results.number("scrape", "scrape", "samples", models=100, window=WINDOWS[0])) // 100
 INGEST_RATE = 30_000
-"""Vectors a second that one ingest takes in batches.
+"""Vectors per second that one ingest stores from batches.
 
-Below what was measured last, which the machine changes by a tenth from run to run.
+Less than measured, because runs on the same machine differ by a tenth.
 """
 
 FLEETS = (1, 100, 10_000)
 RATES = (1_000, 100_000, 10_000_000)
 TARGET = 1.0
-"""Vectors a second that are stored of one model."""
+"""Vectors per second that are stored for one model."""
 
 GB_OF_DISK, GB_OF_MEMORY, CORE = 0.10, 4, 25
-"""Prices of a month: assumptions."""
+"""Prices per month. These are assumptions."""
 
 
 def memory_formula(dimension: int, window: int) -> float:
-    """Tell the MB that a model takes, as docs/scaling.md puts it."""
+    """Return the MB of a model, by the formula in docs/scaling.md."""
     return (4 * dimension * window + 12_000 * dimension) / 1e6 + 2.5
 
 
 def tables() -> dict[str, tuple[Line, list[Line]]]:
-    """Compute all tables: the head and the rows of each."""
+    """Compute the head and the rows of each table, by name."""
     return {
         "per vector": (PER_VECTOR_HEAD, list(per_vector())),
         "ingest": as_measured("ingest", "throughput"),
@@ -84,7 +84,7 @@ def tables() -> dict[str, tuple[Line, list[Line]]]:
 
 
 def per_vector() -> Iterator[Line]:
-    """Tell the bytes of a vector on its way and on disk."""
+    """Give the bytes of a vector in a request and on disk, by dimension."""
     bodies = {row["dimension"]: row for row in results.table("footprint", "passage")}
     for row in results.table("footprint", "disk"):
         body = bodies[row["dimension"]]
@@ -96,13 +96,13 @@ def per_vector() -> Iterator[Line]:
 
 
 def as_measured(command: str, name: str) -> tuple[Line, list[Line]]:
-    """Give a table as it was printed."""
+    """Return a table as it was measured."""
     rows = results.table(command, name)
     return tuple(rows[0]), [tuple(map(text, row.values())) for row in rows]
 
 
 def traffic() -> Iterator[Line]:
-    """Compute what is sent and what is stored."""
+    """Compute what is sent and stored, by number of models and rate."""
     for models in FLEETS:
         for rate in RATES:
             stored = models * min(rate / models, TARGET)
@@ -119,7 +119,7 @@ def traffic() -> Iterator[Line]:
 
 
 def memory() -> Iterator[Line]:
-    """Tell the memory of a model, and what the formula makes of it."""
+    """Give the memory of a model, measured and by the formula."""
     for row in results.table("footprint", "memory"):
         dimension, window = int(row["dimension"]), int(row["window"])
         yield (
@@ -131,29 +131,32 @@ def memory() -> Iterator[Line]:
 
 
 def costs() -> Iterator[Line]:
-    """Tell what takes an exporter's time and memory, and the store's."""
-    yield "a poll: each model of the shard with news", f"{POLL_SECONDS * 1e3:.1f} ms"
-    yield "a poll: each new vector", f"{PASSAGE_SECONDS * 1e6:.0f} µs"
-    yield "a poll: each model of the store", f"{LISTING_SECONDS * 1e6:.0f} µs"
+    """Give the costs of polls, scrapes, baselines and history."""
+    yield "a poll: per model of the shard with new vectors", f"{POLL_SECONDS * 1e3:.1f} ms"
+    yield "a poll: per new vector", f"{PASSAGE_SECONDS * 1e6:.0f} µs"
+    yield "a poll: per model in the database", f"{LISTING_SECONDS * 1e6:.0f} µs"
     for window in WINDOWS:
         seconds = SCRAPE_SECONDS[window]
-        yield f"a scrape: each model, windows of {window:,}", f"{seconds * 1e3:.1f} ms"
-    yield "Prometheus: each model", f"{SERIES} series"
+        yield f"a scrape: per model, windows of {window:,}", f"{seconds * 1e3:.1f} ms"
+    yield "Prometheus: per model", f"{SERIES} series"
     for vectors in PINNED.values():
         fit = _footprint("baselines", "seconds to fit", vectors=vectors)
         store = _footprint("baselines", "seconds to store", vectors=vectors)
         what = f"a baseline of {vectors:,}"
         yield (
-            f"{what}: fitted, one at a time in each exporter",
+            f"{what}: to fit, one at a time in each exporter",
             f"{fit:.0f} s, {FIT_GB[vectors]:.1f} GB",
         )
-        yield f"{what}: stored and indexed, one at a time in the store", f"{store:.0f} s"
-        yield f"{what}: on disk, each of three versions", f"{PINNED_GB[vectors] * 1e3:.0f} MB"
-    yield "history: twice every `check_interval`, for 35 days", f"{HISTORY_BYTES:.0f} bytes"
+        yield f"{what}: to store and index, one at a time in the database", f"{store:.0f} s"
+        yield f"{what}: on disk, per version (three are kept)", f"{PINNED_GB[vectors] * 1e3:.0f} MB"
+    yield (
+        "history: per row; two rows every `check_interval`, kept for 35 days",
+        f"{HISTORY_BYTES:.0f} bytes",
+    )
 
 
 def exporters() -> Iterator[Line]:
-    """Compute what the exporters and the rest of the store take."""
+    """Compute the costs of exporters, baselines and history, by fleet."""
     for window in WINDOWS:
         for models in FLEETS:
             shards = max(1, -(-models // 100))
@@ -173,7 +176,7 @@ def exporters() -> Iterator[Line]:
 
 
 def month() -> Iterator[Line]:
-    """Compute what a month of 10,000 models costs, windows of 1,000, 2 days kept and a replica."""
+    """Compute a month of 10,000 models: windows of 1,000, 2 days of retention and a replica."""
     models, rate, window = FLEETS[-1], 100_000, WINDOWS[0]
     day = models * TARGET * STORED_BYTES * DAY / 1e9
     pinned, history = _pinned(models, window), _history(models)
@@ -241,11 +244,11 @@ TRAFFIC_HEAD = (
     "body MB/s",
     "ratio",
     "stored /s",
-    "GB a day",
-    "TB in all",
+    "GB per day",
+    "TB in total",
     "WAL MB/s",
 )
-MEMORY_HEAD = ("dimension x window", "MB a model", "of which vectors", "formula")
+MEMORY_HEAD = ("dimension x window", "MB per model", "of which vectors", "formula")
 COSTS_HEAD = ("what", "how much")
 EXPORTERS_HEAD = (
     "models x window",
@@ -258,7 +261,7 @@ EXPORTERS_HEAD = (
     "baselines, GB",
     "history, GB",
 )
-MONTH_HEAD = ("what", "how much", "price", "a month")
+MONTH_HEAD = ("what", "how much", "price", "per month")
 
 if __name__ == "__main__":
     for name, (head, rows) in tables().items():

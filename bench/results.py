@@ -1,4 +1,4 @@
-"""What was measured last: ``results.yaml``, by the command that measured it and by table."""
+"""The last measurements: ``results.yaml``, by command and table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.table import show
 FILE = Path(__file__).parent / "results.yaml"
 
 _HEADER = """\
-# What each command measured last; `make docs` makes the tables of docs/scaling.md from it.
+# The last measurements of each command. `make docs` computes docs/scaling.md from them.
 """
 
 Row = dict[str, float | str]
@@ -26,7 +26,7 @@ def report(
     rows: Sequence[Sequence[float | str]],
     quick: bool,
 ) -> None:
-    """Print a table and, unless it was a quick look, keep it.
+    """Print a table and, unless the run was quick, keep it in ``results.yaml``.
 
     Parameters
     ----------
@@ -35,11 +35,11 @@ def report(
     name : str
     title : str
     head : sequence of str
-        What each column is; names it in what is kept.
+        Names of the columns, also in the file.
     rows : sequence of sequences of number or str
-        Numbers rounded to what they are worth.
+        Numbers, rounded to their precision.
     quick : bool
-        A few small cases, to see that all works.
+        Whether only a few small cases ran, as a check that everything works.
     """
     show(title, head, [list(map(text, row)) for row in rows])
     if not quick:
@@ -70,5 +70,5 @@ def number(command: str, name: str, column: str, **where: float) -> float:
 
 
 def text(value: float | str) -> str:
-    """Write a number, or a text as it is."""
+    """Format a number; a text stays as it is."""
     return value if isinstance(value, str) else f"{value:,}"

@@ -1,4 +1,4 @@
-"""Tables and timings that all measurements share."""
+"""Tables and timings for all measurements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 
 def median_seconds(work: Callable[[], object], runs: int) -> float:
-    """Median wall time of some runs after one that does not count."""
+    """Return the median wall time of some runs, after a first run that does not count."""
     work()
     times = []
     for _ in range(runs):

@@ -1,21 +1,21 @@
-"""Whether the service in this container is healthy: the image's HEALTHCHECK."""
+"""The HEALTHCHECK of the image: exit code 0 if the service in this container is healthy."""
 
 import os
 import ssl
 import sys
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
-# serve and exporter answer on the first port, ingest on the second.
+# serve and exporter listen on the first port, ingest on the second.
 PORTS = os.environ.get("EMBEDDING_DRIFT_SERVER_PORT", "10910 10911").split()
 
-# A certificate is for the names that others use.
+# The certificate is for the public name, not for 127.0.0.1.
 UNVERIFIED = ssl.create_default_context()
 UNVERIFIED.check_hostname = False
 UNVERIFIED.verify_mode = ssl.CERT_NONE
 
 
 def answers(connection: HTTPConnection) -> bool:
-    """Ask the service; nobody listening there is one way of not being healthy."""
+    """Return whether the service answers 200; a refused connection counts as no."""
     try:
         connection.request("GET", "/-/healthy")
         return connection.getresponse().status == 200
@@ -26,7 +26,7 @@ def answers(connection: HTTPConnection) -> bool:
 
 
 def is_healthy(port: int) -> bool:
-    """Ask without TLS and with it: which of them is spoken, only the configuration tells."""
+    """Ask without TLS and with TLS, because the check does not read the configuration."""
     return answers(HTTPConnection("127.0.0.1", port, timeout=4)) or answers(
         HTTPSConnection("127.0.0.1", port, timeout=4, context=UNVERIFIED)
     )

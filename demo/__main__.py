@@ -1,4 +1,4 @@
-"""``python -m demo``: an incident from the first vector to the message in Slack."""
+"""``python -m demo``: play an incident, from the first vector to the message in Slack."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ ALERT_WITHIN = 20.0
     help="Also draw the incident into this PNG file (needs matplotlib).",
 )
 def main(picture: Path | None) -> None:
-    """Replay an incident against real Prometheus and Alertmanager and show the alert.
+    """Play an incident with a real Prometheus and Alertmanager, and show the alert.
 
-    Exits with 0 only if Slack's stand-in got the alert, of the right model and not before the
-    shift began.
+    The exit code is 0 only if the stand-in for Slack got the alert, for the right model, and after
+    the new topic began.
     """
     signal.signal(signal.SIGTERM, _leave)
     began = time.time()
@@ -69,26 +69,26 @@ def main(picture: Path | None) -> None:
             draw(prometheus, MODEL, began=began, shifted=shifted, file=picture)
             say(f"picture: {picture}")
     if message.received < shifted:
-        raise click.ClickException("the alert came before the shift began: a false alarm")
+        raise click.ClickException("the alert came before the new topic began: a false alarm")
     say(
         f"the alert came {message.received - shifted:.0f} s after the first vector of the new topic"
     )
 
 
 def replay(url: str, prometheus: Prometheus, slack: Slack) -> float:
-    """Send the baseline and the stream; return when the new topic's first vectors were sent."""
+    """Send the baseline and the stream; return the time at which the new topic began."""
     story = Incident()
     with Sender(url, MODEL) as sender:
         for batch in batches([story.baseline()], 500):
             sender.send(batch)
         say(f"sent {incident.BASELINE_VECTORS} descriptions, none of {incident.NEW_SECTION}")
         wait_for_baseline(prometheus)
-        say(f"baseline pinned; {incident.RATE} more of the same every second")
+        say(f"baseline pinned; now sending {incident.RATE} similar descriptions per second")
         shifted = 0.0
         for second, batch in enumerate(paced(story.stream(), incident.RATE), start=1):
             if not shifted and incident.share(second) > 0:
                 shifted = time.time()
-                say(f"{incident.NEW_SECTION} begins to grow")
+                say(f"new topic: descriptions from section {incident.NEW_SECTION} begin")
             sender.send(batch)
             if second % 5 == 0:
                 say_state(second, prometheus, slack)
@@ -96,7 +96,7 @@ def replay(url: str, prometheus: Prometheus, slack: Slack) -> float:
 
 
 def wait_for_baseline(prometheus: Prometheus) -> None:
-    """Return once the exporter shows a baseline of the model."""
+    """Wait until the exporter has a baseline of the model."""
     deadline = time.monotonic() + BASELINE_WITHIN
     while not prometheus.query(f'embedding_drift_baseline_version{{model_name="{MODEL}"}}'):
         if time.monotonic() > deadline:
@@ -105,7 +105,7 @@ def wait_for_baseline(prometheus: Prometheus) -> None:
 
 
 def say_state(second: int, prometheus: Prometheus, slack: Slack) -> None:
-    """Print the new topic's share, what the monitor makes of it, and how many messages came."""
+    """Print the share of the new topic, score, magnitude and the number of messages."""
     score = prometheus.value('embedding_drift_score{window="fast"}')
     magnitude = prometheus.value('embedding_drift_magnitude{window="fast"}')
     say(
@@ -115,23 +115,23 @@ def say_state(second: int, prometheus: Prometheus, slack: Slack) -> None:
 
 
 def show(message: Message) -> None:
-    """Print what a reader of the Slack channel would see."""
+    """Print the message as the Slack channel would show it."""
     (attachment,) = message.body["attachments"]
     lines = [attachment["title"], "", *attachment["text"].splitlines(), ""]
     lines += [f"[{action['text']}] {action['url']}" for action in attachment["actions"]]
-    click.echo("\nSlack got:\n")
+    click.echo("\nMessage in Slack:\n")
     for line in lines:
         click.echo(f"  | {html.unescape(line)}")
     click.echo()
 
 
 def check_links(message: Message) -> None:
-    """Raise unless each button of the message leads somewhere."""
+    """Raise an error if the link of a button does not answer 200."""
     actions: list[dict[str, Any]] = message.body["attachments"][0]["actions"]
     for action in actions:
         status = httpx2.get(action["url"], timeout=10).status_code
         if status != 200:
-            raise click.ClickException(f"the button {action['text']} answers {status}")
+            raise click.ClickException(f"the link of the button {action['text']} answers {status}")
 
 
 def say(text: str) -> None:
@@ -144,7 +144,7 @@ def _names_the_model(message: Message) -> bool:
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(1)  # unwinds, so that every child is stopped
+    sys.exit(1)  # raises SystemExit, so that every child process is stopped
 
 
 if __name__ == "__main__":

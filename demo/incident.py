@@ -1,4 +1,4 @@
-"""The incident: real sentence embeddings among which a new topic grows."""
+"""The incident: real sentence embeddings in which the share of a new topic grows."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ingest.files.rows import Rows
 DATA = Path(__file__).parent / "data" / "package-descriptions-minilm.npz"
 
 NEW_SECTION = "perl"
-"""Section of the descriptions held out of the baseline."""
+"""Section that is left out of the baseline."""
 BASELINE_VECTORS = 3_000
 RATE = 25
-"""Vectors a second, in one batch."""
+"""Vectors per second, sent in one batch."""
 QUIET_SECONDS = 30
 GROWTH_SECONDS = 50
 FINAL_SHARE = 0.4
-"""Share of the new topic in the last batch; it grows linearly from 0."""
+"""Share of the new topic in the last batch. It grows linearly from 0."""
 
 _SEED = 20_240_101
 
 
 def share(second: int) -> float:
-    """Return the new topic's share of the batch sent at a second of the stream."""
+    """Return the share of the new topic in the batch of a second."""
     return FINAL_SHARE * max(0.0, (second - QUIET_SECONDS) / GROWTH_SECONDS)
 
 
@@ -44,11 +44,11 @@ class Incident:
         self._new = shuffled[is_new[shuffled]]
 
     def baseline(self) -> Rows:
-        """Return what the model is used to: nothing of the new topic."""
+        """Return the vectors of the baseline, without the new topic."""
         return self._rows(self._usual[:BASELINE_VECTORS])
 
     def stream(self) -> Iterator[Rows]:
-        """Yield the batch of each second; no vector comes twice."""
+        """Yield one batch per second. No vector is sent twice."""
         usual, new = self._usual[BASELINE_VECTORS:], self._new
         for second in range(1, QUIET_SECONDS + GROWTH_SECONDS + 1):
             count = math.ceil(RATE * share(second))

@@ -1,4 +1,4 @@
-"""The picture of an incident, drawn from what Prometheus recorded."""
+"""Draw the picture of an incident from the data in Prometheus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAST, SLOW, TOPIC = "#1f5fa8", "#7fb2e5", "#8a8f98"
 WARNING, CRITICAL = "#e8a33d", "#c8452f"
 
 _SCORE_SHOWN = 20
-"""Scores climb far beyond; the thresholds are what there is to see."""
+"""Upper end of the score axis. Scores rise far above it; the thresholds are below."""
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -38,7 +38,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw(prometheus: Prometheus, model_name: str, began: float, shifted: float, file: Path) -> None:
-    """Draw score, magnitude, their thresholds and the alerts, against the true shift.
+    """Draw score, magnitude, thresholds and alerts, and the share of the new topic.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def draw(prometheus: Prometheus, model_name: str, began: float, shifted: float, 
 
 
 class Recording:
-    """What Prometheus recorded between two times, on a clock that starts at the shift."""
+    """Data of Prometheus between two times, relative to the start of the new topic."""
 
     def __init__(self, prometheus: Prometheus, began: float, ended: float, shifted: float) -> None:
         self._prometheus = prometheus
@@ -88,7 +88,7 @@ class Recording:
         self._shifted = shifted
 
     def series(self, expression: str) -> tuple[list[float], list[float]]:
-        """Return times and values of an expression's first series."""
+        """Return the times and values of the first series of an expression."""
         matrix = self._prometheus.query_range(expression, *self._range)
         points = matrix[0]["values"] if matrix else []
         return [t - self._shifted for t, _ in points], [float(value) for _, value in points]

@@ -1,4 +1,4 @@
-"""The monitor itself as a child process, with windows short enough to watch."""
+"""Run the monitor as a child process, with short windows."""
 
 from __future__ import annotations
 
@@ -38,19 +38,15 @@ def service(folder: Path, slack_webhook: str) -> Iterator[Service]:
             "poll_interval": 0.5,
             "baseline": {"vectors": BASELINE_VECTORS},
             "windows": {
-                # The baseline judges windows of up to a fifth of it: 600 vectors.
+                # A window holds at most a fifth of the baseline: 600 vectors.
                 "fast": {"seconds": 8, "min_vectors": 100},
                 "slow": {"seconds": 24, "min_vectors": 300},
             },
         },
-        "alerting": {
-            "slack_webhook": slack_webhook,
-            "exporter_url": url,
-            "runbook_url": f"{url}/runbook",
-        },
+        "alerting": {"slack_webhook": slack_webhook, "exporter_url": url},
     }
     file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
-    # The user's own settings are not the demo's.
+    # Do not pass settings of the user's environment to the demo.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
     command = [sys.executable, "-m", "exporter.cli", "serve", "--config", str(file)]
     log = folder / "service.log"

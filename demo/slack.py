@@ -1,4 +1,4 @@
-"""A stand-in for Slack's incoming webhook, as strict as Slack about what it is sent."""
+"""A stand-in for the incoming webhook of Slack. It rejects what Slack would reject or cut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_ACTIONS = 5
 MAX_TEXT = 40_000
 """Characters after which Slack cuts a message."""
 SHOWN_TEXT = 4_000
-"""Characters of an attachment that Slack's documentation asks to stay below."""
+"""Limit for the characters of an attachment, according to the documentation of Slack."""
 MAX_TITLE = 1_024
 MAX_BUTTON = 75
 
@@ -42,10 +42,10 @@ class Message:
 
 
 def problem(content_type: str, body: bytes) -> str | None:
-    """Return Slack's error for a request it would not show as meant, or None.
+    """Return the error for a request that Slack would not show completely, or None.
 
-    Errors that Slack answers with carry its own word (``invalid_payload``, ``no_text``,
-    ``too_many_attachments``); what Slack would cut or drop silently is named in full.
+    Errors of Slack use its own words (``invalid_payload``, ``no_text``, ``too_many_attachments``).
+    What Slack would silently cut or drop is described in words.
     """
     if content_type.split(";")[0].strip() != "application/json":
         return f"invalid_payload: content type {content_type!r}"
@@ -87,7 +87,7 @@ def _attachment_problem(attachment: dict[str, Any]) -> str | None:
 
 @dataclass
 class Slack:
-    """The webhook, listening on a free port of loopback while the context is open.
+    """The webhook. It listens on a free port of loopback while the context is open.
 
     Examples
     --------
@@ -98,9 +98,9 @@ class Slack:
     """
 
     messages: list[Message] = field(default_factory=list)
-    """What was accepted, in order."""
+    """Accepted messages, in order."""
     refused: list[str] = field(default_factory=list)
-    """The answer to each request that was not accepted."""
+    """Answers to the requests that were rejected."""
 
     def __enter__(self) -> Slack:
         self._news = threading.Condition()
@@ -125,21 +125,21 @@ class Slack:
 
     @property
     def url(self) -> str:
-        """The webhook's URL."""
+        """URL of the webhook."""
         return f"http://127.0.0.1:{self._server.server_port}{PATH}"
 
     def refuse(self, status: int, times: int) -> None:
-        """Answer the next ``times`` requests with ``status`` and forget them."""
+        """Reject the next ``times`` requests with ``status``."""
         with self._news:
             self._refusals.extend([status] * times)
 
     def wait(self, wanted: Callable[[Message], bool], seconds: float) -> Message:
-        """Return the first message that is wanted, as soon as it is there.
+        """Wait for a message and return it.
 
         Raises
         ------
         TimeoutError
-            When none comes in time; it says what was refused instead.
+            If no such message arrives in time; the error lists the rejected requests.
         """
         with self._news:
             self._news.wait_for(lambda: any(map(wanted, self.messages)), seconds)
@@ -147,12 +147,12 @@ class Slack:
                 if wanted(message):
                     return message
         raise TimeoutError(
-            f"no such message in {seconds:g} s; {len(self.messages)} others came, "
-            f"refused: {self.refused}"
+            f"no such message in {seconds:g} s; {len(self.messages)} others arrived, "
+            f"rejected: {self.refused}"
         )
 
     def answer(self, path: str, content_type: str, body: bytes) -> tuple[int, str]:
-        """Judge one request and return the status and text of the answer."""
+        """Check one request and return the status and text of the answer."""
         error = problem(content_type, body)
         with self._news:
             if path != PATH:
@@ -184,6 +184,6 @@ def _handler(slack: Slack) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(text.encode())
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Keep the demo's output to the demo."""
+            """Log nothing, because the demo prints to the same terminal."""
 
     return Handler

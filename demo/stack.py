@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager as child processes on free ports of loopback."""
+"""Run Prometheus and Alertmanager as child processes on free ports of loopback."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ STOP_WITHIN = 15.0
 
 
 class ChildFailed(RuntimeError):
-    """A child process ended or did not become ready; the message ends with its log."""
+    """A child process ended or did not become ready. The message ends with its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """A running Prometheus, by its HTTP API."""
+    """The HTTP API of a running Prometheus."""
 
     url: str
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the instant vector of an expression, as the API shows it."""
+        """Return the instant vector of an expression, as in the JSON of the API."""
         return self._get("query", query=expression)
 
     def value(self, expression: str) -> float:
-        """Return the value of an expression's first sample, NaN when there is none."""
+        """Return the value of the first sample of an expression, or NaN."""
         samples = self.query(expression)
         return float(samples[0]["value"][1]) if samples else math.nan
 
@@ -59,7 +59,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, rules: Path, target: str, alertmanager: str) -> Iterator[Prometheus]:
-    """Run Prometheus, scraping and evaluating once a second.
+    """Run Prometheus, with a scrape and an evaluation every second.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def alertmanager(folder: Path, file: Path) -> Iterator[str]:
 
 
 def shorten_waits(file: Path) -> None:
-    """Let a rendered ``alertmanager.yml`` notify within a second, and again after two."""
+    """Set the waits of a rendered ``alertmanager.yml`` to one and two seconds."""
     configuration = yaml.safe_load(file.read_text(encoding="utf-8"))
     configuration["route"] |= {"group_wait": "1s", "group_interval": "2s"}
     file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
@@ -123,15 +123,15 @@ def shorten_waits(file: Path) -> None:
 def child(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program with its output in ``log``, and stop it on the way out.
+    """Run a program with its output in ``log``, and stop it at the end.
 
-    Ctrl-C reaches this process alone, which then stops the child in order; should this process
-    be killed outright, the kernel stops the child (where setpriv is installed: Linux).
+    Ctrl-C only reaches this process, which then stops the child. If this process is killed, the
+    kernel of Linux stops the child, if setpriv is installed.
     """
     setpriv = shutil.which("setpriv")
     prefix = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
     with log.open("wb") as stream:
-        process = subprocess.Popen(  # noqa: S603 - the command is ours
+        process = subprocess.Popen(  # noqa: S603 - a fixed command
             [*prefix, *command],
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -151,12 +151,12 @@ def child(
 
 
 def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return once ``url`` answers 200.
+    """Wait until ``url`` answers 200.
 
     Raises
     ------
     ChildFailed
-        When the process ends before, or the answer does not come in time.
+        If the process ends first, or does not answer in time.
     """
     deadline = time.monotonic() + READY_WITHIN
     while time.monotonic() < deadline and process.poll() is None:
@@ -171,10 +171,10 @@ def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on.
+    """Return a free port of loopback.
 
-    Taken from below the range the kernel gives to outgoing connections, so that none of those
-    takes it before the child does.
+    It is below the range that the kernel uses for outgoing connections, so that none of those takes
+    it before the child process does.
     """
     while True:
         port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret

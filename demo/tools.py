@@ -1,10 +1,10 @@
-"""Where the programs of Prometheus and Alertmanager are."""
+"""Find the programs of Prometheus and Alertmanager."""
 
 from __future__ import annotations
 
 import shutil
 
-# Debian calls Alertmanager's server prometheus-alertmanager; the project's own archives do not.
+# Debian calls the server of Alertmanager prometheus-alertmanager; upstream calls it alertmanager.
 _PROGRAMS = {
     "prometheus": ("prometheus", ["prometheus"]),
     "promtool": ("prometheus", ["promtool"]),
@@ -14,7 +14,7 @@ _PROGRAMS = {
 
 
 class ToolMissing(FileNotFoundError):
-    """A program is not installed; the message says what to install."""
+    """A program is not installed. The message says what to install."""
 
 
 def find(tool: str) -> str:
@@ -23,7 +23,7 @@ def find(tool: str) -> str:
     Raises
     ------
     ToolMissing
-        Naming Debian's package.
+        With the name of the Debian package.
     """
     package, names = _PROGRAMS[tool]
     for name in names:

@@ -1,6 +1,8 @@
-"""Write the generated tables: the README's of settings and metrics, and all of scaling.md.
+"""Write the generated tables of the pages in ``docs/``.
 
-``python docs/generate.py`` rewrites them in place; ``--check`` only says whether it would.
+Settings, metrics and commands come from the code, the numbers of ``scaling.md`` from ``bench``.
+``python docs/generate.py`` rewrites the tables in place. ``--check`` changes nothing and fails if a
+table is out of date.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import click
 from pydantic import SecretStr
 
 from bench import plan
+from exporter.cli import main as program
 from exporter.detector.detector import Detector
 from exporter.metrics import families
 from ingest.pipeline import metrics
@@ -20,8 +24,11 @@ from ingest.runtime.family import Family
 from ingest.runtime.http import application
 from ingest.runtime.settings.settings import Key, WindowsSettings, keys
 
-README = Path(__file__).parent.parent / "README.md"
-SCALING = Path(__file__).parent / "scaling.md"
+DOCS = Path(__file__).parent
+CONFIGURATION = DOCS / "configuration.md"
+METRICS = DOCS / "metrics.md"
+COMMANDS = DOCS / "commands.md"
+SCALING = DOCS / "scaling.md"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -48,6 +55,42 @@ def setting_rows(listed: Iterable[Key]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def commands(group: click.Group, words: str) -> Iterator[tuple[str, click.Command]]:
+    """Give each command that can be run, with the words that call it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{words} {name}")
+        else:
+            yield f"{words} {name}", command
+
+
+def command_rows() -> Iterator[tuple[str, ...]]:
+    """Describe each command in one row."""
+    for words, command in commands(program, "embedding-drift"):
+        required = " ".join(_usage(p) for p in command.params if p.required)
+        yield f"`{f'{words} {required}'.strip()}`", " ".join((command.help or "").split())
+
+
+def _usage(parameter: click.Parameter) -> str:
+    name = parameter.opts[0]
+    value = name.removeprefix("--").upper()
+    return f"{name} {value}" if isinstance(parameter, click.Option) else value
+
+
+def option_rows() -> Iterator[tuple[str, ...]]:
+    """Describe each option in one row, except those that every command with settings has."""
+    for words, command in commands(program, "embedding-drift"):
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name not in ("config", "assignments"):
+                default = option.default if option.show_default else None
+                yield (
+                    f"`{words.removeprefix('embedding-drift ')}`",
+                    f"`{option.opts[0]}`",
+                    "" if default is None else f"`{default}`",
+                    option.help or "",
+                )
+
+
 def label_rows() -> Iterator[tuple[str, ...]]:
     """List the values of each label that has a fixed set."""
     values: dict[str, Iterable[str]] = {
@@ -65,31 +108,35 @@ def blocks() -> dict[Path, dict[str, str]]:
     """Build every generated block by its file and name."""
     head = ("metric", "type", "labels", "meaning")
     return {
-        README: {
+        CONFIGURATION: {"settings": table(("key", "default", "meaning"), setting_rows(keys()))},
+        COMMANDS: {
+            "commands": table(("command", "what it does"), command_rows()),
+            "options": table(("command", "option", "default", "meaning"), option_rows()),
+        },
+        METRICS: {
             "labels": table(("label", "values"), label_rows()),
             "exporter metrics": table(head, metric_rows(families.FAMILIES)),
             "ingest metrics": table(head, metric_rows(metrics.FAMILIES)),
             "watch metrics": table(head, metric_rows(metrics.WATCH_FAMILIES)),
             "process metrics": table(head, metric_rows(application.FAMILIES)),
-            "settings": table(("key", "default", "meaning"), setting_rows(keys())),
         },
         SCALING: {name: table(head, rows) for name, (head, rows) in plan.tables().items()},
     }
 
 
 def fill(text: str, blocks: dict[str, str]) -> str:
-    """Replace what stands between the markers of each block.
+    """Replace the text between the markers of each block.
 
     Raises
     ------
     SystemExit
-        If a block does not stand there once.
+        If a block is missing or is there twice.
     """
     for name, content in blocks.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, count = marked.subn(lambda m, c=content: f"{m[1]}{c}\n{m[2]}", text)
         if count != 1:
-            raise SystemExit(f"there are {count} blocks named {name!r}; there must be one")
+            raise SystemExit(f"found {count} blocks named {name!r}; expected one")
     return text
 
 

@@ -1,4 +1,4 @@
-"""``python -m grafana``: write the dashboards, and what dashboard-linter should let pass."""
+"""``python -m grafana``: write the dashboards, and the exclusions for dashboard-linter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent / "dashboards"
 
 
 def dashboards() -> dict[str, Json]:
-    """Build every dashboard by its file's name."""
+    """Build all dashboards, by file name."""
     return {
         "fleet.json": FLEET.json(),
         "model.json": MODEL.json(),
@@ -29,7 +29,7 @@ def dashboards() -> dict[str, Json]:
 
 
 def files() -> dict[str, str]:
-    """Return the content of every file by its name."""
+    """Return the contents of all files, by file name."""
     built = dashboards()
     written = {
         name: json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
@@ -40,14 +40,14 @@ def files() -> dict[str, str]:
 
 def _lint(built: dict[str, Json]) -> dict[str, Any]:
     exclusion = {
-        "reason": "Alerts and recording rules are not of one process: no job, no instance.",
+        "reason": "Alerts and recording rules have neither job nor instance.",
         "entries": [entry for dashboard in built.values() for entry in _recorded(dashboard)],
     }
     return {"exclusions": {"target-job-rule": exclusion, "target-instance-rule": exclusion}}
 
 
 def _recorded(dashboard: Json) -> Iterator[dict[str, Any]]:
-    """Give the targets that select nothing that is scraped."""
+    """List the targets that query alerts and recording rules only."""
     for panel in dashboard["panels"]:
         for index, target in enumerate(panel.get("targets", [])):
             if "expr" in target and "$job" not in target["expr"]:

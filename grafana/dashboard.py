@@ -1,7 +1,7 @@
 """One dashboard: its panels, variables and links, and its JSON.
 
-The fields are those of Grafana's classic dashboard model as @grafana/schema 10.0 and 12.0 type
-it; 36 is the schema version of 10.0, which later Grafanas bring up to their own on loading.
+The fields follow Grafana's classic dashboard model, as @grafana/schema 10.0 and 12.0 define it. 36
+is the schema version of Grafana 10.0; later versions convert it when they load it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Panels under one heading, laid out from left to right and from top to bottom."""
+    """Panels under one heading, placed from left to right and from top to bottom."""
 
     title: str
     panels: tuple[Panel, ...]
@@ -29,7 +29,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """A dashboard; ``alerts`` selects the firing alerts that are drawn as annotations."""
+    """A dashboard. ``alerts`` selects the firing alerts that are shown as annotations."""
 
     uid: str
     title: str
@@ -40,7 +40,7 @@ class Dashboard:
     links: tuple[Json, ...] = ()
 
     def json(self) -> Json:
-        """Return what Grafana loads."""
+        """Return the JSON that Grafana loads."""
         return frame(self.uid, self.title, self.description) | {
             "annotations": {"list": [_annotation(self.alerts)]},
             "links": [*others(), *self.links],
@@ -65,7 +65,7 @@ class Dashboard:
 
 
 def frame(uid: str, title: str, description: str) -> Json:
-    """Return what all dashboards have in common."""
+    """Return the fields that all dashboards share."""
     return {
         "uid": uid,
         "title": f"Embedding drift / {title}",
@@ -81,7 +81,7 @@ def frame(uid: str, title: str, description: str) -> Json:
 
 
 def datasource(plugin: str) -> Json:
-    """Let the reader choose a data source."""
+    """Return a variable for the data source."""
     return {
         "type": "datasource",
         "name": "datasource",
@@ -92,7 +92,7 @@ def datasource(plugin: str) -> Json:
 
 
 def values(name: str, selector: str, *, label: str, multi: bool = True) -> Json:
-    """Let the reader choose among a label's values in the series of a selector."""
+    """Return a variable for the values of a label in the series of a selector."""
     query = f"label_values({selector}, {name})"
     variable: Json = {
         "type": "query",
@@ -110,7 +110,7 @@ def values(name: str, selector: str, *, label: str, multi: bool = True) -> Json:
 
 
 def scraped(*families: Family) -> tuple[Json, Json]:
-    """Let the reader choose among the processes that export one of the families."""
+    """Return variables for job and instance of the processes that export one of the families."""
     names = f'{{__name__=~"{"|".join(family.name for family in families)}"'
     return (
         values("job", f"{names}}}", label="Job"),
@@ -119,7 +119,7 @@ def scraped(*families: Family) -> tuple[Json, Json]:
 
 
 def text(name: str, default: str, *, label: str) -> Json:
-    """Let the reader type a value."""
+    """Return a variable for a text that the reader types."""
     chosen = {"selected": True, "text": default, "value": default}
     return {
         "type": "textbox",
@@ -132,7 +132,7 @@ def text(name: str, default: str, *, label: str) -> Json:
 
 
 def firing(matchers: str) -> str:
-    """Return the selector of our alerts that fire."""
+    """Return the selector of the firing alerts of this project."""
     return f'ALERTS{{alertname=~"EmbeddingDrift.+", alertstate="firing", {matchers}}}'
 
 
@@ -142,7 +142,7 @@ def url(title: str, address: str) -> Json:
 
 
 def others() -> list[Json]:
-    """Link to the other dashboards of the monitor."""
+    """Link to the other dashboards of this project."""
     options = {"asDropdown": True, "includeVars": True, "keepTime": True}
     return [_link("Embedding drift", type="dashboards", tags=[TAG], **options)]
 

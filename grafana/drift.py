@@ -1,4 +1,4 @@
-"""Panels that the dashboards of all models and of one have in common."""
+"""Panels that the fleet and the model dashboard share."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def score(scope: Scope, *by: str, link: str | None = None) -> Panel:
             _threshold(scope, threshold.format("sudden"), "at once", by),
             _threshold(scope, threshold.format("lasting"), "after 15 minutes", by),
         ),
-        note="Dashed: above the upper threshold the alert fires at once, above the lower one "
-        "after 15 minutes.",
+        note="Dashed: the thresholds. Above the upper one the alert fires at once, above the lower "
+        "one after 15 minutes.",
         link=link,
     )
 
@@ -33,18 +33,19 @@ def magnitude(scope: Scope, *by: str, link: str | None = None) -> Panel:
             _threshold(scope, threshold.format("warning"), "warning", by),
             _threshold(scope, threshold.format("critical"), "critical", by),
         ),
-        note="Dashed: what counts as large and as critical when the score is significant too.",
+        note="Dashed: the thresholds for a warning and for critical. They only count while drift "
+        "is detected.",
         link=link,
     )
 
 
 def anomaly(scope: Scope, *by: str, link: str | None = None) -> Panel:
-    """Draw how far the last hour is from what the past lets expect."""
+    """Draw how far the last hour is from the forecast."""
     return Panel("Seasonal anomaly", (scope.maximum(f.SEASONAL_ANOMALY, *by),), link=link)
 
 
 def volume(scope: Scope, *by: str, link: str | None = None) -> Panel:
-    """Draw how many vectors are stored; every replica of the exporter counts all of them."""
+    """Draw the rate of stored vectors; every replica of the exporter counts all of them."""
     expr = f"max by (model_name) (rate({scope.select(f.VECTORS)}{RATE}))"
     query = Query(expr, legend(by) or "vectors", f.VECTORS)
     return Panel(

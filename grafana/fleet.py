@@ -1,4 +1,4 @@
-"""Dashboard of all models: which of them drift."""
+"""The fleet dashboard: which models drift."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _now = Section(
             (Query(f"count(group by (model_name) ({_scope.select(f.DIMENSIONS)}))", "models"),),
             "stat",
             unit="none",
-            note="Number of models, of all shards.",
+            note="Number of models in all shards.",
             width=4,
         ),
         Panel(
@@ -36,11 +36,11 @@ _now = Section(
             (Query(f"count({firing(_ALERTS)}) or vector(0)", "alerts"),),
             "stat",
             unit="none",
-            note="Alerts on the chosen models that fire now.",
+            note="Firing alerts of the chosen models.",
             width=4,
         ),
         Panel(
-            "Most surprising",
+            "Highest scores",
             (
                 replace(_scope.maximum(f.SCORE, *_WINDOW), legend="Score"),
                 replace(_scope.maximum(f.MAGNITUDE, *_WINDOW), legend="Magnitude"),
@@ -85,7 +85,7 @@ _vectors = Section(
 FLEET = Dashboard(
     uid="embedding-drift-fleet",
     title="Fleet",
-    description="All models: which of them drift, how far, and of which it cannot be told.",
+    description="All models: which of them drift, how far, and which cannot be measured.",
     variables=(
         *scraped(f.UP),
         values("model_name", Scope().select(f.VECTORS), label="Model"),

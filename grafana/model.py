@@ -1,4 +1,4 @@
-"""Dashboard of one model: what moved, since when, and how sure that is."""
+"""The model dashboard: what moved, since when, and how certain that is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _named(query: Query, name: str) -> Query:
 
 
 def _band(window: str) -> Override:
-    """Fill from the upper end of a window's band to the lower."""
+    """Fill the area between the upper and the lower limit of a window's forecast."""
     return {
         "matcher": {"id": "byName", "options": f"{window} upper"},
         "properties": [
@@ -73,22 +73,20 @@ _drift = Section(
     ),
 )
 _past = Section(
-    "Cosine similarity against its past",
+    "Cosine similarity and its forecast",
     (
         replace(_similarity, width=24),
         drift.anomaly(_scope, "window"),
-        Panel(
-            "Surprise of the trend", (_scope.maximum(f.COSINE_SIMILARITY_TREND_SCORE, "window"),)
-        ),
+        Panel("Trend score", (_scope.maximum(f.COSINE_SIMILARITY_TREND_SCORE, "window"),)),
         Panel("Trend per day", (_scope.maximum(f.COSINE_SIMILARITY_SLOPE, "window"),), width=8),
         Panel(
-            "Since the newest step",
+            "Time since the newest step",
             (_scope.age(f.COSINE_SIMILARITY_CHANGE_TIMESTAMP, "window"),),
             "stat",
             width=8,
         ),
         Panel(
-            "What the past tells",
+            "Seasons in the history",
             (
                 Query(
                     f"max by (window, state) ({_scope.select(f.HISTORY_STATE)}) == 1",
@@ -137,7 +135,7 @@ _vectors = Section(
 MODEL = Dashboard(
     uid=MODEL_UID,
     title="Model",
-    description="One model: its score, what moved, and what its past lets expect.",
+    description="One model: its score, what moved, and the forecast from its history.",
     variables=(
         *scraped(f.UP),
         values("model_name", Scope().select(f.VECTORS), label="Model", multi=False),
@@ -146,5 +144,5 @@ MODEL = Dashboard(
     ),
     alerts=_ALERTS,
     sections=(_drift, _past, _quality, _vectors),
-    links=(url("Numbers behind the verdict", "${exporter_url}/drift/${model_name:percentencode}"),),
+    links=(url("Drift report", "${exporter_url}/drift/${model_name:percentencode}"),),
 )

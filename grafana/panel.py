@@ -1,4 +1,4 @@
-"""One panel: what it shows as data, and its JSON."""
+"""One panel, and its JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH = 24
 """Columns of Grafana's grid."""
 
 THRESHOLD = "threshold: "
-"""How the names of series begin that are drawn dashed."""
+"""Prefix of the names of series that are drawn dashed."""
 
 Kind = Literal["timeseries", "stat", "table", "state-timeline"]
 Override = dict[str, Any]
@@ -50,15 +50,15 @@ class Panel:
     ----------
     title : str
     queries : tuple of Query
-        In a table one a column, named by its legend.
+        In a table, each query is a column, named by its legend.
     unit : str, optional
-        Grafana's id of a unit; by default that of the first query's metric name.
+        Grafana's id of a unit. By default it follows from the metric name of the first query.
     note : str
-        What the help of the metrics leaves to say; it ends the description.
+        Added to the description, after the help of the metrics.
     width, height : int
-        Columns of 24, and rows.
+        In columns (of 24) and rows of Grafana's grid.
     link : str, optional
-        Where a click on a series or row leads.
+        URL that a click on a series or row opens.
     overrides : tuple of dict
         Grafana's field overrides.
     """
@@ -75,12 +75,12 @@ class Panel:
 
     @property
     def description(self) -> str:
-        """The help of every family shown, then the note."""
+        """The help of every family that is shown, then the note."""
         shown = [query.family.help for query in self.queries if query.family is not None]
         return " ".join([*dict.fromkeys(shown), self.note]).strip()
 
     def json(self) -> dict[str, Any]:
-        """Return the panel without its id and place."""
+        """Return the panel, without its id and position."""
         return {
             "type": self.kind,
             "title": self.title,

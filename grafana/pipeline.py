@@ -1,4 +1,4 @@
-"""Dashboard of the pipeline: whether drift can be measured at all."""
+"""The pipeline dashboard: whether drift can be measured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOT_OK = _scope.select(f.STATE, state='!="ok"')
 _exporter = Section(
     "Exporter",
     (
-        Panel("Store reached", (_scope.maximum(f.UP, "instance"),), unit="bool_yes_no"),
+        Panel("PostgreSQL reachable", (_scope.maximum(f.UP, "instance"),), unit="bool_yes_no"),
         Panel("Age of the last poll", (_scope.age(f.POLL_TIMESTAMP, "instance"),)),
         Panel("Duration of a poll", (_scope.maximum(f.POLL_DURATION, "instance"),)),
         Panel("Failed polls per second", (_scope.rate(f.POLL_FAILURES, "instance"),), unit="cps"),
@@ -46,7 +46,7 @@ _exporter = Section(
                     f.BUILD_INFO,
                 ),
             ),
-            note="Number of processes of each.",
+            note="Number of processes per version.",
         ),
         Panel(
             "Shards",
@@ -56,18 +56,18 @@ _exporter = Section(
                     "scraped",
                     f.SHARD_ORDINAL,
                 ),
-                replace(_scope.maximum(f.TOTAL_SHARDS), legend="needed"),
+                replace(_scope.maximum(f.TOTAL_SHARDS), legend="configured"),
             ),
-            note="Fewer scraped than needed: the models of a missing shard are not measured.",
+            note="The models of a shard that is not scraped are not measured.",
         ),
         Panel(
-            "Configuration in force is the newest",
+            "Last reload of the configuration succeeded",
             (_scope.maximum(reload.RELOAD_SUCCESSFUL, "instance"),),
             unit="bool_yes_no",
         ),
         Panel("Age of the configuration", (_scope.age(reload.RELOAD_TIMESTAMP, "instance"),)),
         Panel(
-            "Windows that cannot be told",
+            "Windows that are not measured",
             (
                 Query(
                     f"count by (state) (max by (model_name, window, state) ({_NOT_OK}) == 1)",
@@ -83,7 +83,7 @@ _ingest = Section(
     (
         Panel("Requests per second", (_scope.rate(m.REQUESTS, "route", "code"),), unit="reqps"),
         Panel(
-            "Requests that failed",
+            "Failed requests",
             (
                 Query(
                     f"sum(rate({_FAILED}{RATE})) / sum(rate({_ANSWERED}{RATE}))",
@@ -92,17 +92,17 @@ _ingest = Section(
                 ),
             ),
             unit="percentunit",
-            note="Share of all whose status is not 2xx.",
+            note="Share of the requests whose status is not 2xx.",
         ),
         Panel("Vectors committed per second", (_scope.rate(m.VECTORS, "model_name"),), unit="cps"),
         Panel("Rejections per second", (_scope.rate(m.REJECTED, "reason"),), unit="cps"),
         Panel("Duplicates per second", (_scope.rate(m.DUPLICATES, "model_name"),), unit="cps"),
         Panel("Sampled out per second", (_scope.rate(m.SAMPLED_OUT, "model_name"),), unit="cps"),
-        Panel("Requests under way", (_scope.maximum(m.QUEUE, "instance"),)),
+        Panel("Requests in progress", (_scope.maximum(m.QUEUE, "instance"),)),
         Panel(
             "Lag of the event loop",
             (_scope.quantile(0.5, lag.LAG), _scope.quantile(0.99, lag.LAG)),
-            note="Median and 99th percentile: as long, every request waits.",
+            note="Median and 99th percentile. Every request waits that long.",
         ),
         Panel(
             "Duration of a commit",
@@ -140,7 +140,7 @@ PIPELINE = Dashboard(
         *scraped(f.UP, m.QUEUE),
         values("model_name", Scope().select(f.VECTORS), label="Model"),
     ),
-    # The watchdog fires always: that is its message.
+    # The watchdog always fires, so it would cover the whole graph.
     alerts='area="pipeline", alertname!="EmbeddingDriftWatchdog"',
     sections=(_exporter, _ingest, _watch, _models),
 )

@@ -1,4 +1,4 @@
-"""PromQL of a panel, from the metric tables and the dashboard's variables."""
+"""PromQL of a panel, built from the metric tables and the variables of the dashboard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEVELS = {"fleet": (), "model": ("model_name",)}
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An expression and the name of each of its series; ``family`` describes what it shows."""
+    """An expression and the legend of its series. ``family`` is the metric it shows."""
 
     expr: str
     legend: str
@@ -24,21 +24,21 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a dashboard's variables choose: label name to PromQL matcher."""
+    """The selection by the variables of a dashboard: PromQL matchers by label name."""
 
     matchers: Mapping[str, str] = field(default_factory=dict)
 
     def select(self, family: Family, suffix: str = "", **others: str) -> str:
-        """Return the selector of a family's series; ``others`` are further or other matchers."""
+        """Return the selector of a family's series; ``others`` add or replace matchers."""
         return f"{family.name}{suffix}{_braces(_TARGET | self._chosen(family.labels) | others)}"
 
     def recorded(self, name: str, legend: str) -> Query:
-        """Query a recording rule, whose series have neither job nor instance."""
+        """Query a recording rule. Its series have neither job nor instance."""
         labels = _LEVELS[name.partition(":")[0]]
         return Query(f"{name}{_braces(self._chosen(labels))}", legend)
 
     def maximum(self, family: Family, *by: str, **others: str) -> Query:
-        """Query a gauge; of the replicas that show the same series, the highest."""
+        """Query a gauge. If replicas export the same series, the highest value counts."""
         return Query(f"max{_by(by)} ({self.select(family, **others)})", legend(by), family)
 
     def age(self, family: Family, *by: str) -> Query:
@@ -46,7 +46,7 @@ class Scope:
         return Query(f"time() - max{_by(by)} ({self.select(family)})", legend(by), family)
 
     def rate(self, family: Family, *by: str) -> Query:
-        """Query a counter's rate per second, summed over the processes that count."""
+        """Query the rate of a counter per second, summed over the processes."""
         return Query(f"sum{_by(by)} (rate({self.select(family)}{RATE}))", legend(by), family)
 
     def quantile(self, q: float, family: Family) -> Query:
@@ -59,7 +59,7 @@ class Scope:
 
 
 def legend(labels: tuple[str, ...]) -> str:
-    """Name series by the values of their labels."""
+    """Return a legend that shows the values of these labels."""
     return " ".join(f"{{{{{label}}}}}" for label in labels)
 
 

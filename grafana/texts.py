@@ -1,7 +1,7 @@
-"""Dashboard of the newest texts that lie farthest from the baseline, read from PostgreSQL.
+"""The texts dashboard: the newest texts that are least similar to the baseline.
 
-Optional: it needs a data source that can read the store. The text is the key ``text`` of a
-vector's metadata.
+Optional: it needs a PostgreSQL data source that can read the store. It shows the key ``text`` of
+the metadata.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ limit 50
 
 
 def texts() -> Json:
-    """Return what Grafana loads."""
+    """Return the JSON that Grafana loads."""
     return frame(
-        "embedding-drift-texts", "Texts", "The newest texts that are least like the baseline."
+        "embedding-drift-texts", "Texts", "The newest texts that are least similar to the baseline."
     ) | {
         "annotations": {"list": []},
         "links": others(),
@@ -59,9 +59,9 @@ def _panel() -> Json:
     return {
         "id": 1,
         "type": "table",
-        "title": "Newest outlying texts",
-        "description": "Of the newest 2,000 vectors in the time range, the 50 whose cosine "
-        "similarity to the baseline's centroid is lowest.",
+        "title": "Least similar new texts",
+        "description": "The 50 of the newest 2,000 vectors in the time range that have the "
+        "lowest cosine similarity to the centroid of the baseline.",
         "datasource": _DATASOURCE,
         "fieldConfig": {"defaults": {"unit": "none"}, "overrides": []},
         "gridPos": {"x": 0, "y": 0, "w": 24, "h": 20},

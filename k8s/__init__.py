@@ -1,1 +1,5 @@
-"""What the manifests take from rules/ and alertmanager/, in the Prometheus Operator's shapes."""
+"""Kubernetes manifests, and the programs that write the generated ones.
+
+Read ``README.md`` and ``base/`` first. ``python -m k8s`` converts the rules and the Alertmanager
+configuration for the Prometheus Operator and renders ``embedding-drift.yaml``.
+"""

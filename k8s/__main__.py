@@ -1,4 +1,4 @@
-"""Write what is generated under k8s/: ``python -m k8s``."""
+"""``python -m k8s``: write the generated manifests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT = FOLDER / "embedding-drift.yaml"
 
 
 def operator_files() -> dict[Path, str]:
-    """Build the files of the Prometheus Operator's component."""
+    """Build the generated files of the component for the Prometheus Operator."""
     rules = prometheus_rules(load(FOLDER / "base" / "config.yaml"))
     return {
         OPERATOR / "prometheusrule.yaml": dump(rules),
@@ -30,14 +30,14 @@ def kustomize(overlay: Path) -> str:
     Raises
     ------
     subprocess.CalledProcessError
-        If kubectl refuses it; what it says is on standard error.
+        If kubectl rejects it; its message is on standard error.
     """
     command = ["kubectl", "kustomize", str(overlay)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
 
 
 def main() -> None:
-    """Write all of them; the default comes last, made of the others."""
+    """Write all files. The default comes last, because it includes the others."""
     for path, text in operator_files().items():
         path.write_text(text, encoding="utf-8")
     DEFAULT.write_text(kustomize(FOLDER / "overlays" / "default"), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""AlertmanagerConfig: Alertmanager's configuration as the Prometheus Operator reads it.
+"""AlertmanagerConfig: the configuration of Alertmanager for the Prometheus Operator.
 
-It has no template files, so each text brings the definitions that it uses.
+The object cannot have template files, so each text includes the definitions that it uses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import yaml
 
 from k8s.manifest import Manifest, manifest
 
-# As the Terraform configuration's hand-over makes it.
+# The secret that terraform/hand-over.sh.tftpl creates.
 _WEBHOOK = {"name": "embedding-drift-slack", "key": "slack_webhook"}
 
 _RENAMED = {
@@ -39,7 +39,7 @@ def _source(name: str) -> str:
 
 
 def _definitions(template: str) -> dict[str, str]:
-    """Cut a template file, whose definitions stand between blank lines, into these by name."""
+    """Split a template file into its definitions, by name; blank lines separate them."""
     blocks = _COMMENT.sub("", template).strip().split("\n\n")
     return {block.split('"')[1]: block.strip() for block in blocks}
 
@@ -68,7 +68,9 @@ def _entry(key: str, value: Any, definitions: dict[str, str]) -> Any:
 def _matcher(text: str) -> dict[str, str]:
     found = _MATCHER.fullmatch(text)
     if found is None:
-        raise ValueError(f'alertmanager.yml: {text!r} is no matcher; allowed is NAME="VALUE"')
+        raise ValueError(
+            f'alertmanager.yml: {text!r} is not a matcher; it must have the form NAME="VALUE"'
+        )
     name, kind, value = found.groups()
     return {"name": name, "matchType": kind, "value": value}
 

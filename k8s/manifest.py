@@ -1,4 +1,4 @@
-"""The manifest: one object of Kubernetes, and how it is written."""
+"""One Kubernetes object, and how it is written as YAML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMESPACE = "embedding-drift"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes shared values in full: not everything that reads manifests knows YAML's anchors."""
+    """Writes shared values in full, because some tools do not read YAML anchors."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -28,14 +28,14 @@ _Dumper.add_representer(str, _text)
 
 
 def dump(manifests: Iterable[Manifest]) -> str:
-    """Write the manifests as one YAML stream; texts of several lines stay readable."""
+    """Write the manifests as one YAML stream, with block style for texts of several lines."""
     return "# Written by `make manifests`.\n" + yaml.dump_all(
         manifests, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True
     )
 
 
 def manifest(api_version: str, kind: str, name: str, spec: dict[str, Any]) -> Manifest:
-    """Build an object in our namespace."""
+    """Build an object in the namespace of the monitor."""
     return {
         "apiVersion": api_version,
         "kind": kind,

@@ -1,4 +1,4 @@
-"""PrometheusRule: the rendered rule files, one object each."""
+"""PrometheusRule: one object per rendered rule file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rules.render import render
 
 
 def prometheus_rules(settings: Settings) -> Iterator[Manifest]:
-    """Give a PrometheusRule for each rule file that these settings render."""
+    """Give a PrometheusRule for each rule file, rendered with these settings."""
     with tempfile.TemporaryDirectory() as folder:
         for file in sorted(render(settings, Path(folder))):
             if file.name.endswith(".rules.yaml"):
@@ -26,7 +26,7 @@ def prometheus_rules(settings: Settings) -> Iterator[Manifest]:
 
 
 def _labelled(group: dict[str, Any]) -> dict[str, Any]:
-    """Label the alerts with our namespace: the operator routes to us only those that have it."""
+    """Add the namespace to the alerts, because the operator routes alerts by this label."""
     rules = [
         rule | {"labels": rule["labels"] | {"namespace": NAMESPACE}} if "alert" in rule else rule
         for rule in group["rules"]

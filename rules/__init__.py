@@ -1,1 +1,4 @@
-"""Prometheus rules and their runbook, shipped as data."""
+"""Prometheus rules, their runbook, and the program that renders them.
+
+Read ``drift.rules.yaml`` first. ``render.py`` writes the thresholds and links of the configuration.
+"""

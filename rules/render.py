@@ -1,7 +1,7 @@
-"""The rendering of configuration into what Prometheus and Alertmanager read.
+"""Render the configuration into files for Prometheus and Alertmanager.
 
-Nothing here decides an alert: thresholds become recording rules, and the rules that compare
-with them are PromQL.
+No alert is decided here. Thresholds become recording rules; the alert rules compare with them in
+PromQL.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import yaml
 from ingest.runtime.errors import Problem, SettingsError
 from ingest.runtime.settings.settings import AlertingSettings, Settings
 
-# Scores above which drift is detected at once, and when it lasts. Calibrated on a fleet of one
-# model scraped once a minute, where 4.0 alone raises one false alarm a month; the rules add
-# log10 of the number of models.
+# Scores above which drift is detected: at once, and after 15 minutes. Calibrated for one model that
+# is scraped once a minute; a threshold of 4.0 alone gives one false alarm per month there. The
+# rules add log10 of the number of models.
 SCORE_SUDDEN = 4.5
 SCORE_LASTING = 2.7
 
-# Forecast errors have heavier tails than a normal distribution, in which 5 deviations come up once
-# in 10^6: hence not the 3 of the band.
+# In robust deviations. Larger than the 3 of the forecast's band, because forecast errors have
+# heavier tails than a normal distribution.
 SEASONAL_ANOMALY = 5.0
 
 _RULES = ("drift.rules.yaml", "pipeline.rules.yaml")
@@ -43,27 +43,26 @@ _HEADER = "# Written by `embedding-drift rules render` from the configuration; e
 def render(settings: Settings, output: Path) -> list[Path]:
     """Write rules, Alertmanager's configuration and its template.
 
-    Each file is replaced as a whole, and none before all are written: a mistake in the settings or
-    a full disk leaves the old files in place.
+    All files are written to a temporary folder first and then replaced. A full disk leaves the old
+    files in place.
 
     Parameters
     ----------
     settings : Settings
         The validated configuration.
     output : Path
-        Folder to write into, made when absent. Alertmanager reads the Slack webhook from there,
-        so it has to stay where it is.
+        Folder to write into; created if it does not exist. Alertmanager reads the Slack webhook
+        from there, so the folder must not move.
 
     Returns
     -------
     list of Path
-        The files written. ``slack_webhook``, the only one that holds a secret, is readable by
-        its owner alone.
+        The written files. ``slack_webhook`` holds a secret; only its owner can read it.
 
     Raises
     ------
     OSError
-        When the folder cannot be written.
+        If the folder cannot be written.
     """
     output = output.resolve()
     webhook = settings.alerting.slack_webhook
@@ -89,12 +88,12 @@ def render(settings: Settings, output: Path) -> list[Path]:
 
 
 def check_models(settings: Settings, known: Collection[str]) -> None:
-    """Refuse thresholds of models that are not known.
+    """Reject thresholds of unknown models.
 
     Raises
     ------
     SettingsError
-        Naming the key of each unknown model.
+        With the key of each unknown model.
     """
     unknown = sorted(set(settings.monitoring.models) - set(known))
     if unknown:
@@ -142,17 +141,17 @@ def _record(name: str, value: float, **labels: str) -> dict[str, Any]:
 
 
 def alertmanager(settings: Settings, webhook_file: Path) -> str:
-    """Return Alertmanager's configuration, its receivers reading ``webhook_file``.
+    """Return Alertmanager's configuration; its receivers read the webhook from ``webhook_file``.
 
-    Alertmanager resolves a relative ``api_url_file`` against the folder it was started in, hence
-    the full path. Without a webhook the receivers have no integration.
+    The path is absolute, because Alertmanager resolves a relative ``api_url_file`` against its
+    working folder. Without a webhook, the receivers have no Slack integration.
     """
     text = _source("alertmanager", _ALERTMANAGER)
     if settings.alerting.slack_webhook is not None:
-        # JSON's strings are YAML's too; json.dumps quotes whatever a path may hold.
+        # A JSON string is valid YAML, and json.dumps quotes any character a path may have.
         path = json.dumps(str(webhook_file), ensure_ascii=False)
         before, shipped, after = text.partition("api_url_file: slack_webhook")
-        assert shipped, f"{_ALERTMANAGER} names no slack_webhook"
+        assert shipped, f"{_ALERTMANAGER} does not use slack_webhook"
         return f"{before}api_url_file: {path}{after}"
     configuration: dict[str, Any] = yaml.safe_load(text)
     for receiver in configuration["receivers"]:
@@ -165,14 +164,14 @@ def _source(package: str, name: str) -> str:
 
 
 def _link(text: str, alerting: AlertingSettings) -> str:
-    """Put the configured URLs where the shipped rules have the default ones."""
+    """Replace the default URLs of the shipped rules by the configured ones."""
     default = _links(AlertingSettings())
     links = dict(zip(default, _links(alerting), strict=True))
     return re.sub("|".join(map(re.escape, default)), lambda match: links[match[0]], text)
 
 
 class _Links(NamedTuple):
-    """Beginnings of links, the longest first: a heading or a model's name follows."""
+    """Prefixes of links, longest first; a heading or a model name follows them."""
 
     runbook: str
     model: str
@@ -185,11 +184,12 @@ def _links(alerting: AlertingSettings) -> _Links:
     if alerting.dashboard_url is not None:
         dashboard = str(alerting.dashboard_url)
         model = f"{dashboard}{'&' if '?' in dashboard else '?'}var-model_name="
-    return _Links(f"{alerting.runbook_url}#", model, exporter)
+    runbook = alerting.runbook_url or f"{exporter}runbook"
+    return _Links(f"{runbook}#", model, exporter)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes shared values in full, for readers who do not know YAML's anchors."""
+    """Writes shared values in full instead of YAML anchors, which are hard to read."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

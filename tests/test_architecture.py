@@ -1,14 +1,82 @@
-"""Which way imports may point."""
+"""Imports point down, packages explain themselves, and tests mirror the packages."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import graphlib
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TOP = ("alertmanager", "bench", "client", "demo", "exporter", "grafana", "ingest", "k8s", "rules")
+"""Folders of the repository that hold Python packages, tests apart."""
+PRODUCT = [
+    file
+    for folder in ("client", "exporter", "ingest")
+    for file in sorted((ROOT / folder).rglob("*.py"))
+]
+PACKAGES = sorted(file.parent for folder in TOP for file in (ROOT / folder).rglob("__init__.py"))
+
+UNMIRRORED = {
+    "exporter/cli.py": "tests/test_serve.py runs the commands",
+    "exporter/detector/axes.py": "tests/exporter/detector/test_detector.py",
+    "exporter/detector/calibration.py": "tests/exporter/detector/test_detector.py",
+    "exporter/detector/codec.py": "tests/exporter/detector/test_detector.py",
+    "exporter/detector/components.py": "tests/exporter/detector/test_detector.py",
+    "exporter/detector/features.py": "tests/exporter/detector/test_detector.py",
+    "exporter/detector/marginals.py": "tests/exporter/detector/test_detector.py",
+    "exporter/detector/season.py": "tests/exporter/detector/test_detector.py",
+    "exporter/detector/sums.py": "tests/exporter/detector/test_detector.py",
+    "exporter/http/operations.py": "tests/test_openapi.py compares it with the real answers",
+    "exporter/http/pages.py": "tests/exporter/http/test_app.py asks for the pages",
+    "exporter/http/report.py": "tests/exporter/http/test_app.py asks for the report",
+    "exporter/metrics/families.py": "tests/exporter/metrics/test_collector.py reads every family",
+    "exporter/monitor/baseline.py": "tests/exporter/monitor/test_tail.py pins baselines",
+    "exporter/monitor/model.py": "tests/exporter/monitor/test_tail.py fills models",
+    "exporter/stats/arrays.py": "one line that every other statistic uses",
+    "exporter/stats/columns.py": "tests/exporter/stats/test_ks.py",
+    "ingest/cli.py": "tests/test_serve.py runs the commands",
+    "ingest/files/csv.py": "tests/ingest/files/test_files.py reads every format",
+    "ingest/files/jsonl.py": "tests/ingest/files/test_files.py reads every format",
+    "ingest/files/npy.py": "tests/ingest/files/test_files.py reads every format",
+    "ingest/files/parquet.py": "tests/ingest/files/test_files.py reads every format",
+    "ingest/files/reader.py": "tests/ingest/files/test_files.py reads every format",
+    "ingest/files/rows.py": "tests/ingest/files/test_files.py reads every format",
+    "ingest/formats/binary.py": "tests/ingest/formats/test_formats.py",
+    "ingest/formats/checks.py": "tests/ingest/formats/test_formats.py",
+    "ingest/formats/json.py": "tests/ingest/formats/test_formats.py",
+    "ingest/formats/json_vectors.py": "tests/ingest/formats/test_formats.py",
+    "ingest/http/bodies.py": "tests/ingest/http/test_app.py sends bodies",
+    "ingest/http/endpoint.py": "tests/ingest/http/test_app.py sends bodies",
+    "ingest/http/operations.py": "tests/test_openapi.py compares it with the real answers",
+    "ingest/pipeline/metrics.py": "tests/ingest/http/test_app.py reads the metrics",
+    "ingest/pipeline/pipeline.py": "tests/ingest/http/test_app.py stores through it",
+    "ingest/pipeline/reachability.py": "tests/test_outage.py stops the database",
+    "ingest/runtime/auth/webconfig.py": "tests/ingest/runtime/auth/test_security.py reads files",
+    "ingest/runtime/command.py": "tests/test_serve.py runs the commands",
+    "ingest/runtime/errors.py": "data: tests/test_openapi.py provokes each status",
+    "ingest/runtime/family.py": "a record without behaviour",
+    "ingest/runtime/http/openapi.py": "tests/test_openapi.py validates the description",
+    "ingest/runtime/http/protocol.py": "tests/test_security.py sends raw requests",
+    "ingest/runtime/http/server.py": "tests/test_serve.py starts and stops the server",
+    "ingest/runtime/model_name.py": "tests/ingest/formats/test_formats.py sends names",
+    "ingest/runtime/settings/settings.py": "tests/ingest/runtime/settings/test_configuration.py",
+    "ingest/runtime/throttle.py": "tests/ingest/runtime/test_logs.py",
+    "ingest/runtime/version.py": "one constant",
+    "ingest/store/batch.py": "tests/ingest/store/test_vectors.py stores batches",
+    "ingest/store/connection.py": "tests/ingest/store/test_pool.py connects",
+    "ingest/store/copy.py": "tests/ingest/store/test_vectors.py stores batches",
+    "ingest/store/dimension.py": "tests/ingest/store/test_vectors.py stores batches",
+    "ingest/store/history.py": "tests/exporter/monitor/test_examinations.py records history",
+    "ingest/store/positions.py": "tests/test_watch.py restarts a watch",
+    "ingest/store/sockets.py": "tests/test_outage.py cuts connections",
+    "ingest/watch/sources/postgres.py": "tests/ingest/watch/test_follower.py follows tables",
+    "ingest/watch/watch.py": "tests/test_watch.py runs the command",
+}
+"""Product modules without a test module at the mirrored path, and what tests them instead."""
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -17,48 +85,150 @@ def imports(file: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute here"
+            assert node.level == 0, f"{file}: imports must be absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def offenders(folder: str, *forbidden: str, but: tuple[str, ...] = ()) -> list[str]:
+def within(name: str, packages: Iterable[str]) -> bool:
+    """Whether a module is one of these packages, or lies inside one."""
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def offenders(
+    folder: str, forbidden: Iterable[str], allowed: Iterable[str] = (), but: str = ""
+) -> list[str]:
+    """List the imports of a folder that are forbidden, unless they are allowed by name."""
+    forbidden, allowed = tuple(forbidden), tuple(allowed)
+    files = [file for file in sorted((ROOT / folder).rglob("*.py")) if file != ROOT / but]
+    assert files, f"{folder} has no module"
     return [
         f"{file.relative_to(ROOT)} imports {name}"
-        for file in sorted((ROOT / folder).rglob("*.py"))
-        if file.name not in but
+        for file in files
         for name in imports(file)
-        if name.startswith(forbidden)
+        if within(name, forbidden) and not within(name, allowed)
     ]
 
 
-def test_ingest_never_imports_the_exporter() -> None:
-    assert offenders("ingest", "exporter", "demo", "bench", "tests") == []
+OURS = (*TOP, "embedding_drift_client", "tests")
+
+DIRECTIONS = {
+    # folder: (what of ours it may import)
+    "exporter/detector": ("exporter.detector", "exporter.stats"),
+    "exporter/stats": ("exporter.detector", "exporter.stats"),
+    "exporter/monitor": (
+        *("exporter.detector", "exporter.monitor", "exporter.stats"),
+        *("ingest.runtime", "ingest.store"),
+    ),
+    "ingest/runtime": ("ingest.runtime",),
+    "ingest/store": ("ingest.runtime", "ingest.store"),
+    "ingest/formats": ("ingest.formats", "ingest.runtime", "ingest.store"),
+    "ingest/files": ("ingest.files", "ingest.runtime", "ingest.store"),
+    "ingest/pipeline": ("ingest.pipeline", "ingest.runtime", "ingest.store"),
+    "ingest/watch": ("ingest.pipeline", "ingest.runtime", "ingest.store", "ingest.watch"),
+    "client": ("embedding_drift_client",),
+    "rules": ("ingest.runtime", "rules"),
+    "alertmanager": ("alertmanager",),
+}
+"""What of ours each folder may import; a folder that is not here is held by a rule of its own."""
+
+
+@pytest.mark.parametrize("folder", [f for f in DIRECTIONS if (ROOT / f).is_dir()])
+def test_a_folder_imports_only_what_lies_below_it(folder: str) -> None:
+    assert offenders(folder, OURS, allowed=DIRECTIONS[folder]) == []
+
+
+@pytest.mark.parametrize(
+    "folder", [f for f in ("exporter/monitor", "exporter/explain") if (ROOT / f).is_dir()]
+)
+def test_what_measures_knows_neither_the_web_nor_prometheus(folder: str) -> None:
+    web = ("exporter.http", "exporter.metrics", "prometheus_client", "starlette", "uvicorn")
+    assert offenders(folder, web) == []
 
 
 def test_the_exporter_imports_only_store_and_runtime_of_ingest() -> None:
-    found = offenders("exporter", "ingest.", but=("cli.py",))
-    allowed = ("ingest.store", "ingest.runtime")
-    assert [line for line in found if not line.split(" imports ")[1].startswith(allowed)] == []
+    allowed = ("ingest.runtime", "ingest.store")
+    assert offenders("exporter", ["ingest"], allowed, but="exporter/cli.py") == []
+
+
+def test_ingest_never_imports_the_exporter() -> None:
+    assert offenders("ingest", ["bench", "demo", "exporter", "grafana", "k8s", "tests"]) == []
 
 
 def test_the_store_knows_nothing_of_http() -> None:
-    assert offenders("ingest/store", "starlette", "uvicorn", "httpx2") == []
+    assert offenders("ingest/store", ["httpx2", "starlette", "uvicorn"]) == []
 
 
-@pytest.mark.parametrize("heavy", ["scipy", "statsmodels", "pandas"])
-def test_the_light_half_stays_light(heavy: str) -> None:
-    assert offenders("ingest", heavy) == []
+def test_statistics_and_detector_do_no_io() -> None:
+    io = ["asyncio", "psycopg", "prometheus_client", "starlette", "time"]
+    assert offenders("exporter/stats", io) == []
+    assert offenders("exporter/detector", io) == []
 
 
-def test_statistics_are_pure() -> None:
-    assert offenders("exporter/stats", "ingest", "psycopg", "starlette", "prometheus") == []
+def test_the_runtime_does_not_need_the_database() -> None:
+    assert offenders("ingest/runtime", ["psycopg", "psycopg_pool"]) == []
 
 
-def test_the_runtime_knows_neither_store_nor_endpoints() -> None:
-    assert offenders("ingest/runtime", "ingest.store", "ingest.http.app", "psycopg") == []
+@pytest.mark.parametrize("heavy", ["dask", "pandas", "scipy", "statsmodels"])
+def test_ingest_stays_light(heavy: str) -> None:
+    assert offenders("ingest", [heavy]) == []
 
 
 def test_dashboards_know_only_the_metric_tables_and_the_settings() -> None:
-    found = offenders("grafana", "exporter.", "ingest.", "demo", "bench", "tests")
-    allowed = ("exporter.metrics.families", "ingest.metrics", "ingest.runtime")
-    assert [line for line in found if not line.split(" imports ")[1].startswith(allowed)] == []
+    allowed = ("exporter.metrics.families", "grafana", "ingest.pipeline.metrics", "ingest.runtime")
+    assert offenders("grafana", OURS, allowed) == []
+
+
+def package(name: str) -> Path | None:
+    """Find the folder of a module of ours; None for a module of others."""
+    if name.startswith("embedding_drift_client"):
+        name = f"client.{name}"
+    folder = ROOT
+    for part in name.split("."):
+        if not (folder / part).is_dir():
+            break
+        folder /= part
+    return None if folder == ROOT else folder
+
+
+def test_packages_do_not_import_each_other_in_a_circle() -> None:
+    """A package is a folder. A folder and its own sub-folders may import each other."""
+    graph: dict[Path, set[Path]] = {}
+    for file in (file for folder in TOP for file in (ROOT / folder).rglob("*.py")):
+        source = file.parent
+        for name in imports(file):
+            target = package(name)
+            if target and not (source.is_relative_to(target) or target.is_relative_to(source)):
+                graph.setdefault(source, set()).add(target)
+    assert len(graph) > 10
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        circle = " <- ".join(str(folder.relative_to(ROOT)) for folder in error.args[1])
+        pytest.fail(f"packages import each other in a circle: {circle}")
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_a_package_says_what_it_holds(folder: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    words = re.sub(rf"\b{folder.name}\b", "", docstring, flags=re.IGNORECASE).strip(" .")
+    assert len(words) >= 40, f"{folder.relative_to(ROOT)}/__init__.py says only {docstring!r}"
+
+
+def mirrored(module: Path) -> Path:
+    """Return where the tests of a product module belong."""
+    folder = module.relative_to(ROOT).parent
+    return ROOT / "tests" / folder / f"test_{module.name}"
+
+
+def test_every_product_module_has_its_tests_at_the_mirrored_path() -> None:
+    modules = [module for module in PRODUCT if module.name != "__init__.py"]
+    assert len(modules) > 50
+    missing = {str(m.relative_to(ROOT)) for m in modules if not mirrored(m).is_file()}
+    assert missing - set(UNMIRRORED) == set(), "a module without tests of its own"
+    assert set(UNMIRRORED) - missing == set(), "no exception is needed any more"
+
+
+@pytest.mark.parametrize("module", UNMIRRORED)
+def test_what_an_exception_names_is_there(module: str) -> None:
+    for test in re.findall(r"tests/[\w/]+\.py", UNMIRRORED[module]):
+        assert (ROOT / test).is_file()

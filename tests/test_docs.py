@@ -1,25 +1,39 @@
-"""The documentation says what the program says."""
+"""The documentation says what the program does, and its commands run as shown."""
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from bench import plan, results
+from exporter.cli import PORT, main
 from exporter.metrics.families import FAMILIES
-from ingest.cli import main as ingest_main
 from ingest.pipeline import metrics
 from ingest.runtime.http import application
 from ingest.runtime.settings.settings import keys
+from tests.service import Service, serving
 
 ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 DOCUMENTS = [
-    file for folder in (ROOT, ROOT / "docs", ROOT / "rules") for file in sorted(folder.glob("*.md"))
+    file
+    for folder in (ROOT, ROOT / "docs", ROOT / "k8s", ROOT / "rules", ROOT / "terraform")
+    for file in sorted(folder.glob("*.md"))
 ]
+FIRST_VALUE = "First value in two minutes"
+
+
+def name(document: Path) -> str:
+    return str(document.relative_to(ROOT))
 
 
 def test_generated_tables_are_up_to_date() -> None:
@@ -29,38 +43,158 @@ def test_generated_tables_are_up_to_date() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_every_metric_a_document_names_is_exported(document: Path) -> None:
     families = (*FAMILIES, *metrics.FAMILIES, *metrics.WATCH_FAMILIES, *application.FAMILIES)
     exported = {family.name for family in families}
     named = set(re.findall(r"(?<![\w:])embedding_drift_[a-z_]+", document.read_text()))
-    assert named - exported - {"embedding_drift_"} == set()
+    assert named - exported - {"embedding_drift_", "embedding_drift_client"} == set()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_every_setting_a_document_names_exists(document: Path) -> None:
     known = {key.dotted for key in keys()}
-    sections = "|".join(sorted({name.split(".")[0] for name in known}))
+    sections = "|".join(sorted({dotted.split(".")[0] for dotted in known}))
     named = set(re.findall(rf"`((?:{sections})\.[a-z_.]+)`", document.read_text()))
-    modules = {name for name in named if (ROOT / name.replace(".", "/")).is_dir()}
+    modules = {found for found in named if (ROOT / found.replace(".", "/")).is_dir()}
     assert named - modules - known == set()
 
 
-def test_every_command_of_the_readme_exists() -> None:
-    from exporter.cli import main
-
-    assert main is ingest_main
-    readme = (ROOT / "README.md").read_text()
-    for words in re.findall(r"^\| `embedding-drift ([a-z ]+)", readme, re.MULTILINE):
-        command = main
-        for word in words.split():
-            command = command.commands[word]  # type: ignore[attr-defined]
+def commands(text: str) -> set[str]:
+    """Find what a document calls: `embedding-drift WORDS`, in prose, tables and shell blocks."""
+    return set(re.findall(r"(?:`|/bin/|^)embedding-drift ((?:[a-z]+ ?)+)", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
-def test_links_into_the_tree_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
-        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+def find(words: list[str]) -> click.Command | None:
+    """Find the command that these words call; what follows a command is its argument."""
+    command: click.Command = main
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        if word not in command.commands:
+            return None
+        command = command.commands[word]
+    return command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_every_command_a_document_names_exists(document: Path) -> None:
+    named = commands(document.read_text())
+    assert {words for words in named if find(words.split()) is None} == set()
+
+
+def test_commands_are_found_in_the_documents() -> None:
+    """Guards the test above: a pattern that matches nothing would pass it."""
+    assert {"replay ", "watch"} <= commands(README.read_text())
+    assert {"serve", "baseline pin "} <= commands((ROOT / "docs" / "commands.md").read_text())
+    assert find(["baseline", "pim"]) is None
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_links_into_the_tree_lead_to_a_file_and_a_heading(document: Path) -> None:
+    for target, fragment in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", document.read_text()):
+        file = document.parent / target if target else document
+        assert file.exists(), f"{name(document)} links to {target}"
+        if fragment and file.suffix == ".md":
+            assert fragment in anchors(file), f"{name(document)} links to {target}#{fragment}"
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of the headings, as the forge makes them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+def test_links_are_found_in_the_documents() -> None:
+    """Guards the test above: a pattern that matches nothing would pass it."""
+    assert "(docs/api.md#post-embeddings)" in README.read_text()
+    assert "post-embeddings" in anchors(ROOT / "docs" / "api.md")
+
+
+def test_the_readme_links_to_every_page() -> None:
+    linked = set(re.findall(r"\]\((docs/[a-z]+\.md)", README.read_text()))
+    assert linked == {name(page) for page in (ROOT / "docs").glob("*.md")}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 150
+
+
+def section(document: Path, heading: str) -> str:
+    found = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", document.read_text(), re.M | re.S)
+    assert found, f"{name(document)} has no section {heading!r}"
+    return found[1]
+
+
+def shell_blocks(text: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def first_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service as `make run` starts it: embedded database, defaults; only the port is free."""
+    folder = tmp_path_factory.mktemp("first")
+    config = folder / "config.yaml"
+    config.write_text(f"database: {{data_directory: {folder / 'data'}}}\nserver: {{port: 0}}\n")
+    with serving(config) as service:
+        yield service
+
+
+def test_the_first_value_of_the_readme_works_when_it_is_pasted(first_service: Service) -> None:
+    program = f"{shlex.quote(sys.executable)} -m exporter.cli replay --url {first_service.url}"
+
+    def paste(block: str) -> str:
+        here = block.replace(".venv/bin/embedding-drift replay", program)
+        here = here.replace(f"http://127.0.0.1:{PORT}", first_service.url)
+        shell = ["bash", "-e", "-o", "pipefail", "-c", here]
+        done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    send, look, send_own = shell_blocks(section(README, FIRST_VALUE))
+    assert paste(send) == "6000 vectors stored for model packages\n"
+    fast, slow, report = paste(look).splitlines()
+    assert (
+        float(fast.removeprefix('embedding_drift_score{model_name="packages",window="fast"} ')) < 2
+    )
+    assert (
+        float(slow.removeprefix('embedding_drift_score{model_name="packages",window="slow"} ')) < 2
+    )
+    told = json.loads(report)
+    assert told["baseline"]["vectors"] == 5000
+    assert told["windows"]["fast"]["vectors"] == 1000
+    answers = paste(send_own)
+    assert answers.startswith('{"model_name":"my-model","stored":1,')
+    assert answers.count('"state":"no_baseline"') == 2
+
+
+def test_make_run_serves_what_the_readme_says() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^run:.*\n\t@exec \$\(BIN\)/embedding-drift serve$", makefile, re.MULTILINE)
+    assert f"make run     # serves everything on http://127.0.0.1:{PORT}" in README.read_text()
+
+
+def paths(document: Path) -> set[str]:
+    """Find the files and folders that a document names in backticks."""
+    named = re.findall(r"`([\w.-]+(?:/[\w.-]+)*/?)`", document.read_text())
+    return {path for path in named if "/" in path}
+
+
+def test_every_path_of_the_architecture_exists() -> None:
+    named = paths(ARCHITECTURE)
+    assert len(named) > 30
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+    assert {path for path in named if path.endswith("/") != (ROOT / path).is_dir()} == set()
+
+
+def test_the_architecture_has_a_row_for_every_package() -> None:
+    packages = {
+        f"{file.parent.relative_to(ROOT)}/"
+        for top in ("exporter", "ingest")
+        for file in (ROOT / top).glob("*/__init__.py")
+    }
+    assert len(packages) > 10
+    assert packages - paths(ARCHITECTURE) == set()
 
 
 def test_the_plan_counts_on_no_more_than_was_measured() -> None:

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from exporter.http.app import Exporter
+from exporter.monitor.monitor import Monitor
 from ingest.formats import json
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
@@ -40,7 +41,11 @@ def _ingest(store: str, settings: Settings, registry: CollectorRegistry) -> Inge
     return Ingest(Pipeline(store, settings, registry), settings)
 
 
-ROLES = {"serve": (_ingest, Exporter), "ingest": (_ingest,), "exporter": (Exporter,)}
+def _exporter(store: str, settings: Settings, registry: CollectorRegistry) -> Exporter:
+    return Exporter(Monitor(store, settings), registry)
+
+
+ROLES = {"serve": (_ingest, _exporter), "ingest": (_ingest,), "exporter": (_exporter,)}
 
 
 @pytest.fixture(params=ROLES)

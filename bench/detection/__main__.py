@@ -1,24 +1,24 @@
 """Power, false alarms, delay and cost of the detector, against the classical methods.
 
-Every trial splits the data anew and holds one topic out. Power is the share of windows beyond
-the threshold that 1 % of windows without drift exceed, for every method alike; "alarm" is our
-own calibrated `Detector.alarm`.
+Every trial splits the data again and holds one topic out. Power is the share of windows above a
+threshold. For every method, 1 % of the windows without drift exceed that threshold. "alarm" is the
+calibrated `Detector.alarm`.
 
-What was tried and did not earn its place, on new topics and shifted odds of known ones:
+These methods were tried and did not help, on new topics and on other odds of known topics:
 
 - whitened T^2 of cluster shares, of random Fourier features (kernel Fisher discriminant) and of
   rectified similarities to anchors: below T^2 of the mean;
 - novelty tails, the share of vectors beyond the reference's own 90 to 99.8 % quantile of residual
-  energy or of the distance to the nearest cluster: next to no power up to a share of 10 %;
-- the largest Poisson surprise of one cluster's share: below `direction`;
+  energy or of the distance to the nearest cluster: almost no power up to a share of 10 %;
+- the largest Poisson score of one cluster's share: below `direction`;
 - T^2 in the leading 8 to 128 axes, or weighted by the variance between clusters along each axis:
   below the ridge, and below `topics` on odds;
 - the plain distance of centroids: below `topics`; anchors that average ten neighbours: below
   plain vectors; two more exponents between centroid and T^2: no gain in the combination;
 - the smallest p-value times the number of tests: below the mean of 1/p.
 
-A kernel over all pairs of vectors that keeps only the close ones finds more topics of 5 %. It is
-not a function of running sums, and a thousand anchors do not come close to it.
+A kernel over all pairs of vectors that keeps only close pairs finds more topics of 5 %. But it is
+not a function of running sums, and an approximation with a thousand anchors is much weaker.
 """
 
 from __future__ import annotations

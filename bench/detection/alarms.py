@@ -14,7 +14,7 @@ from exporter.detector.detector import Detector
 
 
 def false_alarms(dataset: Dataset, trials: int, windows: int) -> None:
-    """Print how often windows without drift, or merely rounded, alarm."""
+    """Print how often windows alarm without drift, or with rounding only."""
     largest = dataset.n_reference // 5
     kinds: dict[str, Callable[[Trial], Vectors]] = {
         f"no drift, {size} vectors": lambda trial, size=size: trial.window(size)
@@ -37,7 +37,7 @@ def false_alarms(dataset: Dataset, trials: int, windows: int) -> None:
 
 
 def sessions(dataset: Dataset, trials: int) -> None:
-    """Print alarms when vectors arrive in sessions, with and without the order known."""
+    """Print alarms for vectors that arrive in sessions, with a reference in order and shuffled."""
     alarms: dict[tuple[int, str], list[bool]] = defaultdict(list)
     for seed in range(trials):
         trial = Trial(dataset, 2_000 + seed)

@@ -1,4 +1,4 @@
-"""What the detector costs, by dimension."""
+"""Time and memory of the detector, by dimension."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from exporter.detector.detector import Detector
 
 
 def cost(quick: bool) -> None:
-    """Print what it costs."""
+    """Measure and print."""
     rows = []
     for dimension in (64, 384, 768) if quick else (64, 384, 768, 1_536, 3_072):
         random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Real vectors with topics, split anew for every trial."""
+"""Real vectors with topics, split again for every trial."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Dataset:
 
 
 def sentences() -> Dataset:
-    """One-line package descriptions, embedded by all-MiniLM-L6-v2; archive sections."""
+    """Return package descriptions, embedded by all-MiniLM-L6-v2; the topic is the section."""
     packed = files("demo") / "data" / "package-descriptions-minilm.npz"
     with as_file(packed) as file, np.load(file) as data:
         vectors = data["embedding"].astype(np.float32)
@@ -32,14 +32,14 @@ def sentences() -> Dataset:
 
 
 def digits() -> Dataset:
-    """Images of handwritten digits as their 64 pixels; the digit."""
+    """Return images of handwritten digits as 64 pixels; the topic is the digit."""
     bunch = load_digits()
     vectors = bunch.data.astype(np.float32)
     return Dataset("digits, d = 64", vectors, bunch.target.astype(str), 1_000, (50, 200))
 
 
 class Trial:
-    """A reference, other vectors of its topics, and a topic it has not seen."""
+    """A reference, other vectors of its topics, and a topic that it does not have."""
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
         self.random = np.random.default_rng(seed)
@@ -63,10 +63,10 @@ class Trial:
 
 
 class Source:
-    """Endless vectors like those of a dataset: between a vector and one of its neighbours.
+    """Endless vectors like those of a dataset: points between a vector and a neighbour.
 
-    A stream of a month needs more vectors than any dataset here has, and drawing the same
-    ones again would be drift of its own kind: repeats.
+    A stream of a month needs more vectors than any dataset here has. Drawing the same vectors
+    again would be drift too, because repeats are detected.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Source:
         return self._between(self.random.integers(len(self._vectors), size=size))
 
     def seasonal(self, times: NDArray[np.float64]) -> Vectors:
-        """Draw vectors at some times: the topics by day are rarer at night and at weekends."""
+        """Draw vectors at some times; the day topics are rarer at night and at weekends."""
         turn = 2 * np.pi * times / 86_400
         share = self._by_day.mean() * (1 + 0.35 * np.sin(turn) + 0.12 * np.cos(2 * turn))
         share *= np.where(times // 86_400 % 7 >= 5, 0.75, 1.05)

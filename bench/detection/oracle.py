@@ -1,4 +1,4 @@
-"""What could be seen of a new topic by someone who knows where it lies, and what we see."""
+"""Power on a new topic: of the score, and of an oracle that knows the direction."""
 
 from __future__ import annotations
 

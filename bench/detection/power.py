@@ -1,4 +1,4 @@
-"""Power: how often each kind of drift is found, by every method at the same false alarms."""
+"""Power: how often each method finds each kind of drift, at the same rate of false alarms."""
 
 from __future__ import annotations
 

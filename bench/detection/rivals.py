@@ -1,4 +1,4 @@
-"""The classical ways to measure drift, each as a number that grows with it."""
+"""Classical measures of drift. Each is a number that grows with the drift."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Rival = Callable[[Vectors], float]
 def rivals(reference: Vectors, seed: int) -> dict[str, Rival]:
     """Return all of them, fitted to a reference.
 
-    Thresholds are taken from windows without drift, so none suffers from bad calibration:
-    KS with Bonferroni's correction is the largest statistic of a dimension.
+    Thresholds are measured on windows without drift, so no method suffers from bad calibration.
+    With such a threshold, KS with Bonferroni's correction is the largest statistic of a dimension.
     """
     random = np.random.default_rng(seed)
     columns = sorted_columns(reference)

@@ -20,7 +20,7 @@ def new_topic(trial: Trial, size: int, share: float) -> Vectors:
 
 
 def odds(trial: Trial, size: int, ratio: float) -> Vectors:
-    """Half of the known topics come more often."""
+    """Draw half of the known topics more often."""
     weight = ratio * trial.in_half.mean()
     often = round(size * weight / (weight + 1 - trial.in_half.mean()))
     parts = (np.flatnonzero(trial.in_half), often), (np.flatnonzero(~trial.in_half), size - often)
@@ -29,12 +29,12 @@ def odds(trial: Trial, size: int, ratio: float) -> Vectors:
 
 
 def rotation(trial: Trial, size: int) -> Vectors:
-    """Another model: the same geometry, turned."""
+    """Rotate all vectors, like another model with the same geometry."""
     return trial.window(size) @ trial.turn
 
 
 def noise(trial: Trial, size: int, share: float) -> Vectors:
-    """Noise of a share of the norm; unit vectors stay unit vectors, as encoders make them."""
+    """Add noise of a share of the norm. Unit vectors stay unit vectors, as in an encoder."""
     vectors = trial.window(size)
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     noisy = vectors + share * norm / vectors.shape[1] ** 0.5 * trial.random.normal(
@@ -46,7 +46,7 @@ def noise(trial: Trial, size: int, share: float) -> Vectors:
 
 
 def zeroed(trial: Trial, size: int, share: float) -> Vectors:
-    """Dimensions that fell silent."""
+    """Set some dimensions to zero."""
     vectors = trial.window(size)
     d = vectors.shape[1]
     vectors[:, trial.random.permutation(d)[: max(1, round(share * d))]] = 0
@@ -54,25 +54,25 @@ def zeroed(trial: Trial, size: int, share: float) -> Vectors:
 
 
 def scaled(trial: Trial, size: int, factor: float) -> Vectors:
-    """Vectors multiplied by a factor."""
+    """Multiply all vectors by a factor."""
     return trial.window(size) * np.float32(factor)
 
 
 def collapsed(trial: Trial, size: int, share: float) -> Vectors:
-    """Vectors moved a part of the way to their mean."""
+    """Move all vectors a part of the way to their mean."""
     vectors = trial.window(size)
     return vectors + np.float32(share) * (trial.reference.mean(axis=0) - vectors)
 
 
 def stuck(trial: Trial, size: int, share: float) -> Vectors:
-    """One vector sent again and again."""
+    """Replace a share of the vectors by one vector."""
     vectors = trial.window(size)
     vectors[: round(share * size)] = vectors[0]
     return vectors
 
 
 def twice(trial: Trial, size: int) -> Vectors:
-    """Every vector sent twice."""
+    """Send every vector twice."""
     return np.repeat(trial.window(size // 2), 2, axis=0)
 
 

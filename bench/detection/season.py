@@ -1,4 +1,4 @@
-"""A stream whose topics follow day and week: alarms and delay, with times known and not."""
+"""A stream whose topics follow day and week: alarms and delay, with and without times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DAY, WEEK = 86_400.0, 604_800.0
 
 
 def season(dataset: Dataset, trials: int, days: int, repeats: int = 6) -> None:
-    """Print alarms of a stream whose topics follow day and week, with and without times."""
+    """Print the largest scores, the alarms and the delay."""
     rows = []
     for seed in range(trials):
         trial = Trial(dataset, 4_000 + seed)

@@ -1,4 +1,4 @@
-"""A stream scored every minute: false alarms in a month, and minutes until a page."""
+"""A stream that is scored every minute: false alarms per month, and minutes until a page."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def quiet(dataset: Dataset, months: int, days: int) -> None:
 
 
 def _episodes(scores: Iterable[float], threshold: float) -> int:
-    """Count crossings that lie an hour or more apart."""
+    """Count crossings of the threshold that are at least an hour apart."""
     minutes = np.flatnonzero(np.array(list(scores)) > threshold)
     return int(len(minutes) > 0) + int((np.diff(minutes) > WINDOW).sum())
 
 
 def delay(dataset: Dataset, trials: int, repeats: int = 6) -> None:
-    """Print how many minutes pass until a page."""
+    """Print the minutes until a page."""
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(384, 384)))[0].astype("f4")
     kinds: dict[str, Callable[[Source, Source, Vectors], Vectors]] = {
         "new topic 25%": lambda known, new, mean: _mixed(known, new, 0.25),
@@ -92,7 +92,7 @@ def delay_until_page(
 ) -> float:
     """Count the minutes of drift until a page; infinite without one.
 
-    ``onset`` is the time of the first of them, for a detector that knows seasons.
+    ``onset`` is the time of the first of these minutes, for a detector that knows seasons.
     """
     sums = detector.sums(np.concatenate(before))
     minutes, high = list(before), 0

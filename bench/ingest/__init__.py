@@ -1,1 +1,4 @@
-"""What ``POST /embeddings`` stores, against the limits of what it is made of."""
+"""Throughput and latency of ``POST /embeddings``, against the limits of its parts.
+
+Start at ``__main__.py``; ``service.py`` starts the processes, ``wrk.py`` and ``pace.py`` load them.
+"""

@@ -1,9 +1,9 @@
 """``python -m bench.ingest``: throughput, latency and memory of ``POST /embeddings``.
 
-Binary batches against a bare COPY of the same rows, single JSON vectors against an empty endpoint
-of the same server that reads the same bodies; each pair by turns, so that a noisy machine disturbs
-both alike. How much of the second is the group commit is told by an endpoint that does little
-else. Then ``serve`` at half of what it can: latencies, scrapes and the event loop.
+Binary batches are compared with a bare COPY of the same rows. Single JSON vectors are compared with
+an empty endpoint of the same server that reads the same bodies, and with an endpoint that only
+commits. Each pair alternates, so that a noisy machine disturbs both alike. Then ``serve`` runs at
+half of its maximum: latencies, scrapes and the event loop.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Pair = tuple[float, float]
 
 
 def bare_copy(store: str, vectors: np.ndarray, seconds: float) -> float:
-    """Tell vectors a second by COPY BINARY of tuples made before, committed every 1,000."""
+    """Return vectors per second by COPY BINARY of prepared rows, committed every 1,000."""
     now = datetime.now(UTC)
     name = f"bare-{time.monotonic_ns()}"
     head = f"copy embedding ({copy.COLUMNS}) from stdin (format binary)"
@@ -61,7 +61,7 @@ def bare_copy(store: str, vectors: np.ndarray, seconds: float) -> float:
 
 
 def batches(store: str, vectors: np.ndarray, seconds: float, rounds: int) -> list[Pair]:
-    """Tell vectors a second over HTTP, and by a bare COPY."""
+    """Return vectors per second over HTTP and by a bare COPY, per round."""
     body = vectors.tobytes()
     pairs = []
     with service.serving(store, "ingest") as ingest:
@@ -74,7 +74,7 @@ def batches(store: str, vectors: np.ndarray, seconds: float, rounds: int) -> lis
 
 
 def singles(url: str, body: bytes, seconds: float, rounds: int) -> list[Pair]:
-    """Tell requests a second of one vector each, and of an empty endpoint."""
+    """Return requests per second with one vector each, and of an empty endpoint, per round."""
     pairs = []
     with service.empty() as nothing:
         wrk.post(url, body, JSON, CONNECTIONS, 1)
@@ -85,14 +85,14 @@ def singles(url: str, body: bytes, seconds: float, rounds: int) -> list[Pair]:
 
 
 def request(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Lay out a whole request."""
+    """Return the bytes of a whole request."""
     lines = ["POST /embeddings HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 class Scrapes(threading.Thread):
-    """Scrapes once a second until stopped."""
+    """Scrapes once per second until stopped."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -110,9 +110,9 @@ class Scrapes(threading.Thread):
 
 
 def under_load(store: str, sent: bytes, rate: float, seconds: float) -> tuple[str, ...]:
-    """Serve so many requests a second; tell latencies, scrapes and the loop's lag."""
+    """Send ``rate`` requests per second to ``serve``; return latencies, scrapes and loop lag."""
     with service.serving(store, "serve") as serve:
-        # Beforehand, so that the baseline's fit is over.
+        # First, so that the baseline is fitted before the measurement.
         pace.latencies(serve.url, sent, rate, seconds / 2, CONNECTIONS)
         before = httpx2.get(f"{serve.url}/metrics").text
         scrapes = Scrapes(serve.url)
@@ -132,7 +132,7 @@ def under_load(store: str, sent: bytes, rate: float, seconds: float) -> tuple[st
 
 
 def lag(before: str, after: str) -> str:
-    """Give a bound that the event loop's lag never passed, and how often it was above 50 ms."""
+    """Return an upper bound of the event loop's lag, and how often it exceeded 50 ms."""
 
     def counts(page: str) -> dict[float, float]:
         found = re.findall(r'event_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', page)
@@ -146,7 +146,7 @@ def lag(before: str, after: str) -> str:
 
 
 def ratio(what: str, pairs: list[Pair]) -> tuple[str, ...]:
-    """Tell the medians of both, and of their ratios."""
+    """Return the medians of both sides and of their ratios."""
     ours, limit = (statistics.median(side) for side in zip(*pairs, strict=True))
     share = statistics.median(one / other for one, other in pairs)
     return what, f"{ours:,.0f}", f"{limit:,.0f}", f"{share:.2f}"

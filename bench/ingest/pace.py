@@ -1,7 +1,7 @@
-"""Requests at a fixed pace, whatever the service does, and how long each took from when it was due.
+"""Send requests at a fixed rate, and measure each from the time at which it was due.
 
-wrk's connections wait for their answers, so what is slow is asked less often and looks better
-than it is.
+A connection of wrk waits for its answer before it sends again. So wrk sends less to a slow service,
+which then looks better than it is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import uvloop
 def latencies(
     url: str, request: bytes, rate: float, seconds: float, connections: int
 ) -> np.ndarray:
-    """Send the same request ``rate`` times a second; returns the seconds that each took.
+    """Send the same request ``rate`` times per second; return the seconds that each took.
 
     Raises
     ------

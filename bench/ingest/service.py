@@ -1,4 +1,4 @@
-"""The processes measured: the service on a PostgreSQL of its own, and endpoints that do less."""
+"""Start what is measured: the service on its own PostgreSQL, and endpoints that do less."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Service:
 
     @property
     def peak_bytes(self) -> int:
-        """Largest resident size so far."""
+        """Peak resident size so far, in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found is not None
@@ -51,7 +51,7 @@ class Service:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """Start a server with its defaults; gives its connection string."""
+    """Start a PostgreSQL with default settings and give its connection string."""
     with (
         tempfile.TemporaryDirectory(prefix="embedding-drift-") as name,
         embedded.running(Path(name)) as string,
@@ -61,7 +61,7 @@ def postgresql() -> Iterator[str]:
 
 @contextmanager
 def serving(store: str, role: str) -> Iterator[Service]:
-    """Run ``embedding-drift ROLE`` on a store."""
+    """Run ``embedding-drift ROLE`` on a database."""
     with tempfile.TemporaryDirectory() as name:
         config = Path(name) / "config.yaml"
         settings = {"database": {"connection_string": store}, "server": {"port": 0}}
@@ -80,7 +80,7 @@ def empty() -> Iterator[Service]:
 
 @contextmanager
 def bare(store: str) -> Iterator[Service]:
-    """Run one that reads the numbers, checks nothing, and has them committed in groups."""
+    """Run an endpoint that reads the numbers and commits them in groups, without checks."""
     with _endpoint(store) as service:
         yield service
 

@@ -1,4 +1,4 @@
-"""wrk: the same request over and over, from many connections."""
+"""wrk: sends the same request from many connections, as fast as it can."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of wrk saw; ``p99`` in seconds."""
+    """Result of one run of wrk; ``p99`` is in seconds."""
 
     rate: float
     p99: float
@@ -36,19 +36,19 @@ class Load:
 def post(
     url: str, body: bytes, headers: Mapping[str, str], connections: int, seconds: float
 ) -> Load:
-    """Post a body from so many connections for so long.
+    """Post a body from ``connections`` connections for ``seconds`` seconds.
 
     Raises
     ------
     RuntimeError
-        If a request failed, because a refusal is quicker than an answer.
+        If a request failed: a rejection is faster than an answer, so the rate would be wrong.
     """
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "body").write_bytes(body)
         script = Path(name) / "post.lua"
         lines = [f"wrk.headers[{key!r}] = {value!r}" for key, value in headers.items()]
         script.write_text(_SCRIPT.format(body=f"{name}/body", headers="\n".join(lines)))
-        threads = "1"  # of two cores, the service and PostgreSQL want the rest
+        threads = "1"  # leaves the rest of two cores to the service and PostgreSQL
         command = ["wrk", "-t", threads, "-c", str(connections), "-d", f"{seconds:.0f}s"]
         done = subprocess.run(
             [*command, "--timeout", "30s", "-s", str(script), url],

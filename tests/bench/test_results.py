@@ -1,4 +1,4 @@
-"""The results of measurements: kept for the documentation, and found again."""
+"""Measurements are kept for the documentation and read back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_a_table_is_printed_and_found_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
     results.report("mine", "memory", "Memory", HEAD, [(1, 1)], quick=False)
     results.report("mine", "memory", "Memory", HEAD, ROWS, quick=False)
     assert "1,024      1,014\n" in capsys.readouterr().out
@@ -32,13 +32,13 @@ def test_a_table_is_printed_and_found_again(capsys: pytest.CaptureFixture[str]) 
     assert results.number("other", "memory", "MB") == 1
 
 
-def test_what_was_measured_quickly_is_not_kept(file: Path) -> None:
+def test_the_results_of_a_quick_run_are_not_kept(file: Path) -> None:
     before = file.read_text()
     results.report("mine", "memory", "Memory", HEAD, ROWS, quick=True)
     assert file.read_text() == before
 
 
-def test_a_number_is_that_of_one_row() -> None:
+def test_a_number_comes_from_exactly_one_row() -> None:
     results.report("mine", "memory", "Memory", HEAD, [*ROWS, (384, 8.0)], quick=False)
     for dimension in (384, 385):
         with pytest.raises(ValueError, match="unpack"):

@@ -19,7 +19,7 @@ from rules.render import render
 
 @dataclass
 class Page:
-    """An exporter's page whose samples a test sets."""
+    """A metrics page whose samples are set by the test."""
 
     url: str = ""
     samples: dict[str, float] = field(default_factory=dict)
@@ -64,9 +64,9 @@ def slack() -> Iterator[Slack]:
 
 @pytest.fixture
 def rendered(slack: Slack, tmp_path: Path) -> Path:
-    """Return a folder of rendered files whose webhook is the stand-in's and whose waits are short.
+    """Render the files with the webhook of the stand-in and with short waits.
 
-    Drift escalates after 6 seconds and ends as soon as the score has fallen.
+    Drift escalates after 6 seconds and is resolved as soon as the score has fallen.
     """
     folder = tmp_path / "rendered"
     flags = {"alerting.slack_webhook": slack.url, "alerting.escalation.warning_after": 6}
@@ -79,7 +79,7 @@ def rendered(slack: Slack, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def alertmanager(rendered: Path, tmp_path: Path, tool: Callable[[str], str]) -> Iterator[str]:
-    """Run Alertmanager, which posts to the stand-in, and return its URL."""
+    """Run Alertmanager, which posts to the stand-in, and give its URL."""
     tool("alertmanager")
     with stack.alertmanager(tmp_path / "alertmanager", rendered / "alertmanager.yml") as url:
         yield url
@@ -89,7 +89,7 @@ def alertmanager(rendered: Path, tmp_path: Path, tool: Callable[[str], str]) -> 
 def prometheus(
     page: Page, rendered: Path, alertmanager: str, tmp_path: Path, tool: Callable[[str], str]
 ) -> Iterator[stack.Prometheus]:
-    """Run Prometheus, which scrapes the page and alerts Alertmanager."""
+    """Run Prometheus, which scrapes the page and sends alerts to Alertmanager."""
     tool("prometheus")
     folder = tmp_path / "prometheus"
     with stack.prometheus(folder, rendered, page.url, alertmanager) as prometheus:

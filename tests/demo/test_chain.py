@@ -1,4 +1,4 @@
-"""From the exporter's page through Prometheus and Alertmanager to what Slack receives."""
+"""From the metrics page through Prometheus and Alertmanager to the message in Slack."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def within(text: str) -> Callable[[Message], bool]:
 
 
 def without_times(message: Message) -> dict[str, Any]:
-    """Return the body with each moment and length of time replaced by a word."""
+    """Return the body with times and durations replaced by words."""
     (attachment,) = message.body["attachments"]
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "NOW", attachment["text"])
     return {"attachments": [attachment | {"text": re.sub(r"after \d+s", "after LENGTH", text)}]}
@@ -56,7 +56,7 @@ def raise_alert(
     lasted: timedelta = timedelta(),
     description: str = "What & <why>.",
 ) -> None:
-    """Tell Alertmanager of alerts, by their labels, as Prometheus would; what lasted is over."""
+    """Post alerts to Alertmanager as Prometheus would; with ``lasted``, they are resolved."""
     now = datetime.now(UTC)
     body = [
         {
@@ -89,10 +89,10 @@ def test_a_detected_drift_reaches_slack_in_full(
                 "title_link": "http://127.0.0.1:10910/drift/sentence-transformer",
                 "text": (
                     "*EmbeddingDriftDetected* (fast window), since NOW\n"
-                    "Score 6.3 over the fast window: without drift, one window in 10^6.3 scores as "
-                    "high. Alerts above 4.5 at once, above 2.7 for 15 minutes.\n"
-                    "Magnitude 0.12 standard deviations. Large above 0.15, critical above 0.20.\n"
-                    "Moved most: mean (score 7.3).\n"
+                    "Score 6.3 in the fast window. Without drift, one window in 10^6.3 reaches "
+                    "this score. Thresholds: 4.5 at once, 2.7 for 15 minutes.\n"
+                    "Magnitude 0.12 standard deviations. Thresholds: warning 0.15, critical 0.20.\n"
+                    "Largest component: mean (score 7.3).\n"
                 ),
                 "fallback": "WARNING: Embeddings of sentence-transformer are drifting",
                 "callback_id": "",
@@ -177,7 +177,7 @@ def test_a_resolved_alert_says_how_long_it_lasted(alertmanager: str, slack: Slac
 
 
 @pytest.mark.parametrize("status", [429, 500])
-def test_a_message_that_slack_refused_comes_when_slack_recovers(
+def test_a_message_that_slack_rejected_is_sent_again(
     status: int, alertmanager: str, slack: Slack
 ) -> None:
     slack.refuse(status, times=2)
@@ -246,7 +246,7 @@ PIPELINE = {"area": "pipeline", "severity": "warning"}
     ],
     ids=lambda labels: labels["alertname"].removeprefix("EmbeddingDrift"),
 )
-def test_an_alert_that_another_explains_keeps_quiet(
+def test_an_alert_is_suppressed_by_the_alert_that_explains_it(
     explanation: dict[str, str], explained: dict[str, str], alertmanager: str, slack: Slack
 ) -> None:
     raise_alert(alertmanager, {"severity": "critical", "area": "pipeline", **explanation})
@@ -257,7 +257,7 @@ def test_an_alert_that_another_explains_keeps_quiet(
     assert explained["alertname"] not in str(slack.messages)
 
 
-def test_one_replica_without_its_store_does_not_silence_drift(
+def test_one_replica_without_its_database_does_not_suppress_drift(
     alertmanager: str, slack: Slack
 ) -> None:
     lost = {"alertname": "EmbeddingDriftStoreUnreachable", "extent": "some"}
@@ -267,7 +267,7 @@ def test_one_replica_without_its_store_does_not_silence_drift(
     slack.wait(about("EmbeddingDriftDetected"), SECONDS)
 
 
-def test_a_stale_model_does_not_silence_the_others(alertmanager: str, slack: Slack) -> None:
+def test_a_stale_model_does_not_suppress_the_others(alertmanager: str, slack: Slack) -> None:
     stale = {"alertname": "EmbeddingDriftWindowStale", "model_name": "stale", **PIPELINE}
     raise_alert(alertmanager, stale)
     drifting = {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT}
@@ -275,7 +275,7 @@ def test_a_stale_model_does_not_silence_the_others(alertmanager: str, slack: Sla
     slack.wait(about("EmbeddingDriftDetected"), SECONDS)
 
 
-def test_many_windows_of_a_model_are_one_message_within_what_slack_shows(
+def test_many_windows_of_a_model_give_one_message_within_slacks_limits(
     alertmanager: str, slack: Slack
 ) -> None:
     for number in range(30):
@@ -283,11 +283,11 @@ def test_many_windows_of_a_model_are_one_message_within_what_slack_shows(
         raise_alert(alertmanager, alert | {"window": f"window {number}"}, description="x" * 400)
     (attachment,) = slack.wait(about("(first of 30)"), SECONDS).body["attachments"]
     assert attachment["text"].count("since ") == 4
-    assert attachment["text"].endswith("In all 30 firing, 0 resolved.\n")
+    assert attachment["text"].endswith("Total: 30 firing, 0 resolved.\n")
     assert slack.refused == []
 
 
-def test_five_hundred_models_in_one_group_stay_within_what_slack_shows(
+def test_five_hundred_models_in_one_group_stay_within_slacks_limits(
     rendered: Path, slack: Slack, tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     tool("alertmanager")
@@ -299,13 +299,13 @@ def test_five_hundred_models_in_one_group_stay_within_what_slack_shows(
     models = [alert | {"model_name": f"{number:03d}{'-' * 125}"} for number in range(500)]
     with alertmanager_process(tmp_path / "alertmanager", file) as url:
         raise_alert(url, *models, description="x" * 400)
-        slack.wait(within("In all 500 firing, 0 resolved."), SECONDS)
+        slack.wait(within("Total: 500 firing, 0 resolved."), SECONDS)
         raise_alert(url, *models[:250], lasted=timedelta(minutes=5), description="x" * 400)
-        slack.wait(within("In all 250 firing, 250 resolved."), SECONDS)
+        slack.wait(within("Total: 250 firing, 250 resolved."), SECONDS)
     assert slack.refused == []
 
 
-def test_five_hundred_models_are_as_many_messages(alertmanager: str, slack: Slack) -> None:
+def test_five_hundred_models_give_five_hundred_messages(alertmanager: str, slack: Slack) -> None:
     models = [f"model-{number:03d}" for number in range(500)]
     raise_alert(
         alertmanager, *({"alertname": name, "model_name": name, **DRIFT} for name in models)

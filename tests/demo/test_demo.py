@@ -32,7 +32,7 @@ def running_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_the_demo_shows_the_alert_and_leaves_nothing_behind(
+def test_the_demo_shows_the_alert_and_leaves_no_process_or_file(
     tool: Callable[[str], str], temporary: Path
 ) -> None:
     tool("prometheus")

@@ -13,7 +13,9 @@ def new_topic() -> set[str]:
         return set(data["text"][data["section"] == incident.NEW_SECTION].tolist())
 
 
-def test_the_new_topic_begins_after_the_quiet_and_ends_at_its_share(new_topic: set[str]) -> None:
+def test_the_new_topic_starts_after_the_quiet_phase_and_ends_at_its_final_share(
+    new_topic: set[str],
+) -> None:
     story = Incident()
     assert new_topic.isdisjoint(row["text"] for row in story.baseline().metadata)
     shares = [
@@ -25,7 +27,7 @@ def test_the_new_topic_begins_after_the_quiet_and_ends_at_its_share(new_topic: s
     assert shares[-1] == incident.FINAL_SHARE
 
 
-def test_the_data_suffice_for_every_batch_without_repeating_a_vector() -> None:
+def test_there_are_enough_vectors_for_every_batch_without_repeats() -> None:
     story = Incident()
     batches = list(story.stream())
     assert {len(batch) for batch in batches} == {incident.RATE}

@@ -20,7 +20,7 @@ def body(**changes: Any) -> dict[str, Any]:
     return {"attachments": [attachment | changes]}
 
 
-def test_a_good_message_is_kept_as_it_came(slack: Slack) -> None:
+def test_a_valid_message_is_kept_unchanged(slack: Slack) -> None:
     answer = httpx2.post(slack.url, json=body())
     assert (answer.status_code, answer.text) == (200, "ok")
     assert [message.body for message in slack.messages] == [body()]
@@ -43,7 +43,7 @@ def test_a_good_message_is_kept_as_it_came(slack: Slack) -> None:
         (body(actions=body()["attachments"][0]["actions"] * 6), "too many actions"),
     ],
 )
-def test_a_message_slack_would_not_show_as_meant_is_refused(
+def test_a_message_that_slack_would_not_show_completely_is_rejected(
     payload: object, error: str, slack: Slack
 ) -> None:
     answer = httpx2.post(slack.url, json=payload)
@@ -53,7 +53,7 @@ def test_a_message_slack_would_not_show_as_meant_is_refused(
     assert slack.refused == [f"400 {answer.text}"]
 
 
-def test_only_json_is_taken(slack: Slack) -> None:
+def test_only_json_is_accepted(slack: Slack) -> None:
     text = json.dumps(body())
     answer = httpx2.post(slack.url, content=text, headers={"Content-Type": "text/plain"})
     assert answer.text == "invalid_payload: content type 'text/plain'"
@@ -61,11 +61,11 @@ def test_only_json_is_taken(slack: Slack) -> None:
     assert answer.text.startswith("invalid_payload")
 
 
-def test_another_path_is_no_webhook(slack: Slack) -> None:
+def test_another_path_answers_404(slack: Slack) -> None:
     assert httpx2.post(slack.url + "x", json=body()).status_code == 404
 
 
-def test_it_refuses_as_often_as_it_is_told(slack: Slack) -> None:
+def test_it_rejects_as_often_as_configured(slack: Slack) -> None:
     slack.refuse(429, times=1)
     first, second = (httpx2.post(slack.url, json=body()) for _ in range(2))
     assert (first.status_code, first.headers["Retry-After"]) == (429, "1")
@@ -73,7 +73,7 @@ def test_it_refuses_as_often_as_it_is_told(slack: Slack) -> None:
     assert len(slack.messages) == 1
 
 
-def test_waiting_in_vain_says_what_was_refused(slack: Slack) -> None:
+def test_a_timeout_lists_the_rejected_requests(slack: Slack) -> None:
     httpx2.post(slack.url, json={})
-    with pytest.raises(TimeoutError, match="refused: \\['400 no_text'\\]"):
+    with pytest.raises(TimeoutError, match="rejected: \\['400 no_text'\\]"):
         slack.wait(lambda message: True, seconds=0.01)

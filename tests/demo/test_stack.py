@@ -11,8 +11,8 @@ import pytest
 
 from demo import stack
 
-# Starts a child, says its process id once it is up, and waits to be killed.
-# Where tests run in the background, their children are born deaf to SIGINT.
+# Starts a child, prints its process id when it runs, and waits to be killed.
+# Shells start background jobs with SIGINT ignored, so the default handler is set explicitly.
 PARENT = """
 import signal, sys, time
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_no_child_outlives_its_parent(number: signal.Signals, tmp_path: Path) ->
         assert not is_running(pid)
 
 
-def test_a_child_that_ends_at_once_is_an_error_with_its_log(tmp_path: Path) -> None:
+def test_a_child_that_ends_at_once_raises_an_error_with_its_log(tmp_path: Path) -> None:
     log = tmp_path / "grumpy.log"
     command = [sys.executable, "-c", "print('not today'); raise SystemExit(3)"]
     with (

@@ -7,7 +7,7 @@ import pytest
 from demo import tools
 
 
-def test_a_missing_program_is_named_with_the_package_that_brings_it(
+def test_a_missing_program_is_named_with_its_debian_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -17,7 +17,7 @@ def test_a_missing_program_is_named_with_the_package_that_brings_it(
         tools.find("amtool")
 
 
-def test_alertmanager_is_found_under_its_own_name_too(
+def test_alertmanager_is_found_under_its_upstream_name_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "alertmanager"

@@ -1,4 +1,4 @@
-"""The demo's incident, replayed second by second under the eyes of a real Prometheus."""
+"""Replay the incident of the demo for a real Prometheus."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from rules.render import render
 
 MODEL = "all-MiniLM-L6-v2"
 BATCHES_A_SCRAPE = 10
-# What a fortnight would have told; the replay lasts a few seconds.
+# The forecast of two weeks of history; the replay lasts only a few seconds.
 HISTORY = History("weekly", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
-# Alerts on the pipeline wait for minutes, so the page shows one as Prometheus would record it.
+# Pipeline alerts take minutes to fire, so the page exports one as Prometheus would record it.
 STALE = (
     'ALERTS{alertname="EmbeddingDriftWindowStale",alertstate="firing",area="pipeline",'
     'severity="warning",model_name="unused"} 1\n'
@@ -49,7 +49,7 @@ EXACT = Exact(np.array([7]), np.array([0.4]), np.array([1e-9]), np.array([0.5]))
 
 
 class Replay:
-    """An exporter and an ingest in one, for which the incident goes on with every scrape."""
+    """Exporter and ingest in one. Every scrape advances the incident."""
 
     def __init__(self) -> None:
         story = Incident()
@@ -74,7 +74,7 @@ class Replay:
         self._drifting.standing.attach("forecast", dict.fromkeys(self._drifting.windows, HISTORY))
 
     def page(self) -> bytes:
-        """Go on, and show what a scrape gets."""
+        """Advance the incident and return the page of a scrape."""
         for rows in islice(self._stream, BATCHES_A_SCRAPE):
             self._receive(rows.vectors)
         found = QualityExamination().examine(
@@ -116,7 +116,7 @@ class Replay:
 
 @pytest.fixture(scope="module")
 def incident() -> Iterator[str]:
-    """URL of the replay's page."""
+    """Return the URL of the replay's metrics page."""
     replay = Replay()
 
     class Handler(BaseHTTPRequestHandler):
@@ -142,7 +142,7 @@ def incident() -> Iterator[str]:
 def prometheus(
     incident: str, tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
 ) -> Iterator[stack.Prometheus]:
-    """Prometheus with the shipped rules, whose drift alert fires on the incident."""
+    """Run Prometheus with the shipped rules until the drift alert fires."""
     tool("prometheus")
     folder = tmp_path_factory.mktemp("grafana")
     rules = folder / "rules"

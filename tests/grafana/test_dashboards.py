@@ -1,4 +1,4 @@
-"""The committed files, and the rules of Grafana's dashboard-linter that they keep."""
+"""The committed files are up to date and follow the rules of Grafana's dashboard-linter."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def variable(dashboard: Json, name: str) -> Json:
     return found
 
 
-def test_building_again_changes_no_file() -> None:
+def test_the_committed_files_are_up_to_date() -> None:
     committed = {file.name: file.read_text(encoding="utf-8") for file in FOLDER.iterdir()}
     assert committed == files(), "make dashboards"
 
@@ -60,7 +60,7 @@ def test_a_dashboard_is_not_edited_in_place(dashboard: Json) -> None:
 
 
 @every
-def test_grafana_10_already_knows_its_schema(dashboard: Json) -> None:
+def test_grafana_10_knows_the_schema(dashboard: Json) -> None:
     assert dashboard["schemaVersion"] == 36
 
 
@@ -90,7 +90,7 @@ def test_choices_from_queries_follow_the_time_range(dashboard: Json) -> None:
 
 
 @every
-def test_a_panel_says_what_it_shows_and_in_which_unit(dashboard: Json) -> None:
+def test_every_panel_has_a_description_and_a_unit(dashboard: Json) -> None:
     for panel in panels(dashboard):
         assert panel["title"]
         assert panel["description"].endswith("."), panel["title"]
@@ -100,7 +100,7 @@ def test_a_panel_says_what_it_shows_and_in_which_unit(dashboard: Json) -> None:
 
 @of_prometheus
 @pytest.mark.parametrize("label", ["job", "instance"])
-def test_a_query_is_of_the_chosen_processes_unless_a_rule_records_it(
+def test_a_query_selects_the_chosen_processes_unless_it_reads_a_rule(
     dashboard: Json, label: str
 ) -> None:
     excluded = EXCLUSIONS[f"target-{label}-rule"]["entries"]
@@ -138,7 +138,7 @@ def test_panels_neither_overlap_nor_leave_the_grid(dashboard: Json) -> None:
     assert len(set(numbers)) == len(numbers)
 
 
-def test_a_models_series_leads_from_the_fleet_to_its_dashboard_and_on_to_its_numbers() -> None:
+def test_a_series_links_from_the_fleet_to_the_model_and_to_its_report() -> None:
     links = [
         link["url"]
         for panel in panels(DASHBOARDS["fleet.json"])

@@ -1,4 +1,4 @@
-"""Every query of the dashboards, against the metric tables and a real Prometheus."""
+"""Every query of the dashboards runs against the metric tables and a real Prometheus."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ADDED = {"job", "instance", "alertname", "alertstate", "area", "le", "__name__"}
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Where a query is, and its PromQL."""
+    """Give the place and the PromQL of each query."""
     for file, dashboard in dashboards().items():
         for panel in dashboard["panels"]:
             for target in panel.get("targets", []):
@@ -52,7 +52,7 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 
 def variables() -> Iterator[tuple[str, str, str]]:
-    """Where a variable is, and the selector and label of its values."""
+    """Give the place, selector and label of each variable."""
     for file, dashboard in dashboards().items():
         for variable in dashboard["templating"]["list"]:
             found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
@@ -70,7 +70,7 @@ def family_of(metric: str) -> Family | None:
 
 
 def shown(prometheus: Prometheus, expression: str) -> list[dict[str, Any]]:
-    """The series of the last minutes, as Grafana asks for them; one scrape may have failed."""
+    """Query the last minutes as Grafana does, because a single scrape may have failed."""
     now = time.time()
     return prometheus.query_range(choose(expression), now - 300, now)
 
@@ -96,7 +96,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 @pytest.mark.parametrize(("where", "expr"), QUERIES + SELECTORS)
-def test_a_query_names_only_metrics_that_are_exported_or_recorded(
+def test_a_query_uses_only_metrics_that_are_exported_or_recorded(
     where: str, expr: str, recorded: set[str]
 ) -> None:
     named = set(re.findall(r"[\w:]*embedding_drift_[\w:]+", expr))
@@ -106,7 +106,7 @@ def test_a_query_names_only_metrics_that_are_exported_or_recorded(
 
 
 @pytest.mark.parametrize(("where", "expr"), QUERIES + SELECTORS)
-def test_a_query_names_only_labels_that_its_metric_has(where: str, expr: str) -> None:
+def test_a_query_uses_only_labels_that_its_metric_has(where: str, expr: str) -> None:
     for metric, matchers in re.findall(r"(?<![:\w])(embedding_drift_\w+)\{([^}]*)\}", expr):
         family = family_of(metric)
         assert family is not None
@@ -128,9 +128,7 @@ def test_every_metric_is_drawn_somewhere() -> None:
 
 
 @pytest.mark.parametrize(("where", "expr"), QUERIES)
-def test_a_query_shows_something_of_an_incident(
-    where: str, expr: str, prometheus: Prometheus
-) -> None:
+def test_a_query_returns_data_in_an_incident(where: str, expr: str, prometheus: Prometheus) -> None:
     # A zero that stands for nothing would hide that nothing was found.
     expr = expr.removesuffix(" or vector(0)")
     assert shown(prometheus, expr), f"no series: {expr}"
@@ -145,7 +143,7 @@ def test_a_variable_has_values(
     assert all(label in sample["metric"] for sample in series)
 
 
-def test_the_band_around_cosine_similarity_is_named_as_its_series_are(
+def test_the_band_around_cosine_similarity_uses_the_names_of_its_series(
     prometheus: Prometheus,
 ) -> None:
     (panel,) = [

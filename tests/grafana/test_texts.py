@@ -1,4 +1,4 @@
-"""The optional dashboard's SQL, on the store's own schema."""
+"""The SQL of the texts dashboard runs on the schema of the store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def send(store: str, model_name: str, vectors: NDArray[np.float32], text: str) -
 
 @pytest.fixture
 def model(store: str, connection: psycopg.Connection) -> str:
-    """A model with a baseline of usual texts, and one unusual text after it."""
+    """Store a model with a baseline of usual texts, and one unusual text after it."""
     name = "o'reilly"
     send(store, name, USUAL, "usual")
     rows = select(connection, name, Selection(first=len(USUAL)))
@@ -42,7 +42,7 @@ def model(store: str, connection: psycopg.Connection) -> str:
 
 
 def outlying(model_name: str, since: str) -> str:
-    """The SQL as Grafana sends it."""
+    """Replace the variables as Grafana does."""
     quoted = "'" + model_name.replace("'", "''") + "'"
     statement = OUTLYING_SQL.replace("${model_name:sqlstring}", quoted).replace(
         "$__timeFilter(received_at)", f"received_at between {since} and now() + interval '1 hour'"
@@ -51,7 +51,7 @@ def outlying(model_name: str, since: str) -> str:
     return statement
 
 
-def test_the_text_least_like_the_baseline_comes_first(
+def test_the_text_least_similar_to_the_baseline_comes_first(
     connection: psycopg.Connection, model: str
 ) -> None:
     rows = connection.execute(outlying(model, "now() - interval '1 hour'").encode()).fetchall()
@@ -66,7 +66,7 @@ def test_only_texts_of_the_time_range_are_shown(connection: psycopg.Connection, 
     )
 
 
-def test_the_newest_are_found_through_the_tables_key(
+def test_the_newest_vectors_are_found_by_the_primary_key(
     connection: psycopg.Connection, model: str
 ) -> None:
     connection.execute("set enable_seqscan = off")
@@ -78,7 +78,7 @@ def test_the_newest_are_found_through_the_tables_key(
     assert "received_at >=" in text
 
 
-def test_the_models_to_choose_from_are_those_of_the_store(
+def test_the_variable_lists_the_models_of_the_store(
     connection: psycopg.Connection, model: str
 ) -> None:
     assert connection.execute(MODELS_SQL).fetchall() == [(model,)]

@@ -1,4 +1,4 @@
-"""The overlays, rendered and read."""
+"""Render the overlays and read their objects."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def objects(overlay: str) -> list[Manifest]:
 
 
 def rendered() -> list[Manifest]:
-    """Give the objects of the default as they lie in the folder; needs no kubectl."""
+    """Give the objects of the committed default; needs no kubectl."""
     return list(yaml.load_all(DEFAULT.read_text(), Loader))
 
 
@@ -43,19 +43,19 @@ def of_kind(found: list[Manifest], *kinds: str) -> list[Manifest]:
 
 
 def labels_of(manifest: Manifest) -> dict[str, str]:
-    """Give the labels of the pods that a workload makes."""
+    """Give the labels of the pods of a workload."""
     labels: dict[str, str] = manifest["spec"]["template"]["metadata"]["labels"]
     return labels
 
 
 def halves(found: list[Manifest]) -> list[Manifest]:
-    """Give the workloads that run our program."""
+    """Give the workloads that run the program."""
     workloads = of_kind(found, "Deployment", "StatefulSet")
     return [w for w in workloads if "app.kubernetes.io/component" in labels_of(w)]
 
 
 def half_of(workload: Manifest) -> str:
-    """Tell which half a workload runs."""
+    """Return the half that a workload runs."""
     return labels_of(workload)["app.kubernetes.io/component"]
 
 
@@ -65,7 +65,7 @@ def selects(selector: Manifest, workload: Manifest) -> bool:
 
 
 def pods(value: Any) -> Iterator[dict[str, Any]]:
-    """Find what says how a pod runs, whichever kind of object holds it."""
+    """Find every pod specification, in any kind of object."""
     if isinstance(value, dict):
         if "containers" in value:
             yield value
@@ -76,5 +76,5 @@ def pods(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def containers(value: Any) -> list[dict[str, Any]]:
-    """Give the containers of every pod within, in the order in which they start."""
+    """Give the containers of every pod in the object, in the order in which they start."""
     return [c for pod in pods(value) for c in [*pod.get("initContainers", []), *pod["containers"]]]

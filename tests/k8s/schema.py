@@ -1,4 +1,4 @@
-"""The schemas of custom resources, made strict: an unknown field is a fault."""
+"""Strict schemas of custom resources: an unknown field is an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.k8s.overlays import Loader
 
 
 def validators(folder: Path) -> dict[tuple[str, str], Draft202012Validator]:
-    """Give a validator for each apiVersion and kind that the folder's definitions serve."""
+    """Give a validator for each apiVersion and kind that the definitions in a folder serve."""
     found = {}
     for file in folder.glob("*.yaml"):
         spec = yaml.load(file.read_text(), Loader)["spec"]

@@ -12,13 +12,13 @@ import yaml
 from tests.k8s.overlays import OVERLAYS, OWN, ROOT, Render
 
 
-def test_checkov_finds_nothing_but_the_reasoned_exceptions(render: Render, tmp_path: Path) -> None:
+def test_checkov_finds_only_the_documented_exceptions(render: Render, tmp_path: Path) -> None:
     search = os.pathsep.join([str(ROOT / ".venv-checkov" / "bin"), os.environ.get("PATH", "")])
     checkov = shutil.which("checkov", path=search)
     if checkov is None:
         pytest.skip("checkov is not installed; make tools-checkov")
     for overlay in OVERLAYS:
-        # A folder each: a network policy of one overlay protects no pod of another.
+        # One folder per overlay, because a network policy of one does not protect pods of another.
         (tmp_path / overlay).mkdir()
         (tmp_path / overlay / "all.yaml").write_text(yaml.safe_dump_all(render(overlay)))
         answer = subprocess.run(

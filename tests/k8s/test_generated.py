@@ -1,4 +1,4 @@
-"""What is generated is up to date, and says what it was generated from."""
+"""The generated manifests are up to date and equal their sources."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def test_the_default_is_up_to_date(render: Render) -> None:
     assert DEFAULT.read_text() == kustomize(OVERLAYS["default"]), "make manifests"
 
 
-def test_kubectl_apply_f_finds_the_default_alone() -> None:
+def test_kubectl_apply_f_finds_only_the_default() -> None:
     read = [path for path in FOLDER.iterdir() if path.suffix in (".json", ".yaml", ".yml")]
     assert read == [DEFAULT]
 
 
-def test_kubectl_reads_of_the_folder_what_the_default_holds(kubectl: str) -> None:
-    # It reads a folder alike for every command; this one needs no cluster.
+def test_kubectl_reads_exactly_the_objects_of_the_default(kubectl: str) -> None:
+    # kubectl reads a folder the same way for every command. This one needs no cluster.
     command = [kubectl, "label", "--local", "--filename", FOLDER, "a=b", "--output", "name"]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
@@ -80,7 +80,7 @@ def texts(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("status", ["firing", "resolved"])
-def test_slack_reads_the_same_as_from_the_template_file(
+def test_the_texts_for_slack_equal_those_of_the_template_file(
     status: str, tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     (tmp_path / "none.tmpl").touch()

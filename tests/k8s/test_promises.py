@@ -1,4 +1,4 @@
-"""What a cluster's operator may rely on, whichever overlay is installed."""
+"""Properties that every overlay has, for the operators of a cluster."""
 
 from __future__ import annotations
 
@@ -68,13 +68,15 @@ OURS = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "embedding-dri
 LET_IN = {"ingest": [MONITORING, CLIENTS], "exporter": [MONITORING]}
 
 
-def test_both_halves_are_there(objects: list[Manifest]) -> None:
+def test_both_halves_are_installed(objects: list[Manifest]) -> None:
     assert sorted(map(half_of, halves(objects))) == sorted(HALVES)
 
 
-def test_each_half_has_one_budget_that_lets_one_pod_go(objects: list[Manifest]) -> None:
+def test_each_half_has_one_budget_that_allows_one_pod_to_be_evicted(
+    objects: list[Manifest],
+) -> None:
     for half in halves(objects):
-        # Of a pod with two budgets none may be evicted.
+        # A pod with two budgets cannot be evicted.
         [budget] = [
             found["spec"]
             for found in of_kind(objects, "PodDisruptionBudget")
@@ -84,7 +86,7 @@ def test_each_half_has_one_budget_that_lets_one_pod_go(objects: list[Manifest]) 
         assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
-def test_each_half_spreads_over_zones_and_nodes_where_there_are_several(
+def test_each_half_spreads_over_zones_and_nodes(
     objects: list[Manifest],
 ) -> None:
     for half in halves(objects):
@@ -95,11 +97,11 @@ def test_each_half_spreads_over_zones_and_nodes_where_there_are_several(
             assert constraint["maxSkew"] == 1
             assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
             assert selects(constraint["labelSelector"], half)
-            # Pods of the other half do not count.
+            # Only pods of the same half count.
             assert constraint["matchLabelKeys"] == ["app.kubernetes.io/component"]
 
 
-def test_a_pod_that_leaves_has_time_for_the_requests_under_way(objects: list[Manifest]) -> None:
+def test_a_stopping_pod_has_time_for_the_requests_in_progress(objects: list[Manifest]) -> None:
     for half in halves(objects):
         [pod] = pods(half)
         [container] = pod["containers"]
@@ -108,7 +110,7 @@ def test_a_pod_that_leaves_has_time_for_the_requests_under_way(objects: list[Man
         assert pod["terminationGracePeriodSeconds"] > still_sent_requests + server._DRAIN_SECONDS
 
 
-def test_the_namespace_admits_restricted_pods_alone(objects: list[Manifest]) -> None:
+def test_the_namespace_admits_only_restricted_pods(objects: list[Manifest]) -> None:
     [namespace] = of_kind(objects, "Namespace")
     assert {half["metadata"]["namespace"] for half in halves(objects)} == {
         namespace["metadata"]["name"]
@@ -124,7 +126,7 @@ def test_every_container_is_restricted(objects: list[Manifest]) -> None:
             assert security["runAsUser"] > 0
 
 
-def test_no_pod_reaches_for_its_node_or_the_clusters_interface(objects: list[Manifest]) -> None:
+def test_no_pod_uses_its_node_or_the_api_of_the_cluster(objects: list[Manifest]) -> None:
     for pod in pods(objects):
         assert not OF_THE_NODE & pod.keys()
         assert pod["automountServiceAccountToken"] is False
@@ -135,7 +137,7 @@ def test_no_pod_reaches_for_its_node_or_the_clusters_interface(objects: list[Man
 
 
 def allowed(objects: list[Manifest], workload: Manifest, direction: str) -> list[Any]:
-    """Give what the network policies together let a workload's pods do."""
+    """Give the connections that the network policies together allow to a workload."""
     policies = [
         policy["spec"]
         for policy in of_kind(objects, "NetworkPolicy")
@@ -146,19 +148,19 @@ def allowed(objects: list[Manifest], workload: Manifest, direction: str) -> list
     return [rule for policy in policies for rule in policy.get(direction.lower(), [])]
 
 
-def test_out_go_look_ups_of_names_and_postgresql_alone(objects: list[Manifest]) -> None:
+def test_outgoing_traffic_is_limited_to_dns_and_postgresql(objects: list[Manifest]) -> None:
     for half in halves(objects):
         assert allowed(objects, half, "Egress") == [NAMES, POSTGRESQL]
 
 
-def test_in_come_monitoring_and_clients_to_the_one_port_of_a_half(objects: list[Manifest]) -> None:
+def test_incoming_traffic_is_limited_to_monitoring_and_clients(objects: list[Manifest]) -> None:
     for half in halves(objects):
         [port] = [port["name"] for c in containers(half) for port in c.get("ports", [])]
         expected = {"from": LET_IN[half_of(half)], "ports": [{"protocol": "TCP", "port": port}]}
         assert allowed(objects, half, "Ingress") == [expected]
 
 
-def test_a_database_of_a_trial_hears_the_two_halves_alone(render: Render) -> None:
+def test_the_database_of_a_trial_accepts_only_the_two_halves(render: Render) -> None:
     objects = render("dev")
     [database] = [
         workload
@@ -170,7 +172,7 @@ def test_a_database_of_a_trial_hears_the_two_halves_alone(render: Render) -> Non
     assert allowed(objects, database, "Egress") == []
 
 
-def test_a_database_of_cloudnativepg_hears_the_operator_and_its_own_pods_too(
+def test_a_database_of_cloudnativepg_also_accepts_the_operator_and_its_own_pods(
     render: Render,
 ) -> None:
     objects = render("cnpg")
@@ -188,7 +190,7 @@ def test_a_database_of_cloudnativepg_hears_the_operator_and_its_own_pods_too(
     assert [port["port"] for port in managed["ports"]] == [5432, 8000]
 
 
-def test_load_scales_ingest_alone_and_no_manifest_sets_it_back(objects: list[Manifest]) -> None:
+def test_load_scales_only_ingest_and_no_manifest_resets_it(objects: list[Manifest]) -> None:
     [scaler] = of_kind(objects, "HorizontalPodAutoscaler")
     [ingest] = [half for half in halves(objects) if half_of(half) == "ingest"]
     assert scaler["spec"]["scaleTargetRef"] == {
@@ -201,7 +203,7 @@ def test_load_scales_ingest_alone_and_no_manifest_sets_it_back(objects: list[Man
 
 @pytest.fixture(scope="session")
 def answers() -> dict[str, dict[str, int]]:
-    """Give the status that each half answers with, by path, while its PostgreSQL is away."""
+    """Give the status of each half by path, while its PostgreSQL is away."""
     return {name: dict(_answers(half)) for name, half in HALVES.items()}
 
 
@@ -209,14 +211,14 @@ def _answers(half: Callable[[Settings, CollectorRegistry], Half]) -> Iterator[tu
     live, registry = LiveSettings(load), CollectorRegistry()
     app = application.application(registry, live, half(live.settings, registry))
     with TestClient(app) as client:
-        # Ingest gives its first attempt to connect five seconds.
+        # Ingest waits up to five seconds for its first connection.
         wait_for(lambda: client.get("/-/ready").status_code == 503, "a lost connection")
         for route in app.routes:
             if isinstance(route, Route) and "GET" in (route.methods or ()):
                 yield route.path, client.get(route.path).status_code
 
 
-def test_a_probe_that_may_kill_a_pod_does_not_ask_for_the_database(
+def test_a_probe_that_may_kill_a_pod_does_not_depend_on_the_database(
     objects: list[Manifest], answers: dict[str, dict[str, int]]
 ) -> None:
     for half in halves(objects):
@@ -229,7 +231,7 @@ def test_a_probe_that_may_kill_a_pod_does_not_ask_for_the_database(
         } == WITHOUT_A_DATABASE
 
 
-def test_ingest_migrates_in_a_step_before_it_which_no_probe_can_end(
+def test_ingest_migrates_in_an_init_container_that_no_probe_can_end(
     objects: list[Manifest],
 ) -> None:
     # Steps of several pods take turns: tests/ingest/store/test_migrate.py. A Job would have to
@@ -239,14 +241,14 @@ def test_ingest_migrates_in_a_step_before_it_which_no_probe_can_end(
     assert not of_kind(objects, "Job", "CronJob")
 
 
-def test_every_container_requests_what_it_needs(objects: list[Manifest]) -> None:
+def test_every_container_requests_memory_and_cpu(objects: list[Manifest]) -> None:
     for container in containers(objects):
         assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         assert container["resources"]["limits"].keys() == {"memory"}
 
 
-def test_an_exporter_has_the_memory_that_was_measured() -> None:
-    """Of 100 models with baselines of 5,000, and while one of 50,000 is pinned: see README.md."""
+def test_an_exporter_has_the_measured_memory() -> None:
+    """100 models with baselines of 5,000, and one of 50,000 that is pinned: see README.md."""
     [exporter] = [half for half in halves(rendered()) if half_of(half) == "exporter"]
     [container] = containers(exporter)
     follows = plan.PROGRAM_GB + 100 * plan.MODEL_GB[1_000]

@@ -1,4 +1,4 @@
-"""The overlays that README.md shows can be built."""
+"""The overlays in README.md can be built."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shown() -> list[dict[str, Any]]:
 
 
 def build(overlay: dict[str, Any], folder: Path) -> list[Manifest]:
-    """Build an overlay that lies beside k8s/."""
+    """Build an overlay beside k8s/."""
     (folder / "k8s").symlink_to(FOLDER)
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     return list(yaml.load_all(kustomize(folder), Loader))

@@ -1,4 +1,4 @@
-"""Every object is one that a cluster accepts."""
+"""A cluster accepts every object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from k8s.manifest import Manifest
 from tests.k8s.overlays import FOLDER, OWN, Render, of_kind
 from tests.k8s.schema import validators
 
-# The oldest that README.md names, and the newest that every kubernetes-validate we allow knows.
+# The oldest version that README.md names, and the newest that kubernetes-validate knows.
 KUBERNETES = ("1.30", "1.33")
 MAXIMUM_ANNOTATION_BYTES = 256 * 1024
 
@@ -43,7 +43,7 @@ def test_every_object_is_valid(
     ("overlay", "kind"),
     [("prod", "ServiceMonitor"), ("prod", "AlertmanagerConfig"), ("cnpg", "Cluster")],
 )
-def test_a_misspelt_field_of_a_custom_resource_is_refused(
+def test_a_misspelt_field_of_a_custom_resource_is_rejected(
     overlay: str,
     kind: str,
     render: Render,
@@ -60,19 +60,19 @@ def test_the_oldest_kubernetes_is_the_one_that_is_documented() -> None:
     assert f"Needs Kubernetes {KUBERNETES[0]} or newer" in (FOLDER / "README.md").read_text()
 
 
-def test_every_object_fits_into_the_annotation_that_kubectl_apply_keeps_it_in(
+def test_every_object_fits_into_the_annotation_of_kubectl_apply(
     objects: list[Manifest],
 ) -> None:
     for found in objects:
         assert len(json.dumps(found).encode()) < MAXIMUM_ANNOTATION_BYTES, found["metadata"]
 
 
-def test_no_object_is_there_twice(objects: list[Manifest]) -> None:
+def test_no_object_is_defined_twice(objects: list[Manifest]) -> None:
     names = [(found["kind"], found["metadata"]["name"]) for found in objects]
     assert len(names) == len(set(names))
 
 
-def test_everything_lies_in_one_namespace(objects: list[Manifest]) -> None:
+def test_every_object_is_in_one_namespace(objects: list[Manifest]) -> None:
     namespaces = {
         found["metadata"].get("namespace") for found in objects if found["kind"] != "Namespace"
     }

@@ -10,6 +10,6 @@ from rules.render import render
 
 @pytest.fixture
 def rendered(tmp_path: Path) -> Path:
-    """Return a folder with everything that can be rendered, from settings else the default ones."""
+    """Render everything, with default settings and the watchdog, and return the folder."""
     render(load(flags={"alerting.watchdog": True}), tmp_path)
     return tmp_path

@@ -73,7 +73,7 @@ def test_alerts_go_to_the_receiver_of_their_severity(
 
 
 @pytest.mark.parametrize("status", ["firing", "resolved"])
-def test_what_a_label_says_is_markup_in_no_message(
+def test_markup_in_a_label_is_escaped_in_the_message(
     status: str, rendered: Path, tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     hostile = "<!channel> <http://evil.example|click> & <script>"

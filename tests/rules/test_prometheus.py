@@ -37,7 +37,7 @@ FAMILIES = {
 }
 # Labels Prometheus and the rules themselves add.
 OWN_LABELS = {"alertname", "alertstate", "severity"}
-# What Alertmanager shows about itself.
+# Metrics of Alertmanager itself.
 ALERTMANAGERS = {"alertmanager_notifications_total", "alertmanager_notifications_failed_total"}
 ALERTMANAGERS_LABELS = {"integration"}
 ALWAYS_FIRING = "EmbeddingDriftWatchdog"
@@ -62,7 +62,7 @@ def examples() -> Iterator[dict[str, Any]]:
             yield from test.get("alert_rule_test", [])
 
 
-def test_promtool_has_nothing_to_say_against_the_rules(
+def test_promtool_accepts_the_rules_without_warnings(
     rendered: Path, tool: Callable[[str], str]
 ) -> None:
     files = sorted(map(str, rendered.glob("*.rules.yaml")))
@@ -73,16 +73,14 @@ def test_promtool_has_nothing_to_say_against_the_rules(
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.name)
-def test_the_rules_do_what_their_examples_show(
-    example: Path, rendered: Path, tool: Callable[[str], str]
-) -> None:
+def test_promtool_test_passes(example: Path, rendered: Path, tool: Callable[[str], str]) -> None:
     shutil.copy(example, rendered)
     test = [tool("promtool"), "test", "rules", example.name]
     answer = subprocess.run(test, cwd=rendered, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_a_rendered_threshold_of_one_model_decides_for_that_model_alone(
+def test_a_rendered_threshold_of_one_model_applies_to_that_model_only(
     tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     models = {"noisy/v2": {"drift_threshold": 0.5, "alert_threshold": 0.9}}
@@ -114,7 +112,7 @@ def test_a_rendered_threshold_of_one_model_decides_for_that_model_alone(
 
 
 @pytest.mark.parametrize("alert", ALERT_NAMES)
-def test_an_example_shows_the_alert_silent_and_firing(alert: str) -> None:
+def test_each_alert_is_tested_silent_and_firing(alert: str) -> None:
     shown = [example for example in examples() if example["alertname"] == alert]
     assert alert == ALWAYS_FIRING or any("exp_alerts" not in example for example in shown)
     assert any(
@@ -126,7 +124,9 @@ def test_an_example_shows_the_alert_silent_and_firing(alert: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
-def test_an_alert_carries_what_routes_and_readers_need(rule: dict[str, Any]) -> None:
+def test_each_alert_has_the_labels_and_annotations_that_routes_and_messages_use(
+    rule: dict[str, Any],
+) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
     assert rule["labels"]["area"] in {"drift", "pipeline"}
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}
@@ -170,7 +170,7 @@ def test_recording_rules_are_named_level_metric_operation() -> None:
             )
 
 
-def test_the_rules_name_only_series_that_someone_exports_or_records(rendered: Path) -> None:
+def test_the_rules_use_only_series_that_are_exported_or_recorded(rendered: Path) -> None:
     texts = [file.read_text() for file in rendered.glob("*.rules.yaml")]
     named = set(re.findall(r"\b[a-z_]+:embedding_drift_\w+:\w+", "".join(texts)))
     recorded = set(re.findall(r"record: (\S+)", "".join(texts)))
@@ -184,7 +184,7 @@ def test_the_rules_name_only_series_that_someone_exports_or_records(rendered: Pa
     assert others <= ALERTMANAGERS
 
 
-def test_the_rules_name_only_labels_that_the_metric_has() -> None:
+def test_the_rules_use_only_labels_that_the_metric_has() -> None:
     for rule in rules():
         text = rule["expr"] + " ".join(rule.get("annotations", {}).values())
         for name, matchers in re.findall(r"(?<!:)\b(embedding_drift_\w+)\{([^}]*)\}", text):

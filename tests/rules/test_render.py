@@ -47,7 +47,7 @@ def test_the_default_settings_render_the_rules_as_they_are_shipped(tmp_path: Pat
         assert (tmp_path / name).read_text() == (SOURCE / "rules" / name).read_text()
 
 
-def test_the_files_written_are_all_there_is(tmp_path: Path) -> None:
+def test_render_returns_every_file_it_wrote(tmp_path: Path) -> None:
     written = render(settings(alerting__slack_webhook=WEBHOOK), tmp_path / "new" / "folder")
     assert sorted((tmp_path / "new" / "folder").iterdir()) == sorted(written)
     assert {file.name for file in written} == {
@@ -91,7 +91,7 @@ def test_the_times_of_escalation_become_series(tmp_path: Path) -> None:
     assert thresholds(tmp_path)[f"{name}{{severity=warning}}"] == "vector(900)"
 
 
-def test_the_watchdog_is_there_only_when_asked_for(tmp_path: Path) -> None:
+def test_the_watchdog_is_rendered_only_if_it_is_enabled(tmp_path: Path) -> None:
     render(settings(alerting__watchdog=True), tmp_path)
     assert (tmp_path / "watchdog.rules.yaml").exists()
     render(settings(), tmp_path)
@@ -136,7 +136,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=list(REFUSED))
-def test_a_configuration_is_refused_by_key_and_reason_and_the_old_files_stay(
+def test_an_invalid_configuration_names_key_and_reason_and_keeps_the_old_files(
     text: str, said: list[str], tmp_path: Path
 ) -> None:
     output = tmp_path / "rendered"
@@ -171,6 +171,15 @@ def test_links_point_to_the_configured_service_and_runbook(tmp_path: Path) -> No
     assert pipeline["dashboard_url"] == "https://drift.example.org/monitor/"
 
 
+def test_links_to_the_runbook_follow_the_service_when_no_runbook_is_configured(
+    tmp_path: Path,
+) -> None:
+    render(settings(alerting__exporter_url="https://drift.example.org/monitor/"), tmp_path)
+    model = links(tmp_path, "EmbeddingDriftDetected")
+    expected = "https://drift.example.org/monitor/runbook#embeddingdriftdetected"
+    assert model["runbook_url"] == expected
+
+
 @pytest.mark.parametrize(
     ("dashboard", "link"),
     [
@@ -190,7 +199,7 @@ def test_a_dashboard_is_opened_on_the_model(tmp_path: Path, dashboard: str, link
     assert found == link + "{{ $labels.model_name | urlquery }}"
 
 
-def test_the_webhook_is_in_its_own_file_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_webhook_is_in_its_own_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     (tmp_path / "slack_webhook").write_text("an older one that everybody may read")
     (tmp_path / "slack_webhook").chmod(0o644)
     umask = os.umask(0)
@@ -221,7 +230,7 @@ def test_every_receiver_reads_the_webhook_by_its_full_path(
         ]
 
 
-def test_a_webhook_taken_away_leaves_no_integration_and_no_secret(tmp_path: Path) -> None:
+def test_removing_the_webhook_removes_the_integration_and_the_secret(tmp_path: Path) -> None:
     render(settings(alerting__slack_webhook=WEBHOOK), tmp_path)
     render(settings(), tmp_path)
     receivers = yaml.safe_load((tmp_path / "alertmanager.yml").read_text())["receivers"]
@@ -230,7 +239,7 @@ def test_a_webhook_taken_away_leaves_no_integration_and_no_secret(tmp_path: Path
     assert not (tmp_path / "slack_webhook").exists()
 
 
-def test_a_rendering_that_fails_half_way_keeps_every_old_file(tmp_path: Path) -> None:
+def test_a_failed_render_keeps_every_old_file(tmp_path: Path) -> None:
     render(Settings(), tmp_path)
     old = {file.name: file.read_text() for file in tmp_path.iterdir()}
     unwritable = settings(alerting__slack_webhook="https://hooks.slack.com/\ud800")

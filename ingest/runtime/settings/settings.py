@@ -169,8 +169,8 @@ class AlertingSettings(_Section):
     """Where people reach this service; links in alerts point there."""
     dashboard_url: HttpUrl | None = None
     """Grafana dashboard of one model; none links to the service's own drift page."""
-    runbook_url: HttpUrl = HttpUrl("http://127.0.0.1:10910/runbook")
-    """Where the runbook is served; an alert's heading is appended."""
+    runbook_url: HttpUrl | None = None
+    """Page of the runbook; each alert's link adds its heading. None: `/runbook` of exporter_url."""
     watchdog: bool = False
     """Whether to render an alert that always fires, for a dead man's switch to miss."""
     escalation: EscalationSettings = EscalationSettings()
