@@ -96,13 +96,16 @@ def test_an_unreadable_connection_string_is_reported_without_its_password() -> N
     with pytest.raises(SettingsError, match="cannot be read") as caught:
         readable(lambda: "postgresql://user:hunter2@[host/db")
     assert "hunter2" not in str(caught.value)
+    # A traceback would show the message of libpq, which quotes the string.
     assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
 
 
 def test_a_server_that_cannot_be_reached_is_reported_without_the_connection_string() -> None:
     with pytest.raises(StoreUnavailable, match="PostgreSQL is not available") as caught:
         connect("host=127.0.0.1 port=1 user=someone password=hunter2")
     assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
