@@ -1,4 +1,8 @@
-"""The command line; the one module that knows all others."""
+"""All commands of ``embedding-drift``. This module may import every other one.
+
+The commands import the exporter when they run: scipy and statsmodels take a second to import,
+which ``--help`` and short commands need not wait for.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,25 @@ from pathlib import Path
 from typing import TextIO
 
 import click
+from prometheus_client import CollectorRegistry
 
-from exporter.http.app import Exporter
-from exporter.monitor import baseline as baselines
-from exporter.monitor.monitor import Monitor
+from ingest import service
 from ingest.cli import main
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
-from ingest.runtime import model_name as model_names
-from ingest.runtime.auth.security import Protection
 from ingest.runtime.command import configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
-from ingest.runtime.http import application, exposition, server
+from ingest.runtime.http import server
+from ingest.runtime.http.application import Half
 from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
-from ingest.store import embedded
-from ingest.store import pins as stored_baselines
-from ingest.store.connection import connect
+from ingest.store import embedded, pins
+from ingest.store.connection import ConnectionString, connect
 from ingest.store.migrate import migrate
 from ingest.store.selection import Selection
-from ingest.watch.sources import catalogue
+from ingest.watch.sources import registry as sources
+from ingest.watch.sources.source import Location
 from ingest.watch.watch import Watch
 from rules import render as rule_files
 
@@ -37,36 +39,32 @@ PORT = 10910
 @main.command()
 @reconfigurable
 def serve(live: LiveSettings) -> None:
-    """Serve everything on one port: ingest, metrics and drift."""
+    """Serve both halves on one port: ingest, metrics and drift."""
+    from exporter.http.app import Exporter
+    from exporter.monitor.monitor import Monitor
+
     settings = live.settings
-    server.exit_on_signals()
-    protection = Protection.of(live)
-    listener = server.listen(settings.server.host, _port(settings))
-    with embedded.connection_string(settings.database) as store:
-        with connect(store) as connection:
-            migrate(connection)
-        registry = exposition.process_registry()
+
+    def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
         pipeline = Pipeline(store, settings, registry)
-        halves = Ingest(pipeline, settings), Exporter(Monitor(store, settings), registry)
-        app = application.application(registry, live, *halves, protection=protection)
-        server.run(app, listener, live, protection.tls)
+        return [Ingest(pipeline, settings), Exporter(Monitor(store, settings), registry)]
+
+    service.serve(live, PORT, halves)
 
 
 @main.command()
-@setting("--shard", "monitoring.shard", "Which of the shards this is, from 0.")
-@setting("--total-shards", "monitoring.total_shards", "Exporters that share the models.")
+@setting("--shard", "monitoring.shard", "Number of this shard, from 0.")
+@setting("--total-shards", "monitoring.total_shards", "Number of exporters that share the models.")
 @reconfigurable
 def exporter(live: LiveSettings) -> None:
     """Serve the exporter half: GET /metrics and GET /drift."""
-    settings = live.settings
-    server.exit_on_signals()
-    protection = Protection.of(live)
-    listener = server.listen(settings.server.host, _port(settings))
-    with embedded.connection_string(settings.database) as store:
-        registry = exposition.process_registry()
-        half = Exporter(Monitor(store, settings), registry)
-        app = application.application(registry, live, half, protection=protection)
-        server.run(app, listener, live, protection.tls)
+    from exporter.http.app import Exporter
+    from exporter.monitor.monitor import Monitor
+
+    def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
+        return [Exporter(Monitor(store, live.settings), registry)]
+
+    service.serve(live, PORT, halves, migrates=False)
 
 
 @main.command()
@@ -74,25 +72,30 @@ def exporter(live: LiveSettings) -> None:
     "--source",
     default="",
     metavar="CONNINFO",
-    help="Where the table is, as libpq reads it: a URI, key=value pairs or service=NAME. What it"
-    " leaves out comes from PGHOST, PGDATABASE, PGUSER, PGSERVICE and so on, as for psql; a"
-    " password from PGPASSFILE, the service or PGPASSWORD, and not from here.",
+    help="Server that has the table, as libpq reads it: a URI, key=value pairs or service=NAME."
+    " Missing parts come from PGHOST, PGDATABASE, PGUSER, PGSERVICE and so on, as for psql. The"
+    " password must come from PGPASSFILE, the service or PGPASSWORD.",
 )
-@click.option("--table", required=True, help="As in SQL: docs, app.docs, '\"Docs\"'.")
-@click.option("--column", default="embedding", show_default=True, help="Of type vector or halfvec.")
-@click.option("--id", "id_", default="id", show_default=True, help="Column that names a row.")
+@click.option("--table", required=True, help="Table, named as in SQL: docs, app.docs, '\"Docs\"'.")
+@click.option(
+    "--column",
+    default="embedding",
+    show_default=True,
+    help="Column of vectors, of type vector or halfvec.",
+)
+@click.option("--id", "id_", default="id", show_default=True, help="Column that identifies a row.")
 @click.option(
     "--time",
-    help="Column that says when a row changed last; a row that changes is counted again. Without"
-    " it rows are followed by ids that grow.",
+    help="Column with the time of a row's last change; a changed row counts again. Without it,"
+    " the id orders the rows and must grow.",
 )
-@click.option("--model", help="Model name; the table's name by default.")
+@click.option("--model", help="Model name. Default: the table's name.")
 @click.option(
     "--overlap",
     type=click.FloatRange(0),
     default=300,
     show_default=True,
-    help="Seconds for which a transaction that writes to the table may be open.",
+    help="Longest time in seconds that a transaction which writes to the table may be open.",
 )
 @reconfigurable
 def watch(
@@ -105,43 +108,38 @@ def watch(
     model: str | None,
     overlap: float,
 ) -> None:
-    """Serve metrics and drift of vectors that an application keeps in a table of its own."""
+    """Serve metrics and drift of the vectors in a table that another program fills."""
+    from exporter.http.app import Exporter
+    from exporter.monitor.monitor import Monitor
+
     settings = live.settings
-    server.exit_on_signals()
-    protection = Protection.of(live)
-    found = catalogue.find(source, table, column, id_, time)
-    name = model or found.table
-    if not model_names.is_legal(name):
-        raise SettingsError(f"--model {name!r} is not allowed; allowed are {model_names.ALLOWED}")
-    listener = server.listen(settings.server.host, _port(settings))
-    with embedded.connection_string(settings.database) as store:
-        with connect(store) as connection:
-            migrate(connection)
-        registry = exposition.process_registry()
+    server.exit_on_signals()  # the server of the table may take long to answer
+    found = sources.find(source, Location(table, column, id_, time))
+    name = model or found.name
+    if not is_legal(name):
+        raise SettingsError(f"--model {name!r} is not allowed; allowed are {ALLOWED}")
+
+    def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
         pipeline = Pipeline(store, settings, registry)
-        halves = (
-            Watch(pipeline, source, found, name, overlap, settings, registry),
+        return [
+            Watch(pipeline, found, name, overlap, settings, registry),
             Exporter(Monitor(store, settings), registry),
-        )
-        app = application.application(registry, live, *halves, protection=protection)
-        server.run(app, listener, live, protection.tls)
+        ]
 
-
-def _port(settings: Settings) -> int:
-    return PORT if settings.server.port is None else settings.server.port
+    service.serve(live, PORT, halves)
 
 
 @main.group()
 def baseline() -> None:
-    """Pin what normal is, or list what was pinned."""
+    """Pin a new baseline, or list the pinned ones."""
 
 
 @baseline.command()
 @click.argument("model_name")
-@click.option("--first", type=click.IntRange(1), help="The first N vectors stored.")
-@click.option("--last", type=click.IntRange(1), help="The last N vectors stored.")
-@click.option("--from", "start", type=click.DateTime(), help="Vectors from this time (UTC) on.")
-@click.option("--to", "end", type=click.DateTime(), help="Vectors up to this time (UTC).")
+@click.option("--first", type=click.IntRange(1), help="Use the first N vectors stored.")
+@click.option("--last", type=click.IntRange(1), help="Use the last N vectors stored.")
+@click.option("--from", "start", type=click.DateTime(), help="Use vectors from this time (UTC).")
+@click.option("--to", "end", type=click.DateTime(), help="Use vectors up to this time (UTC).")
 @configured
 def pin(
     settings: Settings,
@@ -151,7 +149,9 @@ def pin(
     start: datetime | None,
     end: datetime | None,
 ) -> None:
-    """Pin a new baseline for MODEL_NAME; a running exporter takes it up at its next poll."""
+    """Pin a new baseline for MODEL_NAME. A running exporter uses it from its next poll."""
+    from exporter.monitor import baseline as baselines
+
     selection = _selection(first, last, start, end)
     with embedded.connection_string(settings.database) as store, connect(store) as connection:
         try:
@@ -168,7 +168,9 @@ def _selection(
 ) -> Selection:
     given = [first is not None, last is not None, start is not None or end is not None]
     if sum(given) != 1:
-        raise SettingsError("choose the vectors by one of --first, --last, or --from and --to")
+        raise SettingsError(
+            "choose the vectors with exactly one of: --first; --last; --from and --to"
+        )
     return Selection(
         first, last, start and start.replace(tzinfo=UTC), end and end.replace(tzinfo=UTC)
     )
@@ -180,7 +182,7 @@ def _selection(
 def list_(settings: Settings, model_name: str) -> None:
     """List the baselines of MODEL_NAME, newest first."""
     with embedded.connection_string(settings.database) as store, connect(store) as connection:
-        for found in stored_baselines.versions(connection, model_name):
+        for found in pins.versions(connection, model_name):
             click.echo(
                 f"{found['version']}\t{found['pinned_at']:%Y-%m-%d %H:%M:%S%z}"
                 f"\t{found['vectors']} vectors\t{found['source']}"
@@ -189,19 +191,30 @@ def list_(settings: Settings, model_name: str) -> None:
 
 @main.command()
 @click.argument("dataset")
-@click.option("--model", required=True, help="Model name; rows of others are left out.")
+@click.option("--model", required=True, help="Model name. Rows of other models are left out.")
 @click.option(
     "--time-column",
     default="timestamp",
     show_default=True,
-    help="Column that says when a vector was made.",
+    help="Column with the time at which a vector was made.",
 )
-@click.option("--baseline", "pins", is_flag=True, help="Pin a baseline instead, of the first ones.")
-@click.option("--from", "start", type=click.DateTime(), help="With --baseline: from this time on.")
-@click.option("--to", "end", type=click.DateTime(), help="With --baseline: up to this time (UTC).")
-@click.option("--scheduler", help="Address of a Dask scheduler; this machine's cores by default.")
 @click.option(
-    "--scratch", help="Folder or URL that workers sort files in; a temporary one by default."
+    "--baseline",
+    "pins_baseline",
+    is_flag=True,
+    help="Pin a baseline of the first vectors instead of measuring drift.",
+)
+@click.option(
+    "--from", "start", type=click.DateTime(), help="With --baseline: vectors from this time (UTC)."
+)
+@click.option(
+    "--to", "end", type=click.DateTime(), help="With --baseline: vectors up to this time (UTC)."
+)
+@click.option(
+    "--scheduler", help="Address of a Dask scheduler. Default: use the cores of this machine."
+)
+@click.option(
+    "--scratch", help="Folder or URL where workers sort vectors. Default: a temporary folder."
 )
 @configured
 def backfill(
@@ -209,21 +222,21 @@ def backfill(
     dataset: str,
     model: str,
     time_column: str,
-    pins: bool,
+    pins_baseline: bool,
     start: datetime | None,
     end: datetime | None,
     scheduler: str | None,
     scratch: str | None,
 ) -> None:
-    """Measure the past of a model in DATASET, Parquet files, and store it as history.
+    """Measure the drift of a model's past vectors in DATASET and store it as history.
 
-    DATASET is a file or folder on this machine, or the URL of one that fsspec can read. Started
-    again, it goes on where it was stopped.
+    DATASET is a Parquet file or a folder of them: a path on this machine, or a URL that fsspec
+    can read. An interrupted backfill continues where it stopped when it is started again.
     """
     if not is_legal(model):
         raise SettingsError(f"--model {model!r}: allowed are {ALLOWED}")
-    if not pins and (start or end):
-        raise SettingsError("--from and --to choose the vectors of a --baseline")
+    if not pins_baseline and (start or end):
+        raise SettingsError("--from and --to need --baseline")
     try:
         from exporter.backfill.backfill import Backfill
     except ModuleNotFoundError as error:
@@ -236,7 +249,7 @@ def backfill(
     ):
         with connect(store) as connection:
             migrate(connection)
-        if pins:
+        if pins_baseline:
             first = None if start or end else settings.monitoring.baseline.vectors
             selection = _selection(first, None, start, end)
             version = filling.pin(store, selection)
@@ -248,7 +261,7 @@ def backfill(
 
 @main.group()
 def rules() -> None:
-    """Write the files for Prometheus and Alertmanager."""
+    """Write the configuration of Prometheus and Alertmanager."""
 
 
 @rules.command()
@@ -257,16 +270,16 @@ def rules() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("rendered"),
     show_default=True,
-    help="Folder to write to, made when absent.",
+    help="Folder to write to. It is created if missing.",
 )
 @click.option(
     "--models",
     type=click.File(),
-    help="File with one model's name a line; thresholds of other models are refused.",
+    help="File with one model name per line. Thresholds of other models are refused.",
 )
 @configured
 def render(settings: Settings, output: Path, models: TextIO | None) -> None:
-    """Write rules, thresholds and the Alertmanager configuration from the settings."""
+    """Write the rules, thresholds and Alertmanager configuration that the settings describe."""
     if models is not None:
         rule_files.check_models(settings, models.read().split())
     for path in rule_files.render(settings, output):

@@ -1,4 +1,4 @@
-"""Commands of the light half: ``ingest``, ``migrate``, ``model``, ``replay``, ``token``, ..."""
+"""Commands that do not need the exporter: ``ingest``, ``migrate``, ``model``, ``replay``, ..."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import TextIO
 
 import click
+from prometheus_client import CollectorRegistry
 from tqdm import tqdm
 
+from ingest import service
 from ingest.files.reader import read
 from ingest.files.replay import batches, paced
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import tokens
-from ingest.runtime.auth.security import Protection
 from ingest.runtime.command import configured, group, reconfigurable
-from ingest.runtime.http import application, exposition, server
+from ingest.runtime.http.application import Half
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 from ingest.sender import Sender
 from ingest.store import embedded, models
 from ingest.store.citus import distribute
-from ingest.store.connection import connect, unavailable
+from ingest.store.connection import ConnectionString, connect, unavailable
 from ingest.store.migrate import migrate as migrate_store
 
 PORT = 10911
@@ -36,44 +37,35 @@ main = group
 def ingest(live: LiveSettings) -> None:
     """Serve the ingest half: POST /embeddings and POST /search."""
     settings = live.settings
-    server.exit_on_signals()
-    protection = Protection.of(live)
-    listener = server.listen(settings.server.host, _port(settings))
-    with embedded.connection_string(settings.database) as store:
-        with connect(store) as connection:
-            migrate_store(connection)
-        registry = exposition.process_registry()
-        half = Ingest(Pipeline(store, settings, registry), settings)
-        app = application.application(registry, live, half, protection=protection)
-        server.run(app, listener, live, protection.tls)
 
+    def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
+        return [Ingest(Pipeline(store, settings, registry), settings)]
 
-def _port(settings: Settings) -> int:
-    return PORT if settings.server.port is None else settings.server.port
+    service.serve(live, PORT, halves)
 
 
 @main.command()
-@click.option("--citus", is_flag=True, help="Distribute the tables over a Citus cluster, too.")
+@click.option("--citus", is_flag=True, help="Also distribute the tables over a Citus cluster.")
 @configured
 def migrate(settings: Settings, citus: bool) -> None:
-    """Bring the store's schema up to date. Safe to run at any time, also twice."""
+    """Bring the store's schema up to date. Safe to run at any time and more than once."""
     with embedded.connection_string(settings.database) as store, connect(store) as connection:
         applied = migrate_store(connection)
         distributed = distribute(connection) if citus else []
     click.echo(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
     if citus:
-        click.echo(f"distributed: {', '.join(distributed) or 'all tables were before'}")
+        click.echo(f"distributed: {', '.join(distributed) or 'none; all tables already were'}")
 
 
 @main.group()
 def model() -> None:
-    """List the models, or remove one for good."""
+    """List the models, or remove one permanently."""
 
 
 @model.command("list")
 @configured
 def list_(settings: Settings) -> None:
-    """List the models by name: dimension, vectors ever stored, and when the newest was."""
+    """List the models by name: dimension, number of vectors ever stored, time of the newest."""
     with (
         embedded.connection_string(settings.database) as store,
         connect(store) as connection,
@@ -90,13 +82,13 @@ def list_(settings: Settings) -> None:
 
 @model.command()
 @click.argument("model_name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @configured
 def remove(settings: Settings, model_name: str, yes: bool) -> None:
-    """Remove MODEL_NAME with its vectors, baselines and history, for good.
+    """Remove MODEL_NAME with its vectors, baselines and history permanently.
 
-    A running exporter drops it at its next poll. Stop what sends it first: a vector that
-    arrives later begins a new model of that name.
+    A running exporter forgets the model at its next poll. Stop the senders first: a vector that
+    arrives later creates a new model of that name.
     """
     if not yes:
         click.confirm(f"remove {model_name} with its vectors, baselines and history?", abort=True)
@@ -111,14 +103,16 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--model", help="Model name; the file's name without suffix by default.")
+@click.option("--model", help="Model name. Default: the file's name without suffix.")
 @click.option(
-    "--url", default="http://127.0.0.1:10910", show_default=True, help="Where the service listens."
+    "--url", default="http://127.0.0.1:10910", show_default=True, help="Address of the service."
 )
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Vectors a second.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), help="Vectors per second. Default: no limit."
+)
 @click.option("--batch", type=click.IntRange(1), default=500, show_default=True)
 @click.option(
-    "--token-file", type=click.File(), help="File that holds a bearer token with the scope write."
+    "--token-file", type=click.File(), help="File with a bearer token that has the scope write."
 )
 def replay(
     file: Path,
@@ -128,11 +122,11 @@ def replay(
     batch: int,
     token_file: TextIO | None,
 ) -> None:
-    """Send the vectors of FILE (npy, npz, parquet, csv, jsonl) to a running service."""
+    """Send the vectors of FILE (npy, npz, parquet, csv or jsonl) to a running service."""
     model = model or file.stem
     token = None if token_file is None else token_file.read().strip()
     stored = 0
-    # disable=None: no bar where nobody watches.
+    # disable=None: show the bar only on a terminal.
     with Sender(url, model, token=token) as sender, tqdm(unit=" vectors", disable=None) as bar:
         for rows in paced(batches(read(file), batch), rate):
             stored += sender.send(rows).stored
@@ -151,19 +145,22 @@ def replay(
     help="metrics, drift, write, write:MODEL or admin. May be repeated.",
 )
 def token(file: Path, name: str, scopes: tuple[str, ...]) -> None:
-    """Make a bearer token called NAME, add its hash to FILE and print it, once."""
+    """Create a bearer token called NAME, add its hash to FILE and print the token.
+
+    The token cannot be printed again: only its hash is stored.
+    """
     click.echo(tokens.add(file, name, scopes))
 
 
 @main.group()
 def check() -> None:
-    """Check files without running anything."""
+    """Check files without starting a service."""
 
 
 @check.command("config")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def check_config(file: Path) -> None:
-    """Check a configuration FILE, together with the environment."""
+    """Check a configuration FILE together with the environment variables."""
     load(file, os.environ)
     click.echo(f"{file}: valid")
 

@@ -1,8 +1,9 @@
-"""A connection pooler in transaction mode between the service and PostgreSQL."""
+"""The service behind a connection pooler in transaction mode."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from psycopg.conninfo import conninfo_to_dict
 
 from demo.tools import ToolMissing
-from tests.service import post, serving, wait_for
+from ingest.store.connection import connect
+from tests.service import command, post, serving, wait_for
 
 POOLER = """
 [databases]
@@ -56,7 +58,7 @@ def pooler(folder: Path, empty_database: str) -> Iterator[int]:
     config = folder / "pgbouncer.ini"
     joined = " ".join(f"{key}='{value}'" for key, value in target.items())
     config.write_text(POOLER.format(target=joined, port=port))
-    # It refuses to run as root; only the embedded server's own user may enter its folder.
+    # PgBouncer refuses to run as root, and only the embedded server's user may enter its folder.
     socket_folder = Path(target.get("host") or "/")
     user = socket_folder.owner() if socket_folder.is_dir() else "nobody"
     as_user = ["-u", user] if os.geteuid() == 0 and user != "root" else []
@@ -75,9 +77,19 @@ def pooler(folder: Path, empty_database: str) -> Iterator[int]:
         process.communicate(timeout=30)
 
 
-def test_the_service_works_through_a_pooler_in_transaction_mode(
-    folder: Path, pooler: int, sentences: NDArray[np.float32]
+def run(config: Path, *arguments: str) -> str:
+    return subprocess.run(
+        command(config, *arguments), capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+def test_the_service_works_through_a_pooler_and_its_times_are_utc(
+    folder: Path, pooler: int, empty_database: str, sentences: NDArray[np.float32]
 ) -> None:
+    with connect(empty_database) as connection:
+        connection.execute(
+            f"alter database {connection.info.dbname} set timezone = 'Asia/Tokyo'".encode()
+        )
     config = folder / "config.yaml"
     config.write_text(CONFIG.format(port=pooler))
 
@@ -95,6 +107,15 @@ def test_the_service_works_through_a_pooler_in_transaction_mode(
             json={"model_name": "m", "embedding": sentences[650].tolist(), "k": 1, "scope": "fast"},
         ).json()
         assert found["matches"][0]["similarity"] == pytest.approx(1, abs=1e-5)
+        report = httpx2.get(f"{service.url}/drift/m").json()
         log = service.log.read_text()
+        listed = run(config, "model", "list"), run(config, "baseline", "list", "m")
+    times = [
+        found["matches"][0]["received_at"],
+        report["last_vector_at"],
+        report["baseline"]["pinned_at"],
+    ]
+    assert [time for time in times if not time.endswith("Z")] == []
+    assert all(re.search(r" \d\d:\d\d:\d\d\+0000\b", lines) for lines in listed), listed
     assert "Traceback" not in log
     assert "level=error" not in log

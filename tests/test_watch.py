@@ -1,4 +1,4 @@
-"""The watch as people run it: a process, a table of an application's own, a kill."""
+"""``embedding-drift watch`` as a process, on a table that an application fills."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def config(folder: Path) -> Path:
 
 @pytest.fixture
 def environment(application: Application) -> dict[str, str]:
-    """How libpq finds the application's database, as the role that may only read."""
+    """Variables that lead libpq to the application's database, as the role that may only read."""
     found = conninfo_to_dict(application.reader)
     given = {VARIABLES[key]: str(value) for key, value in found.items() if key in VARIABLES}
     return {"PGPASSWORD": "secret", **given}
@@ -50,7 +50,7 @@ def page(url: str) -> str:
     return httpx2.get(f"{url}/metrics").text
 
 
-def test_a_table_is_watched_through_a_kill(
+def test_a_killed_watch_continues_where_it_stopped(
     config: Path,
     application: Application,
     environment: dict[str, str],
@@ -61,7 +61,7 @@ def test_a_table_is_watched_through_a_kill(
 
     add(application.connection, sentences[:600])
     with serving(config, *WATCH, environment=environment) as service:
-        # A baseline's worth of the newest; all that comes then.
+        # First the newest rows, as many as a baseline takes; then every new row.
         wait_for(lambda: counts(service.url, 500), "the baseline's vectors")
         add(application.connection, sentences[600:800])
         wait_for(lambda: counts(service.url, 700), "the new vectors")
@@ -75,12 +75,12 @@ def test_a_table_is_watched_through_a_kill(
         service.process.wait()
     add(application.connection, sentences[900:1_000])
     with serving(config, *WATCH, environment=environment) as service:
-        wait_for(lambda: counts(service.url, 900), "what came while nobody watched")
+        wait_for(lambda: counts(service.url, 900), "the rows added while nothing watched")
         add(application.connection, sentences[1_000:1_001])
-        wait_for(lambda: counts(service.url, 901), "one more, and nothing doubled")
+        wait_for(lambda: counts(service.url, 901), "one more row, and no row twice")
 
 
-def test_a_table_that_is_away_is_told_and_comes_back(
+def test_a_missing_table_is_reported_and_followed_again_when_it_is_back(
     config: Path,
     application: Application,
     environment: dict[str, str],
@@ -114,13 +114,13 @@ def test_a_table_that_is_away_is_told_and_comes_back(
     [
         (["--source", "dbname=d password=hunter2"], "--source has a password"),
         (["--source", "postgresql://u:hunter2@h/d"], "--source has a password"),
-        (["--source", "hunter2"], "--source is no connection string"),
+        (["--source", "hunter2"], "--source is not a connection string"),
         (["--model", "my docs"], "--model 'my docs' is not allowed"),
         (["--table", "none"], "--table none"),
         (["--column", "none"], "--column: there is no column 'none'"),
     ],
 )
-def test_wrong_use_is_told_before_anything_starts(
+def test_wrong_options_are_refused_before_the_store_starts(
     config: Path, environment: dict[str, str], arguments: list[str], message: str
 ) -> None:
     done = subprocess.run(

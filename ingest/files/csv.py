@@ -1,4 +1,4 @@
-"""CSV files: columns of numbers, or one column of JSON lists."""
+"""Read CSV files: each component is a column, or all are one column of JSON lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 
 import msgspec
 
-from ingest.files.rows import BESIDE, EMBEDDING, TIMESTAMP, Block, beside, blocks
+from ingest.files.rows import (
+    EMBEDDING,
+    NOT_COMPONENTS,
+    TIMESTAMP,
+    Block,
+    blocks,
+    ids_and_metadata,
+)
 
 
 def read(path: Path) -> Iterator[Block]:
@@ -27,14 +34,15 @@ def read(path: Path) -> Iterator[Block]:
             numbers = [number for number, _ in block]
             cells = zip(*(line for _, line in block), strict=True)
             columns = dict(zip(names, map(list, cells), strict=True))
-            vectors = _csv_vectors(columns, numbers)
-            yield Block(vectors, numbers, *beside(_csv_values(columns)))
+            vectors = _vectors(columns, numbers)
+            yield Block(vectors, numbers, *ids_and_metadata(_values(columns)))
 
 
 def _header(names: list[str]) -> list[str]:
-    # Vectors written without a header, or with a column of row numbers, must not lose a row or
-    # gain a component unseen. Columns numbered 0, 1, 2... are a header all the same.
-    components = [name for name in names if name not in BESIDE]
+    """Check the names of the columns, and return them."""
+    # A file without a header would lose its first row, and a column of row numbers would become a
+    # component. Names 0, 1, 2, ... are a valid header: pandas writes them.
+    components = [name for name in names if name not in NOT_COMPONENTS]
     is_numbered = components == list(map(str, range(len(components))))
     for number, name in enumerate(names):
         if not name:
@@ -46,21 +54,21 @@ def _header(names: list[str]) -> list[str]:
     return names
 
 
-def _csv_vectors(columns: dict[str, list[str]], numbers: Sequence[int]) -> list[list[float]]:
-    """Take the vectors out of the columns."""
+def _vectors(columns: dict[str, list[str]], numbers: Sequence[int]) -> list[list[float]]:
+    """Remove the columns of the vectors, and return the vectors."""
     if EMBEDDING in columns:
         texts = columns.pop(EMBEDDING)
         return [_json_list(text, n) for text, n in zip(texts, numbers, strict=True)]
-    names = [name for name in columns if name not in BESIDE]
+    names = [name for name in columns if name not in NOT_COMPONENTS]
     if not names:
         raise ValueError(f"has neither columns of numbers nor a column {EMBEDDING!r}")
     rows = zip(*(columns.pop(name) for name in names), strict=True)
     return [_numbers(row, names, n) for row, n in zip(rows, numbers, strict=True)]
 
 
-def _csv_values(columns: Mapping[str, list[str]]) -> dict[str, list[Any]]:
-    """Read what stands beside the vectors: texts, but for the time, which is a number."""
-    # A text file has no null: nothing between two commas is nothing.
+def _values(columns: Mapping[str, list[str]]) -> dict[str, list[Any]]:
+    """Read the columns beside the vectors as texts, and a time as a number where it is one."""
+    # CSV has no null: an empty cell is one.
     values: dict[str, list[Any]] = {
         name: [cell or None for cell in column] for name, column in columns.items()
     }

@@ -1,4 +1,4 @@
-"""JSON lines: one object a vector."""
+"""Read JSON lines: each line is an object with one vector."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from ingest.files.rows import Block, blocks, texts
+from ingest.files.rows import Block, blocks, id_texts
 
 
 class _Line(msgspec.Struct):
-    """A line of jsonl; its other keys are metadata, too."""
+    """A line. Its other keys become metadata, too."""
 
     embedding: list[float]
     id: str | int | None = None
@@ -24,21 +24,21 @@ _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read(path: Path) -> Iterator[Block]:
-    """Read objects with ``embedding`` and, where given, ``id`` and ``metadata``."""
+    """Read objects with ``embedding`` and, optionally, ``id`` and ``metadata``."""
     with path.open("rb") as file:
         numbered = ((n, text) for n, text in enumerate(file, start=1) if text.strip())
         for block in blocks(numbered):
-            lines = [_json_line(text, number) for number, text in block]
+            lines = [_decode(text, number) for number, text in block]
             ids, metadata = zip(*((line.id, line.metadata or {}) for line in lines), strict=True)
             yield Block(
                 [line.embedding for line in lines],
                 [number for number, _ in block],
-                texts(ids),
+                id_texts(ids),
                 metadata if any(metadata) else (),
             )
 
 
-def _json_line(text: bytes, number: int) -> _Line:
+def _decode(text: bytes, number: int) -> _Line:
     try:
         line = _LINE.decode(text)
         others = {

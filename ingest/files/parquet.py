@@ -1,11 +1,11 @@
-"""Parquet files: a column of lists of numbers, and what stands beside it."""
+"""Read Parquet files: a column of lists of numbers, and columns of metadata."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from ingest.files.rows import BLOCK, EMBEDDING, Block, beside
+from ingest.files.rows import BLOCK, EMBEDDING, Block, ids_and_metadata
 
 
 def read(path: Path) -> Iterator[Block]:
@@ -40,5 +40,5 @@ def read(path: Path) -> Iterator[Block]:
                     raise ValueError(f"row {number} has no vector")
             others = [other for other in batch.schema.names if other != name]
             columns = {other: batch[other].to_pylist() for other in others}
-            yield Block(vectors, numbers, *beside(columns))
+            yield Block(vectors, numbers, *ids_and_metadata(columns))
             first += len(vectors)

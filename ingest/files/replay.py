@@ -21,7 +21,7 @@ def paced(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Rows]:
-    """Hand on batches no faster than ``rate`` vectors a second; None does not wait."""
+    """Yield batches at no more than ``rate`` vectors per second; None means no limit."""
     due = clock()
     for part in parts:
         sleep(max(0.0, due - clock()))

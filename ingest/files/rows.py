@@ -1,4 +1,4 @@
-"""A block of rows on its way to the service."""
+"""Rows of a file of vectors: as a format reads them, and as callers get them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,28 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 BLOCK = 1_000
+"""Rows that are read at a time."""
 EMBEDDING = "embedding"
+"""Name of the column of vectors."""
 ID = "id"
+"""Name of the column of ids."""
 TIMESTAMP = "timestamp"
-BESIDE = (ID, TIMESTAMP)
-"""Columns of numbers that are no components."""
+"""Name of the column of times."""
+NOT_COMPONENTS = (ID, TIMESTAMP)
+"""Columns that may hold numbers and are never components of a vector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Some vectors, shape (n, d), and what stands beside each.
+    """Vectors with their ids and metadata.
 
-    ``ids`` and ``metadata`` are empty where there are none; metadata may be encoded already.
+    Attributes
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+    ids : sequence of str or None
+        One for each vector, or empty if no vector has one.
+    metadata : sequence of mapping, msgspec.Raw or None
+        One for each vector, or empty if no vector has any. ``Raw`` is an encoded JSON object.
     """
 
     vectors: NDArray[np.float32]
@@ -36,7 +46,7 @@ class Rows:
         return len(self.vectors)
 
     def pick(self, rows: Sequence[int]) -> Rows:
-        """Copy some of the rows."""
+        """Copy the rows with these numbers."""
         return Rows(
             self.vectors[np.asarray(rows, np.intp)],
             [self.ids[row] for row in rows] if self.ids else (),
@@ -45,7 +55,17 @@ class Rows:
 
 
 class Block(NamedTuple):
-    """Rows as a file has them, and the number of each row or line."""
+    """Rows as a format reads them, before their vectors are checked.
+
+    Attributes
+    ----------
+    vectors : ndarray or sequence of sequences
+        At least one; they may differ in length.
+    numbers : sequence of int
+        Number of each row or line in the file, for messages.
+    ids, metadata
+        See :class:`Rows`.
+    """
 
     vectors: NDArray[Any] | Sequence[Sequence[float]]
     numbers: Sequence[int]
@@ -54,25 +74,25 @@ class Block(NamedTuple):
 
 
 def blocks(rows: Iterable[T]) -> Iterator[list[T]]:
-    """Cut rows into lists of ``BLOCK``."""
+    """Cut rows into lists of at most ``BLOCK``."""
     rows = iter(rows)
     while block := list(itertools.islice(rows, BLOCK)):
         yield block
 
 
-def beside(
+def ids_and_metadata(
     columns: Mapping[str, list[Any]],
 ) -> tuple[Sequence[str | None], Sequence[Mapping[str, Any]]]:
-    """Give each column beside the vectors its place: the ids, and metadata without nulls."""
+    """Separate the ids from the other columns, which become metadata without null values."""
     names = [name for name in columns if name != ID]
     metadata = [
         {name: value for name, value in zip(names, values, strict=True) if value is not None}
         for values in zip(*(columns[name] for name in names), strict=True)
     ]
-    return texts(columns.get(ID, ())), metadata if any(metadata) else ()
+    return id_texts(columns.get(ID, ())), metadata if any(metadata) else ()
 
 
-def texts(ids: Sequence[object]) -> Sequence[str | None]:
-    """Make ids text; none at all where all are null."""
+def id_texts(ids: Sequence[object]) -> Sequence[str | None]:
+    """Convert ids to text. The result is empty if all are None."""
     texts = [None if id_ is None else str(id_) for id_ in ids]
     return texts if any(text is not None for text in texts) else ()

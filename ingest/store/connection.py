@@ -1,40 +1,71 @@
-"""Connections to PostgreSQL: how one is made, and one error for callers when it fails."""
+"""Connect to PostgreSQL, and turn its connection errors into ``StoreUnavailable``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
 from psycopg_pool import PoolTimeout
 
 from ingest.runtime.errors import SettingsError, StoreUnavailable
 
 ConnectionString = str | Callable[[], str]
-"""As libpq reads it, or what gives it anew for each connection: its password may change."""
+"""A connection string of libpq, or a function that returns it.
+
+The function is called for each new connection, because the password may change.
+"""
+
+
+class _UtcLoader(TimestamptzLoader):
+    """Return times in UTC, whatever the time zone of the session.
+
+    The zone is not set in the session: behind a pooler in transaction mode, the next statement may
+    run in another one.
+    """
+
+    def load(self, data: Buffer) -> datetime:
+        return super().load(data).astimezone(UTC)
+
+
+class _UtcBinaryLoader(TimestamptzBinaryLoader):
+    """Return times in UTC, whatever the time zone of the session."""
+
+    def load(self, data: Buffer) -> datetime:
+        return super().load(data).astimezone(UTC)
+
+
+_ADAPTERS = AdaptersMap(psycopg.adapters)
+_ADAPTERS.register_loader("timestamptz", _UtcLoader)
+_ADAPTERS.register_loader("timestamptz", _UtcBinaryLoader)
 
 OPTIONS: dict[str, Any] = {
     "autocommit": True,
-    # Prepared statements belong to a session; a pooler in transaction mode changes sessions.
+    # A prepared statement belongs to a session, and a pooler in transaction mode changes sessions.
     "prepare_threshold": None,
     "connect_timeout": 5,
-    # A peer that is gone without a word is noticed within half a minute. The kernel of a server
-    # that hangs goes on answering: that is for whoever waits to notice.
+    # Detects within 30 seconds that the other machine is unreachable. It does not detect a server
+    # that hangs, because its kernel still answers: whatever waits for the server must time out.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
     "application_name": "embedding-drift",
-    # What COPY is given is laid out in it, whatever PGCLIENTENCODING says.
+    # COPY is sent in this encoding, whatever PGCLIENTENCODING is.
     "client_encoding": "UTF8",
+    "context": _ADAPTERS,
 }
-"""Of every connection, whoever makes it."""
+"""Arguments of every connection, whether it belongs to a pool or not."""
 
 
 def connect(connection_string: ConnectionString) -> psycopg.Connection:
-    """Open one connection for a command that does one thing.
+    """Open one connection, for a command that does one thing.
 
     Raises
     ------
@@ -49,7 +80,7 @@ def connect(connection_string: ConnectionString) -> psycopg.Connection:
 
 
 def readable(connection_string: ConnectionString) -> str:
-    """Give the connection string as it is now.
+    """Return the current connection string, after checking its syntax.
 
     Raises
     ------
@@ -60,7 +91,8 @@ def readable(connection_string: ConnectionString) -> str:
     try:
         conninfo_to_dict(string)
     except psycopg.ProgrammingError:
-        # Not "from error", nor left to the pool: libpq quotes the string, and the password in it.
+        # "from None", and not left to the pool: libpq's message quotes the string with the
+        # password in it.
         raise SettingsError(
             "database.connection_string or database.replica_connection_string cannot be read;"
             " allowed are key=value pairs and postgresql://user:password@host/database, in which"
@@ -71,9 +103,9 @@ def readable(connection_string: ConnectionString) -> str:
 
 @contextmanager
 def unavailable() -> Iterator[None]:
-    """Turn what psycopg raises when the server is away or unwilling into StoreUnavailable.
+    """Raise StoreUnavailable if the server cannot be reached or does not accept work.
 
-    Errors of the data or of our SQL pass through: they are not the server's state.
+    Errors in data or in SQL are not changed.
     """
     try:
         yield
@@ -86,6 +118,6 @@ def unavailable() -> Iterator[None]:
 
 
 def _summary(error: psycopg.Error) -> str:
-    # The first line only: the rest may quote the connection string.
+    # Only the first line: the others may quote the connection string.
     lines = str(error).strip().splitlines()
     return f"PostgreSQL is not available: {lines[0] if lines else type(error).__name__}"

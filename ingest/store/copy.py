@@ -96,23 +96,6 @@ def decode(blocks: Iterable[bytes | bytearray | memoryview], dimension: int) -> 
     return rows
 
 
-def decode_vectors(values: Sequence[bytes]) -> NDArray[np.float32]:
-    """Read what ``vector_send`` wrote of vectors of one dimension.
-
-    Parameters
-    ----------
-    values : sequence of bytes
-        At least one, and all of one length.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, d)
-    """
-    numbers = np.frombuffer(b"".join(values), ">f4").reshape(len(values), -1)
-    # The first four bytes are the dimension and the reserved word.
-    return np.ascontiguousarray(numbers[:, 1:], dtype=np.float32)
-
-
 def tail_type(dimension: int) -> np.dtype[Any]:
     """Type of the rows that :func:`decode` returns."""
     return np.dtype(

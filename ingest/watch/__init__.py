@@ -1,1 +1,5 @@
-"""watch."""
+"""Follow a table of vectors that another program fills.
+
+Start with `watch.py`, the half of the service that polls and reports metrics. `follower.py` reads
+new rows once and stores them. `sources/` has one module for each kind of table.
+"""

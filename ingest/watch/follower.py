@@ -1,4 +1,4 @@
-"""The follower: reads what is new in a table that others fill, and stores it."""
+"""Follow a source: store each of its new rows once."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from typing import NamedTuple
 
-import psycopg
-from psycopg_pool import AsyncConnectionPool
+import numpy as np
 
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.errors import DimensionMismatch
-from ingest.store import copy, positions
+from ingest.store import positions
 from ingest.store.batch import Batch
 from ingest.store.connection import unavailable
 from ingest.store.positions import Position
-from ingest.watch.sources.postgres import LATEST_SECONDS, Row, Source, snapshot
+from ingest.watch.sources.source import LATEST_SECONDS, Row, Snapshot, Source
 
 _log = logging.getLogger(__name__)
 
 _ID_LENGTH = 255
+"""Longest key that is stored as an id; longer ones are stored as their SHA-256."""
 
 
 class _Poll(NamedTuple):
-    """When a poll had seen which row as the newest, and the keys of the rows new to it."""
+    """One poll: its time, the newest row that it saw, and the keys of the rows that it stored."""
 
     at: float
     newest: Position
@@ -35,32 +35,31 @@ class _Poll(NamedTuple):
 
 
 class Follower:
-    """Stores the vectors of one table.
+    """Stores the vectors of one source.
 
-    Rows become visible when their transactions commit, which is later than they got their time
-    or id. So the position trails: a poll reads all rows after the one that was newest
-    ``overlap_seconds`` ago, but those it has read. A row is missed only if its transaction was
-    open for longer. What is read twice, as after a restart, the store drops by its id.
+    A row becomes visible when its transaction commits, which is later than it got its time or id.
+    So the position lags behind: a poll reads the rows after the one that was newest
+    ``overlap_seconds`` ago, except those already read. A row is missed only if its transaction
+    was open for longer. After a restart rows are read twice; the store drops them by their ids.
 
     Parameters
     ----------
     pipeline : Pipeline
-        Stores the vectors; it is running.
-    pool : AsyncConnectionPool
-        To the server that has the table; a right to write is not needed.
+        Stores the vectors; it must be running.
     source : Source
+        It must be connected.
     model_name : str
     baseline_vectors : int
-        How many of its newest vectors are read of a table that was never watched.
+        How many of the newest rows are read the first time that a source is watched.
     overlap_seconds : float
+        Longest time that a transaction which adds rows may be open.
     monotonic : callable
-        A clock that never steps.
+        Clock, in seconds.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        pool: AsyncConnectionPool,
         source: Source,
         model_name: str,
         baseline_vectors: int,
@@ -68,7 +67,6 @@ class Follower:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipeline = pipeline
-        self._pool = pool
         self._source = source
         self._model_name = model_name
         self._baseline_vectors = baseline_vectors
@@ -79,54 +77,52 @@ class Follower:
         self._refused: set[int] = set()
 
     async def poll(self) -> None:
-        """Store every row that is new.
+        """Store the rows that are new. After an error, the next poll reads them again.
 
         Raises
         ------
         SourceUnavailable
-            If the table cannot be read now.
+            If the source cannot be read now.
         StoreUnavailable
-            If the store is away; either way the next poll goes on where this one did.
+            If the store cannot be reached.
         MonitorError
-            If the store refuses the vectors for good.
+            If the store refuses the vectors.
         """
         start = self._monotonic()
         if self._position is None:
-            kept = await self._kept()
-            self._position = await self._begun() if kept is None else kept
-        async with snapshot(self._pool) as connection:
-            newest = await self._source.newest(connection)
-            # Its age counts from when it was certainly seen, to before another snapshot.
+            loaded = await self._load()
+            self._position = await self._begin() if loaded is None else loaded
+        async with self._source.snapshot() as snapshot:
+            newest = await snapshot.newest()
+            # Taken after the snapshot, and compared with a time from before a later snapshot: so
+            # the overlap is never shorter than promised.
             poll = _Poll(self._monotonic(), newest, [])
-            await self._read(connection, self._position, poll)
+            await self._read(snapshot, self._position, poll)
         self._polls.append(poll)
         await self._advance(start)
 
-    async def _read(
-        self, connection: psycopg.AsyncConnection, after: Position, poll: _Poll
-    ) -> None:
+    async def _read(self, snapshot: Snapshot, after: Position, poll: _Poll) -> None:
         known = [key for earlier in self._polls for key in earlier.keys]
-        rows = self._source.rows(connection, after, but=known)
-        async with aclosing(rows) as blocks:
+        async with aclosing(snapshot.rows(after, known)) as blocks:
             async for block in blocks:
                 for batch in _batches(self._model_name, block):
                     await self._store(batch)
                 poll.keys.extend(row.key for row in block)
 
-    async def _kept(self) -> Position | None:
+    async def _load(self) -> Position | None:
         with unavailable():
             async with self._pipeline.pool.connection() as store:
                 return await positions.load(store, self._model_name, str(self._source))
 
-    async def _begun(self) -> Position:
-        """Begin with as many of the newest rows as a baseline takes."""
-        async with snapshot(self._pool) as connection:
-            # Windows go by arrival: more of the past would pass for the present.
-            position = await self._source.newest(connection, self._baseline_vectors)
-        await self._keep(position)
+    async def _begin(self) -> Position:
+        """Begin with the newest rows, as many as a baseline takes."""
+        async with self._source.snapshot() as snapshot:
+            # A window holds what arrived recently: older rows would count as recent.
+            position = await snapshot.newest(self._baseline_vectors)
+        await self._save(position)
         return position
 
-    async def _keep(self, position: Position) -> None:
+    async def _save(self, position: Position) -> None:
         with unavailable():
             async with self._pipeline.pool.connection() as store:
                 await positions.save(store, self._model_name, str(self._source), position)
@@ -136,40 +132,39 @@ class Follower:
         try:
             await self._pipeline.store(batch)
         except DimensionMismatch as error:
-            # The store notes it and the model's state says so; other rows go on.
+            # The store records it and the model's state reports it; other rows are stored.
             self._pipeline.metrics.rejected.labels("watch", type(error).__name__).inc()
             if batch.dimension not in self._refused:
                 _log.warning("vectors skipped", extra={"error": str(error)})
                 self._refused.add(batch.dimension)
 
     async def _advance(self, now: float) -> None:
-        """Go on to what was the newest row an overlap ago; the keys before it will not return."""
+        """Move the position to the newest row of an overlap ago, and forget the keys before it."""
         position = self._position
         while self._polls and now - self._polls[0].at >= self._overlap_seconds:
             position = self._polls.popleft().newest
         if position is not None and position != self._position:
-            await self._keep(position)
+            await self._save(position)
 
 
 def _batches(model_name: str, rows: list[Row]) -> Iterator[Batch]:
-    """Make a batch of the rows of each dimension."""
-    by_size = defaultdict(list)
+    """Make one batch of the rows of each dimension."""
+    by_dimension = defaultdict(list)
     for row in rows:
-        by_size[len(row.vector)].append(row)
-    for same in by_size.values():
+        by_dimension[len(row.vector)].append(row)
+    for same in by_dimension.values():
         yield Batch(
             model_name,
-            copy.decode_vectors([row.vector for row in same]),
+            np.stack([row.vector for row in same]),
             ids=[_id(row.key) for row in same],
             timestamps=[_timestamp(row.seconds) for row in same],
         )
 
 
 def _id(key: str) -> str:
-    """Give the key as an id, which the store's index limits in length."""
     return key if len(key) <= _ID_LENGTH else hashlib.sha256(key.encode()).hexdigest()
 
 
 def _timestamp(seconds: float | None) -> float | None:
-    """Give a time that can be one; infinity and milliseconds are none."""
+    """Return the time, or None if it is not one: infinity, negative or in milliseconds."""
     return seconds if seconds is not None and 0 <= seconds <= LATEST_SECONDS else None

@@ -1,4 +1,4 @@
-"""The watch: a half that follows a table, as if its vectors had been sent."""
+"""The half of the service that follows a table, as if its vectors had been sent."""
 
 from __future__ import annotations
 
@@ -19,26 +19,23 @@ from ingest.runtime.errors import MonitorError
 from ingest.runtime.http.application import Endpoints
 from ingest.runtime.http.openapi import Part
 from ingest.runtime.settings.settings import Settings
-from ingest.store.connection import ConnectionString
-from ingest.store.pool import open_async
 from ingest.watch.follower import Follower
-from ingest.watch.sources.postgres import Source
+from ingest.watch.sources.source import Source
 
 _log = logging.getLogger(__name__)
 
 _REST = 9.0
+"""Seconds of pause for each second that a poll took."""
 _LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Watch:
-    """Follows one table that others fill.
+    """Follows one table that another program fills.
 
     Parameters
     ----------
     pipeline : Pipeline
-        Stores the vectors; it runs while this half runs.
-    connection_string : ConnectionString
-        To the server that has the table.
+        Stores the vectors. It runs while this half runs.
     source : Source
     model_name : str
     overlap_seconds : float
@@ -54,7 +51,6 @@ class Watch:
     def __init__(
         self,
         pipeline: Pipeline,
-        connection_string: ConnectionString,
         source: Source,
         model_name: str,
         overlap_seconds: float,
@@ -64,10 +60,8 @@ class Watch:
         self._pipeline = pipeline
         self._source = source
         self._interval = settings.monitoring.poll_interval
-        self._pool = open_async(connection_string, 1)
         self._follower = Follower(
             pipeline,
-            self._pool,
             source,
             model_name,
             settings.monitoring.baseline.vectors,
@@ -80,20 +74,24 @@ class Watch:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the table while entered."""
-        async with self._pipeline.running(), self._pool, background(self._run(), "watch"):
+        async with (
+            self._pipeline.running(),
+            self._source.connected(),
+            background(self._run(), "watch"),
+        ):
             yield
 
     def reconfigure(self, settings: Settings) -> None:
-        """Go on with another interval and other limits."""
+        """Use another interval and other limits from now on."""
         self._interval = settings.monitoring.poll_interval
         self._pipeline.reconfigure(settings)
 
     def described(self) -> Part:
-        """Describe no endpoint: a table is followed without any."""
+        """Return an empty description: this half has no endpoints."""
         return Part({})
 
     def not_ready(self) -> str | None:
-        """Say whether the table has not been read yet."""
+        """Return why this half is not ready, or None. It is ready after the first poll."""
         return self._pipeline.not_ready() or (None if self._was_up else "watch: table not read yet")
 
     async def _run(self) -> None:
@@ -105,7 +103,7 @@ class Watch:
                 self._failed(error)
             else:
                 self._succeeded()
-            # A table that is slow to read is another's: take a tenth of a connection's time.
+            # Another program needs the server: use at most a tenth of one connection's time.
             rest = min(_REST * (time.perf_counter() - start), _LONGEST_PAUSE_SECONDS)
             await asyncio.sleep(max(self._interval, rest))
 

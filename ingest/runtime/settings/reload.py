@@ -1,4 +1,4 @@
-"""Live settings: read anew on SIGHUP and ``POST /-/reload``, without a restart."""
+"""LiveSettings settings: read anew on SIGHUP and ``POST /-/reload``, without a restart."""
 
 from __future__ import annotations
 

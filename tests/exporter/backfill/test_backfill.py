@@ -495,7 +495,7 @@ def invoke(*arguments: str) -> tuple[int, str]:
 def test_the_command_names_what_it_cannot_do(lake: str) -> None:
     assert invoke(lake, "--model", "a b")[0] == 2
     code, output = invoke(lake, "--model", "m", "--from", "2026-01-01")
-    assert (code, output) == (2, "Error: --from and --to choose the vectors of a --baseline\n")
+    assert (code, output) == (2, "Error: --from and --to need --baseline\n")
 
 
 def test_the_command_makes_the_schema_of_a_fresh_store(

@@ -1,4 +1,4 @@
-"""A table that cannot be watched is refused with everything that is wrong, before all else."""
+"""Find a table of PostgreSQL: every reason why it cannot be watched is reported."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ingest.runtime.errors import SettingsError, SourceUnavailable
 from ingest.store.connection import connect
-from ingest.watch.sources import catalogue
-from ingest.watch.sources.postgres import Source
+from ingest.watch.sources import postgres_catalogue
+from ingest.watch.sources.postgres import Table
+from ingest.watch.sources.source import Location
 from tests.postgresql import Application
 
 SCHEMA = """
@@ -33,9 +34,9 @@ def describe(
     vector: str = "embedding",
     id_: str = "id",
     time: str | None = "updated_at",
-) -> Source:
+) -> Table:
     with connect(application.reader) as connection:
-        return catalogue.describe(connection, table, vector, id_, time)
+        return postgres_catalogue.describe(connection, Location(table, vector, id_, time))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def describe(
         ({"table": "private.none"}, "--table private.none: "),
         ({"table": "a b"}, "--table a b: "),
         ({"table": "Docs.x.y.z"}, "--table Docs.x.y.z: improper"),
-        ({"vector": "none"}, "--column: there is no column 'none'; there are id, embedding, upd"),
+        ({"vector": "none"}, "--column: there is no column 'none'; the columns are id, emb"),
         ({"vector": "name"}, "--column: column 'name' is of type text; allowed are vector, half"),
         ({"id_": "none"}, "--id: there is no column 'none'"),
         ({"id_": "name", "time": None}, "--id: column 'name' is of type text; without --time"),
@@ -55,7 +56,7 @@ def describe(
         ({"table": "closed", "time": None}, "--column: the role may not read column 'embedding'"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_a_wrong_table_or_column_is_named(
     described: Application, wanted: dict[str, str | None], message: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -63,23 +64,23 @@ def test_what_is_wrong_is_named(
     assert caught.match(message)
 
 
-def test_everything_wrong_is_named_at_once(described: Application) -> None:
+def test_every_wrong_column_is_named_at_once(described: Application) -> None:
     with pytest.raises(SettingsError) as caught:
         describe(described, vector="name", id_="none", time="made")
     assert [problem.pointer for problem in caught.value.problems] == ["--column", "--id", "--time"]
 
 
-def test_a_right_to_the_columns_that_are_read_suffices(described: Application) -> None:
+def test_a_right_to_read_the_columns_is_enough(described: Application) -> None:
     role = conninfo_to_dict(described.reader)["user"]
     described.connection.execute(f"grant select (id, embedding) on closed to {role}".encode())
-    assert describe(described, "closed", time=None).table == "closed"
+    assert describe(described, "closed", time=None).name == "closed"
 
 
 def test_a_view_can_be_watched_without_advice(described: Application) -> None:
     role = conninfo_to_dict(described.reader)["user"]
     described.connection.execute(f"grant select on seen to {role}".encode())
-    source = describe(described, "seen")
-    assert list(catalogue.advice(described.connection, source)) == []
+    table = describe(described, "seen")
+    assert list(postgres_catalogue.advice(described.connection, table)) == []
 
 
 @pytest.mark.parametrize(
@@ -98,13 +99,16 @@ def test_a_view_can_be_watched_without_advice(described: Application) -> None:
         ),
     ],
 )
-def test_missing_indexes_are_told(application: Application, change: str, advice: list[str]) -> None:
+def test_missing_indexes_are_reported(
+    application: Application, change: str, advice: list[str]
+) -> None:
     application.connection.execute(change.encode())
-    found = list(catalogue.advice(application.connection, describe(application)))
+    table = describe(application)
+    found = list(postgres_catalogue.advice(application.connection, table))
     assert [line[: len(start)] for line, start in zip(found, advice, strict=True)] == advice
 
 
-def test_a_server_that_is_away_is_told_without_its_address_string() -> None:
+def test_an_unreachable_server_is_reported_without_its_connection_string() -> None:
     with pytest.raises(SourceUnavailable, match="the server with table docs") as caught:
-        catalogue.find("host=127.0.0.1 port=1 user=someone", "docs", "embedding", "id")
+        postgres_catalogue.find("host=127.0.0.1 port=1 user=someone", Location("docs"))
     assert "someone" not in str(caught.value)

@@ -1,8 +1,7 @@
-"""The catalogue: whether a table can be watched, and what would make that cheaper."""
+"""Find a table of PostgreSQL, check that it can be watched, and say what would make it cheaper."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import psycopg
@@ -12,108 +11,106 @@ from psycopg.rows import args_row
 
 from ingest.runtime.errors import Problem, SettingsError, SourceUnavailable, StoreUnavailable
 from ingest.store.connection import connect
-from ingest.watch.sources.postgres import LATEST_SECONDS, NUMBERS, TIMESTAMPS, Column, Source
+from ingest.watch.sources.postgres import NUMBERS, TIMESTAMPS, Column, PostgresSource, Table
+from ingest.watch.sources.source import LATEST_SECONDS, Location
 
 _VECTORS = ("vector", "halfvec")
+"""Types of a column of vectors."""
 _GROWING = ("int2", "int4", "int8")
+"""Types of an id that can order the rows, because newer rows have greater ones."""
 
 
-_log = logging.getLogger(__name__)
-
-
-def find(
-    connection_string: str, table: str, vector: str, id_: str, time: str | None = None
-) -> Source:
-    """Find a table and its columns, and log what would make it cheaper to watch.
+def find(connection_string: str, location: Location) -> PostgresSource:
+    """Find a table.
 
     Parameters
     ----------
     connection_string : str
-        To the server that has the table; comes from a command line, so without a password.
-    table, vector, id_, time
+        To the server that has the table. It comes from a command line, so it must not contain a
+        password.
+    location : Location
         See :func:`describe`.
 
     Raises
     ------
     SettingsError
-        Naming everything that keeps the table from being watched.
+        If the table cannot be watched; lists every reason.
     SourceUnavailable
         If the server cannot be reached.
     """
-    _check(connection_string)
+    _check_connection_string(connection_string)
     try:
         with connect(connection_string) as connection:
-            source = describe(connection, table, vector, id_, time)
-            for line in advice(connection, source):
-                _log.warning(line, extra={"table": str(source)})
+            table = describe(connection, location)
+            return PostgresSource(connection_string, table, list(advice(connection, table)))
     except StoreUnavailable as error:
-        raise SourceUnavailable(f"the server with table {table}: {error.detail}") from error
-    return source
+        raise SourceUnavailable(
+            f"the server with table {location.table}: {error.detail}"
+        ) from error
 
 
-def _check(connection_string: str) -> None:
+def _check_connection_string(connection_string: str) -> None:
     try:
         parameters = conninfo_to_dict(connection_string)
     except psycopg.ProgrammingError as error:
         raise SettingsError(
-            "--source is no connection string; allowed are a URI (postgresql://HOST/DATABASE),"
+            "--source is not a connection string; allowed are a URI (postgresql://HOST/DATABASE),"
             " key=value pairs (host=... dbname=...) and service=NAME"
         ) from error
     if {"password", "sslpassword"} & set(parameters):
         raise SettingsError(
-            "--source has a password, which everyone on this machine could read there; give it by"
+            "--source has a password, which everyone on this machine can read there; set it in"
             " PGPASSFILE, PGSERVICEFILE or PGPASSWORD"
         )
 
 
-def describe(
-    connection: psycopg.Connection, table: str, vector: str, id_: str, time: str | None
-) -> Source:
-    """Find a table and its columns.
+def describe(connection: psycopg.Connection, location: Location) -> Table:
+    """Read what the catalogue says of a table and its columns.
 
     Parameters
     ----------
     connection : psycopg.Connection
         To the server that has the table.
-    table : str
-        As in SQL: with or without its schema, and in double quotes where SQL wants them.
-    vector, id_, time : str or None
-        Names of columns.
+    location : Location
+        The table is named as in SQL: with or without its schema, in double quotes where SQL
+        needs them. Columns are named without quotes.
 
     Raises
     ------
     SettingsError
-        Naming everything that keeps the table from being watched.
+        If the table cannot be watched; lists every reason.
     """
-    oid, schema, name = _find(connection, table)
+    oid, schema, name = _find(connection, location.table)
     columns = _columns(connection, oid)
-    allowed = {"--column": (vector, _VECTORS), "--id": (id_, ()), "--time": (time, ())}
+    time = location.time
+    allowed: dict[str, tuple[str, tuple[str, ...]]] = {"--column": (location.vector, _VECTORS)}
     if time is None:
-        allowed["--id"] = (id_, _GROWING)
+        allowed["--id"] = (location.id, _GROWING)
     else:
+        allowed["--id"] = (location.id, ())
         allowed["--time"] = (time, (*TIMESTAMPS, *NUMBERS))
     problems = [
         Problem(option, reason)
         for option, (column, kinds) in allowed.items()
-        if column is not None and (reason := _fault(columns, column, kinds)) is not None
+        if (reason := _fault(columns, column, kinds)) is not None
     ]
     if problems:
         raise SettingsError(f"table {schema}.{name} cannot be watched:", problems)
-    source = Source(
+    table = Table(
         connection.info.dbname,
         schema,
         name,
-        columns[vector],
-        columns[id_],
+        columns[location.vector],
+        columns[location.id],
         None if time is None else columns[time],
     )
-    _check_seconds(connection, source)
-    return source
+    _check_seconds(connection, table)
+    return table
 
 
-def advice(connection: psycopg.Connection, source: Source) -> Iterator[str]:
-    """Say what indexes a table lacks; a view's are those of its tables, and not looked for."""
-    names = [source.schema, source.table]
+def advice(connection: psycopg.Connection, table: Table) -> Iterator[str]:
+    """Name the indexes that a table lacks. The tables below a view are not examined."""
+    names = [table.schema, table.name]
     view = "select from pg_views where schemaname = %s and viewname = %s"
     if connection.execute(view, names).fetchone() is not None:
         return
@@ -126,26 +123,27 @@ def advice(connection: psycopg.Connection, source: Source) -> Iterator[str]:
         " where nspname = %s and relname = %s and indisvalid and indpred is null",
         names,
     ).fetchall()
-    ordering = source.order[0].name
+    ordering = table.order[0].name
     if not any(columns[:1] == [ordering] for _, columns in rows):
-        yield f"no index begins with {ordering}, so that every poll reads the whole table"
-    identifying = {column.name for column in source.order}
+        yield f"no index begins with {ordering}: every poll reads the whole table"
+    identifying = {column.name for column in table.order}
     if not any(is_unique and identifying.issuperset(columns) for is_unique, columns in rows):
         yield (
-            f"no unique index on {', '.join(sorted(identifying))}; of rows that are equal there,"
-            " one is counted"
+            f"no unique index on {', '.join(sorted(identifying))}: rows with equal values there"
+            " count once"
         )
 
 
-def _check_seconds(connection: psycopg.Connection, source: Source) -> None:
-    if source.time is None or source.time.kind not in NUMBERS:
+def _check_seconds(connection: psycopg.Connection, table: Table) -> None:
+    if table.time is None or table.time.kind not in NUMBERS:
         return
-    latest = sql.SQL("select max({})::float8 from {}").format(source.time.quoted, source.quoted)
+    latest = sql.SQL("select max({})::float8 from {}").format(table.time.quoted, table.quoted)
     row = connection.execute(latest).fetchone()
     if row is not None and row[0] is not None and row[0] > LATEST_SECONDS:
         raise SettingsError(
-            f"--time {source.time.name}: {row[0]:.0f} is no time in seconds since the epoch; it"
-            " looks like milliseconds. A view may divide it, with an index on the expression."
+            f"--time {table.time.name}: {row[0]:.0f} is not a time in seconds since the epoch; it"
+            " looks like milliseconds. Watch a view that divides it by 1,000, with an index on the"
+            " expression."
         )
 
 
@@ -161,8 +159,8 @@ def _find(connection: psycopg.Connection, table: str) -> tuple[int, str, str]:
         raise SettingsError(f"--table {table}: {error.diag.message_primary}") from error
     if row is None:
         raise SettingsError(
-            f"--table {table}: database {connection.info.dbname} has no such table, or it is in a"
-            " schema to be named too (SCHEMA.TABLE); capitals need double quotes within the name"
+            f"--table {table}: database {connection.info.dbname} has no such table; a table of"
+            " another schema is SCHEMA.TABLE, and a name with capitals needs double quotes"
         )
     oid, schema, name = row
     return oid, schema, name
@@ -182,17 +180,17 @@ def _columns(connection: psycopg.Connection, oid: int) -> dict[str, Column]:
 
 
 def _fault(columns: dict[str, Column], name: str, kinds: tuple[str, ...]) -> str | None:
-    """Say what is wrong with a column, if anything; no kinds allow any."""
+    """Say what is wrong with a column, or return None. Empty ``kinds`` allow every type."""
     column = columns.get(name)
     if column is None:
-        return f"there is no column {name!r}; there are {', '.join(columns)}"
+        return f"there is no column {name!r}; the columns are {', '.join(columns)}"
     if not column.is_readable:
         return f"the role may not read column {name!r}: grant select on the table"
     if not kinds or column.kind in kinds:
         return None
     if kinds == _GROWING:
         return (
-            f"column {name!r} is of type {column.declared}; without --time, rows are followed by"
-            f" ids that grow, of type {' or '.join(kinds)}"
+            f"column {name!r} is of type {column.declared}; without --time, the id orders the rows"
+            f" and must be of type {' or '.join(kinds)}"
         )
     return f"column {name!r} is of type {column.declared}; allowed are {', '.join(kinds)}"

@@ -1,0 +1,54 @@
+"""Run the service: open the store, and serve halves of it on one port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry
+
+from ingest.runtime.auth.security import Protection
+from ingest.runtime.http import application, exposition, server
+from ingest.runtime.http.application import Half
+from ingest.runtime.settings.reload import LiveSettings
+from ingest.store import embedded
+from ingest.store.connection import ConnectionString, connect
+from ingest.store.migrate import migrate
+
+HalvesFactory = Callable[[ConnectionString, CollectorRegistry], Sequence[Half]]
+
+
+def serve(
+    live: LiveSettings, default_port: int, make_halves: HalvesFactory, *, migrates: bool = True
+) -> None:
+    """Serve halves until a signal ends the process.
+
+    Parameters
+    ----------
+    live : LiveSettings
+    default_port : int
+        Port to listen on when ``server.port`` is not set.
+    make_halves : callable
+        Makes the halves, given the store's connection string and the registry of metrics.
+    migrates : bool
+        Whether to bring the store's schema up to date first.
+
+    Raises
+    ------
+    SettingsError
+        If the address cannot be bound, or a file that protects the service cannot be used.
+    StoreUnavailable
+        If the store cannot be started or migrated.
+    """
+    settings = live.settings
+    server.exit_on_signals()
+    protection = Protection.of(live)
+    port = default_port if settings.server.port is None else settings.server.port
+    listener = server.listen(settings.server.host, port)
+    with embedded.connection_string(settings.database) as store:
+        if migrates:
+            with connect(store) as connection:
+                migrate(connection)
+        registry = exposition.process_registry()
+        halves = make_halves(store, registry)
+        app = application.application(registry, live, *halves, protection=protection)
+        server.run(app, listener, live, protection.tls)

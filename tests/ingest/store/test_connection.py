@@ -1,0 +1,136 @@
+"""Connections: their options do not depend on the environment, their times are UTC."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from ingest.runtime.errors import SettingsError, StoreUnavailable
+from ingest.store.connection import connect, readable, unavailable
+from ingest.store.pool import open_async, open_sync
+
+AUTHENTICATED_AND_READY = b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I"
+MOMENT = datetime(2026, 3, 1, 12, 30, 0, 250_000, tzinfo=UTC)
+
+
+@pytest.fixture
+def tokyo(store: str) -> str:
+    """A store whose database has a time zone of its own."""
+    with connect(store) as connection:
+        connection.execute(
+            f"alter database {connection.info.dbname} set timezone = 'Asia/Tokyo'".encode()
+        )
+    return store
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+def test_times_are_utc_whatever_the_time_zone_of_the_database(tokyo: str, binary: bool) -> None:
+    def check(row: Any) -> None:
+        assert row == ("Asia/Tokyo", MOMENT)
+        assert row[1].tzinfo is UTC
+
+    statement = "select current_setting('timezone'), %s::timestamptz"
+
+    async def asynchronous() -> None:
+        async with open_async(tokyo, 1) as pool, pool.connection() as connection:
+            cursor = await connection.execute(statement, [MOMENT], binary=binary)
+            check(await cursor.fetchone())
+
+    asyncio.run(asynchronous())
+    with connect(tokyo) as connection:
+        check(connection.execute(statement, [MOMENT], binary=binary).fetchone())
+    with open_sync(tokyo, 1) as pool, pool.connection() as connection:
+        check(connection.execute(statement, [MOMENT], binary=binary).fetchone())
+
+
+def test_times_stay_utc_when_the_session_changes_its_time_zone(store: str) -> None:
+    """As it may behind a pooler, which gives each transaction another session."""
+    with connect(store) as connection:
+        connection.execute("set timezone = 'America/Lima'")
+        row = connection.execute("select %s::timestamptz", [MOMENT]).fetchone()
+    assert row is not None
+    assert (row[0], row[0].tzinfo) == (MOMENT, UTC)
+
+
+def test_the_environment_does_not_choose_the_encoding(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with connect(store) as connection:
+        assert connection.info.encoding == "utf-8"
+
+
+def test_an_unreachable_machine_is_detected_within_half_a_minute() -> None:
+    """A test cannot make a machine unreachable; it reads the options that our socket has."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def welcome() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(1024)
+                peer.sendall(AUTHENTICATED_AND_READY)
+                peer.recv(1024)
+
+        threading.Thread(target=welcome).start()
+        host, port = server.getsockname()
+        string = f"host={host} port={port} user=u sslmode=disable gssencmode=disable"
+        with connect(string) as connection, socket.socket(fileno=connection.fileno()) as ours:
+            idle, interval, count = (
+                ours.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            unanswered = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            ours.detach()
+    assert idle + interval * count <= 30
+    assert 0 < unanswered <= 30_000
+
+
+def test_an_unreadable_connection_string_is_reported_without_its_password() -> None:
+    with pytest.raises(SettingsError, match="cannot be read") as caught:
+        readable(lambda: "postgresql://user:hunter2@[host/db")
+    assert "hunter2" not in str(caught.value)
+    # A traceback would show the message of libpq, which quotes the string.
+    assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
+
+
+def test_a_server_that_cannot_be_reached_is_reported_without_the_connection_string() -> None:
+    with pytest.raises(StoreUnavailable, match="PostgreSQL is not available") as caught:
+        connect("host=127.0.0.1 port=1 user=someone password=hunter2")
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("begin read only; create table t ()", "read-only transaction"),
+        ("select from missing", "the store has no schema; run: embedding-drift migrate"),
+        ("select pg_terminate_backend(pg_backend_pid())", "terminating connection"),
+    ],
+)
+def test_a_server_that_does_not_accept_work_is_unavailable(
+    store: str, statement: str, message: str
+) -> None:
+    with (
+        connect(store) as connection,
+        pytest.raises(StoreUnavailable, match=message),
+        unavailable(),
+    ):
+        connection.execute(statement.encode())
+
+
+def test_an_error_in_sql_is_not_one_of_the_server(store: str) -> None:
+    with (
+        connect(store) as connection,
+        pytest.raises(psycopg.errors.UndefinedFunction),
+        unavailable(),
+    ):
+        connection.execute("select missing()")
