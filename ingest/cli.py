@@ -10,7 +10,7 @@ import click
 from tqdm import tqdm
 
 from ingest.files.reader import read
-from ingest.files.replay import batches, paced
+from ingest.files.replay import batches, paced, sending
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import tokens
@@ -20,7 +20,6 @@ from ingest.runtime.http import application, exposition, server
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import Live
 from ingest.runtime.settings.settings import Settings
-from ingest.sender import Sender
 from ingest.store import embedded, models
 from ingest.store.citus import distribute
 from ingest.store.connection import connect, unavailable
@@ -133,9 +132,9 @@ def replay(
     token = None if token_file is None else token_file.read().strip()
     stored = 0
     # disable=None: no bar where nobody watches.
-    with Sender(url, model, token=token) as sender, tqdm(unit=" vectors", disable=None) as bar:
+    with sending(url, model, token) as send, tqdm(unit=" vectors", disable=None) as bar:
         for rows in paced(batches(read(file), batch), rate):
-            stored += sender.send(rows).stored
+            stored += send(rows)
             bar.update(len(rows))
     click.echo(f"{stored} vectors stored for model {model}")
 

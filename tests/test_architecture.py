@@ -31,6 +31,17 @@ def offenders(folder: str, *forbidden: str, but: tuple[str, ...] = ()) -> list[s
     ]
 
 
+def test_the_client_imports_nothing_of_the_server() -> None:
+    ours = ("exporter", "ingest", "rules", "alertmanager", "demo", "bench", "tests", "msgspec")
+    assert offenders("client", *ours) == []
+
+
+def test_only_replay_imports_the_client() -> None:
+    assert offenders("exporter", "embedding_drift_client") == []
+    found = {line.split(" imports ")[0] for line in offenders("ingest", "embedding_drift_client")}
+    assert found == {"ingest/files/replay.py"}
+
+
 def test_ingest_never_imports_the_exporter() -> None:
     assert offenders("ingest", "exporter", "demo", "bench", "tests") == []
 

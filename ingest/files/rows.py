@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,12 +24,12 @@ BESIDE = (ID, TIMESTAMP)
 class Rows:
     """Some vectors, shape (n, d), and what stands beside each.
 
-    ``ids`` and ``metadata`` are empty where there are none; metadata may be encoded already.
+    ``ids`` and ``metadata`` are empty where there are none.
     """
 
     vectors: NDArray[np.float32]
     ids: Sequence[str | None] = ()
-    metadata: Sequence[Mapping[str, Any] | msgspec.Raw | None] = ()
+    metadata: Sequence[Mapping[str, Any] | None] = ()
 
     def __len__(self) -> int:
         return len(self.vectors)

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from ingest.cli import main
 from ingest.files.replay import batches, paced
 from ingest.files.rows import Rows
-from tests.ingest.network import Network, Shelf
+from tests.network import Network, Shelf
 
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 

@@ -1,4 +1,4 @@
-"""The sender: each batch is stored once, whatever the network and the service answer first."""
+"""Each batch is stored once, even if the network or the service fails first."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import psycopg
 import pytest
 import trustme
 
-from ingest.files.rows import Rows
-from ingest.runtime.errors import (
+from embedding_drift_client.delivery import Answer, AsyncSender, Delivery, Sender
+from embedding_drift_client.errors import (
     BodyTooLarge,
+    ClientError,
     DimensionMismatch,
     Forbidden,
     IdempotencyConflict,
-    MonitorError,
     PayloadError,
     SettingsError,
     Unauthorized,
     Undelivered,
 )
-from ingest.sender import Answer, AsyncSender, Delivery, Sender
-from tests.ingest.network import Fault, Network, Reply, Shelf, listening
+from embedding_drift_client.rows import Rows
+from tests.network import Fault, Network, Reply, Shelf, listening
 
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -38,7 +38,7 @@ Send = Callable[..., Answer]
 def send(url: str, rows: Rows, pauses: list[float] | None = None, attempts: int = 8) -> Answer:
     sleep = ([] if pauses is None else pauses).append
     with Sender(url, "m", attempts=attempts, sleep=sleep) as sender:
-        return sender.send(rows)
+        return sender.deliver(rows)
 
 
 def send_async(
@@ -50,7 +50,7 @@ def send_async(
 
     async def run() -> Answer:
         async with AsyncSender(url, "m", attempts=attempts, sleep=sleep) as sender:
-            return await sender.send(rows)
+            return await sender.deliver(rows)
 
     return asyncio.run(run())
 
@@ -73,7 +73,7 @@ def test_bare_vectors_go_as_raw_floats(network: Network, shelf: Shelf, send: Sen
 
 
 def test_ids_and_metadata_go_with_their_vectors(network: Network, shelf: Shelf) -> None:
-    send(network.url, Rows(VECTORS[:2], ["a", None], [None, {"text": "y"}]))
+    send(network.url, Rows(VECTORS[:2], ["a", None], [None, b'{"text":"y"}']))
     [batch] = shelf.batches
     assert batch.ids == ["a", None]
     assert batch.metadata == [None, b'{"text":"y"}']
@@ -189,7 +189,7 @@ def test_a_service_that_is_not_there_is_given_up_in_the_end(send: Send) -> None:
 def test_trouble_that_lasts_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Undelivered):
         send("http://127.0.0.1:1", Rows(VECTORS))
-    [record] = [r for r in caplog.records if r.name == "ingest.sender"]
+    [record] = [r for r in caplog.records if r.name == "embedding_drift_client.delivery"]
     assert record.getMessage().startswith("http://127.0.0.1:1/embeddings: ")
 
 
@@ -209,7 +209,7 @@ def test_trouble_that_lasts_is_logged_once(caplog: pytest.LogCaptureFixture) -> 
     ],
 )
 def test_a_refused_batch_is_not_sent_again(
-    network: Network, send: Send, status: int, kind: type[MonitorError]
+    network: Network, send: Send, status: int, kind: type[ClientError]
 ) -> None:
     network.faults = [Reply(status)]
     with pytest.raises(kind, match=f"answers {status}: not now") as caught:
@@ -237,7 +237,7 @@ def test_an_answer_of_another_service_is_not_taken_for_stored(
     network: Network, body: bytes
 ) -> None:
     network.faults = [Reply(200, {}, body)]
-    with pytest.raises(Undelivered, match="not as this service does"):
+    with pytest.raises(Undelivered, match="another service"):
         send(network.url, Rows(VECTORS))
 
 
@@ -267,7 +267,7 @@ def test_an_unusable_token_is_refused_and_not_shown(token: str) -> None:
 
 def test_a_token_goes_as_bearer(network: Network) -> None:
     with Sender(network.url, "m", token="secret") as sender:
-        sender.send(Rows(VECTORS))
+        sender.deliver(Rows(VECTORS))
     assert network.requests[0]["authorization"] == "Bearer secret"
 
 
@@ -286,7 +286,7 @@ def test_an_unusable_file_of_certificates_is_refused(tmp_path: Path, content: st
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(SettingsError, match=r"ca\.pem: is no file of certificates"):
+    with pytest.raises(SettingsError, match=r"ca\.pem: is not a file of certificates"):
         Sender("https://127.0.0.1:1", "m", verify=file)
 
 
@@ -299,4 +299,4 @@ def test_a_certificate_is_trusted_if_its_file_is_given(tmp_path: Path, shelf: Sh
         with pytest.raises(Undelivered, match="CERTIFICATE_VERIFY_FAILED"):
             send(network.url, Rows(VECTORS), attempts=1)
         with Sender(network.url, "m", verify=tmp_path / "ca.pem") as sender:
-            assert sender.send(Rows(VECTORS)) == Answer(4, 0)
+            assert sender.deliver(Rows(VECTORS)) == Answer(4, 0)
