@@ -222,7 +222,7 @@ def as_json(value: Any) -> Any:
         return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if callable(getattr(value, "tolist", None)):  # of NumPy, pandas and PyTorch, on any device
         return as_json(value.tolist())
-    raise TypeError(f"is a {kind(value)}, which has no JSON form{_to_dict(value)}")
+    raise TypeError(f"is of type {kind(value)}, which has no JSON form{_to_dict(value)}")
 
 
 def _key(key: Any) -> str:
