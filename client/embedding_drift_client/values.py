@@ -95,15 +95,16 @@ def as_id(value: Any) -> str | None:
     TypeError, ValueError
         If the value cannot be an id.
     """
-    if is_tensor(value):
-        value = value.tolist()
-    if is_missing(value):
-        return None
-    if isinstance(value, Enum):
-        return as_id(value.value)
+    if type(value) is not str:
+        if is_tensor(value):
+            value = value.tolist()
+        if is_missing(value):
+            return None
+        if isinstance(value, Enum):
+            return as_id(value.value)
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError(f"is {kind(value)}; decode it to text first, for example with .decode()")
-    if isinstance(value, list | Mapping | Set | np.ndarray):
+    if isinstance(value, list | Mapping | Set) or getattr(value, "ndim", 0):
         raise TypeError(f"is a {kind(value)}; an id is text, a number or a UUID")
     text = str(value)
     if not 1 <= len(text) <= ID_LENGTH or _CONTROL.search(text):
@@ -155,6 +156,8 @@ def as_timestamp(value: Any) -> float | str | None:
     TypeError, ValueError
         If the value is not a number or a datetime with a time zone.
     """
+    if value is None:
+        return None
     if is_tensor(value):
         value = value.tolist()
     _check_zone(value)
@@ -226,6 +229,8 @@ def as_json(value: Any) -> Any:
 
 
 def _key(key: Any) -> str:
+    if type(key) is str:
+        return key
     if isinstance(key, Enum):
         return _key(key.value)
     if not isinstance(key, str | int | np.integer | UUID | date):

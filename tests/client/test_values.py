@@ -265,6 +265,7 @@ def test_missing_metadata_is_left_out(made: object) -> None:
         (["a"], "is a list; an id"),
         ({"a": 1}, "is a dict; an id"),
         (np.array([1]), "is a ndarray; an id"),
+        (pd.Series([1]), "is a Series; an id"),
         (Tensor([1]), "is a list; an id"),
         ("", "'' is not allowed; an id is 1 to 255 characters"),
         ("\udcff", "surrogates not allowed"),
