@@ -6,7 +6,7 @@ Invalid vectors are reported and left out, so that they do not cost the valid on
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ from embedding_drift_client import values
 from embedding_drift_client.errors import NOT_FINITE, PayloadError, Problem, refusal
 from embedding_drift_client.values import kind, shown
 
-Ids = Sequence[object] | str | None
-Metadata = Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None
-Timestamps = Sequence[float | datetime | None] | float | datetime | None
+Ids = Collection[object] | int | None
+Metadata = Collection[Mapping[str, Any] | None] | Mapping[str, Any] | None
+Timestamps = Collection[float | datetime | None] | float | datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def as_id(value: Any) -> str | None:
             return as_id(value.value)
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError(f"is {kind(value)}; decode it to text first, for example with .decode()")
-    if isinstance(value, list | Mapping | Set) or getattr(value, "ndim", 0):
+    if isinstance(value, list | Mapping | Set) or getattr(value, "ndim", None):
         raise TypeError(f"is a {kind(value)}; an id is text, a number or a UUID")
     text = str(value)
     if not 1 <= len(text) <= ID_LENGTH or _CONTROL.search(text):

@@ -337,6 +337,19 @@ def test_vectors_lost_at_the_close_raise_with_raise_errors(network: Network, use
         seconds_to_leave(network, use, close_timeout=0.3, raise_errors=True)
 
 
+def test_a_closed_client_sends_no_more_requests_and_ends_its_thread(network: Network) -> None:
+    network.faults = [Reply(503, {"Retry-After": "60"})]
+    client = Client(network.url, "m")
+    client.add(VECTORS)
+    wait_for(lambda: client._sender.trouble is not None, "the answer")
+    client.close(timeout=0)
+    thread = client._thread
+    assert thread is not None
+    thread.join(30)
+    assert not thread.is_alive()
+    assert len(network.requests) == 1
+
+
 def test_an_answer_that_comes_after_the_close_does_not_change_the_counts(
     network: Network,
 ) -> None:

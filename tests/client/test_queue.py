@@ -317,6 +317,20 @@ def test_the_totals_of_lost_vectors_are_logged_once_as_a_warning(
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
 
+@pytest.mark.parametrize("lost", ["failed", "dropped"])
+def test_one_lost_vector_makes_the_totals_a_warning(
+    caplog: pytest.LogCaptureFixture, lost: str
+) -> None:
+    waiting = queue(max_vectors=1)
+    add(waiting, [[1, 2], [3, float("nan") if lost == "failed" else 4]])
+    waiting.take()
+    waiting.settle(TAKEN)
+    waiting.end()
+    assert getattr(waiting, lost) == 1
+    assert caplog.records[-1].getMessage().startswith("closed; vectors: 2 added, 1 sent")
+    assert caplog.records[-1].levelno == logging.WARNING
+
+
 def test_the_totals_are_information_if_nothing_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     waiting = queue()
     add(waiting, numbered(0, 4))
