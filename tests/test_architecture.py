@@ -71,5 +71,5 @@ def test_the_runtime_knows_neither_store_nor_endpoints() -> None:
 
 def test_dashboards_know_only_the_metric_tables_and_the_settings() -> None:
     found = offenders("grafana", "exporter.", "ingest.", "demo", "bench", "tests")
-    allowed = ("exporter.metrics.families", "ingest.metrics", "ingest.runtime")
+    allowed = ("exporter.metrics.families", "ingest.pipeline.metrics", "ingest.runtime")
     assert [line for line in found if not line.split(" imports ")[1].startswith(allowed)] == []
