@@ -12,10 +12,11 @@ RUN pip install --require-hashes --requirement build.lock && \
     pip --python /opt/embedding-drift install --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY alertmanager alertmanager
+COPY client client
 COPY exporter exporter
 COPY ingest ingest
 COPY rules rules
-RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . && \
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist ./client . && \
     pip --python /opt/embedding-drift install --no-deps dist/*.whl
 
 FROM python:3.13-slim-trixie

@@ -42,7 +42,7 @@ manifests: $(BIN)/.test ## Write the generated manifests in k8s/; needs kubectl
 	$(BIN)/python -m k8s
 
 lock: $(BIN)/.lock ## Pin what the image installs, by version and hash
-	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --no-emit-package embedding-drift-client --output-file requirements.lock pyproject.toml
 	echo hatchling | $(COMPILE) --python-version 3.11 --output-file container/build.lock -
 
 audit: $(BIN)/.lock ## Look up the locked packages in the advisory database; needs network
@@ -55,9 +55,9 @@ image: ## Build the container image; needs Docker
 image-check: $(BIN)/.test ## Build and test the image; needs Docker, or Debian and root
 	.ci/image $(IMAGE) $(BIN)/python $(BIN)/python -m pytest tests/container/test_image.py
 
-dist: $(BIN)/.test ## Build the files of a release: package, rules, dashboards, manifests
+dist: $(BIN)/.test ## Build the files of a release: packages, rules, dashboards, manifests
 	rm -rf dist
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist ./client .
 	$(BIN)/embedding-drift rules render --output dist/rules
 	tar --create --gzip --directory dist --file dist/rules.tar.gz --remove-files rules
 	tar --create --gzip --directory grafana --file dist/dashboards.tar.gz dashboards provisioning
@@ -80,18 +80,18 @@ $(VENV)-checkov/bin/checkov:
 	.ci/venv $(PYTHON) $(VENV)-checkov
 	$(VENV)-checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov
 
-$(BIN)/.run: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+$(BIN)/.run: $(BIN)/python pyproject.toml client/pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable .
 	@touch $@
 
-$(BIN)/.test: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+$(BIN)/.test: $(BIN)/python pyproject.toml client/pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[test]'
 	@touch $@ $(BIN)/.run
 
 $(BIN)/.bench: $(BIN)/.test pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[bench]'
 	@touch $@
 
-$(BIN)/.lock: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lock]'
+$(BIN)/.lock: $(BIN)/python pyproject.toml client/pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[lock]'
 	@touch $@

@@ -20,8 +20,7 @@ from demo.incident import Incident
 from demo.service import service
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
-from ingest.files.replay import batches, paced
-from ingest.sender import Sender
+from ingest.files.replay import batches, paced, sending
 from rules.render import render
 
 MODEL = "all-MiniLM-L6-v2"
@@ -78,9 +77,9 @@ def main(picture: Path | None) -> None:
 def replay(url: str, prometheus: Prometheus, slack: Slack) -> float:
     """Send the baseline and the stream; return the time at which the new topic began."""
     story = Incident()
-    with Sender(url, MODEL) as sender:
+    with sending(url, MODEL) as send:
         for batch in batches([story.baseline()], 500):
-            sender.send(batch)
+            send(batch)
         say(f"sent {incident.BASELINE_VECTORS} descriptions, none of {incident.NEW_SECTION}")
         wait_for_baseline(prometheus)
         say(f"baseline pinned; now sending {incident.RATE} similar descriptions per second")
@@ -89,7 +88,7 @@ def replay(url: str, prometheus: Prometheus, slack: Slack) -> float:
             if not shifted and incident.share(second) > 0:
                 shifted = time.time()
                 say(f"new topic: descriptions from section {incident.NEW_SECTION} begin")
-            sender.send(batch)
+            send(batch)
             if second % 5 == 0:
                 say_state(second, prometheus, slack)
     return shifted

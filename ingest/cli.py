@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ingest import service
 from ingest.files.reader import read
-from ingest.files.replay import batches, paced
+from ingest.files.replay import batches, paced, sending
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import tokens
@@ -21,7 +21,6 @@ from ingest.runtime.http.application import Half
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
-from ingest.sender import Sender
 from ingest.store import embedded, models
 from ingest.store.citus import distribute
 from ingest.store.connection import ConnectionString, connect, unavailable
@@ -127,9 +126,9 @@ def replay(
     token = None if token_file is None else token_file.read().strip()
     stored = 0
     # disable=None: show the bar only on a terminal.
-    with Sender(url, model, token=token) as sender, tqdm(unit=" vectors", disable=None) as bar:
+    with sending(url, model, token) as send, tqdm(unit=" vectors", disable=None) as bar:
         for rows in paced(batches(read(file), batch), rate):
-            stored += sender.send(rows).stored
+            stored += send(rows)
             bar.update(len(rows))
     click.echo(f"{stored} vectors stored for model {model}")
 

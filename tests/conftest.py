@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 # The tests of the detector also run where numpy and scipy are all that is installed.
-pytest_plugins = ["tests.postgresql"] if find_spec("psycopg") else []
+pytest_plugins = ["tests.postgresql", "tests.network"] if find_spec("psycopg") else []
 
 DATA = Path(__file__).parent.parent / "demo" / "data" / "package-descriptions-minilm.npz"
 

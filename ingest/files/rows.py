@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,13 +33,13 @@ class Rows:
     vectors : ndarray of float32, shape (n, d)
     ids : sequence of str or None
         One for each vector, or empty if no vector has one.
-    metadata : sequence of mapping, msgspec.Raw or None
-        One for each vector, or empty if no vector has any. ``Raw`` is an encoded JSON object.
+    metadata : sequence of mapping or None
+        One for each vector, or empty if no vector has any.
     """
 
     vectors: NDArray[np.float32]
     ids: Sequence[str | None] = ()
-    metadata: Sequence[Mapping[str, Any] | msgspec.Raw | None] = ()
+    metadata: Sequence[Mapping[str, Any] | None] = ()
 
     def __len__(self) -> int:
         return len(self.vectors)

@@ -14,12 +14,11 @@
     ├── Forbidden (PermissionError)       the credentials do not reach so far
     ├── NotFound (LookupError)            a model, baseline or vector that is not there
     ├── TooManyModels (RuntimeError)      the cap on models is reached
-    ├── QueueFull (RuntimeError)          more waits, here or in a client, than may
+    ├── QueueFull (RuntimeError)          more requests or passwords wait than may
     ├── SlowClient (TimeoutError)         a request that does not arrive in time
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
     ├── ClusterFailed (ConnectionError)   the Dask cluster is away, lost work or its scratch
-    ├── SourceUnavailable (ConnectionError) a watched table cannot be read now
-    └── Undelivered (ConnectionError)     a client's vectors did not reach the service
+    └── SourceUnavailable (ConnectionError) a watched table cannot be read now
 
 Each derives from the built-in a caller would catch anyway. ``status`` is the HTTP status
 the web layer answers with; ``problems`` names single places in the input.
@@ -140,7 +139,7 @@ class TooManyModels(MonitorError, RuntimeError):
 
 
 class QueueFull(MonitorError, RuntimeError):
-    """As much waits as may: requests or passwords in the service, or vectors in a client."""
+    """The queue of requests or of passwords to check has no room for one more."""
 
     status = 429
     title = "Queue full"
@@ -169,12 +168,3 @@ class SourceUnavailable(MonitorError, ConnectionError):
 
     status = 503
     title = "Source unavailable"
-
-
-class Undelivered(MonitorError, ConnectionError):
-    """The service cannot be reached, stays busy, or is another service.
-
-    Whether the vectors were stored is not known when the last answer was lost.
-    """
-
-    title = "Not delivered"

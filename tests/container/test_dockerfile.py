@@ -26,11 +26,12 @@ def test_hadolint_finds_nothing() -> None:
     assert answer.returncode == 0, answer.stdout
 
 
-def test_every_package_of_the_distribution_is_copied_into_the_build() -> None:
+def test_the_packages_of_both_distributions_are_copied_into_the_build() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     copied = set(re.findall(r"^COPY (\w+) \1$", DOCKERFILE, re.MULTILINE))
-    assert copied == set(packages)
+    assert copied == {*packages, "client"}
+    assert " ./client . " in DOCKERFILE
     allowed = set(re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     files = {"pyproject.toml", "requirements.lock", "README.md", "LICENSE"}
     assert {*copied, *files, "container"} == allowed

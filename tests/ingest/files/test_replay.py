@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from ingest.cli import main
 from ingest.files.replay import batches, paced
 from ingest.files.rows import Rows
-from tests.ingest.network import Network, Shelf
+from tests.network import Network, Reply, Shelf
 
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -26,6 +26,41 @@ def test_a_file_is_sent_with_the_token_of_a_file(
     assert done.output == "4 vectors stored for model m\n"
     assert [len(batch) for batch in shelf.batches] == [3, 1]
     assert {headers["authorization"] for headers in network.requests} == {"Bearer secret"}
+
+
+def test_ids_and_metadata_of_a_file_are_sent(
+    tmp_path: Path, network: Network, shelf: Shelf
+) -> None:
+    (tmp_path / "m.jsonl").write_text('{"embedding": [1, 2], "id": "a", "text": "x"}\n')
+    done = CliRunner().invoke(main, ["replay", str(tmp_path / "m.jsonl"), "--url", network.url])
+    assert done.output == "1 vectors stored for model m\n"
+    [batch] = shelf.batches
+    assert batch.ids == ["a"]
+    assert batch.metadata == [b'{"text":"x"}']
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--url", "localhost"], 2, "localhost: must begin with http://"),
+        (["--model", "a b"], 1, "model name: 'a b' is not allowed"),
+    ],
+)
+def test_errors_of_the_client_are_one_line_and_an_exit_code(
+    tmp_path: Path, options: list[str], code: int, message: str
+) -> None:
+    np.save(tmp_path / "m.npy", VECTORS)
+    done = CliRunner().invoke(main, ["replay", str(tmp_path / "m.npy"), *options])
+    assert done.exit_code == code
+    assert f"Error: {message}" in done.output
+
+
+def test_a_refused_batch_is_one_line_and_an_exit_code(tmp_path: Path, network: Network) -> None:
+    network.faults = [Reply(401)]
+    np.save(tmp_path / "m.npy", VECTORS)
+    done = CliRunner().invoke(main, ["replay", str(tmp_path / "m.npy"), "--url", network.url])
+    assert done.exit_code == 1
+    assert f"Error: {network.url}/embeddings answers 401: not now" in done.output
 
 
 def test_batches_keep_rows_together() -> None:

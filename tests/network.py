@@ -1,4 +1,4 @@
-"""A network that fails on demand, and a service behind it."""
+"""A network that fails on demand, and the service behind it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import httpx2
 import msgspec
+import pytest
 
 from ingest.formats import parse
 from ingest.runtime.errors import DimensionMismatch, MonitorError
 from ingest.runtime.http.application import problem
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
+from tests.service import serving
 
 
 class Reply(NamedTuple):
@@ -27,22 +30,22 @@ class Reply(NamedTuple):
 
 
 Fault = Reply | Literal["lost", "cut", "truncated"]
-"""An answer of the network's own, an answer lost, a request or an answer cut in the middle."""
+"""An answer of the network, or: the answer is lost, the request or the answer is cut."""
 Service = Callable[[Mapping[str, str], bytes], Reply]
 
 
 @dataclass
 class Network:
-    """What each of the next requests meets; later ones reach the service."""
+    """A server in front of a service. Each fault in ``faults`` affects one request, in order."""
 
     service: Service
     faults: list[Fault] = field(default_factory=list)
     requests: list[Mapping[str, str]] = field(default_factory=list)
-    """Headers of those that came, faulty or not, names in lower case."""
+    """Headers of all requests, with names in lower case."""
     answers: list[Reply] = field(default_factory=list)
-    """Those of the service."""
+    """Answers of the service."""
     closed: threading.Event = field(default_factory=threading.Event)
-    """Set, the network lets requests through; clear, it holds them."""
+    """While this event is not set, requests wait."""
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -62,7 +65,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: a client may hang up."""
+        """Print nothing: a client may hang up."""
 
 
 @contextmanager
@@ -94,7 +97,7 @@ def listening(network: Network, tls: ssl.SSLContext | None = None) -> Iterator[N
             self.close_connection |= half
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     with _Server(("127.0.0.1", 0), Handler) as server:
         if tls is not None:
@@ -113,7 +116,7 @@ def listening(network: Network, tls: ssl.SSLContext | None = None) -> Iterator[N
 
 @dataclass
 class Shelf:
-    """A service that keeps what it is sent, each key once, and checks it as the real one does."""
+    """A service that keeps the batches of valid requests, one batch for each key."""
 
     batches: list[Batch] = field(default_factory=list)
 
@@ -138,7 +141,7 @@ class Shelf:
 
 
 def forwarded(url: str) -> Service:
-    """Stand before a real service."""
+    """Forward requests to a real service."""
 
     def forward(headers: Mapping[str, str], body: bytes) -> Reply:
         kept: dict[str, Any] = {
@@ -150,3 +153,23 @@ def forwarded(url: str) -> Service:
         return Reply(response.status_code, extra, response.content)
 
     return forward
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def network(shelf: Shelf) -> Iterator[Network]:
+    with listening(Network(shelf)) as network:
+        yield network
+
+
+@pytest.fixture
+def real(folder: Path, store: str) -> Iterator[Network]:
+    """The real ingest half on the store, behind a network."""
+    config = folder / "config.yaml"
+    config.write_text(f'server: {{port: 0}}\ndatabase: {{connection_string: "{store}"}}\n')
+    with serving(config, "ingest") as service, listening(Network(forwarded(service.url))) as front:
+        yield front

@@ -1,9 +1,10 @@
-"""Sender: takes batches of vectors to ``POST /embeddings``, each stored once."""
+"""Send batches of vectors to ``POST /embeddings``, so that each batch is stored once."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
 import os
 import random
@@ -12,64 +13,72 @@ import ssl
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Any
+from typing import Any
 
 import httpx2
-import msgspec
+from numpy.typing import ArrayLike
 
-from ingest.files.rows import Rows
-from ingest.formats import checks
-from ingest.runtime.errors import (
+from embedding_drift_client.errors import (
     BodyTooLarge,
+    ClientError,
     DimensionMismatch,
     Forbidden,
     IdempotencyConflict,
-    MonitorError,
     PayloadError,
     Problem,
     SettingsError,
     Unauthorized,
     Undelivered,
-    UnsupportedMediaType,
+    refusal,
 )
+from embedding_drift_client.rows import Ids, Metadata, Rows, Timestamps, read
 
 _log = logging.getLogger(__name__)
 
 ATTEMPTS = 8
-"""About a minute of trying."""
+"""About one minute."""
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
-_TOLD_AT_ATTEMPT = 3
+_WARN_AT_ATTEMPT = 3
 _TIMEOUT = httpx2.Timeout(60.0, connect=10.0)
 
 _TRANSIENT = frozenset({408, 429, 502, 503, 504})
-_REFUSALS: dict[int, type[MonitorError]] = {
-    kind.status: kind
-    for kind in (
-        Unauthorized,
-        Forbidden,
-        DimensionMismatch,
-        BodyTooLarge,
-        UnsupportedMediaType,
-        IdempotencyConflict,
-    )
+_REFUSALS: dict[int, type[ClientError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    409: DimensionMismatch,
+    413: BodyTooLarge,
+    422: IdempotencyConflict,
 }
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+MODEL_NAME_LENGTH = 128
+_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._:@+-]*"
+_MODEL_NAME = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
+
 Outcome = httpx2.Response | httpx2.RequestError
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What the service did with a batch: vectors it stored, and had stored before by their ids."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service did with a batch.
 
-    stored: _Count
-    duplicates: _Count
+    Attributes
+    ----------
+    stored : int
+        Vectors that it stored.
+    duplicates : int
+        Vectors whose ids it had stored before.
+    """
+
+    stored: int
+    duplicates: int
 
 
 class _Route:
-    """Where batches go, whose they are, and how hard to try."""
+    """The service, the model, and the number of attempts."""
 
     def __init__(
         self,
@@ -80,10 +89,11 @@ class _Route:
         attempts: int,
     ) -> None:
         base = _parsed(url)
-        # Apart from the address, which is logged.
+        # Without user and password, because the address is logged.
         self._url = f"{str(base.copy_with(userinfo=b'')).rstrip('/')}/embeddings"
-        self._model_name = checks.model_name(model_name, "model name")
+        self._model_name = _checked(model_name)
         self._attempts = attempts
+        self._delivery: Delivery | None = None
         self._options: dict[str, Any] = {
             "headers": {} if token is None else {"Authorization": _bearer(token)},
             "auth": (base.username, base.password) if base.username and token is None else None,
@@ -91,34 +101,45 @@ class _Route:
             "timeout": _TIMEOUT,
         }
 
-    def _delivery(self, rows: Rows) -> Delivery:
-        return Delivery(self._url, *_encode(rows, self._model_name), self._attempts)
+    @property
+    def trouble(self) -> ClientError | None:
+        """Why the last attempt failed; None if it succeeded."""
+        return None if self._delivery is None else self._delivery.trouble
+
+    def _begin(self, rows: Rows) -> Delivery:
+        body, headers = _encode(rows, self._model_name)
+        self._delivery = Delivery(self._url, body, headers, self._attempts)
+        return self._delivery
 
 
 class Sender(_Route):
-    """Sends batches of one model to a service; a context manager.
+    """Sends batches of one model's vectors and waits for each answer; a context manager.
+
+    Use it to load vectors in a script. A program that must not wait uses
+    :class:`embedding_drift_client.Client`.
 
     Parameters
     ----------
     url : str
-        Where the service listens, without the path of an endpoint. It may hold the user and
+        Address of the service, without the path of an endpoint. It may contain the user and
         password of basic authentication.
     model_name : str
+        Name of the model that made the vectors.
     token : str, optional
         Bearer token with the scope ``write``.
     verify : path, optional
-        File of the certificates to trust, in place of the system's.
+        File of the certificates to trust instead of the system's.
     attempts : int
         How often a batch is sent before it is given up.
     sleep : callable
-        Waits for seconds between attempts.
+        Waits for a number of seconds between two attempts.
 
     Raises
     ------
     SettingsError
-        If the address, token or file cannot be used.
+        If the address, token or file is not usable.
     PayloadError
-        If the model's name is illegal.
+        If the model's name is not allowed.
     """
 
     def __init__(
@@ -141,8 +162,14 @@ class Sender(_Route):
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def send(self, rows: Rows) -> Answer:
-        """Send one batch, again while there is hope.
+    def send(
+        self,
+        vectors: ArrayLike,
+        ids: Ids = None,
+        metadata: Metadata = None,
+        timestamps: Timestamps = None,
+    ) -> Answer:
+        """Send one batch, with the arguments of :meth:`embedding_drift_client.Client.add`.
 
         Returns
         -------
@@ -152,13 +179,29 @@ class Sender(_Route):
         Raises
         ------
         PayloadError
-            If the service refuses the batch; ``problems`` has the index of each bad vector.
+            If a vector, id or metadata is not valid, or the service refuses the batch; no vector
+            is stored then. ``problems`` names the invalid vectors.
         Unauthorized, Forbidden
-            If it asks for other credentials.
+            If the token is missing, wrong or not sufficient.
         Undelivered
-            If it stays out of reach, or is another service.
+            If the service cannot be reached, stays busy, or is another service.
         """
-        delivery = self._delivery(rows)
+        given = read(vectors, ids, metadata, timestamps)
+        if given.problems:
+            raise refusal(given.problems)
+        if len(given.rows) != 1:
+            raise PayloadError("a batch needs at least one vector, and vectors of one dimension")
+        return self.deliver(given.rows[0])
+
+    def deliver(self, rows: Rows) -> Answer:
+        """Send rows, and send them again while the failure may be temporary.
+
+        Raises
+        ------
+        ClientError
+            As :meth:`send` does.
+        """
+        delivery = self._begin(rows)
         while (pause := delivery.judge(self._attempt(delivery))) is not None:
             self._sleep(pause)
         return delivery.answer
@@ -171,7 +214,7 @@ class Sender(_Route):
 
 
 class AsyncSender(_Route):
-    """The same for an event loop; an asynchronous context manager."""
+    """The same as :class:`Sender` for an event loop; an asynchronous context manager."""
 
     def __init__(
         self,
@@ -193,9 +236,9 @@ class AsyncSender(_Route):
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def send(self, rows: Rows) -> Answer:
-        """Send one batch as :meth:`Sender.send` does."""
-        delivery = self._delivery(rows)
+    async def deliver(self, rows: Rows) -> Answer:
+        """Send rows as :meth:`Sender.deliver` does."""
+        delivery = self._begin(rows)
         while (pause := delivery.judge(await self._attempt(delivery))) is not None:
             await self._sleep(pause)
         return delivery.answer
@@ -210,16 +253,18 @@ class AsyncSender(_Route):
 
 
 class Delivery:
-    """One batch on its way: what to send, and what each attempt's outcome means. No I/O.
+    """One batch: its request, and what the outcome of each attempt means. It does no I/O.
 
     Attributes
     ----------
     url : str
     body : bytes
     headers : dict
-        With an ``Idempotency-Key``: however often it is sent, it is stored once.
+        They include an ``Idempotency-Key``: the batch is stored once, however often it is sent.
     answer : Answer
-        The service's, once it is delivered.
+        The service's answer, once the batch is delivered.
+    trouble : ClientError or None
+        Why the last attempt failed.
     """
 
     def __init__(
@@ -234,70 +279,85 @@ class Delivery:
         self.body = body
         self.headers = headers | {"Idempotency-Key": uuid.uuid4().hex}
         self.answer = Answer(0, 0)
+        self.trouble: ClientError | None = None
         self._attempt = 0
         self._attempts = attempts
         self._jitter = jitter
 
     def judge(self, outcome: Outcome) -> float | None:
-        """Give the seconds to pause before the next attempt; None when the batch is delivered.
+        """Return the seconds to wait before the next attempt; None if the batch is delivered.
 
         Raises
         ------
-        MonitorError
-            If there shall be no next attempt.
+        ClientError
+            If the batch must not be sent again.
         """
         self._attempt += 1
+        self.trouble = None
         asked = 0.0
         if isinstance(outcome, httpx2.Response):
             if outcome.is_success:
                 self.answer = _answer(outcome, self.url)
                 return None
-            failure = _refusal(outcome, self.url)
+            self.trouble = _refusal(outcome, self.url)
             if outcome.status_code not in _TRANSIENT:
-                raise failure
+                raise self.trouble
             asked = _retry_after(outcome)
         else:
-            failure = Undelivered(f"{self.url}: {outcome or type(outcome).__name__}")
+            self.trouble = Undelivered(f"{self.url}: {outcome or type(outcome).__name__}")
         if self._attempt >= self._attempts:
-            raise Undelivered(f"given up after {self._attempts} attempts; {failure}")
-        if self._attempt == _TOLD_AT_ATTEMPT:
-            _log.warning("%s; trying on", failure)
+            raise Undelivered(f"given up after {self._attempts} attempts; {self.trouble}")
+        if self._attempt == _WARN_AT_ATTEMPT:
+            _log.warning("%s; retrying", self.trouble)
         return self._pause(asked)
 
     def _pause(self, asked: float) -> float:
         backoff = min(_FIRST_PAUSE_SECONDS * 2.0 ** (self._attempt - 1), _LONGEST_PAUSE_SECONDS)
-        # Never sooner than asked, and not all clients at once.
+        # Never sooner than asked. The jitter keeps clients from returning all at once.
         return max(backoff, asked) * (1 + self._jitter() / 2)
-
-
-class _Refusal(msgspec.Struct):
-    detail: str
-    errors: list[Problem] = []
 
 
 def _answer(response: httpx2.Response, url: str) -> Answer:
     try:
-        return msgspec.json.decode(response.content, type=Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        told = json.loads(response.content)
+        return Answer(_count(told["stored"]), _count(told["duplicates"]))
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise Undelivered(
-            f"{url} answers {response.status_code}, but not as this service does: {error}"
+            f"{url} answers {response.status_code}, but is another service: its answer has no"
+            " counts of stored vectors and duplicates"
         ) from error
 
 
-def _refusal(response: httpx2.Response, url: str) -> MonitorError:
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(value)
+    return value
+
+
+def _refusal(response: httpx2.Response, url: str) -> ClientError:
     status = response.status_code
+    detail, problems = response.reason_phrase, []
     try:
-        told = msgspec.json.decode(response.content, type=_Refusal)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # A proxy's page, say.
-        told = _Refusal(response.reason_phrase)
+        told = json.loads(response.content)
+        problems = [_problem(error) for error in told.get("errors", ())]
+        detail = str(told["detail"])
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        # Not the service's own answer: a proxy's page, for example.
+        problems = []
     otherwise = PayloadError if 400 <= status < 500 else Undelivered
-    kind = _REFUSALS.get(status, otherwise)
-    return kind(f"{url} answers {status}: {told.detail}", told.errors)
+    refused = _REFUSALS.get(status, otherwise)
+    return refused(f"{url} answers {status}: {detail}", problems)
+
+
+def _problem(error: dict[str, Any]) -> Problem:
+    index = error.get("index")
+    if not isinstance(index, int | None):
+        raise TypeError(index)
+    return Problem(str(error["pointer"]), str(error["reason"]), index)
 
 
 def _retry_after(response: httpx2.Response) -> float:
-    """Read the header's seconds or date; what cannot be read asks for nothing."""
+    """Read the header's seconds or date; 0 if it is absent or not valid."""
     value = response.headers.get("Retry-After", "")
     if re.fullmatch("[0-9]{1,10}", value):
         seconds = float(value)
@@ -317,15 +377,15 @@ def _encode(rows: Rows, model_name: str) -> tuple[bytes, dict[str, str]]:
             "X-Model-Name": model_name,
             "X-Dimension": str(vectors.shape[1]),
         }
-    body: dict[str, Any] = {
-        "model_name": model_name,
-        "embeddings": [base64.b64encode(vector.tobytes()).decode() for vector in vectors],
-    }
+    members = [
+        b'"model_name":' + json.dumps(model_name).encode(),
+        b'"embeddings":[%b]' % b",".join(b'"%b"' % base64.b64encode(v.tobytes()) for v in vectors),
+    ]
     if rows.ids:
-        body["ids"] = rows.ids
+        members.append(b'"ids":' + json.dumps(rows.ids).encode())
     if rows.metadata:
-        body["metadata"] = rows.metadata
-    return msgspec.json.encode(body), {"Content-Type": "application/json"}
+        members.append(b'"metadata":[%b]' % b",".join(item or b"null" for item in rows.metadata))
+    return b"{%b}" % b",".join(members), {"Content-Type": "application/json"}
 
 
 def _parsed(url: str) -> httpx2.URL:
@@ -337,6 +397,16 @@ def _parsed(url: str) -> httpx2.URL:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise SettingsError(f"{shown}: must begin with http:// or https:// and name a host")
     return parsed
+
+
+def _checked(model_name: str) -> str:
+    if len(model_name) > MODEL_NAME_LENGTH or not _MODEL_NAME.fullmatch(model_name):
+        raise PayloadError(
+            f"model name: {model_name[:MODEL_NAME_LENGTH]!r} is not allowed; allowed are 1 to"
+            f" {MODEL_NAME_LENGTH} letters, digits and . _ : @ + - in segments that begin with a"
+            " letter or digit, joined by /"
+        )
+    return model_name
 
 
 def _bearer(token: str) -> str:
@@ -351,4 +421,4 @@ def _trust(verify: str | os.PathLike[str] | None) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=verify)
     except OSError as error:
-        raise SettingsError(f"{verify}: is no file of certificates: {error}") from error
+        raise SettingsError(f"{verify}: is not a file of certificates: {error}") from error

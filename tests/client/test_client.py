@@ -1,4 +1,4 @@
-"""The clients: what a program hands over arrives, and the program is never disturbed."""
+"""The clients send what a program adds, and never disturb the program."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,10 @@ import numpy as np
 import psycopg
 import pytest
 
-from ingest import backlog
-from ingest.client import AsyncClient, Client
-from ingest.files.rows import Rows
-from ingest.runtime.errors import DimensionMismatch, PayloadError, QueueFull, SettingsError
-from tests.ingest.network import Network, Reply, Shelf
+from embedding_drift_client import AsyncClient, Client, queue
+from embedding_drift_client.errors import DimensionMismatch, PayloadError, QueueFull, SettingsError
+from embedding_drift_client.rows import Rows
+from tests.network import Network, Reply, Shelf
 from tests.service import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
@@ -31,7 +31,7 @@ Use = Callable[..., None]
 
 
 def use(url: str, calls: Callable[[AnyClient], None], **options: Any) -> AnyClient:
-    """Have a program use a client in a with block; returns the client."""
+    """Run ``calls`` in the client's with block; return the client."""
     with Client(url, "m", **options) as client:
         calls(client)
     return client
@@ -50,7 +50,7 @@ either = pytest.mark.parametrize("use", [use, use_async], ids=["sync", "async"])
 
 
 def counts(client: AnyClient) -> dict[str, int]:
-    """The counts that are not 0, after checking that they add up."""
+    """Check that the counts add up; return those that are not 0."""
     names = ("sent", "duplicates", "dropped", "failed", "waiting")
     counts = {name: getattr(client, name) for name in names}
     assert client.added == sum(counts.values())
@@ -58,7 +58,7 @@ def counts(client: AnyClient) -> dict[str, int]:
 
 
 @either
-def test_what_a_program_adds_is_stored_when_it_closes(
+def test_added_vectors_are_stored_when_the_client_closes(
     real: Network, connection: psycopg.Connection, use: Use
 ) -> None:
     def calls(client: AnyClient) -> None:
@@ -79,7 +79,7 @@ def test_what_a_program_adds_is_stored_when_it_closes(
 
 
 @either
-def test_nothing_is_doubled_when_an_answer_is_lost(
+def test_a_batch_is_stored_once_when_its_answer_is_lost(
     real: Network, connection: psycopg.Connection, use: Use
 ) -> None:
     real.faults = ["lost", Reply(503, {"Retry-After": "0"})]
@@ -107,7 +107,7 @@ def test_bad_vectors_are_counted_and_their_neighbours_stored(
 
 
 @either
-def test_vectors_that_only_the_service_can_tell_are_bad_spoil_no_batch(
+def test_a_vector_that_only_the_service_refuses_does_not_cost_its_batch(
     real: Network, use: Use
 ) -> None:
     def calls(client: AnyClient) -> None:
@@ -118,13 +118,13 @@ def test_vectors_that_only_the_service_can_tell_are_bad_spoil_no_batch(
 
 
 @either
-def test_a_batch_that_memory_is_short_for_is_counted_and_the_next_one_sent(
+def test_a_batch_too_large_for_the_memory_is_counted_and_the_next_one_is_sent(
     network: Network,
     use: Use,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    joined, shortages = backlog._joined, [MemoryError("none is left")]
+    joined, shortages = queue._joined, [MemoryError("none is left")]
 
     def tight(parts: list[Rows]) -> Rows:
         if shortages:
@@ -135,7 +135,7 @@ def test_a_batch_that_memory_is_short_for_is_counted_and_the_next_one_sent(
         client.add(VECTORS[:3])
         client.add(VECTORS[3:])
 
-    monkeypatch.setattr(backlog, "_joined", tight)
+    monkeypatch.setattr(queue, "_joined", tight)
     assert counts(use(network.url, calls, batch_size=3)) == {"sent": 1, "failed": 3}
     assert "vectors not stored: none is left" in caplog.text
 
@@ -202,7 +202,7 @@ def test_a_few_vectors_are_sent_after_the_interval_async(network: Network, shelf
 
 
 @either
-def test_a_full_queue_drops_the_newest_and_says_so_once(
+def test_a_full_queue_drops_the_newest_vectors_and_logs_it_once(
     network: Network, shelf: Shelf, use: Use, caplog: pytest.LogCaptureFixture
 ) -> None:
     network.closed.clear()
@@ -215,10 +215,11 @@ def test_a_full_queue_drops_the_newest_and_says_so_once(
     client = use(network.url, calls, max_queue_vectors=5, batch_size=2)
     assert counts(client) == {"sent": 5, "dropped": 4}
     assert [float(v[0]) for batch in shelf.batches for v in batch.vectors] == [0, 1, 2, 3, 4]
-    lines = [r.getMessage() for r in caplog.records if r.name == "ingest.backlog"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "embedding_drift_client.losses"]
     assert lines == [
-        "vectors dropped: 5 vectors wait (20 bytes); 1 more find no room"
-        " (dropped 1, failed 0 of 6 so far)"
+        "vectors dropped: 5 vectors wait (20 bytes); no room for 1 more"
+        " (logged once; later ones are counted)",
+        "closed; vectors: 9 added, 5 sent, 0 duplicates, 4 dropped, 0 failed",
     ]
 
 
@@ -233,7 +234,7 @@ def test_metadata_too_large_for_the_queue_is_dropped_alone(network: Network, use
 
 
 class Odd:
-    """Fails in every way that a program's own objects may."""
+    """An object whose methods all raise, as does the text of its error."""
 
     class Error(Exception):
         def __str__(self) -> str:
@@ -246,15 +247,15 @@ class Odd:
 
 
 class Endless(Odd):
-    """Has a length, and elements that cannot be had."""
+    """An object that has a length but no elements."""
 
     def __len__(self) -> int:
         return 4
 
 
 @either
-@pytest.mark.parametrize("odd", [Odd(), Endless(), [Odd()], [[1, 2], Odd()]])
-def test_a_program_is_not_disturbed_by_objects_of_its_own(
+@pytest.mark.parametrize("odd", [Odd(), Endless(), [Odd()], [[1, 2, 3], Odd()]])
+def test_objects_that_raise_do_not_disturb_the_program(
     network: Network, use: Use, odd: Any
 ) -> None:
     def calls(client: AnyClient) -> None:
@@ -267,7 +268,7 @@ def test_a_program_is_not_disturbed_by_objects_of_its_own(
     assert counts(use(network.url, calls))["sent"] >= 4
 
 
-def test_what_is_added_outside_the_loop_waits_for_it(
+def test_vectors_added_outside_the_loop_wait_for_it(
     network: Network, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = AsyncClient(network.url, "m")
@@ -275,7 +276,7 @@ def test_what_is_added_outside_the_loop_waits_for_it(
         client.add(VECTORS)
     assert counts(client) == {"waiting": 8}
     assert [record.getMessage() for record in caplog.records] == [
-        "vectors wait: no running event loop (dropped 0, failed 0 of 4 so far)"
+        "vectors wait: no running event loop (logged once; later ones are counted)"
     ]
 
     async def run() -> None:
@@ -289,14 +290,90 @@ def test_what_is_added_outside_the_loop_waits_for_it(
 NOWHERE = "http://127.0.0.1:1"
 
 
-def test_a_service_that_is_away_costs_the_vectors_only() -> None:
+def seconds_to_leave(network: Network, use: Use, **options: Any) -> tuple[float, AnyClient]:
+    """Measure how long the with block takes after its last call."""
+    left = 0.0
+
+    def calls(client: AnyClient) -> None:
+        nonlocal left
+        client.add(VECTORS)
+        left = time.monotonic()
+
+    client = use(network.url, calls, batch_size=3, **options)
+    return time.monotonic() - left, client
+
+
+@either
+@pytest.mark.parametrize("fault", ["busy", "hanging"])
+def test_leaving_a_with_block_takes_no_longer_than_the_close_timeout(
+    network: Network, use: Use, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if fault == "hanging":
+        network.closed.clear()
+    network.faults = [Reply(503, {"Retry-After": "60"})] * 9
+    seconds, client = seconds_to_leave(network, use, close_timeout=0.5)
+    assert 0.5 <= seconds < 5, "far from the 30 seconds of a request or the 60 of the pause"
+    assert counts(client) == {"failed": 3, "dropped": 1}
+    because = "" if fault == "hanging" else f"; {network.url}/embeddings answers 503: not now"
+    lines = [r.getMessage() for r in caplog.records if r.name == "embedding_drift_client.losses"]
+    assert lines == [
+        f"vectors not stored: closed while 4 vectors waited{because}"
+        " (logged once; later ones are counted)",
+        "closed; vectors: 4 added, 0 sent, 0 duplicates, 1 dropped, 3 failed",
+    ]
+
+
+@either
+def test_leaving_a_with_block_is_quick_when_the_service_answers(network: Network, use: Use) -> None:
+    seconds, client = seconds_to_leave(network, use, close_timeout=60)
+    assert seconds < 30
+    assert counts(client) == {"sent": 4}
+
+
+@either
+def test_vectors_lost_at_the_close_raise_with_raise_errors(network: Network, use: Use) -> None:
+    network.faults = [Reply(503, {"Retry-After": "60"})] * 9
+    with pytest.raises(ConnectionError, match="closed while 4 vectors waited"):
+        seconds_to_leave(network, use, close_timeout=0.3, raise_errors=True)
+
+
+def test_a_closed_client_sends_no_more_requests_and_ends_its_thread(network: Network) -> None:
+    network.faults = [Reply(503, {"Retry-After": "60"})]
+    client = Client(network.url, "m")
+    client.add(VECTORS)
+    wait_for(lambda: client._sender.trouble is not None, "the answer")
+    client.close(timeout=0)
+    thread = client._thread
+    assert thread is not None
+    thread.join(30)
+    assert not thread.is_alive()
+    assert len(network.requests) == 1
+
+
+def test_an_answer_that_comes_after_the_close_does_not_change_the_counts(
+    network: Network,
+) -> None:
+    network.closed.clear()
+    client = Client(network.url, "m")
+    client.add(VECTORS)
+    wait_for(lambda: len(network.requests) == 1, "the request")
+    client.close(timeout=0)
+    assert counts(client) == {"failed": 4}
+    network.closed.set()
+    thread = client._thread
+    assert thread is not None
+    thread.join(60)
+    assert counts(client) == {"failed": 4}
+
+
+def test_closing_without_a_service_counts_the_vectors() -> None:
     client = Client(NOWHERE, "m", batch_size=3)
     client.add(VECTORS)
     client.close(timeout=0.05)
     assert counts(client) == {"failed": 3, "dropped": 1}
 
 
-def test_a_service_that_is_away_costs_the_vectors_only_async() -> None:
+def test_closing_without_a_service_counts_the_vectors_async() -> None:
     async def run() -> AsyncClient:
         client = AsyncClient(NOWHERE, "m", batch_size=3)
         client.add(VECTORS)
@@ -306,7 +383,7 @@ def test_a_service_that_is_away_costs_the_vectors_only_async() -> None:
     assert counts(asyncio.run(run())) == {"failed": 3, "dropped": 1}
 
 
-def test_a_loop_that_ends_leaves_true_counts() -> None:
+def test_the_counts_are_right_after_the_loop_ends() -> None:
     async def run() -> AsyncClient:
         client = AsyncClient(NOWHERE, "m", batch_size=3)
         client.add(VECTORS)
@@ -317,18 +394,18 @@ def test_a_loop_that_ends_leaves_true_counts() -> None:
 
 
 @either
-def test_a_closed_client_takes_nothing_and_raises_nothing(network: Network, use: Use) -> None:
+def test_a_closed_client_drops_vectors_without_raising(network: Network, use: Use) -> None:
     client = use(network.url, lambda _: None)
     client.add(VECTORS)
     assert counts(client) == {"dropped": 4}
 
 
 @either
-def test_errors_are_raised_where_that_is_wanted(network: Network, shelf: Shelf, use: Use) -> None:
+def test_errors_are_raised_with_raise_errors(network: Network, shelf: Shelf, use: Use) -> None:
     def calls(client: AnyClient) -> None:
         with pytest.raises(PayloadError, match="/embeddings/0/2: is NaN"):
             client.add([1, 2, NAN])
-        with pytest.raises(QueueFull, match="2 more find no room"):
+        with pytest.raises(QueueFull, match="no room for 2 more"):
             client.add(np.ones((6, 3)))
         client.add(VECTORS)
 
@@ -369,7 +446,15 @@ def test_threads_share_a_client(network: Network, shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 @pytest.mark.parametrize(
-    "wrong", [{"url": "localhost"}, {"token": "\n"}, {"verify": "/none"}, {"batch_size": 0}]
+    "wrong",
+    [
+        {"url": "localhost"},
+        {"token": "\n"},
+        {"verify": "/none"},
+        {"batch_size": 0},
+        {"close_timeout": -1},
+        {"close_timeout": NAN},
+    ],
 )
 def test_wrong_parameters_are_refused_at_once(
     kind: type[Client | AsyncClient], wrong: dict[str, Any]
@@ -379,17 +464,19 @@ def test_wrong_parameters_are_refused_at_once(
 
 
 def python(program: str, url: str = "") -> str:
-    """Run a program in an interpreter of its own; returns what it prints."""
+    """Run a program in another interpreter; return what it prints."""
     line = [sys.executable, "-c", program, url]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-def test_what_waits_when_the_interpreter_exits_is_sent(network: Network, shelf: Shelf) -> None:
+def test_waiting_vectors_are_sent_when_the_interpreter_exits(
+    network: Network, shelf: Shelf
+) -> None:
     program = """
 import sys
-from ingest.client import Client
+from embedding_drift_client import Client
 Client(sys.argv[1], "one", interval=3600).add([1, 2])
 Client(sys.argv[1], "two", interval=3600).add([3, 4])
 """
@@ -397,11 +484,11 @@ Client(sys.argv[1], "two", interval=3600).add([3, 4])
     assert sorted(batch.model_name for batch in shelf.batches) == ["one", "two"]
 
 
-def test_an_interpreter_exits_though_the_service_hangs(network: Network) -> None:
+def test_an_interpreter_exits_when_the_service_hangs(network: Network) -> None:
     network.closed.clear()
     program = """
 import sys
-from ingest import client
+from embedding_drift_client import client
 client._EXIT_SECONDS = client._GRACE_SECONDS = 0.1
 waiting = client.Client(sys.argv[1], "m")
 waiting.add([1, 2])
@@ -411,11 +498,11 @@ waiting.add([1, 2])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
-def test_a_forked_child_sends_what_is_its_own(network: Network, shelf: Shelf) -> None:
+def test_a_forked_child_sends_its_own_vectors_only(network: Network, shelf: Shelf) -> None:
     program = """
 import os, sys, warnings
 warnings.simplefilter("ignore")
-from ingest.client import Client
+from embedding_drift_client import Client
 client = Client(sys.argv[1], "m", interval=3600)
 client.add([1])
 child = os.fork()
@@ -429,13 +516,3 @@ else:
 """
     assert python(program, network.url) == ""
     assert sorted(float(v[0]) for batch in shelf.batches for v in batch.vectors) == [1, 2, 3]
-
-
-def test_a_program_that_uses_the_client_loads_no_server() -> None:
-    program = """
-import sys, ingest.client
-heavy = {"uvicorn", "starlette", "psycopg", "scipy", "statsmodels", "prometheus_client", "click"}
-heavy.add("structlog")
-print(sorted(heavy & set(sys.modules)))
-"""
-    assert python(program) == "[]\n"

@@ -1,29 +1,24 @@
-"""Backlog: the vectors that wait to be sent, within a bound, and what became of the others."""
+"""A bounded queue of vectors, and the counts of what happened to each vector."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.files.rows import Rows
-from ingest.formats import checks
-from ingest.intake import Intake
-from ingest.runtime.errors import MonitorError, QueueFull, SettingsError
-from ingest.runtime.throttle import LogThrottle
-from ingest.sender import Answer
+from embedding_drift_client.delivery import Answer
+from embedding_drift_client.errors import QueueFull, SettingsError, Undelivered, refusal
+from embedding_drift_client.losses import LossLog
+from embedding_drift_client.rows import Given, Rows
+from embedding_drift_client.values import shown
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
-
-_LONGEST_INTERVAL = 3600
+LONGEST_SECONDS = 3600
 
 
 class _Waiting(NamedTuple):
@@ -31,23 +26,24 @@ class _Waiting(NamedTuple):
     due: float
 
 
-class Backlog:
-    """A bounded queue that hands out batches and counts; no I/O, no threads, no waiting.
+class Queue:
+    """A bounded queue that forms batches and counts vectors. It has no threads and does no I/O.
 
     At any time ``added == sent + duplicates + dropped + failed + waiting``.
 
     Parameters
     ----------
     batch_size : int
-        Vectors of a batch.
+        Vectors in a batch.
     interval : float
-        Seconds after which vectors are due though a batch is not full.
+        Seconds after which vectors are due even if the batch is not full.
     max_vectors, max_bytes : int
-        Vectors that may wait, and what they may take with their ids and metadata.
+        Most vectors that may wait, and most bytes of them with their ids and metadata.
     raise_errors : bool
-        Whether :meth:`add` and :meth:`raise_failure` raise; otherwise they count and log, at
-        most a line a minute of each kind.
+        Whether :meth:`add` and :meth:`raise_failure` raise. Otherwise losses are counted and
+        logged.
     clock : callable
+        Returns seconds that never go backwards.
 
     Raises
     ------
@@ -57,7 +53,7 @@ class Backlog:
     Attributes
     ----------
     added, sent, duplicates, dropped, failed : int
-        As :class:`ingest.client.Client` has them.
+        The counts of :class:`embedding_drift_client.Client`.
     """
 
     def __init__(
@@ -70,11 +66,11 @@ class Backlog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         least = min(batch_size, max_vectors, max_bytes)
-        if not (least >= 1 and 0 <= interval <= _LONGEST_INTERVAL):
+        if not (least >= 1 and 0 <= interval <= LONGEST_SECONDS):
             raise SettingsError(
                 f"batch_size ({batch_size}), max_queue_vectors ({max_vectors}) and max_queue_bytes"
                 f" ({max_bytes}) must be at least 1, interval ({interval}) 0 to"
-                f" {_LONGEST_INTERVAL} seconds"
+                f" {LONGEST_SECONDS} seconds"
             )
         self.added = self.sent = self.duplicates = self.dropped = self.failed = 0
         self._batch_size = batch_size
@@ -91,30 +87,31 @@ class Backlog:
         self._hurried = 0
         self._closed = False
         self._failure: Exception | None = None
-        self._said = LogThrottle(clock)
+        self._losses = LossLog()
+        self._ended = False
 
     @property
     def waiting(self) -> int:
-        """Vectors that are queued or on their way."""
-        return self._queued + self._on_their_way
+        """Vectors that are queued or being sent."""
+        return self._queued + self._being_sent
 
     @property
-    def _on_their_way(self) -> int:
+    def _being_sent(self) -> int:
         return sum(map(len, self._in_flight))
 
     @property
     def is_done(self) -> bool:
-        """Whether it is closed and nothing is queued."""
+        """Whether the queue is closed and empty."""
         return self._closed and not self._queue
 
-    def add(self, given: Intake) -> None:
-        """Queue the good vectors, the oldest of them if not all fit.
+    def add(self, given: Given) -> None:
+        """Queue the valid vectors; drop the last ones if there is no room for all.
 
         Raises
         ------
-        MonitorError
-            With ``raise_errors``: the last send's failure, once; what is wrong with the vectors;
-            or that not all fit. Nothing of the call is taken then.
+        ClientError
+            With ``raise_errors``: an earlier failure, what is invalid, or QueueFull. None of the
+            vectors is queued or counted then.
         """
         room = 0 if self._closed else self._room(given.rows)
         over = given.count - given.invalid - room
@@ -123,24 +120,24 @@ class Backlog:
             if self._closed
             else f"{self.waiting} vectors wait ({self._bytes} bytes)"
         )
-        full = QueueFull(f"{why}; {over} more find no room")
+        full = QueueFull(f"{why}; no room for {over} more")
         if self._raise_errors:
             self.raise_failure()
             if given.problems:
-                raise checks.refuse(given.problems)
+                raise refusal(given.problems)
             if over > 0:
                 raise full
         self.added += given.count
         self.failed += given.invalid
-        if given.problems:
-            self.tell("vectors that cannot be sent", checks.refuse(given.problems))
+        for problem in given.problems:
+            self.tell("invalid vectors are not sent", str(problem))
         if over > 0:
             self.dropped += over
             self.tell("vectors dropped", full)
         self._queue_up(given.rows, room)
 
     def _room(self, rows: Sequence[Rows]) -> int:
-        """Count how many of these vectors fit."""
+        """Return how many of these vectors fit into the queue."""
         if not rows:
             return 0
         ends = np.cumsum(np.concatenate([_sizes(part) for part in rows]))
@@ -152,7 +149,7 @@ class Backlog:
         for part in rows:
             end = min(len(part), room)
             room -= end
-            # Cut here: what is sent is then freed, and is no view that keeps all of a large array.
+            # Copy slices: a view would keep all of a large array until its last row is sent.
             for at in range(0, end, self._batch_size):
                 cut = part.pick(range(at, min(at + self._batch_size, end)))
                 self._queue.append(_Waiting(cut, due))
@@ -161,7 +158,7 @@ class Backlog:
             self._accepted += end
 
     def seconds_to_due(self) -> float | None:
-        """Say when the next batch shall be taken; None while nothing is queued."""
+        """Return the seconds until the next batch is due; None while the queue is empty."""
         if not self._queue:
             return None
         is_hurried = self._accepted - self._queued < self._hurried
@@ -170,15 +167,15 @@ class Backlog:
         return max(0.0, self._queue[0].due - self._clock())
 
     def take(self) -> Rows:
-        """Take the next batch out; :meth:`settle` says what became of it, also if this raises.
+        """Take the next batch. Call :meth:`settle` afterwards, even if this raises.
 
-        Its vectors have one dimension and no id comes twice, so that one odd vector cannot have
-        the service refuse its neighbours.
+        All vectors of a batch have the same dimension, and no id occurs twice. Otherwise the
+        service would refuse the whole batch because of one vector.
 
         Raises
         ------
         MemoryError
-            If there is none for the batch.
+            If there is not enough memory for the batch.
         """
         dimension = self._queue[0].rows.vectors.shape[1]
         seen: set[str] = set()
@@ -199,23 +196,27 @@ class Backlog:
         return self._in_flight[0]
 
     def settle(self, outcome: Answer | Exception) -> None:
-        """Count what was taken.
+        """Count the batch that was taken. Has no effect after :meth:`end`.
 
         Parameters
         ----------
         outcome : Answer or Exception
-            The service's answer, or why there is none. If that names single vectors, the others
-            are queued again, to be sent first.
+            The service's answer, or why there is none. If the error names some of the vectors,
+            the others are queued again, to be sent first.
         """
-        count = self._on_their_way
+        if self._ended:
+            return
+        count = self._being_sent
         taken, self._in_flight = self._in_flight, []
         self._bytes -= sum(map(_size, taken))
         if isinstance(outcome, Answer):
-            # Not those it stored: it may be told to keep a share of the vectors only.
-            self.sent += count - outcome.duplicates
-            self.duplicates += outcome.duplicates
+            # The answer's number of stored vectors is not used: the service may store a sample.
+            duplicates = min(outcome.duplicates, count)
+            self.sent += count - duplicates
+            self.duplicates += duplicates
             return
-        named = {problem.index for problem in getattr(outcome, "problems", ())}
+        problems = getattr(outcome, "problems", ())
+        named = {problem.index for problem in problems}
         good = [row for row in range(count) if row not in named]
         if len(good) == count:
             good = []
@@ -226,57 +227,72 @@ class Backlog:
             self._queued += len(again)
             self._bytes += _size(again)
         self._failure = outcome
-        self.tell("vectors not stored", outcome)
+        for problem in problems:
+            self.tell("the service refuses vectors", str(problem))
+        if not problems:
+            self.tell("vectors not stored", outcome)
 
     def hurry(self) -> int:
-        """Make all that is queued due; returns a mark for :meth:`is_settled`."""
+        """Make all queued vectors due; return a mark for :meth:`is_settled`."""
         self._hurried = self._accepted
         return self._accepted
 
     def is_settled(self, mark: int) -> bool:
-        """Tell whether all that was queued before the mark was made is sent or has failed."""
+        """Return whether all vectors queued before the mark are sent or have failed."""
         return self._accepted - self.waiting >= mark
 
     def close(self) -> None:
-        """Accept no more, and make all that is queued due."""
+        """Accept no more vectors, and make all queued vectors due."""
         self._closed = True
         self.hurry()
 
-    def abandon(self) -> None:
-        """Give up what waits: the queue is dropped, what is on its way has failed."""
-        self._closed = True
-        self.failed += self._on_their_way
+    def end(self, trouble: Exception | None = None) -> None:
+        """Stop: what is queued is dropped, and what is being sent has failed. Log the totals.
+
+        Parameters
+        ----------
+        trouble : Exception, optional
+            Why the service did not take the vectors.
+        """
+        if self._ended:
+            return
+        self._closed = self._ended = True
+        if self.waiting:
+            because = "" if trouble is None else f"; {shown(trouble)}"
+            lost = Undelivered(f"closed while {self.waiting} vectors waited{because}")
+            self.tell("vectors not stored", lost)
+            self._failure = self._failure or lost
+        self.failed += self._being_sent
+        self.dropped += self._queued
         self._in_flight = []
-        if self._queued:
-            self.dropped += self._queued
-            self.tell("vectors dropped", QueueFull(f"closed while {self._queued} waited"))
-            self._queue.clear()
-            self._queued = 0
-        self._bytes = 0
+        self._queue.clear()
+        self._queued = self._bytes = 0
+        self._losses.total(
+            added=self.added,
+            sent=self.sent,
+            duplicates=self.duplicates,
+            dropped=self.dropped,
+            failed=self.failed,
+        )
 
     def raise_failure(self) -> None:
-        """Raise the last send's failure, once, if errors shall be raised."""
+        """Raise the last failure to send, once, if errors are to be raised."""
         if self._raise_errors and self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
 
-    def tell(self, what: str, why: Exception) -> None:
-        """Log what happened, at most once a minute."""
-        if not self._said.passes(what):
-            return
-        counts = f"dropped {self.dropped}, failed {self.failed} of {self.added} so far"
-        unexpected = None if isinstance(why, MonitorError) else why
-        _log.warning("%s: %s (%s)", what, why, counts, exc_info=unexpected)
+    def tell(self, what: str, why: Exception | str) -> None:
+        """Log a problem, once for each distinct reason."""
+        self._losses.tell(what, why)
 
 
 def _sizes(rows: Rows) -> NDArray[np.int64]:
-    """Count the bytes that each row takes."""
+    """Return the bytes of each row."""
     sizes = np.full(len(rows), rows.vectors.itemsize * rows.vectors.shape[1], np.int64)
     if rows.ids:
         sizes += [len((id_ or "").encode()) for id_ in rows.ids]
     if rows.metadata:
-        encoded = (item if isinstance(item, msgspec.Raw) else b"" for item in rows.metadata)
-        sizes += [memoryview(item).nbytes for item in encoded]
+        sizes += [len(item or b"") for item in rows.metadata]
     return sizes
 
 
@@ -285,7 +301,7 @@ def _size(rows: Rows) -> int:
 
 
 def _fitting(rows: Rows, room: int, seen: set[str]) -> int:
-    """Count how many of the first rows fit into a batch that has the ids ``seen``."""
+    """Return how many of the first rows fit into a batch; adds their ids to ``seen``."""
     for number, id_ in enumerate(rows.ids[:room]):
         if id_ is None:
             continue

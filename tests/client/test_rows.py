@@ -1,4 +1,4 @@
-"""Intake: bad vectors are named and left out, whatever they are; nothing is raised."""
+"""Invalid vectors are reported and left out; nothing is raised."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
-from ingest.intake import Intake, read
+from embedding_drift_client.rows import Given, read
 
 NAN = float("nan")
 
 
-def taken(given: Intake) -> list[list[list[float]]]:
+def accepted(given: Given) -> list[list[list[float]]]:
     return [rows.vectors.tolist() for rows in given.rows]
 
 
-def pointers(given: Intake) -> list[str]:
+def pointers(given: Given) -> list[str]:
     return [problem.pointer for problem in given.problems]
 
 
 class OnDevice:
-    """Vectors that cannot be copied to memory, as a tensor on a GPU."""
+    """An array on a GPU that NumPy cannot read."""
 
     def __array__(self, *_: object, **__: object) -> Any:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
 
 class Frame:
-    """Vectors of a library whose array protocol numpy knows."""
+    """An object with NumPy's array protocol."""
 
     def __array__(self, *_: object, **__: object) -> Any:
         return np.array([[1.0, 2.0]])
@@ -53,9 +52,9 @@ class Frame:
         (np.empty((0, 3)), []),
     ],
 )
-def test_what_looks_like_vectors_is_taken(vectors: object, expected: object) -> None:
+def test_numbers_are_vectors(vectors: object, expected: object) -> None:
     given = read(vectors, None, None, None)
-    assert taken(given) == expected
+    assert accepted(given) == expected
     assert given.count == sum(map(len, given.rows))
     assert not given.problems
 
@@ -83,7 +82,7 @@ def generator() -> Iterator[float]:
         ([[[1.0]]], r"has the shape \(1, 1\)"),
     ],
 )
-def test_what_is_no_vector_is_named(vectors: object, reason: str) -> None:
+def test_invalid_vectors_are_reported(vectors: object, reason: str) -> None:
     given = read(vectors, None, None, None)
     assert (given.count, given.invalid) == (1, 1)
     [problem] = given.problems
@@ -91,26 +90,26 @@ def test_what_is_no_vector_is_named(vectors: object, reason: str) -> None:
     assert re.search(reason, problem.reason)
 
 
-def test_bad_vectors_do_not_keep_their_neighbours_out() -> None:
+def test_valid_vectors_are_kept_beside_invalid_ones() -> None:
     given = read([[1, 2], [NAN, 2], [3, 4]], ["a", "b", "c"], [{"n": 1}, {"n": 2}, None], None)
     [rows] = given.rows
     assert rows.vectors.tolist() == [[1, 2], [3, 4]]
     assert rows.ids == ["a", "c"]
-    assert rows.metadata == [msgspec.Raw(b'{"n":1}'), None]
+    assert rows.metadata == [b'{"n":1}', None]
     assert pointers(given) == ["/embeddings/1/0"]
 
 
-def test_vectors_of_several_dimensions_stay_apart() -> None:
+def test_vectors_of_several_dimensions_are_separate_rows() -> None:
     given = read([[1, 2], [3, 4], "x", [5, 6], [7], [8, None], [9, 0]], list("abcdefg"), None, None)
-    assert taken(given) == [[[1, 2], [3, 4]], [[5, 6]], [[7]], [[9, 0]]]
+    assert accepted(given) == [[[1, 2], [3, 4]], [[5, 6]], [[7]], [[9, 0]]]
     assert [rows.ids for rows in given.rows] == [["a", "b"], ["d"], ["e"], ["g"]]
     assert pointers(given) == ["/embeddings/2", "/embeddings/5"]
 
 
-def test_what_stands_beside_one_vector_needs_no_list() -> None:
+def test_arguments_beside_one_vector_need_no_list() -> None:
     [rows] = read([1, 2], "a", {"n": 1}, 7).rows
     assert rows.ids == ["a"]
-    assert rows.metadata == [msgspec.Raw(b'{"n":1,"timestamp":7.0}')]
+    assert rows.metadata == [b'{"n":1,"timestamp":7.0}']
 
 
 def test_ids_become_text() -> None:
@@ -122,8 +121,8 @@ def test_timestamps_are_numbers_or_datetimes() -> None:
     times = [np.float32(1.5), datetime(2024, 1, 1, tzinfo=UTC), None]
     [rows] = read(np.ones((3, 2)), None, None, times).rows
     assert rows.metadata == [
-        msgspec.Raw(b'{"timestamp":1.5}'),
-        msgspec.Raw(b'{"timestamp":"2024-01-01T00:00:00Z"}'),
+        b'{"timestamp":1.5}',
+        b'{"timestamp":"2024-01-01T00:00:00Z"}',
         None,
     ]
 
@@ -147,26 +146,28 @@ def circular() -> dict[str, Any]:
         ("timestamps", "yesterday", "/metadata/1"),
     ],
 )
-def test_a_vector_beside_which_something_is_wrong_is_left_out(
+def test_a_vector_with_an_invalid_argument_is_left_out(
     column: str, bad: object, pointer: str
 ) -> None:
     columns: dict[str, Any] = {"ids": None, "metadata": None, "timestamps": None}
     given = read([[1, 2], [3, 4], [5, 6]], **columns | {column: [None, bad, None]})
-    assert taken(given) == [[[1, 2], [5, 6]]]
+    assert accepted(given) == [[[1, 2], [5, 6]]]
     assert pointers(given) == [pointer]
 
 
 @pytest.mark.parametrize("column", ["ids", "metadata", "timestamps"])
 @pytest.mark.parametrize("values", [[None], "ab", 5, [None] * 3])
-def test_a_column_of_another_length_is_refused_as_a_whole(column: str, values: object) -> None:
+def test_an_argument_of_another_length_is_refused_as_a_whole(column: str, values: object) -> None:
     columns: dict[str, Any] = {"ids": None, "metadata": None, "timestamps": None}
     given = read([[1, 2], [3, 4]], **columns | {column: values})
     assert (given.count, given.invalid) == (2, 2)
     assert pointers(given) == [f"/{column}"]
 
 
-def test_what_the_program_changes_later_is_not_sent() -> None:
-    metadata = {"n": 1}
-    [rows] = read([1, 2], None, metadata, None).rows
+def test_later_changes_by_the_program_are_not_sent() -> None:
+    metadata, vectors = {"n": 1}, np.array([1, 2], np.float32)
+    [rows] = read(vectors, None, metadata, None).rows
     metadata["n"] = 2
-    assert rows.metadata == [msgspec.Raw(b'{"n":1}')]
+    vectors[:] = 0
+    assert rows.metadata == [b'{"n":1}']
+    assert rows.vectors.tolist() == [[1, 2]]

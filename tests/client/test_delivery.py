@@ -1,4 +1,4 @@
-"""The sender: each batch is stored once, whatever the network and the service answer first."""
+"""Each batch is stored once, even if the network or the service fails first."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import psycopg
 import pytest
 import trustme
 
-from ingest.files.rows import Rows
-from ingest.runtime.errors import (
+from embedding_drift_client.delivery import Answer, AsyncSender, Delivery, Sender
+from embedding_drift_client.errors import (
     BodyTooLarge,
+    ClientError,
     DimensionMismatch,
     Forbidden,
     IdempotencyConflict,
-    MonitorError,
     PayloadError,
     SettingsError,
     Unauthorized,
     Undelivered,
 )
-from ingest.sender import Answer, AsyncSender, Delivery, Sender
-from tests.ingest.network import Fault, Network, Reply, Shelf, listening
+from embedding_drift_client.rows import Rows
+from tests.network import Fault, Network, Reply, Shelf, listening
 
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -38,7 +38,7 @@ Send = Callable[..., Answer]
 def send(url: str, rows: Rows, pauses: list[float] | None = None, attempts: int = 8) -> Answer:
     sleep = ([] if pauses is None else pauses).append
     with Sender(url, "m", attempts=attempts, sleep=sleep) as sender:
-        return sender.send(rows)
+        return sender.deliver(rows)
 
 
 def send_async(
@@ -50,13 +50,13 @@ def send_async(
 
     async def run() -> Answer:
         async with AsyncSender(url, "m", attempts=attempts, sleep=sleep) as sender:
-            return await sender.send(rows)
+            return await sender.deliver(rows)
 
     return asyncio.run(run())
 
 
 def jittered(*seconds: float) -> object:
-    """Equal pauses of these seconds, up to half as long again."""
+    """Match pauses of these seconds, or up to 1.5 times as long."""
     return pytest.approx([1.25 * pause for pause in seconds], rel=0.2)
 
 
@@ -64,7 +64,7 @@ either = pytest.mark.parametrize("send", [send, send_async], ids=["sync", "async
 
 
 @either
-def test_bare_vectors_go_as_raw_floats(network: Network, shelf: Shelf, send: Send) -> None:
+def test_vectors_alone_are_sent_as_raw_floats(network: Network, shelf: Shelf, send: Send) -> None:
     assert send(network.url + "/", Rows(VECTORS)) == Answer(4, 0)
     [batch] = shelf.batches
     assert batch.model_name == "m"
@@ -72,8 +72,8 @@ def test_bare_vectors_go_as_raw_floats(network: Network, shelf: Shelf, send: Sen
     assert network.requests[0]["content-type"] == "application/octet-stream"
 
 
-def test_ids_and_metadata_go_with_their_vectors(network: Network, shelf: Shelf) -> None:
-    send(network.url, Rows(VECTORS[:2], ["a", None], [None, {"text": "y"}]))
+def test_ids_and_metadata_are_sent_with_their_vectors(network: Network, shelf: Shelf) -> None:
+    send(network.url, Rows(VECTORS[:2], ["a", None], [None, b'{"text":"y"}']))
     [batch] = shelf.batches
     assert batch.ids == ["a", None]
     assert batch.metadata == [None, b'{"text":"y"}']
@@ -82,7 +82,7 @@ def test_ids_and_metadata_go_with_their_vectors(network: Network, shelf: Shelf) 
 
 @either
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
-def test_what_may_pass_is_waited_for(
+def test_a_temporary_failure_is_retried(
     network: Network, shelf: Shelf, send: Send, status: int
 ) -> None:
     network.faults = [Reply(status), Reply(status)]
@@ -96,7 +96,7 @@ def test_what_may_pass_is_waited_for(
 
 @either
 @pytest.mark.parametrize("fault", ["lost", "cut", "truncated"])
-def test_a_batch_whose_connection_breaks_goes_again_under_the_same_key(
+def test_a_batch_whose_connection_breaks_is_sent_again_with_the_same_key(
     network: Network, shelf: Shelf, send: Send, fault: Fault
 ) -> None:
     network.faults = [fault, fault]
@@ -107,7 +107,7 @@ def test_a_batch_whose_connection_breaks_goes_again_under_the_same_key(
 
 
 @either
-def test_the_service_knows_a_batch_whose_answer_was_lost(
+def test_the_service_stores_a_batch_once_when_its_answer_is_lost(
     real: Network, connection: psycopg.Connection, send: Send
 ) -> None:
     real.faults = ["lost", "truncated"]
@@ -131,7 +131,7 @@ def test_two_batches_have_two_keys(network: Network) -> None:
     assert len(set(network.keys)) == 2
 
 
-def test_retry_after_is_waited_for_in_seconds(network: Network) -> None:
+def test_retry_after_may_be_seconds(network: Network) -> None:
     network.faults = [Reply(503, {"Retry-After": "7"}), Reply(429, {"Retry-After": "0"})]
     pauses: list[float] = []
     send(network.url, Rows(VECTORS), pauses)
@@ -146,7 +146,7 @@ def asking_to_wait(retry_after: str) -> httpx2.Response:
     return httpx2.Response(503, headers={"Retry-After": retry_after})
 
 
-def test_retry_after_is_waited_for_until_a_date() -> None:
+def test_retry_after_may_be_a_date() -> None:
     pause = delivery().judge(asking_to_wait(formatdate(time() + 200, usegmt=True)))
     assert pause is not None
     assert 100 < pause <= 200
@@ -164,11 +164,11 @@ def test_retry_after_is_waited_for_until_a_date() -> None:
         ("1" * 400, 0.5),
     ],
 )
-def test_a_strange_retry_after_does_no_harm(retry_after: str, pause: float) -> None:
+def test_an_invalid_retry_after_is_ignored(retry_after: str, pause: float) -> None:
     assert delivery().judge(asking_to_wait(retry_after)) == pause
 
 
-def test_pauses_double_up_to_half_a_minute() -> None:
+def test_pauses_double_up_to_30_seconds() -> None:
     patient = delivery(attempts=9)
     pauses = [patient.judge(httpx2.ConnectError("refused")) for _ in range(8)]
     assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
@@ -179,17 +179,17 @@ def test_jitter_only_lengthens_a_pause() -> None:
 
 
 @either
-def test_a_service_that_is_not_there_is_given_up_in_the_end(send: Send) -> None:
+def test_a_batch_is_given_up_after_the_last_attempt(send: Send) -> None:
     pauses: list[float] = []
     with pytest.raises(Undelivered, match=r"given up after 3 attempts; http://127.0.0.1:1/.+"):
         send("http://127.0.0.1:1", Rows(VECTORS), pauses, attempts=3)
     assert len(pauses) == 2
 
 
-def test_trouble_that_lasts_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_third_failed_attempt_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Undelivered):
         send("http://127.0.0.1:1", Rows(VECTORS))
-    [record] = [r for r in caplog.records if r.name == "ingest.sender"]
+    [record] = [r for r in caplog.records if r.name == "embedding_drift_client.delivery"]
     assert record.getMessage().startswith("http://127.0.0.1:1/embeddings: ")
 
 
@@ -209,7 +209,7 @@ def test_trouble_that_lasts_is_logged_once(caplog: pytest.LogCaptureFixture) -> 
     ],
 )
 def test_a_refused_batch_is_not_sent_again(
-    network: Network, send: Send, status: int, kind: type[MonitorError]
+    network: Network, send: Send, status: int, kind: type[ClientError]
 ) -> None:
     network.faults = [Reply(status)]
     with pytest.raises(kind, match=f"answers {status}: not now") as caught:
@@ -218,7 +218,7 @@ def test_a_refused_batch_is_not_sent_again(
     assert len(network.requests) == 1
 
 
-def test_a_refusal_names_the_vectors_at_fault(network: Network) -> None:
+def test_a_refusal_names_the_invalid_vectors(network: Network) -> None:
     vectors = VECTORS.copy()
     vectors[2, 1] = np.nan
     with pytest.raises(PayloadError, match=r"answers 400: /embeddings/2/1: is NaN") as caught:
@@ -226,18 +226,62 @@ def test_a_refusal_names_the_vectors_at_fault(network: Network) -> None:
     assert [problem.index for problem in caught.value.problems] == [2]
 
 
-def test_a_page_that_is_no_problem_is_told_by_its_status(network: Network) -> None:
+def test_the_error_of_a_proxy_is_named_by_its_status(network: Network) -> None:
     network.faults = [Reply(404, {}, b"<html>\xff")]
     with pytest.raises(PayloadError, match="answers 404: Not Found"):
         send(network.url, Rows(VECTORS))
 
 
-@pytest.mark.parametrize("body", [b"{}", b"\xff", b'{"stored": -1, "duplicates": 0}', b""])
-def test_an_answer_of_another_service_is_not_taken_for_stored(
+@pytest.mark.parametrize("errors", ["7", "[7]", '[{"pointer": "", "reason": "", "index": "x"}]'])
+def test_a_refusal_of_another_form_is_named_by_its_status(network: Network, errors: str) -> None:
+    network.faults = [Reply(400, {}, f'{{"detail": "no", "errors": {errors}}}'.encode())]
+    with pytest.raises(PayloadError, match="answers 400: Bad Request") as caught:
+        send(network.url, Rows(VECTORS))
+    assert caught.value.problems == ()
+
+
+def test_a_sender_accepts_the_arguments_of_a_client(network: Network, shelf: Shelf) -> None:
+    with Sender(network.url, "m") as sender:
+        assert sender.send([[1, 2]], ids=[7], metadata=[{"n": {1}}], timestamps=[3]) == Answer(1, 0)
+    [batch] = shelf.batches
+    assert batch.ids == ["7"]
+    assert batch.metadata == [b'{"n":[1],"timestamp":3.0}']
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ([[1, 2], [np.nan, 2]], r"^/embeddings/1/0: is NaN"),
+        ([[1, 2], [3]], "vectors of one dimension"),
+        ([], "at least one vector"),
+    ],
+)
+def test_a_sender_refuses_a_batch_with_an_invalid_vector(
+    network: Network, vectors: list[list[float]], message: str
+) -> None:
+    with Sender(network.url, "m") as sender, pytest.raises(PayloadError, match=message):
+        sender.send(vectors)
+    assert network.requests == []
+
+
+def test_the_trouble_of_a_sender_is_its_last_failed_attempt(network: Network) -> None:
+    network.faults = [Reply(503)]
+    troubles = []
+    with Sender(network.url, "m", sleep=lambda _: troubles.append(str(sender.trouble))) as sender:
+        assert sender.trouble is None
+        sender.deliver(Rows(VECTORS))
+        assert sender.trouble is None
+    assert troubles == [f"{network.url}/embeddings answers 503: not now"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[]", b"null", b"\xff", b'{"stored": -1, "duplicates": 0}', b""]
+)
+def test_an_answer_of_another_service_does_not_count_as_stored(
     network: Network, body: bytes
 ) -> None:
     network.faults = [Reply(200, {}, body)]
-    with pytest.raises(Undelivered, match="not as this service does"):
+    with pytest.raises(Undelivered, match="another service"):
         send(network.url, Rows(VECTORS))
 
 
@@ -265,13 +309,13 @@ def test_an_unusable_token_is_refused_and_not_shown(token: str) -> None:
     assert not token or token not in str(caught.value)
 
 
-def test_a_token_goes_as_bearer(network: Network) -> None:
+def test_a_token_is_sent_as_a_bearer_token(network: Network) -> None:
     with Sender(network.url, "m", token="secret") as sender:
-        sender.send(Rows(VECTORS))
+        sender.deliver(Rows(VECTORS))
     assert network.requests[0]["authorization"] == "Bearer secret"
 
 
-def test_a_password_of_the_address_is_sent_and_not_shown(network: Network) -> None:
+def test_a_password_in_the_address_is_sent_and_not_shown(network: Network) -> None:
     network.faults = [Reply(401)]
     with pytest.raises(Unauthorized) as caught:
         send(network.url.replace("//", "//user:secret@"), Rows(VECTORS))
@@ -286,7 +330,7 @@ def test_an_unusable_file_of_certificates_is_refused(tmp_path: Path, content: st
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(SettingsError, match=r"ca\.pem: is no file of certificates"):
+    with pytest.raises(SettingsError, match=r"ca\.pem: is not a file of certificates"):
         Sender("https://127.0.0.1:1", "m", verify=file)
 
 
@@ -299,4 +343,4 @@ def test_a_certificate_is_trusted_if_its_file_is_given(tmp_path: Path, shelf: Sh
         with pytest.raises(Undelivered, match="CERTIFICATE_VERIFY_FAILED"):
             send(network.url, Rows(VECTORS), attempts=1)
         with Sender(network.url, "m", verify=tmp_path / "ca.pem") as sender:
-            assert sender.send(Rows(VECTORS)) == Answer(4, 0)
+            assert sender.deliver(Rows(VECTORS)) == Answer(4, 0)
