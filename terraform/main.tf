@@ -9,8 +9,8 @@ locals {
 
 data "aws_region" "current" {}
 
-# Whatever their state: a zone in trouble must not move the subnets to another. EKS has no
-# control plane in the three that are left out.
+# In any state: a failing zone must not move the subnets to another zone. EKS has no control plane in
+# the three excluded zones.
 data "aws_availability_zones" "regional" {
   all_availability_zones = true
   exclude_zone_ids       = ["cac1-az3", "use1-az3", "usw1-az2"]
@@ -21,7 +21,7 @@ data "aws_availability_zones" "regional" {
   }
 }
 
-# One key for all data at rest. Its policy is AWS's default: IAM of this account decides.
+# One key for all data at rest. It has the default policy of AWS: IAM of this account decides.
 resource "aws_kms_key" "this" {
   description             = "Data of ${var.name}"
   enable_key_rotation     = true

@@ -1,5 +1,5 @@
 output "hand_over" {
-  description = "Shell script that points kubectl at the cluster and gives it the monitor's secrets: terraform output -raw hand_over | sh"
+  description = "Shell script that configures kubectl and creates the secrets of the monitor: terraform output -raw hand_over | sh"
   value = templatefile("${path.module}/hand-over.sh.tftpl", {
     region           = data.aws_region.current.name
     cluster          = module.eks.name
@@ -12,21 +12,21 @@ output "hand_over" {
 }
 
 output "repository_url" {
-  description = "Repository of ECR for the monitor's image."
+  description = "ECR repository for the image of the monitor."
   value       = module.registry.repository_url
 }
 
 output "database_secret_arn" {
-  description = "Secret of the database's user name and password, which RDS keeps and rotates."
+  description = "Secret with user name and password of the database. RDS stores and rotates it."
   value       = module.database.secret_arn
 }
 
 output "slack_webhook_secret_arn" {
-  description = "Secret of Slack's incoming webhook."
+  description = "Secret with the URL of Slack's incoming webhook."
   value       = module.slack_webhook.arn
 }
 
 output "remote_write_url" {
-  description = "Where a Prometheus in the cluster writes to; null without managed_prometheus."
+  description = "URL to which a Prometheus in the cluster writes; null without managed_prometheus."
   value       = one(module.prometheus[*].remote_write_url)
 }

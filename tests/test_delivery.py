@@ -1,4 +1,4 @@
-"""The forge's workflows: valid, pinned, and made of the commands that are there."""
+"""The workflows of the forge are valid and pinned, and use commands that exist."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def test_the_workflow_is_valid(workflow: str) -> None:
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
-def test_every_make_command_is_there(workflow: str) -> None:
+def test_every_make_command_exists(workflow: str) -> None:
     called = commands("\n".join(step.get("run", "") for step in steps(workflow)))
     assert called
     assert called <= targets()
 
 
-def test_the_forge_runs_what_runs_for_every_change() -> None:
+def test_the_workflow_runs_every_command_of_ci_run() -> None:
     called = commands("\n".join(step.get("run", "") for step in steps("ci")))
     assert commands((ROOT / ".ci" / "run").read_text()) <= called
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
-def test_every_action_is_pinned_to_a_commit_and_says_its_version(workflow: str) -> None:
+def test_every_action_is_pinned_to_a_commit_with_its_version_beside_it(workflow: str) -> None:
     used = re.findall(r"uses: (.+)", WORKFLOWS[workflow].read_text())
     assert used
     for action in used:
@@ -77,7 +77,7 @@ def test_every_python_and_postgresql_that_the_readme_names_is_tested() -> None:
 
 
 def name_image(tag: str, environment: Path) -> subprocess.CompletedProcess[str]:
-    """Run the step of a release that checks its tag and names its image."""
+    """Run the release step that checks the tag and names the image."""
     [script] = [
         step["run"] for step in steps("release") if "GITHUB_REF_NAME#" in step.get("run", "")
     ]
@@ -95,7 +95,7 @@ def name_image(tag: str, environment: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_released_image_has_the_tag_that_the_manifests_ask_for(tmp_path: Path) -> None:
+def test_a_released_image_has_the_tag_of_the_manifests(tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     answer = name_image(f"v{__version__}", environment)
     assert answer.returncode == 0, answer.stderr
@@ -105,7 +105,7 @@ def test_a_released_image_has_the_tag_that_the_manifests_ask_for(tmp_path: Path)
     assert written == f"IMAGE=registry.example.org/{image['name']}:{image['newTag']}"
 
 
-def test_a_tag_that_is_not_the_version_is_not_released(tmp_path: Path) -> None:
+def test_a_tag_that_differs_from_the_version_is_not_released(tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     assert name_image("v99.0.0", environment).returncode != 0
     assert not environment.exists()

@@ -30,11 +30,11 @@ run "the_database_is_safe" {
   }
   assert {
     condition     = aws_db_instance.this.manage_master_user_password && aws_db_instance.this.password == null
-    error_message = "RDS makes the password; Terraform never sees it"
+    error_message = "RDS creates the password; Terraform does not know it"
   }
   assert {
     condition     = aws_db_instance.this.deletion_protection && !aws_db_instance.this.skip_final_snapshot
-    error_message = "it refuses deletion, and a deletion leaves a snapshot"
+    error_message = "it is protected from deletion, and a deletion makes a snapshot"
   }
   assert {
     condition     = aws_db_instance.this.multi_az && aws_db_instance.this.backup_retention_period == 14
@@ -57,11 +57,11 @@ run "only_the_cluster_reaches_it_and_only_encrypted" {
       aws_vpc_security_group_ingress_rule.this.from_port == 5432 &&
       aws_vpc_security_group_ingress_rule.this.to_port == 5432
     )
-    error_message = "nodes reach port 5432 and nothing else does"
+    error_message = "only nodes reach port 5432"
   }
   assert {
     condition     = contains([for p in aws_db_parameter_group.this.parameter : "${p.name}=${p.value}"], "rds.force_ssl=1")
-    error_message = "a connection without TLS is refused"
+    error_message = "a connection without TLS is rejected"
   }
 }
 
@@ -75,7 +75,7 @@ run "the_password_changes_on_schedule_not_at_once" {
       aws_secretsmanager_secret_rotation.this.rotation_rules[0].automatically_after_days == 90 &&
       aws_secretsmanager_secret_rotation.this.rotate_immediately == false
     )
-    error_message = "what was handed over stays good until then"
+    error_message = "the secret in the cluster is valid until then"
   }
 }
 
@@ -93,7 +93,7 @@ run "giving_up_the_protection_keeps_the_last_snapshot" {
       !aws_db_instance.this.skip_final_snapshot &&
       aws_db_instance.this.final_snapshot_identifier == "drift-final"
     )
-    error_message = "a server is deleted only without protection: its data still has to survive"
+    error_message = "a server without protection still makes a snapshot"
   }
 }
 
@@ -109,7 +109,7 @@ run "a_trial_database_goes_without_trace" {
 
   assert {
     condition     = aws_db_instance.this.skip_final_snapshot && !aws_db_instance.this.deletion_protection
-    error_message = "terraform destroy needs no hand"
+    error_message = "terraform destroy needs no manual step"
   }
 }
 

@@ -1,11 +1,11 @@
-# What `terraform apply` makes when told nothing but who may reach the cluster.
+# `terraform apply` with only the required variable.
 
 mock_provider "aws" {
   source = "./tests/mocks"
 }
 
 variables {
-  # Terraform 1.11's test, unlike its apply, wants an ephemeral variable set.
+  # terraform test 1.11 needs a value for an ephemeral variable; terraform apply does not.
   slack_webhook    = "https://hooks.slack.example/T0/B0/secret"
   api_access_cidrs = ["203.0.113.7/32"]
 }
@@ -13,7 +13,7 @@ variables {
 run "spreads_over_three_zones" {
   assert {
     condition     = local.zones == tolist(["eu-central-1a", "eu-central-1b", "eu-central-1c"])
-    error_message = "zones are taken in order"
+    error_message = "zones are used in order"
   }
   assert {
     condition     = length(module.network.private_subnet_ids) == 3 && length(module.network.database_subnet_ids) == 3
@@ -24,11 +24,11 @@ run "spreads_over_three_zones" {
 run "hands_over_the_cluster_and_its_database" {
   assert {
     condition     = strcontains(output.hand_over, "aws eks update-kubeconfig --region 'eu-central-1' --name 'embedding-drift'")
-    error_message = "the script points kubectl at the cluster"
+    error_message = "the script configures kubectl for the cluster"
   }
   assert {
     condition     = strcontains(output.hand_over, "secret 'arn:aws:secretsmanager:eu-central-1:111122223333:secret:rds!db-1'")
-    error_message = "the script reads the password where RDS keeps it"
+    error_message = "the script reads the password from the secret of RDS"
   }
   assert {
     condition     = strcontains(output.hand_over, "@embedding-drift.example.eu-central-1.rds.amazonaws.com:5432/embeddings?sslmode=require")
@@ -36,7 +36,7 @@ run "hands_over_the_cluster_and_its_database" {
   }
   assert {
     condition     = !strcontains(output.hand_over, "slack")
-    error_message = "without a webhook there is none to hand over"
+    error_message = "without a webhook, the script does not read one"
   }
 }
 
@@ -47,11 +47,11 @@ run "says_where_the_image_and_the_secrets_are" {
   }
   assert {
     condition     = output.database_secret_arn == "arn:aws:secretsmanager:eu-central-1:111122223333:secret:rds!db-1"
-    error_message = "the database's secret is the one that RDS keeps"
+    error_message = "the secret of the database is that of RDS"
   }
   assert {
     condition     = output.slack_webhook_secret_arn == "arn:aws:secretsmanager:eu-central-1:111122223333:secret:slack-webhook"
-    error_message = "the webhook's secret is the one that is handed over"
+    error_message = "the script reads the secret of the webhook"
   }
 }
 
@@ -75,6 +75,6 @@ run "hands_over_a_webhook_it_was_given" {
   }
   assert {
     condition     = !strcontains(output.hand_over, "hooks.slack.example")
-    error_message = "the script holds no webhook"
+    error_message = "the script does not contain the webhook"
   }
 }

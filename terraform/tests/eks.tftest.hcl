@@ -24,7 +24,7 @@ run "the_api_is_open_to_those_named" {
       aws_eks_cluster.this.vpc_config[0].endpoint_public_access &&
       aws_eks_cluster.this.vpc_config[0].public_access_cidrs == toset(["203.0.113.7/32"])
     )
-    error_message = "kubectl works from the named blocks alone"
+    error_message = "kubectl works only from the configured blocks"
   }
 }
 
@@ -57,7 +57,7 @@ run "pods_get_their_own_identity_not_the_nodes" {
   }
   assert {
     condition     = aws_launch_template.node.metadata_options[0].http_put_response_hop_limit == 1
-    error_message = "a pod cannot take the node's role"
+    error_message = "a pod cannot use the role of its node"
   }
 }
 
@@ -69,7 +69,7 @@ run "network_policies_are_enforced" {
 
   assert {
     condition     = jsondecode(aws_eks_addon.node["vpc-cni"].configuration_values).enableNetworkPolicy == "true"
-    error_message = "a NetworkPolicy without this would be decoration"
+    error_message = "without this, a NetworkPolicy has no effect"
   }
 }
 

@@ -19,19 +19,19 @@ run "subnets_do_not_overlap" {
     condition = [for subnet in aws_subnet.private : subnet.cidr_block] == [
       "10.0.0.0/18", "10.0.64.0/18", "10.0.128.0/18",
     ]
-    error_message = "private subnets take a quarter of the VPC each"
+    error_message = "each private subnet has a quarter of the VPC"
   }
   assert {
     condition = [for subnet in aws_subnet.public : subnet.cidr_block] == [
       "10.0.192.0/22", "10.0.196.0/22", "10.0.200.0/22",
     ]
-    error_message = "public subnets lie behind the private ones"
+    error_message = "public subnets follow the private ones"
   }
   assert {
     condition = [for subnet in aws_subnet.database : subnet.cidr_block] == [
       "10.0.224.0/22", "10.0.228.0/22", "10.0.232.0/22",
     ]
-    error_message = "database subnets lie behind the public ones"
+    error_message = "database subnets follow the public ones"
   }
 }
 
@@ -44,7 +44,7 @@ run "each_zone_has_its_own_way_out" {
     condition = alltrue([
       for zone, route in aws_route.private : route.nat_gateway_id == aws_nat_gateway.this[zone].id
     ])
-    error_message = "a zone that fails takes no other's NAT gateway with it"
+    error_message = "each zone has its own NAT gateway"
   }
 }
 
@@ -62,7 +62,7 @@ run "zones_can_share_one_way_out" {
   }
   assert {
     condition     = length(toset([for route in aws_route.private : route.nat_gateway_id])) == 1
-    error_message = "every private subnet goes through it"
+    error_message = "every private subnet uses it"
   }
 }
 
@@ -74,7 +74,7 @@ run "no_instance_gets_a_public_address" {
 
   assert {
     condition     = !anytrue([for subnet in aws_subnet.public : subnet.map_public_ip_on_launch])
-    error_message = "public subnets are for load balancers and NAT gateways"
+    error_message = "instances in public subnets get no public address by default"
   }
 }
 

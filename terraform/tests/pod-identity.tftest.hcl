@@ -26,10 +26,10 @@ run "pods_of_one_service_account_may_do_what_is_stated" {
       aws_eks_pod_identity_association.this.service_account == "prometheus-k8s" &&
       aws_eks_pod_identity_association.this.role_arn == aws_iam_role.this.arn
     )
-    error_message = "the role is for that account's pods"
+    error_message = "the role is for the pods of that service account"
   }
   assert {
     condition     = jsonencode(jsondecode(aws_iam_role_policy.this[0].policy).Statement) == jsonencode(var.statements)
-    error_message = "it may do what is stated and nothing else"
+    error_message = "the role allows exactly the given statements"
   }
 }

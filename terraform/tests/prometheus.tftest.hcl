@@ -5,7 +5,7 @@ mock_provider "aws" {
 }
 
 variables {
-  # Terraform 1.11's test, unlike its apply, wants an ephemeral variable set.
+  # terraform test 1.11 needs a value for an ephemeral variable; terraform apply does not.
   slack_webhook      = "https://hooks.slack.example/T0/B0/secret"
   api_access_cidrs   = ["203.0.113.7/32"]
   managed_prometheus = true
@@ -17,18 +17,18 @@ run "every_rule_file_becomes_a_namespace" {
       for file in fileset("../rendered", "*.rules.yaml") :
       trimsuffix(file, ".rules.yaml") => file("../rendered/${file}")
     }
-    error_message = "no file is left out or changed"
+    error_message = "all rule files are uploaded unchanged"
   }
   assert {
     condition     = alltrue([for name in ["drift", "pipeline", "thresholds"] : contains(keys(local.rules), name)])
-    error_message = "drift, pipeline and thresholds are among them"
+    error_message = "the rules for drift, pipeline and thresholds are uploaded"
   }
 }
 
 run "tells_prometheus_where_to_write" {
   assert {
     condition     = output.remote_write_url == "https://aps-workspaces.eu-central-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write"
-    error_message = "the URL is the workspace's, as Prometheus wants it"
+    error_message = "the URL is that of the workspace, in the form that Prometheus needs"
   }
 }
 

@@ -21,7 +21,7 @@ run "what_a_tag_names_never_changes" {
     condition = [
       for rule in jsondecode(aws_ecr_lifecycle_policy.this.policy).rules : rule.selection.tagStatus
     ] == ["untagged"]
-    error_message = "images without a tag are all that expires"
+    error_message = "only images without a tag expire"
   }
 }
 

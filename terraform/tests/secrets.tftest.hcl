@@ -21,7 +21,7 @@ run "the_value_is_sent_and_not_kept" {
       aws_secretsmanager_secret_version.this[0].secret_string_wo == null &&
       !strcontains(jsonencode(aws_secretsmanager_secret_version.this), "hooks.slack.example")
     )
-    error_message = "the state has the version of the secret and nothing of the secret"
+    error_message = "the state has the version of the secret, but not the secret"
   }
   assert {
     condition     = aws_secretsmanager_secret.this.kms_key_id == var.kms_key_arn
@@ -40,6 +40,6 @@ run "version_0_stores_none" {
 
   assert {
     condition     = length(aws_secretsmanager_secret_version.this) == 0
-    error_message = "the secret is made, and stays empty"
+    error_message = "the secret is created and stays empty"
   }
 }

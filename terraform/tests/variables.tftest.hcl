@@ -1,4 +1,4 @@
-# Bad values are refused before anything is made. Each variable named in expect_failures has to fail.
+# Invalid values are rejected before anything is created. Each variable in expect_failures must fail.
 
 mock_provider "aws" {
   source = "./tests/mocks"

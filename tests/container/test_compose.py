@@ -1,4 +1,4 @@
-"""The compose file: valid, and true of the program and the files it mounts."""
+"""The compose file is valid and fits the program and the mounted files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_it_follows_the_compose_specification() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_services_run_commands_of_this_version_with_variables_it_reads(
+def test_our_services_run_this_version_with_variables_that_it_reads(
     name: str, compose: dict[str, Any]
 ) -> None:
     service = compose["services"][name]
@@ -44,7 +44,7 @@ def test_our_services_run_commands_of_this_version_with_variables_it_reads(
     assert service["read_only"]
 
 
-def test_prometheus_scrapes_both_halves_and_knows_rules_and_alertmanager(
+def test_prometheus_scrapes_both_halves_and_has_rules_and_alertmanager(
     compose: dict[str, Any], tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     file = tmp_path / "prometheus.yml"
@@ -85,7 +85,7 @@ def test_grafana_finds_the_dashboards_where_its_provisioning_looks(
     assert all((ROOT / source).is_dir() for source in mounts.values() if source.startswith("."))
 
 
-def test_every_port_is_for_this_machine_alone(compose: dict[str, Any]) -> None:
+def test_every_port_is_published_on_loopback_only(compose: dict[str, Any]) -> None:
     ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)

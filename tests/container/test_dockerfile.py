@@ -1,4 +1,4 @@
-"""The image, as far as it can be told without building it."""
+"""The Dockerfile, checked without building the image."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_package_from_elsewhere_is_installed_by_its_hash() -> None:
     assert set(installs) == {"--require-hashes", "--no-deps"}
 
 
-def test_the_last_stage_installs_nothing_and_runs_as_nobody() -> None:
+def test_the_last_stage_installs_nothing_and_runs_unprivileged() -> None:
     last = DOCKERFILE.split("\nFROM ")[-1]
     assert not re.search(r"apt-get|pip |gcc|build-essential", last)
     assert "\nUSER 65534:65534\n" in last
@@ -58,18 +58,18 @@ def healthcheck(port: int) -> int:
 
 
 @pytest.mark.parametrize("role", ["ingest", "exporter"])
-def test_the_health_check_tells_a_service_from_none(role: str, store: str, tmp_path: Path) -> None:
+def test_the_health_check_fails_without_a_service(role: str, store: str, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f'database: {{connection_string: "{store}"}}\nserver: {{port: 0}}\n')
     with serving(config, role) as service:
         port = int(service.url.rpartition(":")[2])
-        # The address is in the log before the service answers there.
+        # The address is logged shortly before the service answers.
         while healthcheck(port) != 0:
             assert service.process.poll() is None, service.log.read_text()
     assert healthcheck(port) == 1
 
 
-def test_the_health_check_speaks_tls_where_the_service_does(store: str, tmp_path: Path) -> None:
+def test_the_health_check_uses_tls_if_the_service_does(store: str, tmp_path: Path) -> None:
     certificate = trustme.CA().issue_cert("drift.example.org")
     certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))

@@ -31,13 +31,13 @@ ENGINE = shlex.split(os.environ.get("TEST_ENGINE", "docker"))
 pytestmark = pytest.mark.skipif(not IMAGE, reason="TEST_IMAGE names no image; make image-check")
 
 FOLDER = "/var/lib/embedding-drift"
-# As in compose.yaml.
+# The same restrictions as in compose.yaml.
 RESTRICTED = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
 if "podman" in ENGINE:
-    # Docker gives a read-only container no places to write either.
+    # A read-only container of Docker has no writable folders either.
     RESTRICTED.append("--read-only-tmpfs=false")
 UNGUARDED = "--env=EMBEDDING_DRIFT_SERVER_ALLOW_UNAUTHENTICATED=true"
-# The server that `serve` embeds, for those who share its volume.
+# The embedded server of `serve`, for containers that share its volume.
 EMBEDDED = f"postgresql://postgres@/postgres?host={FOLDER}/data/postgresql"
 
 
@@ -60,14 +60,14 @@ def shell(script: str, *options: str) -> str:
 
 
 def is_healthy(container: str) -> bool:
-    """Run the image's own health check in the container."""
+    """Run the health check of the image in the container."""
     check = [*ENGINE, "exec", container, *healthcheck()[1:]]
     return subprocess.run(check, capture_output=True).returncode == 0
 
 
 @contextmanager
 def running(role: str, volume: str, *options: str) -> Iterator[tuple[str, str]]:
-    """Run a role on this machine's network; give the container's name and its URL."""
+    """Run a role on the network of this machine; give the name and the URL of the container."""
     name = f"embedding-drift-{uuid.uuid4().hex}"
     port = free_port()
     place = [f"--volume={volume}:{FOLDER}", "--network=host"]
@@ -114,7 +114,7 @@ def test_it_is_this_version() -> None:
     assert answer.stdout == f"embedding-drift, version {__version__}\n", answer.stderr
 
 
-def test_its_configuration_is_that_of_the_program() -> None:
+def test_it_runs_serve_as_an_unprivileged_user() -> None:
     config = inspected()["Config"]
     assert config["User"] == "65534:65534"
     assert config["WorkingDir"] == FOLDER
@@ -124,19 +124,19 @@ def test_its_configuration_is_that_of_the_program() -> None:
     assert healthcheck()[0] == "CMD"
 
 
-def test_nothing_in_it_compiles() -> None:
+def test_it_has_no_compiler() -> None:
     programs = "cc c++ gcc g++ clang tcc as ld make cargo rustc embedding-drift"
     found = shell(f"for program in {programs}; do command -v $program; done; true")
     assert found == "/opt/embedding-drift/bin/embedding-drift\n"
 
 
-def test_nothing_in_it_tells_how_it_was_built() -> None:
+def test_it_has_no_traces_of_its_build() -> None:
     look = "find / -xdev -name pip.conf -o -path /source -o -name healthcheck.py 2>/dev/null; true"
     assert shell(look, "--user=0") == "/opt/healthcheck.py\n"
     assert not [name for name in inspected()["Config"]["Env"] if name.startswith("PIP_")]
 
 
-def test_nothing_can_be_written_but_its_folder() -> None:
+def test_only_its_folder_is_writable() -> None:
     kernels = r"\( -path /proc -o -path /sys -o -path /dev \) -prune"
     look = f"find / {kernels} -o -writable ! -type l -print 2>/dev/null; true"
     assert shell(look) == ""
@@ -148,17 +148,17 @@ def test_it_has_no_rights() -> None:
     assert status == ["65534", "CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"]
 
 
-def test_it_does_not_serve_strangers_unasked() -> None:
+def test_it_does_not_serve_other_addresses_without_credentials() -> None:
     answer = run("serve")
     assert answer.returncode == 2
     assert "server.allow_unauthenticated" in answer.stderr
 
 
-def test_the_health_check_tells_that_nobody_answers() -> None:
+def test_the_health_check_fails_if_nothing_answers() -> None:
     assert run("/opt/healthcheck.py", options=("--entrypoint=python",)).returncode == 1
 
 
-def test_everything_runs_in_one_container_and_its_volume_outlives_it(volume: str) -> None:
+def test_everything_runs_in_one_container_and_its_volume_stays(volume: str) -> None:
     stored = 'embedding_drift_vectors_total{model_name="m"}'
     with running("serve", volume) as (container, url):
         assert post(url, np.ones((3, 4), np.float32)).status_code == 201
@@ -169,7 +169,7 @@ def test_everything_runs_in_one_container_and_its_volume_outlives_it(volume: str
         wait_for(lambda: metric(url, stored) == "3.0", "the vectors after the restart")
 
 
-def test_both_roles_run_on_one_store(volume: str) -> None:
+def test_both_halves_run_on_one_database(volume: str) -> None:
     store = f"--env=EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING={EMBEDDED}"
     with (
         running("serve", volume),
@@ -182,7 +182,7 @@ def test_both_roles_run_on_one_store(volume: str) -> None:
         wait_for(lambda: metric(exporter, stored) == "2.0", "the vectors in the exporter's metrics")
 
 
-def test_rendered_rules_lie_where_prometheus_and_alertmanager_read_them(volume: str) -> None:
+def test_prometheus_and_alertmanager_can_read_the_rendered_files(volume: str) -> None:
     place = f"--volume={volume}:{FOLDER}"
     webhook = "--env=EMBEDDING_DRIFT_ALERTING_SLACK_WEBHOOK=https://hooks.example.org/secret"
     answer = run("rules", "render", "--output", FOLDER, options=(place, webhook))

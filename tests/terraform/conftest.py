@@ -20,7 +20,7 @@ Terraform = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def program() -> Program:
-    """Find a program, or skip the test naming it."""
+    """Find a program, or skip the test and name the program."""
 
     def find(name: str) -> str:
         path = shutil.which(name)
@@ -33,7 +33,7 @@ def program() -> Program:
 
 @pytest.fixture(scope="session")
 def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of terraform/ to work in, with the rendered rules where it looks for them."""
+    """Return a copy of terraform/, with the rendered rules beside it."""
     checkout = tmp_path_factory.mktemp("checkout")
     made_by_init = shutil.ignore_patterns(".terraform", ".terraform.lock.hcl", "*.tfstate*")
     shutil.copytree(ROOT / "terraform", checkout / "terraform", ignore=made_by_init)
@@ -44,7 +44,7 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def terraform(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    """Run Terraform offline, with providers from the mirror alone."""
+    """Run Terraform offline, with providers from the mirror only."""
     executable = program("terraform")
     mirror = os.environ.get("TERRAFORM_PROVIDER_MIRROR")
     if not mirror:

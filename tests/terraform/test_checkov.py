@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_checkov_finds_nothing_but_the_reasoned_exceptions() -> None:
+def test_checkov_finds_only_the_documented_exceptions() -> None:
     search = os.pathsep.join([str(ROOT / ".venv-checkov" / "bin"), os.environ.get("PATH", "")])
     checkov = shutil.which("checkov", path=search)
     if checkov is None:

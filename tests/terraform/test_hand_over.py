@@ -1,5 +1,7 @@
-"""The script that hands the cluster and its secrets over to kubectl; AWS and the API server are
-the only parts that are not real."""
+"""The hand-over script configures kubectl and creates the secrets.
+
+Only AWS and the API server are stand-ins.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ TEMPLATE = Path(__file__).parents[2] / "terraform" / "hand-over.sh.tftpl"
 PASSWORD = "p@ss:w/rd?#[%]&'\"\\ $(id) é"
 WEBHOOK = "https://hooks.slack.com/services/T024/B024/secret"
 
-# Answers for get-secret-value with the file named like the secret; notes everything else.
+# Answers get-secret-value with the file of that name, and records everything else.
 AWS = """#!/bin/sh
 case "$1" in
     secretsmanager) cat "$PARTS/$6" ;;
     *) echo "$@" >>"$PARTS/aws" ;;
 esac
 """
-# Makes objects as kubectl does, and notes what it would send to the API server.
+# Creates objects as kubectl does, and records what it would send to the API server.
 KUBECTL = """#!/bin/sh
 case "$1" in
     create) exec '{kubectl}' "$@" ;;
@@ -69,7 +71,7 @@ def script(program: Program, tmp_path: Path) -> Render:
 
 @pytest.fixture
 def run(program: Program, tmp_path: Path) -> Run:
-    """Run a script between the stand-ins, as `terraform output -raw hand_over | sh` does."""
+    """Run the script with the stand-ins, as `terraform output -raw hand_over | sh` does."""
     program("jq")
     bin_ = tmp_path / "bin"
     bin_.mkdir()
@@ -107,14 +109,14 @@ def _value(secret: dict[str, Any], key: str) -> str:
     return base64.b64decode(secret["data"][key]).decode()
 
 
-def test_points_kubectl_at_the_cluster(script: Render, run: Run, tmp_path: Path) -> None:
+def test_kubectl_is_configured_for_the_cluster(script: Render, run: Run, tmp_path: Path) -> None:
     answer = run(script(""))
     assert answer.returncode == 0, answer.stderr
     commands = (tmp_path / "aws").read_text()
     assert commands == "eks update-kubeconfig --region eu-central-1 --name drift\n"
 
 
-def test_the_password_arrives_whatever_its_characters(
+def test_the_password_may_have_any_characters(
     script: Render, run: Run, applied: Callable[[], list[dict[str, Any]]]
 ) -> None:
     run(script(""))
@@ -132,7 +134,7 @@ def test_the_password_arrives_whatever_its_characters(
     }
 
 
-def test_the_webhook_is_handed_over_when_there_is_one(
+def test_the_webhook_is_handed_over_if_there_is_one(
     script: Render, run: Run, applied: Callable[[], list[dict[str, Any]]]
 ) -> None:
     run(script("slack"))

@@ -32,7 +32,7 @@ def test_an_example_is_valid(example: str, configuration: Path, terraform: Terra
 
 
 @pytest.mark.parametrize("file", TESTS)
-def test_terraforms_own_tests_pass(file: str, initialised: Path, terraform: Terraform) -> None:
+def test_terraform_test_passes(file: str, initialised: Path, terraform: Terraform) -> None:
     answer = terraform(initialised, "test", f"-filter=tests/{file}")
     assert answer.returncode == 0, answer.stdout
     assert " 0 passed" not in answer.stdout, answer.stdout

@@ -1,4 +1,4 @@
-# Samples of the cluster's Prometheus kept in Amazon Managed Prometheus, with our rules.
+# The Prometheus of the cluster also writes to Amazon Managed Prometheus, which has the alert rules.
 provider "aws" {
   region = "eu-central-1"
 }
@@ -10,7 +10,7 @@ module "embedding_drift" {
   managed_prometheus = true
   rules_directory    = "${path.root}/../../../rendered"
 
-  # The account that the chart kube-prometheus-stack makes, released as "monitoring".
+  # The service account of the chart kube-prometheus-stack, for the release "monitoring".
   prometheus_service_account = {
     namespace = "monitoring"
     name      = "monitoring-kube-prometheus-prometheus"

@@ -4,6 +4,6 @@ output "hand_over" {
 }
 
 output "remote_write_url" {
-  description = "Where a Prometheus in the cluster writes to."
+  description = "URL to which a Prometheus in the cluster writes."
   value       = module.embedding_drift.remote_write_url
 }

@@ -1,4 +1,4 @@
-# The cheapest that works: for a trial, not for data that must outlive it.
+# The cheapest setup that works. For a trial, not for data that must be kept.
 provider "aws" {
   region = "eu-central-1"
 }

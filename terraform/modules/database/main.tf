@@ -35,7 +35,7 @@ resource "aws_db_parameter_group" "this" {
     value = "1"
   }
 
-  # Not every statement: those of a search carry vectors.
+  # Log only slow statements: those of a search contain vectors.
   parameter {
     name  = "log_statement"
     value = "ddl"

@@ -9,6 +9,6 @@ output "name" {
 }
 
 output "secret_arn" {
-  description = "Secret of user name and password, which RDS keeps and rotates."
+  description = "Secret with user name and password. RDS stores and rotates it."
   value       = aws_db_instance.this.master_user_secret[0].secret_arn
 }

@@ -9,37 +9,37 @@ variable "postgres_version" {
 }
 
 variable "instance_class" {
-  description = "Class of the instance, such as db.m7g.large."
+  description = "Instance class, such as db.m7g.large."
   type        = string
 }
 
 variable "storage_gib" {
-  description = "GiB of storage at first."
+  description = "Initial storage, in GiB."
   type        = number
 }
 
 variable "max_storage_gib" {
-  description = "GiB to which the storage grows by itself."
+  description = "Maximum to which the storage grows by itself, in GiB."
   type        = number
 }
 
 variable "multi_az" {
-  description = "Whether a standby in another zone takes over when the server's zone fails."
+  description = "Whether a standby in another zone takes over if the zone of the server fails."
   type        = bool
 }
 
 variable "backup_retention_days" {
-  description = "Days back to which the server can be restored, to the second."
+  description = "Number of past days to which the server can be restored, to the second."
   type        = number
 }
 
 variable "deletion_protection" {
-  description = "Whether the server refuses to be deleted."
+  description = "Whether the server is protected from deletion."
   type        = bool
 }
 
 variable "final_snapshot" {
-  description = "Whether the server leaves a last snapshot when it is deleted."
+  description = "Whether a last snapshot is made when the server is deleted."
   type        = bool
 }
 
@@ -59,7 +59,7 @@ variable "subnet_ids" {
 
   validation {
     condition     = length(var.subnet_ids) >= 2
-    error_message = "subnet_ids are two or more: RDS wants subnets in two zones."
+    error_message = "subnet_ids must be two or more: RDS needs subnets in two zones."
   }
 }
 

@@ -1,5 +1,5 @@
 locals {
-  # A node is not ready before these run on it.
+  # A node becomes ready when these run on it.
   node_addons = {
     eks-pod-identity-agent = null
     kube-proxy             = null
@@ -48,7 +48,7 @@ module "ebs_csi_identity" {
   tags = var.tags
 }
 
-# Volumes of Prometheus and Alertmanager; EKS makes no default storage class.
+# For volumes of Prometheus and Alertmanager. EKS creates no default storage class.
 resource "aws_eks_addon" "ebs_csi" {
   cluster_name         = aws_eks_cluster.this.name
   addon_name           = "aws-ebs-csi-driver"

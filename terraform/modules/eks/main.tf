@@ -8,7 +8,7 @@ locals {
 
 data "aws_partition" "current" {}
 
-# EKS would make the group itself, and keep the logs for ever.
+# Otherwise EKS creates the group itself and keeps the logs forever.
 resource "aws_cloudwatch_log_group" "this" {
   name              = "/aws/eks/${var.name}/cluster"
   retention_in_days = var.log_retention_days
@@ -117,7 +117,7 @@ resource "aws_launch_template" "node" {
     }
   }
 
-  # One hop: a pod cannot take the node's role.
+  # With one hop, a pod cannot use the role of its node.
   metadata_options {
     http_endpoint               = "enabled"
     http_put_response_hop_limit = 1
@@ -160,7 +160,7 @@ resource "aws_eks_node_group" "this" {
 
   lifecycle {
     create_before_destroy = true
-    # A cluster autoscaler's decision.
+    # A cluster autoscaler changes it.
     ignore_changes = [scaling_config[0].desired_size]
   }
 

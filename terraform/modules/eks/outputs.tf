@@ -4,6 +4,6 @@ output "name" {
 }
 
 output "security_group_id" {
-  description = "Security group that every node carries."
+  description = "Security group of every node."
   value       = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
 }

@@ -14,12 +14,12 @@ variable "subnet_ids" {
 
   validation {
     condition     = length(var.subnet_ids) >= 2
-    error_message = "subnet_ids are two or more: EKS wants subnets in two zones."
+    error_message = "subnet_ids must be two or more: EKS needs subnets in two zones."
   }
 }
 
 variable "public_access_cidrs" {
-  description = "IPv4 blocks that reach the API server from outside the VPC; none keeps it inside."
+  description = "IPv4 blocks that may reach the API server from outside the VPC; with none, it has no public endpoint."
   type        = list(string)
 
   validation {
@@ -34,17 +34,17 @@ variable "node_instance_types" {
 }
 
 variable "min_nodes" {
-  description = "Nodes at first and at the least."
+  description = "Initial and minimum number of nodes."
   type        = number
 }
 
 variable "max_nodes" {
-  description = "Nodes at the most."
+  description = "Maximum number of nodes."
   type        = number
 
   validation {
     condition     = var.max_nodes >= var.min_nodes
-    error_message = "max_nodes is min_nodes or more."
+    error_message = "max_nodes must be min_nodes or more."
   }
 }
 
@@ -54,7 +54,7 @@ variable "kms_key_arn" {
 }
 
 variable "log_retention_days" {
-  description = "Days the control plane's logs are kept."
+  description = "Retention of the control plane's logs, in days."
   type        = number
 }
 

@@ -11,14 +11,14 @@ resource "aws_vpc" "this" {
   tags = merge(var.tags, { Name = var.name })
 }
 
-# Without rules: what forgets to name its security group reaches nothing.
+# The default group has no rules: a resource without its own security group can reach nothing.
 resource "aws_default_security_group" "this" {
   vpc_id = aws_vpc.this.id
 
   tags = merge(var.tags, { Name = "${var.name}-default" })
 }
 
-# Private subnets are the large ones: each pod has an address of its own.
+# Private subnets are large, because each pod has its own address.
 resource "aws_subnet" "private" {
   for_each = local.zones
 
@@ -45,7 +45,7 @@ resource "aws_subnet" "public" {
   })
 }
 
-# No route leaves the VPC from here.
+# These subnets have no route out of the VPC.
 resource "aws_subnet" "database" {
   for_each = local.zones
 

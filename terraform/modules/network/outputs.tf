@@ -4,14 +4,14 @@ output "vpc_id" {
 }
 
 output "private_subnet_ids" {
-  description = "IDs of the subnets for nodes and pods, one a zone."
+  description = "IDs of the subnets for nodes and pods, one per zone."
   value       = [for subnet in aws_subnet.private : subnet.id]
 
-  # Nodes join the cluster through the NAT gateways.
+  # Nodes need the NAT gateways to join the cluster.
   depends_on = [aws_route.private, aws_route.public, aws_route_table_association.private, aws_route_table_association.public]
 }
 
 output "database_subnet_ids" {
-  description = "IDs of the subnets without a route out of the VPC, one a zone."
+  description = "IDs of the subnets without a route out of the VPC, one per zone."
   value       = [for subnet in aws_subnet.database : subnet.id]
 }

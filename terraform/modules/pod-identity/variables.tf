@@ -14,18 +14,18 @@ variable "namespace" {
 }
 
 variable "service_account" {
-  description = "Service account whose pods take the role."
+  description = "Service account whose pods get the role."
   type        = string
 }
 
 variable "policy_arns" {
-  description = "Managed policies of the role, by a name of yours."
+  description = "Managed policies of the role. The keys are free names."
   type        = map(string)
   default     = {}
 }
 
 variable "statements" {
-  description = "Statements of the role's own policy, as IAM writes them."
+  description = "Statements of the role's own policy, in the format of IAM."
   type = list(object({
     Effect   = string
     Action   = list(string)

@@ -4,6 +4,6 @@ output "arn" {
 }
 
 output "remote_write_url" {
-  description = "Where Prometheus writes samples to, signed with SigV4."
+  description = "URL to which Prometheus writes samples, signed with SigV4."
   value       = "${aws_prometheus_workspace.this.prometheus_endpoint}api/v1/remote_write"
 }

@@ -4,7 +4,7 @@ variable "name" {
 }
 
 variable "rules" {
-  description = "Rule files: their text by the namespace each becomes."
+  description = "Texts of the rule files, by the namespace of each in the workspace."
   type        = map(string)
 }
 

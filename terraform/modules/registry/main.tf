@@ -14,13 +14,13 @@ resource "aws_ecr_repository" "this" {
   tags = var.tags
 }
 
-# Tagged images stay: what a release runs must not vanish.
+# Tagged images are kept, because a release may run them.
 resource "aws_ecr_lifecycle_policy" "this" {
   repository = aws_ecr_repository.this.name
   policy = jsonencode({
     rules = [{
       rulePriority = 1
-      description  = "Untagged images go after a fortnight"
+      description  = "Untagged images expire after two weeks"
       selection = {
         tagStatus   = "untagged"
         countType   = "sinceImagePushed"

@@ -1,4 +1,4 @@
 output "repository_url" {
-  description = "Where images are pushed to and pulled from."
+  description = "URL of the repository."
   value       = aws_ecr_repository.this.repository_url
 }

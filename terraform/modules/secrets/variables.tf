@@ -9,14 +9,14 @@ variable "description" {
 }
 
 variable "value" {
-  description = "The secret; it is sent to Secrets Manager and never stored in the state."
+  description = "The secret. It is sent to Secrets Manager and not stored in the state."
   type        = string
   sensitive   = true
   ephemeral   = true
 }
 
 variable "value_version" {
-  description = "Raised, the value is stored again; 0 stores none."
+  description = "Increase it to store the value again; 0 stores none."
   type        = number
 }
 

@@ -1,4 +1,4 @@
-# What AWS would answer, where the provider checks an answer's form.
+# Answers of AWS, for the places where the provider checks their form.
 
 mock_data "aws_availability_zones" {
   defaults = {
