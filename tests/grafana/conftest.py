@@ -147,8 +147,8 @@ def prometheus(
     folder = tmp_path_factory.mktemp("grafana")
     rules = folder / "rules"
     render(Settings(), rules)
-    nobody = f"http://127.0.0.1:{stack.free_port()}"
-    with stack.prometheus(folder / "prometheus", rules, incident, nobody) as prometheus:
+    absent = f"http://127.0.0.1:{stack.free_port()}"
+    with stack.prometheus(folder / "prometheus", rules, incident, absent) as prometheus:
         deadline = time.monotonic() + 60
         fires = f'ALERTS{{alertname="EmbeddingDriftDetected", model_name="{MODEL}"}}'
         while not prometheus.query(fires):

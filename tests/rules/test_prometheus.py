@@ -154,6 +154,17 @@ def test_the_runbook_names_only_settings_metrics_and_errors_that_exist() -> None
         assert issubclass(getattr(errors, name), MonitorError)
 
 
+def test_the_runbook_quotes_only_log_messages_of_the_program() -> None:
+    quoted = re.findall(r'msg="([^".]+)', (RULES / "runbook.md").read_text())
+    sources = [
+        file.read_text()
+        for folder in ("exporter", "ingest")
+        for file in (RULES.parent / folder).rglob("*.py")
+    ]
+    assert len(quoted) > 3
+    assert [m for m in quoted if not any(f'"{m}' in source for source in sources)] == []
+
+
 def test_the_runbook_explains_every_component_of_the_score() -> None:
     runbook = (RULES / "runbook.md").read_text()
     listed = re.findall(r"^   - ((?:`\w+`(?:, )?)+):", runbook, flags=re.MULTILINE)

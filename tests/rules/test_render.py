@@ -99,7 +99,7 @@ def test_the_watchdog_is_rendered_only_if_it_is_enabled(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "a threshold that is no number": (
+    "a threshold that is not a number": (
         "monitoring: {drift_threshold: high}",
         ["monitoring.drift_threshold", "'high'", "number"],
     ),
@@ -120,15 +120,15 @@ REFUSED = {
         "monitoring: {models: {a: {drift_treshold: 1}}}",
         ["monitoring.models.a.drift_treshold: unknown key", "did you mean drift_threshold?"],
     ),
-    "a name no model can have": (
+    "an illegal model name": (
         "monitoring: {models: {'a b': {drift_threshold: 0.1}}}",
         ["monitoring.models: 'a b' is no model's name; allowed are"],
     ),
-    "a model nobody knows": (
+    "an unknown model": (
         "monitoring: {models: {typo: {drift_threshold: 0.1}}}",
         ["monitoring.models.typo: no such model is known"],
     ),
-    "an escalation at once": (
+    "an escalation after 0 seconds": (
         "alerting: {escalation: {info_after: 0}}",
         ["alerting.escalation.info_after", "0 is not allowed"],
     ),
