@@ -26,7 +26,7 @@ README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 DOCUMENTS = [
     file
-    for folder in (ROOT, ROOT / "docs", ROOT / "k8s", ROOT / "rules", ROOT / "terraform")
+    for folder in (ROOT, *(ROOT / name for name in ("client", "docs", "k8s", "rules", "terraform")))
     for file in sorted(folder.glob("*.md"))
 ]
 FIRST_VALUE = "First value in two minutes"
