@@ -67,12 +67,6 @@ UNMIRRORED = {
     "ingest/runtime/throttle.py": "tests/ingest/runtime/test_logs.py",
     "ingest/runtime/version.py": "one constant",
     "ingest/service.py": "tests/test_serve.py runs the commands",
-    "ingest/store/batch.py": "tests/ingest/store/test_vectors.py stores batches",
-    "ingest/store/copy.py": "tests/ingest/store/test_vectors.py stores batches",
-    "ingest/store/dimension.py": "tests/ingest/store/test_vectors.py stores batches",
-    "ingest/store/history.py": "tests/exporter/monitor/test_examinations.py records history",
-    "ingest/store/positions.py": "tests/test_watch.py restarts a watch",
-    "ingest/store/sockets.py": "tests/test_outage.py cuts connections",
     "ingest/watch/sources/source.py": "a protocol: tests/ingest/watch/sources/test_contract.py",
     "ingest/watch/watch.py": "tests/test_watch.py runs the command",
 }
