@@ -22,7 +22,6 @@ PACKAGES = sorted(file.parent for folder in TOP for file in (ROOT / folder).rglo
 
 UNMIRRORED = {
     "client/embedding_drift_client/errors.py": "tests/client/test_delivery.py provokes each error",
-    "exporter/cli.py": "tests/test_serve.py runs the commands",
     "exporter/detector/axes.py": "tests/exporter/detector/test_detector.py",
     "exporter/detector/calibration.py": "tests/exporter/detector/test_detector.py",
     "exporter/detector/codec.py": "tests/exporter/detector/test_detector.py",
