@@ -90,7 +90,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("fails", "derives_from", "said"),
+    ("fails", "derives_from", "message"),
     [
         ("breaks", aiohttp.ClientResponseError, "ClientResponseError: 503, message='No more', url"),
         ("closes", aiohttp.ServerDisconnectedError, "ServerDisconnectedError: Server disconnected"),
@@ -103,7 +103,7 @@ def test_a_web_server_that_fails_while_reading_is_an_error_of_one_line(
     monkeypatch: pytest.MonkeyPatch,
     fails: str,
     derives_from: type[Exception],
-    said: str,
+    message: str,
 ) -> None:
     url = f"http://me:pw@{web}/one.parquet?sig=SECRET"
     filling = backfill(client, url)
@@ -114,7 +114,7 @@ def test_a_web_server_that_fails_while_reading_is_an_error_of_one_line(
         fsspec.filesystem("http").cat_file(url)
     with pytest.raises(PayloadError) as caught:
         filling.pin(store, Selection(first=500))
-    assert str(caught.value).startswith(f"http://{web}/one.parquet: {said}")
+    assert str(caught.value).startswith(f"http://{web}/one.parquet: {message}")
     assert "SECRET" not in str(caught.value)
     assert "pw" not in str(caught.value)
 
@@ -125,8 +125,8 @@ def test_a_refused_login_is_an_error_of_one_line() -> None:
         pytest.raises(PayloadError) as caught,
     ):
         Dataset.open(f"ftp://me:pw@{address}/lake", "m", "timestamp")
-    said = f"ftp://{address}/lake cannot be read: error_perm: 530 Login incorrect"
-    assert str(caught.value) == said
+    message = f"ftp://{address}/lake cannot be read: error_perm: 530 Login incorrect"
+    assert str(caught.value) == message
 
 
 def test_a_missing_file_is_reported_with_the_reason(
