@@ -70,11 +70,11 @@ def list_(settings: Settings) -> None:
         connect(store) as connection,
         unavailable(),
     ):
-        found = models.listed(connection)
-    for listed in found:
-        last = listed.last_received_at
+        found = models.summaries(connection)
+    for summary in found:
+        last = summary.last_received_at
         click.echo(
-            f"{listed.model_name}\t{listed.dimension} dimensions\t{listed.vectors} vectors"
+            f"{summary.model_name}\t{summary.dimension} dimensions\t{summary.vectors} vectors"
             f"\tlast {'never' if last is None else format(last, '%Y-%m-%d %H:%M:%S%z')}"
         )
 

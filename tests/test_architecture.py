@@ -22,7 +22,6 @@ PACKAGES = sorted(file.parent for folder in TOP for file in (ROOT / folder).rglo
 
 UNMIRRORED = {
     "client/embedding_drift_client/errors.py": "tests/client/test_delivery.py provokes each error",
-    "exporter/cli.py": "tests/test_serve.py runs the commands",
     "exporter/detector/axes.py": "tests/exporter/detector/test_detector.py",
     "exporter/detector/calibration.py": "tests/exporter/detector/test_detector.py",
     "exporter/detector/codec.py": "tests/exporter/detector/test_detector.py",
@@ -67,12 +66,6 @@ UNMIRRORED = {
     "ingest/runtime/throttle.py": "tests/ingest/runtime/test_logs.py",
     "ingest/runtime/version.py": "one constant",
     "ingest/service.py": "tests/test_serve.py runs the commands",
-    "ingest/store/batch.py": "tests/ingest/store/test_vectors.py stores batches",
-    "ingest/store/copy.py": "tests/ingest/store/test_vectors.py stores batches",
-    "ingest/store/dimension.py": "tests/ingest/store/test_vectors.py stores batches",
-    "ingest/store/history.py": "tests/exporter/monitor/test_examinations.py records history",
-    "ingest/store/positions.py": "tests/test_watch.py restarts a watch",
-    "ingest/store/sockets.py": "tests/test_outage.py cuts connections",
     "ingest/watch/sources/source.py": "a protocol: tests/ingest/watch/sources/test_contract.py",
     "ingest/watch/watch.py": "tests/test_watch.py runs the command",
 }

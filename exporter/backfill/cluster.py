@@ -1,7 +1,7 @@
-"""The work on a data set that a Dask cluster does: it reads, sums and measures.
+"""Run the work on a data set in a Dask cluster: read times, sort vectors, measure drift.
 
-Workers need the files and this package, but no store: what judges is sent to them, and rows of
-history come back.
+Workers need the files and this package, but not the store: they receive the baseline, and return
+rows of history.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from exporter.stats.arrays import Numbers, Positions, Vectors
 from ingest.runtime.errors import ClusterFailed, MonitorError, PayloadError
 
 _AHEAD = 2
-"""Tasks under way for each that is worked on."""
+"""Submitted tasks for each thread of the cluster."""
 
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": 1,
-    # By default Dask has every array of sums given back to the system, and asked for anew:
-    # measuring takes four times as long.
+    # With Dask's defaults, memory of every array is returned to the system and requested again.
+    # Measuring then takes four times as long.
     "MALLOC_TRIM_THRESHOLD_": 2**28,
     "MALLOC_MMAP_THRESHOLD_": 2**25,
 }
-"""Of the processes of workers."""
+"""Environment variables of worker processes."""
 
 
 @contextmanager
 def connected(scheduler: str | None) -> Iterator[Client]:
-    """Connect to a scheduler or, without one, start workers here.
+    """Connect to a scheduler. Without one, start workers on this machine.
 
     Raises
     ------
     ClusterFailed
         If the scheduler cannot be reached.
     """
-    # Every step of theirs is told at "info", a level that importing them has set.
+    # Importing distributed sets its level to "info", at which it logs every step.
     root = logging.getLogger()
     logging.getLogger("distributed").setLevel(max(logging.WARNING, root.level))
     if scheduler is None:
@@ -65,15 +65,15 @@ def connected(scheduler: str | None) -> Iterator[Client]:
 
 @contextmanager
 def started(workers: int | None = None) -> Iterator[Client]:
-    """Start workers on this machine, a process each; by default one for each core."""
+    """Start worker processes on this machine, by default one for each core."""
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": _ENVIRONMENT}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,  # what a task raises is raised here, too
-            security=True,  # whoever reaches the ports of others could run code
+            silence_logs=logging.CRITICAL,  # errors of tasks are raised here
+            security=True,  # without it, anyone who reaches the ports can run code
         ) as local,
         Client(local) as client,
     ):
@@ -88,14 +88,14 @@ def survey(client: Client, dataset: Dataset, read: Callable[[int], object]) -> S
     client : Client
     dataset : Dataset
     read : callable
-        Is told how many more files were read.
+        Called with the number of files read since the last call.
 
     Raises
     ------
     PayloadError
         If a file cannot be used, or the model has no vectors.
     ClusterFailed
-        If workers died or the scheduler went away.
+        If workers died or the scheduler cannot be reached.
     """
     times = []
     for found in _results(client, Dataset.times, [dataset], zip(dataset.files)):
@@ -105,16 +105,16 @@ def survey(client: Client, dataset: Dataset, read: Callable[[int], object]) -> S
 
 
 def fetch(client: Client, dataset: Dataset, stream: Stream, positions: Positions) -> Vectors:
-    """Read the vectors at some positions, at least one: shape (n, d).
+    """Read the vectors at one or more positions, shape (n, d).
 
     Raises
     ------
     PayloadError
-        If they are not vectors of one dimension.
+        If a vector cannot be used, or their dimensions differ.
     ClusterFailed
-        If workers died or the scheduler went away.
+        If workers died or the scheduler cannot be reached.
     """
-    # In the order of the files, each row group is read once.
+    # Sorted in the order of the files, so that each row group is read once.
     order = np.sort(stream.order[positions])
     stretches = stream.route(order).stretches
     parts = list(_results(client, _fetch, [dataset], stretches))
@@ -140,7 +140,7 @@ def sort(
     scratch: Scratch,
     wrote: Callable[[int], object],
 ) -> Places:
-    """Write vectors to the scratch, and tell where they are there.
+    """Write vectors to the scratch folder, and return their places in it.
 
     Parameters
     ----------
@@ -148,17 +148,17 @@ def sort(
     dataset : Dataset
     stream : Stream
     order : ndarray of int64, shape (n,)
-        Which, in the order of time.
+        Indices of the vectors, in the order of time.
     scratch : Scratch
     wrote : callable
-        Is told how many more vectors were written.
+        Called with the number of vectors written since the last call.
 
     Raises
     ------
     PayloadError
         If a vector cannot be used.
     ClusterFailed
-        If workers died, the scheduler went away or the scratch cannot be used.
+        If workers died, or the scheduler or the scratch folder cannot be used.
     """
     by_place = np.argsort(order)
     bounds = np.searchsorted(order, stream.first, sorter=by_place).tolist()
@@ -197,21 +197,21 @@ def history(
     judge: Judge,
     runs: Iterable[tuple[Run, Route | SortedRoute]],
 ) -> Iterator[tuple[int, list[Row]]]:
-    """Measure the windows of runs, each with the way to its vectors.
+    """Measure the windows of runs. Each run comes with the way to read its vectors.
 
     Yields
     ------
     checks : int
-        How many check times the run has.
+        Number of check times of the run.
     rows : list of Row
-        What the windows said that were wanted.
+        Rows of history of the windows that the run asks for.
 
     Raises
     ------
     PayloadError
         If a vector cannot be used.
     ClusterFailed
-        If workers died, the scheduler went away or the scratch cannot be used.
+        If workers died, or the scheduler or the scratch folder cannot be used.
     """
     yield from _results(client, _measure, [dataset, judge], runs)
 
@@ -224,7 +224,7 @@ def _measure(
 
 
 def threads(client: Client) -> int:
-    """Count the tasks that the cluster works on at a time; at least one."""
+    """Return how many tasks the cluster runs at a time; at least 1."""
     with _answers():
         return max(sum(map(int, client.nthreads().values())), 1)
 
@@ -235,18 +235,19 @@ def _results(
     shared: list[Any],
     arguments: Iterable[tuple[Any, ...]],
 ) -> Iterator[Any]:
-    """Have work done on what is shared and each of some arguments; give results in their order.
+    """Call ``work(*shared, *arguments)`` in the cluster for each item; yield results in order.
 
-    No more is under way than workers need to stay busy: arguments and results wait somewhere.
+    Only as many calls are submitted as keep the workers busy, because waiting arguments and results
+    take memory.
     """
     with _answers():
         if client.status == "closed":
             raise ClosedClientError("the scheduler went away")
-        there = client.scatter(shared, broadcast=True, hash=False)
+        scattered = client.scatter(shared, broadcast=True, hash=False)
         most = _AHEAD * threads(client)
         waiting: deque[Future[Any]] = deque()
         for given in arguments:
-            waiting.append(client.submit(work, *there, *given, pure=False))
+            waiting.append(client.submit(work, *scattered, *given, pure=False))
             if len(waiting) > most:
                 yield waiting.popleft().result()
         while waiting:
@@ -255,15 +256,15 @@ def _results(
 
 @contextmanager
 def _answers() -> Iterator[None]:
-    """Turn what a lost task or scheduler raises into ClusterFailed.
+    """Raise ClusterFailed if a task was lost or the scheduler cannot be reached.
 
-    What workers raise on purpose passes through. Of all else, only a connection that failed is an
-    OSError.
+    Errors of this project that workers raise are not changed. An OSError is then always one of the
+    connection.
     """
     try:
         yield
     except MonitorError:
         raise
     except (KilledWorker, CancelledError, ClosedClientError, OSError) as error:
-        said = str(error) or type(error).__name__
-        raise ClusterFailed(f"the Dask cluster lost work: {said}") from error
+        reason = str(error) or type(error).__name__
+        raise ClusterFailed(f"the Dask cluster lost work: {reason}") from error

@@ -1,4 +1,4 @@
-"""A data lake's vectors: Parquet files on any file system, read a few rows at a time."""
+"""Read vectors from Parquet files on any file system of fsspec, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -19,19 +19,32 @@ from exporter.backfill.remote import answering, open_file, shown
 from ingest.runtime.errors import PayloadError
 
 EMBEDDING = "embedding"
+"""Name of the column of vectors."""
 MODEL = "model_name"
+"""Name of the column, or of the key in folder names, that tells models apart."""
 
 _SUFFIX = ".parquet"
 _BATCH = 2_048
+"""Rows that are read at a time."""
 _BUFFER_BYTES = 8 * 2**20
-"""Read ahead of a column; without it all of a row group's column is fetched at once."""
+"""Bytes of a column that are read at a time. Without a buffer, a row group is read at once."""
 _TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+"""Ticks of a timestamp per second, by its unit."""
 _EARLIEST, _LATEST = -62_135_596_800.0, 253_402_300_799.0
-"""Years 1 to 9999, in seconds since the epoch."""
+"""Years 1 and 9999, in seconds since the epoch: times outside are refused."""
 
 
 class RowGroup(NamedTuple):
-    """A row group of a file, and how many vectors of the model it has, numbered from 0."""
+    """A row group of a file.
+
+    Attributes
+    ----------
+    file : str
+    number : int
+        Its number in the file, from 0.
+    vectors : int
+        How many vectors of the model it has. They are numbered from 0.
+    """
 
     file: str
     number: int
@@ -40,18 +53,19 @@ class RowGroup(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One model's vectors in Parquet files.
+    """The vectors of one model in Parquet files.
 
-    Columns are ``embedding``, lists of numbers; a column of times, as timestamps or in seconds
-    since the epoch; and optionally ``model_name``, by which other models' rows are left out. So are
-    files in folders ``model_name=...`` of others.
+    The files have a column ``embedding`` of lists of numbers, and a column of times, as timestamps
+    or in seconds since the epoch. If they have a column ``model_name``, rows of other models are
+    left out. Files in folders ``model_name=...`` of other models are left out, too.
 
     Attributes
     ----------
     url : str
         Where the files are, without credentials.
     files : tuple of str
-        Paths within the file system, in order.
+        Paths in the file system, sorted.
+    model_name, time_column : str
     """
 
     filesystem: Any
@@ -62,12 +76,12 @@ class Dataset:
 
     @classmethod
     def open(cls, url: str, model_name: str, time_column: str) -> Dataset:
-        """Find the files of a folder, or take a single one.
+        """Find the files of a folder, or use a single file.
 
         Raises
         ------
         PayloadError
-            If there are none of the model or the place cannot be reached.
+            If there are no files of the model, or they cannot be read.
         """
         try:
             with answering():
@@ -85,7 +99,7 @@ class Dataset:
         return cls(filesystem, place, files, model_name, time_column)
 
     def dimension(self) -> int | None:
-        """Read how many components the first vector has; None if it is not in sight.
+        """Return the dimension of the first row group's first vector, or None if it has none.
 
         Raises
         ------
@@ -102,7 +116,7 @@ class Dataset:
         return None if first is None else first.shape[1]
 
     def times(self, file: str) -> list[NDArray[np.float64]]:
-        """Read when the model's vectors were made, an array for each row group of a file.
+        """Read the times of the model's vectors in a file: one array for each row group.
 
         Returns
         -------
@@ -112,7 +126,7 @@ class Dataset:
         Raises
         ------
         PayloadError
-            If a column is missing or of another type, or a time is missing or absurd.
+            If a column is missing or of another type, or a time is missing or out of range.
         """
         with self._opened(file) as opened:
             _check_columns(opened.schema_arrow, self.time_column)
@@ -136,9 +150,9 @@ class Dataset:
         ----------
         group : RowGroup
         numbers : ndarray of int32, shape (n,)
-            Which, at least one, in order.
+            Which of the model's vectors to read: at least one, in ascending order.
         dimension : int, optional
-            What they must have; by default, that of the first.
+            Dimension that they must have. Default: that of the first vector.
 
         Raises
         ------
@@ -164,7 +178,7 @@ class Dataset:
                 first_row += batch.num_rows
 
     def name(self, file: str) -> str:
-        """Tell the URL of a file, without credentials."""
+        """Return the URL of a file, without credentials."""
         return shown(self.filesystem.unstrip_protocol(file))
 
     @contextmanager
@@ -192,20 +206,20 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """Which rows of a batch are the model's, and their numbers in the file."""
+    """The rows of a batch that belong to the model: a mask, and their numbers in the file."""
 
     mask: NDArray[np.bool_]
     rows: NDArray[np.intp]
 
 
 def _may_hold(path: str, model_name: str) -> bool:
-    """Tell whether folders named as Hive does leave a file to this model."""
+    """Return whether a path has no folder ``model_name=...`` of another model."""
     named = [part for part in path.split("/") if part.startswith(f"{MODEL}=")]
     return all(unquote(part.partition("=")[2]) == model_name for part in named)
 
 
 def _is_data(path: str) -> bool:
-    # Writers keep what is no data, or none yet, under names with a dot or underscore in front.
+    # Programs that write Parquet begin the names of other and of unfinished files so.
     hidden = any(part.startswith((".", "_")) for part in path.split("/"))
     return path.endswith(_SUFFIX) and not hidden
 
@@ -231,7 +245,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _seconds(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """Return times in seconds since the epoch; NaN where there is none."""
+    """Convert times to seconds since the epoch; a missing time is NaN."""
     ticks = 1.0
     if pa.types.is_timestamp(column.type):
         ticks = _TICKS[column.type.unit]
@@ -245,15 +259,18 @@ def _check_times(times: NDArray[np.float64], rows: NDArray[np.intp], name: str) 
     if sound.all():
         return
     at = int(sound.argmin())
-    said = "nothing" if np.isnan(times[at]) else f"{times[at]:.15g}"
+    value = "nothing" if np.isnan(times[at]) else f"{times[at]:.15g}"
     raise ValueError(
-        f"row {rows[at]}: column {name!r} holds {said}; a time is needed, as a timestamp or in"
+        f"row {rows[at]}: column {name!r} holds {value}; a time is needed, as a timestamp or in"
         " seconds since the epoch"
     )
 
 
 def _matrix(lists: pa.Array, rows: NDArray[np.intp], dimension: int) -> NDArray[np.float32]:
-    """Return lists as an array, shape (n, dimension), or say which row does not fit."""
+    """Convert lists to an array of shape (n, dimension).
+
+    Raises ValueError, naming the row, if a list is missing, too short or long, or not finite.
+    """
     if lists.null_count:
         at = int(lists.is_null().to_numpy(zero_copy_only=False).argmax())
         raise ValueError(f"row {rows[at]}: column {EMBEDDING!r} holds no vector")

@@ -1,4 +1,4 @@
-"""Files on any file system that fsspec knows; what goes wrong there is an OSError."""
+"""Open files on any file system of fsspec, and turn every error of theirs into OSError."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raise an OSError for whatever a file system raises.
+    """Raise OSError for every error of a file system.
 
-    The libraries below fsspec have errors that derive from nothing but Exception. Only calls of a
-    file system belong in here: of anything else it would hide a bug.
+    Libraries below fsspec raise errors that only derive from Exception. Use this around calls of a
+    file system alone: around other code it would hide bugs.
     """
     try:
         yield
     except Exception as error:
-        # The system's errors and a missing package's explain themselves; of others, often only
-        # the name and the cause say anything.
+        # Errors of the system and of a missing package have a clear message. Others may have only
+        # a type and a cause.
         if isinstance(error, (ValueError, ImportError)) or getattr(error, "errno", None):
             raise OSError(str(error)) from error
         chain = [error] if error.__cause__ is None else [error, error.__cause__]
-        told = [f"{type(each).__name__}: {each}".removesuffix(": ") for each in chain]
-        raise OSError(", by ".join(told)) from error
+        parts = [f"{type(each).__name__}: {each}".removesuffix(": ") for each in chain]
+        raise OSError(", by ".join(parts)) from error
 
 
 def open_file(filesystem: Any, path: str, mode: str) -> io.RawIOBase:
-    """Open a file, all of whose failures are OSErrors."""
+    """Open a file. All errors of its methods are OSErrors."""
     with answering():
         return _File(filesystem.open(path, mode))
 
@@ -71,5 +71,5 @@ class _File(io.RawIOBase):
 
 
 def shown(text: str) -> str:
-    """Leave out of URLs in a text what may be secret: users, passwords and queries."""
+    """Remove from the URLs in a text what may be secret: users, passwords and queries."""
     return re.sub(r"(?<=\S)\?[^\s'\"<>)]+", "", re.sub(r"://[^/\s]*@", "://", text))

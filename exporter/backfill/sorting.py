@@ -1,4 +1,4 @@
-"""Scratch: vectors of files without order are put into that of time on disk, not in memory."""
+"""Sort vectors by time on disk, for files that are not ordered by time."""
 
 from __future__ import annotations
 
@@ -21,17 +21,24 @@ from ingest.runtime.errors import ClusterFailed
 _log = logging.getLogger(__name__)
 
 _SORTED = 32_768
-"""Vectors that are held to be sorted."""
+"""Number of vectors that are sorted at a time, in memory."""
 _READ = 8_192
-"""Vectors that are read at a time, from every row group some."""
+"""Number of vectors that are read at a time, some from each row group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """A folder with a file for each row group.
+    """A folder with one file for each row group.
 
-    A file has the vectors of a row group, little-endian float32, in slots: each ``_SORTED`` of them
-    are in the order of time. So what is read at a time lies together.
+    A file has the vectors of a row group as little-endian float32. Every ``_SORTED`` slots in a row
+    are in the order of time, so vectors that are read together are stored together.
+
+    Attributes
+    ----------
+    filesystem : fsspec.AbstractFileSystem
+    folder : str
+        Path in the file system.
+    dimension : int
     """
 
     filesystem: Any
@@ -41,12 +48,12 @@ class Scratch:
     @classmethod
     @contextmanager
     def open(cls, url: str, dimension: int) -> Iterator[Scratch]:
-        """Make a folder in a place that all workers reach, and remove it in the end.
+        """Create a folder where all workers can reach it, and remove it on exit.
 
         Raises
         ------
         ClusterFailed
-            If the place cannot be used.
+            If the folder cannot be created.
         """
         with _usable(url), answering():
             filesystem, root = fsspec.url_to_fs(url)
@@ -60,11 +67,11 @@ class Scratch:
                     filesystem.rm(folder, recursive=True)
             except OSError as error:
                 place = shown(filesystem.unstrip_protocol(folder))
-                said = {"folder": place, "error": shown(str(error))}
-                _log.warning("scratch is left behind", extra=said)
+                details = {"folder": place, "error": shown(str(error))}
+                _log.warning("scratch folder cannot be removed", extra=details)
 
     def write(self, group: int, slots: Numbers, vectors: Iterable[Vectors]) -> None:
-        """Write the vectors of a row group, each to its slot."""
+        """Write the vectors of a row group, each to its slot: see :func:`slots_of`."""
         held = np.empty((min(_SORTED, len(slots)), self.dimension), "<f4")
         done = 0
         with _usable(self.folder), open_file(self.filesystem, self._path(group), "wb") as file:
@@ -77,7 +84,7 @@ class Scratch:
                         file.write(held[: (done - 1) % _SORTED + 1].data)
 
     def read(self, places: Places) -> Iterator[Vectors]:
-        """Read vectors, whose numbers are slots, in the order of the places, a few at a time."""
+        """Read vectors in the order of their places, a few at a time. Their numbers are slots."""
         for first in range(0, len(places.groups), _READ):
             yield self._gather(places.part(slice(first, first + _READ)))
 
@@ -106,18 +113,28 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class SortedRoute:
-    """The way to some vectors that a scratch holds."""
+    """Vectors that are read from a scratch folder."""
 
     scratch: Scratch
     places: Places
 
     def vectors(self, dataset: Dataset, dimension: int) -> Iterator[Vectors]:
-        """Read them, shape (m, d), a few at a time."""
+        """Read the vectors in the order of time, shape (m, d), a few at a time."""
         return self.scratch.read(self.places)
 
 
 def slots_of(positions: Positions) -> Numbers:
-    """Give the vectors of a row group, by their positions in the order of time, their slots."""
+    """Return the slots of a row group's vectors.
+
+    Parameters
+    ----------
+    positions : ndarray of int64, shape (n,)
+        Positions of the vectors in the order of time, in the order of the file.
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+    """
     found = np.empty(len(positions), np.int32)
     for first in range(0, len(positions), _SORTED):
         order = first + np.argsort(positions[first : first + _SORTED])
@@ -130,5 +147,5 @@ def _usable(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        said = f"scratch {shown(place)} cannot be used: {shown(str(error))}"
-        raise ClusterFailed(said) from error
+        message = f"scratch {shown(place)} cannot be used: {shown(str(error))}"
+        raise ClusterFailed(message) from error

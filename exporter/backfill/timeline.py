@@ -1,4 +1,4 @@
-"""The stream: when all vectors of a data set were made, and where they are."""
+"""The vectors of a data set in the order of time: their times, and where they are stored."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ingest.runtime.errors import PayloadError
 from ingest.store.selection import MOST_VECTORS, Selection
 
 _OPENING = 1_024
-"""Opening a file takes as long as reading so many vectors."""
+"""Cost of opening a file, in vectors that can be read in the same time."""
 
 
 class Places(NamedTuple):
-    """Where n vectors are: each has a number in a row group.
+    """Where n vectors are stored: each has a row group, and a number in it.
 
     Attributes
     ----------
@@ -30,52 +30,56 @@ class Places(NamedTuple):
     numbers: Numbers
 
     def part(self, chosen: slice) -> Places:
-        """Leave out all but some of the vectors."""
+        """Return the places of some of the vectors."""
         return Places(self.groups[chosen], self.numbers[chosen])
 
     def stretches(self) -> Iterator[tuple[int, Numbers]]:
-        """Give ever more numbers of a row group that grow, for as long as they do."""
+        """Cut the places into stretches that can be read in one pass.
+
+        A stretch is of one row group, and its numbers ascend.
+        """
         for first, stop in pairwise([0, *self._stops().tolist()]):
             yield int(self.groups[first]), self.numbers[first:stop]
 
     @property
     def effort(self) -> int:
-        """What it takes to read the vectors in this order, in vectors that are read."""
+        """Cost of reading the vectors in this order, as a number of vectors."""
         lasts = self.numbers[self._stops() - 1]
-        # Of a row group, all must be read that comes before.
+        # Everything before a vector in its row group must be read, too.
         return int(lasts.sum(dtype=np.int64)) + _OPENING * len(lasts)
 
     def _stops(self) -> Positions:
-        """Tell where stretches end."""
+        """Return where each stretch ends."""
         jumps = (np.diff(self.groups) != 0) | (np.diff(self.numbers) < 0)
         return np.flatnonzero(np.append(jumps, True)[: len(self.groups)]) + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way to some vectors that are read in the order of time, from row group to row group."""
+    """Vectors that are read from the files, stretch by stretch."""
 
     stretches: Sequence[tuple[RowGroup, Numbers]]
 
     def vectors(self, dataset: Dataset, dimension: int) -> Iterator[Vectors]:
-        """Read them, shape (m, d), a few at a time."""
+        """Read the vectors in the order of the stretches, shape (m, d), a few at a time."""
         for group, numbers in self.stretches:
             yield from dataset.vectors(group, numbers, dimension)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
-    """All vectors of a data set, by position: 0 for the oldest.
+    """All vectors of a data set by their position in time: 0 is the oldest.
 
     Attributes
     ----------
     groups : list of RowGroup
     first : ndarray of int64, shape (groups + 1,)
-        Place of the first vector of each row group, when they follow one another.
+        Index of each row group's first vector, when all row groups are concatenated.
     times : ndarray of float64, shape (n,)
         Seconds since the epoch, oldest first.
     order : ndarray of int64, shape (n,)
-        Place of each of these vectors; of one time, they keep the order of the files.
+        Index of each vector, oldest first, in the same concatenation. Vectors of one time keep the
+        order of the files.
     """
 
     groups: list[RowGroup]
@@ -85,12 +89,12 @@ class Stream:
 
     @classmethod
     def of(cls, dataset: Dataset, times: Sequence[Sequence[Floats]]) -> Stream:
-        """Order the vectors of a data set, whose times are given by file and row group.
+        """Sort the vectors of a data set by time, given their times by file and row group.
 
         Raises
         ------
         PayloadError
-            If there are none.
+            If there are no vectors.
         """
         groups = [
             RowGroup(file, number, len(found))
@@ -100,40 +104,40 @@ class Stream:
         all_times = np.concatenate([np.empty(0), *(found for each in times for found in each)])
         if not len(all_times):
             raise PayloadError(f"{dataset.url} has no vectors of model {dataset.model_name}")
-        # To microseconds, as the store keeps them: what a baseline was fitted to is told by time.
+        # The store has microseconds, and compares these times with those of a baseline.
         np.round(all_times, 6, out=all_times)
         order = np.argsort(all_times, kind="stable")
         first = np.cumsum([0, *(group.vectors for group in groups)])
         return cls(groups, first, all_times[order], order)
 
     def file(self, position: int) -> str:
-        """Tell which file holds a vector; -1 is the newest."""
+        """Return the file that has the vector at a position; -1 is the newest."""
         group = int(self.places(self.order[[position]]).groups[0])
         return self.groups[group].file
 
     def places(self, order: Positions) -> Places:
-        """Tell the row groups of vectors, and their numbers there."""
+        """Return the places of vectors, given their indices."""
         groups = np.searchsorted(self.first, order, "right") - 1
         numbers = order - self.first[groups]
         return Places(groups.astype(np.int32), numbers.astype(np.int32))
 
     def route(self, order: Positions) -> Route:
-        """Tell the way to vectors, through the files as they are."""
+        """Return how to read vectors from the files, given their indices."""
         found = self.places(order).stretches()
         return Route([(self.groups[group], numbers) for group, numbers in found])
 
     @property
     def effort(self) -> int:
-        """What it takes to read every vector once, in vectors that are read."""
+        """Cost of reading every vector once, as a number of vectors."""
         return len(self.times) + _OPENING * len(self.groups)
 
     def select(self, selection: Selection) -> Positions:
-        """Choose vectors for a baseline, by their time.
+        """Select vectors for a baseline.
 
         Returns
         -------
         ndarray of int64, shape (n,)
-            Positions in the order of time; thinned evenly to ``MOST_VECTORS``.
+            Positions, ascending. Of more than ``MOST_VECTORS``, every n-th is taken.
         """
         first, stop = 0, selection.first or len(self.times)
         if selection.start is not None:

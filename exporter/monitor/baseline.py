@@ -106,12 +106,14 @@ def bring(
     ValueError
         If the vectors are too few to fit a detector.
     """
-    rows = np.empty(len(vectors), copy.tail_type(vectors.shape[1]))
+    rows = np.empty(len(vectors), copy.row_type(vectors.shape[1]))
     rows["seq"] = np.arange(1, len(rows) + 1)
     rows["received_at"] = times
     rows["embedding"] = vectors
     detector, quality = _fit(model_name, rows)
-    version = pins.bring(connection, model_name, rows, detector.to_bytes(), quality, source)
+    version = pins.create_external(
+        connection, model_name, rows, detector.to_bytes(), quality, source
+    )
     _log_pinned(model_name, version, len(rows))
     return version
 

@@ -1,1 +1,6 @@
-"""The contract both halves share: schema, migrations, pool and queries."""
+"""The PostgreSQL store, which both halves of the service share.
+
+`migrations/` defines the tables and explains them: read it first. `connection.py` and `pool.py`
+connect. `vectors.py` stores batches of vectors, and `changes.py` reads what was stored since.
+`pins.py` keeps baselines, `history.py` keeps what drift was measured, and `neighbours.py` searches.
+"""

@@ -1,4 +1,4 @@
-"""A batch: validated vectors of one model on their way into the store."""
+"""A batch: checked vectors of one model, to be stored together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Vectors of one model that are stored together or not at all.
+    """Vectors of one model. All are stored, or none.
 
     Attributes
     ----------
@@ -23,15 +23,16 @@ class Batch:
     vectors : ndarray of float32, shape (n, d)
         C-contiguous and finite; n and d are at least 1.
     ids : list of str or None, or None
-        The client's id of each vector; None where it gave none.
+        The client's id of each vector; None for a vector without one.
     metadata : list of bytes or None, or None
         Each vector's metadata as one encoded JSON object.
     timestamps : list of float or None, or None
-        Seconds since the epoch at which the client says each vector was made.
+        When each vector was made, as the client says, in seconds since the epoch.
     idempotency_key : str or None
         The request's ``Idempotency-Key``.
     fingerprint : bytes
-        SHA-256 of the request's content, which tells a repeat from a reused key.
+        SHA-256 of the request's content. It distinguishes a repeated request from another request
+        with the same key.
     """
 
     model_name: str
@@ -51,7 +52,7 @@ class Batch:
         return int(self.vectors.shape[1])
 
     def parts(self, size: int) -> Iterator[Batch]:
-        """Cut the batch into parts of at most so many vectors."""
+        """Cut the batch into parts of at most ``size`` vectors."""
         if len(self) <= size:
             yield self
             return
@@ -59,7 +60,7 @@ class Batch:
             yield self.take(range(first, min(first + size, len(self))))
 
     def take(self, rows: Sequence[int]) -> Batch:
-        """Return a batch of some of these vectors."""
+        """Return a batch of the vectors with these row numbers."""
 
         def of(column: list[T] | None) -> list[T] | None:
             return None if column is None else [column[row] for row in rows]

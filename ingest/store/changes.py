@@ -1,7 +1,7 @@
-"""Reading what is new: the models and, of each, the vectors after a number.
+"""Read what is new: the models, and the vectors of a model after a number.
 
-Numbers have no gaps and become visible in their order (see the schema), so a reader that
-goes on from the last number it saw misses nothing, and can count that it did not.
+The numbers of a model's vectors have no gaps and become visible in order (see the schema). So a
+reader that continues after the last number it saw misses no vector, and can check that it did not.
 """
 
 from __future__ import annotations
@@ -23,10 +23,24 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """What the store knows of one model.
+    """One model as the store knows it.
 
-    ``now`` is the store's clock when it was read; ``baseline_version`` the newest one, if any;
-    ``created_at`` tells a model from a removed one of its name.
+    Attributes
+    ----------
+    model_name : str
+    dimension : int
+    last_seq : int
+        Number of its newest vector.
+    last_received_at : datetime or None
+        When its newest vector arrived.
+    mismatched_at : datetime or None
+        When vectors of another dimension were last refused.
+    baseline_version : int or None
+        Version of its newest baseline.
+    now : datetime
+        The server's clock when the row was read.
+    created_at : datetime
+        Differs between a model and a removed model of the same name.
     """
 
     model_name: str
@@ -40,13 +54,14 @@ class ModelRow:
 
 
 class Shard(NamedTuple):
-    """One of several exporters that share the models: 0 <= ordinal < total."""
+    """One of several exporters that divide the models among them: 0 <= ordinal < total."""
 
     ordinal: int
     total: int
 
 
 WHOLE = Shard(0, 1)
+"""The shard of an exporter that has all models."""
 
 
 def models(connection: psycopg.Connection, shard: Shard = WHOLE) -> list[ModelRow]:
@@ -63,7 +78,7 @@ def models(connection: psycopg.Connection, shard: Shard = WHOLE) -> list[ModelRo
 
 
 def shard_of(connection: psycopg.Connection, model_name: str, total: int) -> int | None:
-    """Tell which of so many shards follows a model; None if there is no such model."""
+    """Return which of ``total`` shards has a model, or None if there is no such model."""
     row = connection.execute(
         "select shard_of(model_name, %s) from model where model_name = %s", (total, model_name)
     ).fetchone()
@@ -76,7 +91,7 @@ def vectors(
     after: int,
     since: datetime | None,
 ) -> NDArray[np.void]:
-    """Read the vectors numbered ``after`` < seq <= ``model.last_seq``, in order.
+    """Read the vectors with numbers ``after`` < seq <= ``model.last_seq``, in order.
 
     Parameters
     ----------
@@ -84,7 +99,7 @@ def vectors(
     model : ModelRow
     after : int
     since : datetime or None
-        Leave out vectors stored before; spares the server the older partitions.
+        Leave out vectors that arrived before. The server then skips older partitions.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Citus: the same tables, spread over the nodes of a cluster by model."""
+"""Distribute the tables over the nodes of a Citus cluster, by model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import psycopg
 
 from ingest.runtime.errors import SettingsError
 
-# The first draws the others after it: rows of one model lie on one node in all of them.
 TABLES = (
     "model",
     "embedding",
@@ -17,22 +16,26 @@ TABLES = (
     "drift_history",
     "watch",
 )
+"""Tables with a column ``model_name``, colocated with the first.
+
+So all rows of one model are on one node.
+"""
 
 
 def distribute(connection: psycopg.Connection) -> list[str]:
-    """Distribute the tables that are not yet; what they hold moves along.
+    """Distribute the tables that are not distributed yet. Citus moves their rows.
 
-    Safe to run twice.
+    Safe to run again after an interruption.
 
     Parameters
     ----------
     connection : psycopg.Connection
-        To the coordinator, in autocommit mode; the schema is up to date.
+        To the coordinator, in autocommit mode. The schema must be up to date.
 
     Returns
     -------
     list of str
-        Names of the tables distributed by this call.
+        Names of the tables that this call distributed.
 
     Raises
     ------

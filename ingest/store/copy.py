@@ -1,8 +1,9 @@
-"""PostgreSQL's binary COPY format, for rows that carry vectors.
+"""Encode and decode rows with vectors in PostgreSQL's binary COPY format.
 
-Text is what is slow about vectors in PostgreSQL. Rows of one shape are laid out by numpy as
-one structured array; format: PostgreSQL documentation, COPY, "Binary Format"; pgvector
-``vector_send``: dimension and a reserved word as int16, then big-endian float32.
+The text format of vectors is slow to write and to read. Here numpy converts all rows at once, as
+one structured array. The format is described in the PostgreSQL documentation, COPY, "Binary
+Format". A vector is what pgvector's ``vector_send`` writes: the dimension and a reserved word as
+int16, then the components as float32, all big-endian.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 from ingest.store.batch import Batch
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+"""Start of a binary COPY: the signature, no flags, no extension."""
 TRAILER = struct.pack(">h", -1)
+"""End of a binary COPY."""
 COLUMNS = "model_name, seq, received_at, embedded_at, id, metadata, embedding"
-"""Columns of ``embedding`` in the order :func:`encode` writes them."""
+"""Columns of the table ``embedding``, in the order in which :func:`encode` writes them."""
 
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _POSTGRES_EPOCH_SECONDS = _POSTGRES_EPOCH.timestamp()
@@ -29,16 +32,21 @@ _LENGTH = struct.Struct(">i")
 
 
 def encode(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> bytes | memoryview:
-    """Lay out vectors as tuples of ``COPY embedding (...) FROM STDIN (FORMAT BINARY)``.
+    """Encode vectors as tuples of ``COPY embedding (COLUMNS) FROM STDIN (FORMAT BINARY)``.
 
     Parameters
     ----------
     batches : sequence of Batch
-        Of one model and one dimension; at least one.
+        At least one; all of one model and one dimension.
     first_seq : int
-        Number of the first vector; the others follow without gaps.
+        Number of the first vector. The others are numbered without gaps.
     received_at : datetime
-        Common to all.
+        The same for all vectors.
+
+    Returns
+    -------
+    bytes or memoryview
+        Without header and trailer.
     """
     tuples = _tuples(batches, first_seq, received_at)
     whole, size = tuples.view(np.uint8).data, tuples.itemsize
@@ -54,21 +62,21 @@ def encode(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> b
 
 
 def encode_ids(model_name: str, ids: list[tuple[str, int]], received_at: datetime) -> bytes:
-    """Lay out (id, seq) pairs as tuples for ``embedding_id``."""
+    """Encode pairs of id and number as tuples of the table ``embedding_id``."""
     start = struct.pack(">h", 4) + _text(model_name)
     end = struct.pack(">iq", 8, _microseconds(received_at))
     return b"".join(start + _text(id_) + struct.pack(">iq", 8, seq) + end for id_, seq in ids)
 
 
 def decode(blocks: Iterable[bytes | bytearray | memoryview], dimension: int) -> NDArray[np.void]:
-    """Read tuples of (seq bigint, received_at timestamptz, embedding vector of ``dimension``).
+    """Decode tuples of (seq bigint, received_at timestamptz, embedding vector).
 
     Parameters
     ----------
     blocks : iterable of bytes
-        What ``COPY ... TO STDOUT (FORMAT BINARY)`` sends.
+        Output of ``COPY ... TO STDOUT (FORMAT BINARY)``.
     dimension : int
-        Common to all vectors.
+        Dimension of all vectors.
 
     Returns
     -------
@@ -79,7 +87,7 @@ def decode(blocks: Iterable[bytes | bytearray | memoryview], dimension: int) -> 
     Raises
     ------
     ValueError
-        If the bytes are not such tuples.
+        If the bytes are not such tuples, or a vector has another dimension.
     """
     data = b"".join(blocks)
     layout = _layout(dimension)
@@ -89,15 +97,15 @@ def decode(blocks: Iterable[bytes | bytearray | memoryview], dimension: int) -> 
     wire = np.frombuffer(data, layout, size, len(HEADER))
     if size and not (wire["dimension"] == dimension).all():
         raise ValueError(f"not all vectors have dimension {dimension}")
-    rows = np.empty(size, tail_type(dimension))
+    rows = np.empty(size, row_type(dimension))
     rows["seq"] = wire["seq"]
     rows["received_at"] = wire["received_at"] / 1e6 + _POSTGRES_EPOCH_SECONDS
     rows["embedding"] = wire["embedding"]
     return rows
 
 
-def tail_type(dimension: int) -> np.dtype[Any]:
-    """Type of the rows that :func:`decode` returns."""
+def row_type(dimension: int) -> np.dtype[Any]:
+    """Return the type of the rows that :func:`decode` returns."""
     return np.dtype(
         [("seq", "i8"), ("received_at", "f8"), ("embedding", "f4", (dimension,))], align=True
     )
@@ -120,11 +128,11 @@ def _layout(dimension: int) -> np.dtype[Any]:
 
 
 def _tuples(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> NDArray[np.void]:
-    """Lay out tuples in which all that clients may add is null."""
+    """Encode tuples in which the optional columns are null."""
     count, dimension = sum(map(len, batches)), batches[0].dimension
     fixed = struct.pack(">h", 7) + _text(batches[0].model_name) + struct.pack(">i", 8)
     stamp = struct.pack(">iq", 8, _microseconds(received_at))
-    # "V", not "S": numpy drops trailing zero bytes of the latter.
+    # "V", not "S": numpy would drop trailing zero bytes of "S".
     layout = [
         ("fixed", f"V{len(fixed)}"),
         ("seq", ">i8"),
@@ -150,6 +158,7 @@ def _offset(tuples: NDArray[np.void], field: str) -> int:
 
 
 def _client_columns(batch: Batch) -> Iterator[bytes]:
+    """Encode the optional columns of each vector: time, id and metadata."""
     absent = [None] * len(batch)
     for timestamp, id_, metadata in zip(
         batch.timestamps or absent, batch.ids or absent, batch.metadata or absent, strict=True
@@ -158,7 +167,7 @@ def _client_columns(batch: Batch) -> Iterator[bytes]:
             (
                 _NULL if timestamp is None else _timestamp(timestamp),
                 _NULL if id_ is None else _text(id_),
-                # jsonb_recv: a version byte, then the text.
+                # jsonb_recv reads a version byte, then the text.
                 _NULL if metadata is None else _LENGTH.pack(len(metadata) + 1) + b"\1" + metadata,
             )
         )

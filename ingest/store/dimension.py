@@ -1,4 +1,4 @@
-"""The dimension of a model's vectors, which its first one settled."""
+"""The dimension of a model's vectors. The first vector of a model sets it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ingest.runtime.errors import NotFound
 
 
 def known(connection: psycopg.Connection, model_name: str) -> int | None:
-    """Read a model's dimension; None when there is no such model."""
+    """Return a model's dimension, or None if there is no such model."""
     row = connection.execute(
         "select dimension from model where model_name = %s", [model_name]
     ).fetchone()
@@ -16,7 +16,7 @@ def known(connection: psycopg.Connection, model_name: str) -> int | None:
 
 
 def of(connection: psycopg.Connection, model_name: str) -> int:
-    """Read a model's dimension.
+    """Return a model's dimension.
 
     Raises
     ------

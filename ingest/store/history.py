@@ -1,4 +1,4 @@
-"""The history of drift: a row per model and window every so often."""
+"""The history of drift: rows of what was measured, by model, window and time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,20 @@ from psycopg.types.json import Jsonb
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """What one window said at one time; the numbers are None in a "cannot tell" state.
+    """What was measured of one window at one time.
 
-    ``baseline_version`` is None where there was no baseline.
+    Attributes
+    ----------
+    model_name, window_name : str
+    state : str
+        State of the window. Unless drift could be measured, the numbers below are None.
+    vectors : int
+        Number of vectors in the window.
+    baseline_version : int or None
+        None if the model had no baseline.
+    score, magnitude, cosine_similarity, norm : float or None
+    components : dict or None
+        Score of each component by its name.
     """
 
     model_name: str
@@ -32,7 +43,7 @@ class HistoryRow:
 
 
 def append(connection: psycopg.Connection, rows: Sequence[HistoryRow]) -> None:
-    """Add rows, all at the store's present time; none of a model that was removed."""
+    """Add rows with the current time of the server. Rows of removed models are left out."""
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into drift_history (model_name, window_name, state, vectors, baseline_version,"
@@ -44,9 +55,13 @@ def append(connection: psycopg.Connection, rows: Sequence[HistoryRow]) -> None:
 
 
 def fill(connection: psycopg.Connection, rows: Sequence[tuple[float, HistoryRow]]) -> None:
-    """Add rows of the past, each with its time in seconds since the epoch, all or none.
+    """Add rows of the past in one transaction. A row of the same window and time is replaced.
 
-    A row of the same window and time, measured against another baseline, is replaced.
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    rows : sequence of (float, HistoryRow)
+        The time of each row, in seconds since the epoch.
     """
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(
@@ -80,9 +95,12 @@ def _values(row: HistoryRow) -> tuple[object, ...]:
 def times(
     connection: psycopg.Connection, model_name: str, window_name: str, baseline_version: int
 ) -> NDArray[np.float64]:
-    """Read when rows of a window against a baseline were recorded, shape (n,), oldest first.
+    """Return the times of a window's rows that were measured against a baseline.
 
-    In seconds since the epoch.
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Seconds since the epoch, oldest first.
     """
     rows = connection.execute(
         "select extract(epoch from computed_at)::float8 from drift_history where model_name = %s"
@@ -99,7 +117,7 @@ def cosine_similarities(
     baseline_version: int,
     since: datetime,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Read when a window was measured against a baseline, and its cosine similarity then.
+    """Return the cosine similarities of a window to a baseline since a time, and their times.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Numbered migrations: ``migrations/NNNN_name.sql``, each applied once, in order."""
+"""Apply the migrations ``migrations/NNNN_name.sql``, each once and in order."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ingest.store.connection import unavailable
 _log = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 0x456D6244  # "EmbD"
-_MINIMUM_PGVECTOR = (0, 7)  # the first with halfvec, which indexes more than 2,000 dimensions
+_MINIMUM_PGVECTOR = (0, 7)  # the first with halfvec, which can index more than 2,000 dimensions
 
 
 def migrate(connection: psycopg.Connection) -> list[str]:
-    """Apply the migrations that are missing and make the next days' partitions.
+    """Apply the migrations that are missing, and create the partitions of the next days.
 
-    Safe to run twice and from several processes at once: they take turns, and each migration
-    commits together with the record that it was applied. What is up to date is only read. A
-    schema with migrations that a newer program applied is used as it is: migrations only add.
+    Safe to run more than once and from several processes at once: they take turns, and each
+    migration is committed together with the record of it. A schema that is up to date is only
+    read. A schema that a newer release has migrated is used as it is, because migrations only add.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ def migrate(connection: psycopg.Connection) -> list[str]:
     Returns
     -------
     list of str
-        Names of the migrations applied by this call.
+        Names of the migrations that this call applied.
 
     Raises
     ------
     SettingsError
-        If the server has no pgvector, or one that is too old, or if the role may not do it.
+        If the server has no pgvector or an old one, or if the role lacks the privileges.
     StoreUnavailable
         If the server cannot be reached, or is read-only and the schema is not up to date.
     """
@@ -64,14 +64,15 @@ def _permitted() -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise SettingsError(
             "the database's role may not bring the schema up to date:"
-            f" {error.diag.message_primary}; run embedding-drift migrate as a role that may"
+            f" {error.diag.message_primary}; run embedding-drift migrate as a role with the"
+            " privileges"
         ) from error
 
 
 def _warn_if_newer(unknown: set[str]) -> None:
     if unknown:
         _log.warning(
-            "the schema is newer than this program, which goes on with it",
+            "the schema is newer than this program; the program uses it as it is",
             extra={"unknown_migrations": ",".join(sorted(unknown))},
         )
 
@@ -83,8 +84,8 @@ def _migrations() -> list[tuple[str, str]]:
 
 
 def _applied(connection: psycopg.Connection) -> set[str]:
-    # Asked for, not made when missing: a server that is read-only, and a role that may not
-    # create, will do for a schema that is up to date.
+    # The table is not created here: for a schema that is up to date, a read-only server or a role
+    # without the privilege to create is enough.
     found = connection.execute("select to_regclass('migration') is not null").fetchone()
     if found != (True,):
         return set()
@@ -92,12 +93,12 @@ def _applied(connection: psycopg.Connection) -> set[str]:
 
 
 def _apply(connection: psycopg.Connection, name: str, statements: str) -> bool:
-    """Apply one migration, unless another process was first."""
+    """Apply one migration. Return False if another process has applied it."""
     with connection.transaction():
-        # Held to the end of the transaction, not of the session: a pooler between us and
-        # the server may give every transaction another session.
+        # The lock belongs to the transaction, not to the session: behind a pooler, each
+        # transaction may run in another session.
         connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
-        # First: a session that saw no table before it waited does not look again of itself.
+        # Before the query below: a session that saw no table before it waited does not look again.
         connection.execute(
             "create table if not exists migration ("
             " name text primary key, applied_at timestamptz not null default clock_timestamp())"

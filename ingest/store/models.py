@@ -1,4 +1,4 @@
-"""The models of a store: which there are, and one less."""
+"""List and remove models."""
 
 from __future__ import annotations
 
@@ -16,12 +16,23 @@ from ingest.store import dimension, pins
 _log = logging.getLogger(__name__)
 
 _TABLES = ("embedding", "embedding_id", "idempotency_key", "drift_history", "watch")
+"""Tables whose rows are deleted by model. The others need the locks that :func:`_finish` takes."""
 _RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """A model for people: ``vectors`` were ever stored, the newest at ``last_received_at``."""
+class Summary:
+    """A model, as a list of models shows it.
+
+    Attributes
+    ----------
+    model_name : str
+    dimension : int
+    vectors : int
+        Number of vectors ever stored.
+    last_received_at : datetime or None
+        When the newest vector arrived.
+    """
 
     model_name: str
     dimension: int
@@ -29,9 +40,9 @@ class Listed:
     last_received_at: datetime | None
 
 
-def listed(connection: psycopg.Connection) -> list[Listed]:
+def summaries(connection: psycopg.Connection) -> list[Summary]:
     """List the models by name."""
-    with connection.cursor(row_factory=class_row(Listed)) as cursor:
+    with connection.cursor(row_factory=class_row(Summary)) as cursor:
         cursor.execute(
             "select model_name, dimension, last_seq as vectors, last_received_at from model"
             " order by model_name"
@@ -40,9 +51,9 @@ def listed(connection: psycopg.Connection) -> list[Listed]:
 
 
 def remove(connection: psycopg.Connection, model_name: str) -> None:
-    """Remove a model with all that the store has of it.
+    """Remove a model with everything that the store has of it.
 
-    Interrupted, the model is still listed, and removing it again goes on.
+    If this is interrupted, the model is still listed and can be removed again.
 
     Parameters
     ----------
@@ -56,17 +67,17 @@ def remove(connection: psycopg.Connection, model_name: str) -> None:
         If there is no such model.
     """
     dimension.of(connection, model_name)
-    # Nearly everything before its writers have to wait; what they add meanwhile goes with the
-    # model, in one transaction, so that one of the same name begins with nothing.
+    # Most rows are deleted first, while writers continue. The rest is deleted together with the
+    # model in one transaction, so that a new model of the same name starts empty.
     _clear(connection, model_name)
-    while not _removed(connection, model_name):
-        _log.warning("waiting for whoever reads baselines", extra={"model_name": model_name})
+    while not _finish(connection, model_name):
+        _log.warning("waiting for readers of baselines", extra={"model_name": model_name})
         time.sleep(_RETRY_SECONDS)
         _clear(connection, model_name)
 
 
-def _removed(connection: psycopg.Connection, model_name: str) -> bool:
-    """Remove what is left; not (False) while searches under way would keep later ones waiting."""
+def _finish(connection: psycopg.Connection, model_name: str) -> bool:
+    """Remove the rest. Return False, with nothing done, if running searches would block it."""
     try:
         with connection.transaction():
             pins.lock(connection)

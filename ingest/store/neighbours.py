@@ -1,4 +1,7 @@
-"""Similarity search by cosine distance: exact over a recent window, HNSW over a baseline."""
+"""Find the stored vectors that are most similar to a vector, by cosine similarity.
+
+The search of a window is exact; the search of a baseline uses its HNSW index.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,26 @@ from ingest.runtime.errors import DimensionMismatch, NotFound
 from ingest.runtime.settings.settings import WindowSettings
 
 _EF_SEARCH_MAX = 1_000
+"""Greatest value of ``hnsw.ef_search`` that pgvector accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A stored vector and how near it is.
+    """A stored vector that a search found.
 
-    ``similarity`` is the cosine similarity, -1 to 1; None when a vector is all zeros.
+    Attributes
+    ----------
+    seq : int
+        Its number.
+    id : str or None
+        The id that its client gave it.
+    received_at : datetime
+        When it arrived.
+    embedded_at : datetime or None
+        When it was made, as its client says.
+    metadata : dict or None
+    similarity : float or None
+        Cosine similarity, -1 to 1; None if a vector is all zeros.
     """
 
     seq: int
@@ -37,7 +53,7 @@ class Match:
 async def stored_vector(
     connection: psycopg.AsyncConnection, model_name: str, id_: str
 ) -> NDArray[np.float32]:
-    """Fetch the vector stored under a client's id, recently or in a baseline.
+    """Return the vector with a client's id, from recent vectors or from a baseline.
 
     Raises
     ------
@@ -48,7 +64,7 @@ async def stored_vector(
     for statement in (
         "select e.embedding::real[] from embedding_id i join embedding e"
         " using (model_name, received_at, seq) where i.model_name = %s and i.id = %s",
-        # A baseline outlives the retention of what it was made from.
+        # A baseline's copies are kept when the vectors themselves have expired.
         "select embedding::real[] from baseline_embedding where model_name = %s and id = %s"
         " order by version desc limit 1",
     ):
@@ -60,7 +76,7 @@ async def stored_vector(
 
 
 async def check(connection: psycopg.AsyncConnection, model_name: str, dimension: int) -> None:
-    """Make sure the model exists and has vectors of this dimension.
+    """Check that a model exists and has vectors of this dimension.
 
     Raises
     ------
@@ -88,7 +104,7 @@ async def window(
     k: int,
     settings: WindowSettings,
 ) -> list[Match]:
-    """Find the k nearest vectors of a window, exactly."""
+    """Return the k vectors of a window that are most similar, best first. The search is exact."""
     async with connection.cursor(row_factory=class_row(Match)) as cursor:
         await cursor.execute(
             "select seq, id, received_at, embedded_at, metadata,"
@@ -111,7 +127,9 @@ async def window(
 async def baseline(
     connection: psycopg.AsyncConnection, model_name: str, vector: NDArray[np.float32], k: int
 ) -> list[Match]:
-    """Find the k nearest vectors of the newest baseline through its HNSW index.
+    """Return the k vectors of the newest baseline that are most similar, best first.
+
+    The search uses the HNSW index and is approximate.
 
     Raises
     ------
@@ -125,7 +143,7 @@ async def baseline(
     if row is None or row[0] is None:
         raise NotFound(f"model {model_name} has no baseline yet")
     async with connection.transaction(), connection.cursor(row_factory=class_row(Match)) as found:
-        # Candidates well beyond k: recall costs little at a baseline's size.
+        # Many more candidates than k: with the size of a baseline, good recall costs little.
         ef_search = min(_EF_SEARCH_MAX, max(200, 4 * k))
         await found.execute("select set_config('hnsw.ef_search', %s, true)", [str(ef_search)])
         statement = sql.SQL(
@@ -150,15 +168,21 @@ async def baseline(
 
 
 def indexed(vector: str, dimension: int) -> tuple[sql.SQL, sql.SQL | None]:
-    """Write what an HNSW index holds of a vector of this dimension, and its operator class.
+    """Return the SQL expression that an HNSW index holds of a vector, and its operator class.
 
-    pgvector indexes ``vector`` up to 2,000 dimensions and ``halfvec`` up to 4,000; beyond
-    that there is no index (None) and a search is exact.
+    pgvector indexes ``vector`` up to 2,000 dimensions and ``halfvec`` up to 4,000. With more
+    dimensions there is no index, the operator class is None, and a search is exact.
+
+    Parameters
+    ----------
+    vector : str
+        SQL expression of the vector.
+    dimension : int
     """
     if dimension <= 2_000:
         return sql.SQL(f"{vector}::vector({int(dimension)})"), sql.SQL("vector_cosine_ops")
     if dimension <= 4_000:
-        # A halfvec holds nothing beyond 65,504; of unit length, every vector fits.
+        # A component of a halfvec is at most 65,504, so vectors are scaled to unit length.
         halves = f"l2_normalize({vector})::halfvec({int(dimension)})"
         return sql.SQL(halves), sql.SQL("halfvec_cosine_ops")
     return sql.SQL(vector), None

@@ -1,4 +1,4 @@
-"""Daily partitions of the vectors: made ahead of time, dropped when they expire."""
+"""Daily partitions of the vectors: create them in advance, and drop them when they expire."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from psycopg import sql
 _ADVISORY_LOCK = 0x456D6250  # "EmbP"
 _PREFIX = "embedding_p"
 _DAYS_AHEAD = 3
+"""Days after today that have a partition."""
 _HISTORY_DAYS = 35
-"""A row of drift history is small, and less than five weeks of them tell no weekly season."""
+"""Least number of days of drift history that are kept: a weekly season needs five weeks."""
 
 
 def ensure(connection: psycopg.Connection) -> None:
-    """Make the partitions of today and the next days where they are missing.
+    """Create the partitions of today and the next days that are missing.
 
     Raises
     ------
@@ -34,24 +35,25 @@ def ensure(connection: psycopg.Connection) -> None:
 
 
 def history_days(retention_days: int) -> int:
-    """Tell for how many days the history of drift is kept."""
+    """Return for how many days the history of drift is kept."""
     return max(_HISTORY_DAYS, retention_days)
 
 
 def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[date]:
-    """Drop the partitions that ended more than ``retention_days`` ago, and what points there.
+    """Drop the partitions that ended more than ``retention_days`` ago.
 
-    The history of drift stays for five weeks at the least.
+    The ids and idempotency keys of that time are deleted, too. The history of drift is kept for
+    :func:`history_days`.
 
     Returns
     -------
     list of date
-        The days dropped.
+        The days whose partitions were dropped.
     """
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
-        # Dropping waits for readers and makes later readers wait for it: give up soon, the
-        # next round comes.
+        # A drop waits for readers, and later readers wait for it. Give up soon: the next call
+        # tries again.
         connection.execute("set local lock_timeout = '2s'")
         row = connection.execute("select clock_timestamp()").fetchone()
         assert row is not None
@@ -81,8 +83,8 @@ def _name(day: date) -> sql.Identifier:
 
 def _create(connection: psycopg.Connection, day: date) -> None:
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    # Attached rather than created in place: attaching lets readers and writers go on.
-    # Storage options are not inherited from the partitioned table.
+    # Created on its own and then attached: attaching does not block readers and writers.
+    # The storage option is repeated because partitions do not inherit it.
     statement = sql.SQL(
         "create table {name} (like embedding including all) with (toast_tuple_target = 8160);"
         "alter table embedding attach partition {name} for values from ({start}) to ({end})"

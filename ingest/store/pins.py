@@ -1,4 +1,4 @@
-"""Baselines in the store: pinned copies of vectors with the detector fitted to them."""
+"""Pinned baselines: copies of vectors, and the detector that was fitted to them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,32 @@ from ingest.store import copy, dimension
 from ingest.store.neighbours import indexed
 
 KEPT_VERSIONS = 3
-"""Versions of a model's baseline that stay; pinning one more drops the oldest."""
+"""Number of versions of a model's baseline that are kept. One more drops the oldest."""
 
 _LAST_VERSION = 2**31 - 1
 _DROP_MILLISECONDS = 200
+"""Longest wait for the lock that dropping an index needs; searches wait meanwhile."""
 _ADVISORY_LOCK = 0x456D6242  # "EmbB"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBaseline:
-    """A version of a model's baseline, as stored.
+    """A version of a model's baseline.
 
-    ``last_seq`` numbers its newest vector; ``quality`` and ``detector`` belong to who wrote them.
+    Attributes
+    ----------
+    version : int
+    pinned_at : datetime
+    vectors : int
+        How many vectors it has.
+    last_seq : int
+        Number of its newest vector.
+    source : str
+        How the vectors were selected, for people.
+    quality : dict
+        Quality of the vectors, as JSON. The store does not interpret it.
+    detector : bytes
+        The fitted detector. The store does not interpret it.
     """
 
     version: int
@@ -44,7 +58,7 @@ class StoredBaseline:
 
 
 def newest(connection: psycopg.Connection, model_name: str) -> int:
-    """Tell the newest version of a model's baseline.
+    """Return the newest version of a model's baseline.
 
     Raises
     ------
@@ -66,7 +80,7 @@ def create(
     source: str,
     only_first: bool = False,
 ) -> int | None:
-    """Store a new version of a model's baseline: its detector, and copies of its vectors.
+    """Pin a new version of a model's baseline: store its detector and copies of its vectors.
 
     Parameters
     ----------
@@ -77,21 +91,21 @@ def create(
     detector : bytes
         The detector fitted to these vectors.
     quality : dict
-        What was seen of them, as JSON.
+        Quality of these vectors, as JSON.
     source : str
-        How the vectors were chosen, for people.
+        How the vectors were selected, for people.
     only_first : bool
-        Do nothing when the model has a baseline by now.
+        Do nothing if the model already has a baseline.
 
     Returns
     -------
     int or None
-        The version, or None when nothing was done.
+        The version, or None if nothing was done.
 
     Raises
     ------
     NotFound
-        If there is no such model, any more.
+        If there is no such model.
     """
     with connection.transaction():
         version = _next_version(connection, model_name)
@@ -105,7 +119,7 @@ def create(
     return version
 
 
-def bring(
+def create_external(
     connection: psycopg.Connection,
     model_name: str,
     rows: NDArray[np.void],
@@ -113,10 +127,10 @@ def bring(
     quality: dict[str, Any],
     source: str,
 ) -> int:
-    """Store a new version of a model's baseline whose vectors come from outside the store.
+    """Pin a new version of a model's baseline whose vectors are not in the store.
 
-    The model is added when there is none. What the store received later than these vectors were
-    made counts as newer than the baseline.
+    The model is created if it does not exist. Vectors that arrived after these were made count as
+    newer than the baseline.
 
     Parameters
     ----------
@@ -124,7 +138,7 @@ def bring(
         In autocommit mode.
     model_name : str
     rows : structured ndarray
-        Like those of :func:`create`; ``seq`` numbers them from 1.
+        As for :func:`create`; ``seq`` counts from 1.
     detector, quality, source
         See :func:`create`.
 
@@ -139,7 +153,7 @@ def bring(
         If the model's vectors have another dimension.
     """
     components = rows["embedding"].shape[1]
-    # Committed by itself: the model's writers would wait for it while the index is built.
+    # In a transaction of its own: otherwise writers of the model would wait for the index.
     connection.execute(
         "insert into model (model_name, dimension) values (%s, %s) on conflict do nothing",
         [model_name, components],
@@ -156,12 +170,12 @@ def bring(
 
 
 def check_dimension(connection: psycopg.Connection, model_name: str, wanted: int) -> None:
-    """Make sure that a model, if there is one, has vectors of this dimension.
+    """Check that a model, if it exists, has vectors of this dimension.
 
     Raises
     ------
     DimensionMismatch
-        If they have another.
+        If its vectors have another dimension.
     """
     known = dimension.known(connection, model_name)
     if known not in (None, wanted):
@@ -173,29 +187,29 @@ def check_dimension(connection: psycopg.Connection, model_name: str, wanted: int
 def drop(connection: psycopg.Connection, model_name: str) -> None:
     """Drop all baselines of a model.
 
-    To be done last in a transaction that took the :func:`lock`: searches of all baselines wait
-    until it ends.
+    Call this last in a transaction that took the :func:`lock`: until the transaction ends, the
+    searches of all models' baselines wait.
 
     Raises
     ------
     psycopg.errors.LockNotAvailable
-        If a search that is under way would keep this, and searches that come later, waiting.
+        If a running search would make this call, and with it all later searches, wait.
     """
     connection.execute(sql.SQL("set local lock_timeout = {}").format(_DROP_MILLISECONDS))
     _drop_versions(connection, model_name, _LAST_VERSION)
 
 
 def lock(connection: psycopg.Connection) -> None:
-    """Have whoever pins a baseline wait until the transaction ends."""
-    # Not the model's row lock, which would stop its writers while the index is built; and one
-    # lock for all models, because two transactions that have each inserted into a table wait
-    # for each other when they index it.
+    """Keep others from pinning a baseline until the transaction ends."""
+    # Not the lock of the model's row: writers of the model would wait while the index is built.
+    # One lock for all models: two transactions that have both inserted into a table deadlock when
+    # they create indexes on it.
     connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
 
 
 def _next_version(connection: psycopg.Connection, model_name: str) -> int:
     lock(connection)
-    dimension.of(connection, model_name)  # it may have been removed meanwhile
+    dimension.of(connection, model_name)  # raises if it was removed in the meantime
     found = connection.execute(
         "select coalesce(max(version), 0) + 1 from baseline where model_name = %s", [model_name]
     ).fetchone()
@@ -243,7 +257,7 @@ def _copy_vectors(
             version,
             model_name,
             rows["seq"].tolist(),
-            # A second either way: these went through floating point.
+            # One second of tolerance: the times were converted to floating point.
             rows["received_at"].min() - 1,
             rows["received_at"].max() + 1,
         ],
@@ -287,13 +301,13 @@ def _index_vectors(
 
 
 def _index(model_name: str, version: int) -> sql.Identifier:
-    # Names of models are longer than names of indexes may be.
+    # A digest, because names of models may be longer than PostgreSQL allows for an index.
     digest = hashlib.sha256(model_name.encode()).hexdigest()[:32]
     return sql.Identifier(f"baseline_{digest}_{version}")
 
 
 def _drop_versions(connection: psycopg.Connection, model_name: str, newest: int) -> None:
-    """Drop a version, and those before it that are still there."""
+    """Drop the versions up to ``newest``."""
     rows = connection.execute(
         "delete from baseline where model_name = %s and version <= %s returning version",
         [model_name, newest],
@@ -302,7 +316,7 @@ def _drop_versions(connection: psycopg.Connection, model_name: str, newest: int)
         "delete from baseline_embedding where model_name = %s and version <= %s",
         [model_name, newest],
     )
-    # Last: until the transaction ends, no baseline can be searched.
+    # Last, because searches of all baselines wait for the lock until the transaction ends.
     for (version,) in rows:
         connection.execute(sql.SQL("drop index if exists {}").format(_index(model_name, version)))
 
@@ -328,11 +342,11 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
 
 
 def times(connection: psycopg.Connection, model_name: str, version: int) -> tuple[float, float]:
-    """Tell when the oldest and the newest vector of a baseline arrived.
+    """Return when the oldest and the newest vector of a baseline arrived.
 
-    In seconds since the epoch; those of :func:`bring` count as having arrived when they were made.
+    In seconds since the epoch. For vectors of :func:`create_external` this is when they were made.
     """
-    # Not the clients' timestamps, of which one alone may be years off.
+    # Not the clients' timestamps: a single wrong one could be off by years.
     found = connection.execute(
         "select extract(epoch from min(received_at))::float8,"
         " extract(epoch from max(received_at))::float8 from baseline_embedding"

@@ -1,4 +1,8 @@
-"""Pools of connections to PostgreSQL: they come back by themselves, and end when they are told."""
+"""Pools of connections to PostgreSQL, for threads and for asyncio.
+
+A pool replaces lost connections. It can interrupt callers that wait for the server, so that the
+process ends in time even if the server hangs.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,13 @@ from ingest.store.connection import OPTIONS, ConnectionString, readable
 from ingest.store.sockets import Sockets
 
 _WAIT_SECONDS = 5.0
-"""How long a caller waits for a connection before the store counts as unavailable."""
-_PATIENCE_SECONDS = 1.0
-"""How long what is to end may go on waiting for the server."""
+"""Longest wait for a connection; after it, the store counts as unavailable."""
+_GRACE_SECONDS = 1.0
+"""How long callers may finish their work with the server when a pool closes."""
 
-# Connections are checked when they are handed out, so a server that was restarted costs no
-# request. A pool backs off between attempts to reconnect, up to minutes; given up early, the
-# next caller starts a new attempt at once.
+# A connection is checked before a caller gets it, so a restart of the server fails no request.
+# A pool waits longer and longer between attempts to reconnect, up to minutes. It gives up early
+# here: then the next caller starts a new attempt at once.
 _POOL: dict[str, Any] = {
     "kwargs": OPTIONS,
     "min_size": 1,
@@ -30,24 +34,24 @@ _POOL: dict[str, Any] = {
 
 
 class Pool(ConnectionPool):
-    """A pool for threads whose connections can be cut off, also while they are used."""
+    """A pool for threads. Its connections can be cut off while they are used."""
 
     def __init__(self, connection_string: ConnectionString, **options: Any) -> None:
         self._sockets = Sockets()
         super().__init__(connection_string, configure=self._sockets.add, **options)
 
     def cut(self) -> None:
-        """Make whoever waits for the server fail at once: it may never answer."""
+        """Make callers that wait for the server fail at once."""
         self._sockets.cut()
 
-    def close(self, timeout: float = _PATIENCE_SECONDS) -> None:
-        """Close, and cut off what is still used."""
+    def close(self, timeout: float = _GRACE_SECONDS) -> None:
+        """Close the pool, and cut off connections that are still used after ``timeout`` seconds."""
         super().close(timeout)
         self.cut()
 
 
 class AsyncPool(AsyncConnectionPool):
-    """The same for the event loop."""
+    """A pool for asyncio. Its connections can be cut off while they are used."""
 
     def __init__(self, connection_string: ConnectionString, **options: Any) -> None:
         self._sockets = Sockets()
@@ -57,27 +61,32 @@ class AsyncPool(AsyncConnectionPool):
         self._sockets.add(connection)
 
     def cut(self) -> None:
-        """Make whoever waits for the server fail at once: it may never answer."""
+        """Make callers that wait for the server fail at once."""
         self._sockets.cut()
 
-    async def close(self, timeout: float = _PATIENCE_SECONDS) -> None:
-        """Close, and cut off what is still used."""
+    async def close(self, timeout: float = _GRACE_SECONDS) -> None:
+        """Close the pool, and cut off connections that are still used after ``timeout`` seconds."""
         await super().close(timeout)
         self.cut()
 
 
 def await_end(ended: Callable[[float], bool], *pools: Pool) -> None:
-    """Wait for work in a thread that was told to end; cut off what it may be waiting for.
+    """Wait for the end of a thread, and cut off the connections that it may wait for.
 
-    ``ended`` waits that many seconds for it, and says whether it has.
+    Parameters
+    ----------
+    ended : callable
+        Waits for the thread for that many seconds, and returns whether it has ended.
+    *pools : Pool
+        Pools that the thread uses.
     """
-    while not ended(_PATIENCE_SECONDS):
+    while not ended(_GRACE_SECONDS):
         for pool in pools:
             pool.cut()
 
 
 def open_async(connection_string: ConnectionString, size: int) -> AsyncPool:
-    """Make a pool for the event loop; it is opened when it is entered.
+    """Make a pool for asyncio. It opens when it is entered.
 
     Raises
     ------
@@ -91,10 +100,11 @@ def open_async(connection_string: ConnectionString, size: int) -> AsyncPool:
 
 
 async def _check_socket(connection: psycopg.AsyncConnection) -> None:
-    """Find out if the server has gone without asking it, which a group commit would wait for.
+    """Raise OperationalError if the server has closed the connection.
 
-    What an idle connection says is nearly always that it ends. Where it is something else, such
-    as a parameter that a reload of the server changed, a new connection costs little.
+    This asks the socket, not the server: a query would delay every group commit. Data on an idle
+    connection nearly always means that it was closed. If it means something else, such as a
+    changed parameter of the server, the cost is one new connection.
     """
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
@@ -104,7 +114,7 @@ async def _check_socket(connection: psycopg.AsyncConnection) -> None:
 
 
 def open_sync(connection_string: ConnectionString, size: int) -> Pool:
-    """Make and open a pool for threads; connections follow when the server is there.
+    """Make and open a pool for threads. It connects as soon as the server can be reached.
 
     Raises
     ------

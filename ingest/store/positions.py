@@ -1,17 +1,17 @@
-"""How far the tables that are watched have been read."""
+"""Positions in watched tables: how far each table has been read."""
 
 from __future__ import annotations
 
 import psycopg
 
 Position = tuple[str, ...]
-"""What orders a row, as PostgreSQL writes it; empty is before the first."""
+"""Texts of the values that order a row. The empty position is before the first row."""
 
 
 async def load(
     connection: psycopg.AsyncConnection, model_name: str, source: str
 ) -> Position | None:
-    """Give the position kept for a source; None when it was never watched."""
+    """Return the position saved for a source, or None if it was never watched."""
     cursor = await connection.execute(
         "select position from watch where model_name = %s and source = %s", [model_name, source]
     )
@@ -22,7 +22,7 @@ async def load(
 async def save(
     connection: psycopg.AsyncConnection, model_name: str, source: str, position: Position
 ) -> None:
-    """Keep the position of a source."""
+    """Save the position of a source."""
     await connection.execute(
         "insert into watch (model_name, source, position) values (%s, %s, %s::text[])"
         " on conflict (model_name, source) do update set position = excluded.position",

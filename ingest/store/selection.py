@@ -1,4 +1,4 @@
-"""Selections: which of a model's stored vectors make a baseline."""
+"""Select the stored vectors of a model that a baseline is made of."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from psycopg import sql
 from ingest.store import copy, dimension
 
 MOST_VECTORS = 50_000
-"""A baseline of more is thinned evenly; more would only make it slower."""
+"""Most vectors of a baseline. Of a larger selection, every n-th vector is taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which stored vectors make a baseline: the first or last so many, or a span of time.
+    """Stored vectors of a model: the first, the last, or those of a span of time.
 
-    The time of a vector is the client's timestamp or, without one, its arrival.
+    Attributes
+    ----------
+    first, last : int or None
+        How many of the first or last vectors. If either is set, the others are ignored.
+    start, end : datetime or None
+        The span; None leaves that end open. The time of a vector is the client's timestamp or,
+        without one, its arrival.
     """
 
     first: int | None = None
@@ -41,7 +47,7 @@ class Selection:
 def select(
     connection: psycopg.Connection, model_name: str, selection: Selection
 ) -> NDArray[np.void]:
-    """Read the vectors a selection names, in the order of their arrival.
+    """Read the selected vectors in the order of their arrival.
 
     Returns
     -------

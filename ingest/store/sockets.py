@@ -1,4 +1,4 @@
-"""The sockets of connections, to be cut off while somebody waits for the server."""
+"""Sockets of connections, which can be shut down while a caller waits for the server."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import psycopg
 class Sockets:
     """Duplicates of the sockets of connections.
 
-    A connection may close its own at any time, in any thread, and the number then be that of
-    somebody else's file.
+    They are duplicates because a connection may close its own socket at any time and in any
+    thread; its file descriptor may then belong to another file.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Sockets:
         ] = WeakKeyDictionary()
 
     def add(self, connection: psycopg.Connection | psycopg.AsyncConnection) -> None:
-        """Have a connection, which is new, cut off with the others."""
+        """Add a new connection."""
         duplicate = socket.socket(fileno=os.dup(connection.fileno()))
         finalize(connection, duplicate.close)
         with self._lock:
@@ -33,19 +33,20 @@ class Sockets:
             self._duplicates[connection] = duplicate
 
     def _close_stale(self) -> None:
-        """Let go of connections that were closed, which may be long before they are collected.
+        """Close the duplicates of closed connections, without waiting for garbage collection.
 
-        While a duplicate is open, the server does not learn that the other end has gone, and its
-        session keeps what it has locked. A connection that is lost is replaced by a new one.
+        While a duplicate is open, the server does not see that the connection was closed, and its
+        session keeps its locks. It is enough to do this when a connection is added: each lost
+        connection is replaced by a new one.
         """
         for connection, duplicate in list(self._duplicates.items()):
             if connection.closed:
                 duplicate.close()
 
     def cut(self) -> None:
-        """Make whoever waits for the server fail at once: it may never answer."""
+        """Shut all sockets down, so that callers which wait for the server fail at once."""
         with self._lock:
-            # Named, the connection stays while its duplicate is used.
+            # The name keeps the connection alive, and so its duplicate open.
             for _connection, duplicate in self._duplicates.items():
-                with suppress(OSError):  # it is cut off already
+                with suppress(OSError):  # already shut down
                     duplicate.shutdown(socket.SHUT_RDWR)

@@ -118,7 +118,7 @@ class Watch:
         failure = f"{type(error).__name__}: {error}"
         if failure != self._failure:
             _log.warning(
-                "table not followed; polling goes on",
+                "table not followed; polling continues",
                 exc_info=None if isinstance(error, MonitorError) else error,
                 extra={"error": str(error)},
             )

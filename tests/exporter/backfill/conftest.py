@@ -1,4 +1,4 @@
-"""A small data lake, and a cluster of two threads that reads it."""
+"""Fixtures: a small data lake, and a cluster of two threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.exporter.backfill.lake import Floats, Vectors, made, write
 
 @pytest.fixture(scope="module")
 def stream(vectors: Vectors) -> tuple[Vectors, Floats]:
-    """Vectors that drift at the end, with repeats, in the order of their times."""
+    """Vectors in the order of time, with repeats and with drift at the end."""
     moved = vectors.copy()
     moved[2_500:] += np.float32(1)
     moved[1_800:1_850] = moved[1_700]

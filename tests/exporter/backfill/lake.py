@@ -1,4 +1,4 @@
-"""A small data lake, and how it is backfilled."""
+"""A small data lake, and functions that write and backfill it."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ MONITORING = SETTINGS.monitoring
 
 
 def made(count: int = 3_000) -> Floats:
-    """Times of vectors: irregular, a burst of one time, and a night without any."""
+    """Irregular times of vectors, with a burst at one time and a night without any."""
     pauses = np.random.default_rng(1).exponential(25, 3_000)
     pauses[FITTED + 500 : FITTED + 900] = 0
     pauses[FITTED + 1_100] = 20_000
-    # Microseconds, as files have them.
+    # Microseconds, as in the files.
     return np.round(START + np.cumsum(pauses), 6)[:count]
 
 
 def jumbled(times: Floats) -> NDArray[np.intp]:
-    """An order of vectors that is not that of time, but for those of one time: they keep it."""
+    """A random order of vectors, in which vectors of one time keep their order."""
     _, moment = np.unique(times, return_inverse=True)
     shuffled = np.random.default_rng(0).permutation(len(times))
     return np.argsort(shuffled[moment], kind="stable")
@@ -62,7 +62,7 @@ def table(vectors: Vectors, times: Floats, **columns: object) -> pa.Table:
 
 
 def write(folder: Path, vectors: Vectors, times: Floats, files: int = 3) -> str:
-    """Write files of several row groups, and what other programs leave beside them."""
+    """Write files of several row groups, and files that are not data beside them."""
     folder.mkdir(exist_ok=True)
     for number, rows in enumerate(np.array_split(np.arange(len(times)), files)):
         path = folder / "day=1" / f"{number:03}.parquet"

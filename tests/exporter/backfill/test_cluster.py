@@ -1,4 +1,4 @@
-"""The cluster: it does the work, or says that it cannot."""
+"""The cluster does the work, or a failure is reported."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from tests.exporter.backfill.lake import (
 
 
 class Dying:
-    """A file system that takes the process down that reads from it."""
+    """A file system that ends the process that reads from it."""
 
     def open(self, *_: object) -> None:
         os._exit(1)
 
 
-def test_files_of_different_dimensions_make_no_baseline(
+def test_files_of_different_dimensions_cannot_be_a_baseline(
     client: Client, tmp_path: Path, store: str
 ) -> None:
     for number, dimension in enumerate((3, 4)):
@@ -55,14 +55,14 @@ def test_vectors_of_another_dimension_than_the_baselines_are_refused(
     client: Client, lake: str, tmp_path: Path, store: str
 ) -> None:
     backfill(client, lake).pin(store, Selection(first=FITTED))
-    # One piece: of several, any may be the first to fail.
+    # One file: with several, any could be the first to fail.
     rows_of_three = np.ones((150, 3), np.float32)
     other = write(tmp_path / "other", rows_of_three, made()[2_000:2_150], files=1)
     with pytest.raises(PayloadError, match=r"000\.parquet: row 0: .* 3 components; 8 are needed"):
         backfill(client, other).run(store, SETTINGS)
 
 
-def test_a_cluster_that_is_away_is_an_error() -> None:
+def test_an_unreachable_scheduler_is_an_error() -> None:
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(ClusterFailed, match=r"no scheduler answers at tcp://127\.0\.0\.1:1: "),
@@ -71,7 +71,7 @@ def test_a_cluster_that_is_away_is_an_error() -> None:
         pass
 
 
-def test_a_scheduler_of_ones_own_does_the_work_until_its_workers_die(
+def test_an_existing_cluster_does_the_work_until_its_workers_die(
     lake: str,
     store: str,
     connection: psycopg.Connection,
@@ -102,7 +102,7 @@ def test_a_scheduler_of_ones_own_does_the_work_until_its_workers_die(
             cluster.survey(filling.client, dying, id)
 
 
-def test_a_scheduler_that_goes_away_is_an_error(
+def test_a_scheduler_that_ends_during_the_work_is_an_error(
     lake: str, store: str, connection: psycopg.Connection
 ) -> None:
     patience = {"distributed.comm.timeouts.connect": "1s"}
@@ -123,7 +123,7 @@ def test_a_scheduler_that_goes_away_is_an_error(
             filling.run(store, SETTINGS)
 
 
-def test_workers_started_here_are_closed_to_whoever_has_no_certificate() -> None:
+def test_workers_started_here_refuse_connections_without_a_certificate() -> None:
     with cluster.started(1) as client:
         address = str(client.scheduler.address)
         assert client.submit(abs, -1).result() == 1

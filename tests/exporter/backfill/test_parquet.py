@@ -1,4 +1,4 @@
-"""A data set: what is read of files, wherever and however they were written."""
+"""Read a data set of Parquet files, whatever wrote them and wherever they are."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_folders_of_other_models_are_left_out(
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float32()), 8])
 @pytest.mark.parametrize("stamp", ["s", "ms", "us", "ns", "float", "int"])
-def test_every_way_to_write_a_column_is_read(
+def test_columns_of_every_type_are_read(
     tmp_path: Path, vectors: Vectors, kind: pa.DataType | int, stamp: str
 ) -> None:
     lists = pa.list_(pa.float32(), kind) if isinstance(kind, int) else kind
@@ -109,7 +109,7 @@ def test_some_vectors_of_a_row_group_are_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[:, 0], 2 * wanted)
 
 
-def test_any_file_system_of_fsspec_will_do(
+def test_every_file_system_of_fsspec_can_be_used(
     client: Client, store: str, connection: psycopg.Connection, stream: tuple[Vectors, Floats]
 ) -> None:
     written = io.BytesIO()
@@ -120,7 +120,7 @@ def test_any_file_system_of_fsspec_will_do(
 
 
 class Signed(AbstractFileSystem):
-    """Local files whose paths are URLs with credentials, as those of https are."""
+    """Local files whose paths are URLs with credentials, like those of https."""
 
     protocol = "signed"
 
@@ -202,7 +202,7 @@ def spoiled(name: str, column: Sequence[object]) -> pa.Table:
         (spoiled("timestamp", [*TIMES, 1.7e12]), "row 199: .*'timestamp' holds 1700000000000;"),
     ],
 )
-def test_bad_rows_are_named_with_file_and_column(
+def test_a_bad_row_is_reported_with_file_and_column(
     client: Client, tmp_path: Path, store: str, bad: pa.Table, message: str
 ) -> None:
     parquet.write_table(bad, tmp_path / "bad.parquet", row_group_size=70)
@@ -210,7 +210,7 @@ def test_bad_rows_are_named_with_file_and_column(
         backfill(client, str(tmp_path)).pin(store, Selection(first=200))
 
 
-def test_a_place_without_vectors_is_an_error(client: Client, lake: str, tmp_path: Path) -> None:
+def test_a_folder_without_vectors_is_an_error(client: Client, lake: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for url in (str(tmp_path / "empty"), str(tmp_path / "absent")):
         with pytest.raises(PayloadError, match=r"has no files that end in \.parquet"):
@@ -224,7 +224,7 @@ def test_a_place_without_vectors_is_an_error(client: Client, lake: str, tmp_path
         cluster.survey(client, Dataset.open(str(path), "m", "timestamp"), id)
 
 
-def test_a_file_that_is_no_parquet_is_named(client: Client, tmp_path: Path, store: str) -> None:
+def test_a_file_that_is_not_parquet_is_named(client: Client, tmp_path: Path, store: str) -> None:
     (tmp_path / "text.parquet").write_text("text")
     with pytest.raises(PayloadError, match=r"^file://.*text\.parquet: Parquet"):
         backfill(client, str(tmp_path)).pin(store, Selection(first=200))

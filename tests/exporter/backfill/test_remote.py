@@ -1,4 +1,4 @@
-"""Files on other machines: whatever their libraries raise is one error that names the URL."""
+"""Files on other machines: every error becomes one OSError that names the URL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.exporter.backfill.lake import START, backfill, table
 
 
 class Web(BaseHTTPRequestHandler):
-    """Serves one file by ranges, and then does not."""
+    """Serves ranges of one file, and fails later."""
 
     content: ClassVar[bytes]
     fails: ClassVar[str] = ""
@@ -59,7 +59,7 @@ class Web(BaseHTTPRequestHandler):
 
 
 class Refusal(socketserver.StreamRequestHandler):
-    """An FTP server that knows nobody."""
+    """An FTP server that refuses every login."""
 
     def handle(self) -> None:
         self.wfile.write(b"220 Welcome\r\n")
@@ -69,7 +69,7 @@ class Refusal(socketserver.StreamRequestHandler):
 
 @contextmanager
 def served(server: socketserver.TCPServer) -> Iterator[str]:
-    """Serve on a free port of loopback; gives the address."""
+    """Serve on a free port of loopback, and yield the address."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     with server:
@@ -90,20 +90,20 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("fails", "derives_from", "said"),
+    ("fails", "derives_from", "message"),
     [
         ("breaks", aiohttp.ClientResponseError, "ClientResponseError: 503, message='No more', url"),
         ("closes", aiohttp.ServerDisconnectedError, "ServerDisconnectedError: Server disconnected"),
     ],
 )
-def test_a_web_server_that_fails_meanwhile_is_an_error_of_one_line(
+def test_a_web_server_that_fails_while_reading_is_an_error_of_one_line(
     client: Client,
     store: str,
     web: str,
     monkeypatch: pytest.MonkeyPatch,
     fails: str,
     derives_from: type[Exception],
-    said: str,
+    message: str,
 ) -> None:
     url = f"http://me:pw@{web}/one.parquet?sig=SECRET"
     filling = backfill(client, url)
@@ -114,22 +114,22 @@ def test_a_web_server_that_fails_meanwhile_is_an_error_of_one_line(
         fsspec.filesystem("http").cat_file(url)
     with pytest.raises(PayloadError) as caught:
         filling.pin(store, Selection(first=500))
-    assert str(caught.value).startswith(f"http://{web}/one.parquet: {said}")
+    assert str(caught.value).startswith(f"http://{web}/one.parquet: {message}")
     assert "SECRET" not in str(caught.value)
     assert "pw" not in str(caught.value)
 
 
-def test_a_server_that_refuses_the_login_is_an_error_of_one_line() -> None:
+def test_a_refused_login_is_an_error_of_one_line() -> None:
     with (
         served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusal)) as address,
         pytest.raises(PayloadError) as caught,
     ):
         Dataset.open(f"ftp://me:pw@{address}/lake", "m", "timestamp")
-    said = f"ftp://{address}/lake cannot be read: error_perm: 530 Login incorrect"
-    assert str(caught.value) == said
+    message = f"ftp://{address}/lake cannot be read: error_perm: 530 Login incorrect"
+    assert str(caught.value) == message
 
 
-def test_a_file_that_is_gone_is_told_with_the_reason(
+def test_a_missing_file_is_reported_with_the_reason(
     web: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = Dataset.open(f"http://{web}/one.parquet", "m", "timestamp")
@@ -141,12 +141,12 @@ def test_a_file_that_is_gone_is_told_with_the_reason(
     assert str(caught.value).startswith(f"{url}: FileNotFoundError: {url}, by Server")
 
 
-def test_an_error_without_words_is_told_by_its_name() -> None:
+def test_an_error_without_a_message_is_reported_by_its_type() -> None:
     with pytest.raises(OSError, match=r"^TimeoutError$"), answering():
         raise TimeoutError
 
 
-def test_only_what_the_file_system_raises_is_its_error(tmp_path: Path) -> None:
+def test_errors_outside_the_file_system_are_not_changed(tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"12345")
     file = open_file(fsspec.filesystem("file"), str(tmp_path / "one"), "rb")
     with pytest.raises(KeyError), file:

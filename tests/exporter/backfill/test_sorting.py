@@ -1,4 +1,4 @@
-"""The scratch: what was written in no order is read in that of time, and nothing stays."""
+"""Sort on disk: vectors are read in the order of time, and the folder is removed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ingest.runtime.errors import ClusterFailed
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 999), groups=st.integers(1, 4), batch=st.integers(1, 70))
-def test_what_is_written_in_any_order_is_read_in_that_of_time(
+def test_vectors_written_in_any_order_are_read_in_the_order_of_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, groups: int, batch: int
 ) -> None:
-    # Small, for both to be crossed often.
+    # Small, so that both limits are reached often.
     monkeypatch.setattr(sorting, "_SORTED", 64)
     monkeypatch.setattr(sorting, "_READ", 50)
     random = np.random.default_rng(seed)
@@ -32,7 +32,7 @@ def test_what_is_written_in_any_order_is_read_in_that_of_time(
     places = Places(random.integers(0, groups, 500).astype(np.int32), np.empty(500, np.int32))
     with Scratch.open(str(tmp_path), 3) as there:
         for group in range(groups):
-            # By their positions, in the order of a file.
+            # Positions in time, in the order of the file.
             held = random.permutation(np.flatnonzero(places.groups == group))
             places.numbers[held] = slots_of(held)
             batches = (vectors[held[at : at + batch]] for at in range(0, len(held), batch))
@@ -62,11 +62,11 @@ def peak_bytes(folder: Path, count: int) -> int:
         tracemalloc.stop()
 
 
-def test_much_takes_no_more_memory_than_little(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_vectors(tmp_path: Path) -> None:
     assert peak_bytes(tmp_path, 200_000) < 1.2 * peak_bytes(tmp_path, 50_000)
 
 
-def test_any_file_system_of_fsspec_holds_it() -> None:
+def test_every_file_system_of_fsspec_can_hold_the_scratch() -> None:
     with Scratch.open("memory://scratch", 2) as there:
         there.write(3, np.array([1, 0], np.int32), iter([np.array([[1, 2], [3, 4]], np.float32)]))
         [read] = there.read(Places(np.array([3, 3], np.int32), np.array([0, 1], np.int32)))
@@ -74,7 +74,7 @@ def test_any_file_system_of_fsspec_holds_it() -> None:
     assert fsspec.filesystem("memory").find("/scratch") == []
 
 
-def test_a_place_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     message = r"^scratch .*file cannot be used: \[Errno 20\] Not a directory"
     with pytest.raises(ClusterFailed, match=message), Scratch.open(str(tmp_path / "file"), 2):
@@ -84,7 +84,7 @@ def test_a_place_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
         Scratch.open("nowhere://me:pw@host/x", 2),
     ):
         pass
-    # The folder goes away while it is in use.
+    # The folder is removed while it is in use.
     with Scratch.open(str(tmp_path), 2) as there:
         there.filesystem.rm(there.folder, recursive=True)
         with pytest.raises(ClusterFailed, match=r"^scratch .* cannot be used: .*No such file"):

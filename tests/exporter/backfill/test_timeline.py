@@ -1,4 +1,4 @@
-"""The stream: whatever the order of the files, vectors are found in the order of time."""
+"""The order of time: vectors are found in it whatever the order of the files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.exporter.backfill.lake import START, Floats, write
 
 
 def stream_of(folder: Path, times: Floats, files: int = 3) -> tuple[Dataset, Stream]:
-    """A stream of vectors that are their own times."""
+    """A stream of vectors, each of which is its own time."""
     numbers = (times - START).astype(np.float32)[:, None]
     dataset = Dataset.open(write(folder, numbers, times, files), "m", "timestamp")
     return dataset, Stream.of(dataset, [dataset.times(file) for file in dataset.files])
@@ -21,7 +21,7 @@ def stream_of(folder: Path, times: Floats, files: int = 3) -> tuple[Dataset, Str
 
 @pytest.mark.parametrize("jumbled", [False, True])
 @pytest.mark.parametrize("files", [1, 4])
-def test_a_route_leads_through_files_of_any_order(
+def test_a_route_reads_files_of_any_order_in_the_order_of_time(
     tmp_path: Path, jumbled: bool, files: int
 ) -> None:
     random = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def test_a_route_leads_through_files_of_any_order(
     np.testing.assert_array_equal(read[:, 0], np.sort(times)[kept] - START)
 
 
-def test_a_stretch_ends_where_reading_would_go_back() -> None:
+def test_a_stretch_ends_where_numbers_stop_ascending() -> None:
     groups, numbers = [0, 0, 0, 1, 1, 0, 0], [1, 2, 5, 0, 3, 6, 4]
     places = Places(np.array(groups, np.int32), np.array(numbers, np.int32))
     found = [(group, there.tolist()) for group, there in places.stretches()]
@@ -43,7 +43,7 @@ def test_a_stretch_ends_where_reading_would_go_back() -> None:
 
 
 @pytest.mark.parametrize(("jumbled", "least", "most"), [(False, 0.9, 1.1), (True, 100, 1_000)])
-def test_the_effort_of_the_order_of_time_tells_whether_files_are_in_it(
+def test_the_effort_shows_whether_files_are_in_the_order_of_time(
     tmp_path: Path, jumbled: bool, least: float, most: float
 ) -> None:
     times = START + np.arange(1_000.0)
@@ -53,7 +53,7 @@ def test_the_effort_of_the_order_of_time_tells_whether_files_are_in_it(
     assert least < stream.places(stream.order).effort / stream.effort < most
 
 
-def test_the_file_of_a_vector_is_told(tmp_path: Path) -> None:
+def test_the_file_of_a_vector_is_found(tmp_path: Path) -> None:
     _, stream = stream_of(tmp_path, START + np.arange(30.0)[::-1])
     assert stream.file(0).endswith("002.parquet")
     assert stream.file(-1).endswith("000.parquet")

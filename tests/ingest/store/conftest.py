@@ -1,4 +1,4 @@
-"""Ways to put vectors into a store."""
+"""Fixtures that store vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ InsertAll = Callable[..., list[object]]
 
 @pytest.fixture
 def insert_all(store: str) -> InsertAll:
-    """Store batches in one transaction and give their outcomes."""
+    """A function that stores batches in one transaction and returns their outcomes."""
 
     def insert_all(*batches: Batch, max_models: int = 10) -> list[object]:
         async def run() -> list[object]:
@@ -33,7 +33,7 @@ def insert_all(store: str) -> InsertAll:
 
 @pytest.fixture
 def filled(insert_all: InsertAll) -> NDArray[np.float32]:
-    """Twenty vectors of the model m, one a day of January 2026 by the client's word."""
+    """Twenty vectors of model m, with client timestamps on 20 days of January 2026."""
     vectors = np.random.default_rng(3).normal(size=(20, 4)).astype(np.float32)
     days = [datetime(2026, 1, 1 + n, tzinfo=UTC).timestamp() for n in range(20)]
     metadata: list[bytes | None] = [f'{{"n": {n}}}'.encode() for n in range(20)]

@@ -1,4 +1,4 @@
-"""The tail: reads every vector exactly once, whatever the order of commits."""
+"""Read changes: every vector exactly once, whatever the order of commits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from ingest.store import changes, copy
+from ingest.store import changes
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.vectors import insert
@@ -19,9 +19,7 @@ from ingest.store.vectors import insert
 InsertAll = Callable[..., list[object]]
 
 
-def test_a_model_row_tells_all_the_exporter_needs(
-    insert_all: InsertAll, connection: psycopg.Connection
-) -> None:
+def test_a_row_describes_the_model(insert_all: InsertAll, connection: psycopg.Connection) -> None:
     insert_all(Batch("m", np.ones((3, 2), np.float32)))
     [row] = changes.models(connection)
     assert (row.model_name, row.dimension, row.last_seq) == ("m", 2, 3)
@@ -30,7 +28,7 @@ def test_a_model_row_tells_all_the_exporter_needs(
     assert row.last_received_at <= row.now
 
 
-def test_only_what_came_after_is_read_in_order(
+def test_only_vectors_after_the_number_are_read_in_order(
     insert_all: InsertAll, connection: psycopg.Connection
 ) -> None:
     vectors = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
@@ -44,18 +42,13 @@ def test_only_what_came_after_is_read_in_order(
     assert rows["received_at"][-1] == pytest.approx(row.last_received_at.timestamp(), abs=1e-5)
 
 
-def test_nothing_new_reads_as_nothing(
+def test_without_new_vectors_the_result_is_empty(
     insert_all: InsertAll, connection: psycopg.Connection
 ) -> None:
     insert_all(Batch("m", np.ones((1, 2), np.float32)))
     [row] = changes.models(connection)
     assert len(changes.vectors(connection, row, after=1, since=None)) == 0
     assert len(changes.vectors(connection, row, after=0, since=row.now)) == 0
-
-
-def test_bytes_that_are_no_copy_of_such_vectors_are_refused() -> None:
-    with pytest.raises(ValueError, match="dimension 3"):
-        copy.decode([copy.HEADER, b"12345", copy.TRAILER], 3)
 
 
 def test_no_vector_is_missed_or_read_twice_while_writers_commit_out_of_order(store: str) -> None:
@@ -97,3 +90,19 @@ def test_no_vector_is_missed_or_read_twice_while_writers_commit_out_of_order(sto
         stored = [n for (n,) in connection.execute("select seq from embedding order by seq")]
     assert len(stored) > writers * rounds / 2
     assert seen == stored == list(range(1, len(stored) + 1))
+
+
+def test_a_shard_has_the_models_that_the_hash_gives_it(
+    insert_all: InsertAll, connection: psycopg.Connection
+) -> None:
+    names = [f"m{n}" for n in range(8)]
+    insert_all(*(Batch(name, np.ones((1, 2), np.float32)) for name in names))
+    shards = [
+        [row.model_name for row in changes.models(connection, changes.Shard(ordinal, 3))]
+        for ordinal in range(3)
+    ]
+    assert all(shards)
+    assert sorted(name for shard in shards for name in shard) == names
+    for ordinal, shard in enumerate(shards):
+        assert {changes.shard_of(connection, name, 3) for name in shard} == {ordinal}
+    assert changes.shard_of(connection, "none", 3) is None

@@ -1,8 +1,7 @@
-"""Distribution by model: every table, once, by a column that its keys allow.
+"""Distribute every table by model, once.
 
-Citus itself cannot run here; its function is stood in for by one that refuses what Citus
-refuses: a unique constraint without the distribution column, a foreign key, a table unlike the
-one it is colocated with.
+Citus does not run here. A function replaces its own and refuses what Citus refuses: a unique
+index without the distribution column, a foreign key, and colocation by a column of another type.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ end $$;
 @pytest.fixture
 def cluster(connection: psycopg.Connection) -> psycopg.Connection:
     connection.execute(STAND_IN.encode())
-    # There is no extension to create: its name in the catalogue is all that is asked for.
+    # The extension is not installed; `distribute` only looks for its name in the catalogue.
     connection.execute(
         "insert into pg_extension (oid, extname, extowner, extnamespace, extrelocatable,"
         " extversion) select 99999, 'citus', extowner, extnamespace, false, '13.0'"
@@ -53,7 +52,7 @@ def test_every_table_is_distributed_by_model_once(cluster: psycopg.Connection) -
     assert distribute(cluster) == []
 
 
-def test_no_table_is_forgotten(connection: psycopg.Connection) -> None:
+def test_every_table_of_the_schema_is_listed(connection: psycopg.Connection) -> None:
     found = connection.execute(
         "select relname from pg_class where relnamespace = 'public'::regnamespace"
         " and relkind in ('r', 'p') and not relispartition"
@@ -61,7 +60,7 @@ def test_no_table_is_forgotten(connection: psycopg.Connection) -> None:
     assert {name for (name,) in found} - {"migration"} == set(TABLES)
 
 
-def test_what_was_interrupted_is_finished(cluster: psycopg.Connection) -> None:
+def test_an_interrupted_distribution_can_be_continued(cluster: psycopg.Connection) -> None:
     cluster.execute("select create_distributed_table('model', 'model_name', 'default')")
     assert distribute(cluster) == list(TABLES[1:])
 

@@ -1,4 +1,4 @@
-"""The embedded server is found whatever the environment says of others."""
+"""The embedded server: one owner, restarted when it dies, stopped within a deadline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.service import postmaster_of, wait_for
 SERVICE = "[other]\nhost=192.0.2.1\nport=1\nuser=other\ndbname=other\n"
 
 
-def test_variables_of_libpq_lead_nowhere_else(
+def test_variables_of_libpq_do_not_redirect_connections(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = folder / "services"
@@ -43,7 +43,7 @@ def test_variables_of_libpq_lead_nowhere_else(
         asyncio.run(main())
 
 
-def test_a_server_that_was_killed_is_started_again(folder: Path) -> None:
+def test_a_killed_server_is_restarted(folder: Path) -> None:
     with embedded.running(folder / "data") as string:
         with connect(string) as connection:
             connection.execute("create table kept as select 1")
@@ -55,7 +55,7 @@ def test_a_server_that_was_killed_is_started_again(folder: Path) -> None:
     assert not is_answering(string)
 
 
-def test_a_session_that_hangs_does_not_keep_the_server_from_stopping(
+def test_a_hanging_session_does_not_prevent_the_stop(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with embedded.running(folder / "data") as string, connect(string) as connection:
@@ -70,7 +70,7 @@ def test_a_session_that_hangs_does_not_keep_the_server_from_stopping(
 def kill(data: Path) -> None:
     pid = postmaster_of(data)
     os.kill(pid, signal.SIGKILL)
-    # Its sockets live on until then.
+    # Until the process has ended, its sockets still accept connections.
     wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
 
 

@@ -1,4 +1,4 @@
-"""Migrations: complete, repeatable, and safe from two processes at once."""
+"""Migrations are complete, repeatable and safe from several processes at once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_store_of_every_schema_keeps_its_data(
     released(release)
     with connect(empty_database) as connection:
         before = contents(connection)
-        assert all(before.values()), "a row in every table; what a migration adds belongs in ROWS"
+        assert all(before.values()), "every table needs a row: add those of a new migration to ROWS"
         assert migrate(connection) == [name for name in every_migration() if name > release]
         assert_kept(before, connection)
         [model] = changes.models(connection)
@@ -67,7 +67,7 @@ def test_a_store_of_every_schema_keeps_its_data(
 
 
 @pytest.mark.parametrize("name", every_migration())
-def test_a_migration_that_was_interrupted_leaves_all_as_it_was_and_is_done_again(
+def test_an_interrupted_migration_changes_nothing_and_can_be_repeated(
     name: str,
     empty_database: str,
     released: Callable[[str], None],
@@ -112,7 +112,7 @@ ROWS = {
     """,
     "0004_watch": "insert into watch values ('m', 'docs', '{1}');",
 }
-"""What a store of each schema holds: a row in every table that is new, at least."""
+"""Rows of a store of each schema: at least one in each table that the migration adds."""
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def released(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
 
 def contents(connection: psycopg.Connection) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every table but those that tell of migrations; a partition's are its table's."""
+    """The rows of every table except ``migration``. Rows of partitions count for their table."""
     tables = connection.execute(
         "select relname from pg_class where relkind in ('r', 'p') and not relispartition"
         " and relnamespace = 'public'::regnamespace and relname <> 'migration'"
@@ -150,7 +150,7 @@ def contents(connection: psycopg.Connection) -> dict[str, list[dict[str, Any]]]:
 
 
 def assert_kept(before: dict[str, list[dict[str, Any]]], connection: psycopg.Connection) -> None:
-    """Every row is there with what it held; a column more may have come."""
+    """Check that every row has its old values. It may have new columns."""
     after = contents(connection)
     for table, rows in before.items():
         assert len(after[table]) == len(rows)
@@ -162,7 +162,7 @@ def read_only(string: str) -> str:
     return make_conninfo(string, options="-c default_transaction_read_only=on")
 
 
-def test_a_read_only_server_will_do_for_a_schema_that_is_up_to_date(store: str) -> None:
+def test_a_read_only_server_is_enough_for_a_schema_that_is_up_to_date(store: str) -> None:
     with connect(read_only(store)) as connection:
         assert migrate(connection) == []
 
@@ -177,7 +177,7 @@ def test_a_read_only_server_without_the_schema_is_unavailable(empty_database: st
 
 @pytest.fixture
 def reader(empty_database: str) -> Iterator[str]:
-    """Connection string of a role that may read what the owner makes, and create nothing."""
+    """Connection string of a role that may read the owner's tables and create nothing."""
     role = f"reader_{uuid.uuid4().hex}"
     with connect(empty_database) as connection:
         connection.execute(f"create role {role} login password 'secret'".encode())
@@ -187,7 +187,7 @@ def reader(empty_database: str) -> Iterator[str]:
         connection.execute(f"drop role {role}".encode())
 
 
-def test_a_role_that_may_only_read_will_do_for_a_schema_that_is_up_to_date(
+def test_a_role_that_may_only_read_is_enough_for_a_schema_that_is_up_to_date(
     empty_database: str, reader: str
 ) -> None:
     with connect(empty_database) as connection:
@@ -196,7 +196,7 @@ def test_a_role_that_may_only_read_will_do_for_a_schema_that_is_up_to_date(
         assert migrate(connection) == []
 
 
-def test_a_role_that_may_not_create_is_told_so(reader: str) -> None:
+def test_a_role_without_privileges_gets_a_clear_error(reader: str) -> None:
     with (
         connect(reader) as connection,
         pytest.raises(SettingsError, match=r"may not bring the schema up to date: permission"),
@@ -207,7 +207,7 @@ def test_a_role_that_may_not_create_is_told_so(reader: str) -> None:
 def test_a_newer_schema_is_used_as_it_is_with_a_warning(
     store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As by a pod of the release before that is restarted in the middle of a rolling upgrade."""
+    """As when a pod of the previous release restarts during a rolling upgrade."""
     older = migrations._migrations()[:-1]
     monkeypatch.setattr(migrations, "_migrations", lambda: older)
     with connect(store) as connection:
@@ -217,7 +217,7 @@ def test_a_newer_schema_is_used_as_it_is_with_a_warning(
     assert record.__dict__["unknown_migrations"] == every_migration()[-1]
 
 
-def test_migrations_only_add_so_that_the_program_before_goes_on() -> None:
+def test_migrations_only_add_so_that_the_previous_release_still_works() -> None:
     for name, statements in migrations._migrations():
         code = re.sub(r"--.*", "", statements)
         assert not re.search(r"\b(drop|rename|truncate|delete|set not null|type)\b", code), name

@@ -1,4 +1,4 @@
-"""A model is removed: with everything, whoever writes meanwhile, and its name is free again."""
+"""List models, and remove one with everything that belongs to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def batch(model_name: str, vectors: int = 20) -> Batch:
 
 @pytest.fixture
 def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll) -> None:
-    """Two models with a row in every table."""
+    """Two models, each with rows in every table."""
     insert_all(batch("m"), batch("other"))
     for name in ("m", "other"):
         for version in (1, 2):
@@ -46,7 +46,7 @@ def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll
 
 
 def rows_of(connection: psycopg.Connection, model_name: str) -> dict[str, int]:
-    """How many rows of every table with models are one's."""
+    """Number of a model's rows in each table with models."""
     tables = connection.execute(
         "select relname from pg_class join pg_attribute on attrelid = pg_class.oid"
         " where attname = 'model_name' and relkind in ('r', 'p') and not relispartition"
@@ -71,27 +71,27 @@ def indexes(connection: psycopg.Connection) -> list[str]:
 
 
 @pytest.mark.usefixtures("everything")
-def test_all_of_a_model_goes_and_others_stay(connection: psycopg.Connection) -> None:
+def test_all_rows_of_a_model_are_removed_and_others_stay(connection: psycopg.Connection) -> None:
     other = rows_of(connection, "other")
     assert all(rows_of(connection, "m").values())
     assert len(indexes(connection)) == 4
-    assert [m.model_name for m in models.listed(connection)] == ["m", "other"]
+    assert [m.model_name for m in models.summaries(connection)] == ["m", "other"]
     models.remove(connection, "m")
     assert not any(rows_of(connection, "m").values())
     assert rows_of(connection, "other") == other
     assert len(indexes(connection)) == 2
-    assert [(m.model_name, m.vectors) for m in models.listed(connection)] == [("other", 20)]
+    assert [(m.model_name, m.vectors) for m in models.summaries(connection)] == [("other", 20)]
 
 
 @pytest.mark.usefixtures("everything")
-def test_its_name_its_place_its_ids_and_its_keys_are_free_again(
+def test_name_ids_and_keys_of_a_removed_model_can_be_used_again(
     connection: psycopg.Connection, insert_all: InsertAll
 ) -> None:
     [refused] = insert_all(batch("third"), max_models=2)
     assert isinstance(refused, TooManyModels)
     models.remove(connection, "m")
     assert insert_all(batch("m"), max_models=2) == [Stored(20, 0)]
-    [again, _] = models.listed(connection)
+    [again, _] = models.summaries(connection)
     assert (again.model_name, again.vectors) == ("m", 20)
 
 
@@ -101,7 +101,9 @@ def test_an_unknown_model_is_an_error(connection: psycopg.Connection) -> None:
 
 
 @pytest.mark.usefixtures("everything")
-def test_an_exporter_that_does_not_know_yet_leaves_nothing(connection: psycopg.Connection) -> None:
+def test_an_exporter_that_has_not_noticed_the_removal_adds_nothing(
+    connection: psycopg.Connection,
+) -> None:
     rows = select(connection, "m", Selection(first=10))
     models.remove(connection, "m")
     history.append(connection, [HistoryRow("m", "fast", "ok", 10, 1)])
@@ -111,7 +113,9 @@ def test_an_exporter_that_does_not_know_yet_leaves_nothing(connection: psycopg.C
 
 
 @pytest.mark.usefixtures("everything")
-def test_what_is_committed_meanwhile_goes_too(store: str, connection: psycopg.Connection) -> None:
+def test_vectors_committed_during_the_removal_are_removed_too(
+    store: str, connection: psycopg.Connection
+) -> None:
     def remove() -> None:
         with connect(store) as other:
             models.remove(other, "m")
@@ -136,10 +140,10 @@ def test_what_is_committed_meanwhile_goes_too(store: str, connection: psycopg.Co
     ["select from model where model_name = 'm' for update", "select from baseline_embedding"],
 )
 @pytest.mark.usefixtures("everything")
-def test_baselines_of_others_are_searched_while_it_has_to_wait(
+def test_baselines_of_other_models_can_be_searched_while_a_removal_waits(
     store: str, connection: psycopg.Connection, elsewhere: str
 ) -> None:
-    """For writers of the model, or for whoever reads baselines for long."""
+    """It waits for writers of the model, or for a long read of baselines."""
 
     def remove() -> None:
         with connect(store) as own:

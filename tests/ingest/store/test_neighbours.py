@@ -1,4 +1,4 @@
-"""Similarity search: what brute force finds."""
+"""Similarity search, compared with brute force."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ask(store: str, query: Query) -> Any:
 
 
 def brute_force(query: Vectors, among: Vectors, k: int) -> tuple[list[int], NDArray[np.float64]]:
-    """Sequence numbers and similarities of the k nearest by cosine."""
+    """Numbers and cosine similarities of the k most similar vectors."""
     wide = among.astype(np.float64)
     similarity = wide @ query / (np.linalg.norm(wide, axis=1) * np.linalg.norm(query))
     order = np.argsort(-similarity, kind="stable")[:k]
@@ -47,7 +47,7 @@ def assert_same(found: list[Match], query: Vectors, among: Vectors, k: int) -> N
     assert [match.similarity for match in found] == pytest.approx(similarities, abs=1e-6)
 
 
-def test_a_window_is_searched_exactly(
+def test_the_search_of_a_window_is_exact(
     store: str, insert_all: InsertAll, sentences: Vectors
 ) -> None:
     insert_all(Batch("m", sentences[:1_000]))
@@ -65,7 +65,9 @@ def test_only_the_newest_vectors_of_the_window_are_searched(
     assert sorted(match.seq for match in found) == list(range(51, 101))
 
 
-def test_what_the_client_said_comes_with_a_match(store: str, insert_all: InsertAll) -> None:
+def test_a_match_has_the_id_metadata_and_time_of_its_client(
+    store: str, insert_all: InsertAll
+) -> None:
     sent = Batch(
         "m",
         np.ones((1, 2), np.float32),
@@ -79,21 +81,21 @@ def test_what_the_client_said_comes_with_a_match(store: str, insert_all: InsertA
     assert match.embedded_at.timestamp() == 1703980800.0
 
 
-def test_a_vector_of_zeros_is_similar_to_nothing(store: str, insert_all: InsertAll) -> None:
+def test_a_vector_of_zeros_has_no_similarity(store: str, insert_all: InsertAll) -> None:
     insert_all(Batch("m", np.array([[0, 0], [1, 0]], np.float32)))
     found = ask(store, lambda c: neighbours.window(c, "m", np.ones(2, np.float32), 2, WINDOW))
     assert [match.similarity for match in found] == [pytest.approx(0.7071068), None]
 
 
 @pytest.mark.parametrize("dimension", [384, 2_200])
-def test_a_baseline_is_searched_through_its_index(
+def test_the_search_of_a_baseline_finds_nearly_all(
     store: str,
     insert_all: InsertAll,
     connection: psycopg.Connection,
     sentences: Vectors,
     dimension: int,
 ) -> None:
-    """2,200 dimensions are indexed as halfvec; the similarities are those of the vectors."""
+    """2,200 dimensions are indexed as halfvec; similarities are computed from the vectors."""
     wide = np.tile(sentences, 6)[:, :dimension]
     insert_all(Batch("m", np.ascontiguousarray(wide[:1_000])))
     rows = select(connection, "m", Selection(first=1_000))
@@ -107,7 +109,7 @@ def test_a_baseline_is_searched_through_its_index(
     assert hits >= 98
 
 
-def test_the_index_serves_the_search(
+def test_the_search_of_a_baseline_uses_the_index(
     store: str, insert_all: InsertAll, connection: psycopg.Connection, sentences: Vectors
 ) -> None:
     insert_all(Batch("m", sentences[:1_000]))
@@ -122,7 +124,7 @@ def test_the_index_serves_the_search(
     assert scans == (1,)
 
 
-def test_numbers_beyond_what_a_halfvec_holds_are_indexed_and_found(
+def test_components_too_large_for_a_halfvec_are_indexed_and_found(
     store: str, insert_all: InsertAll, connection: psycopg.Connection
 ) -> None:
     long = np.eye(3, 2_200, dtype=np.float32) * 1e6
@@ -133,13 +135,13 @@ def test_numbers_beyond_what_a_halfvec_holds_are_indexed_and_found(
     assert (nearest.seq, nearest.similarity) == (2, pytest.approx(1))
 
 
-def test_without_a_baseline_there_is_none_to_search(store: str, insert_all: InsertAll) -> None:
+def test_a_model_without_a_baseline_is_an_error(store: str, insert_all: InsertAll) -> None:
     insert_all(Batch("m", np.ones((1, 2), np.float32)))
     with pytest.raises(NotFound, match="no baseline yet"):
         ask(store, lambda c: neighbours.baseline(c, "m", np.ones(2, np.float32), 1))
 
 
-def test_an_id_is_found_in_the_stream_and_after_it_in_the_baseline(
+def test_a_vector_is_found_by_its_id_also_when_only_the_baseline_has_it(
     store: str, insert_all: InsertAll, connection: psycopg.Connection
 ) -> None:
     vectors = np.eye(3, dtype=np.float32)

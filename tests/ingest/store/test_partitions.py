@@ -1,4 +1,4 @@
-"""Daily partitions: made ahead, dropped with all that points into them."""
+"""Daily partitions: created in advance, dropped when they expire."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_today_and_the_next_three_days_have_partitions(connection: psycopg.Conne
     assert names(connection) == [day(n) for n in range(4)]
 
 
-def test_making_partitions_from_several_processes_at_once_is_harmless(
+def test_several_processes_can_create_partitions_at_once(
     store: str, connection: psycopg.Connection
 ) -> None:
     for name in names(connection):
@@ -47,7 +47,7 @@ def test_making_partitions_from_several_processes_at_once_is_harmless(
     assert names(connection) == [day(n) for n in range(4)]
 
 
-def test_an_expired_day_goes_with_its_ids_and_keys(
+def test_an_expired_day_is_dropped_with_its_ids_and_keys(
     connection: psycopg.Connection, insert_all: InsertAll
 ) -> None:
     sent = Batch("m", np.ones((1, 2), np.float32), ids=["a"], idempotency_key="k", fingerprint=b"f")

@@ -1,4 +1,4 @@
-"""Baselines in the store: versions, and copies that outlive the stream."""
+"""Pinned baselines: versions, and copies that stay when the vectors expire."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_an_unknown_model_has_no_versions(connection: psycopg.Connection) -> Non
 
 
 @pytest.mark.usefixtures("filled")
-def test_versions_count_up_and_each_can_be_loaded(connection: psycopg.Connection) -> None:
+def test_versions_are_numbered_and_each_can_be_loaded(connection: psycopg.Connection) -> None:
     first = select(connection, "m", Selection(first=5))
     last = select(connection, "m", Selection(last=5))
     assert pins.create(connection, "m", first, b"one", {}, "first 5") == 1
@@ -38,7 +38,7 @@ def test_versions_count_up_and_each_can_be_loaded(connection: psycopg.Connection
         pins.load(connection, "m", 3)
 
 
-def test_copies_outlive_the_stream(
+def test_copies_stay_when_the_vectors_are_deleted(
     connection: psycopg.Connection, filled: NDArray[np.float32]
 ) -> None:
     rows = select(connection, "m", Selection(first=5))
@@ -53,7 +53,7 @@ def test_copies_outlive_the_stream(
 
 
 @pytest.mark.usefixtures("filled")
-def test_pinning_at_once_from_several_processes_keeps_versions_apart(
+def test_pinning_from_several_processes_at_once_gives_different_versions(
     store: str, connection: psycopg.Connection
 ) -> None:
     rows = select(connection, "m", Selection(first=5))
@@ -67,7 +67,7 @@ def test_pinning_at_once_from_several_processes_keeps_versions_apart(
 
 
 @pytest.mark.usefixtures("filled")
-def test_models_pinned_at_once_do_not_wait_for_each_other_for_ever(
+def test_pinning_several_models_at_once_does_not_deadlock(
     store: str, connection: psycopg.Connection
 ) -> None:
     rows = {name: select(connection, name, Selection(first=3)) for name in ("m", "other")}
@@ -83,7 +83,7 @@ def test_models_pinned_at_once_do_not_wait_for_each_other_for_ever(
 
 
 @pytest.mark.usefixtures("filled")
-def test_the_oldest_version_goes_with_its_vectors_and_its_index(
+def test_the_oldest_version_is_dropped_with_its_vectors_and_its_index(
     connection: psycopg.Connection,
 ) -> None:
     rows = select(connection, "m", Selection(first=5))

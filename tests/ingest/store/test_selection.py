@@ -1,4 +1,4 @@
-"""Selections: which vectors, in which order, and how many at the most."""
+"""Select vectors: which ones, in which order, and at most how many."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
     ],
     ids=str,
 )
-def test_a_selection_names_vectors_in_the_order_of_arrival(
+def test_selected_vectors_are_in_the_order_of_arrival(
     connection: psycopg.Connection,
     filled: NDArray[np.float32],
     chosen: Selection,
@@ -43,7 +43,7 @@ def test_a_selection_names_vectors_in_the_order_of_arrival(
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_selection_of_too_many_is_thinned_evenly(
+def test_of_too_many_vectors_every_nth_is_taken(
     connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selection, "MOST_VECTORS", 6)
@@ -52,7 +52,7 @@ def test_a_selection_of_too_many_is_thinned_evenly(
 
 
 @pytest.mark.usefixtures("filled")
-def test_thinning_is_even_whatever_the_numbers(
+def test_every_nth_is_counted_by_row_not_by_number(
     connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selection, "MOST_VECTORS", 5)
@@ -71,10 +71,10 @@ def test_thinning_is_even_whatever_the_numbers(
     ],
     ids=str,
 )
-def test_a_selection_says_what_it_is(chosen: Selection, words: str) -> None:
+def test_a_selection_describes_itself(chosen: Selection, words: str) -> None:
     assert str(chosen) == words
 
 
-def test_an_unknown_model_has_nothing_to_select(connection: psycopg.Connection) -> None:
+def test_an_unknown_model_is_an_error(connection: psycopg.Connection) -> None:
     with pytest.raises(NotFound, match="there is no model 'none'"):
         select(connection, "none", Selection(first=1))

@@ -1,4 +1,4 @@
-"""shard_of: jump consistent hash, in SQL."""
+"""The SQL function shard_of: a jump consistent hash."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def names() -> list[str]:
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 10, 97])
-def test_it_is_the_published_algorithm(
+def test_shards_are_those_of_the_published_algorithm(
     connection: psycopg.Connection, names: list[str], total: int
 ) -> None:
     keys = [int(hashlib.md5(name.encode()).hexdigest()[:16], 16) for name in names]
     assert shards(connection, names, total) == [jump(key, total) for key in keys]
 
 
-def test_models_are_spread_evenly(connection: psycopg.Connection, names: list[str]) -> None:
+def test_models_are_distributed_evenly(connection: psycopg.Connection, names: list[str]) -> None:
     found = shards(connection, names, 5)
     assert all(70 <= found.count(shard) <= 130 for shard in range(5))
 
 
-def test_one_shard_more_moves_models_to_it_and_no_other(
+def test_an_added_shard_takes_models_and_no_others_move(
     connection: psycopg.Connection, names: list[str]
 ) -> None:
     before, after = shards(connection, names, 5), shards(connection, names, 6)

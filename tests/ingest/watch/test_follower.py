@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,10 +18,11 @@ from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.errors import SourceUnavailable, StoreUnavailable
 from ingest.runtime.settings.settings import Settings
 from ingest.store.connection import connect
+from ingest.store.positions import Position
 from ingest.watch.follower import Follower
 from ingest.watch.sources.postgres import PostgresSource
 from ingest.watch.sources.postgres_catalogue import describe
-from ingest.watch.sources.source import Location
+from ingest.watch.sources.source import Location, Row, Snapshot
 from tests.postgresql import Application
 
 Poll = Callable[[], Awaitable[None]]
@@ -463,3 +464,46 @@ def test_rows_with_equal_id_and_time_count_once(bench: Bench) -> None:
 
     asyncio.run(follow())
     assert sorted(bench.rows()) == [1, 2, 3]
+
+
+@dataclass
+class ListSource:
+    """A source without a database: rows in a list. A position is how many rows precede it."""
+
+    content: list[Row]
+    name = "list"
+    advice = ()
+
+    def __str__(self) -> str:
+        return "list"
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        yield
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        yield ListSource(list(self.content))
+
+    async def newest(self, skip: int = 0) -> Position:
+        count = len(self.content) - skip
+        return (str(count),) if count > 0 else ()
+
+    async def rows(self, after: Position, known: Sequence[str]) -> AsyncGenerator[list[Row], None]:
+        first = int(after[0]) if after else 0
+        if block := [row for row in self.content[first:] if row.key not in known]:
+            yield block
+
+
+def test_a_source_need_not_be_a_database(bench: Bench) -> None:
+    rows = [Row(str(n), None, np.array([n, 1], np.float32)) for n in range(6)]
+
+    async def main() -> None:
+        for count in (3, 4, 6):
+            source = ListSource(rows[:count])
+            pipeline = Pipeline(bench.store, Settings(), CollectorRegistry())
+            async with pipeline.running(), source.connected():
+                await Follower(pipeline, source, "m", 2, 300.0, bench.clock).poll()
+
+    asyncio.run(main())
+    assert bench.rows() == [1, 2, 3, 4, 5]

@@ -1,0 +1,38 @@
+"""The command line: light commands do not import what only the exporter needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from exporter.cli import main
+
+
+@pytest.mark.parametrize("heavy", ["scipy", "statsmodels", "pandas", "dask"])
+def test_the_commands_are_listed_without_heavy_imports(heavy: str) -> None:
+    program = f"import sys, exporter.cli; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_every_command_has_help() -> None:
+    runner = CliRunner()
+    assert {"serve", "exporter", "watch", "baseline", "backfill", "rules"} < set(main.commands)
+    for name in main.commands:
+        done = runner.invoke(main, [name, "--help"])
+        assert done.exit_code == 0
+        assert "Usage:" in done.output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--first", "5", "--last", "5"], ["--first", "5", "--from", "2026-01-01"]],
+    ids=" ".join,
+)
+def test_a_baseline_needs_exactly_one_way_to_choose_vectors(options: list[str]) -> None:
+    done = CliRunner().invoke(main, ["baseline", "pin", "m", *options])
+    assert done.exit_code == 2
+    assert "choose" in done.output
+    assert "--first; --last; --from and --to" in done.output

@@ -1,0 +1,100 @@
+"""The history of drift: rows are added, filled in for the past, and read by window and baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+import pytest
+
+from ingest.store import history
+from ingest.store.batch import Batch
+from ingest.store.history import HistoryRow
+
+InsertAll = Callable[..., list[object]]
+
+PAST = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+
+def row(
+    window: str = "fast", version: int | None = 1, cosine_similarity: float | None = None
+) -> HistoryRow:
+    return HistoryRow(
+        "m",
+        window,
+        "ok",
+        250,
+        version,
+        score=1.5,
+        cosine_similarity=cosine_similarity,
+        components={"mean": 0.5},
+    )
+
+
+@pytest.fixture
+def connection(connection: psycopg.Connection, insert_all: InsertAll) -> psycopg.Connection:
+    """A store with a model m."""
+    insert_all(Batch("m", np.ones((1, 2), np.float32)))
+    return connection
+
+
+def test_an_added_row_has_the_time_of_the_server(connection: psycopg.Connection) -> None:
+    history.append(connection, [row(), HistoryRow("m", "slow", "warming_up", 3)])
+    found = connection.execute(
+        "select window_name, state, vectors, baseline_version, score, magnitude, components,"
+        " computed_at between clock_timestamp() - interval '1 minute' and clock_timestamp()"
+        " from drift_history order by window_name"
+    ).fetchall()
+    assert found == [
+        ("fast", "ok", 250, 1, 1.5, None, {"mean": 0.5}, True),
+        ("slow", "warming_up", 3, None, None, None, None, True),
+    ]
+
+
+def test_a_row_of_a_removed_model_is_left_out(connection: psycopg.Connection) -> None:
+    history.append(connection, [HistoryRow("removed", "fast", "ok", 250, 1), row()])
+    assert connection.execute("select model_name from drift_history").fetchall() == [("m",)]
+
+
+def test_a_filled_row_has_its_own_time_and_replaces_that_of_its_window(
+    connection: psycopg.Connection,
+) -> None:
+    history.fill(connection, [(PAST, row(version=1)), (PAST, row("slow", version=1))])
+    history.fill(connection, [(PAST, row(version=2, cosine_similarity=0.25))])
+    found = connection.execute(
+        "select extract(epoch from computed_at)::float8, window_name, baseline_version,"
+        " cosine_similarity from drift_history order by window_name"
+    ).fetchall()
+    assert found == [(PAST, "fast", 2, 0.25), (PAST, "slow", 1, None)]
+
+
+def test_if_one_row_cannot_be_filled_in_none_is(connection: psycopg.Connection) -> None:
+    bad = HistoryRow("m", "fast", "ok", 2**40)
+    with pytest.raises(psycopg.DataError):
+        history.fill(connection, [(PAST, row()), (PAST + 1, bad)])
+    assert connection.execute("select count(*) from drift_history").fetchone() == (0,)
+
+
+def test_times_are_those_of_one_window_and_baseline_oldest_first(
+    connection: psycopg.Connection,
+) -> None:
+    rows = [(PAST + 60, row()), (PAST, row()), (PAST, row("slow")), (PAST + 30, row(version=2))]
+    history.fill(connection, rows)
+    assert history.times(connection, "m", "fast", 1).tolist() == [PAST, PAST + 60]
+    assert history.times(connection, "m", "fast", 3).shape == (0,)
+
+
+def test_cosine_similarities_begin_at_a_time_and_have_no_gaps(
+    connection: psycopg.Connection,
+) -> None:
+    values = {0: 0.1, 60: 0.2, 120: None, 180: 0.3}
+    rows = [(PAST + at, row(cosine_similarity=value)) for at, value in values.items()]
+    history.fill(connection, [*rows, (PAST + 60, row("slow", cosine_similarity=0.9))])
+    since = datetime.fromtimestamp(PAST, UTC) + timedelta(seconds=60)
+    times, found = history.cosine_similarities(connection, "m", "fast", 1, since)
+    assert times.tolist() == [PAST + 60, PAST + 180]
+    assert found == pytest.approx([0.2, 0.3])
+    times, found = history.cosine_similarities(connection, "m", "fast", 9, since)
+    assert (times.shape, found.shape) == ((0,), (0,))
