@@ -7,7 +7,6 @@ process ends in time even if the server hangs.
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -68,21 +67,6 @@ class AsyncPool(AsyncConnectionPool):
         """Close the pool, and cut off connections that are still used after ``timeout`` seconds."""
         await super().close(timeout)
         self.cut()
-
-
-def await_end(ended: Callable[[float], bool], *pools: Pool) -> None:
-    """Wait for the end of a thread, and cut off the connections that it may wait for.
-
-    Parameters
-    ----------
-    ended : callable
-        Waits for the thread for that many seconds, and returns whether it has ended.
-    *pools : Pool
-        Pools that the thread uses.
-    """
-    while not ended(_GRACE_SECONDS):
-        for pool in pools:
-            pool.cut()
 
 
 def open_async(connection_string: ConnectionString, size: int) -> AsyncPool:
