@@ -1,0 +1,67 @@
+"""The checks that formats share: names, ids, timestamps, and lists of problems."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ingest.runtime.errors import (
+    NonFinite,
+    PayloadError,
+)
+from ingest.runtime.settings.settings import IngestSettings
+from tests.ingest.formats.bodies import (
+    NOW,
+    NPY,
+    npy,
+    one,
+    read,
+    refusal,
+    several,
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["m", "sentence-transformers/all-MiniLM-L6-v2", "text-embedding-3:2024@eu", "A" * 128],
+)
+def test_names_that_models_have_are_legal(name: str) -> None:
+    assert read(one() | {"model_name": name}).model_name == name
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "seconds"),
+    [
+        (0, 0.0),
+        (1703980800.5, 1703980800.5),
+        ("2023-12-31T00:00:00Z", 1703980800.0),
+        ("2023-12-31T01:00:00+01:00", 1703980800.0),
+        (NOW + 86_400, NOW + 86_400),
+    ],
+)
+def test_timestamps_are_seconds_or_rfc_3339(timestamp: object, seconds: float) -> None:
+    assert read(one(metadata={"timestamp": timestamp})).timestamps == [seconds]
+
+
+def test_a_long_list_of_bad_vectors_is_cut_and_counted() -> None:
+    limits = IngestSettings(max_dimension=8)
+    refused = refusal({"model_name": "m", "embeddings": [[]] * 250}, limits=limits)
+    assert len(refused.problems) == 100
+    assert "249 more, of which 150 are not listed" in refused.detail
+
+
+def test_what_is_not_finite_has_an_error_of_its_own_to_count() -> None:
+    for body, arguments in [
+        (one() | {"embedding": [1e39]}, {}),
+        (npy(np.array([[np.nan]])), NPY),
+    ]:
+        assert type(refusal(body, **arguments)) is NonFinite
+    assert type(refusal(one() | {"embedding": []})) is PayloadError
+
+
+def test_ids_may_hold_whatever_is_not_a_control_character() -> None:
+    assert read(one(id="a\u00a0\u200d\N{GRINNING FACE}")).ids == ["a\u00a0\u200d\N{GRINNING FACE}"]
+
+
+def test_vectors_of_nothing_but_zeros_are_vectors() -> None:
+    assert read(several() | {"embeddings": [[0, 0], [0.0, -0.0]]}).vectors.tolist() == [[0, 0]] * 2

@@ -1,0 +1,216 @@
+"""JSON bodies: both requests, and the place of each mistake."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ingest.runtime.errors import (
+    PayloadError,
+)
+from tests.ingest.formats.bodies import (
+    NOW,
+    b64,
+    one,
+    read,
+    refusal,
+    several,
+)
+
+
+def test_one_vector_with_all_that_belongs_to_it() -> None:
+    batch = read(one(id="a", metadata={"text": "ü", "timestamp": 1703980800}))
+    assert batch.model_name == "m"
+    assert batch.vectors.tolist() == [[1.0, 2.0]]
+    assert batch.vectors.dtype == np.float32
+    assert batch.ids == ["a"]
+    assert batch.timestamps == [1703980800.0]
+    assert batch.metadata is not None
+    assert json.loads(batch.metadata[0] or b"") == {"text": "ü", "timestamp": 1703980800}
+
+
+def test_what_is_not_given_is_none() -> None:
+    batch = read(one())
+    assert (batch.ids, batch.metadata, batch.timestamps) == (None, None, None)
+    assert (batch.idempotency_key, batch.fingerprint) == (None, b"")
+
+
+def test_elements_of_a_batch_may_be_null() -> None:
+    batch = read(several(ids=[None, "b"], metadata=[{"a": 1}, None]))
+    assert batch.ids == [None, "b"]
+    assert batch.metadata == [b'{"a":1}', None]
+    assert batch.timestamps is None
+
+
+def test_brackets_in_strings_begin_no_list() -> None:
+    texts = {"before [": "[1, 2", "after ]": "3]"}
+    assert read(one(metadata=texts)).vectors.tolist() == [[1, 2]]
+    assert read({"metadata": texts} | one()).vectors.tolist() == [[1, 2]]
+    assert read(one(embedding=b64([1, 2]), metadata={"t": "[3]"})).vectors.tolist() == [[1, 2]]
+    assert read(one(id="]", metadata={"t": "["})).ids == ["]"]
+
+
+def test_the_last_of_fields_that_come_twice_counts() -> None:
+    twice = b'{"model_name": "m", "embedding": [1], "embedding": "AAAAQA=="}'
+    assert read(twice).vectors.tolist() == [[2]]
+    twice = b'{"model_name": "m", "embedding": "AAAAQA==", "embedding": [1]}'
+    assert read(twice).vectors.tolist() == [[1]]
+
+
+WRONG_JSON = {
+    "nothing": (b"", "not valid JSON"),
+    "malformed": (b'{"model_name": "m",', "not valid JSON"),
+    "not an object": (b"[]", "Expected `object`, got `array`"),
+    "not UTF-8 in a list": (
+        b'{"model_name": "m", "embedding": ["\xff"]}',
+        r"/embedding: is not UTF-8: invalid start byte \(byte 2\)",
+    ),
+    "not UTF-8": (b'{"model_name": "\xff"}', r"not UTF-8: invalid start byte \(byte 16\)"),
+    "deep": (b'{"model_name":"m","embedding":[1],"metadata":{"a":' + b"[" * 9_000, "JSON|deep"),
+    "no model": ({"embedding": [1]}, "model_name"),
+    "model not a string": (one() | {"model_name": 3}, "/model_name: Expected `str`, got `int`"),
+    "model empty": (one() | {"model_name": ""}, "/model_name: '' is not allowed"),
+    "model with a space": (one() | {"model_name": "a b"}, "segments that begin with a letter"),
+    "model with a quote": (one() | {"model_name": 'a"b'}, "is not allowed"),
+    "model with dots for a folder": (one() | {"model_name": "../x"}, "is not allowed"),
+    "model with a line break": (one() | {"model_name": "a\n"}, "is not allowed"),
+    "model in other letters": (one() | {"model_name": "modèle"}, "is not allowed"),
+    "model too long": (one() | {"model_name": "a" * 129}, "1 to 128"),
+    "unknown key": (one(embbedding=[1]), "unknown field `embbedding`"),
+    "no vector": ({"model_name": "m"}, "either embedding or embeddings"),
+    "both forms": (one(embeddings=[[1]]), "either embedding or embeddings"),
+    "null vector": (one() | {"embedding": None}, "/embedding"),
+    "empty vector": (one() | {"embedding": []}, "/embedding: the vector is empty"),
+    "empty base64": (one() | {"embedding": ""}, "/embedding: the vector is empty"),
+    "string component": (one() | {"embedding": [1, "2"]}, "/embedding: component 1 is a string"),
+    "boolean component": (one() | {"embedding": [1, True]}, "/embedding: component 1 is a boolean"),
+    "nested list": (one() | {"embedding": [[1], [2]]}, "/embedding: component 0 is a list"),
+    "nested list in a batch": (
+        several(embeddings=[[1], [[2]]]),
+        "/embeddings/1: component 0 is a list",
+    ),
+    "object in a list": (one() | {"embedding": [{"a": 1}]}, "/embedding: component 0 is an object"),
+    "number for a vector": (one() | {"embedding": 1}, "/embedding: is a number; must be a list"),
+    "object for a vector": (one() | {"embedding": {}}, "/embedding: is an object; must be a list"),
+    "endless number for a vector": (
+        b'{"model_name": "m", "embedding": %s}' % (b"1" * 5_000),
+        "/embedding: is a number; must be a list",
+    ),
+    "not UTF-8 in an object": (
+        b'{"model_name": "m", "embedding": {"a": "\xff"}}',
+        "/embedding: is an object; must be a list",
+    ),
+    "missing comma": (b'{"model_name": "m", "embedding": [1 2]}', "/embedding: is not valid JSON"),
+    "closed twice": (b'{"model_name": "m", "embedding": [1]]}', "not valid JSON"),
+    "closed in a string": (b'{"model_name": "m", "embedding": [1, "id": "]"}', "not valid JSON"),
+    "opened in a string": (b'{"model_name": "m", "id": "[", "embedding": 1]}', "not valid JSON"),
+    "NaN literal": (b'{"model_name": "m", "embedding": [1, NaN]}', "/embedding/1: is NaN"),
+    "infinite literal": (
+        b'{"model_name": "m", "embedding": [Infinity]}',
+        "/embedding/0: is NaN, inf",
+    ),
+    "NaN in metadata": (b'{"model_name":"m","embedding":[1],"metadata":{"a":NaN}}', r"\(byte 50\)"),
+    "beyond float64": (
+        b'{"model_name": "m", "embedding": [1e999]}',
+        "/embedding/0: is NaN, infinite or too",
+    ),
+    "whole number beyond float64": (
+        b'{"model_name": "m", "embedding": [%s]}' % (b"9" * 5_000),
+        "/embedding/0: is NaN, infinite or too large",
+    ),
+    "beyond float32": (one() | {"embedding": [1, 1e39]}, "/embedding/1: is NaN, infinite or"),
+    "NaN in base64": (one() | {"embedding": b64([1, np.nan])}, "/embedding/1: is NaN"),
+    "infinity in base64": (one() | {"embedding": b64([np.inf])}, "/embedding/0: is NaN, inf"),
+    "bad base64": (one() | {"embedding": "@@@@"}, "/embedding: is not valid base64"),
+    "truncated base64": (one() | {"embedding": b64([1, 2])[:-3]}, "/embedding: is not valid"),
+    "base64 of 3 bytes": (one() | {"embedding": "AAAA"}, "multiple of 4"),
+    "too many dimensions": (one() | {"embedding": [0] * 9}, "dimension 9 exceeds the 8 allowed"),
+    "empty batch": (several() | {"embeddings": []}, "the batch is empty"),
+    "ids too few": (several(ids=["a"]), "/ids: has 1 elements for 2 embeddings"),
+    "metadata too many": (several(metadata=[None] * 3), "/metadata: has 3 elements for 2"),
+    "id with a batch": (several(id="a"), "with embeddings, give ids and metadata as lists"),
+    "ids with one vector": (one(ids=["a"]), "with embedding, give id and metadata"),
+    "id not a string": (one(id=3), "/id: Expected `str"),
+    "id empty": (one(id=""), "/id: '' is not allowed"),
+    "id with NUL": (one(id="a\0"), "control character"),
+    "id with an escape": (one(id="a\x1b[31m"), "control character"),
+    "id too long": (one(id="a" * 256), "1 to 255"),
+    "id twice in a batch": (several(ids=["a", "a"]), "/ids/1: 'a' comes twice"),
+    "metadata not an object": (one(metadata="x"), "/metadata: Expected"),
+    "metadata too large": (one(metadata={"a": "x" * 100}), "at most 100 are allowed"),
+    "NUL in metadata": (one(metadata={"a": "x\0y"}), r"U\+0000"),
+    "half a surrogate pair": (
+        rb'{"model_name":"m","embedding":[1],"metadata":{"a":"\ud800"}}',
+        "half a surrogate pair",
+    ),
+    "halves in the wrong order": (
+        rb'{"model_name":"m","embedding":[1],"id":"\udc00\ud800"}',
+        "half a surrogate pair",
+    ),
+    "timestamp a boolean": (one(metadata={"timestamp": True}), "/metadata/timestamp: is a boolean"),
+    "timestamp negative": (one(metadata={"timestamp": -1}), "out of range"),
+    "timestamp in ms": (one(metadata={"timestamp": 1703980800000}), "looks like milliseconds"),
+    "timestamp ahead": (one(metadata={"timestamp": NOW + 86_401}), "out of range"),
+    "timestamp no time": (one(metadata={"timestamp": "yesterday"}), "RFC 3339"),
+    "timestamp naive": (one(metadata={"timestamp": "2023-12-31T00:00:00"}), "with an offset"),
+    "timestamp of a week": (one(metadata={"timestamp": "2023-W52-7T00:00:00Z"}), "RFC 3339"),
+    "timestamp before 1970": (one(metadata={"timestamp": "1969-12-31T23:59:59Z"}), "out of range"),
+    "timestamp a list": (one(metadata={"timestamp": [1]}), "/metadata/timestamp: is a list"),
+    "timestamp endless": (
+        b'{"model_name":"m","embedding":[1],"metadata":{"timestamp":%s}}' % (b"9" * 400),
+        "/metadata/timestamp: 9+ is out of range; allowed",
+    ),
+    "number in metadata beyond jsonb": (
+        b'{"model_name":"m","embedding":[1],"metadata":{"a":1e400}}',
+        "/metadata: Number out of range",
+    ),
+    "NUL in a key of metadata": (one(metadata={"a\0": 1}), r"U\+0000"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG_JSON)
+def test_a_mistake_in_json_is_named(mistake: str) -> None:
+    body, message = WRONG_JSON[mistake]
+    refused = refusal(body)
+    with pytest.raises(PayloadError, match=message):
+        raise refused
+    assert refused.status == 400
+
+
+def test_what_is_wrong_with_the_whole_body_has_an_empty_pointer() -> None:
+    for body in (b"[]", b'{"model_name": "m", "embedding": [1], "more": 1}'):
+        [problem] = refusal(body).problems
+        assert problem.pointer == ""
+
+
+def test_every_bad_vector_of_a_batch_is_listed_with_its_index() -> None:
+    embeddings = [[1, 2], [1, None], "@@", [3, 4]]
+    refused = refusal({"model_name": "m", "embeddings": embeddings})
+    assert [p.index for p in refused.problems] == [1, 2]
+    assert refused.problems[0].reason == "component 1 is null; components must be numbers"
+    refused = refusal({"model_name": "m", "embeddings": [[1, 2], [1], [], "@@"]})
+    assert [p.index for p in refused.problems] == [1, 2, 3]
+    refused = refusal(b'{"model_name": "m", "embeddings": [[1, 2], [NaN, 2], [1], [1e39, 0]]}')
+    assert [p.pointer for p in refused.problems] == [
+        "/embeddings/1/0",
+        "/embeddings/2",
+        "/embeddings/3/0",
+    ]
+    refused = refusal(several(ids=["a", 3]))
+    assert [(p.pointer, p.index) for p in refused.problems] == [("/ids/1", 1)]
+    refused = refusal(several(ids=["", "b"], metadata=[None, {"timestamp": -1}]))
+    assert [p.pointer for p in refused.problems] == ["/metadata/1/timestamp", "/ids/0"]
+
+
+def test_an_answer_is_never_as_long_as_what_was_wrong() -> None:
+    refused = refusal(one(metadata={"timestamp": "x" * 100_000}, **{"y" * 100_000: 1}))
+    assert len(refused.detail) < 500
+    refused = refusal(one(metadata={"timestamp": "x" * 100_000}))
+    assert len(refused.detail) < 500
+
+
+def test_a_backslash_before_u0000_is_text() -> None:
+    batch = read(one(metadata={"path": r"C:\u0000"}))
+    assert batch.metadata == [rb'{"path":"C:\\u0000"}']

@@ -1,0 +1,48 @@
+"""Model and dimension in headers and the query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ingest.runtime.errors import (
+    PayloadError,
+)
+from tests.ingest.formats.bodies import (
+    one,
+    read,
+)
+
+WRONG = {
+    "no model": ({"x_dimension": "3"}, "X-Model-Name"),
+    "illegal model": ({"x_model_name": "a b", "x_dimension": "3"}, "X-Model-Name: 'a b' is not"),
+    "dimension 0": ({"x_model_name": "m", "x_dimension": "0"}, "not a whole number above 0"),
+    "dimension negative": ({"x_model_name": "m", "x_dimension": "-3"}, "not a whole number"),
+    "dimension a word": ({"x_model_name": "m", "x_dimension": "three"}, "'three' is not a whole"),
+    "dimension endless": ({"x_model_name": "m", "x_dimension": "9" * 5_000}, "not a whole number"),
+    "dimension too large": ({"x_model_name": "m", "x_dimension": "9"}, "exceeds the 8 allowed"),
+    "header against query": (
+        {"x_model_name": "m", "x_dimension": "3", "query": {"dimension": "1"}},
+        "header X-Dimension and query parameter dimension disagree",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_mistake_is_named(mistake: str) -> None:
+    arguments: dict[str, Any]
+    arguments, message = WRONG[mistake]
+    with pytest.raises(PayloadError, match=message):
+        read(bytes(12), "application/octet-stream", **arguments)
+
+
+def test_header_and_query_may_agree() -> None:
+    query = {"model_name": "m", "dimension": "3"}
+    batch = read(bytes(12), "application/octet-stream", query, x_model_name="m", x_dimension="3")
+    assert (batch.model_name, batch.dimension) == ("m", 3)
+
+
+def test_json_ignores_them() -> None:
+    batch = read(one(), query={"model_name": "x"}, x_model_name="y", x_dimension="nothing")
+    assert (batch.model_name, batch.dimension) == ("m", 2)
