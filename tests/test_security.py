@@ -268,8 +268,8 @@ MISTAKES = [
     ("tokens.yaml", "- {name: hunter2}", "tokens.yaml"),
     ("web.yml", "basic_auth_users: {prometheus: hunter2}", "basic_auth_users.prometheus"),
     ("key.pem", "hunter2", "certificates"),
-    ("web.yml", "basic_auth_users: {}", "take effect at the start only"),
-    ("web.yml", f"tls_server_config: {{{MUTUAL_TLS}}}", "take effect at the start only"),
+    ("web.yml", "basic_auth_users: {}", "take effect only at the start"),
+    ("web.yml", f"tls_server_config: {{{MUTUAL_TLS}}}", "take effect only at the start"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Checks that every format shares; each names what is wrong and what is allowed."""
+"""Checks that all formats share. Their messages name what is wrong and what is allowed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ingest.runtime.settings.settings import IngestSettings
 NOT_FINITE = "is NaN, infinite or too large for float32; components must be finite"
 
 LISTED = 100
-"""Problems listed in an answer; the rest are counted."""
+"""Problems that an answer lists. The others are only counted."""
 _ID_LENGTH = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DAY = 86_400.0
@@ -34,19 +34,19 @@ _RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 def refuse(problems: Sequence[Problem]) -> PayloadError:
-    """Make the error that lists these problems."""
+    """Make an error that lists problems, of which there is at least one."""
     listed = problems[:LISTED]
     rest = len(problems) - len(listed)
     first = ": ".join(filter(None, (listed[0].pointer, listed[0].reason)))
     more = f"; {len(problems) - 1} more" if len(problems) > 1 else ""
     unlisted = f", of which {rest} are not listed" if rest else ""
-    # An error of its own, so that it is counted: it is the model's fault, not the client's.
+    # A separate error and count, because the cause is the model, not the client.
     kind = NonFinite if any(p.reason == NOT_FINITE for p in problems) else PayloadError
     return kind(f"{first}{more}{unlisted}", listed)
 
 
 def model_name(name: str, pointer: str) -> str:
-    """Check a model's name, which becomes a label value and part of URLs."""
+    """Check a model name, which becomes a label value and part of URLs."""
     if not model_names.is_legal(name):
         limit = model_names.MAX_LENGTH
         shown = name if len(name) <= limit else f"{name[:limit]}..."
@@ -64,7 +64,7 @@ def idempotency_key(headers: Mapping[str, str]) -> str | None:
 
 
 def size(body: bytes, limits: IngestSettings) -> None:
-    """Check how long a body is."""
+    """Check the length of a body."""
     if len(body) > limits.max_body_bytes:
         raise BodyTooLarge(
             f"the body exceeds {limits.max_body_bytes} bytes (ingest.max_body_bytes)"
@@ -72,12 +72,12 @@ def size(body: bytes, limits: IngestSettings) -> None:
 
 
 def content_type(headers: Mapping[str, str]) -> str:
-    """Return the media type that the headers (lower-case names) declare, without parameters."""
+    """Return the media type of a body, in lower case and without parameters."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def unencoded(headers: Mapping[str, str]) -> None:
-    """Check that the body comes as it was made: its bytes could pass for vectors otherwise."""
+    """Check that the body is not compressed, because its bytes could be read as vectors."""
     for header, allowed in _ENCODINGS:
         given = headers.get(header)
         if given is not None and given.strip().lower() not in ("", allowed):
@@ -87,7 +87,7 @@ def unencoded(headers: Mapping[str, str]) -> None:
 
 
 def count(vectors: int, limits: IngestSettings) -> None:
-    """Check how many vectors a request carries."""
+    """Check the number of vectors of a request."""
     if vectors == 0:
         raise PayloadError("the batch is empty; it needs at least one vector")
     if vectors > limits.max_batch_vectors:
@@ -98,7 +98,7 @@ def count(vectors: int, limits: IngestSettings) -> None:
 
 
 def dimension(value: int, limits: IngestSettings) -> str | None:
-    """Say what is wrong with a dimension, if anything."""
+    """Return what is wrong with a dimension; None if nothing is."""
     if value == 0:
         return "the vector is empty; it needs at least one component"
     if value > limits.max_dimension:
@@ -109,7 +109,7 @@ def dimension(value: int, limits: IngestSettings) -> str | None:
 
 
 def finite(vectors: NDArray[np.float32], first: int = 0) -> list[Problem]:
-    """Name the first component of each vector that is not a finite float32.
+    """Return a problem for each vector that is not finite, at its first such component.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def require_finite(vectors: NDArray[np.float32]) -> None:
 
 
 def vector_id(value: str) -> str | None:
-    """Say what is wrong with a client's id, if anything."""
+    """Return what is wrong with the id of a vector; None if nothing is."""
     if not 1 <= len(value) <= _ID_LENGTH or _CONTROL.search(value):
         shown = value[:_ID_LENGTH]
         return (
@@ -154,11 +154,11 @@ def vector_id(value: str) -> str | None:
 
 
 def timestamp(value: object, now: float) -> float | str:
-    """Read a timestamp as seconds since the epoch, or say what is wrong with it."""
+    """Read a timestamp as seconds since the epoch, or return what is wrong with it."""
     allowed = "allowed are seconds since the epoch, or RFC 3339 with an offset, up to a day ahead"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return f"is {kind(value)}; {allowed}"
-    # Cut, so that the answer is never as long as the request.
+    # Cut, because the request may be long.
     shown = f"{value!r:.40}"
     try:
         seconds = value if not isinstance(value, str) else _seconds(value)
@@ -177,23 +177,23 @@ def _seconds(rfc_3339: str) -> float:
 
 
 def misspelt(text: bytes) -> str | None:
-    """Say what is wrong with the characters of JSON that cannot be decoded, if anything."""
+    """Return what is wrong with the characters of JSON; None if nothing is."""
     try:
         text.decode()
     except UnicodeDecodeError as error:
         return f"is not UTF-8: {error.reason} (byte {error.start})"
     try:
-        # Python's decoder takes halves; there are no bytes to encode them with.
+        # Python decodes half a surrogate pair, but cannot encode it.
         json.dumps(json.loads(text), ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        return r"holds half a surrogate pair (\ud800 to \udfff), which is no character"
+        return r"holds half a surrogate pair (\ud800 to \udfff), which is not a character"
     except (ValueError, RecursionError):
         return None
     return None
 
 
 def kind(value: object) -> str:
-    """Return what JSON calls a decoded value."""
+    """Return what JSON calls the type of a decoded value."""
     return _KINDS[type(value)]
 
 

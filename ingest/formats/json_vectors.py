@@ -1,7 +1,7 @@
-"""Vectors in JSON: a list of numbers or a base64 string, each decoded by itself.
+"""Vectors in JSON, each a list of numbers or a base64 string.
 
-By itself, so that a batch of any size is many short calls, between which other threads run, and
-so that each vector at fault can be named.
+Each vector is decoded by a call of its own. So other threads run in between, however large the
+batch, and each wrong vector can be named.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ingest.runtime.settings.settings import IngestSettings
 
 
 class _Body(msgspec.Struct):
-    """What a body may hold of vectors."""
+    """The vectors of a body."""
 
     embedding: Raw | UnsetType = UNSET
     embeddings: list[Raw] | UnsetType = UNSET
@@ -30,13 +30,13 @@ class _Body(msgspec.Struct):
 
 _BODY = msgspec.json.Decoder(_Body)
 _STRING = msgspec.json.Decoder(str)
-# As floats, numbers of any length can be told apart from booleans and compared.
+# All numbers as floats, which are told apart from booleans and may have any length.
 _LOOSE = json.JSONDecoder(parse_int=float)
 _LONG = 256 * 1024
 _ALLOWED = "must be a list of numbers or a base64 string"
-# By the first byte: what is not to be read need not be decoded.
+# By the first byte, so that a value of another type need not be decoded.
 _KINDS = {b"{": "an object", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
-_NO_VECTOR = f"is no vector; {_ALLOWED}"
+_NO_VECTOR = f"is not a vector; {_ALLOWED}"
 
 
 def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float32], list[Problem]]:
@@ -45,20 +45,20 @@ def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float
     Parameters
     ----------
     texts : sequence of Raw
-        The JSON of each.
+        JSON of each vector.
     limits : IngestSettings
 
     Returns
     -------
     vectors : ndarray of float32, shape (n, d)
-        Empty where not all have one dimension.
+        Empty if they are invalid or differ in dimension.
     problems : list of Problem
-        Everything that is wrong with them, at ``/embeddings/INDEX``.
+        What is wrong with them, at ``/embeddings/INDEX``.
     """
     rows: list[NDArray[np.float32] | str] = []
     at_fault = 0
     for text in texts:
-        # Looking for reasons takes long, and more than these are not told.
+        # Finding the reason takes long, and an answer lists only so many.
         rows.append(_row(bytes(text), limits, explained=at_fault < checks.LISTED))
         at_fault += isinstance(rows[-1], str)
     good = [row for row in rows if not isinstance(row, str)]
@@ -72,9 +72,9 @@ def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float
 
 
 def problems_of_body(body: bytes, limits: IngestSettings) -> list[Problem]:
-    """Say what is wrong with the vectors of a body that could not be decoded."""
-    # Many encoders write NaN and Infinity, which JSON has not: a number takes their place that
-    # float32 cannot hold either.
+    """Return what is wrong with the vectors of a body that could not be decoded."""
+    # Many encoders write NaN and Infinity, which are not JSON. Replaced by a number beyond float32,
+    # they are found and named as components that are not finite.
     for word in (b"NaN", b"Infinity"):
         body = body.replace(word, b"4e38")
     try:
@@ -89,7 +89,7 @@ def problems_of_body(body: bytes, limits: IngestSettings) -> list[Problem]:
 
 
 def in_the_singular(problems: Sequence[Problem]) -> list[Problem]:
-    """Point into a body that has one vector: /embedding, /id, /metadata."""
+    """Change pointers to those of a body with one vector: /embedding, /id, /metadata."""
     plural = {"embeddings": "embedding", "ids": "id", "metadata": "metadata"}
     singular = []
     for problem in problems:
@@ -101,7 +101,7 @@ def in_the_singular(problems: Sequence[Problem]) -> list[Problem]:
 def _problems(
     rows: Sequence[NDArray[np.float32] | str], limits: IngestSettings
 ) -> Iterator[Problem]:
-    """Name what keeps each row from being a vector of one batch; a string says so itself."""
+    """Return what is wrong with each row: its own problem, a string, or another dimension."""
     dimension: int | None = None
     for index, row in enumerate(rows):
         reason = row if isinstance(row, str) else checks.dimension(len(row), limits)
@@ -117,26 +117,26 @@ def _problems(
 
 
 def _row(text: bytes, limits: IngestSettings, explained: bool) -> NDArray[np.float32] | str:
-    """Read one vector, or say what is wrong with it: precisely, if it is to be explained."""
+    """Read one vector, or return what is wrong with it, in detail if ``explained``."""
     if text.startswith(b'"'):
         return _base64(text)
     if not text.startswith(b"["):
         return f"is {_KINDS.get(text[:1], 'a number')}; {_ALLOWED}" if explained else _NO_VECTOR
-    # What is far too long is not decoded: it would be one long call.
+    # Not decoded if far too long, because it would be one long call.
     if len(text) > _LONG and (reason := checks.dimension(text.count(b",") + 1, limits)):
         return reason
     try:
         numbers = _numbers(text)
-    except (ValueError, TypeError, RuntimeError):  # whichever simdjson has for what is no vector
+    except (ValueError, TypeError, RuntimeError):  # simdjson raises any of them
         return _loosely(text, explained)
     with np.errstate(over="ignore"):
         return numbers.astype(np.float32)
 
 
 def _numbers(text: bytes) -> NDArray[np.float64]:
-    """Decode a list of numbers without making an object of each."""
+    """Decode a list of numbers without an object for each."""
     array = simdjson.Parser().parse(text)
-    # Nested lists would become one.
+    # as_buffer would flatten nested lists.
     if not isinstance(array, simdjson.Array) or text.find(b"[", 1) != -1:
         raise ValueError("not a flat list")
     return np.frombuffer(array.as_buffer(of_type="d"))
@@ -153,7 +153,7 @@ def _base64(text: bytes) -> NDArray[np.float32] | str:
 
 
 def _loosely(text: bytes, explained: bool) -> NDArray[np.float32] | str:
-    """Read a list that simdjson does not, or say what is wrong with it."""
+    """Read a list that simdjson cannot, or return what is wrong with it."""
     try:
         loose = _LOOSE.decode(text.decode())
     except RecursionError:

@@ -74,7 +74,7 @@ class Ingest:
         return operations.part(self._settings.ingest)
 
     def not_ready(self) -> str | None:
-        """Say why vectors cannot be stored now; None when they can."""
+        """Return why vectors cannot be stored now; None when they can."""
         return self._pipeline.not_ready()
 
     async def _embeddings(self, request: IncomingRequest) -> Response:

@@ -1,4 +1,4 @@
-"""Upkeep of the store: partitions ahead of time, expired ones dropped."""
+"""Maintenance of the store: makes partitions ahead of time and drops expired ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RETRY_SECONDS = 60.0
 class Maintenance:
     """Makes partitions and drops those that expired.
 
-    Its connections are its own: what it does may take long, and few others are in a pool.
+    It opens its own connections, because it may hold one for long and a pool has few.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Maintenance:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Maintain the store every hour while entered; leaving waits for no server."""
+        """Maintain the store every hour while entered. Leaving does not wait for the server."""
         self._worker.start()
         try:
             yield
@@ -78,7 +78,7 @@ class Maintenance:
     def _connection(self) -> Iterator[psycopg.Connection]:
         with unavailable(), connect(self._connection_string) as connection:
             self._sockets.add(connection)
-            # In this order: whoever ends cuts off all that did not see it here.
+            # After add, so that the end either is seen here or cuts this connection.
             if self._ended:
                 raise StoreUnavailable("the service stops")
             yield connection

@@ -1,4 +1,4 @@
-"""The metric families of the ingest half, and the objects that count them."""
+"""Metric families of the ingest half, and the objects that update them."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ DUPLICATES = Family(
 SAMPLED_OUT = Family(
     "embedding_drift_ingest_sampled_out_total",
     "counter",
-    "Vectors accepted and, by ingest.sample_ratio, not stored.",
+    "Vectors accepted but not stored, because of ingest.sample_ratio.",
     ("model_name",),
 )
 REJECTED = Family(
     "embedding_drift_ingest_rejected_total",
     "counter",
-    "Requests refused, by route and reason (the error's name).",
+    "Requests refused, by route and reason (the name of the error).",
     ("route", "reason"),
 )
 QUEUE = Family(
     "embedding_drift_ingest_queue_bytes",
     "gauge",
-    "Bytes of requests under way, from their first byte to their answer.",
+    "Bytes of the bodies of requests that have not been answered yet.",
 )
 COMMIT_DURATION = Family(
     "embedding_drift_ingest_commit_duration_seconds",
     "histogram",
-    "Time of one group commit, from taking the waiting batches to the commit's answer.",
+    "Time of one group commit, from taking the waiting batches to the answer of PostgreSQL.",
 )
 COMMIT_VECTORS = Family(
     "embedding_drift_ingest_commit_vectors",
@@ -55,8 +55,7 @@ COMMIT_VECTORS = Family(
 WATCH_UP = Family(
     "embedding_drift_watch_up",
     "gauge",
-    "Whether the last poll of the watched table succeeded (1) or failed (0): its rows were read "
-    "and stored.",
+    "Whether the last poll of the watched table read and stored its rows (1) or failed (0).",
     ("model_name",),
 )
 WATCH_TIMESTAMP = Family(
@@ -80,7 +79,7 @@ WATCH_FAMILIES = (WATCH_UP, WATCH_TIMESTAMP)
 
 
 class IngestMetrics:
-    """What the ingest half counts, registered in ``registry``."""
+    """The metrics of ingest, registered in ``registry``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(family: Family) -> Counter:
@@ -107,7 +106,7 @@ class IngestMetrics:
 
 
 class WatchMetrics:
-    """What following a model's table tells, registered in ``registry``."""
+    """The metrics of following a table, registered in ``registry``."""
 
     def __init__(self, registry: CollectorRegistry, model_name: str) -> None:
         def gauge(family: Family) -> Gauge:
@@ -118,6 +117,6 @@ class WatchMetrics:
         self._timestamp = gauge(WATCH_TIMESTAMP)
 
     def succeeded(self) -> None:
-        """Show that the table was just read; before the first time there is no timestamp."""
+        """Record a successful poll. Before the first one there is no timestamp."""
         self.up.set(1)
         self._timestamp.labels(self._model_name).set_to_current_time()

@@ -1,4 +1,4 @@
-"""The pipeline: takes validated batches and stores them, whatever door they came in by."""
+"""The pipeline: stores validated batches from any source."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ class Pipeline:
         self._writer.settings = settings.ingest
 
     def not_ready(self) -> str | None:
-        """Say why vectors cannot be stored now; None when they can."""
+        """Return why vectors cannot be stored now; None when they can."""
         return None if self._reachability.reached else "ingest: no connection to PostgreSQL"
 
     async def store(self, batch: Batch) -> Stored:
-        """Sample a batch and store the rest; when this returns, the vectors are committed.
+        """Sample a batch and store what is selected. The vectors are committed when this returns.
 
         Vectors that sampling leaves out count neither as stored nor as duplicates.
 
         Raises
         ------
         StoreUnavailable
-            If PostgreSQL is away; the batch may be sent again.
+            If PostgreSQL is not available. The batch may be sent again.
         PayloadError, TooManyModels
             If this batch cannot be stored.
         """

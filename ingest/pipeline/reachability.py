@@ -1,4 +1,4 @@
-"""Reachability of the store: looked at all the time, for whoever asks if ingest is ready."""
+"""Reachability of the store, on which the readiness of ingest depends."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _PERIOD_SECONDS = 5.0
 
 
 class Reachability:
-    """Asks a pool for a connection now and then.
+    """Asks a pool for a connection every few seconds.
 
-    A pool that gave up tries again only when it is asked, and whoever waits until a service is
-    ready sends nothing that would ask.
+    A pool that gave up tries again only when it is asked. Without these requests, a service that is
+    not ready would stay so, because clients wait until it is ready.
 
     Attributes
     ----------
     reached : bool
-        Whether there was one that answered; so it is taken to be until the first was asked.
+        Whether the last connection answered. True until the first is asked for.
     """
 
     def __init__(self, pool: AsyncPool) -> None:

@@ -1,4 +1,4 @@
-"""Sampling: which vectors of a model are stored, where there are more than the store can take."""
+"""Sampling: stores a share of the vectors of a model."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _HASHES = 2**64
 
 
 class Sampler:
-    """Takes a share of each model's vectors.
+    """Selects a share of the vectors of each model.
 
-    A vector with an id is taken or not by its id alone: in every process, and again when it is
-    sent again. Others are taken as by chance, but the same ones after every start.
+    The id alone decides on a vector, so every process and every retry decide alike. Vectors
+    without an id are selected by a hash of a running number.
 
     Attributes
     ----------
     settings : IngestSettings
-        Those in force; may be replaced at any time.
+        The settings in force. May be replaced at any time.
     """
 
     def __init__(self, settings: IngestSettings) -> None:
@@ -28,7 +28,7 @@ class Sampler:
         self._numbers = count()
 
     def sample(self, batch: Batch) -> Batch:
-        """Return what is stored of a batch, which may be nothing of it."""
+        """Return the part of a batch to store, which may be empty."""
         ratio = self._ratio(batch.model_name)
         if ratio == 1:
             return batch
@@ -40,6 +40,6 @@ class Sampler:
         return self.settings.sample_ratio if own is None else own.sample_ratio
 
     def _hash(self, id_: str | None) -> int:
-        # A running number's hash, not every nth: a stream may have a rhythm of its own.
+        # Not every nth, because a stream may repeat itself with that period.
         data = f"#{next(self._numbers)}" if id_ is None else id_
         return int.from_bytes(blake2b(data.encode(), digest_size=8).digest())

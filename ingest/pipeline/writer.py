@@ -1,4 +1,4 @@
-"""The writer: takes what all clients wait to store and commits it together."""
+"""The writer: commits the batches of all clients together."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from ingest.store.vectors import Stored, insert
 _log = logging.getLogger(__name__)
 
 _GROUP_BYTES = 8 * 1024 * 1024
-"""Vectors beyond this wait for the next commit: larger ones only cost latency."""
+"""Size of the largest group of several batches. Larger groups only add latency."""
 
 _COMMIT_SECONDS = 30.0
+"""Time that one commit may take."""
+
 _LAST_COMMIT_SECONDS = 1.0
-"""For what is left when the service stops: whoever sent it has been waited for, and is gone."""
+"""Time for the last commit when the service stops. Its clients have been waited for before."""
 
 
 class _Waiting(NamedTuple):
@@ -36,7 +38,7 @@ class _Waiting(NamedTuple):
 
 
 class Writer:
-    """Group commit: while one transaction commits, the next one's batches gather.
+    """Group commit: while one transaction commits, batches for the next one collect.
 
     Parameters
     ----------
@@ -44,12 +46,12 @@ class Writer:
     settings : IngestSettings
     metrics : IngestMetrics
     make_partitions : callable
-        Makes the partitions of today and the next days; blocks, so it runs in a thread.
+        Makes the partitions of today and the next days. It blocks, so it runs in a thread.
 
     Attributes
     ----------
     settings : IngestSettings
-        Those in force; may be replaced at any time.
+        The settings in force. May be replaced at any time.
     """
 
     def __init__(
@@ -68,24 +70,24 @@ class Writer:
         self._closing = False
 
     async def write(self, batch: Batch) -> Stored:
-        """Store a batch; when this returns, it is committed.
+        """Store a batch. It is committed when this returns.
 
         Raises
         ------
         StoreUnavailable
-            If PostgreSQL is away; the batch may be sent again.
+            If PostgreSQL is not available. The batch may be sent again.
         PayloadError, TooManyModels
             If this batch cannot be stored.
         """
         waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._arrived.set()
-        # The future, not the group, is what a client that hangs up cancels.
+        # A client that hangs up cancels this future only, not the group.
         return await waiting.outcome
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Commit while entered; leaving commits what still waits, if the server answers."""
+        """Commit while entered. Leaving commits what still waits, if the server answers."""
         task = asyncio.create_task(self._run(), name="writer")
         try:
             yield
@@ -108,7 +110,7 @@ class Writer:
             await self._settled(self._take())
 
     async def _settled(self, group: list[_Waiting]) -> None:
-        """Commit, and answer whoever waits whatever happens."""
+        """Commit a group. Every batch gets an outcome, whatever fails."""
         try:
             await self._commit(group)
         except Exception as error:
@@ -138,16 +140,16 @@ class Writer:
                 _settle(waiting, outcome)
 
     async def _isolate(self, group: list[_Waiting], error: psycopg.Error) -> None:
-        """Commit one by one, so that the batch PostgreSQL refuses fails alone."""
+        """Commit one by one, so that only the batch that PostgreSQL refuses fails."""
         if len(group) > 1:
             for position, waiting in enumerate(group):
                 await self._settled([waiting])
                 if isinstance(_failure(waiting), StoreUnavailable):
-                    # Each would wait for it as long again, and all behind them.
+                    # Each of the others would wait for the store as long again.
                     _fail(group[position + 1 :], StoreUnavailable(str(_failure(waiting))))
                     break
         elif isinstance(error, psycopg.DataError):
-            # Not the server's error as a whole, which may quote the value.
+            # Not the whole error of the server, which may quote the value.
             reason = error.diag.message_primary or str(error)
             _fail(group, PayloadError(f"PostgreSQL refused a value: {reason}"))
         else:
@@ -157,7 +159,7 @@ class Writer:
         try:
             return await self._insert_once(batches)
         except psycopg.errors.CheckViolation:
-            # No partition takes today's rows: the clock went further than they were made for.
+            # There is no partition for today: the clock is beyond the last one.
             await asyncio.to_thread(self._make_partitions)
             return await self._insert_once(batches)
 

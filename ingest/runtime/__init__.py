@@ -1,1 +1,5 @@
-"""What both processes need whatever they do: settings, errors, logs, web plumbing."""
+"""What every process needs: settings, credentials, HTTP, errors and logs.
+
+Read :mod:`~ingest.runtime.errors` and :mod:`~ingest.runtime.settings.settings` first, then
+:mod:`~ingest.runtime.http.application`, which puts a service together.
+"""

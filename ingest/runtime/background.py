@@ -1,4 +1,4 @@
-"""Work in the background of a block: it begins with the block and is cancelled at its end."""
+"""Background tasks that run while a block is entered."""
 
 from __future__ import annotations
 
@@ -7,20 +7,28 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-_PATIENCE_SECONDS = 1.0
+_CANCEL_PERIOD_SECONDS = 1.0
 
 
 @asynccontextmanager
 async def background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    """Do work that never ends by itself while entered; ``name`` is the task's."""
+    """Run a coroutine while entered, and cancel it at the end.
+
+    Parameters
+    ----------
+    work : coroutine
+        Does not end by itself.
+    name : str
+        Name of the task.
+    """
     task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:
-        # Again and again: up to Python 3.11, asyncio.wait_for, with which pools wait, forgets that
-        # it was cancelled when what it waits for comes at the same moment.
+        # Repeatedly, because asyncio.wait_for, which pools use, can lose a cancellation up to
+        # Python 3.11: when its result arrives at the same moment.
         while not task.done():
             task.cancel()
-            await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+            await asyncio.wait([task], timeout=_CANCEL_PERIOD_SECONDS)
         with suppress(asyncio.CancelledError):
             await task

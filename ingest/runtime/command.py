@@ -1,7 +1,7 @@
-"""What every command of the command line shares: its settings, its errors, its exit codes.
+"""What all commands of the command line share: settings, errors and exit codes.
 
-0: done, or stopped by a signal; 1: failed while running; 2: used wrongly (arguments,
-configuration).
+Exit codes: 0 when done or stopped by a signal, 1 for a failure while running, 2 for wrong arguments
+or a wrong configuration.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Misuse(click.ClickException):
 
 
 class _Group(click.Group):
-    """Turns the project's errors into one line and an exit code."""
+    """Prints the project's errors as one line, with an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -48,11 +48,11 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"max_content_width": 100})
 @click.version_option(__version__, prog_name="embedding-drift")
 def group() -> None:
-    """Watch embeddings for drift, and tell Prometheus."""
+    """Monitor embeddings for drift, and export metrics for Prometheus."""
 
 
 def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., R]:
-    """Give a command the options that choose its settings, and hand it the settings."""
+    """Add the options that choose the settings, and pass the settings to the command."""
 
     @reconfigurable
     @functools.wraps(command)
@@ -63,20 +63,20 @@ def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., 
 
 
 def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callable[..., R]:
-    """Do the same for a command that runs on and reads its settings anew when it is told."""
+    """Do the same for a service, which can reload its settings."""
 
     @click.option(
         "--config",
         type=click.Path(dir_okay=False, path_type=Path),
         envvar=CONFIG_VARIABLE,
-        help="Configuration file; config.yaml in this folder is read when there is one.",
+        help="Configuration file. By default config.yaml in the current folder, if it exists.",
     )
     @click.option(
         "--set",
         "assignments",
         multiple=True,
         metavar="SECTION.KEY=VALUE",
-        help="Set one key, above the environment and the file. May be repeated.",
+        help="Set one key. Overrides the environment and the file. May be repeated.",
     )
     @functools.wraps(command)
     def with_live_settings(
@@ -94,7 +94,7 @@ def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callab
 
 
 def setting(name: str, key: str, help_text: str) -> Callable[[Command], Command]:
-    """Give a configured command an option of its own for one key, an integer."""
+    """Add an option of its own to a command for one key that is an integer."""
 
     def keep(context: click.Context, _: click.Parameter, value: int | None) -> None:
         if value is not None:

@@ -1,15 +1,15 @@
-"""Every error this project raises on purpose.
+"""The errors that this project raises on purpose.
 
 ::
 
     MonitorError
-    ├── SettingsError (ValueError)        a configuration that cannot be used
-    ├── PayloadError (ValueError)         a request body or parameter that cannot be used
+    ├── SettingsError (ValueError)        the configuration is invalid
+    ├── PayloadError (ValueError)         the body or a parameter is invalid
     │   ├── BodyTooLarge                  more bytes or vectors than allowed
-    │   ├── UnsupportedMediaType          a body format or encoding nobody here reads
-    │   ├── NonFinite                     vectors with NaN, infinities or beyond float32
-    │   ├── DimensionMismatch             vectors of another dimension than the model's
-    │   └── IdempotencyConflict           a key that came before with another body
+    │   ├── UnsupportedMediaType          a content type or encoding that is not supported
+    │   ├── NonFinite                     vectors with NaN, infinities or values beyond float32
+    │   ├── DimensionMismatch             the vectors have another dimension than the model
+    │   └── IdempotencyConflict           a key that was used before with another body
     ├── Unauthorized (PermissionError)    credentials are missing or wrong
     ├── Forbidden (PermissionError)       the credentials do not reach so far
     ├── NotFound (LookupError)            a model, baseline or vector that is not there
@@ -20,8 +20,8 @@
     ├── ClusterFailed (ConnectionError)   the Dask cluster is away, lost work or its scratch
     └── SourceUnavailable (ConnectionError) a watched table cannot be read now
 
-Each derives from the built-in a caller would catch anyway. ``status`` is the HTTP status
-the web layer answers with; ``problems`` names single places in the input.
+Each derives from the built-in exception for its kind of failure. ``status`` is the status of the
+HTTP answer, and ``problems`` names single places in the input.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with one place of the input.
+    """One place in the input that is wrong, and why.
 
     Attributes
     ----------
     pointer : str
-        JSON pointer into the request body (``/embeddings/3/17``; empty for the whole of it), or
-        the name of a header, query parameter or setting.
+        JSON pointer into the request body (``/embeddings/3/17``; empty for the whole body), or the
+        name of a header, query parameter or setting.
     reason : str
-        What is wrong there and what is allowed.
+        What is wrong, and what is allowed.
     index : int or None
-        Index of the vector within its batch, when the place belongs to one vector.
+        Index of the vector within its batch, if the place belongs to one vector.
     """
 
     pointer: str
@@ -51,7 +51,7 @@ class Problem:
 
 
 class MonitorError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base class of all errors that are raised on purpose."""
 
     status = 500
     title = "Internal error"
@@ -63,41 +63,41 @@ class MonitorError(Exception):
 
 
 class SettingsError(MonitorError, ValueError):
-    """The configuration cannot be used; ``problems`` lists every key at fault."""
+    """The configuration is invalid. ``problems`` lists every wrong key."""
 
     def __str__(self) -> str:
         return "\n  ".join([self.detail, *(f"{p.pointer}: {p.reason}" for p in self.problems)])
 
 
 class PayloadError(MonitorError, ValueError):
-    """The request cannot be used as sent; sending it again will not help."""
+    """The request is invalid. Sending it again will not help."""
 
     status = 400
     title = "Invalid request"
 
 
 class BodyTooLarge(PayloadError):
-    """The request carries more bytes or vectors than one request may."""
+    """The request has more bytes or vectors than allowed."""
 
     status = 413
     title = "Request too large"
 
 
 class UnsupportedMediaType(PayloadError):
-    """The content type or encoding is not one of those this endpoint reads."""
+    """The endpoint does not support the content type or encoding."""
 
     status = 415
     title = "Unsupported media type"
 
 
 class NonFinite(PayloadError):
-    """Vectors have components that are NaN, infinite or too large for float32."""
+    """Components are NaN, infinite or too large for float32."""
 
     title = "Vectors not finite"
 
 
 class DimensionMismatch(PayloadError):
-    """The vectors have another dimension than those stored for the model."""
+    """The vectors have another dimension than those of the model."""
 
     status = 409
     title = "Dimension differs from the model's"
@@ -111,28 +111,28 @@ class IdempotencyConflict(PayloadError):
 
 
 class Unauthorized(MonitorError, PermissionError):
-    """The request has no credentials, or wrong ones; the answer does not say which."""
+    """The request has no credentials or wrong ones. The answer does not say which."""
 
     status = 401
     title = "Unauthorized"
 
 
 class Forbidden(MonitorError, PermissionError):
-    """The credentials are right and lack a scope."""
+    """The credentials are valid but lack a scope."""
 
     status = 403
     title = "Forbidden"
 
 
 class NotFound(MonitorError, LookupError):
-    """The thing asked for does not exist."""
+    """A model, baseline or vector does not exist."""
 
     status = 404
     title = "Not found"
 
 
 class TooManyModels(MonitorError, RuntimeError):
-    """One more model would exceed the cap on models."""
+    """The limit on models is reached."""
 
     status = 403
     title = "Too many models"
@@ -153,18 +153,18 @@ class SlowClient(MonitorError, TimeoutError):
 
 
 class StoreUnavailable(MonitorError, ConnectionError):
-    """PostgreSQL cannot be reached or refuses work; nothing was stored."""
+    """PostgreSQL cannot be reached or refuses work. Nothing was stored."""
 
     status = 503
     title = "Store unavailable"
 
 
 class ClusterFailed(MonitorError, ConnectionError):
-    """The Dask cluster cannot be reached, its workers died, or they cannot use the scratch."""
+    """The Dask cluster cannot be reached, its workers died, or their scratch storage failed."""
 
 
 class SourceUnavailable(MonitorError, ConnectionError):
-    """A watched table, or the server that has it, cannot be read now."""
+    """A watched table or its server cannot be read now."""
 
     status = 503
     title = "Source unavailable"

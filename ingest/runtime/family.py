@@ -1,4 +1,4 @@
-"""The definition of a metric family as data, from which pages, tables and tests follow."""
+"""Definitions of metric families as data. The page, the docs and tests are derived from them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Family:
     Attributes
     ----------
     name : str
-        Full name as on the page, with unit and, for counters, ``_total``.
+        Full name as on the page, with its unit, and with ``_total`` for counters.
     type : {"gauge", "counter", "histogram"}
-        The type declared to Prometheus.
+        Type in Prometheus.
     help : str
         One sentence, shown on the page and in the documentation.
     labels : tuple of str

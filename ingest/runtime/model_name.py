@@ -1,4 +1,4 @@
-"""Names of models: label values and parts of URLs."""
+"""Names of models, which become label values and parts of URLs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_LENGTH = 128
 
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._:@+-]*"
 PATTERN = rf"{_SEGMENT}(/{_SEGMENT})*"
-"""What a whole name matches, as any dialect of regular expressions reads it."""
+"""Regular expression for a whole name, in syntax that Python, ECMAScript and PostgreSQL share."""
 _LEGAL = re.compile(PATTERN)
 ALLOWED = (
     f"1 to {MAX_LENGTH} letters, digits and . _ : @ + - in segments that begin with a letter or"

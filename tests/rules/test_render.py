@@ -122,7 +122,7 @@ REFUSED = {
     ),
     "an illegal model name": (
         "monitoring: {models: {'a b': {drift_threshold: 0.1}}}",
-        ["monitoring.models: 'a b' is no model's name; allowed are"],
+        ["monitoring.models: 'a b' is not a model name; allowed are"],
     ),
     "an unknown model": (
         "monitoring: {models: {typo: {drift_threshold: 0.1}}}",

@@ -1,4 +1,4 @@
-"""The guard: who asks, and what they may do.
+"""The guard: authenticates clients and checks what they may do.
 
 =========== ====================================================
 scope       allows
@@ -10,8 +10,8 @@ write:MODEL ``POST /embeddings`` for one model
 admin       everything
 =========== ====================================================
 
-A user of basic authentication holds ``admin``, as in Prometheus. What says nothing of the data
-(:data:`OPEN`) needs no credentials.
+A user of basic authentication has the scope ``admin``, as in Prometheus. Paths that show no data
+(:data:`OPEN`) need no credentials.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ingest.runtime.auth.tokens import Token, digest
 from ingest.runtime.errors import Forbidden, QueueFull, Unauthorized
 
 OPEN = frozenset({"/-/healthy", "/-/ready", "/openapi.json"})
-"""Paths for those who have no credentials: orchestrators, and whoever writes a client."""
+"""Paths that need no credentials."""
 
 _SCOPES = {"/metrics": "metrics", "/embeddings": "write", "/search": "drift"}
 _CHALLENGES = {
@@ -36,13 +36,13 @@ _CHALLENGES = {
     "bearer": 'Bearer realm="embedding-drift"',
 }
 _EVERYTHING = frozenset({"admin"})
-_LONGEST_PASSWORD_BYTES = 72  # bcrypt reads no further
-_MOST_WAITING = 8
-_NOBODY = "$2b${:02}$aaaaaaaaaaaaaaaaaaaaaO8VV6r3dYkGJmV0X5VvYdXkQmQb6h1yW"
+_MAX_PASSWORD_BYTES = 72  # bcrypt ignores further bytes
+_MAX_WAITING = 8
+_UNKNOWN_USER = "$2b${:02}$aaaaaaaaaaaaaaaaaaaaaO8VV6r3dYkGJmV0X5VvYdXkQmQb6h1yW"
 
 
 def _matches(password: bytes, hashed: str) -> bool:
-    return len(password) <= _LONGEST_PASSWORD_BYTES and bcrypt.checkpw(password, hashed.encode())
+    return len(password) <= _MAX_PASSWORD_BYTES and bcrypt.checkpw(password, hashed.encode())
 
 
 def _cost(hashed: str) -> int:
@@ -50,15 +50,15 @@ def _cost(hashed: str) -> int:
 
 
 class Guard:
-    """Knows the users and tokens; without any, everyone may do everything.
+    """Checks credentials against users and tokens. Without any, every client may do everything.
 
     Parameters
     ----------
     users : mapping
-        Names to bcrypt hashes.
+        Bcrypt hashes by name.
     tokens : collection of Token
     check : callable
-        Tells, in its time, whether a password is that of a hash.
+        Tells whether a password matches a hash. It may take long.
     """
 
     def __init__(
@@ -70,19 +70,19 @@ class Guard:
         self._users = dict(users or {})
         self._tokens = tuple(tokens)
         self._check = check
-        # Checked for users that do not exist, so that the time of the answer does not tell them
-        # apart.
-        self._nobody = _NOBODY.format(max(map(_cost, self._users.values()), default=0))
+        # Checked for users that do not exist, so that the time of an answer does not reveal which
+        # users exist.
+        self._unknown_user = _UNKNOWN_USER.format(max(map(_cost, self._users.values()), default=0))
         self._verified: set[bytes] = set()
-        # bcrypt is slow by intent; one at a time, so that wrong passwords cannot take every core.
+        # One at a time, because bcrypt is slow and wrong passwords could use every core.
         self._checking = asyncio.Lock()
         self._waiting = 0
 
     @property
     def schemes(self) -> list[str]:
-        """Ways to authenticate: basic for users, bearer for tokens; none when nobody has to."""
+        """Ways to authenticate: basic if there are users, bearer if there are tokens."""
         known = {"basic": self._users, "bearer": self._tokens}
-        return [scheme for scheme, holders in known.items() if holders]
+        return [scheme for scheme, credentials in known.items() if credentials]
 
     @property
     def challenges(self) -> list[str]:
@@ -90,22 +90,22 @@ class Guard:
         return [_CHALLENGES[scheme] for scheme in self.schemes]
 
     async def admit(self, method: str, path: str, authorization: str | None) -> frozenset[str]:
-        """Return the scopes of whoever asks.
+        """Return the scopes of a client.
 
         Parameters
         ----------
         method, path : str
         authorization : str or None
-            The header of that name.
+            The header.
 
         Raises
         ------
         Unauthorized
             If the credentials are missing or wrong.
         Forbidden
-            If they are right and do not reach.
+            If the credentials are valid but lack the scope.
         QueueFull
-            If as many passwords as may wait to be checked.
+            If too many passwords wait to be checked.
         """
         if path in OPEN or not self.schemes:
             return _EVERYTHING
@@ -129,7 +129,7 @@ class Guard:
 
     def _of_token(self, token: str) -> frozenset[str] | None:
         hashed = digest(token)
-        # All are compared, so that the time does not tell which was near.
+        # Compared with all tokens, so that the time reveals none of them.
         matches = [t for t in self._tokens if hmac.compare_digest(t.sha256, hashed)]
         return frozenset(matches[0].scopes) if matches else None
 
@@ -137,21 +137,21 @@ class Guard:
         try:
             user, _, password = base64.b64decode(credentials, validate=True).partition(b":")
             name = user.decode()
-        except ValueError:  # neither base64, nor UTF-8 within, nor even ASCII
+        except ValueError:  # not base64 of UTF-8
             return None
-        hashed = self._users.get(name, self._nobody)
+        hashed = self._users.get(name, self._unknown_user)
         key = hashlib.sha256(b"\0".join((hashed.encode(), user, password))).digest()
         if key not in self._verified:
             is_right = await self._checked(password, hashed)
             if not is_right or name not in self._users:
                 return None
-            # Right ones only: there is at most one a user, so this cannot grow.
+            # Only correct ones, so there is at most one for each user.
             self._verified.add(key)
         return _EVERYTHING
 
     async def _checked(self, password: bytes, hashed: str) -> bool:
-        # In a flood of wrong passwords a right one is told to come again, not left to wait.
-        if self._waiting >= _MOST_WAITING:
+        # Among many wrong passwords, a correct one is told to retry instead of waiting long.
+        if self._waiting >= _MAX_WAITING:
             raise QueueFull(f"{self._waiting} passwords wait to be checked")
         self._waiting += 1
         try:

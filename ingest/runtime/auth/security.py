@@ -1,4 +1,4 @@
-"""Security: what the server settings say of TLS, credentials and headers, ready for use."""
+"""Security: TLS, credentials and headers, read from the files that the settings name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ingest.runtime.settings.settings import ServerSettings, Settings
 _log = logging.getLogger(__name__)
 
 PAGE_HEADERS: Mapping[str, str] = {
-    # The pages have a style sheet of their own and nothing else to load or run.
+    # The pages contain a style sheet, and load or run nothing else.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:;"
         " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -33,7 +33,7 @@ PAGE_HEADERS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Security:
-    """Who may ask (``guard``), how (``tls``), and the operator's headers for every answer."""
+    """Credentials, TLS, and headers that the operator adds to every answer."""
 
     guard: Guard = field(default_factory=Guard)
     tls: ssl.SSLContext | None = None
@@ -41,12 +41,12 @@ class Security:
 
     @cached_property
     def encoded_headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers as they are sent; encoded once, for they are the same for every answer."""
+        """The headers as bytes, encoded once."""
         return _encoded(self.headers)
 
     @cached_property
     def encoded_page_headers(self) -> list[tuple[bytes, bytes]]:
-        """What a browser is told beyond them, where the operator says nothing of it."""
+        """Headers for browsers, except those that the operator sets."""
         own = {name for name, _ in self.encoded_headers}
         return [pair for pair in _encoded(PAGE_HEADERS) if pair[0] not in own]
 
@@ -58,32 +58,32 @@ def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 class Protection:
-    """The security in force; read anew with the configuration, and replaced as a whole.
+    """The security in force. A reload replaces it as a whole.
 
     Parameters
     ----------
     security : Security
-        That of the start.
+        Security at the start.
 
     Attributes
     ----------
     security : Security
-        That in force.
+        The security in force.
     tls : ssl.SSLContext or None
-        For the listener, which keeps it: each handshake goes on with the one in force.
+        TLS of the listener, which keeps it. Each handshake switches to the one in force.
     """
 
     def __init__(self, security: Security) -> None:
         self.security = security
         self.tls = security.tls
         if self.tls is not None:
-            # Not load_cert_chain on the listener's own: that can forget no client_ca_file, and a
-            # handshake could see the half of it.
+            # The listener's own context is not changed: it cannot forget a client_ca_file, and a
+            # handshake could see half of a change.
             self.tls.sni_callback = self._choose
 
     @classmethod
     def of(cls, live: LiveSettings) -> Protection:
-        """Read the files that the settings name, now and at every reload.
+        """Read the files that the settings name, now and at each reload.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Protection:
         if _fixed(security) != _fixed(self.security):
             raise SettingsError(
                 "server.web_config_file: with or without tls_server_config, and its"
-                " client_auth_type, min_version and max_version, take effect at the start only;"
+                " client_auth_type, min_version and max_version, take effect only at the start;"
                 " restart the service"
             )
 
@@ -114,7 +114,7 @@ class Protection:
 
 
 def _fixed(security: Security) -> tuple[object, ...] | None:
-    """Return what a handshake that has begun takes from the listener's context alone."""
+    """Return what a handshake takes from the context of the listener only."""
     tls = security.tls
     return None if tls is None else (tls.verify_mode, tls.minimum_version, tls.maximum_version)
 
@@ -125,8 +125,8 @@ def read(settings: ServerSettings) -> Security:
     Raises
     ------
     SettingsError
-        If a file cannot be used, or if everyone who reaches the address could do everything and
-        ``server.allow_unauthenticated`` does not say that this is meant.
+        If a file is invalid, or if clients need no credentials on an address other than loopback
+        while ``server.allow_unauthenticated`` is not set.
     """
     file = Path(settings.web_config_file or "")
     config = webconfig.read(file) if settings.web_config_file else WebConfig()
@@ -136,7 +136,7 @@ def read(settings: ServerSettings) -> Security:
         if not has_credentials and not config.requires_client_certificate:
             _check_meant(settings)
         elif config.tls_server_config is None:
-            _log.warning("credentials and data travel unencrypted unless a proxy adds TLS")
+            _log.warning("credentials and data are sent unencrypted unless a proxy adds TLS")
     tls = config.tls_server_config
     headers = {str(name): value for name, value in config.http_server_config.headers.items()}
     return Security(
@@ -149,11 +149,11 @@ def read(settings: ServerSettings) -> Security:
 def _check_meant(settings: ServerSettings) -> None:
     if not settings.allow_unauthenticated:
         raise SettingsError(
-            f"server.host {settings.host} is not loopback, and nothing asks for credentials: set"
+            f"server.host {settings.host} is not loopback, and clients need no credentials: set"
             " server.tokens_file or server.web_config_file, or server.allow_unauthenticated: true"
-            " where something else keeps strangers out"
+            " if something else restricts access"
         )
-    _log.warning("whoever reaches this address may read and write everything")
+    _log.warning("any client that reaches this address may read and write everything")
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,7 +1,7 @@
-"""Bearer tokens: who holds one, and what it allows.
+"""Bearer tokens and their scopes.
 
-A token is 32 random bytes, so a plain SHA-256 of it cannot be turned back by guessing; a slow
-hash would only cost every request.
+A token is 32 random bytes, so nobody can guess it from its SHA-256. A slow hash would cost time at
+each request and add nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Token(BaseModel):
-    """One entry of the file: ``sha256`` is the hash of the token, in hexadecimal."""
+    """One entry of the file. ``sha256`` is the hash of the token in hexadecimal."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -37,7 +37,7 @@ _TOKENS = TypeAdapter(list[Token])
 
 
 def digest(token: str) -> str:
-    """Hash a token as the file holds it."""
+    """Hash a token for the file."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -47,7 +47,7 @@ def read(file: Path) -> list[Token]:
     Raises
     ------
     SettingsError
-        Naming every entry at fault, and no value: it may be a token where its hash belongs.
+        Naming every wrong entry but no value, because it may be a token instead of its hash.
     """
     try:
         return _TOKENS.validate_python(yaml.safe_load(file.read_text(encoding="utf-8")) or [])
@@ -61,19 +61,19 @@ def read(file: Path) -> list[Token]:
         problems = [
             Problem(".".join(map(str, e["loc"])) or "the file", e["msg"]) for e in error.errors()
         ]
-        raise SettingsError(f"{file} (server.tokens_file) cannot be used:", problems) from None
+        raise SettingsError(f"{file} (server.tokens_file) is invalid:", problems) from None
 
 
 def add(file: Path, name: str, scopes: Sequence[str]) -> str:
-    """Make a token, append its entry to a file that only its owner reads, and return it.
+    """Make a token, append its entry to a file that only its owner can read, and return it.
 
     Raises
     ------
     SettingsError
-        If the file, the name or a scope cannot be used.
+        If the file, the name or a scope is invalid.
     """
     if file.exists() and any(token.name == name for token in read(file)):
-        raise SettingsError(f"{file} has a token named {name} already")
+        raise SettingsError(f"{file} already has a token named {name}")
     token = secrets.token_urlsafe(32)
     entry = {"name": name, "sha256": digest(token), "scopes": list(scopes)}
     try:

@@ -1,7 +1,7 @@
 """Web configuration: TLS, users and headers, read from a file in Prometheus's format.
 
-Format: https://prometheus.io/docs/prometheus/latest/configuration/https/, without what Python's
-TLS and this server cannot do; such keys are refused by name.
+Format: https://prometheus.io/docs/prometheus/latest/configuration/https/. Keys that Python's TLS or
+this server do not support are refused by name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Section(BaseModel):
 
 
 class TlsConfig(_Section):
-    """What the server shows, and what it asks of clients. Paths are relative to the file."""
+    """Certificates of the server and of clients. Paths are relative to the file."""
 
     cert_file: str
     key_file: str
@@ -58,7 +58,7 @@ class TlsConfig(_Section):
 
 
 class HttpConfig(_Section):
-    """Headers added to every answer; HTTP/2 is not spoken."""
+    """Headers added to every answer. HTTP/2 is not supported."""
 
     http2: Literal[False] = False
     headers: dict[Header, HeaderValue] = {}
@@ -73,7 +73,7 @@ class WebConfig(_Section):
 
     @property
     def requires_client_certificate(self) -> bool:
-        """Whether only holders of a certificate can connect."""
+        """Whether clients need a certificate."""
         tls = self.tls_server_config
         return tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert"
 
@@ -84,7 +84,7 @@ def read(file: Path) -> WebConfig:
     Raises
     ------
     SettingsError
-        Naming every key at fault, and no value: it may be a password where a hash belongs.
+        Naming every wrong key but no value, because it may be a password instead of its hash.
     """
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -94,17 +94,17 @@ def read(file: Path) -> WebConfig:
             f"{file} (server.web_config_file) cannot be read: {error.strerror}"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError):
-        # Not chained: YAML's errors quote the line.
+        # Not chained, because YAML's errors quote the line.
         raise SettingsError(f"{file} (server.web_config_file) is not valid YAML") from None
     except ValidationError as error:
         problems = [
             Problem(".".join(map(str, e["loc"])) or "the file", e["msg"]) for e in error.errors()
         ]
-        raise SettingsError(f"{file} (server.web_config_file) cannot be used:", problems) from None
+        raise SettingsError(f"{file} (server.web_config_file) is invalid:", problems) from None
 
 
 def tls_context(config: TlsConfig, folder: Path) -> ssl.SSLContext:
-    """Load the certificates; relative paths begin at ``folder``.
+    """Load the certificates. Relative paths start at ``folder``.
 
     Raises
     ------
@@ -116,17 +116,17 @@ def tls_context(config: TlsConfig, folder: Path) -> ssl.SSLContext:
     context.maximum_version = _VERSIONS[config.max_version]
     context.verify_mode = _CLIENT_CERTIFICATE[config.client_auth_type]
     try:
-        # Without a password, an encrypted key would ask for one on the terminal.
+        # With no password, OpenSSL would ask for one on the terminal if the key is encrypted.
         context.load_cert_chain(folder / config.cert_file, folder / config.key_file, password="")
         if config.client_ca_file is not None:
             context.load_verify_locations(folder / config.client_ca_file)
-            # Who resumes a session shows no certificate, not even one of an authority that is
-            # trusted no more. TLS 1.2 resumes without tickets, too, which Python cannot turn off.
+            # A resumed session shows no certificate, although its authority may have been removed.
+            # TLS 1.2 can also resume without tickets, which Python cannot turn off.
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"tls_server_config: the certificates ({config.cert_file}, {config.key_file},"
-            f" {config.client_ca_file or 'no client_ca_file'}) cannot be used: {error}"
+            f" {config.client_ca_file or 'no client_ca_file'}) are invalid: {error}"
         ) from error
     return context

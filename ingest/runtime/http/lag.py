@@ -1,4 +1,4 @@
-"""Lag of the event loop: how long a call kept everyone else waiting."""
+"""Lag of the event loop, which is how long requests wait for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ingest.runtime.family import Family
 LAG = Family(
     "embedding_drift_event_loop_lag_seconds",
     "histogram",
-    "How late the event loop answered a timer: as long, every request waited.",
+    "Delay of a timer of the event loop. Every request waited as long.",
 )
 FAMILIES = (LAG,)
 
@@ -24,13 +24,13 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 
 def histogram(registry: CollectorRegistry) -> Histogram:
-    """Register where the lag is counted."""
+    """Register the histogram of the lag."""
     return Histogram(LAG.name, LAG.help, buckets=_BUCKETS, registry=registry)
 
 
 @asynccontextmanager
 async def measured(registry: CollectorRegistry) -> AsyncIterator[None]:
-    """Measure the running loop while entered."""
+    """Measure the lag of the running loop while entered."""
     async with background(_measure(histogram(registry)), "lag"):
         yield
 

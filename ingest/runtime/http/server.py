@@ -1,4 +1,4 @@
-"""The server: an address, a process that answers there, and how signals end it."""
+"""The server: listens on an address until a signal stops it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,17 @@ from ingest.runtime.settings.reload import LiveSettings
 _log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 15
-_TURN_SECONDS = 0.0005
-_YOUNG_OBJECTS = 20_000
+"""Time to finish requests after a signal to stop."""
+
+_SWITCH_SECONDS = 0.0005
+"""Time after which a thread that computes yields to others; Python's default is 5 ms."""
+
+_GC_THRESHOLD = 20_000
+"""New objects before a garbage collection; Python's default is 700."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind the address the service will answer on.
+    """Bind the address of the service.
 
     Raises
     ------
@@ -45,9 +50,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def exit_on_signals() -> None:
-    """Leave by SystemExit on SIGINT, SIGTERM and SIGHUP, so that whatever is open is closed.
+    """Raise SystemExit on SIGINT, SIGTERM and SIGHUP, so that open resources are closed.
 
-    SIGHUP only while the service starts: see :func:`run`.
+    SIGHUP does so only until :func:`run` is called.
     """
 
     def leave(_signal: int, _frame: FrameType | None) -> None:
@@ -60,9 +65,9 @@ def exit_on_signals() -> None:
 def run(
     app: Starlette, listener: socket.socket, live: LiveSettings, tls: ssl.SSLContext | None = None
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then finish the requests under way; SIGHUP reloads.
+    """Serve until SIGINT or SIGTERM, then finish the requests under way. SIGHUP reloads.
 
-    uvicorn raises the signal again when it is done: see :func:`exit_on_signals`.
+    uvicorn raises the signal again at the end, which :func:`exit_on_signals` handles.
     """
     config = uvicorn.Config(
         limited(app),
@@ -86,27 +91,25 @@ def run(
 
 
 def _allow_connections() -> None:
-    """Use as many file descriptors as may be had: a client takes one."""
+    """Raise the limit on file descriptors, because each client takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _favour_the_loop() -> None:
-    """Keep what else the interpreter does from making requests wait."""
-    # A thread that computes gives way after this time; the default is ten times as long, at
-    # every step of every request.
-    sys.setswitchinterval(_TURN_SECONDS)
-    # What is loaded by now stays: going through it again and again takes tens of milliseconds.
+    """Keep other threads and the garbage collector from delaying requests."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    # Objects that exist now stay. Collections that visit them take tens of milliseconds.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS)
+    gc.set_threshold(_GC_THRESHOLD)
 
 
 def _reload_aside(live: LiveSettings) -> None:
-    """Reload in a thread: reading files would stop the event loop."""
+    """Reload in a thread, because reading files would block the event loop."""
 
     def reload() -> None:
-        with suppress(SettingsError):  # which is logged and counted where it is raised
+        with suppress(SettingsError):  # has been logged and counted
             live.reload()
 
     threading.Thread(target=reload, name="reload").start()

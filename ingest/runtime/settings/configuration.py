@@ -1,4 +1,4 @@
-"""Configuration: where the values of settings come from.
+"""Configuration: the sources of the values of settings.
 
 Precedence, highest first: command-line flags, environment variables
 ``EMBEDDING_DRIFT_SECTION_KEY`` (for secrets also ``..._FILE``, which names a file that holds the
@@ -22,18 +22,18 @@ from ingest.runtime.settings.settings import ENVIRONMENT_PREFIX, Settings, keys
 CONFIG_VARIABLE = "EMBEDDING_DRIFT_CONFIG"
 """Environment variable that names the configuration file."""
 
-# Kubernetes adds such variables to every pod for each Service of its namespace; a Service
-# called embedding-drift-ingest would otherwise look like settings.
+# Kubernetes sets such variables in every pod for each Service of the namespace. Those of a Service
+# called embedding-drift-ingest have the prefix of settings.
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP)\w*)?)$")
 
 
 class SecretFile(SecretStr):
-    """A secret that is kept in a file, and read there each time it is asked for: it may change.
+    """A secret in a file, which is read again at each use, because it may change.
 
     Raises
     ------
     SettingsError
-        Made or asked for, if the file cannot be read.
+        If the file cannot be read, at construction or at a use.
     """
 
     def __init__(self, variable: str, path: Path) -> None:
@@ -82,19 +82,19 @@ def load(
     except ValidationError as error:
         source = str(file) if file is not None else "the configuration"
         raise SettingsError(
-            f"{source} cannot be used:", [_problem(e, values) for e in error.errors()]
+            f"{source} is invalid:", [_problem(e, values) for e in error.errors()]
         ) from None
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what YAML would take silently: a key given twice, a key that is no text."""
+    """Refuses what YAML accepts silently: a key that occurs twice, and a key that is not text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str) or key in seen:
-                reason = "twice" if key in seen else "is no text; put it in quotes"
+                reason = "twice" if key in seen else "is not text; put it in quotes"
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key!r} {reason}", problem_mark=key_node.start_mark
                 )
@@ -113,7 +113,7 @@ def _read_file(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(f"{file} must hold sections ({', '.join(Settings.model_fields)})")
-    # An empty section ("ingest:") is a section with nothing set, not a null.
+    # YAML reads an empty section ("ingest:") as null; it is a section that sets nothing.
     return {key: {} if value is None else value for key, value in values.items()}
 
 
@@ -132,7 +132,7 @@ def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, obj
     if unknown:
         known = [key.variable for key in keys()]
         raise SettingsError(
-            "the environment cannot be used:",
+            "the environment is invalid:",
             [Problem(name, f"unknown variable{_nearest(name, known)}") for name in sorted(unknown)],
         )
 
@@ -143,7 +143,7 @@ def _from_text(text: str, kind: Any) -> object:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        return text  # which validation will refuse by name
+        return text  # validation will refuse it
 
 
 def _set(values: Any, dotted: str, value: object) -> None:
@@ -151,7 +151,7 @@ def _set(values: Any, dotted: str, value: object) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            return  # the section itself has the wrong type, which validation will report
+            return  # the section has the wrong type, which validation will report
     values[key] = value
 
 
@@ -176,7 +176,7 @@ def _section(location: list[str]) -> type[BaseModel]:
         kind = model.model_fields[part].annotation
         if get_origin(kind) is dict:
             _, kind = get_args(kind)
-            next(parts)  # the entry's own name
+            next(parts)  # the name of the entry
         assert isinstance(kind, type)
         model = kind
     return model

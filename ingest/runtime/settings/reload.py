@@ -1,4 +1,4 @@
-"""LiveSettings settings: read anew on SIGHUP and ``POST /-/reload``, without a restart."""
+"""Reload of the settings, on SIGHUP and ``POST /-/reload``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from ingest.runtime.settings.settings import Settings, keys
 RELOAD_SUCCESSFUL = Family(
     "embedding_drift_config_last_reload_successful",
     "gauge",
-    "Whether the configuration in force is the one that was read last (1), or that one could not "
-    "be used (0).",
+    "Whether the last reload of the configuration succeeded (1) or failed (0).",
 )
 RELOAD_TIMESTAMP = Family(
     "embedding_drift_config_last_reload_success_timestamp_seconds",
     "gauge",
-    "Time at which the configuration in force was read.",
+    "Time of the last successful reload of the configuration.",
 )
 FAMILIES = (RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP)
 
@@ -35,13 +34,13 @@ _FIXED = (
     "monitoring.shard",
     "monitoring.total_shards",
 )
-"""Keys that take effect at the start only."""
+"""Keys that take effect only at the start."""
 
 _log = logging.getLogger(__name__)
 
 
 class LiveSettings:
-    """The settings in force, and who is told when they change.
+    """The settings in force, and the objects that follow their changes.
 
     Parameters
     ----------
@@ -51,7 +50,7 @@ class LiveSettings:
     Attributes
     ----------
     settings : Settings
-        Those in force.
+        The settings in force.
 
     Raises
     ------
@@ -70,33 +69,33 @@ class LiveSettings:
         self._succeeded()
 
     def register(self, registry: CollectorRegistry) -> None:
-        """Expose how the last reload went."""
+        """Register the metrics of reloads."""
         registry.register(self._successful)
         registry.register(self._timestamp)
 
     def subscribe(self, listener: Callable[[Settings], None]) -> None:
-        """Have a listener told of new settings; it must not fail."""
+        """Call a function with the settings after each change. It must not fail."""
         self._listeners.append(listener)
 
     def prepare(self, preparer: Callable[[Settings], Callable[[], None]]) -> None:
-        """Have files read that the settings name.
+        """Read files that the settings name at each reload.
 
         Parameters
         ----------
         preparer : callable
-            Reads them and returns what puts them into force, which must not fail; raises
-            SettingsError if they cannot be used.
+            Reads and checks the files, and raises SettingsError if they are invalid. Returns a
+            function that applies them, which must not fail.
         """
         self._preparers.append(preparer)
 
     def reload(self) -> None:
-        """Take over what the configuration says now.
+        """Read the configuration again and apply it.
 
         Raises
         ------
         SettingsError
-            If it or a file it names cannot be used, or if it changes what only a restart can;
-            nothing is changed then.
+            If it, or a file that it names, is invalid, or if it changes a key that needs a restart.
+            Nothing changes then.
         """
         with self._lock:
             try:
@@ -123,7 +122,7 @@ class LiveSettings:
 
 def _check_fixed(old: Settings, new: Settings) -> None:
     changed = [
-        Problem(was.dotted, "takes effect at the start only; restart the service")
+        Problem(was.dotted, "takes effect only at the start; restart the service")
         for was, now in zip(keys(old), keys(new), strict=True)
         if was.dotted.startswith(_FIXED) and was.default != now.default
     ]

@@ -1,4 +1,4 @@
-"""Settings: every key, its default and what it may be; one immutable, validated object."""
+"""Settings: every key with its default and what is allowed, as one immutable object."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class DatabaseSettings(_Section):
     """The PostgreSQL server, or the folder of the embedded one."""
 
     connection_string: SecretStr | None = None
-    """libpq URI or key/value string; none starts the embedded server."""
+    """libpq URI or key/value string. Without one, an embedded server is started."""
     replica_connection_string: SecretStr | None = None
-    """Of a streaming replica that the exporter reads from; none reads from the primary."""
+    """Connection string of a streaming replica that the exporter reads from."""
     data_directory: str = "data"
-    """Folder of the embedded server's data, made when absent."""
+    """Folder of the embedded server's data. Created if it does not exist."""
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
-    """Connections each process keeps at the most."""
+    """Maximum number of connections of each process."""
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
-    """Days a vector is kept; whole days are dropped at once."""
+    """Days that a vector is kept. Whole days are dropped."""
 
     @model_validator(mode="after")
     def _replica_has_a_primary(self) -> DatabaseSettings:
@@ -64,9 +64,9 @@ class WindowSettings(_Section):
     seconds: Annotated[int, Field(ge=1)]
     """Age at which a vector leaves the window."""
     min_vectors: Annotated[int, Field(ge=2)] = 50
-    """Fewer vectors say nothing: the state is too_few_vectors."""
+    """With fewer vectors the state is too_few_vectors."""
     max_vectors: Annotated[int, Field(ge=2, le=1_000_000)] = 10_000
-    """The newest this many are kept; never more than a fifth of the baseline's."""
+    """Number of newest vectors that are kept; never more than a fifth of the baseline's."""
 
     @model_validator(mode="after")
     def _ordered(self) -> WindowSettings:
@@ -78,7 +78,7 @@ class WindowSettings(_Section):
 
 
 class WindowsSettings(_Section):
-    """The two windows: one to be early, one to be sure."""
+    """The two windows: a short one to be early, a long one to be certain."""
 
     fast: WindowSettings = WindowSettings(seconds=900)
     slow: WindowSettings = WindowSettings(seconds=21_600)
@@ -86,28 +86,28 @@ class WindowsSettings(_Section):
     @field_validator("fast", "slow", mode="before")
     @classmethod
     def _completed(cls, value: object, info: ValidationInfo) -> object:
-        """Fill a window that is given in part with that window's own defaults."""
+        """Complete a partial window with its own defaults."""
         if not isinstance(value, dict) or info.field_name is None:
             return value
         return cls.model_fields[info.field_name].default.model_dump() | value
 
 
 class BaselineSettings(_Section):
-    """The baseline pinned by itself when a model has none."""
+    """The baseline that is pinned automatically when a model has none."""
 
     vectors: Annotated[int, Field(ge=250, le=1_000_000)] = 5_000
-    """The first this many vectors of a model become its baseline."""
+    """Number of first vectors of a model that become its baseline."""
 
 
 def _legal_names(models: dict[str, T]) -> dict[str, T]:
     for name in models:
         if not model_name.is_legal(name):
-            raise ValueError(f"{name!r} is no model's name; allowed are {model_name.ALLOWED}")
+            raise ValueError(f"{name!r} is not a model name; allowed are {model_name.ALLOWED}")
     return models
 
 
 class ModelSettings(_Section):
-    """What is different for one model; None takes the fleet's."""
+    """Settings of one model; None takes the general one."""
 
     drift_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
     """Magnitude above which drift of this model is a warning."""
@@ -123,17 +123,17 @@ class MonitoringSettings(_Section):
     drift_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.15
     """Magnitude above which drift is a warning (rendered into the rules)."""
     poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 1.0
-    """Seconds between two polls of the store, or of a watched table, for new vectors."""
+    """Seconds between two polls of the store or of a watched table."""
     stale_after: Annotated[int, Field(ge=1)] = 3_600
     """Seconds without a new vector after which a model's windows are stale."""
     total_shards: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Exporters that share the models between them."""
+    """Number of exporters that share the models."""
     shard: Annotated[int, Field(ge=0)] | None = None
-    """Which of them this one is; none takes the number at the end of the host's name."""
+    """Number of this exporter, from 0. By default the number at the end of the host name."""
     baseline: BaselineSettings = BaselineSettings()
     windows: WindowsSettings = WindowsSettings()
     models: dict[str, ModelSettings] = {}
-    """Models with a drift_threshold or alert_threshold of their own, by name."""
+    """Models with their own drift_threshold or alert_threshold, by name."""
 
     @field_validator("models")
     @classmethod
@@ -150,7 +150,7 @@ class MonitoringSettings(_Section):
 
 
 class EscalationSettings(_Section):
-    """When drift that nobody resolved comes back with the next severity."""
+    """When unresolved drift gets the next severity."""
 
     info_after: Annotated[int, Field(ge=1)] = 1_800
     """Seconds after which unresolved drift of severity info becomes a warning."""
@@ -159,20 +159,20 @@ class EscalationSettings(_Section):
 
 
 class AlertingSettings(_Section):
-    """What Prometheus and Alertmanager are told; rendered into their files."""
+    """What is rendered into the files of Prometheus and Alertmanager."""
 
     slack_webhook: SecretStr | None = None
-    """Slack's incoming-webhook URL; none leaves alerts in Alertmanager only."""
+    """Slack's incoming-webhook URL. Without one, alerts stay in Alertmanager."""
     alert_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.20
     """Magnitude above which drift is critical (rendered into the rules)."""
     exporter_url: HttpUrl = HttpUrl("http://127.0.0.1:10910")
-    """Where people reach this service; links in alerts point there."""
+    """URL of this service for people. Links in alerts point to it."""
     dashboard_url: HttpUrl | None = None
-    """Grafana dashboard of one model; none links to the service's own drift page."""
+    """URL of the Grafana dashboard of a model. By default alerts link to the drift page."""
     runbook_url: HttpUrl | None = None
-    """Page of the runbook; each alert's link adds its heading. None: `/runbook` of exporter_url."""
+    """URL of the runbook, to which alerts add their heading. By default `/runbook` of exporter_url."""
     watchdog: bool = False
-    """Whether to render an alert that always fires, for a dead man's switch to miss."""
+    """Whether to render an alert that always fires, for a dead man's switch."""
     escalation: EscalationSettings = EscalationSettings()
 
     @field_validator("dashboard_url")
@@ -196,31 +196,31 @@ Ratio = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class IngestModelSettings(_Section):
-    """What ingest does differently for one model."""
+    """Settings of ingest for one model."""
 
     sample_ratio: Ratio
-    """Share of this model's vectors that is stored."""
+    """Share of the vectors of this model that is stored."""
 
 
 class IngestSettings(_Section):
-    """Limits of one request and of all together, and the share of vectors that is stored."""
+    """Limits of one request and of all requests, and the share of vectors that is stored."""
 
     max_body_bytes: Annotated[int, Field(ge=1_024)] = 32 * 1024 * 1024
-    """Bytes of one request's body."""
+    """Maximum bytes of the body of a request."""
     max_batch_vectors: Annotated[int, Field(ge=1)] = 10_000
-    """Vectors of one request."""
+    """Maximum vectors of a request."""
     max_dimension: Annotated[int, Field(ge=1, le=16_000)] = 4_096
-    """Components of one vector."""
+    """Maximum dimension of a vector."""
     max_metadata_bytes: Annotated[int, Field(ge=2)] = 16 * 1024
-    """Bytes of one vector's metadata, encoded."""
+    """Maximum bytes of the encoded metadata of a vector."""
     max_models: Annotated[int, Field(ge=1)] = 1_000
-    """Models accepted; each becomes a value of the label model_name."""
+    """Maximum number of models. Each becomes a value of the label model_name."""
     max_queue_bytes: Annotated[int, Field(ge=1_024)] = 256 * 1024 * 1024
-    """Bytes of requests under way, at the most; beyond, clients are told to slow down."""
+    """Maximum bytes of all requests under way. Beyond it, requests are answered with 429."""
     sample_ratio: Ratio = 1.0
-    """Share of the vectors that is stored, taken by their ids; the rest is only counted."""
+    """Share of the vectors that is stored, selected by their ids. The others are only counted."""
     models: dict[str, IngestModelSettings] = {}
-    """Models with a sample_ratio of their own, by name."""
+    """Models with their own sample_ratio, by name."""
 
     @field_validator("models")
     @classmethod
@@ -240,29 +240,29 @@ class IngestSettings(_Section):
 
 
 class ServerSettings(_Section):
-    """Where to listen, and to whom."""
+    """Where to listen, and which clients are accepted."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65_535)] | None = None
-    """None takes the command's own: 10910 for serve and exporter, 10911 for ingest."""
+    """Port to listen on. By default 10910 for serve and exporter, 10911 for ingest."""
     web_config_file: str | None = None
     """TLS, users and headers, in the format of Prometheus's web configuration file."""
     read_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    """Seconds a client may take to send a request's head, and again its body."""
+    """Seconds that a client may take to send the head of a request, and again for its body."""
     tokens_file: str | None = None
-    """Bearer tokens and their scopes, as `embedding-drift token` writes them."""
+    """File of bearer tokens and their scopes, written by `embedding-drift token`."""
     allow_unauthenticated: bool = False
-    """Allows an address other than loopback without users, tokens or client certificates."""
+    """Allow an address other than loopback without users, tokens or client certificates."""
 
 
 class LogSettings(_Section):
     """What is logged on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """What is less urgent is left out."""
+    """Lowest level that is logged."""
     format: Literal["logfmt", "json"] = "logfmt"
-    """One line a record, either way."""
+    """Format of a record, which is one line."""
 
 
 class Settings(_Section):
@@ -296,7 +296,7 @@ class Settings(_Section):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of the configuration, for those who read or describe all of them."""
+    """One key of the configuration."""
 
     dotted: str
     kind: Any
@@ -310,7 +310,7 @@ class Key:
 
     @property
     def is_secret(self) -> bool:
-        """Whether its value must not be shown."""
+        """Whether the value must not be shown."""
         return SecretStr in get_args(self.kind)
 
 

@@ -59,7 +59,7 @@ def test_client_certificates_suffice(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("tls_server_config: {cert_file: a.pem}", "key_file"),
-        ("tls_server_config: {cert_file: a.pem, key_file: b.pem}", "cannot be used"),
+        ("tls_server_config: {cert_file: a.pem, key_file: b.pem}", "are invalid"),
         ("tls_server_config: {cert_file: a, key_file: b, client_ca_file: c}", "go together"),
         ("basic_auth_users: {prometheus: hunter2}", "basic_auth_users.prometheus"),
         (f"basic_auth_users: {{prometheus: {HASH.replace('04', '32')}}}", "prometheus"),

@@ -27,7 +27,7 @@ def test_a_token_is_shown_once_and_kept_as_its_hash(tmp_path: Path) -> None:
 def test_a_name_is_given_once(tmp_path: Path) -> None:
     file = tmp_path / "tokens.yaml"
     tokens.add(file, "scraper", ["metrics"])
-    with pytest.raises(SettingsError, match="a token named scraper already"):
+    with pytest.raises(SettingsError, match="already has a token named scraper"):
         tokens.add(file, "scraper", ["drift"])
 
 

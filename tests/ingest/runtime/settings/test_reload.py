@@ -51,7 +51,7 @@ def test_what_changed_is_told_to_everyone(file: Path, live: LiveSettings) -> Non
     [
         ("ingest: {max_models: none}", "ingest.max_models"),
         ("ingest: [", "not valid YAML"),
-        ("server: {port: 1}", r"server\.port: takes effect at the start only"),
+        ("server: {port: 1}", r"server\.port: takes effect only at the start"),
         ("monitoring: {windows: {fast: {seconds: 60}}}", r"monitoring\.windows\.fast\.seconds"),
     ],
 )
