@@ -12,6 +12,7 @@ MODULES = (
     "bench.scrape",
     "bench.footprint",
     "bench.ingest",
+    "bench.ingest.shortcuts",
     "bench.backfill",
 )
 

@@ -67,7 +67,7 @@ def serving(store: str, role: str) -> Iterator[Service]:
         settings = {"database": {"connection_string": store}, "server": {"port": 0}}
         config.write_text(yaml.safe_dump(settings))
         command = [sys.executable, "-m", "exporter.cli", role, "--config", str(config)]
-        with _child(command, Path(name) / "log") as service:
+        with child(command, Path(name) / "log") as service:
             yield service
 
 
@@ -89,12 +89,13 @@ def bare(store: str) -> Iterator[Service]:
 def _endpoint(*arguments: str) -> Iterator[Service]:
     with tempfile.TemporaryDirectory() as name:
         command = [sys.executable, "-m", "bench.ingest.service", *arguments]
-        with _child(command, Path(name) / "log") as service:
+        with child(command, Path(name) / "log") as service:
             yield service
 
 
 @contextmanager
-def _child(command: list[str], log: Path) -> Iterator[Service]:
+def child(command: list[str], log: Path) -> Iterator[Service]:
+    """Run a service that logs its address."""
     with log.open("w") as stream:
         process = subprocess.Popen(command, stderr=stream)
     try:
