@@ -170,7 +170,7 @@ class AlertingSettings(_Section):
     dashboard_url: HttpUrl | None = None
     """URL of the Grafana dashboard of a model. By default alerts link to the drift page."""
     runbook_url: HttpUrl | None = None
-    """URL of the runbook, to which alerts add their heading. By default `/runbook` of exporter_url."""
+    """URL of the runbook; alerts add their heading. By default `/runbook` of exporter_url."""
     watchdog: bool = False
     """Whether to render an alert that always fires, for a dead man's switch."""
     escalation: EscalationSettings = EscalationSettings()
