@@ -9,8 +9,11 @@ BIN := $(VENV)/bin
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
     --generate-hashes --no-emit-index-url
 
+# What depends on the versions of libraries; the other tests read files or repeat these.
+LOWEST_TESTS = tests/ingest tests/exporter tests/test_clients.py tests/test_openapi.py tests/test_serve.py
+
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench tools tools-checkov docs dashboards manifests lock audit image image-check dist clean
+.PHONY: help run demo test test-lowest lint bench tools tools-checkov docs dashboards manifests lock audit image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,6 +26,9 @@ demo: $(BIN)/.test tools ## Play an incident: a new topic grows until the alert 
 
 test: $(BIN)/.test tools ## Run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+test-lowest: $(VENV)-lowest/.test tools ## Test with the lowest versions that pyproject.toml allows
+	$(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadgroup $(LOWEST_TESTS)
 
 lint: $(BIN)/.test ## Check style and types
 	$(BIN)/ruff check
@@ -71,10 +77,17 @@ tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; start no serv
 tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, in an environment of its own
 
 clean: ## Remove the files that these commands made, except data/
-	rm -rf $(VENV) $(VENV)-checkov .mypy_cache .pytest_cache .ruff_cache rendered dist
+	rm -rf $(VENV) $(VENV)-checkov $(VENV)-lowest .mypy_cache .pytest_cache .ruff_cache rendered dist
 
 $(BIN)/python:
 	.ci/venv $(PYTHON) $(VENV)
+
+$(VENV)-lowest/.test: pyproject.toml
+	.ci/venv $(PYTHON) $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest \
+	    --resolution lowest-direct --editable '.[test]'
+	@touch $@
 
 $(VENV)-checkov/bin/checkov:
 	.ci/venv $(PYTHON) $(VENV)-checkov
