@@ -1,4 +1,4 @@
-"""Clients that are slow, many or greedy, and everyone else meanwhile."""
+"""Clients that are slow, many or greedy, and the other clients meanwhile."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def head(length: int) -> bytes:
 
 
 def answer(client: socket.socket, end: bytes = b"\r\n\r\n") -> bytes:
-    """All that comes until the service hangs up or has answered."""
+    """Read until the service has answered or hung up."""
     data = b""
     while end not in data and (more := client.recv(65_536)):
         data += more
@@ -93,7 +93,7 @@ def test_a_head_that_never_ends_is_hung_up_on(tmp_path: Path, store: str) -> Non
         client.sendall(endless)
 
 
-def test_a_client_that_hangs_up_within_its_body_leaves_nothing_behind(
+def test_a_client_that_hangs_up_within_its_body_leaves_no_memory_in_use(
     tmp_path: Path, store: str
 ) -> None:
     with running(tmp_path, store) as service:
@@ -114,7 +114,7 @@ def test_a_client_that_hangs_up_within_its_body_leaves_nothing_behind(
     ],
     ids=["an empty line", "a body nobody reads"],
 )
-def test_what_comes_after_an_answer_does_not_keep_the_connection(
+def test_bytes_after_an_answer_do_not_keep_the_connection_open(
     tmp_path: Path, store: str, first: bytes, then: bytes
 ) -> None:
     with running(tmp_path, store) as service, connect(service) as client:
@@ -126,7 +126,7 @@ def test_what_comes_after_an_answer_does_not_keep_the_connection(
             pass
 
 
-def test_a_client_that_hangs_up_before_its_answers_is_no_failure(
+def test_a_client_that_hangs_up_before_its_answers_logs_no_error(
     tmp_path: Path, store: str
 ) -> None:
     with running(tmp_path, store) as service:
@@ -139,7 +139,7 @@ def test_a_client_that_hangs_up_before_its_answers_is_no_failure(
     assert "Exception" not in log
 
 
-def test_requests_that_cannot_be_read_do_not_fill_the_log(tmp_path: Path, store: str) -> None:
+def test_invalid_requests_do_not_fill_the_log(tmp_path: Path, store: str) -> None:
     upgrade = (
         b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
     )
@@ -156,9 +156,7 @@ def test_requests_that_cannot_be_read_do_not_fill_the_log(tmp_path: Path, store:
     assert len(messages) == len(set(messages)), "each message once a minute"
 
 
-def test_a_request_behind_a_long_one_on_the_same_connection_leaves_it_its_answer(
-    tmp_path: Path, store: str
-) -> None:
+def test_a_pipelined_request_does_not_disturb_the_one_before(tmp_path: Path, store: str) -> None:
     rows = np.ones((3_000, 8), np.float32).tobytes()
     with running(tmp_path, store) as service, connect(service) as client:
         client.sendall(head(len(rows)) + rows + b"GET / HT")
@@ -168,7 +166,7 @@ def test_a_request_behind_a_long_one_on_the_same_connection_leaves_it_its_answer
 def test_a_compressed_transfer_is_refused_and_the_connection_goes_on(
     tmp_path: Path, store: str
 ) -> None:
-    """The parser undoes the chunks alone, and would hand on what is compressed within."""
+    """The parser decodes the chunks only, and would pass on compressed bytes."""
     encoded = head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: gzip, chunked")
     with running(tmp_path, store) as service, connect(service) as client:
         client.sendall(encoded + b"20\r\n" + bytes(32) + b"\r\n0\r\n\r\n")
@@ -179,8 +177,8 @@ def test_a_compressed_transfer_is_refused_and_the_connection_goes_on(
         assert answer(client, end=b"}").startswith(b"HTTP/1.1 201")
 
 
-def test_a_thousand_connections_keep_nobody_from_being_served(tmp_path: Path, store: str) -> None:
-    """Half of them idle, half sending a request byte by byte."""
+def test_other_clients_are_served_beside_a_thousand_connections(tmp_path: Path, store: str) -> None:
+    """Half of them are idle, the others send a request byte by byte."""
     with running(tmp_path, store) as service, ExitStack() as stack:
         now, most = psutil.Process(service.process.pid).rlimit(psutil.RLIMIT_NOFILE)
         assert now == most
@@ -207,8 +205,8 @@ def is_hung_up(client: socket.socket) -> bool:
         return True
 
 
-def test_what_all_clients_send_together_is_bounded(tmp_path: Path, store: str) -> None:
-    """A hundred bodies of 8 MiB are begun where 32 MiB are allowed."""
+def test_the_memory_of_all_bodies_together_is_bounded(tmp_path: Path, store: str) -> None:
+    """A hundred bodies of 8 MiB are started, and 32 MiB are allowed."""
     size, allowed = 8 * MIB, 32 * MIB
     limits = {"max_body_bytes": size, "max_queue_bytes": allowed}
     with running(tmp_path, store, **limits) as service, ExitStack() as stack:
@@ -227,7 +225,7 @@ def test_what_all_clients_send_together_is_bounded(tmp_path: Path, store: str) -
 
 
 def begin(client: socket.socket, size: int) -> bool:
-    """Send all but the end of a body; whether it was refused."""
+    """Send all but the end of a body, and return whether it was refused."""
     try:
         client.sendall(head(size) + bytes(size - 1))
         refusal = client.recv(65_536)
@@ -240,7 +238,7 @@ def begin(client: socket.socket, size: int) -> bool:
     return True
 
 
-def test_the_refused_are_served_when_there_is_room_again(tmp_path: Path, store: str) -> None:
+def test_a_refused_request_is_served_when_memory_is_free_again(tmp_path: Path, store: str) -> None:
     with running(tmp_path, store, max_body_bytes=4 * MIB, max_queue_bytes=4 * MIB) as service:
         with connect(service) as client:
             client.sendall(head(4 * MIB) + bytes(4 * MIB - 1))

@@ -1,4 +1,4 @@
-"""The OpenAPI description: valid, complete, and what a running service really does."""
+"""The OpenAPI description: valid, complete, and true of a running service."""
 
 from __future__ import annotations
 

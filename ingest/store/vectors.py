@@ -1,4 +1,4 @@
-"""Storing vectors: many batches in one transaction, each whole or not at all."""
+"""Storing vectors: many batches in one transaction, each of them completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ from ingest.store import copy
 from ingest.store.batch import Batch
 
 _MODELS_LOCK = 0x456D624D  # "EmbM"
+"""Advisory lock of transactions that add models."""
+
 _PORTION_VECTORS = 256
+"""Vectors that are laid out together for COPY."""
+
 _BEGIN = """
 begin;
 set local lock_timeout = '5s';
 set local statement_timeout = '30s';
 """
-# Time does not run backwards within a model, so that windows and partitions follow the numbers; a
-# clock that was an hour ahead by mistake is not followed for ever.
+# received_at never decreases within a model, so that windows and partitions follow seq. A time more
+# than an hour ahead is ignored, because the clock was wrong then.
 _LOCK = """
 select model_name, dimension, last_seq, case
   when last_received_at < clock_timestamp() + interval '1 hour'
@@ -59,14 +63,14 @@ where model_name = new.name;
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of a batch.
+    """Outcome of a batch.
 
     Attributes
     ----------
     stored, duplicates : int
-        Vectors stored now, and vectors whose id had been stored before.
+        Vectors stored now, and vectors whose id was stored before.
     replayed : bool
-        Whether the idempotency key came before; the counts are then the first answer's.
+        Whether the idempotency key was used before. The counts are then those of the first answer.
     """
 
     stored: int
@@ -76,7 +80,7 @@ class Stored:
 
 @dataclass(slots=True)
 class _Model:
-    """A model's row, locked by this transaction, and what this transaction adds to it."""
+    """The row of a model, locked by this transaction, and what the transaction adds."""
 
     dimension: int
     last_seq: int
@@ -88,18 +92,18 @@ class _Model:
     seen_keys: dict[str, tuple[bytes, Stored]] = field(default_factory=dict)
 
     def admit(self, batch: Batch) -> Stored | MonitorError:
-        """Decide what of the batch is stored."""
+        """Decide which vectors of a batch are stored."""
         if batch.dimension != self.dimension:
             self.mismatched_dimension = batch.dimension
             return DimensionMismatch(
                 f"model {batch.model_name} has vectors of dimension {self.dimension}; these have "
-                f"{batch.dimension}. A changed encoder needs a model name of its own."
+                f"{batch.dimension}. A changed encoder needs its own model name."
             )
         if batch.idempotency_key is not None and batch.idempotency_key in self.seen_keys:
             fingerprint, first = self.seen_keys[batch.idempotency_key]
             if fingerprint != batch.fingerprint:
                 return IdempotencyConflict(
-                    f"Idempotency-Key {batch.idempotency_key!r} came before with another body"
+                    f"Idempotency-Key {batch.idempotency_key!r} was used before with another body"
                 )
             return Stored(first.stored, first.duplicates, replayed=True)
         fresh = batch if batch.ids is None else self._fresh(batch, batch.ids)
@@ -113,16 +117,16 @@ class _Model:
 
     @property
     def count(self) -> int:
-        """Number of vectors that are fresh."""
+        """Number of new vectors."""
         return sum(map(len, self.fresh))
 
     def keys(self, name: str) -> Iterator[tuple[object, ...]]:
-        """Give the rows of ``idempotency_key`` to add."""
+        """Return the rows to add to ``idempotency_key``."""
         for batch, stored in self.keyed:
             yield name, batch.idempotency_key, batch.fingerprint, stored.stored, stored.duplicates
 
     def _fresh(self, batch: Batch, ids: Sequence[str | None]) -> Batch:
-        """Leave out vectors whose ids came before."""
+        """Leave out vectors whose ids are known."""
         rows = []
         for row, id_ in enumerate(ids):
             if id_ is None or id_ not in self.seen_ids:
@@ -137,8 +141,7 @@ async def insert(
 ) -> list[Stored | MonitorError]:
     """Store batches in one transaction, which is committed when this returns.
 
-    A batch that cannot be stored for a reason of its own gets its error as outcome and keeps
-    no other from being stored.
+    A batch that is refused gets its error as outcome. The other batches are stored nevertheless.
 
     Parameters
     ----------
@@ -146,20 +149,21 @@ async def insert(
         In autocommit mode.
     batches : sequence of Batch
     max_models : int
-        Models there may be; a batch that would add one more is refused.
+        Maximum number of models. A batch that would add another one is refused.
 
     Returns
     -------
     list of Stored or MonitorError
-        One outcome a batch.
+        One outcome for each batch.
 
     Raises
     ------
     psycopg.Error
-        If PostgreSQL fails or refuses a value; then no batch is stored, and the transaction is
-        left for the connection's context to roll back.
+        If PostgreSQL fails or refuses a value. No batch is stored then, and the caller must roll
+        the transaction back.
     """
-    # Two messages, each as full as can be: while one is on its way, no other group is stored.
+    # Few round trips, because no other group is stored meanwhile: one statement to lock and recall,
+    # one COPY of vectors, one of ids if there are any, and one statement to commit.
     models = await _lock(connection, batches, max_models)
     outcomes = [
         models[b.model_name].admit(b) if b.model_name in models else _too_many(b, max_models)
@@ -171,8 +175,7 @@ async def insert(
 
 def _too_many(batch: Batch, max_models: int) -> TooManyModels:
     return TooManyModels(
-        f"model {batch.model_name} would be one more than the {max_models} models allowed "
-        "(ingest.max_models)"
+        f"model {batch.model_name} is new, and {max_models} models are allowed (ingest.max_models)"
     )
 
 
@@ -190,8 +193,8 @@ async def _lock(
 async def _lock_known(
     connection: psycopg.AsyncConnection, start: LiteralString, batches: Sequence[Batch]
 ) -> dict[str, _Model]:
-    """Lock the models there are, and learn which ids and idempotency keys came before."""
-    # In one order everywhere, or two writers could each hold what the other waits for.
+    """Lock the models that exist, and recall their known ids and idempotency keys."""
+    # All writers lock models in the same order, so that they cannot deadlock.
     names = sorted({batch.model_name for batch in batches})
     ids = [(b.model_name, id_) for b in batches for id_ in b.ids or () if id_ is not None]
     keys = [(b.model_name, b.idempotency_key) for b in batches if b.idempotency_key is not None]
@@ -199,7 +202,7 @@ async def _lock_known(
     statements = start + _LOCK + (_IDS if ids else "") + (_KEYS if keys else "")
     await cursor.execute(statements, [names, *_columns(ids), *_columns(keys)])
     models = {name: _Model(*row) for name, *row in await _next_rows(cursor)}
-    # A model that was not there yet for one statement may have rows for the next.
+    # Another writer may add a model between two of these statements.
     for name, id_ in await _next_rows(cursor) if ids else ():
         if name in models:
             models[name].seen_ids.add(id_)
@@ -214,7 +217,7 @@ def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:
 
 
 async def _next_rows(cursor: psycopg.AsyncCursor) -> list[tuple[Any, ...]]:
-    """Fetch the rows of the next statement that has any to give."""
+    """Fetch the rows of the next statement that returns rows."""
     while cursor.description is None:
         is_there = cursor.nextset()
         assert is_there
@@ -281,7 +284,7 @@ def _id_tuples(models: Mapping[str, _Model]) -> Iterator[bytes]:
 
 
 def _tuples(models: Iterable[_Model]) -> Iterator[bytes | memoryview]:
-    """Give the vectors, numbered and laid out, a portion at a time."""
+    """Return portions of numbered vectors in the format of COPY."""
     for model in models:
         seq = model.last_seq
         for portion in _portions(model.fresh):
@@ -290,7 +293,7 @@ def _tuples(models: Iterable[_Model]) -> Iterator[bytes | memoryview]:
 
 
 def _portions(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
-    """Cut and join batches: while PostgreSQL stores one portion, the next is laid out."""
+    """Cut and join batches, so that PostgreSQL stores one portion while the next is laid out."""
     portion: list[Batch] = []
     size = 0
     for part in (part for batch in batches for part in batch.parts(_PORTION_VECTORS)):

@@ -25,7 +25,7 @@ from tests.ingest.formats.bodies import (
     "name",
     ["m", "sentence-transformers/all-MiniLM-L6-v2", "text-embedding-3:2024@eu", "A" * 128],
 )
-def test_names_that_models_have_are_legal(name: str) -> None:
+def test_common_model_names_are_allowed(name: str) -> None:
     assert read(one() | {"model_name": name}).model_name == name
 
 
@@ -43,14 +43,14 @@ def test_timestamps_are_seconds_or_rfc_3339(timestamp: object, seconds: float) -
     assert read(one(metadata={"timestamp": timestamp})).timestamps == [seconds]
 
 
-def test_a_long_list_of_bad_vectors_is_cut_and_counted() -> None:
+def test_a_long_list_of_wrong_vectors_is_cut_and_counted() -> None:
     limits = IngestSettings(max_dimension=8)
     refused = refusal({"model_name": "m", "embeddings": [[]] * 250}, limits=limits)
     assert len(refused.problems) == 100
     assert "249 more, of which 150 are not listed" in refused.detail
 
 
-def test_what_is_not_finite_has_an_error_of_its_own_to_count() -> None:
+def test_vectors_that_are_not_finite_have_a_separate_error() -> None:
     for body, arguments in [
         (one() | {"embedding": [1e39]}, {}),
         (npy(np.array([[np.nan]])), NPY),
@@ -59,9 +59,9 @@ def test_what_is_not_finite_has_an_error_of_its_own_to_count() -> None:
     assert type(refusal(one() | {"embedding": []})) is PayloadError
 
 
-def test_ids_may_hold_whatever_is_not_a_control_character() -> None:
+def test_ids_may_contain_anything_but_control_characters() -> None:
     assert read(one(id="a\u00a0\u200d\N{GRINNING FACE}")).ids == ["a\u00a0\u200d\N{GRINNING FACE}"]
 
 
-def test_vectors_of_nothing_but_zeros_are_vectors() -> None:
+def test_vectors_may_be_all_zeros() -> None:
     assert read(several() | {"embeddings": [[0, 0], [0.0, -0.0]]}).vectors.tolist() == [[0, 0]] * 2

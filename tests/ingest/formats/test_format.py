@@ -135,7 +135,7 @@ def test_an_illegal_name_is_refused_with_what_is_allowed(content_type: str, name
     assert len(refused.value.detail) < 500
 
 
-# Nothing here is about time: on a new machine Hypothesis first builds its tables of Unicode.
+# On a new machine Hypothesis first builds its tables of Unicode, which takes long.
 untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -187,7 +187,7 @@ NASTY = [
 
 @st.composite
 def spliced(draw: st.DrawFn) -> bytes:
-    """Bodies that were valid until something was put in the place of a part of them."""
+    """Valid bodies in which parts are replaced."""
     body = draw(st.sampled_from(VALID))
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(body)))
@@ -213,16 +213,14 @@ named_bodies = st.fixed_dictionaries(
 headers_of_npy = st.text(st.characters(max_codepoint=127), max_size=80).map(npy_header)
 
 
-@pytest.mark.filterwarnings("default")  # numpy's and Python's own, on what a header holds
+@pytest.mark.filterwarnings("default")  # numpy and Python warn of what a header contains
 @untimed
 @given(
     body=spliced() | named_bodies | headers_of_npy | st.binary(max_size=200),
     content_type=st.sampled_from([*FORMATS]),
     dimension=st.sampled_from(["1", "3", "x", "\xb2", ""]),
 )
-def test_no_body_does_anything_but_parse_or_be_refused(
-    body: bytes, content_type: str, dimension: str
-) -> None:
+def test_any_body_is_read_or_refused(body: bytes, content_type: str, dimension: str) -> None:
     refused: PayloadError | None = None
     try:
         batch = read(body, content_type, x_model_name="m", x_dimension=dimension)

@@ -20,7 +20,7 @@ from tests.ingest.formats.bodies import (
 )
 
 
-def test_one_vector_with_all_that_belongs_to_it() -> None:
+def test_one_vector_has_its_id_metadata_and_timestamp() -> None:
     batch = read(one(id="a", metadata={"text": "ü", "timestamp": 1703980800}))
     assert batch.model_name == "m"
     assert batch.vectors.tolist() == [[1.0, 2.0]]
@@ -31,7 +31,7 @@ def test_one_vector_with_all_that_belongs_to_it() -> None:
     assert json.loads(batch.metadata[0] or b"") == {"text": "ü", "timestamp": 1703980800}
 
 
-def test_what_is_not_given_is_none() -> None:
+def test_optional_fields_are_none_by_default() -> None:
     batch = read(one())
     assert (batch.ids, batch.metadata, batch.timestamps) == (None, None, None)
     assert (batch.idempotency_key, batch.fingerprint) == (None, b"")
@@ -44,7 +44,7 @@ def test_elements_of_a_batch_may_be_null() -> None:
     assert batch.timestamps is None
 
 
-def test_brackets_in_strings_begin_no_list() -> None:
+def test_brackets_in_strings_are_text() -> None:
     texts = {"before [": "[1, 2", "after ]": "3]"}
     assert read(one(metadata=texts)).vectors.tolist() == [[1, 2]]
     assert read({"metadata": texts} | one()).vectors.tolist() == [[1, 2]]
@@ -52,14 +52,14 @@ def test_brackets_in_strings_begin_no_list() -> None:
     assert read(one(id="]", metadata={"t": "["})).ids == ["]"]
 
 
-def test_the_last_of_fields_that_come_twice_counts() -> None:
+def test_the_last_of_repeated_fields_counts() -> None:
     twice = b'{"model_name": "m", "embedding": [1], "embedding": "AAAAQA=="}'
     assert read(twice).vectors.tolist() == [[2]]
     twice = b'{"model_name": "m", "embedding": "AAAAQA==", "embedding": [1]}'
     assert read(twice).vectors.tolist() == [[1]]
 
 
-WRONG_JSON = {
+WRONG = {
     "nothing": (b"", "not valid JSON"),
     "malformed": (b'{"model_name": "m",', "not valid JSON"),
     "not an object": (b"[]", "Expected `object`, got `array`"),
@@ -170,16 +170,16 @@ WRONG_JSON = {
 }
 
 
-@pytest.mark.parametrize("mistake", WRONG_JSON)
-def test_a_mistake_in_json_is_named(mistake: str) -> None:
-    body, message = WRONG_JSON[mistake]
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_mistake_is_named(mistake: str) -> None:
+    body, message = WRONG[mistake]
     refused = refusal(body)
     with pytest.raises(PayloadError, match=message):
         raise refused
     assert refused.status == 400
 
 
-def test_what_is_wrong_with_the_whole_body_has_an_empty_pointer() -> None:
+def test_a_problem_of_the_whole_body_has_an_empty_pointer() -> None:
     for body in (b"[]", b'{"model_name": "m", "embedding": [1], "more": 1}'):
         [problem] = refusal(body).problems
         assert problem.pointer == ""
@@ -204,7 +204,7 @@ def test_every_bad_vector_of_a_batch_is_listed_with_its_index() -> None:
     assert [p.pointer for p in refused.problems] == ["/metadata/1/timestamp", "/ids/0"]
 
 
-def test_an_answer_is_never_as_long_as_what_was_wrong() -> None:
+def test_an_error_does_not_quote_long_values() -> None:
     refused = refusal(one(metadata={"timestamp": "x" * 100_000}, **{"y" * 100_000: 1}))
     assert len(refused.detail) < 500
     refused = refusal(one(metadata={"timestamp": "x" * 100_000}))

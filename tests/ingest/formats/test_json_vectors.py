@@ -38,7 +38,7 @@ def test_numbers_of_any_length_are_rounded_to_float32(text: str, value: float) -
     assert read((body % text).encode()).vectors.tobytes() == expected.tobytes()
 
 
-def test_beyond_what_is_listed_vectors_are_told_apart_but_not_explained() -> None:
+def test_wrong_vectors_that_are_not_listed_are_counted() -> None:
     limits = IngestSettings(max_batch_vectors=1_000)
     embeddings = [["1"]] * 150 + [1] * 50 + [[2**70]] * 300
     with pytest.raises(PayloadError) as caught:

@@ -21,14 +21,14 @@ from tests.ingest.formats.bodies import (
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4", ">f8"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_npy_of_any_float_and_order(dtype: str, order: Any) -> None:
+def test_any_float_type_and_order_is_read(dtype: str, order: Any) -> None:
     body = npy(np.asarray(ROWS.astype(dtype), order=order))
     batch = read(body, "application/x-npy", x_model_name="m")
     assert batch.vectors.tolist() == ROWS.tolist()
     assert batch.vectors.flags.c_contiguous
 
 
-def test_npy_of_one_vector_is_a_batch_of_one() -> None:
+def test_one_dimension_is_a_batch_of_one_vector() -> None:
     assert read(npy(ROWS[0]), "application/x-npy", x_model_name="m").vectors.shape == (1, 3)
 
 

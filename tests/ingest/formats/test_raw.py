@@ -16,12 +16,12 @@ from tests.ingest.formats.bodies import (
 )
 
 
-def test_npy_is_known_by_its_first_bytes() -> None:
+def test_an_npy_file_is_recognised_by_its_first_bytes() -> None:
     batch = read(npy(ROWS), "application/octet-stream", query={"model_name": "m"})
     assert batch.vectors.tolist() == ROWS.tolist()
 
 
-def test_raw_rows_take_model_and_dimension_from_headers_or_query() -> None:
+def test_model_and_dimension_come_from_headers_or_query() -> None:
     by_header = read(ROWS.tobytes(), "application/octet-stream", x_model_name="m", x_dimension="3")
     by_query = read(
         ROWS.tobytes(), "application/octet-stream", query={"model_name": "m", "dimension": "3"}

@@ -24,19 +24,22 @@ def test_parameters_and_case_of_the_content_type_do_not_matter(content_type: str
 
 
 @pytest.mark.parametrize("content_type", ["", "text/csv", "application/xml"])
-def test_a_content_type_nobody_reads_names_those_that_are(content_type: str) -> None:
-    with pytest.raises(UnsupportedMediaType, match="application/x-npy"):
+def test_the_error_of_an_unknown_content_type_lists_the_known_ones(content_type: str) -> None:
+    with pytest.raises(
+        UnsupportedMediaType,
+        match=r"application/json, application/octet-stream and application/x-npy$",
+    ):
         read(one(), content_type)
 
 
-def test_the_fingerprint_tells_a_repeat_from_another_body() -> None:
+def test_the_fingerprint_distinguishes_a_retry_from_another_body() -> None:
     first, again = (read(one(), idempotency_key="k").fingerprint for _ in range(2))
     other = read(one(id="x"), idempotency_key="k").fingerprint
     assert first == again != other
     assert len(first) == 32
 
 
-def test_the_fingerprint_of_raw_rows_includes_how_they_are_cut() -> None:
+def test_the_fingerprint_of_raw_rows_includes_their_dimension() -> None:
     def fingerprint(dimension: str) -> bytes:
         return read(
             bytes(24),

@@ -58,7 +58,7 @@ def stored(connection: psycopg.Connection) -> Callable[[], list[list[float]]]:
 
 
 def problem(response: httpx2.Response, status: int) -> dict[str, Any]:
-    """The problem a response carries, after checking that it is one."""
+    """Check that a response is a problem, and return it."""
     body: dict[str, Any] = response.json()
     assert response.headers["content-type"] == "application/problem+json"
     assert response.status_code == body["status"] == status
@@ -175,13 +175,15 @@ def test_a_batch_with_one_bad_vector_is_rejected_whole(
     assert stored() == []
 
 
-def test_a_wrong_dimension_says_both_dimensions(client: TestClient) -> None:
+def test_a_wrong_dimension_is_refused_with_both_dimensions(client: TestClient) -> None:
     client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
     response = client.post("/embeddings", json={"model_name": "m", "embedding": [1.0]})
     assert "dimension 3; these have 1" in problem(response, 409)["detail"]
 
 
-def test_a_body_over_the_limit_is_refused_by_its_length_or_as_it_comes(client: TestClient) -> None:
+def test_a_long_body_is_refused_by_its_declared_length_or_while_it_arrives(
+    client: TestClient,
+) -> None:
     def chunks() -> Iterator[bytes]:
         yield from [b"x" * 1_000] * 30
 
@@ -190,7 +192,7 @@ def test_a_body_over_the_limit_is_refused_by_its_length_or_as_it_comes(client: T
         assert "ingest.max_body_bytes" in problem(response, 413)["detail"]
 
 
-def test_an_unknown_content_type_names_those_that_are_read(client: TestClient) -> None:
+def test_the_answer_to_an_unknown_content_type_lists_the_known_ones(client: TestClient) -> None:
     response = client.post("/embeddings", content=b"x", headers={"Content-Type": "text/csv"})
     assert "application/json" in problem(response, 415)["detail"]
 
@@ -204,7 +206,7 @@ def test_an_unknown_content_type_names_those_that_are_read(client: TestClient) -
         ("Transfer-Encoding", "gzip, chunked"),
     ],
 )
-def test_a_compressed_body_is_refused_by_the_header_that_says_so(
+def test_a_compressed_body_is_refused(
     client: TestClient,
     stored: Callable[[], list[list[float]]],
     path: str,
@@ -217,12 +219,12 @@ def test_a_compressed_body_is_refused_by_the_header_that_says_so(
     assert stored() == []
 
 
-def test_a_body_that_is_said_to_be_as_it_was_made_is_read(client: TestClient) -> None:
+def test_an_identity_encoding_is_accepted(client: TestClient) -> None:
     headers = RAW_HEADERS | {"Content-Encoding": "Identity"}
     assert client.post("/embeddings", content=ROWS.tobytes(), headers=headers).is_success
 
 
-def test_one_model_too_many_is_refused_by_name(client: TestClient) -> None:
+def test_one_model_too_many_is_refused(client: TestClient) -> None:
     for name in ("a", "b", "c"):
         client.post("/embeddings", json={"model_name": name, "embedding": VECTOR})
     response = client.post("/embeddings", json={"model_name": "d", "embedding": VECTOR})
@@ -236,7 +238,7 @@ def test_other_methods_and_paths_are_problems_too(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/metrics/"), ("POST", "/embeddings/")])
-def test_a_slash_too_many_is_nowhere_and_leads_nowhere(
+def test_a_trailing_slash_is_not_found_and_not_redirected(
     client: TestClient, method: str, path: str
 ) -> None:
     headers = {"Host": "evil.example"}
@@ -273,7 +275,7 @@ def test_requests_vectors_and_refusals_are_counted(client: TestClient) -> None:
     assert "embedding_drift_ingest_commit_vectors_sum 2.0" in page
 
 
-def test_what_sampling_leaves_out_is_said_counted_and_never_stored(
+def test_vectors_left_out_by_sampling_are_reported_counted_and_not_stored(
     client: TestClient, chosen: dict[str, Any], stored: Callable[[], list[list[float]]]
 ) -> None:
     chosen["ingest.sample_ratio"] = 0.5
@@ -301,7 +303,7 @@ def test_what_sampling_leaves_out_is_said_counted_and_never_stored(
         assert f'embedding_drift_ingest_{name}_total{{model_name="m"}} {value}.0' in page
 
 
-def test_a_batch_of_which_nothing_is_stored_still_meets_the_limits_of_its_model(
+def test_a_batch_left_out_by_sampling_is_still_checked(
     client: TestClient, chosen: dict[str, Any], stored: Callable[[], list[list[float]]]
 ) -> None:
     client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
@@ -313,7 +315,7 @@ def test_a_batch_of_which_nothing_is_stored_still_meets_the_limits_of_its_model(
     assert stored() == [VECTOR]
 
 
-def test_a_long_body_is_parsed_aside_with_the_same_result(
+def test_a_long_body_is_parsed_in_a_thread_with_the_same_result(
     client: TestClient, chosen: dict[str, Any], stored: Callable[[], list[list[float]]]
 ) -> None:
     chosen["ingest.max_body_bytes"] = 10_000_000
@@ -368,7 +370,7 @@ def test_search_over_a_window_finds_what_brute_force_finds(client: TestClient) -
         ({"model_name": "m", "embedding": VECTOR, "K": 3}, 400, "K"),
     ],
 )
-def test_a_search_that_cannot_be_says_why(
+def test_an_impossible_search_is_refused_with_the_reason(
     client: TestClient, body: dict[str, Any], status: int, part: str
 ) -> None:
     client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
@@ -384,7 +386,7 @@ def test_a_search_that_cannot_be_says_why(
         ({"id": "a"}, "embedding_id"),
     ],
 )
-def test_a_search_that_postgresql_does_not_finish_is_a_503_to_be_sent_again(
+def test_a_search_that_takes_too_long_is_a_503_with_retry_after(
     client: TestClient,
     store: str,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Bodies of all formats, well made and broken: the store holds what was acknowledged, no more."""
+"""Random bodies of all formats: the store has exactly the acknowledged vectors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Row:
-    """One vector as the store holds it; ``vector`` is little-endian float32."""
+    """One stored vector. ``vector`` is little-endian float32."""
 
     model_name: str
     vector: bytes
@@ -61,7 +61,7 @@ class Row:
 
 
 def rows(request: Request) -> list[Row]:
-    """What an accepted request asks to be stored."""
+    """The vectors of an accepted request."""
     assert request.headers.get("Content-Encoding", "") in ("", "identity")
     if request.content_type == JSON:
         return rows_of_json(numbers_kept(request.body))
@@ -76,7 +76,7 @@ def rows(request: Request) -> list[Row]:
 
 
 def numbers_kept(document: bytes | str) -> Any:
-    """Decode JSON without rounding; an integer has no negative zero."""
+    """Decode JSON without rounding. Integers have no negative zero."""
     return json.loads(
         document,
         parse_int=lambda digits: Decimal("0" if digits == "-0" else digits),
@@ -110,7 +110,7 @@ def moment(metadata: Any) -> float | None:
 
 
 def same(sent: Any, stored: Any) -> bool:
-    """Compare JSON; a number with a fraction or an exponent is a double, as in most of JSON."""
+    """Compare JSON. Numbers with a fraction or an exponent are doubles."""
     if isinstance(sent, dict) and isinstance(stored, dict):
         return sent.keys() == stored.keys() and all(same(sent[k], stored[k]) for k in sent)
     if isinstance(sent, list) and isinstance(stored, list):
@@ -132,7 +132,7 @@ def same_row(sent: Row, stored: Row) -> bool:
 
 
 class Ledger:
-    """What the store must hold after the answers so far."""
+    """What the store must contain after the answers so far."""
 
     def __init__(self) -> None:
         self.rows: dict[str, list[Row]] = {}
@@ -157,7 +157,7 @@ class Ledger:
 
 
 def stored(connection: psycopg.Connection) -> dict[str, list[Row]]:
-    """What the store holds, by model, in the order of its numbers."""
+    """The stored vectors by model, in their order."""
     found: dict[str, list[Row]] = {}
     for name, seq, id_, metadata, at, vector in connection.execute(
         "select model_name, seq, id, metadata::text, extract(epoch from embedded_at)::float8,"
@@ -212,7 +212,7 @@ def encoded(vector: list[float]) -> str:
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """Bodies in JSON, of either form; now and then something in them is anything at all."""
+    """JSON bodies of both requests, some with arbitrary values."""
     dimension = draw(st.integers(1, 3))
     count = draw(st.integers(1, 3))
 
@@ -328,7 +328,7 @@ SHAPES = st.one_of(
 
 @st.composite
 def headers_of_npy(draw: st.DrawFn) -> bytes:
-    """Headers that numpy would not write, with a length and a version that may be wrong, too."""
+    """Headers that numpy would not write, some with a wrong length or version."""
     fields = {
         "descr": draw(st.sampled_from([*DTYPES, *HOSTILE_DTYPES, [("a", "<f4")], ("<f4", (3,))])),
         "fortran_order": draw(st.sampled_from([True, False, 1, None])),
@@ -403,7 +403,7 @@ def send(client: TestClient, request: Request) -> httpx2.Response:
 
 # The pool draws one whenever it connects, in the service's thread.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")
-def test_the_store_holds_what_was_acknowledged_and_nothing_else(
+def test_the_store_has_exactly_the_acknowledged_vectors(
     client: TestClient, connection: psycopg.Connection, long: bool
 ) -> None:
     @settings(max_examples=10_000 if long else 300, deadline=None, derandomize=not long)

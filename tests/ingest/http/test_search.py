@@ -1,4 +1,4 @@
-"""The body of a search: read, or refused with the place and what is allowed."""
+"""Reading the body of a search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def refusal(body: str) -> str:
     return str(refused.value)
 
 
-def test_a_search_is_for_a_vector_or_for_a_stored_one() -> None:
+def test_a_search_is_by_vector_or_by_id() -> None:
     found = search.parse(b'{"model_name": "m", "embedding": [1, 2.5]}', JSON, LIMITS)
     np.testing.assert_array_equal(found.target, np.array([1, 2.5], np.float32))
     assert (found.k, found.scope) == (10, "slow")
@@ -44,7 +44,7 @@ def test_a_search_is_for_a_vector_or_for_a_stored_one() -> None:
         ("{", "not valid JSON"),
     ],
 )
-def test_what_is_wrong_is_named(body: str, reason: str) -> None:
+def test_a_mistake_is_named(body: str, reason: str) -> None:
     assert reason in refusal(body)
 
 

@@ -1,4 +1,4 @@
-"""Maintenance: it may have to wait, and nobody waits for it."""
+"""Maintenance: its end does not wait for the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ingest.store.connection import connect
 from tests.service import wait_for, waits_for_a_lock
 
 
-def test_it_ends_though_the_server_does_not_answer(
+def test_it_ends_although_the_server_does_not_answer(
     store: str, connection: psycopg.Connection
 ) -> None:
     async def main() -> None:
@@ -30,7 +30,7 @@ def test_it_ends_though_the_server_does_not_answer(
         assert not running.is_alive()
 
 
-def test_it_asks_no_server_after_its_end(store: str) -> None:
+def test_it_does_not_connect_after_its_end(store: str) -> None:
     maintenance = Maintenance(store, 30)
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""The writer: one commit for many clients, and honest answers when there is none."""
+"""The writer: one commit for many clients, and errors when it fails."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_each_client_gets_the_outcome_of_its_own_batch(store: str) -> None:
     run(store, body)
 
 
-def test_what_is_refused_before_it_is_sent_says_why(store: str) -> None:
+def test_a_value_that_psycopg_refuses_is_named(store: str) -> None:
     async def body(writer: Writer) -> None:
         with pytest.raises(PayloadError, match="cannot contain NUL"):
             await writer.write(batch(ids=["a\0"]))
@@ -107,10 +107,10 @@ def test_a_batch_postgresql_refuses_fails_alone(store: str, connection: psycopg.
     assert count(connection) == 2
 
 
-def test_a_store_that_goes_away_among_batches_tried_one_by_one_fails_the_rest_at_once(
+def test_a_lost_store_fails_the_other_batches_of_a_group_at_once(
     store: str, connection: psycopg.Connection
 ) -> None:
-    """The store is back as soon as one has failed: whoever waited for it would be stored."""
+    """The store is back after the first failure, so a batch that waited for it would be stored."""
 
     async def body(writer: Writer) -> None:
         await writer.write(batch())
@@ -133,7 +133,7 @@ def test_a_store_that_goes_away_among_batches_tried_one_by_one_fails_the_rest_at
     run(store, body)
 
 
-def test_leaving_commits_what_waits(store: str, connection: psycopg.Connection) -> None:
+def test_leaving_commits_waiting_batches(store: str, connection: psycopg.Connection) -> None:
     async def main() -> None:
         async with running(store, IngestSettings(), CollectorRegistry()) as writer:
             waiting = [asyncio.create_task(writer.write(batch())) for _ in range(20)]
@@ -144,7 +144,7 @@ def test_leaving_commits_what_waits(store: str, connection: psycopg.Connection) 
     assert count(connection) == 20
 
 
-def test_a_client_that_hangs_up_harms_no_other(store: str) -> None:
+def test_a_client_that_hangs_up_does_not_affect_others(store: str) -> None:
     async def body(writer: Writer) -> None:
         leaving = asyncio.create_task(writer.write(batch()))
         staying = asyncio.create_task(writer.write(batch()))
@@ -155,7 +155,7 @@ def test_a_client_that_hangs_up_harms_no_other(store: str) -> None:
     run(store, body)
 
 
-def test_terminated_connections_cost_no_request(store: str, connection: psycopg.Connection) -> None:
+def test_terminated_connections_fail_no_request(store: str, connection: psycopg.Connection) -> None:
     async def body(writer: Writer) -> None:
         await writer.write(batch())
         connection.execute(
@@ -168,7 +168,7 @@ def test_terminated_connections_cost_no_request(store: str, connection: psycopg.
     assert count(connection) == 2
 
 
-def test_a_server_that_refuses_writes_is_unavailable_until_it_takes_them_again(
+def test_a_read_only_server_is_unavailable_until_it_accepts_writes(
     store: str, connection: psycopg.Connection
 ) -> None:
     def read_only(value: str) -> None:

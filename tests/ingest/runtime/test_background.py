@@ -1,4 +1,4 @@
-"""Work in the background of a block ends with the block."""
+"""Background tasks end with their block."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import suppress
 from ingest.runtime.background import background
 
 
-def test_work_ends_though_it_misses_that_it_is_cancelled() -> None:
-    """As a wait for a connection may, which comes at the same moment."""
+def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
+    """asyncio.wait_for may lose one, up to Python 3.11."""
 
     async def work() -> None:
         with suppress(asyncio.CancelledError):

@@ -34,7 +34,7 @@ def test_vectors_are_stored_as_they_were_sent(insert_all: InsertAll, store: str)
     assert rows(store) == [(1, "[0,1,2]"), (2, "[3,4,5]")]
 
 
-def test_what_the_client_says_of_a_vector_is_stored_with_it(
+def test_id_metadata_and_timestamp_are_stored_with_a_vector(
     insert_all: InsertAll, store: str
 ) -> None:
     sent = batch(
@@ -81,14 +81,14 @@ def test_an_id_is_stored_once_in_one_group_and_over_groups(
     assert rows(store, "seq, id") == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
 
 
-def test_an_id_that_comes_twice_in_a_batch_is_stored_once(
+def test_an_id_that_occurs_twice_in_a_batch_is_stored_once(
     insert_all: InsertAll, store: str
 ) -> None:
     assert insert_all(batch(count=4, ids=["a", None, "a", None])) == [Stored(3, 1)]
     assert rows(store, "seq, id") == [(1, "a"), (2, None), (3, None)]
 
 
-def test_vectors_that_were_stored_before_do_not_make_a_model_look_fresh(
+def test_duplicates_do_not_change_when_a_model_received_its_last_vector(
     insert_all: InsertAll, store: str
 ) -> None:
     def newest() -> object:
@@ -127,10 +127,10 @@ def test_a_reused_idempotency_key_is_a_conflict(insert_all: InsertAll, store: st
 
 
 @pytest.mark.parametrize(("minutes", "follows"), [(59, True), (61, False)])
-def test_a_clock_that_was_an_hour_ahead_is_not_followed_for_ever(
+def test_a_last_time_more_than_an_hour_ahead_is_ignored(
     insert_all: InsertAll, store: str, minutes: int, follows: bool
 ) -> None:
-    """Time does not run backwards within a model, but for a clock that was wrong by so much."""
+    """Otherwise received_at never decreases within a model."""
     insert_all(batch())
     with connect(store) as connection:
         connection.execute(
@@ -146,7 +146,7 @@ def test_a_clock_that_was_an_hour_ahead_is_not_followed_for_ever(
     assert (behind, ahead) == (not follows, follows)
 
 
-def test_another_dimension_is_refused_noted_and_harms_no_neighbour(
+def test_another_dimension_is_refused_and_noted_and_other_batches_are_stored(
     insert_all: InsertAll, store: str
 ) -> None:
     insert_all(batch())
@@ -159,13 +159,13 @@ def test_another_dimension_is_refused_noted_and_harms_no_neighbour(
     assert noted == [(4,)]
 
 
-def test_two_dimensions_for_a_new_model_leave_the_first(insert_all: InsertAll) -> None:
+def test_the_first_batch_decides_on_the_dimension_of_a_new_model(insert_all: InsertAll) -> None:
     first, second = insert_all(batch(dimension=3), batch(dimension=4))
     assert first == Stored(2, 0)
     assert isinstance(second, DimensionMismatch)
 
 
-def test_one_model_too_many_is_refused_and_known_ones_go_on(insert_all: InsertAll) -> None:
+def test_one_model_too_many_is_refused_and_known_models_are_stored(insert_all: InsertAll) -> None:
     insert_all(batch("a"), batch("b"), max_models=2)
     outcomes = insert_all(batch("c"), batch("a"), max_models=2)
     assert isinstance(outcomes[0], TooManyModels)
@@ -173,10 +173,10 @@ def test_one_model_too_many_is_refused_and_known_ones_go_on(insert_all: InsertAl
     assert outcomes[1] == Stored(2, 0)
 
 
-def test_ids_that_another_writer_just_stored_for_a_model_not_seen_yet_do_no_harm(
+def test_ids_of_a_model_that_another_writer_just_added_are_ignored(
     insert_all: InsertAll, store: str
 ) -> None:
-    """Each statement sees what was committed before it, not before the first of its message."""
+    """Each statement sees what was committed before it, so they may see different models."""
     with connect(store) as connection:
         connection.execute("insert into embedding_id values ('m', 'a', 1, now())")
         connection.execute(

@@ -1,4 +1,4 @@
-"""The guard: who is let in, and how far."""
+"""The guard: credentials, and what they allow."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def test_without_users_and_tokens_everyone_may_do_everything() -> None:
+def test_without_users_and_tokens_every_client_may_do_everything() -> None:
     assert admit(Guard(), "POST", "/-/reload", None) == {"admin"}
 
 
 @pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
-def test_orchestrators_need_no_credentials(path: str) -> None:
+def test_probes_need_no_credentials(path: str) -> None:
     assert admit(Guard(USERS, TOKENS), "GET", path, None)
 
 
@@ -48,7 +48,7 @@ def test_orchestrators_need_no_credentials(path: str) -> None:
         ("root", "GET", "/metrics"),
     ],
 )
-def test_a_token_reaches_what_its_scope_says(token: str, method: str, path: str) -> None:
+def test_a_token_allows_what_its_scope_allows(token: str, method: str, path: str) -> None:
     assert admit(Guard({}, TOKENS), method, path, f"Bearer {token}") == set(SCOPES[token])
 
 
@@ -64,12 +64,12 @@ def test_a_token_reaches_what_its_scope_says(token: str, method: str, path: str)
         ("reader", "DELETE", "/unknown"),
     ],
 )
-def test_and_no_further(token: str, method: str, path: str) -> None:
+def test_a_token_allows_nothing_else(token: str, method: str, path: str) -> None:
     with pytest.raises(Forbidden, match="needs the scope"):
         admit(Guard({}, TOKENS), method, path, f"Bearer {token}")
 
 
-def test_a_scope_for_one_model_is_for_no_other() -> None:
+def test_a_scope_for_one_model_does_not_allow_others() -> None:
     require_write(["write:a/b"], "a/b")
     require_write(["write"], "c")
     require_write(["admin"], "c")
@@ -101,13 +101,13 @@ def test_a_user_with_the_right_password_may_do_everything() -> None:
         "Digest prometheus",
     ],
 )
-def test_wrong_credentials_are_refused_without_a_word_on_which(authorization: str | None) -> None:
+def test_the_error_does_not_say_what_is_wrong_with_credentials(authorization: str | None) -> None:
     with pytest.raises(Unauthorized) as refused:
         admit(Guard(USERS, TOKENS), "GET", "/metrics", authorization)
     assert str(refused.value) == "the request needs valid credentials"
 
 
-def test_a_user_that_does_not_exist_is_checked_as_slowly_as_the_slowest() -> None:
+def test_an_unknown_user_takes_as_long_as_the_slowest_known_one() -> None:
     checked: list[str] = []
 
     def check(password: bytes, hashed: str) -> bool:
@@ -123,7 +123,7 @@ def test_a_user_that_does_not_exist_is_checked_as_slowly_as_the_slowest() -> Non
     assert checked[0] != other
 
 
-def test_in_a_flood_of_wrong_passwords_few_wait_and_known_users_do_not() -> None:
+def test_few_wrong_passwords_wait_and_known_users_do_not() -> None:
     may_go_on = threading.Event()
     may_go_on.set()
     checked: list[bytes] = []
@@ -152,6 +152,6 @@ def test_in_a_flood_of_wrong_passwords_few_wait_and_known_users_do_not() -> None
     assert len(checked) == 1 + 8
 
 
-def test_the_challenges_name_the_ways_in() -> None:
+def test_the_challenges_name_the_ways_to_authenticate() -> None:
     assert [c.split()[0] for c in Guard(USERS, TOKENS).challenges] == ["Basic", "Bearer"]
     assert [c.split()[0] for c in Guard({}, TOKENS).challenges] == ["Bearer"]

@@ -1,4 +1,4 @@
-"""Security as the settings say it: required where strangers reach, refused when it is half."""
+"""Security: when credentials are required, and errors in its files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def test_loopback_needs_no_credentials(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
-def test_any_other_address_does_unless_switched_off_by_name(host: str) -> None:
+def test_other_addresses_need_credentials_unless_disabled_explicitly(host: str) -> None:
     with pytest.raises(SettingsError, match=r"server\.allow_unauthenticated"):
         security.read(ServerSettings(host=host))
     security.read(ServerSettings(host=host, allow_unauthenticated=True))
 
 
-def test_users_suffice(tmp_path: Path) -> None:
+def test_users_are_sufficient(tmp_path: Path) -> None:
     file = tmp_path / "web.yml"
     file.write_text(f"basic_auth_users: {{prometheus: {HASH}}}")
     found = security.read(ServerSettings(host="0.0.0.0", web_config_file=str(file)))
@@ -35,7 +35,7 @@ def test_users_suffice(tmp_path: Path) -> None:
     assert found.tls is None
 
 
-def test_client_certificates_suffice(tmp_path: Path) -> None:
+def test_client_certificates_are_sufficient(tmp_path: Path) -> None:
     authority = trustme.CA()
     own = authority.issue_cert("localhost")
     own.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
@@ -68,7 +68,9 @@ def test_client_certificates_suffice(tmp_path: Path) -> None:
         ("- [", "not valid YAML"),
     ],
 )
-def test_a_mistake_is_named_and_never_quoted(tmp_path: Path, text: str, reason: str) -> None:
+def test_an_error_names_the_mistake_but_quotes_no_value(
+    tmp_path: Path, text: str, reason: str
+) -> None:
     file = tmp_path / "web.yml"
     file.write_text(text)
     with pytest.raises(SettingsError, match=reason) as refused:
@@ -76,6 +78,6 @@ def test_a_mistake_is_named_and_never_quoted(tmp_path: Path, text: str, reason: 
     assert "hunter2" not in str(refused.value)
 
 
-def test_a_file_that_is_not_there_is_named_with_its_setting() -> None:
+def test_a_missing_file_is_named_with_its_setting() -> None:
     with pytest.raises(SettingsError, match=r"server\.web_config_file"):
         security.read(ServerSettings(web_config_file="/none/web.yml"))

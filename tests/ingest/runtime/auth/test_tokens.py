@@ -1,4 +1,4 @@
-"""Tokens: made once, kept as hashes, checked when read."""
+"""Tokens: made once, stored as hashes, checked when read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ingest.runtime.auth import tokens
 from ingest.runtime.errors import SettingsError
 
 
-def test_a_token_is_shown_once_and_kept_as_its_hash(tmp_path: Path) -> None:
+def test_a_token_is_shown_once_and_stored_as_its_hash(tmp_path: Path) -> None:
     file = tmp_path / "tokens.yaml"
     first = tokens.add(file, "scraper", ["metrics"])
     second = tokens.add(file, "team", ["write:a/b", "drift"])
@@ -24,7 +24,7 @@ def test_a_token_is_shown_once_and_kept_as_its_hash(tmp_path: Path) -> None:
     ]
 
 
-def test_a_name_is_given_once(tmp_path: Path) -> None:
+def test_a_name_is_unique(tmp_path: Path) -> None:
     file = tmp_path / "tokens.yaml"
     tokens.add(file, "scraper", ["metrics"])
     with pytest.raises(SettingsError, match="already has a token named scraper"):
@@ -32,7 +32,7 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "scope"), [("", "metrics"), ("a b", "metrics"), ("a", "all")])
-def test_what_cannot_be_used_is_not_written(tmp_path: Path, name: str, scope: str) -> None:
+def test_an_invalid_entry_is_not_written(tmp_path: Path, name: str, scope: str) -> None:
     with pytest.raises(SettingsError, match="the token cannot be made"):
         tokens.add(tmp_path / "tokens.yaml", name, [scope])
     assert list(tmp_path.iterdir()) == []
@@ -47,7 +47,9 @@ def test_what_cannot_be_used_is_not_written(tmp_path: Path, name: str, scope: st
         ("hunter2", "valid list"),
     ],
 )
-def test_a_mistake_is_named_and_never_quoted(tmp_path: Path, text: str, reason: str) -> None:
+def test_an_error_names_the_mistake_but_quotes_no_value(
+    tmp_path: Path, text: str, reason: str
+) -> None:
     file = tmp_path / "tokens.yaml"
     file.write_text(text)
     with pytest.raises(SettingsError, match=reason) as refused:
@@ -55,6 +57,6 @@ def test_a_mistake_is_named_and_never_quoted(tmp_path: Path, text: str, reason: 
     assert "hunter2" not in str(refused.value)
 
 
-def test_a_file_that_is_not_there_is_named_with_its_setting(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_its_setting(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"server\.tokens_file"):
         tokens.read(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""The application: what goes wrong behind it is answered like everything else, or not at all."""
+"""The application: unexpected errors, and endpoints that are called without the router."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from ingest.runtime.auth.security import PAGE_HEADERS, Protection, Security
 from ingest.runtime.http import application
@@ -59,7 +60,7 @@ def client() -> TestClient:
     return TestClient(application.application(registry, live, Broken(), protection=protection))
 
 
-def test_an_error_that_nobody_foresaw_is_a_problem_with_all_headers_and_logged_once(
+def test_an_unexpected_error_is_a_problem_with_all_headers_and_logged_once(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = client.get("/at-once")
@@ -72,10 +73,25 @@ def test_an_error_that_nobody_foresaw_is_a_problem_with_all_headers_and_logged_o
     assert (record.getMessage(), vars(record)["path"]) == ("request failed", "/at-once")
 
 
-def test_an_answer_that_has_begun_is_broken_off(
+def test_an_error_during_an_answer_is_raised_to_the_server(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By whoever serves the application, who logs it, too."""
+    """The server logs it and hangs up."""
     with pytest.raises(ZeroDivisionError):
         client.get("/amid")
     assert "request failed" not in caplog.text
+
+
+async def direct(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse(f"{scope['method']} {scope['path']}")(scope, receive, send)
+
+
+def test_endpoints_are_called_by_method_and_exact_path() -> None:
+    half = Broken()
+    half.endpoints = {("POST", "/direct"): direct}
+    registry, live = CollectorRegistry(), LiveSettings(Settings)
+    client = TestClient(application.application(registry, live, half))
+    assert client.post("/direct?x=1").text == "POST /direct"
+    refused = client.get("/direct")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert client.post("/direct/").status_code == 404

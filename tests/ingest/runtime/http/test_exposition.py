@@ -15,7 +15,7 @@ from ingest.runtime.http import exposition
 
 
 class Observer(Collector):
-    """Notes how much time it was given."""
+    """Records the time until the deadline."""
 
     def __init__(self) -> None:
         self.given = math.nan
@@ -36,7 +36,7 @@ class Observer(Collector):
         ({"X-Prometheus-Scrape-Timeout-Seconds": "soon"}, math.inf, math.inf),
     ],
 )
-def test_collectors_learn_when_prometheus_gives_up(
+def test_collectors_know_the_timeout_of_prometheus(
     headers: dict[str, str], least: float, most: float
 ) -> None:
     registry, observer = CollectorRegistry(), Observer()
@@ -47,7 +47,7 @@ def test_collectors_learn_when_prometheus_gives_up(
     assert exposition.deadline.get() == math.inf
 
 
-def test_the_process_tells_of_itself_without_created_series() -> None:
+def test_the_page_has_metrics_of_the_process_without_created_series() -> None:
     app = Starlette(routes=[exposition.route(exposition.process_registry())])
     page = TestClient(app).get("/metrics").text
     assert "process_resident_memory_bytes" in page

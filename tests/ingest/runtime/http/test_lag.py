@@ -1,4 +1,4 @@
-"""The lag of the event loop: a call that takes long is seen."""
+"""The lag of the event loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ingest.runtime.http import lag
 
 
 def above(registry: CollectorRegistry, seconds: str) -> float:
-    """How often the loop was later than this."""
+    """Return how often the lag was above this."""
     name = f"{lag.LAG.name}_bucket"
     some, every = (registry.get_sample_value(name, {"le": le}) for le in (seconds, "+Inf"))
     assert some is not None
@@ -19,7 +19,7 @@ def above(registry: CollectorRegistry, seconds: str) -> float:
     return every - some
 
 
-def test_a_call_that_holds_the_loop_counts_for_as_long_as_it_did() -> None:
+def test_a_call_that_blocks_the_loop_counts_as_lag() -> None:
     registry = CollectorRegistry()
 
     async def hold() -> None:
@@ -29,5 +29,5 @@ def test_a_call_that_holds_the_loop_counts_for_as_long_as_it_did() -> None:
             await asyncio.sleep(0.1)
 
     asyncio.run(hold())
-    # A timer was due within 20 ms of the beginning.
+    # A timer was due at most 20 ms after the start of the call.
     assert above(registry, "0.5") >= 1

@@ -1,4 +1,4 @@
-"""Settings: defaults, precedence, and an error that names every mistake."""
+"""Configuration: defaults, precedence, and errors that name every mistake."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MISTAKES = {
 }
 
 
-def test_every_example_of_a_mistake_is_expected_here() -> None:
+def test_every_example_file_has_an_expected_error() -> None:
     assert {file.stem for file in CONFIGS.glob("*.yaml")} == set(MISTAKES)
 
 
@@ -67,7 +67,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert settings.database.connection_string is None
 
 
-def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path) -> None:
+def test_flags_override_environment_overrides_file_overrides_defaults(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("database: {pool_size: 2}\nmonitoring: {check_interval: 2, stale_after: 2}\n")
     environment = {
@@ -81,7 +81,7 @@ def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path) -> Non
     assert settings.database.retention_days == 30
 
 
-def test_a_window_given_in_part_keeps_the_other_defaults(tmp_path: Path) -> None:
+def test_a_partial_window_keeps_its_other_defaults(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("monitoring: {windows: {slow: {max_vectors: 500}}}")
     slow = load(file).monitoring.windows.slow
@@ -94,9 +94,7 @@ def test_a_nested_key_has_an_environment_variable() -> None:
 
 
 @pytest.mark.parametrize("key", ["connection_string", "replica_connection_string"])
-def test_a_secret_can_come_from_a_file_may_change_there_and_shows_nowhere(
-    key: str, tmp_path: Path
-) -> None:
+def test_a_secret_file_is_read_at_each_use_and_never_shown(key: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("postgresql://user:hunter2@host/db\n")
     variable = f"EMBEDDING_DRIFT_DATABASE_{key.upper()}_FILE"
@@ -123,7 +121,7 @@ def test_a_misspelt_variable_is_an_error_with_the_nearest_name() -> None:
         load(None, {"EMBEDDING_DRIFT_SERVER_PROT": "1"})
 
 
-def test_variables_that_kubernetes_adds_for_services_are_no_settings() -> None:
+def test_variables_that_kubernetes_sets_for_services_are_ignored() -> None:
     environment = {
         "EMBEDDING_DRIFT_SERVER_PORT": "tcp://10.0.0.1:10911",
         "EMBEDDING_DRIFT_SERVER_PORT_10911_TCP_ADDR": "10.0.0.1",
@@ -138,7 +136,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         load(tmp_path / "none.yaml")
 
 
-def test_an_empty_file_and_an_empty_section_set_nothing(tmp_path: Path) -> None:
+def test_an_empty_file_or_section_sets_nothing(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("")
     assert load(file) == Settings()
@@ -153,5 +151,5 @@ def test_a_webhook_on_loopback_may_be_plain_http() -> None:
     assert settings.alerting.slack_webhook.get_secret_value() == url
 
 
-def test_the_shipped_configuration_is_valid_and_says_the_defaults() -> None:
+def test_the_shipped_configuration_has_the_defaults() -> None:
     assert load(Path(__file__).parents[4] / "config.yaml") == Settings()

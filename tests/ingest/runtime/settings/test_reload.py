@@ -1,4 +1,4 @@
-"""LiveSettings settings: replaced as a whole, or not at all."""
+"""Reloads: settings are replaced completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def live(file: Path) -> LiveSettings:
     return LiveSettings(lambda: load(file))
 
 
-def told(live: LiveSettings) -> list[Settings]:
+def received(live: LiveSettings) -> list[Settings]:
     heard: list[Settings] = []
     live.subscribe(heard.append)
     return heard
@@ -37,8 +37,8 @@ def successful(live: LiveSettings) -> float | None:
     return registry.get_sample_value("embedding_drift_config_last_reload_successful")
 
 
-def test_what_changed_is_told_to_everyone(file: Path, live: LiveSettings) -> None:
-    heard = told(live)
+def test_listeners_get_the_new_settings(file: Path, live: LiveSettings) -> None:
+    heard = received(live)
     file.write_text("ingest: {max_models: 7}\nmonitoring: {stale_after: 60}")
     live.reload()
     assert live.settings.ingest.max_models == 7
@@ -55,10 +55,10 @@ def test_what_changed_is_told_to_everyone(file: Path, live: LiveSettings) -> Non
         ("monitoring: {windows: {fast: {seconds: 60}}}", r"monitoring\.windows\.fast\.seconds"),
     ],
 )
-def test_what_cannot_be_used_leaves_the_old_settings_in_force(
+def test_an_invalid_configuration_changes_nothing(
     file: Path, live: LiveSettings, text: str, reason: str
 ) -> None:
-    heard = told(live)
+    heard = received(live)
     file.write_text(text)
     with pytest.raises(SettingsError, match=reason):
         live.reload()
