@@ -11,13 +11,13 @@
     │   ├── DimensionMismatch             the vectors have another dimension than the model
     │   └── IdempotencyConflict           a key that was used before with another body
     ├── Unauthorized (PermissionError)    credentials are missing or wrong
-    ├── Forbidden (PermissionError)       the credentials do not reach so far
-    ├── NotFound (LookupError)            a model, baseline or vector that is not there
-    ├── TooManyModels (RuntimeError)      the cap on models is reached
-    ├── QueueFull (RuntimeError)          more requests or passwords wait than may
-    ├── SlowClient (TimeoutError)         a request that does not arrive in time
+    ├── Forbidden (PermissionError)       the credentials lack a scope
+    ├── NotFound (LookupError)            a model, baseline or vector does not exist
+    ├── TooManyModels (RuntimeError)      the limit on models is reached
+    ├── QueueFull (RuntimeError)          too many requests or passwords wait
+    ├── SlowClient (TimeoutError)         a request did not arrive in time
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
-    ├── ClusterFailed (ConnectionError)   the Dask cluster is away, lost work or its scratch
+    ├── ClusterFailed (ConnectionError)   the Dask cluster or its scratch storage failed
     └── SourceUnavailable (ConnectionError) a watched table cannot be read now
 
 Each derives from the built-in exception for its kind of failure. ``status`` is the status of the
