@@ -82,7 +82,7 @@ clean: ## Remove the files that these commands made, except data/
 $(BIN)/python:
 	.ci/venv $(PYTHON) $(VENV)
 
-$(VENV)-lowest/.test: pyproject.toml
+$(VENV)-lowest/.test: pyproject.toml client/pyproject.toml
 	.ci/venv $(PYTHON) $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest \
