@@ -73,7 +73,7 @@ def serving(store: str, role: str) -> Iterator[Service]:
 
 @contextmanager
 def empty() -> Iterator[Service]:
-    """Run a Starlette endpoint that does nothing, on the same server."""
+    """Run a Starlette endpoint that only reads the body, on uvicorn."""
     with _endpoint() as service:
         yield service
 
