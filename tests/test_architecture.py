@@ -37,7 +37,7 @@ UNMIRRORED = {
     "exporter/stats/arrays.py": "one line that every other statistic uses",
     "exporter/stats/columns.py": "tests/exporter/stats/test_ks.py",
     "ingest/cli.py": "tests/test_serve.py runs the commands",
-    "ingest/formats/fields.py": "tests/ingest/formats/test_formats.py",
+    "ingest/formats/fields.py": "types: tests/test_openapi.py describes them",
     "ingest/http/bodies.py": "tests/ingest/http/test_app.py sends bodies",
     "ingest/http/endpoint.py": "tests/ingest/http/test_app.py sends bodies",
     "ingest/http/operations.py": "tests/test_openapi.py compares it with the real answers",
