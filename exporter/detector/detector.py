@@ -7,8 +7,7 @@ running `Sums`; both give the same numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -17,66 +16,29 @@ from numpy.typing import ArrayLike, NDArray
 from exporter.detector import codec
 from exporter.detector.axes import Axes
 from exporter.detector.calibration import Null, RepeatTail, Tails, combined
-from exporter.detector.components import (
-    NOISE,
-    TOLERATED_NOISE,
-    Dimension,
-    Direction,
-    Distortion,
-    Mean,
-    Spread,
-    Topics,
-)
-from exporter.detector.features import Features, Shift, standard
+from exporter.detector.components import DUPLICATES, TRAITS, Components, Sample
+from exporter.detector.features import Features, standard
 from exporter.detector.marginals import Bins, Marginals
 from exporter.detector.season import Season, Swing, known_season, waves_at
 from exporter.detector.sums import Part, Sums, checked, fingerprints, pack
 from exporter.stats.arrays import Floats
-from exporter.stats.quality import norms
 
 __all__ = ["Detector", "Marginals", "Sums"]
-
-Component = Callable[[Shift], Floats]
 
 MIN_REFERENCE = 100
 """Fewer vectors say nothing about their own distribution."""
 _CHUNKS = 32
 """Stretches the reference is halved in: long enough to hold whole sessions."""
 _LARGEST = 1e30
-"""Largest component of a reference, and"""
+"""Largest absolute value in a reference: larger ones overflow float32 on the way."""
 _FURTHEST = 1e18
-"""largest in standard deviations of a dimension: beyond, float32 overflows on the way, and where
-one vector alone stretches a dimension so far, nothing else is seen in it."""
+"""Largest value in standard deviations of the narrowest dimension, for the same reason. A single
+vector that stretches a dimension so far would also hide everything else in it."""
 _SHAPING = 0.5
-"""Share of them that shapes the geometry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Components:
-    """The components that read feature means; the fields' order is that of their tails."""
-
-    topics: Topics
-    mean: Mean
-    direction: Direction
-    dimension: Dimension
-    spread: Spread
-    distortion: Distortion
-
-    def statistics(self, shift: Shift) -> Floats:
-        """Return the statistic of each window and component, shape (w, c)."""
-        components: tuple[Component, ...] = (
-            self.topics,
-            self.mean,
-            self.direction,
-            self.dimension,
-            self.spread,
-            self.distortion,
-        )
-        return np.array([component(shift) for component in components]).T
-
-
-_LINEAR = np.array([True, True, True, False, False, False])
-"""Which of them read means only, which the whole reference tells."""
+"""Share of the stretches that shapes the geometry."""
+_TRAITS = tuple(TRAITS.values())
+_ALL_TRAITS = (*_TRAITS, DUPLICATES)
+_LINEAR = np.array([trait.linear for trait in _TRAITS])
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -95,7 +57,7 @@ class Detector:
     """
 
     COMPONENTS: ClassVar[tuple[str, ...]] = (
-        *(field.name for field in fields(Components)),
+        *TRAITS,
         "duplicates",
     )
     _VERSION: ClassVar[int] = 1
@@ -154,12 +116,14 @@ class Detector:
         # What the shaping half shaped, it cannot tell the mean of; except of linear features.
         linear_season = Season.fit(table[:, : features.dimension], times)
         season = Season.fit(table[held_out], times_held_out)
-        components = _components(vectors[shaping], features, axes, standardised[held_out], random)
+        sample = Sample.of(vectors[shaping], features, axes, standardised[held_out], random)
+        components = Components.fit(sample)
         usual = season.residual(table[held_out], times_held_out)
         null = Null(usual, fingerprints(vectors), random)
         tails, repeats, offset = null.calibrate(
-            len(vectors),
             lambda means: components.statistics(features.shift(means, axes.vectors)),
+            _TRAITS,
+            DUPLICATES,
         )
         return cls(
             n_reference=len(vectors),
@@ -299,12 +263,12 @@ class Detector:
         known = self._season.uncertainty(waves), self._linear_season.uncertainty(waves)
         noise = 1 / sums.n + np.where(_LINEAR, known[1], known[0])
         statistics = self._components.statistics(shift) / noise
-        of_means = self._tails.decades(statistics, sums.n)[0]
+        of_means = self._tails.decades(statistics, sums.n, _TRAITS)[0]
         of_repeats = self._repeats.decades(np.array([sums.repeats]), sums.n)
         return np.concatenate([of_means, of_repeats]) + 0.0  # no -0.0
 
     def _score(self, decades: Floats) -> float:
-        return max(float(combined(decades)) - self._offset, 0.0)
+        return max(float(combined(decades, _ALL_TRAITS)) - self._offset, 0.0)
 
 
 def _checked_reference(reference: ArrayLike) -> NDArray[np.float32]:
@@ -333,50 +297,3 @@ def _halves(n: int, random: np.random.Generator) -> tuple[NDArray[np.intp], NDAr
     first_half = random.permutation(_CHUNKS) < _SHAPING * _CHUNKS
     chosen = first_half[np.arange(n) * _CHUNKS // n]
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
-
-
-def _components(
-    shaping: NDArray[np.float32],
-    features: Features,
-    axes: Axes,
-    held_out: NDArray[np.float32],
-    random: np.random.Generator,
-) -> Components:
-    """Fit the components to vectors of the shaping half, and variances of the other.
-
-    ``held_out`` is standardised: variances along axes are too small where those were fitted.
-    """
-    usual = features.shift(features.table(shaping), axes.vectors)
-    variances = (held_out @ axes.vectors).var(axis=0, dtype=np.float64)
-    centroid = (features.centre / features.scale) @ axes.vectors
-    spread = Spread.fit(usual.shape)
-    return Components(
-        Topics.fit(usual.axes, variances, random),
-        Mean.fit(variances, features.dimension),
-        Direction.fit(usual.axes, variances, random),
-        Dimension.fit(usual.moments),
-        spread,
-        Distortion.fit(
-            usual,
-            *_noise_shapes(shaping[: len(shaping) // 4], features, axes, random),
-            variances,
-            centroid,
-            spread,
-            float(features.log_norm[1]),
-        ),
-    )
-
-
-def _noise_shapes(
-    vectors: NDArray[np.float32], features: Features, axes: Axes, random: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Return what noise adds to the mean shape of vectors: much noise, then tolerated noise."""
-    lengths = (norms(vectors)[:, None] / np.sqrt(vectors.shape[1])).astype(np.float32)
-    noise = random.standard_normal(vectors.shape, np.float32) * lengths
-    usual, much, little = (
-        features.shift(
-            features.table(vectors + np.float32(share) * noise), axes.vectors
-        ).shape.mean(axis=0, dtype=np.float64)
-        for share in (0.0, NOISE, TOLERATED_NOISE)
-    )
-    return much - usual, little - usual

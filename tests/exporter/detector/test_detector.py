@@ -105,7 +105,7 @@ def test_vectors_are_told_apart_by_any_bit_and_alike_in_every_process() -> None:
     words[bits, bits // 32] ^= np.uint32(1) << (bits % 32).astype(np.uint32)
     assert len(set(fingerprints(words.view(np.float32)).tolist())) == len(words)
     script = (
-        "import numpy as np; from exporter.sums import fingerprints;"
+        "import numpy as np; from exporter.detector.sums import fingerprints;"
         " print(fingerprints(np.arange(6, dtype=np.float32).reshape(2, 3)).tolist())"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
