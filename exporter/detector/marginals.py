@@ -31,9 +31,8 @@ class Marginals:
     ----------
     ks : ndarray of float64, shape (d,)
         Kolmogorov-Smirnov statistic, compared at the edges of bins. It is never above the exact
-        one, and at most by the largest share of the reference in one bin below it, where bins
-        of a single value do not count. That is about 1/256 unless much of a dimension lies
-        within 1/2048 of its range.
+        one. It is below by at most the largest share of the reference in one bin, not counting
+        the bins of atoms: about 1/256, unless much of a dimension lies within 1/2048 of its range.
     wasserstein : ndarray of float64, shape (d,)
         First Wasserstein distance, in reference standard deviations.
     """

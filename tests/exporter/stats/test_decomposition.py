@@ -1,10 +1,12 @@
-"""Decomposition: what repeats is found and foretells the next day."""
+"""Decomposition: the season is found, and forecasts the next day."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+pytest.importorskip("statsmodels")
 
 from exporter.stats.decomposition import DAY, WEEK, day_ahead_errors, decompose
 
@@ -24,7 +26,7 @@ def noise(hours: int) -> Hours:
     return 0.1 * np.random.default_rng(0).normal(size=hours)
 
 
-def test_a_daily_wave_foretells_the_next_day() -> None:
+def test_a_daily_wave_forecasts_the_next_day() -> None:
     values = daily(11 * DAY)
     known = values[: 10 * DAY] + noise(10 * DAY)
     season = decompose(known, weekly=False)
@@ -33,14 +35,14 @@ def test_a_daily_wave_foretells_the_next_day() -> None:
 
 
 @pytest.mark.parametrize("days", [25, 27])
-def test_a_week_foretells_whether_tomorrow_is_a_weekend(days: int) -> None:
+def test_a_weekly_season_forecasts_weekends(days: int) -> None:
     values = weekly((days + 1) * DAY)
     known = values[: days * DAY] + noise(days * DAY)
     season = decompose(known, weekly=True)
     np.testing.assert_allclose(season.next_day, values[days * DAY :], atol=0.5)
 
 
-def test_gaps_and_outliers_leave_the_season_alone() -> None:
+def test_gaps_and_outliers_do_not_change_the_season() -> None:
     values = daily(11 * DAY)
     known = values[: 10 * DAY] + noise(10 * DAY)
     known[30:60] = np.nan
