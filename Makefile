@@ -10,7 +10,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
     --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench tools tools-checkov docs dashboards manifests lock audit image image-check dist clean
+.PHONY: help run demo test lint bench mutants tools tools-checkov docs dashboards manifests lock audit image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,10 @@ lint: $(BIN)/.test ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+mutants: $(BIN)/.mutants ## Test the tests of detector and statistics by mutations; half an hour
+	nice $(BIN)/python -m mutmut run
+	$(BIN)/python -m mutmut results
 
 bench: $(BIN)/.bench ## Measure detection and cost
 	$(BIN)/python -m bench
@@ -71,7 +75,7 @@ tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; start no serv
 tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, in an environment of its own
 
 clean: ## Remove the files that these commands made, except data/
-	rm -rf $(VENV) $(VENV)-checkov .mypy_cache .pytest_cache .ruff_cache rendered dist
+	rm -rf $(VENV) $(VENV)-checkov .mypy_cache .pytest_cache .ruff_cache mutants rendered dist
 
 $(BIN)/python:
 	.ci/venv $(PYTHON) $(VENV)
@@ -90,6 +94,10 @@ $(BIN)/.test: $(BIN)/python pyproject.toml client/pyproject.toml
 
 $(BIN)/.bench: $(BIN)/.test pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[bench]'
+	@touch $@
+
+$(BIN)/.mutants: $(BIN)/.test pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[mutants]'
 	@touch $@
 
 $(BIN)/.lock: $(BIN)/python pyproject.toml client/pyproject.toml
