@@ -54,7 +54,7 @@ def test_an_empty_window_scores_zero(detector: Detector) -> None:
 
 
 def test_one_vector_can_be_scored(detector: Detector, vectors: Vectors) -> None:
-    assert detector.score(vectors[1_000:1_1]) >= 0
+    assert detector.score(vectors[1_000:1_001]) >= 0
 
 
 def test_the_score_combines_the_components_less_one_offset(
@@ -96,12 +96,12 @@ def test_a_statistic_is_scaled_by_the_size_of_window_and_reference() -> None:
     # Windows of all sizes hold their level, small and large references alike.
     random = np.random.default_rng(0)
     detector = Detector.fit(random.normal(size=(400, 8)))
-    for size in (5, 40, 400):
+    for size in (5, 20, 80):
         alarms = np.mean([detector.alarm(random.normal(size=(size, 8)), 0.05) for _ in range(150)])
         assert alarms < 0.1
     means = [
         [detector.components(random.normal(size=(size, 8)))["mean"] for _ in range(150)]
-        for size in (5, 40, 400)
+        for size in (5, 20, 80)
     ]
     # Decades of uniform p-values have mean 1 / ln 10 = 0.43.
     np.testing.assert_allclose(np.mean(means, axis=1), 0.43, atol=0.15)
