@@ -41,10 +41,6 @@ class Marginals:
     wasserstein: NDArray[np.float64]
 
 
-def _no_atoms() -> NDArray[np.float32]:
-    return np.empty((0, 0), np.float32)
-
-
 @dataclass(frozen=True, slots=True)
 class Bins:
     """Bins of about 1/256 of the reference in every dimension.
@@ -76,7 +72,7 @@ class Bins:
     share: NDArray[np.float64]
     width: NDArray[np.float64]
     # Detectors written by earlier versions have none.
-    atoms: NDArray[np.float32] = field(default_factory=_no_atoms)
+    atoms: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     @classmethod
     def fit(cls, reference: NDArray[np.float32], scale: NDArray[np.float32]) -> Bins:

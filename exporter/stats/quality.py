@@ -37,7 +37,8 @@ class Quality:
 def assess(vectors: NDArray[np.float32]) -> Quality:
     """Assess vectors, shape (n, d), n at least 2."""
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
-    deviation = np.sqrt(np.einsum("ij,ij->j", centred, centred) / len(vectors))
+    # In units of 1 / sqrt(n), which cancel.
+    deviation = np.sqrt(np.einsum("ij,ij->j", centred, centred))
     return Quality(
         norm=float(norms(vectors).mean()),
         effective_rank=_effective_rank(centred),

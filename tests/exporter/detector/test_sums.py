@@ -70,6 +70,9 @@ def test_packed_sums_are_the_sums_also_in_a_copy_of_the_detector(
     assert same(sums, detector.sums(np.concatenate([fresh[2_000:2_100], vectors])))
     sums.drop(packed)
     assert same(sums, detector.sums(fresh[2_000:2_100]))
+    sums.take(packed)
+    sums.remove(vectors)
+    assert same(sums, detector.sums(fresh[2_000:2_100]))
     assert len(pickle.dumps(packed)) < (len(vectors) + 9) * (detector.dimension + 1_100)
 
 
