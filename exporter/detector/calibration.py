@@ -359,7 +359,7 @@ def _scaled_f(ratio: Floats, shape: Floats, freedom: Floats) -> Floats:
     If the mean is estimated with m degrees of freedom, the ratio follows F with 2 k and m.
     """
     half = np.minimum(freedom, 1e9) / 2
-    return np.asarray(betainc(half, shape, half / (half + shape * ratio)), dtype=np.float64)
+    return np.asarray(betainc(half, shape, half / (half + shape * ratio)), np.float64)
 
 
 def _stretch(decades: Floats) -> Floats:

@@ -67,6 +67,14 @@ def test_a_field_added_later_takes_its_default() -> None:
     found = codec.unpack(Later, codec.pack(VALUE, 5), [4, 5])
     assert found.added.tolist() == [7, 7]
     assert found.small.tolist() == [0, 1, 2, 3]
+
+    @dataclass(frozen=True)
+    class AfterIt(Later):
+        last: int = 9
+
+    values = VALUE.first, VALUE.second, VALUE.small, np.zeros(1, np.float32)
+    with_last = codec.pack(AfterIt(3, *values, last=8), 5)
+    assert codec.unpack(AfterIt, with_last.replace(b"added.npy", b"other.npy"), [5]).last == 8
     stored = Later(3, VALUE.first, VALUE.second, VALUE.small, np.zeros(1, np.float32))
     assert codec.unpack(Later, codec.pack(stored, 5), [5]).added.tolist() == [0]
 

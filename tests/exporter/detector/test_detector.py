@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,86 @@ def test_a_statistic_is_scaled_by_the_size_of_window_and_reference() -> None:
     ]
     # Decades of uniform p-values have mean 1 / ln 10 = 0.43.
     np.testing.assert_allclose(np.mean(means, axis=1), 0.43, atol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("part", "changed"),
+    [
+        ("_linear_season", {"topics", "mean", "direction"}),
+        ("_season", {"dimension", "spread", "distortion"}),
+    ],
+)
+def test_the_uncertainty_of_the_expectation_is_that_of_the_features_read(
+    detector: Detector, vectors: Vectors, part: str, changed: set[str]
+) -> None:
+    season = getattr(detector, part)
+    uncertain = replace(detector, **{part: replace(season, covariance=1_000 * season.covariance)})
+    window = vectors[1_000:1_200] * np.float32(1.5)
+    before, after = detector.components(window), uncertain.components(window)
+    assert min(before[name] for name in TRAITS) > 3
+    assert {name for name in before if before[name] != after[name]} == changed
+    # The variance of window and expectation is 1/200 + 1 instead of 1/200 + 1/1000.
+    assert all(after[name] < 0.5 for name in changed)
+
+
+def test_the_magnitude_is_the_mean_distance(detector: Detector, vectors: Vectors) -> None:
+    window = vectors[1_000:1_200] + 0.5
+    distances = detector.marginals(window).wasserstein
+    assert distances.shape == (8,)
+    assert detector.magnitude(window) == pytest.approx(distances.mean())
+    assert detector.magnitude(window) > 0.1
+
+
+@pytest.mark.parametrize("far", [-100.0, 100.0])
+def test_a_distance_is_never_below_that_of_the_means(
+    detector: Detector, vectors: Vectors, far: float
+) -> None:
+    window = vectors[1_000:1_200] + np.float32(far)
+    # A value counts for at most eight deviations, so the mean moves by eight at most.
+    distances = detector.marginals(window).wasserstein
+    assert (distances > 7).all()
+    assert (detector.marginals(vectors[1_000:1_200]).wasserstein < 0.3).all()
+
+
+def test_cosine_similarity_is_the_mean_over_the_window(
+    detector: Detector, vectors: Vectors
+) -> None:
+    # Measured to the mean of one half of the reference; the other half is close to it.
+    reference = vectors[:1_000].astype(np.float64)
+    centroid = reference.mean(axis=0) / np.linalg.norm(reference.mean(axis=0))
+    for window in (vectors[1_000:1_200], -vectors[1_000:1_200], reference):
+        expected = (window @ centroid / np.linalg.norm(window, axis=1)).mean()
+        assert detector.cosine_similarity(window) == pytest.approx(expected, abs=0.05)
+    assert detector.cosine_similarity(reference) == pytest.approx(
+        detector.reference_cosine_similarity, abs=1e-5
+    )
+
+
+def test_an_empty_window_has_no_distance(detector: Detector) -> None:
+    marginals = detector.marginals(detector.sums())
+    assert marginals.ks.tolist() == marginals.wasserstein.tolist() == [0] * 8
+
+
+def test_a_time_counts_in_every_answer(vectors: Vectors) -> None:
+    times = np.linspace(0, 8 * 86_400.0, 1_000)
+    moved = vectors[:2_000] + 3 * np.sin(2 * np.pi * np.r_[times, times] / 86_400)[:, None]
+    detector = Detector.fit(moved[:1_000], timestamps=times)
+    noon, midnight = 21_600.0, 64_800.0
+    window = vectors[2_000:2_100] + np.float32(3)
+    score, components = detector.scores(window, noon)
+    assert score == detector.score(window, noon)
+    assert components == detector.components(window, noon)
+    assert detector.score(window, midnight) > score + 5
+    assert detector.components(window, midnight)["mean"] > components["mean"] + 5
+    assert detector.alarm(window, 1e-4, at=midnight)
+    assert not detector.alarm(window, 1e-4, at=noon)
+    timed, part = detector.sums(), detector.sums()
+    timed.add(window, np.full(100, midnight))
+    part.take(detector.pack(window, np.full(100, midnight)))
+    assert detector.score(timed) == detector.score(part)
+    assert detector.score(timed) == pytest.approx(detector.score(window, midnight), rel=1e-4)
+    # The expectation at a time is a little less certain than the mean over all times.
+    assert detector.scores(timed)[1]["mean"] > 5
 
 
 # Storage
