@@ -47,9 +47,10 @@ def decompose(values: Hours, weekly: bool) -> Season:
     # A window much longer than the series, with degree 0, makes the season periodic. The jumps
     # interpolate smooth parts instead of fitting them at every hour, at a tenth of the cost.
     window = 2 * (len(values) // DAY) + 101
-    robust = {"robust": True, "seasonal_deg": 0, "low_pass_jump": 8}
+    # The outer iterations make it robust: each weighs down what the one before left unexplained.
+    common = {"seasonal_deg": 0, "low_pass_jump": 8}
     if not weekly:
-        fit = STL(filled, period=DAY, seasonal=window, trend_jump=6, **robust).fit(1, 3)
+        fit = STL(filled, period=DAY, seasonal=window, trend_jump=6, **common).fit(1, 3)
         repeated = np.concatenate([fit.seasonal, fit.seasonal[-DAY:]])
     else:
         options = {"inner_iter": 1, "outer_iter": 3, "seasonal_jump": 5, "trend_jump": 12}
@@ -57,7 +58,7 @@ def decompose(values: Hours, weekly: bool) -> Season:
             filled,
             periods=(DAY, WEEK),
             windows=(window, window),
-            stl_kwargs=robust | options,
+            stl_kwargs=common | options,
         ).fit()
         day, week = fit.seasonal.T
         repeated = np.concatenate([day + week, day[-DAY:] + week[-WEEK : DAY - WEEK]])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from exporter.detector import Detector
+from exporter.detector.season import waves_at
 from exporter.detector.sums import Sums, fingerprints
 
 Vectors = NDArray[np.float32]
@@ -126,3 +127,40 @@ def test_a_bad_batch_is_refused_whole(detector: Detector, batch: NDArray, messag
     with pytest.raises(ValueError, match=message):
         sums.add(batch)
     assert same(sums, detector.sums())
+
+
+# Times and parts
+
+TIMES = 1e9 + 600.0 * np.arange(400)
+
+
+def test_times_are_added_removed_merged_and_copied_with_their_vectors(
+    detector: Detector, fresh: Vectors
+) -> None:
+    sums = detector.sums()
+    assert sums.mean_waves is None
+    sums.add(fresh[:100], TIMES[:100])
+    sums.add(fresh[100:250], TIMES[100:250])
+    expected = np.mean([waves_at(time) for time in TIMES[:250]], axis=0)
+    np.testing.assert_allclose(sums.mean_waves, expected, atol=1e-8)
+    other = detector.sums()
+    other.add(fresh[250:400], TIMES[250:])
+    sums.merge(other)
+    sums.remove(fresh[:250], TIMES[:250])
+    np.testing.assert_array_equal(sums.mean_waves, other.mean_waves)
+    np.testing.assert_array_equal(sums.copy().mean_waves, other.mean_waves)
+    # One vector without a time, and nothing is known of the window's times.
+    sums.add(fresh[:1])
+    assert sums.mean_waves is None
+
+
+def test_parts_are_joined_and_cut(detector: Detector, fresh: Vectors) -> None:
+    first, later = (
+        detector.pack(fresh[rows], TIMES[rows]) for rows in (slice(0, 120), slice(120, 300))
+    )
+    both = first.joined(later)
+    whole = detector.pack(fresh[:300], TIMES[:300])
+    for found, expected in ((both, whole), (both.without(first), later)):
+        assert found.n == expected.n
+        for name in ("total", "bins", "fingerprints", "waves"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

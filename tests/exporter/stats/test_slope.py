@@ -93,6 +93,22 @@ def test_residuals_are_clipped_at_four_robust_deviations(noise: NDArray[np.float
     assert slope(outlier).per_step == pytest.approx(formula(clipped)[0], rel=1e-6)
 
 
+def test_gaps_in_a_short_series_change_neither_slope_nor_p_value() -> None:
+    # A series whose middle is missing, with a basis of cosines over all steps.
+    random = np.random.default_rng(0)
+    steps = np.arange(40)
+    known = (steps < 10) | (steps >= 25)
+    values = np.where(known, random.uniform(-1, 1, size=40) + 0.02 * steps, np.nan)
+    line = stats.linregress(steps[known], values[known])
+    found = slope(values)
+    assert found.per_step == pytest.approx(line.slope, rel=1e-9)
+    centred = np.where(known, steps - steps[known].mean(), 0.0)
+    residual = np.where(known, values - line.intercept - line.slope * steps, 0.0)
+    power = np.square(dct(centred * residual, norm="ortho"))[1:5].mean()
+    surprise = line.slope * (centred @ centred) / (40 * power) ** 0.5
+    assert found.p_value == pytest.approx(2 * stats.t.sf(surprise, df=4), rel=1e-9)
+
+
 def test_gaps_count_for_nothing() -> None:
     values = np.random.default_rng(0).uniform(-1, 1, size=HOURS) + 0.01 * np.arange(HOURS)
     known = np.ones(HOURS, bool)
