@@ -79,11 +79,14 @@ def test_without_outliers_it_is_least_squares_with_a_t_test(seed: int, trend: fl
     assert found.p_value == pytest.approx(p_value, rel=1e-3)
 
 
-def test_residuals_are_clipped_at_four_robust_deviations(noise: NDArray[np.float64]) -> None:
+@pytest.mark.parametrize("sign", [1, -1])
+def test_residuals_are_clipped_at_four_robust_deviations(
+    noise: NDArray[np.float64], sign: int
+) -> None:
     # An outlier counts as much as one at four deviations.
     outlier, larger = noise.copy(), noise.copy()
-    outlier[300] += 50
-    larger[300] += 5_000
+    outlier[300] += 50 * sign
+    larger[300] += 5_000 * sign
     assert slope(larger).per_step == pytest.approx(slope(outlier).per_step, rel=1e-9)
     assert slope(outlier).per_step != pytest.approx(slope(noise).per_step, rel=1e-9)
     rough, intercept, *_ = stats.theilslopes(outlier)
