@@ -321,7 +321,7 @@ def _sizes(n_reference: int) -> NDArray[np.intp]:
 
 def _consecutive(n: int, size: int) -> NDArray[np.intp]:
     """Cut rows below n into windows of consecutive rows that overlap by half, shape (w, size)."""
-    start = np.arange(0, n - size + 1, max(1, size // 2))
+    start = np.arange(0, n - size + 1, size // 2)
     return start[:, None] + np.arange(size)
 
 

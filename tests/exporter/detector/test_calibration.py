@@ -398,6 +398,8 @@ def test_vectors_in_sessions_get_a_wider_null() -> None:
     assert np.isfinite(wide.freedom).all()
     assert (wide.shape[:, 0] > 8 * narrow.shape[:, 0]).all()
     assert (wide_repeats.mean > 5 * narrow_repeats.mean).all()
+    # 2,000 pairs of equal vectors among all pairs of 4,000.
+    np.testing.assert_allclose(narrow_repeats.mean, 2_000 / (4_000 * 3_999 / 2), rtol=0.15)
 
 
 def test_components_that_agree_need_no_offset_but_the_margin() -> None:

@@ -164,3 +164,9 @@ def test_parts_are_joined_and_cut(detector: Detector, fresh: Vectors) -> None:
         assert found.n == expected.n
         for name in ("total", "bins", "fingerprints", "waves"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    sums = detector.sums()
+    sums.take(first)
+    sums.take(later)
+    np.testing.assert_array_equal(sums._waves, whole.waves)
+    sums.drop(first)
+    np.testing.assert_array_equal(sums._waves, later.waves)
