@@ -13,7 +13,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
 LOWEST_TESTS = tests/ingest tests/exporter tests/test_clients.py tests/test_openapi.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-lowest lint bench tools tools-checkov docs dashboards manifests lock audit image image-check dist clean
+.PHONY: help run demo test test-lowest lint bench mutants tools tools-checkov docs dashboards manifests lock audit image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,10 @@ lint: $(BIN)/.test ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+mutants: $(BIN)/.mutants ## Test the tests of detector and statistics by mutations; half an hour
+	nice $(BIN)/python -m mutmut run
+	$(BIN)/python -m mutmut results
 
 bench: $(BIN)/.bench ## Measure detection and cost
 	$(BIN)/python -m bench
@@ -77,7 +81,7 @@ tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; start no serv
 tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, in an environment of its own
 
 clean: ## Remove the files that these commands made, except data/
-	rm -rf $(VENV) $(VENV)-checkov $(VENV)-lowest .mypy_cache .pytest_cache .ruff_cache rendered dist
+	rm -rf $(VENV) $(VENV)-checkov $(VENV)-lowest .mypy_cache .pytest_cache .ruff_cache mutants rendered dist
 
 $(BIN)/python:
 	.ci/venv $(PYTHON) $(VENV)
@@ -103,6 +107,10 @@ $(BIN)/.test: $(BIN)/python pyproject.toml client/pyproject.toml
 
 $(BIN)/.bench: $(BIN)/.test pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[bench]'
+	@touch $@
+
+$(BIN)/.mutants: $(BIN)/.test pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[mutants]'
 	@touch $@
 
 $(BIN)/.lock: $(BIN)/python pyproject.toml client/pyproject.toml

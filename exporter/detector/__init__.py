@@ -1,4 +1,8 @@
-"""The detector."""
+"""The detector: fit it to a reference, score windows of embeddings.
+
+Only numpy and scipy are needed: no I/O, no clock. Read `detector` first; then `features` (what is
+measured of a vector), `components` (the statistics) and `calibration` (their null distributions).
+"""
 
 from exporter.detector.detector import Detector
 

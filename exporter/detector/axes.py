@@ -8,23 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MOST = 512
-"""Axes kept: beyond, a few thousand vectors cannot tell one from another."""
+"""Axes kept, at most. A few thousand vectors do not determine more of them."""
 _DENSE = 1024
-"""Largest dimension whose full covariance is diagonalised."""
+"""Largest dimension for which the whole covariance matrix is diagonalised."""
 _PROBES = 64
+"""Leading axes, and quiet axes, at most."""
 _DEAD = 0.1
-"""Variance, of a mean of 1, below which rounding to int8 would look like drift."""
+"""Least variance of a quiet axis, where the mean is 1. Below it, rounding to int8 is visible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Orthonormal axes, the one with the largest variance first.
+    """Orthonormal principal axes, in order of falling variance.
 
     Attributes
     ----------
     vectors : ndarray of float32, shape (d, k)
     quiet : ndarray of float32, shape (d, q)
-        Axes of little variance: where noise shows.
+        Axes of small variance, on which noise is visible.
     """
 
     vectors: NDArray[np.float32]
@@ -32,7 +33,7 @@ class Axes:
 
     @property
     def leading(self) -> NDArray[np.float32]:
-        """The first few: where new clusters show."""
+        """The first axes, on which new clusters are visible; shape (d, p)."""
         return self.vectors[:, : min(_PROBES, len(self.vectors) // 2)]
 
     @classmethod
@@ -56,7 +57,7 @@ class Axes:
 def _subspace(
     centred: NDArray[np.float32], keep: int, random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Find leading axes by subspace iteration; the covariance is never formed.
+    """Find the leading axes by subspace iteration, without the covariance matrix.
 
     Source: Halko, Martinsson, Tropp (2011), algorithm 4.4.
     """

@@ -1,11 +1,14 @@
-"""Codec: dataclasses of arrays to bytes and back, without pickle."""
+"""Codec: write dataclasses of arrays as bytes and read them back, without pickle.
+
+The body is numpy's npz format; the name of an array is the path of its field.
+"""
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
@@ -17,25 +20,26 @@ _MAGIC = b"embedding-drift detector\n"
 
 
 def pack(value: Any, version: int) -> bytes:
-    """Write a dataclass whose fields are arrays, numbers or such dataclasses."""
+    """Write a dataclass whose fields are arrays, numbers, or dataclasses of the same kind."""
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **dict(_flatten(value, "")))
     return _MAGIC + b"%d\n" % version + file.getvalue()
 
 
-def unpack(kind: type[T], data: bytes, version: int) -> T:
-    """Read what `pack` wrote.
+def unpack(kind: type[T], data: bytes, versions: Sequence[int]) -> T:
+    """Read what `pack` wrote in one of these versions. A field that has a default may be missing.
 
     Raises
     ------
     ValueError
-        If it is something else, of another version, or damaged.
+        If the data is not a detector, has another version, or is damaged.
     """
     head, _, body = data[len(_MAGIC) :].partition(b"\n")
     if not data.startswith(_MAGIC):
         raise ValueError("not a detector")
-    if head != b"%d" % version:
-        raise ValueError(f"detector of version {head[:9]!r}, this program reads {version}")
+    if head not in [b"%d" % version for version in versions]:
+        readable = " and ".join(map(str, versions))
+        raise ValueError(f"detector of version {head[:9]!r}, this program reads {readable}")
     try:
         with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
             return _build(kind, {name: arrays[name] for name in arrays.files}, "")
@@ -57,6 +61,8 @@ def _build(kind: type[T], arrays: Mapping[str, NDArray[Any]], prefix: str) -> T:
     parts: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
         hint, name = hints[field.name], prefix + field.name
+        if name not in arrays and field.default_factory is not MISSING:
+            continue
         if is_dataclass(hint):
             parts[field.name] = _build(hint, arrays, f"{name}.")  # type: ignore[arg-type]
         else:

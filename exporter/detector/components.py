@@ -1,60 +1,153 @@
-"""Components: each sees one kind of drift in a shift of feature means.
+"""Components: each is a statistic that sees one kind of drift in a shift of feature means.
 
-A statistic is a squared length, or the largest of squared lengths, and grows with the square
-of the shift; dividing by 1/n + 1/n_reference makes windows of all sizes comparable.
+A component is one class with a `fit`, a call and its `Traits`, and one line in `Components`.
+Calibration, combination and storage follow from these.
+
+Every statistic is a squared length, or the largest of several squares, so it grows with the
+square of the shift. Without drift its mean is proportional to 1/n + 1/n_reference; after
+division by that factor, windows of all sizes are comparable.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol, Self, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.detector.features import Shift
-from exporter.stats.arrays import Floats
+from exporter.detector.axes import Axes
+from exporter.detector.calibration import Traits
+from exporter.detector.features import Features, Shift
+from exporter.stats.arrays import Floats, Vectors
+from exporter.stats.quality import norms
 
 _RIDGE = 0.2
-"""Share of the mean variance added to every axis: small variances are the ones least known."""
-NOISE = 0.1
-"""Noise to learn the signs of, as a share of the norm."""
-TOLERATED_NOISE = 0.03
-"""Noise that does not count: encoders with a few huge dimensions lose as much in int8."""
+"""Added to the variance of every axis, in units of the mean variance. Small variances are the
+least certain ones; the ridge keeps them from dominating."""
+_NOISE = 0.1
+"""Noise used to learn what noise does to the features, as a share of the norm."""
+_TOLERATED_NOISE = 0.03
+"""Noise that is not drift, as a share of the norm. Rounding to int8 costs encoders with a few
+huge dimensions this much."""
 _FACTOR_TOLERANCE = 1 / 9
-"""Share of what that noise does that is no common factor yet: what noise of 1 % does."""
+"""Tolerated change along the common-factor direction, as a share of the change that
+`_TOLERATED_NOISE` causes there: (1 % / 3 %)^2, the effect of noise of 1 %."""
 _NORM_TOLERANCE = 0.002
-"""Relative change of the norm that does not count."""
+"""Relative change of the norm that is not drift."""
 _DIRECTIONS = 1024
+"""Anchors of `Direction`, at most."""
 _CLUSTERS = 200
+"""Clusters of `Topics`, at most; a fifth of the vectors if these are few."""
 _ROUNDS = 6
+"""Rounds of Lloyd's algorithm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The half of the reference that components are fitted to.
+
+    Attributes
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+    features : Features
+    axes : Axes
+    each : Shift
+        Features of each vector, one vector per row.
+    variances : ndarray of float64, shape (k,)
+        Variances of the other half along the axes. The half that the axes were fitted to
+        would give values that are too small.
+    random : numpy.random.Generator
+        Components draw from it in their order.
+    """
+
+    vectors: Vectors
+    features: Features
+    axes: Axes
+    each: Shift
+    variances: Floats
+    random: np.random.Generator
+
+    @classmethod
+    def of(
+        cls,
+        vectors: Vectors,
+        features: Features,
+        axes: Axes,
+        held_out: Vectors,
+        random: np.random.Generator,
+    ) -> Sample:
+        """Measure vectors; ``held_out``, shape (m, d), is the other half, standardised."""
+        return cls(
+            vectors=vectors,
+            features=features,
+            axes=axes,
+            each=features.shift(features.table(vectors), axes.vectors),
+            variances=(held_out @ axes.vectors).var(axis=0, dtype=np.float64),
+            random=random,
+        )
+
+    def noise_effects(self) -> tuple[Floats, Floats]:
+        """Return what much noise and what tolerated noise adds to the mean of `Shift.shape`."""
+        vectors = self.vectors[: len(self.vectors) // 4]
+        lengths = (norms(vectors)[:, None] / np.sqrt(vectors.shape[1])).astype(np.float32)
+        noise = self.random.standard_normal(vectors.shape, np.float32) * lengths
+        usual, much, tolerated = (
+            self.features.shift(
+                self.features.table(vectors + np.float32(share) * noise), self.axes.vectors
+            ).shape.mean(axis=0, dtype=np.float64)
+            for share in (0.0, _NOISE, _TOLERATED_NOISE)
+        )
+        return much - usual, tolerated - usual
+
+
+class Component(Protocol):
+    """What every component provides; also a frozen dataclass of arrays, so that it is stored."""
+
+    traits: ClassVar[Traits]
+
+    @classmethod
+    def fit(cls, sample: Sample) -> Self:
+        """Fit to a sample of the reference."""
+
+    def __call__(self, shift: Shift) -> Floats:
+        """Return the statistic of each of w windows, shape (w,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Sum over clusters of squared shifts towards each, weighted by the cluster's share.
+    """Squared shifts towards each cluster of the reference, weighted by the cluster's share.
 
-    sum_c p_c <c, s>^2 / var, in the ridged metric of `Mean`, over 200 clusters of the
-    reference. Finds changed odds of known topics: these move the mean within the few
-    directions in which topics differ, and only noise lies in the others.
+    T = sum_c p_c <w_c, s>^2 with w_c = (V + rI)^-1 c, scaled to unit variance, over at most
+    200 clusters with centres c and shares p_c; r is the ridge of `Mean`. Finds known topics in
+    other proportions: these move the mean within the few directions in which topics differ,
+    and all other directions hold only noise.
 
-    Source: the sum of discriminants is the locally most powerful test against shifts
-    distributed as the clusters are (Rao's score test).
+    Without the ridge, T would be the score statistic for a random shift: towards cluster c
+    with probability p_c, either way, by the same number of standard deviations for every
+    cluster. That test has the largest average power against small shifts of this kind. The
+    ridge and the estimated clusters make T an approximation of it.
+
+    Source: Goeman, van de Geer, van Houwelingen (2006), "Testing against a high dimensional
+    alternative", for the score test of a random effect.
 
     Attributes
     ----------
-    discriminants : ndarray of float32, shape (k, 200)
+    discriminants : ndarray of float32, shape (k, c)
+        sqrt(p_c) w_c for each cluster.
     """
+
+    traits: ClassVar[Traits] = Traits(weight=0.25, tail="gamma", linear=True)
 
     discriminants: NDArray[np.float32]
 
     @classmethod
-    def fit(
-        cls, along: NDArray[np.float32], variances: Floats, random: np.random.Generator
-    ) -> Topics:
-        """Cluster vectors given along axes of these variances."""
-        centres, share = _clusters(along, random)
-        return cls(np.ascontiguousarray((_discriminants(centres, variances) * np.sqrt(share)).T))
+    def fit(cls, sample: Sample) -> Topics:
+        """Cluster the sample along its axes."""
+        centres, share = _clusters(sample.each.axes, sample.random)
+        tests = _discriminants(centres, sample.variances) * np.sqrt(share)
+        return cls(np.ascontiguousarray(tests.T))
 
     def __call__(self, shift: Shift) -> Floats:
         """Return the statistic of each window."""
@@ -64,20 +157,33 @@ class Topics:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """Hotelling's T^2 with a ridge, sum_i s_i^2 / (v_i + r) over principal axes.
+    """Hotelling's T^2 with a ridge: sum_i s_i^2 / (v_i + r) over principal axes.
 
-    Finds shifts along axes where the reference itself varies little: new topics, another
-    model. Off the kept axes every direction counts as having the remaining mean variance.
+    Finds shifts along axes where the reference varies little: new topics, another model.
+    Directions outside the kept axes share the mean of the remaining variance.
 
     Source: Hotelling (1931); the ridge: Chen, Paul, Prentice, Wang (2011).
+
+    Attributes
+    ----------
+    weights : ndarray of float64, shape (k,)
+        1 / (v_i + r) of each axis.
+    rest : float
+        The same for every direction outside the axes.
     """
+
+    traits: ClassVar[Traits] = Traits(weight=0.2, tail="gamma", linear=True)
 
     weights: Floats
     rest: float
 
     @classmethod
-    def fit(cls, variances: Floats, dimension: int) -> Mean:
-        """Weigh axes of these variances; the standardised dimensions' mean variance is 1."""
+    def fit(cls, sample: Sample) -> Mean:
+        """Weight the axes by the sample's variances.
+
+        Dimensions are standardised, so their variances sum to about d.
+        """
+        variances, dimension = sample.variances, sample.features.dimension
         others = dimension - len(variances)
         rest = max(dimension - float(variances.sum()), 0.0) / others if others else 1.0
         return cls(1 / (variances + _RIDGE), 1 / (rest + _RIDGE))
@@ -94,25 +200,26 @@ class Mean:
 class Direction:
     """Largest shift towards any of about a thousand vectors of the reference.
 
-    max over anchors a of <a, s>^2 / var, in the ridged metric of `Mean`. A new topic rarely
-    points where no old vector does, and one direction has far less noise than all of them:
-    it sees new topics at two thirds of the share that T^2 needs.
+    max over anchors a of max(<w_a, s>, 0)^2 with w_a as in `Topics`. A new topic usually lies
+    in the direction of some old vector, and one direction has far less noise than all of them
+    together: this statistic finds new topics at two thirds of the share that T^2 needs.
 
     Attributes
     ----------
-    anchors : ndarray of float32, shape (k, 1024)
-        Discriminants along the axes, scaled to unit variance of the reference.
+    anchors : ndarray of float32, shape (k, a)
+        w_a of at most 1,024 anchors.
     """
+
+    traits: ClassVar[Traits] = Traits(weight=0.2, tail="gumbel", linear=True)
 
     anchors: NDArray[np.float32]
 
     @classmethod
-    def fit(
-        cls, along: NDArray[np.float32], variances: Floats, random: np.random.Generator
-    ) -> Direction:
-        """Take anchors from vectors given along axes of these variances."""
-        chosen = random.permutation(len(along))[:_DIRECTIONS]
-        return cls(np.ascontiguousarray(_discriminants(along[chosen], variances).T))
+    def fit(cls, sample: Sample) -> Direction:
+        """Draw the anchors from the sample."""
+        along = sample.each.axes
+        chosen = sample.random.permutation(len(along))[:_DIRECTIONS]
+        return cls(np.ascontiguousarray(_discriminants(along[chosen], sample.variances).T))
 
     def __call__(self, shift: Shift) -> Floats:
         """Return the statistic of each window."""
@@ -130,17 +237,17 @@ class Dimension:
     Attributes
     ----------
     weights : ndarray of float64, shape (2 d,)
-        Reciprocal variances of the means, then of the mean squares.
+        Reciprocal variances of the values, then of their squares.
     """
+
+    traits: ClassVar[Traits] = Traits(weight=0.07, tail="gumbel")
 
     weights: Floats
 
     @classmethod
-    def fit(cls, moments: NDArray[np.float32]) -> Dimension:
-        """Take the deviations of means and squares, shape (n, 2 d), of the reference.
-
-        Floored: a dead dimension may begin to rustle.
-        """
+    def fit(cls, sample: Sample) -> Dimension:
+        """Take the variances of the sample, floored: a little noise in a dead dimension is fine."""
+        moments = sample.each.moments
         floor = np.repeat([1.0, 0.5], moments.shape[1] // 2)
         return cls(1 / np.maximum(moments.var(axis=0, dtype=np.float64), floor))
 
@@ -152,21 +259,25 @@ class Dimension:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Hotelling's T^2 of squares along leading and quiet axes, and of three log sizes.
+    """Hotelling's T^2 of the shape features: squares along axes, and three log sizes.
 
     Finds collapse, noise and clusters that leave the mean in place.
 
     Attributes
     ----------
     whitening : ndarray of float64, shape (p + 3, p + 3)
+        Turns a shift of these features into one of about unit covariance.
     """
+
+    traits: ClassVar[Traits] = Traits(weight=0.03, tail="gamma")
 
     whitening: Floats
 
     @classmethod
-    def fit(cls, shape: NDArray[np.float32]) -> Spread:
-        """Whiten these features, shape (n, p + 3), of the reference."""
-        # Squares deviate by about 1.4, log energies by 0.1 or more, unless the axis is dead.
+    def fit(cls, sample: Sample) -> Spread:
+        """Take the covariance of the sample, with a ridge."""
+        shape = sample.each.shape
+        # Squares have a deviation of about 1.4 and log sizes of 0.1 or more, except on dead axes.
         floor = np.r_[np.full(shape.shape[1] - 3, 0.5), 0.02, 0.02, 0.02]
         deviation = np.maximum(shape.std(axis=0, dtype=np.float64), floor)
         values, vectors = np.linalg.eigh(np.cov((shape / deviation).T))
@@ -182,13 +293,13 @@ class Spread:
 class Distortion:
     """Hotelling's T^2 of five signs that the same vectors arrive distorted.
 
-    The log norm and its square; the shift along the centroid, which scaling causes; the
-    change in all features of `Spread` that a common factor on the deviations causes; and the
-    one that noise causes. Finds scaling, missing normalisation, collapse and noise, also where
-    norms differ so much by themselves that they say little.
+    The signs are: the log norm; its square; the shift along the centroid, which scaling causes;
+    the change of all shape features that a common factor on the vectors causes; and the change
+    that noise causes. Finds scaling, missing normalisation, collapse and noise, also where norms
+    vary so much that they say little.
 
-    Unit vectors have no variance of the norm to compare with: each direction is floored at a
-    variance of 1/2 (in units of 0.5 % of the norm).
+    Unit vectors have no variance of the norm to compare with. So the variance in each
+    direction is at least 1/2, in units of 0.5 % of the norm.
 
     Attributes
     ----------
@@ -197,9 +308,12 @@ class Distortion:
     shape : ndarray of float64, shape (p + 3, 2)
         Discriminants of a common factor and of noise.
     tolerance : ndarray of float64, shape (5,)
-        Shifts that do not count: of rounding to int8, say.
+        Shift of each sign that is not drift, such as that of rounding to int8.
     whitening : ndarray of float64, shape (5, 5)
     """
+
+    # The five signs have at least unit variance together.
+    traits: ClassVar[Traits] = Traits(weight=0.05, tail="gamma", least_mean=5.0)
 
     centroid: Floats
     shape: Floats
@@ -207,41 +321,23 @@ class Distortion:
     whitening: Floats
 
     @classmethod
-    def fit(
-        cls,
-        shaping: Shift,
-        noise: Floats,
-        tolerated: Floats,
-        variances: Floats,
-        centroid: Floats,
-        spread: Spread,
-        norm_deviation: float,
-    ) -> Distortion:
-        """Learn the signs.
-
-        Parameters
-        ----------
-        shaping : Shift
-            Features of vectors of the reference, one a row.
-        noise, tolerated : ndarray, shape (p + 3,)
-            What `NOISE` and `TOLERATED_NOISE` of the norm add to their mean shape.
-        variances, centroid : ndarray, shape (k,)
-            Of the reference, along its axes.
-        spread : Spread
-        norm_deviation : float
-            What one of the norm features is in logarithms.
-        """
-        usual = shaping.shape.mean(axis=0, dtype=np.float64)
-        # A factor moves squares in proportion to themselves, and every log size as much.
+    def fit(cls, sample: Sample) -> Distortion:
+        """Learn the signs from the sample, and from the sample with noise."""
+        features, each = sample.features, sample.each
+        noise, tolerated_noise = sample.noise_effects()
+        usual = each.shape.mean(axis=0, dtype=np.float64)
+        # A factor changes squares in proportion to themselves, and every log size alike.
         factor = np.r_[usual[:-3], 1, 1, 1]
-        shape = spread.whitening @ spread.whitening.T @ np.column_stack([factor, noise])
-        deviations = (shaping.shape @ shape).std(axis=0)
+        whitening = Spread.fit(sample).whitening
+        shape = whitening @ whitening.T @ np.column_stack([factor, noise])
+        deviations = (each.shape @ shape).std(axis=0)
         shape /= np.where(deviations > 0, deviations, 1.0)
-        towards = _discriminants(centroid[None], variances)[0].astype(np.float64)
-        signs = _signs(shaping, towards, shape)
+        centroid = (features.centre / features.scale) @ sample.axes.vectors
+        towards = _discriminants(centroid[None], sample.variances)[0].astype(np.float64)
+        signs = _signs(each, towards, shape)
         values, vectors = np.linalg.eigh(np.cov(signs.T))
-        norm = _NORM_TOLERANCE / norm_deviation
-        of_noise = np.abs(tolerated @ shape) * [_FACTOR_TOLERANCE, 1]
+        norm = _NORM_TOLERANCE / float(features.log_norm[1])
+        of_noise = np.abs(tolerated_noise @ shape) * [_FACTOR_TOLERANCE, 1]
         return cls(
             towards,
             shape,
@@ -257,6 +353,44 @@ class Distortion:
         return _squared_length(white)
 
 
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The components that read feature means. The order of the fields is their order everywhere."""
+
+    topics: Topics
+    mean: Mean
+    direction: Direction
+    dimension: Dimension
+    spread: Spread
+    distortion: Distortion
+
+    @classmethod
+    def kinds(cls) -> dict[str, type[Component]]:
+        """Return the class of each component by name."""
+        kinds: dict[str, type[Component]] = get_type_hints(cls)
+        return kinds
+
+    @classmethod
+    def fit(cls, sample: Sample) -> Components:
+        """Fit all components to a sample of the reference."""
+        fitted: dict[str, Any] = {name: kind.fit(sample) for name, kind in cls.kinds().items()}
+        return cls(**fitted)
+
+    def statistics(self, shift: Shift) -> Floats:
+        """Return the statistic of each window and component, shape (w, c)."""
+        return np.array([component(shift) for component in self._all()]).T
+
+    def _all(self) -> Iterator[Component]:
+        return (getattr(self, field.name) for field in fields(self))
+
+
+TRAITS: dict[str, Traits] = {name: kind.traits for name, kind in Components.kinds().items()}
+"""Traits of the components that read feature means, by name."""
+DUPLICATES = Traits(weight=0.2, tail="repeats")
+"""Traits of the number of repeated vectors, which `Sums` counts. Two equal vectors are already a
+small p-value if the reference holds none."""
+
+
 def _squared_length(rows: NDArray[Any]) -> Floats:
     result: Floats = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     return result
@@ -268,7 +402,7 @@ def _signs(shift: Shift, centroid: Floats, shape: Floats) -> Floats:
 
 
 def _discriminants(directions: NDArray[Any], variances: Floats) -> NDArray[np.float32]:
-    """Turn directions, shape (m, k), into linear tests for shifts along them."""
+    """Return linear tests of unit variance, shape (m, k), for shifts along these directions."""
     tests = directions / (variances + _RIDGE)
     deviations = np.sqrt(np.square(tests) @ variances)
     result: NDArray[np.float32] = (tests / np.maximum(deviations, 1e-9)[:, None]).astype("f4")
@@ -280,7 +414,7 @@ def _clusters(
 ) -> tuple[NDArray[np.float32], Floats]:
     """Return centres, shape (m, k), and shares of clusters, shape (m, 1), by Lloyd's algorithm.
 
-    A few rounds: the clusters stand for where topics lie, nobody looks at them.
+    A few rounds are enough: only the regions where topics lie matter, not exact clusters.
     """
     n = len(along)
     centres = along[random.permutation(n)[: min(_CLUSTERS, n // 5)]]

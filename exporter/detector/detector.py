@@ -1,14 +1,13 @@
 """The detector: one number that says how surprising a window of embeddings is.
 
-Fitted to a reference once, it is immutable. A window is an array of vectors, or their
+It is fitted to a reference once and is immutable. A window is an array of vectors or their
 running `Sums`; both give the same numbers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -17,88 +16,50 @@ from numpy.typing import ArrayLike, NDArray
 from exporter.detector import codec
 from exporter.detector.axes import Axes
 from exporter.detector.calibration import Null, RepeatTail, Tails, combined
-from exporter.detector.components import (
-    NOISE,
-    TOLERATED_NOISE,
-    Dimension,
-    Direction,
-    Distortion,
-    Mean,
-    Spread,
-    Topics,
-)
-from exporter.detector.features import Features, Shift, standard
+from exporter.detector.components import DUPLICATES, TRAITS, Components, Sample
+from exporter.detector.features import Features, standard
 from exporter.detector.marginals import Bins, Marginals
 from exporter.detector.season import Season, Swing, known_season, waves_at
 from exporter.detector.sums import Part, Sums, checked, fingerprints, pack
 from exporter.stats.arrays import Floats
-from exporter.stats.quality import norms
 
 __all__ = ["Detector", "Marginals", "Sums"]
 
-Component = Callable[[Shift], Floats]
-
 MIN_REFERENCE = 100
-"""Fewer vectors say nothing about their own distribution."""
+"""Fewest vectors of a reference. Fewer do not determine a null distribution."""
 _CHUNKS = 32
-"""Stretches the reference is halved in: long enough to hold whole sessions."""
+"""Stretches of consecutive vectors that each go to one half: long enough to hold sessions."""
 _LARGEST = 1e30
-"""Largest component of a reference, and"""
+"""Largest absolute value in a reference: larger ones overflow float32 on the way."""
 _FURTHEST = 1e18
-"""largest in standard deviations of a dimension: beyond, float32 overflows on the way, and where
-one vector alone stretches a dimension so far, nothing else is seen in it."""
+"""Largest value in standard deviations of the narrowest dimension, for the same reason. A single
+vector that stretches a dimension so far would also hide everything else in it."""
 _SHAPING = 0.5
-"""Share of them that shapes the geometry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Components:
-    """The components that read feature means; the fields' order is that of their tails."""
-
-    topics: Topics
-    mean: Mean
-    direction: Direction
-    dimension: Dimension
-    spread: Spread
-    distortion: Distortion
-
-    def statistics(self, shift: Shift) -> Floats:
-        """Return the statistic of each window and component, shape (w, c)."""
-        components: tuple[Component, ...] = (
-            self.topics,
-            self.mean,
-            self.direction,
-            self.dimension,
-            self.spread,
-            self.distortion,
-        )
-        return np.array([component(shift) for component in components]).T
-
-
-_LINEAR = np.array([True, True, True, False, False, False])
-"""Which of them read means only, which the whole reference tells."""
+"""Share of the stretches that shapes the geometry."""
+_TRAITS = tuple(TRAITS.values())
+_ALL_TRAITS = (*_TRAITS, DUPLICATES)
+_LINEAR = np.array([trait.linear for trait in _TRAITS])
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Detector:
-    """A reference, and what no drift from it looks like.
+    """A reference, with the null distribution of every component.
 
     Attributes
     ----------
     COMPONENTS : tuple of str
         Names of all components, in order.
     n_reference : int
-        Vectors of the reference. It judges windows of up to a fifth of them.
+        Vectors of the reference. Windows may hold up to a fifth of them.
     reference_cosine_similarity : float
-        Mean cosine similarity of the reference's vectors to the centroid, which is that of its
-        shaping half.
+        Mean cosine similarity of the reference's vectors to the centroid. The centroid is the
+        mean of the half that shaped the geometry.
     """
 
-    COMPONENTS: ClassVar[tuple[str, ...]] = (
-        *(field.name for field in fields(Components)),
-        "duplicates",
-    )
-    _VERSION: ClassVar[int] = 1
+    COMPONENTS: ClassVar[tuple[str, ...]] = (*TRAITS, "duplicates")
+    # Version 2 has bins for atoms. Detectors without any are written as version 1, which earlier
+    # programs can read.
+    _VERSIONS: ClassVar[tuple[int, ...]] = (1, 2)
 
     n_reference: int
     reference_cosine_similarity: float
@@ -117,28 +78,28 @@ class Detector:
     def fit(
         cls, reference: ArrayLike, *, seed: int = 0, timestamps: ArrayLike | None = None
     ) -> Detector:
-        """Learn what no drift looks like.
+        """Fit the components and their null distributions.
 
-        Half of the reference gives the geometry, the other half the null: statistics are
-        blind to what they were fitted to. Each half is made of stretches of consecutive
-        vectors, so that sessions stay whole.
+        One half of the reference fits the geometry, the other half the null distributions:
+        statistics are too small on vectors that they were fitted to. Each half consists of
+        stretches of consecutive vectors, so that sessions stay whole.
 
         Parameters
         ----------
         reference : array_like, shape (n, d)
-            Vectors without drift, at least 100; in the order of their arrival if known, which
-            lets the null learn whether they arrive independently.
+            Vectors without drift, at least 100. In the order of their arrival, if known: this
+            shows whether they arrive independently.
         seed : int
-            Everything random follows from it.
+            Seed of everything random.
         timestamps : array_like, shape (n,), optional
-            Seconds since the epoch. If they span a week, the detector knows what to expect at
+            Seconds since the epoch. If they span a week, the detector learns what to expect at
             each hour of the day and day of the week; see `seasonal`.
 
         Raises
         ------
         ValueError
-            If the shape is wrong, a number is not finite or too large, or the vectors are too
-            few.
+            If the shape is wrong, a value is not finite or too large, or there are too few
+            vectors.
         """
         vectors = _checked_reference(reference)
         random = np.random.default_rng(seed)
@@ -151,15 +112,18 @@ class Detector:
         table = features.table(vectors)
         times = known_season(timestamps, len(vectors))
         times_held_out = None if times is None else times[held_out]
-        # What the shaping half shaped, it cannot tell the mean of; except of linear features.
+        # The shaping half gives biased means of the features that it shaped. The first d features
+        # are linear, so the whole reference gives their means.
         linear_season = Season.fit(table[:, : features.dimension], times)
         season = Season.fit(table[held_out], times_held_out)
-        components = _components(vectors[shaping], features, axes, standardised[held_out], random)
+        sample = Sample.of(vectors[shaping], features, axes, standardised[held_out], random)
+        components = Components.fit(sample)
         usual = season.residual(table[held_out], times_held_out)
         null = Null(usual, fingerprints(vectors), random)
         tails, repeats, offset = null.calibrate(
-            len(vectors),
             lambda means: components.statistics(features.shift(means, axes.vectors)),
+            _TRAITS,
+            DUPLICATES,
         )
         return cls(
             n_reference=len(vectors),
@@ -202,10 +166,10 @@ class Detector:
         return self._season.is_known
 
     def score(self, current: ArrayLike | Sums, at: float | None = None) -> float:
-        """Return decades of surprise, 0 or more.
+        """Return the decades of surprise, 0 or more.
 
-        A window without drift scores s or more with a probability of about 10^-s. Comparable
-        over models, dimensions and window sizes. An empty window scores 0.
+        A window without drift scores s or more with a probability of about 10^-s. Scores are
+        comparable between models, dimensions and window sizes. An empty window scores 0.
 
         Parameters
         ----------
@@ -220,17 +184,17 @@ class Detector:
     def alarm(
         self, current: ArrayLike | Sums, alpha: float = 0.01, at: float | None = None
     ) -> bool:
-        """Tell whether the window would be this surprising with a probability below alpha."""
+        """Return whether the p-value of the window is below alpha."""
         return self.score(current, at) > -math.log10(alpha)
 
     def components(self, current: ArrayLike | Sums, at: float | None = None) -> dict[str, float]:
-        """Return the decades of surprise of each component alone."""
+        """Return the decades of surprise of each component."""
         return self.scores(current, at)[1]
 
     def scores(
         self, current: ArrayLike | Sums, at: float | None = None
     ) -> tuple[float, dict[str, float]]:
-        """Return `score` and `components` for little more than the price of one."""
+        """Return `score` and `components`; computing both costs little more than one."""
         decades = self._decades(self._sums(current), at)
         return self._score(decades), dict(zip(self.COMPONENTS, decades.tolist(), strict=True))
 
@@ -240,7 +204,8 @@ class Detector:
         if not sums.n:
             return Marginals(np.zeros(self.dimension), np.zeros(self.dimension))
         marginals = self._bins.marginals(sums.bins, sums.n)
-        # The outermost bins have no far end, but a distance is never below that of the means.
+        # The outermost bins have no far end, so a distance may come out too small. It is never
+        # below the distance of the means.
         moved = np.abs(self._shift(sums, None)[0, : self.dimension])
         return Marginals(marginals.ks, np.maximum(marginals.wasserstein, moved))
 
@@ -249,9 +214,9 @@ class Detector:
         return float(self.marginals(current).wasserstein.mean())
 
     def cosine_similarity(self, current: ArrayLike | Sums) -> float:
-        """Return the vectors' mean cosine similarity to the reference's centroid.
+        """Return the mean cosine similarity of the vectors to the reference's centroid.
 
-        Of an empty window, the reference's own.
+        For an empty window, return that of the reference itself.
         """
         sums = self._sums(current)
         if not sums.n:
@@ -259,8 +224,8 @@ class Detector:
         return float(sums.total[-1] / self._features.unit[-1] / sums.n)
 
     def to_bytes(self) -> bytes:
-        """Write the detector; the bytes are the same for the same reference and seed."""
-        return codec.pack(self, self._VERSION)
+        """Write the detector. The same reference and seed give the same bytes."""
+        return codec.pack(self, 2 if len(self._bins.atoms) else 1)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Detector:
@@ -269,9 +234,9 @@ class Detector:
         Raises
         ------
         ValueError
-            If it is something else, of another version, or damaged.
+            If the data is not a detector, has another version, or is damaged.
         """
-        return codec.unpack(cls, data, cls._VERSION)
+        return codec.unpack(cls, data, cls._VERSIONS)
 
     def _sums(self, current: ArrayLike | Sums) -> Sums:
         return current if isinstance(current, Sums) else self.sums(current)
@@ -299,12 +264,12 @@ class Detector:
         known = self._season.uncertainty(waves), self._linear_season.uncertainty(waves)
         noise = 1 / sums.n + np.where(_LINEAR, known[1], known[0])
         statistics = self._components.statistics(shift) / noise
-        of_means = self._tails.decades(statistics, sums.n)[0]
+        of_means = self._tails.decades(statistics, sums.n, _TRAITS)[0]
         of_repeats = self._repeats.decades(np.array([sums.repeats]), sums.n)
         return np.concatenate([of_means, of_repeats]) + 0.0  # no -0.0
 
     def _score(self, decades: Floats) -> float:
-        return max(float(combined(decades)) - self._offset, 0.0)
+        return max(float(combined(decades, _ALL_TRAITS)) - self._offset, 0.0)
 
 
 def _checked_reference(reference: ArrayLike) -> NDArray[np.float32]:
@@ -317,7 +282,7 @@ def _checked_reference(reference: ArrayLike) -> NDArray[np.float32]:
 
 
 def _check_range(vectors: NDArray[np.float32], least_scale: float) -> None:
-    """Refuse vectors whose largest component is too large to compute with the others."""
+    """Raise ValueError if the largest value would overflow float32 in a computation."""
     row, column = np.unravel_index(np.abs(vectors).argmax(), vectors.shape)
     largest = float(vectors[row, column])
     if abs(largest) > _LARGEST or abs(largest) > _FURTHEST * least_scale:
@@ -329,54 +294,7 @@ def _check_range(vectors: NDArray[np.float32], least_scale: float) -> None:
 
 
 def _halves(n: int, random: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Halve the rows below n by stretches; both halves stay in order."""
+    """Split the rows below n into two halves, by stretches; both stay in order."""
     first_half = random.permutation(_CHUNKS) < _SHAPING * _CHUNKS
     chosen = first_half[np.arange(n) * _CHUNKS // n]
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
-
-
-def _components(
-    shaping: NDArray[np.float32],
-    features: Features,
-    axes: Axes,
-    held_out: NDArray[np.float32],
-    random: np.random.Generator,
-) -> Components:
-    """Fit the components to vectors of the shaping half, and variances of the other.
-
-    ``held_out`` is standardised: variances along axes are too small where those were fitted.
-    """
-    usual = features.shift(features.table(shaping), axes.vectors)
-    variances = (held_out @ axes.vectors).var(axis=0, dtype=np.float64)
-    centroid = (features.centre / features.scale) @ axes.vectors
-    spread = Spread.fit(usual.shape)
-    return Components(
-        Topics.fit(usual.axes, variances, random),
-        Mean.fit(variances, features.dimension),
-        Direction.fit(usual.axes, variances, random),
-        Dimension.fit(usual.moments),
-        spread,
-        Distortion.fit(
-            usual,
-            *_noise_shapes(shaping[: len(shaping) // 4], features, axes, random),
-            variances,
-            centroid,
-            spread,
-            float(features.log_norm[1]),
-        ),
-    )
-
-
-def _noise_shapes(
-    vectors: NDArray[np.float32], features: Features, axes: Axes, random: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Return what noise adds to the mean shape of vectors: much noise, then tolerated noise."""
-    lengths = (norms(vectors)[:, None] / np.sqrt(vectors.shape[1])).astype(np.float32)
-    noise = random.standard_normal(vectors.shape, np.float32) * lengths
-    usual, much, little = (
-        features.shift(
-            features.table(vectors + np.float32(share) * noise), axes.vectors
-        ).shape.mean(axis=0, dtype=np.float64)
-        for share in (0.0, NOISE, TOLERATED_NOISE)
-    )
-    return much - usual, little - usual

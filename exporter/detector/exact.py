@@ -1,4 +1,4 @@
-"""Exact statistics of dimensions: from the vectors rather than from bins."""
+"""Exact statistics per dimension: from the vectors themselves, not from bins."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from exporter.stats.columns import sorted_columns
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """A window against its baseline, dimension by dimension.
+    """A window compared with its baseline, per dimension.
 
     Attributes
     ----------
     dimension : ndarray of intp, shape (k,)
-        Which dimensions were compared.
+        The dimensions compared.
     ks : ndarray of float64, shape (k,)
         Kolmogorov-Smirnov statistic, 0 to 1.
     ks_p_value : ndarray of float64, shape (k,)
-        Probability of so large a statistic in that dimension alone, asymptotically.
+        Asymptotic p-value of the statistic in that dimension alone.
     wasserstein : ndarray of float64, shape (k,)
         Wasserstein-1 distance, in baseline standard deviations.
     """
@@ -40,14 +40,14 @@ def compare(
     current: NDArray[np.float32],
     dimensions: Sequence[int] | None = None,
 ) -> Exact:
-    """Compare a window with its baseline's vectors.
+    """Compare a window with the vectors of its baseline.
 
     Parameters
     ----------
     reference : ndarray of float32, shape (n, d)
     current : ndarray of float32, shape (m, d)
     dimensions : sequence of int, optional
-        Compare only these.
+        Dimensions to compare; all by default.
 
     Raises
     ------

@@ -1,9 +1,14 @@
-"""Features: the numbers of one vector whose means over a window tell whether it drifted.
+"""Features: numbers of one vector whose means over a window show drift.
 
-Every feature is rounded to an integer before it is summed, and every step between two
-roundings is either elementwise or exact. So the features of a vector do not depend on the
-batch it came in, sums of integers do not depend on their order, and what leaves a window
-takes away exactly what it brought, however many years ago that was.
+Each feature is rounded to an integer before it is summed. Sums of integers do not depend on
+their order, so removing a vector from a window subtracts exactly what adding it added, even
+years later.
+
+The features of a vector do not depend on the batch it came in either. Every step before the
+rounding is elementwise, or exact in floating point (products with the axes, energy, sum of
+absolute values), or a floating-point sum over the numbers of one vector (energy off the leading
+axes, length, product with the centroid). numpy sums each row of a C-ordered array by itself, in an
+order that depends on the row's length only. It does not document this; a test checks it.
 """
 
 from __future__ import annotations
@@ -19,29 +24,30 @@ from exporter.detector.axes import Axes
 from exporter.stats.arrays import Floats
 
 _ROWS = 128
-"""Vectors at a time: they stay in the cache, and a sum of 128 features is exact in float32."""
+"""Vectors processed at a time: they fit the cache. A sum of 128 features is exact in float32."""
 _UNIT = 1024.0
-"""A feature of 1 as an integer."""
+"""Integer that stands for a feature of 1."""
 _FINE = 65536.0
-"""The same for features that hardly vary."""
+"""The same for features that vary little."""
 _AXIS_UNIT = 2.0**20
-"""An axis coefficient of 1 as an integer: 14 + 21 + 12 bits of a product sum fit a float64."""
+"""Integer that stands for an axis coefficient of 1. A sum of 4,096 products of a value (14 bits)
+and a coefficient (21 bits) fits the 53 bits of a float64, so it is exact."""
 _LIMIT = 8.0
-"""Most standard deviations that count: one absurd vector is a vote, not a veto."""
+"""Values are clipped to this many standard deviations, so that one absurd vector cannot decide."""
 _SQUARE_LIMIT = 16.0
-"""Largest square that counts: with larger ones, single vectors decide."""
+"""Squares are clipped to this, for the same reason."""
 
 SCALE_FLOOR = 0.2
 """Least standard deviation of a dimension, as a share of the median dimension's.
 
-Real encoders have dead dimensions; without a floor, noise of 1 % in them is drift.
+Real encoders have dead dimensions. Without a floor, noise of 1 % in them would be drift.
 """
 PROBE_FLOOR = 0.15
-"""Least standard deviation along an axis, in standardised units: noise of 1 % stays below."""
+"""Least standard deviation along an axis, in standardised units: above that of noise of 1 %."""
 _SCALE_LEAST = 1e-30
-"""Least of all: less has no reciprocal in float32."""
+"""Least standard deviation of any dimension: a smaller one has no reciprocal in float32."""
 NORM_FLOOR = 0.005
-"""Least standard deviation of the logarithm of the norm: unit vectors have none."""
+"""Least standard deviation of the logarithm of the norm, which does not vary for unit vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +57,17 @@ class Shift:
     Attributes
     ----------
     mean : ndarray, shape (w, d)
-        Of the standardised vectors.
+        Standardised vectors.
     axes : ndarray, shape (w, k)
         The same along the reference's principal axes.
     moments : ndarray, shape (w, 2 d)
-        Of the same, then of their squares.
+        Standardised vectors, then their squares.
     shape : ndarray, shape (w, p + 3)
-        Of squares along leading and quiet axes; of the logarithms of energy, of energy off
-        the leading axes, and of the squared mean absolute value.
+        Squares along the leading and quiet axes; then the logarithms of the squared length
+        (energy), of the energy off the leading axes, and of the squared sum of absolute values,
+        all of standardised vectors.
     norm : ndarray, shape (w, 2)
-        Of the standardised log norm and its square.
+        Standardised log norm, and its square.
     """
 
     mean: NDArray[Any]
@@ -72,22 +79,24 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What is measured of each vector.
+    """How to compute the features of a vector.
 
     Attributes
     ----------
     centre, scale : ndarray of float32, shape (d,)
         Mean and floored standard deviation of the reference.
     probes : ndarray of float64, shape (d, p)
-        Axes whose squares are features, in integers; the leading ones first.
+        Axes whose squares are features, as integers; the leading ones first.
     probe_scale : ndarray of float64, shape (p,)
         Standard deviation of the reference along them.
     leading : int
-        How many of them lead.
+        Number of leading axes among them.
     log_norm : ndarray of float64, shape (2,)
         Mean and floored standard deviation of the reference's log norm.
     unit : ndarray of float64, shape (2 d + p + 6,)
-        What 1 of each feature is as an integer.
+        Integer that stands for 1 of each feature. The features are: standardised values, their
+        squares, squares along the probes, three log sizes, the log norm, its square, and the
+        cosine similarity to the centroid.
     """
 
     centre: NDArray[np.float32]
@@ -105,10 +114,10 @@ class Features:
         axes: Axes,
         held_out: NDArray[np.float32],
     ) -> Features:
-        """Measure vectors as seen from these, shape (n, d), along their axes.
+        """Take centre, scale and norms from vectors, shape (n, d), that the axes were fitted to.
 
-        Deviations along axes are too small where those were fitted; ``held_out`` are other
-        vectors of the reference, standardised.
+        Deviations along the axes come from ``held_out``, other vectors of the reference,
+        standardised. Those of the vectors that the axes were fitted to are too small.
         """
         centre, scale = standard(shaping)
         probes = np.hstack([axes.leading, axes.quiet])
@@ -143,7 +152,7 @@ class Features:
         return len(self.unit)
 
     def total(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Sum the integer features of some vectors, shape (n, d)."""
+        """Sum the integer features of vectors, shape (n, d)."""
         total = np.zeros(self.size, np.int64)
         d = self.dimension
         for wide, narrow in self._measure(vectors):
@@ -163,7 +172,7 @@ class Features:
         )
 
     def shift(self, means: NDArray[Any], axes: NDArray[Any]) -> Shift:
-        """Name the parts of differences of means, shape (w, size)."""
+        """Split differences of feature means, shape (w, size), by kind; axes: shape (d, k)."""
         d = self.dimension
         return Shift(
             means[:, :d],
@@ -176,7 +185,7 @@ class Features:
     def _measure(
         self, vectors: NDArray[np.float32]
     ) -> Iterator[tuple[tuple[NDArray[np.float32], NDArray[np.float32]], Floats]]:
-        """Give integer features a few vectors at a time: (mean, square), all others."""
+        """Yield the integer features of a few vectors at a time: (values, squares), others."""
         for at in range(0, len(vectors), _ROWS):
             rows = vectors[at : at + _ROWS]
             mean = self._standardise(rows)
@@ -226,6 +235,6 @@ def standard(reference: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
 
 
 def _length(vectors: Floats) -> Floats:
-    # A zero vector has a logarithm too.
+    # Floored, so that a zero vector has a logarithm.
     length: Floats = np.maximum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), 1e-30)
     return length

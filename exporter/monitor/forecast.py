@@ -1,4 +1,4 @@
-"""A window's history as a time series: its trend, its season, and what is odd about now."""
+"""Forecast of a window's similarity: its season and trend, and whether the last hour is unusual."""
 
 from __future__ import annotations
 
@@ -18,45 +18,53 @@ HISTORY_STATES: tuple[HistoryState, ...] = get_args(HistoryState)
 
 HOUR_SECONDS = 3_600.0
 LONGEST = 35 * DAY
-"""Hours of history looked at."""
+"""Hours of history used, at most."""
 
 _DAILY = 4 * DAY
+"""Fewest hours for a daily season: two days to fit it, one to learn the error, one to judge."""
 _WEEKLY = 22 * DAY
-"""Hours that tell a season, and leave days enough to see how well it foretells."""
+"""Fewest hours for a weekly season as well."""
+_FIT_DAILY = 2
+"""Fewest days that a daily season is fitted to."""
+_FIT_WEEKLY = 2 * WEEK // DAY + 1
+"""Fewest days that a weekly season is fitted to."""
 _TRIALS = 7
-"""Most days foretold to learn the error."""
+"""Days whose forecast errors give the deviation, at most."""
 _COURSE = 2 * WEEK
-"""Hours over which trend and step are sought."""
+"""Hours in which a trend or a step is searched for."""
 _LEAST_KNOWN = 2 / 3
-"""Share of the hours below which gaps rule out a judgement."""
+"""Share of hours with a value below which there is no judgement."""
 _BAND = 3.0
-"""Robust deviations between what is expected and either end of its band."""
+"""Half-width of the band, in robust deviations."""
 _DEVIATION = 1.4826
-"""Of a normal distribution, in median absolute deviations."""
+"""Standard deviation of a normal distribution, in median absolute deviations."""
 _FLOOR = 1e-4
-"""Deviation of a cosine similarity below which nothing is worth a word."""
+"""Least deviation of a cosine similarity: smaller errors do not matter."""
 _MOST_DECADES = 300.0
+"""Largest trend score: a double cannot hold much smaller p-values."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the past says of a window's cosine similarity.
+    """Judgement of a window's cosine similarity by its own past.
 
     Attributes
     ----------
     state : HistoryState
-        Which seasons are known, or why none is. All else is None then.
+        The seasons that are known, or the reason why none is. In that case, all other fields are
+        None.
     expected, lower, upper : float or None
-        What yesterday foretold for the last hour, and its band of 3 robust deviations.
+        Forecast of the last hour, made a day before, and its band of 3 robust deviations. The
+        deviation is that of forecasts for earlier days.
     anomaly : float or None
-        How far the last hour is from it, in robust deviations; None without vectors.
+        Last hour minus its forecast, in robust deviations; None for an hour without vectors.
     slope_per_day : float or None
-        Change per day over the last two weeks, season taken out; from a week of history on.
+        Change per day over the last two weeks, without the season; None below a week of history.
     trend_score : float or None
         Decades of surprise of that slope: minus log10 of its p-value.
     changed_at : float or None
-        When the level stepped, within the last two weeks, in seconds since the epoch; None if it
-        did not.
+        Time of a step in the level during the last two weeks, in seconds since the epoch; None
+        without a step.
     """
 
     state: HistoryState
@@ -70,22 +78,32 @@ class History:
 
 
 def judge(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -> History:
-    """Judge irregular values, shape (n,), recorded at these times, in seconds, up to now."""
+    """Judge irregular values up to now.
+
+    Parameters
+    ----------
+    times, values : ndarray of float64, shape (n,)
+        Seconds since the epoch, in any order, and the cosine similarities recorded then.
+    now : float
+        Seconds since the epoch.
+    """
     hours = hourly(times, values, now)
     if len(hours) < _DAILY:
         return History("too_short")
     if np.isfinite(hours).mean() < _LEAST_KNOWN:
         return History("gaps")
     weekly = len(hours) >= _WEEKLY
-    # Today is judged by what was known yesterday: an oddity must not explain itself.
-    season = decompose(hours[:-DAY], weekly)
-    days = min(_TRIALS, len(hours) // DAY - (2 * WEEK // DAY + 1 if weekly else 2))
-    errors = day_ahead_errors(hours, weekly, days)
+    # The forecast and its band come from the days before the last one. Otherwise an anomaly would
+    # move its own forecast and widen its own band.
+    before = hours[:-DAY]
+    season = decompose(before, weekly)
+    days = min(_TRIALS, len(before) // DAY - (_FIT_WEEKLY if weekly else _FIT_DAILY))
+    errors = day_ahead_errors(before, weekly, days)
     if not np.isfinite(errors).any():
         return History("gaps")
     deviation = max(_DEVIATION * float(np.nanmedian(np.abs(errors))), _FLOOR)
     expected = float(season.next_day[-1])
-    anomaly = float(errors[-1]) / deviation
+    anomaly = (float(hours[-1]) - expected) / deviation
     return History(
         "weekly" if weekly else "daily",
         expected=expected,
@@ -97,12 +115,12 @@ def judge(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -
 
 
 def hourly(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -> Hours:
-    """Average values by hours that end now, oldest first; NaN for an hour without any.
+    """Average values by hours that end now, oldest first; NaN for an hour without values.
 
     Parameters
     ----------
     times, values : ndarray of float64, shape (n,)
-        Seconds since the epoch, in any order, and what was recorded then.
+        Seconds since the epoch, in any order, and the values recorded then.
     now : float
         Seconds since the epoch.
 
@@ -122,10 +140,13 @@ def hourly(times: NDArray[np.float64], values: NDArray[np.float64], now: float) 
 
 
 def _course(level: Hours, now: float) -> dict[str, float | None]:
-    """Tell where a series without its season goes; a week takes weekdays for no trend."""
+    """Find trend and step of a series without its season.
+
+    Less than a week does not show whether a change is a trend or a difference of weekdays.
+    """
     if len(level) < WEEK:
         return {}
-    # To the precision of float32: what lies below is no change.
+    # To the precision of float32: smaller changes are rounding errors.
     recent = np.round(level[-_COURSE:], 7)
     trend, step = slope(recent), changepoint.step(recent, DAY)
     return {

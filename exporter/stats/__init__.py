@@ -1,1 +1,5 @@
-"""Statistics: pure functions of arrays, one statistic a file."""
+"""Statistics as pure functions of arrays, one statistic per module.
+
+Start with `ks` and `wasserstein` for the distance of two samples, `quality` for one sample, and
+`decomposition`, `slope` and `changepoint` for time series.
+"""

@@ -1,4 +1,4 @@
-"""Names for the arrays that go from one module to another."""
+"""Types of the arrays that modules exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long-run variance: what the mean of autocorrelated values is worth."""
+"""Long-run variance: the variance of the mean of autocorrelated values."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 def long_run_variance(values: NDArray[np.float64], frequencies: int) -> float:
     """Estimate n times the variance of the mean of n centred values, shape (n,).
 
-    The mean square of the projections on the first cosines. A statistic divided by its root
-    follows Student's t with ``frequencies`` degrees of freedom, so that few frequencies cost
-    power, and many believe slow waves to be news.
+    It is the mean square of the projections on the first cosines, normalised to unit length. A
+    mean divided by its estimated deviation follows Student's t with ``frequencies`` degrees of
+    freedom. Fewer frequencies give less power; with more, slow waves look significant.
 
     Source: Lazarus, Lewis, Stock, Watson, "HAR inference" (2018), the equal-weighted cosine
     estimator.

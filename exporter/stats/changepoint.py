@@ -1,4 +1,4 @@
-"""The change point of a series: a step in its level."""
+"""Change point of a series: a step in its level."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ from scipy import stats
 from exporter.stats.autocorrelation import long_run_variance
 
 _FREQUENCIES = 8
+"""Degrees of freedom of the variance estimate."""
 _ALPHA = 0.001
+"""Share of series without a step in which one is found."""
 
 
 def step(values: NDArray[np.float64], shortest: int) -> int | None:
-    """Find where the level of equally spaced values, shape (n,), changed most; NaN for gaps.
+    """Find the step in the level of equally spaced values, shape (n,); NaN for gaps.
 
-    Only a step that stands out alone is found: by Student's t, autocorrelation allowed for,
-    with Bonferroni's correction at 0.1 %. Waves, and steps there and back, are none.
+    The series is cut where the means before and after differ most, in units of the standard
+    deviation of their difference for independent values. The difference is then tested by
+    Student's t with a variance that allows for autocorrelation, and Bonferroni's correction
+    for the number of possible cuts.
+
+    A single step is found. A wave, or a step up and back down, is not: what remains after one
+    cut still varies slowly, which raises the variance.
 
     Parameters
     ----------
     values : ndarray
     shortest : int
-        Values that a level lasts at least.
+        Fewest values that both levels last. If the best cut is closer to an end, there is no
+        step: the new level may be a short excursion.
 
     Returns
     -------
@@ -31,19 +39,21 @@ def step(values: NDArray[np.float64], shortest: int) -> int | None:
     """
     n = len(values)
     known = np.isfinite(values)
-    at = np.arange(shortest, n - shortest + 1)
-    if not len(at):
-        return None
+    at = np.arange(1, n)
     count, total = np.cumsum(known), np.cumsum(np.where(known, values, 0.0))
-    before, after = count[at - 1], count[-1] - count[at - 1]
-    at, before, after = (array[(before > 0) & (after > 0)] for array in (at, before, after))
-    if not len(at):
+    before, after = count[:-1], known.sum() - count[:-1]
+    comparable = (before > 0) & (after > 0)
+    allowed = comparable & (at >= shortest) & (at <= n - shortest)
+    if not allowed.any():
         return None
-    lower, upper = total[at - 1] / before, (total[-1] - total[at - 1]) / after
-    step = np.abs(upper - lower) * np.sqrt(before * after / (before + after))
-    best = int(step.argmax())
+    at, before, after, sum_before = (array[comparable] for array in (at, before, after, total[:-1]))
+    lower, upper = sum_before / before, (total[-1] - sum_before) / after
+    change = np.abs(upper - lower) * np.sqrt(before * after / (before + after))
+    best = int(change.argmax())
+    if not allowed[comparable][best] or change[best] == 0:
+        return None
     level = np.where(np.arange(n) < at[best], lower[best], upper[best])
     variance = long_run_variance(np.where(known, values - level, 0.0), _FREQUENCIES)
-    surprise = step[best] / max(variance, np.finfo(float).tiny) ** 0.5
-    significant = 2 * stats.t.sf(surprise, _FREQUENCIES) * len(at) < _ALPHA
-    return int(at[best]) if significant and step[best] > 0 else None
+    surprise = change[best] / max(variance, np.finfo(float).tiny) ** 0.5
+    p_value = 2 * stats.t.sf(surprise, _FREQUENCIES) * allowed.sum()
+    return int(at[best]) if p_value < _ALPHA else None

@@ -1,4 +1,4 @@
-"""Sorted columns: the form in which the exact statistics read a sample."""
+"""Sorted columns: the form of a sample that the exact statistics read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def sorted_columns(vectors: ArrayLike) -> NDArray[Any]:
-    """Sort each dimension of a sample; keep the result where a sample is compared often.
+    """Sort each dimension of a sample. Keep the result if a sample is compared often.
 
     Parameters
     ----------
     vectors : array_like, shape (n, d)
-        Finite numbers. Half precision is widened, which changes no value.
+        Finite numbers. Half precision is widened, which is exact.
 
     Returns
     -------
     ndarray of float32 or float64, shape (d, n)
-        One ascending row a dimension: contiguous, because every reader walks along it.
+        One ascending row per dimension, contiguous because all readers iterate along it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Trend and season of hourly values, and how well they tell the next day."""
+"""Season of hourly values, and the errors of forecasts one day ahead."""
 
 from __future__ import annotations
 
@@ -15,33 +15,42 @@ Hours = NDArray[np.float64]
 
 
 class Season(NamedTuple):
-    """What repeats in a series, continued for a day, and the level of its last day."""
+    """Seasonal part of a series of n hours, and the level of its last day.
+
+    Attributes
+    ----------
+    repeated : ndarray, shape (n + 24,)
+        Seasonal part, continued for one day.
+    level : float
+        Median of the last 24 values without their seasonal part.
+    """
 
     repeated: Hours
     level: float
 
     @property
     def next_day(self) -> Hours:
-        """The values to expect of the 24 hours after the series."""
+        """Forecast of the 24 hours after the series."""
         return self.level + self.repeated[-DAY:]
 
 
 def decompose(values: Hours, weekly: bool) -> Season:
-    """Take hourly values, shape (n,), apart by robust STL, or MSTL with a day and a week.
+    """Decompose hourly values, shape (n,), by robust STL, or by MSTL with a day and a week.
 
-    The season is periodic: averaged over all its periods, for one that may change from period
-    to period explains everything and foretells nothing. Gaps (NaN) are filled with what is
-    usual at that hour of the day.
+    The seasonal part is periodic, that is, averaged over all periods. One that may change from
+    period to period would fit everything and predict nothing. Gaps (NaN) are filled with the
+    median of the same hour of the day.
 
     Source: Cleveland et al. (1990); Bandara, Hyndman, Bergmeir (2021).
     """
     filled = _filled(values)
     # A window much longer than the series, with degree 0, makes the season periodic. The jumps
-    # interpolate what hardly differs from one hour to the next, at a tenth of the cost.
+    # interpolate smooth parts instead of fitting them at every hour, at a tenth of the cost.
     window = 2 * (len(values) // DAY) + 101
-    robust = {"robust": True, "seasonal_deg": 0, "low_pass_jump": 8}
+    # The outer iterations make it robust: each weighs down what the one before left unexplained.
+    common = {"seasonal_deg": 0, "low_pass_jump": 8}
     if not weekly:
-        fit = STL(filled, period=DAY, seasonal=window, trend_jump=6, **robust).fit(1, 3)
+        fit = STL(filled, period=DAY, seasonal=window, trend_jump=6, **common).fit(1, 3)
         repeated = np.concatenate([fit.seasonal, fit.seasonal[-DAY:]])
     else:
         options = {"inner_iter": 1, "outer_iter": 3, "seasonal_jump": 5, "trend_jump": 12}
@@ -49,19 +58,19 @@ def decompose(values: Hours, weekly: bool) -> Season:
             filled,
             periods=(DAY, WEEK),
             windows=(window, window),
-            stl_kwargs=robust | options,
+            stl_kwargs=common | options,
         ).fit()
         day, week = fit.seasonal.T
         repeated = np.concatenate([day + week, day[-DAY:] + week[-WEEK : DAY - WEEK]])
-    # The trend's own end hangs on its last few hours; a day's median does not.
+    # The end of the fitted trend depends on the last few hours; the median of a day does not.
     return Season(repeated, float(np.median((filled - repeated[:-DAY])[-DAY:])))
 
 
 def day_ahead_errors(values: Hours, weekly: bool, days: int) -> Hours:
-    """Say of each of the last days, shape (24 * days,), how wrong the day before was about it.
+    """Return the errors of one-day-ahead forecasts of the last days, shape (24 * days,).
 
-    Each day is foretold from what came before it only, oldest first; NaN where a value is
-    missing.
+    An error is the value minus its forecast; NaN where the value is missing. Each day is forecast
+    from the values before it only. The oldest day comes first.
     """
     errors = []
     for back in range(days, 0, -1):
@@ -72,7 +81,7 @@ def day_ahead_errors(values: Hours, weekly: bool, days: int) -> Hours:
 
 
 def _filled(values: Hours) -> Hours:
-    """Fill gaps with the median of the same hour of other days, or of all hours."""
+    """Fill gaps with the median of the same hour of other days, or else of all hours."""
     hours = np.full(-(-len(values) // DAY) * DAY, np.nan)
     hours[: len(values)] = values
     by_hour = hours.reshape(-1, DAY)

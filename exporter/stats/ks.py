@@ -11,7 +11,7 @@ from scipy.special import kolmogorov
 from exporter.stats.columns import sorted_columns
 
 _STEP = 16
-"""Points between two that are searched first."""
+"""Every 16th point is searched first."""
 
 
 def statistic(reference: ArrayLike, current: ArrayLike) -> NDArray[np.float64]:
@@ -19,8 +19,8 @@ def statistic(reference: ArrayLike, current: ArrayLike) -> NDArray[np.float64]:
 
     D = sup_t |F_reference(t) - F_current(t)|, exactly, ties included.
 
-    Not suitable to say *whether* a window drifted by its smallest p-value: d dependent tests
-    need a correction that costs the power (use the detector's score).
+    Not suitable to decide by the smallest of d p-values whether a window drifted: the tests are
+    dependent, and a correction for their number costs most of the power. Use the detector's score.
 
     Parameters
     ----------
@@ -41,16 +41,16 @@ def statistic(reference: ArrayLike, current: ArrayLike) -> NDArray[np.float64]:
 
 
 def of_columns(reference: NDArray[Any], current: NDArray[Any]) -> NDArray[np.float64]:
-    """Do the same for samples that are sorted already; see `columns.sorted_columns`."""
+    """Return the statistic of samples that `columns.sorted_columns` has sorted."""
     if len(reference) != len(current):
         raise ValueError(f"dimensions differ: {len(reference)} and {len(current)}")
     return np.array([_distance(x, y) for x, y in zip(reference, current, strict=True)])
 
 
 def p_value(statistic: ArrayLike, n: int, m: int) -> NDArray[np.float64]:
-    """Probability of a statistic at least this large without drift, asymptotically.
+    """Return the asymptotic p-value of statistics of samples of n and m values.
 
-    Conservative where values tie. Source: Kolmogorov's limit law, with sqrt(nm / (n + m)).
+    It is conservative if values tie. Source: Kolmogorov's limit law, with sqrt(nm / (n + m)).
     """
     return np.asarray(kolmogorov(np.sqrt(n * m / (n + m)) * np.asarray(statistic)))
 
@@ -64,8 +64,8 @@ def _distance(x: NDArray[Any], y: NDArray[Any]) -> float:
         D = max over j of  j/m - #{x <= y_j}/n  and  #{x < y_j}/n - (j-1)/m,   j = 1..m
 
     (among equal y the last j wins on the left, the first on the right). Both counts grow
-    with j, so the values at every 16th point bound those between. Only the stretches whose
-    bound beats the best value found are searched through.
+    with j, so the values at every 16th point bound those between. Only stretches whose bound
+    exceeds the best value found so far are searched completely.
     """
     n, m = len(x), len(y)
     knots = np.append(np.arange(0, m - 1, _STEP), m - 1)
@@ -84,7 +84,7 @@ def _distance(x: NDArray[Any], y: NDArray[Any]) -> float:
 def _counts(x: NDArray[Any], at: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Count the x below, and the x below or equal to, each of some points."""
     below = np.searchsorted(x, at, side="left")
-    # Only where a point meets an equal x do the two differ.
+    # The two differ only at points that equal some x.
     meets = x[np.minimum(below, len(x) - 1)] == at
     upto = below
     if meets.any():

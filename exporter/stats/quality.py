@@ -1,4 +1,4 @@
-"""Quality of vectors as such: signs of a degraded model, whatever the baseline says."""
+"""Quality of vectors: signs of a degraded model that need no baseline."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DEAD = 1e-3
-"""Share of the median standard deviation below which a dimension carries nothing."""
+"""Dimensions with at most this share of the median standard deviation are dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What is seen of some vectors without comparing them.
+    """Properties of a sample of vectors.
 
     Attributes
     ----------
     norm : float
         Mean Euclidean norm.
     effective_rank : float
-        Dimensions that the vectors really use, 1 to d: the participation ratio
-        (sum of l)^2 / sum of l^2 of the covariance's eigenvalues l.
+        Number of dimensions that the vectors use, 1 to d: the participation ratio
+        (sum of l)^2 / (sum of l^2) of the eigenvalues l of the covariance.
     dead_dimensions : int
-        Dimensions that hardly vary.
+        Number of dimensions that hardly vary.
     duplicate_ratio : float
         Share of vectors that equal an earlier one, 0 to 1.
     """
@@ -35,9 +35,10 @@ class Quality:
 
 
 def assess(vectors: NDArray[np.float32]) -> Quality:
-    """Assess vectors, shape (n, d) with n of at least 2."""
+    """Assess vectors, shape (n, d), n at least 2."""
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
-    deviation = np.sqrt(np.einsum("ij,ij->j", centred, centred) / len(vectors))
+    # In units of 1 / sqrt(n), which cancel.
+    deviation = np.sqrt(np.einsum("ij,ij->j", centred, centred))
     return Quality(
         norm=float(norms(vectors).mean()),
         effective_rank=_effective_rank(centred),
@@ -48,19 +49,23 @@ def assess(vectors: NDArray[np.float32]) -> Quality:
 
 def norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the Euclidean norm of each vector, shape (n, d)."""
-    # A float32 squared may be none: 1e20 is too large, 1e-23 too small.
+    # Squares of float32 may need a double: that of 1e20 overflows, that of 1e-23 is 0.
     squares: NDArray[np.float64] = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     return np.sqrt(squares)
 
 
 def _effective_rank(centred: NDArray[np.float64]) -> float:
-    """Get by without eigenvalues: their sum is C's trace, that of their squares |C|^2."""
+    """Return the participation ratio.
+
+    The eigenvalues of a matrix C sum to its trace, and their squares to its squared norm.
+    """
     largest = max(float(centred.max()), -float(centred.min()))
     if largest == 0:
         return 1.0
-    # The rank has no scale. At this one, products of float32, at half the cost, hold it.
+    # The rank does not depend on the scale. At this one, float32 is precise enough, and half as
+    # expensive.
     scaled = (centred / largest).astype(np.float32)
-    # |X'X| = |XX'|: the smaller of the two is enough.
+    # X'X and XX' have the same norm and trace. The smaller one is cheaper.
     small = scaled @ scaled.T if len(scaled) < scaled.shape[1] else scaled.T @ scaled
     squares = float(np.square(small, dtype=np.float64).sum())
     return float(np.trace(small, dtype=np.float64)) ** 2 / squares

@@ -1,4 +1,4 @@
-"""Slope of a series that may be autocorrelated, hold outliers and have gaps."""
+"""Slope of a series that may have autocorrelation, outliers and gaps."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from exporter.stats.autocorrelation import long_run_variance
 
 _FREQUENCIES = 4
 _CLIP = 4.0
-"""Robust deviations at which a residual stops to count for more."""
+"""Residuals are clipped to this many robust deviations."""
 _DEVIATION = 1.4826
-"""Of a normal distribution, in median absolute deviations."""
+"""Standard deviation of a normal distribution, in median absolute deviations."""
 
 
 class Slope(NamedTuple):
-    """Change per step, and the probability of one at least as steep where there is none."""
+    """Change per step, and its p-value."""
 
     per_step: float
     p_value: float
 
 
 def slope(values: NDArray[np.float64]) -> Slope:
-    """Fit a line to equally spaced values, shape (n,); NaN where there is none.
+    """Fit a line to equally spaced values, shape (n,); NaN for gaps.
 
-    Theil and Sen's slope, refined by least squares on clipped residuals; its p-value allows for
-    autocorrelation. On seven days of hours it holds its level under white, heavy-tailed and
-    moving-average noise and daily and weekly waves; a random walk is a trend to it.
+    The slope is that of Theil and Sen, refined by least squares on clipped residuals. Its p-value
+    allows for autocorrelation. For hours of 14 days it holds its level under white, heavy-tailed
+    and moving-average noise, and under daily and weekly waves. A random walk counts as a trend.
     """
     steps = np.arange(len(values), dtype=np.float64)
     known = np.isfinite(values)

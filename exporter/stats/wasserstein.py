@@ -10,16 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 from exporter.stats.columns import sorted_columns
 
 _ROWS = 32
-"""Dimensions at a time: the working copy in double precision stays in the cache."""
+"""Dimensions processed at a time: the working copy in double precision fits the cache."""
 
 
 def distance(reference: ArrayLike, current: ArrayLike) -> NDArray[np.float64]:
-    """Mean distance by which values must move to turn one sample into the other.
+    """Return the mean distance by which values must move to turn one sample into the other.
 
     W_1 = integral over 0 < q < 1 of |Q_reference(q) - Q_current(q)|, per dimension, exactly.
 
-    Not suitable to compare dimensions of different scale; divide by the reference's standard
-    deviation first.
+    Not suitable to compare dimensions of different scale. Divide by the standard deviations of
+    the reference first.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def distance(reference: ArrayLike, current: ArrayLike) -> NDArray[np.float64]:
 
 
 def of_columns(reference: NDArray[Any], current: NDArray[Any]) -> NDArray[np.float64]:
-    """Do the same for samples that are sorted already; see `columns.sorted_columns`."""
+    """Return the distances of samples that `columns.sorted_columns` has sorted."""
     if len(reference) != len(current):
         raise ValueError(f"dimensions differ: {len(reference)} and {len(current)}")
     of_reference, of_current, weight = _steps(reference.shape[1], current.shape[1])
@@ -57,12 +57,12 @@ def of_columns(reference: NDArray[Any], current: NDArray[Any]) -> NDArray[np.flo
 
 
 def _steps(n: int, m: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Cut 0..1 where either quantile function steps; the cuts are the same in every dimension.
+    """Cut 0..1 where a quantile function steps. The cuts are the same in every dimension.
 
     Returns
     -------
     of_reference, of_current : ndarray of intp
-        Which order statistic each function takes between two cuts.
+        Index of the order statistic that each function equals between two cuts.
     weight : ndarray of float64
         Length of each piece.
     """

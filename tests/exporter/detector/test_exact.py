@@ -1,8 +1,9 @@
-"""Exact statistics: what scipy says, dimension by dimension."""
+"""Exact statistics: those of scipy in every dimension."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -31,3 +32,25 @@ def test_bins_come_close_to_the_exact_statistics(
     exact, binned = compare(reference, current), detector.marginals(current)
     np.testing.assert_allclose(binned.ks, exact.ks, atol=1 / 128)
     np.testing.assert_allclose(binned.wasserstein, exact.wasserstein, rtol=0.1, atol=0.01)
+
+
+def test_chosen_dimensions_are_compared_alone(vectors: NDArray[np.float32]) -> None:
+    reference, current = vectors[:1_000], vectors[1_000:1_200] + 0.1
+    every, chosen = compare(reference, current), compare(reference, current, [5, 2])
+    assert every.dimension.tolist() == list(range(8))
+    assert chosen.dimension.tolist() == [5, 2]
+    assert chosen.dimension.dtype == np.intp
+    for name in ("ks", "ks_p_value", "wasserstein"):
+        np.testing.assert_allclose(getattr(chosen, name), getattr(every, name)[[5, 2]])
+
+
+def test_p_values_are_those_of_both_sizes(vectors: NDArray[np.float32]) -> None:
+    reference, current = vectors[:1_000], vectors[1_000:1_200]
+    exact = compare(reference, current)
+    expected = stats.kstwobign.sf(exact.ks * (1_000 * 200 / 1_200) ** 0.5)
+    np.testing.assert_allclose(exact.ks_p_value, expected, rtol=1e-6)
+
+
+def test_dimensions_must_agree(vectors: NDArray[np.float32]) -> None:
+    with pytest.raises(ValueError, match=r"^dimensions differ: 8 and 7$"):
+        compare(vectors[:100], vectors[:100, :7])

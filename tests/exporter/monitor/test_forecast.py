@@ -1,4 +1,4 @@
-"""The history judged: what it tells when, and how quiet it is."""
+"""Forecast: what a history tells, and how rarely it alarms without reason."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.monitor.forecast import HOUR_SECONDS, History, hourly, judge
+from exporter.stats.decomposition import DAY, day_ahead_errors, decompose
 
 NOW = 1_700_000_000.0
 STEP = 300.0
@@ -27,7 +28,7 @@ def test_the_state_says_which_seasons_are_known(days: float, state: str) -> None
     assert judge(*recorded(days), NOW).state == state
 
 
-def test_without_a_judgement_nothing_is_told() -> None:
+def test_without_a_judgement_all_numbers_are_missing() -> None:
     assert judge(*recorded(2), NOW) == History("too_short")
 
 
@@ -39,9 +40,9 @@ def test_gaps_of_a_third_rule_out_a_judgement() -> None:
     assert judge(times[~short], values[~short], NOW).state == "daily"
 
 
-def test_a_week_without_a_value_says_nothing_of_the_last_hour() -> None:
+def test_eight_days_without_a_value_rule_out_a_judgement() -> None:
     times, values = recorded(30)
-    before = times < NOW - 7.1 * 86_400
+    before = times < NOW - 8.1 * 86_400
     assert judge(times[before], values[before], NOW) == History("gaps")
 
 
@@ -57,7 +58,7 @@ def test_an_ordinary_hour_lies_within_the_band(days: int) -> None:
 
 
 @pytest.mark.parametrize("days", [5, 10, 30])
-def test_an_odd_hour_is_an_anomaly_with_its_sign(days: int) -> None:
+def test_an_unusual_hour_is_an_anomaly_with_its_sign(days: int) -> None:
     times, values = recorded(days)
     values[-12:] -= 0.06
     anomaly = judge(times, values, NOW).anomaly
@@ -71,6 +72,34 @@ def test_an_anomaly_does_not_explain_itself_for_a_day() -> None:
     anomaly = judge(times, values, NOW).anomaly
     assert anomaly is not None
     assert anomaly < -5
+
+
+@pytest.mark.parametrize("days", [4, 5, 10, 30])
+def test_an_anomaly_does_not_widen_its_own_band(days: int) -> None:
+    times, values = recorded(days)
+    usual = judge(times, values, NOW)
+    values[times > NOW - 86_400] -= 0.06
+    unusual = judge(times, values, NOW)
+    assert (unusual.expected, unusual.lower, unusual.upper) == (
+        usual.expected,
+        usual.lower,
+        usual.upper,
+    )
+    assert unusual.anomaly is not None
+    assert unusual.anomaly < -5
+
+
+def test_the_band_is_that_of_errors_on_earlier_days() -> None:
+    times, values = recorded(10)
+    hours = hourly(times, values, NOW)
+    found = judge(times, values, NOW)
+    errors = day_ahead_errors(hours[:-DAY], weekly=False, days=7)
+    deviation = 1.4826 * np.median(np.abs(errors))
+    expected = decompose(hours[:-DAY], weekly=False).next_day[-1]
+    assert (found.expected, found.lower, found.upper) == pytest.approx(
+        (expected, expected - 3 * deviation, expected + 3 * deviation)
+    )
+    assert found.anomaly == pytest.approx((hours[-1] - expected) / deviation)
 
 
 def test_a_usual_weekend_is_no_anomaly_once_weeks_are_known() -> None:
@@ -100,14 +129,14 @@ def test_a_steady_fall_is_a_trend() -> None:
     assert found.trend_score > 3
 
 
-def test_no_fall_is_none() -> None:
+def test_noise_is_no_trend() -> None:
     for seed in range(5):
         score = judge(*recorded(14, seed), NOW).trend_score
         assert score is not None
         assert score < 2.7
 
 
-def test_less_than_a_week_tells_of_no_trend() -> None:
+def test_less_than_a_week_has_no_trend() -> None:
     found = judge(*recorded(6.9), NOW)
     assert (found.slope_per_day, found.trend_score, found.changed_at) == (None, None, None)
 
@@ -120,7 +149,7 @@ def test_a_step_is_dated() -> None:
     assert judge(times, values, NOW).changed_at is None
 
 
-def test_a_constant_history_is_neither_odd_nor_a_trend() -> None:
+def test_a_constant_history_has_neither_anomaly_nor_trend() -> None:
     times, _ = recorded(14)
     found = judge(times, np.full(len(times), 0.5), NOW)
     assert found.anomaly == pytest.approx(0, abs=1e-6)
@@ -133,7 +162,7 @@ def test_irregular_rows_are_averaged_by_the_hour() -> None:
     np.testing.assert_array_equal(hourly(times, values, NOW), [8.0, np.nan, 4.0, 3.0])
 
 
-def test_the_far_past_and_the_future_do_not_count() -> None:
+def test_the_distant_past_and_the_future_are_ignored() -> None:
     times = NOW + np.array([-36 * 86_400.0, 60.0, -60.0])
     np.testing.assert_array_equal(hourly(times, np.arange(3.0), NOW), [2.0])
     assert hourly(np.empty(0), np.empty(0), NOW).shape == (0,)

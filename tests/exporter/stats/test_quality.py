@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from exporter.stats.quality import assess
+from exporter.stats.quality import assess, norms
 
 
 def normal(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
@@ -79,3 +79,17 @@ def test_the_dead_dimensions_of_a_real_model_are_found(sentences: NDArray[np.flo
 def test_every_vector_twice_is_half_duplicates() -> None:
     vectors = normal(30, 5)
     assert assess(np.repeat(vectors, 2, axis=0)).duplicate_ratio == 0.5
+
+
+def test_the_norm_is_the_mean_euclidean_norm() -> None:
+    vectors = normal(50, 7)
+    expected = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    np.testing.assert_allclose(norms(vectors), expected, rtol=1e-12)
+    assert assess(vectors).norm == pytest.approx(expected.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("share", "dead"), [(0.9e-3, 1), (1.1e-3, 0)])
+def test_a_dimension_is_dead_below_a_thousandth_of_the_median(share: float, dead: int) -> None:
+    wave = np.where(np.arange(100) % 2, 1.0, -1.0)[:, None]
+    vectors = (wave * np.array([1.0, 2.0, 2.0 * share, 2.0, 50.0])).astype(np.float32)
+    assert assess(vectors).dead_dimensions == dead

@@ -1,0 +1,114 @@
+"""Codec: dataclasses of arrays come back as they were, and nothing else is read."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.detector import codec
+from exporter.detector.detector import Detector
+
+
+@dataclass(frozen=True)
+class Inner:
+    values: NDArray[np.float64]
+    share: float
+
+
+@dataclass(frozen=True)
+class Outer:
+    number: int
+    first: Inner
+    second: Inner
+    small: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Later(Outer):
+    added: NDArray[np.float32] = field(default_factory=lambda: np.full(2, 7, np.float32))
+
+
+VALUE = Outer(
+    3,
+    Inner(np.arange(6.0).reshape(2, 3), 0.25),
+    Inner(np.empty(0), 1e-300),
+    np.arange(4, dtype="u1"),
+)
+
+
+def test_nested_dataclasses_come_back() -> None:
+    found = codec.unpack(Outer, codec.pack(VALUE, 5), [5])
+    assert type(found) is Outer
+    assert (found.number, type(found.number)) == (3, int)
+    assert (found.first.share, found.second.share) == (0.25, 1e-300)
+    assert type(found.first.share) is float
+    np.testing.assert_array_equal(found.first.values, VALUE.first.values)
+    assert found.second.values.shape == (0,)
+    assert found.small.dtype == np.uint8
+    assert found.small.tolist() == [0, 1, 2, 3]
+
+
+def test_the_bytes_are_a_header_and_an_archive_that_numpy_reads() -> None:
+    data = codec.pack(VALUE, 5)
+    header = b"embedding-drift detector\n5\n"
+    assert data.startswith(header)
+    with np.load(io.BytesIO(data.removeprefix(header))) as arrays:
+        assert set(arrays.files) == {
+            "number", "first.values", "first.share", "second.values", "second.share", "small",
+        }  # fmt: skip
+    assert codec.pack(VALUE, 5) == data
+
+
+def test_a_field_added_later_takes_its_default() -> None:
+    found = codec.unpack(Later, codec.pack(VALUE, 5), [4, 5])
+    assert found.added.tolist() == [7, 7]
+    assert found.small.tolist() == [0, 1, 2, 3]
+
+    @dataclass(frozen=True)
+    class AfterIt(Later):
+        last: int = 9
+
+    values = VALUE.first, VALUE.second, VALUE.small, np.zeros(1, np.float32)
+    with_last = codec.pack(AfterIt(3, *values, last=8), 5)
+    assert codec.unpack(AfterIt, with_last.replace(b"added.npy", b"other.npy"), [5]).last == 8
+    stored = Later(3, VALUE.first, VALUE.second, VALUE.small, np.zeros(1, np.float32))
+    assert codec.unpack(Later, codec.pack(stored, 5), [5]).added.tolist() == [0]
+
+
+def test_a_missing_field_without_a_default_is_damage() -> None:
+    with pytest.raises(ValueError, match=r"^detector is damaged or truncated$"):
+        codec.unpack(Outer, codec.pack(VALUE.first, 5), [5])
+
+
+def test_other_versions_are_refused_by_name() -> None:
+    data = codec.pack(VALUE, 12)
+    with pytest.raises(
+        ValueError, match=r"^detector of version b'12', this program reads 1 and 2$"
+    ):
+        codec.unpack(Outer, data, [1, 2])
+    with pytest.raises(ValueError, match="version b'123456789', "):
+        codec.unpack(Outer, codec.pack(VALUE, 12345678901), [1])
+
+
+def test_objects_are_neither_written_nor_read() -> None:
+    with pytest.raises(ValueError, match="Object arrays"):
+        codec.pack(Inner(np.array([None]), 1.0), 5)
+    file = io.BytesIO()
+    np.savez(file, values=np.array([None]), share=1.0)
+    with pytest.raises(ValueError, match="Object arrays"):
+        codec.unpack(Inner, b"embedding-drift detector\n5\n" + file.getvalue(), [5])
+
+
+def test_bytes_of_something_else_are_refused(detector: Detector) -> None:
+    data = detector.to_bytes()
+    with pytest.raises(ValueError, match=r"^not a detector$"):
+        Detector.from_bytes(b"PK" + data)
+    with pytest.raises(ValueError, match="version b'999', this program reads 1 and 2"):
+        Detector.from_bytes(data.replace(b"\n1\n", b"\n999\n", 1))
+    for end in (len(data) - 1, len(data) // 2, 40, 26, 3, 0):
+        with pytest.raises(ValueError, match=r"damaged|not a detector|version"):
+            Detector.from_bytes(data[:end])

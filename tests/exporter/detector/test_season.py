@@ -1,0 +1,190 @@
+"""Season: a harmonic regression on the time of day and of the week."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.detector import Detector
+from exporter.detector.season import (
+    Season,
+    Swing,
+    counted,
+    known_season,
+    mean_waves,
+    no_waves,
+    total_waves,
+    waves_at,
+)
+
+Vectors = NDArray[np.float32]
+Floats = NDArray[np.float64]
+DAY = 86_400.0
+WEEK = 7 * DAY
+
+
+def design(times: Floats) -> Floats:
+    """Regression terms: the constant, then cosines and sines of two harmonics of two periods."""
+    turns = [2 * np.pi * times * k / period for period in (DAY, WEEK) for k in (1, 2)]
+    return np.array([np.ones_like(times), *np.cos(turns), *np.sin(turns)]).T
+
+
+TIMES = np.sort(np.random.default_rng(0).uniform(1e9, 1e9 + 8 * DAY, 500))
+TABLE = (
+    design(TIMES) @ np.random.default_rng(1).normal(size=(9, 4))
+    + np.random.default_rng(2).normal(size=(500, 4))
+).astype(np.float32)
+
+
+def test_terms_are_a_constant_cosines_and_sines_of_the_day_and_the_week() -> None:
+    for time in (0.0, 1e9, 1e9 + 12_345.6):
+        np.testing.assert_allclose(waves_at(time), design(np.array([time]))[0], atol=1e-6)
+
+
+def test_a_season_is_a_ridge_regression() -> None:
+    season = Season.fit(TABLE, TIMES)
+    # A ridge is one more observation of 0 for each term but the constant.
+    rows = np.vstack([design(TIMES), np.eye(9)[1:]])
+    values = np.vstack([TABLE, np.zeros((8, 4))])
+    expected, *_ = np.linalg.lstsq(rows, values, rcond=None)
+    np.testing.assert_allclose(season.coefficients, expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(season.covariance, np.linalg.inv(rows.T @ rows), rtol=1e-6)
+    assert season.is_known
+
+
+def test_a_season_expects_what_its_terms_say() -> None:
+    season = Season.fit(TABLE, TIMES)
+    terms = design(np.array([1e9 + 3_600.0]))[0]
+    np.testing.assert_allclose(season.expected(terms), terms @ season.coefficients)
+    np.testing.assert_allclose(season.uncertainty(terms), terms @ season.covariance @ terms)
+    np.testing.assert_array_equal(season.expected(None), season.coefficients[0])
+    assert season.uncertainty(None) == season.covariance[0, 0]
+    season.expected(None)[:] = 0
+    assert season.coefficients[0].any()
+
+
+def test_without_times_the_mean_is_expected_at_all_times() -> None:
+    season = Season.fit(TABLE, None)
+    assert not season.is_known
+    for terms in (None, design(np.array([1e9]))[0]):
+        np.testing.assert_allclose(season.expected(terms), TABLE.mean(axis=0), rtol=1e-5)
+        assert season.uncertainty(terms) == pytest.approx(1 / 500)
+    np.testing.assert_array_equal(season.residual(TABLE, None), TABLE)
+
+
+def test_a_residual_keeps_the_mean_and_loses_the_season() -> None:
+    season = Season.fit(TABLE, TIMES)
+    residual = season.residual(TABLE, TIMES)
+    assert residual.dtype == np.float32
+    expected = TABLE - design(TIMES)[:, 1:] @ season.coefficients[1:]
+    np.testing.assert_allclose(residual, expected, atol=1e-4)
+    # What is left is the noise, of variance 1, around the constant.
+    np.testing.assert_allclose(residual.var(axis=0), 1, atol=0.2)
+
+
+# Swing
+
+
+def swinging(amplitude: float) -> Season:
+    """A season that moves the first of four features by a daily sine, known exactly."""
+    coefficients = np.zeros((9, 4))
+    coefficients[5, 0] = amplitude
+    return Season(coefficients, np.zeros((9, 9)))
+
+
+def test_a_third_of_the_seasons_root_mean_square_is_tolerated() -> None:
+    swing = Swing.fit(swinging(0.6))
+    tolerated = 0.6 / 2**0.5 / 3
+    shift = np.array([1.0, 2.0, 0.0, -1.0])
+    np.testing.assert_allclose(swing.beyond(shift), [1 - tolerated, 2.0, 0.0, -1.0])
+    np.testing.assert_allclose(swing.beyond(-shift), [tolerated - 1, -2.0, 0.0, 1.0])
+    small = np.array([0.9 * tolerated, 1.0, 0.0, 0.0])
+    np.testing.assert_allclose(swing.beyond(small), [0, 1.0, 0.0, 0.0], atol=1e-12)
+
+
+def test_noise_of_the_estimate_is_not_the_seasons_swing() -> None:
+    season = swinging(0.6)
+    covariance = np.diag([9.0] + [0.01] * 8)
+    swing = Swing.fit(Season(season.coefficients, covariance))
+    np.testing.assert_allclose(swing.tolerance[0], ((0.6**2 - 4 * 0.01) / 2) ** 0.5 / 3)
+    np.testing.assert_array_equal(swing.tolerance[1:], 0)
+
+
+def test_without_a_season_nothing_is_tolerated() -> None:
+    swing = Swing.fit(Season.fit(TABLE, None))
+    shift = np.array([0.1, 0.2, -0.3, 0.0])
+    np.testing.assert_array_equal(swing.beyond(shift), shift)
+
+
+# Times
+
+
+@pytest.mark.parametrize(("days", "known"), [(6.9, False), (6.95, True), (7.0, True), (40, True)])
+def test_a_season_needs_a_week_less_an_arrival(days: float, known: bool) -> None:
+    times = 1e9 + np.linspace(0, days, 50) * DAY
+    found = known_season(times, 50)
+    assert (found is not None) == known
+    if known:
+        np.testing.assert_array_equal(found, times)
+    assert known_season(None, 50) is None
+
+
+@pytest.mark.parametrize("timestamps", [[1.0, 2.0], [np.nan] * 300, [[1.0]] * 300])
+def test_every_vector_needs_a_time(vectors: Vectors, timestamps: list[float]) -> None:
+    with pytest.raises(ValueError, match="timestamps must be 300 finite numbers"):
+        Detector.fit(vectors[:300], timestamps=timestamps)
+
+
+def test_sums_of_terms_are_integers_that_give_their_mean() -> None:
+    total = total_waves(TIMES)
+    assert total.dtype == np.int64
+    order = np.random.default_rng(0).permutation(500)
+    parts = [total_waves(part) for part in np.array_split(TIMES[order], 7)]
+    np.testing.assert_array_equal(np.sum(parts, axis=0) + no_waves(), total)
+    np.testing.assert_allclose(mean_waves(total, 500), design(TIMES).mean(axis=0), atol=1e-6)
+    assert counted(total) == 500
+    assert counted(no_waves()) == 0
+
+
+# Through the detector
+
+
+def test_a_seasonal_detector_survives_storage(vectors: Vectors) -> None:
+    detector = Detector.fit(vectors[:600], timestamps=np.linspace(0, 8 * DAY, 600))
+    twin = Detector.from_bytes(detector.to_bytes())
+    window = vectors[600:650]
+    assert twin.seasonal
+    assert twin.score(window, at=1e9) == detector.score(window, at=1e9)
+
+
+def test_less_than_a_week_shows_no_season(vectors: Vectors) -> None:
+    reference, window = vectors[:600], vectors[600:700]
+    short = Detector.fit(reference, timestamps=np.linspace(0, 6 * DAY, 600))
+    assert not short.seasonal
+    assert short.to_bytes() == Detector.fit(reference).to_bytes()
+    assert short.score(window, at=1e9) == short.score(window)
+
+
+def daily(vectors: Vectors, times: Floats) -> Vectors:
+    """Move vectors along their first dimension with the time of day."""
+    moved = vectors.copy()
+    moved[:, 0] += 3 * np.sin(2 * np.pi * times / DAY).astype(np.float32)
+    return moved
+
+
+def test_a_window_is_compared_with_what_is_usual_at_its_time(vectors: Vectors) -> None:
+    times = 1e9 + np.linspace(0, 8 * DAY, 1_500)
+    detector = Detector.fit(daily(vectors[:1_500], times), timestamps=times)
+    for hour in range(0, 24, 3):
+        around = 1e9 + 9 * DAY + 3_600 * hour + np.linspace(-900, 900, 150)
+        window = daily(vectors[1_500 + 20 * hour :][:150], around)
+        sums = detector.sums()
+        sums.add(window, around)
+        assert detector.score(sums) < 3
+        assert detector.score(window, at=around.mean()) < 3
+    noon = 1e9 + DAY / 4 - 1e9 % DAY + 9 * DAY
+    window = daily(vectors[1_500:1_650], np.full(150, noon))
+    assert detector.score(window, at=noon) < 3
+    assert detector.score(window, at=noon + DAY / 2) > 5
+    assert detector.score(window) > detector.score(window, at=noon)

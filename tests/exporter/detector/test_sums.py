@@ -1,0 +1,172 @@
+"""Running sums: exact in any order and in any batches."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from exporter.detector import Detector
+from exporter.detector.season import waves_at
+from exporter.detector.sums import Sums, fingerprints
+
+Vectors = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def fresh(vectors: Vectors) -> Vectors:
+    return vectors[500:]
+
+
+def same(one: Sums, other: Sums) -> bool:
+    return (
+        one.n == other.n
+        and one.repeats == other.repeats
+        and np.array_equal(one.total, other.total)
+        and np.array_equal(one.bins, other.bins)
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(cuts=st.lists(st.integers(0, 400), max_size=6), seed=st.integers(0, 99))
+def test_sums_of_parts_merge_to_the_sums_of_the_whole(
+    detector: Detector, fresh: Vectors, cuts: list[int], seed: int
+) -> None:
+    vectors = fresh[:400]
+    order = np.random.default_rng(seed).permutation(len(vectors))
+    merged = detector.sums()
+    for part in np.split(vectors[order], sorted(cuts)):
+        merged.merge(detector.sums(part))
+    assert same(merged, detector.sums(vectors))
+
+
+@settings(max_examples=30, deadline=None)
+@given(first=st.integers(0, 300), size=st.integers(1, 300), batch=st.integers(1, 130))
+def test_what_leaves_takes_away_exactly_what_it_brought(
+    detector: Detector, fresh: Vectors, first: int, size: int, batch: int
+) -> None:
+    kept, passing = fresh[:200], fresh[first : first + size] * 1.7
+    sums = detector.sums(kept)
+    sums.add(passing)
+    for at in range(0, size, batch):
+        sums.remove(passing[at : at + batch])
+    assert same(sums, detector.sums(kept))
+
+
+@pytest.mark.parametrize("size", [0, 1, 130, 1_023, 1_024, 2_000])
+def test_packed_sums_are_the_sums_also_in_a_copy_of_the_detector(
+    detector: Detector, fresh: Vectors, size: int
+) -> None:
+    vectors = np.concatenate([fresh[: size // 2], fresh[: size - size // 2]])
+    copy = Detector.from_bytes(detector.to_bytes())
+    packed = copy.pack(vectors)
+    sums = detector.sums(fresh[2_000:2_100])
+    sums.take(packed)
+    assert same(sums, detector.sums(np.concatenate([fresh[2_000:2_100], vectors])))
+    sums.drop(packed)
+    assert same(sums, detector.sums(fresh[2_000:2_100]))
+    sums.take(packed)
+    sums.remove(vectors)
+    assert same(sums, detector.sums(fresh[2_000:2_100]))
+    assert len(pickle.dumps(packed)) < (len(vectors) + 9) * (detector.dimension + 1_100)
+
+
+def test_vectors_are_told_apart_by_any_bit_and_alike_in_every_process() -> None:
+    vectors = np.random.default_rng(0).normal(size=(1, 384)).astype(np.float32)
+    words = np.repeat(vectors.view(np.uint32), 384 * 32 + 1, axis=0)
+    bits = np.arange(384 * 32)
+    words[bits, bits // 32] ^= np.uint32(1) << (bits % 32).astype(np.uint32)
+    assert len(set(fingerprints(words.view(np.float32)).tolist())) == len(words)
+    script = (
+        "import numpy as np; from exporter.detector.sums import fingerprints;"
+        " print(fingerprints(np.arange(6, dtype=np.float32).reshape(2, 3)).tolist())"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
+    expected = fingerprints(np.arange(6, dtype=np.float32).reshape(2, 3)).tolist()
+    assert told.strip() == str(expected)
+
+
+def test_absurd_vectors_leave_no_trace(detector: Detector, fresh: Vectors) -> None:
+    absurd = np.full((3, detector.dimension), 3e38, np.float32)
+    sums = detector.sums(fresh[:100])
+    sums.add(absurd)
+    sums.remove(absurd)
+    assert same(sums, detector.sums(fresh[:100]))
+
+
+def test_a_copy_changes_alone(detector: Detector, fresh: Vectors) -> None:
+    sums = detector.sums(fresh[:100])
+    twin = sums.copy()
+    twin.add(fresh[100:150])
+    assert (sums.n, twin.n) == (100, 150)
+    assert same(sums, detector.sums(fresh[:100]))
+
+
+def test_sums_of_different_detectors_do_not_merge(detector: Detector, vectors: Vectors) -> None:
+    with pytest.raises(ValueError, match="different detectors"):
+        detector.sums().merge(Detector.fit(vectors[:300]).sums())
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (np.ones(8), r"shape \(n, 8\), got \(8,\)"),
+        (np.ones((2, 7)), r"shape \(n, 8\), got \(2, 7\)"),
+        (np.full((2, 8), np.nan), "finite"),
+        (np.full((2, 8), 1e300), "finite in float32"),
+    ],
+)
+def test_a_bad_batch_is_refused_whole(detector: Detector, batch: NDArray, message: str) -> None:
+    sums = detector.sums()
+    with pytest.raises(ValueError, match=message):
+        sums.add(batch)
+    assert same(sums, detector.sums())
+
+
+# Times and parts
+
+TIMES = 1e9 + 600.0 * np.arange(400)
+
+
+def test_times_are_added_removed_merged_and_copied_with_their_vectors(
+    detector: Detector, fresh: Vectors
+) -> None:
+    sums = detector.sums()
+    assert sums.mean_waves is None
+    sums.add(fresh[:100], TIMES[:100])
+    sums.add(fresh[100:250], TIMES[100:250])
+    expected = np.mean([waves_at(time) for time in TIMES[:250]], axis=0)
+    np.testing.assert_allclose(sums.mean_waves, expected, atol=1e-8)
+    other = detector.sums()
+    other.add(fresh[250:400], TIMES[250:])
+    sums.merge(other)
+    sums.remove(fresh[:250], TIMES[:250])
+    np.testing.assert_array_equal(sums.mean_waves, other.mean_waves)
+    np.testing.assert_array_equal(sums.copy().mean_waves, other.mean_waves)
+    # One vector without a time, and nothing is known of the window's times.
+    sums.add(fresh[:1])
+    assert sums.mean_waves is None
+
+
+def test_parts_are_joined_and_cut(detector: Detector, fresh: Vectors) -> None:
+    first, later = (
+        detector.pack(fresh[rows], TIMES[rows]) for rows in (slice(0, 120), slice(120, 300))
+    )
+    both = first.joined(later)
+    whole = detector.pack(fresh[:300], TIMES[:300])
+    for found, expected in ((both, whole), (both.without(first), later)):
+        assert found.n == expected.n
+        for name in ("total", "bins", "fingerprints", "waves"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    sums = detector.sums()
+    sums.take(first)
+    sums.take(later)
+    np.testing.assert_array_equal(sums._waves, whole.waves)
+    sums.drop(first)
+    np.testing.assert_array_equal(sums._waves, later.waves)
