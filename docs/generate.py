@@ -19,6 +19,7 @@ from bench import plan
 from exporter.cli import main as program
 from exporter.detector.detector import Detector
 from exporter.metrics import families
+from exporter.monitor.following import REASONS
 from ingest.pipeline import metrics
 from ingest.runtime.family import Family
 from ingest.runtime.http import application
@@ -99,6 +100,7 @@ def label_rows() -> Iterator[tuple[str, ...]]:
         "`aggregate` (over dimensions)": families.AGGREGATES,
         f"`state` of `{families.STATE.name}`": families.STATES,
         f"`state` of `{families.HISTORY_STATE.name}`": families.HISTORY_STATES,
+        f"`reason` of `{families.NOT_FOLLOWED.name}`": REASONS,
     }
     for label, of_label in values.items():
         yield label, ", ".join(f"`{value}`" for value in of_label)

@@ -116,6 +116,14 @@ _vectors = Section(
         Panel("Vectors in the window", (_scope.maximum(f.WINDOW_VECTORS, "window"),)),
         Panel("Age of the oldest vector", (_scope.age(f.WINDOW_START_TIMESTAMP, "window"),)),
         Panel(
+            "Vectors not followed",
+            (
+                replace(_scope.maximum(f.VECTORS_BEHIND), legend="behind"),
+                _scope.maximum(f.NOT_FOLLOWED, "reason"),
+            ),
+        ),
+        Panel("Age of complete windows", (_scope.age(f.FOLLOWED_TIMESTAMP),)),
+        Panel(
             "Age of the newest vector",
             (replace(_scope.age(f.LAST_VECTOR_TIMESTAMP), legend="newest vector"),),
         ),

@@ -24,6 +24,11 @@ _exporter = Section(
         Panel("Age of the last poll", (_scope.age(f.POLL_TIMESTAMP, "instance"),)),
         Panel("Duration of a poll", (_scope.maximum(f.POLL_DURATION, "instance"),)),
         Panel("Failed polls per second", (_scope.rate(f.POLL_FAILURES, "instance"),), unit="cps"),
+        Panel(
+            "Windows read anew per second",
+            (_scope.rate(f.STORE_REWINDS, "instance"),),
+            unit="cps",
+        ),
         Panel("Age of the last check", (_scope.age(f.CHECK_TIMESTAMP, "instance"),)),
         Panel("Failed checks per second", (_scope.rate(f.CHECK_FAILURES, "instance"),), unit="cps"),
         Panel(
@@ -128,7 +133,8 @@ _models = Section(
     (
         Panel("Age of the newest vector", (_scope.age(f.LAST_VECTOR_TIMESTAMP, "model_name"),)),
         Panel("Age of the baseline", (_scope.age(f.BASELINE_TIMESTAMP, "model_name"),)),
-        Panel("Models followed", (_scope.maximum(f.MODELS, "instance"),), width=24),
+        Panel("Models followed", (_scope.maximum(f.MODELS, "instance"),)),
+        Panel("Models not judged", (_scope.maximum(f.MODELS_MISSING, "instance"),)),
     ),
 )
 

@@ -98,7 +98,8 @@ def report(url: str, model_name: str = "m") -> dict[str, Any]:
     """What the service says of a model, but for what depends on when it was asked or checked."""
     exact = f"{url}/drift/{model_name}?exact=true"
     told: dict[str, Any] = httpx2.get(exact, timeout=60).raise_for_status().json()
-    told.pop("computed_at")
+    for moment in ("computed_at", "following"):
+        told.pop(moment)
     for window in told["windows"].values():
         for checked in ("quality", "top_dimensions_exact"):
             window.pop(checked, None)

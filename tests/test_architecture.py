@@ -21,11 +21,11 @@ PRODUCT = [
 PACKAGES = sorted(file.parent for folder in TOP for file in (ROOT / folder).rglob("__init__.py"))
 
 UNMIRRORED = {
-    "client/embedding_drift_client/errors.py": "tests/client/test_delivery.py provokes each error",
+    "client/embedding_drift_client/errors.py": "data: tests/client/test_delivery.py raises them",
     "exporter/http/operations.py": "tests/test_openapi.py compares it with the real answers",
     "exporter/monitor/baseline.py": "tests/exporter/monitor/test_tail.py pins baselines",
-    "exporter/monitor/series.py": "a key without behaviour",
-    "exporter/monitor/snapshot.py": "tests/exporter/monitor/test_model.py takes snapshots",
+    "exporter/monitor/series.py": "a record without behaviour",
+    "exporter/monitor/snapshot.py": "records without behaviour",
     "exporter/stats/arrays.py": "one line that every other statistic uses",
     "ingest/cli.py": "tests/test_serve.py runs the commands",
     "ingest/formats/fields.py": "types: tests/test_openapi.py describes them",

@@ -65,7 +65,7 @@ class Exporter:
             yield
         finally:
             await asyncio.to_thread(self._monitor.stop)
-            self._queries.shutdown()
+            await asyncio.to_thread(self._queries.shutdown)
 
     def reconfigure(self, settings: Settings) -> None:
         """Apply other intervals."""

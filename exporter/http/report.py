@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from exporter.detector import Detector, exact
 from exporter.monitor import baseline, forecast
+from exporter.monitor.following import Reason
 from exporter.monitor.forecast import HistoryState
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from exporter.monitor.verdict import Measurement, State
@@ -113,6 +114,19 @@ class History(Struct):
     changed_at: Moment | None
 
 
+class Following(Struct):
+    """Whether the windows have every vector that was acknowledged for the model.
+
+    `since`, `reason` and `detail` are null while the model is followed.
+    """
+
+    followed_at: Moment
+    behind: Annotated[int, Meta(ge=0, description="Vectors not followed at the last poll.")]
+    since: Moment | None
+    reason: Reason | None
+    detail: str | None
+
+
 class Window(Struct):
     """One window of a model.
 
@@ -176,6 +190,7 @@ class Drift(Struct):
     vectors: Annotated[int, Meta(ge=0, description="Vectors ever stored for the model.")]
     last_vector_at: Moment | None
     computed_at: Moment
+    following: Following
     baseline: Baseline | None
     windows: Windows
 
@@ -215,8 +230,20 @@ def detail(model: ModelSnapshot, reference: Vectors | None = None) -> Drift:
         vectors=row.last_seq,
         last_vector_at=_utc(row.last_received_at),
         computed_at=_moment(model.computed_at),
+        following=_following(model),
         baseline=None if model.baseline is None else _baseline(model.baseline),
         windows=Windows(**windows),
+    )
+
+
+def _following(model: ModelSnapshot) -> Following:
+    known = model.following
+    if model.not_followed is None:
+        return Following(_moment(known.followed_at), known.behind, None, None, None)
+    since = known.followed_at if known.failing_since is None else known.failing_since
+    detail = known.detail or "no poll of the store has shown all acknowledged vectors since then"
+    return Following(
+        _moment(known.followed_at), known.behind, _moment(since), model.not_followed, detail
     )
 
 

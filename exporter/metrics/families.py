@@ -217,8 +217,14 @@ POLL_DURATION = _of_process(
 POLL_FAILURES = _of_process(
     "embedding_drift_store_poll_failures_total",
     "counter",
-    "Polls of the store that failed.",
+    "Polls of the store that failed, for all models or for one.",
     lambda s: s.polls.failures,
+)
+STORE_REWINDS = _of_process(
+    "embedding_drift_store_rewinds_total",
+    "counter",
+    "Models whose windows were read anew because the store was set back, as by a restore.",
+    lambda s: s.polls.rewinds,
 )
 CHECK_TIMESTAMP = _of_process(
     "embedding_drift_check_timestamp_seconds",
@@ -240,14 +246,21 @@ EXAMINATION_SUCCESS = _of_examination(
 )
 EXAMINATION_DURATION = _of_examination(
     "embedding_drift_examination_duration_seconds",
-    "Time that the examination of all models took when it last ran.",
+    "Time that the examination took when it last ran, for the models that were due.",
     lambda s, name: s.examinations[name].duration,
 )
 MODELS = _of_process(
     "embedding_drift_models",
     "gauge",
     "Number of models that this exporter follows.",
-    lambda s: len(s.models),
+    lambda s: len(s.models) + s.missing,
+)
+MODELS_MISSING = _of_process(
+    "embedding_drift_models_missing",
+    "gauge",
+    "Models that this exporter follows but could not judge at this scrape. Their series are "
+    "absent; the log has the errors.",
+    lambda s: s.missing,
 )
 SHARD_ORDINAL = _of_process(
     "embedding_drift_shard_ordinal",
@@ -279,6 +292,28 @@ LAST_VECTOR_TIMESTAMP = _of_model(
     "gauge",
     "Time at which the model's newest vector was stored.",
     lambda m: None if m.row.last_received_at is None else m.row.last_received_at.timestamp(),
+)
+FOLLOWED_TIMESTAMP = _of_model(
+    "embedding_drift_followed_timestamp_seconds",
+    "gauge",
+    "Time up to which the windows have every vector that was acknowledged for the model.",
+    lambda m: m.following.followed_at,
+)
+VECTORS_BEHIND = _of_model(
+    "embedding_drift_vectors_behind",
+    "gauge",
+    "Acknowledged vectors of the model that were not followed at the last poll of the store.",
+    lambda m: m.following.behind,
+)
+NOT_FOLLOWED = _family(
+    "embedding_drift_not_followed",
+    "gauge",
+    "Why the model is not followed (1); absent while it is. The state of its windows is then "
+    "not_followed.",
+    ("model_name", "reason"),
+    lambda s: (
+        ((m.row.model_name, m.not_followed), 1.0) for m in s.models if m.not_followed is not None
+    ),
 )
 BASELINE_VERSION = _of_baseline(
     "embedding_drift_baseline_version",

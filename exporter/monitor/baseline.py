@@ -48,7 +48,8 @@ def pin(
     model_name : str
     selection : Selection
     only_first : bool
-        Do nothing when the model has a baseline by now.
+        Do nothing when the model has a baseline by now, or fewer vectors than are selected: it may
+        have been removed and created anew.
 
     Returns
     -------
@@ -65,6 +66,8 @@ def pin(
     if only_first and pins.versions(connection, model_name):
         return None
     rows = select(connection, model_name, selection)
+    if only_first and len(rows) < (selection.first or 0):
+        return None
     detector, quality = _fit(model_name, rows)
     version = pins.create(
         connection, model_name, rows, detector.to_bytes(), quality, str(selection), only_first

@@ -22,6 +22,7 @@ from ingest.store.pool import Pool
 
 _log = logging.getLogger(__name__)
 
+_WAIT_SECONDS = 0.1
 RECORD = "record"
 """Name under which writing the drift history is timed, as if it were an examination."""
 
@@ -84,11 +85,13 @@ class Examiner:
 
     def stop(self, cut: Callable[[], None]) -> None:
         """Stop; ``cut`` interrupts a check that waits for the server."""
-        self._followed.set()
         self._worker.stop(cut)
 
     def _work(self) -> None:
-        self._followed.wait()
+        # There is nothing to check before the windows have been read.
+        while not self._followed.wait(_WAIT_SECONDS):
+            if self._worker.is_stopping:
+                return
         self.check()
 
     def check(self) -> None:
@@ -113,12 +116,18 @@ class Examiner:
 
     def _check(self, round_: _Round) -> None:
         rows: list[HistoryRow] = []
-        for model in self._models.by_name.values():
-            if self._worker.is_stopping:
-                return
-            with round_.keeping(model.row.model_name):
-                rows += self._examine(model, round_)
-        # Last: it needs the primary, while the examinations need a replica only.
+        try:
+            for model in self._models.by_name.values():
+                if self._worker.is_stopping:
+                    return
+                with round_.keeping(model.row.model_name):
+                    rows += self._examine(model, round_)
+        finally:
+            # Also without the replica that the examinations need: this needs the primary only.
+            if not self._worker.is_stopping:
+                self._record(rows, round_)
+
+    def _record(self, rows: Sequence[HistoryRow], round_: _Round) -> None:
         with round_.timed(RECORD), connection(self._pool) as open_connection:
             history.append(open_connection, rows)
 
@@ -127,9 +136,7 @@ class Examiner:
         standing = model.standing
         due = [each for each in self._examinations if self._is_due(each, standing)]
         try:
-            subject = standing.snapshot(
-                model.row, model.circumstances(self._models.now()), with_vectors=True
-            )
+            subject = model.judge(standing, self._models.now(), with_vectors=True)
         except Exception:
             for examination in due:
                 standing.attach(examination.name, {})

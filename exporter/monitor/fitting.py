@@ -43,6 +43,7 @@ class Fitting:
         self._monotonic = monotonic
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="baseline")
         self._fits: dict[str, _Fit] = {}
+        self._forgotten: list[Future[None]] = []
 
     def request(self, model_name: str, vectors: int) -> None:
         """Pin the first n vectors of a model, unless a fit is under way or just failed."""
@@ -53,12 +54,16 @@ class Fitting:
 
     def forget(self, model_name: str) -> None:
         """Forget a model that was removed, or replaced by another of its name."""
-        self._fits.pop(model_name, None)
+        fit = self._fits.pop(model_name, None)
+        # A fit that runs already pins nothing: the new model has too few vectors for it.
+        if fit is not None and not fit.future.cancel():
+            self._forgotten.append(fit.future)
 
     def stop(self) -> None:
         """Stop after the fit under way. A fit that waits for the server is interrupted."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        running = [fit.future for fit in self._fits.values() if not fit.future.cancelled()]
+        futures = [*self._forgotten, *(fit.future for fit in self._fits.values())]
+        running = [future for future in futures if not future.cancelled()]
         await_end(lambda seconds: not wait(running, seconds).not_done, self._pool.cut)
 
     def _pin(self, model_name: str, selection: Selection) -> None:

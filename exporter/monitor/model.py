@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from exporter.monitor.baseline import Baseline
+from exporter.monitor.following import Following, Ledger
 from exporter.monitor.forecast import History
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import Findings, ModelSnapshot, SeriesSnapshot
@@ -17,6 +19,8 @@ from exporter.monitor.verdict import Circumstances, Measurement, State, Verdict,
 from exporter.monitor.windows import ModelWindows
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.changes import ModelRow
+
+_log = logging.getLogger(__name__)
 
 
 class Standing:
@@ -59,6 +63,7 @@ class Standing:
     def snapshot(
         self,
         row: ModelRow,
+        following: Following,
         circumstances: Circumstances,
         deadline: float = math.inf,
         with_vectors: bool = False,
@@ -76,7 +81,14 @@ class Standing:
                 )
                 for name in self.windows
             )
-        return ModelSnapshot(row, self.baseline, series, circumstances.now)
+        return ModelSnapshot(
+            row,
+            self.baseline,
+            series,
+            circumstances.now,
+            following,
+            circumstances.not_followed,
+        )
 
     def _verdict(self, name: str, circumstances: Circumstances, deadline: float) -> Verdict:
         vectors = len(self.windows.windows[name])
@@ -114,13 +126,14 @@ class Standing:
 class Model:
     """One model.
 
-    The tail's thread replaces ``row`` and ``standing`` as a whole; scrapes read them without a
-    lock.
+    The tail's thread replaces ``row``, ``standing`` and ``ledger.following`` as a whole; scrapes
+    read them without a lock.
     """
 
     def __init__(self, row: ModelRow, settings: MonitoringSettings) -> None:
         self.row = row
         self.settings = settings
+        self.ledger = Ledger(row.now.timestamp())
         self.standing = Standing(None, ModelWindows(row.dimension, settings))
 
     @property
@@ -151,17 +164,29 @@ class Model:
         with_vectors : bool
             Whether to copy the vectors of each window, too.
         """
-        return self.standing.snapshot(self.row, self.circumstances(now), deadline, with_vectors)
+        return self.judge(self.standing, now, deadline, with_vectors)
 
-    def circumstances(self, now: float) -> Circumstances:
-        """Return what decides about all windows of the model."""
-        row = self.row
+    def judge(
+        self,
+        standing: Standing,
+        now: float,
+        deadline: float = math.inf,
+        with_vectors: bool = False,
+    ) -> ModelSnapshot:
+        """Do the same against a standing that may have been replaced since."""
+        row, following = self.row, self.ledger.following
+        return standing.snapshot(
+            row, following, self._circumstances(row, following, now), deadline, with_vectors
+        )
+
+    def _circumstances(self, row: ModelRow, following: Following, now: float) -> Circumstances:
         received, mismatched = row.last_received_at, row.mismatched_at
         return Circumstances(
             now=now,
             last_received_at=None if received is None else received.timestamp(),
             mismatched_at=None if mismatched is None else mismatched.timestamp(),
             stale_after=self.settings.stale_after,
+            not_followed=following.trouble(now),
         )
 
 
@@ -182,6 +207,7 @@ class Models:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._offset = 0.0
+        self._failing: dict[str, str] = {}
         self.by_name: Mapping[str, Model] = MappingProxyType({})
 
     def add(self, model: Model) -> None:
@@ -194,10 +220,21 @@ class Models:
         self.by_name = MappingProxyType(left)
 
     def snapshots(self, deadline: float = math.inf) -> Iterator[ModelSnapshot]:
-        """Judge every model."""
+        """Judge every model. A model that raises is left out and logged; the others go on."""
         now = self.now()
-        for model in self.by_name.values():
-            yield model.snapshot(now, deadline)
+        for name, model in self.by_name.items():
+            try:
+                yield model.snapshot(now, deadline)
+            except Exception as error:
+                self._log_failure(name, error)
+            else:
+                self._failing.pop(name, None)
+
+    def _log_failure(self, model_name: str, error: Exception) -> None:
+        """Log the failure of a model, once until it is judged again or fails in another way."""
+        if self._failing.get(model_name) != repr(error):
+            self._failing[model_name] = repr(error)
+            _log.error("model not judged", exc_info=error, extra={"model_name": model_name})
 
     def set_clock(self, now: float) -> None:
         """Take over the store's time, in seconds since the epoch."""

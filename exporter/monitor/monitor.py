@@ -81,11 +81,9 @@ class Monitor:
         self._primary.cut()
 
     def reconfigure(self, settings: Settings) -> None:
-        """Apply other intervals and limits."""
+        """Apply other intervals at once, and other limits to each model at the next poll."""
         self._tail.settings = settings.monitoring
         self._examiner.interval = settings.monitoring.check_interval
-        for model in self.models.by_name.values():
-            model.settings = settings.monitoring
 
     @property
     def has_followed(self) -> bool:
@@ -109,6 +107,7 @@ class Monitor:
             self._examiner.examined,
             self.shard,
             time.perf_counter() - start,
+            len(self.models.by_name) - len(models),
         )
 
     def model(self, name: str) -> Model | None:

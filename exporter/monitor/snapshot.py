@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from exporter.detector.exact import Exact
 from exporter.monitor.baseline import Baseline
+from exporter.monitor.following import Following, Reason
 from exporter.monitor.forecast import History
 from exporter.monitor.series import Series
 from exporter.monitor.verdict import Verdict
@@ -66,12 +67,17 @@ class ModelSnapshot:
     series : tuple of SeriesSnapshot
     computed_at : float
         Time of the store, in seconds since the epoch.
+    following : Following
+    not_followed : Reason or None
+        Why the model is not followed; None while it is.
     """
 
     row: ModelRow
     baseline: Baseline | None
     series: tuple[SeriesSnapshot, ...]
     computed_at: float
+    following: Following
+    not_followed: Reason | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +94,15 @@ class PollStatus:
         Seconds that it took.
     failures : int
         Polls that failed, for all models or for one.
+    rewinds : int
+        Models that were read anew because the store was set back.
     """
 
     up: bool = False
     timestamp: float | None = None
     duration: float | None = None
     failures: int = 0
+    rewinds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,8 @@ class Snapshot:
         The part of the models that this exporter follows.
     duration : float
         Seconds spent on computing the snapshot.
+    missing : int
+        Models that could not be judged. They are not in the snapshot, and in the log.
     """
 
     models: tuple[ModelSnapshot, ...]
@@ -136,3 +147,4 @@ class Snapshot:
     examinations: Mapping[str, ExaminationStatus] = field(default_factory=dict)
     shard: Shard = WHOLE
     duration: float = 0.0
+    missing: int = 0

@@ -6,9 +6,10 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from exporter.monitor import baseline
 from exporter.monitor.fitting import Fitting
+from exporter.monitor.following import Reason
 from exporter.monitor.model import Model, Models
 from exporter.monitor.snapshot import PollStatus
 from exporter.monitor.windows import ModelWindows
@@ -31,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 _LATE_SECONDS = 10.0
 """Age of the last successful poll from which on the store does not count as followed."""
+_REPLICA_LATE_SECONDS = 60.0
+"""The same for vectors that come through a replica, which may lag."""
 
 
 class Tail:
@@ -78,7 +82,8 @@ class Tail:
         self._monotonic = monotonic
         self.followed = threading.Event()
         self._fitting = Fitting(self._primary, monotonic)
-        self._unreadable: dict[str, int] = {}
+        self._unreadable: dict[str, _Unreadable] = {}
+        self._rewinds = 0
         self._polled_at = -math.inf
         self._partial_failures = 0
         self._last_partial_failure = ""
@@ -102,6 +107,7 @@ class Tail:
             timestamp=status.timestamp,
             duration=status.duration,
             failures=status.failures + self._partial_failures,
+            rewinds=self._rewinds,
         )
 
     def start(self) -> None:
@@ -123,6 +129,8 @@ class Tail:
             self.poll()
         except ExceptionGroup as error:
             self._log_partial_failure(error)
+        else:
+            self._last_partial_failure = ""
         self._polled_at = self._monotonic()
         self.followed.set()
 
@@ -148,14 +156,17 @@ class Tail:
             Errors of models that could not be followed. The other models were.
         """
         failed: list[Exception] = []
+        acknowledged = self._acknowledged()
         with unavailable(), self._pool.connection() as connection:
             rows = changes.models(connection, self._shard)
+            # Once, while it is fresh: the poll may take long.
+            if rows:
+                self._models.set_clock(rows[-1].now.timestamp())
             for row in rows:
-                self._models.set_clock(row.now.timestamp())
                 try:
-                    self._update(connection, row)
-                except psycopg.Error:
-                    raise
+                    self._update(connection, row, acknowledged.get(row.model_name, row.last_seq))
+                except psycopg.OperationalError:
+                    raise  # it concerns the connection, so all models
                 except Exception as error:  # it concerns one model; the others go on
                     error.add_note(f"Raised by model {row.model_name}")
                     failed.append(error)
@@ -177,24 +188,107 @@ class Tail:
                 self._unreadable.pop(model_name, None)
                 _log.info("model removed", extra={"model_name": model_name})
 
-    def _update(self, connection: psycopg.Connection, row: ModelRow) -> None:
+    def _acknowledged(self) -> Mapping[str, int]:
+        """Ask the primary which vectors were acknowledged, where they are read from a replica."""
+        if self._primary is self._pool:
+            return {}
+        # Without the primary nothing is acknowledged, and drift is measured on.
+        with suppress(StoreUnavailable), unavailable(), self._primary.connection() as connection:
+            return changes.last_seqs(connection, self._shard)
+        return {}
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for which acknowledged vectors may be on their way into the windows."""
+        usual = self.settings.poll_interval + (self._worker.status.duration or 0.0)
+        late = _LATE_SECONDS if self._primary is self._pool else _REPLICA_LATE_SECONDS
+        return max(late, 3 * usual)
+
+    def _update(self, connection: psycopg.Connection, row: ModelRow, acknowledged: int) -> None:
         model = self._models.by_name.get(row.model_name)
         if model is None or row.created_at > model.row.created_at:
-            model = Model(row, self.settings)
-            self._models.add(model)
-            self._fitting.forget(row.model_name)
-            self._unreadable.pop(row.model_name, None)
-        if not _is_older(row, model.row):
+            model = self._renew(row)
+        elif _is_another(row, model.row) or (
+            _is_older(row, model.row) and self._is_set_back(model.row)
+        ):
+            self._log_rewind(model.row, row.last_seq)
+            model = self._renew(row)
+        model.settings = self.settings
+        now = row.now.timestamp()
+        try:
+            if not _is_older(row, model.row):
+                model = self._follow_model(connection, model, row)
+        except psycopg.OperationalError:
+            raise
+        except Exception as error:
+            detail = f"{type(error).__name__}: {error}"
+            seen = model.windows.seen_seq
+            reason: Reason = "vectors_unreadable"
+            model.ledger.fail(now, acknowledged, seen, self._patience, reason, detail)
+            raise
+        else:
+            self._note(model, now, acknowledged)
+        finally:
+            model.windows.advance(now)
+
+    def _follow_model(self, connection: psycopg.Connection, model: Model, row: ModelRow) -> Model:
+        self._update_baseline(connection, model, row)
+        try:
+            self._follow(connection, model.windows, row)
+        except _SetBack:
+            self._log_rewind(model.row, row.last_seq)
+            model = self._renew(row)
             self._update_baseline(connection, model, row)
             self._follow(connection, model.windows, row)
-            model.row = row
-        model.windows.advance(row.now.timestamp())
+        model.row = row
+        return model
+
+    def _note(self, model: Model, now: float, acknowledged: int) -> None:
+        unreadable = self._unreadable.get(model.row.model_name)
+        ledger, seen, patience = model.ledger, model.windows.seen_seq, self._patience
+        if unreadable is None:
+            ledger.succeed(now, acknowledged, seen, patience)
+        else:
+            detail = f"baseline {unreadable.version}: {unreadable.error}"
+            ledger.fail(now, acknowledged, seen, patience, "baseline_unreadable", detail)
+
+    def _renew(self, row: ModelRow) -> Model:
+        """Begin anew with a model: it is new, or what was read of it does not hold any more."""
+        model = Model(row, self.settings)
+        self._models.add(model)
+        self._fitting.forget(row.model_name)
+        self._unreadable.pop(row.model_name, None)
+        return model
+
+    def _is_set_back(self, known: ModelRow) -> bool:
+        """Whether the primary itself has less of a model than was read before, as after a restore.
+
+        A replica that has less is only behind.
+        """
+        with suppress(StoreUnavailable), unavailable(), self._primary.connection() as connection:
+            found = changes.model(connection, known.model_name)
+            return found is not None and _is_older(found, known)
+        return False
+
+    def _log_rewind(self, known: ModelRow, last_seq: int) -> None:
+        self._rewinds += 1
+        _log.warning(
+            "store set back, as by a restore; the windows are read anew",
+            extra={
+                "model_name": known.model_name,
+                "vectors_before": known.last_seq,
+                "vectors_now": last_seq,
+            },
+        )
 
     def _update_baseline(self, connection: psycopg.Connection, model: Model, row: ModelRow) -> None:
+        unreadable = self._unreadable.get(row.model_name)
         if row.baseline_version is None:
             if row.last_seq >= self.settings.baseline.vectors:
                 self._fitting.request(row.model_name, self.settings.baseline.vectors)
-        elif row.baseline_version not in (_version(model), self._unreadable.get(row.model_name)):
+        elif unreadable is not None and unreadable.version == row.baseline_version:
+            return
+        elif row.baseline_version != _version(model):
             self._adopt(connection, model, row, row.baseline_version)
 
     def _adopt(
@@ -206,11 +300,12 @@ class Tail:
             return  # dropped for a newer version, which the next poll finds
         except ValueError as error:
             # Written by a newer version of this program. The model keeps its old baseline.
-            self._unreadable[row.model_name] = version
+            self._unreadable[row.model_name] = _Unreadable(version, str(error))
             _log.error(
                 "baseline not readable", extra={"model_name": row.model_name, "error": str(error)}
             )
             return
+        self._unreadable.pop(row.model_name, None)
         # Read the windows from the store, as after a restart: they may be larger than the ring.
         windows = ModelWindows(row.dimension, self.settings, newest.detector, newest.last_seq)
         self._follow(connection, windows, row)
@@ -223,12 +318,40 @@ class Tail:
             return
         after = max(windows.seen_seq, row.last_seq - windows.capacity)
         since = row.now - timedelta(seconds=windows.seconds)
+        self._check_overlap(connection, windows, row)
         rows = changes.vectors(connection, row, after, since)
         if not _is_consecutive(rows["seq"], row.last_seq):
             # The store's clock stepped back, so that time does not tell new vectors from old.
             rows = changes.vectors(connection, row, after, None)
         windows.append(rows["embedding"], rows["received_at"])
         windows.seen_seq = row.last_seq
+        windows.seen_at = float(rows["received_at"][-1]) if len(rows) else None
+
+    def _check_overlap(
+        self, connection: psycopg.Connection, windows: ModelWindows, row: ModelRow
+    ) -> None:
+        """Check that the newest vector seen is still the one of its number.
+
+        Raises
+        ------
+        _SetBack
+            If not: the store was set back, and has grown past that number since.
+        """
+        if windows.seen_at is not None and not changes.exists(
+            connection, row.model_name, windows.seen_seq, windows.seen_at
+        ):
+            raise _SetBack
+
+
+class _Unreadable(NamedTuple):
+    """A baseline that this version of the program cannot read, and why."""
+
+    version: int
+    error: str
+
+
+class _SetBack(Exception):
+    """Numbers of vectors that were read before belong to other vectors now."""
 
 
 def _log_failure(error: Exception) -> None:
@@ -244,6 +367,15 @@ def _is_older(row: ModelRow, known: ModelRow) -> bool:
         row.created_at < known.created_at
         or row.last_seq < known.last_seq
         or (row.baseline_version or 0) < (known.baseline_version or 0)
+    )
+
+
+def _is_another(row: ModelRow, known: ModelRow) -> bool:
+    """Whether the newest vector is another one of the same number, as after a restore."""
+    return (
+        row.created_at == known.created_at
+        and row.last_seq == known.last_seq
+        and row.last_received_at != known.last_received_at
     )
 
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from exporter.detector import Detector
 from exporter.detector.marginals import Marginals
 from exporter.detector.sums import Sums
+from exporter.monitor.following import Reason
 from exporter.monitor.windows import REFERENCE_RATIO
 
 State = Literal[
     "ok",
+    "not_followed",
     "no_baseline",
     "too_few_vectors",
     "stale",
@@ -103,12 +105,15 @@ class Circumstances:
     last_received_at: float | None
     mismatched_at: float | None
     stale_after: float
+    not_followed: Reason | None = None
 
 
 def state(
     vectors: int, min_vectors: int, detector: Detector | None, circumstances: Circumstances
 ) -> State:
     """Return ``ok`` if drift can be measured in a window of n vectors, else the first reason."""
+    if circumstances.not_followed is not None:
+        return "not_followed"
     if detector is None:
         return "no_baseline"
     if detector.n_reference < REFERENCE_RATIO * min_vectors:

@@ -126,6 +126,8 @@ class ModelWindows:
         Age at which a vector has left all windows.
     seen_seq : int
         Number of the newest vector seen; set by the thread that appends.
+    seen_at : float or None
+        When that vector was stored, in seconds since the epoch; None if it was not read.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class ModelWindows:
         self.windows = {name: Window(self._segments) for name in self.limits}
         self.detector = detector
         self.seen_seq = seen_seq
+        self.seen_at: float | None = None
         self.lock = threading.Lock()
 
     def append(self, vectors: Vectors, times: Floats) -> None:

@@ -59,9 +59,11 @@ class Ingest:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the pipeline while entered."""
-        async with self._pipeline.running():
-            yield
-        self._parser.shutdown()
+        try:
+            async with self._pipeline.running():
+                yield
+        finally:
+            self._parser.shutdown()
 
     def reconfigure(self, settings: Settings) -> None:
         """Apply other limits."""

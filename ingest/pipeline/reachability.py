@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 
+import psycopg
+
 from ingest.runtime.background import background
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store.connection import unavailable
@@ -40,6 +42,6 @@ class Reachability:
                     async with asyncio.timeout(_PERIOD_SECONDS), self._pool.connection() as found:
                         await found.execute("select 1")
                         self.reached = True
-            except (StoreUnavailable, TimeoutError):
+            except (StoreUnavailable, TimeoutError, psycopg.Error):
                 self.reached = False
             await asyncio.sleep(_PERIOD_SECONDS)

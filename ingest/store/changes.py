@@ -64,17 +64,57 @@ WHOLE = Shard(0, 1)
 """The shard of an exporter that has all models."""
 
 
+_SELECT = (
+    "select model_name, dimension, last_seq, last_received_at, mismatched_at,"
+    " (select max(version) from baseline where baseline.model_name = model.model_name)"
+    " as baseline_version, clock_timestamp() as now, created_at from model"
+)
+
+
 def models(connection: psycopg.Connection, shard: Shard = WHOLE) -> list[ModelRow]:
     """Read the models of a shard."""
     with connection.cursor(row_factory=class_row(ModelRow)) as cursor:
         cursor.execute(
-            "select model_name, dimension, last_seq, last_received_at, mismatched_at,"
-            " (select max(version) from baseline where baseline.model_name = model.model_name)"
-            " as baseline_version, clock_timestamp() as now, created_at from model"
-            " where shard_of(model_name, %s) = %s order by model_name",
+            f"{_SELECT} where shard_of(model_name, %s) = %s order by model_name",
             (shard.total, shard.ordinal),
         )
         return cursor.fetchall()
+
+
+def model(connection: psycopg.Connection, model_name: str) -> ModelRow | None:
+    """Read one model; None if there is no such model."""
+    with connection.cursor(row_factory=class_row(ModelRow)) as cursor:
+        cursor.execute(f"{_SELECT} where model_name = %s", (model_name,))
+        return cursor.fetchone()
+
+
+def last_seqs(connection: psycopg.Connection, shard: Shard = WHOLE) -> dict[str, int]:
+    """Read the number of the newest vector of each model of a shard."""
+    return dict(
+        connection.execute(
+            "select model_name, last_seq from model where shard_of(model_name, %s) = %s",
+            (shard.total, shard.ordinal),
+        ).fetchall()
+    )
+
+
+def exists(connection: psycopg.Connection, model_name: str, seq: int, received_at: float) -> bool:
+    """Tell whether the vector of a number is one that was stored at this time.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    seq : int
+    received_at : float
+        Seconds since the epoch, as :func:`vectors` gives them.
+    """
+    cursor = connection.execute(
+        "select from embedding where model_name = %s and seq = %s and received_at = %s",
+        # A float of this size is exact to a microsecond, as PostgreSQL's times are.
+        (model_name, seq, datetime.fromtimestamp(received_at, UTC)),
+    )
+    return cursor.fetchone() is not None
 
 
 def shard_of(connection: psycopg.Connection, model_name: str, total: int) -> int | None:

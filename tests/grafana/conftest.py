@@ -43,6 +43,8 @@ STALE = (
     'ALERTS{alertname="EmbeddingDriftWindowStale",alertstate="firing",area="pipeline",'
     'severity="warning",model_name="unused"} 1\n'
 )
+NOT_FOLLOWED = f'embedding_drift_not_followed{{model_name="{MODEL}",reason="behind"}} 1\n'
+"""The incident's model is followed throughout, and so has no such sample by itself."""
 
 
 EXACT = Exact(np.array([7]), np.array([0.4]), np.array([1e-9]), np.array([0.5]))
@@ -84,7 +86,7 @@ class Replay:
         self._drifting.standing.attach("exact", {"fast": EXACT})
         self._polls += 1
         self._watch.succeeded()
-        return generate_latest(self._registry) + STALE.encode()
+        return generate_latest(self._registry) + (STALE + NOT_FOLLOWED).encode()
 
     def _receive(self, vectors: np.ndarray) -> None:
         self._drifting.windows.append(vectors, np.full(len(vectors), time.time()))

@@ -52,7 +52,7 @@ def report(store: str) -> dict[str, Any]:
     with open_sync(store, 1) as pool:
         Tail(pool, models, SETTINGS).poll()
     found = to_builtins(detail(models.by_name["m"].snapshot(models.now())))
-    del found["computed_at"]
+    del found["computed_at"], found["following"]
     return found
 
 

@@ -20,6 +20,7 @@ from exporter.monitor.examiner import Examiner
 from exporter.monitor.forecast import History
 from exporter.monitor.model import Model, Models
 from exporter.monitor.monitor import examinations
+from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.tail import Tail
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings.settings import (
@@ -389,3 +390,32 @@ def test_the_thread_waits_for_the_windows_and_survives_failures(
     wait_for(lambda: rows() > 0)
     wait_for(lambda: checking.status.timestamp == 123.0)
     checking.stop(pool.cut)
+
+
+def test_it_stops_at_once_though_the_store_was_never_read(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = Examiner(Models(), examinations(pool), pool, 300, threading.Event())
+    waiting.start()
+    started = time.monotonic()
+    waiting.stop(pool.cut)
+    assert time.monotonic() - started < 3
+    assert waiting.examined == {}
+    assert caplog.records == []
+
+
+def test_verdicts_are_recorded_though_an_examination_lost_its_replica(
+    pool: Pool, models: Models, connection: psycopg.Connection
+) -> None:
+    class Lost:
+        name = "exact"
+        interval = 0.0
+
+        def examine(self, model: ModelSnapshot) -> dict[str, object]:
+            raise StoreUnavailable("the replica is away")
+
+    lost = Examiner(models, [*examinations(pool)[:1], Lost()], pool, 300, threading.Event())
+    with pytest.raises(StoreUnavailable, match="the replica is away"):
+        lost.check()
+    assert lost.examined["record"].success
+    assert not lost.examined["exact"].success

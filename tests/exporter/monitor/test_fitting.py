@@ -54,11 +54,12 @@ def test_a_fit_that_failed_is_tried_again_a_minute_later(
         return sum(record.message.startswith("baseline not pinned") for record in caplog.records)
 
     clock = [0.0]
-    send(vectors[:50])
+    send(vectors[:300])
+    connection.execute("update embedding set embedding = '[1]' where seq = 7")
     with fitting(pool, clock) as made:
         made.request("m", 250)
         wait_for(lambda: failures() == 1, "the failure")
-        send(vectors[50:300])
+        connection.execute("update embedding set embedding = '[1,1,1,1,1,1,1,1]' where seq = 7")
         clock[0] = 59.0
         made.request("m", 250)
         assert versions(connection, "m") == []
@@ -67,7 +68,27 @@ def test_a_fit_that_failed_is_tried_again_a_minute_later(
         wait_for(lambda: versions(connection, "m") == [1], "the baseline")
     [failure] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert not failure.exc_info
-    assert "at least 100" in failure.__dict__["error"]
+    assert "dimension 8" in failure.__dict__["error"]
+
+
+def test_a_model_that_was_created_anew_meanwhile_is_not_pinned_from_too_few_vectors(
+    pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection, store: str
+) -> None:
+    for name in ("m", "waits"):
+        send(vectors[:300], name)
+    with fitting(pool, [0.0]) as made, connect(store) as other:
+        with other.transaction():
+            # The first fit waits, so that the second is queued when its model is removed.
+            other.execute("lock table baseline")
+            made.request("waits", 250)
+            made.request("m", 250)
+            wait_for(lambda: waits_for_a_lock(connection), "the first fit")
+            made.forget("m")
+        send(vectors[:150], "new")
+        made.request("new", 250)
+        wait_for(lambda: versions(connection, "waits") == [1], "the first fit")
+    assert versions(connection, "m") == []
+    assert versions(connection, "new") == []
 
 
 def test_a_fit_that_waits_for_the_server_does_not_keep_the_service_from_stopping(

@@ -113,3 +113,20 @@ def test_models_are_judged_at_the_time_of_the_store(model: Model) -> None:
     assert snapshot.computed_at == NOW.timestamp() + 10
     models.remove("m")
     assert list(models.snapshots()) == []
+
+
+def test_a_model_that_raises_is_left_out_and_logged_once(
+    model: Model, vectors: Vectors, detector: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = Models(monotonic=lambda: 0.0)
+    models.set_clock(NOW.timestamp())
+    other = Model(ModelRow("other", 8, 0, RECEIVED, None, None, NOW), MonitoringSettings())
+    for each in (model, other):
+        models.add(each)
+    sums = model.windows.windows["fast"].sums
+    assert sums is not None
+    sums.total = sums.total[:3]
+    for _ in range(2):
+        assert [each.row.model_name for each in models.snapshots()] == ["other"]
+    [record] = caplog.records
+    assert (record.message, record.__dict__["model_name"]) == ("model not judged", "m")

@@ -192,6 +192,30 @@ def poll_until(tail: Tail, models: Models, condition: Callable[[Model], bool]) -
     return models.by_name["m"]
 
 
+def test_a_replica_that_lags_for_long_leaves_the_model_not_followed(
+    store: str, copy: Replica, send: Callable[[Vectors], None], vectors: Vectors
+) -> None:
+    models = Models()
+    send(vectors[:400])
+    copy.catch_up()
+    with open_sync(copy.string, 1) as reads, open_sync(store, 1) as primary:
+        tail = Tail(reads, models, SETTINGS, primary=primary)
+        tail.poll()
+        copy.hold()
+        send(vectors[400:450])
+        tail.poll()
+        model, now = models.by_name["m"], models.now()
+        assert model.ledger.following.behind == 50
+        assert model.snapshot(now).not_followed is None
+        assert model.snapshot(now + 61).not_followed == "behind"
+        assert tail.status.rewinds == 0
+        copy.let_go()
+        copy.catch_up()
+        tail.poll()
+        assert model.ledger.following.behind == 0
+        assert models.by_name["m"] is model
+
+
 def test_a_baseline_is_pinned_once_while_the_replica_does_not_show_it(
     store: str, copy: Replica, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:
