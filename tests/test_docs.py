@@ -202,3 +202,15 @@ def test_the_plan_counts_on_no_more_than_was_measured() -> None:
         row for row in results.table("ingest", "throughput") if "batches" in str(row["what"])
     ]
     assert float(str(batches["ours /s"]).replace(",", "")) >= plan.INGEST_RATE
+
+
+def test_what_can_fail_without_a_sound_names_real_alerts_and_tests() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    table = page.partition("## What can fail without a sound")[2].partition("\n## ")[0]
+    alerts = set(re.findall(r"\bEmbeddingDrift\w+", table))
+    rules = "".join(file.read_text() for file in (ROOT / "rules").glob("*.rules.yaml"))
+    assert len(alerts) > 10
+    assert alerts - set(re.findall(r"alert: (\w+)", rules)) == set()
+    tests = set(re.findall(r"`(tests/[^`]+)`", table))
+    assert len(tests) > 10
+    assert {test for test in tests if not (ROOT / test).is_file()} == set()
