@@ -113,6 +113,12 @@ _vectors = Section(
     "Vectors and baseline",
     (
         drift.volume(_scope),
+        Panel("Revisions in the window", (_scope.maximum(f.WINDOW_REVISIONS, "window"),)),
+        Panel(
+            "Cosine of revisions",
+            (_scope.maximum(f.REVISION_COSINE, "window"),),
+            note="Median cosine between new vectors and the earlier vectors of the same ids.",
+        ),
         Panel("Vectors in the window", (_scope.maximum(f.WINDOW_VECTORS, "window"),)),
         Panel("Age of the oldest vector", (_scope.age(f.WINDOW_START_TIMESTAMP, "window"),)),
         Panel(

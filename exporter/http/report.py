@@ -127,6 +127,15 @@ class Following(Struct):
     detail: str | None
 
 
+class Revisions(Struct):
+    """Vectors of a window that came under the id of an earlier, different vector."""
+
+    vectors: Count
+    median_cosine: Annotated[
+        float | None, Meta(description="Between new and earlier vectors; null without revisions.")
+    ]
+
+
 class Window(Struct):
     """One window of a model.
 
@@ -140,6 +149,7 @@ class Window(Struct):
     max_vectors: Count
     vectors: Count
     start: Moment | None
+    revisions: Revisions
     score: Annotated[float | None, Meta(description="Decades of surprise.")] | UnsetType = UNSET
     components: (
         Annotated[
@@ -268,6 +278,7 @@ def _window(each: SeriesSnapshot, reference: Vectors | None) -> Window:
         max_vectors=limits.capacity,
         vectors=verdict.vectors,
         start=None if verdict.start is None else _moment(verdict.start),
+        revisions=Revisions(each.revisions.vectors, each.revisions.median_cosine),
     )
     if verdict.measurement is not None:
         _add_measurement(window, verdict.measurement)

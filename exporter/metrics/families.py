@@ -462,6 +462,16 @@ DUPLICATE_RATIO = _of_quality(
 WINDOW_VECTORS = _of_series(
     "embedding_drift_window_vectors", "Vectors in the window.", lambda s: s.verdict.vectors
 )
+WINDOW_REVISIONS = _of_series(
+    "embedding_drift_window_revisions",
+    "Vectors in the window that came under the id of an earlier, different vector.",
+    lambda s: s.revisions.vectors,
+)
+REVISION_COSINE = _of_series(
+    "embedding_drift_revision_cosine",
+    "Median cosine between these vectors and the earlier vectors of their ids; absent without any.",
+    lambda s: s.revisions.median_cosine,
+)
 WINDOW_START_TIMESTAMP = _of_series(
     "embedding_drift_window_start_timestamp_seconds",
     "Time at which the oldest vector of the window was stored.",

@@ -15,7 +15,15 @@ from exporter.monitor.following import Following, Ledger
 from exporter.monitor.forecast import History
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import Findings, ModelSnapshot, SeriesSnapshot
-from exporter.monitor.verdict import Circumstances, Measurement, State, Verdict, measure, state
+from exporter.monitor.verdict import (
+    Circumstances,
+    Measurement,
+    Revisions,
+    State,
+    Verdict,
+    measure,
+    state,
+)
 from exporter.monitor.windows import ModelWindows
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.changes import ModelRow
@@ -77,6 +85,7 @@ class Standing:
                     self.windows.limits[name],
                     self._verdict(name, circumstances, deadline),
                     findings[name],
+                    Revisions.of(self.windows.revised_cosines(name)),
                     self.windows.vectors(name) if with_vectors else None,
                 )
                 for name in self.windows

@@ -14,7 +14,7 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.following import Following, Reason
 from exporter.monitor.forecast import History
 from exporter.monitor.series import Series
-from exporter.monitor.verdict import Verdict
+from exporter.monitor.verdict import Revisions, Verdict
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Vectors
 from exporter.stats.quality import Quality
@@ -44,6 +44,7 @@ class SeriesSnapshot:
     limits : Limits
     verdict : Verdict
     findings : Findings
+    revisions : Revisions
     vectors : ndarray of float32, shape (n, d), or None
         The vectors that the verdict is about, oldest first, if they were asked for.
     """
@@ -52,6 +53,7 @@ class SeriesSnapshot:
     limits: Limits
     verdict: Verdict
     findings: Findings
+    revisions: Revisions
     vectors: Vectors | None = None
 
 

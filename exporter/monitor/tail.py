@@ -323,7 +323,7 @@ class Tail:
         if not _is_consecutive(rows["seq"], row.last_seq):
             # The store's clock stepped back, so that time does not tell new vectors from old.
             rows = changes.vectors(connection, row, after, None)
-        windows.append(rows["embedding"], rows["received_at"])
+        windows.append(rows["embedding"], rows["received_at"], rows["revised_cosine"])
         windows.seen_seq = row.last_seq
         windows.seen_at = float(rows["received_at"][-1]) if len(rows) else None
 

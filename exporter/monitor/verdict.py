@@ -70,6 +70,30 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class Revisions:
+    """What a window says about ids that were sent again with another vector.
+
+    A median near 1 with few revisions: some documents changed. Many revisions with about the same
+    cosine: the encoder changed.
+
+    Attributes
+    ----------
+    vectors : int
+        Vectors of the window that revise an earlier vector of the same id.
+    median_cosine : float or None
+        Median cosine between the new and the earlier vector; None without revisions.
+    """
+
+    vectors: int
+    median_cosine: float | None
+
+    @classmethod
+    def of(cls, cosines: NDArray[np.float32]) -> Revisions:
+        """Summarise the cosines of the revisions in a window, shape (r,)."""
+        return cls(len(cosines), float(np.median(cosines)) if len(cosines) else None)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What is known of a window at one moment.
 

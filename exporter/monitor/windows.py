@@ -53,6 +53,7 @@ class Ring:
         self._capacity = capacity
         self._vectors = np.empty((0, dimension), np.float32)
         self._times = np.empty(0, np.float64)
+        self._cosines = np.empty(0, np.float32)
         self.end = 0
 
     @property
@@ -60,12 +61,13 @@ class Ring:
         """Position of the oldest vector kept."""
         return max(0, self.end - self._capacity)
 
-    def append(self, vectors: Vectors, times: Floats) -> None:
-        """Add m vectors, shape (m, d), stored at times, shape (m,)."""
+    def append(self, vectors: Vectors, times: Floats, cosines: Vectors) -> None:
+        """Add m vectors, shape (m, d), with their times and `Revisions` cosines, shape (m,)."""
         self._grow(min(self._capacity, self.end + len(vectors)))
         slots = self._slots(self.end, self.end + len(vectors))
         self._vectors[slots] = vectors
         self._times[slots] = times
+        self._cosines[slots] = cosines
         self.end += len(vectors)
 
     def _grow(self, size: int) -> None:
@@ -75,6 +77,8 @@ class Ring:
             new = np.empty((room - len(self._vectors), self.dimension), np.float32)
             self._vectors = np.concatenate((self._vectors, new))
             self._times = np.concatenate((self._times, np.empty(room - len(self._times))))
+            cosines = np.empty(room - len(self._cosines), np.float32)
+            self._cosines = np.concatenate((self._cosines, cosines))
 
     def _slots(self, first: int, last: int) -> NDArray[np.intp]:
         return np.arange(first, last) % self._capacity
@@ -83,6 +87,10 @@ class Ring:
         """Copy the vectors at positions first <= p < last, and their times."""
         slots = self._slots(first, last)
         return self._vectors[slots], self._times[slots]
+
+    def cosines(self, first: int, last: int) -> Vectors:
+        """Copy the cosines of the vectors at positions first <= p < last."""
+        return self._cosines[self._slots(first, last)]
 
     def time(self, position: int) -> float:
         """Return when the vector at a position was stored, in seconds since the epoch."""
@@ -149,21 +157,34 @@ class ModelWindows:
         self.seen_at: float | None = None
         self.lock = threading.Lock()
 
-    def append(self, vectors: Vectors, times: Floats) -> None:
-        """Add the newest vectors, shape (m, d), stored at times, shape (m,)."""
+    def append(self, vectors: Vectors, times: Floats, cosines: Vectors | None = None) -> None:
+        """Add the newest vectors, shape (m, d), stored at times, shape (m,).
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (m, d)
+        times : ndarray of float64, shape (m,)
+            Seconds since the epoch.
+        cosines : ndarray of float32, shape (m,), optional
+            Cosine of each vector with the one that it revises; NaN where it revises none.
+        """
+        if cosines is None:
+            cosines = np.full(len(vectors), np.nan, np.float32)
         vectors, times = vectors[-self.capacity :], times[-self.capacity :]
+        cosines = cosines[-self.capacity :]
         for at in range(0, len(vectors), _CHUNK):
+            part = slice(at, at + _CHUNK)
             with self.lock:
-                self._append(vectors[at : at + _CHUNK], times[at : at + _CHUNK])
+                self._append(vectors[part], times[part], cosines[part])
             # Without a pause, this thread takes the lock again before a waiting scrape wakes up.
             time.sleep(_PAUSE_SECONDS)
 
-    def _append(self, vectors: Vectors, times: Floats) -> None:
+    def _append(self, vectors: Vectors, times: Floats, cosines: Vectors) -> None:
         last = self.ring.end + len(vectors)
         firsts = {name: last - limit.capacity for name, limit in self.limits.items()}
         # Before the ring lets go of the vectors that leave: a window may begin inside a part.
         self._begin(firsts)
-        self.ring.append(vectors, times)
+        self.ring.append(vectors, times, cosines)
         if self._segments is not None:
             self._segments.append(vectors, times)
         for name, window in self.windows.items():
@@ -192,6 +213,12 @@ class ModelWindows:
         """Return when the oldest vector of a window was stored; None for an empty window."""
         window = self.windows[name]
         return self.ring.time(window.first) if len(window) else None
+
+    def revised_cosines(self, name: str) -> Vectors:
+        """Copy the cosines of the revisions in a window; the caller holds ``lock``."""
+        window = self.windows[name]
+        cosines = self.ring.cosines(window.first, window.last)
+        return cosines[~np.isnan(cosines)]
 
     def vectors(self, name: str) -> Vectors:
         """Copy the vectors of a window, shape (n, d), oldest first; the caller holds ``lock``."""

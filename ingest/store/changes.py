@@ -144,10 +144,12 @@ def vectors(
     Returns
     -------
     structured ndarray, shape (n,)
-        Fields ``seq``, ``received_at`` and ``embedding``: see :func:`ingest.store.copy.decode`.
+        Fields ``seq``, ``received_at``, ``embedding`` and ``revised_cosine`` (NaN where a vector
+        revises none): see :func:`ingest.store.copy.decode`.
     """
     statement = sql.SQL(
-        "copy (select seq, received_at, embedding from embedding where model_name = {name}"
+        "copy (select seq, received_at, embedding, coalesce(revised_cosine, 'NaN')"
+        " from embedding where model_name = {name}"
         " and seq > {after} and seq <= {last} and received_at >= {since} order by received_at, seq)"
         " to stdout (format binary)"
     ).format(
@@ -157,4 +159,4 @@ def vectors(
         since=sql.Literal("-infinity" if since is None else since.isoformat()),
     )
     with connection.cursor() as cursor, cursor.copy(statement) as stream:
-        return copy.decode(stream, model.dimension)
+        return copy.decode(stream, model.dimension, with_cosine=True)

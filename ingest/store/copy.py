@@ -70,7 +70,9 @@ def encode_ids(model_name: str, ids: Iterable[tuple[str, int]], received_at: dat
     return b"".join(start + _text(id_) + struct.pack(">iq", 8, seq) + end for id_, seq in ids)
 
 
-def decode(blocks: Iterable[bytes | bytearray | memoryview], dimension: int) -> NDArray[np.void]:
+def decode(
+    blocks: Iterable[bytes | bytearray | memoryview], dimension: int, with_cosine: bool = False
+) -> NDArray[np.void]:
     """Decode tuples of (seq bigint, received_at timestamptz, embedding vector).
 
     Parameters
@@ -79,12 +81,14 @@ def decode(blocks: Iterable[bytes | bytearray | memoryview], dimension: int) -> 
         Output of ``COPY ... TO STDOUT (FORMAT BINARY)``.
     dimension : int
         Dimension of all vectors.
+    with_cosine : bool
+        Whether the tuples end with a fourth column, revised_cosine real.
 
     Returns
     -------
     structured ndarray, shape (n,)
-        Fields ``seq`` (int64), ``received_at`` (float64, seconds since the Unix epoch) and
-        ``embedding`` (float32, shape (dimension,)).
+        Fields ``seq`` (int64), ``received_at`` (float64, seconds since the Unix epoch),
+        ``embedding`` (float32, shape (dimension,)) and, if asked for, ``revised_cosine`` (float32).
 
     Raises
     ------
@@ -92,28 +96,33 @@ def decode(blocks: Iterable[bytes | bytearray | memoryview], dimension: int) -> 
         If the bytes are not such tuples, or a vector has another dimension.
     """
     data = b"".join(blocks)
-    layout = _layout(dimension)
+    layout = _layout(dimension, with_cosine)
     size, rest = divmod(len(data) - len(HEADER) - len(TRAILER), layout.itemsize)
     if rest or not data.startswith(HEADER):
         raise ValueError(f"not a binary COPY of vectors of dimension {dimension}")
     wire = np.frombuffer(data, layout, size, len(HEADER))
     if size and not (wire["dimension"] == dimension).all():
         raise ValueError(f"not all vectors have dimension {dimension}")
-    rows = np.empty(size, row_type(dimension))
+    rows = np.empty(size, row_type(dimension, with_cosine))
     rows["seq"] = wire["seq"]
     rows["received_at"] = wire["received_at"] / 1e6 + _POSTGRES_EPOCH_SECONDS
     rows["embedding"] = wire["embedding"]
+    if with_cosine:
+        rows["revised_cosine"] = wire["cosine"]
     return rows
 
 
-def row_type(dimension: int) -> np.dtype[Any]:
+def row_type(dimension: int, with_cosine: bool = False) -> np.dtype[Any]:
     """Return the type of the rows that :func:`decode` returns."""
+    cosine = [("revised_cosine", "f4")] if with_cosine else []
     return np.dtype(
-        [("seq", "i8"), ("received_at", "f8"), ("embedding", "f4", (dimension,))], align=True
+        [("seq", "i8"), ("received_at", "f8"), ("embedding", "f4", (dimension,)), *cosine],
+        align=True,
     )
 
 
-def _layout(dimension: int) -> np.dtype[Any]:
+def _layout(dimension: int, with_cosine: bool) -> np.dtype[Any]:
+    cosine = [("cosine_length", ">i4"), ("cosine", ">f4")] if with_cosine else []
     return np.dtype(
         [
             ("fields", ">i2"),
@@ -125,6 +134,7 @@ def _layout(dimension: int) -> np.dtype[Any]:
             ("dimension", ">i2"),
             ("reserved", ">i2"),
             ("embedding", ">f4", (dimension,)),
+            *cosine,
         ]
     )
 

@@ -73,6 +73,7 @@ def test_numbers_that_are_not_known_are_absent_and_what_is_not_finite_is_null(
         "max_vectors",
         "vectors",
         "start",
+        "revisions",
     }
     text = msgspec.json.encode(report.detail(model.snapshot(NOW.timestamp())))
     assert json.loads(text)["baseline"]["quality"]["norm"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from exporter.http import report
 from exporter.monitor import baseline
 from exporter.monitor.model import Model, Models
 from exporter.monitor.tail import Tail
-from exporter.monitor.verdict import Verdict
+from exporter.monitor.verdict import Revisions, Verdict
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings.settings import (
     BaselineSettings,
@@ -26,11 +27,13 @@ from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
+from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.models import remove
 from ingest.store.pool import Pool, open_sync
 from ingest.store.selection import Selection
+from ingest.store.vectors import Stored, insert
 from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
@@ -707,3 +710,32 @@ def test_a_failure_that_comes_back_is_logged_again(
         connection.execute("update embedding set embedding = '[1,1,1,1,1,1,1,1]' where seq > 10")
         wait_for(lambda: tail._last_partial_failure == "", "a good poll")
     tail.stop()
+
+
+def test_vectors_under_known_ids_are_followed_with_their_cosine_to_the_earlier_ones(
+    pool: Pool, store: str, vectors: Vectors
+) -> None:
+    ids: list[str | None] = [f"doc-{number}" for number in range(40)]
+    turned = vectors[:40].copy()
+    turned[:, 0] *= -1
+
+    async def run(*batches: Batch) -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+            for batch in batches:
+                assert isinstance((await insert(own, [batch], 10))[0], Stored)
+
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    asyncio.run(run(Batch("m", vectors[:40], ids=ids)))
+    tail.poll()
+    fast = models.by_name["m"].snapshot(models.now()).series[0]
+    assert fast.revisions == Revisions(0, None)
+    # A retry is a duplicate, and stored once.
+    asyncio.run(run(Batch("m", vectors[:40], ids=ids), Batch("m", turned, ids=ids)))
+    tail.poll()
+    fast = models.by_name["m"].snapshot(models.now()).series[0]
+    lengths = np.square(vectors[:40]).sum(axis=1)
+    cosines = (vectors[:40] * turned).sum(axis=1) / lengths
+    assert fast.verdict.vectors == 80
+    assert fast.revisions.vectors == 40
+    assert fast.revisions.median_cosine == pytest.approx(np.median(cosines), abs=1e-5)

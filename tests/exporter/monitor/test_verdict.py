@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.detector.detector import Detector
-from exporter.monitor.verdict import STATES, Circumstances, State, measure, state
+from exporter.monitor.verdict import STATES, Circumstances, Revisions, State, measure, state
 
 NOW = 1e9
 
@@ -56,3 +56,9 @@ def test_a_measurement_holds_every_number_of_the_detector(
     assert measured.wasserstein["max"] == measured.top_dimensions[0].wasserstein
     assert measured.magnitude == measured.wasserstein["mean"] == detector.magnitude(moved)
     assert measured.ks["mean"] <= measured.ks["p95"] <= measured.ks["max"]
+
+
+def test_revisions_are_summarised_by_number_and_median() -> None:
+    cosines = np.array([0.25, 1.0, 0.5], np.float32)
+    assert Revisions.of(cosines) == Revisions(3, 0.5)
+    assert Revisions.of(cosines[:0]) == Revisions(0, None)

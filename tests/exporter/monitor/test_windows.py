@@ -88,11 +88,16 @@ def test_a_batch_longer_than_the_ring_leaves_its_newest(vectors: Vectors) -> Non
 def test_a_ring_keeps_order_across_its_end(vectors: Vectors) -> None:
     ring = Ring(8, 10)
     for at in range(0, 25, 5):
-        ring.append(vectors[at : at + 5], np.arange(at, at + 5, dtype=np.float64))
+        ring.append(
+            vectors[at : at + 5],
+            np.arange(at, at + 5, dtype=np.float64),
+            np.arange(at, at + 5, dtype=np.float32),
+        )
     np.testing.assert_array_equal(ring.recall(15, 25)[0], vectors[15:25])
     assert (ring.start, ring.end) == (15, 25)
     assert ring.after(20.0) == 21
     assert [ring.time(p) for p in (15, 24)] == [15.0, 24.0]
+    assert ring.cosines(15, 25).tolist() == list(range(15, 25))
 
 
 def test_a_window_never_exceeds_what_the_baseline_calibrates(
@@ -194,3 +199,14 @@ def test_a_window_is_judged_by_the_season_over_its_vectors() -> None:
     }
     assert np.median(scores["fast"]) < 1
     assert np.median(scores["slow"]) < 1
+
+
+def test_revisions_enter_and_leave_a_window_with_their_vectors(vectors: Vectors) -> None:
+    windows = ModelWindows(8, SETTINGS)
+    cosines = np.array([0.5, np.nan, 0.75], np.float32)
+    windows.append(vectors[:3], np.array([1e9, 1e9 + 1, 1e9 + 6]), cosines)
+    assert windows.revised_cosines("fast").tolist() == [0.5, 0.75]
+    windows.advance(1e9 + 10.5)
+    assert windows.revised_cosines("fast").tolist() == [0.75]
+    windows.append(vectors[3:5], np.array([1e9 + 11, 1e9 + 12]))
+    assert windows.revised_cosines("slow").tolist() == [0.5, 0.75]
