@@ -59,7 +59,8 @@ copy (
   cross join lateral (
     select embedding from embedding
     where model_name = %s and received_at between %s and %s
-    and received_at = known.received_at and seq = known.seq limit 1
+    and received_at = known.received_at and seq = known.seq
+    and vector_dims(embedding) = %s limit 1
   ) as found
 ) to stdout (format binary)
 """
@@ -335,7 +336,9 @@ async def _recall(
         if not known:
             continue
         numbers, times = zip(*known.values(), strict=True)
-        parameters = [_array(numbers), _array(times), name, min(times), max(times)]
+        # A vector of another dimension was written past this function, and revises nothing.
+        bounds = (min(times), max(times))
+        parameters = [_array(numbers), _array(times), name, *bounds, model.dimension]
         async with cursor.copy(_VECTORS, parameters) as stream:
             blocks = [block async for block in stream]
         found = await asyncio.to_thread(copy.decode, blocks, model.dimension)

@@ -69,6 +69,7 @@ def test_the_report_holds_the_numbers_behind_the_verdict(
         "vectors",
         "last_vector_at",
         "computed_at",
+        "following",
         "baseline",
         "windows",
     }

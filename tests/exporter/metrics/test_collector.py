@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from exporter.detector.detector import Detector
 from exporter.detector.exact import compare
 from exporter.metrics.collector import DriftCollector
-from exporter.metrics.families import FAMILIES, NOT_FOLLOWED
+from exporter.metrics.families import FAMILIES, NOT_FOLLOWED, REVISION_COSINE
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import History
 from exporter.monitor.model import Model, Models
@@ -149,8 +149,9 @@ def test_a_model_with_a_baseline_has_every_family(
     assert 'embedding_drift_norm{model_name="m",window="baseline"} 2.5' in lines
     assert 'embedding_drift_dead_dimensions{model_name="m",window="fast"} 1.0' in lines
     found = {line.split("{")[0].split(" ")[0] for line in lines}
-    # While it is followed, there is no reason why not.
-    assert found == {family.name for family in FAMILIES} - {NOT_FOLLOWED.name}
+    # It is followed, and has no revisions.
+    absent = {NOT_FOLLOWED.name, REVISION_COSINE.name}
+    assert found == {family.name for family in FAMILIES} - absent
     score = detector.score(vectors[1_000:1_100])
     assert f'embedding_drift_score{{model_name="m",window="fast"}} {score!r}' in lines
     assert 'embedding_drift_baseline_version{model_name="m"} 2.0' in lines

@@ -83,12 +83,30 @@ def machine(
             """A retry is acknowledged as a duplicate, unless the store has lost it meanwhile."""
             if self.last is None or self.last.model_name not in self.acknowledged:
                 return
+            if self.last.model_name in self.broken:
+                return  # a vector that cannot be read cannot be compared with its retry
             known = self.acknowledged[self.last.model_name]
             again = self.store(self.last)
             numbers = self.last.vectors[:, 0].astype(int).tolist()
             lost = [number for number in numbers if number not in known]
             assert (again.stored, again.duplicates) == (len(lost), len(numbers) - len(lost))
             known.extend(lost)
+            self.changed(polls)
+
+        @rule(polls=st.booleans())
+        def revise(self, polls: bool) -> None:
+            """Other vectors under the same ids are acknowledged as new ones."""
+            if self.last is None or self.last.model_name not in self.acknowledged:
+                return
+            name, count = self.last.model_name, len(self.last)
+            if name in self.broken:
+                return
+            numbers = list(range(self.number, self.number + count))
+            self.number += count
+            vectors = np.repeat(np.array(numbers, np.float32)[:, None], 3, axis=1)
+            self.last = Batch(name, vectors, ids=self.last.ids)
+            assert self.store(self.last).stored == count
+            self.acknowledged[name].extend(numbers)
             self.changed(polls)
 
         @rule(name=NAMES, polls=st.booleans())
@@ -126,8 +144,8 @@ def machine(
             self.send(name, count, polls=False)
             known = self.acknowledged[name]
             connection.execute(
-                "update embedding set embedding = '[1]' where model_name = %s and id = %s",
-                [name, str(known[-1])],
+                "update embedding set embedding = '[1]' where model_name = %s and seq = %s",
+                [name, len(known)],
             )
             self.broken[name] = known[-1]
             self.changed(polls)
@@ -135,9 +153,11 @@ def machine(
         @rule(name=NAMES, polls=st.booleans())
         def repair(self, name: str, polls: bool) -> None:
             if (number := self.broken.pop(name, None)) is not None:
+                seq = self.acknowledged[name].index(number) + 1
                 connection.execute(
-                    "update embedding set embedding = %s::vector where model_name = %s and id = %s",
-                    [f"[{number},{number},{number}]", name, str(number)],
+                    "update embedding set embedding = %s::vector where model_name = %s"
+                    " and seq = %s",
+                    [f"[{number},{number},{number}]", name, seq],
                 )
                 self.changed(polls)
 
