@@ -89,7 +89,8 @@ class Replay:
         return generate_latest(self._registry) + (STALE + NOT_FOLLOWED).encode()
 
     def _receive(self, vectors: np.ndarray) -> None:
-        self._drifting.windows.append(vectors, np.full(len(vectors), time.time()))
+        times, cosines = np.full(len(vectors), time.time()), np.full(len(vectors), 0.5, "f4")
+        self._drifting.windows.append(vectors, times, cosines)
         self._ingest.requests.labels("/embeddings", "201").inc()
         self._ingest.requests.labels("/embeddings", "422").inc()
         self._ingest.rejected.labels("/embeddings", "DimensionMismatch").inc()
