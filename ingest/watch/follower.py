@@ -111,24 +111,30 @@ class Follower:
         MonitorError
             If the store refuses the vectors.
         """
+        if self._progress is None:
+            self._progress = await self._load() or await self._begin()
+        before = self._progress
+        if reason := await self._follow(before):
+            self._report(reason, before, await self._begin())
+            # If the table was set back again meanwhile, the next poll finds it.
+            await self._follow(self._progress)
+        if self._recheck is not None:
+            await self._read_again(await self._recheck.choose())
+
+    async def _follow(self, before: Progress) -> str | None:
+        """Store the rows after the position. If the table was set back, only say why."""
         start = self._monotonic()
-        progress = self._progress or await self._load()
         async with self._source.snapshot() as snapshot:
-            seen = await self._look(snapshot, progress)
-            if progress is None:
-                progress = await self._begin(snapshot, seen)
-            elif reason := await self._set_back(snapshot, progress, seen):
-                before, progress = progress, await self._begin(snapshot, seen)
-                self._report(reason, before, seen)
-            self._progress = progress
+            seen = await self._look(snapshot, before)
+            if reason := await self._set_back(snapshot, before, seen):
+                return reason
             # Taken after the snapshot, and compared with a time from before a later snapshot: so
             # the overlap is never shorter than promised.
             poll = _Poll(self._monotonic(), seen.newest, [])
-            await self._read(snapshot, progress.position, poll)
+            await self._read(snapshot, before.position, poll)
         self._polls.append(poll)
         await self._save(Progress(self._position(start), seen.identity, seen.newest, seen.digest))
-        if self._recheck is not None:
-            await self._read_again(await self._recheck.choose())
+        return None
 
     async def _look(self, snapshot: Snapshot, before: Progress | None) -> _Seen:
         newest = await snapshot.newest()
@@ -157,7 +163,7 @@ class Follower:
             return "the rows were replaced"
         return None
 
-    def _report(self, reason: str, before: Progress, seen: _Seen) -> None:
+    def _report(self, reason: str, before: Progress, now: Progress) -> None:
         self._metrics.resets.inc()
         _log.warning(
             "table emptied or re-made; its newest rows are read anew",
@@ -165,9 +171,9 @@ class Follower:
                 "table": str(self._source),
                 "reason": reason,
                 "newest_before": before.position if before.newest is None else before.newest,
-                "newest_now": seen.newest,
+                "newest_now": now.newest,
                 "identity_before": before.identity,
-                "identity_now": None if seen.identity is None else tuple(seen.identity),
+                "identity_now": now.identity,
             },
         )
 
@@ -190,11 +196,13 @@ class Follower:
             async with self._pipeline.pool.connection() as store:
                 return await positions.load(store, self._model_name, str(self._source))
 
-    async def _begin(self, snapshot: Snapshot, seen: _Seen) -> Progress:
+    async def _begin(self) -> Progress:
         """Begin with the newest rows, as many as a baseline takes."""
         self._polls.clear()
-        # A window holds what arrived recently: older rows would count as recent.
-        position = await snapshot.newest(self._baseline_vectors)
+        async with self._source.snapshot() as snapshot:
+            seen = await self._look(snapshot, None)
+            # A window holds what arrived recently: older rows would count as recent.
+            position = await snapshot.newest(self._baseline_vectors)
         progress = Progress(position, seen.identity, seen.newest, seen.digest)
         await self._save(progress)
         return progress

@@ -172,14 +172,19 @@ class Table:
         )
 
     def may_hold(self, position: Position) -> bool:
-        """Return whether a row could be at a position. PostgreSQL refuses an id out of range."""
+        """Return whether a row could be at a position.
+
+        PostgreSQL refuses a text that is no id, and takes ``'7 '`` for ``'7'``.
+        """
         bits = _INTEGER_BITS.get(self.id.kind)
         if self.time is not None or bits is None:
             return True
+        [text] = position
         try:
-            return -(1 << bits - 1) <= int(position[0]) < 1 << bits - 1
+            number = int(text)
         except ValueError:
             return False
+        return str(number) == text and -(1 << bits - 1) <= number < 1 << bits - 1
 
     @property
     def quoted(self) -> sql.Composed:
