@@ -143,8 +143,8 @@ def test_an_emptied_and_refilled_table_is_read_anew(
         # The newest 500 rows have the ids 401 to 900: 400 of them are those of stored vectors.
         wait_for(lambda: counts(service.url, 600, 400), "the new rows")
         assert sample(service.url, "embedding_drift_watch_resets_total") == 1
-        add(application.connection, shifted[:1])
-        wait_for(lambda: counts(service.url, 601, 400), "one more row, and no row twice")
+        add(application.connection, shifted[:1])  # its id, 901, is that of a stored vector
+        wait_for(lambda: counts(service.url, 600, 401), "one more row, and no row twice")
         assert sample(service.url, "embedding_drift_watch_resets_total") == 1
         log = service.log.read_text()
     assert log.count("table emptied or re-made") == 1
@@ -199,8 +199,9 @@ def test_the_log_says_at_the_start_what_is_noticed(
         "create view seen as select * from docs; grant select on seen to public"
     )
     with serving(config, *arguments, environment=environment) as service:
-        [line] = [line for line in service.log.read_text().splitlines() if "watching" in line]
-    assert noticed in line
+        wait_for(lambda: 'msg="watching a table"' in service.log.read_text(), "the line")
+        log = service.log.read_text()
+    assert noticed in log
 
 
 @pytest.mark.parametrize(
