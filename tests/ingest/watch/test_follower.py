@@ -631,6 +631,21 @@ def test_a_table_seen_empty_counts_once_and_every_later_row_is_read(
 
 
 @BY
+def test_a_table_that_was_empty_cannot_be_set_back(bench: Bench, time: str | None) -> None:
+    connection = bench.application.connection
+
+    async def main() -> None:
+        async with bench.polling(time) as poll:
+            await poll()
+            refill(connection, 4)
+            await poll()
+
+    asyncio.run(main())
+    assert firsts(bench.sent) == [101, 102, 103, 104]
+    assert bench.resets() == 0
+
+
+@BY
 @pytest.mark.parametrize("restarts", [False, True], ids=["running", "restarted"])
 @pytest.mark.parametrize("how", ["vacuum full docs", "cluster docs using docs_pkey"])
 def test_maintenance_that_writes_the_rows_anew_is_not_a_reset(

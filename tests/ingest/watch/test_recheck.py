@@ -73,6 +73,27 @@ def test_every_id_comes_once_before_one_comes_again(
     assert set(Counter(chosen).values()) == {3}
 
 
+def test_the_store_is_asked_once_for_the_ids_of_an_hour(
+    store: str, connection: psycopg.Connection
+) -> None:
+    """To choose, it reads all ids of the model."""
+    add(connection, 20)
+    clock = Clock()
+
+    async def main() -> None:
+        async with open_async(store, 1) as pool:
+            recheck = Recheck(pool, "m", 3_600, clock)
+            clock.now += 5
+            assert len(await recheck.choose()) == 5
+            connection.execute("delete from embedding_id")
+            clock.now += 60
+            assert len(await recheck.choose()) == 15
+            clock.now += 60
+            assert await recheck.choose() == []
+
+    asyncio.run(main())
+
+
 def test_a_store_that_is_away_is_reported(store: str, connection: psycopg.Connection) -> None:
     connection.execute("alter table embedding_id rename to away")
     with pytest.raises(StoreUnavailable):

@@ -283,6 +283,7 @@ def test_without_changes_by_time_the_position_is_the_key(table: Table) -> None:
                 [_, row] = [row async for block in snapshot.rows((), []) for row in block]
                 assert (row.key,) == await snapshot.newest()
                 strange = [("",), ("x",), (f" {row.key}",), ("9" * 30,)]
+                assert await snapshot.at(strange) == []
                 assert numbers(await snapshot.at([*strange, (row.key,)])) == [6]
 
     asyncio.run(main())
