@@ -97,6 +97,15 @@ def exporter(live: LiveSettings) -> None:
     show_default=True,
     help="Longest time in seconds that a transaction which writes to the table may be open.",
 )
+@click.option(
+    "--recheck",
+    type=click.IntRange(0),
+    default=300,
+    show_default=True,
+    metavar="ROWS",
+    help="Rows to read again per hour, chosen at random, to find vectors that changed in place. 0"
+    " reads none. Not used with --time.",
+)
 @reconfigurable
 def watch(
     live: LiveSettings,
@@ -107,6 +116,7 @@ def watch(
     time: str | None,
     model: str | None,
     overlap: float,
+    recheck: int,
 ) -> None:
     """Serve metrics and drift of the vectors in a table that another program fills."""
     from exporter.http.app import Exporter
@@ -122,7 +132,7 @@ def watch(
     def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
         pipeline = Pipeline(store, settings, registry)
         return [
-            Watch(pipeline, found, name, overlap, settings, registry),
+            Watch(pipeline, found, name, overlap, recheck, settings, registry),
             Exporter(Monitor(store, settings), registry),
         ]
 

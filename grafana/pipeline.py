@@ -127,6 +127,12 @@ _watch = Section(
     (
         Panel("Table followed", (_scope.maximum(m.WATCH_UP, "model_name"),), unit="bool_yes_no"),
         Panel("Age of the last poll", (_scope.age(m.WATCH_TIMESTAMP, "model_name"),)),
+        Panel(
+            "Tables found emptied or re-made, per second",
+            (_scope.rate(m.WATCH_RESETS, "model_name"),),
+            unit="cps",
+            width=24,
+        ),
     ),
 )
 _models = Section(

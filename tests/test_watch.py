@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -22,6 +23,7 @@ server: {port: 0}
 database: {data_directory: %s}
 """
 WATCH = ("watch", "--table", "docs", "--time", "updated_at")
+BY_ID = ("watch", "--table", "docs")
 VARIABLES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
 
 
@@ -107,6 +109,99 @@ def test_a_missing_table_is_reported_and_followed_again_when_it_is_back(
     assert log.count("table not followed") == 2
     assert "does not exist" in log
     assert "Traceback" not in log
+
+
+def sample(url: str, metric: str) -> float | None:
+    """The value of a metric of the model, or None while there is none."""
+    found = re.search(rf'^{metric}{{model_name="docs"}} (\S+)$', page(url), re.MULTILINE)
+    return None if found is None else float(found[1])
+
+
+def test_an_emptied_and_refilled_table_is_read_anew(
+    config: Path,
+    application: Application,
+    environment: dict[str, str],
+    sentences: NDArray[np.float32],
+) -> None:
+    """Its rows have the ids of the rows before. The largest id of both is known to the watch."""
+
+    def counts(url: str, vectors: int, duplicates: int) -> bool:
+        return (
+            sample(url, "embedding_drift_vectors_total") == vectors
+            and (sample(url, "embedding_drift_ingest_duplicates_total") or 0) == duplicates
+        )
+
+    add(application.connection, sentences[:1_000])
+    shifted = sentences[:900] + 3 * sentences.std(axis=0)
+    with serving(config, *BY_ID, environment=environment) as service:
+        # The newest 500 rows have the ids 501 to 1,000.
+        wait_for(lambda: counts(service.url, 500, 0), "the baseline's vectors")
+        assert sample(service.url, "embedding_drift_watch_resets_total") == 0
+        with application.connection.transaction():
+            application.connection.execute("truncate docs restart identity")
+            add(application.connection, shifted)
+        # The newest 500 rows have the ids 401 to 900: 400 of them are those of stored vectors.
+        wait_for(lambda: counts(service.url, 600, 400), "the new rows")
+        assert sample(service.url, "embedding_drift_watch_resets_total") == 1
+        add(application.connection, shifted[:1])  # its id, 901, is that of a stored vector
+        wait_for(lambda: counts(service.url, 600, 401), "one more row, and no row twice")
+        assert sample(service.url, "embedding_drift_watch_resets_total") == 1
+        log = service.log.read_text()
+    assert log.count("table emptied or re-made") == 1
+    assert 'reason="the newest row is older than before"' in log
+
+
+def test_without_a_time_stored_rows_are_read_again(
+    config: Path,
+    application: Application,
+    environment: dict[str, str],
+    sentences: NDArray[np.float32],
+) -> None:
+    add(application.connection, sentences[:50])
+    with serving(config, *BY_ID, "--recheck", "36000", environment=environment) as service:
+        wait_for(
+            lambda: (sample(service.url, "embedding_drift_ingest_duplicates_total") or 0) >= 10,
+            "rows read again",
+        )
+        assert sample(service.url, "embedding_drift_vectors_total") == 50
+        assert sample(service.url, "embedding_drift_watch_resets_total") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "noticed"),
+    [
+        (
+            [*WATCH],
+            'new_rows="by time" changed_rows="all, by time"'
+            ' emptied_or_remade="by identity and position" deleted_rows=never',
+        ),
+        (
+            ["watch", "--table", "seen"],
+            'new_rows="by id" changed_rows="a sample, 300 per hour"'
+            ' emptied_or_remade="by position only" deleted_rows=never',
+        ),
+        (
+            ["watch", "--table", "docs", "--recheck", "0"],
+            'new_rows="by id" changed_rows=never'
+            ' emptied_or_remade="by identity and position" deleted_rows=never',
+        ),
+    ],
+    ids=["by time", "a view", "no rechecks"],
+)
+def test_the_log_says_at_the_start_what_is_noticed(
+    config: Path,
+    application: Application,
+    environment: dict[str, str],
+    arguments: list[str],
+    noticed: str,
+) -> None:
+    application.connection.execute(
+        "create view seen as select * from docs; grant select on seen to public"
+    )
+    with serving(config, *arguments, environment=environment) as service:
+        wait_for(lambda: 'msg="watching a table"' in service.log.read_text(), "the line")
+        log = service.log.read_text()
+    assert noticed in log
 
 
 @pytest.mark.parametrize(

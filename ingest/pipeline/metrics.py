@@ -70,6 +70,13 @@ WATCH_TIMESTAMP = Family(
     "Time of the last successful poll of the watched table.",
     ("model_name",),
 )
+WATCH_RESETS = Family(
+    "embedding_drift_watch_resets_total",
+    "counter",
+    "Times that the watched table was found emptied, re-made or with an older newest row. Then its "
+    "newest rows were read anew.",
+    ("model_name",),
+)
 
 FAMILIES = (
     REQUESTS,
@@ -82,7 +89,7 @@ FAMILIES = (
     COMMIT_DURATION,
     COMMIT_VECTORS,
 )
-WATCH_FAMILIES = (WATCH_UP, WATCH_TIMESTAMP)
+WATCH_FAMILIES = (WATCH_UP, WATCH_TIMESTAMP, WATCH_RESETS)
 
 
 class IngestMetrics:
@@ -123,6 +130,9 @@ class WatchMetrics:
         self._model_name = model_name
         self.up = gauge(WATCH_UP).labels(model_name)
         self._timestamp = gauge(WATCH_TIMESTAMP)
+        self.resets = Counter(
+            WATCH_RESETS.name, WATCH_RESETS.help, WATCH_RESETS.labels, registry=registry
+        ).labels(model_name)
 
     def succeeded(self) -> None:
         """Record a successful poll. Before the first one there is no timestamp."""

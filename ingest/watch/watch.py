@@ -38,7 +38,7 @@ class Watch:
         Stores the vectors. It runs while this half runs.
     source : Source
     model_name : str
-    overlap_seconds : float
+    overlap_seconds, rechecks_per_hour : float
         See :class:`ingest.watch.follower.Follower`.
     settings : Settings
     registry : CollectorRegistry
@@ -54,26 +54,31 @@ class Watch:
         source: Source,
         model_name: str,
         overlap_seconds: float,
+        rechecks_per_hour: float,
         settings: Settings,
         registry: CollectorRegistry,
     ) -> None:
         self._pipeline = pipeline
         self._source = source
         self._interval = settings.monitoring.poll_interval
+        self._rechecks_per_hour = rechecks_per_hour
+        self._metrics = WatchMetrics(registry, model_name)
         self._follower = Follower(
             pipeline,
             source,
             model_name,
+            self._metrics,
             settings.monitoring.baseline.vectors,
             overlap_seconds,
+            rechecks_per_hour,
         )
-        self._metrics = WatchMetrics(registry, model_name)
         self._failure: str | None = None
         self._was_up = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the table while entered."""
+        _log.info("watching a table", extra={"table": str(self._source)} | self._noticed())
         async with (
             self._pipeline.running(),
             self._source.connected(),
@@ -106,6 +111,23 @@ class Watch:
             # Another program needs the server: use at most a tenth of one connection's time.
             rest = min(_REST * (time.perf_counter() - start), _LONGEST_PAUSE_SECONDS)
             await asyncio.sleep(max(self._interval, rest))
+
+    def _noticed(self) -> dict[str, str]:
+        """Return what is noticed of the table, for the log."""
+        if self._source.finds_changes:
+            changed = "all, by time"
+        elif self._rechecks_per_hour > 0:
+            changed = f"a sample, {self._rechecks_per_hour:g} per hour"
+        else:
+            changed = "never"
+        return {
+            "new_rows": "by time" if self._source.finds_changes else "by id",
+            "changed_rows": changed,
+            "emptied_or_remade": "by identity and position"
+            if self._source.has_identity
+            else "by position only",
+            "deleted_rows": "never",
+        }
 
     def _succeeded(self) -> None:
         if self._failure is not None or not self._was_up:

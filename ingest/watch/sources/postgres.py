@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from ingest.runtime.errors import SourceUnavailable
 from ingest.store.connection import ConnectionString
 from ingest.store.pool import open_async
 from ingest.store.positions import Position
-from ingest.watch.sources.source import Row
+from ingest.watch.sources.source import Identity, Row
 
 TIMESTAMPS = ("timestamptz", "timestamp")
 """Types of a column of times, as the catalogue names them."""
@@ -28,6 +29,22 @@ _ROWS = 1_000
 _ALIAS = "watched"
 _VECTOR_HEADER_BYTES = 4
 """The dimension and a reserved word, which pgvector's ``vector_send`` writes first."""
+_INTEGER_BITS = {"int2": 16, "int4": 32, "int8": 64}
+_LONGEST_STORAGE = 64
+"""Longest list of file numbers that is kept as it is; longer ones are kept as their digest."""
+
+# The functions see the newest catalogue, unlike a query of pg_class in an older snapshot. Run this
+# after the table was read: then it is locked against TRUNCATE, and these are the files that were
+# read. A partitioned table has no file of its own.
+_IDENTITY = """
+with recursive tree (oid) as (
+  select to_regclass(%(name)s)::oid
+  union select inhrelid from pg_inherits join tree on inhparent = tree.oid
+)
+select to_regclass(%(name)s)::oid::text, array(
+  select pg_relation_filenode(oid)::text from tree
+  where pg_relation_filenode(oid) is not null order by pg_relation_filenode(oid))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +87,8 @@ class Table:
     vector, id : Column
     time : Column or None
         Time of a row's last change. Without it, the id orders the rows.
+    has_identity : bool
+        Whether the relation has files of its own, unlike a view.
     """
 
     database: str
@@ -78,6 +97,7 @@ class Table:
     vector: Column
     id: Column
     time: Column | None
+    has_identity: bool
 
     def __str__(self) -> str:
         order = ", ".join(column.name for column in self.order)
@@ -90,12 +110,6 @@ class Table:
 
     def newest(self) -> sql.Composed:
         """Write a query for the position of the newest row; its parameter is how many to skip."""
-        past: sql.Composable = sql.SQL("true")
-        if self.time is not None:
-            now = "now()" if self.time.kind in TIMESTAMPS else "extract(epoch from now())"
-            past = sql.SQL("{} <= {}::{}").format(
-                self.time.quoted, sql.SQL(now), sql.SQL(self.time.declared)
-            )
         return sql.SQL(
             "select {texts} from {table} where {present} and {past}"
             " order by {descending} offset %s limit 1"
@@ -103,7 +117,7 @@ class Table:
             texts=_joined("{}::text", self.order),
             table=self.quoted,
             present=self._present,
-            past=past,
+            past=self._past,
             descending=_joined("{} desc", self.order),
         )
 
@@ -126,6 +140,52 @@ class Table:
             order=_joined("{}", self.order),
         )
 
+    def reaches(self) -> sql.Composed:
+        """Write a query for whether a row is at a position or after it.
+
+        Its parameters are the texts of the position. The columns' own order counts.
+        """
+        return sql.SQL(
+            "select exists (select from {table} where {present} and {past}"
+            " and ({order}) >= ({values}))"
+        ).format(
+            table=self.quoted,
+            present=self._present,
+            past=self._past,
+            order=_joined("{}", self.order),
+            values=self._values,
+        )
+
+    def at(self, count: int) -> sql.Composed:
+        """Write a query for the rows at positions; its parameters are the texts of ``count``."""
+        return sql.SQL(
+            "select {key}, {seconds}, {vector} from {table}"
+            " where {present} and ({order}) in ({positions})"
+        ).format(
+            key=self._key,
+            seconds=self._seconds,
+            vector=self._vector,
+            table=self.quoted,
+            present=self._present,
+            order=_joined("{}", self.order),
+            positions=sql.SQL(", ").join([sql.SQL("({})").format(self._values)] * count),
+        )
+
+    def may_hold(self, position: Position) -> bool:
+        """Return whether a row could be at a position.
+
+        PostgreSQL refuses a text that is no id, and takes ``'7 '`` for ``'7'``.
+        """
+        bits = _INTEGER_BITS.get(self.id.kind)
+        if self.time is not None or bits is None:
+            return True
+        [text] = position
+        try:
+            number = int(text)
+        except ValueError:
+            return False
+        return str(number) == text and -(1 << bits - 1) <= number < 1 << bits - 1
+
     @property
     def quoted(self) -> sql.Composed:
         """The quoted name of the table with the alias that :attr:`Column.quoted` uses."""
@@ -136,6 +196,21 @@ class Table:
     def _present(self) -> sql.Composed:
         columns = (self.vector, *self.order)
         return sql.SQL(" and ").join(sql.SQL("{} is not null").format(c.quoted) for c in columns)
+
+    @property
+    def _past(self) -> sql.Composable:
+        if self.time is None:
+            return sql.SQL("true")
+        now = "now()" if self.time.kind in TIMESTAMPS else "extract(epoch from now())"
+        return sql.SQL("{} <= {}::{}").format(
+            self.time.quoted, sql.SQL(now), sql.SQL(self.time.declared)
+        )
+
+    @property
+    def _values(self) -> sql.Composed:
+        return sql.SQL(", ").join(
+            sql.SQL("%s::{}").format(sql.SQL(column.declared)) for column in self.order
+        )
 
     @property
     def _key(self) -> sql.Composed:
@@ -160,10 +235,7 @@ class Table:
     def _after(self, position: Position) -> sql.Composable:
         if not position:
             return sql.SQL("true")
-        values = sql.SQL(", ").join(
-            sql.SQL("%s::{}").format(sql.SQL(column.declared)) for column in self.order
-        )
-        return sql.SQL("({}) > ({})").format(_joined("{}", self.order), values)
+        return sql.SQL("({}) > ({})").format(_joined("{}", self.order), self._values)
 
 
 def _joined(template: str, columns: Sequence[Column]) -> sql.Composed:
@@ -193,6 +265,8 @@ class PostgresSource:
         self._table = table
         self.name = table.name
         self.advice = advice
+        self.finds_changes = table.time is not None
+        self.has_identity = table.has_identity
 
     def __str__(self) -> str:
         return str(self._table)
@@ -248,11 +322,51 @@ class TableSnapshot:
             while block := await self._block(cursor):
                 yield block
 
+    async def identity(self) -> Identity | None:
+        """Return the number of the table, and those of the files that hold its rows."""
+        if not self.table.has_identity:
+            return None
+        name = sql.Identifier(self.table.schema, self.table.name).as_string(None)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            cursor = await self.connection.execute(_IDENTITY, {"name": name})
+            row = await cursor.fetchone()
+        if row is None or row[0] is None:
+            return None
+        storage = ",".join(row[1])
+        if len(storage) > _LONGEST_STORAGE:
+            storage = hashlib.sha256(storage.encode()).hexdigest()
+        return Identity(row[0], storage)
+
+    async def reaches(self, position: Position) -> bool:
+        """Return whether there is a row at a position or after it."""
+        if not position:
+            return True
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            cursor = await self.connection.execute(self.table.reaches(), position)
+            row = await cursor.fetchone()
+        return row is not None and bool(row[0])
+
+    async def at(self, positions: Sequence[Position]) -> list[Row]:
+        """Read the rows at these positions."""
+        wanted = [position for position in positions if self.table.may_hold(position)]
+        if not wanted:
+            return []
+        async with (
+            asyncio.timeout(_ANSWER_SECONDS),
+            self.connection.cursor(binary=True) as cursor,
+        ):
+            values = [text for position in wanted for text in position]
+            await cursor.execute(self.table.at(len(wanted)), values)
+            return _rows(await cursor.fetchall())
+
     @staticmethod
     async def _block(cursor: psycopg.AsyncServerCursor) -> list[Row]:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            found = await cursor.fetchmany(_ROWS)
-        return [
-            Row(key, seconds, np.frombuffer(data, ">f4", offset=_VECTOR_HEADER_BYTES).astype("f4"))
-            for key, seconds, data in found
-        ]
+            return _rows(await cursor.fetchmany(_ROWS))
+
+
+def _rows(found: Iterable[tuple[str, float | None, bytes]]) -> list[Row]:
+    return [
+        Row(key, seconds, np.frombuffer(data, ">f4", offset=_VECTOR_HEADER_BYTES).astype("f4"))
+        for key, seconds, data in found
+    ]

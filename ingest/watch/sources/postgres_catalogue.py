@@ -20,6 +20,10 @@ _GROWING = ("int2", "int4", "int8")
 """Types of an id that can order the rows, because newer rows have greater ones."""
 
 
+_STORED = ("r", "p", "m")
+"""Kinds of relations that hold rows in files: tables, partitioned tables, materialized views."""
+
+
 def find(connection_string: str, location: Location) -> PostgresSource:
     """Find a table.
 
@@ -80,7 +84,7 @@ def describe(connection: psycopg.Connection, location: Location) -> Table:
     SettingsError
         If the table cannot be watched; lists every reason.
     """
-    oid, schema, name = _find(connection, location.table)
+    oid, schema, name, relation = _find(connection, location.table)
     columns = _columns(connection, oid)
     time = location.time
     allowed: dict[str, tuple[str, tuple[str, ...]]] = {"--column": (location.vector, _VECTORS)}
@@ -103,6 +107,7 @@ def describe(connection: psycopg.Connection, location: Location) -> Table:
         columns[location.vector],
         columns[location.id],
         None if time is None else columns[time],
+        relation in _STORED,
     )
     _check_seconds(connection, table)
     return table
@@ -147,10 +152,10 @@ def _check_seconds(connection: psycopg.Connection, table: Table) -> None:
         )
 
 
-def _find(connection: psycopg.Connection, table: str) -> tuple[int, str, str]:
+def _find(connection: psycopg.Connection, table: str) -> tuple[int, str, str, str]:
     try:
         row = connection.execute(
-            "select pg_class.oid, nspname, relname from pg_class"
+            "select pg_class.oid, nspname, relname, relkind::text from pg_class"
             " join pg_namespace on pg_namespace.oid = relnamespace"
             " where pg_class.oid = to_regclass(%s)",
             [table],
@@ -162,8 +167,8 @@ def _find(connection: psycopg.Connection, table: str) -> tuple[int, str, str]:
             f"--table {table}: database {connection.info.dbname} has no such table; a table of"
             " another schema is SCHEMA.TABLE, and a name with capitals needs double quotes"
         )
-    oid, schema, name = row
-    return oid, schema, name
+    oid, schema, name, relation = row
+    return oid, schema, name, relation
 
 
 def _columns(connection: psycopg.Connection, oid: int) -> dict[str, Column]:

@@ -53,8 +53,24 @@ class Row(NamedTuple):
     vector: NDArray[np.float32]
 
 
+class Identity(NamedTuple):
+    """What tells a table from another of its name, and from itself with other contents.
+
+    Attributes
+    ----------
+    table : str
+        Changes if the table is replaced by another of the same name.
+    storage : str
+        Changes if the table is emptied at once or its rows are written anew. Maintenance may
+        change it too, while the rows stay the same.
+    """
+
+    table: str
+    storage: str
+
+
 class Snapshot(Protocol):
-    """A source as of one moment: both methods see the same rows."""
+    """A source as of one moment: all methods see the same rows."""
 
     async def newest(self, skip: int = 0) -> Position:
         """Return the position of the newest row, not counting the ``skip`` newest ones.
@@ -68,6 +84,22 @@ class Snapshot(Protocol):
 
         Rows without a vector and rows whose key is in ``known`` are left out. The empty position
         is before the first row.
+        """
+
+    async def identity(self) -> Identity | None:
+        """Return the table's identity. None if the source has none."""
+
+    async def reaches(self, position: Position) -> bool:
+        """Return whether there is a row at a position or after it.
+
+        The rows that :meth:`newest` does not count do not count here either.
+        """
+
+    async def at(self, positions: Sequence[Position]) -> list[Row]:
+        """Read the rows at these positions, in any order.
+
+        Positions at which there is no row, or a row without a vector, are left out. So are those
+        that the source could never have returned.
         """
 
 
@@ -85,6 +117,17 @@ class Source(Protocol):
     @property
     def advice(self) -> Sequence[str]:
         """What would make reading the table cheaper or more exact, one sentence each."""
+
+    @property
+    def finds_changes(self) -> bool:
+        """Whether a changed row gets a new position, so that it is read again like a new one.
+
+        If not, the position of a row is its key alone: ``(key,)``.
+        """
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether the source tells a table that was emptied or replaced by its identity."""
 
     def connected(self) -> AbstractAsyncContextManager[None]:
         """Hold the connections to the source while entered. A source is entered once."""

@@ -111,6 +111,7 @@ ROWS = {
             values ('m', 'slow', 'ok', 100, 1, 1.0);
     """,
     "0004_watch": "insert into watch values ('m', 'docs', '{1}');",
+    "0005_watch_identity": "insert into watch values ('m', 'new', '{1}', '{2,3}', '{4}', 'a');",
 }
 """Rows of a store of each schema: at least one in each table that the migration adds."""
 

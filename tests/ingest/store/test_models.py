@@ -15,6 +15,7 @@ from ingest.store import history, models, neighbours, pins, positions
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
+from ingest.store.positions import Progress
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
 from tests.service import wait_for, waits_for_a_lock
@@ -40,7 +41,7 @@ def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll
     async def watched() -> None:
         async with await psycopg.AsyncConnection.connect(store, autocommit=True) as asynchronous:
             for name in ("m", "other"):
-                await positions.save(asynchronous, name, "docs", ("1",))
+                await positions.save(asynchronous, name, "docs", Progress(("1",)))
 
     asyncio.run(watched())
 

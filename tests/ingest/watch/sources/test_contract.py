@@ -19,6 +19,7 @@ from ingest.watch.sources.postgres_catalogue import describe
 from ingest.watch.sources.registry import SOURCES
 from ingest.watch.sources.source import Location, Row, Source
 from tests.postgresql import Application
+from tests.watching import Watching
 
 
 class Table(Protocol):
@@ -33,6 +34,9 @@ class Table(Protocol):
     def add_without_vector(self) -> None:
         """Add a row whose vector is null."""
 
+    def refill(self, numbers: Sequence[int]) -> None:
+        """Replace all rows by these at once. Their positions are smaller than those before."""
+
     def late(self, number: int) -> AbstractContextManager[None]:
         """Begin to add a row on entry; it becomes visible on exit."""
 
@@ -41,9 +45,14 @@ class Table(Protocol):
 
 
 class PostgresTable:
-    def __init__(self, application: Application, time: str | None) -> None:
+    def __init__(self, application: Application, time: str | None, name: str = "docs") -> None:
         self._application = application
-        self._location = Location("docs", time=time)
+        self._location = Location(name, time=time)
+        if name != "docs":
+            application.connection.execute(
+                f"create view {name} as select * from docs;"
+                f"grant select on {name} to public".encode()
+            )
 
     def source(self) -> Source:
         with connect(self._application.reader) as connection:
@@ -60,6 +69,12 @@ class PostgresTable:
     def add_without_vector(self) -> None:
         self._application.connection.execute("insert into docs (embedding) values (null)")
 
+    def refill(self, numbers: Sequence[int]) -> None:
+        with self._application.connection.transaction():
+            self._application.connection.execute("truncate docs restart identity")
+            self.add(numbers)
+            self._application.connection.execute("update docs set updated_at = '2020-01-01'")
+
     @contextmanager
     def late(self, number: int) -> Iterator[None]:
         with connect(self._application.string) as connection, connection.transaction():
@@ -70,14 +85,16 @@ class PostgresTable:
 
     @contextmanager
     def unavailable(self) -> Iterator[None]:
-        self._application.connection.execute("alter table docs rename to gone")
+        name = self._location.table
+        self._application.connection.execute(f"alter table {name} rename to gone".encode())
         yield
-        self._application.connection.execute("alter table gone rename to docs")
+        self._application.connection.execute(f"alter table gone rename to {name}".encode())
 
 
 KINDS: dict[str, tuple[str, Callable[[Application], Table]]] = {
     "a table ordered by time": ("postgres", lambda given: PostgresTable(given, "updated_at")),
     "a table ordered by id": ("postgres", lambda given: PostgresTable(given, None)),
+    "a view ordered by id": ("postgres", lambda given: PostgresTable(given, None, "seen")),
 }
 """By test case: the kind in the registry, and what makes an empty table of it."""
 
@@ -229,5 +246,111 @@ def test_an_unavailable_source_is_reported_and_works_again_later(table: Table) -
 
 def test_a_source_has_a_name_and_advice(table: Table) -> None:
     source = table.source()
-    assert source.name == "docs"
+    assert source.name in ("docs", "seen")
     assert list(source.advice) == ["no advice"]
+
+
+def test_rows_are_read_again_by_their_positions(table: Table) -> None:
+    """One by one, because a position is only known of the newest row."""
+
+    async def main() -> None:
+        async with opened(table) as source:
+            positions = []
+            for number in range(3):
+                table.add([number])
+                positions.append(await newest(source))
+            table.add_without_vector()
+            async with source.snapshot() as snapshot:
+                assert await snapshot.at([]) == []
+                assert numbers(await snapshot.at([positions[1]])) == [1]
+                assert sorted(numbers(await snapshot.at(positions))) == [0, 1, 2]
+                read = [row async for block in snapshot.rows((), []) for row in block]
+                [again] = await snapshot.at([positions[2]])
+                assert again.key == read[2].key
+                assert again.seconds == read[2].seconds
+
+    asyncio.run(main())
+
+
+def test_without_changes_by_time_the_position_is_the_key(table: Table) -> None:
+    table.add([5, 6])
+
+    async def main() -> None:
+        async with opened(table) as source:
+            if source.finds_changes:
+                pytest.skip("its positions hold more than the key")
+            async with source.snapshot() as snapshot:
+                [_, row] = [row async for block in snapshot.rows((), []) for row in block]
+                assert (row.key,) == await snapshot.newest()
+                strange = [("",), ("x",), (f" {row.key}",), ("9" * 30,)]
+                assert await snapshot.at(strange) == []
+                assert numbers(await snapshot.at([*strange, (row.key,)])) == [6]
+
+    asyncio.run(main())
+
+
+def test_a_position_is_reached_until_the_rows_from_it_on_are_gone(table: Table) -> None:
+    async def main() -> None:
+        async with opened(table) as source:
+            async with source.snapshot() as snapshot:
+                assert await snapshot.reaches(())
+            table.add(range(12))
+            early = await newest(source, skip=10)
+            last = await newest(source)
+            async with source.snapshot() as snapshot:
+                assert await snapshot.reaches(())
+                assert await snapshot.reaches(early)
+                assert await snapshot.reaches(last)
+            table.refill(range(9))
+            async with source.snapshot() as snapshot:
+                assert await snapshot.reaches(())
+                assert await snapshot.reaches(await snapshot.newest())
+                assert not await snapshot.reaches(last)
+
+    asyncio.run(main())
+
+
+def test_an_identity_stays_while_rows_are_added_and_changes_when_they_are_replaced(
+    table: Table,
+) -> None:
+    async def main() -> None:
+        identities = []
+        for change in (lambda: table.add([1]), lambda: table.add([2]), lambda: table.refill([3])):
+            change()
+            async with opened(table) as source, source.snapshot() as snapshot:
+                identities.append(await snapshot.identity())
+                assert source.has_identity == (identities[-1] is not None)
+        first, second, third = identities
+        assert first == second
+        assert first is None or first != third
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["running", "restarted"])
+def test_a_refilled_source_is_noticed_and_its_rows_reach_the_pipeline(
+    table: Table, store: str, restarts: bool
+) -> None:
+    watching = Watching(store)
+
+    async def main() -> None:
+        table.add(range(5))
+        source = table.source()
+        async with watching.following(source) as follower:
+            await follower.poll()
+            assert watching.resets() == 0
+            table.refill([10, 11, 12])
+            if not restarts:
+                await follower.poll()
+                await follower.poll()
+        if restarts:
+            async with watching.following(table.source()) as follower:
+                await follower.poll()
+        table_reuses_ids = not source.finds_changes
+        before, after = watching.sent[:5], watching.sent[5:]
+        assert [vector for _, vector in after] == [(10, 2), (11, 2), (12, 2)]
+        if table_reuses_ids:
+            assert [id_ for id_, _ in after] == [id_ for id_, _ in before[:3]]
+
+    asyncio.run(main())
+    assert watching.resets() == 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from ingest.runtime.errors import SourceUnavailable
 from ingest.store.connection import connect
 from ingest.watch.sources.postgres import PostgresSource
 from ingest.watch.sources.postgres_catalogue import describe
-from ingest.watch.sources.source import Location
+from ingest.watch.sources.source import Identity, Location
 from tests.postgresql import Application
 
 
@@ -52,3 +53,78 @@ def test_the_identity_names_the_table_its_vectors_and_their_order(
         table = describe(connection, Location("docs", time=time))
         database = connection.info.dbname
     assert str(PostgresSource("", table)) == f"{database}.public.docs.embedding by {order}"
+
+
+@pytest.mark.parametrize(
+    ("declared", "last", "reached"),
+    [
+        ("timestamptz", "2026-01-01 10:00:00+00", True),
+        ("timestamptz", "2026-01-01 10:00:01+00", False),
+        ("timestamptz", "2026-01-01 09:30:00-01", False),
+        ("bigint", "9", True),
+        ("bigint", "100", False),
+        ("numeric(20, 3)", "11.000", True),
+        ("double precision", "1e2", False),
+    ],
+)
+def test_positions_compare_in_the_order_of_their_type(
+    application: Application, declared: str, last: str, reached: bool
+) -> None:
+    value = "'2026-01-01 10:00:00+00'" if declared == "timestamptz" else "11"
+    application.connection.execute(
+        "alter table docs drop column updated_at;"
+        f"alter table docs add column updated_at {declared};"
+        f"insert into docs (embedding, updated_at) values ('[1]', {value})".encode()
+    )
+
+    async def reaches() -> bool:
+        docs = source(application, application.reader)
+        async with docs.connected(), docs.snapshot() as snapshot:
+            return await snapshot.reaches((last, "1"))
+
+    assert asyncio.run(reaches()) == reached
+
+
+def test_a_right_to_read_the_columns_is_enough_for_the_identity(application: Application) -> None:
+    role = conninfo_to_dict(application.reader)["user"]
+    application.connection.execute(
+        f"revoke select on docs from {role};"
+        f"grant select (id, embedding, updated_at) on docs to {role}".encode()
+    )
+
+    async def identity() -> Identity | None:
+        docs = source(application, application.reader)
+        async with docs.connected(), docs.snapshot() as snapshot:
+            await snapshot.newest()
+            return await snapshot.identity()
+
+    [(oid, file)] = application.connection.execute(
+        "select oid::text, relfilenode::text from pg_class where relname = 'docs'"
+    ).fetchall()
+    assert asyncio.run(identity()) == (oid, file)
+
+
+def test_an_identity_is_short_however_many_partitions_there_are(application: Application) -> None:
+    application.connection.execute(
+        "drop table docs; create table docs (id bigint, embedding vector, updated_at timestamptz)"
+        " partition by list (id)"
+    )
+    for number in range(30):
+        application.connection.execute(
+            f"create table part_{number} partition of docs for values in ({number})".encode()
+        )
+    application.connection.execute("grant select on docs to public")
+
+    async def identity() -> Identity | None:
+        docs = source(application, application.reader)
+        async with docs.connected(), docs.snapshot() as snapshot:
+            return await snapshot.identity()
+
+    first = asyncio.run(identity())
+    application.connection.execute("truncate part_7")
+    second = asyncio.run(identity())
+    assert first is not None
+    assert second is not None
+    assert len(first.storage) == 64
+    assert first.table == second.table
+    assert first.storage != second.storage

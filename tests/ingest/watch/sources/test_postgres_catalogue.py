@@ -112,3 +112,15 @@ def test_an_unreachable_server_is_reported_without_its_connection_string() -> No
     with pytest.raises(SourceUnavailable, match="the server with table docs") as caught:
         postgres_catalogue.find("host=127.0.0.1 port=1 user=someone", Location("docs"))
     assert "someone" not in str(caught.value)
+
+
+def test_only_relations_with_files_have_an_identity(described: Application) -> None:
+    role = conninfo_to_dict(described.reader)["user"]
+    described.connection.execute(
+        b"create table parts (like docs) partition by range (id);"
+        b"create materialized view kept as select * from docs;"
+        + f"grant select on seen, parts, kept to {role}".encode()
+    )
+    found = {name: describe(described, name).has_identity for name in ("docs", "parts", "kept")}
+    assert found == {"docs": True, "parts": True, "kept": True}
+    assert not describe(described, "seen").has_identity

@@ -1,0 +1,90 @@
+"""Follow a table in a test: what reaches the store, and how often the table was set back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry
+
+from ingest.pipeline.metrics import WatchMetrics
+from ingest.pipeline.pipeline import Pipeline
+from ingest.runtime.settings.settings import Settings
+from ingest.store.batch import Batch
+from ingest.store.vectors import Stored
+from ingest.watch.follower import Follower
+from ingest.watch.sources.source import Source
+
+
+class Sent(NamedTuple):
+    """A vector that a follower sent, whether or not the store had its id."""
+
+    id: str | None
+    vector: tuple[float, ...]
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class _Recording(Pipeline):
+    """A pipeline that also notes what it is given."""
+
+    sent: list[Sent]
+
+    async def store(self, batch: Batch) -> Stored:
+        ids = batch.ids or [None] * len(batch)
+        vectors = [tuple(vector) for vector in batch.vectors.tolist()]
+        self.sent += [Sent(*row) for row in zip(ids, vectors, strict=True)]
+        return await super().store(batch)
+
+
+@dataclass
+class Watching:
+    """A store that followers fill. Each follower is like a process of its own.
+
+    Attributes
+    ----------
+    store : str
+        Connection string.
+    clock : Clock
+    sent : list of Sent
+        What the followers sent, in order.
+    """
+
+    store: str
+    clock: Clock = field(default_factory=Clock)
+    sent: list[Sent] = field(default_factory=list)
+    _registries: list[CollectorRegistry] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def following(
+        self,
+        source: Source,
+        *,
+        baseline_vectors: int = 1_000,
+        overlap: float = 300.0,
+        rechecks: float = 0.0,
+    ) -> AsyncIterator[Follower]:
+        registry = CollectorRegistry()
+        self._registries.append(registry)
+        pipeline = _Recording(self.store, Settings(), CollectorRegistry())
+        pipeline.sent = self.sent
+        metrics = WatchMetrics(registry, "m")
+        async with pipeline.running(), source.connected():
+            yield Follower(
+                pipeline, source, "m", metrics, baseline_vectors, overlap, rechecks, self.clock
+            )
+
+    def resets(self) -> int:
+        """How often the followers found their table set back."""
+        name, labels = "embedding_drift_watch_resets_total", {"model_name": "m"}
+        counts = [registry.get_sample_value(name, labels) for registry in self._registries]
+        assert None not in counts
+        return int(sum(count or 0 for count in counts))
