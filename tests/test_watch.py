@@ -117,6 +117,13 @@ def sample(url: str, metric: str) -> float | None:
     return None if found is None else float(found[1])
 
 
+def score(url: str) -> float:
+    """The score of the fast window, or 0 while there is none."""
+    labels = '{model_name="docs",window="fast"}'
+    found = re.search(rf"^embedding_drift_score{labels} (\S+)$", page(url), re.MULTILINE)
+    return 0.0 if found is None else float(found[1])
+
+
 def test_an_emptied_and_refilled_table_is_read_anew(
     config: Path,
     application: Application,
@@ -125,10 +132,10 @@ def test_an_emptied_and_refilled_table_is_read_anew(
 ) -> None:
     """Its rows have the ids of the rows before. The largest id of both is known to the watch."""
 
-    def counts(url: str, vectors: int, duplicates: int) -> bool:
+    def counts(url: str, vectors: int, revisions: int) -> bool:
         return (
             sample(url, "embedding_drift_vectors_total") == vectors
-            and (sample(url, "embedding_drift_ingest_duplicates_total") or 0) == duplicates
+            and (sample(url, "embedding_drift_ingest_revisions_total") or 0) == revisions
         )
 
     add(application.connection, sentences[:1_000])
@@ -141,10 +148,11 @@ def test_an_emptied_and_refilled_table_is_read_anew(
             application.connection.execute("truncate docs restart identity")
             add(application.connection, shifted)
         # The newest 500 rows have the ids 401 to 900: 400 of them are those of stored vectors.
-        wait_for(lambda: counts(service.url, 600, 400), "the new rows")
+        wait_for(lambda: counts(service.url, 1_000, 400), "the new rows")
         assert sample(service.url, "embedding_drift_watch_resets_total") == 1
+        wait_for(lambda: score(service.url) > 20, "the drift")
         add(application.connection, shifted[:1])  # its id, 901, is that of a stored vector
-        wait_for(lambda: counts(service.url, 600, 401), "one more row, and no row twice")
+        wait_for(lambda: counts(service.url, 1_001, 401), "one more row, and no row twice")
         assert sample(service.url, "embedding_drift_watch_resets_total") == 1
         log = service.log.read_text()
     assert log.count("table emptied or re-made") == 1
