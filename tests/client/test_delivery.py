@@ -27,6 +27,7 @@ from embedding_drift_client.errors import (
     Unauthorized,
     Undelivered,
 )
+from embedding_drift_client.losses import Losses
 from embedding_drift_client.rows import Rows
 from tests.network import Fault, Network, Reply, Shelf, listening
 
@@ -123,6 +124,16 @@ def test_the_service_stores_a_batch_once_when_its_answer_is_lost(
 def test_ids_that_were_stored_before_are_not_counted_as_stored(real: Network) -> None:
     assert send(real.url, Rows(VECTORS, list("abcd"))) == Answer(4, 0)
     assert send(real.url, Rows(VECTORS, list("cdef"))) == Answer(2, 2)
+
+
+def test_every_attempt_reports_the_same_losses(network: Network) -> None:
+    network.faults = [Reply(503), "lost"]
+    with Sender(network.url, "m", sleep=lambda _: None) as sender:
+        sender.deliver(Rows(VECTORS), Losses(dropped=2))
+        sender.deliver(Rows(VECTORS, list("abcd")), Losses(failed=1))
+        sender.deliver(Rows(VECTORS))
+    reports = [headers.get("x-client-lost") for headers in network.requests]
+    assert reports == ["dropped=2, failed=0"] * 3 + ["dropped=0, failed=1", None]
 
 
 def test_two_batches_have_two_keys(network: Network) -> None:
