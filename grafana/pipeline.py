@@ -101,6 +101,11 @@ _ingest = Section(
         ),
         Panel("Vectors committed per second", (_scope.rate(m.VECTORS, "model_name"),), unit="cps"),
         Panel("Rejections per second", (_scope.rate(m.REJECTED, "reason"),), unit="cps"),
+        Panel(
+            "Vectors lost by clients per second",
+            (_scope.rate(m.CLIENT_LOST, "model_name", "reason"),),
+            unit="cps",
+        ),
         Panel("Duplicates per second", (_scope.rate(m.DUPLICATES, "model_name"),), unit="cps"),
         Panel("Revisions per second", (_scope.rate(m.REVISIONS, "model_name"),), unit="cps"),
         Panel("Sampled out per second", (_scope.rate(m.SAMPLED_OUT, "model_name"),), unit="cps"),

@@ -1,11 +1,11 @@
 """Send embeddings to the Embedding Drift Monitor.
 
 :class:`Client` (or :class:`AsyncClient` on an event loop) sends vectors in the background. Its
-``add`` never waits and never raises; lost vectors are counted and logged. :class:`Sender` sends one
-batch and waits for the answer.
+``add`` never waits and never raises; lost vectors are counted, logged and reported to the service.
+:class:`Sender` sends one batch and waits for the answer.
 
 Read ``client.py`` first. It reads arguments with ``rows.py`` and ``values.py``, keeps them in
-``queue.py``, sends them with ``delivery.py`` and logs losses with ``losses.py``.
+``queue.py``, sends them with ``delivery.py``, and logs and reports losses with ``losses.py``.
 """
 
 from embedding_drift_client.client import AsyncClient, Client

@@ -150,6 +150,9 @@ class Client(_Base):
         with Client("http://127.0.0.1:10910", "my-model") as client:
             client.add(vectors)
 
+    Each request reports the vectors that were dropped or failed since the last report that the
+    service accepted. Losses after the last request are not reported; the log has the totals.
+
     The thread starts with the first vector. When the interpreter exits, the client sends what
     waits for up to about 5 seconds, and drops the rest. A process that ends in another way (by a
     signal without a handler, or by ``os._exit`` as children of ``multiprocessing`` do) must call
@@ -289,7 +292,8 @@ class Client(_Base):
         try:
             with self._changed:
                 batch = self._queue.take()
-            outcome = self._sender.deliver(batch)
+                lost = self._queue.report()
+            outcome = self._sender.deliver(batch, lost)
         except _Closed:
             return
         except Exception as error:  # no failure may stop the thread
@@ -411,7 +415,8 @@ class AsyncClient(_Base):
     async def _send(self) -> None:
         outcome: Answer | Exception
         try:
-            outcome = await self._sender.deliver(self._queue.take())
+            batch = self._queue.take()
+            outcome = await self._sender.deliver(batch, self._queue.report())
         except Exception as error:  # no failure may stop the task
             outcome = error
         self._queue.settle(outcome)

@@ -33,6 +33,7 @@ from embedding_drift_client.errors import (
     Undelivered,
     refusal,
 )
+from embedding_drift_client.losses import NO_LOSSES, Losses
 from embedding_drift_client.rows import Ids, Metadata, Rows, Timestamps, read
 
 _log = logging.getLogger(__name__)
@@ -110,9 +111,9 @@ class _Route:
         """Why the last attempt failed; None if it succeeded."""
         return None if self._delivery is None else self._delivery.trouble
 
-    def _begin(self, rows: Rows) -> Delivery:
+    def _begin(self, rows: Rows, lost: Losses) -> Delivery:
         body, headers = _encode(rows, self._model_name)
-        self._delivery = Delivery(self._url, body, headers, self._attempts)
+        self._delivery = Delivery(self._url, body, headers | lost.headers, self._attempts)
         return self._delivery
 
 
@@ -197,15 +198,21 @@ class Sender(_Route):
             raise PayloadError("a batch needs at least one vector, and vectors of one dimension")
         return self.deliver(given.rows[0])
 
-    def deliver(self, rows: Rows) -> Answer:
+    def deliver(self, rows: Rows, lost: Losses = NO_LOSSES) -> Answer:
         """Send rows, and send them again while the failure may be temporary.
+
+        Parameters
+        ----------
+        rows : Rows
+        lost : Losses
+            Earlier losses to report, with every attempt.
 
         Raises
         ------
         ClientError
             As :meth:`send` does.
         """
-        delivery = self._begin(rows)
+        delivery = self._begin(rows, lost)
         while (pause := delivery.judge(self._attempt(delivery))) is not None:
             self._sleep(pause)
         return delivery.answer
@@ -240,9 +247,9 @@ class AsyncSender(_Route):
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def deliver(self, rows: Rows) -> Answer:
+    async def deliver(self, rows: Rows, lost: Losses = NO_LOSSES) -> Answer:
         """Send rows as :meth:`Sender.deliver` does."""
-        delivery = self._begin(rows)
+        delivery = self._begin(rows, lost)
         while (pause := delivery.judge(await self._attempt(delivery))) is not None:
             await self._sleep(pause)
         return delivery.answer

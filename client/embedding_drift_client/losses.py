@@ -1,9 +1,13 @@
-"""Log why vectors are lost: each reason once, and the totals at the end."""
+"""Lost vectors: how many are to be reported, and a log of the reasons.
+
+The log has each reason once, and the totals at the end.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
 
 from embedding_drift_client.errors import ClientError
 from embedding_drift_client.values import kind, shown
@@ -13,6 +17,35 @@ _log = logging.getLogger(__name__)
 _MOST_REASONS = 100
 _EXAMPLE = re.compile(r"""'[^']*'|"[^"]*"|\d+""")
 """Numbers and quoted values: what differs between two losses for the same reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Numbers of vectors that the service never got or did not store.
+
+    Attributes
+    ----------
+    dropped : int
+        Vectors for which the queue had no room.
+    failed : int
+        Vectors that are not valid, that the service refused, or that did not reach it.
+    """
+
+    dropped: int = 0
+    failed: int = 0
+
+    def __sub__(self, earlier: Losses) -> Losses:
+        return Losses(self.dropped - earlier.dropped, self.failed - earlier.failed)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that reports the losses to the service; empty if there are none."""
+        if self == NO_LOSSES:
+            return {}
+        return {"X-Client-Lost": f"dropped={self.dropped}, failed={self.failed}"}
+
+
+NO_LOSSES = Losses()
 
 
 class LossLog:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedding_drift_client.delivery import Answer
 from embedding_drift_client.errors import QueueFull, SettingsError, Undelivered, refusal
-from embedding_drift_client.losses import LossLog
+from embedding_drift_client.losses import NO_LOSSES, Losses, LossLog
 from embedding_drift_client.rows import Given, Rows
 from embedding_drift_client.values import shown
 
@@ -89,7 +89,8 @@ class Queue:
         self._hurried = 0
         self._closed = False
         self._failure: Exception | None = None
-        self._losses = LossLog()
+        self._log = LossLog()
+        self._reported = self._being_reported = NO_LOSSES
         self._ended = False
 
     @property
@@ -197,6 +198,15 @@ class Queue:
         self._in_flight = [_joined(self._in_flight)]
         return self._in_flight[0]
 
+    def report(self) -> Losses:
+        """Return the losses to report with the batch that was taken.
+
+        They are those since the last report that the service accepted. This report counts as
+        accepted if :meth:`settle` gets an Answer; otherwise the next report includes it.
+        """
+        self._being_reported = Losses(self.dropped, self.failed)
+        return self._being_reported - self._reported
+
     def settle(self, outcome: Answer | Exception) -> None:
         """Count the batch that was taken. Has no effect after :meth:`end`.
 
@@ -212,6 +222,7 @@ class Queue:
         taken, self._in_flight = self._in_flight, []
         self._bytes -= sum(map(_size, taken))
         if isinstance(outcome, Answer):
+            self._reported = self._being_reported
             # The answer's number of stored vectors is not used: the service may store a sample.
             duplicates = min(outcome.duplicates, count)
             self.sent += count - duplicates
@@ -270,7 +281,7 @@ class Queue:
         self._in_flight = []
         self._queue.clear()
         self._queued = self._bytes = 0
-        self._losses.total(
+        self._log.total(
             added=self.added,
             sent=self.sent,
             duplicates=self.duplicates,
@@ -286,7 +297,7 @@ class Queue:
 
     def tell(self, what: str, why: Exception | str) -> None:
         """Log a problem, once for each distinct reason."""
-        self._losses.tell(what, why)
+        self._log.tell(what, why)
 
 
 def _sizes(rows: Rows) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest.formats import json, registry
-from ingest.http import operations, search
+from ingest.http import losses, operations, search
 from ingest.http.bodies import Found, Match, Stored
 from ingest.http.endpoint import Endpoint, IncomingRequest
 from ingest.http.reader import BodyReader
@@ -80,6 +80,7 @@ class Ingest:
         return self._pipeline.not_ready()
 
     async def _embeddings(self, request: IncomingRequest) -> Response:
+        lost = losses.parse(request.headers)
         parse = partial(
             registry.parse,
             headers=request.headers,
@@ -104,6 +105,8 @@ class Ingest:
         )
         if stored.replayed:
             response.headers["Idempotency-Replayed"] = "true"
+        else:
+            lost.add_to(self._pipeline.metrics, batch.model_name)
         return response
 
     async def _parsed(

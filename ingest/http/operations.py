@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingest.formats.registry import FORMATS
+from ingest.http import losses
 from ingest.http.bodies import Found, Search, Stored
 from ingest.runtime.http.openapi import (
     MODEL_NAME,
@@ -34,6 +35,19 @@ _IDEMPOTENCY_KEY: Json = {
     "in": "header",
     "description": "A request repeated with its key is stored once and gets the first answer.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+_CLIENT_LOST: Json = {
+    "name": losses.HEADER,
+    "in": "header",
+    "description": (
+        "Vectors that the client lost since its last report: dropped by its queue, and failed to be"
+        " sent. They are counted if this request is stored, and once for an `Idempotency-Key`."
+    ),
+    "schema": {
+        "type": "string",
+        "pattern": losses.PATTERN,
+        "examples": ["dropped=12, failed=3"],
+    },
 }
 _REPLAYED: Json = {
     "Idempotency-Replayed": {
@@ -131,7 +145,7 @@ def _store(limits: IngestSettings) -> Json:
             f" vectors of at most {limits.max_dimension} components; all vectors of a model have"
             " the same dimension."
         ),
-        "parameters": [_IDEMPOTENCY_KEY, *_binary_parameters(limits)],
+        "parameters": [_IDEMPOTENCY_KEY, _CLIENT_LOST, *_binary_parameters(limits)],
         "requestBody": {
             "required": True,
             "content": {name: {"schema": format_.schema} for name, format_ in FORMATS.items()},

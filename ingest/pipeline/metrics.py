@@ -42,6 +42,13 @@ REJECTED = Family(
     "Requests refused, by route and reason (the name of the error).",
     ("route", "reason"),
 )
+CLIENT_LOST = Family(
+    "embedding_drift_client_lost_vectors_total",
+    "counter",
+    "Vectors that the Python clients report as lost: dropped, because their queue was full or"
+    " closed, or failed, because they were invalid, refused or given up.",
+    ("model_name", "reason"),
+)
 QUEUE = Family(
     "embedding_drift_ingest_queue_bytes",
     "gauge",
@@ -85,6 +92,7 @@ FAMILIES = (
     REVISIONS,
     SAMPLED_OUT,
     REJECTED,
+    CLIENT_LOST,
     QUEUE,
     COMMIT_DURATION,
     COMMIT_VECTORS,
@@ -105,6 +113,7 @@ class IngestMetrics:
         self.revisions = counter(REVISIONS)
         self.sampled_out = counter(SAMPLED_OUT)
         self.rejected = counter(REJECTED)
+        self.client_lost = counter(CLIENT_LOST)
         self.queue_bytes = Gauge(QUEUE.name, QUEUE.help, registry=registry)
         self.commit_duration = Histogram(
             COMMIT_DURATION.name,

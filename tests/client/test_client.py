@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import psycopg
 import pytest
@@ -19,8 +20,8 @@ import pytest
 from embedding_drift_client import AsyncClient, Client, queue
 from embedding_drift_client.errors import DimensionMismatch, PayloadError, QueueFull, SettingsError
 from embedding_drift_client.rows import Rows
-from tests.network import Network, Reply, Shelf
-from tests.service import wait_for
+from tests.network import Network, Reply, Shelf, forwarded, listening
+from tests.service import serving, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -236,6 +237,72 @@ def test_a_full_queue_drops_the_newest_vectors_and_logs_it_once(
         " (logged once; later ones are counted)",
         "closed; vectors: 9 added, 5 sent, 0 duplicates, 4 dropped, 0 failed",
     ]
+
+
+def reports(network: Network) -> list[str | None]:
+    """What each request reported as lost."""
+    return [headers.get("x-client-lost") for headers in network.requests]
+
+
+@either
+def test_a_client_that_lost_nothing_reports_nothing(network: Network, use: Use) -> None:
+    client = use(network.url, lambda client: client.add(VECTORS), batch_size=2)
+    assert counts(client) == {"sent": 4}
+    assert reports(network) == [None, None]
+
+
+@either
+def test_losses_are_reported_with_the_next_request_only(network: Network, use: Use) -> None:
+    def calls(client: AnyClient) -> None:
+        client.add([1, 2, NAN])
+        client.add(np.ones((7, 3)))
+
+    client = use(network.url, calls, batch_size=2, max_queue_vectors=4)
+    assert counts(client) == {"sent": 4, "dropped": 3, "failed": 1}
+    assert reports(network) == ["dropped=3, failed=1", None]
+
+
+@either
+def test_a_report_is_repeated_until_a_request_succeeds(network: Network, use: Use) -> None:
+    network.faults = ["lost", Reply(500)]
+
+    def calls(client: AnyClient) -> None:
+        client.add(np.ones((9, 3)))
+
+    client = use(network.url, calls, batch_size=2, max_queue_vectors=6)
+    assert counts(client) == {"sent": 4, "dropped": 3, "failed": 2}
+    assert reports(network) == [
+        "dropped=3, failed=0",
+        "dropped=3, failed=0",
+        "dropped=3, failed=2",
+        None,
+    ]
+
+
+@either
+def test_losses_after_the_last_batch_send_no_request(network: Network, use: Use) -> None:
+    client = use(network.url, lambda client: client.add([1, 2, NAN]))
+    assert counts(client) == {"failed": 1}
+    assert network.requests == []
+
+
+@either
+def test_the_service_counts_reported_losses_once(folder: Path, store: str, use: Use) -> None:
+    config = folder / "config.yaml"
+    config.write_text(f'server: {{port: 0}}\ndatabase: {{connection_string: "{store}"}}\n')
+
+    def calls(client: AnyClient) -> None:
+        client.add(np.ones((15, 3)))
+
+    with serving(config, "ingest") as service, listening(Network(forwarded(service.url))) as front:
+        front.faults = [Reply(503), "lost"]
+        client = use(front.url, calls, batch_size=5, max_queue_vectors=10, close_timeout=60)
+        page = httpx2.get(f"{service.url}/metrics").text
+    assert counts(client) == {"sent": 10, "dropped": 5}
+    assert front.answers[1].headers == {"Idempotency-Replayed": "true"}
+    lost = 'embedding_drift_client_lost_vectors_total{model_name="m",reason='
+    assert f'{lost}"dropped"}} 5.0' in page
+    assert f'{lost}"failed"}} 0.0' in page
 
 
 @either

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedding_drift_client.errors import QueueFull, Undelivered
-from embedding_drift_client.losses import LossLog
+from embedding_drift_client.losses import NO_LOSSES, Losses, LossLog
 
 SUFFIX = " (logged once; later ones are counted)"
 
@@ -52,3 +52,9 @@ def test_the_number_of_reasons_is_bounded(caplog: pytest.LogCaptureFixture) -> N
 def test_a_long_message_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     LossLog().tell("lost", Undelivered("x" * 10_000))
     assert logged(caplog) == [f"lost: {'x' * 500}"]
+
+
+def test_a_report_is_one_header_with_both_numbers() -> None:
+    assert Losses(dropped=12, failed=3).headers == {"X-Client-Lost": "dropped=12, failed=3"}
+    assert Losses(failed=1).headers == {"X-Client-Lost": "dropped=0, failed=1"}
+    assert NO_LOSSES.headers == {}

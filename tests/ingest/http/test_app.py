@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -325,6 +326,52 @@ def test_requests_vectors_and_refusals_are_counted(client: TestClient) -> None:
     )
     assert "embedding_drift_ingest_queue_bytes 0.0" in page
     assert "embedding_drift_ingest_commit_vectors_sum 2.0" in page
+
+
+def lost(client: TestClient) -> dict[str, float]:
+    """Samples of the lost vectors on the page, by reason."""
+    page = client.get("/metrics").text
+    name = "embedding_drift_client_lost_vectors_total"
+    samples = re.findall(rf'^{name}{{model_name="m",reason="(\w+)"}} (\S+)$', page, re.MULTILINE)
+    assert page.count(f"{name}{{") == len(samples)
+    return {reason: float(value) for reason, value in samples}
+
+
+def test_losses_that_a_client_reports_are_counted_with_its_vectors(client: TestClient) -> None:
+    body = {"model_name": "m", "embedding": VECTOR}
+    assert lost(client) == {}
+    assert client.post("/embeddings", json=body).is_success
+    assert lost(client) == {"dropped": 0, "failed": 0}
+    for _ in range(2):
+        headers = {"X-Client-Lost": "dropped=12, failed=3"}
+        assert client.post("/embeddings", json=body, headers=headers).is_success
+    assert lost(client) == {"dropped": 24, "failed": 6}
+
+
+def test_losses_are_counted_once_for_an_idempotency_key(client: TestClient) -> None:
+    body = {"model_name": "m", "embedding": VECTOR}
+    headers = {"X-Client-Lost": "dropped=12, failed=3", "Idempotency-Key": "k"}
+    for _ in range(3):
+        assert client.post("/embeddings", json=body, headers=headers).is_success
+    assert lost(client) == {"dropped": 12, "failed": 3}
+
+
+def test_losses_of_a_request_that_is_not_stored_are_not_counted(client: TestClient) -> None:
+    headers = {"X-Client-Lost": "dropped=12, failed=3"}
+    body = {"model_name": "m", "embedding": []}
+    assert problem(client.post("/embeddings", json=body, headers=headers), 400)
+    assert lost(client) == {}
+
+
+def test_a_wrong_report_of_losses_is_refused_and_nothing_stored(
+    client: TestClient, stored: Callable[[], list[list[float]]]
+) -> None:
+    body = {"model_name": "m", "embedding": VECTOR}
+    headers = {"X-Client-Lost": "dropped=many"}
+    said = problem(client.post("/embeddings", json=body, headers=headers), 400)
+    assert said["errors"][0]["pointer"] == "X-Client-Lost"
+    assert "'dropped=N, failed=N'" in said["detail"]
+    assert stored() == []
 
 
 def test_vectors_left_out_by_sampling_are_reported_counted_and_not_stored(
