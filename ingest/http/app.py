@@ -93,7 +93,14 @@ class Ingest:
         stored = await self._pipeline.store(batch)
         sampled_out = len(batch) - stored.stored - stored.duplicates
         response = application.json(
-            Stored(batch.model_name, stored.stored, stored.duplicates, sampled_out), status=201
+            Stored(
+                batch.model_name,
+                stored.stored,
+                stored.revisions,
+                stored.duplicates,
+                sampled_out,
+            ),
+            status=201,
         )
         if stored.replayed:
             response.headers["Idempotency-Replayed"] = "true"

@@ -25,11 +25,26 @@ Scope = Annotated[
 
 
 class Stored(msgspec.Struct):
-    """Counts of the vectors of a request, once they are committed."""
+    """Counts of the vectors of a request, once they are committed.
+
+    The sum of `stored`, `duplicates` and `sampled_out` is the number of vectors in the request.
+    """
 
     model_name: ModelName
     stored: Annotated[Count, Meta(description="Vectors stored now.")]
-    duplicates: Annotated[Count, Meta(description="Vectors whose id was stored before.")]
+    revisions: Annotated[
+        Count,
+        Meta(description="How many of `stored` revise an earlier vector, of the same id."),
+    ]
+    duplicates: Annotated[
+        Count,
+        Meta(
+            description=(
+                "Vectors not stored, because the same vector was stored under their id before. With"
+                " `ingest.ids: once`, because any vector was."
+            )
+        ),
+    ]
     sampled_out: Annotated[Count, Meta(description="Vectors left out by `ingest.sample_ratio`.")]
 
 

@@ -21,7 +21,13 @@ VECTORS = Family(
 DUPLICATES = Family(
     "embedding_drift_ingest_duplicates_total",
     "counter",
-    "Vectors not stored again because their id was stored before.",
+    "Vectors not stored again because the same vector was stored under their id before.",
+    ("model_name",),
+)
+REVISIONS = Family(
+    "embedding_drift_ingest_revisions_total",
+    "counter",
+    "Vectors committed to the store that revise an earlier vector of their id.",
     ("model_name",),
 )
 SAMPLED_OUT = Family(
@@ -69,6 +75,7 @@ FAMILIES = (
     REQUESTS,
     VECTORS,
     DUPLICATES,
+    REVISIONS,
     SAMPLED_OUT,
     REJECTED,
     QUEUE,
@@ -88,6 +95,7 @@ class IngestMetrics:
         self.requests = counter(REQUESTS)
         self.vectors = counter(VECTORS)
         self.duplicates = counter(DUPLICATES)
+        self.revisions = counter(REVISIONS)
         self.sampled_out = counter(SAMPLED_OUT)
         self.rejected = counter(REJECTED)
         self.queue_bytes = Gauge(QUEUE.name, QUEUE.help, registry=registry)

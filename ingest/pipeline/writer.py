@@ -167,7 +167,12 @@ class Writer:
         try:
             with unavailable():
                 async with asyncio.timeout(_COMMIT_SECONDS), self._pool.connection() as connection:
-                    return await insert(connection, batches, self.settings.max_models)
+                    return await insert(
+                        connection,
+                        batches,
+                        self.settings.max_models,
+                        revise=self.settings.ids == "revise",
+                    )
         except TimeoutError as error:
             raise StoreUnavailable(
                 f"PostgreSQL did not commit within {_COMMIT_SECONDS:.0f} s"
@@ -176,13 +181,16 @@ class Writer:
     def _count(self, group: list[_Waiting], outcomes: list[Stored | MonitorError]) -> None:
         stored: Counter[str] = Counter()
         duplicates: Counter[str] = Counter()
+        revisions: Counter[str] = Counter()
         for waiting, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, Stored) and not outcome.replayed:
                 stored[waiting.batch.model_name] += outcome.stored
                 duplicates[waiting.batch.model_name] += outcome.duplicates
+                revisions[waiting.batch.model_name] += outcome.revisions
         for name in stored:
             self._metrics.vectors.labels(name).inc(stored[name])
             self._metrics.duplicates.labels(name).inc(duplicates[name])
+            self._metrics.revisions.labels(name).inc(revisions[name])
         self._metrics.commit_vectors.observe(stored.total())
 
 

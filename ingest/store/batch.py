@@ -33,6 +33,9 @@ class Batch:
     fingerprint : bytes
         SHA-256 of the request's content. It distinguishes a repeated request from another request
         with the same key.
+    revised_cosines : list of float or None, or None
+        Cosine between each vector and the earlier one of its id that it revises; None for a vector
+        that revises none. Set when the batch is stored.
     """
 
     model_name: str
@@ -42,6 +45,7 @@ class Batch:
     timestamps: list[float | None] | None = None
     idempotency_key: str | None = None
     fingerprint: bytes = b""
+    revised_cosines: list[float | None] | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -71,4 +75,5 @@ class Batch:
             ids=of(self.ids),
             metadata=of(self.metadata),
             timestamps=of(self.timestamps),
+            revised_cosines=of(self.revised_cosines),
         )

@@ -22,12 +22,14 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 """Start of a binary COPY: the signature, no flags, no extension."""
 TRAILER = struct.pack(">h", -1)
 """End of a binary COPY."""
-COLUMNS = "model_name, seq, received_at, embedded_at, id, metadata, embedding"
+COLUMNS = "model_name, seq, received_at, embedded_at, id, metadata, revised_cosine, embedding"
 """Columns of the table ``embedding``, in the order in which :func:`encode` writes them."""
 
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _POSTGRES_EPOCH_SECONDS = _POSTGRES_EPOCH.timestamp()
 _NULL = struct.pack(">i", -1)
+_OPTIONAL = 4
+"""Number of optional columns."""
 _LENGTH = struct.Struct(">i")
 
 
@@ -50,10 +52,10 @@ def encode(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> b
     """
     tuples = _tuples(batches, first_seq, received_at)
     whole, size = tuples.view(np.uint8).data, tuples.itemsize
-    if all(b.ids is None and b.metadata is None and b.timestamps is None for b in batches):
+    if not any(map(_has_optional_columns, batches)):
         return whole
     nulls, vector = _offset(tuples, "nulls"), _offset(tuples, "length")
-    columns = (column for batch in batches for column in _client_columns(batch))
+    columns = (column for batch in batches for column in _optional_columns(batch))
     parts: list[bytes | memoryview] = []
     for row, column in enumerate(columns):
         tuple_ = whole[row * size : (row + 1) * size]
@@ -61,7 +63,7 @@ def encode(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> b
     return b"".join(parts)
 
 
-def encode_ids(model_name: str, ids: list[tuple[str, int]], received_at: datetime) -> bytes:
+def encode_ids(model_name: str, ids: Iterable[tuple[str, int]], received_at: datetime) -> bytes:
     """Encode pairs of id and number as tuples of the table ``embedding_id``."""
     start = struct.pack(">h", 4) + _text(model_name)
     end = struct.pack(">iq", 8, _microseconds(received_at))
@@ -130,14 +132,14 @@ def _layout(dimension: int) -> np.dtype[Any]:
 def _tuples(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> NDArray[np.void]:
     """Encode tuples in which the optional columns are null."""
     count, dimension = sum(map(len, batches)), batches[0].dimension
-    fixed = struct.pack(">h", 7) + _text(batches[0].model_name) + struct.pack(">i", 8)
+    fixed = struct.pack(">h", 4 + _OPTIONAL) + _text(batches[0].model_name) + struct.pack(">i", 8)
     stamp = struct.pack(">iq", 8, _microseconds(received_at))
     # "V", not "S": numpy would drop trailing zero bytes of "S".
     layout = [
         ("fixed", f"V{len(fixed)}"),
         ("seq", ">i8"),
         ("stamp", f"V{len(stamp)}"),
-        ("nulls", f"V{3 * len(_NULL)}"),
+        ("nulls", f"V{_OPTIONAL * len(_NULL)}"),
         ("length", ">i4"),
         ("dimension", ">i2"),
         ("reserved", ">i2"),
@@ -145,7 +147,7 @@ def _tuples(batches: Sequence[Batch], first_seq: int, received_at: datetime) -> 
     ]
     tuples = np.empty(count, layout)
     tuples["fixed"], tuples["stamp"] = np.void(fixed), np.void(stamp)
-    tuples["nulls"] = np.void(3 * _NULL)
+    tuples["nulls"] = np.void(_OPTIONAL * _NULL)
     tuples["seq"] = np.arange(first_seq, first_seq + count)
     tuples["length"], tuples["dimension"], tuples["reserved"] = 4 + 4 * dimension, dimension, 0
     np.concatenate([batch.vectors for batch in batches], out=tuples["data"])
@@ -157,11 +159,20 @@ def _offset(tuples: NDArray[np.void], field: str) -> int:
     return int(tuples.dtype.fields[field][1])
 
 
-def _client_columns(batch: Batch) -> Iterator[bytes]:
-    """Encode the optional columns of each vector: time, id and metadata."""
+def _has_optional_columns(batch: Batch) -> bool:
+    # A batch with revisions has ids.
+    return not (batch.ids is None and batch.metadata is None and batch.timestamps is None)
+
+
+def _optional_columns(batch: Batch) -> Iterator[bytes]:
+    """Encode the optional columns of each vector: time, id, metadata and revised cosine."""
     absent = [None] * len(batch)
-    for timestamp, id_, metadata in zip(
-        batch.timestamps or absent, batch.ids or absent, batch.metadata or absent, strict=True
+    for timestamp, id_, metadata, cosine in zip(
+        batch.timestamps or absent,
+        batch.ids or absent,
+        batch.metadata or absent,
+        batch.revised_cosines or absent,
+        strict=True,
     ):
         yield b"".join(
             (
@@ -169,6 +180,7 @@ def _client_columns(batch: Batch) -> Iterator[bytes]:
                 _NULL if id_ is None else _text(id_),
                 # jsonb_recv reads a version byte, then the text.
                 _NULL if metadata is None else _LENGTH.pack(len(metadata) + 1) + b"\1" + metadata,
+                _NULL if cosine is None else struct.pack(">if", 4, cosine),
             )
         )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, LiteralString
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 
 from ingest.runtime.errors import (
     DimensionMismatch,
@@ -17,12 +19,13 @@ from ingest.runtime.errors import (
 )
 from ingest.store import copy
 from ingest.store.batch import Batch
+from ingest.store.revisions import compare
 
 _MODELS_LOCK = 0x456D624D  # "EmbM"
 """Advisory lock of transactions that add models."""
 
 _PORTION_VECTORS = 256
-"""Vectors that are laid out together for COPY."""
+"""Vectors that are laid out together for COPY, or compared together."""
 
 _BEGIN = """
 begin;
@@ -38,21 +41,38 @@ select model_name, dimension, last_seq, case
 from model where model_name = any(%s) order by model_name for update;
 """
 _IDS = """
-select model_name, id from embedding_id
+select model_name, id, seq, received_at from embedding_id
 where (model_name, id) in (select * from unnest(%s::text[], %s::text[]));
 """
 _KEYS = """
-select model_name, key, fingerprint, stored, duplicates from idempotency_key
+select model_name, key, fingerprint, stored, duplicates, coalesce(revisions, 0)
+from idempotency_key
 where (model_name, key) in (select * from unnest(%s::text[], %s::text[]));
+"""
+# The bounds are for the planner: it skips partitions by constants.
+_VECTORS = """
+copy (
+  select seq, received_at, embedding from embedding
+  where model_name = %s and received_at between %s and %s
+  and (received_at, seq) in (select * from unnest(%s::timestamptz[], %s::bigint[]))
+) to stdout (format binary)
 """
 _NOTE_MISMATCH = """
 update model set mismatched_dimension = %s, mismatched_at = clock_timestamp()
 where model_name = %s;
 """
 _REMEMBER_KEYS = """
-insert into idempotency_key (model_name, key, fingerprint, stored, duplicates, received_at)
+insert into idempotency_key
+  (model_name, key, fingerprint, stored, duplicates, revisions, received_at)
 select *, clock_timestamp()
-from unnest(%s::text[], %s::text[], %s::bytea[], %s::integer[], %s::integer[]);
+from unnest(%s::text[], %s::text[], %s::bytea[], %s::integer[], %s::integer[], %s::integer[]);
+"""
+# Retention may have deleted the id meanwhile, so this is no update.
+_REVISE_IDS = """
+insert into embedding_id (model_name, id, seq, received_at)
+select * from unnest(%s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
+on conflict (model_name, id)
+do update set seq = excluded.seq, received_at = excluded.received_at;
 """
 _ADVANCE = """
 update model set last_seq = new.last_seq, last_received_at = new.received_at
@@ -67,15 +87,24 @@ class Stored:
 
     Attributes
     ----------
-    stored, duplicates : int
-        Vectors stored now, and vectors whose id was stored before.
+    stored : int
+        Vectors stored now.
+    duplicates : int
+        Vectors not stored, because the same vector was stored under their id before.
+    revisions : int
+        How many of the stored vectors revise one that was stored under their id before.
     replayed : bool
         Whether the idempotency key was used before. The counts are then those of the first answer.
     """
 
     stored: int
     duplicates: int
+    revisions: int = 0
     replayed: bool = False
+
+
+_Place = tuple[NDArray[np.float32], int]
+"""A vector: an array of vectors, and a row of it."""
 
 
 @dataclass(slots=True)
@@ -88,10 +117,13 @@ class _Model:
     fresh: list[Batch] = field(default_factory=list)
     keyed: list[tuple[Batch, Stored]] = field(default_factory=list)
     mismatched_dimension: int | None = None
-    seen_ids: set[str] = field(default_factory=set)
+    stored_ids: dict[str, tuple[int, datetime]] = field(default_factory=dict)
+    """Number and time of the newest vector of each id that was stored before the transaction."""
+    newest: dict[str, _Place | None] = field(default_factory=dict)
+    """Newest vector of each id; None if it was not read or has expired."""
     seen_keys: dict[str, tuple[bytes, Stored]] = field(default_factory=dict)
 
-    def admit(self, batch: Batch) -> Stored | MonitorError:
+    def admit(self, batch: Batch, revise: bool) -> Stored | MonitorError:
         """Decide which vectors of a batch are stored."""
         if batch.dimension != self.dimension:
             self.mismatched_dimension = batch.dimension
@@ -105,9 +137,11 @@ class _Model:
                 return IdempotencyConflict(
                     f"Idempotency-Key {batch.idempotency_key!r} was used before with another body"
                 )
-            return Stored(first.stored, first.duplicates, replayed=True)
-        fresh = batch if batch.ids is None else self._fresh(batch, batch.ids)
-        stored = Stored(len(fresh), len(batch) - len(fresh))
+            return replace(first, replayed=True)
+        fresh, revisions = batch, 0
+        if batch.ids is not None:
+            fresh, revisions = self._fresh(batch, batch.ids, revise)
+        stored = Stored(len(fresh), len(batch) - len(fresh), revisions)
         if stored.stored:
             self.fresh.append(fresh)
         if batch.idempotency_key is not None:
@@ -123,25 +157,76 @@ class _Model:
     def keys(self, name: str) -> Iterator[tuple[object, ...]]:
         """Return the rows to add to ``idempotency_key``."""
         for batch, stored in self.keyed:
-            yield name, batch.idempotency_key, batch.fingerprint, stored.stored, stored.duplicates
+            counts = stored.stored, stored.duplicates, stored.revisions
+            yield name, batch.idempotency_key, batch.fingerprint, *counts
 
-    def _fresh(self, batch: Batch, ids: Sequence[str | None]) -> Batch:
-        """Leave out vectors whose ids are known."""
-        rows = []
+    def numbered_ids(self) -> dict[str, int]:
+        """Return the number of the newest of the new vectors of each id."""
+        numbers: dict[str | None, int] = {}
+        seq = self.last_seq + 1
+        for batch in self.fresh:
+            if batch.ids is not None:
+                numbers.update(zip(batch.ids, range(seq, seq + len(batch)), strict=True))
+            seq += len(batch)
+        return {id_: number for id_, number in numbers.items() if id_ is not None}
+
+    def is_admissible(self, batch: Batch) -> bool:
+        """Return whether the vectors of a batch are neither refused nor a replay."""
+        return batch.dimension == self.dimension and batch.idempotency_key not in self.seen_keys
+
+    def _fresh(self, batch: Batch, ids: Sequence[str | None], revise: bool) -> tuple[Batch, int]:
+        """Leave out vectors whose ids are known, except revisions. Count those."""
+        rows: list[int] = []
+        first: dict[str, int] = {}
+        known: list[tuple[int, _Place | None]] = []
         for row, id_ in enumerate(ids):
-            if id_ is None or id_ not in self.seen_ids:
+            if id_ is None:
                 rows.append(row)
-            if id_ is not None:
-                self.seen_ids.add(id_)
-        return batch if len(rows) == len(batch) else batch.take(rows)
+            elif id_ not in first:
+                first[id_] = row
+                if id_ in self.newest:
+                    known.append((row, self.newest[id_]))
+                else:
+                    rows.append(row)
+        revised = _revised(batch, known) if revise and known else {}
+        duplicates = {row for row, _ in known} - revised.keys()
+        for id_, row in first.items():
+            if row not in duplicates:
+                self.newest[id_] = batch.vectors, row
+        rows = sorted([*rows, *revised])
+        fresh = batch if len(rows) == len(batch) else batch.take(rows)
+        if revised:
+            fresh = replace(fresh, revised_cosines=[revised.get(row) for row in rows])
+        return fresh, len(revised)
+
+
+def _revised(batch: Batch, known: Sequence[tuple[int, _Place | None]]) -> dict[int, float | None]:
+    """Return the rows that differ from the earlier vectors of their ids, and the cosines."""
+    revised: dict[int, float | None] = {row: None for row, place in known if place is None}
+    found = [(row, place) for row, place in known if place is not None]
+    for at in range(0, len(found), _PORTION_VECTORS):
+        portion = found[at : at + _PORTION_VECTORS]
+        rows = [row for row, _ in portion]
+        before = np.stack([vectors[row] for _, (vectors, row) in portion])
+        same, cosines = compare(before, batch.vectors[rows])
+        for row, is_same, cosine in zip(rows, same.tolist(), cosines.tolist(), strict=True):
+            if not is_same:
+                revised[row] = None if np.isnan(cosine) else cosine
+    return revised
 
 
 async def insert(
-    connection: psycopg.AsyncConnection, batches: Sequence[Batch], max_models: int
+    connection: psycopg.AsyncConnection,
+    batches: Sequence[Batch],
+    max_models: int,
+    *,
+    revise: bool = True,
 ) -> list[Stored | MonitorError]:
     """Store batches in one transaction, which is committed when this returns.
 
     A batch that is refused gets its error as outcome. The other batches are stored nevertheless.
+    A vector whose id was stored before is left out if it is the same vector, or if the id occurs
+    earlier in its batch.
 
     Parameters
     ----------
@@ -150,6 +235,9 @@ async def insert(
     batches : sequence of Batch
     max_models : int
         Maximum number of models. A batch that would add another one is refused.
+    revise : bool
+        Whether another vector of an id that was stored before is stored, as a revision. Otherwise
+        it is left out too.
 
     Returns
     -------
@@ -163,10 +251,15 @@ async def insert(
         the transaction back.
     """
     # Few round trips, because no other group is stored meanwhile: one statement to lock and recall,
-    # one COPY of vectors, one of ids if there are any, and one statement to commit.
+    # one COPY of vectors, one of ids if there are new ones, and one statement to commit. Only for
+    # a model with known ids there is one more, to read their vectors.
     models = await _lock(connection, batches, max_models)
+    if revise:
+        await _recall(connection, models, batches)
     outcomes = [
-        models[b.model_name].admit(b) if b.model_name in models else _too_many(b, max_models)
+        models[b.model_name].admit(b, revise)
+        if b.model_name in models
+        else _too_many(b, max_models)
         for b in batches
     ]
     await _commit(connection, models)
@@ -203,13 +296,42 @@ async def _lock_known(
     await cursor.execute(statements, [names, *_columns(ids), *_columns(keys)])
     models = {name: _Model(*row) for name, *row in await _next_rows(cursor)}
     # Another writer may add a model between two of these statements.
-    for name, id_ in await _next_rows(cursor) if ids else ():
+    for name, id_, seq, received_at in await _next_rows(cursor) if ids else ():
         if name in models:
-            models[name].seen_ids.add(id_)
-    for name, key, fingerprint, stored, duplicates in await _next_rows(cursor) if keys else ():
+            models[name].stored_ids[id_] = seq, received_at
+            models[name].newest[id_] = None
+    for name, key, fingerprint, *counts in await _next_rows(cursor) if keys else ():
         if name in models:
-            models[name].seen_keys[key] = (fingerprint, Stored(stored, duplicates))
+            models[name].seen_keys[key] = (fingerprint, Stored(*counts))
     return models
+
+
+async def _recall(
+    connection: psycopg.AsyncConnection, models: Mapping[str, _Model], batches: Sequence[Batch]
+) -> None:
+    """Read the newest vectors of known ids, to compare them with those of the batches."""
+    cursor = psycopg.AsyncClientCursor(connection)
+    for name, model in models.items():
+        if not model.stored_ids:
+            continue
+        candidates = [b for b in batches if b.model_name == name and model.is_admissible(b)]
+        known = {
+            id_: model.stored_ids[id_]
+            for batch in candidates
+            for id_ in batch.ids or ()
+            if id_ is not None and id_ in model.stored_ids
+        }
+        if not known:
+            continue
+        numbers, times = zip(*known.values(), strict=True)
+        bounds = min(times), max(times)
+        parameters = [name, *bounds, list(times), list(numbers)]
+        async with cursor.copy(_VECTORS, parameters) as stream:
+            found = copy.decode([block async for block in stream], model.dimension)
+        rows = {seq: row for row, seq in enumerate(found["seq"].tolist())}
+        for id_, (seq, _) in known.items():
+            if seq in rows:
+                model.newest[id_] = found["embedding"], rows[seq]
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:
@@ -245,9 +367,10 @@ async def _commit(connection: psycopg.AsyncConnection, models: Mapping[str, _Mod
     fresh = {name: model for name, model in models.items() if model.fresh}
     if fresh:
         await _copy(cursor, f"embedding ({copy.COLUMNS})", _tuples(fresh.values()))
-    if any(batch.ids is not None for model in fresh.values() for batch in model.fresh):
+    new_ids, revised_ids = _split_ids(fresh)
+    if new_ids:
         target: LiteralString = "embedding_id (model_name, id, seq, received_at)"
-        await _copy(cursor, target, _id_tuples(fresh))
+        await _copy(cursor, target, new_ids)
     statements: LiteralString = ""
     parameters: list[object] = []
     for name, model in models.items():
@@ -257,6 +380,9 @@ async def _commit(connection: psycopg.AsyncConnection, models: Mapping[str, _Mod
     if keys := [row for name, model in models.items() for row in model.keys(name)]:
         statements += _REMEMBER_KEYS
         parameters += _columns(keys)
+    if revised_ids:
+        statements += _REVISE_IDS
+        parameters += _columns(revised_ids)
     if fresh:
         statements += _ADVANCE
         advanced = [(name, m.last_seq + m.count, m.received_at) for name, m in fresh.items()]
@@ -273,14 +399,19 @@ async def _copy(
             await stream.write(block)
 
 
-def _id_tuples(models: Mapping[str, _Model]) -> Iterator[bytes]:
+def _split_ids(
+    models: Mapping[str, _Model],
+) -> tuple[list[bytes], list[tuple[str, str, int, datetime]]]:
+    """Return the tuples of new ids in the format of COPY, and the rows of ids to change."""
+    new: list[bytes] = []
+    revised: list[tuple[str, str, int, datetime]] = []
     for name, model in models.items():
-        seq = model.last_seq
-        for batch in model.fresh:
-            numbered = enumerate(batch.ids or (), seq + 1)
-            named = [(id_, number) for number, id_ in numbered if id_ is not None]
-            yield copy.encode_ids(name, named, model.received_at)
-            seq += len(batch)
+        numbers = model.numbered_ids()
+        for id_ in numbers.keys() & model.stored_ids.keys():
+            revised.append((name, id_, numbers.pop(id_), model.received_at))
+        if numbers:
+            new.append(copy.encode_ids(name, numbers.items(), model.received_at))
+    return new, revised
 
 
 def _tuples(models: Iterable[_Model]) -> Iterator[bytes | memoryview]:

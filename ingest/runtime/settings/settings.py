@@ -217,6 +217,8 @@ class IngestSettings(_Section):
     """Maximum number of models. Each becomes a value of the label model_name."""
     max_queue_bytes: Annotated[int, Field(ge=1_024)] = 256 * 1024 * 1024
     """Maximum bytes of all requests under way. Beyond it, requests are answered with 429."""
+    ids: Literal["revise", "once"] = "revise"
+    """What becomes of another vector of a stored id: `revise` stores it too, `once` ignores it."""
     sample_ratio: Ratio = 1.0
     """Share of the vectors that is stored, selected by their ids. The others are only counted."""
     models: dict[str, IngestModelSettings] = {}
