@@ -49,12 +49,17 @@ select model_name, key, fingerprint, stored, duplicates, coalesce(revisions, 0)
 from idempotency_key
 where (model_name, key) in (select * from unnest(%s::text[], %s::text[]));
 """
-# The bounds are for the planner: it skips partitions by constants.
+# The limit makes the planner look up each vector by the primary key. A join might read all vectors
+# between the bounds, which are there so that it skips partitions.
 _VECTORS = """
 copy (
-  select seq, received_at, embedding from embedding
-  where model_name = %s and received_at between %s and %s
-  and (received_at, seq) in (select * from unnest(%s::timestamptz[], %s::bigint[]))
+  select known.seq, known.received_at, found.embedding
+  from unnest(%s::bigint[], %s::timestamptz[]) as known (seq, received_at)
+  cross join lateral (
+    select embedding from embedding
+    where model_name = %s and received_at between %s and %s
+    and received_at = known.received_at and seq = known.seq limit 1
+  ) as found
 ) to stdout (format binary)
 """
 _NOTE_MISMATCH = """
@@ -324,8 +329,7 @@ async def _recall(
         if not known:
             continue
         numbers, times = zip(*known.values(), strict=True)
-        bounds = min(times), max(times)
-        parameters = [name, *bounds, list(times), list(numbers)]
+        parameters = [list(numbers), list(times), name, min(times), max(times)]
         async with cursor.copy(_VECTORS, parameters) as stream:
             found = copy.decode([block async for block in stream], model.dimension)
         rows = {seq: row for row, seq in enumerate(found["seq"].tolist())}
