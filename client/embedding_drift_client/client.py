@@ -105,7 +105,7 @@ class _Base(ABC):
 
     @property
     def added(self) -> int:
-        """Vectors given to ``add``: the sum of all other counts."""
+        """Vectors given to ``add``: the sum of all other counts except ``revisions``."""
         return self._queue.added
 
     @property
@@ -114,8 +114,13 @@ class _Base(ABC):
         return self._queue.sent
 
     @property
+    def revisions(self) -> int:
+        """How many of the ``sent`` vectors revise an earlier vector of their id."""
+        return self._queue.revisions
+
+    @property
     def duplicates(self) -> int:
-        """Vectors whose ids the service had stored before."""
+        """Vectors that the service had stored under their ids before."""
         return self._queue.duplicates
 
     @property

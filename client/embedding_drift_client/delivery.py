@@ -70,11 +70,15 @@ class Answer:
     stored : int
         Vectors that it stored.
     duplicates : int
-        Vectors whose ids it had stored before.
+        Vectors that it did not store, because it had stored them under their ids before.
+    revisions : int
+        How many of the stored vectors revise an earlier vector of their id. 0 if the service is
+        of a release that does not count them.
     """
 
     stored: int
     duplicates: int
+    revisions: int = 0
 
 
 class _Route:
@@ -320,7 +324,9 @@ class Delivery:
 def _answer(response: httpx2.Response, url: str) -> Answer:
     try:
         told = json.loads(response.content)
-        return Answer(_count(told["stored"]), _count(told["duplicates"]))
+        return Answer(
+            _count(told["stored"]), _count(told["duplicates"]), _count(told.get("revisions", 0))
+        )
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise Undelivered(
             f"{url} answers {response.status_code}, but is another service: its answer has no"

@@ -29,7 +29,8 @@ class _Waiting(NamedTuple):
 class Queue:
     """A bounded queue that forms batches and counts vectors. It has no threads and does no I/O.
 
-    At any time ``added == sent + duplicates + dropped + failed + waiting``.
+    At any time ``added == sent + duplicates + dropped + failed + waiting``. Revisions are part of
+    ``sent``.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class Queue:
 
     Attributes
     ----------
-    added, sent, duplicates, dropped, failed : int
+    added, sent, revisions, duplicates, dropped, failed : int
         The counts of :class:`embedding_drift_client.Client`.
     """
 
@@ -73,6 +74,7 @@ class Queue:
                 f" {LONGEST_SECONDS} seconds"
             )
         self.added = self.sent = self.duplicates = self.dropped = self.failed = 0
+        self.revisions = 0
         self._batch_size = batch_size
         self._interval = interval
         self._max_vectors = max_vectors
@@ -214,6 +216,7 @@ class Queue:
             duplicates = min(outcome.duplicates, count)
             self.sent += count - duplicates
             self.duplicates += duplicates
+            self.revisions += min(outcome.revisions, count - duplicates)
             return
         problems = getattr(outcome, "problems", ())
         named = {problem.index for problem in problems}

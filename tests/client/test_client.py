@@ -68,6 +68,7 @@ def test_added_vectors_are_stored_when_the_client_closes(
 
     client = use(real.url, calls, batch_size=3)
     assert counts(client) == {"sent": 3, "duplicates": 1}
+    assert client.revisions == 0
     assert connection.execute(
         "select id, metadata, extract(epoch from embedded_at)::int, embedding::real[]"
         " from embedding order by seq"
@@ -76,6 +77,20 @@ def test_added_vectors_are_stored_when_the_client_closes(
         ("a", {"n": 1, "timestamp": 7}, 7, [0, 1, 2]),
         ("b", None, None, [3, 4, 5]),
     ]
+
+
+@either
+def test_another_vector_of_a_stored_id_is_sent_and_counted_as_a_revision(
+    real: Network, connection: psycopg.Connection, use: Use
+) -> None:
+    def calls(client: AnyClient) -> None:
+        client.add(VECTORS, ids=list("abcd"))
+        client.add(VECTORS + 5, ids=list("abcd"))
+
+    client = use(real.url, calls)
+    assert counts(client) == {"sent": 8}
+    assert client.revisions == 4
+    assert connection.execute("select count(*) from embedding").fetchone() == (8,)
 
 
 @either

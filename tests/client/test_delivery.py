@@ -122,7 +122,18 @@ def test_the_service_stores_a_batch_once_when_its_answer_is_lost(
 
 def test_ids_that_were_stored_before_are_not_counted_as_stored(real: Network) -> None:
     assert send(real.url, Rows(VECTORS, list("abcd"))) == Answer(4, 0)
-    assert send(real.url, Rows(VECTORS, list("cdef"))) == Answer(2, 2)
+    rolled = np.roll(VECTORS, -2, axis=0)
+    assert send(real.url, Rows(rolled, list("cdef"))) == Answer(2, 2)
+
+
+def test_other_vectors_of_stored_ids_are_counted_as_revisions(real: Network) -> None:
+    send(real.url, Rows(VECTORS, list("abcd")))
+    assert send(real.url, Rows(VECTORS + 5, list("cdef"))) == Answer(4, 0, revisions=2)
+
+
+def test_a_service_that_does_not_count_revisions_is_understood(network: Network) -> None:
+    network.faults = [Reply(201, {}, b'{"stored": 3, "duplicates": 1}')]
+    assert send(network.url, Rows(VECTORS)) == Answer(3, 1, revisions=0)
 
 
 def test_two_batches_have_two_keys(network: Network) -> None:
@@ -275,7 +286,16 @@ def test_the_trouble_of_a_sender_is_its_last_failed_attempt(network: Network) ->
 
 
 @pytest.mark.parametrize(
-    "body", [b"{}", b"[]", b"null", b"\xff", b'{"stored": -1, "duplicates": 0}', b""]
+    "body",
+    [
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"stored": -1, "duplicates": 0}',
+        b'{"stored": 1, "duplicates": 0, "revisions": "1"}',
+        b"",
+    ],
 )
 def test_an_answer_of_another_service_does_not_count_as_stored(
     network: Network, body: bytes

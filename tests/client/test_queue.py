@@ -203,6 +203,23 @@ def test_vectors_stored_before_are_duplicates() -> None:
     waiting.take()
     waiting.settle(Answer(1, 2))
     assert (waiting.sent, waiting.duplicates) == (2, 2), "the service did not keep one of them"
+    assert waiting.revisions == 0
+
+
+def test_revisions_are_a_part_of_what_is_sent() -> None:
+    waiting = queue()
+    add(waiting, numbered(0, 4))
+    waiting.take()
+    waiting.settle(Answer(3, 1, 2))
+    assert (waiting.sent, waiting.duplicates, waiting.revisions) == (3, 1, 2)
+
+
+def test_an_answer_cannot_count_more_revisions_than_were_stored() -> None:
+    waiting = queue()
+    add(waiting, numbered(0, 4))
+    waiting.take()
+    waiting.settle(Answer(3, 1, 9))
+    assert (waiting.sent, waiting.revisions) == (3, 3)
 
 
 def test_a_mark_is_settled_when_all_vectors_before_it_are(clock: Clock) -> None:

@@ -79,6 +79,7 @@ def test_the_documented_request_is_stored_when_it_is_answered(
     assert response.json() == {
         "model_name": "sentence-transformer",
         "stored": 1,
+        "revisions": 0,
         "duplicates": 0,
         "sampled_out": 0,
     }
@@ -136,7 +137,7 @@ def test_every_format_stores_the_same_vectors(
     assert stored() == ROWS.tolist()
 
 
-def test_an_id_sent_twice_is_stored_once(
+def test_a_vector_sent_twice_under_its_id_is_stored_once(
     client: TestClient, stored: Callable[[], list[list[float]]]
 ) -> None:
     body = {"model_name": "m", "embedding": VECTOR, "id": "a"}
@@ -145,10 +146,61 @@ def test_an_id_sent_twice_is_stored_once(
     assert again.json() == {
         "model_name": "m",
         "stored": 0,
+        "revisions": 0,
         "duplicates": 1,
         "sampled_out": 0,
     }
     assert stored() == [VECTOR]
+
+
+def revise(client: TestClient, **headers: str) -> httpx2.Response:
+    """Send VECTOR as "a" and then others as "a" and "b"."""
+    client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR, "id": "a"})
+    body = {"model_name": "m", "embeddings": [[9, 8, 7], [4, 5, 6]], "ids": ["a", "b"]}
+    return client.post("/embeddings", json=body, headers=headers)
+
+
+def test_another_vector_of_a_stored_id_is_stored_and_counted_as_a_revision(
+    client: TestClient, stored: Callable[[], list[list[float]]]
+) -> None:
+    assert revise(client).json() == {
+        "model_name": "m",
+        "stored": 2,
+        "revisions": 1,
+        "duplicates": 0,
+        "sampled_out": 0,
+    }
+    assert stored() == [VECTOR, [9, 8, 7], [4, 5, 6]]
+    page = client.get("/metrics").text
+    assert 'embedding_drift_ingest_revisions_total{model_name="m"} 1.0' in page
+    assert 'embedding_drift_ingest_vectors_total{model_name="m"} 3.0' in page
+
+
+def test_a_search_by_id_finds_the_newest_vector(client: TestClient) -> None:
+    revise(client)
+    found = client.post("/search", json={"model_name": "m", "id": "a", "k": 1}).json()
+    assert [(match["seq"], match["id"]) for match in found["matches"]] == [(2, "a")]
+
+
+def test_a_repeated_request_with_revisions_gets_the_first_answer(client: TestClient) -> None:
+    key = {"Idempotency-Key": "k"}
+    first = revise(client, **key)
+    again = revise(client, **key)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert (again.json(), again.json()["revisions"]) == (first.json(), 1)
+    page = client.get("/metrics").text
+    # "a" went back to VECTOR between the two.
+    assert 'embedding_drift_ingest_revisions_total{model_name="m"} 2.0' in page
+
+
+def test_ids_of_events_are_stored_once_also_after_a_reload(
+    client: TestClient, chosen: dict[str, Any], stored: Callable[[], list[list[float]]]
+) -> None:
+    chosen["ingest.ids"] = "once"
+    assert client.post("/-/reload").is_success
+    said = revise(client).json()
+    assert (said["stored"], said["revisions"], said["duplicates"]) == (1, 0, 1)
+    assert stored() == [VECTOR, [4, 5, 6]]
 
 
 def test_a_request_repeated_with_its_key_gets_the_first_answer(

@@ -131,6 +131,16 @@ def same_row(sent: Row, stored: Row) -> bool:
     )
 
 
+def revises(after: bytes, before: bytes) -> bool:
+    """Whether a vector differs from another by more than the noise of an encoder."""
+    new, old = (np.frombuffer(vector, "<f4").astype(np.longdouble) for vector in (after, before))
+    lengths = np.sqrt(new @ new), np.sqrt(old @ old)
+    if 0 in lengths:
+        return max(lengths) > 0
+    is_turned = new @ old < (1 - 1e-6) * lengths[0] * lengths[1]
+    return bool(is_turned or max(lengths) - min(lengths) > 1e-6 * max(lengths))
+
+
 class Ledger:
     """What the store must contain after the answers so far."""
 
@@ -147,10 +157,15 @@ class Ledger:
             assert said == self._keys[name, key]
             return
         known = self.rows.setdefault(name, [])
-        ids = {row.id for row in known} - {None}
-        new = [row for row in sent if row.id not in ids]
-        counts = {"stored": len(new), "duplicates": len(sent) - len(new), "sampled_out": 0}
-        assert said == {"model_name": name, **counts}
+        newest = {row.id: row.vector for row in known if row.id is not None}
+        new = [row for row in sent if row.id not in newest or revises(row.vector, newest[row.id])]
+        assert said == {
+            "model_name": name,
+            "stored": len(new),
+            "revisions": sum(row.id in newest for row in new),
+            "duplicates": len(sent) - len(new),
+            "sampled_out": 0,
+        }
         known += new
         if key is not None:
             self._keys[name, key] = said

@@ -21,10 +21,10 @@ InsertAll = Callable[..., list[object]]
 def insert_all(store: str) -> InsertAll:
     """A function that stores batches in one transaction and returns their outcomes."""
 
-    def insert_all(*batches: Batch, max_models: int = 10) -> list[object]:
+    def insert_all(*batches: Batch, max_models: int = 10, revise: bool = True) -> list[object]:
         async def run() -> list[object]:
             async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
-                return list(await insert(connection, batches, max_models))
+                return list(await insert(connection, batches, max_models, revise=revise))
 
         return asyncio.run(run())
 

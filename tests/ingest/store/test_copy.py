@@ -49,21 +49,28 @@ def test_optional_columns_are_null_where_a_batch_has_none(connection: psycopg.Co
     ones = np.ones((2, 3), np.float32)
     batches = [
         Batch("m", ones),
-        Batch("m", ones, ids=["é", None], metadata=[None, b'{"n": 1}'], timestamps=[None, 0.0]),
+        Batch(
+            "m",
+            ones,
+            ids=["é", None],
+            metadata=[None, b'{"n": 1}'],
+            timestamps=[None, 0.0],
+            revised_cosines=[0.25, None],
+        ),
         Batch("m", ones[:1], timestamps=[TIMESTAMP]),
     ]
     write(connection, f"embedding ({copy.COLUMNS})", copy.encode(batches, 1, NOW))
     found = connection.execute(
         "select model_name, received_at, id, metadata,"
-        " extract(epoch from embedded_at)::float8 from embedding order by seq"
+        " extract(epoch from embedded_at)::float8, revised_cosine from embedding order by seq"
     ).fetchall()
     assert [row[:2] for row in found] == [("m", NOW)] * 5
     assert [row[2:] for row in found] == [
-        (None, None, None),
-        (None, None, None),
-        ("é", None, None),
-        (None, {"n": 1}, 0.0),
-        (None, None, TIMESTAMP),
+        (None, None, None, None),
+        (None, None, None, None),
+        ("é", None, None, 0.25),
+        (None, {"n": 1}, 0.0, None),
+        (None, None, TIMESTAMP, None),
     ]
     assert read(connection, 3)["embedding"].tolist() == [[1, 1, 1]] * 5
 

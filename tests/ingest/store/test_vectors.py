@@ -1,10 +1,12 @@
-"""Storing vectors: numbering, duplicates, idempotency, refusals."""
+"""Storing vectors: numbering, duplicates, revisions, idempotency, refusals."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import psycopg
@@ -72,13 +74,202 @@ def test_numbers_have_no_gaps_over_batches_and_models(insert_all: InsertAll, sto
     ]
 
 
-def test_an_id_is_stored_once_in_one_group_and_over_groups(
+def given(**vectors: list[float]) -> Batch:
+    """Make a batch of vectors and their ids."""
+    return Batch("m", np.array(list(vectors.values()), np.float32), ids=list(vectors))
+
+
+def of_ids(store: str) -> dict[str, int]:
+    """The number that each id stands for."""
+    with connect(store) as connection:
+        return dict(connection.execute("select id, seq from embedding_id").fetchall())
+
+
+def test_a_vector_is_stored_once_under_its_id_in_one_group_and_over_groups(
     insert_all: InsertAll, store: str
 ) -> None:
-    first = insert_all(batch(ids=["a", "b"]), batch(ids=["b", "c"]))
+    first = insert_all(given(a=[1, 0], b=[2, 0]), given(b=[2, 0], c=[3, 0]))
     assert first == [Stored(2, 0), Stored(1, 1)]
-    assert insert_all(batch(ids=["c", "d"])) == [Stored(1, 1)]
+    assert insert_all(given(c=[3, 0], d=[4, 0])) == [Stored(1, 1)]
     assert rows(store, "seq, id") == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+
+
+def test_another_vector_of_a_stored_id_is_a_revision(insert_all: InsertAll, store: str) -> None:
+    insert_all(given(a=[1, 0], b=[2, 0], c=[3, 0]))
+    assert insert_all(given(b=[0, 2], d=[4, 0], a=[1, 0], c=[6, 0])) == [Stored(3, 1, revisions=2)]
+    assert rows(store, "seq, id, embedding::text, revised_cosine")[3:] == [
+        (4, "b", "[0,2]", 0),
+        (5, "d", "[4,0]", None),
+        (6, "c", "[6,0]", 1),
+    ]
+    assert of_ids(store) == {"a": 1, "b": 4, "c": 6, "d": 5}
+
+
+def test_the_cosine_of_a_revision_is_stored_in_the_portion_it_belongs_to(
+    insert_all: InsertAll, store: str
+) -> None:
+    angles = np.linspace(0.01, 3, 1_000)
+    ids: list[str | None] = [f"{n}" for n in range(1_000)]
+    metadata: list[bytes | None] = [b'{"n": %d}' % n for n in range(1_000)]
+    before = np.tile(np.float32([1, 0]), (1_000, 1))
+    after = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    insert_all(Batch("m", before, ids=ids))
+    [outcome] = insert_all(Batch("m", after, ids=ids, metadata=metadata))
+    assert outcome == Stored(1_000, 0, revisions=1_000)
+    found = rows(store, "revised_cosine, (metadata->>'n')::integer, id")[1_000:]
+    assert [n for _, n, _ in found] == list(range(1_000))
+    assert [id_ for _, _, id_ in found] == ids
+    np.testing.assert_allclose([cosine for cosine, _, _ in found], np.cos(angles), atol=1e-6)
+
+
+def test_a_revision_is_compared_with_the_newest_vector(insert_all: InsertAll, store: str) -> None:
+    insert_all(given(a=[1, 0]))
+    insert_all(given(a=[0, 1]))
+    assert insert_all(given(a=[0, 1])) == [Stored(0, 1)]
+    assert insert_all(given(a=[1, 0])) == [Stored(1, 0, revisions=1)]
+    assert of_ids(store) == {"a": 3}
+
+
+def test_batches_of_one_group_are_compared_in_their_order(
+    insert_all: InsertAll, store: str
+) -> None:
+    outcomes = insert_all(
+        given(a=[1, 0], b=[1, 0]), given(a=[1, 0], b=[0, 1]), given(b=[0, 1]), given(b=[1, 0])
+    )
+    assert outcomes == [Stored(2, 0), Stored(1, 1, 1), Stored(0, 1), Stored(1, 0, 1)]
+    assert rows(store, "seq, id, revised_cosine") == [
+        (1, "a", None),
+        (2, "b", None),
+        (3, "b", 0),
+        (4, "b", 0),
+    ]
+    assert of_ids(store) == {"a": 1, "b": 4}
+
+
+def test_a_refused_batch_of_known_ids_is_not_compared(insert_all: InsertAll, store: str) -> None:
+    insert_all(given(a=[1, 0]))
+    refused, stored = insert_all(given(a=[1, 0, 0]), given(a=[0, 1]))
+    assert isinstance(refused, DimensionMismatch)
+    assert stored == Stored(1, 0, revisions=1)
+
+
+def test_the_noise_of_an_encoder_is_no_revision(insert_all: InsertAll, store: str) -> None:
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(300, 384)).astype(np.float32)
+    noise = 1 + generator.uniform(-1e-7, 1e-7, size=vectors.shape)
+    ids: list[str | None] = [f"{n}" for n in range(300)]
+    insert_all(Batch("m", vectors, ids=ids))
+    again = (vectors * noise).astype(np.float32)
+    assert (again != vectors).any()
+    assert insert_all(Batch("m", again, ids=ids)) == [Stored(0, 300)]
+    assert len(rows(store)) == 300
+
+
+def test_with_once_an_id_is_stored_once_whatever_its_vector(
+    insert_all: InsertAll, store: str
+) -> None:
+    first = insert_all(given(a=[1, 0]), given(a=[0, 1], b=[2, 0]), revise=False)
+    assert first == [Stored(1, 0), Stored(1, 1)]
+    assert insert_all(given(b=[0, 3], c=[4, 0]), revise=False) == [Stored(1, 1)]
+    assert rows(store, "seq, id, embedding::text") == [
+        (1, "a", "[1,0]"),
+        (2, "b", "[2,0]"),
+        (3, "c", "[4,0]"),
+    ]
+
+
+def test_an_id_whose_vector_has_expired_is_a_revision_without_a_cosine(
+    insert_all: InsertAll, store: str
+) -> None:
+    insert_all(given(a=[1, 0], b=[1, 0]))
+    with connect(store) as connection:
+        connection.execute("delete from embedding where id = 'a'")
+    assert insert_all(given(a=[1, 0], b=[1, 0])) == [Stored(1, 1, revisions=1)]
+    assert rows(store, "seq, id, revised_cosine") == [(2, "b", None), (3, "a", None)]
+    assert insert_all(given(a=[1, 0])) == [Stored(0, 1)]
+
+
+def test_an_id_that_retention_deletes_meanwhile_is_remembered_again(
+    insert_all: InsertAll, store: str
+) -> None:
+    insert_all(given(a=[1, 0]))
+    act_on_each_vector(store, "count(*) from expire()")
+    with connect(store) as connection:
+        connection.execute(
+            "create function expire() returns setof text language sql"
+            " as 'delete from embedding_id returning id'"
+        )
+    assert insert_all(given(a=[0, 1])) == [Stored(1, 0, revisions=1)]
+    assert of_ids(store) == {"a": 2}
+
+
+def test_ids_of_several_days_are_found_in_their_partitions(
+    insert_all: InsertAll, store: str
+) -> None:
+    insert_all(given(a=[1, 0], b=[2, 0], c=[3, 0]))
+    with connect(store) as connection:
+        for table in ("embedding", "embedding_id"):
+            later = "received_at + interval '1 day' * (seq - 1)"
+            connection.execute(f"update {table} set received_at = {later}".encode())
+        partitions = connection.execute("select count(distinct tableoid) from embedding").fetchone()
+    assert partitions == (3,)
+    assert insert_all(given(c=[3, 0], b=[0, 2], a=[1, 0])) == [Stored(1, 2, revisions=1)]
+
+
+def test_revisions_of_several_models_are_kept_apart(insert_all: InsertAll, store: str) -> None:
+    def of(model_name: str, vector: list[float]) -> Batch:
+        return replace(given(a=vector), model_name=model_name)
+
+    insert_all(of("m", [1, 0]), of("n", [0, 1]))
+    assert insert_all(of("n", [0, 1]), of("m", [0, 1])) == [Stored(0, 1), Stored(1, 0, revisions=1)]
+    assert rows(store, "model_name, seq") == [("m", 1), ("m", 2), ("n", 1)]
+
+
+def test_two_writers_of_one_id_store_each_vector_once(store: str) -> None:
+    """Whichever comes second compares with the vector of the first."""
+
+    async def write(connection: psycopg.AsyncConnection, vector: list[float]) -> list[object]:
+        await connection.execute("select 1")
+        return list(await insert(connection, [given(a=vector, b=[1, 1])], 10))
+
+    async def run() -> list[object]:
+        connections = [
+            await psycopg.AsyncConnection.connect(store, autocommit=True) for _ in range(4)
+        ]
+        vectors = [[1.0, 0.0], [0.0, 1.0]] * 2
+        outcomes = await asyncio.gather(*map(write, connections, vectors))
+        for connection in connections:
+            await connection.close()
+        return [outcome for [outcome] in outcomes]
+
+    outcomes = asyncio.run(run())
+    found = rows(store, "seq, embedding::text, revised_cosine")
+    of_a = [(text, cosine) for _, text, cosine in found if text != "[1,1]"]
+    assert len(found) == 1 + len(of_a)
+    assert [cosine for _, cosine in of_a] == [None, *[0] * (len(of_a) - 1)]
+    assert all(one != other for (one, _), (other, _) in itertools.pairwise(of_a))
+    assert sum(outcome.revisions for outcome in outcomes) == len(of_a) - 1  # type: ignore[attr-defined]
+    assert of_ids(store)["a"] == max(seq for seq, text, _ in found if text != "[1,1]")
+
+
+def test_a_repeated_idempotency_key_gets_the_first_revisions(insert_all: InsertAll) -> None:
+    insert_all(given(a=[1, 0]))
+    sent = replace(given(a=[0, 1]), idempotency_key="k", fingerprint=b"same")
+    assert insert_all(sent, sent) == [Stored(1, 0, 1), Stored(1, 0, 1, replayed=True)]
+    assert insert_all(given(a=[1, 1])) == [Stored(1, 0, 1)]
+    assert insert_all(sent) == [Stored(1, 0, 1, replayed=True)]
+
+
+def test_a_key_of_the_previous_release_had_no_revisions(insert_all: InsertAll, store: str) -> None:
+    insert_all(given(a=[1, 0]))
+    with connect(store) as connection:
+        connection.execute(
+            "insert into idempotency_key"
+            " (model_name, key, fingerprint, stored, duplicates, received_at)"
+            " values ('m', 'k', 'x', 2, 1, now())"
+        )
+    sent = replace(given(a=[0, 1]), idempotency_key="k", fingerprint=b"x")
+    assert insert_all(sent) == [Stored(2, 1, 0, replayed=True)]
 
 
 def test_an_id_that_occurs_twice_in_a_batch_is_stored_once(

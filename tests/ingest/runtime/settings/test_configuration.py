@@ -29,6 +29,7 @@ MISTAKES = {
     "body_above_queue": ["ingest: max_body_bytes (2000000) must not exceed max_queue_bytes"],
     "sampled_model_illegal": ["ingest.models: 'my model' is not a model name; allowed are"],
     "sample_of_nothing": ["ingest.sample_ratio: 0 is not allowed", "greater than 0"],
+    "ids_of_another_rule": ["ingest.ids: 'twice' is not allowed", "'revise' or 'once'"],
     "no_time_to_read": ["server.read_timeout: 0 is not allowed", "greater than 0"],
     "section_is_a_list": ["monitoring: [1, 2] is not allowed", "valid dictionary"],
     "top_level_is_a_list": ["must hold sections (database, monitoring"],
