@@ -102,6 +102,7 @@ _ingest = Section(
         Panel("Vectors committed per second", (_scope.rate(m.VECTORS, "model_name"),), unit="cps"),
         Panel("Rejections per second", (_scope.rate(m.REJECTED, "reason"),), unit="cps"),
         Panel("Duplicates per second", (_scope.rate(m.DUPLICATES, "model_name"),), unit="cps"),
+        Panel("Revisions per second", (_scope.rate(m.REVISIONS, "model_name"),), unit="cps"),
         Panel("Sampled out per second", (_scope.rate(m.SAMPLED_OUT, "model_name"),), unit="cps"),
         Panel("Requests in progress", (_scope.maximum(m.QUEUE, "instance"),)),
         Panel(

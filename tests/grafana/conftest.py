@@ -95,6 +95,7 @@ class Replay:
         self._ingest.rejected.labels("/embeddings", "DimensionMismatch").inc()
         self._ingest.vectors.labels(MODEL).inc(len(vectors))
         self._ingest.duplicates.labels(MODEL).inc()
+        self._ingest.revisions.labels(MODEL).inc()
         self._ingest.sampled_out.labels(MODEL).inc()
         self._lag.observe(0.001)
         self._ingest.commit_duration.observe(0.01)
