@@ -165,6 +165,12 @@ def test_the_noise_of_an_encoder_is_no_revision(insert_all: InsertAll, store: st
     assert len(rows(store)) == 300
 
 
+def test_small_differences_do_not_add_up_over_retries(insert_all: InsertAll, store: str) -> None:
+    """A duplicate is not stored, so the next vector is compared with the one before it."""
+    outcomes = insert_all(given(a=[1, 0]), given(a=[1 + 7e-7, 0]), given(a=[1 + 14e-7, 0]))
+    assert outcomes == [Stored(1, 0), Stored(0, 1), Stored(1, 0, revisions=1)]
+
+
 def test_with_once_an_id_is_stored_once_whatever_its_vector(
     insert_all: InsertAll, store: str
 ) -> None:
