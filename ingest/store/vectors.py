@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import repeat
 from typing import Any, LiteralString
 
 import numpy as np
@@ -125,7 +126,7 @@ class _Model:
     mismatched_dimension: int | None = None
     stored_ids: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     """Number and time of the newest vector of each id that was stored before the transaction."""
-    newest: dict[str, _Place | None] = field(default_factory=dict)
+    newest: dict[str | None, _Place | None] = field(default_factory=dict)
     """Newest vector of each id; None if it was not read or has expired."""
     seen_keys: dict[str, tuple[bytes, Stored]] = field(default_factory=dict)
 
@@ -166,15 +167,16 @@ class _Model:
             counts = stored.stored, stored.duplicates, stored.revisions
             yield name, batch.idempotency_key, batch.fingerprint, *counts
 
-    def numbered_ids(self) -> dict[str, int]:
+    def numbered_ids(self) -> dict[Any, int]:
         """Return the number of the newest of the new vectors of each id."""
-        numbers: dict[str | None, int] = {}
+        numbers: dict[Any, int] = {}
         seq = self.last_seq + 1
         for batch in self.fresh:
             if batch.ids is not None:
                 numbers.update(zip(batch.ids, range(seq, seq + len(batch)), strict=True))
             seq += len(batch)
-        return {id_: number for id_, number in numbers.items() if id_ is not None}
+        numbers.pop(None, None)
+        return numbers
 
     def is_admissible(self, batch: Batch) -> bool:
         """Return whether the vectors of a batch are neither refused nor a replay."""
@@ -182,8 +184,12 @@ class _Model:
 
     def _fresh(self, batch: Batch, ids: Sequence[str | None], revise: bool) -> tuple[Batch, int]:
         """Leave out vectors whose ids are known, except revisions. Count those."""
+        if len(set(ids)) == len(ids) and self.newest.keys().isdisjoint(ids):
+            # Most batches: all ids are new. The loop below takes longer.
+            self._note(batch, ids, range(len(ids)))
+            return batch, 0
         rows: list[int] = []
-        first: dict[str, int] = {}
+        first: dict[str | None, int] = {}
         known: list[tuple[int, _Place | None]] = []
         for row, id_ in enumerate(ids):
             if id_ is None:
@@ -195,15 +201,18 @@ class _Model:
                 else:
                     rows.append(row)
         revised = _revised(batch, known) if revise and known else {}
-        duplicates = {row for row, _ in known} - revised.keys()
-        for id_, row in first.items():
-            if row not in duplicates:
-                self.newest[id_] = batch.vectors, row
+        for row in {row for row, _ in known} - revised.keys():
+            del first[ids[row]]
+        self._note(batch, first.keys(), first.values())
         rows = sorted([*rows, *revised])
         fresh = batch if len(rows) == len(batch) else batch.take(rows)
         if revised:
             fresh = replace(fresh, revised_cosines=[revised.get(row) for row in rows])
         return fresh, len(revised)
+
+    def _note(self, batch: Batch, ids: Iterable[str | None], rows: Iterable[int]) -> None:
+        """Remember the vectors of these rows as the newest of their ids."""
+        self.newest.update(zip(ids, zip(repeat(batch.vectors), rows), strict=True))
 
 
 def _revised(batch: Batch, known: Sequence[tuple[int, _Place | None]]) -> dict[int, float | None]:
