@@ -51,6 +51,7 @@ select model_name, key, fingerprint, stored, duplicates, coalesce(revisions, 0)
 from idempotency_key
 where (model_name, key) in (select * from unnest(%s::text[], %s::text[]));
 """
+# A stored vector of a wrong dimension, which something else must have written, blocks no writer.
 # The limit makes the planner look up each vector by the primary key. A join might read all vectors
 # between the bounds, which are there so that it skips partitions.
 _VECTORS = """
@@ -60,7 +61,8 @@ copy (
   cross join lateral (
     select embedding from embedding
     where model_name = %s and received_at between %s and %s
-    and received_at = known.received_at and seq = known.seq limit 1
+    and received_at = known.received_at and seq = known.seq
+    and vector_dims(embedding) = %s limit 1
   ) as found
 ) to stdout (format binary)
 """
@@ -127,7 +129,7 @@ class _Model:
     stored_ids: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     """Number and time of the newest vector of each id that was stored before the transaction."""
     newest: dict[str | None, _Place | None] = field(default_factory=dict)
-    """Newest vector of each id; None if it was not read or has expired."""
+    """Newest vector of each id; None if it was not read, has expired or has a wrong dimension."""
     seen_keys: dict[str, tuple[bytes, Stored]] = field(default_factory=dict)
 
     def admit(self, batch: Batch, revise: bool) -> Stored | MonitorError:
@@ -344,7 +346,8 @@ async def _recall(
         if not known:
             continue
         numbers, times = zip(*known.values(), strict=True)
-        parameters = [_array(numbers), _array(times), name, min(times), max(times)]
+        bounds = min(times), max(times)
+        parameters = [_array(numbers), _array(times), name, *bounds, model.dimension]
         async with cursor.copy(_VECTORS, parameters) as stream:
             blocks = [block async for block in stream]
         found = await asyncio.to_thread(copy.decode, blocks, model.dimension)

@@ -195,6 +195,13 @@ def test_an_id_whose_vector_has_expired_is_a_revision_without_a_cosine(
     assert insert_all(given(a=[1, 0])) == [Stored(0, 1)]
 
 
+def test_a_damaged_vector_is_revised(insert_all: InsertAll, store: str) -> None:
+    insert_all(given(a=[1, 0], b=[1, 0]))
+    with connect(store) as connection:
+        connection.execute("update embedding set embedding = '[1]' where id = 'a'")
+    assert insert_all(given(a=[1, 0], b=[1, 0])) == [Stored(1, 1, revisions=1)]
+
+
 def test_an_id_that_retention_deletes_meanwhile_is_remembered_again(
     insert_all: InsertAll, store: str
 ) -> None:
