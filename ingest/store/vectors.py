@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import repeat
 from typing import Any, LiteralString
 
 import numpy as np
@@ -50,6 +51,7 @@ select model_name, key, fingerprint, stored, duplicates, coalesce(revisions, 0)
 from idempotency_key
 where (model_name, key) in (select * from unnest(%s::text[], %s::text[]));
 """
+# A stored vector of a wrong dimension, which something else must have written, blocks no writer.
 # The limit makes the planner look up each vector by the primary key. A join might read all vectors
 # between the bounds, which are there so that it skips partitions.
 _VECTORS = """
@@ -126,8 +128,8 @@ class _Model:
     mismatched_dimension: int | None = None
     stored_ids: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     """Number and time of the newest vector of each id that was stored before the transaction."""
-    newest: dict[str, _Place | None] = field(default_factory=dict)
-    """Newest vector of each id; None if it was not read or has expired."""
+    newest: dict[str | None, _Place | None] = field(default_factory=dict)
+    """Newest vector of each id; None if it was not read, has expired or has a wrong dimension."""
     seen_keys: dict[str, tuple[bytes, Stored]] = field(default_factory=dict)
 
     def admit(self, batch: Batch, revise: bool) -> Stored | MonitorError:
@@ -167,15 +169,16 @@ class _Model:
             counts = stored.stored, stored.duplicates, stored.revisions
             yield name, batch.idempotency_key, batch.fingerprint, *counts
 
-    def numbered_ids(self) -> dict[str, int]:
+    def numbered_ids(self) -> dict[Any, int]:
         """Return the number of the newest of the new vectors of each id."""
-        numbers: dict[str | None, int] = {}
+        numbers: dict[Any, int] = {}
         seq = self.last_seq + 1
         for batch in self.fresh:
             if batch.ids is not None:
                 numbers.update(zip(batch.ids, range(seq, seq + len(batch)), strict=True))
             seq += len(batch)
-        return {id_: number for id_, number in numbers.items() if id_ is not None}
+        numbers.pop(None, None)
+        return numbers
 
     def is_admissible(self, batch: Batch) -> bool:
         """Return whether the vectors of a batch are neither refused nor a replay."""
@@ -183,8 +186,12 @@ class _Model:
 
     def _fresh(self, batch: Batch, ids: Sequence[str | None], revise: bool) -> tuple[Batch, int]:
         """Leave out vectors whose ids are known, except revisions. Count those."""
+        if len(set(ids)) == len(ids) and self.newest.keys().isdisjoint(ids):
+            # Most batches: all ids are new. The loop below takes longer.
+            self._note(batch, ids, range(len(ids)))
+            return batch, 0
         rows: list[int] = []
-        first: dict[str, int] = {}
+        first: dict[str | None, int] = {}
         known: list[tuple[int, _Place | None]] = []
         for row, id_ in enumerate(ids):
             if id_ is None:
@@ -196,15 +203,18 @@ class _Model:
                 else:
                     rows.append(row)
         revised = _revised(batch, known) if revise and known else {}
-        duplicates = {row for row, _ in known} - revised.keys()
-        for id_, row in first.items():
-            if row not in duplicates:
-                self.newest[id_] = batch.vectors, row
+        for row in {row for row, _ in known} - revised.keys():
+            del first[ids[row]]
+        self._note(batch, first.keys(), first.values())
         rows = sorted([*rows, *revised])
         fresh = batch if len(rows) == len(batch) else batch.take(rows)
         if revised:
             fresh = replace(fresh, revised_cosines=[revised.get(row) for row in rows])
         return fresh, len(revised)
+
+    def _note(self, batch: Batch, ids: Iterable[str | None], rows: Iterable[int]) -> None:
+        """Remember the vectors of these rows as the newest of their ids."""
+        self.newest.update(zip(ids, zip(repeat(batch.vectors), rows), strict=True))
 
 
 def _revised(batch: Batch, known: Sequence[tuple[int, _Place | None]]) -> dict[int, float | None]:
@@ -287,24 +297,34 @@ def _too_many(batch: Batch, max_models: int) -> TooManyModels:
 async def _lock(
     connection: psycopg.AsyncConnection, batches: Sequence[Batch], max_models: int
 ) -> dict[str, _Model]:
-    models = await _lock_known(connection, _BEGIN, batches)
-    if new := [batch for batch in batches if batch.model_name not in models]:
+    models = await _lock_known(connection, batches)
+    if new := [batch for batch in batches if _is_new(models.get(batch.model_name), batch)]:
+        # Add models while none is locked: two writers that each hold a model could deadlock.
+        await connection.execute("rollback")
         dimensions = {batch.model_name: batch.dimension for batch in reversed(new)}
         await _add(connection, dimensions, max_models)
-        models |= await _lock_known(connection, "", new)
+        models = await _lock_known(connection, batches)
     return models
 
 
+def _is_new(known: _Model | None, batch: Batch) -> bool:
+    """Return whether the first vectors of a model are in this batch.
+
+    A model without vectors is left by a transaction that failed; its dimension does not count.
+    """
+    return known is None or (known.last_seq == 0 and known.dimension != batch.dimension)
+
+
 async def _lock_known(
-    connection: psycopg.AsyncConnection, start: LiteralString, batches: Sequence[Batch]
+    connection: psycopg.AsyncConnection, batches: Sequence[Batch]
 ) -> dict[str, _Model]:
-    """Lock the models that exist, and recall their known ids and idempotency keys."""
+    """Begin, and lock the models that exist, and recall their known ids and idempotency keys."""
     # All writers lock models in the same order, so that they cannot deadlock.
     names = sorted({batch.model_name for batch in batches})
     ids = [(b.model_name, id_) for b in batches for id_ in b.ids or () if id_ is not None]
     keys = [(b.model_name, b.idempotency_key) for b in batches if b.idempotency_key is not None]
     cursor = psycopg.AsyncClientCursor(connection)
-    statements = start + _LOCK + (_IDS if ids else "") + (_KEYS if keys else "")
+    statements = _BEGIN + _LOCK + (_IDS if ids else "") + (_KEYS if keys else "")
     await cursor.execute(statements, [names, *_columns(ids), *_columns(keys)])
     models = {name: _Model(*row) for name, *row in await _next_rows(cursor)}
     # Another writer may add a model between two of these statements.
@@ -336,8 +356,7 @@ async def _recall(
         if not known:
             continue
         numbers, times = zip(*known.values(), strict=True)
-        # A vector of another dimension was written past this function, and revises nothing.
-        bounds = (min(times), max(times))
+        bounds = min(times), max(times)
         parameters = [_array(numbers), _array(times), name, *bounds, model.dimension]
         async with cursor.copy(_VECTORS, parameters) as stream:
             blocks = [block async for block in stream]
@@ -370,14 +389,23 @@ async def _next_rows(cursor: psycopg.AsyncCursor) -> list[tuple[Any, ...]]:
 async def _add(
     connection: psycopg.AsyncConnection, dimensions: dict[str, int], max_models: int
 ) -> None:
-    await connection.execute("select pg_advisory_xact_lock(%s)", [_MODELS_LOCK])
-    await connection.execute(
-        "insert into model (model_name, dimension)"
-        " select * from unnest(%s::text[], %s::integer[])"
-        " limit greatest(0, %s - (select count(*) from model))"
-        " on conflict do nothing",
-        [list(dimensions), list(dimensions.values()), max_models],
-    )
+    async with connection.transaction():
+        await connection.execute("set local lock_timeout = '5s'")
+        await connection.execute("select pg_advisory_xact_lock(%s)", [_MODELS_LOCK])
+        await connection.execute(
+            "insert into model (model_name, dimension)"
+            " select * from unnest(%s::text[], %s::integer[]) as new (name, dimension)"
+            " where not exists (select from model where model_name = name)"
+            " limit greatest(0, %s - (select count(*) from model))",
+            [list(dimensions), list(dimensions.values()), max_models],
+        )
+        # The time tells exporters that this is another model.
+        await connection.execute(
+            "update model set dimension = new.dimension, created_at = clock_timestamp()"
+            " from unnest(%s::text[], %s::integer[]) as new (name, dimension)"
+            " where model_name = name and last_seq = 0 and model.dimension <> new.dimension",
+            [list(dimensions), list(dimensions.values())],
+        )
 
 
 async def _commit(connection: psycopg.AsyncConnection, models: Mapping[str, _Model]) -> None:

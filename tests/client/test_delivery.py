@@ -27,7 +27,6 @@ from embedding_drift_client.errors import (
     Unauthorized,
     Undelivered,
 )
-from embedding_drift_client.losses import Losses
 from embedding_drift_client.rows import Rows
 from tests.network import Fault, Network, Reply, Shelf, listening
 
@@ -135,16 +134,6 @@ def test_other_vectors_of_stored_ids_are_counted_as_revisions(real: Network) -> 
 def test_a_service_that_does_not_count_revisions_is_understood(network: Network) -> None:
     network.faults = [Reply(201, {}, b'{"stored": 3, "duplicates": 1}')]
     assert send(network.url, Rows(VECTORS)) == Answer(3, 1, revisions=0)
-
-
-def test_every_attempt_reports_the_same_losses(network: Network) -> None:
-    network.faults = [Reply(503), "lost"]
-    with Sender(network.url, "m", sleep=lambda _: None) as sender:
-        sender.deliver(Rows(VECTORS), Losses(dropped=2))
-        sender.deliver(Rows(VECTORS, list("abcd")), Losses(failed=1))
-        sender.deliver(Rows(VECTORS))
-    reports = [headers.get("x-client-lost") for headers in network.requests]
-    assert reports == ["dropped=2, failed=0"] * 3 + ["dropped=0, failed=1", None]
 
 
 def test_two_batches_have_two_keys(network: Network) -> None:

@@ -19,7 +19,6 @@ from embedding_drift_client.errors import (
     SettingsError,
     Undelivered,
 )
-from embedding_drift_client.losses import Losses
 from embedding_drift_client.queue import Queue
 from embedding_drift_client.rows import read
 
@@ -221,25 +220,6 @@ def test_an_answer_cannot_count_more_revisions_than_were_stored() -> None:
     waiting.take()
     waiting.settle(Answer(3, 1, 9))
     assert (waiting.sent, waiting.revisions) == (3, 3)
-
-
-def test_losses_are_reported_until_an_answer_accepts_the_report() -> None:
-    waiting = queue(max_vectors=8)
-    add(waiting, numbered(0, 10))
-    waiting.take()
-    assert waiting.report() == Losses(dropped=2)
-    waiting.settle(Undelivered("gone"))
-    waiting.take()
-    assert waiting.report() == Losses(dropped=2, failed=4)
-    add(waiting, [float("nan"), 2])
-    waiting.settle(TAKEN)
-    add(waiting, numbered(0, 1))
-    waiting.take()
-    assert waiting.report() == Losses(failed=1), "it was lost after the report"
-    waiting.settle(TAKEN)
-    add(waiting, numbered(0, 1))
-    waiting.take()
-    assert waiting.report() == Losses()
 
 
 def test_a_mark_is_settled_when_all_vectors_before_it_are(clock: Clock) -> None:

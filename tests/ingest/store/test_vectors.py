@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,8 @@ import pytest
 from ingest.runtime.errors import DimensionMismatch, IdempotencyConflict, TooManyModels
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
-from ingest.store.vectors import Stored, insert
+from ingest.store.vectors import _MODELS_LOCK, Stored, insert
+from tests.service import wait_for, waits_for_a_lock
 
 InsertAll = Callable[..., list[object]]
 
@@ -193,6 +195,13 @@ def test_an_id_whose_vector_has_expired_is_a_revision_without_a_cosine(
     assert insert_all(given(a=[1, 0], b=[1, 0])) == [Stored(1, 1, revisions=1)]
     assert rows(store, "seq, id, revised_cosine") == [(2, "b", None), (3, "a", None)]
     assert insert_all(given(a=[1, 0])) == [Stored(0, 1)]
+
+
+def test_a_damaged_vector_is_revised(insert_all: InsertAll, store: str) -> None:
+    insert_all(given(a=[1, 0], b=[1, 0]))
+    with connect(store) as connection:
+        connection.execute("update embedding set embedding = '[1]' where id = 'a'")
+    assert insert_all(given(a=[1, 0], b=[1, 0])) == [Stored(1, 1, revisions=1)]
 
 
 def test_an_id_that_retention_deletes_meanwhile_is_remembered_again(
@@ -446,3 +455,24 @@ def test_a_connection_can_be_used_again_after_a_copy_was_cancelled(store: str) -
 
     asyncio.run(cancel())
     assert rows(store) == [(1, "[0,1,2]"), (2, "[3,4,5]")]
+
+
+def test_a_model_is_added_while_no_other_is_locked(
+    insert_all: InsertAll, store: str, connection: psycopg.Connection
+) -> None:
+    """Two writers that each held a model and waited for that of the other would deadlock."""
+    insert_all(batch("z"))
+    with connect(store) as other, ThreadPoolExecutor(1) as thread:
+        other.execute("select pg_advisory_lock(%s)", [_MODELS_LOCK])
+        writing = thread.submit(insert_all, batch("z"), batch("a"))
+        wait_for(lambda: waits_for_a_lock(connection), "the writer")
+        connection.execute("select from model where model_name = 'z' for update nowait")
+        other.execute("select pg_advisory_unlock(%s)", [_MODELS_LOCK])
+        assert writing.result(60) == [Stored(2, 0), Stored(2, 0)]
+
+
+def test_a_model_that_another_writer_adds_takes_no_place_twice(
+    insert_all: InsertAll, store: str
+) -> None:
+    insert_all(batch("a"))
+    assert insert_all(batch("a"), batch("b"), max_models=2) == [Stored(2, 0), Stored(2, 0)]
