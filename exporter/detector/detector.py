@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from exporter.detector import codec
 from exporter.detector.axes import Axes
 from exporter.detector.calibration import Null, RepeatTail, Tails, combined
-from exporter.detector.components import DUPLICATES, TRAITS, Components, Sample
+from exporter.detector.components import DUPLICATES, NAMES, TRAITS, Components, Sample
 from exporter.detector.features import Features, standard
 from exporter.detector.marginals import Bins, Marginals
 from exporter.detector.season import Season, Swing, known_season, waves_at
@@ -56,7 +56,7 @@ class Detector:
         mean of the half that shaped the geometry.
     """
 
-    COMPONENTS: ClassVar[tuple[str, ...]] = (*TRAITS, "duplicates")
+    COMPONENTS: ClassVar[tuple[str, ...]] = NAMES
     # Version 2 has bins for atoms. Detectors without any are written as version 1, which earlier
     # programs can read.
     _VERSIONS: ClassVar[tuple[int, ...]] = (1, 2)

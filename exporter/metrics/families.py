@@ -25,6 +25,9 @@ Kind = Literal["gauge", "counter"]
 _MODEL = ("model_name",)
 _SERIES = ("model_name", "window")
 
+BASELINE = "baseline"
+"""Label `window` of the baseline, which the families of quality measure like a window."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotFamily(Family):
@@ -170,7 +173,7 @@ def _of_quality(name: str, help_text: str, value: Callable[[Quality], float]) ->
     def read(snapshot: Snapshot) -> Iterator[Sample]:
         for model in snapshot.models:
             if model.baseline is not None:
-                yield (model.row.model_name, "baseline"), value(model.baseline.quality)
+                yield (model.row.model_name, BASELINE), value(model.baseline.quality)
         for each in _every_series(snapshot):
             if each.findings.quality is not None:
                 yield each.series[:2], value(each.findings.quality)
@@ -179,6 +182,7 @@ def _of_quality(name: str, help_text: str, value: Callable[[Quality], float]) ->
 
 
 def _every_series(snapshot: Snapshot) -> Iterator[SeriesSnapshot]:
+    # The families cut each series to model and window, because the slice is always empty so far.
     for model in snapshot.models:
         yield from model.series
 
