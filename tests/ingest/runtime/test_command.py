@@ -13,7 +13,6 @@ from ingest.runtime import command, logs
 from ingest.runtime.errors import MonitorError, SettingsError, StoreUnavailable
 from ingest.runtime.settings.settings import Settings
 
-
 Run = Callable[..., Result]
 
 
