@@ -60,7 +60,7 @@ def setting_rows(listed: Iterable[Key]) -> Iterator[tuple[str, ...]]:
 
 
 def commands(group: click.Group, words: str) -> Iterator[tuple[str, click.Command]]:
-    """Give each command that can be run, with the words that call it."""
+    """Yield each command that can be run, with the words that call it."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, f"{words} {name}")

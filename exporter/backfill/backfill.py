@@ -36,9 +36,9 @@ from ingest.store.selection import Selection
 _log = logging.getLogger(__name__)
 
 _MOST_CHECKS = 1_000_000
-"""Nine years of five minutes; more come from a time that is wrong."""
+"""About nine years at 5-minute intervals. More usually means a wrong timestamp."""
 _SHARES = 4
-"""Runs, at the least, for each task that the cluster works on at a time."""
+"""Minimum number of runs for each task that the cluster works on at a time."""
 _MOST_READS = 4
 """How often files may be read, on average, before it is better to sort them."""
 
@@ -179,7 +179,7 @@ class Backfill:
     def _routes(
         self, stream: Stream, plan: Plan, dimension: int
     ) -> Iterator[Iterable[tuple[Run, Route | SortedRoute]]]:
-        """Tell the runs of a plan, each with the way to its vectors."""
+        """Yield each run with the route that reads its vectors."""
         runs = list(plan.runs(_SHARES * cluster.threads(self.client)))
         order = stream.order[plan.kept]
         effort = sum(stream.places(order[run.vectors]).effort for run in runs)
@@ -188,8 +188,8 @@ class Backfill:
             return
         if self.scratch is None:
             raise PayloadError(
-                f"{self.dataset.url} is not in the order of time; --scratch has to name a place"
-                " that all workers reach, where it can be put into it"
+                f"{self.dataset.url} is not in the order of time; set --scratch to a folder or URL"
+                " that all workers can reach; the files are sorted there"
             )
         with Scratch.open(self.scratch, dimension) as scratch:
             with tqdm(total=len(order), unit=" vectors sorted", disable=None) as bar:

@@ -25,7 +25,7 @@ Row = tuple[float, HistoryRow]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judge:
-    """What it takes to judge the windows of a model, beside their vectors."""
+    """Everything except the vectors that judging needs."""
 
     model_name: str
     version: int

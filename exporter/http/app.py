@@ -76,7 +76,7 @@ class Exporter:
         return operations.PART
 
     def not_ready(self) -> str | None:
-        """Say whether the windows have not been read yet."""
+        """Return why this half is not ready: the windows have not been read yet."""
         followed = self._monitor.has_followed
         return None if followed else "exporter: windows not read from the store yet"
 
@@ -134,7 +134,7 @@ class Exporter:
             ) from error
 
     async def _why_missing(self, name: str) -> str:
-        """Say why a model is not here, and which shard has it."""
+        """Return why a model is not here, and which shard has it."""
         shard = self._monitor.shard
         if shard == WHOLE or not model_name.is_legal(name):
             return _missing(name)

@@ -84,7 +84,7 @@ def _of_examination(
 def _of_model(
     name: str, kind: Kind, help_text: str, value: Callable[[ModelSnapshot], float | None]
 ) -> SnapshotFamily:
-    """Define a family of one sample a model."""
+    """Define a family of one sample per model."""
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
         for model in snapshot.models:
@@ -95,7 +95,7 @@ def _of_model(
 
 
 def _of_baseline(name: str, help_text: str, value: Callable[[Baseline], float]) -> SnapshotFamily:
-    """Define a family of one sample a model that has a baseline."""
+    """Define a family of one sample per model that has a baseline."""
     return _of_model(
         name, "gauge", help_text, lambda m: None if m.baseline is None else value(m.baseline)
     )
@@ -104,7 +104,7 @@ def _of_baseline(name: str, help_text: str, value: Callable[[Baseline], float]) 
 def _of_series(
     name: str, help_text: str, value: Callable[[SeriesSnapshot], float | None]
 ) -> SnapshotFamily:
-    """Define a family of one sample a series."""
+    """Define a family of one sample per series."""
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
         for each in _every_series(snapshot):
@@ -120,7 +120,7 @@ def _of_each(
     label: str,
     values: Callable[[SeriesSnapshot], Iterable[tuple[str, float]]],
 ) -> SnapshotFamily:
-    """Define a family of several samples a series, with a label of their own."""
+    """Define a family of several samples per series, with one more label."""
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
         for each in _every_series(snapshot):
@@ -133,7 +133,7 @@ def _of_each(
 def _of_measurement(
     name: str, help_text: str, value: Callable[[Measurement], float]
 ) -> SnapshotFamily:
-    """Define a family of one sample a series that is measured."""
+    """Define a family of one sample per series that is measured."""
     return _of_series(
         name,
         help_text,
@@ -147,7 +147,7 @@ def _of_each_measured(
     label: str,
     values: Callable[[Measurement], Iterable[tuple[str, float]]],
 ) -> SnapshotFamily:
-    """Define a family of several samples a series that is measured."""
+    """Define a family of several samples per series that is measured."""
     return _of_each(
         name,
         help_text,
@@ -159,7 +159,7 @@ def _of_each_measured(
 def _of_forecast(
     name: str, help_text: str, value: Callable[[History], float | None]
 ) -> SnapshotFamily:
-    """Define a family of one sample a series that has a history."""
+    """Define a family of one sample per series that has a history."""
     return _of_series(
         name,
         help_text,
@@ -168,7 +168,7 @@ def _of_forecast(
 
 
 def _of_quality(name: str, help_text: str, value: Callable[[Quality], float]) -> SnapshotFamily:
-    """Define a family of one sample a series, and one of the baseline as window ``baseline``."""
+    """Define a family of one sample per series, and one of the baseline as window ``baseline``."""
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
         for model in snapshot.models:
@@ -188,7 +188,7 @@ def _every_series(snapshot: Snapshot) -> Iterator[SeriesSnapshot]:
 
 
 def _one_of(states: Iterable[str], state: str) -> Iterator[tuple[str, float]]:
-    """Give 1 for the state that holds, and 0 for each other one."""
+    """Yield 1 for the state that holds, and 0 for each other one."""
     return ((each, float(each == state)) for each in states)
 
 
@@ -480,8 +480,8 @@ COLLECT_DURATION = _of_process(
 COLLECT_OVERDUE = _of_process(
     "embedding_drift_collect_overdue_windows",
     "gauge",
-    "Windows whose statistics are those of an earlier scrape, because computing them anew would "
-    "have exceeded Prometheus's scrape timeout.",
+    "Windows whose statistics are those of an earlier scrape, because there was no time to "
+    "recompute them before the scrape timeout.",
     lambda s: sum(each.verdict.is_overdue for each in _every_series(s)),
 )
 

@@ -1,6 +1,7 @@
-"""Examinations: what is too slow for a scrape, computed beside it for one model at a time.
+"""Examinations: computations that are too slow for a scrape and run in the background.
 
-An examination has a name, an interval and one method. Its findings are shown until it runs again.
+An examination has a name, an interval and one method, which examines one model. Its findings are
+shown until it runs again.
 A new one is a class here, a field of `Findings`, and a line in `Monitor`.
 """
 
@@ -34,14 +35,14 @@ class Examination(Protocol):
     name : str
         Of the field of `Findings`, and of the label on the metrics page.
     interval : float
-        Seconds between two runs, at the least; 0 runs with every check.
+        Minimum seconds between two runs; 0 means every check.
     """
 
     name: str
     interval: float
 
     def examine(self, model: ModelSnapshot) -> Mapping[str, object]:
-        """Return a finding for each window of which there is one, by name of the window.
+        """Return findings by window name; windows without a finding are left out.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The examiner: runs the examinations of all models, and records their verdicts, beside scrapes."""
+"""The examiner: runs examinations in a background thread and records verdicts."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 0.1
 RECORD = "record"
-"""Name under which writing the drift history is timed, as if it were an examination."""
+"""Label value for the time spent on writing history."""
 
 
 class Examiner:
-    """Checks all models every ``interval`` seconds, in a thread of its own.
+    """Checks all models every ``interval`` seconds, in its own thread.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Examiner:
     Attributes
     ----------
     interval : float
-        The interval in force; may be replaced at any time.
+        The current interval; may be replaced at any time.
     examined : mapping of str to ExaminationStatus
         By name of the examination; replaced as a whole.
     """
@@ -155,7 +155,7 @@ class Examiner:
 
 
 class _Round:
-    """How one check goes: time and success of each examination, and the first error."""
+    """Duration and success of the examinations in one check, and the first error."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -170,7 +170,10 @@ class _Round:
 
     @contextmanager
     def keeping(self, model_name: str) -> Iterator[None]:
-        """Keep the error of one model, so that the others go on; a lost store concerns all."""
+        """Keep the error of one model, so that the others are still examined.
+
+        StoreUnavailable is raised, because it affects all models.
+        """
         try:
             yield
         except StoreUnavailable:

@@ -1,4 +1,4 @@
-"""Fitting: pins the first baseline of a model beside the tail, one model at a time."""
+"""Fitting: fits first baselines in a background thread, one model at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Fit(NamedTuple):
 
 
 class Fitting:
-    """Fits first baselines in a thread of its own: a fit takes seconds of a core.
+    """Fits first baselines in its own thread: a fit takes seconds of a core.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Fitting:
         try:
             with unavailable(), self._pool.connection() as connection:
                 baseline.pin(connection, model_name, selection, only_first=True)
-        # No one waits for this thread, so every error has to be told here.
+        # Log every error: the thread has no caller that would see it.
         except Exception as error:
             _log.error(
                 "baseline not pinned; it will be tried again",

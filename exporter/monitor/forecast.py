@@ -21,9 +21,9 @@ LONGEST = 35 * DAY
 """Hours of history used, at most."""
 
 _DAILY = 4 * DAY
-"""Fewest hours for a daily season: two days to fit it, one to learn the error, one to judge."""
+"""Minimum hours of history for a daily season: two days to fit, one for the error, one to judge."""
 _WEEKLY = 22 * DAY
-"""Fewest hours for a weekly season as well."""
+"""Minimum hours of history for a weekly season."""
 _FIT_DAILY = 2
 """Fewest days that a daily season is fitted to."""
 _FIT_WEEKLY = 2 * WEEK // DAY + 1

@@ -24,11 +24,11 @@ _log = logging.getLogger(__name__)
 
 
 class Standing:
-    """How a model stands against one baseline, or without one.
+    """A model's windows, findings and measurements for one baseline, or without one.
 
     Replaced as a whole when another baseline is adopted, so that no number that was measured
-    against one baseline is ever shown beside another. The examiner's thread replaces ``findings``
-    as a whole; scrapes read them without a lock. The windows have their own lock.
+    against one baseline is ever shown together with another. The examiner's thread replaces
+    ``findings`` as a whole; scrapes read them without a lock. The windows have their own lock.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Snapshots: everything known at one moment, as values that never change.
 
 Pages, reports, metrics and examinations read a snapshot. So the numbers of one answer always belong
-together, whatever the threads behind it do meanwhile.
+together, even while other threads change the state.
 """
 
 from __future__ import annotations

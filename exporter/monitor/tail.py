@@ -32,13 +32,13 @@ from ingest.store.pool import Pool
 _log = logging.getLogger(__name__)
 
 _LATE_SECONDS = 10.0
-"""Age of the last successful poll from which on the store does not count as followed."""
+"""If the last successful poll is older than this, `up` is 0."""
 _REPLICA_LATE_SECONDS = 60.0
 """The same for vectors that come through a replica, which may lag."""
 
 
 class Tail:
-    """Follows the store in a thread of its own.
+    """Follows the store in its own thread.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Tail:
     Attributes
     ----------
     settings : MonitoringSettings
-        The settings in force; may be replaced at any time.
+        The current settings; may be replaced at any time.
     followed : threading.Event
         Set once the windows have been read.
     """
@@ -142,7 +142,7 @@ class Tail:
         self._partial_failures += 1
         failure = repr(error.exceptions)
         if failure != self._last_partial_failure:
-            _log.error("models not followed; the others are", exc_info=error)
+            _log.error("some models could not be read from the store", exc_info=error)
         self._last_partial_failure = failure
 
     def poll(self) -> None:
@@ -173,7 +173,7 @@ class Tail:
         for name in self._models.by_name.keys() - {row.model_name for row in rows}:
             self._forget_removed(name)
         if failed:
-            raise ExceptionGroup("models not followed", failed)
+            raise ExceptionGroup("some models could not be read from the store", failed)
 
     def _forget_removed(self, model_name: str) -> None:
         # Ask the primary: a replica that is behind does not have a new model yet.

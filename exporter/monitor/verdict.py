@@ -99,7 +99,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What decides, beside the window itself, whether drift can be measured."""
+    """Inputs other than the window that determine its state."""
 
     now: float
     last_received_at: float | None

@@ -1,7 +1,7 @@
 """OpenAPI description of this half: ``/embeddings`` and ``/search``.
 
 JSON bodies are described by their Structs in :mod:`ingest.http.bodies`, other bodies by their
-formats. Written here are operations, and what depends on the limits in force.
+formats. This module describes the operations, and what depends on the current limits.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _SEARCH: Json = {
 
 
 def part(limits: IngestSettings) -> Part:
-    """Describe the half under the limits in force."""
+    """Describe the half under the current limits."""
     return Part(
         {"/embeddings": {"post": _store(limits)}, "/search": {"post": _SEARCH}},
         structs=[

@@ -99,7 +99,7 @@ def last_seqs(connection: psycopg.Connection, shard: Shard = WHOLE) -> dict[str,
 
 
 def exists(connection: psycopg.Connection, model_name: str, seq: int, received_at: float) -> bool:
-    """Tell whether the vector of a number is one that was stored at this time.
+    """Return whether the vector of a number is one that was stored at this time.
 
     Parameters
     ----------

@@ -153,7 +153,7 @@ def create_external(
         If the model's vectors have another dimension.
     """
     components = rows["embedding"].shape[1]
-    # In a transaction of its own: otherwise writers of the model would wait for the index.
+    # In its own transaction: otherwise writers of the model would wait for the index.
     connection.execute(
         "insert into model (model_name, dimension) values (%s, %s) on conflict do nothing",
         [model_name, components],

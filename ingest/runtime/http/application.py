@@ -48,7 +48,7 @@ class Half(Protocol):
 
     @property
     def endpoints(self) -> Endpoints:
-        """Endpoints that are called without the router, because it takes longer than they do."""
+        """Endpoints called without the router: routing would take longer than the endpoint."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Run the tasks behind the endpoints while entered; leaving finishes them."""
@@ -60,7 +60,7 @@ class Half(Protocol):
         """Apply other settings. May be called from any thread."""
 
     def described(self) -> openapi.Part:
-        """Describe the endpoints, with the limits in force."""
+        """Describe the endpoints, with the current limits."""
 
 
 def application(
@@ -163,7 +163,7 @@ class _Middleware:
             await app(scope, receive, send_with_headers)
         except Exception as error:
             if has_begun:
-                raise  # uvicorn logs it and hangs up, which is all that can tell the client
+                raise  # the response has started, so the status cannot change
             answer = _refusal(_expected(error, scope["path"]), security)
             await answer(scope, receive, send_with_headers)
 

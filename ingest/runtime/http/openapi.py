@@ -48,8 +48,8 @@ class Part(NamedTuple):
     structs : sequence of Struct types
         JSON bodies. Their schemas, and those of structs within them, have the names of the classes.
     schemas : mapping of str to dict
-        What a Struct cannot say: further schemas by name, or further keywords for the schema of a
-        Struct.
+        Schema keywords that a Struct cannot express, by the name of the Struct, and further schemas
+        by name.
     """
 
     paths: Mapping[str, Json]
@@ -183,10 +183,10 @@ def _reload(operation_id: str) -> Json:
         "operationId": operation_id,
         "summary": "Read the configuration again",
         "responses": {
-            "200": answer("The configuration is in force.", "text/plain"),
+            "200": answer("The configuration was reloaded.", "text/plain"),
             "500": problem(
                 "The configuration is invalid, or changes a setting that needs a restart. The old"
-                " one stays in force. `errors` names the settings."
+                " one stays in use. `errors` names the settings."
             ),
         },
     }
@@ -231,7 +231,7 @@ _COMMON = Part(
             "get": {
                 "operationId": "healthy",
                 "summary": "Whether the process is alive",
-                "responses": {"200": answer("It is.", "text/plain")},
+                "responses": {"200": answer("The process is alive.", "text/plain")},
             }
         },
         "/-/ready": {
@@ -239,8 +239,8 @@ _COMMON = Part(
                 "operationId": "ready",
                 "summary": "Whether requests can be served",
                 "responses": {
-                    "200": answer("They can.", "text/plain"),
-                    "503": answer("They cannot. Each line is a reason.", "text/plain"),
+                    "200": answer("Ready.", "text/plain"),
+                    "503": answer("Not ready. Each line is a reason.", "text/plain"),
                 },
             }
         },
@@ -251,7 +251,7 @@ _COMMON = Part(
                 "summary": "This description",
                 "responses": {
                     "200": answer(
-                        "OpenAPI 3.1, with the limits in force.",
+                        "OpenAPI 3.1, with the current limits.",
                         "application/json",
                         {"type": "object"},
                     )

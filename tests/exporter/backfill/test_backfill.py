@@ -167,7 +167,7 @@ def test_files_in_no_order_need_a_place_to_be_sorted_in(
     order = jumbled(times)
     filling = backfill(client, write(tmp_path / "lake", vectors[order], times[order]))
     filling.pin(store, Selection(first=FITTED))
-    with pytest.raises(PayloadError, match=r"lake is not in the order of time; --scratch has to"):
+    with pytest.raises(PayloadError, match=r"lake is not in the order of time; set --scratch to"):
         filling.run(store, SETTINGS)
 
 

@@ -48,7 +48,7 @@ def test_sums_of_parts_merge_to_the_sums_of_the_whole(
 
 @settings(max_examples=30, deadline=None)
 @given(first=st.integers(0, 300), size=st.integers(1, 300), batch=st.integers(1, 130))
-def test_what_leaves_takes_away_exactly_what_it_brought(
+def test_removing_vectors_restores_the_sums(
     detector: Detector, fresh: Vectors, first: int, size: int, batch: int
 ) -> None:
     kept, passing = fresh[:200], fresh[first : first + size] * 1.7
@@ -77,7 +77,7 @@ def test_packed_sums_are_the_sums_also_in_a_copy_of_the_detector(
     assert len(pickle.dumps(packed)) < (len(vectors) + 9) * (detector.dimension + 1_100)
 
 
-def test_vectors_are_told_apart_by_any_bit_and_alike_in_every_process() -> None:
+def test_fingerprints_differ_by_any_bit_and_are_equal_in_every_process() -> None:
     vectors = np.random.default_rng(0).normal(size=(1, 384)).astype(np.float32)
     words = np.repeat(vectors.view(np.uint32), 384 * 32 + 1, axis=0)
     bits = np.arange(384 * 32)

@@ -78,7 +78,7 @@ def page(
     return [line for line in lines if not line.startswith("#")]
 
 
-def test_a_page_without_models_tells_of_the_exporter(models: Models) -> None:
+def test_a_page_without_models_describes_the_exporter(models: Models) -> None:
     lines = page(models)
     assert lines == [
         "embedding_drift_up 1.0",

@@ -264,7 +264,7 @@ def test_dimensions_of_a_surprising_window_are_compared_exactly(
     np.testing.assert_allclose(exact.wasserstein, expected.wasserstein[top])
 
 
-def test_a_model_that_was_removed_since_the_last_poll_stops_no_check(
+def test_a_removed_model_does_not_fail_the_check(
     pool: Pool,
     connection: psycopg.Connection,
     models: Models,
@@ -279,7 +279,7 @@ def test_a_model_that_was_removed_since_the_last_poll_stops_no_check(
     assert connection.execute("select * from drift_history").fetchall() == []
 
 
-def test_a_model_that_cannot_be_checked_keeps_no_other_from_it(
+def test_one_failing_model_does_not_stop_the_check(
     pool: Pool,
     models: Models,
     send: Callable[..., None],

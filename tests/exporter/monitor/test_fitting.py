@@ -1,4 +1,4 @@
-"""Fitting: the first baseline of a model is pinned beside the tail, once, and tried again."""
+"""Fitting: the first baseline of a model is pinned in the background, once, and tried again."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_else_the_ordinal_of_the_pod_does(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "reason"), [("laptop", "neither monitoring.shard"), ("exporter-4", "allows 0 to 3")]
+    ("host", "reason"), [("laptop", "set monitoring.shard"), ("exporter-4", "allows 0 to 3")]
 )
 def test_a_host_that_is_no_shard_is_an_error(host: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):

@@ -32,7 +32,7 @@ def circumstances(received: float | None = NOW, mismatched: float | None = None)
         (50, 50, True, circumstances(), "ok"),
     ],
 )
-def test_a_state_is_the_first_reason_why_drift_cannot_be_told(
+def test_the_state_is_the_first_reason_why_drift_cannot_be_measured(
     detector: Detector,
     count: int,
     min_vectors: int,
