@@ -104,7 +104,7 @@ def label_rows() -> Iterator[tuple[str, ...]]:
         "`component`": Detector.COMPONENTS,
         "`aggregate` (over dimensions)": families.AGGREGATES,
         f"`state` of `{families.STATE.name}`": families.STATES,
-        f"`state` of `{families.HISTORY_STATE.name}`": families.HISTORY_STATES,
+        f"`state` of `{families.HISTORY_STATE.name}`": families.FORECAST_STATES,
         f"`reason` of `{families.NOT_FOLLOWED.name}`": REASONS,
     }
     for label, of_label in values.items():

@@ -28,8 +28,9 @@ from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.settings.settings import MonitoringSettings, Settings
-from ingest.store import history, pins
+from ingest.store import baselines, history
 from ingest.store.connection import ConnectionString, connect, unavailable
+from ingest.store.dimension import check_dimension
 from ingest.store.partitions import history_days
 from ingest.store.selection import Selection
 
@@ -98,7 +99,7 @@ class Backfill:
         dimension = self.dataset.dimension()
         if dimension is not None:
             with _connected(store) as connection:
-                pins.check_dimension(connection, self.dataset.model_name, dimension)
+                check_dimension(connection, self.dataset.model_name, dimension)
         stream = self.survey()
         positions = stream.select(selection)
         name, url = self.dataset.model_name, self.dataset.url
@@ -110,7 +111,7 @@ class Backfill:
         vectors = cluster.fetch(self.client, self.dataset, stream, positions)
         with _connected(store) as connection:
             source = f"{url}: {selection}"
-            return baseline.bring(connection, name, vectors, stream.times[positions], source)
+            return baseline.pin_vectors(connection, name, vectors, stream.times[positions], source)
 
     def run(self, store: ConnectionString, settings: Settings) -> int:
         """Measure windows against the newest baseline at all check times without a record.
@@ -220,11 +221,11 @@ def _connected(store: ConnectionString) -> Iterator[psycopg.Connection]:
 def _load(
     connection: psycopg.Connection, model_name: str, settings: MonitoringSettings
 ) -> tuple[Judge, Fitted]:
-    version = pins.newest(connection, model_name)
+    version = baselines.newest(connection, model_name)
     detector = baseline.load(connection, model_name, version).detector
     limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
     judge = Judge(model_name, version, detector, limits, settings.stale_after)
-    return judge, Fitted(*pins.times(connection, model_name, version))
+    return judge, Fitted(*baselines.times(connection, model_name, version))
 
 
 def _recorded(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.forecast import HISTORY_STATES, History
+from exporter.monitor.forecast import FORECAST_STATES, Forecast
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot, Snapshot
 from exporter.monitor.verdict import AGGREGATES, STATES, Measurement
 from exporter.stats.quality import Quality
@@ -157,7 +157,7 @@ def _of_each_measured(
 
 
 def _of_forecast(
-    name: str, help_text: str, value: Callable[[History], float | None]
+    name: str, help_text: str, value: Callable[[Forecast], float | None]
 ) -> SnapshotFamily:
     """Define a family of one sample per series that has a history."""
     return _of_series(
@@ -405,7 +405,7 @@ HISTORY_STATE = _of_each(
     "weekly), or why it is for none. Exactly one state is 1.",
     "state",
     lambda s: (
-        () if s.findings.forecast is None else _one_of(HISTORY_STATES, s.findings.forecast.state)
+        () if s.findings.forecast is None else _one_of(FORECAST_STATES, s.findings.forecast.state)
     ),
 )
 COSINE_SIMILARITY_EXPECTED = _of_forecast(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from exporter.monitor.examinations import Examination, connection
+from exporter.monitor.examinations import Examination
 from exporter.monitor.history import history_row
 from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
@@ -106,32 +106,32 @@ class Examiner:
         Exception
             The first error that a model raised.
         """
-        round_ = _Round()
+        check = _Check()
         try:
-            self._check(round_)
+            self._check(check)
         finally:
-            self.examined = MappingProxyType({**self.examined, **round_.statuses()})
-        if round_.first_error is not None:
-            raise round_.first_error
+            self.examined = MappingProxyType({**self.examined, **check.statuses()})
+        if check.first_error is not None:
+            raise check.first_error
 
-    def _check(self, round_: _Round) -> None:
+    def _check(self, check: _Check) -> None:
         rows: list[HistoryRow] = []
         try:
             for model in self._models.by_name.values():
                 if self._worker.is_stopping:
                     return
-                with round_.keeping(model.row.model_name):
-                    rows += self._examine(model, round_)
+                with check.keeping(model.row.model_name):
+                    rows += self._examine(model, check)
         finally:
             # Also without the replica that the examinations need: this needs the primary only.
             if not self._worker.is_stopping:
-                self._record(rows, round_)
+                self._record(rows, check)
 
-    def _record(self, rows: Sequence[HistoryRow], round_: _Round) -> None:
-        with round_.timed(RECORD), connection(self._pool) as open_connection:
-            history.append(open_connection, rows)
+    def _record(self, rows: Sequence[HistoryRow], check: _Check) -> None:
+        with check.timed(RECORD), self._pool.borrow() as connection:
+            history.append(connection, rows)
 
-    def _examine(self, model: Model, round_: _Round) -> list[HistoryRow]:
+    def _examine(self, model: Model, check: _Check) -> list[HistoryRow]:
         # Read once: the tail replaces it when a baseline is adopted.
         standing = model.standing
         due = [each for each in self._examinations if self._is_due(each, standing)]
@@ -143,7 +143,7 @@ class Examiner:
             raise
         for examination in due:
             found: Mapping[str, object] = {}
-            with round_.keeping(model.row.model_name), round_.timed(examination.name):
+            with check.keeping(model.row.model_name), check.timed(examination.name):
                 found = examination.examine(subject)
                 standing.examined_at[examination.name] = self._monotonic()
             standing.attach(examination.name, found)
@@ -154,7 +154,7 @@ class Examiner:
         return self._monotonic() - last >= examination.interval
 
 
-class _Round:
+class _Check:
     """Duration and success of the examinations in one check, and the first error."""
 
     def __init__(self) -> None:

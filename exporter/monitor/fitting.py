@@ -11,7 +11,6 @@ from typing import NamedTuple
 from exporter.monitor import baseline
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.worker import await_end
-from ingest.store.connection import unavailable
 from ingest.store.pool import Pool
 from ingest.store.selection import Selection
 
@@ -68,7 +67,7 @@ class Fitting:
 
     def _pin(self, model_name: str, selection: Selection) -> None:
         try:
-            with unavailable(), self._pool.connection() as connection:
+            with self._pool.borrow() as connection:
                 baseline.pin(connection, model_name, selection, only_first=True)
         # Log every error: the thread has no caller that would see it.
         except Exception as error:

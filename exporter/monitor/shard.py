@@ -6,7 +6,7 @@ import re
 
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.settings.settings import MonitoringSettings
-from ingest.store.changes import WHOLE, Shard
+from ingest.store.shard import WHOLE, Shard
 
 
 def shard(settings: MonitoringSettings, host: str) -> Shard:

@@ -24,10 +24,11 @@ from exporter.monitor.windows import ModelWindows
 from ingest.runtime.errors import NotFound, StoreUnavailable
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.worker import Worker
-from ingest.store import changes, dimension
-from ingest.store.changes import WHOLE, ModelRow, Shard
-from ingest.store.connection import unavailable
+from ingest.store import changes
+from ingest.store.changes import ModelRow
+from ingest.store.dimension import find_dimension
 from ingest.store.pool import Pool
+from ingest.store.shard import WHOLE, Shard
 
 _log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class Tail:
         """
         failed: list[Exception] = []
         acknowledged = self._acknowledged()
-        with unavailable(), self._pool.connection() as connection:
+        with self._pool.borrow() as connection:
             rows = changes.models(connection, self._shard)
             # Once, while it is fresh: the poll may take long.
             if rows:
@@ -177,12 +178,8 @@ class Tail:
 
     def _forget_removed(self, model_name: str) -> None:
         # Ask the primary: a replica that is behind does not have a new model yet.
-        with (
-            suppress(StoreUnavailable),
-            unavailable(),
-            self._primary.connection() as connection,
-        ):
-            if dimension.known(connection, model_name) is None:
+        with suppress(StoreUnavailable), self._primary.borrow() as connection:
+            if find_dimension(connection, model_name) is None:
                 self._models.remove(model_name)
                 self._fitting.forget(model_name)
                 self._unreadable.pop(model_name, None)
@@ -193,7 +190,7 @@ class Tail:
         if self._primary is self._pool:
             return {}
         # Without the primary nothing is acknowledged, and drift is measured on.
-        with suppress(StoreUnavailable), unavailable(), self._primary.connection() as connection:
+        with suppress(StoreUnavailable), self._primary.borrow() as connection:
             return changes.last_seqs(connection, self._shard)
         return {}
 
@@ -265,7 +262,7 @@ class Tail:
 
         A replica that has less is only behind.
         """
-        with suppress(StoreUnavailable), unavailable(), self._primary.connection() as connection:
+        with suppress(StoreUnavailable), self._primary.borrow() as connection:
             found = changes.model(connection, known.model_name)
             return found is not None and _is_older(found, known)
         return False

@@ -108,7 +108,7 @@ class Circumstances:
     not_followed: Reason | None = None
 
 
-def state(
+def judge_state(
     vectors: int, min_vectors: int, detector: Detector | None, circumstances: Circumstances
 ) -> State:
     """Return ``ok`` if drift can be measured in a window of n vectors, else the first reason."""

@@ -14,8 +14,8 @@ from ingest.runtime.http.openapi import (
     MODEL_NAME,
     MOMENT,
     RETRY_AFTER,
+    Description,
     Json,
-    Part,
     answer,
     problem,
     schema,
@@ -95,9 +95,9 @@ _SEARCH: Json = {
 }
 
 
-def part(limits: IngestSettings) -> Part:
+def description(limits: IngestSettings) -> Description:
     """Describe the half under the current limits."""
-    return Part(
+    return Description(
         {"/embeddings": {"post": _store(limits)}, "/search": {"post": _SEARCH}},
         structs=[
             Stored,

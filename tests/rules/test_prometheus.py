@@ -12,7 +12,7 @@ import yaml
 
 from exporter.detector.detector import Detector
 from exporter.metrics import families
-from exporter.monitor.forecast import HISTORY_STATES
+from exporter.monitor.forecast import FORECAST_STATES
 from exporter.monitor.verdict import STATES
 from ingest.pipeline import metrics
 from ingest.runtime import errors
@@ -207,7 +207,7 @@ def test_the_rules_use_only_labels_that_the_metric_has() -> None:
             assert set(re.findall(r"(\w+)\s*[=!]", matchers)) <= set(FAMILIES[name].labels), rule
             matched.add(name)
         for state in re.findall(r'\bstate="(\w+)"', text):
-            assert state in (*STATES, *HISTORY_STATES)
+            assert state in (*STATES, *FORECAST_STATES)
             states.add(state)
         labels = {
             label.strip()

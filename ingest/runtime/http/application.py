@@ -59,7 +59,7 @@ class Half(Protocol):
     def reconfigure(self, settings: Settings) -> None:
         """Apply other settings. May be called from any thread."""
 
-    def described(self) -> openapi.Part:
+    def described(self) -> openapi.Description:
         """Describe the endpoints, with the current limits."""
 
 
@@ -121,7 +121,7 @@ def _routes(live: LiveSettings, halves: Sequence[Half], protection: Protection) 
 
     async def describe(_: Request) -> Response:
         schemes = protection.security.guard.schemes
-        return json(openapi.document([half.described() for half in halves], schemes))
+        return json_response(openapi.document([half.described() for half in halves], schemes))
 
     return [
         Route("/-/healthy", healthy),
@@ -192,7 +192,7 @@ def _authorization(scope: Scope) -> str | None:
     return None
 
 
-def json(content: object, status: int = 200) -> Response:
+def json_response(content: object, status: int = 200) -> Response:
     """Answer with JSON. NaN and infinities become null."""
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 

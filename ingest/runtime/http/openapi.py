@@ -38,7 +38,7 @@ RETRY_AFTER: Json = {
 _REFERENCE = "#/components/schemas/{name}"
 
 
-class Part(NamedTuple):
+class Description(NamedTuple):
     """What one half of the service adds to the description.
 
     Attributes
@@ -77,12 +77,12 @@ def problem(when: str, headers: Json | None = None) -> Json:
     return answer(when, "application/problem+json", schema(Problem), headers)
 
 
-def document(parts: Sequence[Part], schemes: Sequence[str]) -> Json:
+def document(parts: Sequence[Description], schemes: Sequence[str]) -> Json:
     """Make the description of all parts.
 
     Parameters
     ----------
-    parts : sequence of Part
+    parts : sequence of Description
         One for each half.
     schemes : sequence of str
         Ways to authenticate, by their names in `SECURITY_SCHEMES`; empty when no credentials are
@@ -192,7 +192,7 @@ def _reload(operation_id: str) -> Json:
     }
 
 
-_COMMON = Part(
+_COMMON = Description(
     {
         "/metrics": {
             "get": {

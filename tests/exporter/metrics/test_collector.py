@@ -16,7 +16,7 @@ from exporter.detector.exact import compare
 from exporter.metrics.collector import DriftCollector
 from exporter.metrics.families import FAMILIES, NOT_FOLLOWED
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.forecast import History
+from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model, Models
 from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
 from exporter.monitor.verdict import STATES
@@ -30,7 +30,7 @@ from ingest.store.changes import ModelRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RECEIVED = NOW - timedelta(seconds=5)
-HISTORY = History("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
+HISTORY = Forecast("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
 QUALITY = Quality(norm=2.5, effective_rank=6.5, dead_dimensions=1, duplicate_ratio=0.25)
 
 

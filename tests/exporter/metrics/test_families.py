@@ -13,7 +13,7 @@ from exporter.detector.exact import compare
 from exporter.metrics import families
 from exporter.metrics.families import FAMILIES, SnapshotFamily
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.forecast import History
+from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model
 from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
 from exporter.monitor.windows import ModelWindows
@@ -24,7 +24,7 @@ from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-FORECAST = History("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
+FORECAST = Forecast("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
 
 
 def test_names_are_unique_and_follow_prometheus() -> None:

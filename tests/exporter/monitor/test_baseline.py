@@ -42,12 +42,12 @@ def test_vectors_from_outside_add_a_model_with_a_baseline(
     connection: psycopg.Connection, vectors: Vectors
 ) -> None:
     times = np.arange(500.0)
-    assert baseline.bring(connection, "m", vectors[:500], times, "lake") == 1
+    assert baseline.pin_vectors(connection, "m", vectors[:500], times, "lake") == 1
     loaded = baseline.load(connection, "m", 1)
     assert (loaded.last_seq, loaded.source) == (0, "lake")
     assert loaded.detector.n_reference == 500
     with pytest.raises(DimensionMismatch):
-        baseline.bring(connection, "m", vectors[:500, :5], times, "lake")
+        baseline.pin_vectors(connection, "m", vectors[:500, :5], times, "lake")
 
 
 def test_a_baseline_that_cannot_be_read_is_an_error(

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.monitor.fitting import Fitting
-from ingest.store import pins
+from ingest.store import baselines
 from ingest.store.connection import connect
 from ingest.store.pool import Pool
 from tests.service import wait_for, waits_for_a_lock
@@ -29,7 +29,7 @@ def fitting(pool: Pool, clock: list[float]) -> Iterator[Fitting]:
 
 
 def versions(connection: psycopg.Connection, model_name: str) -> list[int]:
-    return [found["version"] for found in pins.versions(connection, model_name)]
+    return [found["version"] for found in baselines.versions(connection, model_name)]
 
 
 def test_the_first_vectors_of_a_model_become_its_baseline(

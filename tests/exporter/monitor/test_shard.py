@@ -34,8 +34,8 @@ from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store.changes import WHOLE, Shard
 from ingest.store.pool import Pool
+from ingest.store.shard import WHOLE, Shard
 from tests.service import wait_for
 
 Vectors = NDArray[np.float32]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.detector.detector import Detector
-from exporter.monitor.verdict import STATES, Circumstances, State, measure, state
+from exporter.monitor.verdict import STATES, Circumstances, State, judge_state, measure
 
 NOW = 1e9
 
@@ -40,7 +40,7 @@ def test_the_state_is_the_first_reason_why_drift_cannot_be_measured(
     given: Circumstances,
     expected: State,
 ) -> None:
-    assert state(count, min_vectors, detector if has_detector else None, given) == expected
+    assert judge_state(count, min_vectors, detector if has_detector else None, given) == expected
     assert expected in STATES
 
 

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import Message
 
+from ingest.http.body_reader import BodyReader
 from ingest.http.endpoint import Endpoint, IncomingRequest
-from ingest.http.reader import BodyReader
 from ingest.pipeline.metrics import IngestMetrics
 from ingest.runtime.errors import MonitorError, PayloadError, StoreUnavailable
 from ingest.runtime.settings.settings import IngestSettings
