@@ -64,7 +64,7 @@ class Traits:
         either certain or silent needs little.
     tail : Tail
     least_mean : float
-        Least mean of the statistic without drift, in units where the variance of a single
+        Minimum mean of the statistic without drift, in units where the variance of a single
         vector counts as 1.
     linear : bool
         Whether the component reads means of the vectors only. These are known from the whole

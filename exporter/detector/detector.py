@@ -210,7 +210,11 @@ class Detector:
         return Marginals(marginals.ks, np.maximum(marginals.wasserstein, moved))
 
     def magnitude(self, current: ArrayLike | Sums) -> float:
-        """Return the mean per-dimension Wasserstein distance, in standard deviations."""
+        """Return the mean per-dimension Wasserstein distance, in standard deviations.
+
+        The metrics show the same number: the monitor takes the mean of `marginals` itself,
+        because it needs them anyway.
+        """
         return float(self.marginals(current).wasserstein.mean())
 
     def cosine_similarity(self, current: ArrayLike | Sums) -> float:

@@ -38,16 +38,16 @@ _SQUARE_LIMIT = 16.0
 """Limit for squares, so that one outlier cannot dominate a mean."""
 
 SCALE_FLOOR = 0.2
-"""Least standard deviation of a dimension, as a share of the median dimension's.
+"""Minimum standard deviation of a dimension, as a share of the median dimension's.
 
 Real encoders have dead dimensions. Without a floor, noise of 1 % in them would be drift.
 """
 PROBE_FLOOR = 0.15
-"""Least standard deviation along an axis, in standardised units: above that of noise of 1 %."""
+"""Minimum standard deviation along an axis, in standardised units: above that of noise of 1 %."""
 _SCALE_LEAST = 1e-30
-"""Least standard deviation of any dimension: a smaller one has no reciprocal in float32."""
+"""Minimum standard deviation of any dimension: a smaller one has no reciprocal in float32."""
 NORM_FLOOR = 0.005
-"""Least standard deviation of the logarithm of the norm, which does not vary for unit vectors."""
+"""Minimum standard deviation of the logarithm of the norm, which does not vary for unit vectors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,7 +227,7 @@ POLL_FAILURES = _of_process(
 STORE_REWINDS = _of_process(
     "embedding_drift_store_rewinds_total",
     "counter",
-    "Models whose windows were read anew because the store was set back, as by a restore.",
+    "Models whose windows were reloaded because the store was set back, as by a restore.",
     lambda s: s.polls.rewinds,
 )
 CHECK_TIMESTAMP = _of_process(

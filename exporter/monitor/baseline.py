@@ -49,7 +49,7 @@ def pin(
     selection : Selection
     only_first : bool
         Do nothing when the model has a baseline by now, or fewer vectors than are selected: it may
-        have been removed and created anew.
+        have been removed and created again.
 
     Returns
     -------

@@ -25,9 +25,9 @@ _DAILY = 4 * DAY
 _WEEKLY = 22 * DAY
 """Minimum hours of history for a weekly season."""
 _FIT_DAILY = 2
-"""Fewest days that a daily season is fitted to."""
+"""Minimum days that a daily season is fitted to."""
 _FIT_WEEKLY = 2 * WEEK // DAY + 1
-"""Fewest days that a weekly season is fitted to."""
+"""Minimum days that a weekly season is fitted to."""
 _TRIALS = 7
 """Days whose forecast errors give the deviation, at most."""
 _COURSE = 2 * WEEK
@@ -39,7 +39,7 @@ _BAND = 3.0
 _DEVIATION = 1.4826
 """Standard deviation of a normal distribution, in median absolute deviations."""
 _FLOOR = 1e-4
-"""Least deviation of a cosine similarity: smaller errors do not matter."""
+"""Minimum deviation of a cosine similarity: smaller errors do not matter."""
 _MOST_DECADES = 300.0
 """Largest trend score: a double cannot hold much smaller p-values."""
 

@@ -96,7 +96,7 @@ class PollStatus:
     failures : int
         Polls that failed, for all models or for one.
     rewinds : int
-        Models that were read anew because the store was set back.
+        Models that were reloaded because the store was set back.
     """
 
     up: bool = False

@@ -250,7 +250,7 @@ class Tail:
             ledger.fail(now, acknowledged, seen, patience, "baseline_unreadable", detail)
 
     def _renew(self, row: ModelRow) -> Model:
-        """Begin anew with a model: it is new, or what was read of it does not hold any more."""
+        """Load a model from the start: it is new, or its loaded state is no longer valid."""
         model = Model(row, self.settings)
         self._models.add(model)
         self._fitting.forget(row.model_name)
@@ -270,7 +270,7 @@ class Tail:
     def _log_rewind(self, known: ModelRow, last_seq: int) -> None:
         self._rewinds += 1
         _log.warning(
-            "store set back, as by a restore; the windows are read anew",
+            "store set back, as by a restore; the windows are reloaded",
             extra={
                 "model_name": known.model_name,
                 "vectors_before": known.last_seq,

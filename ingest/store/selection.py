@@ -14,7 +14,7 @@ from ingest.store import copy
 from ingest.store.dimension import require_dimension
 
 MOST_VECTORS = 50_000
-"""Most vectors of a baseline. Of a larger selection, every n-th vector is taken."""
+"""Maximum vectors of a baseline. Of a larger selection, every n-th vector is taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class Client:
         self._start_timer()
 
     def may_send(self, size: int) -> bool:
-        """Count bytes that arrived, and hang up if they are too many."""
+        """Count bytes that arrived, and close the connection if they are too many."""
         self._allowance -= size
         if self._allowance < 0:
             self._transport.close()
@@ -153,7 +153,7 @@ class _Transport(asyncio.Transport):
             self._transport.write(data)
 
     def close(self) -> None:
-        """Send what was written, and hang up."""
+        """Send what was written, and close the connection."""
         self._transport.close()
 
     def is_closing(self) -> bool:

@@ -145,7 +145,7 @@ def test_a_window_that_cannot_tell_names_the_baseline_that_is_there(
     assert rows == [("too_few_vectors", 5, 1)]
 
 
-def test_a_history_of_days_tells_season_and_band(
+def test_a_history_of_days_gives_season_and_band(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     remember(connection, days=8)
@@ -211,7 +211,7 @@ def test_a_new_baseline_forgets_what_was_judged_against_the_old(
     assert set(forecasts(model).values()) == {Forecast("too_short")}
 
 
-def test_what_was_measured_against_one_baseline_is_not_taken_for_the_next_ones(
+def test_a_measurement_against_one_baseline_is_not_reused_for_the_next(
     pool: Pool,
     models: Models,
     send: Send,

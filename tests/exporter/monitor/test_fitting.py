@@ -71,7 +71,7 @@ def test_a_fit_that_failed_is_tried_again_a_minute_later(
     assert "dimension 8" in failure.__dict__["error"]
 
 
-def test_a_model_that_was_created_anew_meanwhile_is_not_pinned_from_too_few_vectors(
+def test_a_model_that_was_created_again_is_not_pinned_from_too_few_vectors(
     pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection, store: str
 ) -> None:
     for name in ("m", "waits"):

@@ -622,7 +622,7 @@ def set_back(connection: psycopg.Connection, last_seq: int) -> None:
 
 
 @pytest.mark.parametrize("new", [10, 100], ids=["fewer than before", "more than before"])
-def test_a_store_that_was_set_back_is_read_anew(
+def test_a_store_that_was_set_back_is_reloaded(
     pool: Pool,
     send: Callable[..., None],
     vectors: Vectors,

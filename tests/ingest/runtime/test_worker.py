@@ -39,7 +39,7 @@ def test_work_is_repeated_until_the_worker_stops() -> None:
     assert len(runs) == done
 
 
-def test_status_tells_when_the_last_successful_run_ended_and_counts_failures() -> None:
+def test_status_has_the_end_of_the_last_successful_run_and_counts_failures() -> None:
     errors = [ValueError("first"), None, ValueError("second")]
     done = threading.Event()
 
