@@ -163,7 +163,7 @@ def _loosely(text: bytes, explained: bool) -> NDArray[np.float32] | str:
     wrong = next((at for at, value in enumerate(loose) if not isinstance(value, float)), None)
     if wrong is not None:
         what = checks.kind(loose[wrong])
-        told = f"component {wrong} is {what}; components must be numbers"
-        return (explained and checks.misspelt(text)) or told
+        reason = f"component {wrong} is {what}; components must be numbers"
+        return (explained and checks.misspelt(text)) or reason
     with np.errstate(over="ignore"):
         return np.array(loose, np.float32)
