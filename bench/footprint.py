@@ -40,13 +40,14 @@ from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store import changes, embedded, history, pins
+from ingest.store import baselines, changes, embedded, history
 from ingest.store.batch import Batch
-from ingest.store.changes import ModelRow, Shard
+from ingest.store.changes import ModelRow
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.pool import open_sync
 from ingest.store.selection import Selection, select
+from ingest.store.shard import Shard
 from ingest.store.vectors import insert
 
 DIMENSIONS = (384, 768, 1_024, 1_536, 3_072)
@@ -129,7 +130,7 @@ def pinned(string: str, quick: bool) -> None:
             start = time.perf_counter()
             detector = Detector.fit(chosen["embedding"], timestamps=chosen["received_at"])
             fitted = time.perf_counter()
-            pins.create(connection, name, chosen, detector.to_bytes(), {}, "bench")
+            baselines.create(connection, name, chosen, detector.to_bytes(), {}, "bench")
             stored = time.perf_counter()
             rows.append(
                 (

@@ -84,7 +84,7 @@ def tables() -> dict[str, tuple[Line, list[Line]]]:
 
 
 def per_vector() -> Iterator[Line]:
-    """Give the bytes of a vector in a request and on disk, by dimension."""
+    """Yield the bytes of a vector in a request and on disk, by dimension."""
     bodies = {row["dimension"]: row for row in results.table("footprint", "passage")}
     for row in results.table("footprint", "disk"):
         body = bodies[row["dimension"]]
@@ -119,7 +119,7 @@ def traffic() -> Iterator[Line]:
 
 
 def memory() -> Iterator[Line]:
-    """Give the memory of a model, measured and by the formula."""
+    """Yield the memory of a model, measured and by the formula."""
     for row in results.table("footprint", "memory"):
         dimension, window = int(row["dimension"]), int(row["window"])
         yield (
@@ -131,7 +131,7 @@ def memory() -> Iterator[Line]:
 
 
 def costs() -> Iterator[Line]:
-    """Give the costs of polls, scrapes, baselines and history."""
+    """Yield the costs of polls, scrapes, baselines and history."""
     yield "a poll: per model of the shard with new vectors", f"{POLL_SECONDS * 1e3:.1f} ms"
     yield "a poll: per new vector", f"{PASSAGE_SECONDS * 1e6:.0f} µs"
     yield "a poll: per model in the database", f"{LISTING_SECONDS * 1e6:.0f} µs"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -19,7 +20,9 @@ from bench import plan
 from exporter.cli import main as program
 from exporter.detector.detector import Detector
 from exporter.metrics import families
+from exporter.monitor.examiner import RECORD
 from exporter.monitor.following import REASONS
+from exporter.monitor.snapshot import Findings
 from ingest.pipeline import metrics
 from ingest.runtime.family import Family
 from ingest.runtime.http import application
@@ -57,7 +60,7 @@ def setting_rows(listed: Iterable[Key]) -> Iterator[tuple[str, ...]]:
 
 
 def commands(group: click.Group, words: str) -> Iterator[tuple[str, click.Command]]:
-    """Give each command that can be run, with the words that call it."""
+    """Yield each command that can be run, with the words that call it."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, f"{words} {name}")
@@ -96,10 +99,12 @@ def label_rows() -> Iterator[tuple[str, ...]]:
     """List the values of each label that has a fixed set."""
     values: dict[str, Iterable[str]] = {
         "`window`": WindowsSettings.model_fields,
+        "`window` of the quality families": (*WindowsSettings.model_fields, families.BASELINE),
+        "`examination`": (*(field.name for field in fields(Findings)), RECORD),
         "`component`": Detector.COMPONENTS,
         "`aggregate` (over dimensions)": families.AGGREGATES,
         f"`state` of `{families.STATE.name}`": families.STATES,
-        f"`state` of `{families.HISTORY_STATE.name}`": families.HISTORY_STATES,
+        f"`state` of `{families.HISTORY_STATE.name}`": families.FORECAST_STATES,
         f"`reason` of `{families.NOT_FOLLOWED.name}`": REASONS,
     }
     for label, of_label in values.items():

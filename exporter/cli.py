@@ -24,7 +24,7 @@ from ingest.runtime.http.application import Half
 from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
-from ingest.store import embedded, pins
+from ingest.store import baselines, embedded
 from ingest.store.connection import ConnectionString, connect
 from ingest.store.migrate import migrate
 from ingest.store.selection import Selection
@@ -160,12 +160,12 @@ def pin(
     end: datetime | None,
 ) -> None:
     """Pin a new baseline for MODEL_NAME. A running exporter uses it from its next poll."""
-    from exporter.monitor import baseline as baselines
+    from exporter.monitor import baseline
 
     selection = _selection(first, last, start, end)
     with embedded.connection_string(settings.database) as store, connect(store) as connection:
         try:
-            version = baselines.pin(connection, model_name, selection)
+            version = baseline.pin(connection, model_name, selection)
         except ValueError as error:
             raise click.ClickException(
                 f"baseline of {model_name} ({selection}): {error}"
@@ -192,7 +192,7 @@ def _selection(
 def list_(settings: Settings, model_name: str) -> None:
     """List the baselines of MODEL_NAME, newest first."""
     with embedded.connection_string(settings.database) as store, connect(store) as connection:
-        for found in pins.versions(connection, model_name):
+        for found in baselines.versions(connection, model_name):
             click.echo(
                 f"{found['version']}\t{found['pinned_at']:%Y-%m-%d %H:%M:%S%z}"
                 f"\t{found['vectors']} vectors\t{found['source']}"

@@ -25,7 +25,7 @@ _exporter = Section(
         Panel("Duration of a poll", (_scope.maximum(f.POLL_DURATION, "instance"),)),
         Panel("Failed polls per second", (_scope.rate(f.POLL_FAILURES, "instance"),), unit="cps"),
         Panel(
-            "Windows read anew per second",
+            "Windows reloaded per second",
             (_scope.rate(f.STORE_REWINDS, "instance"),),
             unit="cps",
         ),

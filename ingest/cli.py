@@ -109,7 +109,13 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
 @click.option(
     "--rate", type=click.FloatRange(0, min_open=True), help="Vectors per second. Default: no limit."
 )
-@click.option("--batch", type=click.IntRange(1), default=500, show_default=True)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Vectors per request.",
+)
 @click.option(
     "--token-file", type=click.File(), help="File with a bearer token that has the scope write."
 )

@@ -15,7 +15,7 @@ from rules.render import render
 
 
 def prometheus_rules(settings: Settings) -> Iterator[Manifest]:
-    """Give a PrometheusRule for each rule file, rendered with these settings."""
+    """Yield a PrometheusRule for each rule file, rendered with these settings."""
     with tempfile.TemporaryDirectory() as folder:
         for file in sorted(render(settings, Path(folder))):
             if file.name.endswith(".rules.yaml"):

@@ -20,15 +20,20 @@ import yaml
 from ingest.runtime.errors import Problem, SettingsError
 from ingest.runtime.settings.settings import AlertingSettings, Settings
 
-# Scores above which drift is detected: at once, and after 15 minutes. Calibrated for one model that
-# is scraped once a minute; a threshold of 4.0 alone gives one false alarm per month there. The
-# rules add log10 of the number of models.
 SCORE_SUDDEN = 4.5
-SCORE_LASTING = 2.7
+"""Score above which drift is detected at once.
 
-# In robust deviations. Larger than the 3 of the forecast's band, because forecast errors have
-# heavier tails than a normal distribution.
+Calibrated, like `SCORE_LASTING`, for one model that is scraped once a minute. A threshold of 4.0
+alone gives one false alarm per month there. The rules add log10 of the number of models.
+"""
+SCORE_LASTING = 2.7
+"""Score above which drift is detected after 15 minutes."""
 SEASONAL_ANOMALY = 5.0
+"""Forecast error above which a window is anomalous, in robust standard deviations.
+
+Larger than the 3 of the forecast's band, because forecast errors have heavier tails than a normal
+distribution.
+"""
 
 _RULES = ("drift.rules.yaml", "pipeline.rules.yaml")
 _WATCHDOG = "watchdog.rules.yaml"

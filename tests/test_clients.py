@@ -177,7 +177,7 @@ def test_a_compressed_transfer_is_refused_and_the_connection_goes_on(
         assert answer(client, end=b"}").startswith(b"HTTP/1.1 201")
 
 
-def test_other_clients_are_served_beside_a_thousand_connections(tmp_path: Path, store: str) -> None:
+def test_other_clients_are_served_during_a_thousand_connections(tmp_path: Path, store: str) -> None:
     """Half of them are idle, the others send a request byte by byte."""
     with running(tmp_path, store) as service, ExitStack() as stack:
         now, most = psutil.Process(service.process.pid).rlimit(psutil.RLIMIT_NOFILE)

@@ -55,7 +55,7 @@ def test_the_workflow_runs_every_command_of_ci_run() -> None:
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
-def test_every_action_is_pinned_to_a_commit_with_its_version_beside_it(workflow: str) -> None:
+def test_every_action_is_pinned_to_a_commit_and_a_comment_has_its_version(workflow: str) -> None:
     used = re.findall(r"uses: (.+)", WORKFLOWS[workflow].read_text())
     assert used
     for action in used:

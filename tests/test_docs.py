@@ -83,6 +83,23 @@ def test_every_command_a_document_names_exists(document: Path) -> None:
     assert {words for words in named if find(words.split()) is None} == set()
 
 
+def options(group: click.Group, words: str = "") -> Iterator[tuple[str, click.Option]]:
+    """Yield each option of each command, with the words that call the command."""
+    for command_name, command in group.commands.items():
+        called = f"{words} {command_name}".strip()
+        if isinstance(command, click.Group):
+            yield from options(command, called)
+        for option in command.params:
+            if isinstance(option, click.Option):
+                yield called, option
+
+
+def test_every_option_of_every_command_has_a_help_text() -> None:
+    found = list(options(main))
+    assert len(found) > 20
+    assert [f"{called} {option.opts[0]}" for called, option in found if not option.help] == []
+
+
 def test_commands_are_found_in_the_documents() -> None:
     """Guards the test above: a pattern that matches nothing would pass it."""
     assert {"replay ", "watch"} <= commands(README.read_text())

@@ -125,7 +125,7 @@ def follows(service: Service, model_name: str, last: int) -> Callable[[], bool]:
     return told
 
 
-def test_what_was_acknowledged_is_there_once_whatever_is_killed(
+def test_acknowledged_vectors_are_stored_once_after_any_kill(
     config: Path, postgresql: PostgresServer, long: bool
 ) -> None:
     kills = 120 if long else 6

@@ -59,7 +59,7 @@ def metric(url: str, name: str) -> float:
     return float(line.split()[1])
 
 
-def test_an_outage_is_told_to_everyone_and_ends_by_itself(
+def test_an_outage_is_reported_to_everyone_and_ends_by_itself(
     config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
 ) -> None:
     with serving(config) as service:
@@ -89,7 +89,7 @@ def test_an_outage_is_told_to_everyone_and_ends_by_itself(
         )
 
 
-def test_ingest_is_ready_again_after_an_outage_although_nobody_sends(
+def test_ingest_is_ready_again_after_an_outage_without_traffic(
     config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
 ) -> None:
     with serving(config, "ingest") as service:
@@ -107,7 +107,7 @@ def test_ingest_is_ready_again_after_an_outage_although_nobody_sends(
         wait_for(ready, "readiness")
 
 
-def test_ingest_is_not_ready_while_the_server_hangs_although_nobody_sends(
+def test_ingest_is_not_ready_while_the_server_hangs_without_traffic(
     config: Path, postgresql: PostgresServer, sentences: NDArray[np.float32]
 ) -> None:
     """Connections stand; only an answer tells that there is somebody at the other end."""
@@ -234,7 +234,7 @@ def timing_out(server: PostgresServer) -> Iterator[None]:
 
 @contextmanager
 def terminated(server: PostgresServer) -> Iterator[None]:
-    """Whoever has waited for a lock for a moment loses the connection; a commit is among them."""
+    """Terminates sessions that wait for a lock, which include a commit."""
     with locked(server), psycopg.connect(server.get_uri(), autocommit=True) as other:
         done = threading.Event()
 
@@ -265,7 +265,7 @@ def terminated(server: PostgresServer) -> Iterator[None]:
         (read_only, True),
     ],
 )
-def test_a_fault_of_the_store_is_told_and_ends_by_itself(
+def test_a_fault_of_the_store_is_reported_and_ends_by_itself(
     config: Path,
     postgresql: PostgresServer,
     sentences: NDArray[np.float32],

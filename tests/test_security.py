@@ -190,9 +190,7 @@ MARKUP = "<script>alert(1)</script>"
 HOSTILE_NAME = f'm"}} 1\n{MARKUP}&'
 
 
-def test_what_clients_and_the_store_say_is_markup_nowhere(
-    config: Path, folder: Path, store: str
-) -> None:
+def test_user_text_is_escaped_everywhere(config: Path, folder: Path, store: str) -> None:
     async def fill() -> None:
         """Past every check, as another program that writes to the store."""
         async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:

@@ -285,7 +285,7 @@ def test_a_server_that_is_not_there_is_an_error_and_no_traceback(config: Path) -
     assert "hunter2" not in done.stderr
 
 
-def test_the_baseline_can_be_pinned_and_listed_beside_a_running_service(
+def test_the_baseline_can_be_pinned_and_listed_while_a_service_runs(
     config: Path, sentences: NDArray[np.float32]
 ) -> None:
     with serving(config) as service:
@@ -305,7 +305,7 @@ def test_the_baseline_can_be_pinned_and_listed_beside_a_running_service(
         assert run(config, "baseline", "pin", "m").returncode == 2
 
 
-def test_a_model_can_be_listed_and_removed_beside_a_running_service(
+def test_a_model_can_be_listed_and_removed_while_a_service_runs(
     config: Path, sentences: NDArray[np.float32]
 ) -> None:
     with serving(config, "serve", "--set", "ingest.max_models=1") as service:

@@ -28,7 +28,7 @@ from ingest.http.endpoint import Endpoint, IncomingRequest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime import logs
 from ingest.runtime.http import application, server
-from ingest.runtime.http.openapi import Part
+from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
@@ -63,9 +63,9 @@ class WithoutShortcut:
     def reconfigure(self, settings: Settings) -> None:
         """Do not reload."""
 
-    def described(self) -> Part:
+    def described(self) -> Description:
         """Describe nothing."""
-        return Part({})
+        return Description({})
 
 
 def routed(path: str, endpoint: Endpoint) -> Route:

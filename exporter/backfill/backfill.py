@@ -28,17 +28,18 @@ from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.settings.settings import MonitoringSettings, Settings
-from ingest.store import history, pins
+from ingest.store import baselines, history
 from ingest.store.connection import ConnectionString, connect, unavailable
+from ingest.store.dimension import check_dimension
 from ingest.store.partitions import history_days
 from ingest.store.selection import Selection
 
 _log = logging.getLogger(__name__)
 
 _MOST_CHECKS = 1_000_000
-"""Nine years of five minutes; more come from a time that is wrong."""
+"""About nine years at 5-minute intervals. More usually means a wrong timestamp."""
 _SHARES = 4
-"""Runs, at the least, for each task that the cluster works on at a time."""
+"""Minimum number of runs for each task that the cluster works on at a time."""
 _MOST_READS = 4
 """How often files may be read, on average, before it is better to sort them."""
 
@@ -98,7 +99,7 @@ class Backfill:
         dimension = self.dataset.dimension()
         if dimension is not None:
             with _connected(store) as connection:
-                pins.check_dimension(connection, self.dataset.model_name, dimension)
+                check_dimension(connection, self.dataset.model_name, dimension)
         stream = self.survey()
         positions = stream.select(selection)
         name, url = self.dataset.model_name, self.dataset.url
@@ -110,7 +111,7 @@ class Backfill:
         vectors = cluster.fetch(self.client, self.dataset, stream, positions)
         with _connected(store) as connection:
             source = f"{url}: {selection}"
-            return baseline.bring(connection, name, vectors, stream.times[positions], source)
+            return baseline.pin_vectors(connection, name, vectors, stream.times[positions], source)
 
     def run(self, store: ConnectionString, settings: Settings) -> int:
         """Measure windows against the newest baseline at all check times without a record.
@@ -179,7 +180,7 @@ class Backfill:
     def _routes(
         self, stream: Stream, plan: Plan, dimension: int
     ) -> Iterator[Iterable[tuple[Run, Route | SortedRoute]]]:
-        """Tell the runs of a plan, each with the way to its vectors."""
+        """Yield each run with the route that reads its vectors."""
         runs = list(plan.runs(_SHARES * cluster.threads(self.client)))
         order = stream.order[plan.kept]
         effort = sum(stream.places(order[run.vectors]).effort for run in runs)
@@ -188,8 +189,8 @@ class Backfill:
             return
         if self.scratch is None:
             raise PayloadError(
-                f"{self.dataset.url} is not in the order of time; --scratch has to name a place"
-                " that all workers reach, where it can be put into it"
+                f"{self.dataset.url} is not in the order of time; set --scratch to a folder or URL"
+                " that all workers can reach; the files are sorted there"
             )
         with Scratch.open(self.scratch, dimension) as scratch:
             with tqdm(total=len(order), unit=" vectors sorted", disable=None) as bar:
@@ -220,11 +221,11 @@ def _connected(store: ConnectionString) -> Iterator[psycopg.Connection]:
 def _load(
     connection: psycopg.Connection, model_name: str, settings: MonitoringSettings
 ) -> tuple[Judge, Fitted]:
-    version = pins.newest(connection, model_name)
+    version = baselines.newest(connection, model_name)
     detector = baseline.load(connection, model_name, version).detector
     limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
     judge = Judge(model_name, version, detector, limits, settings.stale_after)
-    return judge, Fitted(*pins.times(connection, model_name, version))
+    return judge, Fitted(*baselines.times(connection, model_name, version))
 
 
 def _recorded(

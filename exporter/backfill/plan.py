@@ -18,11 +18,11 @@ from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats, Positions
 
 _CHECK = 128
-"""Measuring at a check time takes as long as reading and summing so many vectors."""
+"""Measuring at a check time takes as long as reading and summing as many vectors as this."""
 _SHORT = 8_192
-"""Vectors' worth of work below which a run is not cut: each reads its first windows anew."""
+"""Vectors' worth of work below which a run is not cut: each reloads its first windows."""
 _LONG = 262_144
-"""Most of a run: some seconds, which a restart does again."""
+"""Maximum size of a run, in vectors' worth of work. A restart repeats at most one run."""
 
 
 class Fitted(NamedTuple):
@@ -88,12 +88,12 @@ class Run:
 
     @property
     def vectors(self) -> slice:
-        """Which of the vectors that the plan keeps the windows hold."""
+        """Slice of the kept vectors that this run uses."""
         return slice(int(self.bounds[0]), int(self.bounds[-1]))
 
     @property
     def work(self) -> Positions:
-        """What it takes up to each check time, in vectors that are read and summed, shape (c,)."""
+        """Cumulative work up to each check time, in vectors read and summed, shape (c,)."""
         last = np.max([span.last for span in self.spans.values()], axis=0)
         work: Positions = self.bounds[last] + _CHECK * np.arange(1, len(self) + 1)
         return work
@@ -185,7 +185,7 @@ def check_times(first: float, last: float, interval: int) -> Floats:
 
 
 def recorded(checks: Floats, times: Floats, interval: int) -> NDArray[np.bool_]:
-    """Tell at which check times there is a record from the interval that ends then."""
+    """Return whether each check time has a record from the interval that ends then, shape (c,)."""
     ordered = np.sort(times)
     newest = np.searchsorted(ordered, checks, "right")
     return newest > np.searchsorted(ordered, checks - interval, "right")

@@ -13,7 +13,7 @@ from exporter.detector import Detector
 from exporter.monitor.history import history_row
 from exporter.monitor.segments import Segments, Window
 from exporter.monitor.series import Series
-from exporter.monitor.verdict import Circumstances, Verdict, measure, state
+from exporter.monitor.verdict import Circumstances, Verdict, judge_state, measure
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats, Positions, Vectors
 from exporter.stats.quality import norms
@@ -25,7 +25,7 @@ Row = tuple[float, HistoryRow]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judge:
-    """What it takes to judge the windows of a model, beside their vectors."""
+    """Everything except the vectors that judging needs."""
 
     model_name: str
     version: int
@@ -62,14 +62,14 @@ def _row(run: Run, at: int, name: str, window: Window, stream: _Stream, judge: J
         mismatched_at=None,
         stale_after=judge.stale_after,
     )
-    said = state(vectors, judge.limits[name].settings.min_vectors, judge.detector, given)
+    state = judge_state(vectors, judge.limits[name].settings.min_vectors, judge.detector, given)
     measured, norm = None, None
-    if said == "ok":
+    if state == "ok":
         assert window.sums is not None
         measured = measure(judge.detector, window.sums)
         norm = stream.norm(window.first, window.last)
     verdict = Verdict(
-        said, vectors, start=None, measurement=measured, baseline_version=judge.version
+        state, vectors, start=None, measurement=measured, baseline_version=judge.version
     )
     return history_row(Series(judge.model_name, name), verdict, norm)
 

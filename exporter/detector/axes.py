@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MOST = 512
-"""Axes kept, at most. A few thousand vectors do not determine more of them."""
+"""Maximum number of axes. A few thousand vectors do not determine more of them."""
 _DENSE = 1024
 """Largest dimension for which the whole covariance matrix is diagonalised."""
 _PROBES = 64
-"""Leading axes, and quiet axes, at most."""
+"""Maximum number of leading axes, and of quiet axes."""
 _DEAD = 0.1
-"""Least variance of a quiet axis, where the mean is 1. Below it, rounding to int8 is visible."""
+"""Minimum variance of a quiet axis, where the mean is 1. Below it, rounding to int8 is visible."""
 
 
 @dataclass(frozen=True, slots=True)

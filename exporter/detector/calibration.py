@@ -64,7 +64,7 @@ class Traits:
         either certain or silent needs little.
     tail : Tail
     least_mean : float
-        Least mean of the statistic without drift, in units where the variance of a single
+        Minimum mean of the statistic without drift, in units where the variance of a single
         vector counts as 1.
     linear : bool
         Whether the component reads means of the vectors only. These are known from the whole
@@ -210,7 +210,7 @@ class RepeatTail:
         return replace(self, mean=mean, variance=variance)
 
     def decades(self, repeats: Floats, n: int) -> Floats:
-        """Return -log10 of the probability of at least so many repeats among n vectors."""
+        """Return -log10 of the probability of at least this many repeats among n vectors."""
         if not repeats.any():
             return np.zeros(repeats.shape)
         pairs = max(n * (n - 1) / 2, 1)
@@ -229,8 +229,8 @@ class RepeatTail:
 def combined(decades: Floats, traits: Sequence[Traits]) -> Floats:
     """Combine tests into one by the weighted mean of 1/p, shape (w, c) to (w,).
 
-    Unlike Bonferroni's correction, which takes the smallest p-value times their number, tests
-    that agree add up. A further test that sees the same costs little.
+    Unlike Bonferroni's correction, which takes the smallest p-value times their number, agreeing
+    tests reinforce each other, and a redundant test costs little power.
 
     Source: Wilson (2019), "The harmonic mean p-value for combining dependent tests".
     """
@@ -311,7 +311,7 @@ class Null:
 def _sizes(n_reference: int) -> NDArray[np.intp]:
     """Return the window sizes to calibrate at, up to a tenth of the reference.
 
-    That is a fifth of the half that windows are drawn from, give or take a few vectors. A larger
+    That is approximately a fifth of the half that windows are drawn from. A larger
     window would be so much of that half that it varies too little, and fewer than about five
     windows without overlap do not show whether vectors arrive independently.
     """

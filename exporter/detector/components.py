@@ -387,8 +387,10 @@ class Components:
 TRAITS: dict[str, Traits] = {name: kind.traits for name, kind in Components.kinds().items()}
 """Traits of the components that read feature means, by name."""
 DUPLICATES = Traits(weight=0.2, tail="repeats")
-"""Traits of the number of repeated vectors, which `Sums` counts. Two equal vectors are already a
-small p-value if the reference holds none."""
+"""Traits of the number of repeated vectors, which `Sums` counts. If the reference has no repeats,
+two equal vectors already give a small p-value."""
+NAMES = (*TRAITS, "duplicates")
+"""Names of all components, in order."""
 
 
 def _squared_length(rows: NDArray[Any]) -> Floats:

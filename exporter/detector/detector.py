@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from exporter.detector import codec
 from exporter.detector.axes import Axes
 from exporter.detector.calibration import Null, RepeatTail, Tails, combined
-from exporter.detector.components import DUPLICATES, TRAITS, Components, Sample
+from exporter.detector.components import DUPLICATES, NAMES, TRAITS, Components, Sample
 from exporter.detector.features import Features, standard
 from exporter.detector.marginals import Bins, Marginals
 from exporter.detector.season import Season, Swing, known_season, waves_at
@@ -26,14 +26,14 @@ from exporter.stats.arrays import Floats
 __all__ = ["Detector", "Marginals", "Sums"]
 
 MIN_REFERENCE = 100
-"""Fewest vectors of a reference. Fewer do not determine a null distribution."""
+"""Minimum vectors of a reference. Fewer do not determine a null distribution."""
 _CHUNKS = 32
 """Stretches of consecutive vectors that each go to one half: long enough to hold sessions."""
 _LARGEST = 1e30
-"""Largest absolute value in a reference: larger ones overflow float32 on the way."""
+"""Largest absolute value in a reference. Larger values overflow float32."""
 _FURTHEST = 1e18
-"""Largest value in standard deviations of the narrowest dimension, for the same reason. A single
-vector that stretches a dimension so far would also hide everything else in it."""
+"""Largest distance from the mean, in standard deviations of the narrowest dimension. Larger values
+overflow float32."""
 _SHAPING = 0.5
 """Share of the stretches that shapes the geometry."""
 _TRAITS = tuple(TRAITS.values())
@@ -56,7 +56,7 @@ class Detector:
         mean of the half that shaped the geometry.
     """
 
-    COMPONENTS: ClassVar[tuple[str, ...]] = (*TRAITS, "duplicates")
+    COMPONENTS: ClassVar[tuple[str, ...]] = NAMES
     # Version 2 has bins for atoms. Detectors without any are written as version 1, which earlier
     # programs can read.
     _VERSIONS: ClassVar[tuple[int, ...]] = (1, 2)
@@ -162,7 +162,7 @@ class Detector:
 
     @property
     def seasonal(self) -> bool:
-        """Whether the reference told what to expect at an hour of a day of the week."""
+        """Whether the reference spans a week, so that its season is known."""
         return self._season.is_known
 
     def score(self, current: ArrayLike | Sums, at: float | None = None) -> float:
@@ -210,7 +210,11 @@ class Detector:
         return Marginals(marginals.ks, np.maximum(marginals.wasserstein, moved))
 
     def magnitude(self, current: ArrayLike | Sums) -> float:
-        """Return the mean per-dimension Wasserstein distance, in standard deviations."""
+        """Return the mean per-dimension Wasserstein distance, in standard deviations.
+
+        The metrics show the same number: the monitor takes the mean of `marginals` itself,
+        because it needs them anyway.
+        """
         return float(self.marginals(current).wasserstein.mean())
 
     def cosine_similarity(self, current: ArrayLike | Sums) -> float:
@@ -288,8 +292,9 @@ def _check_range(vectors: NDArray[np.float32], least_scale: float) -> None:
     if abs(largest) > _LARGEST or abs(largest) > _FURTHEST * least_scale:
         allowed = min(_LARGEST, _FURTHEST * least_scale)
         raise ValueError(
-            f"vector {row} of {len(vectors)} has {largest:.3g} as component {column}; a reference"
-            f" whose dimensions vary by {least_scale:.1g} or more takes none beyond {allowed:.1g}"
+            f"vector {row} of {len(vectors)} has {largest:.3g} as component {column}; the"
+            f" largest value allowed here is {allowed:.1g} (smallest standard deviation:"
+            f" {least_scale:.1g})"
         )
 
 

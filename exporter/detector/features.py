@@ -28,26 +28,26 @@ _ROWS = 128
 _UNIT = 1024.0
 """Integer that stands for a feature of 1."""
 _FINE = 65536.0
-"""The same for features that vary little."""
+"""Integer that stands for 1 in features that vary little."""
 _AXIS_UNIT = 2.0**20
 """Integer that stands for an axis coefficient of 1. A sum of 4,096 products of a value (14 bits)
 and a coefficient (21 bits) fits the 53 bits of a float64, so it is exact."""
 _LIMIT = 8.0
-"""Values are clipped to this many standard deviations, so that one absurd vector cannot decide."""
+"""Limit for values, in standard deviations, so that one outlier cannot dominate a mean."""
 _SQUARE_LIMIT = 16.0
-"""Squares are clipped to this, for the same reason."""
+"""Limit for squares, so that one outlier cannot dominate a mean."""
 
 SCALE_FLOOR = 0.2
-"""Least standard deviation of a dimension, as a share of the median dimension's.
+"""Minimum standard deviation of a dimension, as a share of the median dimension's.
 
 Real encoders have dead dimensions. Without a floor, noise of 1 % in them would be drift.
 """
 PROBE_FLOOR = 0.15
-"""Least standard deviation along an axis, in standardised units: above that of noise of 1 %."""
+"""Minimum standard deviation along an axis, in standardised units: above that of noise of 1 %."""
 _SCALE_LEAST = 1e-30
-"""Least standard deviation of any dimension: a smaller one has no reciprocal in float32."""
+"""Minimum standard deviation of any dimension: a smaller one has no reciprocal in float32."""
 NORM_FLOOR = 0.005
-"""Least standard deviation of the logarithm of the norm, which does not vary for unit vectors."""
+"""Minimum standard deviation of the logarithm of the norm, which does not vary for unit vectors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,8 +49,8 @@ class Bins:
     to one of 2,048 equal cells, and a table maps cells to bins: two reads. So bin edges are cell
     edges. The reference is counted in the same bins, which makes D exact at the edges.
 
-    An atom is a value that much of the reference holds exactly, such as 0 after a ReLU. It cuts
-    its cell in three: values below it, the atom, values above it. The atom has a bin of its own.
+    An atom is a value that many reference vectors share exactly, such as 0 after a ReLU. It cuts
+    its cell in three: values below it, the atom, values above it. The atom has its own bin.
 
     Attributes
     ----------

@@ -21,7 +21,7 @@ _WAVE_UNIT = 2.0**30
 _UNEXPLAINED = 1 / 3
 """Share of the season's root mean square that is tolerated.
 
-Two weekly harmonics miss 0.4 of a step into a weekend, and nothing of a sine.
+Two weekly harmonics reproduce a sine exactly, but miss 40 % of a step into a weekend.
 """
 
 
@@ -56,7 +56,7 @@ class Season:
 
     @property
     def is_known(self) -> bool:
-        """Whether the reference told a season."""
+        """Whether a season was fitted."""
         return len(self.coefficients) > 1
 
     def expected(self, waves: Floats | None) -> Floats:

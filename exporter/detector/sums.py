@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,10 +68,10 @@ class Part:
 class Sums:
     """Running sums over one window of vectors.
 
-    All sums are integers, so vectors can be added and removed in any order and in any batches, and
-    sums of parts merge to exactly the sums of the whole.
+    All sums are integers, so vectors can be added and removed in any order and in any batches with
+    exactly the same result.
 
-    Made by `Detector.sums`; only sums of one detector merge.
+    Made by `Detector.sums`.
 
     Attributes
     ----------
@@ -114,21 +112,6 @@ class Sums:
         """Remove vectors that were added before, with the same times."""
         self._apply(batch, times, -1)
 
-    def merge(self, other: Sums) -> None:
-        """Add all vectors of another window of the same detector."""
-        self._check(other)
-        self.n += other.n
-        self.total += other.total
-        self.bins += other.bins
-        self._waves += other._waves
-        self._count(other._copies.items(), 1)
-
-    def copy(self) -> Sums:
-        """Return sums that change independently."""
-        twin = Sums(self._features, self._bins)
-        twin.merge(self)
-        return twin
-
     def take(self, part: Part) -> None:
         """Add the vectors of a part that the same detector, or a copy of it, packed."""
         self._apply_part(part, 1)
@@ -137,10 +120,6 @@ class Sums:
         """Remove the vectors of a part that was taken before."""
         self._apply_part(part, -1)
 
-    def _check(self, other: Sums) -> None:
-        if other._features is not self._features:
-            raise ValueError("sums of different detectors do not merge")
-
     def _apply(self, batch: ArrayLike, times: Floats | None, sign: int) -> None:
         vectors = checked(batch, self._features.dimension)
         self.n += sign * len(vectors)
@@ -148,7 +127,7 @@ class Sums:
         self._bins.count(vectors, self.bins, sign)
         if times is not None:
             self._waves += sign * total_waves(times)
-        self._count(zip(fingerprints(vectors).tolist(), repeat(1)), sign)
+        self._count(fingerprints(vectors), sign)
 
     def _apply_part(self, part: Part, sign: int) -> None:
         self.n += sign * part.n
@@ -158,12 +137,12 @@ class Sums:
             self._bins.count_numbers(part.bins, self.bins, sign)
         else:
             self.bins += sign * part.bins
-        self._count(zip(part.fingerprints.tolist(), repeat(1)), sign)
+        self._count(part.fingerprints, sign)
 
-    def _count(self, copies: Iterable[tuple[int, int]], sign: int) -> None:
+    def _count(self, keys: NDArray[np.int64], sign: int) -> None:
         held = self._copies
-        for key, count in copies:
-            left = held.pop(key, 0) + sign * count
+        for key in keys.tolist():
+            left = held.pop(key, 0) + sign
             if left:
                 held[key] = left
 

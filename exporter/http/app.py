@@ -22,10 +22,10 @@ from exporter.stats.arrays import Vectors
 from ingest.runtime import model_name
 from ingest.runtime.errors import NotFound, PayloadError, StoreUnavailable
 from ingest.runtime.http import application
-from ingest.runtime.http.openapi import Part
+from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings
-from ingest.store import changes, pins
-from ingest.store.changes import WHOLE
+from ingest.store import baselines
+from ingest.store.shard import WHOLE, shard_of
 
 _QUERIES_AT_ONCE = 4
 _ANSWER_SECONDS = 10.0
@@ -71,17 +71,17 @@ class Exporter:
         """Apply other intervals."""
         self._monitor.reconfigure(settings)
 
-    def described(self) -> Part:
+    def described(self) -> Description:
         """Describe the endpoints."""
-        return operations.PART
+        return operations.DESCRIPTION
 
     def not_ready(self) -> str | None:
-        """Say whether the windows have not been read yet."""
+        """Return why this half is not ready: the windows have not been read yet."""
         followed = self._monitor.has_followed
         return None if followed else "exporter: windows not read from the store yet"
 
     async def _list(self, _: Request) -> Response:
-        return application.json(await asyncio.to_thread(self._listing))
+        return application.json_response(await asyncio.to_thread(self._listing))
 
     def _listing(self) -> report.Models:
         return report.listing(self._monitor.snapshot().models)
@@ -94,8 +94,8 @@ class Exporter:
         if self._monitor.model(name) is None:
             raise NotFound(await self._why_missing(name))
         if exact == "true":
-            return application.json(await self._query(self._exact_detail, name))
-        return application.json(await asyncio.to_thread(self._detail, name))
+            return application.json_response(await self._query(self._exact_detail, name))
+        return application.json_response(await asyncio.to_thread(self._detail, name))
 
     def _detail(self, name: str) -> report.Drift:
         return report.detail(self._snapshot(name))
@@ -118,7 +118,9 @@ class Exporter:
             return None
         row = model.row
         with self._monitor.connection(_ANSWER_SECONDS) as connection:
-            found = pins.vectors(connection, row.model_name, model.baseline.version, row.dimension)
+            found = baselines.vectors(
+                connection, row.model_name, model.baseline.version, row.dimension
+            )
         # Without vectors the baseline was dropped: with its model, or for a newer one.
         return found if len(found) else None
 
@@ -134,7 +136,7 @@ class Exporter:
             ) from error
 
     async def _why_missing(self, name: str) -> str:
-        """Say why a model is not here, and which shard has it."""
+        """Return why a model is not here, and which shard has it."""
         shard = self._monitor.shard
         if shard == WHOLE or not model_name.is_legal(name):
             return _missing(name)
@@ -151,7 +153,7 @@ class Exporter:
 
     def _shard_of(self, name: str) -> int | None:
         with self._monitor.connection(_ANSWER_SECONDS) as connection:
-            return changes.shard_of(connection, name, self._monitor.shard.total)
+            return shard_of(connection, name, self._monitor.shard.total)
 
     async def _landing(self, _: Request) -> Response:
         return HTMLResponse(await asyncio.to_thread(self._landing_page))

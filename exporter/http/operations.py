@@ -6,7 +6,7 @@ JSON bodies are described by their Structs in :mod:`exporter.http.report`.
 from __future__ import annotations
 
 from exporter.http.report import Drift, Models
-from ingest.runtime.http.openapi import RETRY_AFTER, Json, Part, answer, problem, schema
+from ingest.runtime.http.openapi import RETRY_AFTER, Description, Json, answer, problem, schema
 
 
 def _page(operation_id: str, summary: str) -> Json:
@@ -46,7 +46,7 @@ _DRIFT: Json = {
     },
 }
 
-PART = Part(
+DESCRIPTION = Description(
     paths={
         "/": {"get": _page("landing", "Every model at a glance, for people")},
         "/runbook": {"get": _page("runbook", "What each alert means and what to do")},

@@ -15,16 +15,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from exporter.detector import Detector, exact
 from exporter.monitor import baseline, forecast
 from exporter.monitor.following import Reason
-from exporter.monitor.forecast import HistoryState
+from exporter.monitor.forecast import ForecastState
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from exporter.monitor.verdict import Measurement, State
 from exporter.stats import quality
 from exporter.stats.arrays import Vectors
-
-Number = Annotated[float | None, Meta(description="null where it is not finite.")]
-Count = Annotated[int, Meta(ge=0)]
-Moment = Annotated[datetime, Meta(tz=True)]
-"""In UTC."""
+from ingest.runtime.http.fields import Count, Moment, Number
 
 
 class ListedWindow(Struct):
@@ -104,7 +100,7 @@ class Exact(Struct):
 class History(Struct):
     """What the recorded past says about the cosine similarity of a window."""
 
-    state: HistoryState
+    state: ForecastState
     expected: Number
     lower: Number
     upper: Number
@@ -311,7 +307,7 @@ def _exact(compared: exact.Exact) -> Exact:
     return Exact(**{name: values.tolist() for name, values in asdict(compared).items()})
 
 
-def _history(judged: forecast.History) -> History:
+def _history(judged: forecast.Forecast) -> History:
     changed = None if judged.changed_at is None else _moment(judged.changed_at)
     return History(**asdict(judged) | {"changed_at": changed})
 

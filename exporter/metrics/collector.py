@@ -19,7 +19,7 @@ class DriftCollector(Collector):
     Parameters
     ----------
     snapshot : callable
-        Judges all models; takes the time by which to be done, by ``time.monotonic``.
+        Judges all models; takes the deadline, by ``time.monotonic``.
     """
 
     def __init__(self, snapshot: Callable[[float], Snapshot]) -> None:
@@ -30,7 +30,7 @@ class DriftCollector(Collector):
         return map(_metric, FAMILIES)
 
     def collect(self) -> Iterator[Metric]:
-        """Give all families that have samples now."""
+        """Yield all families that have samples now."""
         snapshot = self._snapshot(deadline.get())
         for family in FAMILIES:
             metric = _metric(family)

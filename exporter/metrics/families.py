@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.forecast import HISTORY_STATES, History
+from exporter.monitor.forecast import FORECAST_STATES, Forecast
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot, Snapshot
 from exporter.monitor.verdict import AGGREGATES, STATES, Measurement
 from exporter.stats.quality import Quality
@@ -24,6 +24,9 @@ Kind = Literal["gauge", "counter"]
 
 _MODEL = ("model_name",)
 _SERIES = ("model_name", "window")
+
+BASELINE = "baseline"
+"""Label `window` of the baseline, which the families of quality measure like a window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ def _of_examination(
 def _of_model(
     name: str, kind: Kind, help_text: str, value: Callable[[ModelSnapshot], float | None]
 ) -> SnapshotFamily:
-    """Define a family of one sample a model."""
+    """Define a family of one sample per model."""
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
         for model in snapshot.models:
@@ -92,7 +95,7 @@ def _of_model(
 
 
 def _of_baseline(name: str, help_text: str, value: Callable[[Baseline], float]) -> SnapshotFamily:
-    """Define a family of one sample a model that has a baseline."""
+    """Define a family of one sample per model that has a baseline."""
     return _of_model(
         name, "gauge", help_text, lambda m: None if m.baseline is None else value(m.baseline)
     )
@@ -101,7 +104,7 @@ def _of_baseline(name: str, help_text: str, value: Callable[[Baseline], float]) 
 def _of_series(
     name: str, help_text: str, value: Callable[[SeriesSnapshot], float | None]
 ) -> SnapshotFamily:
-    """Define a family of one sample a series."""
+    """Define a family of one sample per series."""
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
         for each in _every_series(snapshot):
@@ -117,7 +120,7 @@ def _of_each(
     label: str,
     values: Callable[[SeriesSnapshot], Iterable[tuple[str, float]]],
 ) -> SnapshotFamily:
-    """Define a family of several samples a series, with a label of their own."""
+    """Define a family of several samples per series, with one more label."""
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
         for each in _every_series(snapshot):
@@ -130,7 +133,7 @@ def _of_each(
 def _of_measurement(
     name: str, help_text: str, value: Callable[[Measurement], float]
 ) -> SnapshotFamily:
-    """Define a family of one sample a series that is measured."""
+    """Define a family of one sample per series that is measured."""
     return _of_series(
         name,
         help_text,
@@ -144,7 +147,7 @@ def _of_each_measured(
     label: str,
     values: Callable[[Measurement], Iterable[tuple[str, float]]],
 ) -> SnapshotFamily:
-    """Define a family of several samples a series that is measured."""
+    """Define a family of several samples per series that is measured."""
     return _of_each(
         name,
         help_text,
@@ -154,9 +157,9 @@ def _of_each_measured(
 
 
 def _of_forecast(
-    name: str, help_text: str, value: Callable[[History], float | None]
+    name: str, help_text: str, value: Callable[[Forecast], float | None]
 ) -> SnapshotFamily:
-    """Define a family of one sample a series that has a history."""
+    """Define a family of one sample per series that has a history."""
     return _of_series(
         name,
         help_text,
@@ -165,12 +168,12 @@ def _of_forecast(
 
 
 def _of_quality(name: str, help_text: str, value: Callable[[Quality], float]) -> SnapshotFamily:
-    """Define a family of one sample a series, and one of the baseline as window ``baseline``."""
+    """Define a family of one sample per series, and one of the baseline as window ``baseline``."""
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
         for model in snapshot.models:
             if model.baseline is not None:
-                yield (model.row.model_name, "baseline"), value(model.baseline.quality)
+                yield (model.row.model_name, BASELINE), value(model.baseline.quality)
         for each in _every_series(snapshot):
             if each.findings.quality is not None:
                 yield each.series[:2], value(each.findings.quality)
@@ -179,12 +182,13 @@ def _of_quality(name: str, help_text: str, value: Callable[[Quality], float]) ->
 
 
 def _every_series(snapshot: Snapshot) -> Iterator[SeriesSnapshot]:
+    # The families cut each series to model and window, because the slice is always empty so far.
     for model in snapshot.models:
         yield from model.series
 
 
 def _one_of(states: Iterable[str], state: str) -> Iterator[tuple[str, float]]:
-    """Give 1 for the state that holds, and 0 for each other one."""
+    """Yield 1 for the state that holds, and 0 for each other one."""
     return ((each, float(each == state)) for each in states)
 
 
@@ -223,7 +227,7 @@ POLL_FAILURES = _of_process(
 STORE_REWINDS = _of_process(
     "embedding_drift_store_rewinds_total",
     "counter",
-    "Models whose windows were read anew because the store was set back, as by a restore.",
+    "Models whose windows were reloaded because the store was set back, as by a restore.",
     lambda s: s.polls.rewinds,
 )
 CHECK_TIMESTAMP = _of_process(
@@ -401,7 +405,7 @@ HISTORY_STATE = _of_each(
     "weekly), or why it is for none. Exactly one state is 1.",
     "state",
     lambda s: (
-        () if s.findings.forecast is None else _one_of(HISTORY_STATES, s.findings.forecast.state)
+        () if s.findings.forecast is None else _one_of(FORECAST_STATES, s.findings.forecast.state)
     ),
 )
 COSINE_SIMILARITY_EXPECTED = _of_forecast(
@@ -486,8 +490,8 @@ COLLECT_DURATION = _of_process(
 COLLECT_OVERDUE = _of_process(
     "embedding_drift_collect_overdue_windows",
     "gauge",
-    "Windows whose statistics are those of an earlier scrape, because computing them anew would "
-    "have exceeded Prometheus's scrape timeout.",
+    "Windows whose statistics are those of an earlier scrape, because there was no time to "
+    "recompute them before the scrape timeout.",
     lambda s: sum(each.verdict.is_overdue for each in _every_series(s)),
 )
 

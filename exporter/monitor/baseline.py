@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from exporter.detector.detector import Detector
 from exporter.stats.quality import Quality, assess
-from ingest.store import copy, pins
+from ingest.store import baselines, copy
 from ingest.store.selection import Selection, select
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def pin(
     selection : Selection
     only_first : bool
         Do nothing when the model has a baseline by now, or fewer vectors than are selected: it may
-        have been removed and created anew.
+        have been removed and created again.
 
     Returns
     -------
@@ -63,13 +63,13 @@ def pin(
     ValueError
         If the vectors are too few to fit a detector.
     """
-    if only_first and pins.versions(connection, model_name):
+    if only_first and baselines.versions(connection, model_name):
         return None
     rows = select(connection, model_name, selection)
     if only_first and len(rows) < (selection.first or 0):
         return None
     detector, quality = _fit(model_name, rows)
-    version = pins.create(
+    version = baselines.create(
         connection, model_name, rows, detector.to_bytes(), quality, str(selection), only_first
     )
     if version is not None:
@@ -77,7 +77,7 @@ def pin(
     return version
 
 
-def bring(
+def pin_vectors(
     connection: psycopg.Connection,
     model_name: str,
     vectors: NDArray[np.float32],
@@ -114,7 +114,7 @@ def bring(
     rows["received_at"] = times
     rows["embedding"] = vectors
     detector, quality = _fit(model_name, rows)
-    version = pins.create_external(
+    version = baselines.create_from_vectors(
         connection, model_name, rows, detector.to_bytes(), quality, source
     )
     _log_pinned(model_name, version, len(rows))
@@ -131,7 +131,7 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Basel
     ValueError
         If it was written by a version of this project that this one cannot read.
     """
-    stored = pins.load(connection, model_name, version)
+    stored = baselines.load(connection, model_name, version)
     try:
         quality = Quality(**stored.quality)
     except TypeError as error:

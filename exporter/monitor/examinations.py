@@ -1,25 +1,22 @@
-"""Examinations: what is too slow for a scrape, computed beside it for one model at a time.
+"""Examinations: computations that are too slow for a scrape and run in the background.
 
-An examination has a name, an interval and one method. Its findings are shown until it runs again.
+An examination has a name, an interval and one method, which examines one model. Its findings are
+shown until it runs again.
 A new one is a class here, a field of `Findings`, and a line in `Monitor`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
-import psycopg
-
 from exporter.detector.exact import Exact, compare
 from exporter.monitor import forecast
-from exporter.monitor.forecast import History
+from exporter.monitor.forecast import Forecast
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.stats.quality import Quality, assess
-from ingest.store import history, pins
-from ingest.store.connection import unavailable
+from ingest.store import baselines, history
 from ingest.store.pool import Pool
 
 _SURPRISING = 2.0
@@ -34,14 +31,14 @@ class Examination(Protocol):
     name : str
         Of the field of `Findings`, and of the label on the metrics page.
     interval : float
-        Seconds between two runs, at the least; 0 runs with every check.
+        Minimum seconds between two runs; 0 means every check.
     """
 
     name: str
     interval: float
 
     def examine(self, model: ModelSnapshot) -> Mapping[str, object]:
-        """Return a finding for each window of which there is one, by name of the window.
+        """Return findings by window name; windows without a finding are left out.
 
         Raises
         ------
@@ -92,9 +89,9 @@ class ExactExamination:
         if not surprising or model.baseline is None:
             return {}
         row = model.row
-        with connection(self._pool) as open_connection:
-            reference = pins.vectors(
-                open_connection, row.model_name, model.baseline.version, row.dimension
+        with self._pool.borrow() as connection:
+            reference = baselines.vectors(
+                connection, row.model_name, model.baseline.version, row.dimension
             )
         if not len(reference):  # removed with the model, or dropped for a newer baseline
             return {}
@@ -120,7 +117,7 @@ class ForecastExamination:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def examine(self, model: ModelSnapshot) -> Mapping[str, History]:
+    def examine(self, model: ModelSnapshot) -> Mapping[str, Forecast]:
         """Judge what was recorded against the baseline in use."""
         if model.baseline is None:
             return {}
@@ -129,19 +126,9 @@ class ForecastExamination:
         judged = {}
         for each in model.series:
             name, window, _ = each.series
-            with connection(self._pool) as open_connection:
+            with self._pool.borrow() as connection:
                 times, values = history.cosine_similarities(
-                    open_connection, name, window, version, since
+                    connection, name, window, version, since
                 )
             judged[window] = forecast.judge(times, values, now)
         return judged
-
-
-@contextmanager
-def connection(pool: Pool) -> Iterator[psycopg.Connection]:
-    """Borrow a connection for one query.
-
-    Never hold it while computing: the tail needs one, too.
-    """
-    with unavailable(), pool.connection() as borrowed:
-        yield borrowed

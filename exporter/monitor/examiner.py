@@ -1,4 +1,4 @@
-"""The examiner: runs the examinations of all models, and records their verdicts, beside scrapes."""
+"""The examiner: runs examinations in a background thread and records verdicts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from exporter.monitor.examinations import Examination, connection
+from exporter.monitor.examinations import Examination
 from exporter.monitor.history import history_row
 from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
@@ -24,11 +24,11 @@ _log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 0.1
 RECORD = "record"
-"""Name under which writing the drift history is timed, as if it were an examination."""
+"""Label value for the time spent on writing history."""
 
 
 class Examiner:
-    """Checks all models every ``interval`` seconds, in a thread of its own.
+    """Checks all models every ``interval`` seconds, in its own thread.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Examiner:
     Attributes
     ----------
     interval : float
-        The interval in force; may be replaced at any time.
+        The current interval; may be replaced at any time.
     examined : mapping of str to ExaminationStatus
         By name of the examination; replaced as a whole.
     """
@@ -106,32 +106,32 @@ class Examiner:
         Exception
             The first error that a model raised.
         """
-        round_ = _Round()
+        check = _Check()
         try:
-            self._check(round_)
+            self._check(check)
         finally:
-            self.examined = MappingProxyType({**self.examined, **round_.statuses()})
-        if round_.first_error is not None:
-            raise round_.first_error
+            self.examined = MappingProxyType({**self.examined, **check.statuses()})
+        if check.first_error is not None:
+            raise check.first_error
 
-    def _check(self, round_: _Round) -> None:
+    def _check(self, check: _Check) -> None:
         rows: list[HistoryRow] = []
         try:
             for model in self._models.by_name.values():
                 if self._worker.is_stopping:
                     return
-                with round_.keeping(model.row.model_name):
-                    rows += self._examine(model, round_)
+                with check.keeping(model.row.model_name):
+                    rows += self._examine(model, check)
         finally:
             # Also without the replica that the examinations need: this needs the primary only.
             if not self._worker.is_stopping:
-                self._record(rows, round_)
+                self._record(rows, check)
 
-    def _record(self, rows: Sequence[HistoryRow], round_: _Round) -> None:
-        with round_.timed(RECORD), connection(self._pool) as open_connection:
-            history.append(open_connection, rows)
+    def _record(self, rows: Sequence[HistoryRow], check: _Check) -> None:
+        with check.timed(RECORD), self._pool.borrow() as connection:
+            history.append(connection, rows)
 
-    def _examine(self, model: Model, round_: _Round) -> list[HistoryRow]:
+    def _examine(self, model: Model, check: _Check) -> list[HistoryRow]:
         # Read once: the tail replaces it when a baseline is adopted.
         standing = model.standing
         due = [each for each in self._examinations if self._is_due(each, standing)]
@@ -143,7 +143,7 @@ class Examiner:
             raise
         for examination in due:
             found: Mapping[str, object] = {}
-            with round_.keeping(model.row.model_name), round_.timed(examination.name):
+            with check.keeping(model.row.model_name), check.timed(examination.name):
                 found = examination.examine(subject)
                 standing.examined_at[examination.name] = self._monotonic()
             standing.attach(examination.name, found)
@@ -154,8 +154,8 @@ class Examiner:
         return self._monotonic() - last >= examination.interval
 
 
-class _Round:
-    """How one check goes: time and success of each examination, and the first error."""
+class _Check:
+    """Duration and success of the examinations in one check, and the first error."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -170,7 +170,10 @@ class _Round:
 
     @contextmanager
     def keeping(self, model_name: str) -> Iterator[None]:
-        """Keep the error of one model, so that the others go on; a lost store concerns all."""
+        """Keep the error of one model, so that the others are still examined.
+
+        StoreUnavailable is raised, because it affects all models.
+        """
         try:
             yield
         except StoreUnavailable:

@@ -1,4 +1,4 @@
-"""Fitting: pins the first baseline of a model beside the tail, one model at a time."""
+"""Fitting: fits first baselines in a background thread, one model at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import NamedTuple
 from exporter.monitor import baseline
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.worker import await_end
-from ingest.store.connection import unavailable
 from ingest.store.pool import Pool
 from ingest.store.selection import Selection
 
@@ -28,7 +27,7 @@ class _Fit(NamedTuple):
 
 
 class Fitting:
-    """Fits first baselines in a thread of its own: a fit takes seconds of a core.
+    """Fits first baselines in its own thread: a fit takes seconds of a core.
 
     Parameters
     ----------
@@ -68,9 +67,9 @@ class Fitting:
 
     def _pin(self, model_name: str, selection: Selection) -> None:
         try:
-            with unavailable(), self._pool.connection() as connection:
+            with self._pool.borrow() as connection:
                 baseline.pin(connection, model_name, selection, only_first=True)
-        # No one waits for this thread, so every error has to be told here.
+        # Log every error: the thread has no caller that would see it.
         except Exception as error:
             _log.error(
                 "baseline not pinned; it will be tried again",

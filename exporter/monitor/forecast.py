@@ -13,21 +13,21 @@ from exporter.stats import changepoint
 from exporter.stats.decomposition import DAY, WEEK, Hours, day_ahead_errors, decompose
 from exporter.stats.slope import slope
 
-HistoryState = Literal["too_short", "gaps", "daily", "weekly"]
-HISTORY_STATES: tuple[HistoryState, ...] = get_args(HistoryState)
+ForecastState = Literal["too_short", "gaps", "daily", "weekly"]
+FORECAST_STATES: tuple[ForecastState, ...] = get_args(ForecastState)
 
 HOUR_SECONDS = 3_600.0
 LONGEST = 35 * DAY
 """Hours of history used, at most."""
 
 _DAILY = 4 * DAY
-"""Fewest hours for a daily season: two days to fit it, one to learn the error, one to judge."""
+"""Minimum hours of history for a daily season: two days to fit, one for the error, one to judge."""
 _WEEKLY = 22 * DAY
-"""Fewest hours for a weekly season as well."""
+"""Minimum hours of history for a weekly season."""
 _FIT_DAILY = 2
-"""Fewest days that a daily season is fitted to."""
+"""Minimum days that a daily season is fitted to."""
 _FIT_WEEKLY = 2 * WEEK // DAY + 1
-"""Fewest days that a weekly season is fitted to."""
+"""Minimum days that a weekly season is fitted to."""
 _TRIALS = 7
 """Days whose forecast errors give the deviation, at most."""
 _COURSE = 2 * WEEK
@@ -39,18 +39,18 @@ _BAND = 3.0
 _DEVIATION = 1.4826
 """Standard deviation of a normal distribution, in median absolute deviations."""
 _FLOOR = 1e-4
-"""Least deviation of a cosine similarity: smaller errors do not matter."""
+"""Minimum deviation of a cosine similarity: smaller errors do not matter."""
 _MOST_DECADES = 300.0
 """Largest trend score: a double cannot hold much smaller p-values."""
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class Forecast:
     """Judgement of a window's cosine similarity by its own past.
 
     Attributes
     ----------
-    state : HistoryState
+    state : ForecastState
         The seasons that are known, or the reason why none is. In that case, all other fields are
         None.
     expected, lower, upper : float or None
@@ -67,7 +67,7 @@ class History:
         without a step.
     """
 
-    state: HistoryState
+    state: ForecastState
     expected: float | None = None
     lower: float | None = None
     upper: float | None = None
@@ -77,7 +77,7 @@ class History:
     changed_at: float | None = None
 
 
-def judge(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -> History:
+def judge(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -> Forecast:
     """Judge irregular values up to now.
 
     Parameters
@@ -89,9 +89,9 @@ def judge(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -
     """
     hours = hourly(times, values, now)
     if len(hours) < _DAILY:
-        return History("too_short")
+        return Forecast("too_short")
     if np.isfinite(hours).mean() < _LEAST_KNOWN:
-        return History("gaps")
+        return Forecast("gaps")
     weekly = len(hours) >= _WEEKLY
     # The forecast and its band come from the days before the last one. Otherwise an anomaly would
     # move its own forecast and widen its own band.
@@ -100,11 +100,11 @@ def judge(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -
     days = min(_TRIALS, len(before) // DAY - (_FIT_WEEKLY if weekly else _FIT_DAILY))
     errors = day_ahead_errors(before, weekly, days)
     if not np.isfinite(errors).any():
-        return History("gaps")
+        return Forecast("gaps")
     deviation = max(_DEVIATION * float(np.nanmedian(np.abs(errors))), _FLOOR)
     expected = float(season.next_day[-1])
     anomaly = (float(hours[-1]) - expected) / deviation
-    return History(
+    return Forecast(
         "weekly" if weekly else "daily",
         expected=expected,
         lower=expected - _BAND * deviation,

@@ -1,4 +1,4 @@
-"""Rows of the drift history: what a window said at one check."""
+"""Rows of the drift history: the verdict on a window at one check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ingest.store.history import HistoryRow
 
 
 def history_row(series: Series, verdict: Verdict, norm: float | None) -> HistoryRow:
-    """Make a verdict a row of the drift history.
+    """Convert a verdict to a row of the drift history.
 
     Parameters
     ----------

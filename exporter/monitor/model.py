@@ -12,7 +12,7 @@ from typing import Any
 
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.following import Following, Ledger
-from exporter.monitor.forecast import History
+from exporter.monitor.forecast import Forecast
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import Findings, ModelSnapshot, SeriesSnapshot
 from exporter.monitor.verdict import (
@@ -21,8 +21,8 @@ from exporter.monitor.verdict import (
     Revisions,
     State,
     Verdict,
+    judge_state,
     measure,
-    state,
 )
 from exporter.monitor.windows import ModelWindows
 from ingest.runtime.settings.settings import MonitoringSettings
@@ -32,11 +32,11 @@ _log = logging.getLogger(__name__)
 
 
 class Standing:
-    """How a model stands against one baseline, or without one.
+    """A model's windows, findings and measurements for one baseline, or without one.
 
     Replaced as a whole when another baseline is adopted, so that no number that was measured
-    against one baseline is ever shown beside another. The examiner's thread replaces ``findings``
-    as a whole; scrapes read them without a lock. The windows have their own lock.
+    against one baseline is ever shown together with another. The examiner's thread replaces
+    ``findings`` as a whole; scrapes read them without a lock. The windows have their own lock.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Standing:
         self.baseline = baseline
         self.windows = windows
         # A new baseline begins a new history.
-        forecast = None if baseline is None else History("too_short")
+        forecast = None if baseline is None else Forecast("too_short")
         self.findings: Mapping[str, Findings] = MappingProxyType(
             dict.fromkeys(windows, Findings(forecast=forecast))
         )
@@ -102,10 +102,10 @@ class Standing:
     def _verdict(self, name: str, circumstances: Circumstances, deadline: float) -> Verdict:
         vectors = len(self.windows.windows[name])
         min_vectors = self.windows.limits[name].settings.min_vectors
-        said = state(vectors, min_vectors, self.windows.detector, circumstances)
-        measurement, is_overdue = self._measurement(name, said, deadline)
+        state = judge_state(vectors, min_vectors, self.windows.detector, circumstances)
+        measurement, is_overdue = self._measurement(name, state, deadline)
         return Verdict(
-            state=said,
+            state=state,
             vectors=vectors,
             start=self.windows.start(name),
             measurement=measurement,
@@ -114,10 +114,10 @@ class Standing:
         )
 
     def _measurement(
-        self, name: str, said: State, deadline: float
+        self, name: str, state: State, deadline: float
     ) -> tuple[Measurement | None, bool]:
         """Return the measurement to show, and whether there was no time for a new one."""
-        if said != "ok":
+        if state != "ok":
             return None, False
         window, detector = self.windows.windows[name], self.windows.detector
         assert detector is not None

@@ -22,9 +22,9 @@ from exporter.monitor.shard import shard
 from exporter.monitor.snapshot import Snapshot
 from exporter.monitor.tail import Tail
 from ingest.runtime.settings.settings import Settings
-from ingest.store.changes import Shard
-from ingest.store.connection import ConnectionString, unavailable
+from ingest.store.connection import ConnectionString
 from ingest.store.pool import Pool, open_sync
+from ingest.store.shard import Shard
 
 
 class Monitor:
@@ -123,7 +123,7 @@ class Monitor:
         StoreUnavailable
             If PostgreSQL is away or takes longer.
         """
-        with unavailable(), self._pool.connection() as borrowed, borrowed.transaction():
+        with self._pool.borrow() as borrowed, borrowed.transaction():
             limit = f"{seconds:g}s"
             borrowed.execute("select set_config('statement_timeout', %s, true)", [limit])
             yield borrowed

@@ -55,7 +55,7 @@ class Segments:
             self._parts[-1] = self._parts[-1].joined(newest)
 
     def parts(self, first: int, last: int) -> Iterator[Part]:
-        """Give the parts that hold exactly the vectors at positions first <= p < last."""
+        """Yield the parts that hold exactly the vectors at positions first <= p < last."""
         if first >= last:
             return
         self._cut(first)
@@ -66,7 +66,7 @@ class Segments:
             yield self._parts[at]
 
     def forget(self, first: int) -> None:
-        """Let go of the parts that lie wholly before a position."""
+        """Drop all parts that end before a position."""
         gone = len(self._parts) if first >= self.end else max(self._at(first), 0)
         del self._firsts[:gone]
         del self._parts[:gone]

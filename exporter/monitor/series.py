@@ -1,4 +1,7 @@
-"""A series: the key under which everything about one window is kept and shown."""
+"""A series: the name of a window's snapshot and of its rows in the history.
+
+Inside one model's standing, the name of the window is enough.
+"""
 
 from __future__ import annotations
 

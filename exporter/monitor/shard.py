@@ -6,11 +6,11 @@ import re
 
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.settings.settings import MonitoringSettings
-from ingest.store.changes import WHOLE, Shard
+from ingest.store.shard import WHOLE, Shard
 
 
 def shard(settings: MonitoringSettings, host: str) -> Shard:
-    """Tell the shard from the settings, or from a host name like ``exporter-3``.
+    """Determine the shard from the settings, or from a host name like ``exporter-3``.
 
     Kubernetes names the pods of a StatefulSet so.
 
@@ -27,8 +27,8 @@ def shard(settings: MonitoringSettings, host: str) -> Shard:
     ordinal = re.search(r"-(\d+)$", host.partition(".")[0])
     if ordinal is None:
         raise SettingsError(
-            f"monitoring.total_shards is {total}, but which shard this is, neither"
-            f" monitoring.shard nor a number at the end of the host name {host!r} says"
+            f"monitoring.total_shards is {total}: set monitoring.shard, or end the host name"
+            f" ({host!r}) with a number"
         )
     if int(ordinal[1]) >= total:
         raise SettingsError(

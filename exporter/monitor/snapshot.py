@@ -1,7 +1,7 @@
 """Snapshots: everything known at one moment, as values that never change.
 
 Pages, reports, metrics and examinations read a snapshot. So the numbers of one answer always belong
-together, whatever the threads behind it do meanwhile.
+together, even while other threads change the state.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from exporter.detector.exact import Exact
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.following import Following, Reason
-from exporter.monitor.forecast import History
+from exporter.monitor.forecast import Forecast
 from exporter.monitor.series import Series
 from exporter.monitor.verdict import Revisions, Verdict
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Vectors
 from exporter.stats.quality import Quality
 from ingest.runtime.worker import WorkStatus
-from ingest.store.changes import WHOLE, ModelRow, Shard
+from ingest.store.changes import ModelRow
+from ingest.store.shard import WHOLE, Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Findings:
 
     quality: Quality | None = None
     exact: Exact | None = None
-    forecast: History | None = None
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +98,7 @@ class PollStatus:
     failures : int
         Polls that failed, for all models or for one.
     rewinds : int
-        Models that were read anew because the store was set back.
+        Models that were reloaded because the store was set back.
     """
 
     up: bool = False

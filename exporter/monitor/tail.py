@@ -24,21 +24,22 @@ from exporter.monitor.windows import ModelWindows
 from ingest.runtime.errors import NotFound, StoreUnavailable
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.worker import Worker
-from ingest.store import changes, dimension
-from ingest.store.changes import WHOLE, ModelRow, Shard
-from ingest.store.connection import unavailable
+from ingest.store import changes
+from ingest.store.changes import ModelRow
+from ingest.store.dimension import find_dimension
 from ingest.store.pool import Pool
+from ingest.store.shard import WHOLE, Shard
 
 _log = logging.getLogger(__name__)
 
 _LATE_SECONDS = 10.0
-"""Age of the last successful poll from which on the store does not count as followed."""
+"""If the last successful poll is older than this, `up` is 0."""
 _REPLICA_LATE_SECONDS = 60.0
 """The same for vectors that come through a replica, which may lag."""
 
 
 class Tail:
-    """Follows the store in a thread of its own.
+    """Follows the store in its own thread.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ class Tail:
     Attributes
     ----------
     settings : MonitoringSettings
-        The settings in force; may be replaced at any time.
+        The current settings; may be replaced at any time.
     followed : threading.Event
         Set once the windows have been read.
     """
@@ -142,7 +143,7 @@ class Tail:
         self._partial_failures += 1
         failure = repr(error.exceptions)
         if failure != self._last_partial_failure:
-            _log.error("models not followed; the others are", exc_info=error)
+            _log.error("some models could not be read from the store", exc_info=error)
         self._last_partial_failure = failure
 
     def poll(self) -> None:
@@ -157,7 +158,7 @@ class Tail:
         """
         failed: list[Exception] = []
         acknowledged = self._acknowledged()
-        with unavailable(), self._pool.connection() as connection:
+        with self._pool.borrow() as connection:
             rows = changes.models(connection, self._shard)
             # Once, while it is fresh: the poll may take long.
             if rows:
@@ -173,16 +174,12 @@ class Tail:
         for name in self._models.by_name.keys() - {row.model_name for row in rows}:
             self._forget_removed(name)
         if failed:
-            raise ExceptionGroup("models not followed", failed)
+            raise ExceptionGroup("some models could not be read from the store", failed)
 
     def _forget_removed(self, model_name: str) -> None:
         # Ask the primary: a replica that is behind does not have a new model yet.
-        with (
-            suppress(StoreUnavailable),
-            unavailable(),
-            self._primary.connection() as connection,
-        ):
-            if dimension.known(connection, model_name) is None:
+        with suppress(StoreUnavailable), self._primary.borrow() as connection:
+            if find_dimension(connection, model_name) is None:
                 self._models.remove(model_name)
                 self._fitting.forget(model_name)
                 self._unreadable.pop(model_name, None)
@@ -193,7 +190,7 @@ class Tail:
         if self._primary is self._pool:
             return {}
         # Without the primary nothing is acknowledged, and drift is measured on.
-        with suppress(StoreUnavailable), unavailable(), self._primary.connection() as connection:
+        with suppress(StoreUnavailable), self._primary.borrow() as connection:
             return changes.last_seqs(connection, self._shard)
         return {}
 
@@ -253,7 +250,7 @@ class Tail:
             ledger.fail(now, acknowledged, seen, patience, "baseline_unreadable", detail)
 
     def _renew(self, row: ModelRow) -> Model:
-        """Begin anew with a model: it is new, or what was read of it does not hold any more."""
+        """Load a model from the start: it is new, or its loaded state is no longer valid."""
         model = Model(row, self.settings)
         self._models.add(model)
         self._fitting.forget(row.model_name)
@@ -265,7 +262,7 @@ class Tail:
 
         A replica that has less is only behind.
         """
-        with suppress(StoreUnavailable), unavailable(), self._primary.connection() as connection:
+        with suppress(StoreUnavailable), self._primary.borrow() as connection:
             found = changes.model(connection, known.model_name)
             return found is not None and _is_older(found, known)
         return False
@@ -273,7 +270,7 @@ class Tail:
     def _log_rewind(self, known: ModelRow, last_seq: int) -> None:
         self._rewinds += 1
         _log.warning(
-            "store set back, as by a restore; the windows are read anew",
+            "store set back, as by a restore; the windows are reloaded",
             extra={
                 "model_name": known.model_name,
                 "vectors_before": known.last_seq,

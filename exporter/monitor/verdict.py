@@ -123,7 +123,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What decides, beside the window itself, whether drift can be measured."""
+    """Inputs other than the window that determine its state."""
 
     now: float
     last_received_at: float | None
@@ -132,7 +132,7 @@ class Circumstances:
     not_followed: Reason | None = None
 
 
-def state(
+def judge_state(
     vectors: int, min_vectors: int, detector: Detector | None, circumstances: Circumstances
 ) -> State:
     """Return ``ok`` if drift can be measured in a window of n vectors, else the first reason."""

@@ -129,7 +129,7 @@ class ModelWindows:
         By name of the window.
     windows : mapping of str to Window
     capacity : int
-        Vectors that the larger window holds at the most. The ring keeps no more.
+        Maximum vectors of the larger window; also the size of the ring.
     seconds : float
         Age at which a vector has left all windows.
     seen_seq : int
@@ -182,7 +182,7 @@ class ModelWindows:
     def _append(self, vectors: Vectors, times: Floats, cosines: Vectors) -> None:
         last = self.ring.end + len(vectors)
         firsts = {name: last - limit.capacity for name, limit in self.limits.items()}
-        # Before the ring lets go of the vectors that leave: a window may begin inside a part.
+        # Move the windows first: cutting a part needs vectors that the ring is about to overwrite.
         self._begin(firsts)
         self.ring.append(vectors, times, cosines)
         if self._segments is not None:

@@ -29,7 +29,7 @@ def step(values: NDArray[np.float64], shortest: int) -> int | None:
     ----------
     values : ndarray
     shortest : int
-        Fewest values that both levels last. If the best cut is closer to an end, there is no
+        Minimum number of values in each level. If the best cut is closer to an end, there is no
         step: the new level may be a short excursion.
 
     Returns

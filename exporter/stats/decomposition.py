@@ -47,7 +47,7 @@ def decompose(values: Hours, weekly: bool) -> Season:
     # A window much longer than the series, with degree 0, makes the season periodic. The jumps
     # interpolate smooth parts instead of fitting them at every hour, at a tenth of the cost.
     window = 2 * (len(values) // DAY) + 101
-    # The outer iterations make it robust: each weighs down what the one before left unexplained.
+    # The outer iterations make it robust: each iteration reduces the weight of large residuals.
     common = {"seasonal_deg": 0, "low_pass_jump": 8}
     if not weekly:
         fit = STL(filled, period=DAY, seasonal=window, trend_jump=6, **common).fit(1, 3)

@@ -67,7 +67,7 @@ def _vectors(columns: dict[str, list[str]], numbers: Sequence[int]) -> list[list
 
 
 def _values(columns: Mapping[str, list[str]]) -> dict[str, list[Any]]:
-    """Read the columns beside the vectors as texts, and a time as a number where it is one."""
+    """Read the other columns as texts, and a time as a number where it is one."""
     # CSV has no null: an empty cell is one.
     values: dict[str, list[Any]] = {
         name: [cell or None for cell in column] for name, column in columns.items()

@@ -34,7 +34,7 @@ _RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 def refuse(problems: Sequence[Problem]) -> PayloadError:
-    """Make an error that lists problems, of which there is at least one."""
+    """Make an error that lists one or more problems."""
     listed = problems[:LISTED]
     rest = len(problems) - len(listed)
     first = ": ".join(filter(None, (listed[0].pointer, listed[0].reason)))

@@ -1,6 +1,6 @@
 """Vectors in JSON, each a list of numbers or a base64 string.
 
-Each vector is decoded by a call of its own. So other threads run in between, however large the
+Each vector is decoded by its own call. So other threads run in between, however large the
 batch, and each wrong vector can be named.
 """
 
@@ -58,7 +58,7 @@ def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float
     rows: list[NDArray[np.float32] | str] = []
     at_fault = 0
     for text in texts:
-        # Finding the reason takes long, and an answer lists only so many.
+        # Finding the reason takes long, and an answer lists at most 100.
         rows.append(_row(bytes(text), limits, explained=at_fault < checks.LISTED))
         at_fault += isinstance(rows[-1], str)
     good = [row for row in rows if not isinstance(row, str)]
@@ -163,7 +163,7 @@ def _loosely(text: bytes, explained: bool) -> NDArray[np.float32] | str:
     wrong = next((at for at, value in enumerate(loose) if not isinstance(value, float)), None)
     if wrong is not None:
         what = checks.kind(loose[wrong])
-        told = f"component {wrong} is {what}; components must be numbers"
-        return (explained and checks.misspelt(text)) or told
+        reason = f"component {wrong} is {what}; components must be numbers"
+        return (explained and checks.misspelt(text)) or reason
     with np.errstate(over="ignore"):
         return np.array(loose, np.float32)

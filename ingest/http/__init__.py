@@ -1,5 +1,5 @@
 """The ingest half over HTTP: ``POST /embeddings`` and ``POST /search``.
 
 Read :mod:`~ingest.http.app` first. A request passes :mod:`~ingest.http.endpoint`, which reads its
-body with :mod:`~ingest.http.reader`.
+body with :mod:`~ingest.http.body_reader`.
 """

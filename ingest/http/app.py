@@ -17,13 +17,13 @@ from starlette.routing import Route
 from ingest.formats import json, registry
 from ingest.http import losses, operations, search
 from ingest.http.bodies import Found, Match, Stored
+from ingest.http.body_reader import BodyReader
 from ingest.http.endpoint import Endpoint, IncomingRequest
-from ingest.http.reader import BodyReader
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import guard
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.http import application
-from ingest.runtime.http.openapi import Part
+from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings
 from ingest.store import neighbours
 from ingest.store.connection import unavailable
@@ -71,9 +71,9 @@ class Ingest:
         self._reader.settings = settings.ingest
         self._pipeline.reconfigure(settings)
 
-    def described(self) -> Part:
+    def described(self) -> Description:
         """Describe the endpoints, with the limits in force."""
-        return operations.part(self._settings.ingest)
+        return operations.description(self._settings.ingest)
 
     def not_ready(self) -> str | None:
         """Return why vectors cannot be stored now; None when they can."""
@@ -93,7 +93,7 @@ class Ingest:
         guard.require_write(request.scopes, batch.model_name)
         stored = await self._pipeline.store(batch)
         sampled_out = len(batch) - stored.stored - stored.duplicates
-        response = application.json(
+        response = application.json_response(
             Stored(
                 batch.model_name,
                 stored.stored,
@@ -128,7 +128,7 @@ class Ingest:
             raise StoreUnavailable(
                 f"PostgreSQL did not search within {_SEARCH_SECONDS:.0f} s"
             ) from error
-        return application.json(Found(wanted.model_name, wanted.scope, matches))
+        return application.json_response(Found(wanted.model_name, wanted.scope, matches))
 
     async def _matches(self, wanted: search.Query) -> list[Match]:
         name, vector = wanted.model_name, wanted.target

@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.http.reader import BodyReader
+from ingest.http.body_reader import BodyReader
 from ingest.pipeline.metrics import IngestMetrics
 from ingest.runtime.errors import MonitorError, StoreUnavailable
 

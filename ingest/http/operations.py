@@ -1,7 +1,7 @@
 """OpenAPI description of this half: ``/embeddings`` and ``/search``.
 
 JSON bodies are described by their Structs in :mod:`ingest.http.bodies`, other bodies by their
-formats. Written here are operations, and what depends on the limits in force.
+formats. This module describes the operations, and what depends on the current limits.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ingest.runtime.http.openapi import (
     MODEL_NAME,
     MOMENT,
     RETRY_AFTER,
+    Description,
     Json,
-    Part,
     answer,
     problem,
     schema,
@@ -109,9 +109,9 @@ _SEARCH: Json = {
 }
 
 
-def part(limits: IngestSettings) -> Part:
-    """Describe the half under the limits in force."""
-    return Part(
+def description(limits: IngestSettings) -> Description:
+    """Describe the half under the current limits."""
+    return Description(
         {"/embeddings": {"post": _store(limits)}, "/search": {"post": _SEARCH}},
         structs=[
             Stored,

@@ -63,7 +63,7 @@ def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., 
 
 
 def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callable[..., R]:
-    """Do the same for a service, which can reload its settings."""
+    """Add the settings options and pass LiveSettings to a service, which can reload them."""
 
     @click.option(
         "--config",
@@ -94,7 +94,7 @@ def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callab
 
 
 def setting(name: str, key: str, help_text: str) -> Callable[[Command], Command]:
-    """Add an option of its own to a command for one key that is an integer."""
+    """Add an option to a command that sets one key, which is an integer."""
 
     def keep(context: click.Context, _: click.Parameter, value: int | None) -> None:
         if value is not None:

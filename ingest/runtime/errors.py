@@ -153,7 +153,10 @@ class SlowClient(MonitorError, TimeoutError):
 
 
 class StoreUnavailable(MonitorError, ConnectionError):
-    """PostgreSQL cannot be reached or refuses work. Nothing was stored."""
+    """PostgreSQL cannot be reached or refuses work.
+
+    If it stopped answering during a commit, the vectors may be stored nevertheless.
+    """
 
     status = 503
     title = "Store unavailable"

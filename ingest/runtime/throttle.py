@@ -28,7 +28,7 @@ class LogThrottle(logging.Filter):
         self._left_out: Counter[str] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the record is logged. Errors always are."""
+        """Return whether the record is logged. Errors always are."""
         if record.levelno != logging.WARNING:
             return True
         if not self.passes(record.msg):
@@ -38,7 +38,7 @@ class LogThrottle(logging.Filter):
         return True
 
     def passes(self, message: str) -> bool:
-        """Tell whether this message has not passed for a minute."""
+        """Return whether this message has not passed for a minute."""
         now = self._clock()
         if now < self._next.get(message, now):
             self._left_out[message] += 1

@@ -1,4 +1,4 @@
-"""Periodic work in a thread of its own: start, stop, failures and status in one place."""
+"""Periodic work in its own thread: start, stop, failures and status in one place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 _PATIENCE_SECONDS = 1.0
-"""Time that work may go on waiting for a server after it was told to stop."""
+"""Time that work may go on waiting for a server after it was asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Worker:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the worker was told to stop."""
+        """Whether the worker was asked to stop."""
         return self._stop.is_set()
 
     def start(self) -> None:
@@ -108,7 +108,7 @@ class Worker:
             start = time.perf_counter()
             try:
                 self._work()
-            # No one waits for this thread, so every error has to be told here.
+            # Log every error: the thread has no caller that would see it.
             except Exception as error:
                 self._count_failure(error)
             else:

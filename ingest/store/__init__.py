@@ -2,5 +2,5 @@
 
 `migrations/` defines the tables and explains them: read it first. `connection.py` and `pool.py`
 connect. `vectors.py` stores batches of vectors, and `changes.py` reads what was stored since.
-`pins.py` keeps baselines, `history.py` keeps what drift was measured, and `neighbours.py` searches.
+`baselines.py` keeps baselines, `history.py` stores measured drift, and `neighbours.py` searches.
 """

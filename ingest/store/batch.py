@@ -21,7 +21,7 @@ class Batch:
     model_name : str
         A legal model name.
     vectors : ndarray of float32, shape (n, d)
-        C-contiguous and finite; n and d are at least 1.
+        C-contiguous and finite. d is at least 1; n may be 0 after sampling.
     ids : list of str or None, or None
         The client's id of each vector; None for a vector without one.
     metadata : list of bytes or None, or None

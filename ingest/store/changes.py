@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -17,6 +16,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from ingest.store import copy
+from ingest.store.shard import WHOLE, Shard
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
@@ -51,17 +51,6 @@ class ModelRow:
     baseline_version: int | None
     now: datetime
     created_at: datetime = _EARLIEST
-
-
-class Shard(NamedTuple):
-    """One of several exporters that divide the models among them: 0 <= ordinal < total."""
-
-    ordinal: int
-    total: int
-
-
-WHOLE = Shard(0, 1)
-"""The shard of an exporter that has all models."""
 
 
 _SELECT = (
@@ -99,7 +88,7 @@ def last_seqs(connection: psycopg.Connection, shard: Shard = WHOLE) -> dict[str,
 
 
 def exists(connection: psycopg.Connection, model_name: str, seq: int, received_at: float) -> bool:
-    """Tell whether the vector of a number is one that was stored at this time.
+    """Return whether the vector of a number is one that was stored at this time.
 
     Parameters
     ----------
@@ -115,14 +104,6 @@ def exists(connection: psycopg.Connection, model_name: str, seq: int, received_a
         (model_name, seq, datetime.fromtimestamp(received_at, UTC)),
     )
     return cursor.fetchone() is not None
-
-
-def shard_of(connection: psycopg.Connection, model_name: str, total: int) -> int | None:
-    """Return which of ``total`` shards has a model, or None if there is no such model."""
-    row = connection.execute(
-        "select shard_of(model_name, %s) from model where model_name = %s", (total, model_name)
-    ).fetchone()
-    return None if row is None else int(row[0])
 
 
 def vectors(

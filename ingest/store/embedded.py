@@ -125,7 +125,7 @@ def _started_again(server: PostgresServer) -> bool:
 def _stop(server: PostgresServer) -> None:
     """Stop the server within a deadline, even if it hangs. It recovers at the next start.
 
-    Not with ``pg_ctl stop``, which waits for a minute and leaves processes behind.
+    ``pg_ctl stop`` is not used: it waits a minute and leaves processes behind.
     """
     postmaster = server.get_postmaster_info().process
     assert postmaster is not None

@@ -11,7 +11,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from ingest.store import dimension, pins
+from ingest.store import baselines
+from ingest.store.dimension import require_dimension
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def remove(connection: psycopg.Connection, model_name: str) -> None:
     NotFound
         If there is no such model.
     """
-    dimension.of(connection, model_name)
+    require_dimension(connection, model_name)
     # Most rows are deleted first, while writers continue. The rest is deleted together with the
     # model in one transaction, so that a new model of the same name starts empty.
     _clear(connection, model_name)
@@ -80,11 +81,11 @@ def _finish(connection: psycopg.Connection, model_name: str) -> bool:
     """Remove the rest. Return False, with nothing done, if running searches would block it."""
     try:
         with connection.transaction():
-            pins.lock(connection)
+            baselines.lock(connection)
             connection.execute("select from model where model_name = %s for update", [model_name])
             _clear(connection, model_name)
             connection.execute("delete from model where model_name = %s", [model_name])
-            pins.drop(connection, model_name)
+            baselines.drop(connection, model_name)
     except psycopg.errors.LockNotAvailable:
         return False
     return True

@@ -16,8 +16,9 @@ from pgvector import Vector
 from psycopg import sql
 from psycopg.rows import class_row
 
-from ingest.runtime.errors import DimensionMismatch, NotFound
+from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import WindowSettings
+from ingest.store.dimension import mismatch
 
 _EF_SEARCH_MAX = 1_000
 """Greatest value of ``hnsw.ef_search`` that pgvector accepts."""
@@ -92,9 +93,7 @@ async def check(connection: psycopg.AsyncConnection, model_name: str, dimension:
     if row is None:
         raise NotFound(f"there is no model {model_name!r}")
     if dimension != row[0]:
-        raise DimensionMismatch(
-            f"model {model_name} has vectors of dimension {row[0]}; this one has {dimension}"
-        )
+        raise mismatch(model_name, row[0], dimension)
 
 
 async def window(

@@ -12,7 +12,7 @@ _PREFIX = "embedding_p"
 _DAYS_AHEAD = 3
 """Days after today that have a partition."""
 _HISTORY_DAYS = 35
-"""Least number of days of drift history that are kept: a weekly season needs five weeks."""
+"""Minimum days of drift history that are kept: a weekly season needs five weeks."""
 
 
 def ensure(connection: psycopg.Connection) -> None:

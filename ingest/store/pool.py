@@ -7,13 +7,15 @@ process ends in time even if the server hangs.
 from __future__ import annotations
 
 import select
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from ingest.store.connection import OPTIONS, ConnectionString, readable
+from ingest.store.connection import OPTIONS, ConnectionString, readable, unavailable
 from ingest.store.sockets import Sockets
 
 _WAIT_SECONDS = 5.0
@@ -38,6 +40,18 @@ class Pool(ConnectionPool):
     def __init__(self, connection_string: ConnectionString, **options: Any) -> None:
         self._sockets = Sockets()
         super().__init__(connection_string, configure=self._sockets.add, **options)
+
+    @contextmanager
+    def borrow(self) -> Iterator[psycopg.Connection]:
+        """Borrow a connection. Do not hold it while computing: other threads need one, too.
+
+        Raises
+        ------
+        StoreUnavailable
+            If there is no connection in time, or the server goes away while it is used.
+        """
+        with unavailable(), self.connection() as connection:
+            yield connection
 
     def cut(self) -> None:
         """Make callers that wait for the server fail at once."""

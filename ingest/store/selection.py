@@ -10,10 +10,11 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
-from ingest.store import copy, dimension
+from ingest.store import copy
+from ingest.store.dimension import require_dimension
 
 MOST_VECTORS = 50_000
-"""Most vectors of a baseline. Of a larger selection, every n-th vector is taken."""
+"""Maximum vectors of a baseline. Of a larger selection, every n-th vector is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def select(
     NotFound
         If there is no such model.
     """
-    components = dimension.of(connection, model_name)
+    components = require_dimension(connection, model_name)
     chosen = _chosen(model_name, selection)
     counted = connection.execute(
         sql.SQL("select count(*) from ({chosen}) as chosen").format(chosen=chosen)

@@ -17,7 +17,7 @@ from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.background import background
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.http.application import Endpoints
-from ingest.runtime.http.openapi import Part
+from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings
 from ingest.watch.follower import Follower
 from ingest.watch.sources.source import Source
@@ -91,9 +91,9 @@ class Watch:
         self._interval = settings.monitoring.poll_interval
         self._pipeline.reconfigure(settings)
 
-    def described(self) -> Part:
+    def described(self) -> Description:
         """Return an empty description: this half has no endpoints."""
-        return Part({})
+        return Description({})
 
     def not_ready(self) -> str | None:
         """Return why this half is not ready, or None. It is ready after the first poll."""

@@ -21,7 +21,7 @@ from exporter.detector.exact import Exact
 from exporter.metrics.collector import DriftCollector
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.examinations import QualityExamination
-from exporter.monitor.forecast import History
+from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model, Models
 from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
 from exporter.monitor.windows import ModelWindows
@@ -37,7 +37,7 @@ from rules.render import render
 MODEL = "all-MiniLM-L6-v2"
 BATCHES_A_SCRAPE = 10
 # The forecast of two weeks of history; the replay lasts only a few seconds.
-HISTORY = History("weekly", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
+HISTORY = Forecast("weekly", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
 # Pipeline alerts take minutes to fire, so the page exports one as Prometheus would record it.
 STALE = (
     'ALERTS{alertname="EmbeddingDriftWindowStale",alertstate="firing",area="pipeline",'

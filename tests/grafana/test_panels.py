@@ -41,7 +41,7 @@ ADDED = {"job", "instance", "alertname", "alertstate", "area", "le", "__name__"}
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Give the place and the PromQL of each query."""
+    """Yield the place and the PromQL of each query."""
     for file, dashboard in dashboards().items():
         for panel in dashboard["panels"]:
             for target in panel.get("targets", []):
@@ -52,7 +52,7 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 
 def variables() -> Iterator[tuple[str, str, str]]:
-    """Give the place, selector and label of each variable."""
+    """Yield the place, selector and label of each variable."""
     for file, dashboard in dashboards().items():
         for variable in dashboard["templating"]["list"]:
             found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from grafana.texts import MODELS_SQL, OUTLYING_SQL
-from ingest.store import pins
+from ingest.store import baselines
 from ingest.store.batch import Batch
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import insert
@@ -36,7 +36,7 @@ def model(store: str, connection: psycopg.Connection) -> str:
     name = "o'reilly"
     send(store, name, USUAL, "usual")
     rows = select(connection, name, Selection(first=len(USUAL)))
-    pins.create(connection, name, rows, b"", {}, "first 20")
+    baselines.create(connection, name, rows, b"", {}, "first 20")
     send(store, name, UNUSUAL, "unusual")
     return name
 

@@ -22,13 +22,13 @@ def kubectl() -> str:
 
 @pytest.fixture(scope="session")
 def render(kubectl: str) -> Render:
-    """Give the objects of an overlay by its name."""
+    """Return the objects of an overlay by its name."""
     return cache(overlays.objects)
 
 
 @pytest.fixture(scope="session", params=[DEFAULT.name, *OVERLAYS])
 def objects(request: pytest.FixtureRequest) -> list[Manifest]:
-    """Give the objects of the rendered default, and of each overlay in turn."""
+    """Return the objects of the rendered default, and of each overlay in turn."""
     if request.param == DEFAULT.name:
         return overlays.rendered()
     render: Render = request.getfixturevalue("render")

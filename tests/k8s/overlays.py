@@ -34,7 +34,7 @@ def objects(overlay: str) -> list[Manifest]:
 
 
 def rendered() -> list[Manifest]:
-    """Give the objects of the committed default; needs no kubectl."""
+    """Return the objects of the committed default; needs no kubectl."""
     return list(yaml.load_all(DEFAULT.read_text(), Loader))
 
 
@@ -43,13 +43,13 @@ def of_kind(found: list[Manifest], *kinds: str) -> list[Manifest]:
 
 
 def labels_of(manifest: Manifest) -> dict[str, str]:
-    """Give the labels of the pods of a workload."""
+    """Return the labels of the pods of a workload."""
     labels: dict[str, str] = manifest["spec"]["template"]["metadata"]["labels"]
     return labels
 
 
 def halves(found: list[Manifest]) -> list[Manifest]:
-    """Give the workloads that run the program."""
+    """Return the workloads that run the program."""
     workloads = of_kind(found, "Deployment", "StatefulSet")
     return [w for w in workloads if "app.kubernetes.io/component" in labels_of(w)]
 
@@ -76,5 +76,5 @@ def pods(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def containers(value: Any) -> list[dict[str, Any]]:
-    """Give the containers of every pod in the object, in the order in which they start."""
+    """Return the containers of every pod in the object, in the order in which they start."""
     return [c for pod in pods(value) for c in [*pod.get("initContainers", []), *pod["containers"]]]

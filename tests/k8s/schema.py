@@ -12,7 +12,7 @@ from tests.k8s.overlays import Loader
 
 
 def validators(folder: Path) -> dict[tuple[str, str], Draft202012Validator]:
-    """Give a validator for each apiVersion and kind that the definitions in a folder serve."""
+    """Return a validator for each apiVersion and kind that the definitions in a folder serve."""
     found = {}
     for file in folder.glob("*.yaml"):
         spec = yaml.load(file.read_text(), Loader)["spec"]

@@ -71,7 +71,7 @@ def test_thresholds_follow_the_configuration() -> None:
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Give the templates within a receiver, in order."""
+    """Yield the templates within a receiver, in order."""
     if isinstance(value, str) and "{{" in value:
         yield value
     elif isinstance(value, list | dict):

@@ -137,7 +137,7 @@ def test_no_pod_uses_its_node_or_the_api_of_the_cluster(objects: list[Manifest])
 
 
 def allowed(objects: list[Manifest], workload: Manifest, direction: str) -> list[Any]:
-    """Give the connections that the network policies together allow to a workload."""
+    """Return the connections that the network policies together allow to a workload."""
     policies = [
         policy["spec"]
         for policy in of_kind(objects, "NetworkPolicy")
@@ -203,7 +203,7 @@ def test_load_scales_only_ingest_and_no_manifest_resets_it(objects: list[Manifes
 
 @pytest.fixture(scope="session")
 def answers() -> dict[str, dict[str, int]]:
-    """Give the status of each half by path, while its PostgreSQL is away."""
+    """Return the status of each half by path, while its PostgreSQL is away."""
     return {name: dict(_answers(half)) for name, half in HALVES.items()}
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from exporter.detector.detector import Detector
 from exporter.metrics import families
-from exporter.monitor.forecast import HISTORY_STATES
+from exporter.monitor.forecast import FORECAST_STATES
 from exporter.monitor.verdict import STATES
 from ingest.pipeline import metrics
 from ingest.runtime import errors
@@ -144,13 +144,18 @@ def test_the_runbook_has_one_complete_section_for_each_alert() -> None:
 def test_the_runbook_names_only_settings_metrics_and_errors_that_exist() -> None:
     runbook = (RULES / "runbook.md").read_text()
     sections = "|".join(Settings.model_fields)
-    for key in re.findall(rf"`((?:{sections})\.[a-z_.]+)`", runbook):
+    keys = re.findall(rf"`((?:{sections})\.[a-z_.]+)`", runbook)
+    assert len(keys) > 3
+    for key in keys:
         value: object = Settings()
         for part in key.split("."):
             value = getattr(value, part)
-    for name in re.findall(r"\bembedding_drift_\w+", runbook):
-        assert name in FAMILIES
-    for name in re.findall(r"`([A-Z]\w+)`", runbook):
+    named = set(re.findall(r"\bembedding_drift_\w+", runbook))
+    assert len(named) > 3
+    assert named - set(FAMILIES) == set()
+    raised = re.findall(r"`([A-Z]\w+)`", runbook)
+    assert raised
+    for name in raised:
         assert issubclass(getattr(errors, name), MonitorError)
 
 
@@ -173,12 +178,10 @@ def test_the_runbook_explains_every_component_of_the_score() -> None:
 
 
 def test_recording_rules_are_named_level_metric_operation() -> None:
-    for rule in rules():
-        if "record" in rule:
-            assert re.fullmatch(
-                r"(fleet|model(_window(_component|_severity)?)?):\w+:\w+",
-                rule["record"],
-            )
+    recorded = [rule["record"] for rule in rules() if "record" in rule]
+    assert recorded
+    pattern = r"(fleet|model(_window(_component|_severity)?)?):\w+:\w+"
+    assert [name for name in recorded if not re.fullmatch(pattern, name)] == []
 
 
 def test_the_rules_use_only_series_that_are_exported_or_recorded(rendered: Path) -> None:
@@ -190,18 +193,22 @@ def test_the_rules_use_only_series_that_are_exported_or_recorded(rendered: Path)
     assert {f"{name.removesuffix(':override')}:threshold" for name in overrides} <= recorded
 
     exported = set(re.findall(r"(?<![:\w])embedding_drift_\w+", "".join(texts)))
+    assert len(exported) > 10
     assert exported <= set(FAMILIES)
     others = set(re.findall(r"\b(?:alertmanager|prometheus)_\w+", "".join(texts)))
-    assert others <= ALERTMANAGERS
+    assert others == ALERTMANAGERS
 
 
 def test_the_rules_use_only_labels_that_the_metric_has() -> None:
+    matched, states, grouped = set(), set(), set()
     for rule in rules():
         text = rule["expr"] + " ".join(rule.get("annotations", {}).values())
         for name, matchers in re.findall(r"(?<!:)\b(embedding_drift_\w+)\{([^}]*)\}", text):
             assert set(re.findall(r"(\w+)\s*[=!]", matchers)) <= set(FAMILIES[name].labels), rule
+            matched.add(name)
         for state in re.findall(r'\bstate="(\w+)"', text):
-            assert state in (*STATES, *HISTORY_STATES)
+            assert state in (*STATES, *FORECAST_STATES)
+            states.add(state)
         labels = {
             label.strip()
             for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", text)
@@ -210,3 +217,8 @@ def test_the_rules_use_only_labels_that_the_metric_has() -> None:
         }
         known = {label for family in FAMILIES.values() for label in family.labels}
         assert labels <= known | OWN_LABELS | ALERTMANAGERS_LABELS, rule
+        grouped |= labels
+    # Guards the loop: patterns that match nothing would pass it.
+    assert matched
+    assert states
+    assert grouped

@@ -58,7 +58,7 @@ def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 class Protection:
-    """The security in force. A reload replaces it as a whole.
+    """The current security. A reload replaces it as a whole.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ class Protection:
     Attributes
     ----------
     security : Security
-        The security in force.
+        The current security.
     tls : ssl.SSLContext or None
-        TLS of the listener, which keeps it. Each handshake switches to the one in force.
+        TLS of the listener, which keeps it. Each handshake switches to the current one.
     """
 
     def __init__(self, security: Security) -> None:

@@ -1,7 +1,7 @@
 """Bearer tokens and their scopes.
 
-A token is 32 random bytes, so nobody can guess it from its SHA-256. A slow hash would cost time at
-each request and add nothing.
+A token is 32 random bytes, so guessing it from its SHA-256 is infeasible. A slow hash would cost
+time at each request and add nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read(file: Path) -> list[Token]:
     Raises
     ------
     SettingsError
-        Naming every wrong entry but no value, because it may be a token instead of its hash.
+        Names each wrong entry, never its value, because it may be a token instead of its hash.
     """
     try:
         return _TOKENS.validate_python(yaml.safe_load(file.read_text(encoding="utf-8")) or [])

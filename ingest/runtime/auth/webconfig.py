@@ -84,7 +84,7 @@ def read(file: Path) -> WebConfig:
     Raises
     ------
     SettingsError
-        Naming every wrong key but no value, because it may be a password instead of its hash.
+        Names each wrong key, never its value, because it may be a password instead of its hash.
     """
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))

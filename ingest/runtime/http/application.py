@@ -48,7 +48,7 @@ class Half(Protocol):
 
     @property
     def endpoints(self) -> Endpoints:
-        """Endpoints that are called without the router, because it takes longer than they do."""
+        """Endpoints called without the router: routing would take longer than the endpoint."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Run the tasks behind the endpoints while entered; leaving finishes them."""
@@ -59,8 +59,8 @@ class Half(Protocol):
     def reconfigure(self, settings: Settings) -> None:
         """Apply other settings. May be called from any thread."""
 
-    def described(self) -> openapi.Part:
-        """Describe the endpoints, with the limits in force."""
+    def described(self) -> openapi.Description:
+        """Describe the endpoints, with the current limits."""
 
 
 def application(
@@ -121,7 +121,7 @@ def _routes(live: LiveSettings, halves: Sequence[Half], protection: Protection) 
 
     async def describe(_: Request) -> Response:
         schemes = protection.security.guard.schemes
-        return json(openapi.document([half.described() for half in halves], schemes))
+        return json_response(openapi.document([half.described() for half in halves], schemes))
 
     return [
         Route("/-/healthy", healthy),
@@ -163,7 +163,7 @@ class _Middleware:
             await app(scope, receive, send_with_headers)
         except Exception as error:
             if has_begun:
-                raise  # uvicorn logs it and hangs up, which is all that can tell the client
+                raise  # the response has started, so the status cannot change
             answer = _refusal(_expected(error, scope["path"]), security)
             await answer(scope, receive, send_with_headers)
 
@@ -192,7 +192,7 @@ def _authorization(scope: Scope) -> str | None:
     return None
 
 
-def json(content: object, status: int = 200) -> Response:
+def json_response(content: object, status: int = 200) -> Response:
     """Answer with JSON. NaN and infinities become null."""
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 

@@ -42,7 +42,7 @@ A registry does not pass the request to its collectors, so they read Prometheus'
 def process_registry() -> CollectorRegistry:
     """Make a registry with metrics of the process, without ``_created`` series."""
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-    # The collectors of the process do not tell their names, which name[] needs otherwise.
+    # The collectors of the process have no describe(), which name[] needs otherwise.
     registry = CollectorRegistry(support_collectors_without_names=True)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -55,7 +55,7 @@ def route(registry: CollectorRegistry) -> Route:
 
     ``?name[]=NAME`` selects samples by name; it may be repeated.
     """
-    # Threads of its own, because those of asyncio.to_thread may all wait for a database that hangs.
+    # Own threads, because those of asyncio.to_thread may all wait for a database that hangs.
     threads = ThreadPoolExecutor(_SCRAPES_AT_ONCE, thread_name_prefix="scrape")
 
     async def metrics(request: Request) -> Response:
@@ -73,14 +73,14 @@ def _render(registry: CollectorRegistry, request: Request) -> Response:
     page = encode(registry.restricted_registry(names) if names else registry)
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
     if accepts_gzip(_header(request, "accept-encoding")):
-        # The fastest level, because pages shrink tenfold at every level.
+        # The fastest level, because every level compresses about tenfold.
         page = gzip.compress(page, compresslevel=1)
         headers["Content-Encoding"] = "gzip"
     return Response(page, headers=headers)
 
 
 def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
-    """Choose the format that the client likes best; text if it likes none."""
+    """Choose the format that the client likes best; plain text if none is acceptable."""
     for media_type in media_types(accept, _MEDIA_TYPES):
         encode, content_type = choose_encoder(media_type)
         # It falls back to text for a version that it does not know.

@@ -11,6 +11,7 @@ from ingest.runtime.model_name import MAX_LENGTH, PATTERN
 
 Count = Annotated[int, Meta(ge=0)]
 Moment = Annotated[datetime, Meta(tz=True)]
+"""A time with its time zone, which is UTC in answers."""
 Number = Annotated[float | None, Meta(description="null where it is not finite.")]
 """A float. msgspec writes NaN and infinities as null."""
 ModelName = Annotated[

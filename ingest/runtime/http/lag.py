@@ -15,7 +15,7 @@ from ingest.runtime.family import Family
 LAG = Family(
     "embedding_drift_event_loop_lag_seconds",
     "histogram",
-    "Delay of a timer of the event loop. Every request waited as long.",
+    "Delay of a timer of the event loop. Requests are delayed by about the same time.",
 )
 FAMILIES = (LAG,)
 

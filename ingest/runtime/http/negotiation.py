@@ -36,7 +36,7 @@ def preferences(header: str) -> list[Preference]:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Tell whether gzip is acceptable and at least as good as no compression."""
+    """Return whether gzip is acceptable and at least as good as no compression."""
     qualities = {value: quality for value, _, quality in preferences(accept_encoding)}
     others = qualities.get("*", 0.0)
     gzip = qualities.get("gzip", others)

@@ -38,7 +38,7 @@ RETRY_AFTER: Json = {
 _REFERENCE = "#/components/schemas/{name}"
 
 
-class Part(NamedTuple):
+class Description(NamedTuple):
     """What one half of the service adds to the description.
 
     Attributes
@@ -48,8 +48,8 @@ class Part(NamedTuple):
     structs : sequence of Struct types
         JSON bodies. Their schemas, and those of structs within them, have the names of the classes.
     schemas : mapping of str to dict
-        What a Struct cannot say: further schemas by name, or further keywords for the schema of a
-        Struct.
+        Schema keywords that a Struct cannot express, by the name of the Struct, and further schemas
+        by name.
     """
 
     paths: Mapping[str, Json]
@@ -77,12 +77,12 @@ def problem(when: str, headers: Json | None = None) -> Json:
     return answer(when, "application/problem+json", schema(Problem), headers)
 
 
-def document(parts: Sequence[Part], schemes: Sequence[str]) -> Json:
+def document(parts: Sequence[Description], schemes: Sequence[str]) -> Json:
     """Make the description of all parts.
 
     Parameters
     ----------
-    parts : sequence of Part
+    parts : sequence of Description
         One for each half.
     schemes : sequence of str
         Ways to authenticate, by their names in `SECURITY_SCHEMES`; empty when no credentials are
@@ -183,16 +183,16 @@ def _reload(operation_id: str) -> Json:
         "operationId": operation_id,
         "summary": "Read the configuration again",
         "responses": {
-            "200": answer("The configuration is in force.", "text/plain"),
+            "200": answer("The configuration was reloaded.", "text/plain"),
             "500": problem(
                 "The configuration is invalid, or changes a setting that needs a restart. The old"
-                " one stays in force. `errors` names the settings."
+                " one stays in use. `errors` names the settings."
             ),
         },
     }
 
 
-_COMMON = Part(
+_COMMON = Description(
     {
         "/metrics": {
             "get": {
@@ -231,7 +231,7 @@ _COMMON = Part(
             "get": {
                 "operationId": "healthy",
                 "summary": "Whether the process is alive",
-                "responses": {"200": answer("It is.", "text/plain")},
+                "responses": {"200": answer("The process is alive.", "text/plain")},
             }
         },
         "/-/ready": {
@@ -239,8 +239,8 @@ _COMMON = Part(
                 "operationId": "ready",
                 "summary": "Whether requests can be served",
                 "responses": {
-                    "200": answer("They can.", "text/plain"),
-                    "503": answer("They cannot. Each line is a reason.", "text/plain"),
+                    "200": answer("Ready.", "text/plain"),
+                    "503": answer("Not ready. Each line is a reason.", "text/plain"),
                 },
             }
         },
@@ -251,7 +251,7 @@ _COMMON = Part(
                 "summary": "This description",
                 "responses": {
                     "200": answer(
-                        "OpenAPI 3.1, with the limits in force.",
+                        "OpenAPI 3.1, with the current limits.",
                         "application/json",
                         {"type": "object"},
                     )

@@ -42,7 +42,7 @@ class Client:
         self._start_timer()
 
     def may_send(self, size: int) -> bool:
-        """Count bytes that arrived, and hang up if they are too many."""
+        """Count bytes that arrived, and close the connection if they are too many."""
         self._allowance -= size
         if self._allowance < 0:
             self._transport.close()
@@ -66,7 +66,7 @@ class Client:
         self._allowance = _ALLOWANCE_BYTES + unread
 
     def stop_timer(self) -> None:
-        """Wait no longer for a head."""
+        """Cancel the head timeout."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -106,7 +106,7 @@ def protocol(read_timeout: float) -> type[asyncio.Protocol]:
 
 
 def limited(app: ASGIApp) -> ASGIApp:
-    """Make an application that tells the protocol which requests have arrived."""
+    """Make an application that notifies the protocol which requests have arrived."""
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         client = _client.get(None)
@@ -115,7 +115,7 @@ def limited(app: ASGIApp) -> ASGIApp:
             return
         is_read = False
 
-        async def receive_and_tell() -> Message:
+        async def receive_and_notify() -> Message:
             nonlocal is_read
             message = await receive()
             is_read = not message.get("more_body", False)
@@ -124,7 +124,7 @@ def limited(app: ASGIApp) -> ASGIApp:
 
         client.request_started()
         try:
-            await app(scope, receive_and_tell, send)
+            await app(scope, receive_and_notify, send)
         finally:
             client.request_ended(0 if is_read else _content_length(scope))
 
@@ -153,11 +153,11 @@ class _Transport(asyncio.Transport):
             self._transport.write(data)
 
     def close(self) -> None:
-        """Send what was written, and hang up."""
+        """Send what was written, and close the connection."""
         self._transport.close()
 
     def is_closing(self) -> bool:
-        """Tell whether one of both sides has hung up."""
+        """Return whether the connection is closing."""
         return self._transport.is_closing()
 
     def pause_reading(self) -> None:
@@ -169,5 +169,5 @@ class _Transport(asyncio.Transport):
         self._transport.resume_reading()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Tell of the connection."""
+        """Return transport information."""
         return self._transport.get_extra_info(name, default)

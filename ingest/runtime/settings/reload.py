@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class LiveSettings:
-    """The settings in force, and the objects that follow their changes.
+    """The current settings, and the objects that follow their changes.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class LiveSettings:
     Attributes
     ----------
     settings : Settings
-        The settings in force.
+        The current settings.
 
     Raises
     ------

@@ -40,7 +40,7 @@ from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store import history, pins
+from ingest.store import baselines, history
 from ingest.store.changes import ModelRow
 from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
@@ -167,7 +167,7 @@ def test_files_in_no_order_need_a_place_to_be_sorted_in(
     order = jumbled(times)
     filling = backfill(client, write(tmp_path / "lake", vectors[order], times[order]))
     filling.pin(store, Selection(first=FITTED))
-    with pytest.raises(PayloadError, match=r"lake is not in the order of time; --scratch has to"):
+    with pytest.raises(PayloadError, match=r"lake is not in the order of time; set --scratch to"):
         filling.run(store, SETTINGS)
 
 
@@ -355,8 +355,8 @@ def test_a_baseline_from_files_can_be_searched_and_measured_against(
         Detector.fit(vectors[:FITTED], timestamps=times[:FITTED]).to_bytes()
     )
     assert pinned.quality == assess(vectors[:FITTED])
-    np.testing.assert_array_equal(pins.vectors(connection, "m", 1, 8), vectors[:FITTED])
-    assert pins.times(connection, "m", 1) == (times[0], times[FITTED - 1])
+    np.testing.assert_array_equal(baselines.vectors(connection, "m", 1, 8), vectors[:FITTED])
+    assert baselines.times(connection, "m", 1) == (times[0], times[FITTED - 1])
     [(indexes,)] = connection.execute(
         "select count(*) from pg_indexes where tablename = 'baseline_embedding'"
         " and indexdef like '%hnsw%'"
@@ -389,7 +389,7 @@ def test_a_baseline_of_very_many_vectors_is_thinned_evenly(
     path = tmp_path / "long.parquet"
     parquet.write_table(table(numbers, START + np.arange(count)), path)
     backfill(client, str(path)).pin(store, Selection(start=datetime(2000, 1, 1, tzinfo=UTC)))
-    np.testing.assert_array_equal(pins.vectors(connection, "m", 1, 1), numbers[2::3])
+    np.testing.assert_array_equal(baselines.vectors(connection, "m", 1, 1), numbers[2::3])
 
 
 def test_a_models_writers_do_not_wait_for_a_baseline_to_come_in(
@@ -406,7 +406,7 @@ def test_a_models_writers_do_not_wait_for_a_baseline_to_come_in(
 
     with ThreadPoolExecutor(1) as pool, connect(store) as other:
         with other.transaction():
-            pins.lock(other)
+            baselines.lock(other)
             pinning = pool.submit(backfill(client, lake).pin, store, Selection(first=FITTED))
             wait_for(waits, "the lock")
             send(vectors[:10])
@@ -417,7 +417,7 @@ def test_another_dimension_than_the_models_is_refused(
     client: Client, lake: str, store: str, send: Send
 ) -> None:
     send(np.ones((1, 5), np.float32))
-    with pytest.raises(DimensionMismatch, match="dimension 5; these have 8"):
+    with pytest.raises(DimensionMismatch, match="dimension 5, not 8"):
         backfill(client, lake).pin(store, Selection(first=FITTED))
 
 
@@ -426,7 +426,7 @@ def test_another_dimension_is_refused_before_all_files_are_read(
 ) -> None:
     send(np.ones((1, 5), np.float32))
     (Path(lake) / "last.parquet").write_text("no Parquet")
-    with pytest.raises(DimensionMismatch, match="dimension 5; these have 8"):
+    with pytest.raises(DimensionMismatch, match="dimension 5, not 8"):
         backfill(client, lake).pin(store, Selection(first=FITTED))
 
 

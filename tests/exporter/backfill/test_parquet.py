@@ -20,7 +20,7 @@ from exporter.backfill import cluster
 from exporter.backfill.backfill import Backfill
 from exporter.backfill.parquet import Dataset, RowGroup
 from ingest.runtime.errors import PayloadError
-from ingest.store import pins
+from ingest.store import baselines
 from ingest.store.selection import Selection
 from tests.exporter.backfill.lake import (
     FITTED,
@@ -49,7 +49,7 @@ def test_rows_of_other_models_are_left_out(
     parquet.write_table(named.set_column(0, "embedding", lists), path, row_group_size=100)
     backfill(client, str(path)).pin(store, Selection(first=5_000))
     np.testing.assert_array_equal(
-        pins.vectors(connection, "m", 1, 8), vectors[:1_200][names == "m"]
+        baselines.vectors(connection, "m", 1, 8), vectors[:1_200][names == "m"]
     )
 
 
@@ -60,7 +60,7 @@ def test_folders_of_other_models_are_left_out(
         write(tmp_path / f"model_name={name}", here, made(500))
     filling = Backfill(client, Dataset.open(str(tmp_path), "team/m", "timestamp"), None)
     filling.pin(store, Selection(first=500))
-    np.testing.assert_array_equal(pins.vectors(connection, "team/m", 1, 8), vectors[:500])
+    np.testing.assert_array_equal(baselines.vectors(connection, "team/m", 1, 8), vectors[:500])
     with pytest.raises(PayloadError, match=r"has no folder model_name=\.\.\. of model m$"):
         Dataset.open(str(tmp_path), "m", "timestamp")
 
@@ -116,7 +116,7 @@ def test_every_file_system_of_fsspec_can_be_used(
     parquet.write_table(table(*stream), written)
     fsspec.filesystem("memory").pipe("/lake/part.parquet", written.getvalue())
     backfill(client, "memory://lake").pin(store, Selection(first=FITTED))
-    assert pins.versions(connection, "m")[0]["source"] == "memory:///lake: first 1000"
+    assert baselines.versions(connection, "m")[0]["source"] == "memory:///lake: first 1000"
 
 
 class Signed(AbstractFileSystem):
@@ -154,7 +154,7 @@ def test_credentials_are_neither_stored_nor_shown(
     parquet.write_table(table(*stream), path)
     filling = backfill(client, url)
     filling.pin(store, Selection(first=FITTED))
-    assert pins.versions(connection, "m")[0]["source"] == f"signed://host{path}: first 1000"
+    assert baselines.versions(connection, "m")[0]["source"] == f"signed://host{path}: first 1000"
     path.unlink()
     with pytest.raises(PayloadError) as caught:
         filling.pin(store, Selection(first=FITTED))

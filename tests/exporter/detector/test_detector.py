@@ -307,7 +307,7 @@ NORMAL = np.random.default_rng(0).normal(size=(300, 4))
             np.where(np.arange(1_200).reshape(300, 4) == 7, -1e20, NORMAL),
             "vector 1 of 300 has -1e[+]20 as component 3",
         ),
-        (NORMAL * 1e37, "takes none beyond 1e[+]30"),
+        (NORMAL * 1e37, "the largest value allowed here is 1e[+]30"),
     ],
 )
 def test_a_bad_reference_is_refused(reference: NDArray, message: str) -> None:

@@ -35,20 +35,20 @@ def same(one: Sums, other: Sums) -> bool:
 
 @settings(max_examples=30, deadline=None)
 @given(cuts=st.lists(st.integers(0, 400), max_size=6), seed=st.integers(0, 99))
-def test_sums_of_parts_merge_to_the_sums_of_the_whole(
+def test_sums_do_not_depend_on_order_and_batches(
     detector: Detector, fresh: Vectors, cuts: list[int], seed: int
 ) -> None:
     vectors = fresh[:400]
     order = np.random.default_rng(seed).permutation(len(vectors))
-    merged = detector.sums()
+    sums = detector.sums()
     for part in np.split(vectors[order], sorted(cuts)):
-        merged.merge(detector.sums(part))
-    assert same(merged, detector.sums(vectors))
+        sums.add(part)
+    assert same(sums, detector.sums(vectors))
 
 
 @settings(max_examples=30, deadline=None)
 @given(first=st.integers(0, 300), size=st.integers(1, 300), batch=st.integers(1, 130))
-def test_what_leaves_takes_away_exactly_what_it_brought(
+def test_removing_vectors_restores_the_sums(
     detector: Detector, fresh: Vectors, first: int, size: int, batch: int
 ) -> None:
     kept, passing = fresh[:200], fresh[first : first + size] * 1.7
@@ -77,7 +77,7 @@ def test_packed_sums_are_the_sums_also_in_a_copy_of_the_detector(
     assert len(pickle.dumps(packed)) < (len(vectors) + 9) * (detector.dimension + 1_100)
 
 
-def test_vectors_are_told_apart_by_any_bit_and_alike_in_every_process() -> None:
+def test_fingerprints_differ_by_any_bit_and_are_equal_in_every_process() -> None:
     vectors = np.random.default_rng(0).normal(size=(1, 384)).astype(np.float32)
     words = np.repeat(vectors.view(np.uint32), 384 * 32 + 1, axis=0)
     bits = np.arange(384 * 32)
@@ -98,19 +98,6 @@ def test_absurd_vectors_leave_no_trace(detector: Detector, fresh: Vectors) -> No
     sums.add(absurd)
     sums.remove(absurd)
     assert same(sums, detector.sums(fresh[:100]))
-
-
-def test_a_copy_changes_alone(detector: Detector, fresh: Vectors) -> None:
-    sums = detector.sums(fresh[:100])
-    twin = sums.copy()
-    twin.add(fresh[100:150])
-    assert (sums.n, twin.n) == (100, 150)
-    assert same(sums, detector.sums(fresh[:100]))
-
-
-def test_sums_of_different_detectors_do_not_merge(detector: Detector, vectors: Vectors) -> None:
-    with pytest.raises(ValueError, match="different detectors"):
-        detector.sums().merge(Detector.fit(vectors[:300]).sums())
 
 
 @pytest.mark.parametrize(
@@ -134,9 +121,7 @@ def test_a_bad_batch_is_refused_whole(detector: Detector, batch: NDArray, messag
 TIMES = 1e9 + 600.0 * np.arange(400)
 
 
-def test_times_are_added_removed_merged_and_copied_with_their_vectors(
-    detector: Detector, fresh: Vectors
-) -> None:
+def test_times_are_added_and_removed_with_their_vectors(detector: Detector, fresh: Vectors) -> None:
     sums = detector.sums()
     assert sums.mean_waves is None
     sums.add(fresh[:100], TIMES[:100])
@@ -145,10 +130,9 @@ def test_times_are_added_removed_merged_and_copied_with_their_vectors(
     np.testing.assert_allclose(sums.mean_waves, expected, atol=1e-8)
     other = detector.sums()
     other.add(fresh[250:400], TIMES[250:])
-    sums.merge(other)
+    sums.add(fresh[250:400], TIMES[250:])
     sums.remove(fresh[:250], TIMES[:250])
     np.testing.assert_array_equal(sums.mean_waves, other.mean_waves)
-    np.testing.assert_array_equal(sums.copy().mean_waves, other.mean_waves)
     # One vector without a time, and nothing is known of the window's times.
     sums.add(fresh[:1])
     assert sums.mean_waves is None

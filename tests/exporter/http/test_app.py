@@ -119,7 +119,7 @@ def test_others_are_answered_while_exact_statistics_wait_for_a_database_that_han
         assert {request.result(60).status_code for request in hanging} == {200}
 
 
-def test_who_waits_for_a_database_that_hangs_is_told_to_come_again(
+def test_a_hanging_database_gives_503_with_retry_after(
     client: TestClient,
     store: str,
     connection: psycopg.Connection,

@@ -86,7 +86,7 @@ def test_times_are_utc_whatever_the_session_of_the_store_says(model: Model) -> N
     assert NOW.astimezone(UTC).hour == 0
 
 
-def test_findings_are_shown_beside_their_window(model: Model, vectors: Vectors) -> None:
+def test_findings_are_shown_with_their_window(model: Model, vectors: Vectors) -> None:
     exact = compare(vectors[:1_000], vectors[1_000:1_100], [5])
     model.standing.attach("exact", {"fast": exact})
     model.standing.attach("quality", {"fast": QUALITY})

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
 import pytest
 
+from exporter.detector.detector import Detector
+from exporter.detector.exact import compare
 from exporter.metrics import families
 from exporter.metrics.families import FAMILIES, SnapshotFamily
-from exporter.monitor.snapshot import Snapshot
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.forecast import Forecast
+from exporter.monitor.model import Model
+from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.arrays import Vectors
+from exporter.stats.quality import assess
+from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.runtime.worker import WorkStatus
+from ingest.store.changes import ModelRow
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FORECAST = Forecast("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
 
 
 def test_names_are_unique_and_follow_prometheus() -> None:
@@ -23,10 +41,37 @@ def test_every_family_of_the_module_is_on_the_page() -> None:
     assert defined == set(FAMILIES)
 
 
+@pytest.fixture(scope="module")
+def full(vectors: Vectors, detector: Detector) -> Snapshot:
+    """A snapshot from which each family has something to read."""
+    fresh = vectors[1_000:1_100]
+    row = ModelRow("m", 8, len(fresh), NOW, None, None, NOW)
+    model = Model(row, MonitoringSettings())
+    windows = ModelWindows(8, MonitoringSettings(), detector)
+    windows.append(fresh, np.full(len(fresh), NOW.timestamp()))
+    model.adopt(Baseline(1, NOW, 0, "first 1000", assess(vectors[:1_000]), detector), windows)
+    exact = compare(vectors[:1_000], fresh, [5])
+    model.standing.attach("quality", {"fast": assess(fresh)})
+    model.standing.attach("exact", {"fast": exact})
+    model.standing.attach("forecast", {"fast": FORECAST})
+    followed = model.snapshot(NOW.timestamp())
+    return Snapshot(
+        (followed, replace(followed, not_followed="behind")),
+        PollStatus(True, 1_000.0, 0.25, 3),
+        WorkStatus(True, 900.0, 1.5, 2),
+        {"quality": ExaminationStatus(True, 0.5)},
+    )
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_samples_have_the_labels_that_are_declared(family: SnapshotFamily) -> None:
-    for labels, value in family.read(Snapshot(())):
+def test_each_family_has_samples_with_the_labels_that_it_declares(
+    family: SnapshotFamily, full: Snapshot
+) -> None:
+    samples = list(family.read(full))
+    assert samples
+    for labels, value in samples:
         assert len(labels) == len(family.labels)
+        assert all(isinstance(label, str) for label in labels)
         assert isinstance(value, int | float)
 
 

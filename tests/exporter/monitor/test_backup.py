@@ -56,7 +56,7 @@ def report(store: str) -> dict[str, Any]:
     return found
 
 
-def test_a_restored_store_says_what_the_old_one_said(
+def test_a_restored_store_gives_the_same_verdicts(
     store: str,
     empty_database: str,
     connection: psycopg.Connection,

@@ -17,7 +17,7 @@ from psycopg import sql
 from exporter.detector.exact import compare
 from exporter.monitor import baseline
 from exporter.monitor.examiner import Examiner
-from exporter.monitor.forecast import History
+from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model, Models
 from exporter.monitor.monitor import examinations
 from exporter.monitor.snapshot import ModelSnapshot
@@ -57,11 +57,11 @@ def examiner(
     return Examiner(models, examinations(pool), pool, 300, threading.Event(), monotonic=monotonic)
 
 
-def forecasts(model: Model) -> dict[str, History | None]:
+def forecasts(model: Model) -> dict[str, Forecast | None]:
     return {name: found.forecast for name, found in model.standing.findings.items()}
 
 
-def forecast(model: Model, window: str) -> History:
+def forecast(model: Model, window: str) -> Forecast:
     found = forecasts(model)[window]
     assert found is not None
     return found
@@ -145,12 +145,12 @@ def test_a_window_that_cannot_tell_names_the_baseline_that_is_there(
     assert rows == [("too_few_vectors", 5, 1)]
 
 
-def test_a_history_of_days_tells_season_and_band(
+def test_a_history_of_days_gives_season_and_band(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:
     remember(connection, days=8)
     examiner(pool, models).check()
-    assert forecast(models.by_name["m"], "slow") == History("too_short")
+    assert forecast(models.by_name["m"], "slow") == Forecast("too_short")
     fast = forecast(models.by_name["m"], "fast")
     assert fast.state == "daily"
     assert fast.lower is not None
@@ -166,7 +166,7 @@ def test_history_against_another_baseline_does_not_count(
 ) -> None:
     remember(connection, days=8, version=2)
     examiner(pool, models).check()
-    assert forecast(models.by_name["m"], "fast") == History("too_short")
+    assert forecast(models.by_name["m"], "fast") == Forecast("too_short")
 
 
 def test_history_is_judged_once_an_hour(
@@ -208,10 +208,10 @@ def test_a_new_baseline_forgets_what_was_judged_against_the_old(
     model = models.by_name["m"]
     baseline.pin(connection, "m", Selection(last=500))
     Tail(pool, models, SETTINGS).poll()
-    assert set(forecasts(model).values()) == {History("too_short")}
+    assert set(forecasts(model).values()) == {Forecast("too_short")}
 
 
-def test_what_was_measured_against_one_baseline_is_not_taken_for_the_next_ones(
+def test_a_measurement_against_one_baseline_is_not_reused_for_the_next(
     pool: Pool,
     models: Models,
     send: Send,
@@ -264,7 +264,7 @@ def test_dimensions_of_a_surprising_window_are_compared_exactly(
     np.testing.assert_allclose(exact.wasserstein, expected.wasserstein[top])
 
 
-def test_a_model_that_was_removed_since_the_last_poll_stops_no_check(
+def test_a_removed_model_does_not_fail_the_check(
     pool: Pool,
     connection: psycopg.Connection,
     models: Models,
@@ -279,7 +279,7 @@ def test_a_model_that_was_removed_since_the_last_poll_stops_no_check(
     assert connection.execute("select * from drift_history").fetchall() == []
 
 
-def test_a_model_that_cannot_be_checked_keeps_no_other_from_it(
+def test_one_failing_model_does_not_stop_the_check(
     pool: Pool,
     models: Models,
     send: Callable[..., None],
@@ -346,7 +346,7 @@ def test_a_check_that_fails_keeps_the_history_until_it_is_due_again(
     connection.execute("delete from drift_history")
     now[0] += 1
     fail()
-    assert forecast(model, "fast") == History("too_short")
+    assert forecast(model, "fast") == Forecast("too_short")
 
 
 def test_a_store_that_is_away_is_an_error(

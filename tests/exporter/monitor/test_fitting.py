@@ -1,4 +1,4 @@
-"""Fitting: the first baseline of a model is pinned beside the tail, once, and tried again."""
+"""Fitting: the first baseline of a model is pinned in the background, once, and tried again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.monitor.fitting import Fitting
-from ingest.store import pins
+from ingest.store import baselines
 from ingest.store.connection import connect
 from ingest.store.pool import Pool
 from tests.service import wait_for, waits_for_a_lock
@@ -29,7 +29,7 @@ def fitting(pool: Pool, clock: list[float]) -> Iterator[Fitting]:
 
 
 def versions(connection: psycopg.Connection, model_name: str) -> list[int]:
-    return [found["version"] for found in pins.versions(connection, model_name)]
+    return [found["version"] for found in baselines.versions(connection, model_name)]
 
 
 def test_the_first_vectors_of_a_model_become_its_baseline(
@@ -71,7 +71,7 @@ def test_a_fit_that_failed_is_tried_again_a_minute_later(
     assert "dimension 8" in failure.__dict__["error"]
 
 
-def test_a_model_that_was_created_anew_meanwhile_is_not_pinned_from_too_few_vectors(
+def test_a_model_that_was_created_again_is_not_pinned_from_too_few_vectors(
     pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection, store: str
 ) -> None:
     for name in ("m", "waits"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from exporter.monitor.forecast import HOUR_SECONDS, History, hourly, judge
+from exporter.monitor.forecast import HOUR_SECONDS, Forecast, hourly, judge
 from exporter.stats.decomposition import DAY, day_ahead_errors, decompose
 
 NOW = 1_700_000_000.0
@@ -29,13 +29,13 @@ def test_the_state_says_which_seasons_are_known(days: float, state: str) -> None
 
 
 def test_without_a_judgement_all_numbers_are_missing() -> None:
-    assert judge(*recorded(2), NOW) == History("too_short")
+    assert judge(*recorded(2), NOW) == Forecast("too_short")
 
 
 def test_gaps_of_a_third_rule_out_a_judgement() -> None:
     times, values = recorded(8)
     asleep = (times > NOW - 6 * 86_400) & (times < NOW - 2.5 * 86_400)
-    assert judge(times[~asleep], values[~asleep], NOW) == History("gaps")
+    assert judge(times[~asleep], values[~asleep], NOW) == Forecast("gaps")
     short = (times > NOW - 6 * 86_400) & (times < NOW - 5 * 86_400)
     assert judge(times[~short], values[~short], NOW).state == "daily"
 
@@ -43,7 +43,7 @@ def test_gaps_of_a_third_rule_out_a_judgement() -> None:
 def test_eight_days_without_a_value_rule_out_a_judgement() -> None:
     times, values = recorded(30)
     before = times < NOW - 8.1 * 86_400
-    assert judge(times[before], values[before], NOW) == History("gaps")
+    assert judge(times[before], values[before], NOW) == Forecast("gaps")
 
 
 @pytest.mark.parametrize("days", [5, 10, 30])

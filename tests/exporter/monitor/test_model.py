@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.forecast import History
+from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model, Models
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import SeriesSnapshot
@@ -80,7 +80,7 @@ def test_findings_are_attached_to_their_window_until_the_next_run(model: Model) 
     model.standing.attach("quality", {})
     assert before.findings.quality is QUALITY
     assert fast(model).findings.quality is None
-    assert fast(model).findings.forecast == History("too_short")
+    assert fast(model).findings.forecast == Forecast("too_short")
 
 
 def test_a_measurement_is_kept_until_its_window_changes(model: Model, vectors: Vectors) -> None:

@@ -35,7 +35,7 @@ def monitor(store: str, settings: Settings) -> Iterator[Monitor]:
     monitor.stop()
 
 
-def test_a_snapshot_tells_of_models_polls_checks_and_examinations(
+def test_a_snapshot_has_models_polls_checks_and_examinations(
     monitor: Monitor, send: Callable[..., None], vectors: Vectors
 ) -> None:
     send(vectors[:250])

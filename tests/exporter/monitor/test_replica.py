@@ -155,7 +155,7 @@ def test_a_replica_that_lags_delays_vectors_and_neither_loses_nor_repeats_one(
         tail.stop()
 
 
-def test_what_a_replica_further_behind_says_takes_nothing_back(
+def test_older_rows_from_a_lagging_replica_are_ignored(
     store: str, copy: Replica, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:
     """As behind one address for several replicas."""

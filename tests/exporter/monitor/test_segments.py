@@ -95,7 +95,7 @@ def test_small_parts_are_joined_and_old_parts_forgotten(
     assert len(parts) < 20
 
 
-def test_a_window_that_nothing_stays_in_starts_anew(vectors: Vectors, detector: Detector) -> None:
+def test_a_window_that_becomes_empty_starts_from_zero(vectors: Vectors, detector: Detector) -> None:
     segments = Segments(detector, lambda first, last: (vectors[first:last], TIMES[first:last]))
     window = Window(segments)
     for at in (0, 50):

@@ -34,8 +34,8 @@ from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store.changes import WHOLE, Shard
 from ingest.store.pool import Pool
+from ingest.store.shard import WHOLE, Shard
 from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
@@ -56,7 +56,7 @@ def test_else_the_ordinal_of_the_pod_does(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "reason"), [("laptop", "neither monitoring.shard"), ("exporter-4", "allows 0 to 3")]
+    ("host", "reason"), [("laptop", "set monitoring.shard"), ("exporter-4", "allows 0 to 3")]
 )
 def test_a_host_that_is_no_shard_is_an_error(host: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):

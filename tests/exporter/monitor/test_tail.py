@@ -274,7 +274,7 @@ def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
     tail.poll()
     baseline.pin(connection, "m", Selection(first=2_000))
     connection.execute("alter table embedding rename to gone")
-    with pytest.raises(ExceptionGroup, match="models not followed"):
+    with pytest.raises(ExceptionGroup, match="some models could not be read from the store"):
         tail.poll()
     found = verdict(models, "slow")
     assert (found.state, found.baseline_version, found.vectors) == ("ok", 1, 100)
@@ -285,7 +285,7 @@ def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
 
 
 @pytest.mark.parametrize("change", ["detector = 'of tomorrow'", """quality = '{"beauty": 1}'"""])
-def test_a_baseline_that_cannot_be_read_is_told_once_and_the_model_goes_on(
+def test_an_unreadable_baseline_is_reported_once_and_the_model_goes_on(
     change: str,
     pool: Pool,
     send: Callable[[Vectors], None],
@@ -366,7 +366,7 @@ def test_a_model_that_only_a_replica_does_not_show_stays(
     np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
 
 
-def test_a_model_that_cannot_be_followed_keeps_neither_others_nor_the_check_from_it(
+def test_one_unreadable_model_does_not_stop_the_others(
     pool: Pool,
     send: Callable[..., None],
     vectors: Vectors,
@@ -379,7 +379,7 @@ def test_a_model_that_cannot_be_followed_keeps_neither_others_nor_the_check_from
     connection.execute("update model set dimension = 7 where model_name = 'a'")
     models = Models()
     tail = Tail(pool, models, SETTINGS.model_copy(update={"poll_interval": 0.05}))
-    with pytest.raises(ExceptionGroup, match="models not followed"):
+    with pytest.raises(ExceptionGroup, match="some models could not be read from the store"):
         tail.poll()
     tail.start()
     assert tail.followed.wait(60)
@@ -387,8 +387,8 @@ def test_a_model_that_cannot_be_followed_keeps_neither_others_nor_the_check_from
     tail.stop()
     assert tail.status.up
     np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
-    told = [record for record in caplog.records if record.message.startswith("models not")]
-    assert len(told) == 1
+    logged = [r for r in caplog.records if r.message.startswith("some models could not")]
+    assert len(logged) == 1
 
 
 def test_a_store_that_is_away_is_an_error_and_windows_stay(
@@ -579,7 +579,7 @@ def test_a_model_that_cannot_be_read_leaves_ok_and_says_why(
         "update embedding set embedding = '[1,2]' where model_name = 'm' and seq = 405"
     )
     for _ in range(3):
-        with pytest.raises(ExceptionGroup, match="models not followed"):
+        with pytest.raises(ExceptionGroup, match="some models could not be read from the store"):
             tail.poll()
     snapshot = models.by_name["m"].snapshot(models.now())
     assert {each.verdict.state for each in snapshot.series} == {"not_followed"}
@@ -625,7 +625,7 @@ def set_back(connection: psycopg.Connection, last_seq: int) -> None:
 
 
 @pytest.mark.parametrize("new", [10, 100], ids=["fewer than before", "more than before"])
-def test_a_store_that_was_set_back_is_read_anew(
+def test_a_store_that_was_set_back_is_reloaded(
     pool: Pool,
     send: Callable[..., None],
     vectors: Vectors,
@@ -698,7 +698,10 @@ def test_a_failure_that_comes_back_is_logged_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def failures() -> int:
-        return sum(r.message.startswith("models not followed") for r in caplog.records)
+        return sum(
+            r.message.startswith("some models could not be read from the store")
+            for r in caplog.records
+        )
 
     send(vectors[:10])
     tail = Tail(pool, Models(), SETTINGS.model_copy(update={"poll_interval": 0.05}))

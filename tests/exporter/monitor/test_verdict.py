@@ -7,7 +7,14 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.detector.detector import Detector
-from exporter.monitor.verdict import STATES, Circumstances, Revisions, State, measure, state
+from exporter.monitor.verdict import (
+    STATES,
+    Circumstances,
+    Revisions,
+    State,
+    judge_state,
+    measure,
+)
 
 NOW = 1e9
 
@@ -32,7 +39,7 @@ def circumstances(received: float | None = NOW, mismatched: float | None = None)
         (50, 50, True, circumstances(), "ok"),
     ],
 )
-def test_a_state_is_the_first_reason_why_drift_cannot_be_told(
+def test_the_state_is_the_first_reason_why_drift_cannot_be_measured(
     detector: Detector,
     count: int,
     min_vectors: int,
@@ -40,7 +47,7 @@ def test_a_state_is_the_first_reason_why_drift_cannot_be_told(
     given: Circumstances,
     expected: State,
 ) -> None:
-    assert state(count, min_vectors, detector if has_detector else None, given) == expected
+    assert judge_state(count, min_vectors, detector if has_detector else None, given) == expected
     assert expected in STATES
 
 

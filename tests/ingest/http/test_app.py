@@ -457,7 +457,7 @@ def test_search_over_a_window_finds_what_brute_force_finds(client: TestClient) -
     ("body", "status", "part"),
     [
         ({"model_name": "none", "embedding": VECTOR}, 404, "there is no model 'none'"),
-        ({"model_name": "m", "embedding": [1.0]}, 409, "dimension 3; this one has 1"),
+        ({"model_name": "m", "embedding": [1.0]}, 409, "dimension 3, not 1"),
         ({"model_name": "m", "id": "none"}, 404, "no vector with id 'none'"),
         ({"model_name": "m", "id": "a\0"}, 400, "control character"),
         ({"model_name": "m"}, 400, "either embedding or id"),

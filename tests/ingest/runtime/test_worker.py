@@ -1,4 +1,4 @@
-"""A worker repeats its work, tells what fails, and stops when it is told."""
+"""A worker repeats its work, reports failures, and stops when asked."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_work_is_repeated_until_the_worker_stops() -> None:
     assert len(runs) == done
 
 
-def test_status_tells_when_the_last_successful_run_ended_and_counts_failures() -> None:
+def test_status_has_the_end_of_the_last_successful_run_and_counts_failures() -> None:
     errors = [ValueError("first"), None, ValueError("second")]
     done = threading.Event()
 
@@ -62,7 +62,7 @@ def test_status_tells_when_the_last_successful_run_ended_and_counts_failures() -
     assert failing.status.failures >= 2
 
 
-def test_the_same_failure_is_told_once_until_work_succeeds_again() -> None:
+def test_the_same_failure_is_reported_once_until_work_succeeds_again() -> None:
     runs = iter(["a", "a", "b", "", "", "b"])
     done = threading.Event()
 

@@ -14,6 +14,7 @@ import pytest
 from ingest.store import changes
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
+from ingest.store.shard import Shard, shard_of
 from ingest.store.vectors import insert
 
 InsertAll = Callable[..., list[object]]
@@ -98,11 +99,11 @@ def test_a_shard_has_the_models_that_the_hash_gives_it(
     names = [f"m{n}" for n in range(8)]
     insert_all(*(Batch(name, np.ones((1, 2), np.float32)) for name in names))
     shards = [
-        [row.model_name for row in changes.models(connection, changes.Shard(ordinal, 3))]
+        [row.model_name for row in changes.models(connection, Shard(ordinal, 3))]
         for ordinal in range(3)
     ]
     assert all(shards)
     assert sorted(name for shard in shards for name in shard) == names
     for ordinal, shard in enumerate(shards):
-        assert {changes.shard_of(connection, name, 3) for name in shard} == {ordinal}
-    assert changes.shard_of(connection, "none", 3) is None
+        assert {shard_of(connection, name, 3) for name in shard} == {ordinal}
+    assert shard_of(connection, "none", 3) is None

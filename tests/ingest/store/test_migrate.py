@@ -14,7 +14,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import SettingsError, StoreUnavailable
-from ingest.store import changes, pins
+from ingest.store import baselines, changes
 from ingest.store import migrate as migrations
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
@@ -63,7 +63,7 @@ def test_a_store_of_every_schema_keeps_its_data(
         assert_kept(before, connection)
         [model] = changes.models(connection)
         assert changes.vectors(connection, model, 0, None)["embedding"].tolist() == [[1, 2, 3]]
-        assert pins.vectors(connection, "m", 1, 3).tolist() == [[1, 2, 3]]
+        assert baselines.vectors(connection, "m", 1, 3).tolist() == [[1, 2, 3]]
 
 
 @pytest.mark.parametrize("name", every_migration())

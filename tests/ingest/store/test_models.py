@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from ingest.runtime.errors import NotFound, TooManyModels
-from ingest.store import history, models, neighbours, pins, positions
+from ingest.store import baselines, history, models, neighbours, positions
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
@@ -35,7 +35,7 @@ def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll
     for name in ("m", "other"):
         for version in (1, 2):
             rows = select(connection, name, Selection(first=10))
-            assert pins.create(connection, name, rows, b"", {}, "first 10") == version
+            assert baselines.create(connection, name, rows, b"", {}, "first 10") == version
         history.append(connection, [HistoryRow(name, "fast", "ok", 10, 1, cosine_similarity=0.5)])
 
     async def watched() -> None:
@@ -109,7 +109,7 @@ def test_an_exporter_that_has_not_noticed_the_removal_adds_nothing(
     models.remove(connection, "m")
     history.append(connection, [HistoryRow("m", "fast", "ok", 10, 1)])
     with pytest.raises(NotFound, match="there is no model 'm'"):
-        pins.create(connection, "m", rows, b"", {}, "first 10", only_first=True)
+        baselines.create(connection, "m", rows, b"", {}, "first 10", only_first=True)
     assert not any(rows_of(connection, "m").values())
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import WindowSettings
-from ingest.store import neighbours, pins
+from ingest.store import baselines, neighbours
 from ingest.store.batch import Batch
 from ingest.store.neighbours import Match
 from ingest.store.selection import Selection, select
@@ -99,7 +99,7 @@ def test_the_search_of_a_baseline_finds_nearly_all(
     wide = np.tile(sentences, 6)[:, :dimension]
     insert_all(Batch("m", np.ascontiguousarray(wide[:1_000])))
     rows = select(connection, "m", Selection(first=1_000))
-    pins.create(connection, "m", rows, b"", {}, "first 1000")
+    baselines.create(connection, "m", rows, b"", {}, "first 1000")
     hits = 0
     for query in wide[1_000:1_010]:
         found = ask(store, lambda c, q=query: neighbours.baseline(c, "m", q, 10))
@@ -114,7 +114,7 @@ def test_the_search_of_a_baseline_uses_the_index(
 ) -> None:
     insert_all(Batch("m", sentences[:1_000]))
     rows = select(connection, "m", Selection(first=1_000))
-    pins.create(connection, "m", rows, b"", {}, "first 1000")
+    baselines.create(connection, "m", rows, b"", {}, "first 1000")
     ask(store, lambda c: neighbours.baseline(c, "m", sentences[0], 10))
     connection.execute("select pg_stat_force_next_flush()")
     scans = connection.execute(
@@ -130,7 +130,7 @@ def test_components_too_large_for_a_halfvec_are_indexed_and_found(
     long = np.eye(3, 2_200, dtype=np.float32) * 1e6
     insert_all(Batch("m", long))
     rows = select(connection, "m", Selection(first=3))
-    pins.create(connection, "m", rows, b"", {}, "first 3")
+    baselines.create(connection, "m", rows, b"", {}, "first 3")
     [nearest] = ask(store, lambda c: neighbours.baseline(c, "m", long[1], 1))
     assert (nearest.seq, nearest.similarity) == (2, pytest.approx(1))
 
@@ -147,7 +147,7 @@ def test_a_vector_is_found_by_its_id_also_when_only_the_baseline_has_it(
     vectors = np.eye(3, dtype=np.float32)
     insert_all(Batch("m", vectors, ids=["a", "b", "c"]))
     rows = select(connection, "m", Selection(first=3))
-    pins.create(connection, "m", rows, b"", {}, "first 3")
+    baselines.create(connection, "m", rows, b"", {}, "first 3")
     for _ in range(2):
         found = ask(store, lambda c: neighbours.stored_vector(c, "m", "b"))
         np.testing.assert_array_equal(found, vectors[1])

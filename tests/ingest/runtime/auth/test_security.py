@@ -51,7 +51,7 @@ def test_client_certificates_are_sufficient(tmp_path: Path) -> None:
     assert found.tls is not None
     assert found.tls.verify_mode == ssl.CERT_REQUIRED
     assert found.tls.minimum_version == ssl.TLSVersion.TLSv1_3
-    assert found.tls.num_tickets == 0  # whoever resumes a session shows no certificate
+    assert found.tls.num_tickets == 0  # a resumed session shows no certificate
     assert found.headers == {"X-Frame-Options": "SAMEORIGIN"}
 
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.runtime.auth.security import PAGE_HEADERS, Protection, Security
 from ingest.runtime.http import application
-from ingest.runtime.http.openapi import Part
+from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 
@@ -37,8 +37,8 @@ class Broken:
     def reconfigure(self, settings: Settings) -> None:
         pass
 
-    def described(self) -> Part:
-        return Part({})
+    def described(self) -> Description:
+        return Description({})
 
 
 async def at_once(_: Request) -> Response:

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ingest.runtime.http.openapi import Part, document, schema
+from ingest.runtime.http.openapi import Description, document, schema
 
 
 class Inner(msgspec.Struct):
@@ -24,7 +24,7 @@ class Outer(msgspec.Struct):
 
 
 def test_schemas_come_from_structs_and_those_within() -> None:
-    schemas = document([Part({}, structs=[Outer])], [])["components"]["schemas"]
+    schemas = document([Description({}, structs=[Outer])], [])["components"]["schemas"]
     assert schema(Outer) == {"$ref": "#/components/schemas/Outer"}
     assert schemas["Outer"]["properties"]["inner"] == schema("Inner")
     assert schemas["Outer"]["required"] == ["inner"]
@@ -36,7 +36,7 @@ def test_schemas_come_from_structs_and_those_within() -> None:
 
 
 def test_keywords_that_a_struct_cannot_say_are_added_to_its_schema() -> None:
-    part = Part({}, structs=[Outer], schemas={"Outer": {"maxProperties": 2}, "Text": {}})
+    part = Description({}, structs=[Outer], schemas={"Outer": {"maxProperties": 2}, "Text": {}})
     schemas = document([part], [])["components"]["schemas"]
     assert schemas["Outer"]["maxProperties"] == 2
     assert schemas["Outer"]["description"] == "An answer."
@@ -44,7 +44,9 @@ def test_keywords_that_a_struct_cannot_say_are_added_to_its_schema() -> None:
 
 
 def test_an_operation_names_its_scope_and_the_refusals_of_the_guard() -> None:
-    part = Part({"/embeddings": {"post": {"responses": {"201": {"description": "Stored."}}}}})
+    part = Description(
+        {"/embeddings": {"post": {"responses": {"201": {"description": "Stored."}}}}}
+    )
     operation = document([part], ["basic", "bearer"])["paths"]["/embeddings"]["post"]
     assert operation["security"] == [{"basic": []}, {"bearer": ["write"]}]
     assert list(operation["responses"]) == ["201", "401", "403", "429"]

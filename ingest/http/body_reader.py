@@ -23,7 +23,7 @@ class BodyReader:
     Attributes
     ----------
     settings : IngestSettings
-        The limits in force. May be replaced at any time.
+        The current limits. May be replaced at any time.
     held_bytes : int
         Bytes of the bodies that are being read or used.
     """
@@ -65,7 +65,7 @@ class BodyReader:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def release(self, size: int) -> None:
-        """Count bytes of a body no longer."""
+        """Subtract bytes from `held_bytes`."""
         self.held_bytes -= size
 
     async def _receive(self, receive: Receive, chunks: list[bytes]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 from starlette.types import Message, Receive
 
-from ingest.http.reader import BodyReader
+from ingest.http.body_reader import BodyReader
 from ingest.runtime.errors import BodyTooLarge, PayloadError, QueueFull, SlowClient
 from ingest.runtime.settings.settings import IngestSettings
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ingest.runtime.errors import NotFound
-from ingest.store import pins
+from ingest.store import baselines
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.selection import Selection, select
@@ -21,28 +21,28 @@ InsertAll = Callable[..., list[object]]
 
 def test_an_unknown_model_has_no_versions(connection: psycopg.Connection) -> None:
     with pytest.raises(NotFound, match="there is no model 'none'"):
-        pins.versions(connection, "none")
+        baselines.versions(connection, "none")
 
 
 @pytest.mark.usefixtures("filled")
 def test_versions_are_numbered_and_each_can_be_loaded(connection: psycopg.Connection) -> None:
     first = select(connection, "m", Selection(first=5))
     last = select(connection, "m", Selection(last=5))
-    assert pins.create(connection, "m", first, b"one", {}, "first 5") == 1
-    assert pins.create(connection, "m", last, b"two", {}, "last 5") == 2
-    assert pins.create(connection, "m", last, b"no", {}, "x", only_first=True) is None
-    stored = pins.load(connection, "m", 1)
+    assert baselines.create(connection, "m", first, b"one", {}, "first 5") == 1
+    assert baselines.create(connection, "m", last, b"two", {}, "last 5") == 2
+    assert baselines.create(connection, "m", last, b"no", {}, "x", only_first=True) is None
+    stored = baselines.load(connection, "m", 1)
     assert (stored.detector, stored.vectors, stored.last_seq) == (b"one", 5, 5)
-    assert [v["version"] for v in pins.versions(connection, "m")] == [2, 1]
+    assert [v["version"] for v in baselines.versions(connection, "m")] == [2, 1]
     with pytest.raises(NotFound, match="m has no baseline 3"):
-        pins.load(connection, "m", 3)
+        baselines.load(connection, "m", 3)
 
 
 def test_copies_stay_when_the_vectors_are_deleted(
     connection: psycopg.Connection, filled: NDArray[np.float32]
 ) -> None:
     rows = select(connection, "m", Selection(first=5))
-    pins.create(connection, "m", rows, b"", {}, "first 5")
+    baselines.create(connection, "m", rows, b"", {}, "first 5")
     connection.execute("truncate embedding")
     copies = connection.execute(
         "select seq, metadata, embedding::real[] from baseline_embedding order by seq"
@@ -60,7 +60,7 @@ def test_pinning_from_several_processes_at_once_gives_different_versions(
 
     def create(_: int) -> int | None:
         with connect(store) as own:
-            return pins.create(own, "m", rows, b"", {}, "first 5")
+            return baselines.create(own, "m", rows, b"", {}, "first 5")
 
     with ThreadPoolExecutor(4) as threads:
         assert sorted(v for v in threads.map(create, range(4)) if v) == [1, 2, 3, 4]
@@ -74,12 +74,12 @@ def test_pinning_several_models_at_once_does_not_deadlock(
 
     def create(name: str) -> int | None:
         with connect(store) as own:
-            return pins.create(own, name, rows[name], b"", {}, "first 3")
+            return baselines.create(own, name, rows[name], b"", {}, "first 3")
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(create, ["m", "other"] * 10))
-    assert [v["version"] for v in pins.versions(connection, "m")] == [10, 9, 8]
-    assert [v["version"] for v in pins.versions(connection, "other")] == [10, 9, 8]
+    assert [v["version"] for v in baselines.versions(connection, "m")] == [10, 9, 8]
+    assert [v["version"] for v in baselines.versions(connection, "other")] == [10, 9, 8]
 
 
 @pytest.mark.usefixtures("filled")
@@ -87,8 +87,8 @@ def test_the_oldest_version_is_dropped_with_its_vectors_and_its_index(
     connection: psycopg.Connection,
 ) -> None:
     rows = select(connection, "m", Selection(first=5))
-    for _ in range(pins.KEPT_VERSIONS + 1):
-        pins.create(connection, "m", rows, b"", {}, "first 5")
+    for _ in range(baselines.KEPT_VERSIONS + 1):
+        baselines.create(connection, "m", rows, b"", {}, "first 5")
     left = connection.execute("select distinct version from baseline_embedding order by 1")
     assert left.fetchall() == [(2,), (3,), (4,)]
     indexes = connection.execute(
@@ -96,7 +96,7 @@ def test_the_oldest_version_is_dropped_with_its_vectors_and_its_index(
     ).fetchone()
     assert indexes == (3,)
     with pytest.raises(NotFound, match="m has no baseline 1"):
-        pins.load(connection, "m", 1)
+        baselines.load(connection, "m", 1)
 
 
 @pytest.mark.parametrize("dimension", [3, 2_500, 4_001])
@@ -105,7 +105,7 @@ def test_vectors_of_any_dimension_can_be_pinned(
 ) -> None:
     insert_all(Batch("m", np.ones((3, dimension), np.float32)))
     rows = select(connection, "m", Selection(first=3))
-    assert pins.create(connection, "m", rows, b"", {}, "first 3") == 1
+    assert baselines.create(connection, "m", rows, b"", {}, "first 3") == 1
     indexes = connection.execute(
         "select count(*) from pg_indexes where tablename = 'baseline_embedding'"
         " and indexdef like '%hnsw%'"

@@ -15,8 +15,9 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from ingest.runtime.errors import DimensionMismatch, NotFound
-from ingest.store import copy, dimension
+from ingest.runtime.errors import NotFound
+from ingest.store import copy
+from ingest.store.dimension import check_dimension, require_dimension
 from ingest.store.neighbours import indexed
 
 KEPT_VERSIONS = 3
@@ -119,7 +120,7 @@ def create(
     return version
 
 
-def create_external(
+def create_from_vectors(
     connection: psycopg.Connection,
     model_name: str,
     rows: NDArray[np.void],
@@ -153,7 +154,7 @@ def create_external(
         If the model's vectors have another dimension.
     """
     components = rows["embedding"].shape[1]
-    # In a transaction of its own: otherwise writers of the model would wait for the index.
+    # In its own transaction: otherwise writers of the model would wait for the index.
     connection.execute(
         "insert into model (model_name, dimension) values (%s, %s) on conflict do nothing",
         [model_name, components],
@@ -167,21 +168,6 @@ def create_external(
         _index_vectors(connection, model_name, version, components)
         _drop_versions(connection, model_name, version - KEPT_VERSIONS)
     return version
-
-
-def check_dimension(connection: psycopg.Connection, model_name: str, wanted: int) -> None:
-    """Check that a model, if it exists, has vectors of this dimension.
-
-    Raises
-    ------
-    DimensionMismatch
-        If its vectors have another dimension.
-    """
-    known = dimension.known(connection, model_name)
-    if known not in (None, wanted):
-        raise DimensionMismatch(
-            f"model {model_name} has vectors of dimension {known}; these have {wanted}"
-        )
 
 
 def drop(connection: psycopg.Connection, model_name: str) -> None:
@@ -209,7 +195,7 @@ def lock(connection: psycopg.Connection) -> None:
 
 def _next_version(connection: psycopg.Connection, model_name: str) -> int:
     lock(connection)
-    dimension.of(connection, model_name)  # raises if it was removed in the meantime
+    require_dimension(connection, model_name)  # raises if it was removed in the meantime
     found = connection.execute(
         "select coalesce(max(version), 0) + 1 from baseline where model_name = %s", [model_name]
     ).fetchone()
@@ -344,7 +330,8 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
 def times(connection: psycopg.Connection, model_name: str, version: int) -> tuple[float, float]:
     """Return when the oldest and the newest vector of a baseline arrived.
 
-    In seconds since the epoch. For vectors of :func:`create_external` this is when they were made.
+    In seconds since the epoch. For vectors of :func:`create_from_vectors`, this is when they were
+    made.
     """
     # Not the clients' timestamps: a single wrong one could be off by years.
     found = connection.execute(
@@ -379,7 +366,7 @@ def versions(connection: psycopg.Connection, model_name: str) -> list[dict[str, 
     NotFound
         If there is no such model.
     """
-    dimension.of(connection, model_name)
+    require_dimension(connection, model_name)
     cursor = connection.execute(
         "select version, pinned_at, vectors, source from baseline where model_name = %s"
         " order by version desc",

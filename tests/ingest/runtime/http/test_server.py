@@ -1,0 +1,45 @@
+"""The server: its address, and signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from ingest.runtime.errors import SettingsError
+from ingest.runtime.http import server
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture
+def _restored() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_port_0_listens_on_a_free_port() -> None:
+    with server.listen("127.0.0.1", 0) as listener:
+        host, port = listener.getsockname()
+        assert host == "127.0.0.1"
+        assert port > 0
+
+
+def test_an_address_that_is_taken_is_an_error_that_names_the_settings() -> None:
+    with server.listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(SettingsError, match=rf"127\.0\.0\.1:{port} \(server\.host"):
+            server.listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.usefixtures("_restored")
+def test_a_signal_ends_the_program_so_that_resources_are_closed(number: signal.Signals) -> None:
+    server.exit_on_signals()
+    with pytest.raises(SystemExit) as ended:
+        os.kill(os.getpid(), number)
+    assert ended.value.code == 0

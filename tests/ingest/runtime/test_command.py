@@ -1,0 +1,73 @@
+"""Commands: where their settings come from, and exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from ingest.runtime import command, logs
+from ingest.runtime.errors import MonitorError, SettingsError, StoreUnavailable
+from ingest.runtime.settings.settings import Settings
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command that prints `ingest.max_models`, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logs, "configure", lambda _: None)
+
+    @click.command()
+    @command.setting("--most", "ingest.max_models", "Most models.")
+    @command.configured
+    def show(settings: Settings) -> None:
+        click.echo(settings.ingest.max_models)
+
+    def run(*words: str, **environment: str) -> Result:
+        return CliRunner(env=environment).invoke(show, words, standalone_mode=True)
+
+    return run
+
+
+def test_the_file_in_the_folder_is_read_if_there_is_one(run: Run, tmp_path: Path) -> None:
+    assert run().output == f"{Settings().ingest.max_models}\n"
+    (tmp_path / "config.yaml").write_text("ingest: {max_models: 7}")
+    assert run().output == "7\n"
+
+
+def test_options_override_assignments_and_assignments_override_the_file(
+    run, tmp_path: Path
+) -> None:
+    (tmp_path / "other.yaml").write_text("ingest: {max_models: 7}")
+    assert run("--config", "other.yaml").output == "7\n"
+    words = ["--config", "other.yaml", "--set", "ingest.max_models=8"]
+    assert run(*words).output == "8\n"
+    assert run(*words, "--most", "9").output == "9\n"
+
+
+@pytest.mark.parametrize("words", ["max_models=8", "ingest.max_models"])
+def test_an_assignment_without_section_or_value_is_refused(run: Run, words: str) -> None:
+    refused = run("--set", words)
+    assert isinstance(refused.exception, SettingsError)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(SettingsError("wrong key"), 2), (StoreUnavailable("away"), 1)]
+)
+def test_an_error_is_printed_as_one_line_with_its_exit_code(error: MonitorError, code: int) -> None:
+    @click.group(cls=type(command.group))
+    def group() -> None:
+        pass
+
+    @group.command()
+    def fail() -> None:
+        raise error
+
+    failed = CliRunner().invoke(group, ["fail"])
+    assert failed.exit_code == code
+    assert failed.output == f"Error: {error}\n"
