@@ -9,6 +9,7 @@ from importlib import resources
 
 from markdown_it import MarkdownIt
 
+from exporter.http import report
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from ingest.runtime.version import __version__
 
@@ -45,15 +46,20 @@ _LANDING = """<h1>Embedding Drift Monitor</h1>
 <tr><th>Model</th><th>Window</th><th>State</th><th>Vectors</th><th>Score</th><th>Magnitude</th></tr>
 {rows}
 </table>
+{not_followed}
 """
 
 
 def landing(models: Iterable[ModelSnapshot]) -> str:
     """Build the page at ``/``: all models at a glance, and links to everything else."""
+    models = list(models)
     rows = "\n".join(_row(each) for model in models for each in model.series)
     body = _LANDING.format(
         version=escape(__version__),
         rows=rows or '<tr><td colspan="6">No vectors yet: POST them to /embeddings.</td></tr>',
+        not_followed="\n".join(
+            _not_followed(model) for model in models if model.not_followed is not None
+        ),
     )
     return _PAGE.format(title="Embedding Drift Monitor", body=body)
 
@@ -72,6 +78,16 @@ def _row(each: SeriesSnapshot) -> str:
         f"<td>{escape(verdict.state)}</td>"
         + "".join(f'<td class="number">{number}</td>' for number in numbers)
         + "</tr>"
+    )
+
+
+def _not_followed(model: ModelSnapshot) -> str:
+    told = report.following(model)
+    since = "" if told.since is None else f" since {told.since:%Y-%m-%d %H:%M:%S} UTC"
+    return (
+        f"<p><strong>{escape(model.row.model_name)}</strong> is not followed{since}, "
+        f"{told.behind} vectors behind: {escape(told.detail or '')}. "
+        '<a href="/runbook#embeddingdriftnotfollowed">What to do</a></p>'
     )
 
 

@@ -236,13 +236,14 @@ def detail(model: ModelSnapshot, reference: Vectors | None = None) -> Drift:
         vectors=row.last_seq,
         last_vector_at=_utc(row.last_received_at),
         computed_at=_moment(model.computed_at),
-        following=_following(model),
+        following=following(model),
         baseline=None if model.baseline is None else _baseline(model.baseline),
         windows=Windows(**windows),
     )
 
 
-def _following(model: ModelSnapshot) -> Following:
+def following(model: ModelSnapshot) -> Following:
+    """Report how a model is followed."""
     known = model.following
     if model.not_followed is None:
         return Following(_moment(known.followed_at), known.behind, None, None, None)

@@ -72,7 +72,7 @@ class Ingest:
         self._pipeline.reconfigure(settings)
 
     def described(self) -> Description:
-        """Describe the endpoints, with the limits in force."""
+        """Describe the endpoints, with the current limits."""
         return operations.description(self._settings.ingest)
 
     def not_ready(self) -> str | None:

@@ -20,7 +20,7 @@ class Sampler:
     Attributes
     ----------
     settings : IngestSettings
-        The settings in force. May be replaced at any time.
+        The current settings. May be replaced at any time.
     """
 
     def __init__(self, settings: IngestSettings) -> None:

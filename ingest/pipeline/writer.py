@@ -51,7 +51,7 @@ class Writer:
     Attributes
     ----------
     settings : IngestSettings
-        The settings in force. May be replaced at any time.
+        The current settings. May be replaced at any time.
     """
 
     def __init__(

@@ -127,6 +127,11 @@ def vectors(
     structured ndarray, shape (n,)
         Fields ``seq``, ``received_at``, ``embedding`` and ``revised_cosine`` (NaN where a vector
         revises none): see :func:`ingest.store.copy.decode`.
+
+    Raises
+    ------
+    ValueError
+        If a vector has another dimension than the model: something else wrote it.
     """
     statement = sql.SQL(
         "copy (select seq, received_at, embedding, coalesce(revised_cosine, 'NaN')"
@@ -139,5 +144,30 @@ def vectors(
         last=sql.Literal(model.last_seq),
         since=sql.Literal("-infinity" if since is None else since.isoformat()),
     )
-    with connection.cursor() as cursor, cursor.copy(statement) as stream:
-        return copy.decode(stream, model.dimension, with_cosine=True)
+    try:
+        with connection.cursor() as cursor, cursor.copy(statement) as stream:
+            return copy.decode(stream, model.dimension, with_cosine=True)
+    except ValueError:
+        _check_dimensions(connection, model, after)
+        raise
+
+
+def _check_dimensions(connection: psycopg.Connection, model: ModelRow, after: int) -> None:
+    """Raise a ValueError that names the first vector of another dimension than the model."""
+    found = connection.execute(
+        "select seq, vector_dims(embedding) from embedding where model_name = %(name)s"
+        " and seq > %(after)s and seq <= %(last)s and vector_dims(embedding) <> %(dimension)s"
+        " order by seq limit 1",
+        {
+            "name": model.model_name,
+            "after": after,
+            "last": model.last_seq,
+            "dimension": model.dimension,
+        },
+    ).fetchone()
+    if found is not None:
+        seq, dimension = found
+        raise ValueError(
+            f"the row of table embedding with seq {seq} has a vector of dimension {dimension};"
+            f" the model's is {model.dimension}"
+        )
