@@ -11,6 +11,7 @@ import pytest
 from psycopg_pool import PoolTimeout
 
 from ingest.store.pool import Pool, open_async, open_sync
+from tests.service import wait_for
 
 
 def test_a_string_that_becomes_unreadable_is_reported_without_its_password(
@@ -23,7 +24,10 @@ def test_a_string_that_becomes_unreadable_is_reported_without_its_password(
         connection.close()
         with pytest.raises(PoolTimeout), pool.connection(timeout=1):
             pass
-        assert "database.replica_connection_string cannot be read" in caplog.text
+        wait_for(
+            lambda: "database.replica_connection_string cannot be read" in caplog.text,
+            "the reason in the log",
+        )
         assert "hunter2" not in caplog.text
         strings.append(store)
         with pool.connection(timeout=30) as connection:
