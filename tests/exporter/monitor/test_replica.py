@@ -25,6 +25,7 @@ from ingest.runtime.settings.settings import BaselineSettings, MonitoringSetting
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.pool import open_sync
+from tests.exporter.monitor import conservation
 from tests.service import Service, serving, wait_for
 
 Vectors = NDArray[np.float32]
@@ -302,3 +303,16 @@ def history(store: str) -> int:
     with connect(store) as connection:
         row = connection.execute("select count(*) from drift_history").fetchone()
     return 0 if row is None else int(row[0])
+
+
+def test_what_a_replica_delays_is_followed_once_it_has_caught_up(
+    store: str, copy: Replica, long: bool
+) -> None:
+    """Also if models were restored, removed or made anew meanwhile."""
+    with (
+        connect(store) as connection,
+        open_sync(copy.string, 1) as reads,
+        open_sync(store, 1) as primary,
+    ):
+        examples = 300 if long else 60
+        conservation.run(store, primary, connection, examples, (copy, reads))
