@@ -21,8 +21,12 @@ _MAGIC = b"embedding-drift detector\n"
 
 def pack(value: Any, version: int) -> bytes:
     """Write a dataclass whose fields are arrays, numbers, or dataclasses of the same kind."""
+    arrays: dict[str, Any] = dict(_flatten(value, ""))
+    # numpy before 2.1 would pickle them: its savez has no allow_pickle.
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise ValueError(f"Object arrays cannot be written: {', '.join(objects)}")
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **dict(_flatten(value, "")))
+    np.savez(file, **arrays)
     return _MAGIC + b"%d\n" % version + file.getvalue()
 
 

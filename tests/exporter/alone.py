@@ -19,6 +19,7 @@ _PACKAGES = {
     "_hypothesis_globals",
     "_hypothesis_pytestplugin",
     "_pytest",
+    "attr",
     "hypothesis",
     "iniconfig",
     "packaging",
