@@ -120,7 +120,7 @@ class _Base(ABC):
 
     @property
     def duplicates(self) -> int:
-        """Vectors that the service had stored under their ids before."""
+        """Vectors that the service did not store: see :attr:`Answer.duplicates`."""
         return self._queue.duplicates
 
     @property
@@ -188,7 +188,8 @@ class Client(_Base):
         vectors : array_like, shape (d,) or (n, d)
             One vector, or several: lists, NumPy arrays, pandas objects or PyTorch tensors.
         ids : sequence of n, optional
-            Text, numbers or UUIDs. A vector whose id the service has is not stored again.
+            Text, numbers or UUIDs. The same vector under the same id is stored once; another vector
+            revises it, unless the service has ``ingest.ids: once``.
         metadata : sequence of n mappings, optional
         timestamps : sequence of n, optional
             When each vector was made: seconds since the epoch, or datetimes with a time zone.

@@ -71,7 +71,8 @@ class Answer:
     stored : int
         Vectors that it stored.
     duplicates : int
-        Vectors that it did not store, because it had stored them under their ids before.
+        Vectors that it did not store, because the newest vector of their id is the same; with
+        ``ingest.ids: once``, because their id was stored before.
     revisions : int
         How many of the stored vectors revise an earlier vector of their id. 0 if the service is
         of a release that does not count them.

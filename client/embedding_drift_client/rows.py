@@ -164,7 +164,7 @@ def _has_length(value: Any) -> bool:
         return False
     try:
         len(value)
-    except Exception:
+    except Exception:  # len of another library's object may raise anything
         return False
     return True
 

@@ -23,6 +23,7 @@ VectorId = Annotated[
             "maxLength": 255,
             "pattern": r"^[^\x00-\x1f\x7f-\x9f]+$",
         },
-        description="Identifies a vector of a model. Sent again, the vector is stored once.",
+        description="Identifies a vector of a model. The same vector sent again is a duplicate;"
+        " another vector under the id is a revision, unless ingest.ids is once.",
     ),
 ]

@@ -40,8 +40,8 @@ class Stored(msgspec.Struct):
         Count,
         Meta(
             description=(
-                "Vectors not stored, because the same vector was stored under their id before. With"
-                " `ingest.ids: once`, because any vector was."
+                "Vectors not stored, because the newest vector of their id is the same. With"
+                " `ingest.ids: once`, because their id was stored before."
             )
         ),
     ]

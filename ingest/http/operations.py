@@ -79,8 +79,9 @@ _STORE_ANSWERS: Json = {
     "409": problem("The model's vectors have another dimension."),
     "422": problem("The `Idempotency-Key` was used before with another body."),
     "503": problem(
-        "PostgreSQL does not answer. The vectors may be stored nevertheless. With ids or an"
-        " `Idempotency-Key`, a retry stores nothing twice.",
+        "PostgreSQL does not answer. The vectors may be stored nevertheless. With an"
+        " `Idempotency-Key`, a retry stores nothing twice. With ids it does not either, unless"
+        " another vector came under an id meanwhile.",
         RETRY_AFTER,
     ),
     **_BODY_PROBLEMS,

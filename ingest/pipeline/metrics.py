@@ -21,7 +21,8 @@ VECTORS = Family(
 DUPLICATES = Family(
     "embedding_drift_ingest_duplicates_total",
     "counter",
-    "Vectors not stored again because the same vector was stored under their id before.",
+    "Vectors not stored because the newest vector of their id is the same, or their id is known"
+    " and `ingest.ids` is `once`.",
     ("model_name",),
 )
 REVISIONS = Family(

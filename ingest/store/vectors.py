@@ -99,7 +99,8 @@ class Stored:
     stored : int
         Vectors stored now.
     duplicates : int
-        Vectors not stored, because the same vector was stored under their id before.
+        Vectors not stored, because the newest vector of their id is the same or, without
+        ``revise``, because their id was stored before.
     revisions : int
         How many of the stored vectors revise one that was stored under their id before.
     replayed : bool
@@ -242,8 +243,8 @@ async def insert(
     """Store batches in one transaction, which is committed when this returns.
 
     A batch that is refused gets its error as outcome. The other batches are stored nevertheless.
-    A vector whose id was stored before is left out if it is the same vector, or if the id occurs
-    earlier in its batch.
+    A vector is left out if the newest vector of its id is the same, or if its id occurs earlier in
+    its batch.
 
     Parameters
     ----------

@@ -483,7 +483,7 @@ def test_a_closed_client_drops_vectors_without_raising(network: Network, use: Us
 
 
 @either
-def test_errors_are_raised_with_raise_errors(network: Network, shelf: Shelf, use: Use) -> None:
+def test_errors_are_raised_with_raise_errors(network: Network, use: Use) -> None:
     def calls(client: AnyClient) -> None:
         with pytest.raises(PayloadError, match="/embeddings/0/2: is NaN"):
             client.add([1, 2, NAN])

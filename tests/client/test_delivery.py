@@ -175,7 +175,9 @@ def test_retry_after_may_be_a_date() -> None:
         ("1" * 400, 0.5),
     ],
 )
-def test_an_invalid_retry_after_is_ignored(retry_after: str, pause: float) -> None:
+def test_an_invalid_retry_after_is_ignored_and_a_long_one_is_cut(
+    retry_after: str, pause: float
+) -> None:
     assert delivery().judge(asking_to_wait(retry_after)) == pause
 
 

@@ -57,9 +57,7 @@ def test_a_name_with_a_slash_is_found_written_either_way(client: TestClient, pat
     assert client.get(path).json()["model_name"] == "a/b"
 
 
-def test_the_report_holds_the_numbers_behind_the_verdict(
-    client: TestClient, vectors: Vectors
-) -> None:
+def test_the_report_holds_the_numbers_behind_the_verdict(client: TestClient) -> None:
     # Quality comes from the first check, which follows the first poll.
     wait_for(lambda: "quality" in client.get("/drift/a/b").json()["windows"]["fast"], "a check")
     report = client.get("/drift/a/b").json()

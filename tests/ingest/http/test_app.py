@@ -300,8 +300,8 @@ def test_a_trailing_slash_is_not_found_and_not_redirected(
     assert "evil.example" not in response.text + str(response.headers)
 
 
-def test_a_value_only_postgresql_refuses_fails_alone(
-    client: TestClient, stored: Callable[[], list[list[float]]], store: str
+def test_a_value_only_postgresql_refuses_is_the_clients_error_and_the_next_request_is_stored(
+    client: TestClient, stored: Callable[[], list[list[float]]]
 ) -> None:
     """A jsonb number beyond what numeric holds passes every earlier check."""
     huge = b'{"model_name": "m", "embedding": [1, 2, 3], "metadata": {"n": 1e200000}}'
@@ -311,6 +311,7 @@ def test_a_value_only_postgresql_refuses_fails_alone(
     assert 400 <= response.status_code < 500, response.text
     assert stored() == []
     assert client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR}).is_success
+    assert stored() == [VECTOR]
 
 
 def test_requests_vectors_and_refusals_are_counted(client: TestClient) -> None:
