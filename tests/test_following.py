@@ -52,6 +52,7 @@ def test_a_damaged_vector_stops_only_its_model_until_it_is_deleted(
         wait_for(lambda: state(service.url, "m") == "not_followed", "the trouble in the state")
         report = told(service.url, "m")
         assert "score" not in report["windows"]["fast"]
+        assert report["vectors"] == 700
         following = report["following"]
         assert following["behind"] == 100
         assert following["reason"] == "vectors_unreadable"

@@ -195,8 +195,8 @@ def _one_of(states: Iterable[str], state: str) -> Iterator[tuple[str, float]]:
 UP = _of_process(
     "embedding_drift_up",
     "gauge",
-    "Whether the last poll of the store succeeded (1), or failed or hangs (0). With 0, the page "
-    "shows the last numbers read.",
+    "Whether the last poll of the store succeeded (1), or failed or hangs (0). If it stays 0, "
+    "the state of all windows becomes not_followed.",
     lambda s: float(s.polls.up),
 )
 BUILD_INFO = _family(

@@ -1,8 +1,8 @@
 """Following: whether the windows of a model hold every vector that was acknowledged.
 
 For each model, an acknowledged vector is in the windows, or too old for them, or replaced by newer
-ones, or was left out by sampling, or a duplicate. The state ``ok`` means that this holds up to a
-poll or two ago.
+ones, or was left out by sampling, or a duplicate. The state ``ok`` means that this held at
+most :attr:`Following.patience` ago.
 """
 
 from __future__ import annotations

@@ -218,6 +218,7 @@ class Tail:
         except psycopg.OperationalError:
             raise
         except Exception as error:
+            model = self._models.by_name[row.model_name]  # a store set back renews it
             detail = f"{type(error).__name__}: {error}"
             seen = model.windows.seen_seq
             reason: Reason = "vectors_unreadable"
@@ -229,15 +230,15 @@ class Tail:
             model.windows.advance(now)
 
     def _follow_model(self, connection: psycopg.Connection, model: Model, row: ModelRow) -> Model:
+        known, model.row = model.row, row
         self._update_baseline(connection, model, row)
         try:
             self._follow(connection, model.windows, row)
         except _SetBack:
-            self._log_rewind(model.row, row.last_seq)
+            self._log_rewind(known, row.last_seq)
             model = self._renew(row)
             self._update_baseline(connection, model, row)
             self._follow(connection, model.windows, row)
-        model.row = row
         return model
 
     def _note(self, model: Model, now: float, acknowledged: int) -> None:
