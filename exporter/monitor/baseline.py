@@ -61,7 +61,7 @@ def pin(
     NotFound
         If there is no such model.
     ValueError
-        If the vectors are too few to fit a detector.
+        If no detector can be fitted to the vectors: see :meth:`Detector.fit`.
     """
     if only_first and baselines.versions(connection, model_name):
         return None
@@ -107,7 +107,7 @@ def pin_vectors(
     DimensionMismatch
         If the model's vectors have another dimension.
     ValueError
-        If the vectors are too few to fit a detector.
+        If no detector can be fitted to the vectors: see :meth:`Detector.fit`.
     """
     rows = np.empty(len(vectors), copy.row_type(vectors.shape[1]))
     rows["seq"] = np.arange(1, len(rows) + 1)

@@ -79,7 +79,7 @@ class Revisions:
     Attributes
     ----------
     vectors : int
-        Vectors of the window that revise an earlier vector of the same id.
+        Vectors of the window that revise an earlier vector of the same id, with a known cosine.
     median_cosine : float or None
         Median cosine between the new and the earlier vector; None without revisions.
     """

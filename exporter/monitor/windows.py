@@ -166,7 +166,8 @@ class ModelWindows:
         times : ndarray of float64, shape (m,)
             Seconds since the epoch.
         cosines : ndarray of float32, shape (m,), optional
-            Cosine of each vector with the one that it revises; NaN where it revises none.
+            Cosine of each vector with the one that it revises; NaN where it revises none,
+            or where the cosine is not known.
         """
         if cosines is None:
             cosines = np.full(len(vectors), np.nan, np.float32)

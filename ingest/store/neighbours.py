@@ -61,7 +61,6 @@ async def stored_vector(
     NotFound
         If the model has no vector of that id.
     """
-    row = None
     for statement in (
         "select e.embedding::real[] from embedding_id i join embedding e"
         " using (model_name, received_at, seq) where i.model_name = %s and i.id = %s",
@@ -70,10 +69,9 @@ async def stored_vector(
         " order by version desc limit 1",
     ):
         cursor = await connection.execute(statement, [model_name, id_], binary=True)
-        row = row or await cursor.fetchone()
-    if row is None:
-        raise NotFound(f"model {model_name} has no vector with id {id_!r}")
-    return np.asarray(row[0], dtype=np.float32)
+        if (row := await cursor.fetchone()) is not None:
+            return np.asarray(row[0], dtype=np.float32)
+    raise NotFound(f"model {model_name} has no vector with id {id_!r}")
 
 
 async def check(connection: psycopg.AsyncConnection, model_name: str, dimension: int) -> None:

@@ -30,6 +30,11 @@ class Progress(NamedTuple):
     newest: Position | None = None
     digest: str | None = None
 
+    @property
+    def last(self) -> Position:
+        """Position of the newest row that is known."""
+        return self.position if self.newest is None else self.newest
+
 
 async def load(
     connection: psycopg.AsyncConnection, model_name: str, source: str

@@ -50,7 +50,8 @@ class Follower:
     A row becomes visible when its transaction commits, which is later than it got its time or id.
     So the position lags behind: a poll reads the rows after the one that was newest
     ``overlap_seconds`` ago, except those already read. A row is missed only if its transaction
-    was open for longer. After a restart rows are read twice; the store drops them by their ids.
+    was open for longer. After a restart rows are read twice; the store drops those whose vectors
+    are unchanged.
 
     A table that is emptied, re-made or replaced is noticed by its identity, or because its newest
     row is older than before. Then following begins anew, as with a table that was never watched.
@@ -148,10 +149,9 @@ class Follower:
 
     async def _set_back(self, snapshot: Snapshot, before: Progress, seen: _Seen) -> str | None:
         """Say why the rows that were read are no longer those of the table. None if they are."""
-        last = before.position if before.newest is None else before.newest
-        if not last:
+        if not before.last:
             return None
-        if last != seen.newest and not await snapshot.reaches(last):
+        if before.last != seen.newest and not await snapshot.reaches(before.last):
             return "the newest row is older than before"
         if before.identity is None or seen.identity is None or before.identity == seen.identity:
             return None
@@ -159,7 +159,7 @@ class Follower:
             return "another table has the name"
         # The rows were written anew. VACUUM FULL, CLUSTER and new partitions keep them as they
         # were; TRUNCATE does not, and the new rows may already be more than the old ones.
-        if before.digest is None or before.digest != await _digest(snapshot, last):
+        if before.digest is None or before.digest != await _digest(snapshot, before.last):
             return "the rows were replaced"
         return None
 
@@ -170,7 +170,7 @@ class Follower:
             extra={
                 "table": str(self._source),
                 "reason": reason,
-                "newest_before": before.position if before.newest is None else before.newest,
+                "newest_before": before.last,
                 "newest_now": now.newest,
                 "identity_before": before.identity,
                 "identity_now": now.identity,

@@ -135,7 +135,7 @@ def advice(connection: psycopg.Connection, table: Table) -> Iterator[str]:
     if not any(is_unique and identifying.issuperset(columns) for is_unique, columns in rows):
         yield (
             f"no unique index on {', '.join(sorted(identifying))}: rows with equal values there"
-            " count once"
+            " are taken for one row, whose vector may seem to change"
         )
 
 

@@ -42,7 +42,7 @@ class Row(NamedTuple):
     Attributes
     ----------
     key : str
-        Identifies the row and its current vector. A row with a new vector has a new key.
+        Identifies the row. If the source finds changes, a changed row has a new key.
     seconds : float or None
         When the vector was made, in seconds since the epoch.
     vector : ndarray of float32, shape (d,)

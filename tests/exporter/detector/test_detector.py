@@ -271,7 +271,6 @@ def test_a_constant_reference_is_accepted() -> None:
     assert detector.score(np.full((50, 5), 2.0)) > 4.5
 
 
-NORMAL = np.random.default_rng(0).normal(size=(300, 4))
 LARGEST = float(np.finfo(np.float32).max)
 
 

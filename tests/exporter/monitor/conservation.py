@@ -149,7 +149,7 @@ def _machine(
 
         @rule(polls=st.booleans())
         def send_again(self, polls: bool) -> None:
-            """A retry is a duplicate, unless the store has lost or damaged the vector meanwhile."""
+            """A retry is a duplicate, unless the store has lost the vector meanwhile."""
             if self.last is None or self.last.model_name not in self.acknowledged:
                 return
             if self.last.model_name in self.broken:
@@ -157,11 +157,7 @@ def _machine(
             known = self.acknowledged[self.last.model_name]
             again = self.store(self.last)
             numbers = self.last.vectors[:, 0].astype(int).tolist()
-            broken = self.broken.get(self.last.model_name)
-            # A vector that was damaged and revised is known twice.
-            new = [
-                n for n in numbers if known.count(n) == 0 or (n == broken and known.count(n) < 2)
-            ]
+            new = [n for n in numbers if n not in known]
             assert (again.stored, again.duplicates) == (len(new), len(numbers) - len(new))
             known.extend(new)
             self.changed(polls)

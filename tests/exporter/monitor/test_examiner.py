@@ -367,12 +367,6 @@ def test_the_thread_waits_for_the_windows_and_survives_failures(
     connection: psycopg.Connection,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def wait_for(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
     def rows() -> int:
         [(count,)] = connection.execute("select count(*) from drift_history").fetchall()
         return int(count)
@@ -381,14 +375,15 @@ def test_the_thread_waits_for_the_windows_and_survives_failures(
     checking = Examiner(models, examinations(pool), pool, 0.05, ready, clock=lambda: 123.0)
     connection.execute("alter table drift_history rename to gone")
     checking.start()
+    time.sleep(0.5)
     assert caplog.records == []
     ready.set()
-    wait_for(lambda: any(r.message.startswith("check failed") for r in caplog.records))
+    wait_for(lambda: any(r.message.startswith("check failed") for r in caplog.records), "a failure")
     assert checking.status.timestamp is None
-    wait_for(lambda: checking.status.failures >= 1)
+    wait_for(lambda: checking.status.failures >= 1, "its count")
     connection.execute("alter table gone rename to drift_history")
-    wait_for(lambda: rows() > 0)
-    wait_for(lambda: checking.status.timestamp == 123.0)
+    wait_for(lambda: rows() > 0, "history")
+    wait_for(lambda: checking.status.timestamp == 123.0, "a success")
     checking.stop(pool.cut)
 
 

@@ -61,8 +61,10 @@ def test_a_fit_that_failed_is_tried_again_a_minute_later(
         wait_for(lambda: failures() == 1, "the failure")
         connection.execute("update embedding set embedding = '[1,1,1,1,1,1,1,1]' where seq = 7")
         clock[0] = 59.0
+        tried = made._fits["m"]
+        wait_for(tried.future.done, "the end of the fit")
         made.request("m", 250)
-        assert versions(connection, "m") == []
+        assert made._fits["m"] is tried
         clock[0] = 60.0
         made.request("m", 250)
         wait_for(lambda: versions(connection, "m") == [1], "the baseline")

@@ -116,7 +116,7 @@ def test_models_are_judged_at_the_time_of_the_store(model: Model) -> None:
 
 
 def test_a_model_that_raises_is_left_out_and_logged_once(
-    model: Model, vectors: Vectors, detector: Detector, caplog: pytest.LogCaptureFixture
+    model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     models = Models(monotonic=lambda: 0.0)
     models.set_clock(NOW.timestamp())

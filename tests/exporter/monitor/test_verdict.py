@@ -27,6 +27,7 @@ def circumstances(received: float | None = NOW, mismatched: float | None = None)
     ("count", "min_vectors", "has_detector", "given", "expected"),
     [
         (100, 50, True, circumstances(), "ok"),
+        (0, 50, False, Circumstances(NOW, None, NOW, 600, "behind"), "not_followed"),
         (100, 50, False, circumstances(), "no_baseline"),
         (300, 201, True, circumstances(), "baseline_too_small"),
         (100, 50, True, circumstances(mismatched=NOW + 1), "dimension_changed"),

@@ -137,7 +137,7 @@ def test_no_more_is_kept_than_the_larger_window_holds(
     )
     tracemalloc.stop()
     assert windows.ring.end - windows.ring.start == largest
-    assert kept < 1.2 * largest * (8 * 4 + 8)
+    assert kept < 1.2 * largest * (8 * 4 + 8 + 4)
 
 
 def test_a_window_changes_its_generation_only_when_it_changes(

@@ -240,7 +240,7 @@ def test_revisions_of_several_models_are_kept_apart(insert_all: InsertAll, store
     assert rows(store, "model_name, seq") == [("m", 1), ("m", 2), ("n", 1)]
 
 
-def test_two_writers_of_one_id_store_each_vector_once(store: str) -> None:
+def test_writers_of_one_id_at_once_compare_with_the_vector_before(store: str) -> None:
     """Whichever comes second compares with the vector of the first."""
 
     async def write(connection: psycopg.AsyncConnection, vector: list[float]) -> list[object]:

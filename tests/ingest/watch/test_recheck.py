@@ -1,6 +1,7 @@
 """As many stored ids are chosen as the time allows, and slow callers do not catch up.
 
-The rows of these ids are read again, and sent if they changed."""
+The rows of these ids are read again and sent. The store tells which changed.
+"""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def test_the_newest_position_can_skip_rows(table: Table) -> None:
     asyncio.run(main())
 
 
-def test_a_position_and_the_identity_survive_a_restart_as_text(table: Table) -> None:
+def test_a_position_and_the_text_of_a_source_survive_a_restart(table: Table) -> None:
     table.add(range(3))
 
     async def stop() -> tuple[str, str]:
@@ -194,10 +194,10 @@ def test_a_position_and_the_identity_survive_a_restart_as_text(table: Table) -> 
         async with opened(table) as source:
             return str(source), await rows(source, tuple(json.loads(kept)))
 
-    identity, kept = asyncio.run(stop())
+    text, kept = asyncio.run(stop())
     table.add([3, 4])
     found, read = asyncio.run(start(kept))
-    assert found == identity
+    assert found == text
     assert numbers(read) == [3, 4]
 
 
