@@ -32,6 +32,7 @@ from bench.table import median_seconds
 from exporter.detector.detector import Detector
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model, Models
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.tail import Tail
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
@@ -191,8 +192,8 @@ def model(number: int, vectors: NDArray[np.float32], detector: Detector) -> Mode
     built = Model(row, settings)
     own = Detector.from_bytes(detector.to_bytes())
     windows = ModelWindows(row.dimension, settings, own)
-    for at in range(0, 2 * windows.capacity, 1_000):
-        windows.append(vectors[at : at + 1_000], np.full(1_000, now.timestamp()))
+    held = vectors[: windows.capacity]
+    windows.append(Arrivals.numbered(held, np.full(len(held), now.timestamp())))
     built.adopt(Baseline(1, now, 0, "bench", assess(vectors[:1_000]), own), windows)
     return built
 
@@ -253,7 +254,8 @@ def passage(quick: bool) -> None:
         followed = model(0, sample, Detector.fit(sample))
         batch = sample[:512]
         times = np.full(len(batch), datetime.now(UTC).timestamp())
-        seconds = median_seconds(partial(followed.windows.append, batch, times), 9) / len(batch)
+        arrivals = Arrivals.numbered(batch, times)
+        seconds = median_seconds(partial(followed.windows.append, arrivals), 9) / len(batch)
         listed = json.dumps(batch.tolist(), separators=(",", ":"))
         rows.append(
             (

@@ -25,6 +25,7 @@ from exporter.detector.detector import Detector
 from exporter.metrics.collector import DriftCollector
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model, Models
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.snapshot import PollStatus, Snapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
@@ -62,7 +63,7 @@ def fleet(models: int, vectors: int, detector: Detector, sample: np.ndarray) -> 
     for number in range(models):
         model = Model(ModelRow(f"model-{number}", DIMENSION, vectors, now, None, 1, now), settings)
         windows = ModelWindows(DIMENSION, settings, detector)
-        windows.append(np.roll(sample[:vectors], number, axis=0), times)
+        windows.append(Arrivals.numbered(np.roll(sample[:vectors], number, axis=0), times))
         model.adopt(Baseline(1, now, 0, "bench", quality, detector), windows)
         fleet.add(model)
     return fleet
@@ -71,7 +72,7 @@ def fleet(models: int, vectors: int, detector: Detector, sample: np.ndarray) -> 
 def change_every_window(models: Models) -> None:
     """Mark every window as changed, so that the next scrape computes everything."""
     for model in models.by_name.values():
-        for window in model.windows.windows.values():
+        for _, window in model.windows.views.values():
             window.generation += 1
 
 

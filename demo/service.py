@@ -38,7 +38,7 @@ def service(folder: Path, slack_webhook: str) -> Iterator[Service]:
             "poll_interval": 0.5,
             "baseline": {"vectors": BASELINE_VECTORS},
             "windows": {
-                # A window holds at most a fifth of the baseline: 600 vectors.
+                # A window holds at most half of the baseline: 1,500 vectors.
                 "fast": {"seconds": 8, "min_vectors": 100},
                 "slow": {"seconds": 24, "min_vectors": 300},
             },

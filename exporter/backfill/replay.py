@@ -69,7 +69,12 @@ def _row(run: Run, at: int, name: str, window: Window, stream: _Stream, judge: J
         measured = measure(judge.detector, window.sums)
         norm = stream.norm(window.first, window.last)
     verdict = Verdict(
-        state, vectors, start=None, measurement=measured, baseline_version=judge.version
+        state,
+        vectors,
+        start=None,
+        sampled_ratio=1.0,
+        measurement=measured,
+        baseline_version=judge.version,
     )
     return history_row(Series(judge.model_name, name), verdict, norm)
 

@@ -50,7 +50,7 @@ class Detector:
     COMPONENTS : tuple of str
         Names of all components, in order.
     n_reference : int
-        Vectors of the reference. Windows may hold up to a fifth of them.
+        Vectors of the reference. Windows may hold up to half of them.
     reference_cosine_similarity : float
         Mean cosine similarity of the reference's vectors to the centroid. The centroid is the
         mean of the half that shaped the geometry.

@@ -144,6 +144,9 @@ class Window(Struct):
     min_vectors: Count
     max_vectors: Count
     vectors: Count
+    sampled_ratio: Annotated[
+        float, Meta(gt=0, le=1, description="Share of the vectors of its seconds that it holds.")
+    ]
     start: Moment | None
     revisions: Revisions
     score: Annotated[float | None, Meta(description="Decades of surprise.")] | UnsetType = UNSET
@@ -274,6 +277,7 @@ def _window(each: SeriesSnapshot, reference: Vectors | None) -> Window:
         min_vectors=limits.settings.min_vectors,
         max_vectors=limits.capacity,
         vectors=verdict.vectors,
+        sampled_ratio=verdict.sampled_ratio,
         start=None if verdict.start is None else _moment(verdict.start),
         revisions=Revisions(each.revisions.vectors, each.revisions.median_cosine),
     )

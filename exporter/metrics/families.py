@@ -466,6 +466,12 @@ DUPLICATE_RATIO = _of_quality(
 WINDOW_VECTORS = _of_series(
     "embedding_drift_window_vectors", "Vectors in the window.", lambda s: s.verdict.vectors
 )
+WINDOW_SAMPLED_RATIO = _of_series(
+    "embedding_drift_window_sampled_ratio",
+    "Share of the vectors of the window's seconds that it holds (0 to 1); below 1 where more "
+    "arrive than it may hold.",
+    lambda s: s.verdict.sampled_ratio,
+)
 WINDOW_REVISIONS = _of_series(
     "embedding_drift_window_revisions",
     "Vectors in the window that came under the id of an earlier, different vector.",

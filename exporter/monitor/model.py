@@ -86,7 +86,7 @@ class Standing:
                     self._verdict(name, circumstances, deadline),
                     findings[name],
                     Revisions.of(self.windows.revised_cosines(name)),
-                    self.windows.vectors(name) if with_vectors else None,
+                    self.windows.arrivals(name).vectors if with_vectors else None,
                 )
                 for name in self.windows
             )
@@ -100,7 +100,7 @@ class Standing:
         )
 
     def _verdict(self, name: str, circumstances: Circumstances, deadline: float) -> Verdict:
-        vectors = len(self.windows.windows[name])
+        vectors = len(self.windows.views[name].window)
         min_vectors = self.windows.limits[name].settings.min_vectors
         state = judge_state(vectors, min_vectors, self.windows.detector, circumstances)
         measurement, is_overdue = self._measurement(name, state, deadline)
@@ -108,6 +108,7 @@ class Standing:
             state=state,
             vectors=vectors,
             start=self.windows.start(name),
+            sampled_ratio=0.5 ** self.windows.views[name].stream.level,
             measurement=measurement,
             baseline_version=None if self.baseline is None else self.baseline.version,
             is_overdue=is_overdue,
@@ -119,7 +120,7 @@ class Standing:
         """Return the measurement to show, and whether there was no time for a new one."""
         if state != "ok":
             return None, False
-        window, detector = self.windows.windows[name], self.windows.detector
+        window, detector = self.windows.views[name].window, self.windows.detector
         assert detector is not None
         assert window.sums is not None
         generation, measurement = self._measured.get(name, (-1, None))

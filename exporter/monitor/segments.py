@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from exporter.stats.arrays import Floats
 
 _SMALL = 16
 """Parts below this size are joined: the sums of a part take as much memory as some 16 vectors."""
+
+_generations = count()
 
 Recall = Callable[[int, int], tuple[NDArray[np.float32], Floats]]
 
@@ -103,14 +106,14 @@ class Window:
     first, last : int
     sums : Sums or None
     generation : int
-        Changes whenever the window does.
+        Changes whenever the window does; no two windows ever have the same.
     """
 
     def __init__(self, segments: Segments | None = None) -> None:
         self._segments = segments
         self.sums = None if segments is None else segments.detector.sums()
         self.first = self.last = 0
-        self.generation = 0
+        self.generation = next(_generations)
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -119,7 +122,7 @@ class Window:
         """Hold the vectors at positions first <= p < last; neither end moves back."""
         if (first, last) == (self.first, self.last):
             return
-        self.generation += 1
+        self.generation = next(_generations)
         if self._segments is not None and self.sums is not None:
             if first >= self.last:
                 self.sums = self._segments.detector.sums()

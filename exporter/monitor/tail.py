@@ -19,6 +19,8 @@ from exporter.monitor import baseline
 from exporter.monitor.fitting import Fitting
 from exporter.monitor.following import Reason
 from exporter.monitor.model import Model, Models
+from exporter.monitor.ring import Arrivals
+from exporter.monitor.sampling import level_for
 from exporter.monitor.snapshot import PollStatus
 from exporter.monitor.windows import ModelWindows
 from ingest.runtime.errors import NotFound, StoreUnavailable
@@ -312,18 +314,18 @@ class Tail:
         _log.info("baseline adopted", extra={"model_name": row.model_name, "version": version})
 
     def _follow(self, connection: psycopg.Connection, windows: ModelWindows, row: ModelRow) -> None:
-        if row.last_seq <= windows.seen_seq:
-            return
-        after = max(windows.seen_seq, row.last_seq - windows.capacity)
-        since = row.now - timedelta(seconds=windows.seconds)
-        self._check_overlap(connection, windows, row)
-        rows = changes.vectors(connection, row, after, since)
-        if not _is_consecutive(rows["seq"], row.last_seq):
-            # The store's clock stepped back, so that time does not tell new vectors from old.
-            rows = changes.vectors(connection, row, after, None)
-        windows.append(rows["embedding"], rows["received_at"], rows["revised_cosine"])
-        windows.seen_seq = row.last_seq
-        windows.seen_at = float(rows["received_at"][-1]) if len(rows) else None
+        if row.last_seq > windows.seen_seq:
+            self._check_overlap(connection, windows, row)
+            if (row.last_seq - windows.seen_seq) >> windows.level > windows.capacity:
+                _load(connection, windows, row)
+            else:
+                after, level = windows.seen_seq, windows.level
+                windows.append(_read(connection, row, after, windows.seconds, level))
+            windows.seen_seq = row.last_seq
+            windows.seen_at = _seen_at(windows, row)
+        windows.advance(row.now.timestamp())
+        if windows.is_sparse:
+            _load(connection, windows, row)
 
     def _check_overlap(
         self, connection: psycopg.Connection, windows: ModelWindows, row: ModelRow
@@ -381,5 +383,44 @@ def _version(model: Model) -> int | None:
     return None if model.baseline is None else model.baseline.version
 
 
-def _is_consecutive(seqs: NDArray[np.int64], last: int) -> bool:
-    return bool((seqs == np.arange(last - len(seqs) + 1, last + 1)).all())
+def _seen_at(windows: ModelWindows, row: ModelRow) -> float | None:
+    """Return when the newest vector was stored, if it is in the store still."""
+    received = row.last_received_at
+    if received is None or row.now - received > timedelta(seconds=windows.seconds):
+        return None
+    return received.timestamp()
+
+
+def _load(connection: psycopg.Connection, windows: ModelWindows, row: ModelRow) -> None:
+    """Fill all windows from the store, each at the lowest level at which its span fits."""
+    firsts, levels = {}, {}
+    for name, limit in windows.limits.items():
+        since = row.now - timedelta(seconds=limit.settings.seconds)
+        firsts[name] = max(changes.first_seq(connection, row, since), windows.start_seq + 1)
+        levels[name] = level_for(row.last_seq - firsts[name] + 1, limit.capacity)
+    for level in set(levels.values()):
+        names = [name for name in windows if levels[name] == level]
+        seconds = max(windows.limits[name].settings.seconds for name in names)
+        after = min(firsts[name] for name in names) - 1
+        windows.fill(level, names, _read(connection, row, after, seconds, level))
+
+
+def _read(
+    connection: psycopg.Connection, row: ModelRow, after: int, seconds: float, level: int
+) -> Arrivals:
+    """Read the vectors after a number, of the last seconds, that are sampled at a level."""
+    since = row.now - timedelta(seconds=seconds)
+    rows = changes.vectors(connection, row, after, since, level)
+    if not _is_complete(rows["seq"], row.last_seq, level):
+        # The store's clock stepped back, so that time does not tell new vectors from old.
+        rows = changes.vectors(connection, row, after, None, level)
+        rows.sort(order="seq")
+    return Arrivals(rows["seq"], rows["embedding"], rows["received_at"], rows["revised_cosine"])
+
+
+def _is_complete(seqs: NDArray[np.int64], last: int, level: int) -> bool:
+    """Whether no number between the first and the last is missing in the sample of a level."""
+    if not len(seqs):
+        return True
+    numbers = np.arange(seqs[0], last + 1)
+    return np.array_equal(seqs, numbers[changes.is_sampled(numbers, level)])

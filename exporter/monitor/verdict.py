@@ -105,6 +105,8 @@ class Verdict:
         Vectors in the window.
     start : float or None
         When its oldest vector was stored, in seconds since the epoch; None for an empty window.
+    sampled_ratio : float
+        Share of the vectors of its span that it holds.
     measurement : Measurement or None
         None in every state but ``ok``: a number that cannot be trusted is not shown.
     baseline_version : int or None
@@ -116,6 +118,7 @@ class Verdict:
     state: State
     vectors: int
     start: float | None
+    sampled_ratio: float
     measurement: Measurement | None
     baseline_version: int | None
     is_overdue: bool = False

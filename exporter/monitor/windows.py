@@ -1,19 +1,23 @@
-"""Cached windows: the newest vectors of a model, and running sums over sliding windows of them.
+"""Cached windows: the vectors of a model's last minutes or hours, and running sums over them.
 
-A window costs work when vectors enter and leave, never when it is read.
+A window spans all its seconds at any rate of arrival. If the span has more vectors than the window
+may hold, the window holds a uniform sample of them; see `sampling`. A window costs work when
+vectors enter and leave, never when it is read.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from exporter.detector import Detector
+from exporter.monitor.ring import Arrivals, Ring
+from exporter.monitor.sampling import SPARSE
 from exporter.monitor.segments import Segments, Window
 from exporter.stats.arrays import Floats, Vectors
 from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings
@@ -22,8 +26,8 @@ _CHUNK = 512
 """Vectors added at a time: bounds how long a scrape waits for the lock."""
 _PAUSE_SECONDS = 0.0005
 
-REFERENCE_RATIO = 5
-"""A reference of n vectors calibrates windows of at most n / 5."""
+REFERENCE_RATIO = 2
+"""A reference of n vectors calibrates windows of at most n / 2."""
 
 
 class Limits(NamedTuple):
@@ -38,80 +42,54 @@ class Limits(NamedTuple):
         return cls(settings, min(settings.max_vectors, max(2, n_reference // REFERENCE_RATIO)))
 
 
-class Ring:
-    """The newest vectors of a model, addressed by position: 0 for the first ever appended.
+class Stream:
+    """The vectors of a model that are sampled at one level: a ring of them, and their parts.
 
     Parameters
     ----------
-    dimension : int
-    capacity : int
-        Vectors kept. Memory grows with the vectors that are there, up to this many.
+    level : int
+        See `sampling`.
+    dimension, capacity : int
+        See `Ring`.
+    detector : Detector or None
+        Without one, there are no parts.
     """
 
-    def __init__(self, dimension: int, capacity: int) -> None:
-        self.dimension = dimension
-        self._capacity = capacity
-        self._vectors = np.empty((0, dimension), np.float32)
-        self._times = np.empty(0, np.float64)
-        self._cosines = np.empty(0, np.float32)
-        self.end = 0
+    def __init__(
+        self, level: int, dimension: int, capacity: int, detector: Detector | None
+    ) -> None:
+        self.level = level
+        self.ring = Ring(dimension, capacity)
+        self.segments = None if detector is None else Segments(detector, self._recall)
 
-    @property
-    def start(self) -> int:
-        """Position of the oldest vector kept."""
-        return max(0, self.end - self._capacity)
+    def append(self, arrivals: Arrivals) -> None:
+        """Add the newest vectors, all of them in the sample."""
+        self.ring.append(arrivals)
+        if self.segments is not None and len(arrivals):
+            self.segments.append(arrivals.vectors, arrivals.times)
 
-    def append(self, vectors: Vectors, times: Floats, cosines: Vectors) -> None:
-        """Add m vectors, shape (m, d), with their times and `Revisions` cosines, shape (m,)."""
-        self._grow(min(self._capacity, self.end + len(vectors)))
-        slots = self._slots(self.end, self.end + len(vectors))
-        self._vectors[slots] = vectors
-        self._times[slots] = times
-        self._cosines[slots] = cosines
-        self.end += len(vectors)
+    def tidy(self, first: int) -> None:
+        """Drop the parts before a position, and join small ones; windows have taken them."""
+        if self.segments is not None:
+            self.segments.forget(first)
+            self.segments.compact()
 
-    def _grow(self, size: int) -> None:
-        if size > len(self._times):
-            # Before the ring is full, slot and position are the same: resizing keeps both.
-            room = min(self._capacity, max(size, 2 * len(self._times)))
-            new = np.empty((room - len(self._vectors), self.dimension), np.float32)
-            self._vectors = np.concatenate((self._vectors, new))
-            self._times = np.concatenate((self._times, np.empty(room - len(self._times))))
-            cosines = np.empty(room - len(self._cosines), np.float32)
-            self._cosines = np.concatenate((self._cosines, cosines))
+    def _recall(self, first: int, last: int) -> tuple[Vectors, Floats]:
+        found = self.ring.recall(first, last)
+        return found.vectors, found.times
 
-    def _slots(self, first: int, last: int) -> NDArray[np.intp]:
-        return np.arange(first, last) % self._capacity
 
-    def recall(self, first: int, last: int) -> tuple[Vectors, Floats]:
-        """Copy the vectors at positions first <= p < last, and their times."""
-        slots = self._slots(first, last)
-        return self._vectors[slots], self._times[slots]
+class View(NamedTuple):
+    """A window, and the stream that it is a part of."""
 
-    def cosines(self, first: int, last: int) -> Vectors:
-        """Copy the cosines of the vectors at positions first <= p < last."""
-        return self._cosines[self._slots(first, last)]
-
-    def time(self, position: int) -> float:
-        """Return when the vector at a position was stored, in seconds since the epoch."""
-        return float(self._times[position % self._capacity])
-
-    def after(self, horizon: float) -> int:
-        """Return the position of the oldest vector that was stored later than ``horizon``."""
-        low, high = self.start, self.end
-        while low < high:
-            middle = (low + high) // 2
-            if self.time(middle) > horizon:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+    stream: Stream
+    window: Window
 
 
 class ModelWindows:
-    """The windows of one model over one ring, measured against one detector.
+    """The windows of one model, measured against one detector.
 
-    One thread appends and advances; scrapes read. Every access to a window holds ``lock``.
+    One thread changes them; scrapes read. Every access to a window holds ``lock``.
 
     Parameters
     ----------
@@ -127,15 +105,19 @@ class ModelWindows:
     ----------
     limits : mapping of str to Limits
         By name of the window.
-    windows : mapping of str to Window
+    views : mapping of str to View
+        By name of the window; replaced as a whole. Windows that hold everything in their span
+        share one stream.
     capacity : int
-        Maximum vectors of the larger window; also the size of the ring.
+        Maximum vectors of the larger window.
     seconds : float
         Age at which a vector has left all windows.
+    start_seq : int
+        Number of the vector after which they begin.
     seen_seq : int
         Number of the newest vector seen; set by the thread that appends.
     seen_at : float or None
-        When that vector was stored, in seconds since the epoch; None if it was not read.
+        When that vector was stored, in seconds since the epoch; None if it may have expired.
     """
 
     def __init__(
@@ -146,85 +128,133 @@ class ModelWindows:
         seen_seq: int = 0,
     ) -> None:
         n_reference = settings.baseline.vectors if detector is None else detector.n_reference
+        self._dimension = dimension
+        self.detector = detector
         self.limits = {name: Limits.of(window, n_reference) for name, window in settings.windows}
         self.capacity = max(limit.capacity for limit in self.limits.values())
         self.seconds = max(limit.settings.seconds for limit in self.limits.values())
-        self.ring = Ring(dimension, self.capacity)
-        self._segments = None if detector is None else Segments(detector, self.ring.recall)
-        self.windows = {name: Window(self._segments) for name in self.limits}
-        self.detector = detector
-        self.seen_seq = seen_seq
+        self.start_seq = self.seen_seq = seen_seq
         self.seen_at: float | None = None
         self.lock = threading.Lock()
+        stream = self._stream(0, self.limits)
+        self.views: Mapping[str, View] = MappingProxyType(
+            {name: View(stream, Window(stream.segments)) for name in self.limits}
+        )
 
-    def append(self, vectors: Vectors, times: Floats, cosines: Vectors | None = None) -> None:
-        """Add the newest vectors, shape (m, d), stored at times, shape (m,).
+    @property
+    def level(self) -> int:
+        """Lowest level of all windows. New vectors are needed if they are in its sample."""
+        return min(stream.level for stream, _ in self.views.values())
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a window samples so little of its span that it has room for a lower level."""
+        return any(
+            stream.level and len(window) < SPARSE * self.limits[name].capacity
+            for name, (stream, window) in self.views.items()
+        )
+
+    def fill(self, level: int, names: Collection[str], arrivals: Arrivals) -> None:
+        """Let windows hold the sample of a level from now on.
 
         Parameters
         ----------
-        vectors : ndarray of float32, shape (m, d)
-        times : ndarray of float64, shape (m,)
-            Seconds since the epoch.
-        cosines : ndarray of float32, shape (m,), optional
-            Cosine of each vector with the one that it revises; NaN where it revises none,
-            or where the cosine is not known.
+        level : int
+        names : collection of str
+        arrivals : Arrivals
+            The sample of this level, over the span of the longest of these windows.
         """
-        if cosines is None:
-            cosines = np.full(len(vectors), np.nan, np.float32)
-        vectors, times = vectors[-self.capacity :], times[-self.capacity :]
-        cosines = cosines[-self.capacity :]
-        for at in range(0, len(vectors), _CHUNK):
-            part = slice(at, at + _CHUNK)
+        stream = self._stream(level, names)
+        # Outside the lock: packing thousands of vectors takes a tenth of a second.
+        for at in range(0, len(arrivals), _CHUNK):
+            stream.append(arrivals.part(slice(at, at + _CHUNK)))
+        filled = {name: View(stream, Window(stream.segments)) for name in names}
+        for name, (_, window) in filled.items():
+            window.move(self._oldest(name, stream, arrivals), stream.ring.end)
+        with self.lock:
+            self.views = MappingProxyType({**self.views, **filled})
+
+    def append(self, arrivals: Arrivals) -> None:
+        """Add the newest vectors of the model, all that are in the sample of `level`."""
+        for at in range(0, len(arrivals), _CHUNK):
+            part = arrivals.part(slice(at, at + _CHUNK))
+            self.advance(float(part.times[-1]))
+            self._make_room(part)
             with self.lock:
-                self._append(vectors[part], times[part], cosines[part])
+                self._append(part)
             # Without a pause, this thread takes the lock again before a waiting scrape wakes up.
             time.sleep(_PAUSE_SECONDS)
 
-    def _append(self, vectors: Vectors, times: Floats, cosines: Vectors) -> None:
-        last = self.ring.end + len(vectors)
-        firsts = {name: last - limit.capacity for name, limit in self.limits.items()}
-        # Move the windows first: cutting a part needs vectors that the ring is about to overwrite.
-        self._begin(firsts)
-        self.ring.append(vectors, times, cosines)
-        if self._segments is not None:
-            self._segments.append(vectors, times)
-        for name, window in self.windows.items():
-            window.move(max(window.first, firsts[name]), last)
-        if self._segments is not None:
-            self._segments.compact()
+    def _make_room(self, arrivals: Arrivals) -> None:
+        """Raise the level of each window that would hold too many vectors."""
+        for name, limit in self.limits.items():
+            stream, window = self.views[name]
+            new, level = arrivals.within(limit.settings.seconds), stream.level
+            if len(window) + len(new.sampled(level)) <= limit.capacity:
+                continue
+            held = self.arrivals(name)
+            while len(held.sampled(level)) + len(new.sampled(level)) > limit.capacity:
+                level += 1
+            self.fill(level, [name], held.sampled(level))
+
+    def _append(self, arrivals: Arrivals) -> None:
+        for stream, names in self._streams():
+            seconds = max(self.limits[name].settings.seconds for name in names)
+            stream.append(arrivals.within(seconds).sampled(stream.level))
+            for name in names:
+                window = self.views[name].window
+                first = max(window.first, self._oldest(name, stream, arrivals))
+                window.move(first, stream.ring.end)
+            self._tidy(stream, names)
 
     def advance(self, now: float) -> None:
         """Remove vectors that are too old at ``now``, in seconds since the epoch."""
         with self.lock:
-            self._begin(
-                {
-                    name: self.ring.after(now - limit.settings.seconds)
-                    for name, limit in self.limits.items()
-                }
-            )
-
-    def _begin(self, firsts: dict[str, int]) -> None:
-        """Remove the vectors before a position from each window."""
-        for name, window in self.windows.items():
-            window.move(min(max(window.first, firsts[name]), window.last), window.last)
-        if self._segments is not None:
-            self._segments.forget(min(window.first for window in self.windows.values()))
+            for stream, names in self._streams():
+                for name in names:
+                    window = self.views[name].window
+                    oldest = stream.ring.after(now - self.limits[name].settings.seconds)
+                    window.move(min(max(window.first, oldest), window.last), window.last)
+                self._tidy(stream, names)
 
     def start(self, name: str) -> float | None:
         """Return when the oldest vector of a window was stored; None for an empty window."""
-        window = self.windows[name]
-        return self.ring.time(window.first) if len(window) else None
+        stream, window = self.views[name]
+        return stream.ring.time(window.first) if len(window) else None
+
+    def arrivals(self, name: str) -> Arrivals:
+        """Copy the vectors of a window, oldest first.
+
+        Any thread but the one that changes the windows holds ``lock``.
+        """
+        stream, window = self.views[name]
+        return stream.ring.recall(window.first, window.last)
 
     def revised_cosines(self, name: str) -> Vectors:
         """Copy the cosines of the revisions in a window; the caller holds ``lock``."""
-        window = self.windows[name]
-        cosines = self.ring.cosines(window.first, window.last)
+        stream, window = self.views[name]
+        cosines = stream.ring.cosines(window.first, window.last)
         return cosines[~np.isnan(cosines)]
 
-    def vectors(self, name: str) -> Vectors:
-        """Copy the vectors of a window, shape (n, d), oldest first; the caller holds ``lock``."""
-        window = self.windows[name]
-        return self.ring.recall(window.first, window.last)[0]
-
     def __iter__(self) -> Iterator[str]:
-        return iter(self.windows)
+        return iter(self.limits)
+
+    def _stream(self, level: int, names: Collection[str]) -> Stream:
+        capacity = max(self.limits[name].capacity for name in names)
+        return Stream(level, self._dimension, capacity, self.detector)
+
+    def _streams(self) -> Iterator[tuple[Stream, list[str]]]:
+        """Yield each stream with the names of its windows."""
+        names: dict[Stream, list[str]] = {}
+        for name, (stream, _) in self.views.items():
+            names.setdefault(stream, []).append(name)
+        yield from names.items()
+
+    def _oldest(self, name: str, stream: Stream, arrivals: Arrivals) -> int:
+        """Return the position at which a window begins whose newest vectors these are."""
+        if not len(arrivals):
+            return stream.ring.end
+        return stream.ring.after(float(arrivals.times[-1]) - self.limits[name].settings.seconds)
+
+    def _tidy(self, stream: Stream, names: Collection[str]) -> None:
+        stream.tidy(min(self.views[name].window.first for name in names))

@@ -18,6 +18,12 @@ from psycopg.rows import class_row
 from ingest.store import copy
 from ingest.store.shard import WHOLE, Shard
 
+_PERIOD = 2**31
+"""Keeps the product below within a bigint."""
+_FACTOR = 2_654_435_769
+"""2^32 divided by the golden ratio."""
+_MODULUS = 2**32
+
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -106,11 +112,25 @@ def exists(connection: psycopg.Connection, model_name: str, seq: int, received_a
     return cursor.fetchone() is not None
 
 
+def first_seq(connection: psycopg.Connection, model: ModelRow, since: datetime) -> int:
+    """Return the number of the first vector that arrived at a time or later.
+
+    One more than ``model.last_seq`` if there is none.
+    """
+    found = connection.execute(
+        "select seq from embedding where model_name = %s and received_at >= %s"
+        " order by received_at, seq limit 1",
+        (model.model_name, since),
+    ).fetchone()
+    return model.last_seq + 1 if found is None else int(found[0])
+
+
 def vectors(
     connection: psycopg.Connection,
     model: ModelRow,
     after: int,
     since: datetime | None,
+    level: int = 0,
 ) -> NDArray[np.void]:
     """Read the vectors with numbers ``after`` < seq <= ``model.last_seq``, in order.
 
@@ -121,6 +141,8 @@ def vectors(
     after : int
     since : datetime or None
         Leave out vectors that arrived before. The server then skips older partitions.
+    level : int
+        Leave out vectors that are not in the sample of this level; see :func:`is_sampled`.
 
     Returns
     -------
@@ -133,23 +155,53 @@ def vectors(
     ValueError
         If a vector has another dimension than the model: something else wrote it.
     """
-    statement = sql.SQL(
-        "copy (select seq, received_at, embedding, coalesce(revised_cosine, 'NaN')"
-        " from embedding where model_name = {name}"
-        " and seq > {after} and seq <= {last} and received_at >= {since} order by received_at, seq)"
-        " to stdout (format binary)"
+    wanted = sql.SQL(
+        "model_name = {name} and seq > {after} and seq <= {last} and received_at >= {since}"
     ).format(
         name=sql.Literal(model.model_name),
         after=sql.Literal(after),
         last=sql.Literal(model.last_seq),
         since=sql.Literal("-infinity" if since is None else since.isoformat()),
     )
+    sample, source = sql.Composed([]), sql.SQL("embedding where {}").format(wanted)
+    if level:
+        # In two steps: the index tells which vectors are in the sample, and only those are read.
+        sample = sql.SQL(
+            "with sample as materialized (select model_name, received_at, seq from embedding"
+            " where {wanted} and seq % {period} * {factor} % {modulus} < {bound})"
+        ).format(
+            wanted=wanted,
+            period=sql.Literal(_PERIOD),
+            factor=sql.Literal(_FACTOR),
+            modulus=sql.Literal(_MODULUS),
+            bound=sql.Literal(_MODULUS >> level),
+        )
+        source = sql.Composed(
+            [sql.SQL("sample join embedding using (model_name, received_at, seq)")]
+        )
+    statement = sql.SQL(
+        "copy ({sample} select seq, received_at, embedding, coalesce(revised_cosine, 'NaN')"
+        " from {source} order by received_at, seq) to stdout (format binary)"
+    ).format(sample=sample, source=source)
     try:
         with connection.cursor() as cursor, cursor.copy(statement) as stream:
             return copy.decode(stream, model.dimension, with_cosine=True)
     except ValueError:
         _check_dimensions(connection, model, after)
         raise
+
+
+def is_sampled(seqs: NDArray[np.int64], level: int) -> NDArray[np.bool_]:
+    """Return which vectors are in the sample of a level, given their numbers, shape (n,).
+
+    A level has one number of 2^level, and a higher level a part of those of a lower one. The
+    number alone decides, so every process chooses the same vectors.
+
+    Source: Knuth, "The Art of Computer Programming" 3, section 6.4: multiplicative hashing by the
+    golden ratio. It spreads the chosen numbers evenly, and no period of the traffic is in step.
+    """
+    chosen: NDArray[np.bool_] = seqs % _PERIOD * _FACTOR % _MODULUS < _MODULUS >> level
+    return chosen
 
 
 def _check_dimensions(connection: psycopg.Connection, model: ModelRow, after: int) -> None:

@@ -23,6 +23,7 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.examinations import QualityExamination
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model, Models
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
@@ -90,7 +91,7 @@ class Replay:
 
     def _receive(self, vectors: np.ndarray) -> None:
         times, cosines = np.full(len(vectors), time.time()), np.full(len(vectors), 0.5, "f4")
-        self._drifting.windows.append(vectors, times, cosines)
+        self._drifting.windows.append(Arrivals.numbered(vectors, times, cosines=cosines))
         self._ingest.requests.labels("/embeddings", "201").inc()
         self._ingest.requests.labels("/embeddings", "422").inc()
         self._ingest.rejected.labels("/embeddings", "DimensionMismatch").inc()

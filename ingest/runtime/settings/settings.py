@@ -59,14 +59,15 @@ class DatabaseSettings(_Section):
 
 
 class WindowSettings(_Section):
-    """One sliding window over the newest vectors of each model."""
+    """One sliding window over the vectors of each model."""
 
     seconds: Annotated[int, Field(ge=1)]
     """Age at which a vector leaves the window."""
     min_vectors: Annotated[int, Field(ge=2)] = 50
     """With fewer vectors the state is too_few_vectors."""
-    max_vectors: Annotated[int, Field(ge=2, le=1_000_000)] = 10_000
-    """Number of newest vectors that are kept; never more than a fifth of the baseline's."""
+    max_vectors: Annotated[int, Field(ge=2, le=1_000_000)] = 2_500
+    """Maximum vectors of the window, and never more than half of the baseline's. If more arrive
+    within the seconds, the window holds a uniform sample of them."""
 
     @model_validator(mode="after")
     def _ordered(self) -> WindowSettings:
@@ -80,7 +81,7 @@ class WindowSettings(_Section):
 class WindowsSettings(_Section):
     """The two windows: a short one to be early, a long one to be certain."""
 
-    fast: WindowSettings = WindowSettings(seconds=900)
+    fast: WindowSettings = WindowSettings(seconds=900, max_vectors=1_000)
     slow: WindowSettings = WindowSettings(seconds=21_600)
 
     @field_validator("fast", "slow", mode="before")

@@ -32,7 +32,7 @@ SETTINGS = Settings(
         baseline=BaselineSettings(vectors=FITTED),
         windows=WindowsSettings(
             fast=WindowSettings(seconds=900, min_vectors=20),
-            slow=WindowSettings(seconds=7_000, min_vectors=20, max_vectors=180),
+            slow=WindowSettings(seconds=7_000, min_vectors=20),
         ),
     )
 )
@@ -42,7 +42,7 @@ MONITORING = SETTINGS.monitoring
 def made(count: int = 3_000) -> Floats:
     """Irregular times of vectors, with a burst at one time and a night without any."""
     pauses = np.random.default_rng(1).exponential(25, 3_000)
-    pauses[FITTED + 500 : FITTED + 900] = 0
+    pauses[FITTED + 500 : FITTED + 640] = 0
     pauses[FITTED + 1_100] = 20_000
     # Microseconds, as in the files.
     return np.round(START + np.cumsum(pauses), 6)[:count]

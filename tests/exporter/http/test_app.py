@@ -74,7 +74,7 @@ def test_the_report_holds_the_numbers_behind_the_verdict(client: TestClient) -> 
     assert report["vectors"] == 1_100
     assert report["baseline"]["source"] == "first 1000"
     fast = report["windows"]["fast"]
-    assert (fast["state"], fast["vectors"], fast["max_vectors"]) == ("ok", 100, 200)
+    assert (fast["state"], fast["vectors"], fast["max_vectors"]) == ("ok", 100, 500)
     assert set(fast["ks"]) == set(fast["wasserstein"]) == {"mean", "p95", "max"}
     assert len(fast["top_dimensions"]) == 5
     assert "exact" not in fast

@@ -15,6 +15,7 @@ from exporter.detector.exact import compare
 from exporter.http import report
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
 from ingest.runtime.settings.settings import MonitoringSettings
@@ -32,7 +33,7 @@ def model(vectors: Vectors, detector: Detector) -> Model:
     """A model with 100 vectors newer than its baseline."""
     model = Model(ModelRow("m", 8, 1_100, NOW, None, 1, NOW), MonitoringSettings())
     windows = ModelWindows(8, MonitoringSettings(), detector)
-    windows.append(vectors[1_000:1_100], np.full(100, NOW.timestamp()))
+    windows.append(Arrivals.numbered(vectors[1_000:1_100], np.full(100, NOW.timestamp())))
     model.adopt(Baseline(1, NOW, 0, "first 1000", QUALITY, detector), windows)
     return model
 
@@ -72,6 +73,7 @@ def test_numbers_that_are_not_known_are_absent_and_what_is_not_finite_is_null(
         "min_vectors",
         "max_vectors",
         "vectors",
+        "sampled_ratio",
         "start",
         "revisions",
     }
@@ -101,7 +103,7 @@ def test_exact_statistics_are_those_of_the_snapshots_own_vectors(
     model: Model, vectors: Vectors
 ) -> None:
     snapshot = model.snapshot(NOW.timestamp(), with_vectors=True)
-    model.windows.append(vectors[1_100:1_150] + 5, np.full(50, NOW.timestamp()))
+    model.windows.append(Arrivals.numbered(vectors[1_100:1_150] + 5, np.full(50, NOW.timestamp())))
     found = report.detail(snapshot, vectors[:1_000])
     expected = compare(vectors[:1_000], vectors[1_000:1_100])
     assert isinstance(found.windows.fast.exact, report.Exact)

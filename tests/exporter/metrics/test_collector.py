@@ -18,6 +18,7 @@ from exporter.metrics.families import FAMILIES, NOT_FOLLOWED, REVISION_COSINE
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model, Models
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
 from exporter.monitor.verdict import STATES
 from exporter.monitor.windows import ModelWindows
@@ -44,7 +45,7 @@ def models() -> Models:
 def add(models: Models, vectors: NDArray[np.float32], name: str = "m") -> Model:
     row = ModelRow(name, vectors.shape[1], len(vectors), RECEIVED, None, None, NOW)
     model = Model(row, MonitoringSettings())
-    model.windows.append(vectors, np.full(len(vectors), RECEIVED.timestamp()))
+    model.windows.append(Arrivals.numbered(vectors, np.full(len(vectors), RECEIVED.timestamp())))
     models.add(model)
     return model
 
@@ -52,7 +53,7 @@ def add(models: Models, vectors: NDArray[np.float32], name: str = "m") -> Model:
 def adopt(model: Model, vectors: NDArray[np.float32], baseline: Baseline) -> None:
     """Have a model measured against a baseline that all these vectors are newer than."""
     windows = ModelWindows(vectors.shape[1], MonitoringSettings(), baseline.detector)
-    windows.append(vectors, np.full(len(vectors), RECEIVED.timestamp()))
+    windows.append(Arrivals.numbered(vectors, np.full(len(vectors), RECEIVED.timestamp())))
     model.adopt(baseline, windows)
 
 

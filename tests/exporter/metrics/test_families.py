@@ -15,6 +15,7 @@ from exporter.metrics.families import FAMILIES, SnapshotFamily
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.arrays import Vectors
@@ -49,7 +50,7 @@ def full(vectors: Vectors, detector: Detector) -> Snapshot:
     model = Model(row, MonitoringSettings())
     windows = ModelWindows(8, MonitoringSettings(), detector)
     cosines = np.full(len(fresh), 0.5, np.float32)
-    windows.append(fresh, np.full(len(fresh), NOW.timestamp()), cosines)
+    windows.append(Arrivals.numbered(fresh, np.full(len(fresh), NOW.timestamp()), cosines=cosines))
     model.adopt(Baseline(1, NOW, 0, "first 1000", assess(vectors[:1_000]), detector), windows)
     exact = compare(vectors[:1_000], fresh, [5])
     model.standing.attach("quality", {"fast": assess(fresh)})

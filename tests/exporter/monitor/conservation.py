@@ -23,6 +23,7 @@ from ingest.runtime.settings.settings import (
     WindowsSettings,
 )
 from ingest.store.batch import Batch
+from ingest.store.changes import is_sampled
 from ingest.store.models import remove
 from ingest.store.pool import Pool
 from ingest.store.shard import Shard
@@ -261,13 +262,18 @@ def _machine(
         def check(
             self, model: Model, following: Reason | None, known: list[int], broken: int | None
         ) -> None:
-            if broken is not None and broken in known[-CAPACITY:]:
-                assert following == "vectors_unreadable"
+            if broken is not None and following == "vectors_unreadable":
                 return
             assert following is None
             with model.windows.lock:
-                held = model.windows.vectors("slow")[:, 0].astype(int).tolist()
-            assert held == known[-CAPACITY:]
+                held = model.windows.arrivals("slow")
+                level = model.windows.views["slow"].stream.level
+            every = np.arange(1, len(known) + 1)
+            sampled = every[is_sampled(every, level)]
+            assert held.seqs.tolist() == sampled.tolist()
+            assert held.vectors[:, 0].astype(int).tolist() == [known[at - 1] for at in sampled]
+            assert broken is None or broken not in held.vectors[:, 0]
+            assert len(held) <= CAPACITY
 
         def store(self, batch: Batch) -> Stored:
             async def run() -> Stored | MonitorError:

@@ -26,8 +26,8 @@ Send = Callable[..., None]
 
 SETTINGS = MonitoringSettings(
     windows=WindowsSettings(
-        fast=WindowSettings(seconds=900, min_vectors=60, max_vectors=60),
-        slow=WindowSettings(seconds=21_600, min_vectors=80, max_vectors=400),
+        fast=WindowSettings(seconds=900, min_vectors=60),
+        slow=WindowSettings(seconds=21_600, min_vectors=80),
     ),
 )
 
@@ -68,7 +68,7 @@ def test_quality_is_assessed_where_a_window_has_enough_vectors(
     snapshot: ModelSnapshot, vectors: Vectors
 ) -> None:
     assert QualityExamination().examine(snapshot) == {
-        "fast": assess(vectors[610:670] + np.float32(3))
+        "fast": assess(vectors[600:670] + np.float32(3))
     }
 
 

@@ -39,7 +39,7 @@ Send = Callable[[Vectors], None]
 
 SETTINGS = MonitoringSettings(
     windows=WindowsSettings(
-        fast=WindowSettings(seconds=900, max_vectors=100),
+        fast=WindowSettings(seconds=900, max_vectors=300),
         slow=WindowSettings(seconds=21_600, max_vectors=400),
     ),
 )
@@ -119,8 +119,8 @@ def test_every_window_gets_a_row_of_history(
         if found.quality is not None
     }
     assert rows == [
-        ("m", "fast", "ok", 100, 1, True, True, True, norms["fast"]),
-        ("m", "slow", "ok", 120, 1, True, True, True, norms["slow"]),
+        ("m", "fast", "ok", 200, 1, True, True, True, norms["fast"]),
+        ("m", "slow", "ok", 200, 1, True, True, True, norms["slow"]),
     ]
 
 
@@ -258,7 +258,8 @@ def test_dimensions_of_a_surprising_window_are_compared_exactly(
     assert measured is not None
     assert exact is not None
     top = [moved.dimension for moved in measured.top_dimensions]
-    expected = compare(vectors[:600], vectors[800:900] + np.float32(3))
+    current = np.concatenate([vectors[600:800], vectors[800:900] + np.float32(3)])
+    expected = compare(vectors[:600], current)
     np.testing.assert_array_equal(exact.dimension, top)
     np.testing.assert_allclose(exact.ks, expected.ks[top])
     np.testing.assert_allclose(exact.wasserstein, expected.wasserstein[top])

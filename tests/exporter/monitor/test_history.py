@@ -16,7 +16,7 @@ def test_a_measured_window_is_recorded_with_its_numbers(
     vectors: NDArray[np.float32], detector: Detector
 ) -> None:
     measured = measure(detector, detector.sums(vectors[1_000:1_100]))
-    row = history_row(Series("m", "fast"), Verdict("ok", 100, 1e9, measured, 3), norm=2.5)
+    row = history_row(Series("m", "fast"), Verdict("ok", 100, 1e9, 1.0, measured, 3), norm=2.5)
     assert row == HistoryRow(
         "m",
         "fast",
@@ -32,5 +32,5 @@ def test_a_measured_window_is_recorded_with_its_numbers(
 
 
 def test_a_window_without_a_measurement_is_recorded_with_its_state() -> None:
-    row = history_row(Series("m", "slow"), Verdict("stale", 7, 1e9, None, 3), norm=2.5)
+    row = history_row(Series("m", "slow"), Verdict("stale", 7, 1e9, 1.0, None, 3), norm=2.5)
     assert row == HistoryRow("m", "slow", "stale", 7, 3)

@@ -13,6 +13,7 @@ from exporter.detector import Detector
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model, Models
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import SeriesSnapshot
 from exporter.monitor.windows import ModelWindows
@@ -29,7 +30,7 @@ QUALITY = Quality(norm=2.5, effective_rank=6.5, dead_dimensions=1, duplicate_rat
 
 def adopt(model: Model, vectors: Vectors, detector: Detector, version: int = 1) -> None:
     windows = ModelWindows(vectors.shape[1], MonitoringSettings(), detector)
-    windows.append(vectors, np.full(len(vectors), RECEIVED.timestamp()))
+    windows.append(Arrivals.numbered(vectors, np.full(len(vectors), RECEIVED.timestamp())))
     model.adopt(Baseline(version, NOW, 0, "first 1000", QUALITY, detector), windows)
 
 
@@ -87,7 +88,7 @@ def test_a_measurement_is_kept_until_its_window_changes(model: Model, vectors: V
     first = fast(model).verdict.measurement
     assert first is not None
     assert fast(model).verdict.measurement is first
-    model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
+    model.windows.append(Arrivals.numbered(vectors[1_100:1_101], np.full(1, NOW.timestamp())))
     assert fast(model).verdict.measurement is not first
 
 
@@ -97,7 +98,7 @@ def test_after_the_deadline_the_last_measurement_is_shown(model: Model, vectors:
     assert (first.state, first.measurement, first.is_overdue) == ("ok", None, True)
     measured = fast(model).verdict
     assert not measured.is_overdue
-    model.windows.append(vectors[1_100:1_101], np.full(1, NOW.timestamp()))
+    model.windows.append(Arrivals.numbered(vectors[1_100:1_101], np.full(1, NOW.timestamp())))
     again = fast(model, late).verdict
     assert again.measurement is measured.measurement
     assert again.is_overdue
@@ -123,7 +124,7 @@ def test_a_model_that_raises_is_left_out_and_logged_once(
     other = Model(ModelRow("other", 8, 0, RECEIVED, None, None, NOW), MonitoringSettings())
     for each in (model, other):
         models.add(each)
-    sums = model.windows.windows["fast"].sums
+    sums = model.windows.views["fast"].window.sums
     assert sums is not None
     sums.total = sums.total[:3]
     for _ in range(2):

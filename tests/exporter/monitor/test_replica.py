@@ -132,8 +132,7 @@ def copy(store: str, replica: PostgresServer) -> Replica:
 
 
 def held(model: Model) -> Vectors:
-    window = model.windows.windows["slow"]
-    return model.windows.ring.recall(window.first, window.last)[0]
+    return model.windows.arrivals("slow").vectors
 
 
 def test_a_replica_that_lags_delays_vectors_and_neither_loses_nor_repeats_one(
@@ -152,7 +151,7 @@ def test_a_replica_that_lags_delays_vectors_and_neither_loses_nor_repeats_one(
             copy.let_go()
         tail.poll()
         np.testing.assert_array_equal(held(models.by_name["m"]), vectors[:600])
-        assert models.by_name["m"].windows.ring.end == 600
+        assert len(models.by_name["m"].windows.arrivals("slow")) == 600
         tail.stop()
 
 

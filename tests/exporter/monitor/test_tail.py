@@ -28,6 +28,7 @@ from ingest.runtime.settings.settings import (
     WindowsSettings,
 )
 from ingest.store.batch import Batch
+from ingest.store.changes import is_sampled
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.models import remove
@@ -41,15 +42,14 @@ Vectors = NDArray[np.float32]
 SETTINGS = MonitoringSettings(
     baseline=BaselineSettings(vectors=1_000),
     windows=WindowsSettings(
-        fast=WindowSettings(seconds=900, max_vectors=100),
-        slow=WindowSettings(seconds=21_600, max_vectors=400),
+        fast=WindowSettings(seconds=900, max_vectors=1_000),
+        slow=WindowSettings(seconds=21_600, max_vectors=1_000),
     ),
 )
 
 
 def held(model: Model, window_name: str) -> Vectors:
-    window = model.windows.windows[window_name]
-    return model.windows.ring.recall(window.first, window.last)[0]
+    return model.windows.arrivals(window_name).vectors
 
 
 def verdict(models: Models, window_name: str) -> Verdict:
@@ -95,7 +95,7 @@ def test_windows_hold_the_newest_vectors_of_the_store(
     send(vectors[150:160])
     tail.poll()
     model = models.by_name["m"]
-    np.testing.assert_array_equal(held(model, "fast"), vectors[60:160])
+    np.testing.assert_array_equal(held(model, "fast"), vectors[:160])
     np.testing.assert_array_equal(held(model, "slow"), vectors[:160])
 
 
@@ -112,6 +112,41 @@ def test_a_new_process_rebuilds_the_same_windows(
         np.testing.assert_array_equal(
             held(first.by_name["m"], name), held(second.by_name["m"], name)
         )
+
+
+def test_a_window_spans_its_seconds_at_any_rate(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    """Four times as many as fit, read one by one or at once; then the traffic gets less."""
+    settings = SETTINGS.model_copy(
+        update={"windows": WindowsSettings(slow=WindowSettings(seconds=21_600, max_vectors=200))}
+    )
+    first, second = Models(), Models()
+    following = Tail(pool, first, settings)
+    make_yesterday(connection)
+    for at in range(0, 900, 50):
+        send(vectors[at : at + 50])
+        following.poll()
+    Tail(pool, second, settings).poll()
+    numbers = np.arange(1, 901)
+    for models in (first, second):
+        view = models.by_name["m"].windows.views["slow"]
+        assert 0.4 * 200 < len(view.window) <= 200
+        expected = vectors[:900][is_sampled(numbers, view.stream.level)]
+        np.testing.assert_array_equal(held(models.by_name["m"], "slow"), expected)
+        assert verdict(models, "slow").sampled_ratio == 0.5**view.stream.level < 0.5
+    # As if all but the last had come seven hours ago.
+    connection.execute(
+        "update embedding set received_at = received_at - interval '7 hours' where seq < 850"
+    )
+    view = first.by_name["m"].windows.views["slow"]
+    view.stream.ring._kept.times[view.stream.ring._kept.seqs < 850] -= 7 * 3_600
+    following.poll()
+    np.testing.assert_array_equal(held(first.by_name["m"], "slow"), vectors[849:900])
+    assert verdict(first, "slow").sampled_ratio == 1
 
 
 def test_what_is_too_old_for_a_window_is_not_read(
@@ -148,7 +183,7 @@ def test_a_store_clock_that_stepped_back_loses_no_vector(
     )
     tail.poll()
     assert models.by_name["m"].windows.seen_seq == 20
-    assert models.by_name["m"].windows.ring.end == 20
+    assert len(models.by_name["m"].windows.arrivals("slow")) == 20
 
 
 def test_windows_go_by_arrival_whatever_clients_say_of_time(
@@ -182,8 +217,7 @@ def test_the_first_vectors_become_the_baseline_by_themselves(
     assert (model.baseline.version, model.baseline.source) == (1, "first 1000")
     assert model.baseline.detector.n_reference == 1_000
     assert verdict(models, "fast").state == "ok"
-    np.testing.assert_array_equal(held(model, "fast"), vectors[1_100:1_200])
-    np.testing.assert_array_equal(held(model, "slow"), vectors[1_000:1_200])
+    np.testing.assert_array_equal(held(model, "fast"), vectors[1_000:1_200])
     tail.stop()
 
 
@@ -201,12 +235,11 @@ def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
     tail.poll()
     model = models.by_name["m"]
     assert verdict(models, "slow").state == "too_few_vectors"
-    assert baseline.pin(connection, "m", Selection(first=500)) == 2
+    assert baseline.pin(connection, "m", Selection(first=600)) == 2
     tail.poll()
     assert model.baseline is not None
-    assert (model.baseline.version, model.baseline.source) == (2, "first 500")
-    # A baseline of 500 calibrates windows of 100.
-    np.testing.assert_array_equal(held(model, "slow"), vectors[700:800])
+    assert (model.baseline.version, model.baseline.source) == (2, "first 600")
+    np.testing.assert_array_equal(held(model, "slow"), vectors[600:800])
 
 
 def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(
@@ -220,15 +253,17 @@ def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(
     for at in range(0, 2_600, 200):
         send(vectors[at : at + 200])
         tail.poll()
-    # 2,000 calibrate more vectors than were ever kept; of 2,450 few are newer.
-    for pinned, oldest in ((500, 2_500), (2_000, 2_200), (2_450, 2_450), (500, 2_500)):
+    # Of 2,100 after the first 500 only 250 may be in a window: the sample of level 4.
+    for pinned, level in ((500, 4), (2_000, 0), (2_450, 0), (500, 4)):
         baseline.pin(connection, "m", Selection(first=pinned))
         tail.poll()
         restarted = Models()
         Tail(pool, restarted, SETTINGS).poll()
         for model in (models.by_name["m"], restarted.by_name["m"]):
-            np.testing.assert_array_equal(held(model, "slow"), vectors[oldest:2_600])
-            np.testing.assert_array_equal(held(model, "fast"), vectors[max(oldest, 2_500) : 2_600])
+            newer = np.arange(pinned + 1, 2_601)
+            expected = vectors[newer[is_sampled(newer, level)] - 1]
+            np.testing.assert_array_equal(held(model, "slow"), expected)
+            np.testing.assert_array_equal(held(model, "fast"), expected)
         now = models.now()
         one, other = (each.by_name["m"] for each in (models, restarted))
         assert told(one, now) == told(other, now)
@@ -258,7 +293,7 @@ def test_a_scrape_sees_no_windows_half_read(
         tail.poll()
         time.sleep(0.1)
         adopted.set()
-        assert scraping.result(60) == {(1, 100), (2, 400)}
+        assert scraping.result(60) == {(1, 131), (2, 600)}
 
 
 def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
@@ -277,11 +312,11 @@ def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
     with pytest.raises(ExceptionGroup, match="some models could not be read from the store"):
         tail.poll()
     found = verdict(models, "slow")
-    assert (found.state, found.baseline_version, found.vectors) == ("ok", 1, 100)
+    assert (found.state, found.baseline_version, found.vectors) == ("ok", 1, 131)
     connection.execute("alter table gone rename to embedding")
     tail.poll()
     found = verdict(models, "slow")
-    assert (found.state, found.baseline_version, found.vectors) == ("ok", 2, 400)
+    assert (found.state, found.baseline_version, found.vectors) == ("ok", 2, 600)
 
 
 @pytest.mark.parametrize("change", ["detector = 'of tomorrow'", """quality = '{"beauty": 1}'"""])
@@ -306,7 +341,7 @@ def test_an_unreadable_baseline_is_reported_once_and_the_model_goes_on(
     messages = [record.message for record in caplog.records]
     assert messages.count("baseline not readable") == 1
     found = verdict(models, "fast")
-    assert (found.baseline_version, found.vectors) == (1, 100)
+    assert (found.baseline_version, found.vectors) == (1, 130)
     baseline.pin(connection, "m", Selection(first=580))
     tail.poll()
     assert verdict(models, "fast").baseline_version == 3
@@ -404,7 +439,7 @@ def test_a_store_that_is_away_is_an_error_and_windows_stay(
     connection.execute("alter table model rename to gone")
     with pytest.raises(StoreUnavailable, match="embedding-drift migrate"):
         tail.poll()
-    assert len(models.by_name["m"].windows.windows["fast"]) == 10
+    assert len(models.by_name["m"].windows.arrivals("fast")) == 10
 
 
 def test_the_thread_reports_failure_and_recovery(
@@ -605,13 +640,14 @@ def test_windows_age_though_new_vectors_cannot_be_read(
     tail = Tail(pool, models, SETTINGS)
     tail.poll()
     model = models.by_name["m"]
-    model.windows.ring._times -= 1_000  # as if they had come a quarter of an hour earlier
+    # As if they had come a quarter of an hour earlier.
+    model.windows.views["fast"].stream.ring._kept.times[:] -= 1_000
     send(vectors[50:60])
     connection.execute("update embedding set embedding = '[1,2]' where seq = 55")
     with pytest.raises(ExceptionGroup):
         tail.poll()
-    assert len(model.windows.windows["fast"]) == 0
-    assert len(model.windows.windows["slow"]) == 50
+    assert len(model.windows.arrivals("fast")) == 0
+    assert len(model.windows.arrivals("slow")) == 50
 
 
 def set_back(connection: psycopg.Connection, last_seq: int) -> None:
@@ -640,7 +676,7 @@ def test_a_store_that_was_set_back_is_reloaded(
     set_back(connection, 150)
     send(vectors[300 : 300 + new])
     tail.poll()
-    expected = np.concatenate([vectors[:150], vectors[300 : 300 + new]])[-200:]
+    expected = np.concatenate([vectors[:150], vectors[300 : 300 + new]])
     np.testing.assert_array_equal(held(models.by_name["m"], "slow"), expected)
     assert models.by_name["m"].row.last_seq == 150 + new
     assert tail.status.rewinds == 1
@@ -664,7 +700,7 @@ def test_a_set_back_store_is_measured_against_the_baseline_it_has(
     connection.execute("delete from baseline where version = 2")
     tail.poll()
     assert verdict(models, "slow").baseline_version == 1
-    np.testing.assert_array_equal(held(models.by_name["m"], "slow"), vectors[340:400])
+    np.testing.assert_array_equal(held(models.by_name["m"], "slow"), vectors[300:400])
 
 
 def test_a_baseline_that_cannot_be_read_is_a_state(

@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from exporter.detector.detector import Detector
-from exporter.monitor import windows as windows_module
+from exporter.monitor import ring
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.segments import Window
-from exporter.monitor.windows import ModelWindows, Ring
+from exporter.monitor.windows import ModelWindows
 from ingest.runtime.settings.settings import (
     BaselineSettings,
     MonitoringSettings,
     WindowSettings,
     WindowsSettings,
 )
+from ingest.store.changes import is_sampled
 
 Vectors = NDArray[np.float32]
 
@@ -32,10 +34,12 @@ SETTINGS = MonitoringSettings(
 """The detector's 1,000 vectors allow windows of 200, the first baseline's 5,000 more."""
 
 
-def held(windows: ModelWindows, window: Window) -> Vectors:
-    """The vectors a window holds."""
-    assert window.last == windows.ring.end
-    return windows.ring.recall(window.first, window.last)[0]
+def arrivals(vectors: Vectors, times: NDArray[np.float64], after: int = 0) -> Arrivals:
+    return Arrivals.numbered(vectors, times, after)
+
+
+def at_once(vectors: Vectors, time: float = 1e9, after: int = 0) -> Arrivals:
+    return arrivals(vectors, np.full(len(vectors), time), after)
 
 
 def assert_sums_equal_a_recount(detector: Detector, window: Window, vectors: Vectors) -> None:
@@ -60,62 +64,95 @@ def test_windows_equal_a_recount_whatever_enters_and_leaves(
     steps: list[tuple[int, float, bool]], measured: bool, vectors: Vectors, detector: Detector
 ) -> None:
     windows = ModelWindows(8, SETTINGS, detector if measured else None)
-    most = {"fast": 30, "slow": 200 if measured else 250}
+    most = {"fast": 30, "slow": 250}
     end, now, times = 0, 1e9, np.empty(0)
     for number, (count, pause, advances) in enumerate(steps):
         now += pause
         times = np.concatenate((times, np.full(count, now)))
-        windows.append(vectors[end : end + count], times[end:])
+        windows.append(arrivals(vectors[end : end + count], times[end:], end))
         end += count
         if advances or number == len(steps) - 1:
             windows.advance(now)
-            for name, window in windows.windows.items():
+            for name, (stream, window) in windows.views.items():
                 young = times > now - windows.limits[name].settings.seconds
-                expected = vectors[:end][young][-most[name] :]
-                np.testing.assert_array_equal(held(windows, window), expected)
+                sampled = is_sampled(np.arange(1, end + 1), stream.level)
+                expected = vectors[:end][young & sampled]
+                assert len(expected) <= most[name]
+                np.testing.assert_array_equal(windows.arrivals(name).vectors, expected)
                 if measured:
                     assert_sums_equal_a_recount(detector, window, expected)
-                    np.testing.assert_array_equal(windows.vectors(name), expected)
 
 
-def test_a_batch_longer_than_the_ring_leaves_its_newest(vectors: Vectors) -> None:
+def test_a_window_spans_its_seconds_however_many_vectors_arrive(
+    vectors: Vectors, detector: Detector
+) -> None:
+    """Ten times as many as fit, as one burst and one by one."""
+    seconds = np.arange(100) + 1e9
+    windows = ModelWindows(8, SETTINGS, detector)
+    sent = np.resize(vectors, (2_000, 8))
+    for at, second in enumerate(seconds):
+        windows.append(at_once(sent[20 * at : 20 * at + 20], second, 20 * at))
+    windows.advance(seconds[-1])
+    for name, span in {"fast": 10, "slow": 100}.items():
+        held = windows.arrivals(name)
+        capacity = windows.limits[name].capacity
+        assert 0.4 * capacity <= len(held) <= capacity
+        assert windows.start(name) == pytest.approx(seconds[-1] - span, abs=2)
+        quarters = np.histogram(held.times, 4, (seconds[-1] - span, seconds[-1]))[0]
+        assert quarters == pytest.approx(len(held) / 4, rel=0.4)
+
+
+def test_a_window_that_had_too_many_vectors_tells_that_it_could_hold_more(
+    vectors: Vectors,
+) -> None:
     windows = ModelWindows(8, SETTINGS)
-    windows.append(vectors[:1_000], np.full(1_000, 1e9))
-    np.testing.assert_array_equal(held(windows, windows.windows["slow"]), vectors[750:1_000])
-    np.testing.assert_array_equal(held(windows, windows.windows["fast"]), vectors[970:1_000])
+    windows.append(at_once(vectors[:400]))
+    assert windows.views["fast"].stream.level == 4
+    assert not windows.is_sparse
+    windows.append(at_once(vectors[400:410], 1e9 + 9, 400))
+    windows.advance(1e9 + 11)
+    assert windows.is_sparse
+    windows.fill(0, ["fast"], at_once(vectors[400:410], 1e9 + 9, 400))
+    np.testing.assert_array_equal(windows.arrivals("fast").vectors, vectors[400:410])
+    assert not windows.is_sparse
 
 
-def test_a_ring_keeps_order_across_its_end(vectors: Vectors) -> None:
-    ring = Ring(8, 10)
-    for at in range(0, 25, 5):
-        ring.append(
-            vectors[at : at + 5],
-            np.arange(at, at + 5, dtype=np.float64),
-            np.arange(at, at + 5, dtype=np.float32),
-        )
-    np.testing.assert_array_equal(ring.recall(15, 25)[0], vectors[15:25])
-    assert (ring.start, ring.end) == (15, 25)
-    assert ring.after(20.0) == 21
-    assert [ring.time(p) for p in (15, 24)] == [15.0, 24.0]
-    assert ring.cosines(15, 25).tolist() == list(range(15, 25))
+def test_windows_that_are_filled_together_each_hold_their_own_span(
+    vectors: Vectors, detector: Detector
+) -> None:
+    windows = ModelWindows(8, SETTINGS, detector)
+    times = 1e9 + np.arange(100)
+    windows.fill(0, ["fast", "slow"], arrivals(vectors[:100], times))
+    np.testing.assert_array_equal(windows.arrivals("fast").vectors, vectors[90:100])
+    np.testing.assert_array_equal(windows.arrivals("slow").vectors, vectors[:100])
+    for name, (_, window) in windows.views.items():
+        assert_sums_equal_a_recount(detector, window, windows.arrivals(name).vectors)
+
+
+def test_old_vectors_that_arrive_late_make_no_window_sample(vectors: Vectors) -> None:
+    """As after an outage: most of what is read is too old for the fast window."""
+    windows = ModelWindows(8, SETTINGS)
+    windows.append(arrivals(vectors[:100], 1e9 + np.arange(100.0)))
+    assert {stream.level for stream, _ in windows.views.values()} == {0}
+    np.testing.assert_array_equal(windows.arrivals("fast").vectors, vectors[90:100])
 
 
 def test_a_window_never_exceeds_what_the_baseline_calibrates(
     vectors: Vectors, detector: Detector
 ) -> None:
     windows = ModelWindows(8, MonitoringSettings(), detector)
-    windows.append(vectors[:600], np.full(600, 1e9))
-    assert len(windows.windows["fast"]) == detector.n_reference // 5 == 200
+    windows.append(at_once(vectors[:600]))
+    assert windows.limits["fast"].capacity == detector.n_reference // 2 == 500
+    assert 250 < len(windows.arrivals("fast")) <= 500
 
 
-@pytest.mark.parametrize(("first", "slow"), [(250, 50), (1_000, 200), (5_000, 250)])
+@pytest.mark.parametrize(("first", "slow"), [(250, 125), (400, 200), (5_000, 250)])
 def test_without_a_baseline_windows_are_as_large_as_the_first_will_allow(
     vectors: Vectors, first: int, slow: int
 ) -> None:
     settings = SETTINGS.model_copy(update={"baseline": BaselineSettings(vectors=first)})
     windows = ModelWindows(8, settings)
-    windows.append(vectors[:600], np.full(600, 1e9))
-    assert {name: len(window) for name, window in windows.windows.items()} == {
+    assert {name: limit.capacity for name, limit in windows.limits.items()} == {
         "fast": 30,
         "slow": slow,
     }
@@ -126,26 +163,26 @@ def test_no_more_is_kept_than_the_larger_window_holds(
     vectors: Vectors, detector: Detector, measured: bool
 ) -> None:
     windows = ModelWindows(8, SETTINGS, detector if measured else None)
-    largest = 200 if measured else 250
     tracemalloc.start()
     for at in range(0, 3_000, 100):
-        windows.append(vectors[at : at + 100], np.full(100, 1e9))
+        windows.append(at_once(vectors[at : at + 100], after=at))
     kept = sum(
         trace.size
         for trace in tracemalloc.take_snapshot().traces
-        if trace.traceback[0].filename == windows_module.__file__
+        if trace.traceback[0].filename == ring.__file__
     )
     tracemalloc.stop()
-    assert windows.ring.end - windows.ring.start == largest
-    assert kept < 1.2 * largest * (8 * 4 + 8 + 4)
+    assert 100 <= len(windows.arrivals("slow")) <= 250
+    # Each window that samples has a ring of its own.
+    assert kept < 1.2 * 2 * 250 * (8 * 4 + 8 + 8 + 4)
 
 
 def test_a_window_changes_its_generation_only_when_it_changes(
     vectors: Vectors, detector: Detector
 ) -> None:
     windows = ModelWindows(8, SETTINGS)
-    windows.append(vectors[:5], np.full(5, 1e9))
-    window = windows.windows["fast"]
+    windows.append(at_once(vectors[:5]))
+    window = windows.views["fast"].window
     seen = window.generation
     windows.advance(1e9 + 1)
     assert window.generation == seen
@@ -157,7 +194,7 @@ def test_a_window_changes_its_generation_only_when_it_changes(
 def test_the_start_of_a_window_is_when_its_oldest_vector_was_stored(vectors: Vectors) -> None:
     windows = ModelWindows(8, SETTINGS)
     assert windows.start("fast") is None
-    windows.append(vectors[:3], np.array([1e9, 1e9 + 1, 1e9 + 6]))
+    windows.append(arrivals(vectors[:3], np.array([1e9, 1e9 + 1, 1e9 + 6])))
     assert windows.start("fast") == 1e9
     windows.advance(1e9 + 10.5)
     assert windows.start("fast") == 1e9 + 1
@@ -187,13 +224,13 @@ def test_a_window_is_judged_by_the_season_over_its_vectors() -> None:
     vectors = stream(times)
     scores: dict[str, list[float]] = {"fast": [], "slow": []}
     for at in range(0, len(times), 30):
-        windows.append(vectors[at : at + 30], times[at : at + 30])
+        windows.append(arrivals(vectors[at : at + 30], times[at : at + 30], at))
         windows.advance(times[at : at + 30][-1])
-        for name, window in windows.windows.items():
+        for name, (_, window) in windows.views.items():
             assert window.sums is not None
             if times[at] > 9 * day:
                 scores[name].append(detector.score(window.sums))
-    assert {name: len(window) for name, window in windows.windows.items()} == {
+    assert {name: len(window) for name, (_, window) in windows.views.items()} == {
         "fast": 90,
         "slow": 720,
     }
@@ -204,9 +241,11 @@ def test_a_window_is_judged_by_the_season_over_its_vectors() -> None:
 def test_revisions_enter_and_leave_a_window_with_their_vectors(vectors: Vectors) -> None:
     windows = ModelWindows(8, SETTINGS)
     cosines = np.array([0.5, np.nan, 0.75], np.float32)
-    windows.append(vectors[:3], np.array([1e9, 1e9 + 1, 1e9 + 6]), cosines)
+    windows.append(
+        Arrivals.numbered(vectors[:3], np.array([1e9, 1e9 + 1, 1e9 + 6]), cosines=cosines)
+    )
     assert windows.revised_cosines("fast").tolist() == [0.5, 0.75]
     windows.advance(1e9 + 10.5)
     assert windows.revised_cosines("fast").tolist() == [0.75]
-    windows.append(vectors[3:5], np.array([1e9 + 11, 1e9 + 12]))
+    windows.append(arrivals(vectors[3:5], np.array([1e9 + 11, 1e9 + 12]), 3))
     assert windows.revised_cosines("slow").tolist() == [0.5, 0.75]

@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import numpy as np
 import psycopg
@@ -60,6 +61,49 @@ def test_the_first_vector_of_another_dimension_is_named(
     [row, _] = changes.models(connection)
     with pytest.raises(ValueError, match=r"seq 5 has a vector of dimension 3; the model's is 2"):
         changes.vectors(connection, row, after=2, since=None)
+
+
+@pytest.mark.parametrize("level", [1, 2, 5, 9])
+def test_a_sample_is_the_same_to_the_server_and_to_numpy(
+    insert_all: InsertAll, connection: psycopg.Connection, level: int
+) -> None:
+    vectors = np.arange(600, dtype=np.float32)[:, None]
+    insert_all(Batch("m", vectors), Batch("other", vectors))
+    row = changes.models(connection)[0]
+    rows = changes.vectors(connection, row, after=50, since=None, level=level)
+    numbers = np.arange(51, 601)
+    expected = numbers[changes.is_sampled(numbers, level)]
+    assert rows["seq"].tolist() == expected.tolist()
+    assert rows["embedding"][:, 0].tolist() == (expected - 1).tolist()
+    assert len(expected) == pytest.approx(550 / 2**level, abs=2)
+
+
+@pytest.mark.parametrize("period", [2, 7, 10, 24, 100, 128])
+def test_a_sample_is_in_step_with_no_period_of_the_traffic(period: int) -> None:
+    numbers = np.arange(1, 100_001)
+    shares = np.bincount(numbers[changes.is_sampled(numbers, 3)] % period) / (12_500 / period)
+    assert shares.min() > 0.9
+    assert shares.max() < 1.1
+
+
+def test_numbers_beyond_any_store_are_sampled_too(connection: psycopg.Connection) -> None:
+    numbers = 2**62 + np.arange(1_000)
+    sampled = changes.is_sampled(numbers, 2)
+    assert sampled.sum() == pytest.approx(250, abs=2)
+
+
+def test_the_first_vector_since_a_time_is_found_by_its_number(
+    insert_all: InsertAll, connection: psycopg.Connection
+) -> None:
+    insert_all(Batch("m", np.ones((4, 2), np.float32)))
+    [row] = changes.models(connection)
+    connection.execute(
+        "update embedding set received_at = received_at - interval '1 minute' where seq < 3"
+    )
+    assert row.last_received_at is not None
+    assert changes.first_seq(connection, row, row.last_received_at) == 3
+    assert changes.first_seq(connection, row, row.last_received_at - timedelta(hours=1)) == 1
+    assert changes.first_seq(connection, row, row.now + timedelta(hours=1)) == 5
 
 
 SLOW_COMMITS = """
