@@ -1,0 +1,111 @@
+"""The pager: the alert rule on the score, evaluated once a minute as Prometheus does."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import yaml
+
+from ingest.runtime.settings.settings import Settings
+from rules.render import thresholds
+
+ALERT = "EmbeddingDriftDetected"
+
+
+class Rule(NamedTuple):
+    """What `EmbeddingDriftDetected` compares with, for one model.
+
+    Attributes
+    ----------
+    sudden : float
+        Score above which it fires at once.
+    lasting : float
+        Score above which it fires after ``minutes``.
+    minutes : int
+    keep_firing : int
+        Minutes for which it goes on firing when the condition no longer holds.
+    """
+
+    sudden: float
+    lasting: float
+    minutes: int
+    keep_firing: int
+
+    @classmethod
+    def shipped(cls, settings: Settings) -> Rule:
+        """Read the thresholds and the durations that these settings render into the rules."""
+        recorded = {
+            rule["record"]: float(rule["expr"].removeprefix("vector(").removesuffix(")"))
+            for rule in _rules(thresholds(settings))
+            if "record" in rule and "labels" not in rule
+        }
+        source = files("rules").joinpath("drift.rules.yaml").read_text(encoding="utf-8")
+        [alert] = (rule for rule in _rules(yaml.safe_load(source)) if rule.get("alert") == ALERT)
+        lasting = re.search(r"min_over_time\([\w:]+\[(\d+)m\]\)", alert["expr"])
+        assert lasting is not None, f"{ALERT} has no lasting condition"
+        return cls(
+            recorded["fleet:embedding_drift_score_sudden:threshold"],
+            recorded["fleet:embedding_drift_score_lasting:threshold"],
+            int(lasting[1]),
+            int(alert["keep_firing_for"].removesuffix("m")),
+        )
+
+
+def _rules(document: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    return (rule for group in document["groups"] for rule in group["rules"])
+
+
+class Pager:
+    """Evaluates the rule for the windows of one model.
+
+    The windows' alerts are one page, because Alertmanager groups by model: a page lasts as long as
+    the alert of any window fires.
+
+    Parameters
+    ----------
+    rule : Rule
+    windows : iterable of str
+    """
+
+    def __init__(self, rule: Rule, windows: Iterable[str]) -> None:
+        self._rule = rule
+        self._scores: dict[str, deque[float | None]] = {
+            name: deque(maxlen=rule.minutes + 1) for name in windows
+        }
+        self._left = dict.fromkeys(self._scores, 0)
+
+    @property
+    def firing(self) -> tuple[str, ...]:
+        """The windows whose alert fires."""
+        return tuple(name for name, left in self._left.items() if left)
+
+    def evaluate(self, scores: Mapping[str, float | None]) -> None:
+        """Evaluate the rule a minute later, with the new score of each window or None."""
+        # The threshold of a model is recorded only while a window of it has a score.
+        is_known = any(score is not None for score in scores.values())
+        for name, held in self._scores.items():
+            held.append(scores[name])
+            if is_known and self._holds(held):
+                # Plus one: this minute, too.
+                self._left[name] = self._rule.keep_firing + 1
+            elif self._left[name]:
+                self._left[name] -= 1
+
+    def _holds(self, held: deque[float | None]) -> bool:
+        newest, oldest = held[-1], held[0]
+        if newest is not None and newest > self._rule.sudden:
+            return True
+        has_lasted = len(held) > self._rule.minutes and oldest is not None
+        lowest = min((score for score in held if score is not None), default=0.0)
+        return has_lasted and lowest > self._rule.lasting
+
+    def copy(self) -> Pager:
+        """Return another pager in the same state."""
+        other = Pager(self._rule, ())
+        other._scores = {name: held.copy() for name, held in self._scores.items()}
+        other._left = dict(self._left)
+        return other
