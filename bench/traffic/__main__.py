@@ -17,6 +17,8 @@ from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from tqdm import tqdm
+
 from bench.table import show
 from bench.traffic.drifts import DRIFTS
 from bench.traffic.regimes import REGIMES
@@ -39,7 +41,7 @@ def main() -> None:
             for name, number in tasks
         ]
         outcomes: dict[str, list[Outcome]] = {name: [] for name in asked.regime}
-        for (name, _), done in zip(tasks, running, strict=True):
+        for (name, _), done in zip(tasks, tqdm(running, disable=None), strict=True):
             outcomes[name].append(done.result())
     summaries = {name: Summary.of(each, REGIMES[name].change) for name, each in outcomes.items()}
     _show_pages(summaries)

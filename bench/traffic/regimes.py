@@ -92,11 +92,12 @@ def gaps(world: World, hour: Arrivals, start: float, random: np.random.Generator
 
 def retries(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
     """Let a client send a vector 5 to 50 times within half a minute, six times a day."""
+    sent = hour
     for row in random.integers(len(hour.times), size=random.poisson(6 / 24)):
         copies = hour.at(np.full(random.integers(4, 50), row))
-        later = np.sort(random.uniform(0, 30, len(copies.times)))
-        hour = hour.and_also(copies._replace(times=copies.times + later))
-    return hour
+        later = random.uniform(0, 30, len(copies.times))
+        sent = sent.and_also(copies._replace(times=copies.times + later))
+    return sent
 
 
 def popular(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
@@ -182,7 +183,7 @@ class Regime:
             start += HOUR
 
     def _times(self, world: World, start: float, random: np.random.Generator) -> Floats:
-        minutes = start + MINUTE * np.arange(60)
+        minutes: Floats = start + MINUTE * np.arange(60.0)
         expected = self.per_minute * self.rate(world.local(minutes))
         begun = np.repeat(minutes, random.poisson(expected))
         return np.sort(begun + MINUTE * random.random(len(begun)))

@@ -16,17 +16,19 @@ _LEAST = 20
 """Smaller topics are left out: too few vectors to make others of."""
 _MIXED = (0.25, 0.75)
 """Range of the share of standard deviation that comes from another vector of the topic."""
+_EQUAL_LENGTHS = 0.01
+"""Standard deviation of lengths, as a share of their mean, below which they count as equal."""
 
 
 class Source:
-    """Endless vectors like those of a data set, no two of them equal.
+    """Endless vectors like those of a data set, which do not repeat.
 
     A month of traffic has more vectors than any data set here. A vector drawn again would be a
     repeat, and a detector could learn the few there are by heart. So each vector is made of two of
     the same topic, u and v, as ``m + sqrt(1 - s^2) (u - m) + s (v - m)``: m is the mean of the
     topic and s is uniform in [0.25, 0.75]. Mean and covariance of the topic stay exactly what they
-    are in the data, which no mixture along the line from u to v achieves: that shrinks them. The
-    length is mixed from the lengths of u and v.
+    are in the data, which no point between u and v achieves: that is nearer to the mean. Where all
+    lengths are equal, as encoders make them, they stay so.
 
     Parameters
     ----------
@@ -61,7 +63,9 @@ class Source:
                 f"the data need 4 topics of at least {_LEAST} vectors, got {len(self.counts)}"
             )
         self._lengths = np.linalg.norm(self.vectors, axis=1)
+        self._keeps_length = self._lengths.std() < _EQUAL_LENGTHS * self._lengths.mean()
         self._by_topic = np.argsort(self.topic, kind="stable")
+        self._place = np.argsort(self._by_topic)
         self._first = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
         members = np.split(self._by_topic, self._first[1:])
         self._means = np.stack([self.vectors[rows].mean(axis=0) for rows in members])
@@ -87,6 +91,14 @@ class Source:
         within = (random.random(len(topics)) * self.counts[topics]).astype(np.intp)
         return self._by_topic[self._first[topics] + within]
 
+    def _others(self, rows: Rows, random: np.random.Generator) -> Rows:
+        """Draw another row of the topic of each."""
+        count = self.counts[self.topic[rows]]
+        step = 1 + (random.random(len(rows)) * (count - 1)).astype(np.intp)
+        first = self._first[self.topic[rows]]
+        others: Rows = self._by_topic[first + (self._place[rows] - first + step) % count]
+        return others
+
     def near(self, row: int, size: int, random: np.random.Generator) -> Rows:
         """Draw rows among the 50 nearest of a row in its topic."""
         rows: Rows = random.choice(self._near[row], size)
@@ -94,14 +106,12 @@ class Source:
 
     def fresh(self, rows: Rows, random: np.random.Generator) -> Vectors:
         """Make a new vector of each row, shape (m, d)."""
-        others = self.rows(self.topic[rows], random)
+        others = self._others(rows, random)
         share = random.uniform(*_MIXED, len(rows)).astype(np.float32)[:, None]
         mean = self._means[self.topic[rows]]
         made = np.sqrt(1 - share**2) * (self.vectors[rows] - mean)
         made += mean + share * (self.vectors[others] - mean)
-        lengths = np.linalg.norm(made, axis=1)
-        wanted = self._lengths[rows] + share[:, 0] ** 2 * (
-            self._lengths[others] - self._lengths[rows]
-        )
-        made *= (wanted / np.where(lengths > 0, lengths, 1))[:, None]
-        return made
+        if self._keeps_length:
+            made *= (self._lengths[rows] / np.linalg.norm(made, axis=1))[:, None]
+        result: Vectors = made
+        return result
