@@ -1,7 +1,8 @@
 """``python -m bench.traffic [DATA.npz]``: false pages and delays on simulated traffic, by regime.
 
 DATA has ``embedding``, shape (n, d), and ``topic``, shape (n,); by default, the package
-descriptions of the demo. A month of one stream takes some minutes of a core.
+descriptions of the demo. A stream of 30 days with its drifts takes two minutes of a core at 384
+dimensions, six at 60 vectors a minute.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import exporter  # noqa: F401  (one BLAS thread, before numpy)
 # isort: split
 import argparse
 import json
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import cache
@@ -58,10 +60,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench.traffic", description=__doc__)
     parser.add_argument("data", nargs="?", metavar="DATA.npz")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--days", type=int, default=90)
+    parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--regime", action="append", choices=REGIMES, help="may be repeated")
     parser.add_argument("--streams", type=int, default=9, help="of each regime")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--quick", action="store_true", help="two days of one stream")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every stream's numbers")
     asked = parser.parse_args()

@@ -14,25 +14,31 @@ from ingest.runtime.settings.settings import Settings
 from rules.render import thresholds
 
 ALERT = "EmbeddingDriftDetected"
+_CONDITION = re.compile(
+    r"model_window:embedding_drift_score:max(?:\[(\d+)m\]\))?"
+    r"\s*> on \(model_name\) group_left \(\) model:(\w+):threshold"
+)
+
+
+class Condition(NamedTuple):
+    """A score above a threshold: now, or in every sample of some minutes."""
+
+    threshold: float
+    minutes: int
 
 
 class Rule(NamedTuple):
-    """What `EmbeddingDriftDetected` compares with, for one model.
+    """When `EmbeddingDriftDetected` fires for one model.
 
     Attributes
     ----------
-    sudden : float
-        Score above which it fires at once.
-    lasting : float
-        Score above which it fires after ``minutes``.
-    minutes : int
+    conditions : tuple of Condition
+        One of them is enough.
     keep_firing : int
-        Minutes for which it goes on firing when the condition no longer holds.
+        Minutes for which it goes on firing when none holds any longer.
     """
 
-    sudden: float
-    lasting: float
-    minutes: int
+    conditions: tuple[Condition, ...]
     keep_firing: int
 
     @classmethod
@@ -41,18 +47,14 @@ class Rule(NamedTuple):
         recorded = {
             rule["record"]: float(rule["expr"].removeprefix("vector(").removesuffix(")"))
             for rule in _rules(thresholds(settings))
-            if "record" in rule and "labels" not in rule
         }
         source = files("rules").joinpath("drift.rules.yaml").read_text(encoding="utf-8")
         [alert] = (rule for rule in _rules(yaml.safe_load(source)) if rule.get("alert") == ALERT)
-        lasting = re.search(r"min_over_time\([\w:]+\[(\d+)m\]\)", alert["expr"])
-        assert lasting is not None, f"{ALERT} has no lasting condition"
-        return cls(
-            recorded["fleet:embedding_drift_score_sudden:threshold"],
-            recorded["fleet:embedding_drift_score_lasting:threshold"],
-            int(lasting[1]),
-            int(alert["keep_firing_for"].removesuffix("m")),
+        conditions = tuple(
+            Condition(recorded[f"fleet:{name}:threshold"], int(minutes or 0))
+            for minutes, name in _CONDITION.findall(alert["expr"])
         )
+        return cls(conditions, int(alert["keep_firing_for"].removesuffix("m")))
 
 
 def _rules(document: dict[str, Any]) -> Iterable[dict[str, Any]]:
@@ -73,8 +75,9 @@ class Pager:
 
     def __init__(self, rule: Rule, windows: Iterable[str]) -> None:
         self._rule = rule
+        samples = 1 + max(condition.minutes for condition in rule.conditions)
         self._scores: dict[str, deque[float | None]] = {
-            name: deque(maxlen=rule.minutes + 1) for name in windows
+            name: deque([None] * samples, samples) for name in windows
         }
         self._left = dict.fromkeys(self._scores, 0)
 
@@ -96,12 +99,13 @@ class Pager:
                 self._left[name] -= 1
 
     def _holds(self, held: deque[float | None]) -> bool:
-        newest, oldest = held[-1], held[0]
-        if newest is not None and newest > self._rule.sudden:
-            return True
-        has_lasted = len(held) > self._rule.minutes and oldest is not None
-        lowest = min((score for score in held if score is not None), default=0.0)
-        return has_lasted and lowest > self._rule.lasting
+        for threshold, minutes in self._rule.conditions:
+            lasting = list(held)[-1 - minutes :]
+            # The first sample is required; a later one that is missing is passed over.
+            known = [score for score in lasting if score is not None]
+            if lasting[0] is not None and min(known) > threshold:
+                return True
+        return False
 
     def copy(self) -> Pager:
         """Return another pager in the same state."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,23 @@ def test_a_drift_is_paged_and_a_fork_leaves_the_original_as_it_was(source: Sourc
     assert set(other.pager.firing) == {"fast", "slow"}
     assert stream.pager.firing == ()
     assert stream.scores == before
+
+
+def test_a_stream_is_paged_in_the_minutes_in_which_prometheus_fires(
+    source: Source, promtool_agrees: Callable[..., None]
+) -> None:
+    stream = Stream(SETTINGS, 16, START)
+    scores: dict[str, list[float | None]] = {"fast": [], "slow": []}
+    fired = []
+    for number in range(240):
+        arrivals = minute(source, number, count=17 * (number < 215))
+        drifted = replace_vectors(arrivals, 1.0 + 0.2 * (100 <= number < 130))
+        stream.step(drifted, START + 60 * (number + 1))
+        for name, score in stream.scores.items():
+            scores[name].append(score)
+        fired.append(stream.pager.firing)
+    assert {(), ("fast", "slow")} <= set(fired)
+    promtool_agrees(scores, fired)
 
 
 def test_a_fork_goes_on_as_the_original_does(source: Source) -> None:

@@ -35,8 +35,8 @@ def test_an_empty_batch_is_no_vector() -> None:
 
 
 def test_a_read_begins_after_its_start_and_holds_its_end() -> None:
-    store = filled(0.01, per_minute=1)
-    assert store.between(120, 240).times.tolist() == [180, 240]
+    store = filled(0.01, per_minute=3)
+    assert store.between(140, 200).times.tolist() == [160, 180, 200]
 
 
 def test_six_hours_are_whole_and_a_week_is_an_even_sample() -> None:
