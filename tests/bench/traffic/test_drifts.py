@@ -73,8 +73,11 @@ def test_the_odds_of_half_of_the_topics_double(world: World, hours: list[Arrival
         topics = np.concatenate([hour.topics for hour in arrivals])
         return np.bincount(topics, minlength=8) / len(topics)
 
-    before, after = shares(hours), shares(drifted("odds x2", world, hours))
+    changed = drifted("odds x2", world, hours)
+    before, after = shares(hours), shares(changed)
     grown = after > before
+    kept = grown[hours[0].topics]
+    assert (changed[0].vectors[kept] == hours[0].vectors[kept]).all()
     assert grown.sum() == 3
     odds = [share[grown].sum() / share[~grown].sum() for share in (before, after)]
     assert odds[1] / odds[0] == pytest.approx(2, rel=0.05)

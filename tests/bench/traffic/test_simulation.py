@@ -77,6 +77,9 @@ def test_a_drift_is_paged_and_a_fork_leaves_the_original_as_it_was(source: Sourc
     assert set(other.pager.firing) == {"fast", "slow"}
     assert stream.pager.firing == ()
     assert stream.scores == before
+    # The original got nothing for more than an hour, whatever the other got.
+    stream.step(minute(source, 160, count=0), START + 60 * 165)
+    assert stream.scores == {"fast": None, "slow": None}
 
 
 def test_a_stream_is_paged_in_the_minutes_in_which_prometheus_fires(
