@@ -13,13 +13,12 @@ import exporter  # noqa: F401  (one BLAS thread, before numpy)
 import argparse
 import json
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
-
-from tqdm import tqdm
 
 from bench.table import show
 from bench.traffic.drifts import DRIFTS
@@ -43,8 +42,10 @@ def main() -> None:
             for name, number in tasks
         ]
         outcomes: dict[str, list[Outcome]] = {name: [] for name in asked.regime}
-        for (name, _), done in zip(tasks, tqdm(running, disable=None), strict=True):
-            outcomes[name].append(done.result())
+        for (name, number), done in zip(tasks, running, strict=True):
+            outcome = done.result()
+            outcomes[name].append(outcome)
+            print(f"{name} {number}: {len(outcome.pages)} pages", file=sys.stderr, flush=True)
     summaries = {name: Summary.of(each, REGIMES[name].change) for name, each in outcomes.items()}
     _show_pages(summaries)
     _show_delays(summaries)
@@ -69,7 +70,7 @@ def _arguments() -> argparse.Namespace:
     asked = parser.parse_args()
     if asked.quick:
         asked.days, asked.streams = 2, 1
-    asked.regime = asked.regime or list(REGIMES)
+    asked.regime = list(dict.fromkeys(asked.regime or REGIMES))
     return asked
 
 
