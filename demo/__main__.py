@@ -109,7 +109,7 @@ def say_state(second: int, prometheus: Prometheus, slack: Slack) -> None:
     magnitude = prometheus.value('embedding_drift_magnitude{window="fast"}')
     say(
         f"{incident.NEW_SECTION} {incident.share(second):4.0%}   score {score:5.1f}   "
-        f"magnitude {magnitude:.2f}   messages in Slack {len(slack.messages)}"
+        f"magnitude {magnitude:4.0%}   messages in Slack {len(slack.messages)}"
     )
 
 

@@ -44,11 +44,19 @@ _similarity = Panel(
     ),
     overrides=tuple(_band(window) for window in WindowsSettings.model_fields),
 )
+_magnitude = drift.magnitude(_scope, "window")
 _drift = Section(
     "Drift",
     (
         drift.score(_scope, "window"),
-        drift.magnitude(_scope, "window"),
+        replace(
+            _magnitude,
+            queries=(
+                *_magnitude.queries,
+                _named(_scope.maximum(f.MAGNITUDE_LOWER, "window"), "lower"),
+                _named(_scope.maximum(f.MAGNITUDE_UPPER, "window"), "upper"),
+            ),
+        ),
         Panel(
             "Components of the score", (_scope.maximum(f.COMPONENT_SCORE, "window", "component"),)
         ),

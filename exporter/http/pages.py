@@ -66,11 +66,11 @@ def landing(models: Iterable[ModelSnapshot]) -> str:
 
 def _row(each: SeriesSnapshot) -> str:
     verdict = each.verdict
-    measured = verdict.measurement
+    measured, magnitude = verdict.measurement, each.findings.magnitude
     numbers = (
         f"{verdict.vectors}",
         "" if measured is None else f"{measured.score:.2f}",
-        "" if measured is None else f"{measured.magnitude:.3f}",
+        "" if magnitude is None else f"{magnitude.ratio.estimate:.0%}",
     )
     name = escape(each.series.model_name)
     return (

@@ -97,6 +97,21 @@ class Exact(Struct):
     wasserstein: list[Number]
 
 
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Magnitude(Struct):
+    """Share of the window's vectors that the baseline does not explain, with an interval.
+
+    It is a lower bound: where known and new topics overlap, the true share may be larger.
+    """
+
+    estimate: Share
+    lower: Share
+    upper: Share
+    computed_at: Moment
+
+
 class History(Struct):
     """What the recorded past says about the cosine similarity of a window."""
 
@@ -135,8 +150,9 @@ class Revisions(Struct):
 class Window(Struct):
     """One window of a model.
 
-    The numbers from `score` to `top_dimensions` are present in the state ok only. `quality`,
-    `history` and, of a window with a high score, `top_dimensions_exact` come from the last check.
+    The numbers from `score` to `top_dimensions`, and `magnitude`, are present in the state ok only.
+    `magnitude`, `quality`, `history` and, of a window with a high score, `top_dimensions_exact`
+    come from the last check.
     """
 
     state: State
@@ -153,17 +169,11 @@ class Window(Struct):
         ]
         | UnsetType
     ) = UNSET
-    magnitude: (
-        Annotated[
-            float | None,
-            Meta(description="Mean Wasserstein-1 distance, in baseline standard deviations."),
-        ]
-        | UnsetType
-    ) = UNSET
     ks: Aggregates | UnsetType = UNSET
     wasserstein: Aggregates | UnsetType = UNSET
     cosine_similarity: Number | UnsetType = UNSET
     top_dimensions: list[Dimension] | UnsetType = UNSET
+    magnitude: Magnitude | UnsetType = UNSET
     quality: Quality | UnsetType = UNSET
     top_dimensions_exact: Exact | UnsetType = UNSET
     history: History | UnsetType = UNSET
@@ -212,10 +222,12 @@ def _listed(model: ModelSnapshot) -> ListedModel:
 
 
 def _listed_window(each: SeriesSnapshot) -> ListedWindow:
-    measured = each.verdict.measurement
-    if measured is None:
-        return ListedWindow(each.verdict.state, None, None)
-    return ListedWindow(each.verdict.state, measured.score, measured.magnitude)
+    measured, magnitude = each.verdict.measurement, each.findings.magnitude
+    return ListedWindow(
+        each.verdict.state,
+        None if measured is None else measured.score,
+        None if magnitude is None else magnitude.ratio.estimate,
+    )
 
 
 def detail(model: ModelSnapshot, reference: Vectors | None = None) -> Drift:
@@ -279,6 +291,10 @@ def _window(each: SeriesSnapshot, reference: Vectors | None) -> Window:
     )
     if verdict.measurement is not None:
         _add_measurement(window, verdict.measurement)
+    if findings.magnitude is not None:
+        window.magnitude = Magnitude(
+            **asdict(findings.magnitude.ratio), computed_at=_moment(findings.magnitude.computed_at)
+        )
     if findings.quality is not None:
         window.quality = _quality(findings.quality)
     if findings.exact is not None:
@@ -293,7 +309,6 @@ def _window(each: SeriesSnapshot, reference: Vectors | None) -> Window:
 def _add_measurement(window: Window, measured: Measurement) -> None:
     window.score = measured.score
     window.components = dict(measured.components)
-    window.magnitude = measured.magnitude
     window.ks = Aggregates(**measured.ks)
     window.wasserstein = Aggregates(**measured.wasserstein)
     window.cosine_similarity = measured.cosine_similarity

@@ -11,9 +11,12 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from exporter.detector.codec import Outdated
 from exporter.detector.detector import Detector
 from exporter.stats.quality import Quality, assess
+from ingest.runtime.errors import NotFound
 from ingest.store import baselines, copy
+from ingest.store.dimension import require_dimension
 from ingest.store.selection import Selection, select
 
 _log = logging.getLogger(__name__)
@@ -124,6 +127,9 @@ def pin_vectors(
 def load(connection: psycopg.Connection, model_name: str, version: int) -> Baseline:
     """Load one version of a model's baseline.
 
+    The stored detector saves the fit to the pinned vectors. One that an earlier version of this
+    project wrote is fitted again, and replaced where the connection may write.
+
     Raises
     ------
     NotFound
@@ -136,22 +142,40 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Basel
         quality = Quality(**stored.quality)
     except TypeError as error:
         raise ValueError(f"quality of other fields: {', '.join(stored.quality)}") from error
+    try:
+        detector = Detector.from_bytes(stored.detector)
+    except Outdated:
+        detector = _fit_again(connection, model_name, version)
     return Baseline(
         stored.version,
         stored.pinned_at,
         stored.last_seq,
         stored.source,
         quality,
-        Detector.from_bytes(stored.detector),
+        detector,
     )
 
 
+def _fit_again(connection: psycopg.Connection, model_name: str, version: int) -> Detector:
+    components = require_dimension(connection, model_name)
+    rows = baselines.rows(connection, model_name, version, components)
+    if not len(rows):
+        raise NotFound(f"baseline {version} of model {model_name} was dropped")
+    detector = _fit_detector(model_name, rows)
+    baselines.replace_detector(connection, model_name, version, detector.to_bytes())
+    return detector
+
+
 def _fit(model_name: str, rows: NDArray[np.void]) -> tuple[Detector, dict[str, float]]:
+    return _fit_detector(model_name, rows), asdict(assess(rows["embedding"]))
+
+
+def _fit_detector(model_name: str, rows: NDArray[np.void]) -> Detector:
     start = time.perf_counter()
     detector = Detector.fit(rows["embedding"], timestamps=rows["received_at"])
     seconds = time.perf_counter() - start
     _log.info("baseline fitted", extra={"model_name": model_name, "fit_seconds": round(seconds, 3)})
-    return detector, asdict(assess(rows["embedding"]))
+    return detector
 
 
 def _log_pinned(model_name: str, version: int, vectors: int) -> None:

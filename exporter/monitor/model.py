@@ -31,6 +31,10 @@ from ingest.store.changes import ModelRow
 _log = logging.getLogger(__name__)
 
 
+_CHECKS_MISSED = 3
+"""Intervals between checks after which a magnitude is too old: the checks fail, or hang."""
+
+
 class Standing:
     """A model's windows, findings and measurements for one baseline, or without one.
 
@@ -79,16 +83,17 @@ class Standing:
         """Judge all windows at one moment; see :meth:`Model.snapshot`."""
         findings = self.findings
         with self.windows.lock:
+            verdicts = {name: self._verdict(name, circumstances, deadline) for name in self.windows}
             series = tuple(
                 SeriesSnapshot(
                     Series(row.model_name, name),
                     self.windows.limits[name],
-                    self._verdict(name, circumstances, deadline),
-                    findings[name],
+                    verdict,
+                    _current(findings[name], verdict, circumstances),
                     Revisions.of(self.windows.revised_cosines(name)),
                     self.windows.vectors(name) if with_vectors else None,
                 )
-                for name in self.windows
+                for name, verdict in verdicts.items()
             )
         return ModelSnapshot(
             row,
@@ -130,6 +135,16 @@ class Standing:
         measurement = measure(detector, window.sums)
         self._measured[name] = (window.generation, measurement)
         return measurement, False
+
+
+def _current(findings: Findings, verdict: Verdict, circumstances: Circumstances) -> Findings:
+    """Leave out a magnitude that does not belong to the verdict, or is too old."""
+    magnitude = findings.magnitude
+    if magnitude is not None and (
+        verdict.measurement is None or magnitude.computed_at < circumstances.examined_since
+    ):
+        return replace(findings, magnitude=None)
+    return findings
 
 
 class Model:
@@ -195,6 +210,7 @@ class Model:
             last_received_at=None if received is None else received.timestamp(),
             mismatched_at=None if mismatched is None else mismatched.timestamp(),
             stale_after=self.settings.stale_after,
+            examined_since=now - _CHECKS_MISSED * self.settings.check_interval,
             not_followed=following.trouble(now),
         )
 

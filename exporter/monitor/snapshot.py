@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from exporter.detector.exact import Exact
+from exporter.detector.ratio import ChangedRatio
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.following import Following, Reason
 from exporter.monitor.forecast import Forecast
@@ -24,6 +25,21 @@ from ingest.store.shard import WHOLE, Shard
 
 
 @dataclass(frozen=True, slots=True)
+class Magnitude:
+    """How much of a window has changed.
+
+    Attributes
+    ----------
+    ratio : ChangedRatio
+    computed_at : float
+        Time of the store, in seconds since the epoch.
+    """
+
+    ratio: ChangedRatio
+    computed_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """What the examinations found out about one series; None where there is nothing.
 
@@ -31,6 +47,7 @@ class Findings:
     """
 
     quality: Quality | None = None
+    magnitude: Magnitude | None = None
     exact: Exact | None = None
     forecast: Forecast | None = None
 

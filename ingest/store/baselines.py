@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -348,14 +349,42 @@ def vectors(
     connection: psycopg.Connection, model_name: str, version: int, components: int
 ) -> NDArray[np.float32]:
     """Read the vectors of one version of a model's baseline, shape (n, components)."""
+    found: NDArray[np.float32] = rows(connection, model_name, version, components)["embedding"]
+    return found
+
+
+def rows(
+    connection: psycopg.Connection, model_name: str, version: int, components: int
+) -> NDArray[np.void]:
+    """Read the vectors of one version of a model's baseline in the order of their arrival.
+
+    Returns
+    -------
+    structured ndarray, shape (n,)
+        The fields of :func:`ingest.store.selection.select`.
+    """
     statement = sql.SQL(
         "copy (select seq, received_at, embedding from baseline_embedding"
-        " where model_name = {name} and version = {version} order by seq)"
+        " where model_name = {name} and version = {version} order by received_at, seq)"
         " to stdout (format binary)"
     ).format(name=sql.Literal(model_name), version=sql.Literal(version))
     with connection.cursor() as cursor, cursor.copy(statement) as stream:
-        found: NDArray[np.float32] = copy.decode(stream, components)["embedding"]
-    return found
+        return copy.decode(stream, components)
+
+
+def replace_detector(
+    connection: psycopg.Connection, model_name: str, version: int, detector: bytes
+) -> None:
+    """Replace the detector of a baseline by one of the same vectors.
+
+    A connection that may not write, as to a replica, leaves it as it is.
+    """
+    read_only = psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege
+    with suppress(*read_only), connection.transaction():
+        connection.execute(
+            "update baseline set detector = %s where model_name = %s and version = %s",
+            [detector, model_name, version],
+        )
 
 
 def versions(connection: psycopg.Connection, model_name: str) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from exporter.detector.detector import Detector
 from exporter.detector.exact import Exact
 from exporter.metrics.collector import DriftCollector
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.examinations import QualityExamination
+from exporter.monitor.examinations import MagnitudeExamination, QualityExamination
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model, Models
 from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
@@ -79,10 +79,9 @@ class Replay:
         """Advance the incident and return the page of a scrape."""
         for rows in islice(self._stream, BATCHES_A_SCRAPE):
             self._receive(rows.vectors)
-        found = QualityExamination().examine(
-            self._drifting.snapshot(self._models.now(), with_vectors=True)
-        )
-        self._drifting.standing.attach("quality", found)
+        now = self._drifting.snapshot(self._models.now(), with_vectors=True)
+        for examination in (QualityExamination(), MagnitudeExamination()):
+            self._drifting.standing.attach(examination.name, examination.examine(now))
         self._drifting.standing.attach("exact", {"fast": EXACT})
         self._polls += 1
         self._watch.succeeded()

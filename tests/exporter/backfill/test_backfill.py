@@ -61,7 +61,7 @@ from tests.exporter.backfill.lake import (
 from tests.service import wait_for
 
 Send = Callable[..., None]
-NUMBERS = ("score", "magnitude", "cosine_similarity", "norm")
+NUMBERS = ("score", "cosine_similarity", "norm")
 
 
 def live(
@@ -194,7 +194,8 @@ def test_vectors_before_the_baseline_are_measured_and_its_own_are_not(
         assert row.vectors == len(current)
         if row.state == "ok":
             assert row.norm == pytest.approx(assess(current).norm, abs=1e-9)
-            assert row.magnitude == pytest.approx(detector.magnitude(current), abs=1e-9)
+            assert row.score == pytest.approx(detector.score(current), abs=1e-9)
+            assert row.changed_ratio is None
     states = [row.state for (check, _), row in rows(connection).items() if check < times[400]]
     assert states.count("ok") > len(states) / 2
 

@@ -130,17 +130,27 @@ def test_binned_marginals_are_close_to_the_exact_ones(
     np.testing.assert_allclose(marginals.wasserstein[alive], distance, rtol=0.1)
 
 
-def test_the_magnitude_of_a_shift_is_its_size(judge: Detector, reference: Vectors) -> None:
+def test_the_mean_distance_of_a_shift_is_its_size(judge: Detector, reference: Vectors) -> None:
     deviation = np.maximum(reference.std(axis=0), 0.01)
     for size in (0.5, 5.0):
         shifted = reference[:500] + size * deviation
-        assert judge.magnitude(shifted) == pytest.approx(size, rel=0.1)
+        assert judge.marginals(shifted).wasserstein.mean() == pytest.approx(size, rel=0.1)
 
 
-def test_dead_dimensions_do_not_dominate_the_magnitude(judge: Detector, fresh: Vectors) -> None:
+def test_dead_dimensions_do_not_dominate_the_mean_distance(judge: Detector, fresh: Vectors) -> None:
     halved = fresh[:500].astype(np.float16)
-    assert judge.magnitude(halved) < 0.1
-    assert judge.marginals(halved).wasserstein.max() < 0.5
+    distances = judge.marginals(halved).wasserstein
+    assert distances.mean() < 0.1
+    assert distances.max() < 0.5
+
+
+@pytest.mark.parametrize("size", [50, 200, 800])
+def test_the_expected_distance_is_the_mean_without_drift(
+    judge: Detector, fresh: Vectors, size: int
+) -> None:
+    found = [judge.marginals(window) for window in windows(fresh, size, 30)]
+    measured = np.mean([each.wasserstein.mean() for each in found])
+    assert found[0].expected.mean() == pytest.approx(measured, rel=0.05)
 
 
 def by_day(times: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -60,3 +60,55 @@ def test_a_baseline_that_cannot_be_read_is_an_error(
     connection.execute("update baseline set quality = '{\"other\": 1}'")
     with pytest.raises(ValueError, match="quality of other fields: other"):
         baseline.load(connection, "m", 1)
+
+
+def outdated(connection: psycopg.Connection) -> bytes:
+    """Write the version before this one into the stored detector; return the current bytes."""
+    [(current,)] = connection.execute("select detector from baseline").fetchall()
+    earlier = bytes(current).replace(b"\n3\n", b"\n2\n", 1)
+    connection.execute("update baseline set detector = %s", [earlier])
+    return bytes(current)
+
+
+def test_a_detector_of_an_earlier_version_is_fitted_again_and_stored(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=500))
+    current = outdated(connection)
+    assert baseline.load(connection, "m", 1).detector.to_bytes() == current
+    assert connection.execute("select detector from baseline").fetchone() == (current,)
+
+
+def test_where_nothing_may_be_written_it_is_fitted_again_in_memory(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=500))
+    current = outdated(connection)
+    connection.execute("set default_transaction_read_only = on")
+    assert baseline.load(connection, "m", 1).detector.to_bytes() == current
+    assert connection.execute("select detector from baseline").fetchone() != (current,)
+
+
+def test_a_baseline_that_is_dropped_meanwhile_is_not_found(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=500))
+    outdated(connection)
+    connection.execute("delete from baseline_embedding")
+    with pytest.raises(NotFound):
+        baseline.load(connection, "m", 1)
+
+
+def test_a_detector_of_a_later_version_is_an_error(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:500])
+    baseline.pin(connection, "m", Selection(first=500))
+    [(current,)] = connection.execute("select detector from baseline").fetchall()
+    later = bytes(current).replace(b"\n3\n", b"\n4\n", 1)
+    connection.execute("update baseline set detector = %s", [later])
+    with pytest.raises(ValueError, match="detector of version b'4', this program reads 3"):
+        baseline.load(connection, "m", 1)
