@@ -109,9 +109,9 @@ def _legal_names(models: dict[str, T]) -> dict[str, T]:
 class ModelSettings(_Section):
     """Settings of one model; None takes the general one."""
 
-    drift_threshold: Annotated[float, Field(gt=0, le=1)] | None = None
+    drift_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     """Magnitude above which drift of this model is a warning."""
-    alert_threshold: Annotated[float, Field(gt=0, le=1)] | None = None
+    alert_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     """Magnitude above which drift of this model is critical."""
 
 
@@ -120,7 +120,7 @@ class MonitoringSettings(_Section):
 
     check_interval: Annotated[int, Field(ge=1, le=86_400)] = 300
     """Seconds between two rows of drift history in the store."""
-    drift_threshold: Annotated[float, Field(gt=0, le=1)] = 0.15
+    drift_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.15
     """Magnitude, a share of vectors, above which drift is a warning (rendered into the rules)."""
     poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 1.0
     """Seconds between two polls of the store or of a watched table."""
@@ -163,7 +163,7 @@ class AlertingSettings(_Section):
 
     slack_webhook: SecretStr | None = None
     """Slack's incoming-webhook URL. Without one, alerts stay in Alertmanager."""
-    alert_threshold: Annotated[float, Field(gt=0, le=1)] = 0.20
+    alert_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.20
     """Magnitude, a share of vectors, above which drift is critical (rendered into the rules)."""
     exporter_url: HttpUrl = HttpUrl("http://127.0.0.1:10910")
     """URL of this service for people. Links in alerts point to it."""

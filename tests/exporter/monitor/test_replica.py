@@ -255,7 +255,7 @@ def page(service: Service) -> str:
 
 def drift(service: Service) -> list[str]:
     return re.findall(
-        r"^embedding_drift_(?:score|magnitude|window_vectors)\b.*", page(service), re.M
+        r"^embedding_drift_(?:score|wasserstein_distance|window_vectors)\b.*", page(service), re.M
     )
 
 
