@@ -76,7 +76,7 @@ class QualityExamination:
 class MagnitudeExamination:
     """Measures how much of each window has changed.
 
-    This needs the vectors themselves, and 40 ms for 1,000 of them.
+    This needs the vectors themselves, and 45 ms for 1,000 of them.
     """
 
     name = "magnitude"
