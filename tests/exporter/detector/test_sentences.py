@@ -48,7 +48,7 @@ DRIFTS = {
     "three dimensions zeroed": lambda x: np.where(np.isin(np.arange(384), [5, 99, 200]), 0, x),
     "scale": lambda x: x * 1.01,
     "collapse": lambda x: x.mean(axis=0) + 0.95 * (x - x.mean(axis=0)),
-    "stuck": lambda x: np.concatenate([x[:190], np.repeat(x[:1], 10, axis=0)]),
+    "stuck": lambda x: np.concatenate([x[:150], np.repeat(x[:1], 50, axis=0)]),
     "twice": lambda x: np.repeat(x[:100], 2, axis=0),
 }
 
@@ -85,6 +85,20 @@ def test_repeats_that_the_reference_has_too_are_no_drift(sentences: Vectors) -> 
     window = np.concatenate([sentences[1_500:1_790], sentences[1_500:1_510]])
     assert detector.components(window)["duplicates"] < 2
     assert detector.components(np.repeat(window, 2, axis=0))["duplicates"] > 10
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("size", [200, 1_000])
+def test_vectors_of_the_reference_sent_again_are_no_drift(
+    judge: Detector, reference: Vectors, fresh: Vectors, share: float, size: int
+) -> None:
+    again = round(share * size)
+    for seed in range(3):
+        rows = np.random.default_rng(seed).permutation(len(reference))[:again]
+        following = slice(600 * seed, 600 * seed + again)
+        for old in (reference[rows], reference[following]):
+            window = np.concatenate([old, fresh[seed * 100 :][: size - len(old)]])
+            assert judge.score(window) < 3
 
 
 def test_sessions_in_the_reference_widen_the_null(sentences: Vectors) -> None:
