@@ -299,8 +299,7 @@ def _sizes(n: int) -> NDArray[np.intp]:
     largest = n // 5
     sizes = np.geomspace(min(50, largest // 2), largest, _SIZES)
     piece = max(int(sizes[0]) // _PIECES, 1)
-    # Rounded, because a geometric series may end just below its end.
-    found: NDArray[np.intp] = (np.rint(sizes).astype(np.intp) // piece) * piece
+    found: NDArray[np.intp] = sizes.astype(np.intp) // piece * piece
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -317,6 +317,17 @@ def test_distortion_is_hotellings_statistic_of_five_signs_beyond_their_tolerance
     found = Distortion.fit(fresh(sample))
     np.testing.assert_allclose(found.tolerance, tolerance, rtol=1e-3)
     np.testing.assert_allclose(found(shift), expected, rtol=1e-3)
+
+
+def test_distortion_counts_from_the_signs_of_vectors_that_shaped_the_geometry(
+    sample: Sample, shift: Shift
+) -> None:
+    # Ten times the fit of this sample, so that it is far beyond every tolerance.
+    wide = replace(sample, fit=Shift(*(10 * part for part in astuple(sample.fit))))
+    found = Distortion.fit(fresh(wide))
+    blind = replace(found, fit_again=0 * found.fit_again)
+    assert blind(wide.fit)[0] > 1
+    assert found(wide.fit)[0] < 0.2 * blind(wide.fit)[0]
 
 
 def test_unit_vectors_have_floored_signs(vectors: Vectors) -> None:
