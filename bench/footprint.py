@@ -194,7 +194,9 @@ def model(number: int, vectors: NDArray[np.float32], detector: Detector) -> Mode
     windows = ModelWindows(row.dimension, settings, own)
     held = vectors[: windows.capacity]
     windows.append(Arrivals.numbered(held, np.full(len(held), now.timestamp())))
-    built.adopt(Baseline(1, now, 0, "bench", assess(vectors[:1_000]), own), windows)
+    built.adopt(
+        Baseline(1, now, 0, now, now, False, "bench", assess(vectors[:1_000]), own), windows
+    )
     return built
 
 

@@ -64,7 +64,7 @@ def fleet(models: int, vectors: int, detector: Detector, sample: np.ndarray) -> 
         model = Model(ModelRow(f"model-{number}", DIMENSION, vectors, now, None, 1, now), settings)
         windows = ModelWindows(DIMENSION, settings, detector)
         windows.append(Arrivals.numbered(np.roll(sample[:vectors], number, axis=0), times))
-        model.adopt(Baseline(1, now, 0, "bench", quality, detector), windows)
+        model.adopt(Baseline(1, now, 0, now, now, False, "bench", quality, detector), windows)
         fleet.add(model)
     return fleet
 

@@ -49,7 +49,8 @@ def main(picture: Path | None) -> None:
         monitor = running.enter_context(service(folder, slack.url))
         rendered = folder / "rendered"
         render(monitor.settings, rendered)
-        stack.shorten_waits(rendered / "alertmanager.yml")
+        stack.shorten_waits(rendered)
+        stack.trust_baseline(rendered, MODEL)
         alertmanager = running.enter_context(
             stack.alertmanager(folder / "alertmanager", rendered / "alertmanager.yml")
         )
@@ -109,7 +110,7 @@ def say_state(second: int, prometheus: Prometheus, slack: Slack) -> None:
     magnitude = prometheus.value('embedding_drift_magnitude{window="fast"}')
     say(
         f"{incident.NEW_SECTION} {incident.share(second):4.0%}   score {score:5.1f}   "
-        f"magnitude {magnitude:.2f}   messages in Slack {len(slack.messages)}"
+        f"magnitude {magnitude:4.0%}   messages in Slack {len(slack.messages)}"
     )
 
 

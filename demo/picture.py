@@ -67,7 +67,7 @@ def draw(prometheus: Prometheus, model_name: str, began: float, shifted: float, 
             fontweight="bold",
         )
         _draw_panel(score, recording, "score", "score", model)
-        _draw_panel(magnitude, recording, "magnitude", "magnitude [sd]", model)
+        _draw_panel(magnitude, recording, "magnitude", "magnitude", model)
         _draw_alerts((topic, score, magnitude), recording, model)
         score.set_ylim(top=_SCORE_SHOWN)
         for axes in (topic, score, magnitude):

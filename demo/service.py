@@ -36,6 +36,7 @@ def service(folder: Path, slack_webhook: str) -> Iterator[Service]:
         "server": {"port": port},
         "monitoring": {
             "poll_interval": 0.5,
+            "check_interval": 5,
             "baseline": {"vectors": BASELINE_VECTORS},
             "windows": {
                 # A window holds at most half of the baseline: 1,500 vectors.

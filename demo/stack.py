@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import httpx2
 import yaml
 
 from demo import tools
+from ingest.runtime.thresholds import SCORE
 
 READY_WITHIN = 30.0
 STOP_WITHIN = 15.0
@@ -112,11 +114,37 @@ def alertmanager(folder: Path, file: Path) -> Iterator[str]:
         yield f"http://{address}"
 
 
-def shorten_waits(file: Path) -> None:
-    """Set the waits of a rendered ``alertmanager.yml`` to one and two seconds."""
+def shorten_waits(rendered: Path) -> None:
+    """Change rendered files so that nobody has to wait.
+
+    Alertmanager waits one and two seconds, and the rules look at the score of seconds instead of
+    minutes.
+    """
+    file = rendered / "alertmanager.yml"
     configuration = yaml.safe_load(file.read_text(encoding="utf-8"))
     configuration["route"] |= {"group_wait": "1s", "group_interval": "2s"}
     file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+
+    rules = rendered / "drift.rules.yaml"
+    text = rules.read_text(encoding="utf-8")
+    rules.write_text(re.sub(r"(score:max(?:\[| offset )\d+)m", r"\1s", text), encoding="utf-8")
+
+
+def trust_baseline(rendered: Path, model_name: str) -> None:
+    """Add rules that give a model the thresholds of a weekly baseline.
+
+    A baseline of a few seconds is provisional. In the demo it has seen all of the usual traffic.
+    """
+    overrides = [
+        {
+            "record": f"model:embedding_drift_score_{name}:override",
+            "expr": f"vector({threshold})",
+            "labels": {"model_name": model_name},
+        }
+        for name, threshold in SCORE["weekly"]._asdict().items()
+    ]
+    groups = {"groups": [{"name": "demo", "rules": overrides}]}
+    (rendered / "demo.rules.yaml").write_text(yaml.safe_dump(groups), encoding="utf-8")
 
 
 @contextmanager

@@ -6,9 +6,10 @@ which ``--help`` and short commands need not wait for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 from prometheus_client import CollectorRegistry
@@ -32,6 +33,9 @@ from ingest.watch.sources import registry as sources
 from ingest.watch.sources.source import Location
 from ingest.watch.watch import Watch
 from rules import render as rule_files
+
+if TYPE_CHECKING:
+    from exporter.monitor.preview import Preview
 
 PORT = 10910
 
@@ -141,7 +145,7 @@ def watch(
 
 @main.group()
 def baseline() -> None:
-    """Pin a new baseline, or list the pinned ones."""
+    """Pin a new baseline, choose one, or list them."""
 
 
 @baseline.command()
@@ -150,6 +154,8 @@ def baseline() -> None:
 @click.option("--last", type=click.IntRange(1), help="Use the last N vectors stored.")
 @click.option("--from", "start", type=click.DateTime(), help="Use vectors from this time (UTC).")
 @click.option("--to", "end", type=click.DateTime(), help="Use vectors up to this time (UTC).")
+@click.option("--dry-run", is_flag=True, help="Only say what the baseline in use says of them.")
+@click.option("--force", is_flag=True, help="Pin it although the model drifts now.")
 @configured
 def pin(
     settings: Settings,
@@ -158,19 +164,59 @@ def pin(
     last: int | None,
     start: datetime | None,
     end: datetime | None,
+    dry_run: bool,
+    force: bool,
 ) -> None:
-    """Pin a new baseline for MODEL_NAME. A running exporter uses it from its next poll."""
+    """Pin a new baseline for MODEL_NAME. A running exporter uses it from its next poll.
+
+    While the model drifts, this needs --force: the new baseline may take the drift for normal.
+    """
     from exporter.monitor import baseline
+    from exporter.monitor.preview import preview
 
     selection = _selection(first, last, start, end)
     with embedded.connection_string(settings.database) as store, connect(store) as connection:
         try:
-            version = baseline.pin(connection, model_name, selection)
+            seen = preview(connection, model_name, selection, datetime.now(UTC))
+            if dry_run:
+                for line in _described(seen):
+                    click.echo(f"{model_name}: {line}")
+                return
+            if seen.comparison is not None and seen.comparison.drifts and not force:
+                raise click.ClickException(
+                    f"{model_name} drifts now, and the new baseline may take that for normal."
+                    " --dry-run shows what the vectors are; --force pins them"
+                )
+            baseline.pin(connection, model_name, selection)
         except ValueError as error:
             raise click.ClickException(
                 f"baseline of {model_name} ({selection}): {error}"
             ) from error
-    click.echo(f"{model_name}: baseline {version} pinned ({selection})")
+        newest, *_ = baselines.versions(connection, model_name)
+    contents = _contents(newest.vectors, newest.first_at, newest.last_at)
+    click.echo(f"{model_name}: baseline {newest.version} pinned: {contents}")
+
+
+def _described(seen: Preview) -> Iterator[str]:
+    """Yield lines that describe the vectors of a baseline before it is pinned."""
+    if seen.first_at is None or seen.last_at is None:
+        yield "no vectors are selected"
+        return
+    yield _contents(seen.vectors, seen.first_at, seen.last_at)
+    compared = seen.comparison
+    if compared is None:
+        yield "there is no baseline to compare them with"
+        return
+    changed = compared.changed
+    yield (
+        f"by baseline {compared.version}, their score is {compared.score:.1f}, and"
+        f" {changed.estimate:.0%} of them are unlike it ({changed.lower:.0%} to"
+        f" {changed.upper:.0%})"
+    )
+    if compared.alarm_ratio is not None:
+        yield f"the model drifted in {compared.alarm_ratio:.0%} of the time from which they are"
+    if compared.drifts:
+        yield "the model drifts now"
 
 
 def _selection(
@@ -182,7 +228,10 @@ def _selection(
             "choose the vectors with exactly one of: --first; --last; --from and --to"
         )
     return Selection(
-        first, last, start and start.replace(tzinfo=UTC), end and end.replace(tzinfo=UTC)
+        first,
+        last,
+        start=start and start.replace(tzinfo=UTC),
+        end=end and end.replace(tzinfo=UTC),
     )
 
 
@@ -193,10 +242,25 @@ def list_(settings: Settings, model_name: str) -> None:
     """List the baselines of MODEL_NAME, newest first."""
     with embedded.connection_string(settings.database) as store, connect(store) as connection:
         for found in baselines.versions(connection, model_name):
-            click.echo(
-                f"{found['version']}\t{found['pinned_at']:%Y-%m-%d %H:%M:%S%z}"
-                f"\t{found['vectors']} vectors\t{found['source']}"
-            )
+            kind = ("automatic" if found.automatic else "by hand") + ", in use" * found.in_use
+            contents = _contents(found.vectors, found.first_at, found.last_at)
+            click.echo(f"{found.version}\t{kind}\t{contents}\t{found.source}")
+
+
+@baseline.command()
+@click.argument("model_name")
+@click.argument("version", type=click.IntRange(1))
+@configured
+def use(settings: Settings, model_name: str, version: int) -> None:
+    """Use VERSION of the baseline of MODEL_NAME. From then on only people replace it."""
+    with embedded.connection_string(settings.database) as store, connect(store) as connection:
+        baselines.use(connection, model_name, version)
+    click.echo(f"{model_name}: baseline {version} is in use")
+
+
+def _contents(vectors: int, first_at: datetime, last_at: datetime) -> str:
+    first, last = (f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for at in (first_at, last_at))
+    return f"{vectors} vectors from {first} to {last} UTC"
 
 
 @main.command()

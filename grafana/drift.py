@@ -35,6 +35,7 @@ def magnitude(scope: Scope, *by: str, link: str | None = None) -> Panel:
         ),
         note="Dashed: the thresholds for a warning and for critical. They only count while drift "
         "is detected.",
+        unit="percentunit",
         link=link,
     )
 

@@ -17,6 +17,10 @@ _FROM_ROW = _LINK + "${__data.fields.model_name:percentencode}"
 _WINDOW = ("model_name", "window")
 _models = Scope({"model_name": '=~"$model_name"'})
 _scope = Scope({**_models.matchers, "window": '=~"$window"'})
+_SHARE = {
+    "matcher": {"id": "byName", "options": "Magnitude"},
+    "properties": [{"id": "unit", "value": "percentunit"}],
+}
 _ALERTS = 'model_name=~"$model_name"'
 _STATES = f"max by (model_name, window, state) ({_scope.select(f.STATE)})"
 
@@ -48,6 +52,7 @@ _now = Section(
             "table",
             width=16,
             link=_FROM_ROW,
+            overrides=(_SHARE,),
         ),
     ),
 )

@@ -44,11 +44,19 @@ _similarity = Panel(
     ),
     overrides=tuple(_band(window) for window in WindowsSettings.model_fields),
 )
+_magnitude = drift.magnitude(_scope, "window")
 _drift = Section(
     "Drift",
     (
         drift.score(_scope, "window"),
-        drift.magnitude(_scope, "window"),
+        replace(
+            _magnitude,
+            queries=(
+                *_magnitude.queries,
+                _named(_scope.maximum(f.MAGNITUDE_LOWER, "window"), "lower"),
+                _named(_scope.maximum(f.MAGNITUDE_UPPER, "window"), "upper"),
+            ),
+        ),
         Panel(
             "Components of the score", (_scope.maximum(f.COMPONENT_SCORE, "window", "component"),)
         ),
@@ -120,6 +128,9 @@ _vectors = Section(
             note="Median cosine between new vectors and the earlier vectors of the same ids.",
         ),
         Panel("Vectors in the window", (_scope.maximum(f.WINDOW_VECTORS, "window"),)),
+        Panel(
+            "Share of its span in the window", (_scope.maximum(f.WINDOW_SAMPLED_RATIO, "window"),)
+        ),
         Panel("Age of the oldest vector", (_scope.age(f.WINDOW_START_TIMESTAMP, "window"),)),
         Panel(
             "Vectors not followed",
@@ -140,8 +151,16 @@ _vectors = Section(
                 ("Baseline", _scope.maximum(f.BASELINE_VERSION), None),
                 ("Age of the baseline", _scope.age(f.BASELINE_TIMESTAMP), None),
                 ("Vectors in the baseline", _scope.maximum(f.BASELINE_VECTORS), None),
-                ("Baseline knows seasons", _scope.maximum(f.BASELINE_SEASONAL), "bool_yes_no"),
             )
+        ),
+        Panel(
+            "Stage of the baseline, and what the next one waits for",
+            (
+                _scope.maximum(f.BASELINE_STAGE, "stage"),
+                replace(_scope.maximum(f.BASELINE_WAITS, "reason"), legend="waits: {{reason}}"),
+            ),
+            "state-timeline",
+            unit="bool_yes_no",
         ),
     ),
 )

@@ -19,15 +19,8 @@ import yaml
 
 from ingest.runtime.errors import Problem, SettingsError
 from ingest.runtime.settings.settings import AlertingSettings, Settings
+from ingest.runtime.thresholds import SCORE
 
-SCORE_SUDDEN = 4.5
-"""Score above which drift is detected at once.
-
-Calibrated, like `SCORE_LASTING`, for one model that is scraped once a minute. A threshold of 4.0
-alone gives one false alarm per month there. The rules add log10 of the number of models.
-"""
-SCORE_LASTING = 2.7
-"""Score above which drift is detected after 15 minutes."""
 SEASONAL_ANOMALY = 5.0
 """Forecast error above which a window is anomalous, in robust standard deviations.
 
@@ -111,13 +104,16 @@ def check_models(settings: Settings, known: Collection[str]) -> None:
 def thresholds(settings: Settings) -> dict[str, Any]:
     """Return the rule file that records each threshold as a series."""
     fleet = {
-        "score_sudden": SCORE_SUDDEN,
-        "score_lasting": SCORE_LASTING,
         "magnitude_warning": settings.monitoring.drift_threshold,
         "magnitude_critical": settings.alerting.alert_threshold,
         "seasonal_anomaly": SEASONAL_ANOMALY,
     }
     rules = [_record(f"fleet:embedding_drift_{n}:threshold", v) for n, v in fleet.items()]
+    for stage, score in SCORE.items():
+        for name, value in score._asdict().items():
+            rules.append(
+                _record(f"fleet:embedding_drift_score_{name}:threshold", value, stage=stage)
+            )
     after = settings.alerting.escalation
     for severity, seconds in (("info", after.info_after), ("warning", after.warning_after)):
         name = "fleet:embedding_drift_escalation_seconds:threshold"

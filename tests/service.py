@@ -101,6 +101,8 @@ def report(url: str, model_name: str = "m") -> dict[str, Any]:
     for moment in ("computed_at", "following"):
         told.pop(moment)
     for window in told["windows"].values():
-        for checked in ("quality", "top_dimensions_exact"):
+        for checked in ("quality", "top_dimensions_exact", "magnitude"):
             window.pop(checked, None)
+    if told["baseline"] is not None:
+        told["baseline"].pop("next")
     return told

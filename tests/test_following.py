@@ -66,7 +66,7 @@ def test_a_damaged_vector_stops_only_its_model_until_it_is_deleted(
         assert html.escape(following["detail"]) in people
         assert "<strong>other</strong>" not in people
         wait_for(lambda: told(service.url, "other")["vectors"] == 700, "the other model's vectors")
-        assert state(service.url, "other") == "ok"
+        wait_for(lambda: state(service.url, "other") == "ok", "the other model's verdict")
 
         # The runbook: delete the row that the detail names.
         assert "seq 650 has a vector of dimension 1; the model's is 384" in following["detail"]

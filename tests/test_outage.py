@@ -160,7 +160,7 @@ def page(url: str) -> str:
 
 
 def drift_lines(url: str) -> list[str]:
-    prefixes = ("embedding_drift_score", "embedding_drift_magnitude", "embedding_drift_window")
+    prefixes = ("embedding_drift_score", "embedding_drift_wasserstein", "embedding_drift_window")
     return [line for line in page(url).splitlines() if line.startswith(prefixes)]
 
 

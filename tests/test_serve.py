@@ -64,6 +64,10 @@ def state(url: str, window: str = "fast") -> str:
     return response.json()["windows"][window]["state"] if response.is_success else "unknown"
 
 
+def version(url: str) -> int:
+    return httpx2.get(f"{url}/drift/m").json()["baseline"]["version"]
+
+
 def assessed(url: str) -> bool:
     """Whether the first check after the verdict is done."""
     return "quality" in httpx2.get(f"{url}/drift/m").json()["windows"]["fast"]
@@ -75,6 +79,8 @@ def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.f
         assert post(service.url, sentences[1_000:1_200]).status_code == 201
         wait_for(lambda: state(service.url) == "ok", "a verdict")
         wait_for(lambda: assessed(service.url), "the vectors' quality")
+        waits = families.BASELINE_WAITS.name + "{"
+        wait_for(lambda: waits in httpx2.get(f"{service.url}/metrics").text, "the next baseline")
 
         page = httpx2.get(f"{service.url}/metrics").text
         found = {family.name for family in text_string_to_metric_families(page)}
@@ -294,15 +300,27 @@ def test_the_baseline_can_be_pinned_and_listed_while_a_service_runs(
     with serving(config) as service:
         post(service.url, sentences[:600])
         pinned = run(config, "baseline", "pin", "m", "--last", "500")
-        assert pinned.stdout == "m: baseline 1 pinned (last 500)\n", pinned.stderr
+        assert pinned.stdout.startswith("m: baseline 1 pinned: 500 vectors from 20"), pinned.stderr
         wait_for(lambda: state(service.url) == "too_few_vectors", "the baseline")
         post(service.url, sentences[600:700])
         wait_for(lambda: state(service.url) == "ok", "a verdict")
         listed = run(config, "baseline", "list", "m").stdout
-        assert listed.startswith("1\t")
-        assert listed.endswith("\t500 vectors\tlast 500\n")
+        assert listed.startswith("1\tby hand, in use\t500 vectors from 20")
+        assert listed.endswith(" UTC\tlast 500\n")
+        seen = run(config, "baseline", "pin", "m", "--last", "400", "--dry-run").stdout
+        assert seen.startswith("m: 400 vectors from 20")
+        assert "\nm: by baseline 1, their score is " in seen
+        post(service.url, sentences[700:800] * np.float32(2))
+        again = ("baseline", "pin", "m", "--last", "500")
+        dry = (*again, "--dry-run")
+        wait_for(lambda: "m: the model drifts now\n" in run(config, *dry).stdout, "a record")
+        assert "drifts now" in run(config, *again).stderr
+        forced = run(config, *again, "--force")
+        assert forced.stdout.startswith("m: baseline 2 pinned: 500 vectors from 20")
+        assert run(config, "baseline", "use", "m", "1").stdout == "m: baseline 1 is in use\n"
+        wait_for(lambda: version(service.url) == 1, "the first baseline")
         assert run(config, "baseline", "pin", "none", "--last", "500").returncode == 1
-        few = run(config, "baseline", "pin", "m", "--last", "5")
+        few = run(config, "baseline", "pin", "m", "--last", "5", "--force")
         assert few.returncode == 1
         assert "baseline of m (last 5)" in few.stderr
         assert run(config, "baseline", "pin", "m").returncode == 2

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from ingest.pipeline.metrics import WatchMetrics
+from ingest.pipeline.metrics import WATCH_RESETS, WatchMetrics
 from ingest.pipeline.pipeline import Pipeline
+from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.family import Family
 from ingest.runtime.settings.settings import Settings
 from ingest.store.batch import Batch
 from ingest.store.vectors import Stored
@@ -34,15 +36,21 @@ class Clock:
 
 
 class _Recording(Pipeline):
-    """A pipeline that also notes what it is given."""
+    """A pipeline that also notes what it is given, if the store answers."""
 
     sent: list[Sent]
 
     async def store(self, batch: Batch) -> Stored:
         ids = batch.ids or [None] * len(batch)
         vectors = [tuple(vector) for vector in batch.vectors.tolist()]
-        self.sent += [Sent(*row) for row in zip(ids, vectors, strict=True)]
-        return await super().store(batch)
+        sent = [Sent(*row) for row in zip(ids, vectors, strict=True)]
+        try:
+            return await super().store(batch)
+        except StoreUnavailable:
+            sent = []
+            raise
+        finally:
+            self.sent += sent
 
 
 @dataclass
@@ -55,7 +63,7 @@ class Watching:
         Connection string.
     clock : Clock
     sent : list of Sent
-        What the followers sent, in order.
+        What the followers sent, in order, whether it was stored, a duplicate or refused.
     """
 
     store: str
@@ -74,7 +82,7 @@ class Watching:
     ) -> AsyncIterator[Follower]:
         registry = CollectorRegistry()
         self._registries.append(registry)
-        pipeline = _Recording(self.store, Settings(), CollectorRegistry())
+        pipeline = _Recording(self.store, Settings(), registry)
         pipeline.sent = self.sent
         metrics = WatchMetrics(registry, "m")
         async with pipeline.running(), source.connected():
@@ -84,7 +92,14 @@ class Watching:
 
     def resets(self) -> int:
         """How often the followers found their table set back."""
-        name, labels = "embedding_drift_watch_resets_total", {"model_name": "m"}
-        counts = [registry.get_sample_value(name, labels) for registry in self._registries]
-        assert None not in counts
+        return self.total(WATCH_RESETS)
+
+    def total(self, family: Family) -> int:
+        """Sum of a counter of the model over all followers."""
+        counts = [r.get_sample_value(family.name, {"model_name": "m"}) for r in self._registries]
         return int(sum(count or 0 for count in counts))
+
+    def forget(self) -> None:
+        """Begin to count from nothing."""
+        self.sent.clear()
+        self._registries.clear()

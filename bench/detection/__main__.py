@@ -33,6 +33,7 @@ from bench.detection.cost import cost
 from bench.detection.data import digits, sentences
 from bench.detection.oracle import oracle
 from bench.detection.power import power
+from bench.detection.ratio import ratio
 from bench.detection.season import season
 from bench.detection.stream import delay, quiet
 
@@ -41,6 +42,7 @@ def main(quick: bool) -> None:
     """Print all tables."""
     for dataset in (sentences(), digits()):
         power(dataset, trials=3 if quick else 12, windows=2 if quick else 6)
+        ratio(dataset, trials=3 if quick else 8, windows=2 if quick else 5)
         false_alarms(dataset, trials=4 if quick else 25, windows=25 if quick else 40)
     unit = sentences()
     oracle(unit, trials=3 if quick else 12, windows=2 if quick else 12)

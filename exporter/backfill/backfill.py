@@ -26,7 +26,7 @@ from exporter.detector.detector import MIN_REFERENCE
 from exporter.monitor import baseline
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats
-from ingest.runtime.errors import PayloadError
+from ingest.runtime.errors import NotFound, PayloadError
 from ingest.runtime.settings.settings import MonitoringSettings, Settings
 from ingest.store import baselines, history
 from ingest.store.connection import ConnectionString, connect, unavailable
@@ -221,11 +221,14 @@ def _connected(store: ConnectionString) -> Iterator[psycopg.Connection]:
 def _load(
     connection: psycopg.Connection, model_name: str, settings: MonitoringSettings
 ) -> tuple[Judge, Fitted]:
-    version = baselines.newest(connection, model_name)
-    detector = baseline.load(connection, model_name, version).detector
+    version = baselines.in_use(connection, model_name)
+    if version is None:
+        raise NotFound(f"model {model_name} has no baseline yet; pin one first")
+    found = baseline.load(connection, model_name, version)
+    detector = found.detector
     limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
     judge = Judge(model_name, version, detector, limits, settings.stale_after)
-    return judge, Fitted(*baselines.times(connection, model_name, version))
+    return judge, Fitted(found.first_at.timestamp(), found.last_at.timestamp())
 
 
 def _recorded(

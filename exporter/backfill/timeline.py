@@ -12,7 +12,7 @@ import numpy as np
 from exporter.backfill.parquet import Dataset, RowGroup
 from exporter.stats.arrays import Floats, Numbers, Positions, Vectors
 from ingest.runtime.errors import PayloadError
-from ingest.store.selection import MOST_VECTORS, Selection
+from ingest.store.selection import Selection, Stretches
 
 _OPENING = 1_024
 """Cost of opening a file, in vectors that can be read in the same time."""
@@ -137,7 +137,7 @@ class Stream:
         Returns
         -------
         ndarray of int64, shape (n,)
-            Positions, ascending. Of more than ``MOST_VECTORS``, every n-th is taken.
+            Positions, ascending; at most ``selection.most``.
         """
         first, stop = 0, selection.first or len(self.times)
         if selection.start is not None:
@@ -145,5 +145,4 @@ class Stream:
         if selection.end is not None:
             stop = int(np.searchsorted(self.times, selection.end.timestamp(), "right"))
         chosen = np.arange(first, min(stop, len(self.times)))
-        stride = -(-len(chosen) // MOST_VECTORS) or 1
-        return chosen[stride - 1 :: stride]
+        return chosen[Stretches.of(len(chosen), selection.most).places(len(chosen))]

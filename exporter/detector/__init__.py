@@ -1,10 +1,10 @@
 """The detector: fit it to a reference, score windows of embeddings.
 
 Only numpy and scipy are needed: no I/O, no clock. The public API is `Detector`, with the methods
-`alarm`, `components` and `magnitude` that the exporter itself does not call.
+`alarm` and `components` that the exporter itself does not call.
 
 Read `detector` first; then `features` (what is measured of a vector), `components` (the statistics)
-and `calibration` (their null distributions).
+and `calibration` (their null distributions). `ratio` measures how much has changed.
 """
 
 from exporter.detector.detector import Detector

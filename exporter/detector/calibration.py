@@ -5,17 +5,17 @@ splitting (Cox 1975): one half of the reference fits the geometry, and windows d
 other half play the part of production. A statistic would be too small on vectors that it was
 fitted to.
 
-1. **Tails.** Windows of several sizes are drawn at random. Each statistic gets a parametric null
-   by the method of moments: a gamma distribution for quadratic forms (Satterthwaite 1946,
-   Box 1954), a Gumbel distribution for maxima (Fisher and Tippett 1928), a negative binomial
-   distribution for counts of repeated vectors. A gamma or Gumbel tail that is still too light is
-   stretched, by the mean excess of the null statistics over their 10 % quantile (Hill 1975).
+1. **Tails.** Thousands of windows of several sizes are drawn at random. Each statistic gets a
+   Pearson type III distribution by the method of moments: a gamma distribution with a location
+   (Pearson 1895). Quadratic forms of a normal vector have it approximately (Imhof 1961), and so
+   have maxima of squares. A tail that is still too light or too heavy is stretched, by the mean
+   excess of the null statistics over their 10 % quantile (Hill 1975).
 2. **Dependence.** Windows of consecutive vectors show whether vectors arrive independently. If
    they come in sessions, a statistic's mean grows by a design effect (Kish 1965). The few
    sessions of a reference estimate that scale with few degrees of freedom, so an F distribution
    with a scale replaces the gamma distribution (Box 1954).
 3. **Combination.** The p-values of all components become one by their weighted harmonic mean
-   (Wilson 2019), and an offset measured on the null makes that a p-value again.
+   (Wilson 2019). An offset and a stretch measured on the null make that a p-value again.
 
 P-values are handled as decades of surprise, -log10 p.
 """
@@ -25,30 +25,38 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, gammainc, gammaincc
+from scipy.special import betainc, gammaincc
 
 from exporter.stats.arrays import Floats
 
 CEILING = 300.0
 """Largest number of decades: a double cannot hold probabilities much below 1e-300."""
 _TINY = 1e-9
-_DRAWS = 400
-"""Windows drawn at random for each size."""
+_ROUNDS = 40
+"""Times that the rows are shuffled."""
+_DRAWS = 100
+"""Windows of each size drawn from one order of the rows. 4,000 windows of a size leave 400 beyond
+a p-value of 0.1."""
+_PIECES = 5
+"""Pieces of the smallest window; the rows of a piece stay together while windows are drawn."""
 _SIZES = 3
 """Window sizes to calibrate at."""
-_MARGIN = 0.1
+_SKEWNESS = (0.1, 3.0)
+"""Limits of the skewness: those of chi-squared variables with 800 degrees of freedom and with one,
+which has 2.8."""
+_SINGLE = 0.99
+"""Quantile of the statistic of a single vector that stands for an unusual one."""
+_SINGLES = 2_000
+"""Single vectors that this quantile is taken from, at most."""
+_MARGIN = 0.05
 """Decades subtracted from every score because the calibration is an estimate itself."""
-_LEVEL = 0.05
+_LEVEL = 0.01
 """P-value at which the combination of all components is calibrated."""
-_EULER = 0.5772156649015329
 _LN10 = math.log(10)
 
-Tail = Literal["gamma", "gumbel", "repeats"]
-"""Family of a null distribution: of quadratic forms, of maxima, or of counts of repeats."""
 Statistics = Callable[[NDArray[np.float32]], Floats]
 """Turns shifts of feature means, shape (w, f), into statistics, shape (w, c)."""
 
@@ -62,7 +70,6 @@ class Traits:
     weight : float
         Share of the error budget. The weights of all components sum to 1. A component that is
         either certain or silent needs little.
-    tail : Tail
     least_mean : float
         Minimum mean of the statistic without drift, in units where the variance of a single
         vector counts as 1.
@@ -72,7 +79,6 @@ class Traits:
     """
 
     weight: float
-    tail: Tail
     least_mean: float = _TINY
     linear: bool = False
 
@@ -85,9 +91,9 @@ class Tails:
     ----------
     size : ndarray, shape (g,)
         Logarithms of the window sizes.
-    shape : ndarray, shape (g, 3, c)
+    shape : ndarray, shape (g, 4, c)
         For each size and statistic, scaled by 1 / (1/n + 1/n_reference): the mean, the standard
-        deviation, and the stretch of the tail beyond one decade, at least 1.
+        deviation, the skewness, and the stretch of the tail beyond one decade.
     freedom : ndarray, shape (g, c)
         Degrees of freedom with which the scale is known: infinite if vectors arrive
         independently, few if they arrive in sessions.
@@ -101,14 +107,10 @@ class Tails:
     def fit(cls, sizes: NDArray[np.intp], values: list[Floats], traits: Sequence[Traits]) -> Tails:
         """Fit to the null statistics, shape (w, c), of windows of each size."""
         least = np.array([trait.least_mean for trait in traits])
-        mean = [np.maximum(v.mean(axis=0), least) for v in values]
-        # A sum of k squares of unit variance has mean k and variance 2 k.
-        deviation = [np.maximum(v.std(axis=0), np.sqrt(2 * least)) for v in values]
-        stretch = np.ones((len(sizes), len(least)))
-        freedom = np.full((len(sizes), len(least)), np.inf)
-        tails = cls(np.log(sizes), np.stack([mean, deviation, stretch], axis=1), freedom)
-        decades = [tails.decades(v, size, traits) for v, size in zip(values, sizes, strict=True)]
-        tails.shape[:, 2] = [_stretch(d) for d in decades]
+        shape = np.stack([np.vstack([_moments(v, least), np.ones(len(least))]) for v in values])
+        tails = cls(np.log(sizes), shape, np.full((len(sizes), len(least)), np.inf))
+        decades = [tails.decades(v, size) for v, size in zip(values, sizes, strict=True)]
+        tails.shape[:, 3] = [_stretch(d, 1.0) for d in decades]
         return tails
 
     def widened(self, together: Iterable[Floats], n: int) -> Tails:
@@ -133,7 +135,7 @@ class Tails:
         shape, freedom = self.shape.copy(), self.freedom.copy()
         wider = np.ones(freedom.shape[1])
         for at, values in enumerate(together):
-            mean, deviation, _ = shape[at]
+            mean, deviation, *_ = shape[at]
             wider = np.maximum(wider, _widening(values, mean))
             # With few sessions in a window the statistic also varies more around its mean.
             usual = deviation / mean
@@ -145,21 +147,20 @@ class Tails:
             freedom[at] = np.where(wider > 1, known, np.inf)
         return replace(self, shape=shape, freedom=freedom)
 
-    def decades(self, statistics: Floats, n: int, traits: Sequence[Traits]) -> Floats:
+    def decades(self, statistics: Floats, n: int) -> Floats:
         """Return -log10 of the p-values of statistics, shape (w, c), of windows of n vectors."""
-        (mean, deviation, stretch), freedom = self._at(n)
-        shape = np.square(mean / deviation)
-        p = np.where(
-            [trait.tail == "gumbel" for trait in traits],
-            _gumbel(statistics, mean, deviation),
-            gammaincc(shape, statistics * (shape / mean)),
-        )
+        (mean, deviation, skewness, stretch), freedom = self._at(n)
+        p = _pearson((statistics - mean) / deviation, skewness)
         if freedom.min() < np.inf:
-            p = np.where(freedom < np.inf, _scaled_f(statistics / mean, shape, freedom), p)
-        decades = _decades(p)
-        beyond = np.maximum(decades - 1, 0)
-        result: Floats = decades - beyond * (1 - 1 / stretch)
-        return result
+            of_sessions = _scaled_f(statistics / mean, np.square(mean / deviation), freedom)
+            p = np.where(freedom < np.inf, of_sessions, p)
+        return _stretched(_decades(p), 1.0, stretch)
+
+    @property
+    def mean(self) -> Floats:
+        """Smallest mean of each statistic over the window sizes, shape (c,)."""
+        least: Floats = self.shape[:, 0].min(axis=0)
+        return least
 
     def _at(self, n: int) -> tuple[Floats, Floats]:
         """Interpolate linearly in the logarithm of the size, and constantly beyond the ends."""
@@ -171,59 +172,44 @@ class Tails:
 
 
 @dataclass(frozen=True, slots=True)
-class RepeatTail:
-    """Null distribution of the number of vectors that equal an earlier one of the window.
-
-    Negative binomial by the method of moments, or Poisson if the variance does not exceed the
-    mean. A reference without repeats counts as one with half a pair of equal vectors, so that
-    the mean is never 0.
+class Combination:
+    """How the tests of one window become one p-value.
 
     Attributes
     ----------
-    size, mean, variance : ndarray, shape (g,)
-        Logarithms of window sizes; mean and variance of the repeats, per pair of vectors.
+    offset : float
+        What to subtract from combined decades.
+    stretch : float
+        How much longer than nominal their tail is beyond the calibrated level.
     """
 
-    size: Floats
-    mean: Floats
-    variance: Floats
+    offset: float
+    stretch: float
 
     @classmethod
-    def fit(cls, sizes: NDArray[np.intp], repeats: list[Floats], n: int) -> RepeatTail:
-        """Fit to the repeats, shape (w,), in windows of each size, drawn from n vectors."""
-        pairs = sizes * (sizes - 1) / 2
-        half_a_pair = 1 / (n * (n - 1))
-        mean = np.array([r.mean() for r in repeats]) / pairs + half_a_pair
-        variance = np.array([r.var() for r in repeats]) / pairs + half_a_pair
-        return cls(np.log(sizes), mean, variance)
+    def fit(cls, decades: Floats, traits: Sequence[Traits], silent: float = 0.0) -> Combination:
+        """Fit to the decades of null windows, shape (w, c).
 
-    def widened(self, together: Iterable[Floats]) -> RepeatTail:
-        """Allow for equal vectors that arrive together: repeats, shape (w,), for each size."""
-        mean, variance = self.mean.copy(), self.variance.copy()
-        widest = 1.0
-        for at, repeats in enumerate(together):
-            size = np.exp(self.size[at])
-            pairs = size * (size - 1) / 2
-            widest = max(widest, float(_widening(repeats, mean[at] * pairs)))
-            mean[at] *= widest
-            variance[at] *= widest**2
-        return replace(self, mean=mean, variance=variance)
+        Other tests, whose weights sum to ``silent``, have a p-value of 1 without drift. If all p
+        are the same, the offset is the logarithm of the weights that are left. It is never less.
 
-    def decades(self, repeats: Floats, n: int) -> Floats:
-        """Return -log10 of the probability of at least this many repeats among n vectors."""
-        if not repeats.any():
-            return np.zeros(repeats.shape)
-        pairs = max(n * (n - 1) / 2, 1)
-        mean = np.interp(np.log(n), self.size, self.mean) * pairs
-        variance = np.interp(np.log(n), self.size, self.variance) * pairs
-        excess = variance - mean
-        if excess > 0.01 * mean:
-            # Negative binomial of size mean * odds and success probability odds / (1 + odds).
-            odds = mean / excess
-            p = betainc(np.maximum(repeats, 1), mean * odds, 1 / (1 + odds))
-        else:
-            p = gammainc(np.maximum(repeats, 1), mean)
-        return _decades(np.where(repeats > 0, p, 1.0))
+        The windows beyond the level are few. Two standard errors are added to the stretch, because
+        an alarm depends on a tail that no reference is large enough to show.
+        """
+        scores = np.log10(10.0 ** combined(decades, traits) + silent)
+        level = -math.log10(_LEVEL)
+        offset = float(np.quantile(scores, 1 - _LEVEL)) - level
+        offset = max(offset, math.log10(1 - silent)) + _MARGIN
+        stretch = float(_stretch((scores - offset)[:, None], level)[0])
+        errors = 1 + 2 / math.sqrt(max(len(scores) * _LEVEL, 1.0))
+        return cls(offset, max(stretch * errors, 1.0))
+
+    def score(self, decades: Floats, traits: Sequence[Traits]) -> float:
+        """Return the decades of surprise of one window, 0 or more, from those of its tests."""
+        if not decades.any():
+            return 0.0
+        score = combined(decades, traits) - self.offset
+        return max(float(_stretched(score, -math.log10(_LEVEL), self.stretch)), 0.0)
 
 
 def combined(decades: Floats, traits: Sequence[Traits]) -> Floats:
@@ -246,83 +232,81 @@ class Null:
     ----------
     table : ndarray, shape (n, f)
         Features of its vectors, in order of arrival.
-    fingerprints : ndarray of int64, shape (m,)
-        Hashes of all vectors of the reference. Repeats depend on no geometry, so both halves
-        count.
+    statistics : callable
     random : numpy.random.Generator
     """
 
     table: NDArray[np.float32]
-    fingerprints: NDArray[np.int64]
+    statistics: Statistics
     random: np.random.Generator
 
-    def calibrate(
-        self, statistics: Statistics, traits: Sequence[Traits], repeat_traits: Traits
-    ) -> tuple[Tails, RepeatTail, float]:
-        """Fit the null distributions of c statistics and of repeats.
+    def calibrate(self, traits: Sequence[Traits], silent: float = 0.0) -> tuple[Tails, Combination]:
+        """Fit the null distributions of c statistics, and of their combination with silent tests.
 
-        Returns
-        -------
-        tails : Tails
-        repeats : RepeatTail
-        offset : float
-            What to subtract from combined decades so that they are those of a p-value.
+        See `Combination.fit`.
         """
-        n, whole = len(self.table), len(self.fingerprints)
-        sizes = _sizes(whole)
-        values = [self._statistics(self._random(n, size), statistics) for size in sizes]
+        n = len(self.table)
+        sizes = _sizes(n)
+        windows = zip(self._means(sizes), sizes, strict=True)
+        values = [self._scaled(means, size) for means, size in windows]
         tails = Tails.fit(sizes, values, traits)
-        copies = [self._repeats(self._random(whole, size)) for size in 2 * sizes]
-        repeats = RepeatTail.fit(2 * sizes, copies, whole)
-        decades = [
-            np.column_stack([tails.decades(v, size, traits), repeats.decades(c, 2 * size)])
-            for v, c, size in zip(values, copies, sizes, strict=True)
-        ]
-        scores = combined(np.vstack(decades), [*traits, repeat_traits])
-        offset = float(np.quantile(scores, 1 - _LEVEL)) + math.log10(_LEVEL)
-        together = (self._statistics(_consecutive(n, size), statistics) for size in sizes)
-        copied = (self._repeats(_consecutive(whole, size)) for size in 2 * sizes)
-        return tails.widened(together, n), repeats.widened(copied), max(offset, 0.0) + _MARGIN
+        decades = np.vstack([tails.decades(v, size) for v, size in zip(values, sizes, strict=True)])
+        combination = Combination.fit(decades, traits, silent)
+        together = (self._scaled(_consecutive(self.table, size), size) for size in sizes)
+        return tails.widened(together, n), combination
 
-    def _random(self, n: int, size: int) -> NDArray[np.intp]:
-        """Draw windows of the rows below n without replacement, shape (draws, size)."""
-        order = self.random.random((_DRAWS, n), dtype=np.float32)
-        return np.argpartition(order, size, axis=1)[:, :size]
+    def singles(self) -> Floats:
+        """Return the statistics of an unusual single vector, in units of the tails, shape (c,)."""
+        centred = self.table[:_SINGLES] - self.table.mean(axis=0)
+        found: Floats = np.quantile(self.statistics(centred), _SINGLE, axis=0)
+        return found
 
-    def _statistics(self, windows: NDArray[np.intp], statistics: Statistics) -> Floats:
+    def _means(self, sizes: NDArray[np.intp]) -> list[NDArray[np.float32]]:
+        """Average random windows of each size, drawn without replacement: shape (w, f) each.
+
+        The rows are shuffled and averaged in pieces, and a window is some of the pieces. This costs
+        a tenth of drawing rows, and windows of one order overlap about as much as any.
+        """
+        piece = max(int(sizes[0]) // _PIECES, 1)
+        whole = len(self.table) // piece * piece
+        means: list[list[NDArray[np.float32]]] = [[] for _ in sizes]
+        for _ in range(_ROUNDS):
+            rows = self.table[self.random.permutation(len(self.table))[:whole]]
+            pieces = rows.reshape(-1, piece, rows.shape[1]).mean(axis=1)
+            for size, found in zip(sizes // piece, means, strict=True):
+                order = self.random.random((_DRAWS, len(pieces)), dtype=np.float32)
+                chosen = np.argpartition(order, size, axis=1)[:, :size]
+                averaging = np.zeros(order.shape, np.float32)
+                np.put_along_axis(averaging, chosen, np.float32(1 / size), axis=1)
+                found.append(averaging @ pieces)
+        return [np.concatenate(found) for found in means]
+
+    def _scaled(self, means: NDArray[np.float32], size: int) -> Floats:
         """Return the scaled statistics, shape (w, c), of windows against the rest of the table."""
-        n, size = len(self.table), windows.shape[1]
-        averaging = np.zeros((len(windows), n), np.float32)
-        np.put_along_axis(averaging, windows, np.float32(1 / size), axis=1)
-        shift = averaging @ self.table - self.table.mean(axis=0)
+        n = len(self.table)
         # The table holds the window. The mean of the rest is n / (n - size) times as far away.
-        values: Floats = statistics(shift * np.float32(n / (n - size)))
-        values /= 1 / size + 1 / (n - size)
-        return values
-
-    def _repeats(self, windows: NDArray[np.intp]) -> Floats:
-        """Count the repeats in each window, shape (w,)."""
-        _, vector = np.unique(self.fingerprints, return_inverse=True)
-        ordered = np.sort(vector[windows], axis=1)
-        repeats: Floats = (ordered[:, 1:] == ordered[:, :-1]).sum(axis=1, dtype=np.float64)
-        return repeats
+        shift = (means - self.table.mean(axis=0)) * np.float32(n / (n - size))
+        return self.statistics(shift) / (1 / size + 1 / (n - size))
 
 
-def _sizes(n_reference: int) -> NDArray[np.intp]:
-    """Return the window sizes to calibrate at, up to a tenth of the reference.
+def _sizes(n: int) -> NDArray[np.intp]:
+    """Return the sizes of the windows to draw from n rows, up to a fifth of them.
 
-    That is approximately a fifth of the half that windows are drawn from. A larger
-    window would be so much of that half that it varies too little, and fewer than about five
-    windows without overlap do not show whether vectors arrive independently.
+    A larger window would be so much of the rows that it varies too little, and fewer than about
+    five windows without overlap do not show whether vectors arrive independently. Larger windows
+    need no calibration of their own: the sums of many vectors are nearly normal.
     """
-    largest = n_reference // 10
-    return np.geomspace(min(50, largest // 2), largest, _SIZES).astype(np.intp)
+    largest = n // 5
+    sizes = np.geomspace(min(50, largest // 2), largest, _SIZES)
+    piece = max(int(sizes[0]) // _PIECES, 1)
+    found: NDArray[np.intp] = sizes.astype(np.intp) // piece * piece
+    return found
 
 
-def _consecutive(n: int, size: int) -> NDArray[np.intp]:
-    """Cut rows below n into windows of consecutive rows that overlap by half, shape (w, size)."""
-    start = np.arange(0, n - size + 1, size // 2)
-    return start[:, None] + np.arange(size)
+def _consecutive(table: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Average windows of consecutive rows that overlap by half, shape (w, f)."""
+    starts = range(0, len(table) - size + 1, max(size // 2, 1))
+    return np.stack([table[start : start + size].mean(axis=0) for start in starts])
 
 
 def _widening(together: Floats, mean: Floats) -> Floats:
@@ -341,14 +325,24 @@ def _widening(together: Floats, mean: Floats) -> Floats:
     return result
 
 
-def _gumbel(statistics: Floats, mean: Floats, deviation: Floats) -> Floats:
-    """Return the tail probability of a Gumbel distribution of this mean and deviation.
+def _moments(values: Floats, least: Floats) -> Floats:
+    """Return the mean, deviation and skewness of statistics, shape (w, c) to (3, c)."""
+    centred = values - values.mean(axis=0)
+    mean = np.maximum(values.mean(axis=0), least)
+    # A sum of k squares of unit variance has mean k, variance 2 k and skewness 2 deviation / mean.
+    deviation = np.maximum(centred.std(axis=0), np.sqrt(2 * least))
+    third = np.power(centred / deviation, 3).mean(axis=0)
+    skewness = np.where(centred.std(axis=0) < deviation, 2 * deviation / mean, third)
+    return np.stack([mean, deviation, skewness.clip(*_SKEWNESS)])
 
-    By the method of moments: mean = location + euler * scale, deviation = scale * pi / sqrt(6).
+
+def _pearson(standardised: Floats, skewness: Floats) -> Floats:
+    """Return the tail probability of a Pearson type III distribution of mean 0 and variance 1.
+
+    A gamma variable G of shape k = 4 / skewness^2 has this skewness, and so has (G - k) / sqrt(k).
     """
-    reduced = (statistics - mean) / deviation * (np.pi / np.sqrt(6)) + _EULER
-    # exp(700) is the largest power of e that fits; the probability is 1 long before.
-    p: Floats = -np.expm1(-np.exp(np.minimum(-reduced, 700.0)))
+    shape = 4 / np.square(skewness)
+    p: Floats = gammaincc(shape, np.maximum(shape + np.sqrt(shape) * standardised, 0.0))
     return p
 
 
@@ -362,19 +356,25 @@ def _scaled_f(ratio: Floats, shape: Floats, freedom: Floats) -> Floats:
     return np.asarray(betainc(half, shape, half / (half + shape * ratio)), np.float64)
 
 
-def _stretch(decades: Floats) -> Floats:
+def _stretch(decades: Floats, beyond: float) -> Floats:
     """Return how much longer than nominal the tail of null decades is, shape (w, c) to (c,).
 
-    If p-values are uniform, decades beyond 1 exceed 1 by an exponential variable of mean
+    If p-values are uniform, decades beyond a level exceed it by an exponential variable of mean
     1/ln 10. The stretch is the observed mean excess in units of that: Hill's estimator of the
-    tail index of 1/p. As many nominal exceedances as are expected are added to steady it.
+    tail index of 1/p. It is 1 if no decades are beyond.
 
     Source: Hill (1975), "A simple general approach to inference about the tail of a distribution".
     """
-    prior = len(decades) / 10
-    beyond = decades > 1
-    excess = np.where(beyond, decades - 1, 0).sum(axis=0) * _LN10
-    result: Floats = np.maximum((excess + prior) / (beyond.sum(axis=0) + prior), 1.0)
+    excess = np.maximum(decades - beyond, 0).sum(axis=0) * _LN10
+    events = (decades > beyond).sum(axis=0)
+    result: Floats = np.where(events > 0, excess / np.maximum(events, 1), 1.0)
+    return result
+
+
+def _stretched(decades: Floats, beyond: float, stretch: Floats | float) -> Floats:
+    """Divide the excess of decades over a level by a stretch."""
+    excess = np.maximum(decades - beyond, 0)
+    result: Floats = np.minimum(decades - excess * (1 - 1 / stretch), CEILING)
     return result
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 _MAGIC = b"embedding-drift detector\n"
+
+
+class Outdated(ValueError):
+    """The detector was written in an earlier version, and can be fitted again."""
 
 
 def pack(value: Any, version: int) -> bytes:
@@ -30,20 +34,23 @@ def pack(value: Any, version: int) -> bytes:
     return _MAGIC + b"%d\n" % version + file.getvalue()
 
 
-def unpack(kind: type[T], data: bytes, versions: Sequence[int]) -> T:
-    """Read what `pack` wrote in one of these versions. A field that has a default may be missing.
+def unpack(kind: type[T], data: bytes, version: int) -> T:
+    """Read what `pack` wrote in this version.
 
     Raises
     ------
+    Outdated
+        If it was written in an earlier version.
     ValueError
-        If the data is not a detector, has another version, or is damaged.
+        If the data is not a detector, has a later version, or is damaged.
     """
     head, _, body = data[len(_MAGIC) :].partition(b"\n")
     if not data.startswith(_MAGIC):
         raise ValueError("not a detector")
-    if head not in [b"%d" % version for version in versions]:
-        readable = " and ".join(map(str, versions))
-        raise ValueError(f"detector of version {head[:9]!r}, this program reads {readable}")
+    if head != b"%d" % version:
+        message = f"detector of version {head[:9]!r}, this program reads {version}"
+        is_earlier = head in [b"%d" % earlier for earlier in range(1, version)]
+        raise Outdated(message) if is_earlier else ValueError(message)
     try:
         with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
             return _build(kind, {name: arrays[name] for name in arrays.files}, "")
@@ -65,8 +72,6 @@ def _build(kind: type[T], arrays: Mapping[str, NDArray[Any]], prefix: str) -> T:
     parts: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
         hint, name = hints[field.name], prefix + field.name
-        if name not in arrays and field.default_factory is not MISSING:
-            continue
         if is_dataclass(hint):
             parts[field.name] = _build(hint, arrays, f"{name}.")  # type: ignore[arg-type]
         else:

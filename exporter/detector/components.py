@@ -55,6 +55,9 @@ class Sample:
     axes : Axes
     each : Shift
         Features of each vector, one vector per row.
+    fit : Shift
+        Mean of these features less that of the other half, one row: how much better the geometry
+        fits the half that shaped it.
     variances : ndarray of float64, shape (k,)
         Variances of the other half along the axes. The half that the axes were fitted to
         would give values that are too small.
@@ -66,6 +69,7 @@ class Sample:
     features: Features
     axes: Axes
     each: Shift
+    fit: Shift
     variances: Floats
     random: np.random.Generator
 
@@ -78,13 +82,17 @@ class Sample:
         held_out: Vectors,
         random: np.random.Generator,
     ) -> Sample:
-        """Measure vectors; ``held_out``, shape (m, d), is the other half, standardised."""
+        """Measure vectors; ``held_out``, shape (m, d), is the other half."""
+        table, other = features.table(vectors), features.table(held_out)
+        fit = table.mean(axis=0, dtype=np.float64) - other.mean(axis=0, dtype=np.float64)
+        along = features.shift(other, axes.vectors).axes
         return cls(
             vectors=vectors,
             features=features,
             axes=axes,
-            each=features.shift(features.table(vectors), axes.vectors),
-            variances=(held_out @ axes.vectors).var(axis=0, dtype=np.float64),
+            each=features.shift(table, axes.vectors),
+            fit=features.shift(fit[None], axes.vectors),
+            variances=along.var(axis=0, dtype=np.float64),
             random=random,
         )
 
@@ -138,7 +146,7 @@ class Topics:
         sqrt(p_c) w_c for each cluster.
     """
 
-    traits: ClassVar[Traits] = Traits(weight=0.25, tail="gamma", linear=True)
+    traits: ClassVar[Traits] = Traits(weight=0.25, linear=True)
 
     discriminants: NDArray[np.float32]
 
@@ -172,7 +180,7 @@ class Mean:
         The same for every direction outside the axes.
     """
 
-    traits: ClassVar[Traits] = Traits(weight=0.2, tail="gamma", linear=True)
+    traits: ClassVar[Traits] = Traits(weight=0.2, linear=True)
 
     weights: Floats
     rest: float
@@ -210,7 +218,7 @@ class Direction:
         w_a of at most 1,024 anchors.
     """
 
-    traits: ClassVar[Traits] = Traits(weight=0.2, tail="gumbel", linear=True)
+    traits: ClassVar[Traits] = Traits(weight=0.2, linear=True)
 
     anchors: NDArray[np.float32]
 
@@ -240,7 +248,7 @@ class Dimension:
         Reciprocal variances of the values, then of their squares.
     """
 
-    traits: ClassVar[Traits] = Traits(weight=0.07, tail="gumbel")
+    traits: ClassVar[Traits] = Traits(weight=0.07)
 
     weights: Floats
 
@@ -263,15 +271,22 @@ class Spread:
 
     Finds collapse, noise and clusters that leave the mean in place.
 
+    The axes fit the vectors that shaped them better than any others. So a window that holds some
+    of these again, in any share, is shifted towards their mean. A shift counts from the nearest
+    such point.
+
     Attributes
     ----------
     whitening : ndarray of float64, shape (p + 3, p + 3)
         Turns a shift of these features into one of about unit covariance.
+    fit_again : ndarray of float64, shape (p + 3,)
+        Shift of a window of vectors that shaped the axes, whitened.
     """
 
-    traits: ClassVar[Traits] = Traits(weight=0.03, tail="gamma")
+    traits: ClassVar[Traits] = Traits(weight=0.03)
 
     whitening: Floats
+    fit_again: Floats
 
     @classmethod
     def fit(cls, sample: Sample) -> Spread:
@@ -281,12 +296,12 @@ class Spread:
         floor = np.r_[np.full(shape.shape[1] - 3, 0.5), 0.02, 0.02, 0.02]
         deviation = np.maximum(shape.std(axis=0, dtype=np.float64), floor)
         values, vectors = np.linalg.eigh(np.cov((shape / deviation).T))
-        return cls(vectors / np.sqrt(values + _RIDGE / 4) / deviation[:, None])
+        whitening = vectors / np.sqrt(values + _RIDGE / 4) / deviation[:, None]
+        return cls(whitening, sample.fit.shape[0] @ whitening)
 
     def __call__(self, shift: Shift) -> Floats:
         """Return the statistic of each window."""
-        white = shift.shape @ self.whitening
-        return _squared_length(white)
+        return _squared_length(_beyond(shift.shape @ self.whitening, self.fit_again))
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +310,8 @@ class Distortion:
 
     The signs are: the log norm; its square; the shift along the centroid, which scaling causes;
     the change of all shape features that a common factor on the vectors causes; and the change
-    that noise causes. Finds scaling, missing normalisation, collapse and noise, also where norms
+    that noise causes. A shift counts from the nearest one that vectors of the reference cause; see
+    `Spread`. Finds scaling, missing normalisation, collapse and noise, also where norms
     vary so much that they say little.
 
     Unit vectors have no variance of the norm to compare with. So the variance in each
@@ -310,15 +326,18 @@ class Distortion:
     tolerance : ndarray of float64, shape (5,)
         Shift of each sign that is not drift, such as that of rounding to int8.
     whitening : ndarray of float64, shape (5, 5)
+    fit_again : ndarray of float64, shape (5,)
+        Shift of a window of vectors that shaped the axes, whitened, without tolerance.
     """
 
     # The five signs have at least unit variance together.
-    traits: ClassVar[Traits] = Traits(weight=0.05, tail="gamma", least_mean=5.0)
+    traits: ClassVar[Traits] = Traits(weight=0.05, least_mean=5.0)
 
     centroid: Floats
     shape: Floats
     tolerance: Floats
     whitening: Floats
+    fit_again: Floats
 
     @classmethod
     def fit(cls, sample: Sample) -> Distortion:
@@ -338,19 +357,20 @@ class Distortion:
         values, vectors = np.linalg.eigh(np.cov(signs.T))
         norm = _NORM_TOLERANCE / float(features.log_norm[1])
         of_noise = np.abs(tolerated_noise @ shape) * [_FACTOR_TOLERANCE, 1]
+        white = vectors / np.sqrt(np.maximum(values, 0.5))
         return cls(
             towards,
             shape,
             np.array([norm, norm**2, 0, *of_noise]),
-            vectors / np.sqrt(np.maximum(values, 0.5)),
+            white,
+            _signs(sample.fit, towards, shape)[0] @ white,
         )
 
     def __call__(self, shift: Shift) -> Floats:
         """Return the statistic of each window."""
         signs = _signs(shift, self.centroid, self.shape)
         counted = np.copysign(np.maximum(np.abs(signs) - self.tolerance, 0), signs)
-        white = counted @ self.whitening
-        return _squared_length(white)
+        return _squared_length(_beyond(counted @ self.whitening, self.fit_again))
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,15 +406,21 @@ class Components:
 
 TRAITS: dict[str, Traits] = {name: kind.traits for name, kind in Components.kinds().items()}
 """Traits of the components that read feature means, by name."""
-DUPLICATES = Traits(weight=0.2, tail="repeats")
-"""Traits of the number of repeated vectors, which `Sums` counts. If the reference has no repeats,
-two equal vectors already give a small p-value."""
+DUPLICATES = Traits(weight=0.2)
+"""Traits of the number of repeated vectors, which `Repeats` judges."""
 NAMES = (*TRAITS, "duplicates")
 """Names of all components, in order."""
 
 
 def _squared_length(rows: NDArray[Any]) -> Floats:
     result: Floats = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return result
+
+
+def _beyond(shifts: Floats, usual: Floats) -> Floats:
+    """Return shifts, shape (w, k), from the nearest point between 0 and a usual one, shape (k,)."""
+    share = (shifts @ usual / max(float(usual @ usual), 1e-30)).clip(0, 1)
+    result: Floats = shifts - share[:, None] * usual
     return result
 
 

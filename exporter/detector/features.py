@@ -32,7 +32,7 @@ _FINE = 65536.0
 _AXIS_UNIT = 2.0**20
 """Integer that stands for an axis coefficient of 1. A sum of 4,096 products of a value (14 bits)
 and a coefficient (21 bits) fits the 53 bits of a float64, so it is exact."""
-_LIMIT = 8.0
+LIMIT = 8.0
 """Limit for values, in standard deviations, so that one outlier cannot dominate a mean."""
 _SQUARE_LIMIT = 16.0
 """Limit for squares, so that one outlier cannot dominate a mean."""
@@ -122,7 +122,7 @@ class Features:
         centre, scale = standard(shaping)
         probes = np.hstack([axes.leading, axes.quiet])
         deviations = (held_out @ probes).std(axis=0, dtype=np.float64)
-        logs = np.log(_length(shaping.astype(np.float64)))
+        logs = np.log(lengths(shaping.astype(np.float64)))
         return cls(
             centre,
             scale,
@@ -198,7 +198,7 @@ class Features:
     def _standardise(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
             mean = (rows - self.centre) * (np.float32(_UNIT) / self.scale)
-        limit = np.float32(_LIMIT * _UNIT)
+        limit = np.float32(LIMIT * _UNIT)
         return np.rint(np.clip(mean, -limit, limit, out=mean), out=mean)
 
     def _narrow(self, rows: Floats, mean: Floats) -> Floats:
@@ -214,12 +214,12 @@ class Features:
         narrow[:, p] = _FINE * np.log(np.maximum(energy, 1e-6))
         narrow[:, p + 1] = _FINE * np.log(np.maximum(off, 1e-6))
         narrow[:, p + 2] = _FINE * np.log(np.maximum(absolute * absolute, 1e-6))
-        length = _length(rows)
-        norm = np.clip((np.log(length) - self.log_norm[0]) / self.log_norm[1], -_LIMIT, _LIMIT)
+        length = lengths(rows)
+        norm = np.clip((np.log(length) - self.log_norm[0]) / self.log_norm[1], -LIMIT, LIMIT)
         narrow[:, p + 3] = _UNIT * norm
         narrow[:, p + 4] = _UNIT * np.minimum(norm * norm, _SQUARE_LIMIT)
         centre = self.centre.astype(np.float64)
-        cosine = np.einsum("ij,j->i", rows, centre) / (length * _length(centre[None]))
+        cosine = np.einsum("ij,j->i", rows, centre) / (length * lengths(centre[None]))
         narrow[:, p + 5] = _FINE * np.clip(cosine, -1, 1)
         return np.rint(narrow, out=narrow)
 
@@ -234,7 +234,7 @@ def standard(reference: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
     return centre.astype(np.float32), scale.astype(np.float32)
 
 
-def _length(vectors: Floats) -> Floats:
-    # Floored, so that a zero vector has a logarithm.
+def lengths(vectors: Floats) -> Floats:
+    """Return the Euclidean lengths, floored so that a zero vector has a logarithm."""
     length: Floats = np.maximum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), 1e-30)
     return length

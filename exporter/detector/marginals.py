@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,13 @@ class Marginals:
         the bins of atoms: about 1/256, unless much of a dimension lies within 1/2048 of its range.
     wasserstein : ndarray of float64, shape (d,)
         First Wasserstein distance, in reference standard deviations.
+    expected : ndarray of float64, shape (d,)
+        Its expectation without drift, if vectors arrive independently.
     """
 
     ks: NDArray[np.float64]
     wasserstein: NDArray[np.float64]
+    expected: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Bins:
 
     Attributes
     ----------
+    n : int
+        Vectors of the reference.
     low, step : ndarray of float32, shape (d,)
         Start of the cells, and cells per unit.
     bin_of : ndarray of uint8, shape (d * (2048 + 2 a),)
@@ -62,17 +67,21 @@ class Bins:
         Share of the reference up to and including each bin.
     width : ndarray of float64, shape (d, 256)
         Distance between the centres of mass of neighbouring bins, in standard deviations.
+    noise : ndarray of float64, shape (d,)
+        Integral of the standard deviation of a vector's distribution function, in standard
+        deviations of the dimension; see `marginals`.
     atoms : ndarray of float32, shape (a, d)
         Atoms of each dimension in ascending order, padded with infinity.
     """
 
+    n: int
     low: NDArray[np.float32]
     step: NDArray[np.float32]
     bin_of: NDArray[np.uint8]
     share: NDArray[np.float64]
     width: NDArray[np.float64]
-    # Detectors written by earlier versions have none.
-    atoms: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    noise: NDArray[np.float64]
+    atoms: NDArray[np.float32]
 
     @classmethod
     def fit(cls, reference: NDArray[np.float32], scale: NDArray[np.float32]) -> Bins:
@@ -98,11 +107,14 @@ class Bins:
         # The values below an atom may have the bin in which it begins. It ends three bins later.
         rank, dimension = np.nonzero(np.isfinite(atoms))
         bin_of[dimension, _cells(atoms, low, step, atoms)[rank, dimension]] += 1
-        bins = cls(low, step, bin_of.ravel(), np.empty((d, BINS)), np.empty((d, BINS)), atoms)
+        share, width = np.empty((2, d, BINS))
+        bins = cls(n, low, step, bin_of.ravel(), share, width, np.empty(d), atoms)
         counts = np.zeros(bins.size, np.int32)
         bins.count(reference, counts, 1)
         bins.share[:] = np.cumsum(counts.reshape(d, BINS), axis=1) / n
         bins.width[:] = _widths(columns, bins.share, scale)
+        deviation = np.sqrt(bins.share * (1 - bins.share))
+        bins.noise[:] = np.einsum("ij,ij->i", deviation, bins.width)
         return bins
 
     @property
@@ -130,11 +142,17 @@ class Bins:
             np.add.at(counts, (numbers[at : at + _ROWS] + first_bin).ravel(), np.int32(sign))
 
     def marginals(self, counts: NDArray[np.int32], n: int) -> Marginals:
-        """Compare the counts of a window of n vectors with the reference."""
+        """Compare the counts of a window of n vectors with the reference.
+
+        The Wasserstein distance is the integral of the gap between two distribution functions.
+        Without drift, the gap where the share is F is about normal, with the variance
+        F (1 - F) (1/n + 1/n_reference). Its mean absolute value is sqrt(2 / pi) deviations.
+        """
         gap = np.cumsum(counts.reshape(-1, BINS), axis=1) / n
         gap -= self.share
         np.abs(gap, out=gap)
-        return Marginals(gap.max(axis=1), np.einsum("ij,ij->i", gap, self.width))
+        expected = math.sqrt(2 / math.pi * (1 / n + 1 / self.n)) * self.noise
+        return Marginals(gap.max(axis=1), np.einsum("ij,ij->i", gap, self.width), expected)
 
 
 def _atoms(columns: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,14 @@ _HARMONICS = 2
 """Sine and cosine pairs per period. Each pair adds variance to the expected mean."""
 _TERMS = 1 + 4 * _HARMONICS
 """Regression terms: the constant, and a sine and a cosine per harmonic of two periods."""
+COVERED = 0.97
+"""Share of a day or a week that the times must span."""
+_SPANS = {"daily": _DAY, "weekly": _WEEK}
+_OF = {
+    name: [1 + _HARMONICS * (at + part) + h for part in (0, 2) for h in range(_HARMONICS)]
+    for at, name in enumerate(_SPANS)
+}
+"""The terms of each season: cosines, then sines."""
 _WAVE_UNIT = 2.0**30
 """A regression term of 1 as an integer. Integers add up to the same sum in any order."""
 
@@ -34,7 +43,7 @@ class Season:
     Attributes
     ----------
     coefficients : ndarray of float64, shape (k, f)
-        Coefficient of each term for each feature.
+        Coefficient of each term for each feature; 0 for the terms of a season that is not known.
     covariance : ndarray of float64, shape (k, k)
         Covariance of the coefficients, for a feature of unit variance.
     """
@@ -43,13 +52,22 @@ class Season:
     covariance: Floats
 
     @classmethod
-    def fit(cls, table: NDArray[np.float32], times: Floats | None) -> Season:
-        """Fit the regression to features, shape (n, f), of vectors stored at times, shape (n,)."""
-        waves = np.ones((len(table), 1)) if times is None else _waves(times)
+    def fit(
+        cls, table: NDArray[np.float32], times: Floats | None, seasons: Sequence[str] = ()
+    ) -> Season:
+        """Fit the regression to features, shape (n, f), of vectors stored at times, shape (n,).
+
+        ``seasons`` are those that the times span; see `known_seasons`.
+        """
+        if times is None or not seasons:
+            waves, terms = np.ones((len(table), 1)), [0]
+        else:
+            waves, terms = _waves(times), [0, *(term for name in seasons for term in _OF[name])]
         # A ridge of one vector bounds the coefficients where no vector was seen.
-        gram = waves.T @ waves
-        ridge = np.diag([0.0] + [1.0] * (len(gram) - 1))
-        covariance = np.asarray(np.linalg.inv(gram + ridge), dtype=np.float64)
+        used = waves[:, terms]
+        ridge = np.diag([0.0] + [1.0] * (len(terms) - 1))
+        covariance = np.zeros((waves.shape[1],) * 2)
+        covariance[np.ix_(terms, terms)] = np.linalg.inv(used.T @ used + ridge)
         products = waves.T.astype(np.float32) @ table
         coefficients: Floats = covariance @ products.astype(np.float64)
         return cls(coefficients, covariance)
@@ -58,6 +76,14 @@ class Season:
     def is_known(self) -> bool:
         """Whether a season was fitted."""
         return len(self.coefficients) > 1
+
+    @property
+    def seasons(self) -> tuple[str, ...]:
+        """The seasons that were fitted."""
+        if not self.is_known:
+            return ()
+        variances = np.diag(self.covariance)
+        return tuple(name for name, terms in _OF.items() if variances[terms].all())
 
     def expected(self, waves: Floats | None) -> Floats:
         """Return the feature means to expect of a window, shape (f,).
@@ -82,7 +108,7 @@ class Season:
 
     def residual(self, table: NDArray[np.float32], times: Floats | None) -> NDArray[np.float32]:
         """Subtract the season from the features that it was fitted to, shape (n, f)."""
-        if times is None:
+        if times is None or not self.is_known:
             return table
         usual = (_waves(times)[:, 1:] @ self.coefficients[1:]).astype(np.float32)
         return table - usual
@@ -112,7 +138,8 @@ class Swing:
         waves = season.coefficients[1:]
         _, swing, directions = np.linalg.svd(waves, full_matrices=False)
         # Estimation noise alone gives features of unit variance this much amplitude.
-        noise = waves.shape[1] * np.diag(season.covariance)[1:].mean() if len(waves) else 0.0
+        variances = np.diag(season.covariance)[1:]
+        noise = waves.shape[1] * variances[variances > 0].mean() if variances.any() else 0.0
         # A wave's mean square is a half.
         swing = np.sqrt(np.maximum(np.square(swing) - noise, 0) / 2)
         return cls(directions, _UNEXPLAINED * swing)
@@ -123,21 +150,24 @@ class Swing:
         return shift - np.clip(along, -self.tolerance, self.tolerance) @ self.directions
 
 
-def known_season(times: ArrayLike | None, n: int) -> Floats | None:
-    """Return times as an array if they span a week; None if they do not.
+def checked_times(times: ArrayLike, n: int) -> Floats:
+    """Return the times of n vectors as an array.
 
     Raises
     ------
     ValueError
         If the times are not n finite numbers.
     """
-    if times is None:
-        return None
     array = np.asarray(times, dtype=np.float64)
     if array.shape != (n,) or not np.isfinite(array).all():
         raise ValueError(f"timestamps must be {n} finite numbers, got shape {array.shape}")
-    # A week of a stream ends an arrival short of seven days.
-    return array if np.ptp(array) > 0.99 * _WEEK else None
+    return array
+
+
+def known_seasons(times: Floats) -> tuple[str, ...]:
+    """Return the seasons whose whole length the times of a reference span."""
+    # A day of a stream begins and ends with an arrival, not with its first and last second.
+    return tuple(name for name, length in _SPANS.items() if np.ptp(times) > COVERED * length)
 
 
 def waves_at(time: float) -> Floats:

@@ -81,6 +81,8 @@ class Sums:
         Sum of each feature.
     bins : ndarray of int32, shape (d * 256,)
         Vectors per bin of each dimension.
+    pairs, squares : int
+        Sum of c (c - 1) over different vectors with c copies each, and of its square.
     """
 
     def __init__(self, features: Features, bins: Bins) -> None:
@@ -88,7 +90,7 @@ class Sums:
         self._bins = bins
         self._copies: dict[int, int] = {}
         self._waves = no_waves()
-        self.n = 0
+        self.n = self.pairs = self.squares = 0
         self.total = np.zeros(features.size, np.int64)
         self.bins = np.zeros(bins.size, np.int32)
 
@@ -96,6 +98,10 @@ class Sums:
     def repeats(self) -> int:
         """Vectors that equal an earlier one of the window, bit by bit."""
         return self.n - len(self._copies)
+
+    def copies(self, fingerprint: int) -> int:
+        """Return how many vectors of the window have a hash."""
+        return self._copies.get(fingerprint, 0)
 
     @property
     def mean_waves(self) -> Floats | None:
@@ -142,9 +148,14 @@ class Sums:
     def _count(self, keys: NDArray[np.int64], sign: int) -> None:
         held = self._copies
         for key in keys.tolist():
-            left = held.pop(key, 0) + sign
+            before = held.pop(key, 0)
+            left = before + sign
             if left:
                 held[key] = left
+            if before > 1 or left > 1:
+                pairs, fewer = left * (left - 1), before * (before - 1)
+                self.pairs += pairs - fewer
+                self.squares += pairs * pairs - fewer * fewer
 
 
 def pack(features: Features, bins: Bins, batch: ArrayLike, times: Floats | None = None) -> Part:

@@ -47,6 +47,7 @@ _LANDING = """<h1>Embedding Drift Monitor</h1>
 {rows}
 </table>
 {not_followed}
+{baselines}
 """
 
 
@@ -60,17 +61,22 @@ def landing(models: Iterable[ModelSnapshot]) -> str:
         not_followed="\n".join(
             _not_followed(model) for model in models if model.not_followed is not None
         ),
+        baselines="\n".join(
+            _baseline(model.row.model_name, found)
+            for model in models
+            if (found := report.baseline(model)) is not None and found.next is not None
+        ),
     )
     return _PAGE.format(title="Embedding Drift Monitor", body=body)
 
 
 def _row(each: SeriesSnapshot) -> str:
     verdict = each.verdict
-    measured = verdict.measurement
+    measured, magnitude = verdict.measurement, each.findings.magnitude
     numbers = (
         f"{verdict.vectors}",
         "" if measured is None else f"{measured.score:.2f}",
-        "" if measured is None else f"{measured.magnitude:.3f}",
+        "" if magnitude is None else f"{magnitude.ratio.estimate:.0%}",
     )
     name = escape(each.series.model_name)
     return (
@@ -88,6 +94,23 @@ def _not_followed(model: ModelSnapshot) -> str:
         f"<p><strong>{escape(model.row.model_name)}</strong> is not followed{since}, "
         f"{told.behind} vectors behind: {escape(told.detail or '')}. "
         '<a href="/runbook#embeddingdriftnotfollowed">What to do</a></p>'
+    )
+
+
+def _baseline(model_name: str, found: report.Baseline) -> str:
+    """Tell how much a baseline has seen, unless it is one that stays."""
+    assert found.next is not None
+    waits = {
+        None: "is being pinned",
+        "time": f"is due at {found.next.due_at:%Y-%m-%d %H:%M} UTC",
+        "drift": "waits for a time without drift, and is due at"
+        f" {found.next.due_at:%Y-%m-%d %H:%M} UTC if there is no more of it",
+        "vectors": "waits for more vectors",
+    }
+    return (
+        f"<p>The baseline of {escape(model_name)} is {found.stage}: it has seen the traffic from"
+        f" {found.first_at:%Y-%m-%d %H:%M} to {found.last_at:%Y-%m-%d %H:%M} UTC. The"
+        f" {found.next.stage} one {waits[found.next.waits_for]}.</p>"
     )
 
 

@@ -13,14 +13,16 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from exporter.detector import Detector, exact
-from exporter.monitor import baseline, forecast
+from exporter.monitor import forecast
 from exporter.monitor.following import Reason
 from exporter.monitor.forecast import ForecastState
+from exporter.monitor.maturing import Wait
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from exporter.monitor.verdict import Measurement, State
 from exporter.stats import quality
 from exporter.stats.arrays import Vectors
 from ingest.runtime.http.fields import Count, Moment, Number
+from ingest.runtime.thresholds import Stage
 
 
 class ListedWindow(Struct):
@@ -60,15 +62,34 @@ class Quality(Struct):
     duplicate_ratio: Number
 
 
+class Next(Struct):
+    """The baseline that follows this one by itself."""
+
+    stage: Stage
+    due_at: Moment
+    waits_for: Annotated[
+        Wait | None,
+        Meta(description="Null if it is due. `drift` if there was drift in the span before."),
+    ]
+
+
 class Baseline(Struct):
     """The baseline in use."""
 
     version: Count
+    stage: Annotated[
+        Stage, Meta(description="Seen less than a day, a day, or a week of the usual traffic.")
+    ]
     pinned_at: Moment
+    next: Annotated[
+        Next | None,
+        Meta(description="Null if none comes by itself, or it is not known yet."),
+    ]
     source: str
+    first_at: Annotated[Moment, Meta(description="When its oldest vector arrived.")]
+    last_at: Moment
     vectors: Count
     cosine_similarity: Number
-    seasonal: bool
     quality: Quality
 
 
@@ -95,6 +116,21 @@ class Exact(Struct):
     ks: list[Number]
     ks_p_value: list[Number]
     wasserstein: list[Number]
+
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Magnitude(Struct):
+    """Share of the window's vectors that the baseline does not explain, with an interval.
+
+    It is a lower bound: where known and new topics overlap, the true share may be larger.
+    """
+
+    estimate: Share
+    lower: Share
+    upper: Share
+    computed_at: Moment
 
 
 class History(Struct):
@@ -135,8 +171,9 @@ class Revisions(Struct):
 class Window(Struct):
     """One window of a model.
 
-    The numbers from `score` to `top_dimensions` are present in the state ok only. `quality`,
-    `history` and, of a window with a high score, `top_dimensions_exact` come from the last check.
+    The numbers from `score` to `top_dimensions`, and `magnitude`, are present in the state ok only.
+    `magnitude`, `quality`, `history` and, of a window with a high score, `top_dimensions_exact`
+    come from the last check.
     """
 
     state: State
@@ -156,17 +193,11 @@ class Window(Struct):
         ]
         | UnsetType
     ) = UNSET
-    magnitude: (
-        Annotated[
-            float | None,
-            Meta(description="Mean Wasserstein-1 distance, in baseline standard deviations."),
-        ]
-        | UnsetType
-    ) = UNSET
     ks: Aggregates | UnsetType = UNSET
     wasserstein: Aggregates | UnsetType = UNSET
     cosine_similarity: Number | UnsetType = UNSET
     top_dimensions: list[Dimension] | UnsetType = UNSET
+    magnitude: Magnitude | UnsetType = UNSET
     quality: Quality | UnsetType = UNSET
     top_dimensions_exact: Exact | UnsetType = UNSET
     history: History | UnsetType = UNSET
@@ -215,10 +246,12 @@ def _listed(model: ModelSnapshot) -> ListedModel:
 
 
 def _listed_window(each: SeriesSnapshot) -> ListedWindow:
-    measured = each.verdict.measurement
-    if measured is None:
-        return ListedWindow(each.verdict.state, None, None)
-    return ListedWindow(each.verdict.state, measured.score, measured.magnitude)
+    measured, magnitude = each.verdict.measurement, each.findings.magnitude
+    return ListedWindow(
+        each.verdict.state,
+        None if measured is None else measured.score,
+        None if magnitude is None else magnitude.ratio.estimate,
+    )
 
 
 def detail(model: ModelSnapshot, reference: Vectors | None = None) -> Drift:
@@ -240,7 +273,7 @@ def detail(model: ModelSnapshot, reference: Vectors | None = None) -> Drift:
         last_vector_at=_utc(row.last_received_at),
         computed_at=_moment(model.computed_at),
         following=following(model),
-        baseline=None if model.baseline is None else _baseline(model.baseline),
+        baseline=baseline(model),
         windows=Windows(**windows),
     )
 
@@ -257,14 +290,23 @@ def following(model: ModelSnapshot) -> Following:
     )
 
 
-def _baseline(pinned: baseline.Baseline) -> Baseline:
+def baseline(model: ModelSnapshot) -> Baseline | None:
+    """Report the baseline of a model, and what comes next for it."""
+    pinned, planned = model.baseline, model.maturing
+    if pinned is None:
+        return None
     return Baseline(
         version=pinned.version,
+        stage=pinned.stage,
         pinned_at=pinned.pinned_at.astimezone(UTC),
+        next=None
+        if planned is None
+        else Next(planned.stage, _moment(planned.due_at), planned.waits_for),
         source=pinned.source,
+        first_at=pinned.first_at.astimezone(UTC),
+        last_at=pinned.last_at.astimezone(UTC),
         vectors=pinned.detector.n_reference,
         cosine_similarity=pinned.detector.reference_cosine_similarity,
-        seasonal=pinned.detector.seasonal,
         quality=_quality(pinned.quality),
     )
 
@@ -283,6 +325,10 @@ def _window(each: SeriesSnapshot, reference: Vectors | None) -> Window:
     )
     if verdict.measurement is not None:
         _add_measurement(window, verdict.measurement)
+    if findings.magnitude is not None:
+        window.magnitude = Magnitude(
+            **asdict(findings.magnitude.ratio), computed_at=_moment(findings.magnitude.computed_at)
+        )
     if findings.quality is not None:
         window.quality = _quality(findings.quality)
     if findings.exact is not None:
@@ -297,7 +343,6 @@ def _window(each: SeriesSnapshot, reference: Vectors | None) -> Window:
 def _add_measurement(window: Window, measured: Measurement) -> None:
     window.score = measured.score
     window.components = dict(measured.components)
-    window.magnitude = measured.magnitude
     window.ks = Aggregates(**measured.ks)
     window.wasserstein = Aggregates(**measured.wasserstein)
     window.cosine_similarity = measured.cosine_similarity

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from exporter.detector.ratio import ChangedRatio
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import FORECAST_STATES, Forecast
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot, Snapshot
@@ -138,6 +139,17 @@ def _of_measurement(
         name,
         help_text,
         lambda s: None if s.verdict.measurement is None else value(s.verdict.measurement),
+    )
+
+
+def _of_magnitude(
+    name: str, help_text: str, value: Callable[[ChangedRatio], float]
+) -> SnapshotFamily:
+    """Define a family of one sample per series with a magnitude."""
+    return _of_series(
+        name,
+        help_text,
+        lambda s: None if s.findings.magnitude is None else value(s.findings.magnitude.ratio),
     )
 
 
@@ -339,11 +351,27 @@ BASELINE_COSINE_SIMILARITY = _of_baseline(
     "Mean cosine similarity of the baseline's vectors to their own centroid.",
     lambda b: b.detector.reference_cosine_similarity,
 )
-BASELINE_SEASONAL = _of_baseline(
-    "embedding_drift_baseline_seasonal",
-    "Whether the baseline spans a week (1), so that the score knows what is usual at an hour and "
-    "weekday, or not (0).",
-    lambda b: float(b.detector.seasonal),
+BASELINE_STAGE = _family(
+    "embedding_drift_baseline_stage",
+    "gauge",
+    "How much of the usual traffic the baseline has seen (1 for its stage): less than a day "
+    "(provisional), a day or more (daily), a week or more (weekly).",
+    ("model_name", "stage"),
+    lambda s: (
+        ((m.row.model_name, m.baseline.stage), 1.0) for m in s.models if m.baseline is not None
+    ),
+)
+BASELINE_WAITS = _family(
+    "embedding_drift_baseline_waits",
+    "gauge",
+    "What the next baseline of the model waits for (1): time, drift that ended too recently, or "
+    "vectors; absent if there is no next one.",
+    ("model_name", "reason"),
+    lambda s: (
+        ((m.row.model_name, m.maturing.waits_for), 1.0)
+        for m in s.models
+        if m.maturing is not None and m.maturing.waits_for is not None
+    ),
 )
 
 STATE = _of_each(
@@ -364,11 +392,22 @@ COMPONENT_SCORE = _of_each_measured(
     "component",
     lambda m: m.components.items(),
 )
-MAGNITUDE = _of_measurement(
+MAGNITUDE = _of_magnitude(
     "embedding_drift_magnitude",
-    "Size of the drift: mean over dimensions of the Wasserstein-1 distance to the baseline, in "
-    "baseline standard deviations.",
-    lambda m: m.magnitude,
+    "Size of the drift: share of the window's vectors that the baseline does not explain (0 to 1). "
+    "About 0 without drift. Computed at each check, and every minute while the score is above 2.",
+    lambda ratio: ratio.estimate,
+)
+MAGNITUDE_LOWER = _of_magnitude(
+    "embedding_drift_magnitude_lower",
+    "Lower end of the magnitude's interval of 2 standard errors: at least this share has changed.",
+    lambda ratio: ratio.lower,
+)
+MAGNITUDE_UPPER = _of_magnitude(
+    "embedding_drift_magnitude_upper",
+    "Upper end of the magnitude's interval of 2 standard errors. The true share may be larger: "
+    "known and new topics overlap.",
+    lambda ratio: ratio.upper,
 )
 KS_STATISTIC = _of_each_measured(
     "embedding_drift_ks_statistic",
@@ -378,8 +417,9 @@ KS_STATISTIC = _of_each_measured(
 )
 WASSERSTEIN_DISTANCE = _of_each_measured(
     "embedding_drift_wasserstein_distance",
-    "Wasserstein-1 distance to the baseline in baseline standard deviations, aggregated over "
-    "dimensions.",
+    "Wasserstein-1 distance to the baseline in baseline standard deviations, less its expectation "
+    "without drift, aggregated over dimensions. The mean is about 0 without drift; p95 and max are "
+    "above.",
     "aggregate",
     lambda m: ((aggregate, m.wasserstein[aggregate]) for aggregate in AGGREGATES),
 )

@@ -11,9 +11,14 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from exporter.detector.codec import Outdated
 from exporter.detector.detector import Detector
+from exporter.monitor.maturing import stage_of
 from exporter.stats.quality import Quality, assess
+from ingest.runtime.errors import NotFound
+from ingest.runtime.thresholds import Stage
 from ingest.store import baselines, copy
+from ingest.store.dimension import require_dimension
 from ingest.store.selection import Selection, select
 
 _log = logging.getLogger(__name__)
@@ -23,33 +28,62 @@ _log = logging.getLogger(__name__)
 class Baseline:
     """A version of a model's baseline, ready to measure against.
 
-    ``last_seq`` numbers its newest vector; only later ones are measured against it.
+    Attributes
+    ----------
+    version : int
+    pinned_at : datetime
+    last_seq : int
+        Number of its newest vector; only later ones are measured against it.
+    first_at, last_at : datetime
+        When its oldest and its newest vector arrived or were made.
+    matures : bool
+        Whether the exporter may replace it by one that has seen more.
+    source : str
+        How its vectors were selected.
+    quality : Quality
+        Of its vectors.
+    detector : Detector
     """
 
     version: int
     pinned_at: datetime
     last_seq: int
+    first_at: datetime
+    last_at: datetime
+    matures: bool
     source: str
     quality: Quality
     detector: Detector
+
+    @property
+    def stage(self) -> Stage:
+        """How much of the usual traffic it has seen."""
+        return stage_of(self.detector.seasons)
 
 
 def pin(
     connection: psycopg.Connection,
     model_name: str,
     selection: Selection,
-    only_first: bool = False,
+    instead_of: int | None = None,
+    least: int = 0,
+    span: float = 0.0,
 ) -> int | None:
-    """Fit a detector to stored vectors and store both as the model's newest baseline.
+    """Fit a detector to stored vectors, and store both as the baseline in use.
 
     Parameters
     ----------
     connection : psycopg.Connection
     model_name : str
     selection : Selection
-    only_first : bool
-        Do nothing when the model has a baseline by now, or fewer vectors than are selected: it may
-        have been removed and created again.
+    instead_of : int, optional
+        Pin automatically, unless another version than this one is in use by now; 0 stands for
+        none.
+    least : int
+        Do nothing if fewer vectors are selected: the model may have been removed and created
+        again.
+    span : float
+        Do nothing if the selected vectors arrived within fewer seconds.
 
     Returns
     -------
@@ -63,14 +97,14 @@ def pin(
     ValueError
         If no detector can be fitted to the vectors: see :meth:`Detector.fit`.
     """
-    if only_first and baselines.versions(connection, model_name):
+    if instead_of is not None and (baselines.in_use(connection, model_name) or 0) != instead_of:
         return None
     rows = select(connection, model_name, selection)
-    if only_first and len(rows) < (selection.first or 0):
+    if len(rows) < least or np.ptp(rows["received_at"]) < span:
         return None
     detector, quality = _fit(model_name, rows)
     version = baselines.create(
-        connection, model_name, rows, detector.to_bytes(), quality, str(selection), only_first
+        connection, model_name, rows, detector.to_bytes(), quality, str(selection), instead_of
     )
     if version is not None:
         _log_pinned(model_name, version, len(rows))
@@ -84,7 +118,7 @@ def pin_vectors(
     times: NDArray[np.float64],
     source: str,
 ) -> int:
-    """Fit a detector to vectors from outside the store; store both as the newest baseline.
+    """Fit a detector to vectors from outside the store; store both as the baseline in use.
 
     Parameters
     ----------
@@ -124,6 +158,9 @@ def pin_vectors(
 def load(connection: psycopg.Connection, model_name: str, version: int) -> Baseline:
     """Load one version of a model's baseline.
 
+    The stored detector saves the fit to the pinned vectors. One that an earlier version of this
+    project wrote is fitted again, and replaced where the connection may write.
+
     Raises
     ------
     NotFound
@@ -136,22 +173,43 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Basel
         quality = Quality(**stored.quality)
     except TypeError as error:
         raise ValueError(f"quality of other fields: {', '.join(stored.quality)}") from error
+    try:
+        detector = Detector.from_bytes(stored.detector)
+    except Outdated:
+        detector = _fit_again(connection, model_name, version)
     return Baseline(
         stored.version,
         stored.pinned_at,
         stored.last_seq,
+        stored.first_at,
+        stored.last_at,
+        stored.matures,
         stored.source,
         quality,
-        Detector.from_bytes(stored.detector),
+        detector,
     )
 
 
+def _fit_again(connection: psycopg.Connection, model_name: str, version: int) -> Detector:
+    components = require_dimension(connection, model_name)
+    rows = baselines.rows(connection, model_name, version, components)
+    if not len(rows):
+        raise NotFound(f"baseline {version} of model {model_name} was dropped")
+    detector = _fit_detector(model_name, rows)
+    baselines.replace_detector(connection, model_name, version, detector.to_bytes())
+    return detector
+
+
 def _fit(model_name: str, rows: NDArray[np.void]) -> tuple[Detector, dict[str, float]]:
+    return _fit_detector(model_name, rows), asdict(assess(rows["embedding"]))
+
+
+def _fit_detector(model_name: str, rows: NDArray[np.void]) -> Detector:
     start = time.perf_counter()
     detector = Detector.fit(rows["embedding"], timestamps=rows["received_at"])
     seconds = time.perf_counter() - start
     _log.info("baseline fitted", extra={"model_name": model_name, "fit_seconds": round(seconds, 3)})
-    return detector, asdict(assess(rows["embedding"]))
+    return detector
 
 
 def _log_pinned(model_name: str, version: int, vectors: int) -> None:

@@ -1,7 +1,7 @@
 """Examinations: computations that are too slow for a scrape and run in the background.
 
-An examination has a name, an interval and one method, which examines one model. Its findings are
-shown until it runs again.
+An examination has a name, an interval and a method that examines one model. Its findings are shown
+until it runs again. It may ask to run before the next check.
 A new one is a class here, a field of `Findings`, and a line in `Monitor`.
 """
 
@@ -14,13 +14,15 @@ from typing import Protocol
 from exporter.detector.exact import Exact, compare
 from exporter.monitor import forecast
 from exporter.monitor.forecast import Forecast
-from exporter.monitor.snapshot import ModelSnapshot
+from exporter.monitor.snapshot import Magnitude, ModelSnapshot
 from exporter.stats.quality import Quality, assess
 from ingest.store import baselines, history
 from ingest.store.pool import Pool
 
 _SURPRISING = 2.0
-"""Score above which exact statistics are worth their cost."""
+"""Score above which exact statistics are worth their cost, and the magnitude is kept up to date."""
+_RECENT_SECONDS = 60.0
+"""Largest age of the magnitude then."""
 
 
 class Examination(Protocol):
@@ -48,6 +50,9 @@ class Examination(Protocol):
             Anything else concerns this model alone.
         """
 
+    def is_awaited(self, model: ModelSnapshot) -> bool:
+        """Return whether its findings are wanted before the next check."""
+
 
 class QualityExamination:
     """Assesses the vectors of each window that has enough of them."""
@@ -62,6 +67,45 @@ class QualityExamination:
             for each in model.series
             if each.vectors is not None and len(each.vectors) >= each.limits.settings.min_vectors
         }
+
+    def is_awaited(self, model: ModelSnapshot) -> bool:
+        """Return False: the next check is early enough."""
+        return False
+
+
+class MagnitudeExamination:
+    """Measures how much of each window has changed.
+
+    This needs the vectors themselves, and 45 ms for 1,000 of them.
+    """
+
+    name = "magnitude"
+    interval = 0.0
+
+    def examine(self, model: ModelSnapshot) -> Mapping[str, Magnitude]:
+        """Compare the windows that are measured with the baseline."""
+        if model.baseline is None:
+            return {}
+        detector = model.baseline.detector
+        return {
+            each.series.window: Magnitude(detector.changed_ratio(each.vectors), model.computed_at)
+            for each in model.series
+            if each.verdict.measurement is not None and each.vectors is not None
+        }
+
+    def is_awaited(self, model: ModelSnapshot) -> bool:
+        """Return whether a magnitude is missing, or a minute old while the score is high.
+
+        An alert must not wait for the next check to say how large the drift is.
+        """
+        recent = model.computed_at - _RECENT_SECONDS
+        return any(
+            magnitude is None or (measured.score > _SURPRISING and magnitude.computed_at < recent)
+            for measured, magnitude in (
+                (each.verdict.measurement, each.findings.magnitude) for each in model.series
+            )
+            if measured is not None
+        )
 
 
 class ExactExamination:
@@ -101,6 +145,10 @@ class ExactExamination:
             if vectors is not None and len(vectors)
         }
 
+    def is_awaited(self, model: ModelSnapshot) -> bool:
+        """Return False: the next check is early enough."""
+        return False
+
 
 class ForecastExamination:
     """Judges the recorded cosine similarity of each window by its own past.
@@ -132,3 +180,7 @@ class ForecastExamination:
                 )
             judged[window] = forecast.judge(times, values, now)
         return judged
+
+    def is_awaited(self, model: ModelSnapshot) -> bool:
+        """Return False: the next check is early enough."""
+        return False

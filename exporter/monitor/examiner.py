@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
@@ -70,7 +70,12 @@ class Examiner:
         self._followed = followed
         self._monotonic = monotonic
         self._worker = Worker(
-            "examiner", self._work, lambda: self.interval, failed=_log_failure, clock=clock
+            "examiner",
+            self._work,
+            lambda: self.interval,
+            failed=_log_failure,
+            meanwhile=self.catch_up,
+            clock=clock,
         )
         self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
 
@@ -87,12 +92,39 @@ class Examiner:
         """Stop; ``cut`` interrupts a check that waits for the server."""
         self._worker.stop(cut)
 
+    def notice(self, models: Iterable[ModelSnapshot]) -> None:
+        """Catch up soon if an examination of one of these models is awaited."""
+        if any(self._awaited(model) for model in models):
+            self._worker.wake()
+
     def _work(self) -> None:
         # There is nothing to check before the windows have been read.
         while not self._followed.wait(_WAIT_SECONDS):
             if self._worker.is_stopping:
                 return
         self.check()
+
+    def catch_up(self) -> None:
+        """Run the examinations that are awaited before the next check; record nothing.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL is away.
+        Exception
+            The first error that a model raised.
+        """
+        check = _Check()
+        now = self._models.now()
+        for model in self._models.by_name.values():
+            if self._worker.is_stopping:
+                return
+            with check.keeping(model.row.model_name):
+                standing = model.standing
+                if awaited := self._awaited(model.judge(standing, now)):
+                    self._examine(model, standing, awaited, check)
+        if check.first_error is not None:
+            raise check.first_error
 
     def check(self) -> None:
         """Run the examinations that are due, and record the verdicts.
@@ -121,7 +153,10 @@ class Examiner:
                 if self._worker.is_stopping:
                     return
                 with check.keeping(model.row.model_name):
-                    rows += self._examine(model, check)
+                    # Read once: the tail replaces it when a baseline is adopted.
+                    standing = model.standing
+                    due = [each for each in self._examinations if self._is_due(each, standing)]
+                    rows += _rows(self._examine(model, standing, due, check), standing)
         finally:
             # Also without the replica that the examinations need: this needs the primary only.
             if not self._worker.is_stopping:
@@ -131,10 +166,10 @@ class Examiner:
         with check.timed(RECORD), self._pool.borrow() as connection:
             history.append(connection, rows)
 
-    def _examine(self, model: Model, check: _Check) -> list[HistoryRow]:
-        # Read once: the tail replaces it when a baseline is adopted.
-        standing = model.standing
-        due = [each for each in self._examinations if self._is_due(each, standing)]
+    def _examine(
+        self, model: Model, standing: Standing, due: Sequence[Examination], check: _Check
+    ) -> ModelSnapshot:
+        """Attach the findings of examinations to a standing; return what they are about."""
         try:
             subject = model.judge(standing, self._models.now(), with_vectors=True)
         except Exception:
@@ -147,7 +182,10 @@ class Examiner:
                 found = examination.examine(subject)
                 standing.examined_at[examination.name] = self._monotonic()
             standing.attach(examination.name, found)
-        return _rows(subject, standing)
+        return subject
+
+    def _awaited(self, model: ModelSnapshot) -> list[Examination]:
+        return [each for each in self._examinations if each.is_awaited(model)]
 
     def _is_due(self, examination: Examination, standing: Standing) -> bool:
         last = standing.examined_at.get(examination.name, -math.inf)
@@ -199,9 +237,10 @@ class _Check:
 def _rows(subject: ModelSnapshot, standing: Standing) -> list[HistoryRow]:
     rows = []
     for each in subject.series:
-        quality = standing.findings[each.series.window].quality
-        norm = None if quality is None else quality.norm
-        rows.append(history_row(each.series, each.verdict, norm))
+        found = standing.findings[each.series.window]
+        norm = None if found.quality is None else found.quality.norm
+        magnitude = None if found.magnitude is None else found.magnitude.ratio
+        rows.append(history_row(each.series, each.verdict, norm, magnitude))
     return rows
 
 

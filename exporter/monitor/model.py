@@ -13,6 +13,7 @@ from typing import Any
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.following import Following, Ledger
 from exporter.monitor.forecast import Forecast
+from exporter.monitor.maturing import Maturing
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import Findings, ModelSnapshot, SeriesSnapshot
 from exporter.monitor.verdict import (
@@ -26,9 +27,13 @@ from exporter.monitor.verdict import (
 )
 from exporter.monitor.windows import ModelWindows
 from ingest.runtime.settings.settings import MonitoringSettings
-from ingest.store.changes import ModelRow
+from ingest.store.changes import ModelRow, sampled_ratio
 
 _log = logging.getLogger(__name__)
+
+
+_CHECKS_MISSED = 3
+"""Intervals between checks after which a magnitude is too old: the checks fail, or hang."""
 
 
 class Standing:
@@ -73,22 +78,24 @@ class Standing:
         row: ModelRow,
         following: Following,
         circumstances: Circumstances,
+        maturing: Maturing | None,
         deadline: float = math.inf,
         with_vectors: bool = False,
     ) -> ModelSnapshot:
         """Judge all windows at one moment; see :meth:`Model.snapshot`."""
         findings = self.findings
         with self.windows.lock:
+            verdicts = {name: self._verdict(name, circumstances, deadline) for name in self.windows}
             series = tuple(
                 SeriesSnapshot(
                     Series(row.model_name, name),
                     self.windows.limits[name],
-                    self._verdict(name, circumstances, deadline),
-                    findings[name],
+                    verdict,
+                    _current(findings[name], verdict, circumstances),
                     Revisions.of(self.windows.revised_cosines(name)),
                     self.windows.arrivals(name).vectors if with_vectors else None,
                 )
-                for name in self.windows
+                for name, verdict in verdicts.items()
             )
         return ModelSnapshot(
             row,
@@ -97,6 +104,7 @@ class Standing:
             circumstances.now,
             following,
             circumstances.not_followed,
+            maturing,
         )
 
     def _verdict(self, name: str, circumstances: Circumstances, deadline: float) -> Verdict:
@@ -108,7 +116,7 @@ class Standing:
             state=state,
             vectors=vectors,
             start=self.windows.start(name),
-            sampled_ratio=0.5 ** self.windows.views[name].stream.level,
+            sampled_ratio=sampled_ratio(self.windows.views[name].stream.level),
             measurement=measurement,
             baseline_version=None if self.baseline is None else self.baseline.version,
             is_overdue=is_overdue,
@@ -133,11 +141,27 @@ class Standing:
         return measurement, False
 
 
+def _current(findings: Findings, verdict: Verdict, circumstances: Circumstances) -> Findings:
+    """Leave out a magnitude that does not belong to the verdict, or is too old."""
+    magnitude = findings.magnitude
+    if magnitude is not None and (
+        verdict.measurement is None or magnitude.computed_at < circumstances.examined_since
+    ):
+        return replace(findings, magnitude=None)
+    return findings
+
+
 class Model:
     """One model.
 
     The tail's thread replaces ``row``, ``standing`` and ``ledger.following`` as a whole; scrapes
     read them without a lock.
+
+    Attributes
+    ----------
+    maturing : Maturing or None
+        What comes next for the baseline; None while that is not known, or if nothing does. The
+        thread that pins baselines replaces it.
     """
 
     def __init__(self, row: ModelRow, settings: MonitoringSettings) -> None:
@@ -145,6 +169,7 @@ class Model:
         self.settings = settings
         self.ledger = Ledger(row.now.timestamp())
         self.standing = Standing(None, ModelWindows(row.dimension, settings))
+        self.maturing: Maturing | None = None
 
     @property
     def baseline(self) -> Baseline | None:
@@ -159,6 +184,7 @@ class Model:
     def adopt(self, baseline: Baseline, windows: ModelWindows) -> None:
         """Measure against this baseline from now on, by windows of what came after it."""
         self.standing = Standing(baseline, windows)
+        self.maturing = None
 
     def snapshot(
         self, now: float, deadline: float = math.inf, with_vectors: bool = False
@@ -185,8 +211,9 @@ class Model:
     ) -> ModelSnapshot:
         """Do the same against a standing that may have been replaced since."""
         row, following = self.row, self.ledger.following
+        circumstances = self._circumstances(row, following, now)
         return standing.snapshot(
-            row, following, self._circumstances(row, following, now), deadline, with_vectors
+            row, following, circumstances, self.maturing, deadline, with_vectors
         )
 
     def _circumstances(self, row: ModelRow, following: Following, now: float) -> Circumstances:
@@ -196,6 +223,7 @@ class Model:
             last_received_at=None if received is None else received.timestamp(),
             mismatched_at=None if mismatched is None else mismatched.timestamp(),
             stale_after=self.settings.stale_after,
+            examined_since=now - _CHECKS_MISSED * self.settings.check_interval,
             not_followed=following.trouble(now),
         )
 

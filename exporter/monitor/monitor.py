@@ -14,6 +14,7 @@ from exporter.monitor.examinations import (
     ExactExamination,
     Examination,
     ForecastExamination,
+    MagnitudeExamination,
     QualityExamination,
 )
 from exporter.monitor.examiner import Examiner
@@ -100,6 +101,7 @@ class Monitor:
         """
         start = time.perf_counter()
         models = tuple(self.models.snapshots(deadline))
+        self._examiner.notice(models)
         return Snapshot(
             models,
             self._tail.status,
@@ -131,4 +133,9 @@ class Monitor:
 
 def examinations(pool: Pool) -> tuple[Examination, ...]:
     """Make all examinations, which read from this pool, in the order in which they run."""
-    return (QualityExamination(), ExactExamination(pool), ForecastExamination(pool))
+    return (
+        QualityExamination(),
+        MagnitudeExamination(),
+        ExactExamination(pool),
+        ForecastExamination(pool),
+    )

@@ -66,8 +66,15 @@ class Arrivals:
             getattr(self, name)[slots] = getattr(arrivals, name)
 
     def resized(self, size: int) -> Arrivals:
-        """Return a copy of this size; new places hold anything."""
-        return self._map(lambda column: np.resize(column, (size, *column.shape[1:])))
+        """Return a larger copy; its new places hold anything."""
+        held = len(self)
+
+        def copied(column: NDArray[Any]) -> NDArray[Any]:
+            larger = np.empty((size, *column.shape[1:]), column.dtype)
+            larger[:held] = column
+            return larger
+
+        return self._map(copied)
 
     def _map(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Arrivals:
         return Arrivals(*(change(getattr(self, name)) for name in self.__slots__))

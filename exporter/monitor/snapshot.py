@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from exporter.detector.exact import Exact
+from exporter.detector.ratio import ChangedRatio
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.following import Following, Reason
 from exporter.monitor.forecast import Forecast
+from exporter.monitor.maturing import Maturing
 from exporter.monitor.series import Series
 from exporter.monitor.verdict import Revisions, Verdict
 from exporter.monitor.windows import Limits
@@ -24,6 +26,21 @@ from ingest.store.shard import WHOLE, Shard
 
 
 @dataclass(frozen=True, slots=True)
+class Magnitude:
+    """How much of a window has changed.
+
+    Attributes
+    ----------
+    ratio : ChangedRatio
+    computed_at : float
+        Time of the store, in seconds since the epoch.
+    """
+
+    ratio: ChangedRatio
+    computed_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """What the examinations found out about one series; None where there is nothing.
 
@@ -31,6 +48,7 @@ class Findings:
     """
 
     quality: Quality | None = None
+    magnitude: Magnitude | None = None
     exact: Exact | None = None
     forecast: Forecast | None = None
 
@@ -73,6 +91,8 @@ class ModelSnapshot:
     following : Following
     not_followed : Reason or None
         Why the model is not followed; None while it is.
+    maturing : Maturing or None
+        What comes next for the baseline, if that is known.
     """
 
     row: ModelRow
@@ -81,6 +101,7 @@ class ModelSnapshot:
     computed_at: float
     following: Following
     not_followed: Reason | None
+    maturing: Maturing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,6 @@ from exporter.monitor.fitting import Fitting
 from exporter.monitor.following import Reason
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
-from exporter.monitor.sampling import level_for
 from exporter.monitor.snapshot import PollStatus
 from exporter.monitor.windows import ModelWindows
 from ingest.runtime.errors import NotFound, StoreUnavailable
@@ -34,6 +33,7 @@ from ingest.store.shard import WHOLE, Shard
 
 _log = logging.getLogger(__name__)
 
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATE_SECONDS = 10.0
 """If the last successful poll is older than this, `up` is 0."""
 _REPLICA_LATE_SECONDS = 60.0
@@ -285,11 +285,20 @@ class Tail:
         unreadable = self._unreadable.get(row.model_name)
         if row.baseline_version is None:
             if row.last_seq >= self.settings.baseline.vectors:
-                self._fitting.request(row.model_name, self.settings.baseline.vectors)
+                self._fitting.request_first(row.model_name, self.settings.baseline.vectors)
         elif unreadable is not None and unreadable.version == row.baseline_version:
             return
         elif row.baseline_version != _version(model):
             self._adopt(connection, model, row, row.baseline_version)
+        elif self.settings.baseline.mature:
+            self._mature(model, row.now.timestamp())
+
+    def _mature(self, model: Model, now: float) -> None:
+        found, planned = model.baseline, model.maturing
+        if found is None or not found.matures or found.stage == "weekly":
+            return
+        if planned is None or now >= planned.due_at:
+            self._fitting.request_next(model, now)
 
     def _adopt(
         self, connection: psycopg.Connection, model: Model, row: ModelRow, version: int
@@ -316,16 +325,8 @@ class Tail:
     def _follow(self, connection: psycopg.Connection, windows: ModelWindows, row: ModelRow) -> None:
         if row.last_seq > windows.seen_seq:
             self._check_overlap(connection, windows, row)
-            if (row.last_seq - windows.seen_seq) >> windows.level > windows.capacity:
-                _load(connection, windows, row)
-            else:
-                after, level = windows.seen_seq, windows.level
-                windows.append(_read(connection, row, after, windows.seconds, level))
-            windows.seen_seq = row.last_seq
-            windows.seen_at = _seen_at(windows, row)
-        windows.advance(row.now.timestamp())
-        if windows.is_sparse:
-            _load(connection, windows, row)
+        windows.follow(_Stored(connection, row), row.last_seq, row.now.timestamp())
+        windows.seen_at = _seen_at(windows, row)
 
     def _check_overlap(
         self, connection: psycopg.Connection, windows: ModelWindows, row: ModelRow
@@ -366,7 +367,7 @@ def _is_older(row: ModelRow, known: ModelRow) -> bool:
     return (
         row.created_at < known.created_at
         or row.last_seq < known.last_seq
-        or (row.baseline_version or 0) < (known.baseline_version or 0)
+        or (row.baseline_used_at or _EARLIEST) < (known.baseline_used_at or _EARLIEST)
     )
 
 
@@ -391,31 +392,24 @@ def _seen_at(windows: ModelWindows, row: ModelRow) -> float | None:
     return received.timestamp()
 
 
-def _load(connection: psycopg.Connection, windows: ModelWindows, row: ModelRow) -> None:
-    """Fill all windows from the store, each at the lowest level at which its span fits."""
-    firsts, levels = {}, {}
-    for name, limit in windows.limits.items():
-        since = row.now - timedelta(seconds=limit.settings.seconds)
-        firsts[name] = max(changes.first_seq(connection, row, since), windows.start_seq + 1)
-        levels[name] = level_for(row.last_seq - firsts[name] + 1, limit.capacity)
-    for level in set(levels.values()):
-        names = [name for name in windows if levels[name] == level]
-        seconds = max(windows.limits[name].settings.seconds for name in names)
-        after = min(firsts[name] for name in names) - 1
-        windows.fill(level, names, _read(connection, row, after, seconds, level))
+class _Stored(NamedTuple):
+    """The vectors of a model in PostgreSQL, as a `Source` of windows."""
 
+    connection: psycopg.Connection
+    row: ModelRow
 
-def _read(
-    connection: psycopg.Connection, row: ModelRow, after: int, seconds: float, level: int
-) -> Arrivals:
-    """Read the vectors after a number, of the last seconds, that are sampled at a level."""
-    since = row.now - timedelta(seconds=seconds)
-    rows = changes.vectors(connection, row, after, since, level)
-    if not _is_complete(rows["seq"], row.last_seq, level):
-        # The store's clock stepped back, so that time does not tell new vectors from old.
-        rows = changes.vectors(connection, row, after, None, level)
-        rows.sort(order="seq")
-    return Arrivals(rows["seq"], rows["embedding"], rows["received_at"], rows["revised_cosine"])
+    def first_seq(self, seconds: float) -> int:
+        since = self.row.now - timedelta(seconds=seconds)
+        return changes.first_seq(self.connection, self.row, since)
+
+    def read(self, after: int, seconds: float, level: int) -> Arrivals:
+        since = self.row.now - timedelta(seconds=seconds)
+        rows = changes.vectors(self.connection, self.row, after, since, level)
+        if not _is_complete(rows["seq"], self.row.last_seq, level):
+            # The store's clock stepped back, so that time does not tell new vectors from old.
+            rows = changes.vectors(self.connection, self.row, after, None, level)
+            rows.sort(order="seq")
+        return Arrivals(rows["seq"], rows["embedding"], rows["received_at"], rows["revised_cosine"])
 
 
 def _is_complete(seqs: NDArray[np.int64], last: int, level: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -50,10 +51,11 @@ class Measurement:
         Decades of surprise: minus log10 of the p-value.
     components : mapping of str to float
         Decades of surprise of each component alone.
-    magnitude : float
-        Mean Wasserstein-1 distance over dimensions, in baseline standard deviations.
-    ks, wasserstein : mapping of str to float
-        Statistics per dimension, aggregated: mean, p95 and max.
+    ks : mapping of str to float
+        Kolmogorov-Smirnov statistics of the dimensions, aggregated: mean, p95 and max.
+    wasserstein : mapping of str to float
+        Wasserstein-1 distances of the dimensions in baseline standard deviations, less their
+        expectation without drift, aggregated; at least 0.
     cosine_similarity : float
         Mean cosine similarity to the centroid of the baseline.
     top_dimensions : tuple of Dimension
@@ -62,7 +64,6 @@ class Measurement:
 
     score: float
     components: Mapping[str, float]
-    magnitude: float
     ks: Mapping[str, float]
     wasserstein: Mapping[str, float]
     cosine_similarity: float
@@ -126,13 +127,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """Inputs other than the window that determine its state."""
+    """Inputs other than the window that determine its state.
+
+    ``examined_since`` is the time before which a magnitude is too old to be shown.
+    """
 
     now: float
     last_received_at: float | None
     mismatched_at: float | None
     stale_after: float
     not_followed: Reason | None = None
+    examined_since: float = -math.inf
 
 
 def judge_state(
@@ -162,9 +167,8 @@ def measure(detector: Detector, current: Sums) -> Measurement:
     return Measurement(
         score=score,
         components=components,
-        magnitude=float(marginals.wasserstein.mean()),
         ks=_aggregate(marginals.ks),
-        wasserstein=_aggregate(marginals.wasserstein),
+        wasserstein=_aggregate(marginals.wasserstein - marginals.expected),
         cosine_similarity=detector.cosine_similarity(current),
         top_dimensions=_top(marginals),
     )
@@ -179,8 +183,9 @@ def _top(marginals: Marginals) -> tuple[Dimension, ...]:
 
 
 def _aggregate(statistic: NDArray[np.float64]) -> dict[str, float]:
-    return {
+    aggregates = {
         "mean": float(statistic.mean()),
         "p95": float(np.quantile(statistic, 0.95)),
         "max": float(statistic.max()),
     }
+    return {name: max(value, 0.0) for name, value in aggregates.items()}

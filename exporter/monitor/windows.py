@@ -11,16 +11,17 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from exporter.detector import Detector
 from exporter.monitor.ring import Arrivals, Ring
-from exporter.monitor.sampling import SPARSE
+from exporter.monitor.sampling import SPARSE, level_for
 from exporter.monitor.segments import Segments, Window
 from exporter.stats.arrays import Floats, Vectors
 from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings
+from ingest.store.changes import sampled_ratio
 
 _CHUNK = 512
 """Vectors added at a time: bounds how long a scrape waits for the lock."""
@@ -77,6 +78,16 @@ class Stream:
     def _recall(self, first: int, last: int) -> tuple[Vectors, Floats]:
         found = self.ring.recall(first, last)
         return found.vectors, found.times
+
+
+class Source(Protocol):
+    """What windows are read from: the stored vectors of one model, up to the newest."""
+
+    def first_seq(self, seconds: float) -> int:
+        """Return the number of the first vector of the last seconds."""
+
+    def read(self, after: int, seconds: float, level: int) -> Arrivals:
+        """Read the vectors after a number, of the last seconds, in the sample of a level."""
 
 
 class View(NamedTuple):
@@ -154,6 +165,39 @@ class ModelWindows:
             for name, (stream, window) in self.views.items()
         )
 
+    def follow(self, source: Source, last_seq: int, now: float) -> None:
+        """Read what is new, up to a number, and remove what is too old.
+
+        Parameters
+        ----------
+        source : Source
+        last_seq : int
+            Number of its newest vector.
+        now : float
+            Seconds since the epoch.
+        """
+        if (last_seq - self.seen_seq) * sampled_ratio(self.level) > self.capacity:
+            self._load(source, last_seq)
+        elif last_seq > self.seen_seq:
+            self.append(source.read(self.seen_seq, self.seconds, self.level))
+        # A replica may be behind the baseline.
+        self.seen_seq = max(self.seen_seq, last_seq)
+        self.advance(now)
+        if self.is_sparse:
+            self._load(source, last_seq)
+
+    def _load(self, source: Source, last_seq: int) -> None:
+        """Fill all windows anew, each at the lowest level at which its span fits."""
+        firsts, levels = {}, {}
+        for name, (settings, capacity) in self.limits.items():
+            firsts[name] = max(source.first_seq(settings.seconds), self.start_seq + 1)
+            levels[name] = level_for(last_seq - firsts[name] + 1, capacity)
+        for level in set(levels.values()):
+            names = [name for name in self if levels[name] == level]
+            after = min(firsts[name] for name in names) - 1
+            seconds = max(self.limits[name].settings.seconds for name in names)
+            self.fill(level, names, source.read(after, seconds, level))
+
     def fill(self, level: int, names: Collection[str], arrivals: Arrivals) -> None:
         """Let windows hold the sample of a level from now on.
 
@@ -177,13 +221,14 @@ class ModelWindows:
     def append(self, arrivals: Arrivals) -> None:
         """Add the newest vectors of the model, all that are in the sample of `level`."""
         for at in range(0, len(arrivals), _CHUNK):
+            if at:
+                # Without a pause, this thread takes the lock again before a waiting scrape wakes.
+                time.sleep(_PAUSE_SECONDS)
             part = arrivals.part(slice(at, at + _CHUNK))
             self.advance(float(part.times[-1]))
             self._make_room(part)
             with self.lock:
                 self._append(part)
-            # Without a pause, this thread takes the lock again before a waiting scrape wakes up.
-            time.sleep(_PAUSE_SECONDS)
 
     def _make_room(self, arrivals: Arrivals) -> None:
         """Raise the level of each window that would hold too many vectors."""

@@ -49,6 +49,9 @@ class Worker:
     failed : callable
         Called with an error, unless the run before failed with the same one: a server that is
         away for an hour is one line in the log.
+    meanwhile : callable
+        Called between two runs whenever the worker is woken. An error that it raises is counted
+        like one of a run.
     clock : callable
         Wall clock, for the timestamp.
 
@@ -66,14 +69,17 @@ class Worker:
         *,
         failed: Callable[[Exception], None],
         succeeded: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._work = work
         self._pause = pause
         self._failed = failed
         self._succeeded = succeeded
+        self._meanwhile = meanwhile
         self._clock = clock
         self._stop = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._last_failure: str | None = None
         self.status = WorkStatus()
@@ -87,6 +93,10 @@ class Worker:
         """Start the thread; the first run begins at once."""
         self._thread.start()
 
+    def wake(self) -> None:
+        """Let the worker do soon what it does meanwhile."""
+        self._woken.set()
+
     def stop(self, cut: Callable[[], None]) -> None:
         """Stop after the run under way.
 
@@ -96,6 +106,7 @@ class Worker:
             Interrupts a run that waits for a server; called while the run goes on.
         """
         self._stop.set()
+        self.wake()
         if self._thread.ident is not None:
             await_end(self._has_ended, cut)
 
@@ -113,7 +124,16 @@ class Worker:
                 self._count_failure(error)
             else:
                 self._count_success(time.perf_counter() - start)
-            self._stop.wait(self._pause())
+            self._wait(self._pause())
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self._woken.wait(max(end - time.monotonic(), 0.0)) and not self._stop.is_set():
+            self._woken.clear()
+            try:
+                self._meanwhile()
+            except Exception as error:
+                self._count_failure(error)
 
     def _count_success(self, duration: float) -> None:
         was_well = self.status.succeeded

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -21,9 +23,9 @@ from ingest.store.dimension import check_dimension, require_dimension
 from ingest.store.neighbours import indexed
 
 KEPT_VERSIONS = 3
-"""Number of versions of a model's baseline that are kept. One more drops the oldest."""
+"""Automatic versions of a model's baseline that are kept, and as many of those that people pinned
+or chose. One more drops the oldest of its kind."""
 
-_LAST_VERSION = 2**31 - 1
 _DROP_MILLISECONDS = 200
 """Longest wait for the lock that dropping an index needs; searches wait meanwhile."""
 _ADVISORY_LOCK = 0x456D6242  # "EmbB"
@@ -41,6 +43,12 @@ class StoredBaseline:
         How many vectors it has.
     last_seq : int
         Number of its newest vector.
+    first_at, last_at : datetime
+        When its oldest and its newest vector arrived, or were made if they are not from the store.
+    automatic : bool
+        Whether the exporter pinned it by itself, and nobody has chosen it since.
+    matures : bool
+        Whether the exporter may replace it.
     source : str
         How the vectors were selected, for people.
     quality : dict
@@ -53,23 +61,49 @@ class StoredBaseline:
     pinned_at: datetime
     vectors: int
     last_seq: int
+    first_at: datetime
+    last_at: datetime
+    automatic: bool
+    matures: bool
     source: str
     quality: dict[str, Any]
     detector: bytes
 
 
-def newest(connection: psycopg.Connection, model_name: str) -> int:
-    """Return the newest version of a model's baseline.
+def in_use(connection: psycopg.Connection, model_name: str) -> int | None:
+    """Return the version of a model's baseline that is in use: the one that was chosen last.
+
+    None if there is none.
 
     Raises
     ------
     NotFound
-        If there is no such model, or it has no baseline.
+        If there is no such model.
     """
-    listed = versions(connection, model_name)
-    if not listed:
-        raise NotFound(f"model {model_name} has no baseline yet; pin one first")
-    return int(listed[0]["version"])
+    require_dimension(connection, model_name)
+    found = connection.execute(
+        "select version from baseline_in_use where model_name = %s", [model_name]
+    ).fetchone()
+    return None if found is None else int(found[0])
+
+
+def use(connection: psycopg.Connection, model_name: str, version: int) -> None:
+    """Choose a version of a model's baseline. From now on, only people replace it.
+
+    Raises
+    ------
+    NotFound
+        If there is no such version.
+    """
+    with connection.transaction():
+        lock(connection)
+        chosen = connection.execute(
+            "update baseline set used_at = clock_timestamp(), automatic = false, matures = false"
+            " where model_name = %s and version = %s",
+            [model_name, version],
+        )
+        if not chosen.rowcount:
+            raise NotFound(f"model {model_name} has no baseline {version}")
 
 
 def create(
@@ -79,7 +113,7 @@ def create(
     detector: bytes,
     quality: dict[str, Any],
     source: str,
-    only_first: bool = False,
+    instead_of: int | None = None,
 ) -> int | None:
     """Pin a new version of a model's baseline: store its detector and copies of its vectors.
 
@@ -95,8 +129,9 @@ def create(
         Quality of these vectors, as JSON.
     source : str
         How the vectors were selected, for people.
-    only_first : bool
-        Do nothing if the model already has a baseline.
+    instead_of : int, optional
+        Pin it automatically, unless another version than this one is in use by now; 0 stands for
+        none. Without it, a person pins it.
 
     Returns
     -------
@@ -110,13 +145,16 @@ def create(
     """
     with connection.transaction():
         version = _next_version(connection, model_name)
-        if only_first and version > 1:
+        automatic = instead_of is not None
+        if automatic and (in_use(connection, model_name) or 0) != instead_of:
             return None
         last_seq = int(rows["seq"].max())
-        _insert(connection, model_name, version, rows, last_seq, detector, quality, source)
+        _insert(
+            connection, model_name, version, rows, last_seq, automatic, source, quality, detector
+        )
         _copy_vectors(connection, model_name, version, rows)
         _index_vectors(connection, model_name, version, rows["embedding"].shape[1])
-        _drop_versions(connection, model_name, version - KEPT_VERSIONS)
+        _drop_old_versions(connection, model_name)
     return version
 
 
@@ -163,10 +201,10 @@ def create_from_vectors(
     with connection.transaction():
         version = _next_version(connection, model_name)
         last_seq = _last_seq(connection, model_name, rows["received_at"].max())
-        _insert(connection, model_name, version, rows, last_seq, detector, quality, source)
+        _insert(connection, model_name, version, rows, last_seq, False, source, quality, detector)
         _write_vectors(connection, model_name, version, rows)
         _index_vectors(connection, model_name, version, components)
-        _drop_versions(connection, model_name, version - KEPT_VERSIONS)
+        _drop_old_versions(connection, model_name)
     return version
 
 
@@ -182,7 +220,8 @@ def drop(connection: psycopg.Connection, model_name: str) -> None:
         If a running search would make this call, and with it all later searches, wait.
     """
     connection.execute(sql.SQL("set local lock_timeout = {}").format(_DROP_MILLISECONDS))
-    _drop_versions(connection, model_name, _LAST_VERSION)
+    found = connection.execute("select version from baseline where model_name = %s", [model_name])
+    _drop_versions(connection, model_name, [version for (version,) in found])
 
 
 def lock(connection: psycopg.Connection) -> None:
@@ -219,14 +258,27 @@ def _insert(
     version: int,
     rows: NDArray[np.void],
     last_seq: int,
-    detector: bytes,
-    quality: dict[str, Any],
+    automatic: bool,
     source: str,
+    quality: dict[str, Any],
+    detector: bytes,
 ) -> None:
     connection.execute(
-        "insert into baseline (model_name, version, vectors, last_seq, source, quality, detector)"
-        " values (%s, %s, %s, %s, %s, %s, %s)",
-        [model_name, version, len(rows), last_seq, source, Jsonb(quality), detector],
+        "insert into baseline (model_name, version, vectors, last_seq, first_at, last_at,"
+        " automatic, source, quality, detector)"
+        " values (%s, %s, %s, %s, to_timestamp(%s), to_timestamp(%s), %s, %s, %s, %s)",
+        [
+            model_name,
+            version,
+            len(rows),
+            last_seq,
+            rows["received_at"].min(),
+            rows["received_at"].max(),
+            automatic,
+            source,
+            Jsonb(quality),
+            detector,
+        ],
     )
 
 
@@ -292,18 +344,26 @@ def _index(model_name: str, version: int) -> sql.Identifier:
     return sql.Identifier(f"baseline_{digest}_{version}")
 
 
-def _drop_versions(connection: psycopg.Connection, model_name: str, newest: int) -> None:
-    """Drop the versions up to ``newest``."""
-    rows = connection.execute(
-        "delete from baseline where model_name = %s and version <= %s returning version",
-        [model_name, newest],
-    ).fetchall()
-    connection.execute(
-        "delete from baseline_embedding where model_name = %s and version <= %s",
-        [model_name, newest],
+def _drop_old_versions(connection: psycopg.Connection, model_name: str) -> None:
+    """Keep the newest versions of each kind."""
+    found = connection.execute(
+        "select version from (select version, rank() over (partition by automatic order by version"
+        " desc) as place from baseline where model_name = %s) as ranked where place > %s",
+        [model_name, KEPT_VERSIONS],
     )
+    _drop_versions(connection, model_name, [version for (version,) in found])
+
+
+def _drop_versions(connection: psycopg.Connection, model_name: str, dropped: Sequence[int]) -> None:
+    for table in ("baseline", "baseline_embedding"):
+        connection.execute(
+            sql.SQL("delete from {} where model_name = %s and version = any(%s)").format(
+                sql.Identifier(table)
+            ),
+            [model_name, list(dropped)],
+        )
     # Last, because searches of all baselines wait for the lock until the transaction ends.
-    for (version,) in rows:
+    for version in dropped:
         connection.execute(sql.SQL("drop index if exists {}").format(_index(model_name, version)))
 
 
@@ -317,8 +377,8 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
     """
     with connection.cursor(row_factory=class_row(StoredBaseline)) as cursor:
         cursor.execute(
-            "select version, pinned_at, vectors, last_seq, source, quality, detector from baseline"
-            " where model_name = %s and version = %s",
+            "select version, pinned_at, vectors, last_seq, first_at, last_at, automatic, matures,"
+            " source, quality, detector from baseline where model_name = %s and version = %s",
             [model_name, version],
         )
         found = cursor.fetchone()
@@ -327,39 +387,63 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
     return found
 
 
-def times(connection: psycopg.Connection, model_name: str, version: int) -> tuple[float, float]:
-    """Return when the oldest and the newest vector of a baseline arrived.
-
-    In seconds since the epoch. For vectors of :func:`create_from_vectors`, this is when they were
-    made.
-    """
-    # Not the clients' timestamps: a single wrong one could be off by years.
-    found = connection.execute(
-        "select extract(epoch from min(received_at))::float8,"
-        " extract(epoch from max(received_at))::float8 from baseline_embedding"
-        " where model_name = %s and version = %s",
-        [model_name, version],
-    ).fetchone()
-    assert found is not None
-    return found[0], found[1]
-
-
 def vectors(
     connection: psycopg.Connection, model_name: str, version: int, components: int
 ) -> NDArray[np.float32]:
     """Read the vectors of one version of a model's baseline, shape (n, components)."""
-    statement = sql.SQL(
-        "copy (select seq, received_at, embedding from baseline_embedding"
-        " where model_name = {name} and version = {version} order by seq)"
-        " to stdout (format binary)"
-    ).format(name=sql.Literal(model_name), version=sql.Literal(version))
-    with connection.cursor() as cursor, cursor.copy(statement) as stream:
-        found: NDArray[np.float32] = copy.decode(stream, components)["embedding"]
+    found: NDArray[np.float32] = rows(connection, model_name, version, components)["embedding"]
     return found
 
 
-def versions(connection: psycopg.Connection, model_name: str) -> list[dict[str, Any]]:
-    """List a model's baselines, newest first, without their detectors.
+def rows(
+    connection: psycopg.Connection, model_name: str, version: int, components: int
+) -> NDArray[np.void]:
+    """Read the vectors of one version of a model's baseline in the order of their arrival.
+
+    Returns
+    -------
+    structured ndarray, shape (n,)
+        The fields of :func:`ingest.store.selection.select`.
+    """
+    statement = sql.SQL(
+        "copy (select seq, received_at, embedding from baseline_embedding"
+        " where model_name = {name} and version = {version} order by received_at, seq)"
+        " to stdout (format binary)"
+    ).format(name=sql.Literal(model_name), version=sql.Literal(version))
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        return copy.decode(stream, components)
+
+
+def replace_detector(
+    connection: psycopg.Connection, model_name: str, version: int, detector: bytes
+) -> None:
+    """Replace the detector of a baseline by one of the same vectors.
+
+    A connection that may not write, as to a replica, leaves it as it is.
+    """
+    read_only = psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege
+    with suppress(*read_only), connection.transaction():
+        connection.execute(
+            "update baseline set detector = %s where model_name = %s and version = %s",
+            [detector, model_name, version],
+        )
+
+
+class Version(NamedTuple):
+    """A version of a model's baseline, without its detector."""
+
+    version: int
+    pinned_at: datetime
+    vectors: int
+    first_at: datetime
+    last_at: datetime
+    automatic: bool
+    source: str
+    in_use: bool
+
+
+def versions(connection: psycopg.Connection, model_name: str) -> list[Version]:
+    """List the versions of a model's baseline, newest first.
 
     Raises
     ------
@@ -368,9 +452,10 @@ def versions(connection: psycopg.Connection, model_name: str) -> list[dict[str, 
     """
     require_dimension(connection, model_name)
     cursor = connection.execute(
-        "select version, pinned_at, vectors, source from baseline where model_name = %s"
-        " order by version desc",
+        "select version, pinned_at, vectors, first_at, last_at, automatic, source,"
+        " exists (select from baseline_in_use as used where used.model_name = baseline.model_name"
+        " and used.version = baseline.version)"
+        " from baseline where model_name = %s order by version desc",
         [model_name],
     )
-    names = ("version", "pinned_at", "vectors", "source")
-    return [dict(zip(names, row, strict=True)) for row in cursor]
+    return [Version(*row) for row in cursor]

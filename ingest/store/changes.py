@@ -23,6 +23,8 @@ _PERIOD = 2**31
 _FACTOR = 2_654_435_769
 """2^32 divided by the golden ratio."""
 _MODULUS = 2**32
+_STEPS = 4
+"""Levels that halve a sample."""
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
@@ -42,11 +44,13 @@ class ModelRow:
     mismatched_at : datetime or None
         When vectors of another dimension were last refused.
     baseline_version : int or None
-        Version of its newest baseline.
+        Version of the baseline in use.
     now : datetime
         The server's clock when the row was read.
     created_at : datetime
         Differs between a model and a removed model of the same name.
+    baseline_used_at : datetime or None
+        When that baseline was chosen.
     """
 
     model_name: str
@@ -57,12 +61,13 @@ class ModelRow:
     baseline_version: int | None
     now: datetime
     created_at: datetime = _EARLIEST
+    baseline_used_at: datetime | None = None
 
 
 _SELECT = (
     "select model_name, dimension, last_seq, last_received_at, mismatched_at,"
-    " (select max(version) from baseline where baseline.model_name = model.model_name)"
-    " as baseline_version, clock_timestamp() as now, created_at from model"
+    " version as baseline_version, clock_timestamp() as now, created_at,"
+    " used_at as baseline_used_at from model left join baseline_in_use using (model_name)"
 )
 
 
@@ -110,6 +115,17 @@ def exists(connection: psycopg.Connection, model_name: str, seq: int, received_a
         (model_name, seq, datetime.fromtimestamp(received_at, UTC)),
     )
     return cursor.fetchone() is not None
+
+
+def first_arrival(connection: psycopg.Connection, model_name: str) -> float | None:
+    """Return when the oldest stored vector arrived, in seconds since the epoch; None without."""
+    found = connection.execute(
+        "select extract(epoch from min(received_at))::float8 from embedding where model_name = %s",
+        (model_name,),
+    ).fetchone()
+    assert found is not None
+    first: float | None = found[0]
+    return first
 
 
 def first_seq(connection: psycopg.Connection, model: ModelRow, since: datetime) -> int:
@@ -174,7 +190,7 @@ def vectors(
             period=sql.Literal(_PERIOD),
             factor=sql.Literal(_FACTOR),
             modulus=sql.Literal(_MODULUS),
-            bound=sql.Literal(_MODULUS >> level),
+            bound=sql.Literal(_bound(level)),
         )
         source = sql.Composed(
             [sql.SQL("sample join embedding using (model_name, received_at, seq)")]
@@ -191,17 +207,27 @@ def vectors(
         raise
 
 
+def sampled_ratio(level: int) -> float:
+    """Return the share of the vectors that is in the sample of a level: four levels halve it."""
+    ratio: float = 2 ** (-level / _STEPS)
+    return ratio
+
+
 def is_sampled(seqs: NDArray[np.int64], level: int) -> NDArray[np.bool_]:
     """Return which vectors are in the sample of a level, given their numbers, shape (n,).
 
-    A level has one number of 2^level, and a higher level a part of those of a lower one. The
+    The sample of a higher level is a part of that of a lower one. The
     number alone decides, so every process chooses the same vectors.
 
     Source: Knuth, "The Art of Computer Programming" 3, section 6.4: multiplicative hashing by the
     golden ratio. It spreads the chosen numbers evenly, and no period of the traffic is in step.
     """
-    chosen: NDArray[np.bool_] = seqs % _PERIOD * _FACTOR % _MODULUS < _MODULUS >> level
+    chosen: NDArray[np.bool_] = seqs % _PERIOD * _FACTOR % _MODULUS < _bound(level)
     return chosen
+
+
+def _bound(level: int) -> int:
+    return int(_MODULUS * sampled_ratio(level))
 
 
 def _check_dimensions(connection: psycopg.Connection, model: ModelRow, after: int) -> None:

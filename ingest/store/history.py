@@ -25,7 +25,9 @@ class HistoryRow:
         Number of vectors in the window.
     baseline_version : int or None
         None if the model had no baseline.
-    score, magnitude, cosine_similarity, norm : float or None
+    score, cosine_similarity, norm : float or None
+    changed_ratio, changed_ratio_lower, changed_ratio_upper : float or None
+        Share of the window that the baseline does not explain, 0 to 1, and its interval.
     components : dict or None
         Score of each component by its name.
     """
@@ -36,7 +38,9 @@ class HistoryRow:
     vectors: int
     baseline_version: int | None = None
     score: float | None = None
-    magnitude: float | None = None
+    changed_ratio: float | None = None
+    changed_ratio_lower: float | None = None
+    changed_ratio_upper: float | None = None
     cosine_similarity: float | None = None
     norm: float | None = None
     components: dict[str, float] | None = None
@@ -47,8 +51,8 @@ def append(connection: psycopg.Connection, rows: Sequence[HistoryRow]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into drift_history (model_name, window_name, state, vectors, baseline_version,"
-            " score, magnitude, cosine_similarity, norm, components)"
-            " select %s, %s, %s, %s, %s, %s, %s, %s, %s, %s"
+            " score, changed_ratio, changed_ratio_lower, changed_ratio_upper, cosine_similarity,"
+            " norm, components) select %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s"
             " where exists (select from model where model_name = %s)",
             [(*_values(row), row.model_name) for row in rows],
         )
@@ -66,12 +70,16 @@ def fill(connection: psycopg.Connection, rows: Sequence[tuple[float, HistoryRow]
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(
             "insert into drift_history (computed_at, model_name, window_name, state, vectors,"
-            " baseline_version, score, magnitude, cosine_similarity, norm, components)"
-            " values (to_timestamp(%s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+            " baseline_version, score, changed_ratio, changed_ratio_lower, changed_ratio_upper,"
+            " cosine_similarity, norm, components)"
+            " values (to_timestamp(%s), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
             " on conflict (model_name, window_name, computed_at) do update"
             " set state = excluded.state, vectors = excluded.vectors,"
             " baseline_version = excluded.baseline_version, score = excluded.score,"
-            " magnitude = excluded.magnitude, cosine_similarity = excluded.cosine_similarity,"
+            " changed_ratio = excluded.changed_ratio,"
+            " changed_ratio_lower = excluded.changed_ratio_lower,"
+            " changed_ratio_upper = excluded.changed_ratio_upper,"
+            " cosine_similarity = excluded.cosine_similarity,"
             " norm = excluded.norm, components = excluded.components",
             [(computed_at, *_values(row)) for computed_at, row in rows],
         )
@@ -85,7 +93,9 @@ def _values(row: HistoryRow) -> tuple[object, ...]:
         row.vectors,
         row.baseline_version,
         row.score,
-        row.magnitude,
+        row.changed_ratio,
+        row.changed_ratio_lower,
+        row.changed_ratio_upper,
         row.cosine_similarity,
         row.norm,
         None if row.components is None else Jsonb(row.components),
@@ -108,6 +118,25 @@ def times(
         (model_name, window_name, baseline_version),
     ).fetchall()
     return np.array(rows, dtype=np.float64).reshape(-1)
+
+
+def scores(
+    connection: psycopg.Connection, model_name: str, since: datetime
+) -> list[tuple[str, float, float, int]]:
+    """Return the scores of a model's windows since a time, oldest first.
+
+    Returns
+    -------
+    list of (str, float, float, int)
+        Name of the window, seconds since the epoch, score (NaN if drift could not be measured), and
+        version of the baseline (0 if there was none).
+    """
+    return connection.execute(
+        "select window_name, extract(epoch from computed_at)::float8, coalesce(score, 'NaN'),"
+        " coalesce(baseline_version, 0) from drift_history where model_name = %s"
+        " and computed_at >= %s order by computed_at",
+        (model_name, since),
+    ).fetchall()
 
 
 def cosine_similarities(

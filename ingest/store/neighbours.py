@@ -20,6 +20,8 @@ from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import WindowSettings
 from ingest.store.dimension import mismatch
 
+MOST_SEARCHED = 10_000
+"""Vectors that an exact search compares, at most: the newest ones."""
 _EF_SEARCH_MAX = 1_000
 """Greatest value of ``hnsw.ef_search`` that pgvector accepts."""
 
@@ -101,7 +103,10 @@ async def window(
     k: int,
     settings: WindowSettings,
 ) -> list[Match]:
-    """Return the k vectors of a window that are most similar, best first. The search is exact."""
+    """Return the k vectors of the last seconds of a window that are most similar, best first.
+
+    The search is exact, in the newest `MOST_SEARCHED`.
+    """
     async with connection.cursor(row_factory=class_row(Match)) as cursor:
         await cursor.execute(
             "select seq, id, received_at, embedded_at, metadata,"
@@ -114,7 +119,7 @@ async def window(
                 "vector": Vector(vector).to_text(),
                 "model": model_name,
                 "seconds": settings.seconds,
-                "limit": settings.max_vectors,
+                "limit": MOST_SEARCHED,
                 "k": k,
             },
         )
@@ -124,7 +129,7 @@ async def window(
 async def baseline(
     connection: psycopg.AsyncConnection, model_name: str, vector: NDArray[np.float32], k: int
 ) -> list[Match]:
-    """Return the k vectors of the newest baseline that are most similar, best first.
+    """Return the k vectors of the baseline in use that are most similar, best first.
 
     The search uses the HNSW index and is approximate.
 
@@ -134,10 +139,10 @@ async def baseline(
         If the model has no baseline yet.
     """
     cursor = await connection.execute(
-        "select max(version) from baseline where model_name = %s", [model_name]
+        "select version from baseline_in_use where model_name = %s", [model_name]
     )
     row = await cursor.fetchone()
-    if row is None or row[0] is None:
+    if row is None:
         raise NotFound(f"model {model_name} has no baseline yet")
     async with connection.transaction(), connection.cursor(row_factory=class_row(Match)) as found:
         # Many more candidates than k: with the size of a baseline, good recall costs little.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -14,35 +15,74 @@ from ingest.store import copy
 from ingest.store.dimension import require_dimension
 
 MOST_VECTORS = 50_000
-"""Maximum vectors of a baseline. Of a larger selection, every n-th vector is taken."""
+"""Maximum vectors of a baseline."""
+_LONGEST = 256
+"""Vectors of a stretch: about as many as a window holds in a quarter of an hour."""
+_STRETCHES = 32
+"""Stretches that a sample has at least: a detector is fitted to one half and calibrated by the
+other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Stored vectors of a model: the first, the last, or those of a span of time.
 
+    If there are too many, the selection is a sample: stretches of consecutive vectors, spread
+    evenly over all of them. Single vectors would not show which ones arrive together.
+
     Attributes
     ----------
     first, last : int or None
         How many of the first or last vectors. If either is set, the others are ignored.
+    arrived : datetime or None
+        Those that arrived then or later. If it is set, start and end are ignored.
     start, end : datetime or None
         The span; None leaves that end open. The time of a vector is the client's timestamp or,
         without one, its arrival.
+    most : int
+        Maximum vectors that are selected.
     """
 
     first: int | None = None
     last: int | None = None
+    arrived: datetime | None = None
     start: datetime | None = None
     end: datetime | None = None
+    most: int = MOST_VECTORS
 
     def __str__(self) -> str:
         if self.first is not None:
             return f"first {self.first}"
         if self.last is not None:
             return f"last {self.last}"
-        start = "the beginning" if self.start is None else f"{self.start:%Y-%m-%d %H:%M:%S} UTC"
-        end = "now" if self.end is None else f"{self.end:%Y-%m-%d %H:%M:%S} UTC"
+        start = "the beginning" if self.start is None else _written(self.start)
+        if self.arrived is not None:
+            start = _written(self.arrived)
+        end = "now" if self.end is None or self.arrived is not None else _written(self.end)
         return f"from {start} to {end}"
+
+
+class Stretches(NamedTuple):
+    """A sample: the first ``length`` vectors of every ``period``, ``number`` times."""
+
+    length: int
+    period: int
+    number: int
+
+    @classmethod
+    def of(cls, vectors: int, most: int) -> Stretches:
+        """Sample at most ``most`` of n vectors."""
+        if vectors <= most:
+            return cls(1, 1, vectors)
+        length = min(max(most // _STRETCHES, 1), _LONGEST)
+        count = most // length
+        # The last stretch is at the end.
+        return cls(length, (vectors - length) // max(count - 1, 1), count)
+
+    def places(self, vectors: int) -> NDArray[np.intp]:
+        """Return which of n vectors are in the sample, ascending; the first is 0."""
+        places = np.arange(min(vectors, self.number * self.period))
+        return places[places % self.period < self.length]
 
 
 def select(
@@ -53,7 +93,7 @@ def select(
     Returns
     -------
     structured ndarray, shape (n,)
-        Fields ``seq``, ``received_at`` and ``embedding``; at most ``MOST_VECTORS``.
+        Fields ``seq``, ``received_at`` and ``embedding``; at most ``selection.most``.
 
     Raises
     ------
@@ -66,26 +106,43 @@ def select(
         sql.SQL("select count(*) from ({chosen}) as chosen").format(chosen=chosen)
     ).fetchone()
     assert counted is not None
-    stride = -(-counted[0] // MOST_VECTORS) or 1
+    sample = Stretches.of(counted[0], selection.most)
+    # In two steps, so that only the vectors of the sample are read.
     statement = sql.SQL(
-        "copy (select seq, received_at, embedding from"
-        " (select *, row_number() over (order by received_at, seq) as place from ({chosen}) as c)"
-        " as chosen where place % {stride} = 0 order by received_at, seq) to stdout (format binary)"
-    ).format(chosen=chosen, stride=sql.Literal(stride))
+        "copy (with sample as materialized (select received_at, seq from"
+        " (select *, row_number() over (order by received_at, seq) - 1 as place from ({chosen}) as"
+        "  c) as chosen where place % {period} < {length} and place < {count} * {period})"
+        " select seq, received_at, embedding from sample join embedding using (received_at, seq)"
+        " where model_name = {name} order by received_at, seq) to stdout (format binary)"
+    ).format(
+        chosen=chosen,
+        period=sql.Literal(sample.period),
+        length=sql.Literal(sample.length),
+        count=sql.Literal(sample.number),
+        name=sql.Literal(model_name),
+    )
     with connection.cursor() as cursor, cursor.copy(statement) as stream:
         return copy.decode(stream, components)
 
 
 def _chosen(model_name: str, selection: Selection) -> sql.Composed:
-    head = sql.SQL("select * from embedding where model_name = {}").format(sql.Literal(model_name))
+    head = sql.SQL("select received_at, seq from embedding where model_name = {}").format(
+        sql.Literal(model_name)
+    )
     if selection.first is not None:
         rest = sql.SQL(" order by received_at, seq limit {}").format(sql.Literal(selection.first))
     elif selection.last is not None:
         rest = sql.SQL(" order by received_at desc, seq desc limit {}").format(
             sql.Literal(selection.last)
         )
+    elif selection.arrived is not None:
+        rest = sql.SQL(" and received_at >= {}").format(sql.Literal(selection.arrived))
     else:
         rest = sql.SQL(" and coalesce(embedded_at, received_at) between {} and {}").format(
             sql.Literal(selection.start or "-infinity"), sql.Literal(selection.end or "infinity")
         )
     return head + rest
+
+
+def _written(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

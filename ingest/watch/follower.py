@@ -126,7 +126,7 @@ class Follower:
         """Store the rows after the position. If the table was set back, only say why."""
         start = self._monotonic()
         async with self._source.snapshot() as snapshot:
-            seen = await self._look(snapshot, before)
+            seen = await _look(snapshot)
             if reason := await self._set_back(snapshot, before, seen):
                 return reason
             # Taken after the snapshot, and compared with a time from before a later snapshot: so
@@ -136,16 +136,6 @@ class Follower:
         self._polls.append(poll)
         await self._save(Progress(self._position(start), seen.identity, seen.newest, seen.digest))
         return None
-
-    async def _look(self, snapshot: Snapshot, before: Progress | None) -> _Seen:
-        newest = await snapshot.newest()
-        # After the newest row: reading it locks the table, so the identity is that of its rows.
-        identity = await snapshot.identity()
-        if identity is None or not newest:
-            return _Seen(newest, identity, None)
-        if before is not None and (before.newest, before.identity) == (newest, identity):
-            return _Seen(newest, identity, before.digest)
-        return _Seen(newest, identity, await _digest(snapshot, newest))
 
     async def _set_back(self, snapshot: Snapshot, before: Progress, seen: _Seen) -> str | None:
         """Say why the rows that were read are no longer those of the table. None if they are."""
@@ -200,7 +190,7 @@ class Follower:
         """Begin with the newest rows, as many as a baseline takes."""
         self._polls.clear()
         async with self._source.snapshot() as snapshot:
-            seen = await self._look(snapshot, None)
+            seen = await _look(snapshot)
             # A window holds what arrived recently: older rows would count as recent.
             position = await snapshot.newest(self._baseline_vectors)
         progress = Progress(position, seen.identity, seen.newest, seen.digest)
@@ -233,6 +223,16 @@ class Follower:
         while self._polls and now - self._polls[0].at >= self._overlap_seconds:
             position = self._polls.popleft().newest
         return position
+
+
+async def _look(snapshot: Snapshot) -> _Seen:
+    newest = await snapshot.newest()
+    # After the newest row: reading it locks the table, so the identity is that of its rows.
+    identity = await snapshot.identity()
+    if identity is None or not newest:
+        return _Seen(newest, identity, None)
+    # Always, because the newest row may change in place.
+    return _Seen(newest, identity, await _digest(snapshot, newest))
 
 
 async def _digest(snapshot: Snapshot, position: Position) -> str | None:

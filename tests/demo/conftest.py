@@ -71,7 +71,7 @@ def rendered(slack: Slack, tmp_path: Path) -> Path:
     folder = tmp_path / "rendered"
     flags = {"alerting.slack_webhook": slack.url, "alerting.escalation.warning_after": 6}
     render(load(flags=flags), folder)
-    stack.shorten_waits(folder / "alertmanager.yml")
+    stack.shorten_waits(folder)
     rules = folder / "drift.rules.yaml"
     rules.write_text(re.sub(r"keep_firing_for: \w+", "keep_firing_for: 1s", rules.read_text()))
     return folder

@@ -15,7 +15,7 @@ import yaml
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
 from demo.stack import alertmanager as alertmanager_process
-from exporter.metrics.families import COMPONENT_SCORE, MAGNITUDE, SCORE, UP
+from exporter.metrics.families import COMPONENT_SCORE, MAGNITUDE, MAGNITUDE_LOWER, SCORE, UP
 from ingest.runtime.family import Family
 
 MODEL = "sentence-transformer"
@@ -31,6 +31,7 @@ def drift(page: Page, model_name: str, score: float, magnitude: float) -> None:
     page.set(UP, 1)
     page.set(SCORE, score, **window)
     page.set(MAGNITUDE, magnitude, **window)
+    page.set(MAGNITUDE_LOWER, magnitude / 2, **window)
     page.set(COMPONENT_SCORE, score + 1, component="mean", **window)
     page.set(COMPONENT_SCORE, 0.5, component="norm", **window)
 
@@ -90,8 +91,9 @@ def test_a_detected_drift_reaches_slack_in_full(
                 "text": (
                     "*EmbeddingDriftDetected* (fast window), since NOW\n"
                     "Score 6.3 in the fast window. Without drift, one window in 10^6.3 reaches "
-                    "this score. Thresholds: 4.5 at once, 2.7 for 15 minutes.\n"
-                    "Magnitude 0.12 standard deviations. Thresholds: warning 0.15, critical 0.20.\n"
+                    "this score. Thresholds: 5.0 for 2 minutes, 3.0 for 30 minutes.\n"
+                    "At least 6 % of the vectors are unlike the baseline (estimate 12 %). "
+                    "Thresholds: warning 15 %, critical 20 %.\n"
                     "Largest component: mean (score 7.3).\n"
                 ),
                 "fallback": "WARNING: Embeddings of sentence-transformer are drifting",

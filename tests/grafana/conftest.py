@@ -20,8 +20,9 @@ from exporter.detector.detector import Detector
 from exporter.detector.exact import Exact
 from exporter.metrics.collector import DriftCollector
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.examinations import QualityExamination
+from exporter.monitor.examinations import MagnitudeExamination, QualityExamination
 from exporter.monitor.forecast import Forecast
+from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
 from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
@@ -71,19 +72,29 @@ class Replay:
         pinned = datetime.now(UTC)
         detector = Detector.fit(vectors)
         self._drifting.adopt(
-            Baseline(1, pinned, BASELINE_VECTORS, "first", assess(vectors), detector),
+            Baseline(
+                1,
+                pinned,
+                BASELINE_VECTORS,
+                pinned,
+                pinned,
+                False,
+                "first",
+                assess(vectors),
+                detector,
+            ),
             ModelWindows(detector.dimension, MonitoringSettings(), detector),
         )
+        self._drifting.maturing = Maturing("daily", time.time(), "time")
         self._drifting.standing.attach("forecast", dict.fromkeys(self._drifting.windows, HISTORY))
 
     def page(self) -> bytes:
         """Advance the incident and return the page of a scrape."""
         for rows in islice(self._stream, BATCHES_A_SCRAPE):
             self._receive(rows.vectors)
-        found = QualityExamination().examine(
-            self._drifting.snapshot(self._models.now(), with_vectors=True)
-        )
-        self._drifting.standing.attach("quality", found)
+        now = self._drifting.snapshot(self._models.now(), with_vectors=True)
+        for examination in (QualityExamination(), MagnitudeExamination()):
+            self._drifting.standing.attach(examination.name, examination.examine(now))
         self._drifting.standing.attach("exact", {"fast": EXACT})
         self._polls += 1
         self._watch.succeeded()
@@ -153,6 +164,8 @@ def prometheus(
     folder = tmp_path_factory.mktemp("grafana")
     rules = folder / "rules"
     render(Settings(), rules)
+    stack.shorten_waits(rules)
+    stack.trust_baseline(rules, MODEL)
     absent = f"http://127.0.0.1:{stack.free_port()}"
     with stack.prometheus(folder / "prometheus", rules, incident, absent) as prometheus:
         deadline = time.monotonic() + 60

@@ -94,10 +94,14 @@ class WindowsSettings(_Section):
 
 
 class BaselineSettings(_Section):
-    """The baseline that is pinned automatically when a model has none."""
+    """The baselines that are pinned automatically when a model has none."""
 
     vectors: Annotated[int, Field(ge=250, le=1_000_000)] = 5_000
-    """Number of first vectors of a model that become its baseline."""
+    """Number of first vectors of a model that become its provisional baseline."""
+    mature: bool = True
+    """Whether to pin the next baseline after a day, and after a week, without drift."""
+    mature_vectors: Annotated[int, Field(ge=250, le=50_000)] = 10_000
+    """Maximum vectors of these next baselines."""
 
 
 def _legal_names(models: dict[str, T]) -> dict[str, T]:
@@ -110,9 +114,9 @@ def _legal_names(models: dict[str, T]) -> dict[str, T]:
 class ModelSettings(_Section):
     """Settings of one model; None takes the general one."""
 
-    drift_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
+    drift_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     """Magnitude above which drift of this model is a warning."""
-    alert_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
+    alert_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     """Magnitude above which drift of this model is critical."""
 
 
@@ -121,8 +125,8 @@ class MonitoringSettings(_Section):
 
     check_interval: Annotated[int, Field(ge=1, le=86_400)] = 300
     """Seconds between two rows of drift history in the store."""
-    drift_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.15
-    """Magnitude above which drift is a warning (rendered into the rules)."""
+    drift_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.15
+    """Magnitude, a share of vectors, above which drift is a warning (rendered into the rules)."""
     poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 1.0
     """Seconds between two polls of the store or of a watched table."""
     stale_after: Annotated[int, Field(ge=1)] = 3_600
@@ -164,8 +168,8 @@ class AlertingSettings(_Section):
 
     slack_webhook: SecretStr | None = None
     """Slack's incoming-webhook URL. Without one, alerts stay in Alertmanager."""
-    alert_threshold: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.20
-    """Magnitude above which drift is critical (rendered into the rules)."""
+    alert_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.20
+    """Magnitude, a share of vectors, above which drift is critical (rendered into the rules)."""
     exporter_url: HttpUrl = HttpUrl("http://127.0.0.1:10910")
     """URL of this service for people. Links in alerts point to it."""
     dashboard_url: HttpUrl | None = None

@@ -82,7 +82,8 @@ def rows(connection: psycopg.Connection) -> dict[tuple[float, str], HistoryRow]:
     """Rows of history by time and window."""
     found = connection.execute(
         "select extract(epoch from computed_at)::float8, model_name, window_name, state, vectors,"
-        " baseline_version, score, magnitude, cosine_similarity, norm, components"
+        " baseline_version, score, changed_ratio, changed_ratio_lower, changed_ratio_upper,"
+        " cosine_similarity, norm, components"
         " from drift_history order by computed_at, window_name"
     ).fetchall()
     return {(row[0], row[2]): HistoryRow(*row[1:]) for row in found}

@@ -45,7 +45,7 @@ from ingest.store import baselines, history
 from ingest.store.changes import ModelRow
 from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
-from ingest.store.selection import Selection
+from ingest.store.selection import MOST_VECTORS, Selection, Stretches
 from tests.exporter.backfill.lake import (
     FITTED,
     MONITORING,
@@ -62,7 +62,7 @@ from tests.exporter.backfill.lake import (
 from tests.service import wait_for
 
 Send = Callable[..., None]
-NUMBERS = ("score", "magnitude", "cosine_similarity", "norm")
+NUMBERS = ("score", "cosine_similarity", "norm")
 
 
 def live(
@@ -71,7 +71,7 @@ def live(
     """What the exporter says at these times, its windows fed as the tail feeds them."""
     now = datetime.now(UTC)
     model = Model(ModelRow("m", vectors.shape[1], 0, None, None, 1, now), MONITORING)
-    pinned = Baseline(1, now, FITTED, "first", assess(vectors[:FITTED]), detector)
+    pinned = Baseline(1, now, FITTED, now, now, False, "first", assess(vectors[:FITTED]), detector)
     model.adopt(pinned, ModelWindows(vectors.shape[1], MONITORING, detector, FITTED))
     said = {}
     for check in checks:
@@ -196,7 +196,8 @@ def test_vectors_before_the_baseline_are_measured_and_its_own_are_not(
         assert row.vectors == len(current)
         if row.state == "ok":
             assert row.norm == pytest.approx(assess(current).norm, abs=1e-9)
-            assert row.magnitude == pytest.approx(detector.magnitude(current), abs=1e-9)
+            assert row.score == pytest.approx(detector.score(current), abs=1e-9)
+            assert row.changed_ratio is None
     states = [row.state for (check, _), row in rows(connection).items() if check < times[400]]
     assert states.count("ok") > len(states) / 2
 
@@ -358,7 +359,8 @@ def test_a_baseline_from_files_can_be_searched_and_measured_against(
     )
     assert pinned.quality == assess(vectors[:FITTED])
     np.testing.assert_array_equal(baselines.vectors(connection, "m", 1, 8), vectors[:FITTED])
-    assert baselines.times(connection, "m", 1) == (times[0], times[FITTED - 1])
+    assert pinned.first_at.timestamp() == times[0]
+    assert pinned.last_at.timestamp() == times[FITTED - 1]
     [(indexes,)] = connection.execute(
         "select count(*) from pg_indexes where tablename = 'baseline_embedding'"
         " and indexdef like '%hnsw%'"
@@ -391,7 +393,9 @@ def test_a_baseline_of_very_many_vectors_is_thinned_evenly(
     path = tmp_path / "long.parquet"
     parquet.write_table(table(numbers, START + np.arange(count)), path)
     backfill(client, str(path)).pin(store, Selection(start=datetime(2000, 1, 1, tzinfo=UTC)))
-    np.testing.assert_array_equal(baselines.vectors(connection, "m", 1, 1), numbers[2::3])
+    places = Stretches.of(count, MOST_VECTORS).places(count)
+    assert 49_000 < len(places) <= MOST_VECTORS
+    np.testing.assert_array_equal(baselines.vectors(connection, "m", 1, 1), numbers[places])
 
 
 def test_a_models_writers_do_not_wait_for_a_baseline_to_come_in(

@@ -116,7 +116,7 @@ def test_every_file_system_of_fsspec_can_be_used(
     parquet.write_table(table(*stream), written)
     fsspec.filesystem("memory").pipe("/lake/part.parquet", written.getvalue())
     backfill(client, "memory://lake").pin(store, Selection(first=FITTED))
-    assert baselines.versions(connection, "m")[0]["source"] == "memory:///lake: first 1000"
+    assert baselines.versions(connection, "m")[0].source == "memory:///lake: first 1000"
 
 
 class Signed(AbstractFileSystem):
@@ -154,7 +154,7 @@ def test_credentials_are_neither_stored_nor_shown(
     parquet.write_table(table(*stream), path)
     filling = backfill(client, url)
     filling.pin(store, Selection(first=FITTED))
-    assert baselines.versions(connection, "m")[0]["source"] == f"signed://host{path}: first 1000"
+    assert baselines.versions(connection, "m")[0].source == f"signed://host{path}: first 1000"
     path.unlink()
     with pytest.raises(PayloadError) as caught:
         filling.pin(store, Selection(first=FITTED))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def take(vectors: Vectors, seed: int = 1) -> Sample:
     standardised = (vectors - centre) / scale
     axes = Axes.fit(standardised[:half], random)
     features = Features.fit(vectors[:half], axes, standardised[half:])
-    return Sample.of(vectors[:half], features, axes, standardised[half:], random)
+    return Sample.of(vectors[:half], features, axes, vectors[half:], random)
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +67,18 @@ def fresh(sample: Sample) -> Sample:
 def test_a_sample_has_the_variances_of_the_other_half(sample: Sample, vectors: Vectors) -> None:
     other = vectors[150:300].astype(np.float64)
     along = ((other - sample.features.centre) / sample.features.scale) @ sample.axes.vectors
-    np.testing.assert_allclose(sample.variances, along.var(axis=0), rtol=1e-5)
+    # Features are rounded to 1/1024.
+    np.testing.assert_allclose(sample.variances, along.var(axis=0), rtol=1e-3)
     table = sample.features.table(sample.vectors)
     expected = sample.features.shift(table, sample.axes.vectors)
     np.testing.assert_array_equal(sample.each.shape, expected.shape)
     np.testing.assert_array_equal(sample.each.axes, expected.axes)
+    fit = table.mean(axis=0) - sample.features.table(vectors[150:300]).mean(axis=0)
+    of_fit = sample.features.shift(fit[None], sample.axes.vectors)
+    for found, wanted in zip(
+        (sample.fit.shape, sample.fit.norm), (of_fit.shape, of_fit.norm), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 # Traits
@@ -85,17 +92,16 @@ def test_weights_share_one_error_budget() -> None:
 
 def test_traits_are_those_of_each_component_in_order() -> None:
     assert {
-        name: (traits.weight, traits.tail, traits.least_mean, traits.linear)
-        for name, traits in TRAITS.items()
+        name: (traits.weight, traits.least_mean, traits.linear) for name, traits in TRAITS.items()
     } == {
-        "topics": (0.25, "gamma", 1e-9, True),
-        "mean": (0.2, "gamma", 1e-9, True),
-        "direction": (0.2, "gumbel", 1e-9, True),
-        "dimension": (0.07, "gumbel", 1e-9, False),
-        "spread": (0.03, "gamma", 1e-9, False),
-        "distortion": (0.05, "gamma", 5.0, False),
+        "topics": (0.25, 1e-9, True),
+        "mean": (0.2, 1e-9, True),
+        "direction": (0.2, 1e-9, True),
+        "dimension": (0.07, 1e-9, False),
+        "spread": (0.03, 1e-9, False),
+        "distortion": (0.05, 5.0, False),
     }
-    assert (DUPLICATES.weight, DUPLICATES.tail) == (0.2, "repeats")
+    assert DUPLICATES.weight == 0.2
     assert list(TRAITS) == ["topics", "mean", "direction", "dimension", "spread", "distortion"]
 
 
@@ -236,10 +242,25 @@ def spread_inverse(shape: Floats) -> Floats:
     return np.linalg.inv(np.diag(deviation) @ correlation @ np.diag(deviation))
 
 
-def test_spread_is_hotellings_statistic_of_the_shape(sample: Sample, shift: Shift) -> None:
+def nearest(shift: Floats, fit: Floats, inverse: Floats) -> Floats:
+    """Return a shift from the nearest point between 0 and another, in a metric."""
+    share = np.clip(shift @ inverse @ fit / (fit @ inverse @ fit), 0, 1)
+    return shift - share * fit
+
+
+def test_spread_is_hotellings_statistic_of_the_shape_beyond_the_fit(
+    sample: Sample, shift: Shift
+) -> None:
     inverse = spread_inverse(sample.each.shape.astype(np.float64))
-    expected = [s @ inverse @ s for s in shift.shape]
-    np.testing.assert_allclose(Spread.fit(sample)(shift), expected, rtol=1e-4)
+    fit = sample.fit.shape[0]
+    found = Spread.fit(sample)
+    beyond = [nearest(s, fit, inverse) for s in shift.shape]
+    np.testing.assert_allclose(found(shift), [s @ inverse @ s for s in beyond], rtol=1e-4)
+    # Windows that hold vectors again that shaped the axes, in any share.
+    along = np.array([-1.0, 0.0, 0.3, 1.0, 2.0])
+    again = replace(shift, shape=along[:, None] * fit)
+    expected = np.array([1, 0, 0, 0, 1]) * (fit @ inverse @ fit)
+    np.testing.assert_allclose(found(again), expected, rtol=1e-4, atol=1e-9)
 
 
 def test_spread_floors_the_deviations_of_dead_features(sample: Sample, shift: Shift) -> None:
@@ -248,7 +269,8 @@ def test_spread_floors_the_deviations_of_dead_features(sample: Sample, shift: Sh
     shape[:, -3:] *= 0.01
     dead = replace(sample, each=replace(sample.each, shape=shape))
     inverse = spread_inverse(shape.astype(np.float64))
-    expected = [s @ inverse @ s for s in shift.shape]
+    beyond = [nearest(s, sample.fit.shape[0], inverse) for s in shift.shape]
+    expected = [s @ inverse @ s for s in beyond]
     np.testing.assert_allclose(Spread.fit(dead)(shift), expected, rtol=1e-4)
 
 
@@ -289,11 +311,23 @@ def test_distortion_is_hotellings_statistic_of_five_signs_beyond_their_tolerance
     tolerance[3] /= 9
     expected = []
     for row in signs(shift, centroid, effects):
-        beyond = np.sign(row) * np.maximum(np.abs(row) - tolerance, 0)
+        counted = np.sign(row) * np.maximum(np.abs(row) - tolerance, 0)
+        beyond = nearest(counted, signs(sample.fit, centroid, effects)[0], inverse)
         expected.append(beyond @ inverse @ beyond)
     found = Distortion.fit(fresh(sample))
     np.testing.assert_allclose(found.tolerance, tolerance, rtol=1e-3)
     np.testing.assert_allclose(found(shift), expected, rtol=1e-3)
+
+
+def test_distortion_counts_from_the_signs_of_vectors_that_shaped_the_geometry(
+    sample: Sample, shift: Shift
+) -> None:
+    # Ten times the fit of this sample, so that it is far beyond every tolerance.
+    wide = replace(sample, fit=Shift(*(10 * part for part in astuple(sample.fit))))
+    found = Distortion.fit(fresh(wide))
+    blind = replace(found, fit_again=0 * found.fit_again)
+    assert blind(wide.fit)[0] > 1
+    assert found(wide.fit)[0] < 0.2 * blind(wide.fit)[0]
 
 
 def test_unit_vectors_have_floored_signs(vectors: Vectors) -> None:

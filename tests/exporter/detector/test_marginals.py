@@ -184,11 +184,20 @@ def test_values_far_outside_are_in_the_outermost_bins() -> None:
     np.testing.assert_array_equal(bins.numbers(reference.max(axis=0)[None])[0], largest)
 
 
-def test_bins_of_earlier_versions_have_no_atoms() -> None:
-    reference = np.random.default_rng(0).normal(size=(1_000, 2)).astype(np.float32)
-    bins = fit(reference)
-    earlier = Bins(bins.low, bins.step, bins.bin_of, bins.share, bins.width)
-    np.testing.assert_array_equal(earlier.numbers(reference), bins.numbers(reference))
+def test_the_expected_distance_is_that_of_draws_from_the_reference() -> None:
+    random = np.random.default_rng(0)
+    # One dimension is normal, one exponential.
+    reference = np.column_stack([random.normal(size=2_000), random.exponential(size=2_000)])
+    bins = fit(reference.astype(np.float32))
+    distances = []
+    for _ in range(300):
+        counts = np.zeros(bins.size, np.int32)
+        bins.count(reference[random.integers(2_000, size=100)].astype(np.float32), counts, 1)
+        distances.append(bins.marginals(counts, 100))
+    # A reference is a draw, too: here only the window is.
+    expected = distances[0].expected * np.sqrt((1 / 100) / (1 / 100 + 1 / 2_000))
+    mean = np.mean([each.wasserstein for each in distances], axis=0)
+    np.testing.assert_allclose(expected, mean, rtol=0.05)
 
 
 # Through the detector

@@ -11,7 +11,7 @@ from exporter.detector.season import (
     Season,
     Swing,
     counted,
-    known_season,
+    known_seasons,
     mean_waves,
     no_waves,
     total_waves,
@@ -43,7 +43,7 @@ def test_terms_are_a_constant_cosines_and_sines_of_the_day_and_the_week() -> Non
 
 
 def test_a_season_is_a_ridge_regression() -> None:
-    season = Season.fit(TABLE, TIMES)
+    season = Season.fit(TABLE, TIMES, ("daily", "weekly"))
     # A ridge is one more observation of 0 for each term but the constant.
     rows = np.vstack([design(TIMES), np.eye(9)[1:]])
     values = np.vstack([TABLE, np.zeros((8, 4))])
@@ -54,7 +54,7 @@ def test_a_season_is_a_ridge_regression() -> None:
 
 
 def test_a_season_expects_what_its_terms_say() -> None:
-    season = Season.fit(TABLE, TIMES)
+    season = Season.fit(TABLE, TIMES, ("daily", "weekly"))
     terms = design(np.array([1e9 + 3_600.0]))[0]
     np.testing.assert_allclose(season.expected(terms), terms @ season.coefficients)
     np.testing.assert_allclose(season.uncertainty(terms), terms @ season.covariance @ terms)
@@ -74,7 +74,7 @@ def test_without_times_the_mean_is_expected_at_all_times() -> None:
 
 
 def test_a_residual_keeps_the_mean_and_loses_the_season() -> None:
-    season = Season.fit(TABLE, TIMES)
+    season = Season.fit(TABLE, TIMES, ("daily", "weekly"))
     residual = season.residual(TABLE, TIMES)
     assert residual.dtype == np.float32
     expected = TABLE - design(TIMES)[:, 1:] @ season.coefficients[1:]
@@ -120,14 +120,30 @@ def test_without_a_season_nothing_is_tolerated() -> None:
 # Times
 
 
-@pytest.mark.parametrize(("days", "known"), [(6.9, False), (6.95, True), (7.0, True), (40, True)])
-def test_a_season_needs_a_week_less_an_arrival(days: float, known: bool) -> None:
+@pytest.mark.parametrize(
+    ("days", "seasons"),
+    [
+        (0.96, ()),
+        (0.98, ("daily",)),
+        (6.7, ("daily",)),
+        (6.9, ("daily", "weekly")),
+        (40, ("daily", "weekly")),
+    ],
+)
+def test_a_season_needs_its_length_less_an_arrival(days: float, seasons: tuple[str, ...]) -> None:
     times = 1e9 + np.linspace(0, days, 50) * DAY
-    found = known_season(times, 50)
-    assert (found is not None) == known
-    if known:
-        np.testing.assert_array_equal(found, times)
-    assert known_season(None, 50) is None
+    assert known_seasons(times) == seasons
+    assert Season.fit(TABLE[:50], times, seasons).seasons == seasons
+
+
+def test_a_day_shows_the_season_of_the_day_alone() -> None:
+    season = Season.fit(TABLE, TIMES, ("daily",))
+    terms = [0, 1, 2, 5, 6]
+    rows = np.vstack([design(TIMES)[:, terms], np.eye(5)[1:]])
+    expected, *_ = np.linalg.lstsq(rows, np.vstack([TABLE, np.zeros((4, 4))]), rcond=None)
+    np.testing.assert_allclose(season.coefficients[terms], expected, rtol=1e-3, atol=1e-4)
+    assert not season.coefficients[[3, 4, 7, 8]].any()
+    assert not season.covariance[[3, 4, 7, 8]].any()
 
 
 @pytest.mark.parametrize("timestamps", [[1.0, 2.0], [np.nan] * 300, [[1.0]] * 300])
@@ -154,14 +170,14 @@ def test_a_seasonal_detector_survives_storage(vectors: Vectors) -> None:
     detector = Detector.fit(vectors[:600], timestamps=np.linspace(0, 8 * DAY, 600))
     twin = Detector.from_bytes(detector.to_bytes())
     window = vectors[600:650]
-    assert twin.seasonal
+    assert twin.seasons == ("daily", "weekly")
     assert twin.score(window, at=1e9) == detector.score(window, at=1e9)
 
 
-def test_less_than_a_week_shows_no_season(vectors: Vectors) -> None:
+def test_less_than_a_day_shows_no_season(vectors: Vectors) -> None:
     reference, window = vectors[:600], vectors[600:700]
-    short = Detector.fit(reference, timestamps=np.linspace(0, 6 * DAY, 600))
-    assert not short.seasonal
+    short = Detector.fit(reference, timestamps=np.linspace(0, 0.9 * DAY, 600))
+    assert short.seasons == ()
     assert short.to_bytes() == Detector.fit(reference).to_bytes()
     assert short.score(window, at=1e9) == short.score(window)
 
@@ -173,8 +189,9 @@ def daily(vectors: Vectors, times: Floats) -> Vectors:
     return moved
 
 
-def test_a_window_is_compared_with_what_is_usual_at_its_time(vectors: Vectors) -> None:
-    times = 1e9 + np.linspace(0, 8 * DAY, 1_500)
+@pytest.mark.parametrize("days", [1, 8])
+def test_a_window_is_compared_with_what_is_usual_at_its_time(vectors: Vectors, days: int) -> None:
+    times = 1e9 + np.linspace(0, days * DAY, 1_500)
     detector = Detector.fit(daily(vectors[:1_500], times), timestamps=times)
     for hour in range(0, 24, 3):
         around = 1e9 + 9 * DAY + 3_600 * hour + np.linspace(-900, 900, 150)

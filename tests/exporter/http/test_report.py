@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.detector.exact import compare
+from exporter.detector.ratio import ChangedRatio
 from exporter.http import report
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.snapshot import Magnitude
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
 from ingest.runtime.settings.settings import MonitoringSettings
@@ -25,6 +27,7 @@ Vectors = NDArray[np.float32]
 
 TOKYO = timezone(timedelta(hours=9))
 NOW = datetime(2026, 1, 1, 9, tzinfo=TOKYO)
+RATIO = ChangedRatio(0.12, 0.09, 0.15)
 QUALITY = Quality(norm=float("nan"), effective_rank=6.5, dead_dimensions=1, duplicate_ratio=0.25)
 
 
@@ -34,7 +37,7 @@ def model(vectors: Vectors, detector: Detector) -> Model:
     model = Model(ModelRow("m", 8, 1_100, NOW, None, 1, NOW), MonitoringSettings())
     windows = ModelWindows(8, MonitoringSettings(), detector)
     windows.append(Arrivals.numbered(vectors[1_000:1_100], np.full(100, NOW.timestamp())))
-    model.adopt(Baseline(1, NOW, 0, "first 1000", QUALITY, detector), windows)
+    model.adopt(Baseline(1, NOW, 0, NOW, NOW, False, "first 1000", QUALITY, detector), windows)
     return model
 
 
@@ -44,12 +47,27 @@ def encoded(value: object) -> dict[str, object]:
 
 
 def test_a_model_that_is_measured_is_listed_with_its_score(model: Model) -> None:
+    model.standing.attach("magnitude", {"slow": Magnitude(RATIO, NOW.timestamp())})
     snapshot = model.snapshot(NOW.timestamp())
     measured = snapshot.series[0].verdict.measurement
     assert measured is not None
-    window = {"state": "ok", "score": measured.score, "magnitude": measured.magnitude}
+    window = {"state": "ok", "score": measured.score, "magnitude": None}
     assert encoded(report.listing([snapshot])) == {
-        "models": [{"model_name": "m", "windows": {"fast": window, "slow": window}}]
+        "models": [
+            {"model_name": "m", "windows": {"fast": window, "slow": window | {"magnitude": 0.12}}}
+        ]
+    }
+
+
+def test_a_magnitude_is_shown_with_its_interval_and_its_time(model: Model) -> None:
+    model.standing.attach("magnitude", {"slow": Magnitude(RATIO, NOW.timestamp())})
+    windows = report.detail(model.snapshot(NOW.timestamp())).windows
+    assert windows.fast.magnitude is msgspec.UNSET
+    assert msgspec.to_builtins(windows.slow.magnitude, builtin_types=[datetime]) == {
+        "estimate": 0.12,
+        "lower": 0.09,
+        "upper": 0.15,
+        "computed_at": NOW,
     }
 
 

@@ -13,13 +13,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter.detector.detector import Detector
 from exporter.detector.exact import compare
+from exporter.detector.ratio import ChangedRatio
 from exporter.metrics.collector import DriftCollector
 from exporter.metrics.families import FAMILIES, NOT_FOLLOWED, REVISION_COSINE
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
+from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
-from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
+from exporter.monitor.snapshot import ExaminationStatus, Magnitude, PollStatus, Snapshot
 from exporter.monitor.verdict import STATES
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality, assess
@@ -135,9 +137,13 @@ def test_a_model_with_a_baseline_has_every_family(
     models: Models, vectors: NDArray[np.float32], detector: Detector
 ) -> None:
     model = add(models, vectors[1_000:1_100])
-    pinned = Baseline(2, NOW - timedelta(days=1), 0, "first 1000", QUALITY, detector)
+    yesterday = NOW - timedelta(days=1)
+    pinned = Baseline(2, yesterday, 0, yesterday, yesterday, True, "first 1000", QUALITY, detector)
     adopt(model, vectors[1_000:1_100], pinned)
+    model.maturing = Maturing("daily", NOW.timestamp(), "drift")
     model.standing.attach("quality", {"fast": QUALITY})
+    magnitude = Magnitude(ChangedRatio(0.12, 0.09, 0.15), NOW.timestamp() - 60)
+    model.standing.attach("magnitude", {"fast": magnitude})
     model.standing.attach("forecast", {"slow": HISTORY})
     exact = compare(vectors[:1_000], vectors[1_000:1_100], [5])
     model.standing.attach("exact", {"fast": exact})
@@ -146,6 +152,9 @@ def test_a_model_with_a_baseline_has_every_family(
     assert 'dimension="5",model_name="m",window="fast"' in moved
     assert 'embedding_drift_seasonal_anomaly{model_name="m",window="slow"} -6.5' in lines
     assert 'embedding_drift_history_state{model_name="m",state="daily",window="slow"} 1.0' in lines
+    for suffix, value in (("", 0.12), ("_lower", 0.09), ("_upper", 0.15)):
+        series = f'embedding_drift_magnitude{suffix}{{model_name="m",window="fast"}}'
+        assert f"{series} {value}" in lines
     assert 'embedding_drift_norm{model_name="m",window="baseline"} 2.5' in lines
     assert 'embedding_drift_dead_dimensions{model_name="m",window="fast"} 1.0' in lines
     found = {line.split("{")[0].split(" ")[0] for line in lines}
@@ -166,7 +175,7 @@ def test_an_absurd_vector_leaves_every_number_finite(
     window = vectors[1_000:1_100].copy()
     window[7] = component
     model = add(models, window)
-    adopt(model, window, Baseline(1, NOW, 0, "x", QUALITY, detector))
+    adopt(model, window, Baseline(1, NOW, 0, NOW, NOW, False, "x", QUALITY, detector))
     top = range(5)
     model.standing.attach("quality", {"fast": assess(window)})
     model.standing.attach("exact", {"fast": compare(vectors[:1_000], window, top)})
@@ -185,7 +194,7 @@ def test_the_deadline_of_a_scrape_reaches_the_models(
     models: Models, vectors: NDArray[np.float32], detector: Detector
 ) -> None:
     model = add(models, vectors[1_000:1_100])
-    adopt(model, vectors[1_000:1_100], Baseline(1, NOW, 0, "x", QUALITY, detector))
+    adopt(model, vectors[1_000:1_100], Baseline(1, NOW, 0, NOW, NOW, False, "x", QUALITY, detector))
     token = deadline.set(time.monotonic() - 1)
     try:
         assert "embedding_drift_collect_overdue_windows 2.0" in page(models)

@@ -10,13 +10,15 @@ import pytest
 
 from exporter.detector.detector import Detector
 from exporter.detector.exact import compare
+from exporter.detector.ratio import ChangedRatio
 from exporter.metrics import families
 from exporter.metrics.families import FAMILIES, SnapshotFamily
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
+from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model
 from exporter.monitor.ring import Arrivals
-from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
+from exporter.monitor.snapshot import ExaminationStatus, Magnitude, PollStatus, Snapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.arrays import Vectors
 from exporter.stats.quality import assess
@@ -51,11 +53,17 @@ def full(vectors: Vectors, detector: Detector) -> Snapshot:
     windows = ModelWindows(8, MonitoringSettings(), detector)
     cosines = np.full(len(fresh), 0.5, np.float32)
     windows.append(Arrivals.numbered(fresh, np.full(len(fresh), NOW.timestamp()), cosines=cosines))
-    model.adopt(Baseline(1, NOW, 0, "first 1000", assess(vectors[:1_000]), detector), windows)
+    model.adopt(
+        Baseline(1, NOW, 0, NOW, NOW, False, "first 1000", assess(vectors[:1_000]), detector),
+        windows,
+    )
     exact = compare(vectors[:1_000], fresh, [5])
     model.standing.attach("quality", {"fast": assess(fresh)})
+    magnitude = Magnitude(ChangedRatio(0.12, 0.09, 0.15), NOW.timestamp())
+    model.standing.attach("magnitude", {"fast": magnitude})
     model.standing.attach("exact", {"fast": exact})
     model.standing.attach("forecast", {"fast": FORECAST})
+    model.maturing = Maturing("daily", NOW.timestamp(), "time")
     followed = model.snapshot(NOW.timestamp())
     return Snapshot(
         (followed, replace(followed, not_followed="behind")),

@@ -12,6 +12,7 @@ from exporter.monitor import baseline
 from exporter.stats.arrays import Vectors
 from exporter.stats.quality import assess
 from ingest.runtime.errors import DimensionMismatch, NotFound
+from ingest.store import baselines
 from ingest.store.selection import Selection
 
 Send = Callable[..., None]
@@ -33,9 +34,16 @@ def test_only_the_first_baseline_is_pinned_if_asked_so(
 ) -> None:
     send(vectors[:500])
     selection = Selection(first=500)
-    assert baseline.pin(connection, "m", Selection(first=501), only_first=True) is None
-    assert baseline.pin(connection, "m", selection, only_first=True) == 1
-    assert baseline.pin(connection, "m", selection, only_first=True) is None
+    assert baseline.pin(connection, "m", selection, instead_of=0, least=501) is None
+    assert baseline.pin(connection, "m", selection, instead_of=0) == 1
+    assert baseline.pin(connection, "m", selection, instead_of=0) is None
+    assert baseline.pin(connection, "m", selection, instead_of=1) == 2
+    assert baseline.pin(connection, "m", selection) == 3
+    kinds = [each.automatic for each in baselines.versions(connection, "m")]
+    assert kinds == [False, True, True]
+    assert baseline.load(connection, "m", 3).matures
+    baselines.use(connection, "m", 2)
+    assert not baseline.load(connection, "m", 2).matures
 
 
 def test_vectors_from_outside_add_a_model_with_a_baseline(
@@ -59,4 +67,56 @@ def test_a_baseline_that_cannot_be_read_is_an_error(
         baseline.load(connection, "m", 2)
     connection.execute("update baseline set quality = '{\"other\": 1}'")
     with pytest.raises(ValueError, match="quality of other fields: other"):
+        baseline.load(connection, "m", 1)
+
+
+def outdated(connection: psycopg.Connection) -> bytes:
+    """Write the version before this one into the stored detector; return the current bytes."""
+    [(current,)] = connection.execute("select detector from baseline").fetchall()
+    earlier = bytes(current).replace(b"\n3\n", b"\n2\n", 1)
+    connection.execute("update baseline set detector = %s", [earlier])
+    return bytes(current)
+
+
+def test_a_detector_of_an_earlier_version_is_fitted_again_and_stored(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=500))
+    current = outdated(connection)
+    assert baseline.load(connection, "m", 1).detector.to_bytes() == current
+    assert connection.execute("select detector from baseline").fetchone() == (current,)
+
+
+def test_where_nothing_may_be_written_it_is_fitted_again_in_memory(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=500))
+    current = outdated(connection)
+    connection.execute("set default_transaction_read_only = on")
+    assert baseline.load(connection, "m", 1).detector.to_bytes() == current
+    assert connection.execute("select detector from baseline").fetchone() != (current,)
+
+
+def test_a_baseline_that_is_dropped_meanwhile_is_not_found(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=500))
+    outdated(connection)
+    connection.execute("delete from baseline_embedding")
+    with pytest.raises(NotFound):
+        baseline.load(connection, "m", 1)
+
+
+def test_a_detector_of_a_later_version_is_an_error(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:500])
+    baseline.pin(connection, "m", Selection(first=500))
+    [(current,)] = connection.execute("select detector from baseline").fetchall()
+    later = bytes(current).replace(b"\n3\n", b"\n4\n", 1)
+    connection.execute("update baseline set detector = %s", [later])
+    with pytest.raises(ValueError, match="detector of version b'4', this program reads 3"):
         baseline.load(connection, "m", 1)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
 
+from exporter.detector.ratio import ChangedRatio
 from exporter.monitor import baseline
-from exporter.monitor.examinations import Examination, QualityExamination
+from exporter.monitor.examinations import (
+    Examination,
+    MagnitudeExamination,
+    QualityExamination,
+)
 from exporter.monitor.model import Models
 from exporter.monitor.monitor import examinations
-from exporter.monitor.snapshot import Findings, ModelSnapshot
+from exporter.monitor.snapshot import Findings, Magnitude, ModelSnapshot
 from exporter.monitor.tail import Tail
 from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings, WindowsSettings
@@ -61,7 +66,12 @@ def test_every_examination_returns_findings_by_window(
     snapshot: ModelSnapshot, all_examinations: tuple[Examination, ...]
 ) -> None:
     found = {each.name: set(each.examine(snapshot)) for each in all_examinations}
-    assert found == {"quality": {"fast"}, "exact": {"fast"}, "forecast": {"fast", "slow"}}
+    assert found == {
+        "quality": {"fast"},
+        "magnitude": {"fast"},
+        "exact": {"fast"},
+        "forecast": {"fast", "slow"},
+    }
 
 
 def test_quality_is_assessed_where_a_window_has_enough_vectors(
@@ -72,6 +82,42 @@ def test_quality_is_assessed_where_a_window_has_enough_vectors(
     }
 
 
+def test_the_magnitude_is_the_changed_ratio_of_the_windows_vectors(
+    snapshot: ModelSnapshot, vectors: Vectors
+) -> None:
+    assert snapshot.baseline is not None
+    ratio = snapshot.baseline.detector.changed_ratio(vectors[610:670] + np.float32(3))
+    assert ratio.estimate > 0.9
+    assert MagnitudeExamination().examine(snapshot) == {
+        "fast": Magnitude(ratio, snapshot.computed_at)
+    }
+
+
+@pytest.mark.parametrize(
+    ("age", "score", "awaited"),
+    [(None, 0.0, True), (59, 9.0, False), (61, 9.0, True), (299, 1.9, False)],
+)
+def test_a_magnitude_is_awaited_if_it_is_missing_or_old_at_a_high_score(
+    snapshot: ModelSnapshot, age: float | None, score: float, awaited: bool
+) -> None:
+    fast, slow = snapshot.series
+    ratio = ChangedRatio(0.5, 0.4, 0.6)
+    magnitude = None if age is None else Magnitude(ratio, snapshot.computed_at - age)
+    measured = fast.verdict.measurement
+    assert measured is not None
+    verdict = replace(fast.verdict, measurement=replace(measured, score=score))
+    changed = replace(fast, verdict=verdict, findings=replace(fast.findings, magnitude=magnitude))
+    # The slow window is too small to be measured, so nothing is awaited of it.
+    subject = replace(snapshot, series=(changed, slow))
+    assert MagnitudeExamination().is_awaited(subject) is awaited
+
+
+def test_nothing_else_is_awaited(
+    snapshot: ModelSnapshot, all_examinations: tuple[Examination, ...]
+) -> None:
+    assert [each.name for each in all_examinations if each.is_awaited(snapshot)] == ["magnitude"]
+
+
 def test_without_a_baseline_there_is_nothing_to_compare_with(
     pool: Pool, send: Send, vectors: Vectors, all_examinations: tuple[Examination, ...]
 ) -> None:
@@ -80,4 +126,9 @@ def test_without_a_baseline_there_is_nothing_to_compare_with(
     Tail(pool, models, SETTINGS).poll()
     subject = models.by_name["new"].snapshot(models.now(), with_vectors=True)
     found = {each.name: set(each.examine(subject)) for each in all_examinations}
-    assert found == {"quality": {"fast", "slow"}, "exact": set(), "forecast": set()}
+    assert found == {
+        "quality": {"fast", "slow"},
+        "magnitude": set(),
+        "exact": set(),
+        "forecast": set(),
+    }

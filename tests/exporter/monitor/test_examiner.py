@@ -111,7 +111,8 @@ def test_every_window_gets_a_row_of_history(
     examiner(pool, models).check()
     rows = connection.execute(
         "select model_name, window_name, state, vectors, baseline_version, score is not null,"
-        " components ? 'mean', magnitude >= 0, norm from drift_history order by window_name"
+        " components ? 'mean', changed_ratio between changed_ratio_lower and changed_ratio_upper,"
+        " norm from drift_history order by window_name"
     ).fetchall()
     norms = {
         name: found.quality.norm
@@ -308,7 +309,13 @@ def test_one_failing_model_does_not_stop_the_check(
     assert forecast(bad, "fast").state == "too_short"
     assert examined(bad, "exact") == set()
     successes = {name: status.success for name, status in failing.examined.items()}
-    assert successes == {"forecast": True, "quality": True, "exact": False, "record": True}
+    assert successes == {
+        "quality": True,
+        "magnitude": True,
+        "exact": False,
+        "forecast": True,
+        "record": True,
+    }
     rows = connection.execute(
         "select model_name, window_name, state, score is not null, norm is not null"
         " from drift_history where computed_at > now() - interval '1 s' order by 1, 2"
@@ -415,3 +422,35 @@ def test_verdicts_are_recorded_though_an_examination_lost_its_replica(
         lost.check()
     assert lost.examined["record"].success
     assert not lost.examined["exact"].success
+
+
+def test_a_magnitude_that_is_missing_is_not_left_to_the_next_check(
+    pool: Pool, models: Models, connection: psycopg.Connection
+) -> None:
+    model = models.by_name["m"]
+    waiting = examiner(pool, models)
+    waiting.catch_up()
+    assert examined(model, "magnitude") == {"fast", "slow"}
+    # Only what is awaited was run, and nothing recorded.
+    assert examined(model, "quality") == set()
+    assert connection.execute("select count(*) from drift_history").fetchone() == (0,)
+    before = dict(model.standing.findings)
+    waiting.catch_up()
+    assert dict(model.standing.findings) == before
+
+
+def test_a_snapshot_that_lacks_a_magnitude_wakes_the_examiner(
+    pool: Pool, models: Models, vectors: Vectors
+) -> None:
+    model = models.by_name["m"]
+    followed = threading.Event()
+    followed.set()
+    waiting = Examiner(models, examinations(pool), pool, 300, followed)
+    waiting.start()
+    try:
+        wait_for(lambda: waiting.status.succeeded, "the first check")
+        model.standing.attach("magnitude", {})
+        waiting.notice([model.snapshot(models.now())])
+        wait_for(lambda: examined(model, "magnitude") == {"fast", "slow"}, "the magnitude")
+    finally:
+        waiting.stop(lambda: None)

@@ -1,20 +1,26 @@
-"""Fitting: the first baseline of a model is pinned in the background, once, and tried again."""
+"""Fitting: automatic baselines are pinned in the background, once, and tried again."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
 
-from exporter.monitor.fitting import Fitting
+from exporter.monitor import baseline
+from exporter.monitor.fitting import Fitting, mature
+from exporter.monitor.model import Model, Models
+from exporter.monitor.tail import Tail
+from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
 from ingest.store import baselines
 from ingest.store.connection import connect
 from ingest.store.pool import Pool
+from ingest.store.selection import Selection
 from tests.service import wait_for, waits_for_a_lock
 
 Vectors = NDArray[np.float32]
@@ -29,7 +35,7 @@ def fitting(pool: Pool, clock: list[float]) -> Iterator[Fitting]:
 
 
 def versions(connection: psycopg.Connection, model_name: str) -> list[int]:
-    return [found["version"] for found in baselines.versions(connection, model_name)]
+    return [found.version for found in baselines.versions(connection, model_name)]
 
 
 def test_the_first_vectors_of_a_model_become_its_baseline(
@@ -38,7 +44,7 @@ def test_the_first_vectors_of_a_model_become_its_baseline(
     send(vectors[:300])
     with fitting(pool, [0.0]) as made:
         for _ in range(5):
-            made.request("m", 250)
+            made.request_first("m", 250)
         wait_for(lambda: versions(connection, "m") == [1], "the baseline")
     assert versions(connection, "m") == [1]
 
@@ -57,20 +63,169 @@ def test_a_fit_that_failed_is_tried_again_a_minute_later(
     send(vectors[:300])
     connection.execute("update embedding set embedding = '[1]' where seq = 7")
     with fitting(pool, clock) as made:
-        made.request("m", 250)
+        made.request_first("m", 250)
         wait_for(lambda: failures() == 1, "the failure")
         connection.execute("update embedding set embedding = '[1,1,1,1,1,1,1,1]' where seq = 7")
         clock[0] = 59.0
-        tried = made._fits["m"]
+        tried = made._works["m"]
         wait_for(tried.future.done, "the end of the fit")
-        made.request("m", 250)
-        assert made._fits["m"] is tried
+        made.request_first("m", 250)
+        assert made._works["m"] is tried
         clock[0] = 60.0
-        made.request("m", 250)
+        made.request_first("m", 250)
         wait_for(lambda: versions(connection, "m") == [1], "the baseline")
     [failure] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert not failure.exc_info
     assert "dimension 8" in failure.__dict__["error"]
+
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def settings() -> MonitoringSettings:
+    return MonitoringSettings(baseline=BaselineSettings(vectors=400, mature_vectors=600))
+
+
+def spread(connection: psycopg.Connection, days: float) -> None:
+    """Move what is stored so that it spans these days, and ended a minute ago."""
+    connection.execute("create table past partition of embedding default")
+    connection.execute(
+        "update embedding set received_at = clock_timestamp() - interval '1 minute'"
+        " - make_interval(secs => %s * 86400.0 * (m.last_seq - seq) / (m.last_seq - 1))"
+        " from model as m where m.model_name = embedding.model_name",
+        [days],
+    )
+
+
+def followed(pool: Pool, settings: MonitoringSettings) -> tuple[Models, Model]:
+    models = Models()
+    tail = Tail(pool, models, settings.model_copy(update={"baseline": BaselineSettings()}))
+    tail.poll()
+    tail.stop()
+    found = models.by_name["m"]
+    found.settings = settings
+    return models, found
+
+
+def test_a_day_of_vectors_becomes_the_next_baseline(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    settings: MonitoringSettings,
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 1.5)
+    baseline.pin(connection, "m", Selection(first=400), instead_of=0)
+    models, model = followed(pool, settings)
+    mature(connection, model, models.now())
+    stored = baseline.load(connection, "m", 2)
+    assert (stored.stage, stored.matures) == ("daily", True)
+    assert stored.last_at - stored.first_at == pytest.approx(DAY, abs=DAY * 0.03)
+    assert 580 < stored.detector.n_reference <= 600
+    assert model.maturing is not None
+    assert (model.maturing.stage, model.maturing.waits_for) == ("daily", None)
+
+
+@pytest.mark.parametrize(
+    ("days", "sent", "waits_for"), [(0.5, 1_500, "time"), (5, 1_500, "vectors")]
+)
+def test_a_baseline_waits_for_time_and_vectors(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    settings: MonitoringSettings,
+    days: float,
+    sent: int,
+    waits_for: str,
+) -> None:
+    send(vectors[:sent])
+    spread(connection, days)
+    baseline.pin(connection, "m", Selection(first=100), instead_of=0)
+    models, model = followed(pool, settings)
+    mature(connection, model, models.now())
+    assert versions(connection, "m") == [1]
+    assert model.maturing is not None
+    assert model.maturing.waits_for == waits_for
+
+
+def test_a_baseline_that_a_person_chose_stays(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    settings: MonitoringSettings,
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 1.5)
+    baseline.pin(connection, "m", Selection(first=400))
+    baselines.use(connection, "m", 1)
+    models, model = followed(pool, settings)
+    mature(connection, model, models.now())
+    assert versions(connection, "m") == [1]
+    assert model.maturing is None
+
+
+def test_the_next_baseline_has_no_vectors_from_before_the_one_that_a_person_pinned(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    settings: MonitoringSettings,
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 3)
+    baseline.pin(connection, "m", Selection(last=250))
+    send(vectors[1_500:1_600])
+    models, model = followed(pool, settings)
+    mature(connection, model, models.now())
+    assert versions(connection, "m") == [1]
+    assert model.maturing is not None
+    assert model.maturing.waits_for == "time"
+    assert model.maturing.due_at == pytest.approx(models.now() + 12 * 3_600, abs=900)
+
+
+def test_a_baseline_waits_for_the_end_of_drift(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    settings: MonitoringSettings,
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 3)
+    baseline.pin(connection, "m", Selection(first=400), instead_of=0)
+    connection.execute(
+        "insert into drift_history (model_name, window_name, computed_at, state, vectors,"
+        " baseline_version, score) values"
+        " ('m', 'slow', clock_timestamp() - interval '6 hours', 'ok', 100, 1, 99)"
+    )
+    models, model = followed(pool, settings)
+    mature(connection, model, models.now())
+    assert versions(connection, "m") == [1]
+    assert model.maturing is not None
+    assert model.maturing.waits_for == "drift"
+    assert model.maturing.due_at == pytest.approx(models.now() + 18 * 3_600, abs=60)
+
+
+def test_a_window_that_drifts_now_keeps_the_baseline_from_maturing(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    settings: MonitoringSettings,
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 3)
+    baseline.pin(connection, "m", Selection(first=400), instead_of=0)
+    send(vectors[1_500:1_600] + np.float32(9))
+    models, model = followed(pool, settings)
+    mature(connection, model, models.now())
+    assert versions(connection, "m") == [1]
+    assert model.maturing is not None
+    assert model.maturing.waits_for == "drift"
 
 
 def test_a_model_that_was_created_again_is_not_pinned_from_too_few_vectors(
@@ -82,12 +237,12 @@ def test_a_model_that_was_created_again_is_not_pinned_from_too_few_vectors(
         with other.transaction():
             # The first fit waits, so that the second is queued when its model is removed.
             other.execute("lock table baseline")
-            made.request("waits", 250)
-            made.request("m", 250)
+            made.request_first("waits", 250)
+            made.request_first("m", 250)
             wait_for(lambda: waits_for_a_lock(connection), "the first fit")
             made.forget("m")
         send(vectors[:150], "new")
-        made.request("new", 250)
+        made.request_first("new", 250)
         wait_for(lambda: versions(connection, "waits") == [1], "the first fit")
     assert versions(connection, "m") == []
     assert versions(connection, "new") == []
@@ -101,7 +256,7 @@ def test_a_fit_that_waits_for_the_server_does_not_keep_the_service_from_stopping
     stopping = threading.Thread(target=made.stop, daemon=True)
     with connect(store) as other, other.transaction():
         other.execute("lock table baseline")
-        made.request("m", 250)
+        made.request_first("m", 250)
         wait_for(lambda: waits_for_a_lock(connection), "the fit")
         stopping.start()
         stopping.join(20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.detector import Detector
+from exporter.detector.ratio import ChangedRatio
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
 from exporter.monitor.series import Series
-from exporter.monitor.snapshot import SeriesSnapshot
+from exporter.monitor.snapshot import Magnitude, SeriesSnapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
 from ingest.runtime.settings.settings import MonitoringSettings
@@ -31,7 +33,9 @@ QUALITY = Quality(norm=2.5, effective_rank=6.5, dead_dimensions=1, duplicate_rat
 def adopt(model: Model, vectors: Vectors, detector: Detector, version: int = 1) -> None:
     windows = ModelWindows(vectors.shape[1], MonitoringSettings(), detector)
     windows.append(Arrivals.numbered(vectors, np.full(len(vectors), RECEIVED.timestamp())))
-    model.adopt(Baseline(version, NOW, 0, "first 1000", QUALITY, detector), windows)
+    model.adopt(
+        Baseline(version, NOW, 0, NOW, NOW, False, "first 1000", QUALITY, detector), windows
+    )
 
 
 @pytest.fixture
@@ -73,6 +77,21 @@ def test_a_snapshot_stays_as_it_was_when_another_baseline_is_adopted(
     assert {each.verdict.vectors for each in before.series} == {100}
     assert {each.verdict.baseline_version for each in after.series} == {2}
     assert {each.verdict.state for each in after.series} == {"too_few_vectors"}
+
+
+def test_a_magnitude_goes_away_with_the_measurement_and_when_it_is_old(model: Model) -> None:
+    magnitude = Magnitude(ChangedRatio(0.12, 0.09, 0.15), NOW.timestamp())
+    model.standing.attach("magnitude", {"fast": magnitude})
+    now, interval = NOW.timestamp(), MonitoringSettings().check_interval
+
+    def shown(at: float) -> Magnitude | None:
+        return model.snapshot(at).series[0].findings.magnitude
+
+    assert shown(now) == shown(now + 3 * interval) == magnitude
+    assert shown(now + 3 * interval + 1) is None
+    # Without new vectors the windows are stale.
+    model.standing.attach("magnitude", {"fast": replace(magnitude, computed_at=now + 7_200)})
+    assert shown(now + 7_200) is None
 
 
 def test_findings_are_attached_to_their_window_until_the_next_run(model: Model) -> None:

@@ -46,7 +46,7 @@ def test_a_snapshot_has_models_polls_checks_and_examinations(
     wait_for(lambda: monitor.snapshot().checks.succeeded, "a check")
     snapshot = monitor.snapshot()
     assert snapshot.polls.up
-    assert set(snapshot.examinations) == {"quality", "exact", "forecast", "record"}
+    assert set(snapshot.examinations) == {"quality", "magnitude", "exact", "forecast", "record"}
     assert all(status.success for status in snapshot.examinations.values())
     assert monitor.model("m") is not None
     assert monitor.model("none") is None

@@ -226,12 +226,12 @@ def test_a_baseline_is_pinned_once_while_the_replica_does_not_show_it(
     with open_sync(copy.string, 1) as reads, open_sync(store, 1) as primary:
         tail = Tail(reads, models, SETTINGS, monotonic=lambda: now[0], primary=primary)
         tail.poll()
-        first = tail._fitting._fits["m"].future
+        first = tail._fitting._works["m"].future
         first.result(60)
         assert versions(store) == [1]
         now[0] += 3_600
         tail.poll()
-        second = tail._fitting._fits["m"].future
+        second = tail._fitting._works["m"].future
         assert second is not first
         # To its end: stopped before its turn, it would pin nothing.
         second.result(60)
@@ -254,7 +254,7 @@ def page(service: Service) -> str:
 
 def drift(service: Service) -> list[str]:
     return re.findall(
-        r"^embedding_drift_(?:score|magnitude|window_vectors)\b.*", page(service), re.M
+        r"^embedding_drift_(?:score|wasserstein_distance|window_vectors)\b.*", page(service), re.M
     )
 
 

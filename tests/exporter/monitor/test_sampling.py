@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 
 from exporter.monitor.sampling import SPARSE, level_for
+from ingest.store.changes import sampled_ratio
 
 
 @pytest.mark.parametrize(
-    ("vectors", "level"), [(0, 0), (1_000, 0), (1_001, 1), (1_600, 1), (1_601, 2), (1_000_000, 11)]
+    ("vectors", "level"),
+    [(0, 0), (1_000, 0), (1_001, 1), (1_070, 1), (1_071, 2), (1_800, 4), (1_000_000, 41)],
 )
 def test_the_level_is_the_lowest_that_leaves_room_for_arrivals(vectors: int, level: int) -> None:
     assert level_for(vectors, 1_000) == level
 
 
-@pytest.mark.parametrize("vectors", [1_001, 1_601, 3_201, 100_000])
+@pytest.mark.parametrize("vectors", [1_001, 1_071, 3_201, 100_000])
 def test_a_window_whose_level_was_just_chosen_is_not_sparse(vectors: int) -> None:
-    assert SPARSE * 1_000 < vectors / 2 ** level_for(vectors, 1_000) <= 800
+    assert 1.3 * SPARSE * 1_000 < vectors * sampled_ratio(level_for(vectors, 1_000)) <= 900

@@ -28,7 +28,7 @@ from ingest.runtime.settings.settings import (
     WindowsSettings,
 )
 from ingest.store.batch import Batch
-from ingest.store.changes import is_sampled
+from ingest.store.changes import is_sampled, sampled_ratio
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.models import remove
@@ -137,7 +137,7 @@ def test_a_window_spans_its_seconds_at_any_rate(
         assert 0.4 * 200 < len(view.window) <= 200
         expected = vectors[:900][is_sampled(numbers, view.stream.level)]
         np.testing.assert_array_equal(held(models.by_name["m"], "slow"), expected)
-        assert verdict(models, "slow").sampled_ratio == 0.5**view.stream.level < 0.5
+        assert verdict(models, "slow").sampled_ratio == sampled_ratio(view.stream.level) < 0.3
     # As if all but the last had come seven hours ago.
     connection.execute(
         "update embedding set received_at = received_at - interval '7 hours' where seq < 850"
@@ -253,8 +253,8 @@ def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(
     for at in range(0, 2_600, 200):
         send(vectors[at : at + 200])
         tail.poll()
-    # Of 2,100 after the first 500 only 250 may be in a window: the sample of level 4.
-    for pinned, level in ((500, 4), (2_000, 0), (2_450, 0), (500, 4)):
+    # Of 2,100 after the first 500 only 250 may be in a window: the sample of level 13.
+    for pinned, level in ((500, 13), (2_000, 0), (2_450, 0), (500, 13)):
         baseline.pin(connection, "m", Selection(first=pinned))
         tail.poll()
         restarted = Models()
@@ -293,7 +293,7 @@ def test_a_scrape_sees_no_windows_half_read(
         tail.poll()
         time.sleep(0.1)
         adopted.set()
-        assert scraping.result(60) == {(1, 131), (2, 600)}
+        assert scraping.result(60) == {(1, 220), (2, 600)}
 
 
 def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
@@ -312,7 +312,7 @@ def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
     with pytest.raises(ExceptionGroup, match="some models could not be read from the store"):
         tail.poll()
     found = verdict(models, "slow")
-    assert (found.state, found.baseline_version, found.vectors) == ("ok", 1, 131)
+    assert (found.state, found.baseline_version, found.vectors) == ("ok", 1, 220)
     connection.execute("alter table gone rename to embedding")
     tail.poll()
     found = verdict(models, "slow")
@@ -574,7 +574,7 @@ def test_a_baseline_that_spans_a_week_knows_the_season(
 ) -> None:
     send(vectors[:2_000])
     assert baseline.pin(connection, "m", Selection(first=1_000)) == 1
-    assert not baseline.load(connection, "m", 1).detector.seasonal
+    assert baseline.load(connection, "m", 1).detector.seasons == ()
     connection.execute("create table old (like embedding including all)")
     connection.execute(
         "alter table embedding attach partition old for values from (minvalue) to ('2020-01-01')"
@@ -583,15 +583,15 @@ def test_a_baseline_that_spans_a_week_knows_the_season(
         "update embedding set received_at = '2019-01-01'::timestamptz + seq * interval '10 min'"
     )
     assert baseline.pin(connection, "m", Selection(first=1_500)) == 2
-    assert baseline.load(connection, "m", 2).detector.seasonal
+    assert baseline.load(connection, "m", 2).detector.seasons == ("daily", "weekly")
 
 
 def test_two_exporters_pin_one_baseline(
     send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
 ) -> None:
     send(vectors[:1_000])
-    assert baseline.pin(connection, "m", Selection(first=1_000), only_first=True) == 1
-    assert baseline.pin(connection, "m", Selection(first=1_000), only_first=True) is None
+    assert baseline.pin(connection, "m", Selection(first=1_000), instead_of=0) == 1
+    assert baseline.pin(connection, "m", Selection(first=1_000), instead_of=0) is None
 
 
 def test_a_model_that_cannot_be_read_leaves_ok_and_says_why(

@@ -98,3 +98,31 @@ def test_a_worker_that_never_started_stops_at_once() -> None:
     never, told = worker(nothing)
     never.stop(nothing)
     assert told == []
+
+
+def test_a_worker_that_is_woken_does_what_it_does_meanwhile() -> None:
+    ran, woken = threading.Event(), threading.Event()
+    errors: list[str] = []
+
+    def meanwhile() -> None:
+        woken.set()
+        raise ValueError("meanwhile")
+
+    waiting = Worker(
+        "test",
+        ran.set,
+        lambda: 300.0,
+        failed=lambda error: errors.append(str(error)),
+        meanwhile=meanwhile,
+    )
+    waiting.start()
+    assert ran.wait(10)
+    assert not woken.wait(0.05)
+    for _ in range(2):
+        woken.clear()
+        waiting.wake()
+        assert woken.wait(10)
+    waiting.stop(nothing)
+    assert errors == ["meanwhile"]
+    assert waiting.status.failures == 2
+    assert waiting.status.timestamp is not None

@@ -30,10 +30,10 @@ def test_versions_are_numbered_and_each_can_be_loaded(connection: psycopg.Connec
     last = select(connection, "m", Selection(last=5))
     assert baselines.create(connection, "m", first, b"one", {}, "first 5") == 1
     assert baselines.create(connection, "m", last, b"two", {}, "last 5") == 2
-    assert baselines.create(connection, "m", last, b"no", {}, "x", only_first=True) is None
+    assert baselines.create(connection, "m", last, b"no", {}, "x", instead_of=0) is None
     stored = baselines.load(connection, "m", 1)
     assert (stored.detector, stored.vectors, stored.last_seq) == (b"one", 5, 5)
-    assert [v["version"] for v in baselines.versions(connection, "m")] == [2, 1]
+    assert [v.version for v in baselines.versions(connection, "m")] == [2, 1]
     with pytest.raises(NotFound, match="m has no baseline 3"):
         baselines.load(connection, "m", 3)
 
@@ -78,8 +78,48 @@ def test_pinning_several_models_at_once_does_not_deadlock(
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(create, ["m", "other"] * 10))
-    assert [v["version"] for v in baselines.versions(connection, "m")] == [10, 9, 8]
-    assert [v["version"] for v in baselines.versions(connection, "other")] == [10, 9, 8]
+    assert [v.version for v in baselines.versions(connection, "m")] == [10, 9, 8]
+    assert [v.version for v in baselines.versions(connection, "other")] == [10, 9, 8]
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_version_in_use_is_the_one_that_was_chosen_last(
+    connection: psycopg.Connection,
+) -> None:
+    assert baselines.in_use(connection, "m") is None
+    rows = select(connection, "m", Selection(first=5))
+    baselines.create(connection, "m", rows, b"", {}, "first 5", instead_of=0)
+    baselines.create(connection, "m", rows, b"", {}, "first 5", instead_of=1)
+    assert baselines.in_use(connection, "m") == 2
+    baselines.use(connection, "m", 1)
+    assert baselines.in_use(connection, "m") == 1
+    assert [(v.version, v.automatic, v.in_use) for v in baselines.versions(connection, "m")] == [
+        (2, True, False),
+        (1, False, True),
+    ]
+    assert baselines.create(connection, "m", rows, b"", {}, "x", instead_of=2) is None
+    assert baselines.create(connection, "m", rows, b"", {}, "last 5") == 3
+    assert baselines.in_use(connection, "m") == 3
+    with pytest.raises(NotFound, match="m has no baseline 7"):
+        baselines.use(connection, "m", 7)
+
+
+@pytest.mark.usefixtures("filled")
+def test_automatic_versions_drop_none_that_a_person_pinned_or_chose(
+    connection: psycopg.Connection,
+) -> None:
+    rows = select(connection, "m", Selection(first=5))
+
+    def pin_automatically(times: int) -> None:
+        for _ in range(times):
+            used = baselines.in_use(connection, "m") or 0
+            assert baselines.create(connection, "m", rows, b"", {}, "x", instead_of=used)
+
+    pin_automatically(2)
+    baselines.use(connection, "m", 1)
+    baselines.create(connection, "m", rows, b"", {}, "by hand")
+    pin_automatically(5)
+    assert [v.version for v in baselines.versions(connection, "m")] == [8, 7, 6, 3, 1]
 
 
 @pytest.mark.usefixtures("filled")

@@ -43,7 +43,7 @@ def connection(connection: psycopg.Connection, insert_all: InsertAll) -> psycopg
 def test_an_added_row_has_the_time_of_the_server(connection: psycopg.Connection) -> None:
     history.append(connection, [row(), HistoryRow("m", "slow", "warming_up", 3)])
     found = connection.execute(
-        "select window_name, state, vectors, baseline_version, score, magnitude, components,"
+        "select window_name, state, vectors, baseline_version, score, changed_ratio, components,"
         " computed_at between clock_timestamp() - interval '1 minute' and clock_timestamp()"
         " from drift_history order by window_name"
     ).fetchall()

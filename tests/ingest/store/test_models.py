@@ -109,7 +109,7 @@ def test_an_exporter_that_has_not_noticed_the_removal_adds_nothing(
     models.remove(connection, "m")
     history.append(connection, [HistoryRow("m", "fast", "ok", 10, 1)])
     with pytest.raises(NotFound, match="there is no model 'm'"):
-        baselines.create(connection, "m", rows, b"", {}, "first 10", only_first=True)
+        baselines.create(connection, "m", rows, b"", {}, "first 10", instead_of=0)
     assert not any(rows_of(connection, "m").values())
 
 

@@ -22,7 +22,7 @@ InsertAll = Callable[..., list[object]]
 Vectors = NDArray[np.float32]
 Query = Callable[[psycopg.AsyncConnection], Coroutine[Any, Any, Any]]
 
-WINDOW = WindowSettings(seconds=900, max_vectors=2_000)
+WINDOW = WindowSettings(seconds=900)
 
 
 def ask(store: str, query: Query) -> Any:
@@ -57,11 +57,11 @@ def test_the_search_of_a_window_is_exact(
 
 
 def test_only_the_newest_vectors_of_the_window_are_searched(
-    store: str, insert_all: InsertAll, sentences: Vectors
+    store: str, insert_all: InsertAll, sentences: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(neighbours, "MOST_SEARCHED", 50)
     insert_all(Batch("m", sentences[:100]))
-    limits = WindowSettings(seconds=900, max_vectors=50)
-    found = ask(store, lambda c: neighbours.window(c, "m", sentences[0], 100, limits))
+    found = ask(store, lambda c: neighbours.window(c, "m", sentences[0], 100, WINDOW))
     assert sorted(match.seq for match in found) == list(range(51, 101))
 
 

@@ -10,8 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ingest.runtime.errors import NotFound
-from ingest.store import selection
-from ingest.store.selection import Selection, select
+from ingest.store.selection import Selection, Stretches, select
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -42,23 +41,53 @@ def test_selected_vectors_are_in_the_order_of_arrival(
     np.testing.assert_array_equal(rows["embedding"], filled[np.array(seqs) - 1])
 
 
-@pytest.mark.usefixtures("filled")
-def test_of_too_many_vectors_every_nth_is_taken(
-    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("total", "most", "stretches"),
+    [
+        (10_000, 10_000, Stretches(1, 1, 10_000)),
+        (10_001, 10_000, Stretches(256, 256, 39)),
+        (24_480, 10_000, Stretches(256, 637, 39)),
+        (5_000_000, 50_000, Stretches(256, 25_771, 195)),
+        (1_000, 320, Stretches(10, 31, 32)),
+    ],
+)
+def test_a_sample_is_stretches_of_consecutive_vectors_spread_evenly(
+    total: int, most: int, stretches: Stretches
 ) -> None:
-    monkeypatch.setattr(selection, "MOST_VECTORS", 6)
-    rows = select(connection, "m", Selection(first=20))
-    assert rows["seq"].tolist() == [4, 8, 12, 16, 20]
+    assert Stretches.of(total, most) == stretches
+    places = stretches.places(total)
+    assert 0.97 * min(total, most) < len(places) <= most
+    if stretches.period > stretches.length:
+        firsts = places[np.diff(places, prepend=-2) > 1]
+        assert set(np.diff(firsts)) == {stretches.period}
+    assert places[0] == 0
+    assert total - places[-1] <= stretches.number
 
 
 @pytest.mark.usefixtures("filled")
-def test_every_nth_is_counted_by_row_not_by_number(
-    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+def test_of_too_many_vectors_a_sample_is_taken(connection: psycopg.Connection) -> None:
+    rows = select(connection, "m", Selection(first=20, most=6))
+    assert rows["seq"].tolist() == [1, 4, 7, 10, 13, 16]
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_sample_goes_by_the_place_of_a_row_not_by_its_number(
+    connection: psycopg.Connection,
 ) -> None:
-    monkeypatch.setattr(selection, "MOST_VECTORS", 5)
     connection.execute("delete from embedding where seq % 2 = 0")
-    rows = select(connection, "m", Selection(first=20))
-    assert rows["seq"].tolist() == [3, 7, 11, 15, 19]
+    rows = select(connection, "m", Selection(first=20, most=5))
+    assert rows["seq"].tolist() == [1, 5, 9, 13, 17]
+
+
+@pytest.mark.usefixtures("filled")
+def test_vectors_are_selected_by_their_arrival(connection: psycopg.Connection) -> None:
+    connection.execute(
+        "update embedding set received_at = received_at - interval '1 minute' where seq < 15"
+    )
+    found = connection.execute("select received_at from embedding where seq = 15").fetchone()
+    assert found is not None
+    rows = select(connection, "m", Selection(arrived=found[0]))
+    assert rows["seq"].tolist() == list(range(15, 21))
 
 
 @pytest.mark.parametrize(
@@ -67,6 +96,7 @@ def test_every_nth_is_counted_by_row_not_by_number(
         (Selection(first=5), "first 5"),
         (Selection(last=5), "last 5"),
         (Selection(start=START), "from 2026-01-01 00:00:00 UTC to now"),
+        (Selection(arrived=START), "from 2026-01-01 00:00:00 UTC to now"),
         (Selection(end=START), "from the beginning to 2026-01-01 00:00:00 UTC"),
     ],
     ids=str,

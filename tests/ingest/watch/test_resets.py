@@ -205,6 +205,44 @@ def test_a_table_truncated_after_maintenance_is_noticed(bench: Bench) -> None:
     assert firsts(bench.sent[5:]) == list(range(101, 110))
 
 
+@BY
+def test_maintenance_after_the_newest_vector_changed_in_place_is_not_a_reset(
+    bench: Bench, time: str | None
+) -> None:
+    """The polls before the maintenance saw the change."""
+    connection = bench.application.connection
+
+    async def main() -> None:
+        async with bench.polling(time) as poll:
+            add(connection, 5)
+            await poll()
+            connection.execute("update docs set embedding = '[9, 9, 9]' where id = 5")
+            await poll()
+            connection.execute("vacuum full docs")
+            await poll()
+
+    asyncio.run(main())
+    assert bench.resets() == 0
+
+
+def test_a_table_set_back_to_before_the_newest_vector_changed_in_place_is_read_anew(
+    bench: Bench,
+) -> None:
+    connection = bench.application.connection
+
+    async def main() -> None:
+        async with bench.polling(None) as poll:
+            refill(connection, 5)
+            await poll()
+            connection.execute("update docs set embedding = '[9, 9, 9]' where id = 5")
+            await poll()
+            refill(connection, 5)
+            await poll()
+
+    asyncio.run(main())
+    assert bench.resets() == 1
+
+
 def test_another_table_of_the_same_name_is_read_anew(bench: Bench) -> None:
     """Even if its newest row is the same, as in a copy with some vectors replaced."""
     connection = bench.application.connection

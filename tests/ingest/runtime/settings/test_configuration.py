@@ -19,6 +19,10 @@ MISTAKES = {
     "boolean_for_number": ["monitoring.drift_threshold: True is not allowed", "valid number"],
     "threshold_not_a_number": ["monitoring.drift_threshold: nan is not allowed"],
     "threshold_negative": ["monitoring.drift_threshold: -0.1 is not allowed", "greater than 0"],
+    "threshold_above_one": [
+        "monitoring.drift_threshold: 1.5 is not allowed",
+        "less than or equal to 1",
+    ],
     "warning_above_critical": [
         "monitoring.drift_threshold (0.3) must not exceed alerting.alert_threshold (0.2)"
     ],

@@ -1,0 +1,253 @@
+"""Regimes: kinds of traffic, each with what is normal in it.
+
+All are without drift, but for the one whose ``change`` says when its traffic really changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.traffic.arrivals import DAY, HOUR, MINUTE, WEEK, Arrivals, Floats, World
+from bench.traffic.source import Rows, Source
+
+Rate = Callable[[Floats], Floats]
+"""Vectors a minute at times on the users' clocks, in multiples of the mean rate."""
+Weights = Callable[[World, Floats], Floats]
+"""Share of each topic at times, shape (n, k); need not add up to 1."""
+Extra = Callable[[World, Arrivals, float, np.random.Generator], Arrivals]
+"""Changes the arrivals of the hour that starts at a time."""
+
+_MONDAY = datetime(2026, 1, 5, tzinfo=UTC).timestamp()
+_UTC = ZoneInfo("UTC")
+
+
+def flat(local: Floats) -> Floats:
+    """Return the mean rate at any time."""
+    return np.ones(len(local))
+
+
+def day_and_night(local: Floats) -> Floats:
+    """Return ten times as many at noon as at midnight."""
+    exponent = np.log(10) / 2
+    # The mean of exp(a cos t) over a turn is the modified Bessel function I0(a).
+    rate: Floats = np.exp(-exponent * np.cos(2 * np.pi * local / DAY)) / np.i0(exponent)
+    return rate
+
+
+def working_week(local: Floats) -> Floats:
+    """Return half as many at weekends."""
+    return np.where(_is_weekend(local), 0.5, 1.0)
+
+
+def _is_weekend(local: Floats) -> NDArray[np.bool_]:
+    weekend: NDArray[np.bool_] = (local - _MONDAY) % WEEK >= 5 * DAY
+    return weekend
+
+
+def usual(world: World, times: Floats) -> Floats:
+    """Return the same shares at any time."""
+    return np.broadcast_to(world.shares, (len(times), len(world.shares)))
+
+
+def seasonal(world: World, times: Floats) -> Floats:
+    """Let shares swing by 20 % with the day and by 10 % with the week."""
+    local = world.local(times)[:, None]
+    daily = 0.2 * np.sin(2 * np.pi * local / DAY + world.daily)
+    weekly = 0.1 * np.sin(2 * np.pi * local / WEEK + world.weekly)
+    weights: Floats = world.shares * (1 + daily + weekly)
+    return weights
+
+
+def weekend(world: World, times: Floats) -> Floats:
+    """Make half of the topics a third rarer at weekends."""
+    rare = _is_weekend(world.local(times))[:, None] & world.half
+    weights: Floats = world.shares * np.where(rare, 2 / 3, 1.0)
+    return weights
+
+
+CAMPAIGN = (8.0, 15.0)
+"""When the campaign runs, in days after the start."""
+
+
+def campaign(world: World, times: Floats) -> Floats:
+    """Let a new topic grow to 15 % within a day, and go within a day."""
+    day = (times - world.start) / DAY
+    share = 0.15 * np.clip(np.minimum(day - CAMPAIGN[0], CAMPAIGN[1] - day), 0, 1)[:, None]
+    new = np.arange(len(world.shares)) == world.new[0]
+    weights: Floats = world.shares * (1 - share) + new * share
+    return weights
+
+
+def gaps(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
+    """Drop what arrives from 10:00 to 12:00 on every third day, while a release is deployed."""
+    day, second = np.divmod(world.local(hour.times) - _MONDAY, DAY)
+    return hour.at(~((day % 3 == 1) & (second // HOUR >= 10) & (second // HOUR < 12)))
+
+
+def retries(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
+    """Let a client send a vector 5 to 50 times within half a minute, six times a day."""
+    sent = hour
+    for row in random.integers(len(hour.times), size=random.poisson(6 / 24)):
+        copies = hour.at(np.full(random.integers(4, 50), row))
+        later = random.uniform(0, 30, len(copies.times))
+        sent = sent.and_also(copies._replace(times=copies.times + later))
+    return sent
+
+
+def popular(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
+    """Make a quarter of the queries popular ones: 500 by Zipf's law, a tenth of them new each day.
+
+    The most popular makes up 3.7 % of the traffic.
+    """
+    asked = np.flatnonzero(random.random(len(hour.times)) < 0.25)
+    ranks = np.arange(1, 501)
+    rank = random.choice(len(ranks), len(asked), p=1 / ranks / (1 / ranks).sum())
+    # Each rank is taken over by another query every tenth day.
+    renewed = ((hour.times[asked] // DAY).astype(np.intp) + rank) // 10
+    for number in np.unique(renewed):
+        chosen = renewed == number
+        bank = world.random(1, int(number))
+        rows = world.draw(len(ranks), bank)
+        hour.vectors[asked[chosen]] = world.source.fresh(rows, bank)[rank[chosen]]
+        hour.topics[asked[chosen]] = world.source.topic[rows][rank[chosen]]
+    return hour
+
+
+def reindex(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
+    """Embed the corpus in the first hour, and again every night from 02:00 to 03:00."""
+    vectors, topics = world.corpus
+    nights = start - start % DAY + 2 * HOUR + DAY * np.arange(-1, 2)
+    for begin in (world.start, *nights):
+        times = begin + HOUR * np.arange(len(vectors)) / len(vectors)
+        now = (times >= start) & (times < start + HOUR)
+        hour = hour.and_also(Arrivals(times[now], vectors[now], topics[now]))
+    return hour
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A kind of traffic.
+
+    Attributes
+    ----------
+    about : str
+    per_minute : float
+        Mean rate.
+    rate : Rate
+    weights : Weights
+    users : int
+        Whose sessions are interleaved; 0 for vectors that arrive independently.
+    extra : Extra or None
+    zone : ZoneInfo
+        Of the users.
+    start : tuple of two floats
+        The stream begins at any minute between, in seconds since the epoch.
+    change : tuple of two floats, or None
+        When the traffic really changes, in days after the start.
+    """
+
+    about: str
+    per_minute: float = 17
+    rate: Rate = flat
+    weights: Weights = usual
+    users: int = 0
+    extra: Extra | None = None
+    zone: ZoneInfo = _UTC
+    start: tuple[float, float] = (_MONDAY, _MONDAY + WEEK)
+    change: tuple[float, float] | None = None
+
+    def world(self, source: Source, random: np.random.Generator) -> World:
+        """Make the world of a stream."""
+        start = random.uniform(*self.start)
+        return World(source, random, start - start % MINUTE, self.zone)
+
+    def arrivals(
+        self, world: World, start: float, random: np.random.Generator
+    ) -> Iterator[Arrivals]:
+        """Yield what arrives from a time on, hour by hour, without end."""
+        sessions = [_Session() for _ in range(self.users)]
+        while True:
+            times = self._times(world, start, random)
+            topics = _topics(self.weights(world, times), random)
+            rows = world.source.rows(topics, random)
+            if sessions:
+                rows = _in_sessions(sessions, rows, world.source, random)
+            hour = Arrivals(times, world.source.fresh(rows, random), world.source.topic[rows])
+            yield hour if self.extra is None else self.extra(world, hour, start, random)
+            start += HOUR
+
+    def _times(self, world: World, start: float, random: np.random.Generator) -> Floats:
+        minutes: Floats = start + MINUTE * np.arange(60.0)
+        expected = self.per_minute * self.rate(world.local(minutes))
+        begun = np.repeat(minutes, random.poisson(expected))
+        return np.sort(begun + MINUTE * random.random(len(begun)))
+
+
+def _topics(weights: Floats, random: np.random.Generator) -> Rows:
+    """Draw a topic by each row of weights."""
+    edges = np.cumsum(weights, axis=1)
+    drawn = random.random((len(weights), 1)) * edges[:, -1:]
+    return np.asarray((edges <= drawn).sum(axis=1), dtype=np.intp)
+
+
+class _Session:
+    """The rows that a user will still send."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+
+def _in_sessions(
+    sessions: list[_Session], rows: Rows, source: Source, random: np.random.Generator
+) -> Rows:
+    """Let each arrival continue the session of a random user; a new one begins with its row.
+
+    A session has 20 to 50 near neighbours.
+    """
+    found = np.empty_like(rows)
+    users = random.integers(len(sessions), size=len(rows))
+    for at, user in enumerate(users.tolist()):
+        session = sessions[user]
+        if not session.rows:
+            length = int(random.integers(20, 51))
+            session.rows = source.near(int(rows[at]), length, random).tolist()
+        found[at] = session.rows.pop()
+    return found
+
+
+_BERLIN = ZoneInfo("Europe/Berlin")
+_SPRING = datetime(2026, 3, 21, tzinfo=_BERLIN).timestamp()
+_SATURDAY = _MONDAY + 5 * DAY
+
+REGIMES = {
+    "independent": Regime("independent vectors"),
+    "volume": Regime("ten times as many vectors by day as by night", rate=day_and_night),
+    "seasonal-1": Regime("topics follow day and week", per_minute=1, weights=seasonal),
+    "seasonal-17": Regime("topics follow day and week", weights=seasonal),
+    "seasonal-60": Regime("topics follow day and week", per_minute=60, weights=seasonal),
+    "one-user": Regime("one user's sessions after another", users=1),
+    "eight-users": Regime("eight users' sessions interleaved", users=8),
+    "reindex": Regime("the same corpus is embedded every night", extra=reindex),
+    "popular": Regime("popular queries, by Zipf's law", extra=popular),
+    "retries": Regime("clients send a vector 5 to 50 times", extra=retries),
+    "campaign": Regime("a topic comes for a week", weights=campaign, change=CAMPAIGN),
+    "deploy": Regime("gaps of two hours", extra=gaps),
+    "weekend": Regime(
+        "the stream begins on a Saturday; half of the topics are rarer at weekends",
+        rate=working_week,
+        weights=weekend,
+        start=(_SATURDAY, _SATURDAY + DAY / 2),
+    ),
+    "clock-change": Regime(
+        "topics follow day and week on clocks that change after eight days",
+        weights=seasonal,
+        zone=_BERLIN,
+        start=(_SPRING, _SPRING + DAY),
+    ),
+}

@@ -1,0 +1,298 @@
+"""The simulation: one model in production, with a clock and a store that are not real."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.traffic.arrivals import DAY, MINUTE, Arrivals
+from bench.traffic.drifts import DRIFTS
+from bench.traffic.pager import Pager, Rule
+from bench.traffic.regimes import REGIMES
+from bench.traffic.source import Source
+from bench.traffic.store import Store, Stored
+from exporter.detector import Detector
+from exporter.detector.season import COVERED
+from exporter.monitor import ring
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.maturing import SPANS, Score, last_drift, plan
+from exporter.monitor.model import Model
+from exporter.monitor.verdict import Circumstances, judge_state
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import assess
+from ingest.runtime.settings.settings import Settings
+from ingest.runtime.thresholds import Stage
+from ingest.store.changes import ModelRow, is_sampled
+
+_PATIENCE = 10.0
+"""What the tail grants a vector on its way."""
+_FIRST_DRIFT = 4
+"""Days before the first injected drift."""
+_DRIFT_EVERY = 3
+"""Days in which each kind of drift is injected once."""
+
+
+class Stream:
+    """One model that is fed, judged and paged, minute by minute.
+
+    Does what the tail and the fitting do, and reads the scores as a scrape does. Of a verdict it
+    makes the state and the score: the other numbers take half of the time and page nothing by
+    themselves.
+
+    Parameters
+    ----------
+    settings : Settings
+    dimension : int
+    now : float
+        Seconds since the epoch.
+    """
+
+    def __init__(self, settings: Settings, dimension: int, now: float) -> None:
+        self._settings = settings
+        self._store = Store(dimension)
+        row = ModelRow("simulated", dimension, 0, None, None, None, _moment(now))
+        self._model = Model(row, settings.monitoring)
+        self._history: deque[Score] = deque()
+        self._recorded_at = self._first_at = now
+        self.pager = Pager(Rule.shipped(settings), self._model.windows)
+        self.scores: dict[str, float | None] = {}
+
+    @property
+    def stage(self) -> Stage | None:
+        """Stage of the baseline; None while there is none."""
+        return None if self._model.baseline is None else self._model.baseline.stage
+
+    def step(self, arrivals: Arrivals, now: float) -> None:
+        """Let vectors arrive, and evaluate the rules at a time."""
+        self._store.append(arrivals.times, arrivals.vectors)
+        self._follow(now)
+        self.scores = self._judge(now)
+        self.pager.evaluate(self.scores, self.stage or "provisional")
+        if now - self._recorded_at >= self._settings.monitoring.check_interval:
+            self._recorded_at = now
+            self._record(now)
+            self._mature(now)
+
+    def fork(self, now: float) -> Stream:
+        """Return another stream of the same past."""
+        other = Stream(self._settings, self._model.row.dimension, now)
+        other._store = self._store.copy()
+        other._model.row = self._model.row
+        other._history = self._history.copy()
+        other._recorded_at, other._first_at = self._recorded_at, self._first_at
+        other.pager = self.pager.copy()
+        if self._model.baseline is not None:
+            other._adopt(self._model.baseline, now)
+        return other
+
+    def _follow(self, now: float) -> None:
+        model, store = self._model, self._store
+        baseline = model.baseline
+        received = None if store.last_time is None else _moment(store.last_time)
+        model.row = replace(
+            model.row,
+            last_seq=store.last_seq,
+            last_received_at=received,
+            baseline_version=None if baseline is None else baseline.version,
+            now=_moment(now),
+        )
+        first = self._settings.monitoring.baseline.vectors
+        if baseline is None and store.last_seq >= first:
+            self._adopt(_pinned(1, store.first(first), now), now)
+        model.windows.follow(_Rows(store, now), store.last_seq, now)
+        model.ledger.succeed(now, store.last_seq, store.last_seq, _PATIENCE)
+
+    def _adopt(self, baseline: Baseline, now: float) -> None:
+        """Measure against a baseline, by windows that are read from the store."""
+        dimension, monitoring = self._model.row.dimension, self._settings.monitoring
+        windows = ModelWindows(dimension, monitoring, baseline.detector, baseline.last_seq)
+        windows.follow(_Rows(self._store, now), self._store.last_seq, now)
+        self._model.adopt(baseline, windows)
+
+    def _judge(self, now: float) -> dict[str, float | None]:
+        windows, received = self._model.windows, self._store.last_time
+        circumstances = Circumstances(
+            now,
+            received,
+            None,
+            self._settings.monitoring.stale_after,
+            self._model.ledger.following.trouble(now),
+        )
+        scores: dict[str, float | None] = {}
+        for name, (_, window) in windows.views.items():
+            least = windows.limits[name].settings.min_vectors
+            state = judge_state(len(window), least, windows.detector, circumstances)
+            if state == "ok":
+                assert windows.detector is not None
+                assert window.sums is not None
+                scores[name] = windows.detector.score(window.sums)
+            else:
+                scores[name] = None
+        return scores
+
+    def _record(self, now: float) -> None:
+        """Write the history that the exporter writes at each check."""
+        stage = self.stage
+        if stage is not None:
+            for window, score in self.scores.items():
+                value = math.nan if score is None else score
+                self._history.append(Score(window, now, value, stage))
+        while self._history and self._history[0].time < now - max(SPANS.values()):
+            self._history.popleft()
+
+    def _mature(self, now: float) -> None:
+        """Pin the next baseline when it is due, as the fitting does."""
+        model, settings = self._model, self._settings.monitoring.baseline
+        found, planned = model.baseline, model.maturing
+        if found is None or found.stage == "weekly" or not settings.mature:
+            return
+        if planned is not None and now < planned.due_at:
+            return
+        first_at = max(self._first_at, found.first_at.timestamp())
+        planned = plan(found.stage, first_at, last_drift(self._history), now)
+        if planned is not None and planned.waits_for is None:
+            rows = self._store.spread(now - SPANS[planned.stage], settings.mature_vectors)
+            covered = COVERED * SPANS[planned.stage]
+            if len(rows.seqs) >= settings.vectors and np.ptp(rows.times) >= covered:
+                self._adopt(_pinned(found.version + 1, rows, now), now)
+                return
+            planned = replace(planned, waits_for="vectors")
+        model.maturing = planned
+
+
+class _Rows(NamedTuple):
+    """The vectors of a store, as a `Source` of windows."""
+
+    store: Store
+    now: float
+
+    def first_seq(self, seconds: float) -> int:
+        seqs = self.store.between(self.now - seconds, self.now).seqs
+        return int(seqs[0]) if len(seqs) else self.store.last_seq + 1
+
+    def read(self, after: int, seconds: float, level: int) -> ring.Arrivals:
+        rows = self.store.after(after)
+        rows = rows.at((rows.times > self.now - seconds) & is_sampled(rows.seqs, level))
+        cosines = np.full(len(rows.seqs), np.nan, np.float32)
+        return ring.Arrivals(rows.seqs, rows.vectors, rows.times, cosines)
+
+
+def _pinned(version: int, rows: Stored, now: float) -> Baseline:
+    detector = Detector.fit(rows.vectors, timestamps=rows.times)
+    first, last = (_moment(float(time)) for time in rows.times[[0, -1]])
+    quality, last_seq = assess(rows.vectors), int(rows.seqs[-1])
+    pinned_at, source = _moment(now), "simulated"
+    return Baseline(version, pinned_at, last_seq, first, last, True, source, quality, detector)
+
+
+def _moment(now: float) -> datetime:
+    return datetime.fromtimestamp(now, UTC)
+
+
+@dataclass
+class Outcome:
+    """What was paged in one stream.
+
+    Attributes
+    ----------
+    days : float
+    pages : list of (float, float)
+        Begin and end of each page, in days after the start.
+    delays : dict of str to list of (float or None)
+        By kind of drift: minutes from each onset to a page; None if there was none in 24 hours.
+    cpu_seconds : float
+        Per simulated day, drifts included.
+    """
+
+    days: int
+    pages: list[tuple[float, float]]
+    delays: dict[str, list[float | None]]
+    cpu_seconds: float
+
+
+def simulate(
+    source: Source, regime_name: str, days: int, seed: int, number: int, settings: Settings
+) -> Outcome:
+    """Run one stream of a regime, and inject each drift at random moments of it.
+
+    The drift runs in a copy of the stream, so that the stream itself stays without. It begins while
+    no alert fires.
+
+    Parameters
+    ----------
+    source : Source
+    regime_name : str
+    days : int
+    seed, number : int
+        The same seed and number of the stream give the same outcome.
+    settings : Settings
+    """
+    begun = time.process_time()
+    regime = REGIMES[regime_name]
+    random = np.random.default_rng([seed, zlib.crc32(regime_name.encode()), number])
+    world = regime.world(source, random)
+    traffic = _minutes(regime.arrivals(world, world.start, random), world.start)
+    stream = Stream(settings, source.vectors.shape[1], world.start)
+    onsets = [
+        world.start + DAY * (day + float(random.uniform(0, _DRIFT_EVERY)))
+        for day in range(_FIRST_DRIFT, days - _DRIFT_EVERY + 1, _DRIFT_EVERY)
+    ]
+    pages: list[tuple[float, float]] = []
+    delays: dict[str, list[float | None]] = {kind: [] for kind in DRIFTS}
+    injected = 0
+    began: float | None = None
+    for _ in range(round(days * DAY / MINUTE)):
+        now, arrivals = next(traffic)
+        stream.step(arrivals, now)
+        firing = bool(stream.pager.firing)
+        if firing and began is None:
+            began = now
+        elif not firing and began is not None:
+            pages.append((began, now))
+            began = None
+        if onsets and now >= onsets[0] and stream.stage is not None and not firing:
+            onsets.pop(0)
+            injected += 1
+            for kind, drift in DRIFTS.items():
+                own = world.random(2, injected, zlib.crc32(kind.encode()))
+                change = drift(world, own)
+                hours = (change(hour) for hour in regime.arrivals(world, now, own))
+                delays[kind].append(_delay(stream.fork(now), _minutes(hours, now), now))
+    if began is not None:
+        pages.append((began, now))
+    return Outcome(
+        days,
+        [((begin - world.start) / DAY, (end - world.start) / DAY) for begin, end in pages],
+        delays,
+        (time.process_time() - begun) / days,
+    )
+
+
+def _delay(stream: Stream, traffic: Iterator[tuple[float, Arrivals]], onset: float) -> float | None:
+    for _ in range(round(DAY / MINUTE)):
+        now, arrivals = next(traffic)
+        stream.step(arrivals, now)
+        if stream.pager.firing:
+            return (now - onset) / MINUTE
+    return None
+
+
+def _minutes(hours: Iterator[Arrivals], start: float) -> Iterator[tuple[float, Arrivals]]:
+    """Yield the end of each minute and what arrived in it."""
+    end, waiting = start, next(hours)
+    while True:
+        for _ in range(60):
+            end += MINUTE
+            cut = int(np.searchsorted(waiting.times, end))
+            yield end, waiting.at(slice(cut))
+            waiting = waiting.at(slice(cut, None))
+        # A retry may still wait for the next hour.
+        waiting = waiting.and_also(next(hours))

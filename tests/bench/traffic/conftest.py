@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from bench.traffic.pager import ALERT
+from bench.traffic.source import Source
+from ingest.runtime.settings.settings import Settings
+from rules.render import render
+
+
+@pytest.fixture(scope="session")
+def source() -> Source:
+    """Eight topics of 150 vectors each, of dimension 16 and about unit length."""
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(8, 16))
+    vectors = np.repeat(centres, 150, axis=0) + 0.7 * random.normal(size=(1_200, 16))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Source(vectors.astype(np.float32), np.repeat(list("abcdefgh"), 150))
+
+
+@pytest.fixture
+def promtool_agrees(tmp_path: Path, tool: Callable[[str], str]) -> Callable[..., None]:
+    """Assert that the rendered rules fire for these windows, minute by minute."""
+
+    def check(
+        scores: dict[str, list[float | None]],
+        expected: list[tuple[str, ...]],
+        stages: list[str | None] | None = None,
+    ) -> None:
+        render(Settings(), tmp_path)
+        series = [
+            {
+                "series": f'embedding_drift_score{{model_name="docs", window="{name}"}}',
+                # A series that a scrape no longer has gets a stale marker.
+                "values": " ".join("stale" if score is None else repr(score) for score in each),
+            }
+            for name, each in scores.items()
+        ]
+        for stage in set(stages or ()) - {None}:
+            values = " ".join("1" if each == stage else "stale" for each in stages or ())
+            name = f'embedding_drift_baseline_stage{{model_name="docs", stage="{stage}"}}'
+            series.append({"series": name, "values": values})
+        firing = f'count by (window) (ALERTS{{alertname="{ALERT}", alertstate="firing"}})'
+        tests = [
+            {
+                "expr": firing,
+                "eval_time": f"{minute}m",
+                "exp_samples": [
+                    {"labels": f'{{window="{name}"}}', "value": 1} for name in sorted(windows)
+                ],
+            }
+            for minute, windows in enumerate(expected)
+        ]
+        example = {
+            "rule_files": ["thresholds.rules.yaml", "drift.rules.yaml"],
+            "evaluation_interval": "1m",
+            "group_eval_order": ["embedding-drift-thresholds", "embedding-drift"],
+            "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": tests}],
+        }
+        (tmp_path / "example.yaml").write_text(yaml.safe_dump(example))
+        command = [tool("promtool"), "test", "rules", "example.yaml"]
+        answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert answer.returncode == 0, (answer.stdout + answer.stderr)[:2_000]
+
+    return check

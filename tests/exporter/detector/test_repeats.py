@@ -1,0 +1,148 @@
+"""Repeats: equal vectors are no drift until they are too many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.detector import Detector
+from exporter.detector.repeats import Repeats, Rest, popular
+from exporter.detector.sums import Sums, fingerprints
+
+Vectors = NDArray[np.float32]
+
+
+def hashes(copies: Sequence[int], n: int) -> NDArray[np.int64]:
+    """Hashes of n vectors: some with copies, from 1 on, and others that are all different."""
+    repeated = np.repeat(np.arange(1, len(copies) + 1), copies)
+    return np.concatenate([repeated, 1_000_000 + np.arange(n - len(repeated))]).astype(np.int64)
+
+
+def test_a_vector_is_popular_from_a_share_on() -> None:
+    assert popular(hashes([10, 9, 12], 5_000)).tolist() == [3, 1]
+    assert popular(hashes([3, 2], 500)).tolist() == [1]
+
+
+def test_at_most_64_vectors_are_popular_and_half_of_the_reference() -> None:
+    assert popular(hashes([20] * 80, 5_000)).tolist() == list(range(1, 65))
+    assert popular(hashes([10, 40], 100)).tolist() == [2, 1]
+    assert popular(hashes([11, 40], 100)).tolist() == []
+
+
+@pytest.fixture
+def window(detector: Detector, vectors: Vectors) -> Sums:
+    """A window of 200 vectors, of which one has 4 copies and another 3."""
+    rows = np.r_[0:195, 0, 0, 0, 1, 1] + 1_000
+    return detector.sums(vectors[rows])
+
+
+def judge(window: Sums, often: NDArray[np.int64], tolerated: float = 0.1) -> Repeats:
+    features = np.zeros((len(often), len(window.total)), np.int64) + np.arange(len(often))[:, None]
+    sizes = np.log([50.0, 500.0])
+    return Repeats(often, features, sizes, np.full(2, tolerated), np.array([1.0, 5.0]))
+
+
+def test_the_rest_of_a_window_lacks_the_popular_vectors(window: Sums, vectors: Vectors) -> None:
+    often = fingerprints(vectors[[2_000, 1_000]])
+    rest = judge(window, often).rest(window)
+    assert (window.pairs, window.squares) == (12 + 6, 144 + 36)
+    assert (rest.n, rest.pairs, rest.squares) == (196, 6, 36)
+    np.testing.assert_array_equal(rest.total, window.total - 4)
+
+
+def test_a_detector_subtracts_the_features_of_popular_vectors(vectors: Vectors) -> None:
+    reference = np.concatenate([vectors[:500], np.repeat(vectors[:1], 24, axis=0)])
+    detector = Detector.fit(reference)
+    rest = detector._repeats.rest(detector.sums(vectors[:100]))
+    np.testing.assert_array_equal(rest.total, detector.sums(vectors[1:100]).total)
+    assert detector.n_reference == 524
+
+
+def test_repeats_add_the_variance_of_their_weights() -> None:
+    # One vector with 4 copies and three with 2 among 100.
+    rest = Rest(100, np.zeros(1, np.int64), 4 * 3 + 3 * 2, (4 * 3) ** 2 + 3 * 2**2)
+    pairs, few = 18, 156**0.5
+    expected = [pairs / 100**2, (pairs + 4 * few) / 100**2]
+    repeats = Repeats(*[np.empty(0, np.int64)] * 4, np.array([1.0, 5.0]))
+    np.testing.assert_allclose(repeats.variance(rest), expected)
+    np.testing.assert_array_equal(repeats.variance(rest._replace(pairs=0, squares=0)), 0)
+
+
+def test_the_variance_of_weights_is_that_of_a_mean_with_copies() -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=(40_000, 12))
+    copies = np.array([4, 2, 2, 2] + [1] * 8)
+    n, pairs = copies.sum(), (copies * (copies - 1)).sum()
+    mean = values @ copies / n
+    assert mean.var() == pytest.approx(1 / n + pairs / n**2, rel=0.03)
+
+
+@pytest.mark.parametrize(("repeats", "decades"), [(0, 0), (22, 0), (23, 1), (42, 20)])
+def test_repeats_beyond_the_tolerated_share_count_two_decades_a_percent(
+    detector: Detector, vectors: Vectors, repeats: int, decades: float
+) -> None:
+    rows = np.r_[np.arange(200 - repeats), np.zeros(repeats, int)] + 1_000
+    window = detector.sums(vectors[rows])
+    assert judge(window, np.empty(0, np.int64)).decades(window) == pytest.approx(decades)
+
+
+def test_the_tolerated_share_is_interpolated_in_the_logarithm_of_the_size(
+    detector: Detector, vectors: Vectors
+) -> None:
+    window = detector.sums(vectors[np.r_[np.arange(100), np.zeros(100, int)] + 1_000])
+    repeats = Repeats(
+        *[np.empty(0, np.int64)] * 2, np.log([50.0, 800.0]), np.array([0.1, 0.5]), np.ones(1)
+    )
+    assert repeats.decades(window) == pytest.approx(200 * (0.5 - 0.3) - 2)
+
+
+def test_ten_percent_more_than_usual_or_the_largest_share_is_tolerated() -> None:
+    nothing = np.empty((0, 1), np.int64)
+
+    def tolerated(prints: NDArray[np.int64]) -> NDArray[np.float64]:
+        repeats = Repeats.fit(prints, nothing[:, 0], nothing, np.ones(1))
+        np.testing.assert_allclose(np.exp(repeats.size)[[0, -1]], [50, 1_000])
+        return repeats.tolerated
+
+    np.testing.assert_allclose(tolerated(np.arange(2_000)), 0.1)
+    # Every vector twice in a row: half of each window.
+    np.testing.assert_allclose(tolerated(np.arange(2_000) // 2), 0.6, atol=0.01)
+    # One burst of 40 equal vectors within the first 50.
+    burst = np.arange(2_000)
+    burst[5:45] = 5
+    np.testing.assert_allclose(tolerated(burst)[[0, -1]], [39 / 50, 0.1 + 39 / 3_000])
+
+
+def popular_query(window: Vectors, query: Vectors, seed: int) -> Vectors:
+    """Replace 5 % of the vectors by one."""
+    asked = np.random.default_rng(seed).random(len(window)) < 0.05
+    return np.where(asked[:, None], query, window)
+
+
+def test_a_popular_query_is_no_drift_new_or_gone(sentences: Vectors) -> None:
+    reference, others = sentences[:3_000], sentences[3_000:]
+    plain = Detector.fit(reference)
+    knowing = Detector.fit(popular_query(reference, others[0], 0))
+    for seed in range(4):
+        window = others[100 + 500 * seed :][:500]
+        assert plain.score(popular_query(window, others[seed], seed)) < 3
+        assert knowing.score(window) < 3
+        assert knowing.score(popular_query(window, others[0], seed)) < 3
+        assert knowing.score(popular_query(window, others[seed + 1], seed)) < 3
+
+
+def test_retries_and_bursts_are_no_drift_and_a_stuck_encoder_is(sentences: Vectors) -> None:
+    detector = Detector.fit(sentences[:4_000])
+    window = sentences[4_000:5_000]
+    retried, burst, stuck = window.copy(), window.copy(), window.copy()
+    retried[:20] = retried[500:520]
+    burst[300:320] = burst[300]
+    stuck[::5] = stuck[0]
+    assert detector.score(retried) < 3
+    assert detector.score(burst) < 3
+    assert detector.score(stuck) > 10
+    assert detector.score(stuck[:50]) > 4
+    assert detector.score(np.repeat(window[:1], 50, axis=0)) > 20

@@ -1,0 +1,102 @@
+"""Maturing: a later baseline comes after a day and a week without drift, and never over one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from exporter.monitor.maturing import Maturing, Score, last_drift, plan, stage_of
+from ingest.runtime.thresholds import SCORE, Stage
+
+DAY = 86_400.0
+NOW = 1e9
+NEVER = -math.inf
+
+
+@pytest.mark.parametrize(
+    ("seasons", "stage"),
+    [((), "provisional"), (("daily",), "daily"), (("daily", "weekly"), "weekly")],
+)
+def test_the_stage_of_a_baseline_is_what_its_detector_has_seen(
+    seasons: tuple[str, ...], stage: str
+) -> None:
+    assert stage_of(seasons) == stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "age", "expected"),
+    [
+        ("provisional", 0.5, Maturing("daily", NOW + 0.5 * DAY, "time")),
+        ("provisional", 1, Maturing("daily", NOW, None)),
+        ("provisional", 6, Maturing("daily", NOW - 5 * DAY, None)),
+        ("provisional", 7, Maturing("weekly", NOW, None)),
+        ("daily", 2, Maturing("weekly", NOW + 5 * DAY, "time")),
+        ("daily", 8, Maturing("weekly", NOW - DAY, None)),
+        ("weekly", 30, None),
+    ],
+)
+def test_a_baseline_matures_after_a_day_and_after_a_week(
+    stage: Stage, age: float, expected: Maturing | None
+) -> None:
+    assert plan(stage, NOW - age * DAY, NEVER, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("stage", "ago", "expected"),
+    [
+        ("provisional", 0, Maturing("daily", NOW + DAY, "drift")),
+        ("provisional", 0.75, Maturing("daily", NOW + 0.25 * DAY, "drift")),
+        ("provisional", 1.25, Maturing("daily", NOW - 0.25 * DAY, None)),
+        ("daily", 6, Maturing("weekly", NOW + DAY, "drift")),
+        ("daily", 7, Maturing("weekly", NOW, None)),
+    ],
+)
+def test_a_baseline_waits_until_its_span_has_no_drift(
+    stage: Stage, ago: float, expected: Maturing
+) -> None:
+    assert plan(stage, NOW - 20 * DAY, NOW - ago * DAY, NOW) == expected
+
+
+def test_a_young_model_waits_for_time_even_if_it_drifts() -> None:
+    assert plan("provisional", NOW - DAY / 2, NOW, NOW) == Maturing("daily", NOW + DAY, "time")
+
+
+def scores(*values: float, stage: Stage = "daily", window: str = "fast") -> list[Score]:
+    """One score every five minutes, the last one now."""
+    first = NOW - 300 * (len(values) - 1)
+    return [Score(window, first + 300 * at, value, stage) for at, value in enumerate(values)]
+
+
+SUDDEN, LASTING = SCORE["daily"]
+HIGH = (SUDDEN + LASTING) / 2
+
+
+@pytest.mark.parametrize(
+    ("values", "last"),
+    [
+        ([], NEVER),
+        ([LASTING] * 20, NEVER),
+        ([0, SUDDEN + 0.1, 0], NOW - 300),
+        ([HIGH] * 6, NEVER),
+        ([HIGH] * 7, NOW),
+        ([HIGH] * 7 + [0.0] * 3, NOW - 900),
+        ([HIGH] * 4 + [0.0] + [HIGH] * 4, NEVER),
+        ([HIGH] * 4 + [math.nan] + [HIGH] * 4, NEVER),
+    ],
+    ids=str,
+)
+def test_drift_is_what_the_rules_call_so(values: list[float], last: float) -> None:
+    assert last_drift(scores(*values)) == last
+
+
+def test_to_a_provisional_baseline_only_a_very_high_score_is_drift() -> None:
+    assert last_drift(scores(9.0, 14.0, stage="provisional")) == NEVER
+    assert last_drift(scores(9.0, 15.1, stage="provisional")) == NOW
+
+
+def test_each_window_drifts_by_itself() -> None:
+    fast, slow = scores(HIGH, 0, HIGH, 0, HIGH, 0, HIGH), scores(*[HIGH] * 7, window="slow")
+    mixed = [each for pair in zip(fast, slow, strict=True) for each in pair]
+    assert last_drift(fast) == NEVER
+    assert last_drift(mixed) == NOW

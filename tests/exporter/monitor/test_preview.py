@@ -1,0 +1,91 @@
+"""Preview: what the baseline in use says of vectors before they become a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+
+from exporter.monitor import baseline
+from exporter.monitor.preview import Comparison, preview
+from ingest.store.selection import Selection
+
+Vectors = NDArray[np.float32]
+Send = Callable[..., None]
+
+
+def compared(connection: psycopg.Connection, selection: Selection) -> Comparison:
+    found = preview(connection, "m", selection, datetime.now(UTC)).comparison
+    assert found is not None
+    return found
+
+
+def recorded(connection: psycopg.Connection, minutes: int, score: float, rows: int = 1) -> None:
+    """Record scores, one a minute up to some minutes ago."""
+    connection.execute(
+        "insert into drift_history (model_name, window_name, computed_at, state, vectors,"
+        " baseline_version, score) select 'm', 'fast', clock_timestamp() - make_interval(mins =>"
+        " at), 'ok', 100, 1, %s from generate_series(%s, %s - 1) as at",
+        [score, minutes, minutes + rows],
+    )
+
+
+def test_without_a_baseline_only_the_vectors_are_told(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:300])
+    send(vectors[300:500])
+    found = preview(connection, "m", Selection(first=400), datetime.now(UTC))
+    assert found.vectors == 400
+    assert found.first_at is not None
+    assert found.last_at is not None
+    assert found.first_at < found.last_at
+    assert found.comparison is None
+
+
+def test_no_vectors_are_no_error(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:10])
+    found = preview(
+        connection, "m", Selection(arrived=datetime.max.replace(tzinfo=UTC)), datetime.now(UTC)
+    )
+    assert (found.vectors, found.first_at, found.comparison) == (0, None, None)
+
+
+@pytest.mark.parametrize(("moved", "drifts"), [(0, False), (5, True)])
+def test_the_baseline_in_use_says_how_unlike_the_vectors_are(
+    connection: psycopg.Connection, send: Send, vectors: Vectors, moved: int, drifts: bool
+) -> None:
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=600))
+    send(vectors[600:1_000] + np.float32(moved))
+    found = compared(connection, Selection(last=400))
+    assert found.version == 1
+    assert (found.score > 5) == drifts
+    assert (found.changed.lower > 0.5) == drifts
+    assert found.alarm_ratio is None
+    assert not found.drifts
+
+
+def test_what_was_recorded_says_how_long_the_model_drifted(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=600))
+    send(vectors[600:800])
+    connection.execute(
+        "create table past partition of embedding default;"
+        " update embedding set received_at = received_at - interval '2 hours' where seq < 700"
+    )
+    recorded(connection, minutes=60, score=99, rows=30)
+    recorded(connection, minutes=30, score=0, rows=30)
+    found = compared(connection, Selection(last=200))
+    assert found.alarm_ratio == pytest.approx(0.5)
+    assert not found.drifts
+    recorded(connection, minutes=0, score=99)
+    assert compared(connection, Selection(last=200)).drifts
