@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.traffic.source import Vectors
-from ingest.store.selection import Stretches
 
 _WHOLE_SECONDS = 6 * 3_600.0
 """Age up to which every vector is kept, as the longest window needs."""
@@ -80,8 +79,10 @@ class Store:
             self._sampled_count -= len(self._sampled.popleft().seqs)
 
     def _sample(self, block: Stored) -> None:
-        self._sampled.append(self._thinned(block))
-        self._sampled_count += len(self._sampled[-1].seqs)
+        kept = self._thinned(block)
+        if len(kept.seqs):
+            self._sampled.append(kept)
+            self._sampled_count += len(kept.seqs)
         if self._sampled_count > _SAMPLED:
             self._step *= 2
             halved = (self._thinned(block) for block in self._sampled)
@@ -101,7 +102,12 @@ class Store:
         """Return stretches of at most so many vectors, spread evenly since a time."""
         # What is newer than six hours is not sampled yet.
         found = self._thinned(self.between(start, np.inf))
-        return found.at(Stretches.of(len(found.seqs), most).places(len(found.seqs)))
+        if len(found.seqs) <= most:
+            return found
+        stretch = (found.seqs - 1) // _STRETCH
+        numbers = np.unique(stretch)
+        even = np.linspace(0, len(numbers) - 1, most // _STRETCH).astype(np.intp)
+        return found.at(np.isin(stretch, numbers[even]))
 
     def after(self, seq: int) -> Stored:
         """Return the vectors after a number; all of them if they are of the newest six hours."""

@@ -51,6 +51,20 @@ def test_six_hours_are_whole_and_a_week_is_an_even_sample() -> None:
     assert set(np.bincount(numbers - numbers[0])[1:-1]) == {0, 256}
 
 
+def test_a_month_is_thinned_more_than_once() -> None:
+    store = filled(30, per_minute=17)
+    older = store.between(0, 29.7 * DAY)
+    assert older.times[0] == pytest.approx(23 * DAY, abs=DAY)
+    assert 10_000 < len(older.seqs) < 41_000
+
+
+def test_a_spread_is_whole_stretches_over_all_the_time() -> None:
+    found = filled(9, per_minute=17).spread(2 * DAY, 10_000)
+    assert 9_000 < len(found.seqs) <= 10_000
+    assert set(np.bincount((found.seqs - 1) // 256)) <= {0, 256, len(found.seqs) % 256}
+    assert np.ptp(np.histogram(found.times, 10)[0]) <= 2 * 256
+
+
 def test_the_first_vectors_are_found_while_they_are_there() -> None:
     store = filled(0.5, per_minute=17)
     assert store.first(5_000).seqs.tolist() == list(range(1, 5_001))
