@@ -101,7 +101,8 @@ DIRECTIONS = {
 
 
 _PURE = (
-    *("__future__", "collections", "dataclasses", "functools", "itertools", "math", "typing"),
+    *("__future__", "collections", "dataclasses", "functools", "heapq", "itertools", "math"),
+    "typing",
     *("numpy", "scipy", "statsmodels"),
     *("io", "zipfile"),  # codec.py writes archives in memory
 )

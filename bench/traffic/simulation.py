@@ -186,7 +186,7 @@ class _Rows(NamedTuple):
 
 
 def _pinned(version: int, rows: Stored, now: float) -> Baseline:
-    detector = Detector.fit(rows.vectors, timestamps=rows.times)
+    detector = Detector.fit(rows.vectors, timestamps=rows.times, positions=rows.seqs)
     first, last = (_moment(float(time)) for time in rows.times[[0, -1]])
     quality, last_seq = assess(rows.vectors), int(rows.seqs[-1])
     pinned_at, source = _moment(now), "simulated"

@@ -11,9 +11,9 @@ fitted to.
    have maxima of squares. A tail that is still too light or too heavy is stretched, by the mean
    excess of the null statistics over their 10 % quantile (Hill 1975).
 2. **Dependence.** Windows of consecutive vectors show whether vectors arrive independently. If
-   they come in sessions, a statistic's mean grows by a design effect (Kish 1965). The few
-   sessions of a reference estimate that scale with few degrees of freedom, so an F distribution
-   with a scale replaces the gamma distribution (Box 1954).
+   they come in sessions, shifts grow by a design effect (Kish 1965). The few sessions of a
+   reference estimate that scale with few degrees of freedom, so an F distribution with a scale
+   replaces the gamma distribution (Box 1954).
 3. **Combination.** The p-values of all components become one by their weighted harmonic mean
    (Wilson 2019). An offset and a stretch measured on the null make that a p-value again.
 
@@ -23,13 +23,14 @@ P-values are handled as decades of surprise, -log10 p.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, gammaincc
 
+from exporter.detector.dependence import Dependence, consecutive, longest
 from exporter.stats.arrays import Floats
 
 CEILING = 300.0
@@ -51,6 +52,10 @@ _SINGLE = 0.99
 """Quantile of the statistic of a single vector that stands for an unusual one."""
 _SINGLES = 2_000
 """Single vectors that this quantile is taken from, at most."""
+_DISTANT = 1e6
+"""Design effect at which shifts are far beyond every tolerance."""
+_COMPARED = 8
+"""Times that the rows are shuffled for the windows that consecutive ones are compared with."""
 _MARGIN = 0.05
 """Decades subtracted from every score because the calibration is an estimate itself."""
 _LEVEL = 0.01
@@ -113,39 +118,11 @@ class Tails:
         tails.shape[:, 3] = [_stretch(d, 1.0) for d in decades]
         return tails
 
-    def widened(self, together: Iterable[Floats], n: int) -> Tails:
-        """Allow for vectors that arrive in sessions.
-
-        A window of sessions is worth fewer vectors. The effect grows with the window size until
-        the window is longer than a session, so each size takes at least the ratio of the
-        smaller ones.
-
-        Parameters
-        ----------
-        together : iterable of ndarray, shape (w, c)
-            Statistics of windows of consecutive vectors, for each size.
-        n : int
-            Vectors that these windows were cut from.
-
-        Notes
-        -----
-        If a statistic at size m follows a gamma distribution of shape k, the n / m windows
-        without overlap estimate its scale with 2 k n / m degrees of freedom.
-        """
-        shape, freedom = self.shape.copy(), self.freedom.copy()
-        wider = np.ones(freedom.shape[1])
-        for at, values in enumerate(together):
-            mean, deviation, *_ = shape[at]
-            wider = np.maximum(wider, _widening(values, mean))
-            # With few sessions in a window the statistic also varies more around its mean.
-            usual = deviation / mean
-            variation = values.std(axis=0) / np.maximum(values.mean(axis=0), _TINY)
-            rougher = np.where(wider > 1, np.maximum(variation / usual, 1.0), 1.0)
-            mean *= wider
-            deviation *= wider * rougher
-            known = 2 * np.square(mean / deviation) * n / np.exp(self.size[at])
-            freedom[at] = np.where(wider > 1, known, np.inf)
-        return replace(self, shape=shape, freedom=freedom)
+    def roughened(self, dependence: Dependence) -> Tails:
+        """Allow for the few sessions of a window and of a reference."""
+        shape = self.shape.copy()
+        shape[:, 1] *= dependence.rougher
+        return replace(self, shape=shape, freedom=dependence.freedom)
 
     def decades(self, statistics: Floats, n: int) -> Floats:
         """Return -log10 of the p-values of statistics, shape (w, c), of windows of n vectors."""
@@ -232,11 +209,14 @@ class Null:
     ----------
     table : ndarray, shape (n, f)
         Features of its vectors, in order of arrival.
+    stretch : ndarray of intp, shape (n,)
+        Number of the stretch of consecutive vectors that each is in.
     statistics : callable
     random : numpy.random.Generator
     """
 
     table: NDArray[np.float32]
+    stretch: NDArray[np.intp]
     statistics: Statistics
     random: np.random.Generator
 
@@ -245,15 +225,37 @@ class Null:
 
         See `Combination.fit`.
         """
-        n = len(self.table)
-        sizes = _sizes(n)
-        windows = zip(self._means(sizes), sizes, strict=True)
-        values = [self._scaled(means, size) for means, size in windows]
+        sizes = _sizes(len(self.table))
+        means = self._means(sizes)
+        values = [self._scaled(drawn, size) for drawn, size in zip(means, sizes, strict=True)]
         tails = Tails.fit(sizes, values, traits)
         decades = np.vstack([tails.decades(v, size) for v, size in zip(values, sizes, strict=True)])
         combination = Combination.fit(decades, traits, silent)
-        together = (self._scaled(_consecutive(self.table, size), size) for size in sizes)
-        return tails.widened(together, n), combination
+        dependence = self._dependence(sizes)
+        if dependence is None:
+            return tails, combination
+        for drawn, size, found, wider in zip(means, sizes, values, dependence.effect, strict=True):
+            for at in np.flatnonzero(wider > 1):
+                found[:, at] = self._scaled(drawn, size, wider[at])[:, at]
+        return Tails.fit(sizes, values, traits).roughened(dependence), combination
+
+    def _dependence(self, sizes: NDArray[np.intp]) -> Dependence | None:
+        """Measure the dependence; None if there is none, or no stretch is long enough."""
+        whole = longest(self.stretch)
+        if not whole:
+            return None
+
+        # So far away, no tolerance of a component counts: statistics are plain squares there.
+        def random_windows(size: int) -> Floats:
+            [size] = _in_pieces(np.array([size])).tolist()
+            [means] = self._means(np.array([size]), _COMPARED)
+            return self._scaled(means, size, _DISTANT) / _DISTANT
+
+        def consecutive_windows(size: int) -> Floats:
+            means = consecutive(self.table, self.stretch, size)
+            return self._scaled(means, size, _DISTANT) / _DISTANT
+
+        return Dependence.fit(sizes, whole, random_windows, consecutive_windows)
 
     def singles(self) -> Floats:
         """Return the statistics of an unusual single vector, in units of the tails, shape (c,)."""
@@ -261,16 +263,16 @@ class Null:
         found: Floats = np.quantile(self.statistics(centred), _SINGLE, axis=0)
         return found
 
-    def _means(self, sizes: NDArray[np.intp]) -> list[NDArray[np.float32]]:
+    def _means(self, sizes: NDArray[np.intp], rounds: int = _ROUNDS) -> list[NDArray[np.float32]]:
         """Average random windows of each size, drawn without replacement: shape (w, f) each.
 
         The rows are shuffled and averaged in pieces, and a window is some of the pieces. This costs
         a tenth of drawing rows, and windows of one order overlap about as much as any.
         """
-        piece = max(int(sizes[0]) // _PIECES, 1)
+        piece = _piece(sizes)
         whole = len(self.table) // piece * piece
         means: list[list[NDArray[np.float32]]] = [[] for _ in sizes]
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             rows = self.table[self.random.permutation(len(self.table))[:whole]]
             pieces = rows.reshape(-1, piece, rows.shape[1]).mean(axis=1)
             for size, found in zip(sizes // piece, means, strict=True):
@@ -281,11 +283,15 @@ class Null:
                 found.append(averaging @ pieces)
         return [np.concatenate(found) for found in means]
 
-    def _scaled(self, means: NDArray[np.float32], size: int) -> Floats:
-        """Return the scaled statistics, shape (w, c), of windows against the rest of the table."""
+    def _scaled(self, means: NDArray[np.float32], size: int, effect: float = 1.0) -> Floats:
+        """Return the scaled statistics, shape (w, c), of windows against the rest of the table.
+
+        A design effect is what sessions multiply the variance of a shift by.
+        """
         n = len(self.table)
         # The table holds the window. The mean of the rest is n / (n - size) times as far away.
-        shift = (means - self.table.mean(axis=0)) * np.float32(n / (n - size))
+        longer = np.float32(n / (n - size) * math.sqrt(effect))
+        shift = (means - self.table.mean(axis=0)) * longer
         return self.statistics(shift) / (1 / size + 1 / (n - size))
 
 
@@ -297,31 +303,18 @@ def _sizes(n: int) -> NDArray[np.intp]:
     need no calibration of their own: the sums of many vectors are nearly normal.
     """
     largest = n // 5
-    sizes = np.geomspace(min(50, largest // 2), largest, _SIZES)
-    piece = max(int(sizes[0]) // _PIECES, 1)
-    found: NDArray[np.intp] = sizes.astype(np.intp) // piece * piece
-    return found
+    return _in_pieces(np.geomspace(min(50, largest // 2), largest, _SIZES).astype(np.intp))
 
 
-def _consecutive(table: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Average windows of consecutive rows that overlap by half, shape (w, f)."""
-    starts = range(0, len(table) - size + 1, max(size // 2, 1))
-    return np.stack([table[start : start + size].mean(axis=0) for start in starts])
+def _piece(sizes: NDArray[np.intp]) -> int:
+    """Return how many rows stay together while windows of these sizes are drawn."""
+    return max(int(sizes[0]) // _PIECES, 1)
 
 
-def _widening(together: Floats, mean: Floats) -> Floats:
-    """Return the design effect: how much vectors that arrive together raise a statistic's mean.
-
-    A statistic grows with the variance of window means, so the ratio of its mean in windows of
-    consecutive vectors to that in random windows is the design effect of cluster sampling. It is
-    1 unless it exceeds 1 by two standard errors. Then two standard errors are added, because a
-    reference holds few sessions. The windows overlap by half, so half of them are independent.
-
-    Source: Kish (1965), "Survey Sampling", for the design effect.
-    """
-    ratio = together.mean(axis=0) / mean
-    error = together.std(axis=0) / np.sqrt(len(together) / 2) / mean
-    result: Floats = np.where(ratio > 1 + 2 * error, ratio + 2 * error, 1.0)
+def _in_pieces(sizes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Round sizes down to whole pieces."""
+    piece = _piece(sizes)
+    result: NDArray[np.intp] = sizes // piece * piece
     return result
 
 

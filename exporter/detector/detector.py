@@ -17,6 +17,7 @@ from exporter.detector import codec
 from exporter.detector.axes import Axes
 from exporter.detector.calibration import Combination, Null, Tails
 from exporter.detector.components import DUPLICATES, NAMES, TRAITS, Components, Sample
+from exporter.detector.dependence import stretches
 from exporter.detector.features import Features, standard
 from exporter.detector.marginals import Bins, Marginals
 from exporter.detector.ratio import ChangedRatio, HeldOut
@@ -59,7 +60,7 @@ class Detector:
     """
 
     COMPONENTS: ClassVar[tuple[str, ...]] = NAMES
-    _VERSION: ClassVar[int] = 3
+    _VERSION: ClassVar[int] = 4
 
     n_reference: int
     reference_cosine_similarity: float
@@ -68,6 +69,7 @@ class Detector:
     _season: Season
     _linear_season: Season
     _swing: Swing
+    _unseen: Floats
     _components: Components
     _tails: Tails
     _repeats: Repeats
@@ -77,7 +79,12 @@ class Detector:
 
     @classmethod
     def fit(
-        cls, reference: ArrayLike, *, seed: int = 0, timestamps: ArrayLike | None = None
+        cls,
+        reference: ArrayLike,
+        *,
+        seed: int = 0,
+        timestamps: ArrayLike | None = None,
+        positions: ArrayLike | None = None,
     ) -> Detector:
         """Fit the components and their null distributions.
 
@@ -95,6 +102,9 @@ class Detector:
         timestamps : array_like, shape (n,), optional
             Seconds since the epoch. If they span a day, the detector learns what to expect at each
             hour of the day; if they span a week, also on each day of the week; see `seasons`.
+        positions : array_like of int, shape (n,), optional
+            Number of each vector in its stream, ascending, if the reference is a sample of
+            stretches. Without it, all vectors count as consecutive.
 
         Raises
         ------
@@ -120,13 +130,14 @@ class Detector:
         times_held_out = None if times is None else times[held_out]
         # The shaping half gives biased means of the features that it shaped. The first d features
         # are linear, so the whole reference gives their means.
-        linear_season = Season.fit(table[:, : features.dimension], times, seasons)
-        season = Season.fit(table[held_out], times_held_out, seasons)
+        linear_season = Season.fit(table[:, : features.dimension], times, seasons, random)
+        season = Season.fit(table[held_out], times_held_out, seasons, random)
         sample = Sample.of(vectors[shaping], features, axes, vectors[held_out], random)
         components = Components.fit(sample)
         usual = season.residual(table[held_out], times_held_out)
         null = Null(
             usual,
+            stretches(_positions(positions, len(everything))[others][held_out]),
             lambda means: components.statistics(features.shift(means, axes.vectors)),
             random,
         )
@@ -134,6 +145,8 @@ class Detector:
         first = [int(np.flatnonzero(hashes == one)[0]) for one in often]
         of_popular = np.array([features.total(everything[[row]]) for row in first], np.int64)
         of_popular = of_popular.reshape(-1, features.size)
+        swings = _swings(season, linear_season)
+        unseen = components.statistics(features.shift(swings, axes.vectors)).mean(axis=0)
         repeats = Repeats.fit(hashes, often, of_popular, null.singles() / tails.mean)
         # Popular vectors shape nothing, but half of the others does.
         alike = np.flatnonzero(~others)[::2]
@@ -147,6 +160,8 @@ class Detector:
             _season=season,
             _linear_season=linear_season,
             _swing=Swing.fit(linear_season),
+            # The days of a week differ about as much as the hours of a day do.
+            _unseen=unseen / tails.mean if seasons == ("daily",) else np.zeros(len(_TRAITS)),
             _components=components,
             _tails=tails,
             _repeats=repeats,
@@ -281,8 +296,7 @@ class Detector:
         return waves_at(at) if waves is None and at is not None else waves
 
     def _shift(self, rest: Rest, waves: Floats | None) -> Floats:
-        expected = self._season.expected(waves)
-        expected[: self.dimension] = self._linear_season.expected(waves)
+        expected = _expected(self._season, self._linear_season, waves)
         shift: Floats = rest.total / (self._features.unit * max(rest.n, 1)) - expected
         if waves is not None:
             shift[: self.dimension] = self._swing.beyond(shift[: self.dimension])
@@ -297,6 +311,8 @@ class Detector:
         shift = self._features.shift(self._shift(rest, waves), self._axes)
         known = self._season.uncertainty(waves), self._linear_season.uncertainty(waves)
         noise = 1 / rest.n + np.where(_LINEAR, known[1], known[0]) + self._repeats.variance(rest)
+        if waves is not None:
+            noise += self._unseen
         of_means = self._tails.decades(self._components.statistics(shift) / noise, rest.n)[0]
         return np.append(of_means, of_repeats) + 0.0  # no -0.0
 
@@ -311,6 +327,27 @@ def _checked_reference(reference: ArrayLike) -> NDArray[np.float32]:
     if len(array) < MIN_REFERENCE:
         raise ValueError(f"a reference needs at least {MIN_REFERENCE} vectors, got {len(array)}")
     return checked(array, array.shape[1])
+
+
+def _expected(season: Season, linear: Season, waves: Floats | None) -> Floats:
+    """Return the feature means to expect; the first features are those of the linear season."""
+    expected = season.expected(waves)
+    known = linear.expected(waves)
+    expected[: len(known)] = known
+    return expected
+
+
+def _swings(season: Season, linear: Season) -> Floats:
+    """Return how far the season moves the feature means at each hour of the day, shape (24, f)."""
+    hours = np.stack([_expected(season, linear, waves_at(3_600.0 * at)) for at in range(24)])
+    return hours - _expected(season, linear, None)
+
+
+def _positions(positions: ArrayLike | None, n: int) -> NDArray[np.intp]:
+    array = np.arange(n) if positions is None else np.asarray(positions)
+    if array.shape != (n,) or array.dtype.kind not in "iu" or (np.diff(array) <= 0).any():
+        raise ValueError(f"positions must be {n} ascending integers")
+    return array.astype(np.intp)
 
 
 def _check_range(vectors: NDArray[np.float32], least_scale: float) -> None:

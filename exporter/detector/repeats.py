@@ -36,6 +36,13 @@ _TOLERATED = 2
 """Repeats that are tolerated beyond this share: a popular query varies most in a small window."""
 _DECADES = 200.0
 """Decades per share of the window beyond what is tolerated: two for every 1 %."""
+_BURSTS = 2
+_BURST = 50
+"""Two vectors of up to 50 copies each may be those of clients that try again."""
+_MOST_IN_BURSTS = 0.9
+"""Share of a window that bursts explain, at most."""
+_BURST_DECADES = 5.5
+"""Decades of repeats that such bursts explain, at most: drift if they last, but nothing sudden."""
 
 
 def popular(fingerprints: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -128,13 +135,22 @@ class Repeats:
         """Return the decades of surprise of the number of repeats.
 
         This is a rule, not a probability: equal vectors have many harmless causes that no
-        reference shows. A share is tolerated, and the decades grow with the share beyond it.
+        reference shows. A share is tolerated, and the decades grow with the share beyond it. They
+        do not grow far while two bursts explain it: bursts leave a window soon, but an encoder that
+        is stuck goes on.
         """
         if not window.repeats:
             return 0.0
         share = float(np.interp(np.log(window.n), self.size, self.tolerated))
         tolerated = share * window.n + _TOLERATED
-        return _DECADES * max(window.repeats - tolerated, 0.0) / window.n
+        decades = _DECADES * max(window.repeats - tolerated, 0.0) / window.n
+        if decades <= _BURST_DECADES:
+            return decades
+        bursts = [copies - 1 for copies in window.most_copies(_BURSTS) if copies <= _BURST]
+        if sum(bursts) > _MOST_IN_BURSTS * window.n:
+            return decades
+        others = _DECADES * (window.repeats - sum(bursts) - tolerated) / window.n
+        return max(others, _BURST_DECADES)
 
     def variance(self, rest: Rest) -> Floats:
         """Return the variance that repeats add to each statistic, shape (c,).

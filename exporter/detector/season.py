@@ -24,6 +24,12 @@ _OF = {
     for at, name in enumerate(_SPANS)
 }
 """The terms of each season: cosines, then sines."""
+_EXCHANGES = 20
+"""Times that the hours of the vectors change places."""
+_HOUR = 3_600.0
+_FEWEST_HOURS = 64
+"""Hours change places, or smaller parts of the time that the vectors span: sessions stay whole."""
+_TINY = 1e-30
 _WAVE_UNIT = 2.0**30
 """A regression term of 1 as an integer. Integers add up to the same sum in any order."""
 
@@ -46,31 +52,76 @@ class Season:
         Coefficient of each term for each feature; 0 for the terms of a season that is not known.
     covariance : ndarray of float64, shape (k, k)
         Covariance of the coefficients, for a feature of unit variance.
+    is_fitted : ndarray of bool, shape (k,)
+        Whether the times span the season of each term.
     """
 
     coefficients: Floats
     covariance: Floats
+    is_fitted: NDArray[np.bool_]
 
     @classmethod
     def fit(
-        cls, table: NDArray[np.float32], times: Floats | None, seasons: Sequence[str] = ()
+        cls,
+        table: NDArray[np.float32],
+        times: Floats | None,
+        seasons: Sequence[str],
+        random: np.random.Generator,
     ) -> Season:
         """Fit the regression to features, shape (n, f), of vectors stored at times, shape (n,).
 
         ``seasons`` are those that the times span; see `known_seasons`.
+
+        Eight waves are many for a stream that follows none of them: their estimates would be noise
+        that every window is compared with. So the coefficients shrink towards zero, in each
+        combination of waves by the share of its size that chance explains. Chance is what is found
+        in the residuals if hours have changed places.
+
+        Source: Efron and Morris (1972), "Empirical Bayes on vector observations", for the
+        shrinkage; Horn (1965), "A rationale and test for the number of factors in factor analysis",
+        for the size by chance.
         """
+        mean = table.mean(axis=0, dtype=np.float64)
         if times is None or not seasons:
-            waves, terms = np.ones((len(table), 1)), [0]
-        else:
-            waves, terms = _waves(times), [0, *(term for name in seasons for term in _OF[name])]
+            return cls(mean[None], np.array([[1 / len(table)]]), np.ones(1, bool))
+        terms = [term for name in seasons for term in _OF[name]]
+        waves = _waves(times)[:, terms]
+        usual = waves.mean(axis=0)
+        waves -= usual
         # A ridge of one vector bounds the coefficients where no vector was seen.
-        used = waves[:, terms]
-        ridge = np.diag([0.0] + [1.0] * (len(terms) - 1))
-        covariance = np.zeros((waves.shape[1],) * 2)
-        covariance[np.ix_(terms, terms)] = np.linalg.inv(used.T @ used + ridge)
-        products = waves.T.astype(np.float32) @ table
-        coefficients: Floats = covariance @ products.astype(np.float64)
-        return cls(coefficients, covariance)
+        covariance = np.linalg.inv(waves.T @ waves + np.eye(len(terms)))
+        root = np.linalg.cholesky(covariance)
+
+        white = (waves @ root).astype(np.float32)
+        # Without any season, these coefficients have the variance of the features.
+        found = white.T @ table
+        rest = table - white @ found
+        sizes, directions = np.linalg.eigh(_gram(found))
+        hour = _hours(times)
+        by_chance = np.mean(
+            [
+                np.linalg.eigvalsh(_gram(white[np.argsort(order[hour], kind="stable")].T @ rest))
+                for order in (random.permutation(hour.max() + 1) for _ in range(_EXCHANGES))
+            ],
+            axis=0,
+        )
+        # The residuals of few hours are too small, because the waves explain some of any hours. So
+        # the shrinkage is cautious: a weak season that is missed would be drift to large windows.
+        kept = np.maximum(1 - by_chance / np.maximum(sizes, _TINY), 0.0)
+        shrinkage = directions * kept @ directions.T
+        # The constant is what the waves leave of the mean.
+        lift = np.zeros((_TERMS, len(terms) + 1))
+        lift[0, 0] = 1
+        lift[0, 1:] = -usual
+        lift[terms, np.arange(1, len(terms) + 1)] = 1
+        own = np.zeros((len(terms) + 1,) * 2)
+        own[0, 0] = 1 / len(table)
+        own[1:, 1:] = root @ shrinkage @ root.T
+        is_fitted = np.zeros(_TERMS, bool)
+        is_fitted[[0, *terms]] = True
+        return cls(
+            lift @ np.vstack([mean, root @ shrinkage @ found]), lift @ own @ lift.T, is_fitted
+        )
 
     @property
     def is_known(self) -> bool:
@@ -82,8 +133,7 @@ class Season:
         """The seasons that were fitted."""
         if not self.is_known:
             return ()
-        variances = np.diag(self.covariance)
-        return tuple(name for name, terms in _OF.items() if variances[terms].all())
+        return tuple(name for name, terms in _OF.items() if self.is_fitted[terms].all())
 
     def expected(self, waves: Floats | None) -> Floats:
         """Return the feature means to expect of a window, shape (f,).
@@ -138,8 +188,9 @@ class Swing:
         waves = season.coefficients[1:]
         _, swing, directions = np.linalg.svd(waves, full_matrices=False)
         # Estimation noise alone gives features of unit variance this much amplitude.
-        variances = np.diag(season.covariance)[1:]
-        noise = waves.shape[1] * variances[variances > 0].mean() if variances.any() else 0.0
+        fitted = season.is_fitted[1:]
+        variances = np.diag(season.covariance)[1:][fitted]
+        noise = waves.shape[1] * variances.mean() if len(variances) else 0.0
         # A wave's mean square is a half.
         swing = np.sqrt(np.maximum(np.square(swing) - noise, 0) / 2)
         return cls(directions, _UNEXPLAINED * swing)
@@ -148,6 +199,19 @@ class Swing:
         """Return a shift of the mean, shape (d,), less what is tolerated of it."""
         along = self.directions @ shift
         return shift - np.clip(along, -self.tolerance, self.tolerance) @ self.directions
+
+
+def _hours(times: Floats) -> NDArray[np.intp]:
+    """Return the number of the hour of each row, or of a smaller part of what the rows span."""
+    seconds = min(np.ptp(times) / _FEWEST_HOURS, _HOUR)
+    hours: NDArray[np.intp] = ((times - times.min()) / seconds).astype(np.intp)
+    return hours
+
+
+def _gram(rows: NDArray[np.float32]) -> Floats:
+    wide = rows.astype(np.float64)
+    product: Floats = wide @ wide.T
+    return product
 
 
 def checked_times(times: ArrayLike, n: int) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,10 @@ class Sums:
     def repeats(self) -> int:
         """Vectors that equal an earlier one of the window, bit by bit."""
         return self.n - len(self._copies)
+
+    def most_copies(self, number: int) -> list[int]:
+        """Return how many copies a number of vectors have that have most of them."""
+        return heapq.nlargest(number, self._copies.values())
 
     def copies(self, fingerprint: int) -> int:
         """Return how many vectors of the window have a hash."""

@@ -206,7 +206,9 @@ def _fit(model_name: str, rows: NDArray[np.void]) -> tuple[Detector, dict[str, f
 
 def _fit_detector(model_name: str, rows: NDArray[np.void]) -> Detector:
     start = time.perf_counter()
-    detector = Detector.fit(rows["embedding"], timestamps=rows["received_at"])
+    # Two writers may number their vectors across each other, within one moment.
+    positions = np.sort(rows["seq"])
+    detector = Detector.fit(rows["embedding"], timestamps=rows["received_at"], positions=positions)
     seconds = time.perf_counter() - start
     _log.info("baseline fitted", extra={"model_name": model_name, "fit_seconds": round(seconds, 3)})
     return detector

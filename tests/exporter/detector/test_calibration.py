@@ -17,6 +17,7 @@ from exporter.detector.calibration import (
     Traits,
     combined,
 )
+from exporter.detector.dependence import Dependence
 
 Floats = NDArray[np.float64]
 
@@ -183,56 +184,14 @@ def test_a_heavy_tail_keeps_its_level() -> None:
 # Sessions
 
 
-def sessions(ratio: float, spread: float, windows: int = 60) -> Floats:
-    """Statistics whose mean is ``ratio`` and whose deviation is ``spread``, exactly."""
-    wave = np.where(np.arange(windows) % 2, 1.0, -1.0)[:, None]
-    return np.repeat(ratio + spread * wave, 2, axis=1)
-
-
-def test_a_design_effect_widens_mean_and_deviation_and_limits_the_freedom() -> None:
+def test_the_few_sessions_of_a_reference_raise_the_deviation_and_limit_the_freedom() -> None:
     plain = tails([2.0] * 3, [1.0] * 3)
-    found = plain.widened([sessions(6.0, 3.0)] * 3, n=1_000)
-    # Thirty windows without overlap: a standard error of 3 / sqrt(30), twice.
-    ratio = (6.0 + 2 * 3.0 / 30**0.5) / 2.0
-    np.testing.assert_allclose(found.shape[:, 0], 2.0 * ratio)
-    # Both vary by half of their mean, so the deviation grows in proportion.
-    np.testing.assert_allclose(found.shape[:, 1], 1.0 * ratio)
-    np.testing.assert_allclose(found.shape[:, 3], 1.0)
-    # A gamma of this mean and deviation has shape 4; n / size windows are 8 n / size.
-    np.testing.assert_allclose(found.freedom, np.repeat(8 * 1_000 / SIZES[:, None], 2, axis=1))
-    np.testing.assert_array_equal(plain.shape[:, 0], 2.0)
-
-
-def test_sessions_that_vary_more_also_raise_the_variation() -> None:
-    found = tails([2.0] * 3, [1.0] * 3).widened([sessions(6.0, 4.8)] * 3, n=1_000)
-    ratio = (6.0 + 2 * 4.8 / 30**0.5) / 2.0
-    np.testing.assert_allclose(found.shape[:, 0], 2.0 * ratio)
-    np.testing.assert_allclose(found.shape[:, 1], ratio * (4.8 / 6.0) / (1.0 / 2.0))
-    np.testing.assert_allclose(found.freedom[:, 0], 2 / 0.8**2 * 1_000 / SIZES)
-
-
-def test_sessions_that_vary_less_do_not_lower_the_variation() -> None:
-    found = tails([2.0] * 3, [1.0] * 3).widened([sessions(6.0, 1.0)] * 3, n=1_000)
-    np.testing.assert_allclose(found.shape[:, 1] / found.shape[:, 0], 0.5)
-
-
-def test_a_ratio_within_two_standard_errors_is_no_design_effect() -> None:
-    plain = tails([2.0] * 3, [1.0] * 3)
-    error = 1.0 / 30**0.5
-    within, beyond = (
-        plain.widened([sessions(2.0 + times * error, 1.0)] * 3, n=1_000) for times in (1.9, 2.1)
-    )
-    np.testing.assert_array_equal(within.shape, plain.shape)
-    np.testing.assert_array_equal(within.freedom, plain.freedom)
-    np.testing.assert_allclose(beyond.shape[:, 0], 2.0 + 4.1 * error)
-
-
-def test_larger_sizes_take_at_least_the_ratio_of_smaller_ones() -> None:
-    together = [sessions(2.0, 1.0), sessions(6.0, 3.0), sessions(4.0, 2.0)]
-    found = tails([2.0] * 3, [1.0] * 3).widened(together, n=1_000)
-    ratio = (6.0 + 2 * 3.0 / 30**0.5) / 2.0
-    np.testing.assert_allclose(found.shape[:, 0, 0], [2.0, 2.0 * ratio, 2.0 * ratio])
-    np.testing.assert_allclose(found.freedom[:, 0], [np.inf, 80.0, 40.0])
+    rougher, freedom = np.full((3, 2), 1.5), np.full((3, 2), 30.0)
+    found = plain.roughened(Dependence(np.ones((3, 2)), rougher, freedom))
+    np.testing.assert_allclose(found.shape[:, 0], 2.0)
+    np.testing.assert_allclose(found.shape[:, 1], 1.5)
+    np.testing.assert_allclose(found.freedom, 30.0)
+    np.testing.assert_allclose(plain.shape[:, 1], 1.0)
 
 
 # Combination
@@ -293,14 +252,15 @@ def squared_length(shift: NDArray[np.float32]) -> Floats:
 
 def null(n: int = 300, d: int = 4, seed: int = 0) -> Null:
     random = np.random.default_rng(seed)
-    return Null(random.normal(size=(n, d)).astype(np.float32), squared_length, random)
+    table = random.normal(size=(n, d)).astype(np.float32)
+    return Null(table, np.zeros(n, np.intp), squared_length, random)
 
 
 def test_windows_are_means_of_rows_drawn_without_replacement() -> None:
     # Each row has a power of two of its own in one of two columns, so a mean shows its rows.
     table = np.zeros((40, 2), np.float32)
     table[np.arange(40), np.arange(40) // 20] = 2.0 ** (np.arange(40) % 20)
-    reference = Null(table, squared_length, np.random.default_rng(0))
+    reference = Null(table, np.zeros(40, np.intp), squared_length, np.random.default_rng(0))
     counts = np.zeros(40)
     for size, means in zip((5, 10), reference._means(np.array([5, 10])), strict=True):
         assert means.shape == (4_000, 2)
@@ -328,7 +288,7 @@ def test_a_window_is_compared_with_the_rest_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("n", [47, 50, 65, 150, 300, 2_497, 2_500])
-def test_windows_of_up_to_a_fifth_are_drawn_and_checked_for_sessions(n: int) -> None:
+def test_windows_of_up_to_a_fifth_are_drawn(n: int) -> None:
     calls: list[int] = []
 
     def count(shift: NDArray[np.float32]) -> Floats:
@@ -336,7 +296,8 @@ def test_windows_of_up_to_a_fifth_are_drawn_and_checked_for_sessions(n: int) -> 
         return squared_length(shift)
 
     table = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
-    found, _ = Null(table, count, np.random.default_rng(0)).calibrate([HALF])
+    # No two vectors are consecutive.
+    found, _ = Null(table, np.arange(n), count, np.random.default_rng(0)).calibrate([HALF])
     sizes = np.rint(np.exp(found.size)).astype(int)
     largest, smallest = n // 5, min(50, n // 5 // 2)
     piece = max(smallest // 5, 1)
@@ -344,32 +305,41 @@ def test_windows_of_up_to_a_fifth_are_drawn_and_checked_for_sessions(n: int) -> 
     assert largest - piece < sizes[2] <= largest
     assert sizes[1] == pytest.approx((smallest * largest) ** 0.5, abs=piece)
     assert (sizes % piece == 0).all()
-    assert calls == [4_000] * 3 + [(n - size) // max(1, size // 2) + 1 for size in sizes]
+    assert calls == [4_000] * 3
 
 
-def test_consecutive_windows_overlap_by_half() -> None:
-    seen = []
+def in_sessions(tolerance: float = 0.0) -> tuple[Null, Null]:
+    """Sessions of ten equal vectors in stretches of 250, and the same vectors shuffled."""
 
-    def record(shift: NDArray[np.float32]) -> Floats:
-        seen.append(shift)
-        return squared_length(shift)
+    def beyond(shift: NDArray[np.float32]) -> Floats:
+        return squared_length(np.maximum(np.abs(shift) - np.float32(tolerance), 0))
 
-    table = np.arange(300, dtype=np.float32)[:, None]
-    Null(table, record, np.random.default_rng(0)).calibrate([HALF])
-    # The mean of a window of 60 consecutive numbers is that of its ends.
-    middle = 29.5 + 30 * np.arange(9)
-    expected = (middle - 149.5) * 300 / 240
-    np.testing.assert_allclose(seen[-1][:, 0], expected, rtol=1e-4)
+    random = np.random.default_rng(0)
+    table = np.repeat(random.normal(size=(200, 2)), 10, axis=0).astype(np.float32)
+    stretch = np.arange(2_000) // 250
+    shuffled = random.permutation(table)
+    return Null(table, stretch, beyond, random), Null(shuffled, stretch, beyond, random)
 
 
 def test_vectors_in_sessions_get_a_wider_null() -> None:
-    random = np.random.default_rng(0)
-    table = np.repeat(random.normal(size=(200, 2)), 10, axis=0).astype(np.float32)
-    wide, _ = Null(table, squared_length, random).calibrate([HALF])
-    narrow, _ = Null(random.permutation(table), squared_length, random).calibrate([HALF])
+    wide, narrow = (each.calibrate([HALF])[0] for each in in_sessions())
     assert np.isinf(narrow.freedom).all()
     assert np.isfinite(wide.freedom).all()
     assert (wide.shape[:, 0] > 8 * narrow.shape[:, 0]).all()
+
+
+def test_sessions_lengthen_shifts_before_a_tolerance_is_taken_off() -> None:
+    # Independent vectors hardly ever pass the tolerance, so their statistic says nothing.
+    sessions, shuffled = in_sessions(tolerance=0.3)
+    wide, narrow = sessions.calibrate([HALF])[0], shuffled.calibrate([HALF])[0]
+    assert np.isfinite(wide.freedom).all()
+    plain = in_sessions()[0].calibrate([HALF])[0]
+    [drawn] = shuffled._means(np.array([400]))
+    # The design effect is that of the plain squares.
+    effect = plain.shape[2, 0, 0] / 2
+    expected = shuffled._scaled(drawn, 400, effect).mean()
+    assert narrow.shape[2, 0, 0] < 0.1 * expected
+    assert wide.shape[2, 0, 0] == pytest.approx(expected, rel=0.1)
 
 
 def test_silent_tests_take_their_share_of_the_budget() -> None:
