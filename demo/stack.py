@@ -137,11 +137,12 @@ def trust_baseline(rendered: Path, model_name: str) -> None:
     """
     overrides = [
         {
-            "record": f"model:embedding_drift_score_{name}:override",
+            "record": f"model_window:embedding_drift_score_{name}:override",
             "expr": f"vector({threshold})",
-            "labels": {"model_name": model_name},
+            "labels": {"model_name": model_name, "window": window},
         }
-        for name, threshold in SCORE["weekly"]._asdict().items()
+        for window, thresholds in SCORE["weekly"].items()
+        for name, threshold in thresholds._asdict().items()
     ]
     groups = {"groups": [{"name": "demo", "rules": overrides}]}
     (rendered / "demo.rules.yaml").write_text(yaml.safe_dump(groups), encoding="utf-8")

@@ -5,20 +5,30 @@ from __future__ import annotations
 from exporter.metrics import families as f
 from grafana.panel import THRESHOLD, Panel
 from grafana.query import RATE, Query, Scope, legend
+from ingest.runtime.settings.settings import WindowsSettings
+from ingest.runtime.thresholds import Thresholds
 
 
 def score(scope: Scope, *by: str, link: str | None = None) -> Panel:
     """Draw the score with the thresholds of its alert."""
-    threshold = "model:embedding_drift_score_{}:threshold"
     return Panel(
         "Score",
         (
             scope.maximum(f.SCORE, *by),
-            _threshold(scope, threshold.format("sudden"), "at once", by),
-            _threshold(scope, threshold.format("lasting"), "after 15 minutes", by),
+            *(
+                _threshold(
+                    scope,
+                    f"model_window:embedding_drift_score_{name}:threshold",
+                    f"{window}, {name}",
+                    by,
+                    window=f'="{window}"',
+                )
+                for name in Thresholds._fields
+                for window in WindowsSettings.model_fields
+            ),
         ),
-        note="Dashed: the thresholds. Above the upper one the alert fires at once, above the lower "
-        "one after 15 minutes.",
+        note="Dashed: the thresholds of each window. The alert fires if the score exceeds the "
+        "sudden one for two minutes, or if its average of an hour exceeds the lasting one.",
         link=link,
     )
 
@@ -54,6 +64,6 @@ def volume(scope: Scope, *by: str, link: str | None = None) -> Panel:
     )
 
 
-def _threshold(scope: Scope, name: str, when: str, by: tuple[str, ...]) -> Query:
+def _threshold(scope: Scope, name: str, when: str, by: tuple[str, ...], **others: str) -> Query:
     model = legend(tuple(label for label in by if label == "model_name"))
-    return scope.recorded(name, f"{THRESHOLD}{when} {model}".strip())
+    return scope.recorded(name, f"{THRESHOLD}{when} {model}".strip(), **others)

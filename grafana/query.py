@@ -10,7 +10,7 @@ from ingest.runtime.family import Family
 RATE = "[$__rate_interval]"
 
 _TARGET = {"job": '=~"$job"', "instance": '=~"$instance"'}
-_LEVELS = {"fleet": (), "model": ("model_name",)}
+_LEVELS = {"fleet": (), "model": ("model_name",), "model_window": ("model_name", "window")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class Scope:
         """Return the selector of a family's series; ``others`` add or replace matchers."""
         return f"{family.name}{suffix}{_braces(_TARGET | self._chosen(family.labels) | others)}"
 
-    def recorded(self, name: str, legend: str) -> Query:
+    def recorded(self, name: str, legend: str, **others: str) -> Query:
         """Query a recording rule. Its series have neither job nor instance."""
         labels = _LEVELS[name.partition(":")[0]]
-        return Query(f"{name}{_braces(self._chosen(labels))}", legend)
+        return Query(f"{name}{_braces(self._chosen(labels) | others)}", legend)
 
     def maximum(self, family: Family, *by: str, **others: str) -> Query:
         """Query a gauge. If replicas export the same series, the highest value counts."""

@@ -110,10 +110,10 @@ def thresholds(settings: Settings) -> dict[str, Any]:
     }
     rules = [_record(f"fleet:embedding_drift_{n}:threshold", v) for n, v in fleet.items()]
     for stage, score in SCORE.items():
-        for name, value in score._asdict().items():
-            rules.append(
-                _record(f"fleet:embedding_drift_score_{name}:threshold", value, stage=stage)
-            )
+        for window, thresholds in score.items():
+            for name, value in thresholds._asdict().items():
+                series = f"fleet:embedding_drift_score_{name}:threshold"
+                rules.append(_record(series, value, stage=stage, window=window))
     after = settings.alerting.escalation
     for severity, seconds in (("info", after.info_after), ("warning", after.warning_after)):
         name = "fleet:embedding_drift_escalation_seconds:threshold"

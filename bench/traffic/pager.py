@@ -4,28 +4,50 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import yaml
 
-from ingest.runtime.settings.settings import Settings
+from ingest.runtime.settings.settings import Settings, WindowsSettings
 from ingest.runtime.thresholds import STAGES, Stage
 from rules.render import thresholds
 
 ALERT = "EmbeddingDriftDetected"
-_CONDITION = re.compile(
-    r"model_window:embedding_drift_score:max\[(\d+)m\]\)"
-    r"\s*> on \(model_name\) group_left \(\) model:(\w+):threshold"
+_SUDDEN = re.compile(
+    r"min_over_time\(model_window:embedding_drift_score:max\[(\d+)m\]\)"
+    r"\s*> max_over_time\(model_window:embedding_drift_score_sudden:threshold\[\1m\]\)"
 )
+_LASTING = re.compile(
+    r"avg_over_time\(model_window:embedding_drift_score:max\[(\d+)h\]\)"
+    r"\s*> max_over_time\(model_window:embedding_drift_score_lasting:threshold\[\1h\]\)"
+    r"\s*and\s*avg_over_time\(model_window:embedding_drift_score:max\[(\d+)m\]\)"
+    r"\s*> model_window:embedding_drift_score_lasting:threshold\n"
+)
+_HOUR = 60
 
 
 class Condition(NamedTuple):
-    """A score above the threshold of the baseline's stage in every sample of some minutes."""
+    """The least or the average of the scores of some minutes, above a threshold.
 
-    thresholds: Mapping[Stage, float]
+    If the stage of the baseline changes in these minutes, the higher threshold counts.
+
+    Attributes
+    ----------
+    statistic : callable
+        Of a list of scores.
+    thresholds : mapping of (stage, window) to float
+    minutes : int
+    recent : int
+        The last minutes, whose least or average is above the present threshold, too.
+    """
+
+    statistic: Callable[[list[float]], float]
+    thresholds: Mapping[tuple[Stage, str], float]
     minutes: int
+    recent: int = 0
 
 
 class Rule(NamedTuple):
@@ -45,20 +67,22 @@ class Rule(NamedTuple):
     @classmethod
     def shipped(cls, settings: Settings) -> Rule:
         """Read the thresholds and the durations that these settings render into the rules."""
-        recorded = {
-            (rule["record"], rule.get("labels", {}).get("stage")): float(
-                rule["expr"].removeprefix("vector(").removesuffix(")")
-            )
-            for rule in _rules(thresholds(settings))
-        }
+        recorded: dict[tuple[str, str, str | None], float] = {}
+        for rule in _rules(thresholds(settings)):
+            labels = rule.get("labels", {})
+            key = rule["record"], labels.get("stage"), labels.get("window")
+            recorded[key] = float(rule["expr"].removeprefix("vector(").removesuffix(")"))
         source = files("rules").joinpath("drift.rules.yaml").read_text(encoding="utf-8")
         [alert] = (rule for rule in _rules(yaml.safe_load(source)) if rule.get("alert") == ALERT)
-        conditions = tuple(
-            Condition(
-                {stage: recorded[f"fleet:{name}:threshold", stage] for stage in STAGES},
-                int(minutes),
-            )
-            for minutes, name in _CONDITION.findall(alert["expr"])
+        [minutes] = _SUDDEN.findall(alert["expr"])
+        [(hours, recent)] = _LASTING.findall(alert["expr"])
+        name = "fleet:embedding_drift_score_{}:threshold"
+        each = [(stage, window) for stage in STAGES for window in WindowsSettings.model_fields]
+        sudden = {(s, w): recorded[name.format("sudden"), s, w] for s, w in each}
+        lasting = {(s, w): recorded[name.format("lasting"), s, w] for s, w in each}
+        conditions = (
+            Condition(min, sudden, int(minutes)),
+            Condition(fmean, lasting, _HOUR * int(hours), int(recent)),
         )
         return cls(conditions, int(alert["keep_firing_for"].removesuffix("m")))
 
@@ -85,6 +109,7 @@ class Pager:
         self._scores: dict[str, deque[float | None]] = {
             name: deque([None] * samples, samples) for name in windows
         }
+        self._stages: deque[Stage | None] = deque([None] * samples, samples)
         self._left = dict.fromkeys(self._scores, 0)
 
     @property
@@ -97,28 +122,42 @@ class Pager:
 
         ``stage`` is that of the baseline in use.
         """
-        # The threshold of a model is recorded only while a window of it has a score.
+        # Of a single model, the threshold is recorded only while a window of it has a score.
         is_known = any(score is not None for score in scores.values())
+        self._stages.append(stage if is_known else None)
         for name, held in self._scores.items():
             held.append(scores[name])
-            if is_known and self._holds(held, stage):
+            if self._holds(name):
                 # Plus one: this minute, too.
                 self._left[name] = self._rule.keep_firing + 1
             elif self._left[name]:
                 self._left[name] -= 1
 
-    def _holds(self, held: deque[float | None], stage: Stage) -> bool:
-        for of_stage, minutes in self._rule.conditions:
-            lasting = list(held)[-1 - minutes :]
+    def _holds(self, window: str) -> bool:
+        stages = list(self._stages)
+        for statistic, of_stage, minutes, recent in self._rule.conditions:
             # The first sample is required; a later one that is missing is passed over.
-            known = [score for score in lasting if score is not None]
-            if lasting[0] is not None and min(known) > of_stage[stage]:
+            if self._scores[window][-1 - minutes] is None:
+                continue
+            thresholds = [of_stage[stage, window] for stage in stages[-1 - minutes :] if stage]
+            if statistic(self._known(window, minutes)) <= max(thresholds):
+                continue
+            if not recent:
+                return True
+            newest, stage = self._known(window, recent), stages[-1]
+            if newest and stage and statistic(newest) > of_stage[stage, window]:
                 return True
         return False
+
+    def _known(self, window: str, minutes: int) -> list[float]:
+        """Return the scores of the last minutes, and of the one before."""
+        held = list(self._scores[window])[-1 - minutes :]
+        return [score for score in held if score is not None]
 
     def copy(self) -> Pager:
         """Return another pager in the same state."""
         other = Pager(self._rule, ())
         other._scores = {name: held.copy() for name, held in self._scores.items()}
+        other._stages = self._stages.copy()
         other._left = dict(self._left)
         return other

@@ -139,8 +139,11 @@ def _plan(
     first_at = changes.first_arrival(connection, row.model_name)
     since = datetime.fromtimestamp(now - max(maturing.SPANS.values()), UTC)
     scores = past_scores(connection, row.model_name, since, found.version, stage)
-    current = [each.verdict.measurement for each in model.snapshot(now).series]
-    drifts = any(each is not None and each.score > SCORE[stage].lasting for each in current)
+    drifts = any(
+        each.verdict.measurement is not None
+        and each.verdict.measurement.score > SCORE[stage][each.series.window].lasting
+        for each in model.snapshot(now).series
+    )
     drifted_at = now if drifts else maturing.last_drift(scores)
     # A new baseline is never made of vectors from before this one: a person may have pinned it
     # because everything was different then.

@@ -8,11 +8,13 @@ from all of that week. A weekly baseline stays, and so does one that a person ch
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal, NamedTuple
 
-from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage, Thresholds
+from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage
 
 SPANS: Mapping[Stage, float] = {"daily": 86_400.0, "weekly": 604_800.0}
 """Seconds without drift that each later stage is pinned from."""
@@ -89,20 +91,32 @@ def plan(stage: Stage, first_at: float, drifted_at: float, now: float) -> Maturi
 def drift(scores: Iterable[Score]) -> Iterator[tuple[float, bool]]:
     """Yield the time of each score, and whether it is drift by the thresholds of the rules.
 
+    The average of an hour counts once the window has scores of an hour. A gap of more than an hour
+    begins a new one.
+
     Parameters
     ----------
     scores : iterable of Score
         In the order of time.
     """
-    above_since: dict[str, float] = {}
-    for window, time, value, stage in scores:
-        thresholds: Thresholds = SCORE[stage]
-        if not value > thresholds.lasting:
-            above_since.pop(window, None)
-            yield time, False
-        else:
-            since = above_since.setdefault(window, time)
-            yield time, value > thresholds.sudden or time - since >= LASTING_SECONDS
+    recent: dict[str, deque[Score]] = {}
+    for score in scores:
+        held = recent.setdefault(score.window, deque())
+        if math.isnan(score.value):
+            yield score.time, False
+            continue
+        if held and held[-1].time < score.time - LASTING_SECONDS:
+            held.clear()
+        held.append(score)
+        thresholds = SCORE[score.stage][score.window]
+        # The oldest is an hour old, or there is none so old.
+        while len(held) > 1 and held[1].time <= score.time - LASTING_SECONDS:
+            held.popleft()
+        is_lasting = (
+            held[0].time <= score.time - LASTING_SECONDS
+            and fmean(each.value for each in held) > thresholds.lasting
+        )
+        yield score.time, score.value > thresholds.sudden or is_lasting
 
 
 def last_drift(scores: Iterable[Score]) -> float:

@@ -1,10 +1,11 @@
-"""Thresholds of the score, by the stage of the baseline.
+"""Thresholds of the score, by the stage of the baseline and the window.
 
 The rules are rendered from them. The exporter lets no baseline mature over what they call drift.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
 Stage = Literal["provisional", "daily", "weekly"]
@@ -18,29 +19,33 @@ weekly : a week or more, so it knows the days of the week, too
 
 
 class Thresholds(NamedTuple):
-    """Scores above which there is drift.
+    """Scores of a window above which there is drift.
 
     Attributes
     ----------
     sudden : float
-        For `SUDDEN_SECONDS`.
+        For every score of two minutes.
     lasting : float
-        For `LASTING_SECONDS`.
+        For the average of `LASTING_SECONDS`.
     """
 
     sudden: float
     lasting: float
 
 
-SUDDEN_SECONDS = 120
-LASTING_SECONDS = 1_800
-SCORE: dict[Stage, Thresholds] = {
-    "provisional": Thresholds(15.0, 10.0),
-    "daily": Thresholds(5.0, 3.0),
-    "weekly": Thresholds(5.0, 3.0),
+LASTING_SECONDS = 3_600
+_FAST, _SLOW, _UNSEEN = Thresholds(5.0, 1.6), Thresholds(5.0, 3.0), Thresholds(15.0, 10.0)
+SCORE: dict[Stage, Mapping[str, Thresholds]] = {
+    "provisional": {"fast": _UNSEEN, "slow": _UNSEEN},
+    "daily": {"fast": _FAST, "slow": _UNSEEN},
+    "weekly": {"fast": _FAST, "slow": _SLOW},
 }
-"""For one model that is scraped once a minute. The rules add log10 of the number of models.
+"""By stage and window, for one model that is scraped once a minute. The rules add to them by the
+number of models.
 
-To a provisional baseline every hour that it has not seen is news. Only what changes nearly every
-vector, such as another encoder, counts.
+The average of an hour is that of four fast windows, so a lower one is as rare.
+
+To a provisional baseline every hour that it has not seen is news, and to a daily one every day. The
+slow window holds enough vectors to see a day's small differences. Where these are news, only what
+changes nearly every vector counts, such as another encoder.
 """

@@ -108,7 +108,7 @@ def test_a_query_selects_the_chosen_processes_unless_it_reads_a_rule(
         selectors = target["expr"].count("{")
         entry = {"dashboard": dashboard["title"], "panel": panel["title"], "targetIdx": index}
         if entry in excluded:
-            assert target["expr"].startswith(("model:", "fleet:", "count(ALERTS{"))
+            assert target["expr"].startswith(("model:", "model_window:", "fleet:", "count(ALERTS{"))
         else:
             assert target["expr"].count(f'{label}=~"${label}"') == selectors
 

@@ -63,12 +63,20 @@ def test_render_returns_every_file_it_wrote(tmp_path: Path) -> None:
 def test_the_two_thresholds_of_the_configuration_become_series(tmp_path: Path) -> None:
     render(settings(monitoring__drift_threshold=0.3, alerting__alert_threshold=0.45), tmp_path)
     assert thresholds(tmp_path) == {
-        "fleet:embedding_drift_score_sudden:threshold{stage=provisional}": "vector(15.0)",
-        "fleet:embedding_drift_score_lasting:threshold{stage=provisional}": "vector(10.0)",
-        "fleet:embedding_drift_score_sudden:threshold{stage=daily}": "vector(5.0)",
-        "fleet:embedding_drift_score_lasting:threshold{stage=daily}": "vector(3.0)",
-        "fleet:embedding_drift_score_sudden:threshold{stage=weekly}": "vector(5.0)",
-        "fleet:embedding_drift_score_lasting:threshold{stage=weekly}": "vector(3.0)",
+        **{
+            f"fleet:embedding_drift_score_{name}:threshold{{stage={stage}}}{{window={window}}}": (
+                f"vector({value})"
+            )
+            for stage, window, *each in (
+                ("provisional", "fast", 15.0, 10.0),
+                ("provisional", "slow", 15.0, 10.0),
+                ("daily", "fast", 5.0, 1.6),
+                ("daily", "slow", 15.0, 10.0),
+                ("weekly", "fast", 5.0, 1.6),
+                ("weekly", "slow", 5.0, 3.0),
+            )
+            for name, value in zip(("sudden", "lasting"), each, strict=True)
+        },
         "fleet:embedding_drift_magnitude_warning:threshold": "vector(0.3)",
         "fleet:embedding_drift_magnitude_critical:threshold": "vector(0.45)",
         "fleet:embedding_drift_seasonal_anomaly:threshold": "vector(5.0)",

@@ -65,7 +65,7 @@ class WindowSettings(_Section):
     """Age at which a vector leaves the window."""
     min_vectors: Annotated[int, Field(ge=2)] = 50
     """With fewer vectors the state is too_few_vectors."""
-    max_vectors: Annotated[int, Field(ge=2, le=1_000_000)] = 2_500
+    max_vectors: Annotated[int, Field(ge=2, le=1_000_000)] = 5_000
     """Maximum vectors of the window, and never more than half of the baseline's. If more arrive
     within the seconds, the window holds a uniform sample of them."""
 

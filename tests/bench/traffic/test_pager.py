@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -12,12 +13,21 @@ from bench.traffic.pager import Condition, Pager, Rule
 from ingest.runtime.settings.settings import Settings
 from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage
 
-SUDDEN: dict[Stage, float] = {"provisional": 9, "daily": 5, "weekly": 5}
-LASTING: dict[Stage, float] = {"provisional": 7, "daily": 3, "weekly": 3}
-RULE = Rule((Condition(SUDDEN, 0), Condition(LASTING, 4)), keep_firing=2)
+
+def by_window(scores: dict[Stage, float], slow: float = 0) -> dict[tuple[Stage, str], float]:
+    return {
+        (stage, window): score + (slow if window == "slow" else 0)
+        for stage, score in scores.items()
+        for window in ("fast", "slow")
+    }
+
+
+SUDDEN = by_window({"provisional": 9, "daily": 5, "weekly": 5})
+LASTING = by_window({"provisional": 7, "daily": 3, "weekly": 3}, slow=1)
+RULE = Rule((Condition(min, SUDDEN, 0), Condition(fmean, LASTING, 4)), keep_firing=2)
 
 Scores = Sequence[float | None]
-Agrees = Callable[[dict[str, list[float | None]], list[tuple[str, ...]]], None]
+Agrees = Callable[..., None]
 
 
 def fired(rule: Rule, stage: Stage = "weekly", **scores: Scores) -> list[tuple[str, ...]]:
@@ -33,13 +43,18 @@ def fired(rule: Rule, stage: Stage = "weekly", **scores: Scores) -> list[tuple[s
 def test_the_shipped_rule_has_the_rendered_thresholds() -> None:
     rule = Rule.shipped(Settings())
     sudden, lasting = rule.conditions
-    assert sudden.thresholds == {stage: each.sudden for stage, each in SCORE.items()}
-    assert lasting.thresholds == {stage: each.lasting for stage, each in SCORE.items()}
+    for stage, windows in SCORE.items():
+        for window, thresholds in windows.items():
+            assert sudden.thresholds[stage, window] == thresholds.sudden
+            assert lasting.thresholds[stage, window] == thresholds.lasting
     # Baselines mature by the same time.
     assert lasting.minutes == LASTING_SECONDS / 60
     text = (Path(__file__).parents[3] / "rules" / "drift.rules.yaml").read_text()
-    for _, minutes in rule.conditions:
-        assert f"embedding_drift_score:max[{minutes}m]" in text
+    assert f"min_over_time(model_window:embedding_drift_score:max[{sudden.minutes}m])" in text
+    assert (
+        f"avg_over_time(model_window:embedding_drift_score:max[{lasting.minutes // 60}h])" in text
+    )
+    assert f"avg_over_time(model_window:embedding_drift_score:max[{lasting.recent}m])" in text
     assert f"keep_firing_for: {rule.keep_firing}m" in text
 
 
@@ -52,9 +67,21 @@ def test_to_a_provisional_baseline_other_thresholds_apply() -> None:
     assert fired(RULE, "provisional", fast=[6] * 9) == [()] * 9
 
 
-def test_a_lasting_score_fires_after_its_minutes() -> None:
+def test_the_average_of_a_lasting_score_counts() -> None:
     assert fired(RULE, fast=[4] * 6) == [()] * 4 + [("fast",)] * 2
-    assert fired(RULE, fast=[4, 4, 3, 4, 4, 4, 4]) == [()] * 7
+    assert fired(RULE, fast=[2, 4, 4, 4, 2])[-1] == ("fast",)
+    assert fired(RULE, fast=[3] * 9) == [()] * 9
+
+
+def test_an_average_ends_soon_after_the_drift() -> None:
+    lasting = Condition(fmean, LASTING, 4, recent=1)
+    rule = Rule((lasting,), keep_firing=0)
+    assert fired(rule, fast=[9, 9, 9, 9, 9, 4, 0, 0])[4:] == [("fast",)] * 2 + [()] * 2
+
+
+def test_each_window_has_its_threshold_of_a_lasting_score() -> None:
+    assert fired(RULE, fast=[3.9] * 5, slow=[3.9] * 5)[-1] == ("fast",)
+    assert fired(RULE, fast=[4.1] * 5, slow=[4.1] * 5)[-1] == ("fast", "slow")
 
 
 def test_a_lasting_score_needs_a_score_at_its_begin_but_not_between() -> None:
@@ -63,10 +90,17 @@ def test_a_lasting_score_needs_a_score_at_its_begin_but_not_between() -> None:
     assert fired(rule, fast=[4, None, 4, 4, 4, 4])[-2:] == [("fast",), ()]
 
 
-def test_nothing_fires_while_no_window_has_a_score() -> None:
-    rule = RULE._replace(keep_firing=0)
-    assert fired(rule, fast=[4, 4, 4, 4, 4, None])[-2:] == [("fast",), ()]
-    assert fired(rule, fast=[4, 4, 4, 4, 4, None], slow=[0] * 6)[-1] == ("fast",)
+def test_nothing_fires_before_any_window_has_a_score() -> None:
+    assert fired(RULE, fast=[None] * 6) == [()] * 6
+
+
+def test_scores_against_a_provisional_baseline_do_not_fire_once_it_has_matured() -> None:
+    pager = Pager(RULE._replace(keep_firing=0), ["fast"])
+    for stage, score in [("provisional", 6)] * 6 + [("daily", 0.5)] * 4 + [("daily", 4)] * 3:
+        pager.evaluate({"fast": score}, stage)  # type: ignore[arg-type]
+        assert not pager.firing
+    pager.evaluate({"fast": 4}, "daily")
+    assert pager.firing == ("fast",)
 
 
 def test_a_copy_fires_like_the_original_and_goes_its_own_way() -> None:
@@ -82,7 +116,8 @@ def walk(random: np.random.Generator, minutes: int) -> list[float | None]:
     """Return scores that hover around the thresholds, change slowly, and are missing at times."""
     steps = random.normal(size=minutes)
     level = np.convolve(steps, np.ones(20) / 20**0.5, mode="same")
-    scores = np.round(np.maximum(3.5 + 1.6 * level, 0), 2)
+    # No average is a threshold exactly.
+    scores = np.round(np.maximum(3.5 + 1.6 * level, 0), 6)
     return [
         None if minute % 97 in (3, 4, 5, 50) or minute % 230 > 200 else float(score)
         for minute, score in enumerate(scores)
@@ -96,3 +131,21 @@ def test_it_agrees_with_prometheus_minute_by_minute(seed: int, promtool_agrees: 
     expected = fired(Rule.shipped(Settings()), **scores)
     assert {len(windows) for windows in expected} == {0, 1, 2}
     promtool_agrees(scores, expected)
+
+
+def test_it_agrees_with_prometheus_when_the_stage_changes(promtool_agrees: Agrees) -> None:
+    scores: dict[str, list[float | None]] = {
+        "fast": [12.0] * 80 + [None] * 5 + [0.5] * 65 + [4.0] * 30,
+        "slow": [8.0] * 80 + [None] * 5 + [4.0] * 95,
+    }
+    stages: list[Stage] = ["provisional"] * 80 + ["weekly"] * 100
+    pager = Pager(Rule.shipped(Settings()), scores)
+    expected = []
+    for minute, stage in enumerate(stages):
+        pager.evaluate({name: each[minute] for name, each in scores.items()}, stage)
+        expected.append(pager.firing)
+    assert expected[59:61] == [(), ("fast",)]
+    assert set(expected[110:139]) == {()}
+    assert expected[145:150] == [("slow",)] * 5
+    assert expected[-1] == ("fast", "slow")
+    promtool_agrees(scores, expected, stages)

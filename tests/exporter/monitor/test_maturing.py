@@ -68,7 +68,7 @@ def scores(*values: float, stage: Stage = "daily", window: str = "fast") -> list
     return [Score(window, first + 300 * at, value, stage) for at, value in enumerate(values)]
 
 
-SUDDEN, LASTING = SCORE["daily"]
+SUDDEN, LASTING = SCORE["daily"]["fast"]
 HIGH = (SUDDEN + LASTING) / 2
 
 
@@ -78,11 +78,12 @@ HIGH = (SUDDEN + LASTING) / 2
         ([], NEVER),
         ([LASTING] * 20, NEVER),
         ([0, SUDDEN + 0.1, 0], NOW - 300),
-        ([HIGH] * 6, NEVER),
-        ([HIGH] * 7, NOW),
-        ([HIGH] * 7 + [0.0] * 3, NOW - 900),
-        ([HIGH] * 4 + [0.0] + [HIGH] * 4, NEVER),
-        ([HIGH] * 4 + [math.nan] + [HIGH] * 4, NEVER),
+        ([HIGH] * 12, NEVER),
+        ([HIGH] * 13, NOW),
+        ([HIGH] * 4 + [0.0] + [HIGH] * 8, NOW),
+        ([HIGH] * 4 + [math.nan] + [HIGH] * 8, NOW),
+        ([HIGH] * 4 + [math.nan] * 13 + [HIGH] * 8, NEVER),
+        ([0.0, HIGH] * 10, NEVER if HIGH < 2 * LASTING else NOW),
     ],
     ids=str,
 )
@@ -95,8 +96,11 @@ def test_to_a_provisional_baseline_only_a_very_high_score_is_drift() -> None:
     assert last_drift(scores(9.0, 15.1, stage="provisional")) == NOW
 
 
-def test_each_window_drifts_by_itself() -> None:
-    fast, slow = scores(HIGH, 0, HIGH, 0, HIGH, 0, HIGH), scores(*[HIGH] * 7, window="slow")
-    mixed = [each for pair in zip(fast, slow, strict=True) for each in pair]
-    assert last_drift(fast) == NEVER
-    assert last_drift(mixed) == NOW
+def test_each_window_drifts_by_itself_and_by_its_own_threshold() -> None:
+    fast, slow = ([SUDDEN + 0.1] * 13 for _ in range(2))
+    assert last_drift(scores(*fast)) == NOW
+    # A daily baseline has not seen the other days of the week.
+    assert last_drift(scores(*slow, window="slow")) == NEVER
+    assert last_drift(scores(*slow, window="slow", stage="weekly")) == NOW
+    apart = [*scores(*[HIGH] * 7), *scores(*[HIGH] * 6, window="slow", stage="weekly")]
+    assert last_drift(sorted(apart, key=lambda each: each.time)) == NEVER
