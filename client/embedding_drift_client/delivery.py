@@ -112,9 +112,9 @@ class _Route:
         """Why the last attempt failed; None if it succeeded."""
         return None if self._delivery is None else self._delivery.trouble
 
-    def _begin(self, rows: Rows, lost: Losses) -> Delivery:
+    def _begin(self, rows: Rows, lost: Losses, key: str | None = None) -> Delivery:
         body, headers = _encode(rows, self._model_name)
-        self._delivery = Delivery(self._url, body, headers | lost.headers, self._attempts)
+        self._delivery = Delivery(self._url, body, headers | lost.headers, self._attempts, key=key)
         return self._delivery
 
 
@@ -174,8 +174,16 @@ class Sender(_Route):
         ids: Ids = None,
         metadata: Metadata = None,
         timestamps: Timestamps = None,
+        *,
+        idempotency_key: str | None = None,
     ) -> Answer:
         """Send one batch, with the arguments of :meth:`embedding_drift_client.Client.add`.
+
+        Parameters
+        ----------
+        idempotency_key : str, optional
+            Marks the batch, so that the service stores it once even if another call sends it again.
+            Default: a new one for every call.
 
         Returns
         -------
@@ -197,9 +205,9 @@ class Sender(_Route):
             raise refusal(given.problems)
         if len(given.rows) != 1:
             raise PayloadError("a batch needs at least one vector, and vectors of one dimension")
-        return self.deliver(given.rows[0])
+        return self.deliver(given.rows[0], key=idempotency_key)
 
-    def deliver(self, rows: Rows, lost: Losses = NO_LOSSES) -> Answer:
+    def deliver(self, rows: Rows, lost: Losses = NO_LOSSES, key: str | None = None) -> Answer:
         """Send rows, and send them again while the failure may be temporary.
 
         Parameters
@@ -207,13 +215,15 @@ class Sender(_Route):
         rows : Rows
         lost : Losses
             Earlier losses to report, with every attempt.
+        key : str, optional
+            See :meth:`send`.
 
         Raises
         ------
         ClientError
             As :meth:`send` does.
         """
-        delivery = self._begin(rows, lost)
+        delivery = self._begin(rows, lost, key)
         while (pause := delivery.judge(self._attempt(delivery))) is not None:
             self._sleep(pause)
         return delivery.answer
@@ -286,10 +296,11 @@ class Delivery:
         headers: dict[str, str],
         attempts: int,
         jitter: Callable[[], float] = random.random,
+        key: str | None = None,
     ) -> None:
         self.url = url
         self.body = body
-        self.headers = headers | {"Idempotency-Key": uuid.uuid4().hex}
+        self.headers = headers | {"Idempotency-Key": key or uuid.uuid4().hex}
         self.answer = Answer(0, 0)
         self.trouble: ClientError | None = None
         self._attempt = 0
