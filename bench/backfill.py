@@ -27,7 +27,7 @@ from pyarrow import parquet
 from bench.table import median_seconds, show
 from exporter.backfill import cluster
 from exporter.backfill.backfill import Backfill
-from exporter.backfill.parquet import Dataset, RowGroup
+from exporter.backfill.dataset import Dataset, Part
 from exporter.backfill.plan import Fitted, Plan, check_times
 from exporter.backfill.replay import Judge
 from exporter.detector.detector import Detector
@@ -70,14 +70,14 @@ def write(folder: Path, count: int, apart: float, order: str) -> Dataset:
         flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION)
         columns = pa.table({"embedding": flat, "timestamp": pa.array(times)})
         parquet.write_table(columns, folder / f"{number:05}.parquet")
-    return Dataset.open(str(folder), "bench", "timestamp")
+    return Dataset.open(str(folder), "bench")
 
 
 def read(dataset: Dataset) -> None:
     """Read all vectors in this process and discard them."""
     for file in dataset.files:
-        for number, times in enumerate(dataset.times(file)):
-            group = RowGroup(file, number, len(times))
+        for number, times in enumerate(dataset.survey(file).times):
+            group = Part(file, number, len(times))
             for _ in dataset.vectors(group, np.arange(len(times), dtype=np.int32)):
                 pass
 

@@ -78,9 +78,9 @@ def main(picture: Path | None) -> None:
 def replay(url: str, prometheus: Prometheus, slack: Slack) -> float:
     """Send the baseline and the stream; return the time at which the new topic began."""
     story = Incident()
-    with sending(url, MODEL) as send:
+    with sending(url) as send:
         for batch in batches([story.baseline()], 500):
-            send(batch)
+            send(MODEL, batch)
         say(f"sent {incident.BASELINE_VECTORS} descriptions, none of {incident.NEW_SECTION}")
         wait_for_baseline(prometheus)
         say(f"baseline pinned; now sending {incident.RATE} similar descriptions per second")
@@ -89,7 +89,7 @@ def replay(url: str, prometheus: Prometheus, slack: Slack) -> float:
             if not shifted and incident.share(second) > 0:
                 shifted = time.time()
                 say(f"new topic: descriptions from section {incident.NEW_SECTION} begin")
-            send(batch)
+            send(MODEL, batch)
             if second % 5 == 0:
                 say_state(second, prometheus, slack)
     return shifted

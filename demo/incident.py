@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.files.rows import Rows
+from ingest.files.reader import Rows
 
 DATA = Path(__file__).parent / "data" / "package-descriptions-minilm.npz"
 
@@ -56,4 +56,5 @@ class Incident:
             usual, new = usual[RATE - count :], new[count:]
 
     def _rows(self, chosen: NDArray[np.intp]) -> Rows:
-        return Rows(self._embedding[chosen], metadata=[{"text": self._text[i]} for i in chosen])
+        texts = [{"text": self._text[i]} for i in chosen]
+        return Rows(str(DATA), "row", chosen, self._embedding[chosen], metadata=texts)

@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from ingest import service
 from ingest.cli import main
+from ingest.files.columns import Options
+from ingest.files.command import reading
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.command import configured, reconfigurable, setting
@@ -267,12 +269,6 @@ def _contents(vectors: int, first_at: datetime, last_at: datetime) -> str:
 @click.argument("dataset")
 @click.option("--model", required=True, help="Model name. Rows of other models are left out.")
 @click.option(
-    "--time-column",
-    default="timestamp",
-    show_default=True,
-    help="Column with the time at which a vector was made.",
-)
-@click.option(
     "--baseline",
     "pins_baseline",
     is_flag=True,
@@ -290,22 +286,24 @@ def _contents(vectors: int, first_at: datetime, last_at: datetime) -> str:
 @click.option(
     "--scratch", help="Folder or URL where workers sort vectors. Default: a temporary folder."
 )
+@reading
 @configured
 def backfill(
     settings: Settings,
     dataset: str,
     model: str,
-    time_column: str,
     pins_baseline: bool,
     start: datetime | None,
     end: datetime | None,
     scheduler: str | None,
     scratch: str | None,
+    options: Options,
+    skips: bool,
 ) -> None:
     """Measure the drift of a model's past vectors in DATASET and store it as history.
 
-    DATASET is a Parquet file or a folder of them: a path on this machine, or a URL that fsspec
-    can read. An interrupted backfill continues where it stopped when it is started again.
+    DATASET is a file, a folder or a pattern, as for replay: a path on this machine, or a URL that
+    fsspec can read. An interrupted backfill continues where it stopped when it is started again.
     """
     if not is_legal(model):
         raise SettingsError(f"--model {model!r}: allowed are {ALLOWED}")
@@ -319,7 +317,7 @@ def backfill(
         ) from error
     with (
         embedded.connection_string(settings.database) as store,
-        Backfill.open(dataset, model, time_column, scheduler, scratch) as filling,
+        Backfill.open(dataset, model, options, skips, scheduler, scratch) as filling,
     ):
         with connect(store) as connection:
             migrate(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -11,8 +12,11 @@ from prometheus_client import CollectorRegistry
 from tqdm import tqdm
 
 from ingest import service
-from ingest.files.reader import read
-from ingest.files.replay import batches, paced, sending
+from ingest.files.columns import Options
+from ingest.files.command import reading
+from ingest.files.reader import SUFFIXES
+from ingest.files.replay import Counts, Replay, sending
+from ingest.files.source import Source
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import tokens
@@ -101,8 +105,8 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--model", help="Model name. Default: the file's name without suffix.")
+@click.argument("source")
+@click.option("--model", help="Model name. Default: the file's or folder's name without suffix.")
 @click.option(
     "--url", default="http://127.0.0.1:10910", show_default=True, help="Address of the service."
 )
@@ -119,24 +123,54 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
 @click.option(
     "--token-file", type=click.File(), help="File with a bearer token that has the scope write."
 )
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that says what is sent. With it, the same command goes on where it was interrupted.",
+)
+@reading
 def replay(
-    file: Path,
+    source: str,
     model: str | None,
     url: str,
     rate: float | None,
     batch: int,
     token_file: TextIO | None,
+    checkpoint: Path | None,
+    options: Options,
+    skips: bool,
 ) -> None:
-    """Send the vectors of FILE (npy, npz, parquet, csv or jsonl) to a running service."""
-    model = model or file.stem
+    """Send the vectors of SOURCE to a running service.
+
+    SOURCE is a file, a folder or a pattern such as 'day=*/*.parquet': a path on this machine, or a
+    URL that fsspec can read. Files are Parquet, Arrow or Feather, CSV or TSV, JSON or JSON lines,
+    npy or npz, fvecs or bvecs, or HDF5; compressed or not.
+    """
     token = None if token_file is None else token_file.read().strip()
-    stored = 0
     # disable=None: show the bar only on a terminal.
-    with sending(url, model, token) as send, tqdm(unit=" vectors", disable=None) as bar:
-        for rows in paced(batches(read(file), batch), rate):
-            stored += send(rows)
-            bar.update(len(rows))
-    click.echo(f"{stored} vectors stored for model {model}")
+    with sending(url, token) as send, tqdm(unit=" rows", disable=None) as bar:
+
+        def sent(rows: int, counts: Counts) -> None:
+            bar.set_postfix_str(str(counts), refresh=False)
+            bar.update(rows)
+
+        going = Replay(
+            Source.find(source, SUFFIXES),
+            options,
+            model,
+            batch,
+            skips,
+            rate,
+            checkpoint,
+            skipped=lambda fault: tqdm.write(f"skipped: {fault}", sys.stderr),
+            sent=sent,
+        )
+        try:
+            going.run(send)
+        except BaseException:
+            tqdm.write(f"stopped; {going.counts}", sys.stderr)
+            raise
+    click.echo(going.counts)
 
 
 @main.command()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from exporter.backfill import cluster
-from exporter.backfill.parquet import Dataset
+from exporter.backfill.dataset import Dataset
 from exporter.backfill.plan import Fitted, Plan, Run, check_times, recorded
 from exporter.backfill.replay import Judge, Row
 from exporter.backfill.sorting import Scratch, SortedRoute
@@ -26,6 +26,7 @@ from exporter.detector.detector import MIN_REFERENCE
 from exporter.monitor import baseline
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats
+from ingest.files.columns import Options
 from ingest.runtime.errors import NotFound, PayloadError
 from ingest.runtime.settings.settings import MonitoringSettings, Settings
 from ingest.store import baselines, history
@@ -66,7 +67,8 @@ class Backfill:
         cls,
         url: str,
         model_name: str,
-        time_column: str,
+        options: Options,
+        skips: bool,
         scheduler: str | None,
         scratch: str | None = None,
     ) -> Iterator[Backfill]:
@@ -74,7 +76,7 @@ class Backfill:
 
         Workers of this machine have a temporary folder for scratch, if there is no other.
         """
-        dataset = Dataset.open(url, model_name, time_column)
+        dataset = Dataset.open(url, model_name, options, skips)
         with ExitStack() as stack:
             if scratch is None and scheduler is None:
                 scratch = stack.enter_context(TemporaryDirectory(prefix="embedding-drift-"))

@@ -18,13 +18,15 @@ import numpy as np
 from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster
 from distributed.client import ClosedClientError
 
-from exporter.backfill.parquet import Dataset, RowGroup
+from exporter.backfill.dataset import Dataset, Part
 from exporter.backfill.plan import Run
 from exporter.backfill.replay import Judge, Row, measure_run
 from exporter.backfill.sorting import Scratch, SortedRoute, slots_of
 from exporter.backfill.timeline import Places, Route, Stream
 from exporter.stats.arrays import Numbers, Positions, Vectors
 from ingest.runtime.errors import ClusterFailed, MonitorError, PayloadError
+
+_log = logging.getLogger(__name__)
 
 _AHEAD = 2
 """Submitted tasks for each thread of the cluster."""
@@ -98,8 +100,12 @@ def survey(client: Client, dataset: Dataset, read: Callable[[int], object]) -> S
         If workers died or the scheduler cannot be reached.
     """
     times = []
-    for found in _results(client, Dataset.times, [dataset], zip(dataset.files)):
-        times.append(found)
+    surveys = _results(client, Dataset.survey, [dataset], zip(dataset.files))
+    for file, found in zip(dataset.files, surveys, strict=True):
+        times.append(found.times)
+        if found.skipped:
+            details = {"file": dataset.name(file), "rows": found.skipped, "first": found.reason}
+            _log.warning("rows that cannot be used are skipped", extra=details)
         read(1)
     return Stream.of(dataset, times)
 
@@ -114,7 +120,7 @@ def fetch(client: Client, dataset: Dataset, stream: Stream, positions: Positions
     ClusterFailed
         If workers died or the scheduler cannot be reached.
     """
-    # Sorted in the order of the files, so that each row group is read once.
+    # Sorted in the order of the files, so that each part is read once.
     order = np.sort(stream.order[positions])
     stretches = stream.route(order).stretches
     parts = list(_results(client, _fetch, [dataset], stretches))
@@ -128,7 +134,7 @@ def fetch(client: Client, dataset: Dataset, stream: Stream, positions: Positions
     return vectors[np.searchsorted(order, stream.order[positions])]
 
 
-def _fetch(dataset: Dataset, group: RowGroup, numbers: Numbers) -> Vectors:
+def _fetch(dataset: Dataset, group: Part, numbers: Numbers) -> Vectors:
     return np.concatenate(list(dataset.vectors(group, numbers)))
 
 
@@ -164,7 +170,7 @@ def sort(
     bounds = np.searchsorted(order, stream.first, sorter=by_place).tolist()
     places = Places(np.empty(len(order), np.int32), np.empty(len(order), np.int32))
 
-    def work() -> Iterator[tuple[int, RowGroup, Numbers, Numbers]]:
+    def work() -> Iterator[tuple[int, Part, Numbers, Numbers]]:
         for group, (first, stop) in enumerate(pairwise(bounds)):
             if first < stop:
                 positions = by_place[first:stop]
@@ -182,7 +188,7 @@ def _sort(
     dataset: Dataset,
     scratch: Scratch,
     number: int,
-    group: RowGroup,
+    group: Part,
     numbers: Numbers,
     slots: Numbers,
 ) -> int:

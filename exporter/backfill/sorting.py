@@ -12,10 +12,10 @@ from typing import Any
 import fsspec
 import numpy as np
 
-from exporter.backfill.parquet import Dataset
-from exporter.backfill.remote import answering, open_file, shown
+from exporter.backfill.dataset import Dataset
 from exporter.backfill.timeline import Places
 from exporter.stats.arrays import Numbers, Positions, Vectors
+from ingest.files.remote import answering, open_file, shown
 from ingest.runtime.errors import ClusterFailed
 
 _log = logging.getLogger(__name__)
@@ -23,14 +23,14 @@ _log = logging.getLogger(__name__)
 _SORTED = 32_768
 """Number of vectors that are sorted at a time, in memory."""
 _READ = 8_192
-"""Number of vectors that are read at a time, some from each row group."""
+"""Number of vectors that are read at a time, some from each part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """A folder with one file for each row group.
+    """A folder with one file for each part.
 
-    A file has the vectors of a row group as little-endian float32. Every ``_SORTED`` slots in a row
+    A file has the vectors of a part as little-endian float32. Every ``_SORTED`` slots in a row
     are in the order of time, so vectors that are read together are stored together.
 
     Attributes
@@ -71,7 +71,7 @@ class Scratch:
                 _log.warning("scratch folder cannot be removed", extra=details)
 
     def write(self, group: int, slots: Numbers, vectors: Iterable[Vectors]) -> None:
-        """Write the vectors of a row group, each to its slot: see :func:`slots_of`."""
+        """Write the vectors of a part, each to its slot: see :func:`slots_of`."""
         held = np.empty((min(_SORTED, len(slots)), self.dimension), "<f4")
         done = 0
         with _usable(self.folder), open_file(self.filesystem, self._path(group), "wb") as file:
@@ -124,7 +124,7 @@ class SortedRoute:
 
 
 def slots_of(positions: Positions) -> Numbers:
-    """Return the slots of a row group's vectors.
+    """Return the slots of a part's vectors.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from exporter.backfill.parquet import Dataset, RowGroup
+from exporter.backfill.dataset import Dataset, Part
 from exporter.stats.arrays import Floats, Numbers, Positions, Vectors
 from ingest.runtime.errors import PayloadError
 from ingest.store.selection import Selection, Stretches
@@ -19,7 +19,7 @@ _OPENING = 1_024
 
 
 class Places(NamedTuple):
-    """Where n vectors are stored: each has a row group, and a number in it.
+    """Where n vectors are stored: each has a part, and a number in it.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Places(NamedTuple):
     def stretches(self) -> Iterator[tuple[int, Numbers]]:
         """Cut the places into stretches that can be read in one pass.
 
-        A stretch is of one row group, and its numbers ascend.
+        A stretch is of one part, and its numbers ascend.
         """
         for first, stop in pairwise([0, *self._stops().tolist()]):
             yield int(self.groups[first]), self.numbers[first:stop]
@@ -45,7 +45,7 @@ class Places(NamedTuple):
     def effort(self) -> int:
         """Cost of reading the vectors in this order, as a number of vectors."""
         lasts = self.numbers[self._stops() - 1]
-        # Everything before a vector in its row group must be read, too.
+        # Everything before a vector in its part must be read, too.
         return int(lasts.sum(dtype=np.int64)) + _OPENING * len(lasts)
 
     def _stops(self) -> Positions:
@@ -58,7 +58,7 @@ class Places(NamedTuple):
 class Route:
     """Vectors that are read from the files, stretch by stretch."""
 
-    stretches: Sequence[tuple[RowGroup, Numbers]]
+    stretches: Sequence[tuple[Part, Numbers]]
 
     def vectors(self, dataset: Dataset, dimension: int) -> Iterator[Vectors]:
         """Read the vectors in the order of the stretches, shape (m, d), a few at a time."""
@@ -72,9 +72,9 @@ class Stream:
 
     Attributes
     ----------
-    groups : list of RowGroup
+    groups : list of Part
     first : ndarray of int64, shape (groups + 1,)
-        Index of each row group's first vector, when all row groups are concatenated.
+        Index of each part's first vector, when all parts are concatenated.
     times : ndarray of float64, shape (n,)
         Seconds since the epoch, oldest first.
     order : ndarray of int64, shape (n,)
@@ -82,14 +82,14 @@ class Stream:
         order of the files.
     """
 
-    groups: list[RowGroup]
+    groups: list[Part]
     first: Positions
     times: Floats
     order: Positions
 
     @classmethod
     def of(cls, dataset: Dataset, times: Sequence[Sequence[Floats]]) -> Stream:
-        """Sort the vectors of a data set by time, given their times by file and row group.
+        """Sort the vectors of a data set by time, given their times by file and part.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Stream:
             If there are no vectors.
         """
         groups = [
-            RowGroup(file, number, len(found))
+            Part(file, number, len(found))
             for file, by_group in zip(dataset.files, times, strict=True)
             for number, found in enumerate(by_group)
         ]

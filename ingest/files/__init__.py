@@ -1,5 +1,8 @@
-"""Read files of vectors, one block of rows at a time.
+"""Read files of vectors, whatever their format and place, some rows at a time.
 
-Start with `reader.py`: it has the registry of formats, and `read`, which opens any of them. Each
-format has a module with one function, which yields the `Block`s that `rows.py` defines.
+Start with `reader.py`: it has the registry of formats, and gives the rows of any file. `source.py`
+finds files (through `remote.py`, on any file system of fsspec), `compression.py` opens compressed
+ones. A format has a module with a function that opens a file as a `Table`: see `table.py`.
+`columns.py` finds which columns hold what, `vectors.py` reads one vector. `replay.py` sends rows to
+a service.
 """

@@ -1,35 +1,82 @@
-"""Read npy files: one NumPy array."""
+"""Read npy and npz files of NumPy, from their beginning to their end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+import zipfile
+from collections.abc import Mapping
+from typing import IO, Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from ingest.files.rows import BLOCK, Block, ids_and_metadata
+from ingest.files.table import Arrays, Slices
+
+_OBJECTS = (
+    "holds Python objects, which are pickled and never loaded; write np.stack(vectors), and texts"
+    " as np.array(texts, str)"
+)
 
 
-def read(path: Path) -> Iterator[Block]:
-    """Read an array of shape (n, d). Only the current block is in memory."""
-    array = open_memmap(path, mode="r")
-    check_matrix(array)
-    yield from array_blocks(array, {})
+class _Stream:
+    """An array in a file, whose rows are read in order."""
+
+    def __init__(self, name: str, file: IO[bytes]) -> None:
+        self._name = name
+        version = npy.read_magic(file)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        self.shape, self._is_fortran, self.dtype = header(file)
+        self._file = file
+        self._whole: NDArray[Any] | None = None
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        if self.dtype.hasobject:
+            raise ValueError(f"array {self._name!r} {_OBJECTS}")
+        if self._is_fortran and len(self.shape) > 1:
+            # Each column lies in one piece, so all of it must be read.
+            if self._whole is None:
+                count = int(np.prod(self.shape))
+                self._whole = self._read(count).reshape(self.shape[::-1]).T
+            return self._whole[rows]
+        row = int(np.prod(self.shape[1:]))
+        return self._read((rows.stop - rows.start) * row).reshape(-1, *self.shape[1:])
+
+    def _read(self, count: int) -> NDArray[Any]:
+        size = count * self.dtype.itemsize
+        data = self._file.read(size)
+        if len(data) != size:
+            raise ValueError("is cut off: it has fewer values than its header says")
+        return np.frombuffer(data, self.dtype)
 
 
-def check_matrix(array: NDArray[Any]) -> None:
-    """Raise ValueError if an array does not hold numbers or is not of shape (n, d)."""
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise ValueError(f"holds {array.dtype} of shape {array.shape}; allowed are numbers (n, d)")
+def open_npy(file: IO[bytes]) -> Arrays:
+    """Open a file of one array: of vectors, or of records with one field a column."""
+    stream = _Stream("array", file)
+    if stream.dtype.names is None and (len(stream.shape) != 2 or stream.dtype.kind not in "fiu"):
+        hint = f", so it {_OBJECTS}" if stream.dtype.hasobject else ""
+        raise ValueError(
+            f"holds {stream.dtype} of shape {stream.shape}{hint}; allowed are numbers of shape"
+            " (vectors, components)"
+        )
+    return Arrays(_columns("array", stream))
 
 
-def array_blocks(array: NDArray[Any], columns: Mapping[str, list[Any]]) -> Iterator[Block]:
-    """Cut an array of vectors and the columns that belong to it into blocks."""
-    for at in range(0, len(array), BLOCK):
-        part = slice(at, at + BLOCK)
-        vectors = np.asarray(array[part])
-        others = ids_and_metadata({name: column[part] for name, column in columns.items()})
-        yield Block(vectors, range(at, at + len(vectors)), *others)
+def open_npz(file: IO[bytes]) -> Arrays:
+    """Open an archive of arrays."""
+    archive = zipfile.ZipFile(file)
+    arrays: dict[str, Slices] = {}
+    for name in archive.namelist():
+        if name.endswith(".npy"):
+            name = name.removesuffix(".npy")
+            arrays.update(_columns(name, _Stream(name, archive.open(f"{name}.npy"))))
+    objects = [name for name, array in arrays.items() if array.dtype.hasobject]
+    if objects and not any(len(array.shape) == 2 for array in arrays.values()):
+        raise ValueError(f"array {objects[0]!r} {_OBJECTS}")
+    return Arrays(arrays)
+
+
+def _columns(name: str, stream: _Stream) -> Mapping[str, Slices]:
+    if stream.dtype.names is None:
+        return {name: stream}
+    whole = stream[slice(0, stream.shape[0])]
+    return {field: np.ascontiguousarray(whole[field]) for field in stream.dtype.names}

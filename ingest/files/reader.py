@@ -1,23 +1,31 @@
-"""The registry of file formats, and the function that reads any of them."""
+"""The registry of file formats, and the reader that gives the rows of any file."""
 
 from __future__ import annotations
 
 import csv as csv_library
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from lzma import LZMAError
 from tokenize import TokenError
-from typing import Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.files import csv, jsonl, npy, npz, parquet
-from ingest.files.rows import Block, Rows
+from ingest.files import compression, table
+from ingest.files.columns import METADATA, TEXT, Choice, Options, choose, it_has
+from ingest.files.remote import shown
+from ingest.files.source import Source, partitions, plain, stem
+from ingest.files.table import Chunk, Column, Objects, Table
 from ingest.runtime.errors import PayloadError
 
-__all__ = ["FORMATS", "Format", "Rows", "read"]
+Want = Literal["vectors", "ids", "times", "models", "metadata"]
+
+ALL: tuple[Want, ...] = ("vectors", "ids", "times", "models", "metadata")
 
 
 class Format(NamedTuple):
@@ -25,32 +33,68 @@ class Format(NamedTuple):
 
     Attributes
     ----------
-    read : callable
-        Reads a file in blocks. It raises ValueError for content that is not valid, naming the row
-        or line; what its library raises for a damaged file is in ``_DAMAGED``.
-    unit : {"row", "line"}
-        What ``Block.numbers`` counts: rows from 0 or lines from 1.
+    name : str
+    opener : str
+        Module of this package, and its function that opens a file.
+    suffixes : tuple of str
+        They choose the format of a file whose first bytes do not.
+    magic : tuple of bytes
+        What every file of the format begins with.
     """
 
-    read: Callable[[Path], Iterator[Block]]
-    unit: Literal["row", "line"]
+    name: str
+    opener: str
+    suffixes: tuple[str, ...]
+    magic: tuple[bytes, ...] = ()
+
+    def open(self, file: IO[bytes]) -> Table:
+        """Open a file.
+
+        Raises
+        ------
+        PayloadError
+            If a library is not installed.
+        """
+        module, function = self.opener.split(":")
+        try:
+            opener: Callable[[IO[bytes]], Table] = getattr(
+                import_module(f"ingest.files.{module}"), function
+            )
+            return opener(file)
+        except ModuleNotFoundError as error:
+            raise PayloadError(
+                f"needs {error.name}: pip install 'embedding-drift-exporter[files]'"
+            ) from error
 
 
-FORMATS: dict[str, Format] = {
-    ".npy": Format(npy.read, "row"),
-    ".npz": Format(npz.read, "row"),
-    ".parquet": Format(parquet.read, "row"),
-    ".csv": Format(csv.read, "line"),
-    ".jsonl": Format(jsonl.read, "line"),
-}
-"""The format of each suffix. A new format is one module and one line here."""
+FORMATS = (
+    Format("Parquet", "arrow:Parquet", (".parquet", ".pq"), (b"PAR1",)),
+    Format(
+        "Arrow", "arrow:Arrow", (".arrow", ".feather", ".ipc"), (b"ARROW1", b"\xff\xff\xff\xff")
+    ),
+    Format("npy", "npy:open_npy", (".npy",), (b"\x93NUMPY",)),
+    Format("npz", "npy:open_npz", (".npz",), (b"PK\x03\x04", b"PK\x05\x06")),
+    Format("HDF5", "hdf5:open_table", (".hdf5", ".h5"), (b"\x89HDF\r\n\x1a\n",)),
+    Format("CSV", "csv:open_table", (".csv", ".tsv")),
+    Format("JSON", "json:open_table", (".json", ".jsonl", ".ndjson")),
+    Format("fvecs", "fvecs:open_fvecs", (".fvecs",)),
+    Format("bvecs", "fvecs:open_bvecs", (".bvecs",)),
+)
+"""All formats. A new one is a module and a line here."""
+
+SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)
 
 _DAMAGED = (
     ValueError,
     EOFError,
     NotImplementedError,
     OverflowError,
+    TypeError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
     TokenError,
+    LZMAError,
     csv_library.Error,
     zipfile.BadZipFile,
     zlib.error,
@@ -58,53 +102,454 @@ _DAMAGED = (
 """Errors that the libraries below the formats raise for a damaged file."""
 
 
-def read(path: Path) -> Iterator[Rows]:
-    """Read a file in the format that its suffix names.
+class Fault(NamedTuple):
+    """A row that cannot be used.
 
-    Yields
-    ------
-    Rows
-        Their vectors are finite and all of one dimension.
+    Attributes
+    ----------
+    file, unit : str
+    number : int
+    reason : str
+        What is wrong, and what is allowed.
+    """
+
+    file: str
+    unit: str
+    number: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.unit} {self.number} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Good rows of a file, and those between them that are not.
+
+    What is not asked for, or in no column, is empty.
+
+    Attributes
+    ----------
+    file, unit : str
+        For messages about a row: see `Fault`.
+    numbers : ndarray of int64, shape (n,)
+    vectors : ndarray of float32, shape (n, d)
+        They are finite.
+    ids : sequence of str or None
+    times : ndarray of float64, shape (n,)
+        Seconds since the epoch; NaN where missing.
+    models : sequence of str or None
+    metadata : sequence of mapping
+    faults : sequence of Fault
+    """
+
+    file: str
+    unit: str
+    numbers: NDArray[np.int64]
+    vectors: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    ids: Sequence[str | None] = ()
+    times: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    models: Sequence[str | None] = ()
+    metadata: Sequence[Mapping[str, Any]] = ()
+    faults: Sequence[Fault] = ()
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def pick(self, rows: Sequence[int], faults: Sequence[Fault]) -> Rows:
+        """Copy some of the rows and faults."""
+        at = np.asarray(rows, np.intp)
+        return Rows(
+            self.file,
+            self.unit,
+            self.numbers[at],
+            self.vectors[at] if len(self.vectors) else self.vectors,
+            [self.ids[row] for row in rows] if self.ids else (),
+            self.times[at] if len(self.times) else self.times,
+            [self.models[row] for row in rows] if self.models else (),
+            [self.metadata[row] for row in rows] if self.metadata else (),
+            faults,
+        )
+
+    def fault(self, row: int, reason: str) -> Fault:
+        """Say what is wrong with a row, given its index."""
+        return Fault(self.file, self.unit, int(self.numbers[row]), reason)
+
+
+@dataclass
+class Dimensions:
+    """The dimension of each model's vectors: that of the first one."""
+
+    known: dict[str | None, int] = field(default_factory=dict)
+
+
+class File:
+    """An open file: its columns are chosen, its rows can be read."""
+
+    def __init__(self, name: str, opened: Table, folders: Mapping[str, str], options: Options):
+        self.name = name
+        self._table = opened
+        self._folders = folders
+        self._options = options
+        self._kinds = dict.fromkeys(folders, table.Kind.OTHER) | dict(opened.kinds)
+        self.choice: Choice | None = choose(self._kinds, options) if opened.kinds else None
+
+    @property
+    def parts(self) -> int:
+        """Parts that can be read by themselves."""
+        return self._table.parts
+
+    def rows(
+        self,
+        part: int,
+        want: Collection[Want] = ALL,
+        dimensions: Dimensions | None = None,
+    ) -> Iterator[Rows]:
+        """Read a part of the file, some rows at a time.
+
+        Parameters
+        ----------
+        part : int
+        want : collection of str
+            What to read of each row.
+        dimensions : Dimensions, optional
+            Those of vectors that were read before, and then also of these. A vector of another one
+            is a fault.
+
+        Raises
+        ------
+        PayloadError
+            If the file is damaged.
+        """
+        dimensions = Dimensions() if dimensions is None else dimensions
+        names = self._names(want)
+        with naming(self.name):
+            for chunk in self._table.chunks(part, names):
+                yield _rows(self, chunk, want, dimensions)
+
+    def _names(self, want: Collection[Want]) -> list[str]:
+        if self.choice is None:
+            return []
+        choice = self.choice
+        wanted = {
+            "vectors": choice.vectors,
+            "ids": (choice.id,),
+            "times": (choice.time,),
+            "models": (choice.model,),
+            "metadata": (choice.text, *choice.others),
+        }
+        names = [name for key in want for name in wanted[key] if name is not None]
+        # Arrays beside the vectors are known by their length.
+        is_array = isinstance(self._table, table.Arrays)
+        names = [*choice.vectors[:1] * is_array, *names]
+        return [name for name in dict.fromkeys(names) if name not in self._folders]
+
+    def column(self, chunk: Chunk, name: str | None) -> Column | None:
+        """Return a column of a chunk, or the value that a folder gives it."""
+        if name is None:
+            return None
+        if name in chunk.columns:
+            return chunk.columns[name]
+        if name in self._folders:
+            return Objects([self._folders[name]] * len(chunk))
+        return Objects([None] * len(chunk))
+
+    def is_new(self, name: str) -> bool:
+        """Return whether a column was not there when the file was opened."""
+        return name not in self._kinds
+
+    @property
+    def columns(self) -> str:
+        """The columns, as a part of a sentence."""
+        return it_has(self._kinds)
+
+    @property
+    def unit(self) -> str:
+        """What the numbers of rows count: rows from 0 or lines from 1."""
+        return self._table.unit
+
+    @property
+    def times(self) -> table.Times:
+        """How times are read."""
+        return self._options.times
+
+
+@contextmanager
+def opened(source: Source, file: str, options: Options) -> Iterator[File]:
+    """Open a file in the format that its content or its name says.
 
     Raises
     ------
     PayloadError
-        If the file cannot be read; names the file, the row or column and what is allowed.
+        If the file cannot be read, or holds no vectors; names the file and what is allowed.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise PayloadError(f"{path}: unknown suffix; allowed are {', '.join(FORMATS)}")
-    file_format = FORMATS[path.suffix.lower()]
-    dimension: int | None = None
+    name = source.name(file)
+    with ExitStack() as stack:
+        with naming(name):
+            content = compression.opened(stack.enter_context(source.open(file)))
+            format_ = _format(plain(file), content)
+            found = File(name, format_.open(content), partitions(file), options)
+        yield found
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Raise PayloadError for what is wrong with a file, with its name."""
     try:
-        for block in file_format.read(path):
-            vectors = _checked(block, file_format.unit, dimension)
-            dimension = vectors.shape[1]
-            yield Rows(vectors, block.ids, block.metadata)
+        yield
+    except PayloadError as error:
+        if str(error).startswith(name):
+            raise
+        raise PayloadError(f"{name}: {error}") from error
     except OSError as error:
-        raise PayloadError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise PayloadError(f"{name}: {shown(error.strerror or str(error))}") from error
     except _DAMAGED as error:
-        raise PayloadError(f"{path}: {error}") from error
-    if dimension is None:
-        raise PayloadError(f"{path} holds no vectors")
+        raise PayloadError(f"{name}: {shown(str(error) or type(error).__name__)}") from error
 
 
-def _checked(block: Block, unit: str, dimension: int | None) -> NDArray[np.float32]:
-    """Return the vectors of a block as an array of shape (n, dimension).
+def model_of(source: Source) -> str:
+    """Return the model's name that a file, folder or pattern suggests."""
+    return stem(source.url if len(source.files) != 1 else source.files[0])
 
-    Raises ValueError, naming the row or line, if a vector has another dimension or is not finite.
-    """
-    dimension = dimension or len(block.vectors[0])
-    for number, vector in zip(block.numbers, block.vectors, strict=True):
-        if len(vector) != dimension or dimension == 0:
-            allowed = f"those before it {dimension}" if dimension else "at least one is needed"
-            raise ValueError(f"{unit} {number} has {len(vector)} components, {allowed}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        vectors = np.ascontiguousarray(block.vectors, np.float32)
-    finite = np.isfinite(vectors)
-    if not finite.all():
-        row = int(finite.all(axis=1).argmin())
+
+def _format(name: str, content: IO[bytes]) -> Format:
+    start = content.read(64)
+    content.seek(0)
+    for each in FORMATS:
+        if any(start.startswith(magic) for magic in each.magic):
+            return each
+    by_name = next((each for each in FORMATS if name.endswith(each.suffixes)), None)
+    if not start:
+        raise ValueError("is empty")
+    # The length of a vector in .fvecs may look like a bracket, but no text has zeros.
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if text in (b"{", b"[") and b"\0" not in start:
+        return next(each for each in FORMATS if each.name == "JSON")
+    if by_name is not None and by_name.magic:
         raise ValueError(
-            f"{unit} {block.numbers[row]}: component {finite[row].argmin()} is NaN, infinite or"
-            " too large for float32"
+            f"is not {by_name.name}: it begins with {start[:12]!r}. Is it cut off, or of another"
+            " format than its suffix says?"
         )
-    return vectors
+    if by_name is not None:
+        return by_name
+    raise ValueError(f"is of unknown format; allowed are {', '.join(SUFFIXES)}, compressed or not")
+
+
+def _rows(file: File, chunk: Chunk, want: Collection[Want], dimensions: Dimensions) -> Rows:
+    choice = file.choice
+    faults = dict(chunk.faults)
+    if choice is None or not len(chunk):
+        listed = [Fault(file.name, file.unit, *each) for each in sorted(faults.items())]
+        return Rows(file.name, file.unit, np.empty(0, np.int64), faults=listed)
+    count = len(chunk)
+    reasons: list[str | None] = [None] * count
+    models = _models(file, chunk, reasons) if "models" in want else ()
+    ids = _ids(file, chunk) if "ids" in want else ()
+    times = _times(file, chunk, reasons) if "times" in want else None
+    vectors = None
+    if "vectors" in want:
+        vectors = _vectors(file, chunk, models, dimensions, reasons)
+    metadata = _metadata(file, chunk) if "metadata" in want else ()
+    good = np.array([reason is None for reason in reasons], bool)
+    numbers = np.asarray(chunk.numbers, np.int64)
+    faults |= {
+        int(number): reason
+        for number, reason in zip(numbers, reasons, strict=True)
+        if reason is not None
+    }
+    kept = np.flatnonzero(good).tolist()
+
+    def pick(items: Sequence[Any]) -> Sequence[Any]:
+        return items if len(kept) == count or not items else [items[row] for row in kept]
+
+    return Rows(
+        file.name,
+        file.unit,
+        numbers[good],
+        np.empty((0, 0), np.float32) if vectors is None else vectors,
+        pick(ids),
+        np.empty(0) if times is None else times[good],
+        pick(models),
+        pick(metadata),
+        [Fault(file.name, file.unit, *each) for each in sorted(faults.items())],
+    )
+
+
+def _models(file: File, chunk: Chunk, reasons: list[str | None]) -> Sequence[str | None]:
+    assert file.choice is not None
+    column = file.column(chunk, file.choice.model)
+    if column is None:
+        return ()
+    names = [None if value is None else str(value) for value in column.values()]
+    for row, name in enumerate(names):
+        if not name:
+            reasons[row] = f"has no model in column {file.choice.model!r}"
+    return names
+
+
+def _ids(file: File, chunk: Chunk) -> Sequence[str | None]:
+    assert file.choice is not None
+    column = file.column(chunk, file.choice.id)
+    if column is None:
+        return ()
+    return [id_text(value) for value in column.values()]
+
+
+def id_text(value: Any) -> str | None:
+    """Return an id as text; a float that is a whole number, as pandas makes of 7, is "7"."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _times(file: File, chunk: Chunk, reasons: list[str | None]) -> NDArray[np.float64] | None:
+    assert file.choice is not None
+    name = file.choice.time
+    column = file.column(chunk, name)
+    if column is None:
+        return None
+    found = column.seconds(file.times)
+    if not isinstance(found, np.ndarray):
+        for row, value in enumerate(found):
+            if isinstance(value, str):
+                reasons[row] = _misread_time(name, value)
+        found = np.array([np.nan if isinstance(value, str) else value for value in found])
+    return found
+
+
+def _misread_time(name: str | None, reason: str) -> str:
+    if "time zone" in reason:
+        hint = "; --time-zone declares one"
+    elif "looks like" in reason:
+        hint = "; --time-unit declares what the numbers count"
+    else:
+        hint = ""
+    return f"has a wrong time in column {name!r}: {reason}{hint}"
+
+
+def _vectors(
+    file: File,
+    chunk: Chunk,
+    models: Sequence[str | None],
+    dimensions: Dimensions,
+    reasons: list[str | None],
+) -> NDArray[np.float32]:
+    """Return the vectors of good rows, shape (n, d), and give the reasons of the others."""
+    assert file.choice is not None
+    found = _wide(file, chunk) if file.choice.is_wide else _narrow(file, chunk)
+    if isinstance(found, np.ndarray) and not models:
+        whole = _fits(found.shape[1], dimensions, None)
+        if whole is not None:
+            reasons[:] = [reason or whole for reason in reasons]
+            return np.empty((0, 0), np.float32)
+        _check_finite(found, reasons)
+        good = [reason is None for reason in reasons]
+        return np.ascontiguousarray(found if all(good) else found[good])
+    vectors = []
+    for row, vector in enumerate(found):
+        if reasons[row] is not None:
+            continue
+        if isinstance(vector, str):
+            reasons[row] = vector
+            continue
+        name = models[row] if models else None
+        reason = _not_finite(vector) or _fits(len(vector), dimensions, name)
+        if reason is None:
+            vectors.append(vector)
+        else:
+            reasons[row] = reason
+    # Vectors of several models may differ in dimension.
+    if len({len(vector) for vector in vectors}) > 1:
+        ragged = np.empty(len(vectors), object)
+        ragged[:] = vectors
+        return ragged
+    return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
+
+
+def _narrow(file: File, chunk: Chunk) -> table.Vectors:
+    assert file.choice is not None
+    column = file.column(chunk, file.choice.vectors[0])
+    assert column is not None
+    return column.vectors()
+
+
+def _wide(file: File, chunk: Chunk) -> table.Vectors:
+    """Join the columns of components."""
+    assert file.choice is not None
+    parts = [chunk.columns[name].numbers() for name in file.choice.vectors if name in chunk.columns]
+    if len(parts) == len(file.choice.vectors):
+        if all(isinstance(part, np.ndarray) for part in parts):
+            return _float32(np.stack(parts, axis=1))
+        if not any(isinstance(value, str) for part in parts for value in part):
+            return _float32(np.array(parts, np.float64).T)
+    rows = zip(*parts, strict=True) if len(parts) == len(file.choice.vectors) else ()
+    return [_wide_row(file.choice.vectors, row) for row in rows] or ["has no vector"] * len(chunk)
+
+
+def _wide_row(names: Sequence[str], row: Sequence[float | str]) -> NDArray[np.float32] | str:
+    for name, value in zip(names, row, strict=True):
+        if isinstance(value, str):
+            return f"has a component, column {name!r}, that {value}"
+    return _float32(np.array(row, np.float64))
+
+
+def _float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return numbers.astype(np.float32)
+
+
+def _fits(length: int, dimensions: Dimensions, model: str | None) -> str | None:
+    """Return why a vector does not fit to those of its model before it; None if it does."""
+    if not length:
+        return "has an empty vector"
+    known = dimensions.known.setdefault(model, length)
+    if length == known:
+        return None
+    return f"has a vector of {length} components, those before it {known}"
+
+
+def _check_finite(vectors: NDArray[np.float32], reasons: list[str | None]) -> None:
+    finite = np.isfinite(vectors)
+    if finite.all():
+        return
+    for row in np.flatnonzero(~finite.all(axis=1)).tolist():
+        reasons[row] = reasons[row] or _not_finite(vectors[row])
+
+
+def _not_finite(vector: NDArray[np.float32]) -> str | None:
+    finite = np.isfinite(vector)
+    if finite.all():
+        return None
+    return (
+        f"has a vector whose component {int(finite.argmin())} is missing, NaN, infinite or too"
+        " large for float32"
+    )
+
+
+def _metadata(file: File, chunk: Chunk) -> Sequence[Mapping[str, Any]]:
+    assert file.choice is not None
+    names = [name for name in (file.choice.text, *file.choice.others) if name is not None]
+    columns: dict[str, list[Any]] = {}
+    for name in names:
+        column = file.column(chunk, name)
+        if column is not None:
+            columns[TEXT if name == file.choice.text else name] = column.values()
+    for name in chunk.columns:
+        if file.is_new(name):
+            columns[name] = chunk.columns[name].values()
+    rows = [
+        {
+            name: value
+            for name, value in zip(columns, values, strict=True)
+            if value is not None and value == value
+        }
+        for values in zip(*columns.values(), strict=True)
+    ] or [{} for _ in range(len(chunk))]
+    for row in rows:
+        inner = row.get(METADATA)
+        if isinstance(inner, Mapping):
+            del row[METADATA]
+            row.update({k: v for k, v in inner.items() if k not in row and v is not None})
+    return rows if any(rows) else ()

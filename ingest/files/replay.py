@@ -1,21 +1,393 @@
-"""Send the vectors of a file to a service, in batches and at a rate."""
+"""Send the vectors of files to a service: in batches, at a rate, and on from where it stopped."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
 
 import embedding_drift_client
-from ingest.files.rows import Rows
-from ingest.runtime.errors import MonitorError, SettingsError
+from embedding_drift_client.delivery import Answer
+from ingest.files.columns import Options
+from ingest.files.reader import Dimensions, Fault, Rows, model_of, opened
+from ingest.files.source import Source
+from ingest.runtime.errors import MonitorError, PayloadError, SettingsError
+
+_MOST_FAULTS = 1_000
+"""Bad rows that are held at most, until they are reported."""
 
 
-def batches(blocks: Iterable[Rows], size: int) -> Iterator[Rows]:
-    """Cut blocks of rows into batches of at most ``size`` vectors."""
-    for block in blocks:
-        for at in range(0, len(block), size):
-            yield block.pick(range(at, min(at + size, len(block))))
+@dataclass
+class Counts:
+    """What became of the rows.
+
+    Attributes
+    ----------
+    stored, duplicates : dict of str to int
+        Vectors by model.
+    skipped : int
+        Rows that could not be used.
+    """
+
+    stored: dict[str, int] = field(default_factory=dict)
+    duplicates: dict[str, int] = field(default_factory=dict)
+    skipped: int = 0
+
+    def add(self, model: str, answer: Answer) -> None:
+        """Count what the service did with a batch."""
+        self.stored[model] = self.stored.get(model, 0) + answer.stored
+        self.duplicates[model] = self.duplicates.get(model, 0) + answer.duplicates
+
+    def __str__(self) -> str:
+        models = [
+            f"{model}: {stored} vectors stored, {self.duplicates[model]} duplicates"
+            for model, stored in sorted(self.stored.items())
+        ]
+        return "; ".join([*(models or ["0 vectors stored"]), f"{self.skipped} rows skipped"])
+
+
+class Checkpoint(msgspec.Struct):
+    """Where a replay has got to: written after every batch that the service stored.
+
+    Attributes
+    ----------
+    source : str
+    batch : int
+        Batches must be the same when a replay goes on, because the service knows them by a key.
+    run : str
+        Part of these keys.
+    counts : Counts
+    file : str
+        The file that is being sent.
+    rows : int
+        Its rows, good or bad, that are done.
+    is_done : bool
+    """
+
+    source: str
+    batch: int
+    run: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex)
+    counts: Counts = msgspec.field(default_factory=Counts)
+    file: str = ""
+    rows: int = 0
+    is_done: bool = False
+
+    @classmethod
+    def load(cls, path: Path | None, source: str, batch: int) -> Checkpoint:
+        """Read a checkpoint, or begin a new one.
+
+        Raises
+        ------
+        SettingsError
+            If the file is none, or belongs to another source.
+        """
+        if path is None or not path.exists():
+            return cls(source, batch)
+        try:
+            found = msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.DecodeError) as error:
+            raise SettingsError(f"{path}: is not a checkpoint of a replay: {error}") from error
+        if found.source != source:
+            raise SettingsError(f"{path}: belongs to the replay of {found.source}, not of {source}")
+        return found
+
+    def save(self, path: Path | None) -> None:
+        """Replace the file as a whole, so that a kill leaves the old one or the new one."""
+        if path is not None:
+            beside = path.with_name(f"{path.name}.new")
+            beside.write_bytes(msgspec.json.encode(self))
+            beside.replace(path)
+
+
+class Send(Protocol):
+    """Sends vectors of one model."""
+
+    def __call__(self, model: str, rows: Rows, key: str | None = None) -> Answer:
+        """Send rows, stored once whatever calls there are with the same key."""
+
+
+@dataclass
+class Replay:
+    """The files, and what to do with their rows.
+
+    Attributes
+    ----------
+    source : Source
+    options : Options
+    model : str or None
+        Name of the model. With ``options.model``, only rows of this model are sent. None means the
+        names in the column of models or, without one, the name of the file or folder.
+    batch : int
+        Vectors of a request, at most.
+    skips : bool
+        Whether bad rows are skipped. Otherwise the first one ends the replay.
+    rate : float or None
+        Vectors per second.
+    checkpoint : Path or None
+    skipped, sent : callable
+        Called with each row that is skipped, and with the number of rows that are done.
+    """
+
+    source: Source
+    options: Options
+    model: str | None = None
+    batch: int = 500
+    skips: bool = False
+    rate: float | None = None
+    checkpoint: Path | None = None
+    skipped: Callable[[Fault], object] = id
+    sent: Callable[[int, Counts], object] = lambda rows, counts: None
+
+    def __post_init__(self) -> None:
+        self._state = Checkpoint.load(self.checkpoint, self.source.url, self.batch)
+        self._default = model_of(self.source)
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the rows so far, those before an interruption included."""
+        return self._state.counts
+
+    def run(self, send: Send) -> None:
+        """Send everything that is not sent yet.
+
+        Raises
+        ------
+        PayloadError
+            If a file cannot be read, has no vectors, or a row is bad. All rows before it are
+            stored.
+        MonitorError
+            If a batch cannot be delivered.
+        """
+        state = self._state
+        if state.is_done:
+            return
+        dimensions = Dimensions()
+        found = 0
+        for file in self.source.files:
+            name = self.source.name(file)
+            skip = 0
+            if state.file and name != state.file and state.file in self._names():
+                if self._names().index(name) < self._names().index(state.file):
+                    continue
+            elif name == state.file:
+                skip = state.rows
+            with opened(self.source, file, self.options) as content:
+                rows = (
+                    block
+                    for part in range(content.parts)
+                    for block in content.rows(part, dimensions=dimensions)
+                )
+                done = 0
+                for part in paced(batches(rows, state.batch, self._model, skip), self.rate):
+                    self._deliver(part, send)
+                    done += len(part) + len(part.faults)
+                    state.file, state.rows = name, skip + done
+                    state.save(self.checkpoint)
+                    self.sent(len(part), state.counts)
+                found += skip + done
+        if not found:
+            raise PayloadError(f"{self.source.url} holds no vectors")
+        state.is_done = True
+        state.save(self.checkpoint)
+
+    def _names(self) -> list[str]:
+        return [self.source.name(file) for file in self.source.files]
+
+    def _model(self, name: str | None) -> str | None:
+        """Return the model that a row belongs to; None for one that is left out."""
+        if self.model is None:
+            return self._default if name is None else name
+        return None if self.options.model and name != self.model else self.model
+
+    def _deliver(self, part: Rows, send: Send) -> None:
+        """Send a batch; what is wrong with a row ends the replay after the rows before it."""
+        bad = part.faults
+        if bad and not self.skips:
+            good = np.flatnonzero(part.numbers < bad[0].number)
+            self._send(part.pick(good.tolist(), ()), send)
+            raise PayloadError(str(bad[0]))
+        for fault in bad:
+            self._skip(fault)
+        self._send(part, send)
+
+    def _skip(self, fault: Fault) -> None:
+        self._state.counts.skipped += 1
+        self.skipped(fault)
+
+    def _send(self, part: Rows, send: Send) -> None:
+        failure: _Refused | None = None
+        for name in dict.fromkeys(part.models):
+            rows = [row for row, model in enumerate(part.models) if model == name]
+            if failure is not None:
+                rows = [row for row in rows if part.numbers[row] < failure.number]
+            try:
+                self._send_one(str(name), part.pick(rows, ()), send)
+            except _Refused as error:
+                failure = error
+        if failure is not None:
+            raise PayloadError(str(failure)) from failure
+
+    def _send_one(self, model: str, rows: Rows, send: Send) -> None:
+        if not len(rows):
+            return
+        try:
+            place = f"{rows.file} {rows.numbers[0]} {rows.numbers[-1]} {len(rows)} {model}"
+            key = uuid.uuid5(uuid.UUID(self._state.run), place).hex
+            self.counts.add(model, send(model, rows, key))
+        except embedding_drift_client.BodyTooLarge:
+            if len(rows) == 1:
+                raise
+            half = len(rows) // 2
+            self._send_one(model, rows.pick(range(half), ()), send)
+            self._send_one(model, rows.pick(range(half, len(rows)), ()), send)
+        except embedding_drift_client.PayloadError as error:
+            refused = {p.index: p for p in reversed(error.problems) if p.index is not None}
+            if not refused:
+                raise
+            if not self.skips:
+                first = min(refused)
+                self._send_one(model, rows.pick(range(first), ()), send)
+                raise _Refused(_refused(rows, first, refused[first])) from error
+            for row in sorted(refused):
+                self._skip(_refused(rows, row, refused[row]))
+            kept = [row for row in range(len(rows)) if row not in refused]
+            self._send_one(model, rows.pick(kept, ()), send)
+
+
+class _Refused(Exception):
+    """The service refuses a row."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.number = fault.number
+
+
+def _refused(rows: Rows, row: int, problem: Any) -> Fault:
+    """Say what the service refuses of a row."""
+    pointer = problem.pointer.split("/")
+    subjects = {"ids": "an id", "id": "an id", "metadata": "metadata"}
+    subject = "a time" if pointer[-1] == "timestamp" else subjects.get(pointer[1], "a vector")
+    return rows.fault(row, f"has {subject} that cannot be stored: {problem.reason}")
+
+
+def batches(
+    blocks: Iterable[Rows],
+    size: int,
+    model: Callable[[str | None], str | None] = lambda name: name or "",
+    skip: int = 0,
+) -> Iterator[Rows]:
+    """Cut rows of one file into batches.
+
+    An id is at most once in a batch: it would be refused. So what is stored does not depend on the
+    size of batches.
+
+    Parameters
+    ----------
+    blocks : iterable of Rows
+    size : int
+        Vectors of a batch, at most.
+    model : callable
+        Gives the model that a row belongs to, by the name in its column; None leaves the row out.
+    skip : int
+        Rows, good or bad, that are left out at the beginning.
+    """
+    held: list[Rows] = []
+    seen: set[tuple[str, str]] = set()
+    count = faulty = 0
+    failure: MonitorError | None = None
+    blocks = iter(blocks)
+    while True:
+        try:
+            block = next(blocks, None)
+        except MonitorError as error:
+            # What lies before it is sent first, whatever the size of batches.
+            failure, block = error, None
+        if block is None:
+            break
+        names = [model(name) for name in (block.models or [None] * len(block))]
+        rows: list[int] = []
+        faults: list[Fault] = []
+        for entry in _in_order(block):
+            if isinstance(entry, Fault):
+                if skip:
+                    skip -= 1
+                    continue
+                faults.append(entry)
+                faulty += 1
+                continue
+            name = names[entry]
+            if name is None:
+                continue
+            if skip:
+                skip -= 1
+                continue
+            id_ = block.ids[entry] if block.ids else None
+            is_again = id_ is not None and (name, id_) in seen
+            if count == size or is_again or faulty >= _MOST_FAULTS:
+                yield _joined([*held, replace(block, models=names).pick(rows, faults)])
+                held, seen, rows, faults, count, faulty = [], set(), [], [], 0, 0
+            rows.append(entry)
+            count += 1
+            if id_ is not None:
+                seen.add((name, id_))
+        if rows or faults:
+            held.append(replace(block, models=names).pick(rows, faults))
+    if held:
+        yield _joined(held)
+    if failure is not None:
+        raise failure
+
+
+def _in_order(block: Rows) -> Iterator[int | Fault]:
+    """Yield the good rows, by index, and the bad ones in the order of the file."""
+    faults = list(block.faults)
+    for row, number in enumerate(block.numbers.tolist()):
+        while faults and faults[0].number < number:
+            yield faults.pop(0)
+        yield row
+    yield from faults
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    if len(parts) == 1:
+        return parts[0]
+    some = [part for part in parts if len(part)] or parts[:1]
+    faults = [fault for part in parts for fault in part.faults]
+
+    def column(name: str) -> list[Any]:
+        # A column without any value in one part may have some in another.
+        filler: dict[str, Any] | None = {} if name == "metadata" else None
+        columns = [getattr(part, name) or [filler] * len(part) for part in some]
+        found = [value for column in columns for value in column]
+        return found if any(value is not None and value != {} for value in found) else []
+
+    times = [part.times if len(part.times) else np.full(len(part), np.nan) for part in some]
+    return Rows(
+        some[0].file,
+        some[0].unit,
+        np.concatenate([part.numbers for part in some]),
+        _concatenated([part.vectors for part in some]),
+        column("ids"),
+        np.concatenate(times),
+        column("models"),
+        column("metadata"),
+        faults,
+    )
+
+
+def _concatenated(vectors: Sequence[Any]) -> Any:
+    if all(part.ndim == 2 for part in vectors) and len({part.shape[1] for part in vectors}) == 1:
+        return np.concatenate(vectors)
+    ragged = np.empty(sum(map(len, vectors)), object)
+    ragged[:] = [vector for part in vectors for vector in part]
+    return ragged
 
 
 def paced(
@@ -34,14 +406,13 @@ def paced(
 
 
 @contextmanager
-def sending(url: str, model_name: str, token: str | None = None) -> Iterator[Callable[[Rows], int]]:
-    """Connect to a service; gives a function that sends a batch and returns the number stored.
+def sending(url: str, token: str | None = None) -> Iterator[Send]:
+    """Connect to a service; gives a function that sends a batch of a model.
 
     Parameters
     ----------
     url : str
         Address of the service.
-    model_name : str
     token : str, optional
         Bearer token with the scope ``write``.
 
@@ -50,16 +421,31 @@ def sending(url: str, model_name: str, token: str | None = None) -> Iterator[Cal
     SettingsError
         If the address or the token is not usable.
     MonitorError
-        If the model's name is not allowed, or a batch cannot be delivered.
+        If a model's name is not allowed, or a batch cannot be delivered.
     """
+    senders: dict[str, embedding_drift_client.Sender] = {}
+    with ExitStack() as stack:
 
-    def send(rows: Rows) -> int:
-        return sender.send(rows.vectors, rows.ids or None, rows.metadata or None).stored
+        def send(model: str, rows: Rows, key: str | None = None) -> Answer:
+            if model not in senders:
+                sender = embedding_drift_client.Sender(url, model, token=token)
+                senders[model] = stack.enter_context(sender)
+            return senders[model].send(
+                np.stack(list(rows.vectors)),
+                rows.ids or None,
+                rows.metadata or None,
+                _known(rows.times),
+                idempotency_key=key,
+            )
 
-    try:
-        with embedding_drift_client.Sender(url, model_name, token=token) as sender:
+        try:
             yield send
-    except embedding_drift_client.SettingsError as error:
-        raise SettingsError(str(error)) from error
-    except embedding_drift_client.ClientError as error:
-        raise MonitorError(str(error)) from error
+        except embedding_drift_client.SettingsError as error:
+            raise SettingsError(str(error)) from error
+        except embedding_drift_client.ClientError as error:
+            raise MonitorError(str(error)) from error
+
+
+def _known(times: Any) -> list[float | None] | None:
+    known = [None if np.isnan(each) else float(each) for each in times]
+    return known if any(each is not None for each in known) else None

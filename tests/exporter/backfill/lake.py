@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from exporter.backfill.backfill import Backfill
-from exporter.backfill.parquet import Dataset
+from exporter.backfill.dataset import Dataset
+from exporter.backfill.plan import Run
 from ingest.runtime.settings.settings import (
     BaselineSettings,
     MonitoringSettings,
@@ -74,7 +75,7 @@ def write(folder: Path, vectors: Vectors, times: Floats, files: int = 3) -> str:
 
 
 def backfill(client: Client, url: str, scratch: Path | None = None) -> Backfill:
-    dataset = Dataset.open(url, "m", "timestamp")
+    dataset = Dataset.open(url, "m")
     return Backfill(client, dataset, None if scratch is None else str(scratch))
 
 
@@ -87,3 +88,15 @@ def rows(connection: psycopg.Connection) -> dict[tuple[float, str], HistoryRow]:
         " from drift_history order by computed_at, window_name"
     ).fetchall()
     return {(row[0], row[2]): HistoryRow(*row[1:]) for row in found}
+
+
+def held(run: Run, name: str, at: int) -> tuple[NDArray[np.intp], int]:
+    """The vectors of a window, counted among those of the run, and the level of their sample."""
+    [(found, level)] = [
+        (sample.members[sample.bounds[span.first[i]] : sample.bounds[span.last[i]]], level)
+        for level, sample in run.samples.items()
+        for named, span in sample.spans.items()
+        if named == name
+        for i in np.flatnonzero(span.at == at)
+    ]
+    return found, level

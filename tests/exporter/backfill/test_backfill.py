@@ -471,7 +471,7 @@ def test_a_time_that_is_off_by_decades_is_named_with_its_file(
 ) -> None:
     backfill(client, lake).pin(store, Selection(first=FITTED))
     early = write(tmp_path / "early", np.ones((2, 8), np.float32), np.array([0.0, START]), files=2)
-    message = r"1970-01-01 00:00:00 UTC \(in file:.*000\.parquet\).* check times .*'timestamp'"
+    message = r"1970-01-01 00:00:00 UTC \(in /.*000\.parquet\).* check times .*'timestamp'"
     with pytest.raises(PayloadError, match=message):
         backfill(client, early).run(store, SETTINGS)
 
@@ -513,14 +513,13 @@ def test_the_command_makes_the_schema_of_a_fresh_store(
     assert (code, output.splitlines()[-1]) == (0, "m: baseline 1 pinned (first 5000)")
 
 
-@pytest.mark.parametrize("module", ["distributed", "fsspec", "pyarrow"])
 def test_without_the_extra_the_command_says_what_to_install(
-    module: str, lake: str, monkeypatch: pytest.MonkeyPatch
+    lake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for ours in ("backfill", "cluster", "parquet", "sorting", "replay", "timeline", "remote"):
+    for ours in ("backfill", "cluster"):
         monkeypatch.delitem(sys.modules, f"exporter.backfill.{ours}")
-    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, "distributed", None)
     assert invoke(lake, "--model", "m") == (
         1,
-        f"Error: needs {module}: pip install 'embedding-drift-exporter[scale]'\n",
+        "Error: needs distributed: pip install 'embedding-drift-exporter[scale]'\n",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.backfill.parquet import Dataset
+from exporter.backfill.dataset import Dataset
 from exporter.backfill.timeline import Places, Stream
 from tests.exporter.backfill.lake import START, Floats, write
 
@@ -15,8 +15,8 @@ from tests.exporter.backfill.lake import START, Floats, write
 def stream_of(folder: Path, times: Floats, files: int = 3) -> tuple[Dataset, Stream]:
     """A stream of vectors, each of which is its own time."""
     numbers = (times - START).astype(np.float32)[:, None]
-    dataset = Dataset.open(write(folder, numbers, times, files), "m", "timestamp")
-    return dataset, Stream.of(dataset, [dataset.times(file) for file in dataset.files])
+    dataset = Dataset.open(write(folder, numbers, times, files), "m")
+    return dataset, Stream.of(dataset, [dataset.survey(file).times for file in dataset.files])
 
 
 @pytest.mark.parametrize("jumbled", [False, True])

@@ -5,65 +5,123 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from ingest.files.reader import read
 from ingest.runtime.errors import PayloadError
-from tests.ingest.files.vectors import IDS, VECTORS, whole
+from tests.ingest.files.vectors import IDS, VECTORS, Whole, whole
+
+FRAME = pd.DataFrame(VECTORS.astype(float), columns=["x", "y"])
+
+
+def read(folder: Path, text: str | bytes) -> Whole:
+    path = folder / "v.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return whole(path)
 
 
 def test_each_column_of_numbers_is_a_component(tmp_path: Path) -> None:
-    (tmp_path / "v.csv").write_text("id,x,y\na,1,2.5\nb,3,4\nc,5,-6\n")
-    rows = whole(tmp_path / "v.csv")
+    rows = read(tmp_path, "id,x,y\na,1,2.5\nb,3,4\nc,5,-6\n")
     np.testing.assert_array_equal(rows.vectors, VECTORS)
     assert rows.ids == IDS
 
 
-def test_an_empty_id_is_none(tmp_path: Path) -> None:
-    (tmp_path / "v.csv").write_text("id,x,y\na,1,2.5\n,3,4\n,5,-6\n")
-    assert whole(tmp_path / "v.csv").ids == ["a", None, None]
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_columns_and_decimals_may_be_separated_otherwise(
+    separator: str, decimal: str, tmp_path: Path
+) -> None:
+    FRAME.to_csv(tmp_path / "v.tsv", sep=separator, decimal=decimal, index=False)
+    np.testing.assert_array_equal(whole(tmp_path / "v.tsv").vectors, VECTORS)
 
 
-def test_a_time_is_metadata_and_a_number(tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text('embedding,timestamp\n"[1, 2]",1703980800\n"[3, 4]",\n')
-    (tmp_path / "wide.csv").write_text("timestamp,x,y\n1703980800.5,1,2\n")
-    assert whole(tmp_path / "list.csv").metadata == [{"timestamp": 1703980800.0}, {}]
-    assert whole(tmp_path / "wide.csv").metadata == [{"timestamp": 1703980800.5}]
-    assert whole(tmp_path / "wide.csv").vectors.tolist() == [[1, 2]]
+def test_the_unnamed_index_of_pandas_is_left_out(tmp_path: Path) -> None:
+    FRAME.to_csv(tmp_path / "wide.csv")
+    np.testing.assert_array_equal(whole(tmp_path / "wide.csv").vectors, VECTORS)
+    pd.read_csv(tmp_path / "wide.csv").to_csv(tmp_path / "again.csv")
+    np.testing.assert_array_equal(whole(tmp_path / "again.csv").vectors, VECTORS)
+    pd.DataFrame(VECTORS).to_csv(tmp_path / "numbered.csv")
+    np.testing.assert_array_equal(whole(tmp_path / "numbered.csv").vectors, VECTORS)
 
 
-def test_columns_may_be_numbered_and_follow_a_byte_order_mark(tmp_path: Path) -> None:
-    (tmp_path / "v.csv").write_text("id,0,1\na,1,2.5\n", encoding="utf-8-sig")
-    rows = whole(tmp_path / "v.csv")
-    assert (rows.ids, rows.vectors.tolist()) == (["a"], [[1, 2.5]])
-
-
-WRONG = {
-    "letters": (b"x,y\n1,2\n3,z\n", "line 3: column 'y' is 'z'; allowed are numbers"),
-    "a blank line before": (b"x,y\n1,2\n\n3,z\n", "line 4: column 'y' is 'z'"),
-    "an empty cell": (b"x,y\n1,\n", "line 2: column 'y' is ''"),
-    "a short line": (b"x,y\n1,2\n3\n", "line 3 has 1 columns, the header 2"),
-    "a long line": (b"x,y\n1,2\n3,4,5\n", "line 3 has 3 columns, the header 2"),
-    "no header": (b"0.5,0.5\n1,2\n", "line 1 must name the columns; column 0 is '0.5'"),
-    "a column of row numbers": (b",x,y\n0,1,2\n", "line 1: column 0 has no name"),
-    "a name twice": (b"x,x\n1,2\n", "line 1 names column 'x' twice"),
-    "only ids": (b"id\n1\n", "has neither columns of numbers nor a column 'embedding'"),
-    "an open quote": (b'x,y\n1,"2\n', "unexpected end of data"),
-    "a list that is not JSON": (
-        b"embedding\n[1]\n[x]\n",
-        "line 3: embedding is not a JSON list of numbers",
-    ),
-    "lists of two lengths": (
-        b'embedding\n"[1,2]"\n[1]\n',
-        "line 3 has 1 components, those before it 2",
-    ),
+CELLS = {
+    "JSON": '"[1, 2.5]"',
+    "pgvector": '"[1,2.5]"',
+    "PostgreSQL": '"{1,2.5}"',
+    "NumPy": "[1.  2.5]",
+    "NumPy, repr": '"array([1. , 2.5], dtype=float32)"',
+    "NumPy 2, in a list": '"[np.float32(1.0), np.float32(2.5)]"',
+    "PyTorch": '"tensor([1.0000, 2.5000])"',
+    "a tuple": '"(1.0, 2.5)"',
+    "an array of one row": '"[[1.0, 2.5]]"',
+    "decimal commas": '"[1,0; 2,5]"',
 }
 
 
-@pytest.mark.parametrize("mistake", WRONG)
-def test_a_mistake_is_reported_with_its_line(mistake: str, tmp_path: Path) -> None:
-    content, message = WRONG[mistake]
-    (tmp_path / "v.csv").write_bytes(content)
+@pytest.mark.parametrize("form", CELLS)
+def test_a_vector_in_a_cell_may_be_written_by_many_programs(form: str, tmp_path: Path) -> None:
+    rows = read(tmp_path, f"id,values\na,{CELLS[form]}\nb,{CELLS[form]}\n")
+    assert rows.vectors.tolist() == [[1, 2.5]] * 2
+    assert rows.ids == ["a", "b"]
+
+
+def test_an_empty_cell_is_none(tmp_path: Path) -> None:
+    rows = read(tmp_path, "id,d0,d1,lang\na,1,2.5,en\n,3,4,\n")
+    assert rows.ids == ["a", None]
+
+
+def test_a_byte_order_mark_and_utf_16_are_read(tmp_path: Path) -> None:
+    for encoding in ("utf-8-sig", "utf-16"):
+        rows = read(tmp_path, "id,0,1\nä,1,2.5\n".encode(encoding))
+        assert (rows.ids, rows.vectors.tolist()) == (["ä"], [[1, 2.5]])
+
+
+def test_rows_are_numbered_by_their_first_line(tmp_path: Path) -> None:
+    rows = read(tmp_path, 'text,embedding\n"two\nlines",[1]\nb,x\n"c\n",y\n')
+    assert [fault[:14] for fault in rows.faults] == ["line 4 has 'x'", "line 5 has 'y'"]
+    assert rows.metadata == [{"text": "two\nlines"}]
+
+
+BAD = {
+    "letters": (b"x,y\n1,2\n3,z\n", "line 3 has a component, column 'y', that is 'z'"),
+    "a blank line before": (b"x,y\n1,2\n\n3,z\n", "line 4 has a component, column 'y', that"),
+    "an empty cell": (b"x,y\n5,2\n1,\n", "line 3 has a component, column 'y', that is null"),
+    "a short line": (b"x,y\n1,2\n3\n", "line 3 has 1 columns, the header 2"),
+    "a long line": (b"x,y\n1,2\n3,4,5\n", "line 3 has 3 columns, the header 2"),
+    "an open quote": (b'x,y\n1,2\n1,"2\n', "line 3 is not valid CSV: unexpected end of data"),
+    "other bytes": (
+        b"t,d0,d1\na,1,2\n\xe9,1,2\n",
+        "line 3 has in column 't' bytes that are",
+    ),
+    "lists of two lengths": (b'e\n"[1,2]"\n"[1]"\n', "line 3 has a vector of 1 components, those"),
+    "dots": (
+        b'embedding\n"[1 2]"\n"[1 ... 2]"',
+        "line 3 has a vector that the program",
+    ),
+    "NaN": (b"x,y\n1,2\nNaN,1\n", "line 3 has a vector whose component 0 is missing, NaN"),
+    "a huge number": (b"x,y\n1,2\n1e300,1\n", "line 3 has a vector whose component 0 is"),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD)
+def test_a_bad_row_is_reported_with_its_line(mistake: str, tmp_path: Path) -> None:
+    content, message = BAD[mistake]
+    rows = read(tmp_path, content)
+    assert [fault[: len(message)] for fault in rows.faults] == [message]
+    assert len(rows.vectors) == 1
+
+
+UNUSABLE = {
+    "no header": (b"0.5,0.5\n1,2\n", "line 1 must name the columns; column 0 is '0.5'"),
+    "a vector as header": (b'"[1, 2]"\n"[1, 2]"\n', "line 1 must name the columns; column 0 is"),
+    "a name twice": (b"x,x\n1,2\n", "line 1 names column 'x' twice"),
+    "only ids": (b"id\n1\n", "has no column of vectors; its columns are 'id'"),
+}
+
+
+@pytest.mark.parametrize("mistake", UNUSABLE)
+def test_a_header_that_cannot_be_right_is_refused(mistake: str, tmp_path: Path) -> None:
+    content, message = UNUSABLE[mistake]
     with pytest.raises(PayloadError) as raised:
-        list(read(tmp_path / "v.csv"))
+        read(tmp_path, content)
     assert f"{tmp_path / 'v.csv'}: {message}" in str(raised.value)

@@ -1,61 +1,96 @@
-"""Read npy files."""
+"""Read npy and npz files."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from ingest.files.reader import read
 from ingest.runtime.errors import PayloadError
-from tests.ingest.files.vectors import VECTORS, whole
+from tests.ingest.files.vectors import IDS, VECTORS, whole
 
 
-@pytest.mark.parametrize("kind", [np.float16, np.float64, np.int8, np.uint16])
-def test_vectors_of_any_kind_of_number_are_read(kind: type, tmp_path: Path) -> None:
-    vectors = np.abs(VECTORS).astype(kind)
+@pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8", ">f4", "i1", "u1", "i8"])
+def test_numbers_of_any_type_are_vectors(kind: str, tmp_path: Path) -> None:
+    vectors = np.arange(6).reshape(3, 2).astype(kind)
     np.save(tmp_path / "v.npy", vectors)
-    np.testing.assert_array_equal(whole(tmp_path / "v.npy").vectors, vectors.astype(np.float32))
+    np.testing.assert_array_equal(whole(tmp_path / "v.npy").vectors, vectors)
 
 
-def test_vectors_have_neither_ids_nor_metadata(tmp_path: Path) -> None:
-    np.save(tmp_path / "v.npy", VECTORS)
-    [rows] = read(tmp_path / "v.npy")
-    assert (rows.ids, rows.metadata) == ((), ())
+def test_an_array_in_the_order_of_fortran_is_read_by_rows(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.asfortranarray(np.tile(VECTORS, (1_000, 1))))
+    np.testing.assert_array_equal(whole(tmp_path / "v.npy").vectors, np.tile(VECTORS, (1_000, 1)))
 
 
-def test_columns_in_the_order_of_fortran_are_read(tmp_path: Path) -> None:
-    np.save(tmp_path / "v.npy", np.asfortranarray(VECTORS))
-    np.testing.assert_array_equal(whole(tmp_path / "v.npy").vectors, VECTORS)
+def test_the_fields_of_records_are_columns(tmp_path: Path) -> None:
+    records = np.array([(7, [1, 2.5])], [("id", "i4"), ("vec", "f4", (2,))])
+    np.save(tmp_path / "v.npy", records)
+    rows = whole(tmp_path / "v.npy")
+    assert (rows.ids, rows.vectors.tolist()) == (["7"], [[1, 2.5]])
 
 
-WRONG = {
-    "one dimension": (np.ones(3), r"holds float64 of shape \(3,\); allowed are numbers"),
-    "three dimensions": (np.ones((2, 2, 2)), r"holds float64 of shape \(2, 2, 2\)"),
-    "words": (np.array([["a"]]), r"holds <U1 of shape \(1, 1\)"),
-    "complex": (np.ones((2, 2), complex), "holds complex128"),
+def test_arrays_beside_the_vectors_are_their_columns(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {
+        "ids": np.array(IDS),
+        "timestamp": np.array(["2026-01-01T00:00:00"] * 3, "M8[ns]"),
+        "n": np.arange(3),
+        "unrelated": np.arange(9),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "v.npz", embeddings=VECTORS, **columns)
+        rows = whole(tmp_path / "v.npz")
+        np.testing.assert_array_equal(rows.vectors, VECTORS)
+        assert rows.ids == IDS
+        assert rows.times == [1_767_225_600.0] * 3
+        assert rows.metadata == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+def test_the_only_matrix_needs_no_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", VECTORS)
+    np.testing.assert_array_equal(whole(tmp_path / "v.npz").vectors, VECTORS)
+
+
+WRONG: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
+    "two matrices": ({"a": VECTORS, "b": VECTORS}, "has 2 columns of vectors: a, b; choose one"),
+    "three dimensions": (
+        {"v": np.ones((2, 2, 2))},
+        "has no column of vectors; its columns",
+    ),
+    "objects": ({"v": np.array([[1], [1, 2]], object)}, "'v' holds Python objects, which are"),
+    "ids as objects": (
+        {"embeddings": VECTORS, "ids": np.array(IDS, object)},
+        "'ids' holds Python objects, which are pickled and never loaded; write",
+    ),
 }
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_an_array_that_is_not_vectors_is_refused(mistake: str, tmp_path: Path) -> None:
-    array, message = WRONG[mistake]
+def test_an_archive_without_usable_vectors_is_refused(mistake: str, tmp_path: Path) -> None:
+    arrays, message = WRONG[mistake]
+    np.savez(tmp_path / "v.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(PayloadError, match=message):
+        whole(tmp_path / "v.npz")
+
+
+def test_an_array_of_objects_that_is_dropped_does_no_harm(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", embeddings=VECTORS, words=np.array(IDS, object))
+    np.testing.assert_array_equal(whole(tmp_path / "v.npz", drop=("words",)).vectors, VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones(3), r"holds float64 of shape \(3,\); allowed are numbers of shape"),
+        (np.array([["a"]]), "holds <U1 of shape"),
+        (np.array([np.ones(2), np.ones(3)], object), "Python objects, which are pickled and never"),
+    ],
+)
+def test_an_array_of_anything_else_is_refused(
+    array: NDArray[Any], message: str, tmp_path: Path
+) -> None:
     np.save(tmp_path / "v.npy", array)
     with pytest.raises(PayloadError, match=message):
-        list(read(tmp_path / "v.npy"))
-
-
-@pytest.mark.parametrize("content", [b"nothing", b"PK\3\4" + bytes(40)])
-def test_a_file_of_another_format_is_refused(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "v.npy").write_bytes(content)
-    with pytest.raises(PayloadError, match=r"v\.npy: .*magic string"):
-        list(read(tmp_path / "v.npy"))
-
-
-def test_a_header_with_an_absurd_shape_is_refused(tmp_path: Path) -> None:
-    with (tmp_path / "v.npy").open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (10**30, 2)}
-        np.lib.format.write_array_header_1_0(file, header)
-    with pytest.raises(PayloadError, match=r"v\.npy: "):
-        list(read(tmp_path / "v.npy"))
+        whole(tmp_path / "v.npy")

@@ -2,48 +2,106 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
-from ingest.files.reader import read
+from ingest.files.columns import Options
+from ingest.files.reader import SUFFIXES, opened
+from ingest.files.source import Source
+from ingest.files.table import Times
 from ingest.runtime.errors import PayloadError
-from tests.ingest.files.vectors import whole
+from tests.ingest.files.vectors import VECTORS, whole
 
 
-def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    allowed = "unknown suffix; allowed are .npy, .npz, .parquet, .csv, .jsonl"
-    with pytest.raises(PayloadError, match=allowed):
-        list(read(tmp_path / "v.txt"))
+def test_a_file_of_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("1 2 3")
+    with pytest.raises(PayloadError, match=r"v\.txt: is of unknown format; allowed are \.parquet"):
+        whole(tmp_path / "v.txt")
 
 
-@pytest.mark.parametrize("value", ["NaN", "inf", "-inf", "1e300"])
-def test_a_component_that_is_not_finite_as_float32_is_refused(value: str, tmp_path: Path) -> None:
-    (tmp_path / "v.csv").write_text(f"x,y\n1,2\n3,{value}\n")
-    with pytest.raises(PayloadError, match="line 3: component 1 is NaN, infinite or too large"):
-        list(read(tmp_path / "v.csv"))
+def test_a_file_that_is_not_what_its_suffix_says_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "v.parquet").write_text("id,embedding")
+    with pytest.raises(PayloadError, match=r"is not Parquet: it begins with b'id,embedding'"):
+        whole(tmp_path / "v.parquet")
 
 
-def test_a_vector_of_another_dimension_is_refused_within_a_block(tmp_path: Path) -> None:
-    (tmp_path / "v.jsonl").write_text('{"embedding": [1]}\n{"embedding": [1, 2]}\n')
-    with pytest.raises(PayloadError, match="line 2 has 2 components, those before it 1"):
-        list(read(tmp_path / "v.jsonl"))
+def test_each_model_has_a_dimension_of_its_own(tmp_path: Path) -> None:
+    lines = [("a", [1.0, 2.0]), ("b", [1.0]), ("a", [3.0]), ("b", [4.0]), (None, [1.0])]
+    text = "\n".join(json.dumps({"model_name": n, "embedding": v}) for n, v in lines)
+    (tmp_path / "v.jsonl").write_text(text)
+    source = Source.find(str(tmp_path / "v.jsonl"), SUFFIXES)
+    with opened(source, source.files[0], Options()) as file:
+        [rows] = list(file.rows(0))
+    assert [vector.tolist() for vector in rows.vectors] == [[1, 2], [1], [4]]
+    assert rows.models == ["a", "b", "b"]
+    assert [fault.reason for fault in rows.faults] == [
+        "has a vector of 1 components, those before it 2",
+        "has no model in column 'model_name'",
+    ]
 
 
-def test_a_vector_of_another_dimension_is_refused_in_a_later_block(tmp_path: Path) -> None:
-    lines = ['{"embedding": [1, 2]}'] * 2_000 + ['{"embedding": [1]}']
-    (tmp_path / "v.jsonl").write_text("\n".join(lines))
-    with pytest.raises(PayloadError, match="line 2001 has 1 components, those before it 2"):
-        list(read(tmp_path / "v.jsonl"))
+TIMES = {
+    "ms": ([1_700_000_000_000], "looks like milliseconds; --time-unit declares"),
+    "us": ([1_700_000_000_000_000], "looks like microseconds; --time-unit declares"),
+    "ns": ([1_700_000_000_000_000_000], "looks like nanoseconds; --time-unit declares"),
+}
 
 
-def test_a_vector_without_components_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "v.jsonl").write_text('{"embedding": []}\n')
-    with pytest.raises(PayloadError, match="line 1 has 0 components, at least one is needed"):
-        list(read(tmp_path / "v.jsonl"))
+@pytest.mark.parametrize("unit", TIMES)
+def test_another_unit_than_seconds_is_named_and_can_be_declared(unit: str, tmp_path: Path) -> None:
+    stamps, message = TIMES[unit]
+    path = tmp_path / "v.parquet"
+    parquet.write_table(pa.table({"timestamp": stamps, "embedding": VECTORS[:1].tolist()}), path)
+    assert message in whole(path).faults[0]
+    assert whole(path, times=Times(unit)).times == [1_700_000_000.0]  # type: ignore[arg-type]
 
 
-def test_a_folder_is_reported_as_unreadable(tmp_path: Path) -> None:
-    (tmp_path / "v.npy").mkdir()
-    with pytest.raises(PayloadError, match=r"v\.npy cannot be read: Is a directory"):
-        whole(tmp_path / "v.npy")
+def memory(read: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".npy", ".parquet", ".jsonl.gz"])
+def test_memory_does_not_grow_with_the_file(suffix: str, tmp_path: Path) -> None:
+    """Measured by Python and pyarrow: a file four times as long takes no more."""
+    peaks = []
+    for count in (5_000, 20_000):
+        path = tmp_path / f"{count}{suffix}"
+        vectors = np.random.default_rng(0).normal(size=(count, 32)).astype(np.float32).round(3)
+        rows = [json.dumps({"embedding": vector}) for vector in vectors.tolist()]
+        if suffix == ".npy":
+            np.save(path, vectors)
+        elif suffix == ".parquet":
+            lists = pa.array(list(vectors), pa.list_(pa.float32()))
+            parquet.write_table(pa.table({"embedding": lists}), path, row_group_size=5_000)
+        elif suffix == ".csv":
+            cells = (row[len('{"embedding": ') : -1] for row in rows)
+            path.write_text("\n".join(["embedding", *(f'"{cell}"' for cell in cells)]))
+        elif suffix == ".json":
+            path.write_text(f"[{','.join(rows)}]")
+        else:
+            data = "\n".join(rows).encode()
+            path.write_bytes(gzip.compress(data, 1) if suffix.endswith("gz") else data)
+        source = Source.find(str(path), SUFFIXES)
+
+        def read(source: Source = source, count: int = count) -> None:
+            with opened(source, source.files[0], Options()) as file:
+                blocks = (rows for part in range(file.parts) for rows in file.rows(part))
+                assert sum(map(len, blocks)) == count
+
+        arrow = pa.total_allocated_bytes()
+        peaks.append(memory(read))
+        assert pa.total_allocated_bytes() - arrow < 2**20
+    assert peaks[1] < 1.2 * peaks[0] + 2**19

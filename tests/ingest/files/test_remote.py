@@ -13,15 +13,20 @@ from typing import ClassVar
 import aiohttp
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pytest
-from distributed import Client
 from pyarrow import parquet
 
-from exporter.backfill.parquet import Dataset
-from exporter.backfill.remote import answering, open_file
+from ingest.files.columns import Options
+from ingest.files.reader import SUFFIXES, opened
+from ingest.files.remote import answering, open_file
+from ingest.files.source import Source
 from ingest.runtime.errors import PayloadError
-from ingest.store.selection import Selection
-from tests.exporter.backfill.lake import START, backfill, table
+
+
+def dimension(source: Source) -> int:
+    with opened(source, source.files[0], Options()) as file:
+        return int(next(file.rows(0)).vectors.shape[1])
 
 
 class Web(BaseHTTPRequestHandler):
@@ -83,7 +88,7 @@ def served(server: socketserver.TCPServer) -> Iterator[str]:
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     path = tmp_path / "one.parquet"
-    parquet.write_table(table(np.ones((500, 8), np.float32), START + np.arange(500.0)), path)
+    parquet.write_table(pa.table({"embedding": np.ones((500, 8)).tolist()}), path)
     monkeypatch.setattr(Web, "content", path.read_bytes(), raising=False)
     with served(ThreadingHTTPServer(("127.0.0.1", 0), Web)) as address:
         yield address
@@ -97,8 +102,6 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ],
 )
 def test_a_web_server_that_fails_while_reading_is_an_error_of_one_line(
-    client: Client,
-    store: str,
     web: str,
     monkeypatch: pytest.MonkeyPatch,
     fails: str,
@@ -106,14 +109,14 @@ def test_a_web_server_that_fails_while_reading_is_an_error_of_one_line(
     message: str,
 ) -> None:
     url = f"http://me:pw@{web}/one.parquet?sig=SECRET"
-    filling = backfill(client, url)
-    assert filling.pin(store, Selection(first=500)) == 1
+    source = Source.find(url, SUFFIXES)
+    assert dimension(source) == 8
     monkeypatch.setattr(Web, "fails", fails)
     assert not issubclass(derives_from, OSError)
     with pytest.raises(derives_from):
         fsspec.filesystem("http").cat_file(url)
     with pytest.raises(PayloadError) as caught:
-        filling.pin(store, Selection(first=500))
+        dimension(source)
     assert str(caught.value).startswith(f"http://{web}/one.parquet: {message}")
     assert "SECRET" not in str(caught.value)
     assert "pw" not in str(caught.value)
@@ -124,7 +127,7 @@ def test_a_refused_login_is_an_error_of_one_line() -> None:
         served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusal)) as address,
         pytest.raises(PayloadError) as caught,
     ):
-        Dataset.open(f"ftp://me:pw@{address}/lake", "m", "timestamp")
+        Source.find(f"ftp://me:pw@{address}/lake", SUFFIXES)
     message = f"ftp://{address}/lake cannot be read: error_perm: 530 Login incorrect"
     assert str(caught.value) == message
 
@@ -132,12 +135,12 @@ def test_a_refused_login_is_an_error_of_one_line() -> None:
 def test_a_missing_file_is_reported_with_the_reason(
     web: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = Dataset.open(f"http://{web}/one.parquet", "m", "timestamp")
+    source = Source.find(f"http://{web}/one.parquet", SUFFIXES)
     monkeypatch.setattr(Web, "do_HEAD", lambda self: self.send_error(404, "Gone"))
     monkeypatch.setattr(Web, "fails", "closes")
     url = f"http://{web}/one.parquet"
     with pytest.raises(PayloadError) as caught:
-        dataset.dimension()
+        dimension(source)
     assert str(caught.value).startswith(f"{url}: FileNotFoundError: {url}, by Server")
 
 

@@ -55,6 +55,12 @@ class _File(io.RawIOBase):
         with answering():
             return int(self._file.seek(offset, whence))
 
+    def readinto(self, buffer: Any) -> int:
+        with answering():
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     def read(self, size: int = -1) -> bytes:
         with answering():
             return bytes(self._file.read(size))

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import fsspec
 import numpy as np
+import pandas as pd
 import psycopg
 import pyarrow as pa
 import pytest
 from distributed import Client
 from fsspec import AbstractFileSystem
 from numpy.typing import NDArray
-from pyarrow import parquet
+from pyarrow import feather, parquet
 
 from exporter.backfill import cluster
 from exporter.backfill.backfill import Backfill
-from exporter.backfill.parquet import Dataset, RowGroup
+from exporter.backfill.dataset import Dataset, Part
+from ingest.files.columns import Options
 from ingest.runtime.errors import PayloadError
 from ingest.store import baselines
 from ingest.store.selection import Selection
@@ -58,11 +63,11 @@ def test_folders_of_other_models_are_left_out(
 ) -> None:
     for name, here in (("other", vectors[:500] + 9), ("team%2Fm", vectors[:500])):
         write(tmp_path / f"model_name={name}", here, made(500))
-    filling = Backfill(client, Dataset.open(str(tmp_path), "team/m", "timestamp"), None)
+    filling = Backfill(client, Dataset.open(str(tmp_path), "team/m"), None)
     filling.pin(store, Selection(first=500))
     np.testing.assert_array_equal(baselines.vectors(connection, "team/m", 1, 8), vectors[:500])
     with pytest.raises(PayloadError, match=r"has no folder model_name=\.\.\. of model m$"):
-        Dataset.open(str(tmp_path), "m", "timestamp")
+        Dataset.open(str(tmp_path), "m")
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float32()), 8])
@@ -81,13 +86,13 @@ def test_columns_of_every_type_are_read(
     path = tmp_path / "one.parquet"
     columns = {"embedding": pa.array(list(vectors[:50]), lists), "made": column}
     parquet.write_table(pa.table(columns), path, row_group_size=20)
-    dataset = Dataset.open(str(path), "m", "made")
-    groups = dataset.times(dataset.files[0])
+    dataset = Dataset.open(str(path), "m", Options(time="made"))
+    groups = dataset.survey(dataset.files[0]).times
     np.testing.assert_array_equal(np.concatenate(groups), times)
     read = [
         part
         for number, found in enumerate(groups)
-        for part in dataset.vectors(RowGroup(dataset.files[0], number, len(found)), every(found))
+        for part in dataset.vectors(Part(dataset.files[0], number, len(found)), every(found))
     ]
     np.testing.assert_array_equal(np.concatenate(read), vectors[:50])
 
@@ -102,10 +107,10 @@ def test_some_vectors_of_a_row_group_are_read(tmp_path: Path) -> None:
         model_name=pa.array(np.where(np.arange(count) % 2 == 0, "m", "other")),
     )
     parquet.write_table(named, path, row_group_size=count)
-    dataset = Dataset.open(str(path), "m", "timestamp")
+    dataset = Dataset.open(str(path), "m")
     chosen = np.array([0, 1, 1_023, 1_024, 3_000, 4_999], np.int32)
     for wanted in (chosen, chosen[2:4], chosen[-1:]):
-        found = np.concatenate(list(dataset.vectors(RowGroup(str(path), 0, 5_000), wanted)))
+        found = np.concatenate(list(dataset.vectors(Part(str(path), 0, 5_000), wanted)))
         np.testing.assert_array_equal(found[:, 0], 2 * wanted)
 
 
@@ -162,7 +167,7 @@ def test_credentials_are_neither_stored_nor_shown(
         f"signed://host{path}: FileNotFoundError: 404, url='signed://host{path}'"
     )
     with pytest.raises(PayloadError, match=r"^nowhere://host/x cannot be read: Protocol"):
-        Dataset.open("nowhere://me:pw@host/x?sig=SECRET", "m", "timestamp")
+        Dataset.open("nowhere://me:pw@host/x?sig=SECRET", "m")
 
 
 GOOD = table(np.ones((200, 2), np.float32), START + np.arange(200))
@@ -177,54 +182,148 @@ def spoiled(name: str, column: Sequence[object]) -> pa.Table:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (GOOD.drop_columns("timestamp"), "has no column 'timestamp'; it"),
-        (GOOD.drop_columns("embedding"), "has no column 'embedding'; it"),
-        (spoiled("embedding", [*VECTORS, [1.0]]), "row 199: .*'embedding'.*1 components; 2 are"),
-        (spoiled("embedding", [[], *VECTORS]), "row 0: .*'embedding'.*0 components; at least 1"),
-        (spoiled("embedding", [*VECTORS, None]), "row 199: column 'embedding' holds no vector"),
-        (spoiled("embedding", [*VECTORS, [0.0, None]]), "row 199: .* component 1 is missing"),
-        (spoiled("embedding", [*VECTORS, [float("nan"), 1.0]]), "row 199: .* component 0 is"),
-        (spoiled("embedding", [*VECTORS, [0.0, 1e300]]), "row 199: .* component 1 .*float32"),
+        (
+            GOOD.drop_columns("timestamp"),
+            "has no column 'timestamp' with.*'embedding'.* --time-column",
+        ),
+        (GOOD.drop_columns("embedding"), "has no column of vectors; its columns are 'timestamp'"),
+        (
+            spoiled("embedding", [*VECTORS, [1.0]]),
+            "row 199 has a vector of 1 components, those before it 2",
+        ),
+        (spoiled("embedding", [[], *VECTORS]), "row 0 has an empty vector"),
+        (spoiled("embedding", [*VECTORS, None]), "row 199 has no vector"),
+        (spoiled("embedding", [*VECTORS, [0.0, None]]), "row 199 has .* component 1 is null"),
+        (
+            spoiled("embedding", [*VECTORS, [float("nan"), 1.0]]),
+            "row 199 has .* component 0 is missing, NaN",
+        ),
+        (spoiled("embedding", [*VECTORS, [0.0, 1e300]]), "row 199 has .* component 1 .*float32"),
         (
             spoiled("embedding", ["text"] * 200),
-            "column 'embedding' is of type string; allowed",
+            "row 0 has 'text' where a vector is needed",
         ),
         (
             spoiled("embedding", [["text"]] * 200),
-            "column 'embedding' is of type list.*; allowed",
+            "row 0 has .* component 0 is 'text'; components must be numbers",
         ),
         (
             spoiled("timestamp", ["today"] * 200),
-            "column 'timestamp' is of type string; allowed",
+            "row 0 has a wrong time in column 'timestamp': 'today'",
         ),
-        (spoiled("timestamp", [*TIMES, None]), "row 199: column 'timestamp' holds nothing"),
-        (spoiled("timestamp", [*TIMES, float("nan")]), "row 199: .*'timestamp' holds nothing"),
-        (spoiled("timestamp", [*TIMES, 1.7e12]), "row 199: .*'timestamp' holds 1700000000000;"),
+        (spoiled("timestamp", [*TIMES, None]), "row 199 has no time in column 'timestamp'"),
+        (spoiled("timestamp", [*TIMES, float("nan")]), "row 199 has no time in column 'timestamp'"),
+        (
+            spoiled("timestamp", [*TIMES, 1.7e12]),
+            "row 199 has .*'timestamp': .* looks like milliseconds; --time-unit",
+        ),
     ],
 )
 def test_a_bad_row_is_reported_with_file_and_column(
     client: Client, tmp_path: Path, store: str, bad: pa.Table, message: str
 ) -> None:
     parquet.write_table(bad, tmp_path / "bad.parquet", row_group_size=70)
-    with pytest.raises(PayloadError, match=rf"^file://.*/bad\.parquet: {message}"):
+    with pytest.raises(PayloadError, match=rf"^/.*/bad\.parquet: {message}"):
         backfill(client, str(tmp_path)).pin(store, Selection(first=200))
 
 
 def test_a_folder_without_vectors_is_an_error(client: Client, lake: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for url in (str(tmp_path / "empty"), str(tmp_path / "absent")):
-        with pytest.raises(PayloadError, match=r"has no files that end in \.parquet"):
-            Dataset.open(url, "m", "timestamp")
+    with pytest.raises(PayloadError, match=r"empty has no files that end in \.parquet, "):
+        Dataset.open(str(tmp_path / "empty"), "m")
+    with pytest.raises(PayloadError, match="absent does not exist"):
+        Dataset.open(str(tmp_path / "absent"), "m")
     with pytest.raises(PayloadError, match="nowhere://x cannot be read: Protocol not known"):
-        Dataset.open("nowhere://x", "m", "timestamp")
+        Dataset.open("nowhere://x", "m")
     path = tmp_path / "others.parquet"
     others = table(np.ones((9, 2), np.float32), made(9), model_name=pa.array(["other"] * 9))
     parquet.write_table(others, path)
     with pytest.raises(PayloadError, match=r"others\.parquet has no vectors of model m"):
-        cluster.survey(client, Dataset.open(str(path), "m", "timestamp"), id)
+        cluster.survey(client, Dataset.open(str(path), "m"), id)
 
 
 def test_a_file_that_is_not_parquet_is_named(client: Client, tmp_path: Path, store: str) -> None:
     (tmp_path / "text.parquet").write_text("text")
-    with pytest.raises(PayloadError, match=r"^file://.*text\.parquet: Parquet"):
+    with pytest.raises(PayloadError, match=r"text\.parquet: is not Parquet: it begins"):
         backfill(client, str(tmp_path)).pin(store, Selection(first=200))
+
+
+def records(vectors: Vectors, times: Floats) -> list[dict[str, object]]:
+    """Rows of JSON, with times as texts."""
+    stamps = [datetime.fromtimestamp(time, UTC).isoformat() for time in times.tolist()]
+    return [
+        {"embedding": vector, "timestamp": stamp}
+        for vector, stamp in zip(vectors.tolist(), stamps, strict=True)
+    ]
+
+
+def as_jsonl(path: Path, vectors: Vectors, times: Floats) -> None:
+    lines = "\n".join(map(json.dumps, records(vectors, times)))
+    path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+
+
+def as_csv(path: Path, vectors: Vectors, times: Floats) -> None:
+    pd.DataFrame(records(vectors, times)).to_csv(path.with_suffix(".csv"))
+
+
+def as_npz(path: Path, vectors: Vectors, times: Floats) -> None:
+    np.savez(path.with_suffix(".npz"), vectors=vectors, timestamp=times)
+
+
+def as_feather(path: Path, vectors: Vectors, times: Floats) -> None:
+    feather.write_feather(table(vectors, times), path.with_suffix(".feather"))
+
+
+def as_wide(path: Path, vectors: Vectors, times: Floats) -> None:
+    columns = {f"dim_{n}": vectors[:, n] for n in range(vectors.shape[1])}
+    parquet.write_table(pa.table({"timestamp": times, **columns}), path.with_suffix(".parquet"))
+
+
+@pytest.mark.parametrize("write_file", [as_jsonl, as_csv, as_npz, as_feather, as_wide])
+def test_files_of_any_format_are_one_stream(
+    client: Client,
+    tmp_path: Path,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+    write_file: Callable[[Path, Vectors, Floats], None],
+) -> None:
+    vectors, times = stream
+    for number, rows in enumerate(np.array_split(np.arange(1_500), 2)):
+        write_file(tmp_path / f"{number}", vectors[rows], times[rows])
+    backfill(client, str(tmp_path)).pin(store, Selection(first=FITTED))
+    np.testing.assert_array_equal(baselines.vectors(connection, "m", 1, 8), vectors[:FITTED])
+
+
+def test_rows_that_cannot_be_used_are_left_out_if_the_user_says_so(
+    client: Client,
+    tmp_path: Path,
+    store: str,
+    connection: psycopg.Connection,
+    vectors: Vectors,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows: list[object] = list(records(vectors[:600], made(600)))
+    rows[0] = {"timestamp": "2023-11-14T00:00:00Z", "embedding": [1.0]}
+    rows[100] = {"timestamp": "yesterday", "embedding": [1.0] * 8}
+    rows[200] = {"embedding": [1.0] * 8}
+    rows[300] = {"timestamp": "2023-11-14T00:00:00Z", "embedding": None}
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows[1:] + rows[:1])))
+    filling = Backfill(client, Dataset.open(str(path), "m", skips=True), None)
+    filling.pin(store, Selection(first=600))
+    kept = np.delete(np.arange(600), [0, 100, 200, 300])
+    np.testing.assert_array_equal(baselines.vectors(connection, "m", 1, 8), vectors[kept])
+    [record] = [each for each in caplog.records if "skipped" in each.message]
+    assert record.__dict__["rows"] == 4
+    assert record.__dict__["first"].startswith(f"{path}: line 100 has a wrong time")
+    with pytest.raises(PayloadError, match=r"m\.jsonl: line 300 has no vector"):
+        Backfill(client, Dataset.open(str(path), "m"), None).pin(store, Selection(first=600))
+
+
+def test_a_column_of_models_may_have_another_name(tmp_path: Path, vectors: Vectors) -> None:
+    named = table(vectors[:60], made(60), who=pa.array(["m", "other"] * 30))
+    parquet.write_table(named, tmp_path / "v.parquet")
+    dataset = Dataset.open(str(tmp_path), "m", Options(model="who"))
+    [times] = dataset.survey(dataset.files[0]).times
+    np.testing.assert_array_equal(times, made(60)[::2])

@@ -1,0 +1,231 @@
+"""The vectors of one model in files, of any format and on any file system, a few rows at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.stats.arrays import Numbers, Positions, Vectors
+from ingest.files.columns import MODEL, TIMESTAMP, Options
+from ingest.files.reader import SUFFIXES, Dimensions, File, Rows, Want, opened
+from ingest.files.source import Source, partitions
+from ingest.runtime.errors import PayloadError
+
+
+class Part(NamedTuple):
+    """A part of a file that can be read by itself: a row group of Parquet, or else all of it.
+
+    Attributes
+    ----------
+    file : str
+    number : int
+        Its number in the file, from 0.
+    vectors : int
+        How many vectors of the model it has. They are numbered from 0.
+    """
+
+    file: str
+    number: int
+    vectors: int
+
+
+class Survey(NamedTuple):
+    """When the vectors of a file were made.
+
+    Attributes
+    ----------
+    times : list of ndarray of float64, shape (n,)
+        Of each part, in the order of the rows: seconds since the epoch.
+    skipped : int
+        Rows that cannot be used.
+    reason : str
+        What is wrong with the first of them.
+    """
+
+    times: list[NDArray[np.float64]]
+    skipped: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The vectors of one model in files.
+
+    If the files have a column of models, rows of other models are left out. Files in folders
+    ``model_name=...`` of other models are not opened.
+
+    Attributes
+    ----------
+    source : Source
+    model_name : str
+    options : Options
+    skips : bool
+        Whether rows that cannot be used are left out. Otherwise they are errors.
+    expected : int or None
+        Dimension of the vectors, if rows of another one are to be left out.
+    """
+
+    source: Source
+    model_name: str
+    options: Options = field(default_factory=Options)
+    skips: bool = False
+    expected: int | None = None
+
+    @classmethod
+    def open(
+        cls, url: str, model_name: str, options: Options | None = None, skips: bool = False
+    ) -> Dataset:
+        """Find the files of a folder or pattern, or use a single file.
+
+        Raises
+        ------
+        PayloadError
+            If there are no files of the model, or they cannot be read.
+        """
+        options = options or Options()
+        found = Source.find(url, SUFFIXES)
+        key = options.model or MODEL
+        files = tuple(
+            file for file in found.files if partitions(file).get(key, model_name) == model_name
+        )
+        if not files:
+            raise PayloadError(f"{found.url} has no folder {key}=... of model {model_name}")
+        dataset = cls(dataclasses.replace(found, files=files), model_name, options, skips)
+        return dataclasses.replace(dataset, expected=dataset.dimension()) if skips else dataset
+
+    @property
+    def url(self) -> str:
+        """Where the files are, without credentials."""
+        return self.source.url
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Paths in the file system, sorted."""
+        return self.source.files
+
+    @property
+    def time_column(self) -> str:
+        """Name of the column of times."""
+        return self.options.time or TIMESTAMP
+
+    def dimension(self) -> int | None:
+        """Return the dimension of the first vector, or None if there is none.
+
+        Raises
+        ------
+        PayloadError
+            If a file cannot be used.
+        """
+        for file in self.files:
+            with opened(self.source, file, self.options) as content:
+                self._check(content)
+                for part in range(content.parts):
+                    with closing(self._rows(content, part, None)) as blocks:
+                        for rows, chosen in blocks:
+                            if len(chosen):
+                                return len(rows.vectors[chosen[0]])
+        return None
+
+    def survey(self, file: str) -> Survey:
+        """Read the times of the model's vectors in a file.
+
+        Raises
+        ------
+        PayloadError
+            If a column is missing or of another type, or a time is missing or out of range.
+        """
+        found: list[NDArray[np.float64]] = []
+        skipped, reason = 0, ""
+        with opened(self.source, file, self.options) as content:
+            self._check(content)
+            want: tuple[Want, ...] = ("times", "models")
+            for part in range(content.parts):
+                times = [np.empty(0)]
+                for rows, chosen in self._rows(content, part, self.expected, want):
+                    times.append(rows.times[chosen])
+                    skipped += len(rows.faults)
+                    reason = reason or next(map(str, rows.faults), "")
+                found.append(np.concatenate(times))
+        return Survey(found, skipped, reason)
+
+    def vectors(
+        self, part: Part, numbers: Numbers, dimension: int | None = None
+    ) -> Generator[Vectors, None, None]:
+        """Read vectors of a part, shape (m, d), a few at a time.
+
+        Parameters
+        ----------
+        part : Part
+        numbers : ndarray of int32, shape (n,)
+            Which of the model's vectors to read: at least one, in ascending order.
+        dimension : int, optional
+            Dimension that they must have. Default: that of the first vector.
+
+        Raises
+        ------
+        PayloadError
+            If a vector is missing, of another dimension or not finite.
+        """
+        seen = 0
+        with opened(self.source, part.file, self.options) as content:
+            want: tuple[Want, ...] = ("vectors", "models")
+            for rows, chosen in self._rows(content, part.number, self.expected or dimension, want):
+                here = np.searchsorted(numbers, [seen, seen + len(chosen)])
+                wanted = chosen[numbers[slice(*here)] - seen]
+                if len(wanted):
+                    yield np.stack(list(rows.vectors[wanted]))
+                if here[1] == len(numbers):
+                    return
+                seen += len(chosen)
+
+    def name(self, file: str) -> str:
+        """Return the URL of a file, without credentials."""
+        return self.source.name(file)
+
+    def _check(self, content: File) -> None:
+        if content.choice is not None and content.choice.time is None:
+            raise PayloadError(
+                f"{content.name}: has no column {self.time_column!r} with the time at which a"
+                f" vector was made; {content.columns}. --time-column names another"
+            )
+
+    def _rows(
+        self,
+        content: File,
+        part: int,
+        dimension: int | None,
+        want: tuple[Want, ...] = ("vectors", "models"),
+    ) -> Generator[tuple[Rows, Positions], None, None]:
+        """Yield rows of a part, and which of them are the model's."""
+        if self.skips:
+            # A row must be bad in every pass, or in none.
+            want = ("vectors", "times", "models")
+        dimensions = Dimensions()
+        if dimension is not None:
+            dimensions.known = {None: dimension, self.model_name: dimension}
+        for rows in content.rows(part, want, dimensions):
+            if rows.faults and not self.skips:
+                raise PayloadError(str(rows.faults[0]))
+            chosen = np.arange(len(rows))
+            if rows.models:
+                chosen = np.flatnonzero(np.array(rows.models, object) == self.model_name)
+            if len(rows.times):
+                chosen, rows = self._timed(rows, chosen)
+            yield rows, chosen
+
+    def _timed(self, rows: Rows, chosen: Positions) -> tuple[Positions, Rows]:
+        """Leave out rows without a time."""
+        missing = np.isnan(rows.times[chosen])
+        if not missing.any():
+            return chosen, rows
+        reason = f"has no time in column {self.time_column!r}"
+        faults = [rows.fault(row, reason) for row in chosen[missing].tolist()]
+        if not self.skips:
+            raise PayloadError(str(faults[0]))
+        return chosen[~missing], dataclasses.replace(rows, faults=[*rows.faults, *faults])

@@ -1,0 +1,250 @@
+"""Read Parquet and Arrow files with pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import IO, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from ingest.files import vectors
+from ingest.files.table import (
+    CHUNK,
+    Chunk,
+    Column,
+    Kind,
+    Objects,
+    Times,
+    Vectors,
+    kind_of,
+    naive_seconds,
+)
+
+_BUFFER_BYTES = 8 * 2**20
+"""Bytes of a column that are read at a time. Without a buffer, a row group is read at once."""
+
+
+class ArrowColumn:
+    """A column in memory that Arrow lays out."""
+
+    def __init__(self, array: pa.Array) -> None:
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        self._array = array
+
+    def vectors(self) -> Vectors:
+        """Read lists of one length without a copy of each."""
+        array = self._array
+        if _is_list(array.type) and not array.null_count and len(array):
+            lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+            dimension = int(lengths[0])
+            numbers = array.flatten()
+            if dimension and (lengths == dimension).all() and not numbers.null_count:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    flat: NDArray[np.float32] = numbers.to_numpy(zero_copy_only=False).astype(
+                        np.float32, copy=False
+                    )
+                return flat.reshape(-1, dimension)
+        return list(map(vectors.read, array.to_pylist()))
+
+    def seconds(self, times: Times) -> NDArray[np.float64] | Sequence[float | str]:
+        """Read timestamps, dates, numbers or texts."""
+        array = self._array
+        if pa.types.is_date(array.type):
+            array = array.cast(pa.timestamp("us"))
+        if not pa.types.is_timestamp(array.type):
+            return Objects(array.to_pylist()).seconds(times)
+        missing = array.is_null().to_numpy(zero_copy_only=False)
+        ticks = _microseconds(array).cast(pa.int64()).fill_null(0).to_numpy()
+        return naive_seconds(ticks, missing, Times() if array.type.tz else times)
+
+    def numbers(self) -> NDArray[np.floating[Any]]:
+        """Read numbers; null is NaN."""
+        array = self._array
+        if pa.types.is_decimal(array.type):
+            array = array.cast(pa.float64())
+        found: NDArray[np.floating[Any]] = array.to_numpy(zero_copy_only=False)
+        return found.astype(np.float64)
+
+    def values(self) -> list[Any]:
+        """Return Python objects, times to a microsecond."""
+        array = self._array
+        if pa.types.is_timestamp(array.type):
+            array = _microseconds(array)
+        try:
+            return list(array.to_pylist())
+        except ValueError:
+            # Nanoseconds within lists or objects, which Python's datetime cannot hold.
+            return list(array.cast(pa.string()).to_pylist())
+
+
+def _microseconds(array: pa.Array) -> pa.Array:
+    return array.cast(pa.timestamp("us", array.type.tz), safe=False)
+
+
+class _Frames:
+    """What Parquet and Arrow have in common: a schema."""
+
+    unit: Literal["row", "line"] = "row"
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        for name in schema.names:
+            if schema.names.count(name) > 1:
+                raise ValueError(f"has two columns named {name!r}; rename or drop one of them")
+
+    @cached_property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Return the columns; fields of structs are `outer.inner`."""
+        samples = self._samples()
+        return dict(
+            found for field in self._schema for found in _kinds(field.name, field.type, samples)
+        )
+
+    def _samples(self) -> Mapping[str, Any]:
+        """Return the first value that is not null of each column of texts or bytes."""
+        ambiguous = [field.name for field in self._schema if _is_ambiguous(field.type)]
+        found: dict[str, Any] = {}
+        if ambiguous:
+            for batch in self._head(ambiguous):
+                for name in ambiguous:
+                    for value in ArrowColumn(batch[name]).values():
+                        if found.get(name) is None:
+                            found[name] = value
+                if None not in found.values():
+                    break
+        return found
+
+    def _head(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        raise NotImplementedError
+
+    def _chunk(self, batch: pa.RecordBatch, names: Sequence[str], first: int) -> Chunk:
+        columns: dict[str, Column] = {}
+        for name in names:
+            columns[name] = ArrowColumn(_array(batch, name))
+        return Chunk(columns, range(first, first + batch.num_rows))
+
+
+def _array(batch: pa.RecordBatch, name: str) -> pa.Array:
+    if name in batch.schema.names:
+        return batch[name]
+    path = name.split(".")
+    for at in range(len(path) - 1, 0, -1):
+        outer = ".".join(path[:at])
+        if outer in batch.schema.names:
+            return pc.struct_field(batch[outer], path[at:])
+    raise KeyError(name)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+        return False
+    return _is_number(kind.value_type)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def _is_ambiguous(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    types = pa.types
+    return bool(
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_fixed_size_binary(kind)
+        or (types.is_list(kind) and _is_list(kind.value_type))
+    )
+
+
+def _kinds(name: str, kind: pa.DataType, samples: Mapping[str, Any]) -> Iterator[tuple[str, Kind]]:
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if _is_list(kind):
+        yield name, Kind.VECTORS
+    elif _is_number(kind) or pa.types.is_decimal(kind):
+        yield name, Kind.NUMBERS
+    else:
+        yield name, kind_of(samples.get(name))
+        if pa.types.is_struct(kind):
+            for field in kind:
+                yield from _kinds(f"{name}.{field.name}", field.type, samples)
+
+
+class Parquet(_Frames):
+    """A Parquet file. Its parts are the row groups."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES)
+        super().__init__(self._file.schema_arrow)
+        groups = range(self._file.num_row_groups)
+        sizes = [self._file.metadata.row_group(group).num_rows for group in groups]
+        self._first = np.cumsum([0, *sizes]).tolist()
+
+    @property
+    def parts(self) -> int:
+        """Number of row groups."""
+        return int(self._file.num_row_groups)
+
+    def chunks(self, part: int, names: Sequence[str]) -> Iterator[Chunk]:
+        """Read a row group."""
+        first = self._first[part]
+        for batch in self._file.iter_batches(CHUNK, [part], list(names), use_threads=False):
+            yield self._chunk(batch, names, first)
+            first += batch.num_rows
+
+    def _head(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        yield from self._file.iter_batches(CHUNK, columns=list(names), use_threads=False)
+
+
+class Arrow(_Frames):
+    """A file of Arrow's IPC format: Feather, or a stream as Hugging Face's datasets write it."""
+
+    parts = 1
+
+    def __init__(self, file: IO[bytes]) -> None:
+        start = file.read(6)
+        file.seek(0)
+        self._is_file = start == b"ARROW1"
+        self._file = file
+        self._reader = self._opened()
+        super().__init__(self._reader.schema)
+
+    def chunks(self, part: int, names: Sequence[str]) -> Iterator[Chunk]:
+        """Read all record batches."""
+        first = 0
+        for batch in self._batches():
+            # Arrow trusts the file: damaged offsets would be read from anywhere in memory.
+            batch.validate(full=True)
+            for at in range(0, batch.num_rows, CHUNK):
+                some = batch.slice(at, CHUNK)
+                yield self._chunk(some, names, first)
+                first += some.num_rows
+
+    def _opened(self) -> Any:
+        self._file.seek(0)
+        return pa.ipc.open_file(self._file) if self._is_file else pa.ipc.open_stream(self._file)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        reader = self._opened()
+        if self._is_file:
+            for number in range(reader.num_record_batches):
+                yield reader.get_batch(number)
+        else:
+            yield from reader
+
+    def _head(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches():
+            batch.validate(full=True)
+            yield batch.slice(0, CHUNK)

@@ -1,0 +1,199 @@
+"""Which columns of a file hold the vectors, ids, times, texts and models."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ingest.files.table import Kind, Times
+
+EMBEDDING, ID, TIMESTAMP, TEXT, MODEL, METADATA = (
+    "embedding",
+    "id",
+    "timestamp",
+    "text",
+    "model_name",
+    "metadata",
+)
+"""Names of columns that are found without an option."""
+
+_USUAL = (EMBEDDING, "embeddings", "vector", "vectors", "values", "dense", "emb", "train")
+"""Names of columns of vectors. The last one is that of the benchmarks in HDF5, whose files hold
+queries, too."""
+_IDS = (ID, "ids", "_id")
+_NUMBERED = re.compile(r"(.*?)[_.\- ]?(\d+)", re.DOTALL)
+_INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__|index|level_0")
+"""Columns of row numbers that pandas writes."""
+_FEWEST = 2
+"""Components of the shortest vector that is found in columns of numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to read files, as the commands' options say.
+
+    Attributes
+    ----------
+    vector, id, time, text, model : str or None
+        Names of columns; None means that the usual name is used if there is such a column. For
+        ``vector``, a pattern such as ``dim_*`` names one column for each component.
+    drop : sequence of str
+        Columns to leave out.
+    times : Times
+    """
+
+    vector: str | None = None
+    id: str | None = None
+    time: str | None = None
+    text: str | None = None
+    model: str | None = None
+    drop: Sequence[str] = ()
+    times: Times = field(default_factory=Times)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The columns of one file.
+
+    Attributes
+    ----------
+    vectors : tuple of str
+        The column of vectors, or the columns of their components in order.
+    is_wide : bool
+        Whether each column holds a component.
+    id, time, text, model : str or None
+    others : tuple of str
+        Columns of metadata.
+    """
+
+    vectors: tuple[str, ...]
+    is_wide: bool
+    id: str | None
+    time: str | None
+    text: str | None
+    model: str | None
+    others: tuple[str, ...]
+
+
+def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
+    """Find the columns of a file.
+
+    Raises
+    ------
+    ValueError
+        If a column that an option names does not exist, or if none or several may be the vectors.
+    """
+    for option in ("vector", "id", "time", "text", "model"):
+        name = getattr(options, option)
+        if name is not None and not _matching(kinds, name):
+            raise ValueError(f"--{option}-column {name!r}: {it_has(kinds)}")
+    for name in options.drop:
+        if name not in kinds:
+            raise ValueError(f"--drop {name!r}: {it_has(kinds)}")
+    time = options.time or _present(kinds, TIMESTAMP)
+    text = options.text or _present(kinds, TEXT)
+    model = options.model or _present(kinds, MODEL)
+    named_id = options.id or next((name for name in _IDS if name in kinds), None)
+    taken = {name for name in (time, text, model, named_id, *options.drop) if name is not None}
+    free = {name: kind for name, kind in kinds.items() if name not in taken}
+    vectors, is_wide = _vectors(free, kinds, options.vector)
+    used = {*vectors, *taken}
+    others = [
+        name
+        for name, kind in kinds.items()
+        if name not in used
+        # Vectors are too large to be metadata.
+        and kind is not Kind.VECTORS
+        and not _is_index(name, kind)
+        # What lies within an object is metadata with it; the object of the vectors is not.
+        and not _is_within(name, kinds)
+        and not any(vector.startswith(f"{name}.") for vector in vectors)
+    ]
+    return Choice(vectors, is_wide, named_id, time, text, model, tuple(others))
+
+
+def _is_within(name: str, kinds: Mapping[str, Kind]) -> bool:
+    return any(name[:at] in kinds for at, letter in enumerate(name) if letter == ".")
+
+
+def _is_index(name: str, kind: Kind) -> bool:
+    return kind is Kind.NUMBERS and _INDEX.fullmatch(name) is not None
+
+
+def _present(kinds: Mapping[str, Kind], name: str) -> str | None:
+    return name if name in kinds else None
+
+
+def _matching(kinds: Mapping[str, Kind], name: str) -> list[str]:
+    return [name] if name in kinds else [each for each in kinds if fnmatch.fnmatchcase(each, name)]
+
+
+def _vectors(
+    free: Mapping[str, Kind], kinds: Mapping[str, Kind], wanted: str | None
+) -> tuple[tuple[str, ...], bool]:
+    if wanted is not None:
+        found = _matching(kinds, wanted)
+        is_wide = found != [wanted] or kinds[wanted] is Kind.NUMBERS
+        return _in_order(found) if is_wide else tuple(found), is_wide
+    lists = [name for name, kind in free.items() if kind is Kind.VECTORS]
+    # A column of this name holds them even if its first value cannot be read.
+    if free.get(EMBEDDING, Kind.NUMBERS) is not Kind.NUMBERS:
+        return (EMBEDDING,), False
+    usual = [name for name in lists if name.lower() in _USUAL]
+    if len(lists) == 1 or len(usual) == 1:
+        return ((usual or lists)[0],), False
+    if lists:
+        raise ValueError(
+            f"has {len(lists)} columns of vectors: {', '.join(lists)}; choose one with"
+            " --vector-column"
+        )
+    components = _components(free)
+    if components:
+        return components, True
+    raise ValueError(
+        f"has no column of vectors; {it_has(kinds)}. Name the one that holds lists of numbers, or"
+        " the columns of components (such as 'dim_*'), with --vector-column"
+    )
+
+
+def _components(free: Mapping[str, Kind]) -> tuple[str, ...]:
+    """Find columns of components: numbered ones, or else all, if they are numbers."""
+    numbers = [
+        name for name, kind in free.items() if kind is Kind.NUMBERS and not _is_index(name, kind)
+    ]
+    groups: dict[str, list[str]] = {}
+    for name in numbers:
+        if match := _NUMBERED.fullmatch(name):
+            groups.setdefault(match[1], []).append(name)
+    longest = max(groups.values(), key=len, default=[])
+    if len(longest) >= _FEWEST:
+        return _in_order(longest)
+    plain = [name for name, kind in free.items() if not _is_index(name, kind)]
+    if len(plain) >= _FEWEST and all(free[name] is Kind.NUMBERS for name in plain):
+        return tuple(plain)
+    return ()
+
+
+def _in_order(names: Sequence[str]) -> tuple[str, ...]:
+    """Sort columns by the numbers in their names, and check that none is missing."""
+    matches = [_NUMBERED.fullmatch(name) for name in names]
+    if not all(matches):
+        return tuple(names)
+    numbered = {int(match[2]): match[0] for match in matches if match is not None}
+    first = min(numbered)
+    missing = [n for n in range(first, first + len(numbered)) if n not in numbered]
+    if missing or first > 1 or len(numbered) != len(names):
+        at = 0 if first > 1 else min(missing, default=first)
+        raise ValueError(
+            f"has the components {names[0]!r} to {names[-1]!r}, but number {at} is missing or"
+            " comes twice"
+        )
+    return tuple(numbered[n] for n in sorted(numbered))
+
+
+def it_has(kinds: Mapping[str, Kind]) -> str:
+    """List the columns of a file, for messages."""
+    shown = ", ".join(map(repr, list(kinds)[:30])) or "none"
+    return f"its columns are {shown}{', ...' * (len(kinds) > 30)}"

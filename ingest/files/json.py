@@ -1,0 +1,231 @@
+"""Read JSON: one value a line, a list of them, columns, and the answers of embedding APIs."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+import msgspec
+
+from ingest.files.columns import EMBEDDING, ID, METADATA, MODEL, TEXT
+from ingest.files.table import Records
+
+Record = dict[str, Any] | str
+
+_PLURAL = {"metadatas": METADATA, "payload": METADATA, "documents": TEXT, "texts": TEXT}
+"""Names that vector stores and embedding APIs use, and ours."""
+_LISTS = (
+    "data",
+    "rows",
+    "records",
+    "points",
+    "vectors",
+    "results",
+    "matches",
+    "items",
+    "documents",
+)
+"""Names under which an object may hold the list of all rows."""
+_BETWEEN = re.compile(r"[\s,]*")
+_READ = 2**20
+_LINE = msgspec.json.Decoder()
+_PYTHON = json.JSONDecoder()
+
+
+def open_table(file: IO[bytes]) -> Records:
+    """Open a file. A row's number is that of its line or, within one document, its index."""
+    start = len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0
+    file.seek(start)
+    is_document = _is_document(file)
+    file.seek(start)
+    if is_document:
+        return Records("row", _document(io.TextIOWrapper(file, encoding="utf-8")))
+    return Records("line", _lines(file))
+
+
+def _is_document(file: IO[bytes]) -> bool:
+    """Return whether a file is one value, rather than one a line."""
+    # Not whole lines: a document may be one of many gigabytes.
+    pieces = iter(lambda: file.readline(_READ), b"")
+    first = next(filter(None, map(bytes.strip, pieces)), b"")
+    if len(first) > _READ // 2:
+        return first[:1] == b"["
+    try:
+        value = _decode(first)
+    except (ValueError, RecursionError):
+        return first[:1] == b"[" or (first[:1] == b"{" and first[-1:] in b"{[,:")
+    if isinstance(value, list):
+        return not _is_vector(value)
+    return not any(map(bytes.strip, pieces))
+
+
+def _is_vector(value: list[Any]) -> bool:
+    return bool(value) and all(isinstance(item, int | float) for item in value)
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, Record]]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = _decode(line)
+        except (ValueError, RecursionError) as error:
+            yield number, f"is not valid JSON: {error}"
+        else:
+            for record in _records(value):
+                yield number, record
+
+
+def _decode(line: bytes) -> Any:
+    try:
+        return _LINE.decode(line)
+    except msgspec.DecodeError as error:
+        # Python and others write NaN and Infinity, which are not JSON.
+        try:
+            return json.loads(line)
+        except json.JSONDecodeError:
+            raise error from None
+
+
+def _document(text: IO[str]) -> Iterator[tuple[int, Record]]:
+    """Read the elements of a list one by one, or else one object."""
+    count = 0
+    for value in _elements(text):
+        for record in _records(value):
+            yield count, record
+            count += 1
+
+
+def _elements(text: IO[str]) -> Iterator[Any]:
+    """Decode the elements of a list, so that only one of them is in memory; or another value."""
+    held = text.read(_READ).lstrip()
+    if not held.startswith("["):
+        yield json.loads(held + text.read())
+        return
+    at, reason = 1, "the list does not end"
+    while True:
+        at = _BETWEEN.match(held, at).end()  # type: ignore[union-attr]
+        if held.startswith("]", at):
+            return
+        try:
+            value, end = _PYTHON.raw_decode(held, at)
+        except json.JSONDecodeError as error:
+            value, end, reason = None, len(held), error.msg
+        if end == len(held):
+            # It may go on in what is not read yet. More of a long one is read at a time.
+            more = text.read(max(_READ, len(held) - at))
+            if not more:
+                raise ValueError(f"is not valid JSON, or cut off: {reason}")
+            held, at = held[at:] + more, 0
+            continue
+        yield value
+        at = end
+
+
+def _records(value: Any) -> Iterator[Record]:
+    """Yield the rows that one value stands for."""
+    if isinstance(value, list):
+        yield {EMBEDDING: value}
+    elif not isinstance(value, dict):
+        yield f"has {value!r:.40} where an object with a vector is needed"
+    elif "custom_id" in value and "response" in value:
+        yield from _of_batch(value)
+    else:
+        yield from _of_object(value)
+
+
+def _of_batch(line: Mapping[str, Any]) -> Iterator[Record]:
+    """Read one line of the output of the OpenAI Batch API."""
+    response = line["response"] or {}
+    body = response.get("body") or {}
+    error = line.get("error") or body.get("error")
+    if error or response.get("status_code", 200) != 200 or "data" not in body:
+        reason = error.get("message", error) if isinstance(error, Mapping) else error
+        yield f"is request {line['custom_id']!r}, which failed: {reason or 'it has no answer'}"
+        return
+    found = list(_of_object(body))
+    for at, record in enumerate(found):
+        if isinstance(record, dict):
+            name = str(line["custom_id"])
+            yield {**record, ID: name if len(found) == 1 else f"{name}/{at}"}
+        else:
+            yield record
+
+
+def _of_object(value: dict[str, Any]) -> Iterator[Record]:
+    if isinstance(value.get("result"), dict):
+        value = value["result"]
+    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
+        # pandas' orient="split"
+        for cells in value["data"]:
+            yield _row(dict(zip(map(str, value["columns"]), cells, strict=False)))
+        return
+    names = [name for name in _LISTS if _is_list_of_objects(value.get(name))]
+    if names and EMBEDDING not in value:
+        name = _model(value)
+        for row in value[names[0]]:
+            plain = {k: v for k, v in row.items() if k not in ("object", "index")}
+            yield _row(plain | name if value.get("object") == "list" else row | name)
+        return
+    columns = _columns(value)
+    if columns is None:
+        yield _row(value)
+        return
+    count = len(next(iter(columns.values())))
+    for at in range(count):
+        yield _row({name: column[at] for name, column in columns.items()} | _model(value))
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+def _model(value: Mapping[str, Any]) -> dict[str, Any]:
+    name = value.get("model")
+    return {MODEL: name} if isinstance(name, str) else {}
+
+
+def _columns(value: Mapping[str, Any]) -> dict[str, list[Any]] | None:
+    """Return the columns of an object that holds one list a column, one of them of vectors."""
+    lists: dict[str, list[Any]] = {}
+    for name, column in value.items():
+        column = _without_wrapping(column)
+        if isinstance(column, list):
+            lists[name] = column
+    matrices = {
+        name: column
+        for name, column in lists.items()
+        if column and all(isinstance(row, list) and _is_vector(row) for row in column)
+    }
+    if not matrices:
+        return None
+    name = next(iter(matrices))
+    count = len(matrices[name])
+    columns = {name: column for name, column in lists.items() if len(column) == count}
+    if name in (EMBEDDING, "vector") and isinstance(value[name], list) and len(columns) == 1:
+        return None  # one row with a vector for each of its tokens, say
+    return columns
+
+
+def _without_wrapping(column: Any) -> Any:
+    """Return the list in {"0": ..., "1": ...}, as pandas writes it, or in {"float": [...]}."""
+    if isinstance(column, dict) and column:
+        if all(name.isdecimal() for name in column):
+            return list(column.values())
+        if len(column) == 1 and "float" in column:
+            return column["float"]
+    return column
+
+
+def _row(row: dict[str, Any]) -> Record:
+    """Take what `metadata` holds as columns."""
+    row = {_PLURAL.get(name, name): value for name, value in row.items()}
+    metadata = row.get(METADATA)
+    if isinstance(metadata, dict):
+        row = {name: value for name, value in row.items() if name != METADATA}
+        return row | {name: value for name, value in metadata.items() if name not in row}
+    return row

@@ -1,0 +1,119 @@
+"""Find files: one of them, a folder, a pattern, on any file system of fsspec."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+from urllib.parse import unquote
+
+import fsspec
+from fsspec.core import has_magic
+
+from ingest.files.compression import SUFFIXES as COMPRESSED
+from ingest.files.remote import answering, open_file, shown
+from ingest.runtime.errors import PayloadError
+
+_READ = 2**20
+_NOT_DATA = ("dataset_info.json", "state.json", "dataset_dict.json", "metadata.json")
+"""Files that Hugging Face's datasets write beside the data, and others do, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Files of one place.
+
+    Attributes
+    ----------
+    filesystem : fsspec.AbstractFileSystem
+    url : str
+        The place, without credentials.
+    files : tuple of str
+        Paths in the file system, sorted.
+    """
+
+    filesystem: Any
+    url: str
+    files: tuple[str, ...]
+
+    @classmethod
+    def find(cls, url: str, suffixes: tuple[str, ...]) -> Source:
+        """Find the files of a place.
+
+        Parameters
+        ----------
+        url : str
+            A path on this machine or a URL of fsspec: of a file, a folder, or a pattern such as
+            ``day=*/part-*.parquet``.
+        suffixes : tuple of str
+            Those of files in a folder that are read. Of a file that is named, the suffix does not
+            matter. Files and folders whose names begin with ``.`` or ``_`` are left out.
+
+        Raises
+        ------
+        PayloadError
+            If there are none, or the place cannot be read.
+        """
+        try:
+            with answering():
+                filesystem, root = fsspec.url_to_fs(url)
+                files = _found(filesystem, root, suffixes)
+                exists = bool(files) or has_magic(root) or filesystem.exists(root)
+        except OSError as error:
+            raise PayloadError(f"{shown(url)} cannot be read: {shown(str(error))}") from error
+        if not exists:
+            raise PayloadError(f"{shown(url)} does not exist")
+        if not files:
+            raise PayloadError(f"{shown(url)} has no files that end in {', '.join(suffixes)}")
+        return cls(filesystem, shown(filesystem.unstrip_protocol(root)), files)
+
+    def name(self, file: str) -> str:
+        """Return the URL of a file, without credentials; on this machine, its path."""
+        return shown(self.filesystem.unstrip_protocol(file)).removeprefix("file://")
+
+    @contextmanager
+    def open(self, file: str) -> Iterator[IO[bytes]]:
+        """Open a file to read. All errors of the file system are OSErrors."""
+        with io.BufferedReader(open_file(self.filesystem, file, "rb"), _READ) as stream:
+            yield stream
+
+
+def _found(filesystem: Any, root: str, suffixes: tuple[str, ...]) -> tuple[str, ...]:
+    if filesystem.isfile(root):
+        return (root,)
+    if has_magic(root):
+        return tuple(path for path in sorted(filesystem.glob(root)) if filesystem.isfile(path))
+    paths = sorted(filesystem.find(root))
+    return tuple(path for path in paths if _is_data(path[len(root) :], suffixes))
+
+
+def partitions(path: str) -> Mapping[str, str]:
+    """Return the columns that folders name: those of `lang=en/day=1/x.parquet` are lang and day."""
+    parts = [part.partition("=") for part in path.split("/")[:-1]]
+    return {name: unquote(value) for name, sign, value in parts if name and sign}
+
+
+def stem(name: str) -> str:
+    """Return the name of a file or folder without its suffixes: a/b.jsonl.gz is b."""
+    last = name.rstrip("/").rpartition("/")[2]
+    for suffix in COMPRESSED:
+        last = last.removesuffix(suffix)
+    return last.rpartition(".")[0] or last
+
+
+def _is_data(path: str, suffixes: tuple[str, ...]) -> bool:
+    # Programs begin the names of other and of unfinished files so.
+    parts = path.split("/")
+    if any(part.startswith((".", "_")) for part in parts) or parts[-1] in _NOT_DATA:
+        return False
+    return plain(parts[-1]).endswith(suffixes)
+
+
+def plain(name: str) -> str:
+    """Return a file's name in lower case, without the suffix of its compression."""
+    lower = name.lower()
+    for suffix in COMPRESSED:
+        lower = lower.removesuffix(suffix)
+    return lower

@@ -1,0 +1,383 @@
+"""What a file looks like whatever its format: columns, in chunks of rows.
+
+A format has a function that opens a file as a `Table`. A table gives chunks; a chunk has columns
+and the numbers of its rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from enum import Enum
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.files import vectors
+from ingest.runtime import timestamps
+from ingest.runtime.timestamps import Unit
+
+T = TypeVar("T")
+
+CHUNK = 1_000
+"""Rows that are read at a time."""
+
+_COMMA = re.compile(r"^(\s*[+-]?\d+),(\d+(?:[eE][+-]?\d+)?\s*)$")
+"""A number with a decimal comma."""
+
+Vectors = NDArray[np.float32] | Sequence[NDArray[np.float32] | str]
+"""Vectors of shape (n, d), or of each row: its vector, or what is wrong with it."""
+
+
+class Kind(Enum):
+    """What a column holds, as far as it matters for finding the vectors."""
+
+    VECTORS = "vectors"
+    NUMBERS = "numbers"
+    OTHER = "other values"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How to read times.
+
+    Attributes
+    ----------
+    unit : str
+        What numbers count.
+    zone : tzinfo or None
+        Zone of times that name none.
+    """
+
+    unit: Unit = "s"
+    zone: tzinfo | None = None
+
+    def read(self, value: Any) -> float | str:
+        """Return seconds since the epoch, NaN for a missing time, or what is wrong with it."""
+        if value is None or value == "" or value != value:
+            return np.nan
+        try:
+            return timestamps.seconds(value, self.unit, self.zone)
+        except ValueError as error:
+            return str(error)
+
+
+class Column(Protocol):
+    """The values of one column in a chunk."""
+
+    def vectors(self) -> Vectors:
+        """Read the values as vectors."""
+
+    def seconds(self, times: Times) -> NDArray[np.float64] | Sequence[float | str]:
+        """Read the values as times: seconds since the epoch, NaN where missing; or the reason."""
+
+    def numbers(self) -> NDArray[np.floating[Any]] | Sequence[float | str]:
+        """Read the values as numbers; or what is wrong with each."""
+
+    def values(self) -> list[Any]:
+        """Return the values as Python objects; None where missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """A column of Python objects."""
+
+    items: Sequence[Any]
+
+    def vectors(self) -> Vectors:
+        """Read each value as a vector."""
+        return list(map(vectors.read, self.items))
+
+    def seconds(self, times: Times) -> Sequence[float | str]:
+        """Read each value as a time."""
+        return list(map(times.read, self.items))
+
+    def numbers(self) -> NDArray[np.floating[Any]] | Sequence[float | str]:
+        """Read each value as a number."""
+        return list(map(number, self.items))
+
+    def values(self) -> list[Any]:
+        """Return the values."""
+        return list(self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A column that is an array of NumPy: of vectors if it has two dimensions."""
+
+    items: NDArray[Any]
+
+    def vectors(self) -> Vectors:
+        """Read each value as a vector."""
+        if self.items.ndim != 2:
+            return Objects(self.items.tolist()).vectors()
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.items.astype(np.float32, copy=False)
+
+    def seconds(self, times: Times) -> NDArray[np.float64] | Sequence[float | str]:
+        """Read each value as a time."""
+        if self.items.dtype.kind == "M":
+            ticks = self.items.astype("datetime64[us]")
+            return naive_seconds(ticks.astype(np.int64), np.isnat(ticks), times)
+        return Objects(self.values()).seconds(times)
+
+    def numbers(self) -> NDArray[np.floating[Any]] | Sequence[float | str]:
+        """Read each value as a number."""
+        return self.items.astype(np.float64)
+
+    def values(self) -> list[Any]:
+        """Return the values."""
+        if self.items.dtype.kind == "M":
+            return list(self.items.astype("datetime64[us]").tolist())
+        if self.items.dtype.kind == "S":
+            return [item.decode("utf-8", "replace") for item in self.items.tolist()]
+        if self.items.dtype.kind == "O":  # texts of HDF5
+            return [
+                item.decode("utf-8", "replace") if isinstance(item, bytes) else item
+                for item in self.items.tolist()
+            ]
+        return list(self.items.tolist())
+
+
+def number(value: Any) -> float | str:
+    """Read a number, which in texts may have a decimal comma, or return what is wrong with it."""
+    if type(value) is float:
+        return value
+    if isinstance(value, str):
+        try:
+            return float(_COMMA.sub(r"\1.\2", value))
+        except ValueError:
+            return f"is {value!r:.40}; components must be numbers"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return f"is {'null' if value is None else repr(value)[:40]}; components must be numbers"
+
+
+def naive_seconds(
+    microseconds: NDArray[np.int64], missing: NDArray[np.bool_], times: Times
+) -> NDArray[np.float64] | Sequence[float | str]:
+    """Convert typed timestamps without a zone, which count microseconds since the epoch.
+
+    They are taken for UTC, as the libraries that write them do, unless a zone is given.
+    """
+    if times.zone is not None:
+        naive = microseconds.astype("datetime64[us]").tolist()
+        return [
+            np.nan if absent else times.read(value)
+            for value, absent in zip(naive, missing.tolist(), strict=True)
+        ]
+    seconds: NDArray[np.float64] = microseconds / 1e6
+    return np.where(missing, np.nan, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows of a file.
+
+    Attributes
+    ----------
+    columns : mapping of str to Column
+    numbers : sequence of int
+        Number of each row in the file.
+    faults : mapping of int to str
+        Rows that could not be read at all, by number; they are in no column.
+    """
+
+    columns: Mapping[str, Column]
+    numbers: Sequence[int]
+    faults: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class Table(Protocol):
+    """An open file.
+
+    Attributes
+    ----------
+    unit : {"row", "line"}
+        What the numbers of rows count: rows from 0, or lines of text from 1.
+    kinds : mapping of str to Kind
+        The columns.
+    parts : int
+        Parts of the file that can be read by themselves. Most formats have one.
+    """
+
+    unit: Literal["row", "line"]
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """The columns, in order."""
+
+    @property
+    def parts(self) -> int:
+        """How many there are."""
+
+    def chunks(self, part: int, names: Sequence[str]) -> Iterator[Chunk]:
+        """Read a part, chunk by chunk.
+
+        Parameters
+        ----------
+        part : int
+        names : sequence of str
+            Columns to read; the first holds vectors. A column may be missing from a chunk.
+        """
+
+
+@dataclass
+class Records:
+    """A table of a format that has one record after the other, such as JSON lines.
+
+    Its columns are those of the first chunk.
+
+    Parameters
+    ----------
+    unit : {"row", "line"}
+    records : iterable of (int, dict or str)
+        The number of each record, and its values by name, or what is wrong with it.
+    kind : callable, optional
+        Tells the kind of a column by its first value that is not None.
+    """
+
+    unit: Literal["row", "line"]
+    records: Iterable[tuple[int, dict[str, Any] | str]]
+    kind: Callable[[Any], Kind] | None = None
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        records = iter(self.records)
+        # Until there is one good row: the columns are known from it.
+        head: list[tuple[int, dict[str, Any] | str]] = []
+        try:
+            for record in records:
+                head.append(record)
+                if len(head) >= CHUNK and any(isinstance(each, dict) for _, each in head):
+                    break
+        except Exception as error:
+            # The rows before it come first.
+            records = _failing(error)
+        self._rest = itertools.chain(head, records)
+        samples: dict[str, Any] = {}
+        for _, each in head:
+            if isinstance(each, dict):
+                for name, value in each.items():
+                    if samples.get(name) is None:
+                        samples[name] = value
+        kind = self.kind or kind_of
+        self.kinds = {name: kind(value) for name, value in flat(samples)}
+
+    def chunks(self, part: int, names: Sequence[str]) -> Iterator[Chunk]:
+        """Read the rows, chunk by chunk."""
+        for some in _cut(self._rest):
+            good = [(number, each) for number, each in some if isinstance(each, dict)]
+            # A name that comes up later is a column, too.
+            later = {name: None for _, each in good for name in each if name not in self.kinds}
+            columns = {
+                name: Objects([_at(each, name) for _, each in good]) for name in (*names, *later)
+            }
+            faults = {number: each for number, each in some if isinstance(each, str)}
+            yield Chunk(columns, [number for number, _ in good], faults)
+
+
+def _failing(error: Exception) -> Iterator[Any]:
+    yield from ()
+    raise error
+
+
+def _cut(records: Iterator[T]) -> Iterator[list[T]]:
+    """Cut records into chunks. If an error ends them, what came before it is a chunk."""
+    failure: Exception | None = None
+    while failure is None:
+        some: list[T] = []
+        try:
+            some.extend(itertools.islice(records, CHUNK))
+        except Exception as error:
+            failure = error
+        if some:
+            yield some
+        elif failure is None:
+            return
+    raise failure
+
+
+def _at(record: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a name; `a.b` also names b in the object a."""
+    if name in record:
+        return record[name]
+    outer, _, inner = name.partition(".")
+    within = record.get(outer)
+    return _at(within, inner) if inner and isinstance(within, Mapping) else None
+
+
+def flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield names and values, and those of objects within, as `outer.inner`."""
+    for name, value in values.items():
+        yield name, value
+        if isinstance(value, Mapping):
+            for inner, each in flat(value):
+                yield f"{name}.{inner}", each
+
+
+def kind_of(value: Any) -> Kind:
+    """Return the kind of column that has this value."""
+    if isinstance(value, bool) or value is None:
+        return Kind.OTHER
+    if isinstance(value, int | float):
+        return Kind.NUMBERS
+    if isinstance(value, str):
+        return Kind.VECTORS if vectors.is_text_of_vector(value) else Kind.OTHER
+    if isinstance(value, list | bytes):
+        return Kind.OTHER if isinstance(vectors.read(value), str) else Kind.VECTORS
+    return Kind.OTHER
+
+
+class Slices(Protocol):
+    """An array that is read from its beginning to its end, or sliced."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each dimension."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Read some rows."""
+
+
+@dataclass
+class Arrays:
+    """A table of a format that holds arrays: those as long as the vectors are its columns."""
+
+    arrays: Mapping[str, Slices]
+    unit: Literal["row", "line"] = "row"
+    parts: int = 1
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Return the arrays, whatever their length."""
+        return {name: _kind_of_array(array) for name, array in self.arrays.items()}
+
+    def chunks(self, part: int, names: Sequence[str]) -> Iterator[Chunk]:
+        """Read the rows, chunk by chunk."""
+        count = self.arrays[names[0]].shape[0]
+        arrays = {
+            name: self.arrays[name] for name in names if self.arrays[name].shape[:1] == (count,)
+        }
+        for at in range(0, count, CHUNK):
+            rows = slice(at, min(at + CHUNK, count))
+            columns = {name: Array(np.asarray(array[rows])) for name, array in arrays.items()}
+            yield Chunk(columns, range(rows.start, rows.stop))
+
+
+def _kind_of_array(array: Slices) -> Kind:
+    is_number = array.dtype.kind in "fiu"
+    if len(array.shape) == 2:
+        return Kind.VECTORS if is_number else Kind.OTHER
+    return Kind.NUMBERS if is_number and len(array.shape) == 1 else Kind.OTHER

@@ -1,0 +1,170 @@
+"""Read Parquet and Arrow files, whatever wrote them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from ingest.runtime.errors import PayloadError
+from tests.ingest.files.vectors import IDS, VECTORS, Whole, whole
+
+HALVES = [list(map(np.float16, v)) for v in VECTORS]
+LISTS = VECTORS.tolist()
+
+
+def read(folder: Path, columns: dict[str, object], **options: str) -> Whole:
+    path = folder / "v.parquet"
+    parquet.write_table(pa.table(columns), path)
+    return whole(path, **options)
+
+
+FORMS: dict[str, object] = {
+    "list": pa.array(LISTS, pa.list_(pa.float64())),
+    "fixed-size list": pa.array(LISTS, pa.list_(pa.float32(), 2)),
+    "large list": pa.array(HALVES, pa.large_list(pa.float16())),
+    "bytes": pa.array([v.tobytes() for v in VECTORS]),
+    "fixed-size bytes": pa.array([v.tobytes() for v in VECTORS], pa.binary(8)),
+    "JSON": pa.array([json.dumps(v) for v in LISTS]),
+    "large JSON": pa.array([json.dumps(v) for v in LISTS], pa.large_string()),
+    "dictionary": pa.array([json.dumps(v) for v in LISTS]).dictionary_encode(),
+    "array of NumPy": pa.array([str(v) for v in VECTORS]),
+    "lists of one list": pa.array([[v] for v in LISTS]),
+    "struct": pa.array([{"values": v, "n": 1} for v in LISTS]),
+    "structs in structs": pa.array([{"a": {"values": v}} for v in LISTS]),
+    "tensor": pa.FixedShapeTensorArray.from_numpy_ndarray(VECTORS),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_vectors_of_any_form_are_read(form: str, tmp_path: Path) -> None:
+    rows = read(tmp_path, {"id": IDS, "found": FORMS[form], "words": [["a"]] * 3})
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    assert rows.ids == IDS
+    assert rows.metadata == [{"words": ["a"]}] * 3
+
+
+def test_integers_of_one_byte_are_vectors(tmp_path: Path) -> None:
+    rows = read(tmp_path, {"v": pa.array([[1, -128], [3, 127]], pa.list_(pa.int8()))})
+    assert rows.vectors.tolist() == [[1, -128], [3, 127]]
+
+
+@pytest.mark.parametrize("names", [("0", "1"), ("dim_0", "dim_1"), ("x.1", "x.2"), ("e00", "e01")])
+def test_columns_of_components_are_ordered_by_their_numbers(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    first, second = names
+    columns = {second: VECTORS[:, 1], "label": [7, 7, 7], first: VECTORS[:, 0], "id": [1, 2, 3]}
+    rows = read(tmp_path, columns)
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    assert rows.ids == ["1", "2", "3"]
+    assert rows.metadata == [{"label": 7}] * 3
+
+
+def test_a_null_component_in_its_own_column_is_a_bad_row(tmp_path: Path) -> None:
+    rows = read(tmp_path, {"d0": [1.0, None], "d1": [1.0, 2.0]})
+    assert rows.faults == [
+        "row 1 has a vector whose component 0 is missing, NaN, infinite or too large for float32"
+    ]
+
+
+def test_bad_rows_are_reported_and_the_others_read(tmp_path: Path) -> None:
+    nan = float("nan")
+    rows = read(tmp_path, {"v": [[1.0, 2.0], None, [1.0], [1.0, nan], [None, 1.0], [], [3.0, 4.0]]})
+    assert rows.vectors.tolist() == [[1, 2], [3, 4]]
+    places, reasons = zip(*(fault.split(" has ", 1) for fault in rows.faults), strict=True)
+    assert list(places) == [f"row {n}" for n in range(1, 6)]
+    assert [reason[:40] for reason in reasons] == [
+        "no vector",
+        "a vector of 1 components, those before i",
+        "a vector whose component 1 is missing, N",
+        "a vector whose component 0 is null; comp",
+        "an empty vector",
+    ]
+
+
+def test_null_ids_and_metadata_are_left_out(tmp_path: Path) -> None:
+    columns = {"id": ["a", None, None], "e": LISTS, "text": ["one", None, None], "n": [1, 2, None]}
+    rows = read(tmp_path, columns)
+    assert rows.ids == ["a", None, None]
+    assert rows.metadata == [{"text": "one", "n": 1}, {"n": 2}, {}]
+
+
+def test_an_id_that_pandas_made_a_float_is_an_integer_again(tmp_path: Path) -> None:
+    assert read(tmp_path, {"id": [1.0, None, 3.0], "e": LISTS}).ids == ["1", None, "3"]
+
+
+def test_the_index_of_pandas_is_left_out_or_is_the_id_that_it_is_called(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"v": LISTS, "lang": "en"})
+    frame[::2].to_parquet(tmp_path / "gaps.parquet")
+    assert whole(tmp_path / "gaps.parquet").metadata == [{"lang": "en"}] * 2
+    frame.index = pd.Index(IDS, name="id")
+    frame.to_parquet(tmp_path / "named.parquet")
+    assert whole(tmp_path / "named.parquet").ids == IDS
+
+
+STAMPS: dict[str, object] = {
+    "s": pa.array([1_700_000_000] * 3, pa.timestamp("s")),
+    "ns with a zone": pa.array([1_700_000_000 * 10**9 + 1] * 3, pa.timestamp("ns", "Asia/Tokyo")),
+    "numbers": pa.array([1_700_000_000.0] * 3),
+    "texts": pa.array(["2023-11-14T22:13:20Z"] * 3),
+    "texts of PostgreSQL": pa.array(["2023-11-14 23:13:20.000+01"] * 3),
+    "objects": pa.array([datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)] * 3),
+}
+
+
+@pytest.mark.parametrize("form", STAMPS)
+def test_times_of_any_form_are_read(form: str, tmp_path: Path) -> None:
+    rows = read(tmp_path, {"made": STAMPS[form], "e": LISTS}, time="made")
+    assert rows.times == pytest.approx([1_700_000_000] * 3)
+    assert rows.metadata == []
+
+
+def test_a_date_is_midnight_and_a_null_time_is_none(tmp_path: Path) -> None:
+    rows = read(tmp_path, {"timestamp": [date(2023, 11, 14), None], "e": LISTS[:2]})
+    assert rows.times[0] == 1_699_920_000
+    assert np.isnan(rows.times[1])
+
+
+def test_times_beside_the_vectors_are_metadata_to_a_microsecond(tmp_path: Path) -> None:
+    rows = read(tmp_path, {"e": LISTS[:1], "seen": pa.array([1_001], pa.timestamp("ns"))})
+    assert rows.metadata == [{"seen": datetime(1970, 1, 1, 0, 0, 0, 1)}]
+
+
+def test_a_column_name_that_comes_twice_is_named(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(LISTS)] * 2, ["v", "v"])
+    parquet.write_table(table, tmp_path / "v.parquet")
+    with pytest.raises(PayloadError, match=r"v\.parquet: has two columns named 'v'; rename or"):
+        whole(tmp_path / "v.parquet")
+
+
+def test_a_stream_of_arrow_is_read_as_a_file_is(tmp_path: Path) -> None:
+    table = pa.table({"v": LISTS * 1_000})
+    path = tmp_path / "v.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1_700)
+    np.testing.assert_array_equal(whole(path).vectors, np.tile(VECTORS, (1_000, 1)))
+
+
+def test_a_pickle_in_a_cell_is_never_loaded(tmp_path: Path) -> None:
+    rows = read(tmp_path, {"embedding": [VECTORS[0].dumps()]})
+    assert rows.faults == [
+        "row 0 has a pickled object, which is never loaded; write float32 bytes or a list"
+    ]
+
+
+def test_without_pyarrow_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet.write_table(pa.table({"v": LISTS}), tmp_path / "v.parquet")
+    monkeypatch.delitem(sys.modules, "ingest.files.arrow")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(PayloadError, match=r"needs pyarrow: pip install 'embedding-drift-.*files"):
+        whole(tmp_path / "v.parquet")

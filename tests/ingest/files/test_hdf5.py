@@ -1,0 +1,31 @@
+"""Read HDF5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tests.ingest.files.vectors import IDS, VECTORS, whole
+
+
+def test_the_benchmarks_vectors_are_found_beside_their_queries(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "glove-2-angular.hdf5", "w") as file:
+        file["train"] = VECTORS
+        file["test"] = VECTORS[:2]
+        file["neighbors"] = np.zeros((2, 100), np.int32)
+        file["distances"] = np.zeros((2, 100), np.float32)
+    path = tmp_path / "glove-2-angular.hdf5"
+    np.testing.assert_array_equal(whole(path).vectors, VECTORS)
+    assert whole(path).metadata == []
+    np.testing.assert_array_equal(whole(path, vector="test").vectors, VECTORS[:2])
+
+
+def test_data_sets_in_groups_are_columns(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["a/vectors"] = VECTORS.astype(np.float16)
+        file.create_dataset("ids", data=IDS)
+    rows = whole(tmp_path / "v.h5")
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    assert rows.ids == IDS

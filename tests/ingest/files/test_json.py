@@ -1,0 +1,169 @@
+"""Read JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ingest.runtime.errors import PayloadError
+from tests.ingest.files.vectors import IDS, TEXTS, VECTORS, Whole, whole
+
+LISTS = VECTORS.tolist()
+ROWS = [{"id": i, "embedding": v, "text": t} for i, v, t in zip(IDS, LISTS, TEXTS, strict=True)]
+
+
+def read(folder: Path, text: str | bytes) -> Whole:
+    path = folder / "v.jsonl"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return whole(path)
+
+
+def data(vectors: list[Any]) -> list[dict[str, Any]]:
+    return [{"object": "embedding", "index": n, "embedding": v} for n, v in enumerate(vectors)]
+
+
+WITH_IDS: dict[str, object] = {
+    "a list of objects": ROWS,
+    "records within an object": {"records": ROWS},
+    "columns": {"ids": IDS, "embeddings": LISTS, "text": TEXTS},
+    "columns of pandas": json.loads(pd.DataFrame(ROWS).to_json()),
+    "pandas, split": json.loads(pd.DataFrame(ROWS).to_json(orient="split")),
+    "pandas, table": json.loads(pd.DataFrame(ROWS).to_json(orient="table", index=False)),
+    "Chroma": {"ids": IDS, "embeddings": LISTS, "documents": TEXTS, "metadatas": [None] * 3},
+    "Qdrant": {
+        "result": {
+            "points": [
+                {"id": row["id"], "vector": row["embedding"], "payload": {"text": row["text"]}}
+                for row in ROWS
+            ]
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("form", WITH_IDS)
+def test_a_document_is_read_whatever_its_layout(
+    form: str, indent: int | None, tmp_path: Path
+) -> None:
+    rows = read(tmp_path, json.dumps(WITH_IDS[form], indent=indent))
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    assert rows.ids == IDS
+    assert [row["text"] for row in rows.metadata] == TEXTS
+
+
+ANSWERS: dict[str, object] = {
+    "OpenAI": {"object": "list", "model": "m", "data": data(LISTS), "usage": {"total_tokens": 1}},
+    "OpenAI, base64": {
+        "object": "list",
+        "model": "m",
+        "data": data([base64.b64encode(v.tobytes()).decode() for v in np.repeat(VECTORS, 2, 1)]),
+    },
+    "Ollama": {"model": "m", "embeddings": LISTS},
+}
+
+
+@pytest.mark.parametrize("provider", ANSWERS)
+def test_the_answer_of_an_embedding_api_names_the_model(provider: str, tmp_path: Path) -> None:
+    rows = read(tmp_path, json.dumps(ANSWERS[provider]))
+    factor = 2 if "base64" in provider else 1
+    np.testing.assert_array_equal(rows.vectors, np.repeat(VECTORS, factor, 1))
+    assert rows.models == ["m"] * 3
+    assert rows.metadata == []
+
+
+def test_lists_without_names_are_vectors(tmp_path: Path) -> None:
+    for text in (json.dumps(LISTS), "\n".join(map(json.dumps, LISTS)), json.dumps(LISTS, indent=1)):
+        np.testing.assert_array_equal(read(tmp_path, text).vectors, VECTORS)
+    cohere = {"id": "x", "embeddings": {"float": LISTS}, "texts": TEXTS}
+    assert read(tmp_path, json.dumps(cohere)).metadata == [{"text": text} for text in TEXTS]
+
+
+def batch(custom_id: str, vectors: list[Any]) -> dict[str, Any]:
+    body = {"object": "list", "model": "te", "data": data(vectors)}
+    response = {"status_code": 200, "request_id": "x", "body": body}
+    return {"id": "batch_req", "custom_id": custom_id, "response": response, "error": None}
+
+
+def test_the_output_of_a_batch_job_has_the_clients_ids_and_failed_requests(tmp_path: Path) -> None:
+    failed = batch("late", []) | {"response": None, "error": {"code": "x", "message": "expired"}}
+    refused = batch("long", [])
+    refused["response"] = {"status_code": 400, "body": {"error": {"message": "too long"}}}
+    lines = [batch("one", LISTS[:1]), failed, batch("two", LISTS[1:]), refused]
+    rows = read(tmp_path, "\n".join(map(json.dumps, lines)))
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    assert rows.ids == ["one", "two/0", "two/1"]
+    assert rows.models == ["te"] * 3
+    assert rows.faults == [
+        "line 2 is request 'late', which failed: expired",
+        "line 4 is request 'long', which failed: too long",
+    ]
+
+
+def test_ids_may_be_numbers_or_missing_and_metadata_an_object(tmp_path: Path) -> None:
+    first = '{"embedding": [1, 2], "lang": "en", "metadata": {"n": 1}, "id": 7}'
+    rows = read(tmp_path, first + '\n{"embedding": [3, 4]}')
+    assert rows.ids == ["7", None]
+    assert rows.metadata == [{"lang": "en", "n": 1}, {}]
+
+
+def test_keys_that_come_up_late_are_metadata(tmp_path: Path) -> None:
+    lines = ['{"embedding": [1]}'] * 2_000 + ['{"embedding": [1], "late": 1}']
+    assert whole_of(tmp_path, lines).metadata[-1] == {"late": 1}
+
+
+def whole_of(folder: Path, lines: list[str]) -> Whole:
+    return read(folder, "\n".join(lines))
+
+
+def test_nan_beside_the_vector_is_null_and_in_it_a_bad_row(tmp_path: Path) -> None:
+    rows = read(tmp_path, '{"v": [1, 2], "n": NaN, "m": 1}\n{"v": [NaN, 2]}\n')
+    assert rows.metadata == [{"m": 1}]
+    assert rows.faults[0].startswith("line 2 has a vector whose component 0 is missing, NaN")
+
+
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    for text in ('{"embedding": [1]}\n', '[{"embedding": [1]}]'):
+        assert read(tmp_path, text.encode("utf-8-sig")).vectors.tolist() == [[1]]
+
+
+BAD = {
+    "cut": (b'{"embedding": \n', "is not valid JSON: Input data was truncated"),
+    "no vector": (b'{"text": "x"}\n', "has no vector"),
+    "a word": (b'{"embedding": [1, "2"]}\n', "has a vector whose component 1 is '2'"),
+    "a boolean": (b'{"embedding": [true, 2]}\n', "has a vector whose component 0 is True"),
+    "a null": (b'{"embedding": [1, null]}\n', "has a vector whose component 1 is null"),
+    "two vectors": (b'{"embedding": [[1, 2], [2, 3]]}\n', "has a vector of shape (2, 2)"),
+    "a ragged vector": (b'{"embedding": [[1, 2], 2]}\n', "has a vector that is not a flat list"),
+    "a huge number": (b'{"embedding": [1, %s]}\n' % (b"9" * 400), "has a vector"),
+    "deep nesting": (b'{"embedding": [1, 2], "a": ' + b"[" * 20_000, "is not valid JSON"),
+    "a number": (b"5\n", "has 5 where an object with a vector is needed"),
+    "a sparse vector": (
+        b'{"embedding": {"indices": [1], "values": [2]}}\n',
+        "has a sparse vector",
+    ),
+    "another dimension": (
+        b'{"embedding": [1]}\n',
+        "has a vector of 1 components, those",
+    ),
+    "bytes that are not UTF-8": (b'{"embedding": [1, 2], "text": "\xff"}', "is not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD)
+def test_a_bad_row_is_reported_with_its_line(mistake: str, tmp_path: Path) -> None:
+    content, message = BAD[mistake]
+    rows = read(tmp_path, b'\n{"embedding": [1, 2]}\n' + content)
+    assert [fault[: len(message) + 7] for fault in rows.faults] == [f"line 3 {message}"]
+    assert rows.vectors.tolist() == [[1, 2]]
+
+
+def test_a_document_that_is_cut_off_gives_the_rows_before(tmp_path: Path) -> None:
+    with pytest.raises(PayloadError, match=r"v\.jsonl: is not valid JSON, or cut off"):
+        read(tmp_path, json.dumps(ROWS)[:-30])

@@ -1,0 +1,77 @@
+"""Find files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from ingest.files.source import Source, partitions, stem
+from ingest.runtime.errors import PayloadError
+from tests.ingest.files.vectors import VECTORS, whole
+
+SUFFIXES = (".parquet", ".jsonl")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """Hive-style folders, and files that are not data beside the data."""
+    for lang in ("en", "de"):
+        folder = tmp_path / "lake" / f"lang={lang}" / "day=1"
+        folder.mkdir(parents=True)
+        parquet.write_table(pa.table({"embedding": VECTORS.tolist()}), folder / "x.parquet")
+    for name in ("_SUCCESS", ".x.parquet", "_temporary.parquet", "readme.txt", "state.json"):
+        (tmp_path / "lake" / name).write_text("{}")
+    return tmp_path / "lake"
+
+
+def test_a_folder_is_read_whole_and_the_names_of_its_folders_are_columns(lake: Path) -> None:
+    rows = whole(lake)
+    np.testing.assert_array_equal(rows.vectors, np.concatenate([VECTORS, VECTORS]))
+    assert [row["lang"] for row in rows.metadata] == ["de"] * 3 + ["en"] * 3
+    assert whole(lake, drop=("lang", "day")).metadata == []
+
+
+def test_a_folder_of_models_names_them(lake: Path) -> None:
+    assert whole(lake, model="lang").models == ["de"] * 3 + ["en"] * 3
+
+
+def test_a_pattern_chooses_files(lake: Path) -> None:
+    found = Source.find(f"{lake}/lang=e*/**/*.parquet", SUFFIXES)
+    assert found.files == (str(lake / "lang=en" / "day=1" / "x.parquet"),)
+
+
+def test_a_dataset_of_hugging_face_is_its_arrow_files(tmp_path: Path) -> None:
+    table = pa.table({"embedding": VECTORS.tolist()})
+    for number in range(2):
+        path = tmp_path / f"data-{number:05}-of-00002.arrow"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+    for name in ("dataset_info.json", "state.json"):
+        (tmp_path / name).write_text('{"_data_files": []}')
+    np.testing.assert_array_equal(whole(tmp_path).vectors, np.concatenate([VECTORS, VECTORS]))
+
+
+def test_any_file_system_of_fsspec_can_be_used() -> None:
+    fsspec.filesystem("memory").pipe("/folder/v.jsonl", b'{"embedding": [1, 2]}')
+    assert whole("memory://folder").vectors.tolist() == [[1, 2]]
+    assert whole("memory://folder/*.jsonl").vectors.tolist() == [[1, 2]]
+
+
+def test_a_place_without_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PayloadError, match="absent does not exist"):
+        Source.find(str(tmp_path / "absent"), SUFFIXES)
+    for place in (tmp_path, tmp_path / "*.npy"):
+        with pytest.raises(PayloadError, match=r"has no files that end in \.parquet, \.jsonl"):
+            Source.find(str(place), SUFFIXES)
+    with pytest.raises(PayloadError, match=r"^nowhere://x cannot be read: Protocol not known"):
+        Source.find("nowhere://me:secret@x?key=SECRET", SUFFIXES)
+
+
+def test_names_of_folders_and_files_are_taken_apart() -> None:
+    assert partitions("a/day=2/lang=en%2Fus/b=c.parquet") == {"day": "2", "lang": "en/us"}
+    assert [stem(name) for name in ("a/b.jsonl.gz", "a/b.parquet", "a/b/", "s3://x/b")] == ["b"] * 4

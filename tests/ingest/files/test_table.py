@@ -1,0 +1,58 @@
+"""Columns in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from ingest.files.table import CHUNK, Array, Objects, Records, Times, number
+
+
+def test_a_time_may_be_missing_or_wrong() -> None:
+    assert np.isnan(Times().read(None))
+    assert np.isnan(Times().read(float("nan")))
+    assert Times().read("yesterday") == "'yesterday' is not a time as in RFC 3339"
+
+
+def test_typed_times_without_a_zone_are_utc_unless_one_is_given() -> None:
+    column = Array(np.array(["2026-07-01T12:00", "NaT"], "M8[ns]"))
+    seconds = column.seconds(Times())
+    assert seconds[0] == 1_782_907_200
+    assert np.isnan(seconds[1])
+    berlin = column.seconds(Times(zone=ZoneInfo("Europe/Berlin")))
+    assert berlin[0] == 1_782_907_200 - 2 * 3_600
+    assert np.isnan(berlin[1])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("0,5", 0.5), ("-1,5e3", -1500.0), ("1.5", 1.5), (2, 2.0)]
+)
+def test_a_number_may_have_a_decimal_comma(value: object, expected: float) -> None:
+    assert number(value) == expected
+
+
+@pytest.mark.parametrize("value", ["", "1,000,000", "x", None, True])
+def test_anything_else_is_no_number(value: object) -> None:
+    assert isinstance(number(value), str)
+
+
+def test_rows_before_an_error_come_first() -> None:
+    def records() -> Iterator[tuple[int, Any]]:
+        yield from ((n, {"v": [1.0]}) for n in range(CHUNK + 10))
+        raise ValueError("is cut off")
+
+    table = Records("row", records())
+    chunks = table.chunks(0, ["v"])
+    assert [len(next(chunks)), len(next(chunks))] == [CHUNK, 10]
+    with pytest.raises(ValueError, match="is cut off"):
+        next(chunks)
+
+
+def test_a_nested_value_is_found_by_its_path() -> None:
+    table = Records("line", [(1, {"a": {"b": [1.0, 2.0]}}), (2, {"a": None})])
+    [chunk] = table.chunks(0, ["a.b"])
+    assert chunk.columns["a.b"] == Objects([[1.0, 2.0], None])
