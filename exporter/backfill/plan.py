@@ -1,7 +1,8 @@
 """The plan of a history: which vectors its windows hold, known from times alone.
 
-Vectors are named by position: 0 for the oldest. Where windows start and end cuts the positions into
-segments, and every window is a row of whole segments. Vectors that no window holds are left out.
+Vectors are named by position: 0 for the oldest. A window holds the sample of some level. Where the
+windows of a level start and end cuts its sample into segments, and every window is a row of whole
+segments. Vectors that no window holds are left out.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.monitor.sampling import level_for
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats, Positions
+from ingest.store.changes import is_sampled
 
 _CHECK = 128
 """Measuring at a check time takes as long as reading and summing as many vectors as this."""
@@ -33,36 +36,69 @@ class Fitted(NamedTuple):
 
 
 class Span(NamedTuple):
-    """One window at c check times.
+    """One window at the k check times at which it holds the sample of one level.
 
     Attributes
     ----------
-    wanted : ndarray of bool, shape (c,)
-        Whether it is to be measured then.
-    first, last : ndarray of int64, shape (c,)
+    at : ndarray of int64, shape (k,)
+        Which check times, ascending.
+    first, last : ndarray of int64, shape (k,)
         It holds the segments first <= s < last.
-    vectors : ndarray of int64, shape (c,)
+    vectors : ndarray of int64, shape (k,)
         How many vectors these are.
     """
 
-    wanted: NDArray[np.bool_]
+    at: Positions
     first: Positions
     last: Positions
     vectors: Positions
 
-    def part(self, first: int, last: int, segment: int) -> Span:
-        """Leave out all but the check times first <= c < last, and the segments before one."""
-        return Span(
-            self.wanted[first:last],
-            self.first[first:last] - segment,
-            self.last[first:last] - segment,
-            self.vectors[first:last],
+    def part(self, first: int, last: int) -> Span:
+        """Leave out all but the check times first <= c < last."""
+        here = slice(*np.searchsorted(self.at, [first, last]).tolist())
+        return Span(self.at[here] - first, self.first[here], self.last[here], self.vectors[here])
+
+    def shifted(self, segments: int) -> Span:
+        """Leave out segments at the beginning."""
+        return self._replace(first=self.first - segments, last=self.last - segments)
+
+
+class Sample(NamedTuple):
+    """The vectors in the sample of one level that windows hold, made of s segments.
+
+    Attributes
+    ----------
+    spans : mapping of str to Span
+        By name of the window.
+    members : ndarray of int64, shape (m,)
+        Which of the vectors that the plan or run keeps are in it, ascending.
+    bounds : ndarray of int64, shape (s + 1,)
+        Segment s holds the members bounds[s] <= v < bounds[s + 1].
+    """
+
+    spans: Mapping[str, Span]
+    members: Positions
+    bounds: Positions
+
+    def part(self, first: int, last: int) -> Sample | None:
+        """Leave out all but the check times first <= c < last; None if nothing is left."""
+        spans = {name: span.part(first, last) for name, span in self.spans.items()}
+        spans = {name: span for name, span in spans.items() if len(span.at)}
+        if not spans:
+            return None
+        begin = min(int(span.first[0]) for span in spans.values())
+        end = max(int(span.last[-1]) for span in spans.values())
+        bounds = self.bounds[begin : end + 1]
+        return Sample(
+            {name: span.shifted(begin) for name, span in spans.items()},
+            self.members[bounds[0] : bounds[-1]],
+            bounds - bounds[0],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All windows at c check times, made of s segments.
+    """All windows at c check times.
 
     Attributes
     ----------
@@ -70,45 +106,53 @@ class Run:
         Seconds since the epoch.
     received : ndarray of float64, shape (c,)
         When the newest vector then was made.
-    spans : mapping of str to Span
-    bounds : ndarray of int64, shape (s + 1,)
-        Segment s holds the vectors bounds[s] <= v < bounds[s + 1] of those that the plan keeps.
-    times : ndarray of float64, shape (bounds[s] - bounds[0],)
-        When each of the vectors was made.
+    samples : mapping of int to Sample
+        By level. The members are counted from the run's first vector.
+    vectors : slice
+        Which of the kept vectors the run uses.
+    times : ndarray of float64
+        When each of these was made.
     """
 
     checks: Floats
     received: Floats
-    spans: Mapping[str, Span]
-    bounds: Positions
+    samples: Mapping[int, Sample]
+    vectors: slice
     times: Floats
 
     def __len__(self) -> int:
         return len(self.checks)
 
     @property
-    def vectors(self) -> slice:
-        """Slice of the kept vectors that this run uses."""
-        return slice(int(self.bounds[0]), int(self.bounds[-1]))
-
-    @property
     def work(self) -> Positions:
         """Cumulative work up to each check time, in vectors read and summed, shape (c,)."""
-        last = np.max([span.last for span in self.spans.values()], axis=0)
-        work: Positions = self.bounds[last] + _CHECK * np.arange(1, len(self) + 1)
+        read = np.zeros(len(self), np.int64)
+        for sample in self.samples.values():
+            ends = np.append(sample.members + 1, 0)  # the last one for an empty window
+            for span in sample.spans.values():
+                np.maximum.at(read, span.at, ends[sample.bounds[span.last] - 1])
+        work: Positions = np.maximum.accumulate(read) + _CHECK * np.arange(1, len(self) + 1)
         return work
 
     def part(self, first: int, last: int) -> Run:
         """Leave out all but the check times first <= c < last."""
-        begin = min(int(span.first[first]) for span in self.spans.values())
-        end = max(int(span.last[last - 1]) for span in self.spans.values())
-        spans = {name: span.part(first, last, begin) for name, span in self.spans.items()}
+        samples = {
+            level: part
+            for level, sample in self.samples.items()
+            if (part := sample.part(first, last)) is not None
+        }
+        members = [sample.members for sample in samples.values() if len(sample.members)]
+        begin = min((int(each[0]) for each in members), default=0)
+        end = max((int(each[-1]) + 1 for each in members), default=begin)
         return Run(
             self.checks[first:last],
             self.received[first:last],
-            spans,
-            self.bounds[begin : end + 1],
-            self.times[self.bounds[begin] - self.bounds[0] : self.bounds[end] - self.bounds[0]],
+            {
+                level: sample._replace(members=sample.members - begin)
+                for level, sample in samples.items()
+            },
+            slice(self.vectors.start + begin, self.vectors.start + end),
+            self.times[begin:end],
         )
 
 
@@ -137,6 +181,10 @@ class Plan:
     ) -> Plan:
         """Plan windows over vectors made at these times, shape (n,), oldest first.
 
+        A window whose span has more vectors than it may hold holds a uniform sample of them, as in
+        the exporter: see `ingest.store.changes.is_sampled`. The number of a vector is its position,
+        from 1.
+
         Parameters
         ----------
         times : ndarray of float64, shape (n,)
@@ -153,17 +201,31 @@ class Plan:
         newer = np.searchsorted(times, fitted.newest, "right")
         end = np.searchsorted(times, checks, "right")
         earliest = np.where(end > begin, newer, 0)
-        starts = {
-            name: np.minimum(np.maximum(_start(times, checks, end, bounds), earliest), end)
-            for name, bounds in limits.items()
-        }
-        cuts = np.unique(np.concatenate([end, *starts.values()]))
-        spans = {name: _span(wanted[name], start, end, cuts) for name, start in starts.items()}
-        used = _used(spans.values(), len(cuts) - 1)
+        sampled = _Samples(len(times))
+        windows = {}
+        for name, limit in limits.items():
+            oldest = np.searchsorted(times, checks - limit.settings.seconds, "right")
+            start = np.minimum(np.maximum(oldest, earliest), end)
+            levels = sampled.levels(start, end, limit.capacity)
+            windows[name] = start, levels
         kept = np.zeros(len(times), np.bool_)
-        kept[cuts[0] : cuts[-1]] = np.repeat(used, np.diff(cuts))
-        bounds = np.concatenate([[0], np.cumsum(np.diff(cuts) * used)])
-        return cls(Run(checks, times[end - 1], spans, bounds, times[kept]), kept)
+        cuts = {}
+        for level in sorted({int(at) for _, found in windows.values() for at in np.unique(found)}):
+            spans = {}
+            for name, (start, levels) in windows.items():
+                at = np.flatnonzero(wanted[name] & (levels == level))
+                if len(at):
+                    first, last = (sampled.ranks(level, ends[at]) for ends in (start, end))
+                    spans[name] = Span(at, first, last, last - first)
+            if spans:
+                cuts[level] = _segments(spans, sampled.positions(level))
+                kept[cuts[level].members] = True
+        rank = np.cumsum(kept) - 1
+        samples = {
+            level: sample._replace(members=rank[sample.members]) for level, sample in cuts.items()
+        }
+        whole = Run(checks, times[end - 1], samples, slice(0, int(kept.sum())), times[kept])
+        return cls(whole, kept)
 
     def runs(self, least: int) -> Iterator[Run]:
         """Cut the check times into runs that can be measured one by one, of about the same work.
@@ -177,6 +239,65 @@ class Plan:
         stops = np.unique(np.searchsorted(work, shares) + 1)
         for first, stop in pairwise([0, *stops.tolist()]):
             yield self.whole.part(first, stop)
+
+
+class _Samples:
+    """The samples of all levels of n vectors in the order of time."""
+
+    def __init__(self, count: int) -> None:
+        self._numbers = np.arange(1, count + 1)
+        self._positions: dict[int, Positions] = {}
+
+    def positions(self, level: int) -> Positions:
+        """Return the positions of the vectors in the sample of a level, ascending."""
+        if level not in self._positions:
+            self._positions[level] = np.flatnonzero(is_sampled(self._numbers, level))
+        return self._positions[level]
+
+    def ranks(self, level: int, positions: Positions) -> Positions:
+        """Return how many vectors of a sample are before each position."""
+        return np.searchsorted(self.positions(level), positions)
+
+    def levels(self, start: Positions, end: Positions, capacity: int) -> Positions:
+        """Return the level of the window over each span start <= p < end, shape (c,)."""
+        counts, inverse = np.unique(end - start, return_inverse=True)
+        levels = np.array([level_for(int(each), capacity) for each in counts])[inverse]
+        while True:
+            over = np.zeros(len(start), np.bool_)
+            for level in np.unique(levels).tolist():
+                at = np.flatnonzero(levels == level)
+                held = self.ranks(level, end[at]) - self.ranks(level, start[at])
+                over[at] = held > capacity
+            if not over.any():
+                return levels
+            levels = levels + over
+
+
+def _segments(spans: Mapping[str, Span], positions: Positions) -> Sample:
+    """Cut a sample at the ends of its windows, and leave out what no window holds.
+
+    Parameters
+    ----------
+    spans : mapping of str to Span
+        Windows over the members first <= m < last, rather than segments.
+    positions : ndarray of int64, shape (m,)
+        Of the members.
+    """
+    ends = [ends for span in spans.values() for ends in (span.first, span.last)]
+    cuts = np.unique(np.concatenate(ends))
+    found = {
+        name: span._replace(
+            first=np.searchsorted(cuts, span.first), last=np.searchsorted(cuts, span.last)
+        )
+        for name, span in spans.items()
+    }
+    used = _used(found.values(), len(cuts) - 1)
+    sizes = np.diff(cuts)
+    return Sample(
+        found,
+        positions[cuts[0] : cuts[-1]][np.repeat(used, sizes)],
+        np.concatenate([[0], np.cumsum(sizes * used)]),
+    )
 
 
 def check_times(first: float, last: float, interval: int) -> Floats:
@@ -198,17 +319,3 @@ def _used(spans: Iterable[Span], segments: int) -> NDArray[np.bool_]:
         np.add.at(covers, span.first, 1)
         np.add.at(covers, span.last, -1)
     return np.cumsum(covers)[:-1] > 0
-
-
-def _start(times: Floats, checks: Floats, end: Positions, limits: Limits) -> Positions:
-    oldest = np.searchsorted(times, checks - limits.settings.seconds, "right")
-    return np.maximum(oldest, end - limits.capacity)
-
-
-def _span(wanted: NDArray[np.bool_], start: Positions, end: Positions, cuts: Positions) -> Span:
-    return Span(
-        wanted,
-        np.searchsorted(cuts, start),
-        np.searchsorted(cuts, end),
-        end - start,
-    )

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from exporter.backfill.plan import Fitted, Limits, Plan, check_times, recorded
 from ingest.runtime.settings.settings import WindowSettings
+from ingest.store.changes import is_sampled
+from tests.exporter.backfill.lake import held
 
 Floats = NDArray[np.float64]
 
@@ -25,10 +27,8 @@ def planned(times: Floats, checks: Floats, fitted: Fitted = NOTHING_FITTED) -> P
     return Plan.of(times, checks, wanted, LIMITS, fitted)
 
 
-def held(plan: Plan, name: str, at: int) -> NDArray[np.intp]:
-    """The positions of a window's vectors, by their segments."""
-    span, bounds = plan.whole.spans[name], plan.whole.bounds
-    return np.flatnonzero(plan.kept)[bounds[span.first[at]] : bounds[span.last[at]]]
+def sampled(young: NDArray[np.intp], level: int) -> NDArray[np.intp]:
+    return young[is_sampled(young + 1, level)]
 
 
 # Whole seconds, so that vectors share times and lie on the edges of windows.
@@ -39,17 +39,20 @@ seconds = st.lists(st.integers(1, 120), min_size=1, max_size=60).map(
 
 @settings(max_examples=200, deadline=None)
 @given(times=seconds, interval=st.integers(1, 12))
-def test_a_window_holds_the_newest_vectors_within_time_and_number(
+def test_a_window_spans_its_seconds_and_holds_all_vectors_or_a_sample(
     times: Floats, interval: int
 ) -> None:
     checks = check_times(times[0], times[-1], interval)
     assume(len(checks))
     plan = planned(times, checks)
+    kept = np.flatnonzero(plan.kept)
     for at, check in enumerate(plan.whole.checks):
         for name, (window, capacity) in LIMITS.items():
-            young = np.flatnonzero((times > check - window.seconds) & (times <= check))[-capacity:]
-            np.testing.assert_array_equal(held(plan, name, at), young)
-            assert plan.whole.spans[name].vectors[at] == len(young)
+            young = np.flatnonzero((times > check - window.seconds) & (times <= check))
+            found, level = held(plan.whole, name, at)
+            np.testing.assert_array_equal(kept[found], sampled(young, level))
+            assert len(found) <= capacity
+            assert (level == 0) == (len(young) <= capacity)
         assert plan.whole.received[at] == times[times <= check][-1]
     np.testing.assert_array_equal(plan.whole.times, times[plan.kept])
 
@@ -61,29 +64,46 @@ def test_what_the_baseline_was_fitted_to_is_in_no_window(
 ) -> None:
     fitted = Fitted(ends[0], ends[0] + ends[1])
     plan = planned(times, check_times(times[0], times[-1], 1), fitted)
+    kept = np.flatnonzero(plan.kept)
     for at, check in enumerate(plan.whole.checks):
         began = bool(((times >= fitted.oldest) & (times <= check)).any())
-        for name, (window, capacity) in LIMITS.items():
+        for name, (window, _) in LIMITS.items():
             young = (times > check - window.seconds) & (times <= check)
             if began:
                 young &= times > fitted.newest
-            expected = np.flatnonzero(young)[-capacity:]
-            np.testing.assert_array_equal(held(plan, name, at), expected)
+            found, level = held(plan.whole, name, at)
+            np.testing.assert_array_equal(kept[found], sampled(np.flatnonzero(young), level))
+
+
+def test_a_sample_spreads_evenly_over_an_overfull_span() -> None:
+    limits = {"slow": Limits(WindowSettings(seconds=100_000, min_vectors=2), 500)}
+    times = np.arange(1.0, 50_001.0)
+    checks = np.array([50_000.0])
+    plan = Plan.of(times, checks, {"slow": np.ones(1, bool)}, limits, NOTHING_FITTED)
+    found = np.flatnonzero(plan.kept)
+    assert 350 < len(found) <= 500
+    tenths = np.histogram(found, 10, (0, 50_000))[0] / (len(found) / 10)
+    assert abs(tenths - 1).max() < 0.1
 
 
 def test_vectors_that_no_window_holds_are_not_kept() -> None:
-    times = np.repeat(np.arange(10.0, 50.0, 10.0), 100)
-    plan = planned(times, np.array([20.0, 40.0]))
-    np.testing.assert_array_equal(np.flatnonzero(plan.kept), [*range(188, 200), *range(388, 400)])
+    times = np.repeat(np.arange(10.0, 50.0, 10.0), 5)
+    plan = planned(times, np.array([20.0]))
+    np.testing.assert_array_equal(np.flatnonzero(plan.kept), np.arange(10))
 
 
 @settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 999), least=st.integers(1, 20), gaps=st.booleans())
+@given(seed=st.integers(0, 999), least=st.integers(1, 20), gaps=st.booleans(), bursts=st.booleans())
 def test_runs_cover_all_check_times_and_hold_all_they_need(
-    seed: int, least: int, gaps: bool
+    seed: int, least: int, gaps: bool, bursts: bool
 ) -> None:
     random = np.random.default_rng(seed)
     times = np.sort(random.uniform(0, 100_000, 3_000))
+    if bursts:
+        # Windows change their level, and back.
+        times[1_000:1_040] = times[1_000]
+        times[2_000:2_300] = np.linspace(times[2_000], times[2_000] + 30, 300)
+        times.sort()
     checks = check_times(times[0], times[-1], 100)
     plan = planned(times, checks[random.random(len(checks)) < 0.3] if gaps else checks)
     runs = list(plan.runs(least))
@@ -92,10 +112,12 @@ def test_runs_cover_all_check_times_and_hold_all_they_need(
     at = 0
     for run in runs:
         for here in range(len(run)):
-            for name, span in run.spans.items():
-                found = kept[run.bounds[span.first[here]] : run.bounds[span.last[here]]]
-                np.testing.assert_array_equal(found, held(plan, name, at + here))
-        np.testing.assert_array_equal(run.times, times[kept[run.bounds[0] : run.bounds[-1]]])
+            for name in LIMITS:
+                found, level = held(run, name, here)
+                whole, expected = held(plan.whole, name, at + here)
+                assert level == expected
+                np.testing.assert_array_equal(kept[run.vectors][found], kept[whole])
+        np.testing.assert_array_equal(run.times, times[kept[run.vectors]])
         at += len(run)
 
 
