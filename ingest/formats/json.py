@@ -34,7 +34,7 @@ class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True):
     model_name: ModelName
     embedding: Embedding
     metadata: Metadata | None = None
-    id: VectorId | None = None
+    id: VectorId | int | None = None
 
 
 class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,7 +45,7 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     metadata: list[Metadata | None] | None = None
     ids: (
         Annotated[
-            list[VectorId | None],
+            list[VectorId | int | None],
             Meta(description="An id that occurs twice in a batch is an error (400)."),
         ]
         | None
@@ -59,8 +59,8 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     embedding: Raw | UnsetType = UNSET
     embeddings: list[Raw] | UnsetType = UNSET
     metadata: Raw = _NULL
-    id: str | None = None
-    ids: list[str | None] | None = None
+    id: str | int | None = None
+    ids: list[str | int | None] | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Body)
@@ -174,7 +174,7 @@ def _columns(body: _Body) -> tuple[list[Raw], list[str | None] | None, list[Raw]
         if body.ids is not None or kind == b"[":
             raise PayloadError("with embedding, give id and metadata, not lists of them")
         assert body.embedding is not UNSET
-        ids: list[str | None] | None = None if body.id is None else [body.id]
+        ids: list[str | None] | None = None if body.id is None else [str(body.id)]
         return [body.embedding], ids, None if kind == b"n" else [body.metadata]
     if body.id is not None or kind == b"{":
         raise PayloadError(
@@ -187,7 +187,8 @@ def _columns(body: _Body) -> tuple[list[Raw], list[str | None] | None, list[Raw]
             raise checks.refuse(
                 [Problem(f"/{name}", f"has {len(column)} elements for {count} embeddings")]
             )
-    return body.embeddings, None if body.ids is None else _or_none(body.ids), metadata
+    texts = [None if id_ is None else str(id_) for id_ in body.ids or ()]
+    return body.embeddings, _or_none(texts), metadata
 
 
 def _elements(metadata: Raw) -> list[Raw] | None:

@@ -132,7 +132,9 @@ WRONG = {
     "metadata too many": (several(metadata=[None] * 3), "/metadata: has 3 elements for 2"),
     "id with a batch": (several(id="a"), "with embeddings, give ids and metadata as lists"),
     "ids with one vector": (one(ids=["a"]), "with embedding, give id and metadata"),
-    "id not a string": (one(id=3), "/id: Expected `str"),
+    "id not a string": (one(id=3.5), "/id: Expected `int | str"),
+    "id a boolean": (one(id=True), "/id: Expected `int | str"),
+    "integer id twice": (several(ids=[1, "1"]), "/ids/1: '1' comes twice"),
     "id empty": (one(id=""), "/id: '' is not allowed"),
     "id with NUL": (one(id="a\0"), "control character"),
     "id with an escape": (one(id="a\x1b[31m"), "control character"),
@@ -198,7 +200,7 @@ def test_every_bad_vector_of_a_batch_is_listed_with_its_index() -> None:
         "/embeddings/2",
         "/embeddings/3/0",
     ]
-    refused = refusal(several(ids=["a", 3]))
+    refused = refusal(several(ids=["a", 3.5]))
     assert [(p.pointer, p.index) for p in refused.problems] == [("/ids/1", 1)]
     refused = refusal(several(ids=["", "b"], metadata=[None, {"timestamp": -1}]))
     assert [p.pointer for p in refused.problems] == ["/metadata/1/timestamp", "/ids/0"]
@@ -214,3 +216,8 @@ def test_an_error_does_not_quote_long_values() -> None:
 def test_a_backslash_before_u0000_is_text() -> None:
     batch = read(one(metadata={"path": r"C:\u0000"}))
     assert batch.metadata == [rb'{"path":"C:\\u0000"}']
+
+
+def test_integer_ids_are_texts() -> None:
+    assert read(one(id=7)).ids == ["7"]
+    assert read(several(ids=[7, None])).ids == ["7", None]
