@@ -169,7 +169,7 @@ def test_the_first_value_of_the_readme_works_when_it_is_pasted(first_service: Se
         return done.stdout
 
     send, look, send_own = shell_blocks(section(README, FIRST_VALUE))
-    assert paste(send) == "6000 vectors stored for model packages\n"
+    assert paste(send) == "packages: 6000 vectors stored, 0 duplicates; 0 rows skipped\n"
     fast, slow, report = paste(look).splitlines()
     assert (
         float(fast.removeprefix('embedding_drift_score{model_name="packages",window="fast"} ')) < 2
