@@ -34,6 +34,7 @@ UNMIRRORED = {
     "ingest/runtime/errors.py": "data: tests/test_openapi.py provokes each status",
     "ingest/runtime/family.py": "record: no behaviour",
     "ingest/runtime/http/fields.py": "tests/test_openapi.py validates the description",
+    "ingest/runtime/http/listener.py": "tests/test_flood.py connects more clients than it accepts",
     "ingest/runtime/settings/settings.py": "tests/ingest/runtime/settings/test_configuration.py",
     "ingest/runtime/thresholds.py": "data: tests/rules renders it, test_maturing.py goes by it",
     "ingest/runtime/version.py": "data: one constant",

@@ -86,7 +86,7 @@ def singles(url: str, body: bytes, seconds: float, rounds: int) -> list[Pair]:
 
 def request(body: bytes, headers: Mapping[str, str]) -> bytes:
     """Return the bytes of a whole request."""
-    lines = ["POST /embeddings HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
+    lines = ["POST /embeddings HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 

@@ -84,12 +84,13 @@ class Endpoint:
                 # uvicorn cancels what still runs when it stops, and would answer 500, which
                 # clients do not retry.
                 raise StoreUnavailable("the service stops before the request was done") from error
+            finally:
+                self._reader.release(size)
             code = response.status_code
+            await response(scope, receive, send)
         except MonitorError as error:
             code = error.status
             self._rejected(type(error).__name__).inc()
             raise
         finally:
-            self._reader.release(size)
             self._answered(code).inc()
-        await response(scope, receive, send)

@@ -57,8 +57,8 @@ _REPLAYED: Json = {
 }
 _BODY_PROBLEMS: Json = {
     "429": problem(
-        "The requests under way exceed `ingest.max_queue_bytes`, or too many passwords wait to be"
-        " checked.",
+        "The requests under way exceed `ingest.max_queue_bytes`, too many passwords wait to be"
+        " checked, or clients read their answers too slowly.",
         RETRY_AFTER,
     ),
     "408": problem("The body did not arrive within `server.read_timeout`."),

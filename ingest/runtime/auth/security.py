@@ -1,4 +1,4 @@
-"""Security: TLS, credentials and headers, read from the files that the settings name."""
+"""Security: TLS, credentials, names and headers, read from the settings and the files they name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ingest.runtime.auth import tokens, webconfig
 from ingest.runtime.auth.guard import Guard
+from ingest.runtime.auth.sites import Sites
 from ingest.runtime.auth.webconfig import WebConfig
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.settings.reload import LiveSettings
@@ -33,9 +34,10 @@ PAGE_HEADERS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Security:
-    """Credentials, TLS, and headers that the operator adds to every answer."""
+    """Credentials, names, TLS, and headers that the operator adds to every answer."""
 
     guard: Guard = field(default_factory=Guard)
+    sites: Sites = field(default_factory=Sites)
     tls: ssl.SSLContext | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -131,16 +133,20 @@ def read(settings: ServerSettings) -> Security:
     file = Path(settings.web_config_file or "")
     config = webconfig.read(file) if settings.web_config_file else WebConfig()
     known = tokens.read(Path(settings.tokens_file)) if settings.tokens_file else []
-    has_credentials = bool(config.basic_auth_users or known)
-    if not _is_loopback(settings.host):
-        if not has_credentials and not config.requires_client_certificate:
+    is_open = not (config.basic_auth_users or known or config.requires_client_certificate)
+    on_loopback = _is_loopback(settings.host)
+    if not on_loopback:
+        if is_open:
             _check_meant(settings)
         elif config.tls_server_config is None:
             _log.warning("credentials and data are sent unencrypted unless a proxy adds TLS")
     tls = config.tls_server_config
     headers = {str(name): value for name, value in config.http_server_config.headers.items()}
+    # A foreign page has no credentials, so it gains nothing by a name of its own.
+    checks_names = settings.allowed_hosts or (on_loopback and is_open)
     return Security(
         Guard(config.basic_auth_users, known),
+        Sites(settings.allowed_hosts if checks_names else None, on_loopback),
         None if tls is None else webconfig.tls_context(tls, file.parent),
         headers,
     )

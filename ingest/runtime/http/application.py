@@ -1,7 +1,7 @@
 """The application: one or two halves of the service on one port.
 
-A request passes :class:`_Middleware`, which checks credentials and answers errors, and then goes
-to an endpoint of a half or of this module.
+A request passes :class:`_Middleware`, which checks where it comes from and its credentials, limits
+its answer and answers errors. Then it goes to an endpoint of a half or of this module.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ingest.runtime.auth.guard import OPEN
 from ingest.runtime.auth.security import Protection, Security
 from ingest.runtime.errors import MonitorError, Unauthorized
 from ingest.runtime.http import exposition, lag, openapi
+from ingest.runtime.http.answers import Answers
 from ingest.runtime.http.problems import problem
+from ingest.runtime.http.protocol import connection
 from ingest.runtime.settings.reload import FAMILIES as LIVE_FAMILIES
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
@@ -87,7 +90,14 @@ def application(
             exposition.route(registry),
             *_routes(live, halves, protection),
         ],
-        middleware=[Middleware(_Middleware, protection=protection, endpoints=endpoints)],
+        middleware=[
+            Middleware(
+                _Middleware,
+                protection=protection,
+                endpoints=endpoints,
+                answers=Answers(live.settings.server.write_timeout),
+            )
+        ],
         exception_handlers={HTTPException: _on_http_exception},
         lifespan=lambda _: _running(registry, halves),
     )
@@ -132,12 +142,15 @@ def _routes(live: LiveSettings, halves: Sequence[Half], protection: Protection) 
 
 
 class _Middleware:
-    """Checks credentials, calls the endpoint, answers errors and adds security headers."""
+    """Checks requests, calls the endpoint, answers errors and adds security headers."""
 
-    def __init__(self, app: ASGIApp, protection: Protection, endpoints: Endpoints) -> None:
+    def __init__(
+        self, app: ASGIApp, protection: Protection, endpoints: Endpoints, answers: Answers
+    ) -> None:
         self._app = app
         self._protection = protection
         self._endpoints = endpoints
+        self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -145,20 +158,22 @@ class _Middleware:
             return
         security = self._protection.security  # read once, because a reload replaces it
         has_begun = False
+        sent = self._answers.to(scope, send)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal has_begun
             if message["type"] == "http.response.start":
+                sent.begin(message["headers"])
                 has_begun = True
                 message["headers"] += security.encoded_headers
                 # Browsers do not show an acknowledgement of vectors.
                 if message["status"] != 201:
                     message["headers"] += security.encoded_page_headers
-            await send(message)
+            await sent.send(message)
 
         try:
             method, path = scope["method"], scope["path"]
-            scope["auth"] = await security.guard.admit(method, path, _authorization(scope))
+            scope["auth"] = await _admitted(scope, security)
             app = self._endpoints.get((method, path), self._app)
             await app(scope, receive, send_with_headers)
         except Exception as error:
@@ -166,6 +181,31 @@ class _Middleware:
                 raise  # the response has started, so the status cannot change
             answer = _refusal(_expected(error, scope["path"]), security)
             await answer(scope, receive, send_with_headers)
+        finally:
+            sent.close()
+
+
+async def _admitted(scope: Scope, security: Security) -> frozenset[str]:
+    """Check where a request goes and comes from, and return the scopes of the client.
+
+    Raises
+    ------
+    MonitorError
+        If the request is refused.
+    """
+    headers: dict[bytes, list[bytes]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name, []).append(value)
+    security.sites.check(scope["method"], headers)
+    authorization = headers.get(b"authorization", [None])[0]
+    scopes = await security.guard.admit(
+        scope["method"],
+        scope["path"],
+        None if authorization is None else authorization.decode("latin-1"),
+    )
+    if scope["path"] not in OPEN and (client := connection(scope)) is not None:
+        client.admitted()
+    return scopes
 
 
 def _expected(error: Exception, path: str) -> MonitorError:
@@ -182,14 +222,6 @@ def _refusal(error: MonitorError, security: Security) -> Response:
         for challenge in security.guard.challenges:
             answer.headers.append("WWW-Authenticate", challenge)
     return answer
-
-
-def _authorization(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            text: str = value.decode("latin-1")
-            return text
-    return None
 
 
 def json_response(content: object, status: int = 200) -> Response:

@@ -130,7 +130,10 @@ def _guarded(method: str, path: str, operation: Json, schemes: Sequence[str]) ->
     refusals = {
         "401": _UNAUTHORIZED,
         "403": problem(f"The credentials lack the scope {needed}."),
-        "429": problem("Too many passwords wait to be checked.", RETRY_AFTER),
+        "429": problem(
+            "Too many passwords wait to be checked, or clients read their answers too slowly.",
+            RETRY_AFTER,
+        ),
     }
     return operation | {
         # A user of basic authentication may do everything.
@@ -146,7 +149,9 @@ _INFO: Json = {
     "description": (
         "Stores embeddings and measures the drift of their distribution.\n\n"
         "Every error is an RFC 9457 problem. An unknown path answers 404. An unknown method answers"
-        " 405 and lists the allowed ones in `Allow`. HEAD is allowed where GET is."
+        " 405 and lists the allowed ones in `Allow`. HEAD is allowed where GET is. A request"
+        " without exactly one valid `Host` answers 400. A `Host` that the service does not answer"
+        " to, and a request by which a page of another origin could change something, answer 403."
     ),
 }
 

@@ -1,173 +1,208 @@
-"""Limits for clients that never finish the head of a request.
+"""Limits for clients that are not known yet, or that do not read their answers.
 
-uvicorn limits how long a connection may be idle, but neither how long a head may take nor how
-large it may be. Two parts work together here: a protocol counts what arrives, and an ASGI
-application reports when a request has arrived. Both use public interfaces only: those of
-:class:`asyncio.Protocol` and ASGI.
+uvicorn limits how long a connection may be idle. It limits neither how large and how slow a head
+may be, nor how much of a body arrives before the application asks for it, nor how long a client may
+leave its answer unread. This module adds these limits by public interfaces only: the callbacks of
+httptools' parser, :class:`asyncio.BufferedProtocol` and the extensions of an ASGI scope.
+
+What one connection may make the service hold before a request of it is admitted is bounded by the
+constants below, and their number by :class:`~ingest.runtime.http.strangers.Strangers`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar
 from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_ALLOWANCE_BYTES = 512 * 1024
-"""Bytes that may arrive before the application takes any.
+from ingest.runtime.http.transport import Timer, Transport
 
-uvicorn stops reading when a request waits, or 64 KiB of a body. One read adds up to 256 KiB.
-"""
+HEAD_BYTES = 16 * 1024
+"""Bytes of a head, of a chunk's size with its extensions, and of trailers."""
 
+_FIELDS = 100
+"""Fields of a head and its trailers. A short field takes 30 times its bytes as Python objects."""
 
-class Client:
-    """One connection, and how much and how long its client may send.
+_PIPELINED = 4
+"""Requests that may wait for the answer to the request before them."""
 
-    Parameters
-    ----------
-    transport : asyncio.Transport
-    read_timeout : float
-        Seconds from the connection, or from a later request's first byte, to the end of a head.
-    """
+_READ_BYTES = 32 * 1024
+"""Bytes that one read takes at most; the default of asyncio and uvloop is 256 KiB."""
 
-    def __init__(self, transport: asyncio.Transport, read_timeout: float) -> None:
-        self._transport = transport
-        self._read_timeout = read_timeout
-        self._loop = asyncio.get_running_loop()
-        self._allowance = _ALLOWANCE_BYTES
-        self._requests = 0
-        self._deadline: asyncio.TimerHandle | None = None
-        self._start_timer()
-
-    def may_send(self, size: int) -> bool:
-        """Count bytes that arrived, and close the connection if they are too many."""
-        self._allowance -= size
-        if self._allowance < 0:
-            self._transport.close()
-        elif self._requests == 0 and self._deadline is None:
-            self._start_timer()
-        return self._allowance >= 0
-
-    def request_started(self) -> None:
-        """Stop the timer: the head of a request is complete."""
-        self._requests += 1
-        self._allowance = _ALLOWANCE_BYTES
-        self.stop_timer()
-
-    def body_taken(self) -> None:
-        """Let the client send more, because the application took what had arrived."""
-        self._allowance = _ALLOWANCE_BYTES
-
-    def request_ended(self, unread: int) -> None:
-        """Expect the next request, after up to ``unread`` bytes of this request's body."""
-        self._requests -= 1
-        self._allowance = _ALLOWANCE_BYTES + unread
-
-    def stop_timer(self) -> None:
-        """Cancel the head timeout."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _start_timer(self) -> None:
-        self._deadline = self._loop.call_later(self._read_timeout, self._transport.close)
+_EXTENSION = "embedding_drift.connection"
 
 
-_client: ContextVar[Client] = ContextVar("client")
-"""The connection whose data is handled. The task that answers a request inherits it."""
+# One for all connections: what is read is parsed at once, and the parser copies what it keeps.
+_buffer = memoryview(bytearray(_READ_BYTES))
 
 
-def protocol(read_timeout: float) -> type[asyncio.Protocol]:
-    """Make uvicorn's HTTP/1.1 protocol with limits for :func:`limited` applications.
+class Connection(asyncio.BufferedProtocol):
+    """One connection: passes what arrives to uvicorn's protocol, within limits.
 
     Parameters
     ----------
+    requests : Requests
+        uvicorn's protocol for the connection.
     read_timeout : float
         Seconds from the connection, or from a later request's first byte, to the end of a head.
+    write_timeout : float
+        Seconds that a client may leave its answer unread.
+
+    Attributes
+    ----------
+    left : asyncio.Event
+        Set when the connection is no stranger anymore: a request was admitted, or it is lost.
     """
 
-    class Protocol(HttpToolsProtocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            self._limited_client = Client(transport, read_timeout)
-            super().connection_made(_Transport(transport))
+    def __init__(self, requests: Requests, read_timeout: float, write_timeout: float) -> None:
+        self.left = asyncio.Event()
+        self._requests = requests
+        self._transport: Transport | None = None
+        self._reading = Timer(read_timeout, self.close)
+        self._writing = Timer(write_timeout, self.abort)
+        self._closing = Timer(write_timeout, self.abort)
+        requests.connection = self
 
-        def data_received(self, data: bytes) -> None:
-            if self._limited_client.may_send(len(data)):
-                _client.set(self._limited_client)
-                super().data_received(data)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a request."""
+        self._transport = Transport(transport, self._closing.start)
+        self._reading.start()
+        self._requests.connection_made(self._transport)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._limited_client.stop_timer()
-            super().connection_lost(exc)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Clean up."""
+        self._requests.connection_lost(exc)
+        self.left.set()
+        for timer in (self._reading, self._writing, self._closing):
+            timer.stop()
 
-    return Protocol
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return the buffer to read into."""
+        return _buffer
 
-
-def limited(app: ASGIApp) -> ASGIApp:
-    """Make an application that notifies the protocol which requests have arrived."""
-
-    async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        client = _client.get(None)
-        if scope["type"] != "http" or client is None:
-            await app(scope, receive, send)
-            return
-        is_read = False
-
-        async def receive_and_notify() -> Message:
-            nonlocal is_read
-            message = await receive()
-            is_read = not message.get("more_body", False)
-            client.body_taken()
-            return message
-
-        client.request_started()
-        try:
-            await app(scope, receive_and_notify, send)
-        finally:
-            client.request_ended(0 if is_read else _content_length(scope))
-
-    return call
-
-
-def _content_length(scope: Scope) -> int:
-    # The server has checked it: two that differ, or one that is no number, are answered with 400.
-    return int(dict(scope["headers"]).get(b"content-length", 0))
-
-
-class _Transport(asyncio.Transport):
-    """Passes on to another transport, except what is written after it was closed.
-
-    asyncio's transports ignore that. uvloop's raise an error, which uvicorn would log for each
-    pipelined request of a client that hung up: it marks only the last one as disconnected.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__()
-        self._transport = transport
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send, if the connection is open."""
+    def buffer_updated(self, nbytes: int) -> None:
+        """Parse what was read."""
+        assert self._transport is not None
         if not self._transport.is_closing():
-            self._transport.write(data)
+            self._requests.data_received(_buffer[:nbytes])  # type: ignore[arg-type]
+
+    def eof_received(self) -> None:
+        """Close the connection: the client sends no more."""
+        self._requests.eof_received()
+
+    def pause_writing(self) -> None:
+        """Expect that the client reads."""
+        self._writing.start()
+        self._requests.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Go on, because the client has read."""
+        self._writing.stop()
+        self._requests.resume_writing()
+
+    def expect_head(self) -> None:
+        """Close the connection unless a head is complete in time."""
+        self._reading.start()
+
+    def head_complete(self) -> None:
+        """Stop waiting for a head."""
+        self._reading.stop()
+
+    def admitted(self) -> None:
+        """Accept the client: a request of it was admitted."""
+        self.left.set()
 
     def close(self) -> None:
-        """Send what was written, and close the connection."""
-        self._transport.close()
+        """Hang up when everything was sent."""
+        if self._transport is not None:
+            self._transport.close()
 
-    def is_closing(self) -> bool:
-        """Return whether the connection is closing."""
-        return self._transport.is_closing()
+    def abort(self) -> None:
+        """Hang up, whatever has not been sent yet."""
+        if self._transport is not None:
+            self._transport.abort()
 
-    def pause_reading(self) -> None:
-        """Receive no more."""
-        self._transport.pause_reading()
 
-    def resume_reading(self) -> None:
-        """Receive again."""
-        self._transport.resume_reading()
+class Requests(HttpToolsProtocol):
+    """uvicorn's protocol for HTTP/1.1, with limits on what its parser collects.
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return transport information."""
-        return self._transport.get_extra_info(name, default)
+    A callback that raises makes the parser fail. uvicorn answers with 400 then, and hangs up.
+    """
+
+    connection: Connection
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._unparsed = 0
+        self._head_bytes = 0
+        self._fields = 0
+        self._has_head = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what was read."""
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._unparsed > HEAD_BYTES:
+            self.send_400_response(f"A head, chunk size or trailer exceeds {HEAD_BYTES} bytes.")
+        elif self.cycle is None or self.cycle.response_complete:
+            self.connection.expect_head()
+        elif self.cycle.body and self.cycle.more_body:
+            # Until the application takes what has arrived.
+            self.flow.pause_reading()
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._head_bytes = self._fields = 0
+        self._has_head = False
+        super().on_message_begin()
+        self.scope["extensions"] = {_EXTENSION: self.connection}  # type: ignore[dict-item]
+
+    def on_url(self, url: bytes) -> None:
+        """Add a piece of the URL."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a field of the head; ignore one of the trailers."""
+        self._fields += 1
+        self._count(len(name) + len(value))
+        if self._fields > _FIELDS:
+            raise ValueError("too many fields")
+        # The application could take a trailer for a header.
+        if not self._has_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Call the application."""
+        self._unparsed = 0
+        self._has_head = True
+        if len(self.pipeline) >= _PIPELINED:
+            raise ValueError("too many pipelined requests")
+        self.connection.head_complete()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Add a piece of the body."""
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request."""
+        self._unparsed = 0
+        super().on_message_complete()
+
+    def _count(self, size: int) -> None:
+        """Count bytes of a head and its trailers, which a single read may complete."""
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES:
+            raise ValueError("the head is too long")
+
+
+def connection(scope: Scope) -> Connection | None:
+    """Return the connection of a request; None if another server has it."""
+    found: Connection | None = scope.get("extensions", {}).get(_EXTENSION)
+    return found

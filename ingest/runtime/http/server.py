@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import resource
@@ -12,12 +13,14 @@ import sys
 import threading
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from ingest.runtime.errors import SettingsError
-from ingest.runtime.http.protocol import limited, protocol
+from ingest.runtime.http.listener import Listener
+from ingest.runtime.http.protocol import Connection, Requests
 from ingest.runtime.settings.reload import LiveSettings
 
 _log = logging.getLogger(__name__)
@@ -63,23 +66,12 @@ def exit_on_signals() -> None:
 
 
 def run(
-    app: Starlette, listener: socket.socket, live: LiveSettings, tls: ssl.SSLContext | None = None
+    app: ASGIApp, listener: socket.socket, live: LiveSettings, tls: ssl.SSLContext | None = None
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests under way. SIGHUP reloads.
 
     uvicorn raises the signal again at the end, which :func:`exit_on_signals` handles.
     """
-    config = uvicorn.Config(
-        limited(app),
-        http=protocol(live.settings.server.read_timeout),
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-    )
     host, port = listener.getsockname()[:2]
     scheme = "http" if tls is None else "https"
     shown = f"[{host}]" if ":" in host else host
@@ -87,7 +79,66 @@ def run(
     signal.signal(signal.SIGHUP, lambda *_: _reload_aside(live))
     _allow_connections()
     _favour_the_loop()
-    uvicorn.Server(config).run(sockets=[listener])
+    settings = live.settings.server
+    Server(app, listener, tls, settings.read_timeout, settings.write_timeout).run()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which gets its connections from a listener of ours.
+
+    Parameters
+    ----------
+    app : ASGI application
+    listener : socket.socket
+        Where to accept connections.
+    tls : ssl.SSLContext or None
+        Encrypts them.
+    read_timeout, write_timeout : float
+        As for :class:`~ingest.runtime.http.protocol.Connection`.
+    options
+        As for ``uvicorn.Config``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None,
+        read_timeout: float,
+        write_timeout: float,
+        **options: Any,
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+            **options,
+        )
+        super().__init__(config)
+        self._listener = Listener(listener, tls, read_timeout)
+        self._timeouts = (read_timeout, write_timeout)
+        self._accepting: asyncio.Task[None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, and accept connections."""
+        await super().startup(sockets=[])
+        self._accepting = asyncio.create_task(self._listener.accept(self._connect))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more connections, and finish the requests under way."""
+        self._accepting.cancel()
+        self._listener.close()
+        await super().shutdown()
+
+    def _connect(self) -> Connection:
+        requests = Requests(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return Connection(requests, *self._timeouts)
 
 
 def _allow_connections() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from ingest.runtime.auth import security
-from ingest.runtime.errors import SettingsError
+from ingest.runtime.errors import Forbidden, SettingsError
 from ingest.runtime.settings.settings import ServerSettings
 
 HASH = "$2b$04$" + "a" * 53
@@ -25,6 +26,39 @@ def test_other_addresses_need_credentials_unless_disabled_explicitly(host: str) 
     with pytest.raises(SettingsError, match=r"server\.allow_unauthenticated"):
         security.read(ServerSettings(host=host))
     security.read(ServerSettings(host=host, allow_unauthenticated=True))
+
+
+EVIL = {b"host": [b"evil.example"]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_answered"),
+    [
+        ({"host": "127.0.0.1"}, False),
+        # A Service of Kubernetes has any name.
+        ({"host": "0.0.0.0", "allow_unauthenticated": True}, True),
+        (
+            {"host": "0.0.0.0", "allow_unauthenticated": True, "allowed_hosts": ["ingest"]},
+            False,
+        ),
+        ({"host": "127.0.0.1", "allowed_hosts": ["evil.example"]}, True),
+    ],
+)
+def test_names_are_checked_on_loopback_and_where_they_are_configured(
+    settings: dict[str, Any], is_answered: bool
+) -> None:
+    sites = security.read(ServerSettings(**settings)).sites
+    if is_answered:
+        sites.check("GET", EVIL)
+    else:
+        with pytest.raises(Forbidden):
+            sites.check("GET", EVIL)
+
+
+def test_any_name_is_answered_where_clients_need_credentials(tmp_path: Path) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text(f"basic_auth_users: {{prometheus: {HASH}}}")
+    security.read(ServerSettings(web_config_file=str(file))).sites.check("GET", EVIL)
 
 
 def test_users_are_sufficient(tmp_path: Path) -> None:

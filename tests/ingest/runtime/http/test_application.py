@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
+from ingest.runtime.auth import security
 from ingest.runtime.auth.security import PAGE_HEADERS, Protection, Security
 from ingest.runtime.http import application
 from ingest.runtime.http.openapi import Description
@@ -95,3 +96,31 @@ def test_endpoints_are_called_by_method_and_exact_path() -> None:
     refused = client.get("/direct")
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
     assert client.post("/direct/").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/-/reload", "/direct", "/-/healthy", "/none"])
+def test_a_foreign_page_reaches_no_endpoint(path: str) -> None:
+    called = []
+    half = Broken()
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        called.append(scope["path"])
+
+    half.endpoints = {("POST", "/direct"): endpoint}
+    live = LiveSettings(Settings)
+    live.subscribe(called.append)
+    protection = Protection(security.read(Settings().server))
+    app = application.application(CollectorRegistry(), live, half, protection=protection)
+    client = TestClient(app, base_url="http://127.0.0.1:10910")
+    foreign: list[dict[str, str]] = [
+        {"Host": "evil.example"},
+        {"Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ]
+    for headers in foreign:
+        refused = client.post(path, headers=headers)
+        assert refused.status_code == 403
+        assert refused.headers["content-type"] == "application/problem+json"
+    assert called == []
+    assert client.get("/-/healthy", headers={"Host": "evil.example"}).status_code == 403
+    assert client.post("/-/reload").status_code == 200

@@ -7,29 +7,37 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
-import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.runtime.http.protocol import limited, protocol
+from ingest.runtime.http.server import Server
 
-READ_TIMEOUT = 0.5
+READ_TIMEOUT = WRITE_TIMEOUT = 0.5
 MIB = 1024 * 1024
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the body's size; /refused reads no body, /slow takes two seconds."""
+    """Answer with the body's size; /refused reads no body, /slow takes two seconds.
+
+    /long answers with 8 MiB more, and /fields with the names of the request's fields.
+    """
     request = Request(scope, receive)
     size = 0
-    if request.url.path != "/refused":
+    if request.url.path == "/slow-refused":
+        await asyncio.sleep(2)
+    elif request.url.path != "/refused":
         size = len(await request.body())
     if request.url.path == "/slow":
         await asyncio.sleep(2)
     response: Response = PlainTextResponse(f"{size} bytes\n")
+    if request.url.path == "/long":
+        response = PlainTextResponse(bytes(8 * MIB) + b"bytes\n")
+    if request.url.path == "/fields":
+        response = PlainTextResponse(" ".join(request.headers) + " bytes\n")
     await response(scope, receive, send)
 
 
@@ -37,11 +45,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 def connected(loop: str) -> Iterator[socket.socket]:
     """Serve the application and connect to it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        limited(app), http=protocol(READ_TIMEOUT), loop=loop, lifespan="off", log_config=None
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    server = Server(app, listener, None, READ_TIMEOUT, WRITE_TIMEOUT, loop=loop, lifespan="off")
+    thread = threading.Thread(target=server.run)
     thread.start()
     try:
         with socket.create_connection(listener.getsockname()[:2], timeout=10) as client:
@@ -135,3 +140,70 @@ def test_pipelined_requests_are_answered_in_their_order(client: socket.socket) -
     while data.count(b"bytes\n") < 5:
         data += client.recv(65_536)
     assert [int(line.split()[0]) for line in data.splitlines() if b"bytes" in line] == [*range(5)]
+
+
+LONG = "x" * (16 * 1024)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        head(f"/{LONG}", "Content-Length: 0"),
+        head("/", f"A: {LONG}", "Content-Length: 0"),
+        head("/", *["A: b"] * 100, "Content-Length: 0"),
+    ],
+    ids=["URL", "field", "fields"],
+)
+def test_a_head_beyond_the_limits_is_an_error_although_it_is_complete(
+    client: socket.socket, request_: bytes
+) -> None:
+    client.sendall(request_)
+    assert answer(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_trailers_are_no_headers(client: socket.socket) -> None:
+    client.sendall(head("/fields", "Transfer-Encoding: chunked") + b"0\r\nX-Later: 1\r\n\r\n")
+    assert answer(client).endswith(b"host transfer-encoding bytes\n")
+
+
+@pytest.mark.parametrize("end", [b"0\r\n", b"5"], ids=["trailers", "extension"])
+def test_what_follows_a_body_has_a_limit(client: socket.socket, end: bytes) -> None:
+    client.sendall(head("/slow", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n" + end)
+    send_until_hung_up(client, b";a=" + 1_000 * b"b" if end == b"5" else b"A: " + LONG.encode())
+
+
+def test_more_pipelined_requests_than_a_few_are_an_error(client: socket.socket) -> None:
+    client.sendall(head("/slow", "Content-Length: 0") * 20)
+    assert answer(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_no_more_of_a_body_is_read_than_the_application_asks_for(client: socket.socket) -> None:
+    client.settimeout(1)
+    client.sendall(head("/slow-refused", f"Content-Length: {64 * MIB}"))
+    sent = 0
+    with suppress(TimeoutError):
+        while sent < 64 * MIB:
+            sent += client.send(bytes(MIB))
+    assert sent < 32 * MIB  # the buffers of both sockets
+
+
+def test_a_client_that_does_not_read_is_hung_up_on(client: socket.socket) -> None:
+    client.sendall(head("/long", "Content-Length: 0") * 3)
+    time.sleep(4 * WRITE_TIMEOUT)
+    received = 0
+    with suppress(ConnectionError):
+        while more := client.recv(MIB):
+            received += len(more)
+    assert received < 24 * MIB
+
+
+def test_a_client_that_does_not_read_is_hung_up_on_although_its_answer_is_the_last(
+    client: socket.socket,
+) -> None:
+    client.sendall(head("/long", "Content-Length: 0", "Connection: close"))
+    time.sleep(4 * WRITE_TIMEOUT)
+    with suppress(ConnectionError):
+        data = b""
+        while more := client.recv(MIB):
+            data += more
+    assert not data.endswith(b"bytes\n")

@@ -1,0 +1,77 @@
+"""A transport that reports its closing, and a timer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+
+class Timer:
+    """Calls a function after some seconds, unless it is stopped before."""
+
+    def __init__(self, seconds: float, function: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._function = function
+        self._loop = asyncio.get_running_loop()
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Start, unless it runs."""
+        if self._handle is None:
+            self._handle = self._loop.call_later(self._seconds, self._function)
+
+    def stop(self) -> None:
+        """Stop, if it runs."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+
+class Transport(asyncio.Transport):
+    """Passes on to another transport, except what is written after it was closed.
+
+    asyncio's transports ignore that. uvloop's raise an error, which uvicorn would log for each
+    pipelined request of a client that hung up: it marks only the last one as disconnected.
+
+    Parameters
+    ----------
+    transport : asyncio.Transport
+    on_close : callable
+        Is called when the transport closes, which may last: what was written is sent first.
+    """
+
+    def __init__(self, transport: asyncio.Transport, on_close: Callable[[], None]) -> None:
+        super().__init__()
+        self._transport = transport
+        self._on_close = on_close
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, if the connection is open."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what was written, and close the connection."""
+        self._on_close()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection, whatever has not been sent yet."""
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is closing."""
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        """Receive no more."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Receive again."""
+        self._transport.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return transport information."""
+        return self._transport.get_extra_info(name, default)
