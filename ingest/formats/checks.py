@@ -24,6 +24,10 @@ from ingest.runtime.settings.settings import IngestSettings
 
 NOT_FINITE = "is NaN, infinite or too large for float32; components must be finite"
 
+NESTING = 100
+"""Levels of lists and objects in metadata. Python's own limit depends on who calls the parser."""
+TOO_DEEP = f"is nested more than {NESTING} levels deep"
+
 LISTED = 100
 """Problems that an answer lists. The others are only counted."""
 _ID_LENGTH = 255
@@ -174,6 +178,19 @@ def timestamp(value: object, now: float) -> float | str:
 
 def _seconds(rfc_3339: str) -> float:
     return msgspec.convert(rfc_3339, _RFC_3339).timestamp()
+
+
+def is_too_deep(value: object) -> bool:
+    """Return whether a decoded value has more levels of lists and objects than allowed."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(NESTING):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+    return bool(level)
 
 
 def misspelt(text: bytes) -> str | None:

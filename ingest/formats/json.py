@@ -108,7 +108,7 @@ def _decode(body: bytes, limits: IngestSettings) -> _Body:
     # a string say, what remains is not an empty list at this place, and the whole body is decoded.
     try:
         decoded = _DECODER.decode(b"".join((body[:start], _CUT, body[end:])))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return decode(body, _DECODER, limits)
     if decoded.embedding != Raw(_CUT):
         return decode(body, _DECODER, limits)
@@ -144,7 +144,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], limits: IngestSettings
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _explain(body, error, limits) from error
     except RecursionError as error:
-        raise PayloadError("the body is nested too deeply") from error
+        raise PayloadError(f"the body {checks.TOO_DEEP}") from error
 
 
 def _explain(
@@ -230,11 +230,12 @@ def _item(text: Raw, limits: IngestSettings) -> dict[str, Any] | str | None:
     if size > _LONGEST_ESCAPE * limits.max_metadata_bytes:
         return _too_long(size, limits)
     try:
-        return _METADATA.decode(text)
+        item = _METADATA.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return checks.misspelt(bytes(text)) or str(error).partition(" - at")[0]
     except RecursionError:
-        return "is nested too deeply"
+        return checks.TOO_DEEP
+    return checks.TOO_DEEP if checks.is_too_deep(item) else item
 
 
 def _unfit(data: bytes, limits: IngestSettings) -> str | None:

@@ -157,7 +157,7 @@ def _loosely(text: bytes, explained: bool) -> NDArray[np.float32] | str:
     try:
         loose = _LOOSE.decode(text.decode())
     except RecursionError:
-        return "is nested too deeply"
+        return checks.TOO_DEEP
     except ValueError as error:
         return (explained and checks.misspelt(text)) or f"is not valid JSON: {error}"
     wrong = next((at for at, value in enumerate(loose) if not isinstance(value, float)), None)

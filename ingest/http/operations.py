@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ingest.formats import checks
 from ingest.formats.registry import FORMATS
 from ingest.http import losses
 from ingest.http.bodies import Found, Search, Stored
@@ -215,7 +216,7 @@ def _metadata(limits: IngestSettings) -> Json:
             }
         },
         "description": (
-            f"Any JSON object of at most {limits.max_metadata_bytes} bytes once encoded, without"
-            " the character U+0000."
+            f"Any JSON object of at most {limits.max_metadata_bytes} bytes once encoded and"
+            f" {checks.NESTING} levels of lists and objects, without the character U+0000."
         ),
     }

@@ -10,6 +10,7 @@ import pytest
 from ingest.runtime.errors import (
     PayloadError,
 )
+from ingest.runtime.settings.settings import IngestSettings
 from tests.ingest.formats.bodies import (
     NOW,
     b64,
@@ -221,3 +222,30 @@ def test_a_backslash_before_u0000_is_text() -> None:
 def test_integer_ids_are_texts() -> None:
     assert read(one(id=7)).ids == ["7"]
     assert read(several(ids=[7, None])).ids == ["7", None]
+
+
+def nested(levels: int, opening: str, closing: str) -> str:
+    """Metadata of so many levels."""
+    inner = opening * (levels - 1) + "1" + closing * (levels - 1)
+    return f'{{"a": {inner}}}'
+
+
+FORMS = {
+    "one": '{{"model_name": "m", "embedding": [1], "metadata": {0}}}',
+    "base64": '{{"model_name": "m", "embedding": "AACAPw==", "metadata": {0}}}',
+    "batch": '{{"model_name": "m", "embeddings": [[1]], "metadata": [{0}]}}',
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
+def test_metadata_may_be_nested_to_one_depth_in_every_form(
+    form: str, brackets: tuple[str, str]
+) -> None:
+    def body(levels: int) -> bytes:
+        return FORMS[form].format(nested(levels, *brackets)).encode()
+
+    assert len(read(body(100), limits=IngestSettings())) == 1
+    for levels in (101, 500, 990, 1_000, 1_100, 10_000):
+        with pytest.raises(PayloadError, match="is nested more than 100 levels deep"):
+            read(body(levels), limits=IngestSettings())
