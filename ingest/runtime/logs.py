@@ -5,11 +5,17 @@ from __future__ import annotations
 import logging
 
 import structlog
+from structlog.typing import EventDict, WrappedLogger
 
 from ingest.runtime.settings.settings import LogSettings
 from ingest.runtime.throttle import LogThrottle
 
 _KEYS = ["ts", "level", "logger", "msg"]
+
+# Control characters, and those that start a line elsewhere. A line's end is left to the renderer.
+_ESCAPES = {
+    code: rf"\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\n")
+} | {code: rf"\u{code:04x}" for code in (0x2028, 0x2029)}
 
 # Kept when a reload configures the logs again, so that it goes on counting.
 _throttle = LogThrottle()
@@ -21,10 +27,10 @@ def configure(settings: LogSettings) -> None:
     Fields given as ``extra={...}`` become keys of the line.
     """
     rename = structlog.processors.EventRenamer("msg")
-    renderer = (
-        structlog.processors.JSONRenderer()
+    renderers = (
+        [structlog.processors.JSONRenderer()]
         if settings.format == "json"
-        else structlog.processors.LogfmtRenderer(key_order=_KEYS, drop_missing=True)
+        else [_escaped, structlog.processors.LogfmtRenderer(key_order=_KEYS, drop_missing=True)]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
@@ -37,7 +43,7 @@ def configure(settings: LogSettings) -> None:
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             rename,
-            renderer,
+            *renderers,
         ],
     )
     handler = logging.StreamHandler()
@@ -54,3 +60,11 @@ def configure(settings: LogSettings) -> None:
     # client or an outage could fill the disk.
     for name in ("uvicorn.error", "psycopg.pool"):
         logging.getLogger(name).addFilter(_throttle)
+
+
+def _escaped(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Escape what could pass for another line or move a terminal's cursor."""
+    return {
+        key: value if value is None or isinstance(value, bool) else str(value).translate(_ESCAPES)
+        for key, value in event.items()
+    }
