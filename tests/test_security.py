@@ -266,6 +266,9 @@ MISTAKES = [
     ("tokens.yaml", "- {name: hunter2}", "tokens.yaml"),
     ("web.yml", "basic_auth_users: {prometheus: hunter2}", "basic_auth_users.prometheus"),
     ("key.pem", "hunter2", "certificates"),
+    ("config.yaml", "database: postgresql://u:hunter2@h/db", "line 1, column 1"),
+    ("config.yaml", "database: {connection_string: 'hunter2", "while scanning a quoted scalar"),
+    ("tokens.yaml", "- &hunter2 {name: *hunter2}", "anchors"),
     ("web.yml", "basic_auth_users: {}", "take effect only at the start"),
     ("web.yml", f"tls_server_config: {{{MUTUAL_TLS}}}", "take effect only at the start"),
 ]

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
-import yaml
 
 from ingest.runtime import logs
 from ingest.runtime.errors import MonitorError, SettingsError
-from ingest.runtime.settings.configuration import CONFIG_VARIABLE, load
+from ingest.runtime.settings.configuration import CONFIG_VARIABLE, from_text, load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 from ingest.runtime.version import __version__
@@ -106,5 +105,6 @@ def setting(name: str, key: str, help_text: str) -> Callable[[Command], Command]
 def _assignment(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals or "." not in key:
-        raise SettingsError(f"--set {text}: must have the form SECTION.KEY=VALUE")
-    return key, yaml.safe_load(value)
+        # Not quoted, because it may be a secret.
+        raise SettingsError("--set: must have the form SECTION.KEY=VALUE")
+    return key, from_text(value, key)

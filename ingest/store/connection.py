@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -64,6 +65,16 @@ OPTIONS: dict[str, Any] = {
 """Arguments of every connection, whether it belongs to a pool or not."""
 
 
+# A special character of a password that is not percent-encoded ends it. Its rest becomes another
+# part, which the errors of libpq quote.
+_PARTS = {
+    "host": re.compile(r"[A-Za-z0-9._:%,-]*|[/@][^,]*(,[/@][^,]*)*"),
+    "hostaddr": re.compile(r"[0-9A-Fa-f.:%,]*"),
+    "port": re.compile(r"[0-9,]*"),
+    "dbname": re.compile(r"[^@/:?#]*"),
+}
+
+
 def connect(connection_string: ConnectionString) -> psycopg.Connection:
     """Open one connection, for a command that does one thing.
 
@@ -89,7 +100,9 @@ def readable(connection_string: ConnectionString) -> str:
     """
     string = connection_string() if callable(connection_string) else connection_string
     try:
-        conninfo_to_dict(string)
+        parts = conninfo_to_dict(string)
+        if not all(_PARTS[name].fullmatch(str(parts.get(name) or "")) for name in _PARTS):
+            raise psycopg.ProgrammingError
     except psycopg.ProgrammingError:
         # "from None", and not left to the pool: libpq's message quotes the string with the
         # password in it.

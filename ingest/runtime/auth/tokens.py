@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from ingest.runtime.errors import Problem, SettingsError
+from ingest.runtime.settings.document import read as read_document
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Scope = Annotated[str, StringConstraints(pattern=r"^(metrics|drift|admin|write(:[!-~]{1,128})?)$")]
@@ -49,18 +50,11 @@ def read(file: Path) -> list[Token]:
     SettingsError
         Names each wrong entry, never its value, because it may be a token instead of its hash.
     """
+    document = read_document(file, "server.tokens_file")
     try:
-        return _TOKENS.validate_python(yaml.safe_load(file.read_text(encoding="utf-8")) or [])
-    except OSError as error:
-        raise SettingsError(
-            f"{file} (server.tokens_file) cannot be read: {error.strerror}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise SettingsError(f"{file} (server.tokens_file) is not valid YAML") from None
+        return _TOKENS.validate_python(document.values or [])
     except ValidationError as error:
-        problems = [
-            Problem(".".join(map(str, e["loc"])) or "the file", e["msg"]) for e in error.errors()
-        ]
+        problems = list(map(document.problem, error.errors()))
         raise SettingsError(f"{file} (server.tokens_file) is invalid:", problems) from None
 
 

@@ -10,10 +10,10 @@ import ssl
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
-from ingest.runtime.errors import Problem, SettingsError
+from ingest.runtime.errors import SettingsError
+from ingest.runtime.settings.document import read as read_document
 
 Version = Literal["TLS12", "TLS13"]
 ClientAuth = Literal["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"]
@@ -86,20 +86,11 @@ def read(file: Path) -> WebConfig:
     SettingsError
         Names each wrong key, never its value, because it may be a password instead of its hash.
     """
+    document = read_document(file, "server.web_config_file")
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return WebConfig.model_validate({} if values is None else values)
-    except OSError as error:
-        raise SettingsError(
-            f"{file} (server.web_config_file) cannot be read: {error.strerror}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError):
-        # Not chained, because YAML's errors quote the line.
-        raise SettingsError(f"{file} (server.web_config_file) is not valid YAML") from None
+        return WebConfig.model_validate({} if document.values is None else document.values)
     except ValidationError as error:
-        problems = [
-            Problem(".".join(map(str, e["loc"])) or "the file", e["msg"]) for e in error.errors()
-        ]
+        problems = list(map(document.problem, error.errors()))
         raise SettingsError(f"{file} (server.web_config_file) is invalid:", problems) from None
 
 

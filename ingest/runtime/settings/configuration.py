@@ -17,7 +17,8 @@ import yaml
 from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
 
 from ingest.runtime.errors import Problem, SettingsError
-from ingest.runtime.settings.settings import ENVIRONMENT_PREFIX, Settings, keys
+from ingest.runtime.settings.document import Document, Keys, parse, read
+from ingest.runtime.settings.settings import ENVIRONMENT_PREFIX, Key, Settings, keys
 
 CONFIG_VARIABLE = "EMBEDDING_DRIFT_CONFIG"
 """Environment variable that names the configuration file."""
@@ -70,64 +71,57 @@ def load(
     Raises
     ------
     SettingsError
-        Naming every unknown key, wrong type and impossible value, and what is allowed.
+        Naming every unknown key, wrong type and impossible value by its place, and what is allowed.
+        It never quotes a value.
     """
-    values = _read_file(file) if file is not None else {}
-    for dotted, value in _read_environment(environment or {}):
-        _set(values, dotted, value)
+    document = Document() if file is None else _read_file(file)
+    values = {} if document.values is None else document.values
+    places: dict[Keys, str] = {}
+    for key, value in _read_environment(environment or {}):
+        _set(values, key.dotted, value)
+        places[tuple(key.dotted.split("."))] = key.variable
     for dotted, value in (flags or {}).items():
         _set(values, dotted, value)
+        places[tuple(dotted.split("."))] = "command line"
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         source = str(file) if file is not None else "the configuration"
+        document = Document(values, {**document.places, **places})
         raise SettingsError(
-            f"{source} is invalid:", [_problem(e, values) for e in error.errors()]
+            f"{source} is invalid:", [_problem(e, document) for e in error.errors()]
         ) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses what YAML accepts silently: a key that occurs twice, and a key that is not text."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str) or key in seen:
-                reason = "twice" if key in seen else "is not text; put it in quotes"
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key!r} {reason}", problem_mark=key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+def from_text(text: str, dotted: str) -> object:
+    """Read the value of a key from an environment variable or an argument."""
+    found = next((key for key in keys() if key.dotted == dotted), None)
+    return text if found is None else _from_text(text, found.kind)
 
 
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe one)
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} is not valid YAML: {error}") from error
+def _read_file(file: Path) -> Document:
+    document = read(file)
+    values = document.values
     if values is None:
-        return {}
+        return document
     if not isinstance(values, dict):
         raise SettingsError(f"{file} must hold sections ({', '.join(Settings.model_fields)})")
     # YAML reads an empty section ("ingest:") as null; it is a section that sets nothing.
-    return {key: {} if value is None else value for key, value in values.items()}
+    sections = {key: {} if value is None else value for key, value in values.items()}
+    return Document(sections, document.places)
 
 
-def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, object]]:
+def _read_environment(environment: Mapping[str, str]) -> Iterator[tuple[Key, object]]:
     unknown = {name for name in environment if name.startswith(ENVIRONMENT_PREFIX)}
     unknown -= {CONFIG_VARIABLE}
     for key in keys():
         name, file = key.variable, f"{key.variable}_FILE"
         if key.is_secret and file in unknown:
             unknown.remove(file)
-            yield key.dotted, SecretFile(file, Path(environment[file]))
+            yield key, SecretFile(file, Path(environment[file]))
         if name in unknown and not environment[name].startswith("tcp://"):
             unknown.remove(name)
-            yield key.dotted, _from_text(environment[name], key.kind)
+            yield key, _from_text(environment[name], key.kind)
     unknown = {name for name in unknown if not _SERVICE_LINK.search(name)}
     if unknown:
         known = [key.variable for key in keys()]
@@ -141,7 +135,7 @@ def _from_text(text: str, kind: Any) -> object:
     if kind is str or {str, SecretStr, HttpUrl} & set(get_args(kind)) or kind is HttpUrl:
         return text
     try:
-        return yaml.safe_load(text)
+        return parse(text).values
     except yaml.YAMLError:
         return text  # validation will refuse it
 
@@ -155,18 +149,13 @@ def _set(values: Any, dotted: str, value: object) -> None:
     values[key] = value
 
 
-def _problem(error: Any, values: Mapping[str, Any]) -> Problem:
-    location = [str(part) for part in error["loc"] if part != "[key]"]
-    dotted = ".".join(location) or "settings"
-    if error["type"] in ("missing", "string_type") and _value(values, location) is None:
-        return Problem(dotted, error["msg"])
-    if error["type"] == "extra_forbidden":
-        model = _section(location[:-1])
-        return Problem(dotted, f"unknown key{_nearest(location[-1], list(model.model_fields))}")
-    reason = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error" or _is_secret(dotted):
-        return Problem(dotted, reason)
-    return Problem(dotted, f"{_value(values, location)!r} is not allowed: {reason}")
+def _problem(error: Any, document: Document) -> Problem:
+    found = document.problem(error)
+    if error["type"] != "extra_forbidden":
+        return found
+    *parents, last = map(str, error["loc"])
+    allowed = list(_section(parents).model_fields)
+    return Problem(found.pointer, f"{found.reason}{_nearest(last, allowed)}")
 
 
 def _section(location: list[str]) -> type[BaseModel]:
@@ -180,16 +169,6 @@ def _section(location: list[str]) -> type[BaseModel]:
         assert isinstance(kind, type)
         model = kind
     return model
-
-
-def _is_secret(dotted: str) -> bool:
-    return any(key.dotted == dotted and key.is_secret for key in keys())
-
-
-def _value(values: Any, location: list[str]) -> object:
-    for part in location:
-        values = values.get(part) if isinstance(values, dict) else values
-    return values
 
 
 def _nearest(name: str, allowed: list[str]) -> str:

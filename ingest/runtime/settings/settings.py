@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -18,8 +19,6 @@ from pydantic import (
 )
 
 from ingest.runtime import model_name
-
-T = TypeVar("T")
 
 ENVIRONMENT_PREFIX = "EMBEDDING_DRIFT_"
 
@@ -104,11 +103,13 @@ class BaselineSettings(_Section):
     """Maximum vectors of these next baselines."""
 
 
-def _legal_names(models: dict[str, T]) -> dict[str, T]:
-    for name in models:
-        if not model_name.is_legal(name):
-            raise ValueError(f"{name!r} is not a model name; allowed are {model_name.ALLOWED}")
-    return models
+def _legal(name: str) -> str:
+    if not model_name.is_legal(name):
+        raise ValueError(f"this is not a model name; allowed are {model_name.ALLOWED}")
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_legal)]
 
 
 class ModelSettings(_Section):
@@ -137,13 +138,8 @@ class MonitoringSettings(_Section):
     """Number of this exporter, from 0. By default the number at the end of the host name."""
     baseline: BaselineSettings = BaselineSettings()
     windows: WindowsSettings = WindowsSettings()
-    models: dict[str, ModelSettings] = {}
+    models: dict[ModelName, ModelSettings] = {}
     """Models with their own drift_threshold or alert_threshold, by name."""
-
-    @field_validator("models")
-    @classmethod
-    def _have_legal_names(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
-        return _legal_names(models)
 
     @model_validator(mode="after")
     def _shard_exists(self) -> MonitoringSettings:
@@ -226,15 +222,8 @@ class IngestSettings(_Section):
     """What becomes of another vector of a stored id: `revise` stores it too, `once` ignores it."""
     sample_ratio: Ratio = 1.0
     """Share of the vectors that is stored, selected by their ids. The others are only counted."""
-    models: dict[str, IngestModelSettings] = {}
+    models: dict[ModelName, IngestModelSettings] = {}
     """Models with their own sample_ratio, by name."""
-
-    @field_validator("models")
-    @classmethod
-    def _have_legal_names(
-        cls, models: dict[str, IngestModelSettings]
-    ) -> dict[str, IngestModelSettings]:
-        return _legal_names(models)
 
     @model_validator(mode="after")
     def _any_body_fits(self) -> IngestSettings:

@@ -134,3 +134,35 @@ def test_an_error_in_sql_is_not_one_of_the_server(store: str) -> None:
         unavailable(),
     ):
         connection.execute("select missing()")
+
+
+@pytest.mark.parametrize(
+    "string",
+    [
+        "postgresql://u:x@hunter2@h/db",
+        "postgresql://u:hunter2/x@h/db",
+        "postgresql://u:1/hunter2@h/db",
+        "postgresql://u:x:hunter2",
+        "host='x y hunter2' port=5432",
+        "port=hunter2",
+    ],
+)
+def test_a_password_that_became_another_part_is_not_quoted(string: str) -> None:
+    """libpq names host, port and database in its errors."""
+    with pytest.raises(SettingsError, match="percent-encoded") as refused:
+        readable(string)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "string",
+    [
+        "",
+        "postgresql://u:p%40%2F@db-1.example.org:5432/a%20b?sslmode=require",
+        "postgresql://u@[::1]:5432,h2:5433/db",
+        "host=/var/run/postgresql,@abstract dbname='my db' user=a@b",
+        "hostaddr=10.0.0.1 port=5432,5433",
+    ],
+)
+def test_usual_connection_strings_are_readable(string: str) -> None:
+    assert readable(string) == string

@@ -13,37 +13,44 @@ from ingest.runtime.settings.settings import Settings
 CONFIGS = Path(__file__).parent / "configs"
 
 MISTAKES = {
-    "unknown_key": ["database.pool_sizes: unknown key", "did you mean pool_size?"],
-    "unknown_section": ["databse: unknown key", "did you mean database?"],
-    "wrong_type": ["monitoring.check_interval: '300' is not allowed", "valid integer"],
-    "boolean_for_number": ["monitoring.drift_threshold: True is not allowed", "valid number"],
-    "threshold_not_a_number": ["monitoring.drift_threshold: nan is not allowed"],
-    "threshold_negative": ["monitoring.drift_threshold: -0.1 is not allowed", "greater than 0"],
+    "unknown_key": [
+        "database.pool_sizes: line 2, column 3: unknown key",
+        "did you mean pool_size?",
+    ],
+    "unknown_section": ["databse: line 1, column 1: unknown key", "did you mean database?"],
+    "wrong_type": ["monitoring.check_interval: line 2, column 3", "valid integer"],
+    "boolean_for_number": ["monitoring.drift_threshold: line", "valid number"],
+    "threshold_not_a_number": ["monitoring.drift_threshold: line", "finite"],
+    "threshold_negative": ["monitoring.drift_threshold: line", "greater than 0"],
     "threshold_above_one": [
-        "monitoring.drift_threshold: 1.5 is not allowed",
+        "monitoring.drift_threshold: line",
         "less than or equal to 1",
     ],
     "warning_above_critical": [
         "monitoring.drift_threshold (0.3) must not exceed alerting.alert_threshold (0.2)"
     ],
-    "pool_of_none": ["database.pool_size: 0 is not allowed", "greater than or equal to 1"],
-    "replica_without_primary": ["database: replica_connection_string needs connection_string"],
-    "webhook_without_https": ["alerting.slack_webhook: must be an https:// URL"],
-    "window_inverted": ["monitoring.windows.fast: min_vectors (9) must not exceed"],
-    "body_above_queue": ["ingest: max_body_bytes (2000000) must not exceed max_queue_bytes"],
-    "sampled_model_illegal": ["ingest.models: 'my model' is not a model name; allowed are"],
-    "sample_of_nothing": ["ingest.sample_ratio: 0 is not allowed", "greater than 0"],
-    "ids_of_another_rule": ["ingest.ids: 'twice' is not allowed", "'revise' or 'once'"],
-    "no_time_to_read": ["server.read_timeout: 0 is not allowed", "greater than 0"],
-    "section_is_a_list": ["monitoring: [1, 2] is not allowed", "valid dictionary"],
+    "pool_of_none": ["database.pool_size: line", "greater than or equal to 1"],
+    "replica_without_primary": [
+        "database: line 1, column 1: replica_connection_string needs connection_string"
+    ],
+    "webhook_without_https": ["alerting.slack_webhook: line 2, column 3: must be an https:// URL"],
+    "window_inverted": ["min_vectors (9) must not exceed"],
+    "body_above_queue": ["max_body_bytes (2000000) must not exceed max_queue_bytes"],
+    "sampled_model_illegal": [
+        "ingest.models.(a name): line 1, column 19: this is not a model name; allowed are"
+    ],
+    "sample_of_nothing": ["ingest.sample_ratio: line", "greater than 0"],
+    "ids_of_another_rule": ["ingest.ids: line", "'revise' or 'once'"],
+    "no_time_to_read": ["server.read_timeout: line", "greater than 0"],
+    "section_is_a_list": ["monitoring: line 1, column 1", "valid dictionary"],
     "top_level_is_a_list": ["must hold sections (database, monitoring"],
-    "key_twice": ["key 'database' twice", "line 3"],
-    "key_is_a_number": ["key 3 is not text", "line 3"],
+    "key_twice": ["line 3, column 1: this key occurs twice"],
+    "key_is_a_number": ["this key is not text", "line 3"],
     "threshold_is_nan": ["monitoring.drift_threshold", "finite"],
-    "window_of_too_few": ["monitoring.windows.fast: min_vectors (500) must not exceed"],
+    "window_of_too_few": ["min_vectors (500) must not exceed"],
     "dashboard_with_fragment": ["alerting.dashboard_url", "no fragment"],
-    "not_yaml": ["is not valid YAML"],
-    "several_mistakes": ["database.pool_size: 0", "log.level: 'loud'", "server.port: 70000"],
+    "not_yaml": ["is not valid YAML: line 2, column 1: while parsing a flow mapping"],
+    "several_mistakes": ["database.pool_size: line 2", "log.level: line 4", "server.port: line 6"],
 }
 
 
@@ -61,6 +68,52 @@ def test_a_mistake_is_named_with_its_key_and_what_is_allowed(mistake: str) -> No
     for part in MISTAKES[mistake]:
         assert part in message
     assert "SECRET" not in message
+
+
+def test_a_mistake_outside_the_file_is_named_with_where_it_was_made(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("server: {port: 1}")
+    with pytest.raises(SettingsError) as raised:
+        load(
+            file,
+            {"EMBEDDING_DRIFT_SERVER_PORT": "hunter2"},
+            {"ingest.max_models": "hunter2"},
+        )
+    problems = {problem.pointer: problem.reason for problem in raised.value.problems}
+    assert problems["server.port"].startswith("EMBEDDING_DRIFT_SERVER_PORT: ")
+    assert problems["ingest.max_models"].startswith("command line: ")
+    assert "hunter2" not in str(raised.value)
+
+
+SECRETS = [
+    "database: postgresql://u:hunter2@h/db",
+    "database: [postgresql://u:hunter2@h/db]",
+    "database: {connection_string: [hunter2]}",
+    "database: {postgresql://u:hunter2@h/db}",
+    "database: {connection_string: 'postgresql://u:hunter2@h/db'",
+    "database: {connection_string: hunter2, connection_string: hunter2}",
+    "database: {connection_string: !hunter2 x}",
+    "database: {connection_string: *hunter2}",
+    'database: {connection_string: "\\hunter2"}',
+    "database: {connection_string: hunter2}\nserver: {host: hunter2\tx: y}",
+    "alerting: {slack_webhook: http://hunter2}",
+    "alerting: {exporter_url: 'ftp://u:hunter2@h'}",
+    "monitoring: {models: {'u:hunter2@h': {drift_threshold: 2}}}",
+    "log: {level: hunter2}",
+    "hunter2",
+    "hunter2: hunter2: hunter2",
+    "%hunter2",
+    "hunter2\x00",
+]
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_no_error_quotes_the_file(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as raised:
+        load(file)
+    assert "hunter2" not in str(raised.value)
 
 
 def test_defaults_are_the_documented_ones() -> None:

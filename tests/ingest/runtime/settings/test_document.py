@@ -1,0 +1,64 @@
+"""Documents: places, and what is refused early."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from ingest.runtime.errors import SettingsError
+from ingest.runtime.settings import document
+
+BOMB = "a: &a [" + ", ".join("x" * 9) + "]\n"
+for letter, before in zip("bcdefghij", "abcdefghi", strict=True):
+    BOMB += f"{letter}: &{letter} [{', '.join([f'*{before}'] * 9)}]\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "file.yaml"
+
+
+def test_values_have_the_place_of_their_key_or_item() -> None:
+    found = document.parse("a:\n  b: 1\nc: [x,\n  {d: null}]\n")
+    assert found.values == {"a": {"b": 1}, "c": ["x", {"d": None}]}
+    assert found.place(["a", "b"]) == "line 2, column 3"
+    assert found.place(["c", 1, "d"]) == "line 4, column 4"
+    assert found.place(["a", "absent"]) == "line 1, column 1"
+    assert found.place(["absent"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (BOMB, "line 1, column 4: anchors (&) and aliases"),
+        ("a: " + 10_000 * "[", "line 1, column 23: nesting deeper than 20"),
+        ("a: 1\na: 2", "line 2, column 1: this key occurs twice"),
+        ("a: *b", "line 1, column 4: anchors (&) and aliases"),
+        ("{[a]: 1}", "line 1, column 2: this key is not text"),
+        ("<<: {a: 1}", "line 1, column 1: this key is not text"),
+        ("a: 2026-99-99", "line 1, column 4: this value is not allowed; put it in quotes"),
+        ("a: !!python/name:os.system", "line 1, column 4: this value is not allowed"),
+        ("a: 'b", "line 1, column 6: while scanning a quoted scalar"),
+        ("a: \x07", "a character is not allowed"),
+        ("a: " + 2**20 * "x", "exceeds 1048576 bytes"),
+        ("a: 1\n---\nb: 1", "line 2, column 1: expected a single document"),
+    ],
+    ids=lambda text: f"{text:.20}",
+)
+def test_what_is_not_allowed_is_refused_early_with_its_place(
+    file: Path, text: str, reason: str
+) -> None:
+    file.write_text(text)
+    start = time.monotonic()
+    with pytest.raises(SettingsError) as refused:
+        document.read(file)
+    assert reason in str(refused.value)
+    assert time.monotonic() - start < 2
+
+
+def test_a_file_that_is_not_text_is_refused(file: Path) -> None:
+    file.write_bytes(b"a: \xff")
+    with pytest.raises(SettingsError, match=r"is not UTF-8 \(byte 3\)"):
+        document.read(file, "server.tokens_file")
