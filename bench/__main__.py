@@ -14,6 +14,7 @@ MODULES = (
     "bench.footprint",
     "bench.ingest",
     "bench.ingest.shortcuts",
+    "bench.ingest.limits",
     "bench.backfill",
 )
 

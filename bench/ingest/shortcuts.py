@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -115,11 +115,16 @@ def serving(store: str, name: str) -> Iterator[service.Service]:
             yield started
 
 
-def cpu_seconds(running: service.Service, body: bytes, seconds: float) -> float:
+def cpu_seconds(
+    running: service.Service,
+    body: bytes,
+    seconds: float,
+    headers: Mapping[str, str] = HEADERS,
+) -> float:
     """Return the CPU time of a request."""
     process = psutil.Process(running.pid)
     before = process.cpu_times()
-    load = wrk.post(f"{running.url}/embeddings", body, HEADERS, CONNECTIONS, seconds)
+    load = wrk.post(f"{running.url}/embeddings", body, headers, CONNECTIONS, seconds)
     after = process.cpu_times()
     spent = after.user - before.user + after.system - before.system
     return spent / (load.rate * seconds)

@@ -28,14 +28,16 @@ _FIELDS = 100
 _PIPELINED = 4
 """Requests that may wait for the answer to the request before them."""
 
-_READ_BYTES = 32 * 1024
-"""Bytes that one read takes at most; the default of asyncio and uvloop is 256 KiB."""
+_READ_BYTES = 256 * 1024
+_READ_BYTES_OF_STRANGER = 32 * 1024
+"""Bytes that one read takes at most."""
 
 _EXTENSION = "embedding_drift.connection"
 
 
 # One for all connections: what is read is parsed at once, and the parser copies what it keeps.
 _buffer = memoryview(bytearray(_READ_BYTES))
+_buffer_of_stranger = _buffer[:_READ_BYTES_OF_STRANGER]
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -73,14 +75,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Clean up."""
+        assert self._transport is not None
         self._requests.connection_lost(exc)
+        self._transport.lost()
         self.left.set()
         for timer in (self._reading, self._writing, self._closing):
             timer.stop()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer to read into."""
-        return _buffer
+        return _buffer_of_stranger if self.is_stranger else _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what was read."""
@@ -101,6 +105,11 @@ class Connection(asyncio.BufferedProtocol):
         """Go on, because the client has read."""
         self._writing.stop()
         self._requests.resume_writing()
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether no request was admitted yet."""
+        return not self.left.is_set()
 
     def expect_head(self) -> None:
         """Close the connection unless a head is complete in time."""
@@ -150,8 +159,8 @@ class Requests(HttpToolsProtocol):
             self.send_400_response(f"A head, chunk size or trailer exceeds {HEAD_BYTES} bytes.")
         elif self.cycle is None or self.cycle.response_complete:
             self.connection.expect_head()
-        elif self.cycle.body and self.cycle.more_body:
-            # Until the application takes what has arrived.
+        elif self.cycle.body and self.cycle.more_body and self.connection.is_stranger:
+            # Until the application takes what has arrived. Of others, uvicorn reads 64 KiB more.
             self.flow.pause_reading()
 
     def on_message_begin(self) -> None:

@@ -131,6 +131,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections, and finish the requests under way."""
         self._accepting.cancel()
+        # Before the socket is closed, which the loop watches until then.
+        await asyncio.wait([self._accepting])
         self._listener.close()
         await super().shutdown()
 

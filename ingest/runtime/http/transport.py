@@ -46,6 +46,14 @@ class Transport(asyncio.Transport):
         self._transport = transport
         self._on_close = on_close
 
+    def lost(self) -> None:
+        """Let go of the other transport, whose memory is large by TLS, as soon as it is closed.
+
+        It and uvicorn's objects refer to each other, so that only the garbage collector, much
+        later, would free them.
+        """
+        self._transport = _CLOSED
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send, if the connection is open."""
         if not self._transport.is_closing():
@@ -75,3 +83,26 @@ class Transport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return transport information."""
         return self._transport.get_extra_info(name, default)
+
+
+class _Closed(asyncio.Transport):
+    """A transport that was closed."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def abort(self) -> None:
+        """Do nothing."""
+
+    def is_closing(self) -> bool:
+        """Return True."""
+        return True
+
+    def pause_reading(self) -> None:
+        """Do nothing."""
+
+    def resume_reading(self) -> None:
+        """Do nothing."""
+
+
+_CLOSED = _Closed()

@@ -249,9 +249,8 @@ class ServerSettings(_Section):
     write_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """Seconds that a client may take to read an answer."""
     allowed_hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]] = []
-    """Names, without port, by which clients call the service. On loopback without credentials only
-    these, localhost and loopback addresses are answered. Elsewhere, addresses and any name are
-    answered if there are none."""
+    """Names, without port, by which clients call the service. Other names are refused, if there are
+    any here, and on loopback without credentials. Addresses and localhost need not be listed."""
     tokens_file: str | None = None
     """File of bearer tokens and their scopes, written by `embedding-drift token`."""
     allow_unauthenticated: bool = False

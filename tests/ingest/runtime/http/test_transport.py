@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 from ingest.runtime.http.transport import Timer, Transport
 
@@ -31,6 +32,19 @@ def test_what_is_written_after_closing_is_dropped_and_the_closing_reported() -> 
     transport.close()
     transport.write(b"after")
     assert recorder.told == ["before", "reported", "close"]
+
+
+def test_a_lost_transport_is_freed_at_once_and_counts_as_closed() -> None:
+    recorder = Recorder()
+    transport = Transport(recorder, lambda: None)
+    freed = weakref.ref(recorder)
+    del recorder
+    transport.lost()
+    assert freed() is None
+    transport.write(b"after")
+    transport.close()
+    transport.abort()
+    assert transport.is_closing()
 
 
 def test_a_timer_calls_once_unless_it_is_stopped() -> None:
