@@ -40,7 +40,8 @@ def connect(service: Service) -> socket.socket:
 
 def head(length: int) -> bytes:
     return (
-        b"POST /embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+        b"POST /embeddings HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/octet-stream\r\n"
         b"X-Model-Name: m\r\nX-Dimension: 8\r\nContent-Length: %d\r\n\r\n" % length
     )
 
@@ -63,7 +64,7 @@ def test_a_body_that_does_not_arrive_in_time_is_a_408(tmp_path: Path, store: str
 
 
 @pytest.mark.parametrize(
-    "begun", [b"", b"POST /emb", b"POST /embeddings HTTP/1.1\r\nHost: x\r\nX-More: "]
+    "begun", [b"", b"POST /emb", b"POST /embeddings HTTP/1.1\r\nHost: localhost\r\nX-More: "]
 )
 def test_a_head_that_does_not_arrive_in_time_is_hung_up_on(
     tmp_path: Path, store: str, begun: bytes
@@ -77,7 +78,7 @@ def test_a_later_request_on_the_same_connection_has_to_arrive_in_time_too(
     tmp_path: Path, store: str
 ) -> None:
     with running(tmp_path, store) as service, connect(service) as client:
-        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert answer(client, end=b"healthy\n").startswith(b"HTTP/1.1 200")
         client.sendall(b"GET /-/hea")
         assert answer(client) == b""
@@ -109,8 +110,8 @@ def test_a_client_that_hangs_up_within_its_body_leaves_no_memory_in_use(
 @pytest.mark.parametrize(
     ("first", "then"),
     [
-        (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n"),
-        (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", b"x"),
+        (b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\r\n"),
+        (b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n", b"x"),
     ],
     ids=["an empty line", "a body nobody reads"],
 )
@@ -141,7 +142,8 @@ def test_a_client_that_hangs_up_before_its_answers_logs_no_error(
 
 def test_invalid_requests_do_not_fill_the_log(tmp_path: Path, store: str) -> None:
     upgrade = (
-        b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n"
+        b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"
     )
     with running(tmp_path, store) as service:
         for request, status in ((b"nonsense\r\n\r\n", b"400"), (upgrade, b"200")):
