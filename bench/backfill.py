@@ -108,7 +108,7 @@ def main(quick: bool) -> None:
     settings = MonitoringSettings()
     detector = Detector.fit(drawn(REFERENCE, 0))
     limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
-    judge = Judge("bench", 1, detector, limits, settings.stale_after)
+    judge = Judge("bench", 1, detector, limits, settings.stale_after, True)
     rows = []
     for vectors, density, order in SMALL if quick else LARGE:
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as scratch:

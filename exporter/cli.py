@@ -196,7 +196,7 @@ def pin(
             ) from error
         newest, *_ = baselines.versions(connection, model_name)
     contents = _contents(newest.vectors, newest.first_at, newest.last_at)
-    click.echo(f"{model_name}: baseline {newest.version} pinned: {contents}")
+    click.echo(f"{model_name}: baseline {newest.version} pinned: {contents} ({newest.source})")
 
 
 def _described(seen: Preview) -> Iterator[str]:

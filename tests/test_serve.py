@@ -307,6 +307,7 @@ def test_the_baseline_can_be_pinned_and_listed_while_a_service_runs(
         listed = run(config, "baseline", "list", "m").stdout
         assert listed.startswith("1\tby hand, in use\t500 vectors from 20")
         assert listed.endswith(" UTC\tlast 500\n")
+        assert pinned.stdout.endswith(" UTC (last 500)\n")
         seen = run(config, "baseline", "pin", "m", "--last", "400", "--dry-run").stdout
         assert seen.startswith("m: 400 vectors from 20")
         assert "\nm: by baseline 1, their score is " in seen

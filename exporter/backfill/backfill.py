@@ -229,7 +229,7 @@ def _load(
     found = baseline.load(connection, model_name, version)
     detector = found.detector
     limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
-    judge = Judge(model_name, version, detector, limits, settings.stale_after)
+    judge = Judge(model_name, version, detector, limits, settings.stale_after, found.varies)
     return judge, Fitted(found.first_at.timestamp(), found.last_at.timestamp())
 
 

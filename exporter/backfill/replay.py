@@ -33,6 +33,7 @@ class Judge:
     detector: Detector
     limits: Mapping[str, Limits]
     stale_after: float
+    baseline_varies: bool
 
 
 def measure_run(run: Run, vectors: Iterator[Vectors], judge: Judge) -> list[Row]:
@@ -68,6 +69,7 @@ def _row(
         last_received_at=float(run.received[at]),
         mismatched_at=None,
         stale_after=judge.stale_after,
+        baseline_varies=judge.baseline_varies,
     )
     least = judge.limits[name].settings.min_vectors
     state = judge_state(len(window), least, judge.detector, given)

@@ -47,6 +47,7 @@ _LANDING = """<h1>Embedding Drift Monitor</h1>
 {rows}
 </table>
 {not_followed}
+{constant}
 {baselines}
 """
 
@@ -60,6 +61,11 @@ def landing(models: Iterable[ModelSnapshot]) -> str:
         rows=rows or '<tr><td colspan="6">No vectors yet: POST them to /embeddings.</td></tr>',
         not_followed="\n".join(
             _not_followed(model) for model in models if model.not_followed is not None
+        ),
+        constant="\n".join(
+            _constant(model.row.model_name)
+            for model in models
+            if model.baseline is not None and not model.baseline.varies
         ),
         baselines="\n".join(
             _baseline(model.row.model_name, found)
@@ -94,6 +100,14 @@ def _not_followed(model: ModelSnapshot) -> str:
         f"<p><strong>{escape(model.row.model_name)}</strong> is not followed{since}, "
         f"{told.behind} vectors behind: {escape(told.detail or '')}. "
         '<a href="/runbook#embeddingdriftnotfollowed">What to do</a></p>'
+    )
+
+
+def _constant(model_name: str) -> str:
+    return (
+        f"<p>The vectors of the baseline of <strong>{escape(model_name)}</strong> hardly differ, so"
+        ' drift is not measured. <a href="/runbook#embeddingdriftbaselineconstant">What to do</a>'
+        "</p>"
     )
 
 

@@ -12,8 +12,9 @@ import psycopg
 from numpy.typing import NDArray
 
 from exporter.detector.codec import Outdated
-from exporter.detector.detector import Detector
+from exporter.detector.detector import MIN_REFERENCE, Detector
 from exporter.monitor.maturing import stage_of
+from exporter.stats.outliers import outliers
 from exporter.stats.quality import Quality, assess
 from ingest.runtime.errors import NotFound
 from ingest.runtime.thresholds import Stage
@@ -22,6 +23,11 @@ from ingest.store.dimension import require_dimension
 from ingest.store.selection import Selection, select
 
 _log = logging.getLogger(__name__)
+
+_SAME = 1 - 1e-5
+"""Mean cosine similarity to the centroid above which the vectors differ by rounding only."""
+_NAMED = 10
+"""Numbers of absurd vectors that are logged, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,11 @@ class Baseline:
         """How much of the usual traffic it has seen."""
         return stage_of(self.detector.seasons)
 
+    @property
+    def varies(self) -> bool:
+        """Whether its vectors differ, so that a distance from them means something."""
+        return _varies(self.detector, self.quality)
+
 
 def pin(
     connection: psycopg.Connection,
@@ -78,7 +89,7 @@ def pin(
     selection : Selection
     instead_of : int, optional
         Pin automatically, unless another version than this one is in use by now; 0 stands for
-        none.
+        none. Nothing replaces a version automatically if it does not vary.
     least : int
         Do nothing if fewer vectors are selected: the model may have been removed and created
         again.
@@ -102,9 +113,12 @@ def pin(
     rows = select(connection, model_name, selection)
     if len(rows) < least or np.ptp(rows["received_at"]) < span:
         return None
+    rows, source = _sound(model_name, rows, str(selection))
     detector, quality = _fit(model_name, rows)
+    if instead_of and not _varies(detector, quality):
+        return None
     version = baselines.create(
-        connection, model_name, rows, detector.to_bytes(), quality, str(selection), instead_of
+        connection, model_name, rows, detector.to_bytes(), asdict(quality), source, instead_of
     )
     if version is not None:
         _log_pinned(model_name, version, len(rows))
@@ -147,9 +161,10 @@ def pin_vectors(
     rows["seq"] = np.arange(1, len(rows) + 1)
     rows["received_at"] = times
     rows["embedding"] = vectors
+    rows, source = _sound(model_name, rows, source)
     detector, quality = _fit(model_name, rows)
     version = baselines.create_from_vectors(
-        connection, model_name, rows, detector.to_bytes(), quality, source
+        connection, model_name, rows, detector.to_bytes(), asdict(quality), source
     )
     _log_pinned(model_name, version, len(rows))
     return version
@@ -195,13 +210,39 @@ def _fit_again(connection: psycopg.Connection, model_name: str, version: int) ->
     rows = baselines.rows(connection, model_name, version, components)
     if not len(rows):
         raise NotFound(f"baseline {version} of model {model_name} was dropped")
+    rows, _ = _sound(model_name, rows, f"baseline {version}")
     detector = _fit_detector(model_name, rows)
     baselines.replace_detector(connection, model_name, version, detector.to_bytes())
     return detector
 
 
-def _fit(model_name: str, rows: NDArray[np.void]) -> tuple[Detector, dict[str, float]]:
-    return _fit_detector(model_name, rows), asdict(assess(rows["embedding"]))
+def _sound(model_name: str, rows: NDArray[np.void], source: str) -> tuple[NDArray[np.void], str]:
+    """Leave out absurd vectors, and say so in the source."""
+    absurd = outliers(rows["embedding"]) if len(rows) else np.zeros(0, bool)
+    if not absurd.any():
+        return rows, source
+    without = int(absurd.sum())
+    _log.warning(
+        "absurdly long vectors are left out of the baseline",
+        extra={
+            "model_name": model_name,
+            "source": source,
+            "left_out": without,
+            "seqs": rows["seq"][absurd][:_NAMED].tolist(),
+        },
+    )
+    return rows[~absurd], f"{source}, without {without} absurdly long"
+
+
+def _varies(detector: Detector, quality: Quality) -> bool:
+    """Whether enough vectors differ from each other to determine a null distribution."""
+    different = round(detector.n_reference * (1 - quality.duplicate_ratio))
+    is_same = detector.dimension > 1 and detector.reference_cosine_similarity > _SAME
+    return different >= MIN_REFERENCE and not is_same
+
+
+def _fit(model_name: str, rows: NDArray[np.void]) -> tuple[Detector, Quality]:
+    return _fit_detector(model_name, rows), assess(rows["embedding"])
 
 
 def _fit_detector(model_name: str, rows: NDArray[np.void]) -> Detector:

@@ -65,6 +65,16 @@ class Fitting:
 
         self._request(model_name, pin, _RETRY_SECONDS)
 
+    def request_another(self, model: Model) -> None:
+        """Pin the newest vectors of a model, as many as of a first baseline, if they vary."""
+        name, last = model.row.model_name, Selection(last=model.settings.baseline.vectors)
+        version = None if model.baseline is None else model.baseline.version
+
+        def pin(connection: psycopg.Connection) -> None:
+            baseline.pin(connection, name, last, instead_of=version)
+
+        self._request(name, pin, float(model.settings.check_interval))
+
     def request_next(self, model: Model, now: float) -> None:
         """Pin the next baseline of a model if it is due, unless it was looked at just now.
 

@@ -211,12 +211,14 @@ class Model:
     ) -> ModelSnapshot:
         """Do the same against a standing that may have been replaced since."""
         row, following = self.row, self.ledger.following
-        circumstances = self._circumstances(row, following, now)
+        circumstances = self._circumstances(row, following, standing.baseline, now)
         return standing.snapshot(
             row, following, circumstances, self.maturing, deadline, with_vectors
         )
 
-    def _circumstances(self, row: ModelRow, following: Following, now: float) -> Circumstances:
+    def _circumstances(
+        self, row: ModelRow, following: Following, baseline: Baseline | None, now: float
+    ) -> Circumstances:
         received, mismatched = row.last_received_at, row.mismatched_at
         return Circumstances(
             now=now,
@@ -225,6 +227,7 @@ class Model:
             stale_after=self.settings.stale_after,
             examined_since=now - _CHECKS_MISSED * self.settings.check_interval,
             not_followed=following.trouble(now),
+            baseline_varies=baseline is None or baseline.varies,
         )
 
 

@@ -295,7 +295,13 @@ class Tail:
 
     def _mature(self, model: Model, now: float) -> None:
         found, planned = model.baseline, model.maturing
-        if found is None or not found.matures or found.stage == "weekly":
+        if found is None or not found.matures:
+            return
+        if not found.varies:
+            if model.row.last_seq - found.last_seq >= self.settings.baseline.vectors:
+                self._fitting.request_another(model)
+            return
+        if found.stage == "weekly":
             return
         if planned is None or now >= planned.due_at:
             self._fitting.request_next(model, now)

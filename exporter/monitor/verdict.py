@@ -24,6 +24,7 @@ State = Literal[
     "stale",
     "dimension_changed",
     "baseline_too_small",
+    "baseline_constant",
 ]
 STATES: tuple[State, ...] = get_args(State)
 
@@ -130,6 +131,7 @@ class Circumstances:
     """Inputs other than the window that determine its state.
 
     ``examined_since`` is the time before which a magnitude is too old to be shown.
+    ``baseline_varies`` is whether the vectors of the baseline differ, if there is one.
     """
 
     now: float
@@ -138,6 +140,7 @@ class Circumstances:
     stale_after: float
     not_followed: Reason | None = None
     examined_since: float = -math.inf
+    baseline_varies: bool = True
 
 
 def judge_state(
@@ -150,6 +153,8 @@ def judge_state(
         return "no_baseline"
     if detector.n_reference < REFERENCE_RATIO * min_vectors:
         return "baseline_too_small"
+    if not circumstances.baseline_varies:
+        return "baseline_constant"
     received = circumstances.last_received_at
     if circumstances.mismatched_at is not None and circumstances.mismatched_at > (received or 0):
         return "dimension_changed"

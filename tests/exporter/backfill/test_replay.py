@@ -28,6 +28,7 @@ def judge(detector: Detector) -> Judge:
             "slow": Limits(WindowSettings(seconds=600, min_vectors=2), 150),
         },
         3_600,
+        True,
     )
 
 

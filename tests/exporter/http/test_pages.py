@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
+
+from exporter.detector import Detector
 from exporter.http import pages
+from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.changes import ModelRow
 
@@ -29,6 +35,20 @@ def test_each_window_of_a_model_is_a_row_that_links_to_its_report() -> None:
 
 def test_a_name_is_never_markup() -> None:
     assert "<script>" not in landing("<script>")
+
+
+def test_a_baseline_of_equal_vectors_is_explained() -> None:
+    model = Model(ModelRow("m", 8, 500, NOW, None, 1, NOW), MonitoringSettings())
+    equal = np.ones((500, 8), np.float32)
+    detector = Detector.fit(equal)
+    model.adopt(
+        Baseline(1, NOW, 500, NOW, NOW, True, "first 500", assess(equal), detector),
+        ModelWindows(8, MonitoringSettings(), detector),
+    )
+    page = pages.landing([model.snapshot(NOW.timestamp())])
+    assert page.count("<td>baseline_constant</td>") == 2
+    assert '<a href="/runbook#embeddingdriftbaselineconstant">What to do</a>' in page
+    assert '<h2 id="embeddingdriftbaselineconstant">' in pages.runbook()
 
 
 def test_headings_of_the_runbook_have_ids() -> None:

@@ -46,6 +46,69 @@ def test_only_the_first_baseline_is_pinned_if_asked_so(
     assert not baseline.load(connection, "m", 2).matures
 
 
+def test_absurdly_long_vectors_are_left_out_and_said(
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    absurd = vectors[:600].copy()
+    absurd[7, 3] = 3e38
+    absurd[8] *= np.float32(1e4)
+    send(absurd)
+    assert baseline.pin(connection, "m", Selection(first=500), instead_of=0, least=500) == 1
+    loaded = baseline.load(connection, "m", 1)
+    assert loaded.source == "first 500, without 2 absurdly long"
+    assert loaded.quality == assess(np.delete(vectors[:500], [7, 8], axis=0))
+    assert loaded.detector.n_reference == 498
+    assert loaded.detector.score(vectors[500:600]) < 2
+    [told] = [each for each in caplog.records if "left out" in each.message]
+    assert (told.__dict__["left_out"], told.__dict__["seqs"]) == (2, [8, 9])
+    outside = baseline.pin_vectors(connection, "n", absurd, np.arange(600.0), "lake")
+    assert baseline.load(connection, "n", outside).source == "lake, without 2 absurdly long"
+
+
+def equal_but(vectors: Vectors, different: int) -> Vectors:
+    equal = np.repeat(vectors[:1], len(vectors), axis=0)
+    equal[:different] = vectors[:different]
+    return equal
+
+
+def rounded_differently(vectors: Vectors) -> Vectors:
+    noise = np.random.default_rng(0).normal(1, 3e-4, vectors.shape)
+    return (equal_but(vectors, 0) * noise).astype(np.float32)
+
+
+def half_of_the_dimensions_constant(vectors: Vectors) -> Vectors:
+    return np.where(np.arange(vectors.shape[1]) % 2, 3, vectors).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "varies"),
+    [
+        (np.zeros_like, False),
+        (np.ones_like, False),
+        (lambda found: equal_but(found, len(found) // 100), False),
+        (rounded_differently, False),
+        (half_of_the_dimensions_constant, True),
+        (lambda found: equal_but(found, len(found) // 2), True),
+        (np.copy, True),
+    ],
+)
+def test_a_baseline_knows_whether_its_vectors_differ(
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+    change: Callable[[Vectors], Vectors],
+    varies: bool,
+) -> None:
+    send(change(vectors[:500]))
+    baseline.pin(connection, "m", Selection(first=500), instead_of=0)
+    assert baseline.load(connection, "m", 1).varies == varies
+    replaced = baseline.pin(connection, "m", Selection(first=500), instead_of=1)
+    assert (replaced is not None) == varies
+
+
 def test_vectors_from_outside_add_a_model_with_a_baseline(
     connection: psycopg.Connection, vectors: Vectors
 ) -> None:

@@ -551,7 +551,7 @@ def test_a_baseline_that_cannot_be_pinned_is_tried_again_after_a_minute(
     tail.stop()
 
 
-def test_vectors_that_no_baseline_can_be_fitted_to_are_named(
+def test_a_reason_why_no_baseline_can_be_fitted_is_logged(
     pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
@@ -561,11 +561,58 @@ def test_vectors_that_no_baseline_can_be_fitted_to_are_named(
         return [r.error for r in caplog.records if r.message.startswith("baseline not pinned")]
 
     absurd = vectors[:1_000].copy()
-    absurd[7, 3] = 1e20
+    absurd[4:] = 3e38
     send(absurd)
     tail = Tail(pool, Models(), SETTINGS)
     poll_until(tail, lambda: len(errors()) == 1)
-    assert errors()[0].startswith("vector 7 of 1000 has 1e+20 as component 3; ")
+    assert errors() == ["a reference needs at least 100 vectors, got 4"]
+    assert [r.left_out for r in caplog.records if "left out" in r.message] == [996]
+    tail.stop()
+
+
+@pytest.mark.parametrize("stuck", [0.0, 1.0])
+def test_a_baseline_of_equal_vectors_gives_way_to_one_of_vectors_that_differ(
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors, stuck: float
+) -> None:
+    equal = np.full_like(vectors[:1_000], stuck)
+    send(equal)
+    models, now = Models(), [0.0]
+    tail = Tail(pool, models, SETTINGS, monotonic=lambda: now[0])
+    poll_until(tail, lambda: verdict(models, "fast").baseline_version == 1)
+    send(vectors[:300])
+    tail.poll()
+    found = verdict(models, "fast")
+    assert (found.state, found.measurement) == ("baseline_constant", None)
+    send(equal[:700])
+    send(vectors[300:1_300])
+    now[0] += SETTINGS.check_interval
+    poll_until(tail, lambda: verdict(models, "fast").baseline_version == 2)
+    send(vectors[1_300:1_500])
+    tail.poll()
+    found = verdict(models, "fast")
+    assert found.state == "ok"
+    assert found.measurement is not None
+    assert found.measurement.score < 2
+    tail.stop()
+
+
+def test_an_absurd_vector_in_a_window_leaves_every_number_finite(
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:1_000])
+    baseline.pin(connection, "m", Selection(first=1_000))
+    absurd = vectors[1_000:1_300].copy()
+    absurd[7] = 3e38
+    absurd[8, 3] = -3e38
+    send(absurd)
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    tail.poll()
+    measured = verdict(models, "fast").measurement
+    assert measured is not None
+    numbers = [measured.score, measured.cosine_similarity, *measured.components.values()]
+    numbers += [*measured.ks.values(), *measured.wasserstein.values()]
+    assert np.isfinite(numbers).all()
     tail.stop()
 
 

@@ -30,6 +30,13 @@ def circumstances(received: float | None = NOW, mismatched: float | None = None)
         (0, 50, False, Circumstances(NOW, None, NOW, 600, "behind"), "not_followed"),
         (100, 50, False, circumstances(), "no_baseline"),
         (300, 501, True, circumstances(), "baseline_too_small"),
+        (
+            100,
+            50,
+            True,
+            Circumstances(NOW, NOW, None, 600, baseline_varies=False),
+            "baseline_constant",
+        ),
         (100, 50, True, circumstances(mismatched=NOW + 1), "dimension_changed"),
         (100, 50, True, circumstances(mismatched=NOW - 1), "ok"),
         (0, 50, True, circumstances(received=None, mismatched=NOW), "dimension_changed"),
