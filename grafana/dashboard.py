@@ -29,20 +29,25 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """A dashboard. ``alerts`` selects the firing alerts that are shown as annotations."""
+    """A dashboard.
+
+    ``alerts`` selects the firing alerts that are shown as annotations. ``pins`` is the PromQL of
+    the pins that are, too: see `grafana.drift.pins`.
+    """
 
     uid: str
     title: str
     description: str
     variables: tuple[Json, ...]
     alerts: str
+    pins: str
     sections: tuple[Section, ...]
     links: tuple[Json, ...] = ()
 
     def json(self) -> Json:
         """Return the JSON that Grafana loads."""
         return frame(self.uid, self.title, self.description) | {
-            "annotations": {"list": [_annotation(self.alerts)]},
+            "annotations": {"list": [_alerts(self.alerts), _pins(self.pins)]},
             "links": [*others(), *self.links],
             "panels": [
                 {"id": number, **panel} for number, panel in enumerate(self._panels(), start=1)
@@ -151,7 +156,7 @@ def _link(title: str, **options: object) -> Json:
     return {"title": title, "tooltip": "", "icon": "", "url": "", "tags": [], **options}
 
 
-def _annotation(alerts: str) -> Json:
+def _alerts(alerts: str) -> Json:
     return {
         "name": "Firing alerts",
         "datasource": DATASOURCE,
@@ -162,6 +167,21 @@ def _annotation(alerts: str) -> Json:
         "titleFormat": "{{alertname}}",
         "textFormat": "{{model_name}} {{window}}",
         "tagKeys": "severity",
+    }
+
+
+def _pins(expr: str) -> Json:
+    return {
+        "name": "Pinned baselines",
+        "datasource": DATASOURCE,
+        "enable": True,
+        "iconColor": "blue",
+        "expr": expr,
+        "step": "60s",
+        "useValueForTime": True,
+        "titleFormat": "Baseline {{version}} pinned",
+        "textFormat": "{{model_name}}: version {{version}}, {{stage}}",
+        "tagKeys": "stage",
     }
 
 

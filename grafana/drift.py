@@ -64,6 +64,22 @@ def volume(scope: Scope, *by: str, link: str | None = None) -> Panel:
     )
 
 
+def pins(scope: Scope) -> str:
+    """Return PromQL of when each baseline was pinned, in ms, by model, version and stage.
+
+    Each process is matched with itself: while the processes change to a new baseline, they have
+    different versions.
+    """
+    process = "job, instance, model_name"
+    versions = f'count_values by ({process}) ("version", {scope.select(f.BASELINE_VERSION)})'
+    return (
+        "max by (model_name, version, stage) ("
+        f"1000 * {scope.select(f.BASELINE_TIMESTAMP)}"
+        f" * on ({process}) group_right () {versions}"
+        f" * on ({process}) group_left (stage) ({scope.select(f.BASELINE_STAGE)} == 1))"
+    )
+
+
 def _threshold(scope: Scope, name: str, when: str, by: tuple[str, ...], **others: str) -> Query:
     model = legend(tuple(label for label in by if label == "model_name"))
     return scope.recorded(name, f"{THRESHOLD}{when} {model}".strip(), **others)

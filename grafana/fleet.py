@@ -97,5 +97,6 @@ FLEET = Dashboard(
         values("window", _models.select(f.WINDOW_VECTORS), label="Window"),
     ),
     alerts=_ALERTS,
+    pins=drift.pins(_models),
     sections=(_now, _drift, _vectors),
 )

@@ -176,6 +176,7 @@ MODEL = Dashboard(
         text("exporter_url", str(AlertingSettings().exporter_url).rstrip("/"), label="Exporter"),
     ),
     alerts=_ALERTS,
+    pins=drift.pins(_model),
     sections=(_drift, _past, _quality, _vectors),
     links=(url("Drift report", "${exporter_url}/drift/${model_name:percentencode}"),),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from exporter.metrics import families as f
+from grafana import drift
 from grafana.dashboard import Dashboard, Section, scraped, values
 from grafana.panel import Panel
 from grafana.query import RATE, Query, Scope
@@ -160,5 +161,6 @@ PIPELINE = Dashboard(
     ),
     # The watchdog always fires, so it would cover the whole graph.
     alerts='area="pipeline", alertname!="EmbeddingDriftWatchdog"',
+    pins=drift.pins(_scope),
     sections=(_exporter, _ingest, _watch, _models),
 )

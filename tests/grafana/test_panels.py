@@ -36,8 +36,8 @@ CHOSEN = {
     "$instance": ".+",
     "$window": ".+",
 }
-# Labels that scraping and alerting add to those of the metric table.
-ADDED = {"job", "instance", "alertname", "alertstate", "area", "le", "__name__"}
+# Labels that scraping, alerting and count_values add to those of the metric table.
+ADDED = {"job", "instance", "alertname", "alertstate", "area", "le", "version", "__name__"}
 
 
 def expressions() -> Iterator[tuple[str, str]]:
@@ -132,6 +132,20 @@ def test_a_query_returns_data_in_an_incident(where: str, expr: str, prometheus: 
     # A zero that stands for nothing would hide that nothing was found.
     expr = expr.removesuffix(" or vector(0)")
     assert shown(prometheus, expr), f"no series: {expr}"
+
+
+def test_a_pin_is_shown_at_its_time_with_version_and_stage(prometheus: Prometheus) -> None:
+    pins = [expr for where, expr in QUERIES if where.endswith(": Pinned baselines")]
+    assert len(pins) == 3
+    for expr in pins:
+        [found] = shown(prometheus, expr)
+        assert found["metric"] == {
+            "model_name": "all-MiniLM-L6-v2",
+            "version": "1",
+            "stage": "provisional",
+        }
+        [pinned] = {float(value) / 1000 for _, value in found["values"]}
+        assert abs(time.time() - pinned) < 1_000
 
 
 @pytest.mark.parametrize(("where", "selector", "label"), VARIABLES)
