@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.detector.sums import SPARSE, Part
+from exporter.monitor.ring import Arrivals
 from exporter.stats.arrays import Floats
 
 _SMALL = 16
@@ -22,7 +23,7 @@ _SMALL = 16
 
 _generations = count()
 
-Recall = Callable[[int, int], tuple[NDArray[np.float32], Floats]]
+Recall = Callable[[int, int], Arrivals]
 
 
 class Segments:
@@ -33,8 +34,8 @@ class Segments:
     detector : Detector
         Packs the parts.
     recall : callable, optional
-        Gives the vectors at positions first <= p < last, and their times, to cut a part. Without
-        it, windows must begin and end where a part was appended.
+        Gives the vectors at positions first <= p < last, to cut a part. Without it, windows must
+        begin and end where a part was appended.
     """
 
     def __init__(self, detector: Detector, recall: Recall | None = None) -> None:
@@ -88,7 +89,8 @@ class Segments:
             return
         assert self._recall is not None, "only a stream whose vectors are kept can be cut"
         assert part.n < SPARSE
-        head = self.detector.pack(*self._recall(first, position))
+        kept = self._recall(first, position)
+        head = self.detector.pack(kept.vectors, kept.times)
         self._parts[at : at + 1] = [head, part.without(head)]
         self._firsts.insert(at + 1, position)
 

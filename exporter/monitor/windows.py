@@ -19,7 +19,7 @@ from exporter.detector import Detector
 from exporter.monitor.ring import Arrivals, Ring
 from exporter.monitor.sampling import SPARSE, level_for
 from exporter.monitor.segments import Segments, Window
-from exporter.stats.arrays import Floats, Vectors
+from exporter.stats.arrays import Vectors
 from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings
 from ingest.store.changes import sampled_ratio
 
@@ -61,7 +61,7 @@ class Stream:
     ) -> None:
         self.level = level
         self.ring = Ring(dimension, capacity)
-        self.segments = None if detector is None else Segments(detector, self._recall)
+        self.segments = None if detector is None else Segments(detector, self.ring.recall)
 
     def append(self, arrivals: Arrivals) -> None:
         """Add the newest vectors, all of them in the sample."""
@@ -74,10 +74,6 @@ class Stream:
         if self.segments is not None:
             self.segments.forget(first)
             self.segments.compact()
-
-    def _recall(self, first: int, last: int) -> tuple[Vectors, Floats]:
-        found = self.ring.recall(first, last)
-        return found.vectors, found.times
 
 
 class Source(Protocol):

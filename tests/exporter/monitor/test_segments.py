@@ -12,11 +12,21 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.detector.sums import Part, Sums
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.segments import Segments, Window
 
 Vectors = NDArray[np.float32]
 
 TIMES = np.arange(3_000.0)
+
+
+def stream_of(vectors: Vectors, detector: Detector) -> Segments:
+    """Return an empty stream that these vectors will be appended to."""
+
+    def recall(first: int, last: int) -> Arrivals:
+        return Arrivals.numbered(vectors[first:last], TIMES[first:last], after=first)
+
+    return Segments(detector, recall)
 
 
 def assert_holds(sums: Sums | None, expected: Sums) -> None:
@@ -39,7 +49,7 @@ def assert_holds(sums: Sums | None, expected: Sums) -> None:
 def test_windows_that_share_segments_hold_exactly_their_vectors(
     steps: list[tuple[int, int, int]], vectors: Vectors, detector: Detector
 ) -> None:
-    segments = Segments(detector, lambda first, last: (vectors[first:last], TIMES[first:last]))
+    segments = stream_of(vectors, detector)
     windows = [Window(segments), Window(segments)]
     for count, *lengths in steps:
         end = segments.end + count
@@ -63,7 +73,7 @@ def test_a_vector_is_packed_once_when_windows_move_by_whole_parts(
         return pack(self, batch, times)
 
     monkeypatch.setattr(Detector, "pack", counting)
-    segments = Segments(detector, lambda first, last: (vectors[first:last], TIMES[first:last]))
+    segments = stream_of(vectors, detector)
     windows = {40: Window(segments), 160: Window(segments)}
     for at in range(0, 1_000, 20):
         segments.append(vectors[at : at + 20], TIMES[at : at + 20])
@@ -75,7 +85,7 @@ def test_a_vector_is_packed_once_when_windows_move_by_whole_parts(
 def test_small_parts_are_joined_and_old_parts_forgotten(
     vectors: Vectors, detector: Detector
 ) -> None:
-    segments = Segments(detector, lambda first, last: (vectors[first:last], TIMES[first:last]))
+    segments = stream_of(vectors, detector)
     window = Window(segments)
     tracemalloc.start()
     try:
@@ -96,7 +106,7 @@ def test_small_parts_are_joined_and_old_parts_forgotten(
 
 
 def test_a_window_that_becomes_empty_starts_from_zero(vectors: Vectors, detector: Detector) -> None:
-    segments = Segments(detector, lambda first, last: (vectors[first:last], TIMES[first:last]))
+    segments = stream_of(vectors, detector)
     window = Window(segments)
     for at in (0, 50):
         segments.append(vectors[at : at + 50], TIMES[at : at + 50])

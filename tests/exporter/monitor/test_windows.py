@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -177,6 +178,20 @@ def test_no_more_is_kept_than_the_larger_window_holds(
     assert 100 <= len(windows.arrivals("slow")) <= 250
     # Each window that samples has a ring of its own.
     assert kept < 1.2 * 2 * 250 * (8 * 4 + 8 + 8 + 4)
+
+
+def test_vectors_that_a_window_replaces_are_freed_at_once(
+    vectors: Vectors, detector: Detector
+) -> None:
+    windows = ModelWindows(8, SETTINGS, detector)
+    windows.append(at_once(vectors[:100]))
+    replaced = weakref.ref(windows.views["slow"].stream.ring)
+    gc.disable()
+    try:
+        windows.fill(0, list(windows), at_once(vectors[:100]))
+        assert replaced() is None
+    finally:
+        gc.enable()
 
 
 def test_a_window_changes_its_generation_only_when_it_changes(
