@@ -112,17 +112,30 @@ def select(
         "copy (with sample as materialized (select received_at, seq from"
         " (select *, row_number() over (order by received_at, seq) - 1 as place from ({chosen}) as"
         "  c) as chosen where place % {period} < {length} and place < {count} * {period})"
-        " select seq, received_at, embedding from sample join embedding using (received_at, seq)"
-        " where model_name = {name} order by received_at, seq) to stdout (format binary)"
+        " select seq, received_at, embedding from {vectors} order by received_at, seq)"
+        " to stdout (format binary)"
     ).format(
         chosen=chosen,
         period=sql.Literal(sample.period),
         length=sql.Literal(sample.length),
         count=sql.Literal(sample.number),
-        name=sql.Literal(model_name),
+        vectors=of_sample(model_name),
     )
     with connection.cursor() as cursor, cursor.copy(statement) as stream:
         return copy.decode(stream, components)
+
+
+def of_sample(model_name: str) -> sql.Composed:
+    """Return the source of a query: the columns of `embedding` for the rows of a CTE `sample`.
+
+    The CTE has the columns ``received_at`` and ``seq``. Each vector is looked up by the index. A
+    join would read whole partitions: the planner expects a sample to be a third of all rows.
+    """
+    return sql.SQL(
+        "sample cross join lateral (select embedding, revised_cosine from embedding as e where"
+        " e.model_name = {} and e.received_at = sample.received_at and e.seq = sample.seq"
+        " offset 0) as e"
+    ).format(sql.Literal(model_name))
 
 
 def _chosen(model_name: str, selection: Selection) -> sql.Composed:
