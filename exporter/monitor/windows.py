@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -93,6 +93,13 @@ class View(NamedTuple):
     window: Window
 
 
+class _Span(NamedTuple):
+    """The number of the first vector of a window, and the level of its sample."""
+
+    first: int
+    level: int
+
+
 class ModelWindows:
     """The windows of one model, measured against one detector.
 
@@ -154,12 +161,13 @@ class ModelWindows:
         return min(stream.level for stream, _ in self.views.values())
 
     @property
-    def is_sparse(self) -> bool:
-        """Whether a window samples so little of its span that it has room for a lower level."""
-        return any(
-            stream.level and len(window) < SPARSE * self.limits[name].capacity
+    def sparse(self) -> list[str]:
+        """The windows that sample so little of their span that they have room for a lower level."""
+        return [
+            name
             for name, (stream, window) in self.views.items()
-        )
+            if stream.level and len(window) < SPARSE * self.limits[name].capacity
+        ]
 
     def follow(self, source: Source, last_seq: int, now: float) -> None:
         """Read what is new, up to a number, and remove what is too old.
@@ -173,24 +181,33 @@ class ModelWindows:
             Seconds since the epoch.
         """
         if (last_seq - self.seen_seq) * sampled_ratio(self.level) > self.capacity:
-            self._load(source, last_seq)
+            self._load(source, self._spans(source, last_seq, self))
         elif last_seq > self.seen_seq:
             self.append(source.read(self.seen_seq, self.seconds, self.level))
         # A replica may be behind the baseline.
         self.seen_seq = max(self.seen_seq, last_seq)
         self.advance(now)
-        if self.is_sparse:
-            self._load(source, last_seq)
+        # By chance, a sample of very few may be sparse at the lowest level that its span allows.
+        spans = self._spans(source, last_seq, self.sparse)
+        levels = {name: stream.level for name, (stream, _) in self.views.items()}
+        self._load(
+            source, {name: span for name, span in spans.items() if span.level < levels[name]}
+        )
 
-    def _load(self, source: Source, last_seq: int) -> None:
-        """Fill all windows anew, each at the lowest level at which its span fits."""
-        firsts, levels = {}, {}
-        for name, (settings, capacity) in self.limits.items():
-            firsts[name] = max(source.first_seq(settings.seconds), self.start_seq + 1)
-            levels[name] = level_for(last_seq - firsts[name] + 1, capacity)
-        for level in set(levels.values()):
-            names = [name for name in self if levels[name] == level]
-            after = min(firsts[name] for name in names) - 1
+    def _spans(self, source: Source, last_seq: int, names: Iterable[str]) -> dict[str, _Span]:
+        """Return where windows begin, and the lowest level at which each may hold its span."""
+        spans = {}
+        for name in names:
+            settings, capacity = self.limits[name]
+            first = max(source.first_seq(settings.seconds), self.start_seq + 1)
+            spans[name] = _Span(first, level_for(last_seq - first + 1, capacity))
+        return spans
+
+    def _load(self, source: Source, spans: Mapping[str, _Span]) -> None:
+        """Fill windows anew."""
+        for level in {span.level for span in spans.values()}:
+            names = [name for name, span in spans.items() if span.level == level]
+            after = min(spans[name].first for name in names) - 1
             seconds = max(self.limits[name].settings.seconds for name in names)
             self.fill(level, names, source.read(after, seconds, level))
 
