@@ -26,8 +26,10 @@ class Page(Protocol):
     def set(self, family: Family, value: float, **labels: str) -> None: ...
 
 
-def drift(page: Page, model_name: str, score: float, magnitude: float) -> None:
-    window = {"model_name": model_name, "window": "fast"}
+def drift(
+    page: Page, model_name: str, score: float, magnitude: float, in_window: str = "fast"
+) -> None:
+    window = {"model_name": model_name, "window": in_window}
     page.set(UP, 1)
     page.set(SCORE, score, **window)
     page.set(MAGNITUDE, magnitude, **window)
@@ -178,6 +180,41 @@ def test_a_resolved_alert_says_how_long_it_lasted(alertmanager: str, slack: Slac
     assert alerts_button["url"].startswith(f"{alertmanager}/#/alerts?filter=%7B")
 
 
+def test_a_message_names_both_windows_once(
+    page: Page, prometheus: Prometheus, slack: Slack
+) -> None:
+    drift(page, MODEL, score=6.34, magnitude=0.12)
+    drift(page, MODEL, score=7.91, magnitude=0.1, in_window="slow")
+    message = slack.wait(within("slow window"), SECONDS)
+    assert without_times(message)["attachments"][0]["text"] == (
+        "*EmbeddingDriftDetected* (fast and slow windows), since NOW\n"
+        "Score 6.3 in the fast window. Without drift, one window in 10^6.3 reaches "
+        "this score. Thresholds: 5.0 for 2 minutes, 3.0 for 30 minutes.\n"
+        "At least 6 % of the vectors are unlike the baseline (estimate 12 %). "
+        "Thresholds: warning 15 %, critical 20 %.\n"
+        "Largest component: mean (score 7.3).\n"
+        "In the slow window: score 7.9, at least 5 % unlike the baseline (estimate 10 %), "
+        "largest component mean (8.9).\n"
+    )
+
+
+def test_two_windows_are_resolved_in_one_paragraph_and_two_processes_in_two(
+    alertmanager: str, slack: Slack
+) -> None:
+    alert = {"alertname": "EmbeddingDriftDetected", "model_name": MODEL} | DRIFT
+    both = [alert | {"window": window} for window in ("fast", "slow")]
+    raise_alert(alertmanager, *both)
+    slack.wait(about("WARNING"), SECONDS)
+    raise_alert(alertmanager, *both, lasted=timedelta(minutes=75))
+    (attachment,) = slack.wait(about("RESOLVED"), SECONDS).body["attachments"]
+    assert attachment["text"].count("*EmbeddingDriftDetected* (fast and slow windows), reso") == 1
+    assert attachment["text"].count("*EmbeddingDriftDetected*") == 1
+    down = {"alertname": "EmbeddingDriftExporterDown", "severity": "critical"}
+    raise_alert(alertmanager, down | {"instance": "a"}, down | {"instance": "b"})
+    (attachment,) = slack.wait(about("ExporterDown"), SECONDS).body["attachments"]
+    assert attachment["text"].count("*EmbeddingDriftExporterDown*, since") == 2
+
+
 @pytest.mark.parametrize("status", [429, 500])
 def test_a_message_that_slack_rejected_is_sent_again(
     status: int, alertmanager: str, slack: Slack
@@ -284,7 +321,8 @@ def test_many_windows_of_a_model_give_one_message_within_slacks_limits(
         alert = {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT}
         raise_alert(alertmanager, alert | {"window": f"window {number}"}, description="x" * 400)
     (attachment,) = slack.wait(about("(first of 30)"), SECONDS).body["attachments"]
-    assert attachment["text"].count("since ") == 4
+    assert attachment["text"].count("since ") == 1
+    assert attachment["text"].count("x" * 400) == 4
     assert attachment["text"].endswith("Total: 30 firing, 0 resolved.\n")
     assert slack.refused == []
 
