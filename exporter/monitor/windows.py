@@ -145,7 +145,7 @@ class ModelWindows:
         self._dimension = dimension
         self.detector = detector
         self.limits = {name: Limits.of(window, n_reference) for name, window in settings.windows}
-        self.capacity = max(limit.capacity for limit in self.limits.values())
+        self.capacity = self._capacity(self.limits)
         self.seconds = max(limit.settings.seconds for limit in self.limits.values())
         self.start_seq = self.seen_seq = seen_seq
         self.seen_at: float | None = None
@@ -205,11 +205,17 @@ class ModelWindows:
 
     def _load(self, source: Source, spans: Mapping[str, _Span]) -> None:
         """Fill windows anew."""
-        for level in {span.level for span in spans.values()}:
-            names = [name for name, span in spans.items() if span.level == level]
+        for lowest in {span.level for span in spans.values()}:
+            names = [name for name, span in spans.items() if span.level == lowest]
+            level = lowest
             after = min(spans[name].first for name in names) - 1
             seconds = max(self.limits[name].settings.seconds for name in names)
-            self.fill(level, names, source.read(after, seconds, level))
+            arrivals = source.read(after, seconds, level)
+            # By chance, a sample may be larger than its share.
+            while len(arrivals) > self._capacity(names):
+                level += 1
+                arrivals = arrivals.sampled(level)
+            self.fill(level, names, arrivals)
 
     def fill(self, level: int, names: Collection[str], arrivals: Arrivals) -> None:
         """Let windows hold the sample of a level from now on.
@@ -298,8 +304,10 @@ class ModelWindows:
         return iter(self.limits)
 
     def _stream(self, level: int, names: Collection[str]) -> Stream:
-        capacity = max(self.limits[name].capacity for name in names)
-        return Stream(level, self._dimension, capacity, self.detector)
+        return Stream(level, self._dimension, self._capacity(names), self.detector)
+
+    def _capacity(self, names: Collection[str]) -> int:
+        return max(self.limits[name].capacity for name in names)
 
     def _streams(self) -> Iterator[tuple[Stream, list[str]]]:
         """Yield each stream with the names of its windows."""

@@ -83,7 +83,8 @@ def test_a_sample_spreads_evenly_over_an_overfull_span() -> None:
     found = np.flatnonzero(plan.kept)
     assert 350 < len(found) <= 500
     tenths = np.histogram(found, 10, (0, 50_000))[0] / (len(found) / 10)
-    assert abs(tenths - 1).max() < 0.1
+    # As even as chance makes 40 vectors in each tenth.
+    assert abs(tenths - 1).max() < 4 / 40**0.5
 
 
 def test_vectors_that_no_window_holds_are_not_kept() -> None:

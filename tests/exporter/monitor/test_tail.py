@@ -253,8 +253,8 @@ def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(
     for at in range(0, 2_600, 200):
         send(vectors[at : at + 200])
         tail.poll()
-    # Of 2,100 after the first 500 only 250 may be in a window: the sample of level 13.
-    for pinned, level in ((500, 13), (2_000, 0), (2_450, 0), (500, 13)):
+    # Of 2,100 after the first 500 only 250 may be in a window: the sample of level 14.
+    for pinned, level in ((500, 14), (2_000, 0), (2_450, 0), (500, 14)):
         baseline.pin(connection, "m", Selection(first=pinned))
         tail.poll()
         restarted = Models()
@@ -293,7 +293,8 @@ def test_a_scrape_sees_no_windows_half_read(
         tail.poll()
         time.sleep(0.1)
         adopted.set()
-        assert scraping.result(60) == {(1, 220), (2, 600)}
+        sampled = np.count_nonzero(is_sampled(np.arange(501, 2_601), 14))
+        assert scraping.result(60) == {(1, sampled), (2, 600)}
 
 
 def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
@@ -312,7 +313,8 @@ def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
     with pytest.raises(ExceptionGroup, match="some models could not be read from the store"):
         tail.poll()
     found = verdict(models, "slow")
-    assert (found.state, found.baseline_version, found.vectors) == ("ok", 1, 220)
+    sampled = np.count_nonzero(is_sampled(np.arange(501, 2_601), 14))
+    assert (found.state, found.baseline_version, found.vectors) == ("ok", 1, sampled)
     connection.execute("alter table gone rename to embedding")
     tail.poll()
     found = verdict(models, "slow")
@@ -578,6 +580,7 @@ def test_a_baseline_of_equal_vectors_gives_way_to_one_of_vectors_that_differ(
     send(equal)
     models, now = Models(), [0.0]
     tail = Tail(pool, models, SETTINGS, monotonic=lambda: now[0])
+    tail.poll()
     poll_until(tail, lambda: verdict(models, "fast").baseline_version == 1)
     send(vectors[:300])
     tail.poll()
