@@ -5,11 +5,15 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ONLY_BINARY=:all:
 WORKDIR /source
-COPY container/build.lock requirements.lock ./
+COPY container/build.lock container/embedded.lock requirements.lock ./
+# Empty in an image that only uses a database of your own.
+ARG EMBEDDED=embedded
 # Only wheels whose hash is in a lock file are installed, also for the build.
 RUN pip install --require-hashes --requirement build.lock && \
     python -m venv --without-pip /opt/embedding-drift && \
-    pip --python /opt/embedding-drift install --require-hashes --requirement requirements.lock
+    pip --python /opt/embedding-drift install --require-hashes --requirement requirements.lock && \
+    if [ -n "$EMBEDDED" ]; then \
+        pip --python /opt/embedding-drift install --require-hashes --requirement embedded.lock; fi
 COPY pyproject.toml README.md LICENSE ./
 COPY alertmanager alertmanager
 COPY client client

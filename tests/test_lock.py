@@ -23,6 +23,7 @@ WANTED = {
         for text in project["project"]["dependencies"]
         if Requirement(text).name not in OURS
     ],
+    "container/embedded.lock": PROJECTS[0]["project"]["optional-dependencies"]["embedded"],
     "container/build.lock": [
         text for project in PROJECTS for text in project["build-system"]["requires"]
     ],
