@@ -177,7 +177,10 @@ def pin(
     from exporter.monitor.preview import preview
 
     selection = _selection(first, last, start, end)
-    with embedded.connection_string(settings.database) as store, connect(store) as connection:
+    with (
+        embedded.connection_string(settings.database, creates=False) as store,
+        connect(store) as connection,
+    ):
         try:
             seen = preview(connection, model_name, selection, datetime.now(UTC))
             if dry_run:
@@ -242,7 +245,10 @@ def _selection(
 @configured
 def list_(settings: Settings, model_name: str) -> None:
     """List the baselines of MODEL_NAME, newest first."""
-    with embedded.connection_string(settings.database) as store, connect(store) as connection:
+    with (
+        embedded.connection_string(settings.database, creates=False) as store,
+        connect(store) as connection,
+    ):
         for found in baselines.versions(connection, model_name):
             kind = ("automatic" if found.automatic else "by hand") + ", in use" * found.in_use
             contents = _contents(found.vectors, found.first_at, found.last_at)
@@ -255,7 +261,10 @@ def list_(settings: Settings, model_name: str) -> None:
 @configured
 def use(settings: Settings, model_name: str, version: int) -> None:
     """Use VERSION of the baseline of MODEL_NAME. From then on only people replace it."""
-    with embedded.connection_string(settings.database) as store, connect(store) as connection:
+    with (
+        embedded.connection_string(settings.database, creates=False) as store,
+        connect(store) as connection,
+    ):
         baselines.use(connection, model_name, version)
     click.echo(f"{model_name}: baseline {version} is in use")
 

@@ -70,7 +70,7 @@ def model() -> None:
 def list_(settings: Settings) -> None:
     """List the models by name: dimension, number of vectors ever stored, time of the newest."""
     with (
-        embedded.connection_string(settings.database) as store,
+        embedded.connection_string(settings.database, creates=False) as store,
         connect(store) as connection,
         unavailable(),
     ):
@@ -96,7 +96,7 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"remove {model_name} with its vectors, baselines and history?", abort=True)
     with (
-        embedded.connection_string(settings.database) as store,
+        embedded.connection_string(settings.database, creates=False) as store,
         connect(store) as connection,
         unavailable(),
     ):

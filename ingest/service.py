@@ -44,7 +44,7 @@ def serve(
     protection = Protection.of(live)
     port = default_port if settings.server.port is None else settings.server.port
     listener = server.listen(settings.server.host, port)
-    with embedded.connection_string(settings.database) as store:
+    with embedded.connection_string(settings.database, creates=migrates) as store:
         if migrates:
             with connect(store) as connection:
                 migrate(connection)

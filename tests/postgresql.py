@@ -58,11 +58,11 @@ def server() -> Iterator[str]:
     if given:
         yield given
         return
-    with (
-        _folder() as folder,
-        embedded.running(folder) as string,
-    ):
-        yield string
+    with _folder() as folder:
+        # Run by root, the server is another user. PgBouncer, run as that user, has to pass.
+        folder.chmod(0o711)
+        with embedded.running(folder) as string:
+            yield string
 
 
 def _database(server: str, name: str) -> str:

@@ -18,6 +18,23 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+STARTING = """
+import os, sys
+from pathlib import Path
+from ingest.runtime.http import server
+from ingest.store import embedded
+server.exit_on_signals()
+for user in map(int, sys.argv[2:]):
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+print("starting", flush=True)
+with embedded.running(Path(sys.argv[1])) as string:
+    print("started", flush=True)
+    sys.stdin.read()
+"""
+"""A program that uses the embedded server until its input ends, as another user if given."""
+
 
 @dataclass(frozen=True)
 class Service:

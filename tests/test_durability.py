@@ -10,7 +10,8 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import pytest
 
 from ingest.store import changes
 from ingest.store.connection import connect
+from ingest.store.postgresql import Server
 from tests.service import Service, report, serving, wait_for
 
 if TYPE_CHECKING:
@@ -30,8 +32,53 @@ DIMENSION = 16
 BASELINE_VECTORS = 300
 
 
+@dataclass(frozen=True)
+class Database:
+    """The setting that names a database, its connection string, and how it is killed."""
+
+    setting: str
+    string: str
+    kill: Callable[[], None]
+
+
 @pytest.fixture
-def config(folder: Path, postgresql: PostgresServer) -> Path:
+def external(postgresql: PostgresServer) -> Database:
+    """A server that somebody else starts again."""
+
+    def kill_and_start() -> None:
+        pid = postgresql.get_pid()
+        assert pid is not None
+        kill(psutil.Process(pid))
+        postgresql.ensure_postgres_running()
+
+    string = postgresql.get_uri()
+    return Database(f"connection_string: '{string}'", string, kill_and_start)
+
+
+@pytest.fixture
+def embedded(folder: Path) -> Database:
+    """The server that the service starts, and starts again."""
+    data = folder / "data"
+    server = Server(data / "postgresql", folder / "log")
+
+    def kill_it() -> None:
+        wait_for(lambda: server.process() is not None, "the server")
+        process = server.process()
+        assert process is not None
+        kill(process)
+
+    string = f"host={server.folder} port=5432 user=postgres dbname=postgres"
+    return Database(f"data_directory: '{data}'", string, kill_it)
+
+
+@pytest.fixture(params=["external", "embedded"])
+def database(request: pytest.FixtureRequest) -> Database:
+    found: Database = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def config(folder: Path, database: Database) -> Path:
     """Of a service that comes back at the same address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -39,7 +86,7 @@ def config(folder: Path, postgresql: PostgresServer) -> Path:
     file.write_text(
         f"monitoring: {{poll_interval: 0.1, baseline: {{vectors: {BASELINE_VECTORS}}}}}\n"
         f"server: {{port: {port}}}\n"
-        f"database: {{connection_string: '{postgresql.get_uri()}'}}\n"
+        f"database: {{{database.setting}}}\n"
     )
     return file
 
@@ -95,13 +142,11 @@ class Load(threading.Thread):
                 return False
 
 
-def kill(postgresql: PostgresServer) -> None:
-    pid = postgresql.get_pid()
-    assert pid is not None
-    postmaster = psutil.Process(pid)
+def kill(postmaster: psutil.Process) -> None:
     processes = [postmaster, *postmaster.children(recursive=True)]
     for process in processes:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(processes)
 
 
@@ -129,9 +174,9 @@ def follows(service: Service, model_name: str, last: int) -> Callable[[], bool]:
 
 
 def test_acknowledged_vectors_are_stored_once_after_any_kill(
-    config: Path, postgresql: PostgresServer, long: bool
+    config: Path, database: Database, long: bool
 ) -> None:
-    kills = 120 if long else 6
+    kills = 100 if long else 6
     chance = random.Random()
     with ExitStack() as stack:
         service = stack.enter_context(serving(config))
@@ -145,8 +190,7 @@ def test_acknowledged_vectors_are_stored_once_after_any_kill(
             time.sleep(chance.uniform(0, 0.7))
             # The last to go is PostgreSQL: the service has to find its way back.
             if chance.random() < 0.5 or number == kills - 1:
-                kill(postgresql)
-                postgresql.ensure_postgres_running()
+                database.kill()
             else:
                 service.process.kill()
                 service.process.wait()
@@ -162,7 +206,7 @@ def test_acknowledged_vectors_are_stored_once_after_any_kill(
         for load in loads:
             load.join()
 
-        found = stored(postgresql.get_uri())
+        found = stored(database.string)
         check_numbers(found)
         check_acknowledged(found, loads)
         reports = {}

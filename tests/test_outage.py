@@ -147,7 +147,7 @@ def test_the_embedded_server_that_hangs_does_not_keep_the_service_from_stopping(
         service.process.terminate()
         assert service.process.wait(40) == 0
         assert "embedded PostgreSQL was killed" in service.log.read_text()
-    assert not any(process.is_running() for process in processes)
+    wait_for(lambda: not any(map(psutil.Process.is_running, processes)), "the end of them all")
     with serving(embedded_config) as service:
         wait_for(
             lambda: 'embedding_drift_vectors_total{model_name="m"} 100.0' in page(service.url),

