@@ -115,8 +115,10 @@ class Server:
         # PostgreSQL would not start.
         ending = self._launched()
         _kill([*self._processes(), *([] if ending is None else [ending])])
-        # PostgreSQL would not start if the number in it belonged to any other process.
-        (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        # PostgreSQL would not start if the number in one of them belonged to any other process. A
+        # killed server whose parent does not wait for it keeps its number, too.
+        for name in ("postmaster.pid", f".s.PGSQL.{_PORT}.lock"):
+            (self.folder / name).unlink(missing_ok=True)
         command: list[str | Path] = [
             *(_programs(user) / "postgres", "-D", _name_for(self.folder, user)),
             # The socket is in the folder itself. Its relative path fits, however long the
