@@ -365,7 +365,7 @@ def test_check_config_says_valid_or_what_is_wrong(config: Path, tmp_path: Path) 
     wrong.write_text("monitoring: {drift_treshold: 0.1}")
     done = run(str(wrong))
     assert done.returncode == 2
-    assert "monitoring.drift_treshold: unknown key" in done.stderr
+    assert "monitoring.drift_treshold: line 1, column 14: unknown key" in done.stderr
     assert "did you mean drift_threshold?" in done.stderr
 
 
