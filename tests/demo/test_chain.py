@@ -189,7 +189,7 @@ def test_a_message_names_both_windows_once(
     assert without_times(message)["attachments"][0]["text"] == (
         "*EmbeddingDriftDetected* (fast and slow windows), since NOW\n"
         "Score 6.3 in the fast window. Without drift, one window in 10^6.3 reaches "
-        "this score. Thresholds: 5.0 for 2 minutes, 3.0 for 30 minutes.\n"
+        "this score. Thresholds: 5.0 for 2 minutes, 1.6 on average of an hour.\n"
         "At least 6 % of the vectors are unlike the baseline (estimate 12 %). "
         "Thresholds: warning 15 %, critical 20 %.\n"
         "Largest component: mean (score 7.3).\n"

@@ -106,9 +106,10 @@ def test_a_stream_is_paged_in_the_minutes_in_which_prometheus_fires(
 
 
 def test_a_fork_goes_on_as_the_original_does(source: Source) -> None:
-    stream = fed(source, 100)
-    other = stream.fork(START + 6_000)
-    for number in range(100, 103):
+    # Its windows hold everything, so that it makes no difference when they are read.
+    stream = fed(source, 80)
+    other = stream.fork(START + 4_800)
+    for number in range(80, 83):
         for each in (stream, other):
             each.step(minute(source, number), START + 60 * (number + 1))
         assert other.scores == pytest.approx(stream.scores)
