@@ -99,7 +99,8 @@ def test_small_parts_are_joined_and_old_parts_forgotten(
                 peaks.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
+    # Python keeps some freed tuples. The parts of 1,500 vectors would take more than a megabyte.
+    assert peaks[1] < peaks[0] + 200_000
     parts = list(segments.parts(window.first, window.last))
     assert sum(part.n for part in parts) == 100
     assert len(parts) < 20

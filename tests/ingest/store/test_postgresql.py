@@ -275,7 +275,7 @@ def test_recovery_is_waited_for_while_it_makes_progress_and_that_is_told(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(postgresql, "_STALL_SECONDS", 1.0)
+    monkeypatch.setattr(postgresql, "_STALL_SECONDS", 3.0)
     monkeypatch.setattr(postgresql, "_REPORT_SECONDS", 0.5)
     start(server)
     crash(server)
@@ -288,7 +288,7 @@ def test_recovery_is_waited_for_while_it_makes_progress_and_that_is_told(
     ready.write_text(ready.read_text().replace("ready", "starting"))
 
     def recover() -> None:
-        for second in range(6):
+        for second in range(12):
             time.sleep(0.5)
             with (server.folder.parent / "log").open("a") as log:
                 log.write(f"LOG:  redo in progress, elapsed time: {second} s\n")
