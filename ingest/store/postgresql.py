@@ -115,6 +115,7 @@ class Server:
         # PostgreSQL would not start.
         ending = self._launched()
         _kill([*self._processes(), *([] if ending is None else [ending])])
+        self._launched()  # takes note of the end of the child
         # PostgreSQL would not start if the number in one of them belonged to any other process. A
         # killed server whose parent does not wait for it keeps its number, too.
         for name in ("postmaster.pid", f".s.PGSQL.{_PORT}.lock"):

@@ -117,6 +117,17 @@ def test_a_cut_file_of_the_process_needs_no_hand(server: Server, content: str) -
     assert is_answering(server)
 
 
+def test_a_server_that_lost_the_file_of_its_process_is_replaced(server: Server) -> None:
+    start(server)
+    lost = server.process()
+    assert lost is not None
+    lost.suspend()  # else PostgreSQL notices that the file is missing, and ends itself
+    (server.folder / "postmaster.pid").unlink()
+    start(server)
+    assert is_answering(server)
+    assert not lost.is_running()
+
+
 def descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
