@@ -6,12 +6,13 @@ import math
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.traffic.arrivals import DAY, MINUTE, Arrivals
 from bench.traffic.drifts import DRIFTS
@@ -19,17 +20,16 @@ from bench.traffic.pager import Pager, Rule
 from bench.traffic.regimes import REGIMES
 from bench.traffic.source import Source
 from bench.traffic.store import Store, Stored
-from exporter.detector import Detector
-from exporter.detector.season import COVERED
 from exporter.monitor import ring
-from exporter.monitor.baseline import Baseline
-from exporter.monitor.maturing import SPANS, Score, last_drift, plan
+from exporter.monitor.baseline import Baseline, Fit, fit
+from exporter.monitor.maturing import SPANS, Score
 from exporter.monitor.model import Model
+from exporter.monitor.successor import succeed
 from exporter.monitor.verdict import Circumstances, judge_state
 from exporter.monitor.windows import ModelWindows
-from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import Settings
 from ingest.runtime.thresholds import Stage
+from ingest.store import copy
 from ingest.store.changes import ModelRow, is_sampled
 
 _PATIENCE = 10.0
@@ -61,7 +61,8 @@ class Stream:
         row = ModelRow("simulated", dimension, 0, None, None, None, _moment(now))
         self._model = Model(row, settings.monitoring)
         self._history: deque[Score] = deque()
-        self._recorded_at = self._first_at = now
+        self._recorded_at = now
+        self._reference: NDArray[np.void] | None = None
         self.pager = Pager(Rule.shipped(settings), self._model.windows)
         self.scores: dict[str, float | None] = {}
 
@@ -87,7 +88,7 @@ class Stream:
         other._store = self._store.copy()
         other._model.row = self._model.row
         other._history = self._history.copy()
-        other._recorded_at, other._first_at = self._recorded_at, self._first_at
+        other._recorded_at, other._reference = self._recorded_at, self._reference
         other.pager = self.pager.copy()
         if self._model.baseline is not None:
             other._adopt(self._model.baseline, now)
@@ -106,9 +107,28 @@ class Stream:
         )
         first = self._settings.monitoring.baseline.vectors
         if baseline is None and store.last_seq >= first:
-            self._adopt(_pinned(1, store.first(first), now), now)
+            rows = _rows(store.first(first))
+            self._pin(1, fit(model.row.model_name, rows, "first"), now)
         model.windows.follow(_Rows(store, now), store.last_seq, now)
         model.ledger.succeed(now, store.last_seq, store.last_seq, _PATIENCE)
+
+    def _pin(self, version: int, found: Fit, now: float) -> None:
+        self._reference, rows = found.rows, found.rows
+        first, last = (_moment(float(time)) for time in rows["received_at"][[0, -1]])
+        self._adopt(
+            Baseline(
+                version,
+                pinned_at=_moment(now),
+                last_seq=int(rows["seq"].max()),
+                first_at=first,
+                last_at=last,
+                matures=True,
+                source=found.source,
+                quality=found.quality,
+                detector=found.detector,
+            ),
+            now,
+        )
 
     def _adopt(self, baseline: Baseline, now: float) -> None:
         """Measure against a baseline, by windows that are read from the store."""
@@ -149,23 +169,36 @@ class Stream:
             self._history.popleft()
 
     def _mature(self, now: float) -> None:
-        """Pin the next baseline when it is due, as the fitting does."""
-        model, settings = self._model, self._settings.monitoring.baseline
-        found, planned = model.baseline, model.maturing
-        if found is None or found.stage == "weekly" or not settings.mature:
+        """Pin the next baseline when it is due, when the tail would request it."""
+        model, found = self._model, self._model.baseline
+        if found is None or not model.settings.baseline.mature or found.stage == "weekly":
             return
-        if planned is not None and now < planned.due_at:
+        if model.maturing is not None and now < model.maturing.due_at:
             return
-        first_at = max(self._first_at, found.first_at.timestamp())
-        planned = plan(found.stage, first_at, last_drift(self._history), now)
-        if planned is not None and planned.waits_for is None:
-            rows = self._store.spread(now - SPANS[planned.stage], settings.mature_vectors)
-            covered = COVERED * SPANS[planned.stage]
-            if len(rows.seqs) >= settings.vectors and np.ptp(rows.times) >= covered:
-                self._adopt(_pinned(found.version + 1, rows, now), now)
-                return
-            planned = replace(planned, waits_for="vectors")
-        model.maturing = planned
+        scores = {name: score for name, score in self.scores.items() if score is not None}
+        assert self._reference is not None
+        past = _Past(model.row.model_name, self._store, self._history, self._reference)
+        model.maturing, successor = succeed(found, past, scores, model.settings, now)
+        if successor is not None:
+            self._pin(found.version + 1, successor, now)
+
+
+class _Past(NamedTuple):
+    """What a store and a history have of a model, as the `Past` of its baseline."""
+
+    model_name: str
+    store: Store
+    history: Sequence[Score]
+    pinned: NDArray[np.void]
+
+    def scores(self, since: float) -> Sequence[Score]:
+        return self.history
+
+    def vectors(self, start: float, end: float, most: int) -> NDArray[np.void]:
+        return _rows(self.store.spread(start, end, most))
+
+    def reference(self) -> NDArray[np.void]:
+        return self.pinned
 
 
 class _Rows(NamedTuple):
@@ -185,12 +218,11 @@ class _Rows(NamedTuple):
         return ring.Arrivals(rows.seqs, rows.vectors, rows.times, cosines)
 
 
-def _pinned(version: int, rows: Stored, now: float) -> Baseline:
-    detector = Detector.fit(rows.vectors, timestamps=rows.times, positions=rows.seqs)
-    first, last = (_moment(float(time)) for time in rows.times[[0, -1]])
-    quality, last_seq = assess(rows.vectors), int(rows.seqs[-1])
-    pinned_at, source = _moment(now), "simulated"
-    return Baseline(version, pinned_at, last_seq, first, last, True, source, quality, detector)
+def _rows(stored: Stored) -> NDArray[np.void]:
+    """Return rows as a read of PostgreSQL returns them."""
+    rows = np.empty(len(stored.seqs), copy.row_type(stored.vectors.shape[1]))
+    rows["seq"], rows["received_at"], rows["embedding"] = stored
+    return rows
 
 
 def _moment(now: float) -> datetime:

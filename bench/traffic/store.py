@@ -12,8 +12,8 @@ from bench.traffic.source import Vectors
 
 _WHOLE_SECONDS = 6 * 3_600.0
 """Age up to which every vector is kept, as the longest window needs."""
-_KEPT_SECONDS = 7 * 86_400.0
-"""Age up to which a sample is kept, as the longest baseline needs."""
+_KEPT_SECONDS = 14 * 86_400.0
+"""Age up to which a sample is kept, as the comparison of two weeks needs."""
 _SAMPLED = 40_000
 """Maximum vectors of that sample."""
 _STRETCH = 256
@@ -98,10 +98,10 @@ class Store:
         assert list(found.seqs[[0, -1]]) == [1, count], "the first vectors are not there any more"
         return found
 
-    def spread(self, start: float, most: int) -> Stored:
-        """Return stretches of at most so many vectors, spread evenly since a time."""
+    def spread(self, start: float, end: float, most: int) -> Stored:
+        """Return stretches of at most so many vectors, spread evenly over a span."""
         # What is newer than six hours is not sampled yet.
-        found = self._thinned(self.between(start, np.inf))
+        found = self._thinned(self.between(start, end))
         if len(found.seqs) <= most:
             return found
         stretch = (found.seqs - 1) // _STRETCH

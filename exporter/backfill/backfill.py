@@ -226,7 +226,7 @@ def _load(
     version = baselines.in_use(connection, model_name)
     if version is None:
         raise NotFound(f"model {model_name} has no baseline yet; pin one first")
-    found = baseline.load(connection, model_name, version)
+    found = baseline.load_or_fit(connection, model_name, version)
     detector = found.detector
     limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
     judge = Judge(model_name, version, detector, limits, settings.stale_after, found.varies)

@@ -114,12 +114,16 @@ def _constant(model_name: str) -> str:
 def _baseline(model_name: str, found: report.Baseline) -> str:
     """Tell how much a baseline has seen, unless it is one that stays."""
     assert found.next is not None
+    due = f"{found.next.due_at:%Y-%m-%d %H:%M} UTC"
     waits = {
         None: "is being pinned",
-        "time": f"is due at {found.next.due_at:%Y-%m-%d %H:%M} UTC",
-        "drift": "waits for a time without drift, and is due at"
-        f" {found.next.due_at:%Y-%m-%d %H:%M} UTC if there is no more of it",
+        "time": f"is due at {due}",
+        "drift": f"waits for a time without drift, and is due at {due} if there is no more of it",
         "vectors": "waits for more vectors",
+        "scores": "waits, because too few vectors were measured when they came",
+        "unlike": "was refused: it finds drift in vectors of this one, or in newer ones. If that"
+        " is the traffic that you want, pin it; if not, end the drift",
+        "unfit": f"was refused: no detector can be fitted to it. It is tried again at {due}",
     }
     return (
         f"<p>The baseline of {escape(model_name)} is {found.stage}: it has seen the traffic from"

@@ -69,7 +69,12 @@ class Next(Struct):
     due_at: Moment
     waits_for: Annotated[
         Wait | None,
-        Meta(description="Null if it is due. `drift` if there was drift in the span before."),
+        Meta(
+            description="Null if it is due. `time`: its span has not ended. `drift`: there was"
+            " drift in its span. `vectors`: its span has too few. `scores`: too few of them were"
+            " measured when they came. `unlike`: it finds drift in vectors of the baseline in use,"
+            " or in newer ones. `unfit`: no detector can be fitted to it."
+        ),
     ]
 
 

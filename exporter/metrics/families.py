@@ -364,8 +364,11 @@ BASELINE_STAGE = _family(
 BASELINE_WAITS = _family(
     "embedding_drift_baseline_waits",
     "gauge",
-    "What the next baseline of the model waits for (1): time, drift that ended too recently, or "
-    "vectors; absent if there is no next one.",
+    "What the next baseline of the model waits for (1): the end of a day or week (time) or of one "
+    "without drift (drift), more vectors (vectors), more vectors that are measured when they come "
+    "(scores). Or why it was refused: it finds drift in the vectors of the baseline in use or in "
+    "newer ones (unlike), or no detector can be fitted to it (unfit). Absent if it is not known, "
+    "or nothing is to come.",
     ("model_name", "reason"),
     lambda s: (
         ((m.row.model_name, m.maturing.waits_for), 1.0)

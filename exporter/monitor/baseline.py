@@ -6,6 +6,7 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -72,57 +73,132 @@ class Baseline:
         return _varies(self.detector, self.quality)
 
 
-def pin(
-    connection: psycopg.Connection,
-    model_name: str,
-    selection: Selection,
-    instead_of: int | None = None,
-    least: int = 0,
-    span: float = 0.0,
-) -> int | None:
-    """Fit a detector to stored vectors, and store both as the baseline in use.
+class Fit(NamedTuple):
+    """A detector that was fitted to vectors, before both are stored.
 
-    Parameters
+    Attributes
     ----------
-    connection : psycopg.Connection
-    model_name : str
-    selection : Selection
-    instead_of : int, optional
-        Pin automatically, unless another version than this one is in use by now; 0 stands for
-        none. Nothing replaces a version automatically if it does not vary.
-    least : int
-        Do nothing if fewer vectors are selected: the model may have been removed and created
-        again.
-    span : float
-        Do nothing if the selected vectors arrived within fewer seconds.
+    rows : structured ndarray, shape (n,)
+        As :func:`ingest.store.selection.select` returns them, without absurd vectors.
+    source : str
+        How they were selected, for people.
+    detector : Detector
+    quality : Quality
+        Of the vectors.
+    """
+
+    rows: NDArray[np.void]
+    source: str
+    detector: Detector
+    quality: Quality
+
+    @property
+    def varies(self) -> bool:
+        """Whether the vectors differ, so that a distance from them means something."""
+        return _varies(self.detector, self.quality)
+
+
+def fit(model_name: str, rows: NDArray[np.void], source: str) -> Fit:
+    """Fit a detector to vectors, without those that are absurdly long.
+
+    Raises
+    ------
+    ValueError
+        If none can be fitted to them: see :meth:`Detector.fit`.
+    """
+    rows, source = _sound(model_name, rows, source)
+    return Fit(rows, source, _fit_detector(model_name, rows), assess(rows["embedding"]))
+
+
+def pin(connection: psycopg.Connection, model_name: str, selection: Selection) -> int:
+    """Fit a detector to stored vectors, and store both as the baseline in use.
 
     Returns
     -------
-    int or None
-        The version pinned, or None when nothing was done.
+    int
+        The version pinned.
 
     Raises
     ------
     NotFound
         If there is no such model.
     ValueError
-        If no detector can be fitted to the vectors: see :meth:`Detector.fit`.
+        If no vectors are selected, or no detector can be fitted to them: see :meth:`Detector.fit`.
     """
-    if instead_of is not None and (baselines.in_use(connection, model_name) or 0) != instead_of:
-        return None
     rows = select(connection, model_name, selection)
-    if len(rows) < least or np.ptp(rows["received_at"]) < span:
-        return None
-    rows, source = _sound(model_name, rows, str(selection))
-    detector, quality = _fit(model_name, rows)
-    if instead_of and not _varies(detector, quality):
-        return None
-    version = baselines.create(
-        connection, model_name, rows, detector.to_bytes(), asdict(quality), source, instead_of
-    )
-    if version is not None:
-        _log_pinned(model_name, version, len(rows))
+    if not len(rows):
+        raise ValueError("no vectors are selected")
+    version = _store(connection, model_name, fit(model_name, rows, str(selection)), None)
+    assert version is not None
     return version
+
+
+def pin_first(connection: psycopg.Connection, model_name: str, vectors: int) -> int | None:
+    """Pin the first n vectors of a model automatically.
+
+    Returns
+    -------
+    int or None
+        The version pinned, or None if there is a baseline by now.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    ValueError
+        If fewer vectors are stored, or no detector can be fitted to them.
+    """
+    if baselines.in_use(connection, model_name) is not None:
+        return None
+    selection = Selection(first=vectors)
+    rows = select(connection, model_name, selection)
+    if len(rows) < vectors:
+        # Some have expired already, or the model was removed and created again.
+        raise ValueError(f"{len(rows)} of the {vectors} vectors of a first baseline are stored")
+    return _store(connection, model_name, fit(model_name, rows, str(selection)), 0)
+
+
+def pin_another(
+    connection: psycopg.Connection, model_name: str, vectors: int, instead_of: int
+) -> int | None:
+    """Pin the last n vectors of a model automatically, if they vary.
+
+    Returns
+    -------
+    int or None
+        The version pinned, or None if they do not vary, or another version than ``instead_of`` is
+        in use by now.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    ValueError
+        If no detector can be fitted to them.
+    """
+    if baselines.in_use(connection, model_name) != instead_of:
+        return None
+    selection = Selection(last=vectors)
+    found = fit(model_name, select(connection, model_name, selection), str(selection))
+    return _store(connection, model_name, found, instead_of) if found.varies else None
+
+
+def pin_next(
+    connection: psycopg.Connection, model_name: str, found: Fit, instead_of: int
+) -> int | None:
+    """Pin what was fitted automatically.
+
+    Returns
+    -------
+    int or None
+        The version pinned, or None if another version than ``instead_of`` is in use by now.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    """
+    return _store(connection, model_name, found, instead_of)
 
 
 def pin_vectors(
@@ -161,37 +237,53 @@ def pin_vectors(
     rows["seq"] = np.arange(1, len(rows) + 1)
     rows["received_at"] = times
     rows["embedding"] = vectors
-    rows, source = _sound(model_name, rows, source)
-    detector, quality = _fit(model_name, rows)
+    found = fit(model_name, rows, source)
     version = baselines.create_from_vectors(
-        connection, model_name, rows, detector.to_bytes(), asdict(quality), source
+        connection,
+        model_name,
+        found.rows,
+        found.detector.to_bytes(),
+        asdict(found.quality),
+        found.source,
     )
-    _log_pinned(model_name, version, len(rows))
+    _log_pinned(model_name, version, found.rows)
     return version
 
 
 def load(connection: psycopg.Connection, model_name: str, version: int) -> Baseline:
     """Load one version of a model's baseline.
 
-    The stored detector saves the fit to the pinned vectors. One that an earlier version of this
-    project wrote is fitted again, and replaced where the connection may write.
-
     Raises
     ------
     NotFound
         If there is no such version.
+    Outdated
+        If an earlier version of this project wrote its detector: see :func:`fit_again`.
     ValueError
         If it was written by a version of this project that this one cannot read.
     """
     stored = baselines.load(connection, model_name, version)
+    return _loaded(stored, Detector.from_bytes(stored.detector))
+
+
+def load_or_fit(connection: psycopg.Connection, model_name: str, version: int) -> Baseline:
+    """Do the same, but fit a detector to its vectors if the stored one is outdated.
+
+    Nothing is stored, so that a connection to a replica will do.
+    """
+    stored = baselines.load(connection, model_name, version)
+    try:
+        detector = Detector.from_bytes(stored.detector)
+    except Outdated:
+        detector = _fitted_again(connection, model_name, version)
+    return _loaded(stored, detector)
+
+
+def _loaded(stored: baselines.StoredBaseline, detector: Detector) -> Baseline:
     try:
         quality = Quality(**stored.quality)
     except TypeError as error:
         raise ValueError(f"quality of other fields: {', '.join(stored.quality)}") from error
-    try:
-        detector = Detector.from_bytes(stored.detector)
-    except Outdated:
-        detector = _fit_again(connection, model_name, version)
     return Baseline(
         stored.version,
         stored.pinned_at,
@@ -205,15 +297,38 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Basel
     )
 
 
-def _fit_again(connection: psycopg.Connection, model_name: str, version: int) -> Detector:
+def fit_again(connection: psycopg.Connection, model_name: str, version: int) -> None:
+    """Replace the stored detector of a baseline by one that this version of the project fits.
+
+    Raises
+    ------
+    NotFound
+        If there is no such version.
+    ValueError
+        If no detector can be fitted to its vectors.
+    """
+    detector = _fitted_again(connection, model_name, version)
+    baselines.replace_detector(connection, model_name, version, detector.to_bytes())
+
+
+def reference(connection: psycopg.Connection, model_name: str, version: int) -> NDArray[np.void]:
+    """Read the vectors of one version of a model's baseline; see `baselines.rows`.
+
+    Raises
+    ------
+    NotFound
+        If there is no such version.
+    """
     components = require_dimension(connection, model_name)
     rows = baselines.rows(connection, model_name, version, components)
     if not len(rows):
         raise NotFound(f"baseline {version} of model {model_name} was dropped")
-    rows, _ = _sound(model_name, rows, f"baseline {version}")
-    detector = _fit_detector(model_name, rows)
-    baselines.replace_detector(connection, model_name, version, detector.to_bytes())
-    return detector
+    return rows
+
+
+def _fitted_again(connection: psycopg.Connection, model_name: str, version: int) -> Detector:
+    rows, _ = _sound(model_name, reference(connection, model_name, version), f"baseline {version}")
+    return _fit_detector(model_name, rows)
 
 
 def _sound(model_name: str, rows: NDArray[np.void], source: str) -> tuple[NDArray[np.void], str]:
@@ -241,10 +356,6 @@ def _varies(detector: Detector, quality: Quality) -> bool:
     return different >= MIN_REFERENCE and not is_same
 
 
-def _fit(model_name: str, rows: NDArray[np.void]) -> tuple[Detector, Quality]:
-    return _fit_detector(model_name, rows), assess(rows["embedding"])
-
-
 def _fit_detector(model_name: str, rows: NDArray[np.void]) -> Detector:
     start = time.perf_counter()
     # Two writers may number their vectors across each other, within one moment.
@@ -255,8 +366,25 @@ def _fit_detector(model_name: str, rows: NDArray[np.void]) -> Detector:
     return detector
 
 
-def _log_pinned(model_name: str, version: int, vectors: int) -> None:
+def _store(
+    connection: psycopg.Connection, model_name: str, found: Fit, instead_of: int | None
+) -> int | None:
+    version = baselines.create(
+        connection,
+        model_name,
+        found.rows,
+        found.detector.to_bytes(),
+        asdict(found.quality),
+        found.source,
+        instead_of,
+    )
+    if version is not None:
+        _log_pinned(model_name, version, found.rows)
+    return version
+
+
+def _log_pinned(model_name: str, version: int, rows: NDArray[np.void]) -> None:
     _log.info(
         "baseline pinned",
-        extra={"model_name": model_name, "version": version, "vectors": vectors},
+        extra={"model_name": model_name, "version": version, "vectors": len(rows)},
     )

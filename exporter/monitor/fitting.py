@@ -6,23 +6,23 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 
-from exporter.detector.season import COVERED
-from exporter.monitor import baseline, maturing
+from exporter.monitor import baseline
+from exporter.monitor.baseline import Baseline
 from exporter.monitor.history import past_scores
-from exporter.monitor.maturing import Maturing
+from exporter.monitor.maturing import Score
 from exporter.monitor.model import Model
+from exporter.monitor.successor import succeed
 from ingest.runtime.errors import MonitorError
-from ingest.runtime.thresholds import SCORE
 from ingest.runtime.worker import await_end
-from ingest.store import changes
 from ingest.store.pool import Pool
-from ingest.store.selection import Selection
+from ingest.store.selection import Selection, select
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class _Work(NamedTuple):
 class Fitting:
     """Pins the first baseline of a model, and those that it matures to, in its own thread.
 
-    A fit takes seconds of a core.
+    A fit takes seconds of a core. So outdated detectors are fitted again here, too.
 
     Parameters
     ----------
@@ -60,18 +60,31 @@ class Fitting:
         """Pin the first n vectors of a model, unless that is under way or just failed."""
 
         def pin(connection: psycopg.Connection) -> None:
-            first = Selection(first=vectors)
-            baseline.pin(connection, model_name, first, instead_of=0, least=vectors)
+            baseline.pin_first(connection, model_name, vectors)
 
         self._request(model_name, pin, _RETRY_SECONDS)
 
+    def request_again(self, model_name: str, version: int) -> None:
+        """Fit an outdated detector again, unless that is under way or just failed."""
+
+        def fit(connection: psycopg.Connection) -> None:
+            baseline.fit_again(connection, model_name, version)
+
+        self._request(model_name, fit, _RETRY_SECONDS)
+
+    def is_under_way(self, model_name: str) -> bool:
+        """Return whether the baseline of a model is being worked on, or waits for that."""
+        work = self._works.get(model_name)
+        return work is not None and not work.future.done()
+
     def request_another(self, model: Model) -> None:
         """Pin the newest vectors of a model, as many as of a first baseline, if they vary."""
-        name, last = model.row.model_name, Selection(last=model.settings.baseline.vectors)
-        version = None if model.baseline is None else model.baseline.version
+        name, vectors, found = model.row.model_name, model.settings.baseline.vectors, model.baseline
+        assert found is not None
+        version = found.version
 
         def pin(connection: psycopg.Connection) -> None:
-            baseline.pin(connection, name, last, instead_of=version)
+            baseline.pin_another(connection, name, vectors, version)
 
         self._request(name, pin, float(model.settings.check_interval))
 
@@ -99,7 +112,8 @@ class Fitting:
     def forget(self, model_name: str) -> None:
         """Forget a model that was removed, or replaced by another of its name."""
         work = self._works.pop(model_name, None)
-        # Work that runs already pins nothing: the new model has too few vectors for it.
+        # Work that runs already pins nothing: a new model has too few vectors for a first
+        # baseline, and does not use the version that another one would replace.
         if work is not None and not work.future.cancel():
             self._forgotten.append(work.future)
 
@@ -123,39 +137,43 @@ class Fitting:
             )
 
 
+class _Past(NamedTuple):
+    """What the store has of a model, as the `Past` of its baseline."""
+
+    connection: psycopg.Connection
+    model_name: str
+    baseline: Baseline
+
+    def scores(self, since: float) -> list[Score]:
+        version, stage = self.baseline.version, self.baseline.stage
+        return past_scores(self.connection, self.model_name, _moment(since), version, stage)
+
+    def vectors(self, start: float, end: float, most: int) -> NDArray[np.void]:
+        span = Selection(arrived=(_moment(start), _moment(end)), most=most)
+        return select(self.connection, self.model_name, span)
+
+    def reference(self) -> NDArray[np.void]:
+        return baseline.reference(self.connection, self.model_name, self.baseline.version)
+
+
 def mature(connection: psycopg.Connection, model: Model, now: float) -> None:
     """Note what comes next for the baseline of a model, and pin it if it is due."""
-    found, row = model.baseline, model.row
+    found, name = model.baseline, model.row.model_name
     if found is None or not found.matures:
         return
-    settings = model.settings.baseline
-    planned = _plan(connection, model, found, now)
-    if planned is not None and planned.waits_for is None:
-        seconds = maturing.SPANS[planned.stage]
-        since = datetime.fromtimestamp(now - seconds, UTC)
-        first = changes.first_seq(connection, row, since)
-        selection = Selection(arrived=since, most=settings.mature_vectors)
-        if row.last_seq - first + 1 < settings.vectors or not baseline.pin(
-            connection, row.model_name, selection, found.version, span=COVERED * seconds
-        ):
-            planned = replace(planned, waits_for="vectors")
-    model.maturing = planned
-
-
-def _plan(
-    connection: psycopg.Connection, model: Model, found: baseline.Baseline, now: float
-) -> Maturing | None:
-    row, stage = model.row, found.stage
-    first_at = changes.first_arrival(connection, row.model_name)
-    since = datetime.fromtimestamp(now - max(maturing.SPANS.values()), UTC)
-    scores = past_scores(connection, row.model_name, since, found.version, stage)
-    drifts = any(
-        each.verdict.measurement is not None
-        and each.verdict.measurement.score > SCORE[stage][each.series.window].lasting
+    scores = {
+        each.series.window: each.verdict.measurement.score
         for each in model.snapshot(now).series
-    )
-    drifted_at = now if drifts else maturing.last_drift(scores)
-    # A new baseline is never made of vectors from before this one: a person may have pinned it
-    # because everything was different then.
-    first_at = max(now if first_at is None else first_at, found.first_at.timestamp())
-    return maturing.plan(stage, first_at, drifted_at, now)
+        if each.verdict.measurement is not None
+    }
+    past = _Past(connection, name, found)
+    planned, successor = succeed(found, past, scores, model.settings, now)
+    if successor is not None:
+        baseline.pin_next(connection, name, successor, found.version)
+    # A baseline that was adopted meanwhile has another future.
+    if model.baseline is found:
+        model.maturing = planned
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

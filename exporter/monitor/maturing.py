@@ -1,25 +1,46 @@
 """Maturing: when a baseline gives way to one that has seen more of the usual traffic.
 
-The first vectors of a model are a provisional baseline. They may be those of one afternoon. After a
-day without drift the next baseline is pinned from all of that day, and after a week without drift
-from all of that week. A weekly baseline stays, and so does one that a person chose.
+The first vectors of a model are a provisional baseline. They may be those of one afternoon. The
+next baseline is made of a day, and the one after it of a week. The scores of such a span usually
+show that it has no drift. Where the traffic has a strong season, they cannot: to a baseline that
+does not know the season, it looks like drift every day. Then the baseline waits for a second span,
+and the two are compared: see `successor`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
+import numpy as np
+
+from exporter.stats.arrays import Floats
 from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage
 
 SPANS: Mapping[Stage, float] = {"daily": 86_400.0, "weekly": 604_800.0}
-"""Seconds without drift that each later stage is pinned from."""
+"""Seconds of the vectors that each later stage is made of."""
+LATER: Mapping[Stage, Sequence[Stage]] = {
+    "provisional": ("daily", "weekly"),
+    "daily": ("weekly",),
+    "weekly": (),
+}
+"""The stages that may follow each."""
 
-Wait = Literal["time", "drift", "vectors"]
+Wait = Literal["time", "drift", "vectors", "scores", "unlike", "unfit"]
+WAITS: tuple[Wait, ...] = get_args(Wait)
+"""What a next baseline waits for.
+
+time : for the end of its span
+drift : there was drift in its span
+vectors : its span has too few, or they do not span it
+scores : too few vectors of its span were measured when they came
+unlike : it was fitted, and finds drift where there should be none: see `successor`
+unfit : no detector can be fitted to the vectors of its span
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +54,15 @@ class Maturing:
     due_at : float
         When it can be pinned at the earliest, in seconds since the epoch.
     waits_for : Wait or None
-        None if it is due. `drift` if it would be due, had there been no drift in its span;
-        `vectors` if its span has too few.
+        None if it is due.
+    compares : bool
+        Whether it is due because two spans can be compared, not because of the scores of one.
     """
 
     stage: Stage
     due_at: float
     waits_for: Wait | None
-
-    @property
-    def since(self) -> float:
-        """Where its span begins, if it is pinned when it is due."""
-        return self.due_at - SPANS[self.stage]
+    compares: bool = False
 
 
 class Score(NamedTuple):
@@ -62,30 +80,32 @@ def stage_of(seasons: Iterable[str]) -> Stage:
     return "weekly" if "weekly" in known else "daily" if "daily" in known else "provisional"
 
 
-def plan(stage: Stage, first_at: float, drifted_at: float, now: float) -> Maturing | None:
-    """Return what comes next for a baseline of a stage; None after the last one.
+def plan(later: Sequence[Stage], first_at: float, drifted_at: float, now: float) -> Maturing | None:
+    """Return what comes next for a baseline; None if there is nothing to come.
 
     Parameters
     ----------
-    stage : Stage
+    later : sequence of Stage
+        Stages of which the next baseline may be, from `LATER`. The last that is due is next.
     first_at : float
-        When the oldest vector in the store arrived.
+        When the oldest vector of the baseline in use arrived. An older one is never in the next: a
+        person may have pinned this baseline because everything was different then.
     drifted_at : float
         When there last was drift; minus infinity if never.
     now : float
         All in seconds since the epoch.
     """
-    later = [name for name in SPANS if stage == "provisional" or name == "weekly" != stage]
     if not later:
         return None
     start = max(first_at, drifted_at)
-    due = {name: start + SPANS[name] for name in later}
     for name in reversed(later):
-        if due[name] <= now:
-            return Maturing(name, due[name], None)
-    name = later[0]
-    waits_for: Wait = "drift" if first_at + SPANS[name] <= now else "time"
-    return Maturing(name, due[name], waits_for)
+        if start + SPANS[name] <= now:
+            return Maturing(name, start + SPANS[name], None)
+    name, span = later[0], SPANS[later[0]]
+    if first_at + 2 * span <= now:
+        return Maturing(name, first_at + 2 * span, None, compares=True)
+    waits_for: Wait = "drift" if first_at + span <= now else "time"
+    return Maturing(name, min(start, first_at + span) + span, waits_for)
 
 
 def drift(scores: Iterable[Score]) -> Iterator[tuple[float, bool]]:
@@ -122,3 +142,26 @@ def drift(scores: Iterable[Score]) -> Iterator[tuple[float, bool]]:
 def last_drift(scores: Iterable[Score]) -> float:
     """Return when there last was drift; minus infinity if never."""
     return max((time for time, is_drift in drift(scores) if is_drift), default=-math.inf)
+
+
+def measured_ratio(times: Floats, scores: Iterable[Score], seconds: Mapping[str, float]) -> float:
+    """Return the share of vectors that were in a window when its score was recorded.
+
+    Parameters
+    ----------
+    times : ndarray of float64, shape (n,)
+        When the vectors arrived, in seconds since the epoch.
+    scores : iterable of Score
+        In the order of time.
+    seconds : mapping of str to float
+        Length of each window.
+    """
+    recorded: dict[str, list[float]] = {name: [] for name in seconds}
+    for window, time, value, _ in scores:
+        if not math.isnan(value):
+            recorded[window].append(time)
+    measured = np.zeros(len(times), np.bool_)
+    for name, moments in recorded.items():
+        following = np.append(moments, np.inf)[np.searchsorted(moments, times)]
+        measured |= following < times + seconds[name]
+    return float(measured.mean())

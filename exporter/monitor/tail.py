@@ -15,6 +15,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from exporter.detector.codec import Outdated
 from exporter.monitor import baseline
 from exporter.monitor.fitting import Fitting
 from exporter.monitor.following import Reason
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATE_SECONDS = 10.0
 """If the last successful poll is older than this, `up` is 0."""
+_NUMBERS = 100_000
+"""Numbers of vectors that are looked at together."""
 _REPLICA_LATE_SECONDS = 60.0
 """The same for vectors that come through a replica, which may lag."""
 
@@ -309,10 +312,15 @@ class Tail:
     def _adopt(
         self, connection: psycopg.Connection, model: Model, row: ModelRow, version: int
     ) -> None:
+        if self._fitting.is_under_way(row.model_name):
+            return  # a fit of an outdated one, or of one that will be newer still
         try:
             newest = baseline.load(connection, row.model_name, version)
         except NotFound:
             return  # dropped for a newer version, which the next poll finds
+        except Outdated:
+            self._fitting.request_again(row.model_name, version)
+            return
         except ValueError as error:
             # Written by a newer version of this program. The model keeps its old baseline.
             self._unreadable[row.model_name] = _Unreadable(version, str(error))
@@ -422,5 +430,9 @@ def _is_complete(seqs: NDArray[np.int64], last: int, level: int) -> bool:
     """Whether no number between the first and the last is missing in the sample of a level."""
     if not len(seqs):
         return True
-    numbers = np.arange(seqs[0], last + 1)
-    return np.array_equal(seqs, numbers[changes.is_sampled(numbers, level)])
+    # Piece by piece: a sample of a few thousand may come from hundreds of millions.
+    expected = sum(
+        np.count_nonzero(changes.is_sampled(np.arange(at, min(at + _NUMBERS, last + 1)), level))
+        for at in range(int(seqs[0]), last + 1, _NUMBERS)
+    )
+    return len(seqs) == expected and bool((np.diff(seqs) > 0).all())

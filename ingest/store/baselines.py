@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -265,8 +264,8 @@ def _insert(
 ) -> None:
     connection.execute(
         "insert into baseline (model_name, version, vectors, last_seq, first_at, last_at,"
-        " automatic, source, quality, detector)"
-        " values (%s, %s, %s, %s, to_timestamp(%s), to_timestamp(%s), %s, %s, %s, %s)",
+        " automatic, matures, source, quality, detector)"
+        " values (%s, %s, %s, %s, to_timestamp(%s), to_timestamp(%s), %s, true, %s, %s, %s)",
         [
             model_name,
             version,
@@ -417,16 +416,11 @@ def rows(
 def replace_detector(
     connection: psycopg.Connection, model_name: str, version: int, detector: bytes
 ) -> None:
-    """Replace the detector of a baseline by one of the same vectors.
-
-    A connection that may not write, as to a replica, leaves it as it is.
-    """
-    read_only = psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege
-    with suppress(*read_only), connection.transaction():
-        connection.execute(
-            "update baseline set detector = %s where model_name = %s and version = %s",
-            [detector, model_name, version],
-        )
+    """Replace the detector of a baseline by one of the same vectors."""
+    connection.execute(
+        "update baseline set detector = %s where model_name = %s and version = %s",
+        [detector, model_name, version],
+    )
 
 
 class Version(NamedTuple):

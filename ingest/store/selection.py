@@ -34,8 +34,9 @@ class Selection:
     ----------
     first, last : int or None
         How many of the first or last vectors. If either is set, the others are ignored.
-    arrived : datetime or None
-        Those that arrived then or later. If it is set, start and end are ignored.
+    arrived : tuple of two datetimes, or None
+        Those that arrived then or later, and before the second time. If it is set, start and end
+        are ignored.
     start, end : datetime or None
         The span; None leaves that end open. The time of a vector is the client's timestamp or,
         without one, its arrival.
@@ -45,7 +46,7 @@ class Selection:
 
     first: int | None = None
     last: int | None = None
-    arrived: datetime | None = None
+    arrived: tuple[datetime, datetime] | None = None
     start: datetime | None = None
     end: datetime | None = None
     most: int = MOST_VECTORS
@@ -55,10 +56,9 @@ class Selection:
             return f"first {self.first}"
         if self.last is not None:
             return f"last {self.last}"
-        start = "the beginning" if self.start is None else _written(self.start)
-        if self.arrived is not None:
-            start = _written(self.arrived)
-        end = "now" if self.end is None or self.arrived is not None else _written(self.end)
+        first, last = self.arrived or (self.start, self.end)
+        start = "the beginning" if first is None else _written(first)
+        end = "now" if last is None else _written(last)
         return f"from {start} to {end}"
 
 
@@ -149,7 +149,9 @@ def _chosen(model_name: str, selection: Selection) -> sql.Composed:
             sql.Literal(selection.last)
         )
     elif selection.arrived is not None:
-        rest = sql.SQL(" and received_at >= {}").format(sql.Literal(selection.arrived))
+        rest = sql.SQL(" and received_at >= {} and received_at < {}").format(
+            *map(sql.Literal, selection.arrived)
+        )
     else:
         rest = sql.SQL(" and coalesce(embedded_at, received_at) between {} and {}").format(
             sql.Literal(selection.start or "-infinity"), sql.Literal(selection.end or "infinity")

@@ -132,6 +132,15 @@ def test_a_baseline_matures_after_a_day_and_after_a_week(source: Source) -> None
     }
 
 
+def test_a_drift_that_lasts_never_becomes_normal(source: Source) -> None:
+    stream = Stream(SETTINGS, 16, START)
+    for number in range(0, 4 * 1_440, 10):
+        arrivals = minute(source, number, count=10)
+        drifted = replace_vectors(arrivals, 1.0 + 0.5 * (number > 1_200))
+        stream.step(drifted, START + 60 * (number + 10))
+    assert stream.stage == "provisional"
+
+
 @pytest.fixture(scope="module")
 def slow(source: Source) -> Outcome:
     """A week at one vector a minute, with one onset of each drift."""

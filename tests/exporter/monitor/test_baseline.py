@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import numpy as np
 import psycopg
 import pytest
 
+from exporter.detector.codec import Outdated
 from exporter.monitor import baseline
 from exporter.stats.arrays import Vectors
 from exporter.stats.quality import assess
@@ -29,21 +31,34 @@ def test_a_pinned_baseline_is_loaded_as_it_was(
     assert loaded.quality == assess(vectors[:500])
 
 
-def test_only_the_first_baseline_is_pinned_if_asked_so(
+def test_an_automatic_baseline_replaces_the_one_it_was_made_for(
     connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:
     send(vectors[:500])
-    selection = Selection(first=500)
-    assert baseline.pin(connection, "m", selection, instead_of=0, least=501) is None
-    assert baseline.pin(connection, "m", selection, instead_of=0) == 1
-    assert baseline.pin(connection, "m", selection, instead_of=0) is None
-    assert baseline.pin(connection, "m", selection, instead_of=1) == 2
-    assert baseline.pin(connection, "m", selection) == 3
+    with pytest.raises(ValueError, match="500 of the 501 vectors of a first baseline are stored"):
+        baseline.pin_first(connection, "m", 501)
+    assert baseline.pin_first(connection, "m", 500) == 1
+    assert baseline.pin_first(connection, "m", 500) is None
+    first = baseline.load(connection, "m", 1)
+    assert first.source == "first 500"
+    found = baseline.fit("m", baseline.reference(connection, "m", 1), "a day")
+    assert baseline.pin_next(connection, "m", found, 1) == 2
+    assert baseline.pin_next(connection, "m", found, 1) is None
+    assert baseline.pin(connection, "m", Selection(first=500)) == 3
     kinds = [each.automatic for each in baselines.versions(connection, "m")]
     assert kinds == [False, True, True]
     assert baseline.load(connection, "m", 3).matures
     baselines.use(connection, "m", 2)
     assert not baseline.load(connection, "m", 2).matures
+
+
+def test_no_vectors_make_no_baseline(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:500])
+    late = Selection(start=datetime(2100, 1, 1, tzinfo=UTC))
+    with pytest.raises(ValueError, match="no vectors are selected"):
+        baseline.pin(connection, "m", late)
 
 
 def test_absurdly_long_vectors_are_left_out_and_said(
@@ -56,7 +71,7 @@ def test_absurdly_long_vectors_are_left_out_and_said(
     absurd[7, 3] = 3e38
     absurd[8] *= np.float32(1e4)
     send(absurd)
-    assert baseline.pin(connection, "m", Selection(first=500), instead_of=0, least=500) == 1
+    assert baseline.pin_first(connection, "m", 500) == 1
     loaded = baseline.load(connection, "m", 1)
     assert loaded.source == "first 500, without 2 absurdly long"
     assert loaded.quality == assess(np.delete(vectors[:500], [7, 8], axis=0))
@@ -103,9 +118,9 @@ def test_a_baseline_knows_whether_its_vectors_differ(
     varies: bool,
 ) -> None:
     send(change(vectors[:500]))
-    baseline.pin(connection, "m", Selection(first=500), instead_of=0)
+    baseline.pin_first(connection, "m", 500)
     assert baseline.load(connection, "m", 1).varies == varies
-    replaced = baseline.pin(connection, "m", Selection(first=500), instead_of=1)
+    replaced = baseline.pin_another(connection, "m", 500, instead_of=1)
     assert (replaced is not None) == varies
 
 
@@ -147,18 +162,20 @@ def test_a_detector_of_an_earlier_version_is_fitted_again_and_stored(
     send(vectors[:600])
     baseline.pin(connection, "m", Selection(first=500))
     current = outdated(connection)
+    with pytest.raises(Outdated):
+        baseline.load(connection, "m", 1)
+    baseline.fit_again(connection, "m", 1)
     assert baseline.load(connection, "m", 1).detector.to_bytes() == current
-    assert connection.execute("select detector from baseline").fetchone() == (current,)
 
 
-def test_where_nothing_may_be_written_it_is_fitted_again_in_memory(
+def test_who_only_reads_fits_it_again_in_memory(
     connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:
     send(vectors[:600])
     baseline.pin(connection, "m", Selection(first=500))
     current = outdated(connection)
     connection.execute("set default_transaction_read_only = on")
-    assert baseline.load(connection, "m", 1).detector.to_bytes() == current
+    assert baseline.load_or_fit(connection, "m", 1).detector.to_bytes() == current
     assert connection.execute("select detector from baseline").fetchone() != (current,)
 
 
@@ -170,7 +187,7 @@ def test_a_baseline_that_is_dropped_meanwhile_is_not_found(
     outdated(connection)
     connection.execute("delete from baseline_embedding")
     with pytest.raises(NotFound):
-        baseline.load(connection, "m", 1)
+        baseline.fit_again(connection, "m", 1)
 
 
 def test_a_detector_of_a_later_version_is_an_error(

@@ -98,6 +98,16 @@ def spread(connection: psycopg.Connection, days: float) -> None:
     )
 
 
+def measured(connection: psycopg.Connection, score: float = 0) -> None:
+    """Record a score every five minutes of the last nine days."""
+    connection.execute(
+        "insert into drift_history (model_name, window_name, computed_at, state, vectors,"
+        " baseline_version, score) select 'm', 'slow', clock_timestamp() - at * interval"
+        " '5 minutes', 'ok', 100, 1, %s from generate_series(0, 2592) as at",
+        [score],
+    )
+
+
 def followed(pool: Pool, settings: MonitoringSettings) -> tuple[Models, Model]:
     models = Models()
     tail = Tail(pool, models, settings.model_copy(update={"baseline": BaselineSettings()}))
@@ -117,7 +127,8 @@ def test_a_day_of_vectors_becomes_the_next_baseline(
 ) -> None:
     send(vectors[:1_500])
     spread(connection, 1.5)
-    baseline.pin(connection, "m", Selection(first=400), instead_of=0)
+    baseline.pin_first(connection, "m", 400)
+    measured(connection)
     models, model = followed(pool, settings)
     mature(connection, model, models.now())
     stored = baseline.load(connection, "m", 2)
@@ -143,7 +154,8 @@ def test_a_baseline_waits_for_time_and_vectors(
 ) -> None:
     send(vectors[:sent])
     spread(connection, days)
-    baseline.pin(connection, "m", Selection(first=100), instead_of=0)
+    baseline.pin_first(connection, "m", 100)
+    measured(connection)
     models, model = followed(pool, settings)
     mature(connection, model, models.now())
     assert versions(connection, "m") == [1]
@@ -187,7 +199,7 @@ def test_the_next_baseline_has_no_vectors_from_before_the_one_that_a_person_pinn
     assert model.maturing.due_at == pytest.approx(models.now() + 12 * 3_600, abs=900)
 
 
-def test_a_baseline_waits_for_the_end_of_drift(
+def test_scores_that_were_drift_postpone_the_next_baseline(
     pool: Pool,
     send: Send,
     vectors: Vectors,
@@ -195,19 +207,37 @@ def test_a_baseline_waits_for_the_end_of_drift(
     settings: MonitoringSettings,
 ) -> None:
     send(vectors[:1_500])
-    spread(connection, 3)
-    baseline.pin(connection, "m", Selection(first=400), instead_of=0)
+    spread(connection, 1.5)
+    baseline.pin_first(connection, "m", 400)
+    measured(connection)
     connection.execute(
-        "insert into drift_history (model_name, window_name, computed_at, state, vectors,"
-        " baseline_version, score) values"
-        " ('m', 'slow', clock_timestamp() - interval '6 hours', 'ok', 100, 1, 99)"
+        "update drift_history set score = 99 where computed_at"
+        " between clock_timestamp() - interval '6 hours' and clock_timestamp() - interval '5 hours'"
     )
     models, model = followed(pool, settings)
     mature(connection, model, models.now())
     assert versions(connection, "m") == [1]
     assert model.maturing is not None
     assert model.maturing.waits_for == "drift"
-    assert model.maturing.due_at == pytest.approx(models.now() + 18 * 3_600, abs=60)
+    # Twelve hours after the second day ends, which comes first.
+    assert model.maturing.due_at == pytest.approx(models.now() + 12 * 3_600, abs=600)
+
+
+def test_scores_that_were_not_recorded_postpone_it_too(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    settings: MonitoringSettings,
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 1.5)
+    baseline.pin_first(connection, "m", 400)
+    models, model = followed(pool, settings)
+    mature(connection, model, models.now())
+    assert versions(connection, "m") == [1]
+    assert model.maturing is not None
+    assert model.maturing.waits_for == "scores"
 
 
 def test_a_window_that_drifts_now_keeps_the_baseline_from_maturing(
@@ -218,14 +248,64 @@ def test_a_window_that_drifts_now_keeps_the_baseline_from_maturing(
     settings: MonitoringSettings,
 ) -> None:
     send(vectors[:1_500])
-    spread(connection, 3)
-    baseline.pin(connection, "m", Selection(first=400), instead_of=0)
+    spread(connection, 1.5)
+    baseline.pin_first(connection, "m", 400)
+    measured(connection)
     send(vectors[1_500:1_600] + np.float32(9))
     models, model = followed(pool, settings)
     mature(connection, model, models.now())
     assert versions(connection, "m") == [1]
     assert model.maturing is not None
     assert model.maturing.waits_for == "drift"
+    assert model.maturing.due_at < models.now()  # so the next check looks again
+
+
+def test_another_exporter_may_have_pinned_the_next_baseline(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    settings: MonitoringSettings,
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 1.5)
+    baseline.pin_first(connection, "m", 400)
+    measured(connection)
+    models, model = followed(pool, settings)
+    mature(connection, model, models.now())
+    mature(connection, model, models.now())
+    assert versions(connection, "m") == [2, 1]
+    assert model.maturing is not None
+    assert model.maturing.waits_for is None
+
+
+def test_an_outdated_detector_is_fitted_again_and_stored(
+    pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:300])
+    baseline.pin_first(connection, "m", 300)
+    [(current,)] = connection.execute("select detector from baseline").fetchall()
+    connection.execute("update baseline set detector = 'embedding-drift detector\n1\n'")
+    with fitting(pool, [0.0]) as made:
+        made.request_again("m", 1)
+        wait_for(lambda: not made.is_under_way("m"), "the fit")
+    assert connection.execute("select detector from baseline").fetchone() == (current,)
+
+
+def test_a_first_baseline_of_vectors_that_expired_says_why_there_is_none(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    send(vectors[:300])
+    connection.execute("delete from embedding where seq <= 100")
+    with fitting(pool, [0.0]) as made:
+        made.request_first("m", 250)
+        wait_for(lambda: not made.is_under_way("m"), "the attempt")
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.__dict__["error"] == "200 of the 250 vectors of a first baseline are stored"
 
 
 def test_a_model_that_was_created_again_is_not_pinned_from_too_few_vectors(

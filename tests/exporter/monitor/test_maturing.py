@@ -1,12 +1,21 @@
-"""Maturing: a later baseline comes after a day and a week without drift, and never over one."""
+"""Maturing: a later baseline comes after a day and a week without drift, or after two of them."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from exporter.monitor.maturing import Maturing, Score, last_drift, plan, stage_of
+from exporter.monitor.maturing import (
+    LATER,
+    Maturing,
+    Score,
+    last_drift,
+    measured_ratio,
+    plan,
+    stage_of,
+)
 from ingest.runtime.thresholds import SCORE, Stage
 
 DAY = 86_400.0
@@ -39,27 +48,39 @@ def test_the_stage_of_a_baseline_is_what_its_detector_has_seen(
 def test_a_baseline_matures_after_a_day_and_after_a_week(
     stage: Stage, age: float, expected: Maturing | None
 ) -> None:
-    assert plan(stage, NOW - age * DAY, NEVER, NOW) == expected
+    assert plan(LATER[stage], NOW - age * DAY, NEVER, NOW) == expected
 
 
 @pytest.mark.parametrize(
-    ("stage", "ago", "expected"),
+    ("stage", "age", "ago", "expected"),
     [
-        ("provisional", 0, Maturing("daily", NOW + DAY, "drift")),
-        ("provisional", 0.75, Maturing("daily", NOW + 0.25 * DAY, "drift")),
-        ("provisional", 1.25, Maturing("daily", NOW - 0.25 * DAY, None)),
-        ("daily", 6, Maturing("weekly", NOW + DAY, "drift")),
-        ("daily", 7, Maturing("weekly", NOW, None)),
+        ("provisional", 1.25, 0, Maturing("daily", NOW + 0.75 * DAY, "drift")),
+        ("provisional", 1.25, 1.1, Maturing("daily", NOW - 0.1 * DAY, None)),
+        ("provisional", 1.9, 0.95, Maturing("daily", NOW + 0.05 * DAY, "drift")),
+        ("provisional", 20, 7.5, Maturing("weekly", NOW - 0.5 * DAY, None)),
+        ("daily", 8, 2, Maturing("weekly", NOW + 5 * DAY, "drift")),
+        ("daily", 8, 7, Maturing("weekly", NOW, None)),
     ],
 )
 def test_a_baseline_waits_until_its_span_has_no_drift(
-    stage: Stage, ago: float, expected: Maturing
+    stage: Stage, age: float, ago: float, expected: Maturing
 ) -> None:
-    assert plan(stage, NOW - 20 * DAY, NOW - ago * DAY, NOW) == expected
+    assert plan(LATER[stage], NOW - age * DAY, NOW - ago * DAY, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("stage", "later", "days"), [("provisional", "daily", 2), ("daily", "weekly", 14)]
+)
+def test_with_drift_every_day_two_spans_are_compared(stage: Stage, later: Stage, days: int) -> None:
+    assert plan(LATER[stage], NOW - days * DAY, NOW, NOW) == Maturing(
+        later, NOW, None, compares=True
+    )
 
 
 def test_a_young_model_waits_for_time_even_if_it_drifts() -> None:
-    assert plan("provisional", NOW - DAY / 2, NOW, NOW) == Maturing("daily", NOW + DAY, "time")
+    assert plan(LATER["provisional"], NOW - DAY / 2, NOW, NOW) == Maturing(
+        "daily", NOW + DAY, "time"
+    )
 
 
 def scores(*values: float, stage: Stage = "daily", window: str = "fast") -> list[Score]:
@@ -104,3 +125,15 @@ def test_each_window_drifts_by_itself_and_by_its_own_threshold() -> None:
     assert last_drift(scores(*slow, window="slow", stage="weekly")) == NOW
     apart = [*scores(*[HIGH] * 7), *scores(*[HIGH] * 6, window="slow", stage="weekly")]
     assert last_drift(sorted(apart, key=lambda each: each.time)) == NEVER
+
+
+def test_a_vector_is_measured_if_a_window_that_holds_it_has_a_score() -> None:
+    seconds = {"fast": 900.0, "slow": 21_600.0}
+    times = np.array([1_000.0, 7_000, 14_000, 21_000, 28_000])
+    nothing = Score("slow", 20_000.0, math.nan, "daily")
+    fast, slow = Score("fast", 14_600.0, 0, "daily"), Score("slow", 28_500.0, 0, "daily")
+    assert measured_ratio(times, [], seconds) == 0
+    assert measured_ratio(times, [nothing], seconds) == 0
+    assert measured_ratio(times, [fast], seconds) == pytest.approx(0.2)
+    assert measured_ratio(times, [nothing, slow], seconds) == pytest.approx(0.8)
+    assert measured_ratio(times, [fast, nothing, slow], seconds) == pytest.approx(0.8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
+from psycopg.conninfo import make_conninfo
 
 from exporter.http import report
 from exporter.monitor import baseline
 from exporter.monitor.model import Model, Models
-from exporter.monitor.tail import Tail
+from exporter.monitor.tail import Tail, _is_complete
 from exporter.monitor.verdict import Revisions, Verdict
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings.settings import (
@@ -640,8 +642,8 @@ def test_two_exporters_pin_one_baseline(
     send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
 ) -> None:
     send(vectors[:1_000])
-    assert baseline.pin(connection, "m", Selection(first=1_000), instead_of=0) == 1
-    assert baseline.pin(connection, "m", Selection(first=1_000), instead_of=0) is None
+    assert baseline.pin_first(connection, "m", 1_000) == 1
+    assert baseline.pin_first(connection, "m", 1_000) is None
 
 
 def test_a_model_that_cannot_be_read_leaves_ok_and_says_why(
@@ -774,6 +776,51 @@ def test_a_baseline_that_cannot_be_read_is_a_state(
     tail.poll()
     assert verdict(models, "fast").state == "ok"
     assert verdict(models, "fast").baseline_version == 3
+
+
+def test_an_outdated_detector_is_fitted_again_while_the_tail_goes_on(
+    pool: Pool,
+    store: str,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    send(vectors[:400])
+    baseline.pin(connection, "m", Selection(first=300))
+    earlier = b"embedding-drift detector\n1\n"
+    connection.execute("update baseline set detector = %s", [earlier])
+    models = Models()
+    # As a replica, what the tail reads from cannot be written.
+    reads = make_conninfo(store, options="-c default_transaction_read_only=on")
+    with open_sync(reads, 2) as replica:
+        tail = Tail(replica, models, SETTINGS, primary=pool)
+        with connection.transaction():
+            connection.execute("lock table baseline_embedding")
+            tail.poll()
+            assert verdict(models, "fast").state == "no_baseline"
+            assert len(held(models.by_name["m"], "fast")) == 400
+        poll_until(tail, lambda: verdict(models, "fast").state == "ok")
+        assert verdict(models, "fast").vectors == 100
+        tail.stop()
+    assert connection.execute("select detector from baseline").fetchone() != (earlier,)
+
+
+def test_whether_a_sample_is_complete_is_told_in_little_memory() -> None:
+    last, level = 10_000_000, 40
+    seqs = np.concatenate(
+        [
+            numbers[is_sampled(numbers, level)]
+            for numbers in (np.arange(at, at + 1_000_000) for at in range(1, last, 1_000_000))
+        ]
+    )
+    tracemalloc.start()
+    assert _is_complete(seqs, last, level)
+    assert not _is_complete(np.delete(seqs, 50), last, level)
+    assert not _is_complete(seqs[::-1], last, level)
+    assert not _is_complete(seqs[:-1], last, level)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_a_failure_that_comes_back_is_logged_again(

@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from importlib import resources
 from typing import Any
 
@@ -251,3 +252,20 @@ def test_vectors_are_never_compressed_and_stay_in_their_row(connection: psycopg.
         " where attname = 'embedding' and relkind = 'r'"
     ).fetchall()
     assert storage == [("e", ["toast_tuple_target=8160"])]
+
+
+def test_a_baseline_that_the_release_before_pins_after_the_migration_can_be_read(
+    released: Callable[[str], None], empty_database: str
+) -> None:
+    released("0007_changed_ratio")
+    with connect(empty_database) as connection:
+        migrate(connection)
+        connection.execute(
+            "insert into baseline (model_name, version, vectors, last_seq, source, quality,"
+            " detector) values ('m', 2, 1, 1, 'first 1', '{}', '')"
+        )
+        found = baselines.load(connection, "m", 2)
+        assert found.first_at <= found.last_at
+        assert found.pinned_at - found.first_at < timedelta(seconds=1)
+        assert not found.matures
+        assert len(baselines.versions(connection, "m")) == 2

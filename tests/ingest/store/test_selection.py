@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psycopg
@@ -84,10 +84,15 @@ def test_vectors_are_selected_by_their_arrival(connection: psycopg.Connection) -
     connection.execute(
         "update embedding set received_at = received_at - interval '1 minute' where seq < 15"
     )
-    found = connection.execute("select received_at from embedding where seq = 15").fetchone()
-    assert found is not None
-    rows = select(connection, "m", Selection(arrived=found[0]))
-    assert rows["seq"].tolist() == list(range(15, 21))
+    connection.execute(
+        "update embedding set received_at = received_at + interval '1 minute' where seq > 18"
+    )
+    found = connection.execute(
+        "select received_at from embedding where seq in (15, 19) order by seq"
+    ).fetchall()
+    [first], [last] = found
+    rows = select(connection, "m", Selection(arrived=(first, last)))
+    assert rows["seq"].tolist() == list(range(15, 19))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +101,10 @@ def test_vectors_are_selected_by_their_arrival(connection: psycopg.Connection) -
         (Selection(first=5), "first 5"),
         (Selection(last=5), "last 5"),
         (Selection(start=START), "from 2026-01-01 00:00:00 UTC to now"),
-        (Selection(arrived=START), "from 2026-01-01 00:00:00 UTC to now"),
+        (
+            Selection(arrived=(START, START + timedelta(days=1))),
+            "from 2026-01-01 00:00:00 UTC to 2026-01-02 00:00:00 UTC",
+        ),
         (Selection(end=START), "from the beginning to 2026-01-01 00:00:00 UTC"),
     ],
     ids=str,
