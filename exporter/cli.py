@@ -157,7 +157,7 @@ def baseline() -> None:
 @click.option("--from", "start", type=click.DateTime(), help="Use vectors from this time (UTC).")
 @click.option("--to", "end", type=click.DateTime(), help="Use vectors up to this time (UTC).")
 @click.option("--dry-run", is_flag=True, help="Only say what the baseline in use says of them.")
-@click.option("--force", is_flag=True, help="Pin it although the model drifts now.")
+@click.option("--force", is_flag=True, help="Pin it although it may take drift for normal.")
 @configured
 def pin(
     settings: Settings,
@@ -171,7 +171,7 @@ def pin(
 ) -> None:
     """Pin a new baseline for MODEL_NAME. A running exporter uses it from its next poll.
 
-    While the model drifts, this needs --force: the new baseline may take the drift for normal.
+    While the model drifts, or if the vectors are drift by the baseline in use, this needs --force.
     """
     from exporter.monitor import baseline
     from exporter.monitor.preview import preview
@@ -182,15 +182,17 @@ def pin(
         connect(store) as connection,
     ):
         try:
-            seen = preview(connection, model_name, selection, datetime.now(UTC))
+            interval = settings.monitoring.check_interval
+            seen = preview(connection, model_name, selection, interval, datetime.now(UTC))
             if dry_run:
                 for line in _described(seen):
                     click.echo(f"{model_name}: {line}")
                 return
             if seen.comparison is not None and seen.comparison.drifts and not force:
                 raise click.ClickException(
-                    f"{model_name} drifts now, and the new baseline may take that for normal."
-                    " --dry-run shows what the vectors are; --force pins them"
+                    f"{model_name} drifts now, or these vectors are drift, and the new baseline"
+                    " would take that for normal. --dry-run shows what the vectors are; --force"
+                    " pins them"
                 )
             baseline.pin(connection, model_name, selection)
         except ValueError as error:
@@ -219,9 +221,9 @@ def _described(seen: Preview) -> Iterator[str]:
         f" {changed.upper:.0%})"
     )
     if compared.alarm_ratio is not None:
-        yield f"the model drifted in {compared.alarm_ratio:.0%} of the time from which they are"
+        yield f"while they arrived, the model drifted {compared.alarm_ratio:.0%} of the time"
     if compared.drifts:
-        yield "the model drifts now"
+        yield "they are drift, or the model drifts now: to pin them needs --force"
 
 
 def _selection(

@@ -12,11 +12,14 @@ from exporter.detector.ratio import ChangedRatio
 from exporter.monitor import baseline, maturing
 from exporter.monitor.history import past_scores
 from exporter.monitor.windows import REFERENCE_RATIO
+from ingest.runtime.thresholds import SCORE
 from ingest.store import baselines
 from ingest.store.selection import Selection, select
 
-RECENT = timedelta(minutes=15)
+_RECENT = timedelta(minutes=15)
 """As long as an alert keeps firing after its last sign of drift."""
+_CHECKS = 2
+"""Intervals between checks after which a score is no longer recent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Comparison:
     alarm_ratio : float or None
         Share of the recorded scores in their span that were drift; None without any.
     drifts : bool
-        Whether there was drift within the last minutes.
+        Whether the selected vectors are drift, or there was drift within the last minutes.
     """
 
     version: int
@@ -64,9 +67,22 @@ class Preview:
 
 
 def preview(
-    connection: psycopg.Connection, model_name: str, selection: Selection, now: datetime
+    connection: psycopg.Connection,
+    model_name: str,
+    selection: Selection,
+    check_interval: float,
+    now: datetime,
 ) -> Preview:
     """Read the vectors of a selection, and compare them with the baseline in use.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    selection : Selection
+    check_interval : float
+        Seconds between two recorded scores.
+    now : datetime
 
     Raises
     ------
@@ -82,22 +98,25 @@ def preview(
     version = baselines.in_use(connection, model_name)
     compared = None
     if version is not None:
-        used = baseline.load(connection, model_name, version)
+        used = baseline.load_or_fit(connection, model_name, version)
         most = used.detector.n_reference // REFERENCE_RATIO
         sample = rows[:: -(-len(rows) // most)]
-        sums = used.detector.sums(sample["embedding"], sample["received_at"])
-        since = min(first, now - RECENT)
+        score = used.detector.score(used.detector.sums(sample["embedding"], sample["received_at"]))
+        recently = now - max(_RECENT, timedelta(seconds=_CHECKS * check_interval))
+        since = min(first, recently)
         drift = np.array(
             list(maturing.drift(past_scores(connection, model_name, since, version, used.stage))),
             dtype=np.float64,
         ).reshape(-1, 2)
-        inside = drift[drift[:, 0] <= last.timestamp(), 1]
-        recent = drift[drift[:, 0] > (now - RECENT).timestamp(), 1]
+        times, drifted = drift.T
+        inside = drifted[(times >= first.timestamp()) & (times <= last.timestamp())]
         compared = Comparison(
             version,
-            used.detector.score(sums),
+            score,
             used.detector.changed_ratio(sample["embedding"]),
             float(inside.mean()) if len(inside) else None,
-            bool(recent.any()),
+            # Checks may be rare, or the exporter may be away.
+            score > SCORE[used.stage]["slow"].lasting
+            or bool(drifted[times > recently.timestamp()].any()),
         )
     return Preview(len(rows), first, last, compared)

@@ -95,7 +95,7 @@ class WindowsSettings(_Section):
 class BaselineSettings(_Section):
     """The baselines that are pinned automatically when a model has none."""
 
-    vectors: Annotated[int, Field(ge=250, le=1_000_000)] = 5_000
+    vectors: Annotated[int, Field(ge=250, le=50_000)] = 5_000
     """Number of first vectors of a model that become its provisional baseline."""
     mature: bool = True
     """Whether to pin the next baseline after a day, and after a week, without drift."""

@@ -31,7 +31,7 @@ from ingest.store.vectors import Stored, insert
 
 CAPACITY = 60
 SETTINGS = MonitoringSettings(
-    baseline=BaselineSettings(vectors=1_000_000),
+    baseline=BaselineSettings(vectors=50_000),
     windows=WindowsSettings(
         fast=WindowSettings(seconds=900, max_vectors=50),
         slow=WindowSettings(seconds=21_600, max_vectors=CAPACITY),
