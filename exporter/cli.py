@@ -194,7 +194,7 @@ def pin(
                     " would take that for normal. --dry-run shows what the vectors are; --force"
                     " pins them"
                 )
-            baseline.pin(connection, model_name, selection)
+            baseline.pin(connection, model_name, selection, zone=settings.monitoring.zone)
         except ValueError as error:
             raise click.ClickException(
                 f"baseline of {model_name} ({selection}): {error}"
@@ -335,7 +335,7 @@ def backfill(
         if pins_baseline:
             first = None if start or end else settings.monitoring.baseline.vectors
             selection = _selection(first, None, start, end)
-            version = filling.pin(store, selection)
+            version = filling.pin(store, selection, settings.monitoring.zone)
             click.echo(f"{model}: baseline {version} pinned ({selection})")
         else:
             rows = filling.run(store, settings)

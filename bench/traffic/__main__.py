@@ -26,7 +26,7 @@ from bench.traffic.regimes import REGIMES
 from bench.traffic.simulation import Outcome, simulate
 from bench.traffic.source import Source
 from bench.traffic.summary import Delays, Summary
-from ingest.runtime.settings.settings import Settings
+from ingest.runtime.settings.settings import MonitoringSettings, Settings
 
 DEMO = files("demo") / "data" / "package-descriptions-minilm.npz"
 
@@ -75,7 +75,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _simulate(file: str, regime: str, days: int, seed: int, number: int) -> Outcome:
-    return simulate(_source(file), regime, days, seed, number, Settings())
+    monitoring = MonitoringSettings(time_zone=REGIMES[regime].zone.key)
+    settings = Settings(monitoring=monitoring)
+    return simulate(_source(file), regime, days, seed, number, settings)
 
 
 @cache

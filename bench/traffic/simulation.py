@@ -108,7 +108,7 @@ class Stream:
         first = self._settings.monitoring.baseline.vectors
         if baseline is None and store.last_seq >= first:
             rows = _rows(store.first(first))
-            self._pin(1, fit(model.row.model_name, rows, "first"), now)
+            self._pin(1, fit(model.row.model_name, rows, "first", model.settings.zone), now)
         model.windows.follow(_Rows(store, now), store.last_seq, now)
         model.ledger.succeed(now, store.last_seq, store.last_seq, _PATIENCE)
 
@@ -126,6 +126,7 @@ class Stream:
                 source=found.source,
                 quality=found.quality,
                 detector=found.detector,
+                zone=found.zone,
             ),
             now,
         )
@@ -133,7 +134,9 @@ class Stream:
     def _adopt(self, baseline: Baseline, now: float) -> None:
         """Measure against a baseline, by windows that are read from the store."""
         dimension, monitoring = self._model.row.dimension, self._settings.monitoring
-        windows = ModelWindows(dimension, monitoring, baseline.detector, baseline.last_seq)
+        windows = ModelWindows(
+            dimension, monitoring, baseline.detector, baseline.last_seq, baseline.zone
+        )
         windows.follow(_Rows(self._store, now), self._store.last_seq, now)
         self._model.adopt(baseline, windows)
 

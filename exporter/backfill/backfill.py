@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from tempfile import TemporaryDirectory
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import psycopg
@@ -27,6 +28,7 @@ from exporter.monitor import baseline
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats
 from ingest.files.columns import Options
+from ingest.runtime import time_zone
 from ingest.runtime.errors import NotFound, PayloadError
 from ingest.runtime.settings.settings import MonitoringSettings, Settings
 from ingest.store import baselines, history
@@ -82,8 +84,12 @@ class Backfill:
                 scratch = stack.enter_context(TemporaryDirectory(prefix="embedding-drift-"))
             yield cls(stack.enter_context(cluster.connected(scheduler)), dataset, scratch)
 
-    def pin(self, store: ConnectionString, selection: Selection) -> int:
+    def pin(
+        self, store: ConnectionString, selection: Selection, zone: ZoneInfo = time_zone.UTC
+    ) -> int:
         """Pin a baseline of the vectors that are selected, by their time.
+
+        The seasons follow the local time of the zone.
 
         Returns
         -------
@@ -113,7 +119,8 @@ class Backfill:
         vectors = cluster.fetch(self.client, self.dataset, stream, positions)
         with _connected(store) as connection:
             source = f"{url}: {selection}"
-            return baseline.pin_vectors(connection, name, vectors, stream.times[positions], source)
+            times = stream.times[positions]
+            return baseline.pin_vectors(connection, name, vectors, times, source, zone)
 
     def run(self, store: ConnectionString, settings: Settings) -> int:
         """Measure windows against the newest baseline at all check times without a record.
@@ -229,7 +236,9 @@ def _load(
     found = baseline.load_or_fit(connection, model_name, version)
     detector = found.detector
     limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
-    judge = Judge(model_name, version, detector, limits, settings.stale_after, found.varies)
+    judge = Judge(
+        model_name, version, detector, limits, settings.stale_after, found.varies, found.zone
+    )
     return judge, Fitted(found.first_at.timestamp(), found.last_at.timestamp())
 
 

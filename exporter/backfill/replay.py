@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from exporter.monitor.verdict import Circumstances, Verdict, judge_state, measur
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats, Vectors
 from exporter.stats.quality import norms
+from ingest.runtime import time_zone
 from ingest.store.changes import sampled_ratio
 from ingest.store.history import HistoryRow
 
@@ -34,6 +36,7 @@ class Judge:
     limits: Mapping[str, Limits]
     stale_after: float
     baseline_varies: bool
+    zone: ZoneInfo = time_zone.UTC
 
 
 def measure_run(run: Run, vectors: Iterator[Vectors], judge: Judge) -> list[Row]:
@@ -41,9 +44,7 @@ def measure_run(run: Run, vectors: Iterator[Vectors], judge: Judge) -> list[Row]
 
     Memory holds what the windows hold, however long the run is.
     """
-    streams = {
-        level: _Stream(judge.detector, sample, run.times) for level, sample in run.samples.items()
-    }
+    streams = {level: _Stream(judge, sample, run.times) for level, sample in run.samples.items()}
     reading = _Reading(vectors, list(streams.values()))
     rows = []
     for at, check in enumerate(run.checks.tolist()):
@@ -111,8 +112,8 @@ class _Stream:
     Parts end where a window may begin or end, so that none is ever cut.
     """
 
-    def __init__(self, detector: Detector, sample: Sample, times: Floats) -> None:
-        self._segments = Segments(detector)
+    def __init__(self, judge: Judge, sample: Sample, times: Floats) -> None:
+        self._segments = Segments(judge.detector, zone=judge.zone)
         self._sample = sample
         self._bounds = sample.bounds
         self._times: Floats = times[sample.members]

@@ -102,6 +102,7 @@ class Detector:
         timestamps : array_like, shape (n,), optional
             Seconds since the epoch. If they span a day, the detector learns what to expect at each
             hour of the day; if they span a week, also on each day of the week; see `seasons`.
+            Habits that follow a local clock need local seconds, here and for the windows.
         positions : array_like of int, shape (n,), optional
             Number of each vector in its stream, ascending, if the reference is a sample of
             stretches. Without it, all vectors count as consecutive.

@@ -93,6 +93,9 @@ class Baseline(Struct):
     source: str
     first_at: Annotated[Moment, Meta(description="When its oldest vector arrived.")]
     last_at: Moment
+    time_zone: Annotated[
+        str, Meta(description="Its seasons follow the local time of this time zone (IANA name).")
+    ]
     vectors: Count
     cosine_similarity: Number
     quality: Quality
@@ -310,6 +313,7 @@ def baseline(model: ModelSnapshot) -> Baseline | None:
         source=pinned.source,
         first_at=pinned.first_at.astimezone(UTC),
         last_at=pinned.last_at.astimezone(UTC),
+        time_zone=pinned.zone.key,
         vectors=pinned.detector.n_reference,
         cosine_similarity=pinned.detector.reference_cosine_similarity,
         quality=_quality(pinned.quality),

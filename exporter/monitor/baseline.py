@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import psycopg
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 
 from exporter.detector.codec import Outdated
 from exporter.detector.detector import MIN_REFERENCE, Detector
+from exporter.monitor.local_time import to_local
 from exporter.monitor.maturing import stage_of
 from exporter.stats.outliers import outliers
 from exporter.stats.quality import Quality, assess
+from ingest.runtime import time_zone
 from ingest.runtime.errors import NotFound
 from ingest.runtime.thresholds import Stage
 from ingest.store import baselines, copy
@@ -50,6 +53,8 @@ class Baseline:
     quality : Quality
         Of its vectors.
     detector : Detector
+    zone : ZoneInfo
+        The detector's times are local times of this zone; see `local_time`.
     """
 
     version: int
@@ -61,6 +66,7 @@ class Baseline:
     source: str
     quality: Quality
     detector: Detector
+    zone: ZoneInfo = time_zone.UTC
 
     @property
     def stage(self) -> Stage:
@@ -82,6 +88,8 @@ class Fit(NamedTuple):
         As :func:`ingest.store.selection.select` returns them, without absurd vectors.
     source : str
         How they were selected, for people.
+    zone : ZoneInfo
+        The detector's times are local times of this zone.
     detector : Detector
     quality : Quality
         Of the vectors.
@@ -89,6 +97,7 @@ class Fit(NamedTuple):
 
     rows: NDArray[np.void]
     source: str
+    zone: ZoneInfo
     detector: Detector
     quality: Quality
 
@@ -98,8 +107,10 @@ class Fit(NamedTuple):
         return _varies(self.detector, self.quality)
 
 
-def fit(model_name: str, rows: NDArray[np.void], source: str) -> Fit:
+def fit(model_name: str, rows: NDArray[np.void], source: str, zone: ZoneInfo) -> Fit:
     """Fit a detector to vectors, without those that are absurdly long.
+
+    Its seasons follow the local time of a zone.
 
     Raises
     ------
@@ -107,11 +118,19 @@ def fit(model_name: str, rows: NDArray[np.void], source: str) -> Fit:
         If none can be fitted to them: see :meth:`Detector.fit`.
     """
     rows, source = _sound(model_name, rows, source)
-    return Fit(rows, source, _fit_detector(model_name, rows), assess(rows["embedding"]))
+    detector = _fit_detector(model_name, rows, zone)
+    return Fit(rows, source, zone, detector, assess(rows["embedding"]))
 
 
-def pin(connection: psycopg.Connection, model_name: str, selection: Selection) -> int:
+def pin(
+    connection: psycopg.Connection,
+    model_name: str,
+    selection: Selection,
+    zone: ZoneInfo = time_zone.UTC,
+) -> int:
     """Fit a detector to stored vectors, and store both as the baseline in use.
+
+    Its seasons follow the local time of a zone.
 
     Returns
     -------
@@ -128,12 +147,14 @@ def pin(connection: psycopg.Connection, model_name: str, selection: Selection) -
     rows = select(connection, model_name, selection)
     if not len(rows):
         raise ValueError("no vectors are selected")
-    version = _store(connection, model_name, fit(model_name, rows, str(selection)), None)
+    version = _store(connection, model_name, fit(model_name, rows, str(selection), zone), None)
     assert version is not None
     return version
 
 
-def pin_first(connection: psycopg.Connection, model_name: str, vectors: int) -> int | None:
+def pin_first(
+    connection: psycopg.Connection, model_name: str, vectors: int, zone: ZoneInfo = time_zone.UTC
+) -> int | None:
     """Pin the first n vectors of a model automatically.
 
     Returns
@@ -155,11 +176,15 @@ def pin_first(connection: psycopg.Connection, model_name: str, vectors: int) -> 
     if len(rows) < vectors:
         # Some have expired already, or the model was removed and created again.
         raise ValueError(f"{len(rows)} of the {vectors} vectors of a first baseline are stored")
-    return _store(connection, model_name, fit(model_name, rows, str(selection)), 0)
+    return _store(connection, model_name, fit(model_name, rows, str(selection), zone), 0)
 
 
 def pin_another(
-    connection: psycopg.Connection, model_name: str, vectors: int, instead_of: int
+    connection: psycopg.Connection,
+    model_name: str,
+    vectors: int,
+    instead_of: int,
+    zone: ZoneInfo = time_zone.UTC,
 ) -> int | None:
     """Pin the last n vectors of a model automatically, if they vary.
 
@@ -179,7 +204,7 @@ def pin_another(
     if baselines.in_use(connection, model_name) != instead_of:
         return None
     selection = Selection(last=vectors)
-    found = fit(model_name, select(connection, model_name, selection), str(selection))
+    found = fit(model_name, select(connection, model_name, selection), str(selection), zone)
     return _store(connection, model_name, found, instead_of) if found.varies else None
 
 
@@ -207,6 +232,7 @@ def pin_vectors(
     vectors: NDArray[np.float32],
     times: NDArray[np.float64],
     source: str,
+    zone: ZoneInfo = time_zone.UTC,
 ) -> int:
     """Fit a detector to vectors from outside the store; store both as the baseline in use.
 
@@ -220,6 +246,8 @@ def pin_vectors(
         When they were made, in seconds since the epoch, in order.
     source : str
         Where they are from, for people.
+    zone : ZoneInfo
+        Time zone whose local time the seasons follow.
 
     Returns
     -------
@@ -237,7 +265,7 @@ def pin_vectors(
     rows["seq"] = np.arange(1, len(rows) + 1)
     rows["received_at"] = times
     rows["embedding"] = vectors
-    found = fit(model_name, rows, source)
+    found = fit(model_name, rows, source, zone)
     version = baselines.create_from_vectors(
         connection,
         model_name,
@@ -245,6 +273,7 @@ def pin_vectors(
         found.detector.to_bytes(),
         asdict(found.quality),
         found.source,
+        found.zone.key,
     )
     _log_pinned(model_name, version, found.rows)
     return version
@@ -260,7 +289,8 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Basel
     Outdated
         If an earlier version of this project wrote its detector: see :func:`fit_again`.
     ValueError
-        If it was written by a version of this project that this one cannot read.
+        If it was written by a version of this project that this one cannot read, or this machine
+        does not know its time zone.
     """
     stored = baselines.load(connection, model_name, version)
     return _loaded(stored, Detector.from_bytes(stored.detector))
@@ -275,7 +305,7 @@ def load_or_fit(connection: psycopg.Connection, model_name: str, version: int) -
     try:
         detector = Detector.from_bytes(stored.detector)
     except Outdated:
-        detector = _fitted_again(connection, model_name, version)
+        detector = _fitted_again(connection, model_name, stored)
     return _loaded(stored, detector)
 
 
@@ -294,6 +324,7 @@ def _loaded(stored: baselines.StoredBaseline, detector: Detector) -> Baseline:
         stored.source,
         quality,
         detector,
+        time_zone.find(stored.time_zone),
     )
 
 
@@ -305,9 +336,10 @@ def fit_again(connection: psycopg.Connection, model_name: str, version: int) -> 
     NotFound
         If there is no such version.
     ValueError
-        If no detector can be fitted to its vectors.
+        If no detector can be fitted to its vectors, or this machine does not know its time zone.
     """
-    detector = _fitted_again(connection, model_name, version)
+    stored = baselines.load(connection, model_name, version)
+    detector = _fitted_again(connection, model_name, stored)
     baselines.replace_detector(connection, model_name, version, detector.to_bytes())
 
 
@@ -326,9 +358,12 @@ def reference(connection: psycopg.Connection, model_name: str, version: int) -> 
     return rows
 
 
-def _fitted_again(connection: psycopg.Connection, model_name: str, version: int) -> Detector:
-    rows, _ = _sound(model_name, reference(connection, model_name, version), f"baseline {version}")
-    return _fit_detector(model_name, rows)
+def _fitted_again(
+    connection: psycopg.Connection, model_name: str, stored: baselines.StoredBaseline
+) -> Detector:
+    rows = reference(connection, model_name, stored.version)
+    rows, _ = _sound(model_name, rows, f"baseline {stored.version}")
+    return _fit_detector(model_name, rows, time_zone.find(stored.time_zone))
 
 
 def _sound(model_name: str, rows: NDArray[np.void], source: str) -> tuple[NDArray[np.void], str]:
@@ -356,11 +391,12 @@ def _varies(detector: Detector, quality: Quality) -> bool:
     return different >= MIN_REFERENCE and not is_same
 
 
-def _fit_detector(model_name: str, rows: NDArray[np.void]) -> Detector:
+def _fit_detector(model_name: str, rows: NDArray[np.void], zone: ZoneInfo) -> Detector:
     start = time.perf_counter()
     # Two writers may number their vectors across each other, within one moment.
     positions = np.sort(rows["seq"])
-    detector = Detector.fit(rows["embedding"], timestamps=rows["received_at"], positions=positions)
+    local = to_local(rows["received_at"], zone)
+    detector = Detector.fit(rows["embedding"], timestamps=local, positions=positions)
     seconds = time.perf_counter() - start
     _log.info("baseline fitted", extra={"model_name": model_name, "fit_seconds": round(seconds, 3)})
     return detector
@@ -377,6 +413,7 @@ def _store(
         asdict(found.quality),
         found.source,
         instead_of,
+        found.zone.key,
     )
     if version is not None:
         _log_pinned(model_name, version, found.rows)

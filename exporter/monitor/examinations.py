@@ -169,7 +169,7 @@ class ForecastExamination:
         """Judge what was recorded against the baseline in use."""
         if model.baseline is None:
             return {}
-        now, version = model.computed_at, model.baseline.version
+        now, version, zone = model.computed_at, model.baseline.version, model.baseline.zone
         since = datetime.fromtimestamp(now - forecast.LONGEST * forecast.HOUR_SECONDS, UTC)
         judged = {}
         for each in model.series:
@@ -178,7 +178,7 @@ class ForecastExamination:
                 times, values = history.cosine_similarities(
                     connection, name, window, version, since
                 )
-            judged[window] = forecast.judge(times, values, now)
+            judged[window] = forecast.judge(times, values, now, zone)
         return judged
 
     def is_awaited(self, model: ModelSnapshot) -> bool:

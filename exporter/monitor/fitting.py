@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import psycopg
@@ -56,11 +57,11 @@ class Fitting:
         self._works: dict[str, _Work] = {}
         self._forgotten: list[Future[None]] = []
 
-    def request_first(self, model_name: str, vectors: int) -> None:
+    def request_first(self, model_name: str, vectors: int, zone: ZoneInfo) -> None:
         """Pin the first n vectors of a model, unless that is under way or just failed."""
 
         def pin(connection: psycopg.Connection) -> None:
-            baseline.pin_first(connection, model_name, vectors)
+            baseline.pin_first(connection, model_name, vectors, zone)
 
         self._request(model_name, pin, _RETRY_SECONDS)
 
@@ -81,10 +82,10 @@ class Fitting:
         """Pin the newest vectors of a model, as many as of a first baseline, if they vary."""
         name, vectors, found = model.row.model_name, model.settings.baseline.vectors, model.baseline
         assert found is not None
-        version = found.version
+        version, zone = found.version, model.settings.zone
 
         def pin(connection: psycopg.Connection) -> None:
-            baseline.pin_another(connection, name, vectors, version)
+            baseline.pin_another(connection, name, vectors, version, zone)
 
         self._request(name, pin, float(model.settings.check_interval))
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.monitor.local_time import from_local, to_local
 from exporter.stats import changepoint
 from exporter.stats.decomposition import DAY, WEEK, Hours, day_ahead_errors, decompose
 from exporter.stats.slope import slope
+from ingest.runtime import time_zone
 
 ForecastState = Literal["too_short", "gaps", "daily", "weekly"]
 FORECAST_STATES: tuple[ForecastState, ...] = get_args(ForecastState)
@@ -77,7 +80,12 @@ class Forecast:
     changed_at: float | None = None
 
 
-def judge(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -> Forecast:
+def judge(
+    times: NDArray[np.float64],
+    values: NDArray[np.float64],
+    now: float,
+    zone: ZoneInfo = time_zone.UTC,
+) -> Forecast:
     """Judge irregular values up to now.
 
     Parameters
@@ -86,8 +94,12 @@ def judge(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -
         Seconds since the epoch, in any order, and the cosine similarities recorded then.
     now : float
         Seconds since the epoch.
+    zone : ZoneInfo
+        Time zone whose local time the seasons follow. An hour that its clock leaves out is a gap,
+        one that it repeats is averaged.
     """
-    hours = hourly(times, values, now)
+    local_now = float(to_local(np.array([now]), zone)[0])
+    hours = hourly(to_local(times, zone), values, local_now)
     if len(hours) < _DAILY:
         return Forecast("too_short")
     if np.isfinite(hours).mean() < _LEAST_KNOWN:
@@ -110,7 +122,7 @@ def judge(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -
         lower=expected - _BAND * deviation,
         upper=expected + _BAND * deviation,
         anomaly=anomaly if math.isfinite(anomaly) else None,
-        **_course(hours - season.repeated, now),
+        **_course(hours - season.repeated, local_now, zone),
     )
 
 
@@ -139,8 +151,8 @@ def hourly(times: NDArray[np.float64], values: NDArray[np.float64], now: float) 
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)[::-1]
 
 
-def _course(level: Hours, now: float) -> dict[str, float | None]:
-    """Find trend and step of a series without its season.
+def _course(level: Hours, local_now: float, zone: ZoneInfo) -> dict[str, float | None]:
+    """Find trend and step of a series without its season, which ends now.
 
     Less than a week does not show whether a change is a trend or a difference of weekdays.
     """
@@ -149,8 +161,11 @@ def _course(level: Hours, now: float) -> dict[str, float | None]:
     # To the precision of float32: smaller changes are rounding errors.
     recent = np.round(level[-_COURSE:], 7)
     trend, step = slope(recent), changepoint.step(recent, DAY)
+    changed_at = None
+    if step is not None:
+        changed_at = from_local(local_now - (len(recent) - step) * HOUR_SECONDS, zone)
     return {
         "slope_per_day": trend.per_step * DAY,
         "trend_score": min(-math.log10(max(trend.p_value, 10**-_MOST_DECADES)), _MOST_DECADES),
-        "changed_at": None if step is None else now - (len(recent) - step) * HOUR_SECONDS,
+        "changed_at": changed_at,
     }

@@ -11,6 +11,7 @@ import psycopg
 from exporter.detector.ratio import ChangedRatio
 from exporter.monitor import baseline, maturing
 from exporter.monitor.history import past_scores
+from exporter.monitor.local_time import to_local
 from exporter.monitor.windows import REFERENCE_RATIO
 from ingest.runtime.thresholds import SCORE
 from ingest.store import baselines
@@ -101,7 +102,8 @@ def preview(
         used = baseline.load_or_fit(connection, model_name, version)
         most = used.detector.n_reference // REFERENCE_RATIO
         sample = rows[:: -(-len(rows) // most)]
-        score = used.detector.score(used.detector.sums(sample["embedding"], sample["received_at"]))
+        local = to_local(sample["received_at"], used.zone)
+        score = used.detector.score(used.detector.sums(sample["embedding"], local))
         recently = now - max(_RECENT, timedelta(seconds=_CHECKS * check_interval))
         since = min(first, recently)
         drift = np.array(

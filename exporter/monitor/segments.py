@@ -9,14 +9,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from itertools import count
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.detector.sums import SPARSE, Part
+from exporter.monitor.local_time import to_local
 from exporter.monitor.ring import Arrivals
 from exporter.stats.arrays import Floats
+from ingest.runtime import time_zone
 
 _SMALL = 16
 """Parts below this size are joined: the sums of a part take as much memory as some 16 vectors."""
@@ -36,19 +39,27 @@ class Segments:
     recall : callable, optional
         Gives the vectors at positions first <= p < last, to cut a part. Without it, windows must
         begin and end where a part was appended.
+    zone : ZoneInfo
+        The detector's times are local times of this zone.
     """
 
-    def __init__(self, detector: Detector, recall: Recall | None = None) -> None:
+    def __init__(
+        self, detector: Detector, recall: Recall | None = None, zone: ZoneInfo = time_zone.UTC
+    ) -> None:
         self.detector = detector
         self._recall = recall
+        self._zone = zone
         self._firsts: list[int] = []
         self._parts: list[Part] = []
         self.end = 0
 
     def append(self, vectors: NDArray[np.float32], times: Floats) -> None:
-        """Append vectors, shape (m, d), stored at times, shape (m,), as one part."""
+        """Append vectors, shape (m, d), as one part.
+
+        They were stored at times, shape (m,), in seconds since the epoch.
+        """
         self._firsts.append(self.end)
-        self._parts.append(self.detector.pack(vectors, times))
+        self._parts.append(self._pack(vectors, times))
         self.end += len(vectors)
 
     def compact(self) -> None:
@@ -90,9 +101,12 @@ class Segments:
         assert self._recall is not None, "only a stream whose vectors are kept can be cut"
         assert part.n < SPARSE
         kept = self._recall(first, position)
-        head = self.detector.pack(kept.vectors, kept.times)
+        head = self._pack(kept.vectors, kept.times)
         self._parts[at : at + 1] = [head, part.without(head)]
         self._firsts.insert(at + 1, position)
+
+    def _pack(self, vectors: NDArray[np.float32], times: Floats) -> Part:
+        return self.detector.pack(vectors, to_local(times, self._zone))
 
 
 class Window:

@@ -21,8 +21,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.detector import Detector
 from exporter.monitor.baseline import Baseline, Fit, fit
+from exporter.monitor.local_time import to_local
 from exporter.monitor.maturing import (
     LATER,
     SPANS,
@@ -187,14 +187,14 @@ class _Attempt:
             If that is not possible, or they find drift.
         """
         made, period = self._fitted(rows, planned.stage), SPANS[planned.stage]
-        _require_alike(made.detector, self.past.reference(), 1, "the baseline in use")
+        _require_alike(made, self.past.reference(), 1, "the baseline in use")
         self._require_same_hours(period)
         if planned.compares:
             # A detector tolerates as much as the hours of its own span differ, so both judge.
             newer = self.past.vectors(self.now - period, self.now, self._most)
             second = self._fitted(newer, planned.stage)
-            _require_alike(made.detector, newer, _PIECES, "the following span")
-            _require_alike(second.detector, rows, _PIECES, "it, by the following span")
+            _require_alike(made, newer, _PIECES, "the following span")
+            _require_alike(second, rows, _PIECES, "it, by the following span")
         return made
 
     def _fitted(self, rows: NDArray[np.void], stage: Stage) -> Fit:
@@ -203,7 +203,7 @@ class _Attempt:
         first, last = (datetime.fromtimestamp(at, UTC) for at in rows["received_at"][[0, -1]])
         source = str(Selection(arrived=(first, last)))
         try:
-            made = fit(self.past.model_name, rows, source)
+            made = fit(self.past.model_name, rows, source, self.settings.zone)
         except ValueError as error:
             raise _Refused("unfit", str(error)) from error
         if not made.varies:
@@ -217,9 +217,9 @@ class _Attempt:
         first, last = self.found.first_at.timestamp(), self.found.last_at.timestamp()
         later = (self.now - last) // period * period
         if later > 0:
-            detector = self.found.detector
-            newer = self.past.vectors(first + later, last + later, detector.n_reference)
-            _require_alike(detector, newer, 1, "newer vectors of its hours")
+            most = self.found.detector.n_reference
+            newer = self.past.vectors(first + later, last + later, most)
+            _require_alike(self.found, newer, 1, "newer vectors of its hours")
 
     def _log(self, planned: Maturing, refused: _Refused) -> None:
         _log.warning(
@@ -244,19 +244,21 @@ def _least(stage: Stage, settings: MonitoringSettings) -> int:
     return min(least, round(0.9 * settings.baseline.mature_vectors))
 
 
-def _require_alike(detector: Detector, rows: NDArray[np.void], pieces: int, which: str) -> None:
-    """Raise if a detector finds drift in vectors, or in more than one of some pieces of them.
+def _require_alike(judge: Baseline | Fit, rows: NDArray[np.void], pieces: int, which: str) -> None:
+    """Raise if a baseline finds drift in vectors, or in more than one of some pieces of them.
 
     One of several may hold a moment that was unlike all others.
     """
     if len(rows) < _FEWEST:
         return
+    detector = judge.detector
     parts = np.array_split(rows, min(pieces, len(rows) // _FEWEST))
     scores = []
     for part in parts:
         # Of more vectors than it calibrates, some spread evenly.
         some = part[:: -(-len(part) // (detector.n_reference // REFERENCE_RATIO))]
-        scores.append(detector.score(detector.sums(some["embedding"], some["received_at"])))
+        local = to_local(some["received_at"], judge.zone)
+        scores.append(detector.score(detector.sums(some["embedding"], local)))
     above = [score for score in scores if not score <= _UNLIKE]
     if len(above) > min(1, len(parts) - 1):
         raise _Refused("unlike", f"{which}: score {max(above):.1f}")

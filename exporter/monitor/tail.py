@@ -288,7 +288,9 @@ class Tail:
         unreadable = self._unreadable.get(row.model_name)
         if row.baseline_version is None:
             if row.last_seq >= self.settings.baseline.vectors:
-                self._fitting.request_first(row.model_name, self.settings.baseline.vectors)
+                self._fitting.request_first(
+                    row.model_name, self.settings.baseline.vectors, self.settings.zone
+                )
         elif unreadable is not None and unreadable.version == row.baseline_version:
             return
         elif row.baseline_version != _version(model):
@@ -330,7 +332,9 @@ class Tail:
             return
         self._unreadable.pop(row.model_name, None)
         # Read the windows from the store, as after a restart: they may be larger than the ring.
-        windows = ModelWindows(row.dimension, self.settings, newest.detector, newest.last_seq)
+        windows = ModelWindows(
+            row.dimension, self.settings, newest.detector, newest.last_seq, newest.zone
+        )
         self._follow(connection, windows, row)
         windows.advance(row.now.timestamp())
         model.adopt(newest, windows)

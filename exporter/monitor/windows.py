@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from exporter.monitor.ring import Arrivals, Ring
 from exporter.monitor.sampling import SPARSE, level_for
 from exporter.monitor.segments import Segments, Window
 from exporter.stats.arrays import Vectors
+from ingest.runtime import time_zone
 from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings
 from ingest.store.changes import sampled_ratio
 
@@ -54,14 +56,16 @@ class Stream:
         See `Ring`.
     detector : Detector or None
         Without one, there are no parts.
+    zone : ZoneInfo
+        See `Segments`.
     """
 
     def __init__(
-        self, level: int, dimension: int, capacity: int, detector: Detector | None
+        self, level: int, dimension: int, capacity: int, detector: Detector | None, zone: ZoneInfo
     ) -> None:
         self.level = level
         self.ring = Ring(dimension, capacity)
-        self.segments = None if detector is None else Segments(detector, self.ring.recall)
+        self.segments = None if detector is None else Segments(detector, self.ring.recall, zone)
 
     def append(self, arrivals: Arrivals) -> None:
         """Add the newest vectors, all of them in the sample."""
@@ -114,6 +118,8 @@ class ModelWindows:
     seen_seq : int
         Number of the vector after which they begin. A window holds no vector that the detector was
         fitted to.
+    zone : ZoneInfo
+        The detector's times are local times of this zone.
 
     Attributes
     ----------
@@ -140,10 +146,12 @@ class ModelWindows:
         settings: MonitoringSettings,
         detector: Detector | None = None,
         seen_seq: int = 0,
+        zone: ZoneInfo = time_zone.UTC,
     ) -> None:
         n_reference = settings.baseline.vectors if detector is None else detector.n_reference
         self._dimension = dimension
         self.detector = detector
+        self._zone = zone
         self.limits = {name: Limits.of(window, n_reference) for name, window in settings.windows}
         self.capacity = self._capacity(self.limits)
         self.seconds = max(limit.settings.seconds for limit in self.limits.values())
@@ -304,7 +312,8 @@ class ModelWindows:
         return iter(self.limits)
 
     def _stream(self, level: int, names: Collection[str]) -> Stream:
-        return Stream(level, self._dimension, self._capacity(names), self.detector)
+        capacity = self._capacity(names)
+        return Stream(level, self._dimension, capacity, self.detector, self._zone)
 
     def _capacity(self, names: Collection[str]) -> int:
         return max(self.limits[name].capacity for name in names)

@@ -54,6 +54,8 @@ class StoredBaseline:
         Quality of the vectors, as JSON. The store does not interpret it.
     detector : bytes
         The fitted detector. The store does not interpret it.
+    time_zone : str
+        IANA name of the time zone by whose local time it knows the seasons.
     """
 
     version: int
@@ -67,6 +69,7 @@ class StoredBaseline:
     source: str
     quality: dict[str, Any]
     detector: bytes
+    time_zone: str
 
 
 def in_use(connection: psycopg.Connection, model_name: str) -> int | None:
@@ -113,6 +116,7 @@ def create(
     quality: dict[str, Any],
     source: str,
     instead_of: int | None = None,
+    time_zone: str = "UTC",
 ) -> int | None:
     """Pin a new version of a model's baseline: store its detector and copies of its vectors.
 
@@ -131,6 +135,8 @@ def create(
     instead_of : int, optional
         Pin it automatically, unless another version than this one is in use by now; 0 stands for
         none. Without it, a person pins it.
+    time_zone : str
+        See `StoredBaseline`.
 
     Returns
     -------
@@ -149,7 +155,16 @@ def create(
             return None
         last_seq = int(rows["seq"].max())
         _insert(
-            connection, model_name, version, rows, last_seq, automatic, source, quality, detector
+            connection,
+            model_name,
+            version,
+            rows,
+            last_seq,
+            automatic,
+            source,
+            quality,
+            detector,
+            time_zone,
         )
         _copy_vectors(connection, model_name, version, rows)
         _index_vectors(connection, model_name, version, rows["embedding"].shape[1])
@@ -164,6 +179,7 @@ def create_from_vectors(
     detector: bytes,
     quality: dict[str, Any],
     source: str,
+    time_zone: str = "UTC",
 ) -> int:
     """Pin a new version of a model's baseline whose vectors are not in the store.
 
@@ -177,7 +193,7 @@ def create_from_vectors(
     model_name : str
     rows : structured ndarray
         As for :func:`create`; ``seq`` counts from 1.
-    detector, quality, source
+    detector, quality, source, time_zone
         See :func:`create`.
 
     Returns
@@ -200,7 +216,18 @@ def create_from_vectors(
     with connection.transaction():
         version = _next_version(connection, model_name)
         last_seq = _last_seq(connection, model_name, rows["received_at"].max())
-        _insert(connection, model_name, version, rows, last_seq, False, source, quality, detector)
+        _insert(
+            connection,
+            model_name,
+            version,
+            rows,
+            last_seq,
+            False,
+            source,
+            quality,
+            detector,
+            time_zone,
+        )
         _write_vectors(connection, model_name, version, rows)
         _index_vectors(connection, model_name, version, components)
         _drop_old_versions(connection, model_name)
@@ -261,11 +288,12 @@ def _insert(
     source: str,
     quality: dict[str, Any],
     detector: bytes,
+    time_zone: str,
 ) -> None:
     connection.execute(
         "insert into baseline (model_name, version, vectors, last_seq, first_at, last_at,"
-        " automatic, matures, source, quality, detector)"
-        " values (%s, %s, %s, %s, to_timestamp(%s), to_timestamp(%s), %s, true, %s, %s, %s)",
+        " automatic, matures, source, quality, detector, time_zone)"
+        " values (%s, %s, %s, %s, to_timestamp(%s), to_timestamp(%s), %s, true, %s, %s, %s, %s)",
         [
             model_name,
             version,
@@ -277,6 +305,7 @@ def _insert(
             source,
             Jsonb(quality),
             detector,
+            time_zone,
         ],
     )
 
@@ -377,7 +406,8 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
     with connection.cursor(row_factory=class_row(StoredBaseline)) as cursor:
         cursor.execute(
             "select version, pinned_at, vectors, last_seq, first_at, last_at, automatic, matures,"
-            " source, quality, detector from baseline where model_name = %s and version = %s",
+            " source, quality, detector, time_zone"
+            " from baseline where model_name = %s and version = %s",
             [model_name, version],
         )
         found = cursor.fetchone()

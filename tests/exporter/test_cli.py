@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 
 from exporter.cli import main
+from exporter.stats.arrays import Vectors
+from ingest.store import baselines
 
 
 @pytest.mark.parametrize("heavy", ["scipy", "statsmodels", "pandas", "dask"])
@@ -36,3 +40,20 @@ def test_a_baseline_needs_exactly_one_way_to_choose_vectors(options: list[str]) 
     assert done.exit_code == 2
     assert "choose" in done.output
     assert "--first; --last; --from and --to" in done.output
+
+
+def test_a_pinned_baseline_has_the_configured_time_zone(
+    store: str,
+    connection: psycopg.Connection,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+) -> None:
+    send(vectors[:300])
+    environment = {
+        "EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING": store,
+        "EMBEDDING_DRIFT_MONITORING_TIME_ZONE": "Asia/Kolkata",
+    }
+    options = ["baseline", "pin", "m", "--last", "300"]
+    done = CliRunner().invoke(main, options, env=environment)
+    assert done.exit_code == 0, done.output
+    assert baselines.load(connection, "m", 1).time_zone == "Asia/Kolkata"

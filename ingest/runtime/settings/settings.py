@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from ingest.runtime import model_name
+from ingest.runtime import model_name, time_zone
 
 ENVIRONMENT_PREFIX = "EMBEDDING_DRIFT_"
 
@@ -132,6 +133,9 @@ class MonitoringSettings(_Section):
     """Seconds between two polls of the store or of a watched table."""
     stale_after: Annotated[int, Field(ge=1)] = 3_600
     """Seconds without a new vector after which a model's windows are stale."""
+    time_zone: str = "UTC"
+    """Time zone whose days and weeks the users' habits follow, such as Europe/Berlin. A baseline
+    keeps the time zone that it was pinned with."""
     total_shards: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Number of exporters that share the models."""
     shard: Annotated[int, Field(ge=0)] | None = None
@@ -140,6 +144,17 @@ class MonitoringSettings(_Section):
     windows: WindowsSettings = WindowsSettings()
     models: dict[ModelName, ModelSettings] = {}
     """Models with their own drift_threshold or alert_threshold, by name."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        time_zone.find(name)
+        return name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of this name."""
+        return time_zone.find(self.time_zone)
 
     @model_validator(mode="after")
     def _shard_exists(self) -> MonitoringSettings:

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import psycopg
@@ -24,6 +26,7 @@ from distributed import Client
 from pyarrow import parquet
 
 from exporter.backfill.plan import check_times
+from exporter.backfill.replay import Judge
 from exporter.cli import main
 from exporter.detector.detector import Detector
 from exporter.monitor import baseline
@@ -366,6 +369,28 @@ def test_a_baseline_from_files_can_be_searched_and_measured_against(
         " and indexdef like '%hnsw%'"
     ).fetchall()
     assert indexes == 1
+
+
+def test_files_are_measured_in_the_time_zone_of_their_baseline(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kolkata = ZoneInfo("Asia/Kolkata")
+    judges = []
+
+    def judge(*given: Any) -> Judge:
+        judges.append(Judge(*given))
+        return judges[-1]
+
+    monkeypatch.setattr("exporter.backfill.backfill.Judge", judge)
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED), kolkata)
+    assert baseline.load(connection, "m", 1).zone == kolkata
+    assert filling.run(store, SETTINGS) > 0
+    assert {each.zone for each in judges} == {kolkata}
 
 
 @pytest.mark.parametrize(("age", "last_seq"), [(3_600, 0), (-3_600, 30)])

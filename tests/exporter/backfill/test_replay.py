@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -67,6 +69,24 @@ def test_windows_are_the_same_whichever_way_their_vectors_come(
             assert row.score == pytest.approx(score, abs=1e-9)
             assert row.components == pytest.approx(components, abs=1e-9)
             assert row.norm == pytest.approx(assess(here[young]).norm, abs=1e-9)
+
+
+def test_windows_are_measured_in_the_time_zone_of_the_baseline(
+    vectors: Vectors, judge: Judge
+) -> None:
+    detector = Detector.fit(vectors[:1_000], timestamps=691.0 * np.arange(1_000))
+    there = replace(judge, detector=detector, zone=ZoneInfo("Asia/Kolkata"))
+    times, here = np.arange(300.0), vectors[1_000:1_300] + np.float32(0.5)
+    checks = np.array([250.0])
+    wanted = dict.fromkeys(judge.limits, np.ones(1, bool))
+    plan = Plan.of(times, checks, wanted, judge.limits, Fitted(-2, -1))
+    found = measure_run(plan.whole, iter([here[plan.kept]]), there)
+    scores = {row.window_name: row.score for _, row in found}
+    members, _ = held(plan.whole, "fast", 0)
+    young = np.flatnonzero(plan.kept)[members]
+    local = detector.sums(here[young], times[young] + 19_800)
+    assert scores["fast"] == pytest.approx(detector.score(local))
+    assert scores["fast"] != pytest.approx(detector.score(detector.sums(here[young], times[young])))
 
 
 def test_only_windows_that_are_wanted_say_something(vectors: Vectors, judge: Judge) -> None:

@@ -73,6 +73,7 @@ def test_the_report_holds_the_numbers_behind_the_verdict(client: TestClient) -> 
     }
     assert report["vectors"] == 1_100
     assert report["baseline"]["source"] == "first 1000"
+    assert report["baseline"]["time_zone"] == "UTC"
     fast = report["windows"]["fast"]
     assert (fast["state"], fast["vectors"], fast["max_vectors"]) == ("ok", 100, 500)
     assert set(fast["ks"]) == set(fast["wasserstein"]) == {"mean", "p95", "max"}

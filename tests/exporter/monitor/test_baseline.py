@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import psycopg
 import pytest
 
+from exporter.detector import Detector
 from exporter.detector.codec import Outdated
 from exporter.monitor import baseline
+from exporter.monitor.local_time import to_local
 from exporter.stats.arrays import Vectors
 from exporter.stats.quality import assess
 from ingest.runtime.errors import DimensionMismatch, NotFound
+from ingest.runtime.time_zone import UTC
 from ingest.store import baselines
 from ingest.store.selection import Selection
 
@@ -41,7 +45,7 @@ def test_an_automatic_baseline_replaces_the_one_it_was_made_for(
     assert baseline.pin_first(connection, "m", 500) is None
     first = baseline.load(connection, "m", 1)
     assert first.source == "first 500"
-    found = baseline.fit("m", baseline.reference(connection, "m", 1), "a day")
+    found = baseline.fit("m", baseline.reference(connection, "m", 1), "a day", UTC)
     assert baseline.pin_next(connection, "m", found, 1) == 2
     assert baseline.pin_next(connection, "m", found, 1) is None
     assert baseline.pin(connection, "m", Selection(first=500)) == 3
@@ -134,6 +138,39 @@ def test_vectors_from_outside_add_a_model_with_a_baseline(
     assert loaded.detector.n_reference == 500
     with pytest.raises(DimensionMismatch):
         baseline.pin_vectors(connection, "m", vectors[:500, :5], times, "lake")
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+AUTUMN = datetime(2026, 10, 25, tzinfo=BERLIN).timestamp()
+"""Begin of the day with 25 hours."""
+
+
+def test_a_baseline_keeps_the_time_zone_that_it_was_pinned_with(
+    connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    times = AUTUMN + 691.0 * np.arange(1_000)
+    assert baseline.pin_vectors(connection, "m", vectors[:1_000], times, "lake", BERLIN) == 1
+    expected = Detector.fit(vectors[:1_000], timestamps=to_local(times, BERLIN)).to_bytes()
+    loaded = baseline.load(connection, "m", 1)
+    assert loaded.zone == BERLIN
+    assert loaded.detector.to_bytes() == expected
+    # Fitted again from what is stored, it still is in that zone.
+    outdated(connection)
+    baseline.fit_again(connection, "m", 1)
+    assert baseline.load(connection, "m", 1).detector.to_bytes() == expected
+    assert baseline.pin_vectors(connection, "m", vectors[:1_000], times, "lake") == 2
+    assert baseline.load(connection, "m", 2).zone == UTC
+    assert baseline.load(connection, "m", 1).zone == BERLIN
+
+
+def test_a_baseline_of_a_time_zone_that_is_not_known_here_is_an_error(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    send(vectors[:500])
+    baseline.pin(connection, "m", Selection(first=500))
+    connection.execute("update baseline set time_zone = 'Mars/Olympus'")
+    with pytest.raises(ValueError, match="'Mars/Olympus' is not a known time zone"):
+        baseline.load(connection, "m", 1)
 
 
 def test_a_baseline_that_cannot_be_read_is_an_error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import psycopg
@@ -14,13 +15,16 @@ from exporter.detector.ratio import ChangedRatio
 from exporter.monitor import baseline
 from exporter.monitor.examinations import (
     Examination,
+    ForecastExamination,
     MagnitudeExamination,
     QualityExamination,
 )
+from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Models
 from exporter.monitor.monitor import examinations
 from exporter.monitor.snapshot import Findings, Magnitude, ModelSnapshot
 from exporter.monitor.tail import Tail
+from exporter.stats.arrays import Floats
 from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings, WindowsSettings
 from ingest.store.pool import Pool
@@ -110,6 +114,23 @@ def test_a_magnitude_is_awaited_if_it_is_missing_or_old_at_a_high_score(
     # The slow window is too small to be measured, so nothing is awaited of it.
     subject = replace(snapshot, series=(changed, slow))
     assert MagnitudeExamination().is_awaited(subject) is awaited
+
+
+def test_a_forecast_is_made_in_the_time_zone_of_the_baseline(
+    pool: Pool, snapshot: ModelSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zones = []
+
+    def judge(times: Floats, values: Floats, now: float, zone: ZoneInfo) -> Forecast:
+        zones.append(zone)
+        return Forecast("too_short")
+
+    monkeypatch.setattr("exporter.monitor.forecast.judge", judge)
+    assert snapshot.baseline is not None
+    kolkata = ZoneInfo("Asia/Kolkata")
+    pinned = replace(snapshot.baseline, zone=kolkata)
+    ForecastExamination(pool).examine(replace(snapshot, baseline=pinned))
+    assert zones == [kolkata, kolkata]
 
 
 def test_nothing_else_is_awaited(

@@ -17,6 +17,7 @@ from exporter.monitor.fitting import Fitting, mature
 from exporter.monitor.model import Model, Models
 from exporter.monitor.tail import Tail
 from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
+from ingest.runtime.time_zone import UTC
 from ingest.store import baselines
 from ingest.store.connection import connect
 from ingest.store.pool import Pool
@@ -44,7 +45,7 @@ def test_the_first_vectors_of_a_model_become_its_baseline(
     send(vectors[:300])
     with fitting(pool, [0.0]) as made:
         for _ in range(5):
-            made.request_first("m", 250)
+            made.request_first("m", 250, UTC)
         wait_for(lambda: versions(connection, "m") == [1], "the baseline")
     assert versions(connection, "m") == [1]
 
@@ -63,16 +64,16 @@ def test_a_fit_that_failed_is_tried_again_a_minute_later(
     send(vectors[:300])
     connection.execute("update embedding set embedding = '[1]' where seq = 7")
     with fitting(pool, clock) as made:
-        made.request_first("m", 250)
+        made.request_first("m", 250, UTC)
         wait_for(lambda: failures() == 1, "the failure")
         connection.execute("update embedding set embedding = '[1,1,1,1,1,1,1,1]' where seq = 7")
         clock[0] = 59.0
         tried = made._works["m"]
         wait_for(tried.future.done, "the end of the fit")
-        made.request_first("m", 250)
+        made.request_first("m", 250, UTC)
         assert made._works["m"] is tried
         clock[0] = 60.0
-        made.request_first("m", 250)
+        made.request_first("m", 250, UTC)
         wait_for(lambda: versions(connection, "m") == [1], "the baseline")
     [failure] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert not failure.exc_info
@@ -137,6 +138,33 @@ def test_a_day_of_vectors_becomes_the_next_baseline(
     assert 580 < stored.detector.n_reference <= 600
     assert model.maturing is not None
     assert (model.maturing.stage, model.maturing.waits_for) == ("daily", None)
+
+
+def test_the_next_baseline_has_the_time_zone_of_the_settings(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    settings: MonitoringSettings,
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 1.5)
+    baseline.pin_first(connection, "m", 400)
+    measured(connection)
+    models, model = followed(pool, settings.model_copy(update={"time_zone": "Asia/Kolkata"}))
+    mature(connection, model, models.now())
+    assert baseline.load(connection, "m", 1).zone == UTC
+    assert baseline.load(connection, "m", 2).zone.key == "Asia/Kolkata"
+    with fitting(pool, [0.0]) as made:
+        made.request_another(model)
+        # The model has version 1 still, so there is nothing to replace.
+        wait_for(made._works["m"].future.done, "the end of the fit")
+        assert versions(connection, "m") == [2, 1]
+        model.adopt(baseline.load(connection, "m", 2), model.windows)
+        made.forget("m")
+        made.request_another(model)
+        wait_for(lambda: versions(connection, "m") == [3, 2, 1], "the baseline")
+    assert baseline.load(connection, "m", 3).zone.key == "Asia/Kolkata"
 
 
 @pytest.mark.parametrize(
@@ -302,7 +330,7 @@ def test_a_first_baseline_of_vectors_that_expired_says_why_there_is_none(
     send(vectors[:300])
     connection.execute("delete from embedding where seq <= 100")
     with fitting(pool, [0.0]) as made:
-        made.request_first("m", 250)
+        made.request_first("m", 250, UTC)
         wait_for(lambda: not made.is_under_way("m"), "the attempt")
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.__dict__["error"] == "200 of the 250 vectors of a first baseline are stored"
@@ -317,12 +345,12 @@ def test_a_model_that_was_created_again_is_not_pinned_from_too_few_vectors(
         with other.transaction():
             # The first fit waits, so that the second is queued when its model is removed.
             other.execute("lock table baseline")
-            made.request_first("waits", 250)
-            made.request_first("m", 250)
+            made.request_first("waits", 250, UTC)
+            made.request_first("m", 250, UTC)
             wait_for(lambda: waits_for_a_lock(connection), "the first fit")
             made.forget("m")
         send(vectors[:150], "new")
-        made.request_first("new", 250)
+        made.request_first("new", 250, UTC)
         wait_for(lambda: versions(connection, "waits") == [1], "the first fit")
     assert versions(connection, "m") == []
     assert versions(connection, "new") == []
@@ -336,7 +364,7 @@ def test_a_fit_that_waits_for_the_server_does_not_keep_the_service_from_stopping
     stopping = threading.Thread(target=made.stop, daemon=True)
     with connect(store) as other, other.transaction():
         other.execute("lock table baseline")
-        made.request_first("m", 250)
+        made.request_first("m", 250, UTC)
         wait_for(lambda: waits_for_a_lock(connection), "the fit")
         stopping.start()
         stopping.join(20)

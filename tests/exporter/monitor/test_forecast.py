@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from exporter.monitor.forecast import HOUR_SECONDS, Forecast, hourly, judge
+from exporter.monitor.local_time import to_local
 from exporter.stats.decomposition import DAY, day_ahead_errors, decompose
+from ingest.runtime.time_zone import UTC
 
 NOW = 1_700_000_000.0
 STEP = 300.0
+BERLIN = ZoneInfo("Europe/Berlin")
 Floats = NDArray[np.float64]
 
 
@@ -100,6 +106,37 @@ def test_the_band_is_that_of_errors_on_earlier_days() -> None:
         (expected, expected - 3 * deviation, expected + 3 * deviation)
     )
     assert found.anomaly == pytest.approx((hours[-1] - expected) / deviation)
+
+
+@pytest.mark.parametrize("changes_at", ["2026-03-29", "2026-10-25"])
+@pytest.mark.parametrize("hours", range(2, 34, 4))
+def test_a_clock_change_is_no_anomaly_in_the_zone_of_the_users(changes_at: str, hours: int) -> None:
+    now = datetime.fromisoformat(changes_at).replace(tzinfo=UTC).timestamp() + 3_600 * hours
+    times = np.arange(now - 10 * 86_400, now, STEP) + STEP / 2
+    noise = np.random.default_rng(hours).normal(scale=0.01, size=len(times))
+    values = 0.6 + 0.2 * np.sin(2 * np.pi * to_local(times, BERLIN) / 86_400) + noise
+    found = judge(times, values, now, BERLIN)
+    assert found.state == "daily"
+    assert found.anomaly is not None
+    assert abs(found.anomaly) < 4.5
+
+
+def test_without_their_zone_a_clock_change_is_an_anomaly() -> None:
+    now = datetime(2026, 3, 29, 10, tzinfo=UTC).timestamp()
+    times = np.arange(now - 10 * 86_400, now, STEP) + STEP / 2
+    noise = np.random.default_rng(0).normal(scale=0.01, size=len(times))
+    values = 0.6 + 0.2 * np.sin(2 * np.pi * to_local(times, BERLIN) / 86_400) + noise
+    anomaly = judge(times, values, now).anomaly
+    assert anomaly is not None
+    assert abs(anomaly) > 5
+
+
+def test_the_time_of_a_step_is_no_local_time() -> None:
+    times, values = recorded(14)
+    stepped = NOW - 5 * 86_400
+    values[times > stepped] -= 0.2
+    found = judge(times, values, NOW, ZoneInfo("Asia/Tokyo"))
+    assert found.changed_at == pytest.approx(stepped, abs=2 * HOUR_SECONDS)
 
 
 def test_a_usual_weekend_is_no_anomaly_once_weeks_are_known() -> None:

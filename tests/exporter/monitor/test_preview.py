@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import psycopg
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from exporter.monitor import baseline
 from exporter.monitor.preview import Comparison, preview
-from ingest.store.selection import Selection
+from ingest.store.selection import Selection, select
 
 Vectors = NDArray[np.float32]
 Send = Callable[..., None]
@@ -72,6 +73,23 @@ def test_the_baseline_in_use_says_how_unlike_the_vectors_are(
     assert (found.changed.lower > 0.5) == drifts
     assert found.alarm_ratio is None
     assert found.drifts == drifts  # although nothing was recorded: the exporter may be away
+
+
+def test_the_vectors_are_compared_in_the_time_zone_of_the_baseline(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    week = 691.0 * np.arange(1_000)
+    baseline.pin_vectors(connection, "m", vectors[:1_000], week, "lake", ZoneInfo("Asia/Kolkata"))
+    send(vectors[1_000:1_200] + np.float32(0.3))
+    detector = baseline.load(connection, "m", 1).detector
+    rows = select(connection, "m", Selection(last=200))
+
+    def score(offset: float) -> float:
+        return detector.score(detector.sums(rows["embedding"], rows["received_at"] + offset))
+
+    found = compared(connection, Selection(last=200))
+    assert found.score == pytest.approx(score(19_800))
+    assert found.score != pytest.approx(score(0))
 
 
 def test_what_was_recorded_says_how_long_the_model_drifted(

@@ -88,7 +88,7 @@ class Stream:
     ) -> tuple[Maturing | None, Fit | None]:
         rows = self.reference()
         first, last = (datetime.fromtimestamp(at, UTC) for at in rows["received_at"][[0, -1]])
-        made = fit("m", rows, "first")
+        made = fit("m", rows, "first", settings.zone)
         found = Baseline(1, last, 400, first, last, True, "first", made.quality, made.detector)
         return succeed(found, self, current, settings, self.now)
 

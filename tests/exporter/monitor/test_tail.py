@@ -638,6 +638,30 @@ def test_a_baseline_that_spans_a_week_knows_the_season(
     assert baseline.load(connection, "m", 2).detector.seasons == ("daily", "weekly")
 
 
+def test_windows_keep_the_time_zone_of_their_baseline(
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors
+) -> None:
+    """A changed setting never mixes a season in local time with windows in UTC."""
+    kolkata = SETTINGS.model_copy(update={"time_zone": "Asia/Kolkata"})
+    send(vectors[:1_000])
+    first = Models()
+    tail = Tail(pool, first, kolkata)
+    tail.poll()
+    poll_until(tail, lambda: first.by_name["m"].baseline is not None)
+    tail.stop()
+    send(vectors[1_000:1_200])
+    second = Models()
+    Tail(pool, second, SETTINGS).poll()
+    model = second.by_name["m"]
+    assert model.baseline is not None
+    assert model.baseline.zone.key == "Asia/Kolkata"
+    arrivals = model.windows.arrivals("fast")
+    sums = model.windows.views["fast"].window.sums
+    assert sums is not None
+    expected = model.baseline.detector.sums(arrivals.vectors, arrivals.times + 19_800)
+    np.testing.assert_array_equal(sums.mean_waves, expected.mean_waves)
+
+
 def test_two_exporters_pin_one_baseline(
     send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import tracemalloc
 import weakref
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from exporter.detector.detector import Detector
 from exporter.monitor import ring
+from exporter.monitor.local_time import to_local
 from exporter.monitor.ring import Arrivals
 from exporter.monitor.segments import Window
 from exporter.monitor.windows import ModelWindows
@@ -23,6 +26,7 @@ from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
+from ingest.runtime.time_zone import UTC
 from ingest.store.changes import is_sampled
 
 Vectors = NDArray[np.float32]
@@ -302,6 +306,63 @@ def test_a_window_is_judged_by_the_season_over_its_vectors() -> None:
     }
     assert np.median(scores["fast"]) < 1
     assert np.median(scores["slow"]) < 1
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize("changes_at", ["2026-03-29", "2026-10-25"])
+def test_a_clock_change_is_no_drift_in_the_zone_of_the_users(changes_at: str) -> None:
+    change = datetime.fromisoformat(changes_at).replace(tzinfo=UTC).timestamp()
+    highest = {zone: max(scores_after(change, zone)) for zone in (BERLIN, UTC)}
+    assert highest[BERLIN] < 2
+    assert highest[UTC] > highest[BERLIN] + 1
+
+
+def scores_after(change: float, zone: ZoneInfo) -> list[float]:
+    """Score the hours of the second day after a clock change, by a baseline of the week before."""
+    random = np.random.default_rng(0)
+    day = 86_400.0
+
+    def stream(times: NDArray[np.float64]) -> Vectors:
+        hours = 2 * np.pi * to_local(times, BERLIN) / day
+        vectors = random.standard_normal((len(times), 8))
+        vectors[:, 0] += 2 * np.sin(hours)
+        return vectors.astype(np.float32)
+
+    fitted = np.sort(random.uniform(change - 8 * day, change, 5_000))
+    detector = Detector.fit(stream(fitted), timestamps=to_local(fitted, zone))
+    settings = MonitoringSettings(
+        windows=WindowsSettings(
+            fast=WindowSettings(seconds=3_600), slow=WindowSettings(seconds=10_800)
+        )
+    )
+    windows = ModelWindows(8, settings, detector, zone=zone)
+    times = np.arange(change + day, change + 2 * day, 20.0)
+    vectors = stream(times)
+    scores = []
+    for at in range(0, len(times), 90):
+        windows.append(arrivals(vectors[at : at + 90], times[at : at + 90], at))
+        sums = windows.views["fast"].window.sums
+        assert sums is not None
+        scores.append(detector.score(sums))
+    return scores
+
+
+def test_a_part_that_is_cut_keeps_its_local_times() -> None:
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((300, 8)).astype(np.float32)
+    detector = Detector.fit(vectors[:200], timestamps=np.linspace(0, 86_400, 200))
+    windows = ModelWindows(8, SETTINGS, detector, zone=BERLIN)
+    times = 1e9 + np.arange(100.0)
+    windows.append(arrivals(vectors[200:], times))
+    windows.advance(1e9 + 105.5)
+    held = windows.arrivals("slow")
+    sums = windows.views["slow"].window.sums
+    assert sums is not None
+    assert 0 < len(held) < 100
+    expected = detector.sums(held.vectors, to_local(held.times, BERLIN))
+    np.testing.assert_array_equal(sums.mean_waves, expected.mean_waves)
 
 
 def test_revisions_enter_and_leave_a_window_with_their_vectors(vectors: Vectors) -> None:

@@ -51,6 +51,10 @@ MISTAKES = {
     "dashboard_with_fragment": ["alerting.dashboard_url", "no fragment"],
     "not_yaml": ["is not valid YAML: line 2, column 1: while parsing a flow mapping"],
     "several_mistakes": ["database.pool_size: line 2", "log.level: line 4", "server.port: line 6"],
+    "time_zone_unknown": [
+        "monitoring.time_zone",
+        "'Europe/Berln' is not a known time zone; allowed are the names of the IANA database",
+    ],
 }
 
 
