@@ -32,6 +32,8 @@ LISTED = 100
 """Problems that an answer lists. The others are only counted."""
 _ID_LENGTH = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# A NUL in a string, which PostgreSQL cannot store. An even number of backslashes before it is text.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _DAY = 86_400.0
 _ENCODINGS = (("content-encoding", "identity"), ("transfer-encoding", "chunked"))
 _RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -155,6 +157,25 @@ def vector_id(value: str) -> str | None:
             " control character"
         )
     return None
+
+
+def metadata(encoded: bytes, limits: IngestSettings) -> str | None:
+    """Return what is wrong with the metadata of a vector, as encoded JSON; None if nothing is."""
+    if (reason := metadata_size(len(encoded), limits)) is not None:
+        return reason
+    if b"\\u0000" in encoded and _NUL.search(encoded):
+        return "holds the character U+0000, which PostgreSQL cannot store"
+    return None
+
+
+def metadata_size(size: int, limits: IngestSettings) -> str | None:
+    """Return what is wrong with metadata of so many bytes; None if nothing is."""
+    if size <= limits.max_metadata_bytes:
+        return None
+    return (
+        f"takes {size} bytes; at most {limits.max_metadata_bytes} are allowed"
+        " (ingest.max_metadata_bytes)"
+    )
 
 
 def timestamp(value: object, now: float) -> float | str:

@@ -66,8 +66,6 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
 _DECODER = msgspec.json.Decoder(_Body)
 _LIST: msgspec.json.Decoder[list[Raw] | None] = msgspec.json.Decoder(list[Raw] | None)
 _METADATA: msgspec.json.Decoder[dict[str, Any] | None] = msgspec.json.Decoder(dict[str, Any] | None)
-# A NUL in a string, which PostgreSQL cannot store. An even number of backslashes before it is text.
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 _LONGEST_ESCAPE = 6
 """Bytes that an escape of one byte takes (\\u00XX)."""
@@ -218,7 +216,7 @@ def _metadata(
             problems.append(Problem(f"/metadata/{index}/timestamp", timestamp, index))
         else:
             timestamps.append(timestamp)
-        if data is not None and (reason := _unfit(data, limits)) is not None:
+        if data is not None and (reason := checks.metadata(data, limits)) is not None:
             problems.append(Problem(f"/metadata/{index}", reason, index))
     return timestamps, encoded, problems
 
@@ -228,7 +226,7 @@ def _item(text: Raw, limits: IngestSettings) -> dict[str, Any] | str | None:
     # Decoding a very long text would be one long call that blocks other threads.
     size = memoryview(text).nbytes
     if size > _LONGEST_ESCAPE * limits.max_metadata_bytes:
-        return _too_long(size, limits)
+        return checks.metadata_size(size, limits)
     try:
         item = _METADATA.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -236,21 +234,6 @@ def _item(text: Raw, limits: IngestSettings) -> dict[str, Any] | str | None:
     except RecursionError:
         return checks.TOO_DEEP
     return checks.TOO_DEEP if checks.is_too_deep(item) else item
-
-
-def _unfit(data: bytes, limits: IngestSettings) -> str | None:
-    if len(data) > limits.max_metadata_bytes:
-        return _too_long(len(data), limits)
-    if b"\\u0000" in data and _NUL.search(data):
-        return "holds the character U+0000, which PostgreSQL cannot store"
-    return None
-
-
-def _too_long(size: int, limits: IngestSettings) -> str:
-    return (
-        f"takes {size} bytes; at most {limits.max_metadata_bytes} are allowed"
-        " (ingest.max_metadata_bytes)"
-    )
 
 
 def _id_problems(ids: Sequence[str | None]) -> Iterator[Problem]:
