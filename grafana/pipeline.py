@@ -102,6 +102,7 @@ _ingest = Section(
         ),
         Panel("Vectors committed per second", (_scope.rate(m.VECTORS, "model_name"),), unit="cps"),
         Panel("Rejections per second", (_scope.rate(m.REJECTED, "reason"),), unit="cps"),
+        Panel("Spans per second", (_scope.rate(m.SPANS, "outcome"),), unit="cps"),
         Panel(
             "Vectors lost by clients per second",
             (_scope.rate(m.CLIENT_LOST, "model_name", "reason"),),

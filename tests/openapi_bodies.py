@@ -8,6 +8,8 @@ import numpy as np
 import schemathesis
 from hypothesis import strategies as st
 
+from tests.ingest.otlp.exports import embeddings, export, span
+
 DIMENSION = 3
 """Of the model that the service knows."""
 
@@ -23,6 +25,13 @@ def _npy(vectors: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def _traces(dimensions: list[int]) -> bytes:
+    spans = [
+        span(embeddings([[1.0] * dimension]), number) for number, dimension in enumerate(dimensions)
+    ]
+    return export(*spans).SerializeToString()
+
+
 _ANYTHING = st.binary(max_size=50)
 
 schemathesis.openapi.media_type(
@@ -30,4 +39,8 @@ schemathesis.openapi.media_type(
 )
 schemathesis.openapi.media_type(
     "application/x-npy", _vectors("<f2", ">f4", "<f8", "<i8").map(_npy) | _ANYTHING
+)
+schemathesis.openapi.media_type(
+    "application/x-protobuf",
+    st.lists(st.integers(0, 3)).map(_traces) | _ANYTHING,
 )

@@ -175,6 +175,13 @@ include-method = "POST"
 include-path = "/embeddings"
 checks.negative_data_rejection.enabled = false
 checks.positive_data_acceptance.enabled = false
+
+# Nor does it say which bytes are protobuf.
+[[operations]]
+include-method = "POST"
+include-path = "/v1/traces"
+checks.negative_data_rejection.enabled = false
+checks.positive_data_acceptance.enabled = false
 """
 
 

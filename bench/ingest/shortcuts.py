@@ -46,6 +46,7 @@ class WithoutShortcut:
     def __init__(self, half: Ingest, make_route: Callable[[str, Endpoint], Route]) -> None:
         self._half = half
         self.endpoints: application.Endpoints = {}
+        self.refusals = half.refusals
         self.routes = [
             make_route(path, endpoint)
             for (_, path), endpoint in half.endpoints.items()

@@ -56,6 +56,7 @@ class Exporter:
             Route("/runbook", self._runbook),
         ]
         self.endpoints: application.Endpoints = {}
+        self.refusals: application.Refusals = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -1,15 +1,13 @@
-"""The ingest half over HTTP: ``POST /embeddings`` and ``POST /search``."""
+"""The ingest half over HTTP: ``POST /embeddings``, ``POST /search`` and ``POST /v1/traces``."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
-from typing import TypeVar
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,6 +17,8 @@ from ingest.http import losses, operations, search
 from ingest.http.bodies import Found, Match, Stored
 from ingest.http.body_reader import BodyReader
 from ingest.http.endpoint import Endpoint, IncomingRequest
+from ingest.http.parser import Parser
+from ingest.http.traces import TRACES, Traces, refusal
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import guard
 from ingest.runtime.errors import StoreUnavailable
@@ -29,8 +29,6 @@ from ingest.store import neighbours
 from ingest.store.connection import unavailable
 
 _SEARCH_SECONDS = 20.0
-
-T = TypeVar("T")
 
 
 class Ingest:
@@ -48,13 +46,18 @@ class Ingest:
         self._settings = settings
         self._reader = BodyReader(settings.ingest, settings.server.read_timeout)
         pipeline.metrics.queue_bytes.set_function(lambda: self._reader.held_bytes)
-        # One thread, because several would take too much time from the event loop.
-        self._parser = ThreadPoolExecutor(1, thread_name_prefix="parser")
+        self._parser = Parser()
+        traces = Traces(pipeline, self._reader, self._parser)
         self.routes: list[Route] = []
         self.endpoints: application.Endpoints = {
             ("POST", path): Endpoint(path, answer, self._reader, pipeline.metrics)
-            for path, answer in (("/embeddings", self._embeddings), ("/search", self._search))
+            for path, answer in (
+                ("/embeddings", self._embeddings),
+                ("/search", self._search),
+                (TRACES, traces.answer),
+            )
         }
+        self.refusals: application.Refusals = {TRACES: refusal}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -63,7 +66,7 @@ class Ingest:
             async with self._pipeline.running():
                 yield
         finally:
-            self._parser.shutdown()
+            self._parser.close()
 
     def reconfigure(self, settings: Settings) -> None:
         """Apply other limits."""
@@ -89,7 +92,7 @@ class Ingest:
             now=time.time(),
         )
         inline_bytes = registry.find(request.headers).inline_bytes
-        batch = await self._parsed(request, parse, inline_bytes)
+        batch = await self._parser.parsed(request, parse, inline_bytes)
         guard.require_write(request.scopes, batch.model_name)
         stored = await self._pipeline.store(batch)
         sampled_out = len(batch) - stored.stored - stored.duplicates
@@ -109,18 +112,9 @@ class Ingest:
             lost.add_to(self._pipeline.metrics, batch.model_name)
         return response
 
-    async def _parsed(
-        self, request: IncomingRequest, parse: Callable[[bytes], T], inline_bytes: int
-    ) -> T:
-        """Parse a body, in a thread if it is longer than the event loop may wait for."""
-        body, request.body = request.body, b""
-        if len(body) <= inline_bytes:
-            return parse(body)
-        return await asyncio.get_running_loop().run_in_executor(self._parser, parse, body)
-
     async def _search(self, request: IncomingRequest) -> Response:
         parse = partial(search.parse, headers=request.headers, limits=self._settings.ingest)
-        wanted = await self._parsed(request, parse, json.FORMAT.inline_bytes)
+        wanted = await self._parser.parsed(request, parse, json.FORMAT.inline_bytes)
         try:
             async with asyncio.timeout(_SEARCH_SECONDS):
                 matches = await self._matches(wanted)

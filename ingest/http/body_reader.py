@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from starlette.types import Receive
 
@@ -25,7 +26,7 @@ class BodyReader:
     settings : IngestSettings
         The current limits. May be replaced at any time.
     held_bytes : int
-        Bytes of the bodies that are being read or used.
+        Bytes of the bodies that are being read or used, and of what was decompressed from them.
     """
 
     def __init__(self, settings: IngestSettings, read_timeout: float) -> None:
@@ -64,6 +65,30 @@ class BodyReader:
             raise
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def hold(self, size: int) -> None:
+        """Add bytes to `held_bytes`, until they are given to :meth:`release`.
+
+        Raises
+        ------
+        QueueFull
+            If all bodies together take more memory than allowed. Nothing is added then.
+        """
+        if self.held_bytes + size > self.settings.max_queue_bytes:
+            raise QueueFull(
+                f"the requests under way exceed {self.settings.max_queue_bytes} bytes"
+                " (ingest.max_queue_bytes)"
+            )
+        self.held_bytes += size
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Hold bytes while entered, as :meth:`hold` does."""
+        self.hold(size)
+        try:
+            yield
+        finally:
+            self.release(size)
+
     def release(self, size: int) -> None:
         """Subtract bytes from `held_bytes`."""
         self.held_bytes -= size
@@ -76,17 +101,13 @@ class BodyReader:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise PayloadError("the connection was closed before the end of the body")
-            chunks.append(message.get("body", b""))
+            chunk = message.get("body", b"")
             is_last = not message.get("more_body", False)
-            size += len(chunks[-1])
-            self.held_bytes += len(chunks[-1])
+            size += len(chunk)
             if size > self.settings.max_body_bytes:
                 raise _too_large(self.settings.max_body_bytes)
-            if self.held_bytes > self.settings.max_queue_bytes:
-                raise QueueFull(
-                    f"the requests under way exceed {self.settings.max_queue_bytes} bytes"
-                    " (ingest.max_queue_bytes)"
-                )
+            self.hold(len(chunk))
+            chunks.append(chunk)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

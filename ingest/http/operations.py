@@ -1,4 +1,4 @@
-"""OpenAPI description of this half: ``/embeddings`` and ``/search``.
+"""OpenAPI description of this half: ``/embeddings``, ``/search`` and ``/v1/traces``.
 
 JSON bodies are described by their Structs in :mod:`ingest.http.bodies`, other bodies by their
 formats. This module describes the operations, and what depends on the current limits.
@@ -13,6 +13,7 @@ from ingest.formats.registry import FORMATS
 from ingest.http import losses
 from ingest.http.bodies import Found, Search, Stored
 from ingest.runtime.http.openapi import (
+    CHALLENGES,
     MODEL_NAME,
     MOMENT,
     RETRY_AFTER,
@@ -56,12 +57,12 @@ _REPLAYED: Json = {
         "schema": {"const": "true"},
     }
 }
+_TOO_MUCH = (
+    "The requests under way exceed `ingest.max_queue_bytes`, too many passwords wait to be checked,"
+    " or clients read their answers too slowly."
+)
 _BODY_PROBLEMS: Json = {
-    "429": problem(
-        "The requests under way exceed `ingest.max_queue_bytes`, too many passwords wait to be"
-        " checked, or clients read their answers too slowly.",
-        RETRY_AFTER,
-    ),
+    "429": problem(_TOO_MUCH, RETRY_AFTER),
     "408": problem("The body did not arrive within `server.read_timeout`."),
     "413": problem("The body has more bytes than `ingest.max_body_bytes`, or too many vectors."),
     "415": problem(
@@ -110,11 +111,101 @@ _SEARCH: Json = {
     },
 }
 
+_IN_PROTOBUF: Json = {"schema": {"type": "string", "format": "binary"}}
+_STATUS: Json = {
+    "type": "object",
+    "required": ["message"],
+    "properties": {"message": {"type": "string"}, "details": {"type": "array"}},
+    "description": "A google.rpc.Status. For bad data, its details have a google.rpc.BadRequest.",
+}
+_PARTIAL_SUCCESS: Json = {
+    "type": "object",
+    "properties": {
+        "partialSuccess": {
+            "type": "object",
+            "properties": {
+                "rejectedSpans": {"type": "string", "pattern": "^[1-9][0-9]*$"},
+                "errorMessage": {"type": "string"},
+            },
+            "required": ["errorMessage"],
+        }
+    },
+    "additionalProperties": False,
+    "description": (
+        "An ExportTraceServiceResponse. It has `partialSuccess` only if spans were refused, or"
+        " lack attributes that their SDK dropped."
+    ),
+}
+
+
+def _in_both(when: str, of: Json, headers: Json | None = None) -> Json:
+    """Describe one answer of OTLP, which has the encoding of the request."""
+    described = answer(when, "application/json", of, headers)
+    described["content"]["application/x-protobuf"] = _IN_PROTOBUF
+    return described
+
+
+def _status(when: str, headers: Json | None = None) -> Json:
+    return _in_both(when, schema("Status"), headers)
+
+
+_EXPORT: Json = {
+    "operationId": "exportTraces",
+    "summary": "Store the vectors of spans (OTLP/HTTP)",
+    "description": (
+        "An ExportTraceServiceRequest of OpenTelemetry. Spans that have the attributes"
+        " `embedding.model_name` and `embedding.embeddings.N.embedding.vector` (OpenInference) are"
+        " stored; spans without vectors are only counted. 200 means that the vectors are committed."
+        " A span that cannot be stored is refused alone."
+    ),
+    "parameters": [
+        {
+            "name": "Content-Encoding",
+            "in": "header",
+            "description": "The limits hold for what is decompressed, too.",
+            "schema": {"enum": ["gzip", "identity"]},
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-protobuf": _IN_PROTOBUF,
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "description": "OTLP/JSON: ids in hexadecimal, unknown fields are ignored.",
+                }
+            },
+        },
+    },
+    "responses": {
+        "200": _in_both("The vectors are committed.", schema("ExportTraceServiceResponse")),
+        "400": _status("The body cannot be decoded, or every span is refused."),
+        "401": _status("The credentials are missing or wrong.", CHALLENGES),
+        "403": _status("The credentials do not allow writing, or `ingest.max_models` is reached."),
+        "408": _status("The body did not arrive within `server.read_timeout`."),
+        "413": _status(
+            "The body, decompressed, has more bytes than `ingest.max_body_bytes`, or there are too"
+            " many vectors."
+        ),
+        "415": _status("The content type or the encoding is not supported."),
+        "429": _status(_TOO_MUCH, RETRY_AFTER),
+        "503": _status(
+            "PostgreSQL does not answer. A retry stores nothing twice.",
+            RETRY_AFTER,
+        ),
+    },
+}
+
 
 def description(limits: IngestSettings) -> Description:
     """Describe the half under the current limits."""
     return Description(
-        {"/embeddings": {"post": _store(limits)}, "/search": {"post": _SEARCH}},
+        {
+            "/embeddings": {"post": _store(limits)},
+            "/search": {"post": _SEARCH},
+            "/v1/traces": {"post": _EXPORT},
+        },
         structs=[
             Stored,
             Search,
@@ -132,6 +223,8 @@ def description(limits: IngestSettings) -> Description:
             },
             "Metadata": _metadata(limits),
             "Search": {"oneOf": _BY_VECTOR_OR_ID},
+            "ExportTraceServiceResponse": _PARTIAL_SUCCESS,
+            "Status": _STATUS,
         },
     )
 

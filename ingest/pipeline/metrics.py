@@ -43,6 +43,13 @@ REJECTED = Family(
     "Requests refused, by route and reason (the name of the error).",
     ("route", "reason"),
 )
+SPANS = Family(
+    "embedding_drift_ingest_spans_total",
+    "counter",
+    "Spans received at /v1/traces: stored with their vectors, acknowledged without_vectors, or"
+    " rejected.",
+    ("outcome",),
+)
 CLIENT_LOST = Family(
     "embedding_drift_client_lost_vectors_total",
     "counter",
@@ -93,6 +100,7 @@ FAMILIES = (
     REVISIONS,
     SAMPLED_OUT,
     REJECTED,
+    SPANS,
     CLIENT_LOST,
     QUEUE,
     COMMIT_DURATION,
@@ -114,6 +122,7 @@ class IngestMetrics:
         self.revisions = counter(REVISIONS)
         self.sampled_out = counter(SAMPLED_OUT)
         self.rejected = counter(REJECTED)
+        self.spans = counter(SPANS)
         self.client_lost = counter(CLIENT_LOST)
         self.queue_bytes = Gauge(QUEUE.name, QUEUE.help, registry=registry)
         self.commit_duration = Histogram(

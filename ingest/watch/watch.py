@@ -16,7 +16,7 @@ from ingest.pipeline.metrics import WatchMetrics
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.background import background
 from ingest.runtime.errors import MonitorError
-from ingest.runtime.http.application import Endpoints
+from ingest.runtime.http.application import Endpoints, Refusals
 from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings
 from ingest.watch.follower import Follower
@@ -47,6 +47,7 @@ class Watch:
 
     routes: Sequence[Route] = ()
     endpoints: Endpoints = MappingProxyType({})
+    refusals: Refusals = MappingProxyType({})
 
     def __init__(
         self,

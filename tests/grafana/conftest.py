@@ -106,6 +106,7 @@ class Replay:
         self._ingest.requests.labels("/embeddings", "201").inc()
         self._ingest.requests.labels("/embeddings", "422").inc()
         self._ingest.rejected.labels("/embeddings", "DimensionMismatch").inc()
+        self._ingest.spans.labels("rejected").inc()
         self._ingest.client_lost.labels(MODEL, "dropped").inc()
         self._ingest.vectors.labels(MODEL).inc(len(vectors))
         self._ingest.duplicates.labels(MODEL).inc()

@@ -1,14 +1,14 @@
 """The guard: authenticates clients and checks what they may do.
 
-=========== ====================================================
+=========== =======================================================
 scope       allows
-=========== ====================================================
+=========== =======================================================
 metrics     ``GET /metrics``
 drift       every other GET, and ``POST /search``
-write       ``POST /embeddings`` for all models
-write:MODEL ``POST /embeddings`` for one model
+write       ``POST /embeddings`` and ``POST /v1/traces`` for all models
+write:MODEL ``POST /embeddings`` and ``POST /v1/traces`` for one model
 admin       everything
-=========== ====================================================
+=========== =======================================================
 
 A user of basic authentication has the scope ``admin``, as in Prometheus. Paths that show no data
 (:data:`OPEN`) need no credentials.
@@ -30,7 +30,12 @@ from ingest.runtime.errors import Forbidden, QueueFull, Unauthorized
 OPEN = frozenset({"/-/healthy", "/-/ready", "/openapi.json"})
 """Paths that need no credentials."""
 
-_SCOPES = {"/metrics": "metrics", "/embeddings": "write", "/search": "drift"}
+_SCOPES = {
+    "/metrics": "metrics",
+    "/embeddings": "write",
+    "/v1/traces": "write",
+    "/search": "drift",
+}
 _CHALLENGES = {
     "basic": 'Basic realm="embedding-drift", charset="UTF-8"',
     "bearer": 'Bearer realm="embedding-drift"',

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
@@ -41,6 +41,10 @@ FAMILIES = (*LIVE_FAMILIES, *lag.FAMILIES)
 Endpoints = Mapping[tuple[str, str], ASGIApp]
 """ASGI applications by method and exact path."""
 
+Refusal = Callable[[MonitorError, Scope], Response]
+Refusals = Mapping[str, Refusal]
+"""How errors are answered at a path, where that is not by problem details."""
+
 
 class Half(Protocol):
     """One half of the service: its endpoints and the tasks behind them."""
@@ -52,6 +56,10 @@ class Half(Protocol):
     @property
     def endpoints(self) -> Endpoints:
         """Endpoints called without the router: routing would take longer than the endpoint."""
+
+    @property
+    def refusals(self) -> Refusals:
+        """Answers to errors at paths whose protocol has its own."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Run the tasks behind the endpoints while entered; leaving finishes them."""
@@ -79,6 +87,7 @@ def application(
     live.register(registry)
     protection = protection or Protection(Security())
     endpoints = {key: app for half in halves for key, app in half.endpoints.items()}
+    refusals = {path: refusal for half in halves for path, refusal in half.refusals.items()}
     for half in halves:
         live.subscribe(half.reconfigure)
 
@@ -95,6 +104,7 @@ def application(
                 _Middleware,
                 protection=protection,
                 endpoints=endpoints,
+                refusals=refusals,
                 answers=Answers(live.settings.server.write_timeout),
             )
         ],
@@ -145,11 +155,17 @@ class _Middleware:
     """Checks requests, calls the endpoint, answers errors and adds security headers."""
 
     def __init__(
-        self, app: ASGIApp, protection: Protection, endpoints: Endpoints, answers: Answers
+        self,
+        app: ASGIApp,
+        protection: Protection,
+        endpoints: Endpoints,
+        refusals: Refusals,
+        answers: Answers,
     ) -> None:
         self._app = app
         self._protection = protection
         self._endpoints = endpoints
+        self._refusals = refusals
         self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,10 +195,18 @@ class _Middleware:
         except Exception as error:
             if has_begun:
                 raise  # the response has started, so the status cannot change
-            answer = _refusal(_expected(error, scope["path"]), security)
+            answer = self._refusal(_expected(error, scope["path"]), scope, security)
             await answer(scope, receive, send_with_headers)
         finally:
             sent.close()
+
+    def _refusal(self, error: MonitorError, scope: Scope, security: Security) -> Response:
+        own = self._refusals.get(scope["path"])
+        answer = problem(error) if own is None else own(error, scope)
+        if isinstance(error, Unauthorized):
+            for challenge in security.guard.challenges:
+                answer.headers.append("WWW-Authenticate", challenge)
+        return answer
 
 
 async def _admitted(scope: Scope, security: Security) -> frozenset[str]:
@@ -214,14 +238,6 @@ def _expected(error: Exception, path: str) -> MonitorError:
         return error
     _log.error("request failed", exc_info=error, extra={"path": path})
     return MonitorError("an unexpected error; the service's log has the details")
-
-
-def _refusal(error: MonitorError, security: Security) -> Response:
-    answer = problem(error)
-    if isinstance(error, Unauthorized):
-        for challenge in security.guard.challenges:
-            answer.headers.append("WWW-Authenticate", challenge)
-    return answer
 
 
 def json_response(content: object, status: int = 200) -> Response:

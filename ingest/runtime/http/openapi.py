@@ -33,7 +33,13 @@ RETRY_AFTER: Json = {
         "schema": {"type": "integer", "minimum": 1},
     }
 }
-
+CHALLENGES: Json = {
+    "WWW-Authenticate": {
+        "description": "The accepted ways to authenticate.",
+        "required": True,
+        "schema": {"type": "string"},
+    }
+}
 
 _REFERENCE = "#/components/schemas/{name}"
 
@@ -148,10 +154,11 @@ _INFO: Json = {
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "description": (
         "Stores embeddings and measures the drift of their distribution.\n\n"
-        "Every error is an RFC 9457 problem. An unknown path answers 404. An unknown method answers"
-        " 405 and lists the allowed ones in `Allow`. HEAD is allowed where GET is. A request"
-        " without exactly one valid `Host` answers 400. A `Host` that the service does not answer"
-        " to, and a request by which a page of another origin could change something, answer 403."
+        "Every error is an RFC 9457 problem, except at `/v1/traces`. An unknown path answers 404."
+        " An unknown method answers 405 and lists the allowed ones in `Allow`. HEAD is allowed"
+        " where GET is. A request without exactly one valid `Host` answers 400. A `Host` that the"
+        " service does not answer to, and a request by which a page of another origin could change"
+        " something, answer 403."
     ),
 }
 
@@ -171,16 +178,7 @@ SECURITY_SCHEMES: Json = {
     },
 }
 
-_UNAUTHORIZED = problem(
-    "The credentials are missing or wrong.",
-    {
-        "WWW-Authenticate": {
-            "description": "The accepted ways to authenticate.",
-            "required": True,
-            "schema": {"type": "string"},
-        }
-    },
-)
+_UNAUTHORIZED = problem("The credentials are missing or wrong.", CHALLENGES)
 
 
 def _reload(operation_id: str) -> Json:

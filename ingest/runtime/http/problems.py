@@ -53,7 +53,14 @@ def problem(error: MonitorError) -> Response:
         Place(p.pointer, p.reason, UNSET if p.index is None else p.index) for p in error.problems
     ]
     body = Problem("about:blank", error.title, error.status, error.detail, places or UNSET)
-    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if error.status in (429, 503) else None
     return Response(
-        msgspec.json.encode(body), error.status, headers, media_type="application/problem+json"
+        msgspec.json.encode(body),
+        error.status,
+        headers_of(error),
+        media_type="application/problem+json",
     )
+
+
+def headers_of(error: MonitorError) -> dict[str, str]:
+    """Return headers that tell when to send a request again, if that may help."""
+    return {"Retry-After": str(_RETRY_AFTER_SECONDS)} if error.status in (429, 503) else {}

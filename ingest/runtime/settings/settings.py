@@ -237,6 +237,11 @@ class IngestSettings(_Section):
     """What becomes of another vector of a stored id: `revise` stores it too, `once` ignores it."""
     sample_ratio: Ratio = 1.0
     """Share of the vectors that is stored, selected by their ids. The others are only counted."""
+    trace_attributes: list[Annotated[str, Field(min_length=1, max_length=255)]] = [
+        "service.name",
+        "session.id",
+    ]
+    """Attributes of spans and their resources that become metadata of vectors from traces."""
     models: dict[ModelName, IngestModelSettings] = {}
     """Models with their own sample_ratio, by name."""
 

@@ -73,3 +73,12 @@ def test_all_bodies_together_are_limited() -> None:
     with pytest.raises(QueueFull, match="exceed 3000 bytes"):
         read(b"x" * 1_000 + b".", reader=reader)
     assert reader.held_bytes == 2_000
+
+
+def test_bytes_that_are_not_read_are_held_while_in_use_and_limited_too() -> None:
+    reader = BodyReader(LIMITS, 10)
+    with reader.holding(2_500):
+        assert reader.held_bytes == 2_500
+        with pytest.raises(QueueFull), reader.holding(501):
+            pass
+    assert reader.held_bytes == 0

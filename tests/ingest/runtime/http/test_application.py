@@ -27,6 +27,7 @@ class Broken:
     def __init__(self) -> None:
         self.routes = [Route("/at-once", at_once), Route("/amid", amid)]
         self.endpoints: application.Endpoints = {}
+        self.refusals: application.Refusals = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -124,3 +125,14 @@ def test_a_foreign_page_reaches_no_endpoint(path: str) -> None:
     assert called == []
     assert client.get("/-/healthy", headers={"Host": "evil.example"}).status_code == 403
     assert client.post("/-/reload").status_code == 200
+
+
+def test_a_path_may_answer_errors_in_its_own_way() -> None:
+    half = Broken()
+    half.refusals = {
+        "/at-once": lambda error, scope: Response(f"{scope['method']}: {error.title}", error.status)
+    }
+    client = TestClient(application.application(CollectorRegistry(), LiveSettings(Settings), half))
+    own, usual = client.get("/at-once"), client.get("/nowhere")
+    assert (own.status_code, own.text) == (500, "GET: Internal error")
+    assert usual.headers["content-type"] == "application/problem+json"

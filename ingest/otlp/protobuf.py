@@ -1,0 +1,113 @@
+"""Spans in the binary encoding of Protocol Buffers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
+
+from ingest.otlp.spans import Span, check_length, not_a_list, not_a_number
+from ingest.runtime.errors import PayloadError
+from ingest.runtime.settings.settings import IngestSettings
+
+_DOUBLE = np.dtype([("start", "S3"), ("value", "<f8")])
+"""An element of an ArrayValue that is a double, as it is encoded."""
+_START = b"\x0a\x09\x21"
+"""Field 1 of the ArrayValue with 9 bytes; field 4 of the AnyValue, which is a double."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The value of an attribute."""
+
+    message: AnyValue
+
+    def plain(self) -> object:
+        """Return the value as JSON has it; bytes as base64."""
+        return _plain(self.message)
+
+    def text(self) -> str | None:
+        """Return the value if it is a text."""
+        is_text = self.message.WhichOneof("value") == "string_value"
+        return self.message.string_value if is_text else None
+
+    def vector(self, limits: IngestSettings) -> NDArray[np.float32]:
+        """Return a list of numbers as a vector."""
+        if self.message.WhichOneof("value") != "array_value":
+            raise not_a_list(self.plain())
+        array = self.message.array_value
+        check_length(len(array.values), limits)
+        with np.errstate(over="ignore"):
+            return _numbers(array).astype(np.float32)
+
+
+def read(body: bytes) -> Iterator[Span]:
+    """Read the spans of a request.
+
+    Raises
+    ------
+    PayloadError
+        If the body is not an ExportTraceServiceRequest.
+    """
+    try:
+        request = ExportTraceServiceRequest.FromString(body)
+    except DecodeError as error:
+        raise PayloadError("the body is not an ExportTraceServiceRequest in protobuf") from error
+    for of_resource in request.resource_spans:
+        resource = _attributes(of_resource.resource.attributes)
+        for of_scope in of_resource.scope_spans:
+            for span in of_scope.spans:
+                yield Span(
+                    span.trace_id.hex(),
+                    span.span_id.hex(),
+                    span.end_time_unix_nano,
+                    _attributes(span.attributes),
+                    resource,
+                    span.dropped_attributes_count,
+                )
+
+
+def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Value]:
+    return {pair.key: Value(pair.value) for pair in pairs}
+
+
+def _numbers(array: ArrayValue) -> NDArray[np.float64]:
+    # Written out again, doubles can be read at once. An object for each would take five times as
+    # long.
+    wire = array.SerializeToString()
+    if len(wire) == _DOUBLE.itemsize * len(array.values):
+        elements = np.frombuffer(wire, _DOUBLE)
+        if (elements["start"] == _START).all():
+            return np.asarray(elements["value"])
+    return np.array([_number(element, at) for at, element in enumerate(array.values)], np.float64)
+
+
+def _number(element: AnyValue, at: int) -> float:
+    kind = element.WhichOneof("value")
+    if kind == "double_value":
+        return element.double_value
+    if kind == "int_value":
+        return element.int_value
+    raise not_a_number(_plain(element), at)
+
+
+def _plain(value: AnyValue) -> object:
+    kind = value.WhichOneof("value")
+    match kind:
+        case None:
+            return None
+        case "array_value":
+            return [_plain(element) for element in value.array_value.values]
+        case "kvlist_value":
+            return {pair.key: _plain(pair.value) for pair in value.kvlist_value.values}
+        case "bytes_value":
+            return base64.b64encode(value.bytes_value).decode()
+        case _:
+            scalar: object = getattr(value, kind)
+            return scalar

@@ -1,0 +1,126 @@
+"""Spans in JSON: what OTLP allows there. tests/ingest/otlp/test_spans.py has the rest."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from ingest.otlp import json
+from ingest.otlp.spans import Span
+from ingest.runtime.errors import PayloadError
+from ingest.runtime.settings.settings import IngestSettings
+
+
+def spans(*written: str, resource: str = "{}") -> list[Span]:
+    one = f'{{"resource": {resource}, "scopeSpans": [{{"spans": [{", ".join(written)}]}}]}}'
+    return list(json.read(f'{{"resourceSpans": [{one}]}}'.encode()))
+
+
+def attribute(value: str) -> str:
+    return f'{{"attributes": [{{"key": "a", "value": {value}}}]}}'
+
+
+def test_unknown_fields_are_ignored_and_enumerations_are_numbers() -> None:
+    [span] = spans('{"traceId": "AB", "kind": 3, "status": {"code": 2}, "future": [{}]}')
+    assert span.trace_id == "ab"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"resourceSpans": null}',
+        b'{"resourceSpans": [{"scopeSpans": null}]}',
+        b'{"resourceSpans": [{"resource": null, "scopeSpans": [{"spans": null}]}]}',
+    ],
+)
+def test_absent_and_null_lists_are_empty(body: bytes) -> None:
+    assert list(json.read(body)) == []
+
+
+def test_integers_of_64_bits_are_numbers_or_texts() -> None:
+    written = ('{"endTimeUnixNano": "1700000000000000001"}', '{"endTimeUnixNano": 5}')
+    assert [span.end for span in spans(*written)] == [1_700_000_000_000_000_001, 5]
+    [span] = spans(attribute('{"intValue": "12"}'))
+    assert span.attributes["a"].plain() == 12
+
+
+def test_numbers_of_a_vector_may_be_texts() -> None:
+    values = ('{"intValue": "3"}', '{"doubleValue": "NaN"}', '{"doubleValue": "-Infinity"}')
+    [span] = spans(attribute(f'{{"arrayValue": {{"values": [{", ".join(values)}]}}}}'))
+    vector = span.attributes["a"].vector(IngestSettings())
+    np.testing.assert_array_equal(vector, [3, np.nan, -np.inf])
+
+
+def test_an_attribute_may_lack_its_value() -> None:
+    [span] = spans('{"attributes": [{"key": "a"}, {"key": "b", "value": null}]}')
+    assert [value.plain() for value in span.attributes.values()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"intValue": "many"}',
+        '{"intValue": "9223372036854775808"}',
+        f'{{"intValue": {"9" * 400}}}',
+        '{"stringValue": 5}',
+        "7",
+        '{"doubleValue": "much"}',
+        f'{{"arrayValue": {{"values": [{{"intValue": {"9" * 400}}}]}}}}',
+    ],
+)
+def test_a_value_of_another_type_is_refused_when_it_is_asked_for(value: str) -> None:
+    [span] = spans(attribute(value))
+    with pytest.raises(ValueError, match=r"."):
+        span.attributes["a"].plain()
+    assert span.attributes["a"].text() is None
+    with pytest.raises(ValueError, match=r"."):
+        span.attributes["a"].vector(IngestSettings())
+
+
+def test_a_value_nested_too_deep_is_refused() -> None:
+    def nested(depth: int) -> str:
+        return attribute('{"arrayValue": {"values": [' * depth + "{}" + "]}}" * depth)
+
+    [span] = spans(nested(300))
+    with pytest.raises(ValueError, match="nested"):
+        span.attributes["a"].plain()
+    with pytest.raises(PayloadError, match="nested"):
+        spans(nested(30_000))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not an ExportTraceServiceRequest in JSON"),
+        (b"[]", "not an ExportTraceServiceRequest in JSON"),
+        (b'{"resourceSpans": [1]}', r"\$.resourceSpans\[0\]"),
+        (b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": 1}]}]}]}', "traceId"),
+        (b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"endTimeUnixNano": "x"}]}]}]}', "'x'"),
+        (
+            b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"endTimeUnixNano": -1}]}]}]}',
+            "not an unsigned integer of 64 bits",
+        ),
+        (
+            b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"endTimeUnixNano": 1%s}]}]}]}'
+            % (b"0" * 400),
+            "not an unsigned integer of 64 bits",
+        ),
+        (b'{"resourceSpans": "\xff"}', "UTF-8"),
+        (b'{"resourceSpans": [{"resource": "\\ud800"}]}', "half a surrogate pair"),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(body: bytes, reason: str) -> None:
+    with pytest.raises(PayloadError, match=reason):
+        list(json.read(body))
+
+
+def test_a_vector_far_too_long_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = msgspec.json.encode([{"doubleValue": 1.5}] * 20).decode()
+    [span] = spans(attribute(f'{{"arrayValue": {{"values": {values}}}}}'))
+    monkeypatch.setattr(json, "_VECTOR", None)
+    with pytest.raises(ValueError, match="dimension 20 exceeds the 4 allowed"):
+        span.attributes["a"].vector(IngestSettings(max_dimension=4))
