@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider as PlainProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
-from tests.service import Service, serving
+from demo.stack import free_port
+from ingest.runtime.auth import tokens
+from ingest.store.connection import connect
+from tests.service import Service, serving, wait_for
 
 MODEL = "text-embedding-3-small"
 DIMENSION = 8
@@ -100,6 +107,53 @@ def service(store: str, tmp_path: Path) -> Iterator[Service]:
     config.write_text(f'{{database: {{connection_string: "{store}"}}, server: {{port: 0}}}}')
     with serving(config, "ingest") as service:
         yield service
+
+
+COLLECTOR = """
+receivers:
+  otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{port}"}}}}}}
+exporters:
+  otlphttp:
+    endpoint: {url}
+    encoding: {encoding}
+    headers: {{Authorization: "Bearer {token}"}}
+    retry_on_failure: {{initial_interval: 100ms}}
+service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines:
+    traces: {{receivers: [otlp], exporters: [otlphttp]}}
+"""
+
+
+@pytest.fixture
+def collector() -> Path:
+    """The program that `make tools-collector` builds."""
+    modules = (Path(__file__).parent / "collector" / "go.mod").read_text()
+    version = re.search(r"/collector/otelcol v(\S+)", modules)
+    assert version
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    found = cache / "embedding-drift" / f"otelcol-{version[1]}"
+    if not found.exists():
+        missing = "the OpenTelemetry Collector is not built; make tools-collector"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+@contextmanager
+def collecting(collector: Path, config: Path, port: int, **settings: str) -> Iterator[Path]:
+    """Run the Collector and give its log."""
+    config.write_text(COLLECTOR.format(port=port, **settings))
+    log = config.with_suffix(".log")
+    with log.open("w") as stream:
+        process = subprocess.Popen([collector, "--config", config], stderr=stream)
+    try:
+        wait_for(lambda: "Everything is ready" in log.read_text(), "the Collector")
+        yield log
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def instrumented(
@@ -200,3 +254,65 @@ def test_a_refused_export_fails_in_the_program_and_the_log_of_the_service_says_w
     traces.shutdown()
     assert results == [SpanExportResult.FAILURE]
     assert "has vectors, but no text embedding.model_name" in service.log.read_text()
+
+
+@pytest.mark.parametrize("encoding", ["proto", "json"])
+def test_a_collector_forwards_vectors_and_tries_again_while_the_store_is_away(
+    store: str,
+    server: str,
+    connection: psycopg.Connection,
+    provider: Provider,
+    collector: Path,
+    tmp_path: Path,
+    encoding: str,
+) -> None:
+    token = tokens.add(tmp_path / "tokens.yaml", "collector", [f"write:{MODEL}"])
+    config, name = tmp_path / "config.yaml", connection.info.dbname
+    config.write_text(
+        f'{{database: {{connection_string: "{store}"}},'
+        f" server: {{port: 0, tokens_file: {tmp_path}/tokens.yaml}}}}"
+    )
+
+    def allow(allowed: bool) -> None:
+        with connect(server) as admin:
+            admin.execute(f"alter database {name} allow_connections {allowed}".encode())
+            if not allowed:
+                admin.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
+                    " and pid <> %s",
+                    [name, connection.info.backend_pid],
+                )
+
+    def exported(text: str) -> None:
+        traces = PlainProvider(resource=Resource({"service.name": "search"}))
+        exporter = OTLPSpanExporter(f"http://127.0.0.1:{port}/v1/traces")
+        traces.add_span_processor(BatchSpanProcessor(exporter))
+        instrumented(traces, provider, [text], "s")
+        assert traces.force_flush()
+        traces.shutdown()
+
+    def texts() -> list[str]:
+        return [row[3]["text"] for row in stored(connection)]
+
+    port = free_port()
+    with (
+        serving(config, "ingest") as service,
+        collecting(
+            collector,
+            tmp_path / "collector.yaml",
+            port,
+            url=service.url,
+            encoding=encoding,
+            token=token,
+        ) as log,
+    ):
+        exported("before")
+        wait_for(lambda: texts() == ["before"], "the vector")
+        allow(False)
+        exported("during")
+        wait_for(lambda: "Throttle (2s)" in log.read_text(), "the Collector heeding Retry-After")
+        assert texts() == ["before"]
+        allow(True)
+        wait_for(lambda: texts() == ["before", "during"], "the vector after the retry")
+    vectors = np.array([row[2] for row in stored(connection)], np.float32)
+    np.testing.assert_array_equal(vectors, [embedded("before"), embedded("during")])
