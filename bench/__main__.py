@@ -15,6 +15,7 @@ MODULES = (
     "bench.ingest",
     "bench.ingest.shortcuts",
     "bench.ingest.limits",
+    "bench.ingest.traces",
     "bench.backfill",
 )
 

@@ -5,15 +5,34 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+FRESH = "FreshFreshFreshF"
+"""Replaced by other 16 hexadecimal digits in the body of each request."""
 
 _SCRIPT = """
 local file = io.open({body!r}, "rb")
 wrk.method, wrk.body = "POST", file:read("*a")
 file:close()
 {headers}
+-- Cut once, because a search in each request would take longer than sending it.
+local parts, from, sent = {{}}, 1, 0
+local at, last = wrk.body:find("{fresh}", 1, true)
+while at do
+  parts[#parts + 1] = wrk.body:sub(from, at - 1)
+  from = last + 1
+  at, last = wrk.body:find("{fresh}", from, true)
+end
+if #parts > 0 then
+  parts[#parts + 1] = wrk.body:sub(from)
+  request = function()
+    sent = sent + 1
+    return wrk.format(nil, nil, nil, table.concat(parts, string.format("{seed:08x}%08x", sent)))
+  end
+end
 function done(summary, latency)
   io.write(string.format(
     '{{"requests": %d, "microseconds": %d, "p99": %d, "refused": %d, "broken": %d}}',
@@ -47,7 +66,14 @@ def post(
         (Path(name) / "body").write_bytes(body)
         script = Path(name) / "post.lua"
         lines = [f"wrk.headers[{key!r}] = {value!r}" for key, value in headers.items()]
-        script.write_text(_SCRIPT.format(body=f"{name}/body", headers="\n".join(lines)))
+        script.write_text(
+            _SCRIPT.format(
+                body=f"{name}/body",
+                headers="\n".join(lines),
+                fresh=FRESH,
+                seed=time.monotonic_ns() // 1_000_000 % 2**32,
+            )
+        )
         threads = "1"  # leaves the rest of two cores to the service and PostgreSQL
         command = ["wrk", "-t", threads, "-c", str(connections), "-d", f"{seconds:.0f}s"]
         done = subprocess.run(
