@@ -18,7 +18,7 @@ from ingest import service
 from ingest.cli import main
 from ingest.files.columns import Options
 from ingest.files.command import reading
-from ingest.http.app import Ingest
+from ingest.http.app import Ingest, Searching
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.command import configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
@@ -139,6 +139,7 @@ def watch(
         pipeline = Pipeline(store, settings, registry)
         return [
             Watch(pipeline, found, name, overlap, recheck, settings, registry),
+            Searching(pipeline, settings),
             Exporter(Monitor(store, settings), registry),
         ]
 

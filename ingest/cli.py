@@ -38,7 +38,7 @@ main = group
 @main.command()
 @reconfigurable
 def ingest(live: LiveSettings) -> None:
-    """Serve the ingest half: POST /embeddings and POST /search."""
+    """Serve the ingest half: POST /embeddings, POST /v1/traces and POST /search."""
     settings = live.settings
 
     def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:

@@ -29,6 +29,7 @@ UNMIRRORED = {
     "ingest/cli.py": "tests/test_serve.py runs the commands",
     "ingest/formats/fields.py": "types: tests/test_openapi.py describes them",
     "ingest/http/bodies.py": "data: tests/ingest/http/test_app.py sends and reads the bodies",
+    "ingest/http/searches.py": "tests/ingest/http/test_app.py sends searches",
     "ingest/http/operations.py": "tests/test_openapi.py compares it with the real answers",
     "ingest/pipeline/metrics.py": "tests/ingest/http/test_app.py reads the metrics",
     "ingest/runtime/errors.py": "data: tests/test_openapi.py provokes each status",

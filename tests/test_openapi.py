@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from exporter.http.app import Exporter
 from exporter.monitor.monitor import Monitor
 from ingest.formats import json
-from ingest.http.app import Ingest
+from ingest.http.app import Ingest, Searching
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import tokens
 from ingest.runtime.auth.guard import Guard
@@ -45,7 +45,16 @@ def _exporter(store: str, settings: Settings, registry: CollectorRegistry) -> Ex
     return Exporter(Monitor(store, settings), registry)
 
 
-ROLES = {"serve": (_ingest, _exporter), "ingest": (_ingest,), "exporter": (_exporter,)}
+def _searching(store: str, settings: Settings, registry: CollectorRegistry) -> Searching:
+    return Searching(Pipeline(store, settings, registry), settings)
+
+
+ROLES = {
+    "serve": (_ingest, _exporter),
+    "ingest": (_ingest,),
+    "exporter": (_exporter,),
+    "watch": (_searching, _exporter),
+}
 
 
 @pytest.fixture(params=ROLES)

@@ -72,6 +72,9 @@ def test_a_killed_watch_continues_where_it_stopped(
         assert 'watch_poll_timestamp_seconds{model_name="docs"} ' in page(service.url)
         assert httpx2.get(f"{service.url}/-/ready").status_code == 200
         assert httpx2.post(f"{service.url}/embeddings", content=b"").status_code == 404
+        wanted = {"model_name": "docs", "embedding": sentences[790].tolist(), "k": 1}
+        [match] = httpx2.post(f"{service.url}/search", json=wanted).json()["matches"]
+        assert match["similarity"] == pytest.approx(1)
         add(application.connection, sentences[800:900])
         service.process.kill()
         service.process.wait()

@@ -1,34 +1,30 @@
-"""The ingest half over HTTP: ``POST /embeddings``, ``POST /search`` and ``POST /v1/traces``."""
+"""Ingest over HTTP: ``POST /embeddings``, ``POST /search`` and ``POST /v1/traces``."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from functools import partial
 
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.formats import json, registry
-from ingest.http import losses, operations, search
-from ingest.http.bodies import Found, Match, Stored
+from ingest.formats import registry
+from ingest.http import losses, operations
+from ingest.http.bodies import Stored
 from ingest.http.body_reader import BodyReader
 from ingest.http.endpoint import Endpoint, IncomingRequest
 from ingest.http.parser import Parser
+from ingest.http.searches import Searches
 from ingest.http.traces import TRACES, Traces, refusal
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import guard
-from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.http import application
 from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings
-from ingest.store import neighbours
-from ingest.store.connection import unavailable
 
-_SEARCH_SECONDS = 20.0
+SEARCH = "/search"
 
 
 class Ingest:
@@ -47,13 +43,14 @@ class Ingest:
         self._reader = BodyReader(settings.ingest, settings.server.read_timeout)
         pipeline.metrics.queue_bytes.set_function(lambda: self._reader.held_bytes)
         self._parser = Parser()
+        self._searches = Searches(pipeline.pool, self._parser, settings)
         traces = Traces(pipeline, self._reader, self._parser)
         self.routes: list[Route] = []
         self.endpoints: application.Endpoints = {
             ("POST", path): Endpoint(path, answer, self._reader, pipeline.metrics)
             for path, answer in (
                 ("/embeddings", self._embeddings),
-                ("/search", self._search),
+                (SEARCH, self._searches.answer),
                 (TRACES, traces.answer),
             )
         }
@@ -71,6 +68,7 @@ class Ingest:
     def reconfigure(self, settings: Settings) -> None:
         """Apply other limits."""
         self._settings = settings
+        self._searches.settings = settings
         self._reader.settings = settings.ingest
         self._pipeline.reconfigure(settings)
 
@@ -112,28 +110,47 @@ class Ingest:
             lost.add_to(self._pipeline.metrics, batch.model_name)
         return response
 
-    async def _search(self, request: IncomingRequest) -> Response:
-        parse = partial(search.parse, headers=request.headers, limits=self._settings.ingest)
-        wanted = await self._parser.parsed(request, parse, json.FORMAT.inline_bytes)
-        try:
-            async with asyncio.timeout(_SEARCH_SECONDS):
-                matches = await self._matches(wanted)
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                f"PostgreSQL did not search within {_SEARCH_SECONDS:.0f} s"
-            ) from error
-        return application.json_response(Found(wanted.model_name, wanted.scope, matches))
 
-    async def _matches(self, wanted: search.Query) -> list[Match]:
-        name, vector = wanted.model_name, wanted.target
-        with unavailable():
-            async with self._pipeline.pool.connection() as connection:
-                if isinstance(vector, str):
-                    vector = await neighbours.stored_vector(connection, name, vector)
-                await neighbours.check(connection, name, len(vector))
-                if wanted.scope == "baseline":
-                    found = await neighbours.baseline(connection, name, vector, wanted.k)
-                else:
-                    window = getattr(self._settings.monitoring.windows, wanted.scope)
-                    found = await neighbours.window(connection, name, vector, wanted.k, window)
-        return [Match(**asdict(match)) for match in found]
+class Searching:
+    """Only finds similar vectors, where something else stores them.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Another half runs it.
+    settings : Settings
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self._reader = BodyReader(settings.ingest, settings.server.read_timeout)
+        pipeline.metrics.queue_bytes.set_function(lambda: self._reader.held_bytes)
+        self._parser = Parser()
+        self._searches = Searches(pipeline.pool, self._parser, settings)
+        self.routes: list[Route] = []
+        self.endpoints: application.Endpoints = {
+            ("POST", SEARCH): Endpoint(
+                SEARCH, self._searches.answer, self._reader, pipeline.metrics
+            )
+        }
+        self.refusals: application.Refusals = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Close the parser in the end."""
+        try:
+            yield
+        finally:
+            self._parser.close()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Apply other limits."""
+        self._searches.settings = settings
+        self._reader.settings = settings.ingest
+
+    def described(self) -> Description:
+        """Describe the endpoint, with the current limits."""
+        return operations.searching(self._reader.settings)
+
+    def not_ready(self) -> str | None:
+        """Return None: the half that runs the pipeline says whether it is ready."""
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -49,13 +49,27 @@ class Stored(msgspec.Struct):
 
 
 class Search(msgspec.Struct, forbid_unknown_fields=True):
-    """A search by a vector, which must not be all zeros, or by the id of a stored vector."""
+    """A search by a vector, which must not be all zeros, or by a stored one: its id or its seq."""
 
     model_name: ModelName
     embedding: Embedding | UnsetType = UNSET
     id: VectorId | None = None
+    seq: (
+        Annotated[int, Meta(ge=1, le=2**63 - 1, description="Number of a vector within its model.")]
+        | None
+    ) = None
     k: Annotated[int, Meta(ge=1, le=MAX_MATCHES, description="How many vectors to find.")] = 10
     scope: Scope = "slow"
+    filter: (
+        Annotated[
+            dict[str, Any],
+            Meta(
+                description="Finds only vectors whose metadata has all of this: keys with these"
+                " values, lists with these elements."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Match(msgspec.Struct):

@@ -89,9 +89,16 @@ _STORE_ANSWERS: Json = {
     **_BODY_PROBLEMS,
 }
 
-_BY_VECTOR_OR_ID: list[Json] = [
-    {"required": ["embedding"], "properties": {"id": {"type": "null"}}},
-    {"required": ["id"], "properties": {"id": {"type": "string"}, "embedding": False}},
+_BY_ONE_OF_THREE: list[Json] = [
+    {"required": ["embedding"], "properties": {"id": {"type": "null"}, "seq": {"type": "null"}}},
+    {
+        "required": ["id"],
+        "properties": {"id": {"type": "string"}, "embedding": False, "seq": {"type": "null"}},
+    },
+    {
+        "required": ["seq"],
+        "properties": {"seq": {"type": "integer"}, "embedding": False, "id": {"type": "null"}},
+    },
 ]
 
 _SEARCH: Json = {
@@ -200,20 +207,19 @@ _EXPORT: Json = {
 
 def description(limits: IngestSettings) -> Description:
     """Describe the half under the current limits."""
+    found = searching(limits)
     return Description(
         {
             "/embeddings": {"post": _store(limits)},
-            "/search": {"post": _SEARCH},
             "/v1/traces": {"post": _EXPORT},
+            **found.paths,
         },
         structs=[
             Stored,
-            Search,
-            Found,
+            *found.structs,
             *(struct for format_ in FORMATS.values() for struct in format_.structs),
         ],
         schemas={
-            "Embedding": _embedding(limits),
             "Embeddings": {
                 "type": "array",
                 "items": schema("Embedding"),
@@ -221,10 +227,22 @@ def description(limits: IngestSettings) -> Description:
                 "maxItems": limits.max_batch_vectors,
                 "description": "Vectors of one dimension.",
             },
-            "Metadata": _metadata(limits),
-            "Search": {"oneOf": _BY_VECTOR_OR_ID},
             "ExportTraceServiceResponse": _PARTIAL_SUCCESS,
             "Status": _STATUS,
+            **found.schemas,
+        },
+    )
+
+
+def searching(limits: IngestSettings) -> Description:
+    """Describe the search alone."""
+    return Description(
+        {"/search": {"post": _SEARCH}},
+        structs=[Search, Found],
+        schemas={
+            "Embedding": _embedding(limits),
+            "Metadata": _metadata(limits),
+            "Search": {"oneOf": _BY_ONE_OF_THREE},
         },
     )
 

@@ -20,12 +20,24 @@ _DECODER = msgspec.json.Decoder(Search)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search. ``target`` is a vector of shape (d,) or the id of a stored one."""
+    """A search.
+
+    Attributes
+    ----------
+    model_name : str
+    target : ndarray of float32, shape (d,), or str or int
+        A vector, or the id or number of a stored one.
+    k : int
+    scope : str
+    filter : bytes or None
+        What the metadata must have, as one encoded JSON object.
+    """
 
     model_name: str
-    target: NDArray[np.float32] | str
+    target: NDArray[np.float32] | str | int
     k: int
     scope: Scope
+    filter: bytes | None = None
 
 
 def parse(body: bytes, headers: Mapping[str, str], limits: IngestSettings) -> Query:
@@ -51,16 +63,33 @@ def parse(body: bytes, headers: Mapping[str, str], limits: IngestSettings) -> Qu
             f"Content-Type {content_type or '(none)'} is not supported; allowed is application/json"
         )
     decoded = json.decode(body, _DECODER, limits)
-    if (decoded.embedding is UNSET) == (decoded.id is None):
-        raise PayloadError("the search needs either embedding or id")
+    name = checks.model_name(decoded.model_name, "/model_name")
+    target = _target(decoded, limits)
+    return Query(name, target, decoded.k, decoded.scope, _filter(decoded, limits))
+
+
+def _target(decoded: Search, limits: IngestSettings) -> NDArray[np.float32] | str | int:
+    given = [decoded.embedding is not UNSET, decoded.id is not None, decoded.seq is not None]
+    if sum(given) != 1:
+        raise PayloadError("the search needs one of embedding, id and seq")
     if decoded.embedding is not UNSET:
-        target: NDArray[np.float32] | str = json.vector(decoded.embedding, limits)
-        if not np.any(target):
+        vector = json.vector(decoded.embedding, limits)
+        if not np.any(vector):
             raise checks.refuse([Problem("/embedding", "is all zeros, which has no direction")])
-    else:
-        assert decoded.id is not None
-        target = decoded.id
+        return vector
+    if decoded.id is not None:
         if (reason := checks.vector_id(decoded.id)) is not None:
             raise checks.refuse([Problem("/id", reason)])
-    name = checks.model_name(decoded.model_name, "/model_name")
-    return Query(name, target, decoded.k, decoded.scope)
+        return decoded.id
+    assert decoded.seq is not None
+    return decoded.seq
+
+
+def _filter(decoded: Search, limits: IngestSettings) -> bytes | None:
+    if decoded.filter is None:
+        return None
+    reason = checks.TOO_DEEP if checks.is_too_deep(decoded.filter) else None
+    encoded = b"" if reason else msgspec.json.encode(decoded.filter)
+    if reason := reason or checks.metadata(encoded, limits):
+        raise checks.refuse([Problem("/filter", reason)])
+    return encoded

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import numpy as np
 import psycopg
@@ -24,6 +24,21 @@ MOST_SEARCHED = 10_000
 """Vectors that an exact search compares, at most: the newest ones."""
 _EF_SEARCH_MAX = 1_000
 """Greatest value of ``hnsw.ef_search`` that pgvector accepts."""
+
+# A baseline's copies are kept when the vectors themselves have expired.
+_STORED: dict[str, tuple[LiteralString, ...]] = {
+    "id": (
+        "select e.embedding::real[] from embedding_id i join embedding e"
+        " using (model_name, received_at, seq) where i.model_name = %s and i.id = %s",
+        "select embedding::real[] from baseline_embedding where model_name = %s and id = %s"
+        " order by version desc limit 1",
+    ),
+    "seq": (
+        "select embedding::real[] from embedding where model_name = %s and seq = %s",
+        "select embedding::real[] from baseline_embedding where model_name = %s and seq = %s"
+        " order by version desc limit 1",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +69,28 @@ class Match:
 
 
 async def stored_vector(
-    connection: psycopg.AsyncConnection, model_name: str, id_: str
+    connection: psycopg.AsyncConnection, model_name: str, which: str | int
 ) -> NDArray[np.float32]:
-    """Return the vector with a client's id, from recent vectors or from a baseline.
+    """Return a stored vector, from recent vectors or from a baseline.
+
+    Parameters
+    ----------
+    connection : psycopg.AsyncConnection
+    model_name : str
+    which : str or int
+        Its client's id, or its number.
 
     Raises
     ------
     NotFound
-        If the model has no vector of that id.
+        If the model has no such vector.
     """
-    for statement in (
-        "select e.embedding::real[] from embedding_id i join embedding e"
-        " using (model_name, received_at, seq) where i.model_name = %s and i.id = %s",
-        # A baseline's copies are kept when the vectors themselves have expired.
-        "select embedding::real[] from baseline_embedding where model_name = %s and id = %s"
-        " order by version desc limit 1",
-    ):
-        cursor = await connection.execute(statement, [model_name, id_], binary=True)
+    name = "id" if isinstance(which, str) else "seq"
+    for statement in _STORED[name]:
+        cursor = await connection.execute(statement, [model_name, which], binary=True)
         if (row := await cursor.fetchone()) is not None:
             return np.asarray(row[0], dtype=np.float32)
-    raise NotFound(f"model {model_name} has no vector with id {id_!r}")
+    raise NotFound(f"model {model_name} has no vector with {name} {which!r}")
 
 
 async def check(connection: psycopg.AsyncConnection, model_name: str, dimension: int) -> None:
@@ -102,10 +119,12 @@ async def window(
     vector: NDArray[np.float32],
     k: int,
     settings: WindowSettings,
+    metadata: bytes | None = None,
 ) -> list[Match]:
     """Return the k vectors of the last seconds of a window that are most similar, best first.
 
-    The search is exact, in the newest `MOST_SEARCHED`.
+    The search is exact, in the newest `MOST_SEARCHED`. With ``metadata``, an encoded JSON object,
+    it finds those of them whose metadata has all of it.
     """
     async with connection.cursor(row_factory=class_row(Match)) as cursor:
         await cursor.execute(
@@ -114,12 +133,14 @@ async def window(
             " from (select * from embedding where model_name = %(model)s"
             "  and received_at > clock_timestamp() - make_interval(secs => %(seconds)s)"
             "  order by received_at desc, seq desc limit %(limit)s) as recent"
+            " where %(metadata)s::jsonb is null or metadata @> %(metadata)s::jsonb"
             " order by embedding <=> %(vector)s::vector, seq limit %(k)s",
             {
                 "vector": Vector(vector).to_text(),
                 "model": model_name,
                 "seconds": settings.seconds,
                 "limit": MOST_SEARCHED,
+                "metadata": None if metadata is None else metadata.decode(),
                 "k": k,
             },
         )
@@ -127,11 +148,16 @@ async def window(
 
 
 async def baseline(
-    connection: psycopg.AsyncConnection, model_name: str, vector: NDArray[np.float32], k: int
+    connection: psycopg.AsyncConnection,
+    model_name: str,
+    vector: NDArray[np.float32],
+    k: int,
+    metadata: bytes | None = None,
 ) -> list[Match]:
     """Return the k vectors of the baseline in use that are most similar, best first.
 
-    The search uses the HNSW index and is approximate.
+    The search uses the HNSW index and is approximate. With ``metadata``, an encoded JSON object, it
+    is exact, and finds those whose metadata has all of it.
 
     Raises
     ------
@@ -148,21 +174,27 @@ async def baseline(
         # Many more candidates than k: with the size of a baseline, good recall costs little.
         ef_search = min(_EF_SEARCH_MAX, max(200, 4 * k))
         await found.execute("select set_config('hnsw.ef_search', %s, true)", [str(ef_search)])
+        if metadata is None:
+            filtered = sql.SQL("")
+            stored, _ = indexed("embedding", len(vector))
+            wanted, _ = indexed("%(vector)s::vector", len(vector))
+        else:
+            # Not by the index, which returns its candidates before they are filtered.
+            filtered = sql.SQL(" and metadata @> %(metadata)s::jsonb")
+            stored, wanted = sql.SQL("embedding"), sql.SQL("%(vector)s::vector")
         statement = sql.SQL(
             "select seq, id, received_at, embedded_at, metadata,"
             " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"
             " from baseline_embedding where model_name = %(model)s and version = %(version)s"
-            " order by {stored} <=> {wanted} limit %(k)s"
-        ).format(
-            stored=indexed("embedding", len(vector))[0],
-            wanted=indexed("%(vector)s::vector", len(vector))[0],
-        )
+            "{filter} order by {stored} <=> {wanted} limit %(k)s"
+        ).format(filter=filtered, stored=stored, wanted=wanted)
         await found.execute(
             statement,
             {
                 "vector": Vector(vector).to_text(),
                 "model": model_name,
                 "version": row[0],
+                "metadata": None if metadata is None else metadata.decode(),
                 "k": k,
             },
         )

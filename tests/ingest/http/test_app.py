@@ -448,10 +448,19 @@ def test_search_over_a_window_finds_what_brute_force_finds(client: TestClient) -
     body = {"model_name": "m", "embeddings": encoded, "ids": ids}
     assert client.post("/embeddings", json=body).is_success
     expected = [f"v{n}" for n in nearest(vectors[7], vectors, 5)]
-    for by in ({"embedding": vectors[7].tolist()}, {"id": "v7"}):
+    for by in ({"embedding": vectors[7].tolist()}, {"id": "v7"}, {"seq": 8}):
         found = client.post("/search", json={"model_name": "m", "k": 5, "scope": "fast", **by})
         assert [match["id"] for match in found.json()["matches"]] == expected
         assert found.json()["matches"][0]["similarity"] == pytest.approx(1)
+
+
+def test_a_search_is_limited_to_metadata(client: TestClient) -> None:
+    for tenant in ("a", "b"):
+        body = {"embeddings": [VECTOR] * 2, "metadata": [{"tenant": tenant}] * 2}
+        assert client.post("/embeddings", json={"model_name": "m", **body}).is_success
+    wanted = {"model_name": "m", "seq": 1, "filter": {"tenant": "b"}}
+    found = client.post("/search", json=wanted).json()
+    assert [match["seq"] for match in found["matches"]] == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -460,9 +469,10 @@ def test_search_over_a_window_finds_what_brute_force_finds(client: TestClient) -
         ({"model_name": "none", "embedding": VECTOR}, 404, "there is no model 'none'"),
         ({"model_name": "m", "embedding": [1.0]}, 409, "dimension 3, not 1"),
         ({"model_name": "m", "id": "none"}, 404, "no vector with id 'none'"),
+        ({"model_name": "m", "seq": 9}, 404, "no vector with seq 9"),
         ({"model_name": "m", "id": "a\0"}, 400, "control character"),
-        ({"model_name": "m"}, 400, "either embedding or id"),
-        ({"model_name": "m", "embedding": VECTOR, "id": "x"}, 400, "either embedding or id"),
+        ({"model_name": "m"}, 400, "one of embedding, id and seq"),
+        ({"model_name": "m", "embedding": VECTOR, "id": "x"}, 400, "one of embedding, id and seq"),
         ({"model_name": "m", "embedding": VECTOR, "k": 0}, 400, "k"),
         ({"model_name": "m", "embedding": VECTOR, "scope": "all"}, 400, "scope"),
         ({"model_name": "m", "embedding": ["x"]}, 400, "embedding"),
@@ -493,7 +503,7 @@ def test_a_search_that_takes_too_long_is_a_503_with_retry_after(
     by: dict[str, Any],
     locked: str,
 ) -> None:
-    monkeypatch.setattr("ingest.http.app._SEARCH_SECONDS", 1.0)
+    monkeypatch.setattr("ingest.http.searches._SEARCH_SECONDS", 1.0)
     client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR, "id": "a"})
 
     def search() -> httpx2.Response:

@@ -13,24 +13,35 @@ LIMITS = IngestSettings(max_dimension=4)
 JSON = {"content-type": "application/json; charset=utf-8"}
 
 
+def filtered(value: str) -> str:
+    return f'{{"model_name": "m", "seq": 1, "filter": {{"a": {value}}}}}'
+
+
 def refusal(body: str) -> str:
     with pytest.raises(PayloadError) as refused:
         search.parse(body.encode(), JSON, LIMITS)
     return str(refused.value)
 
 
-def test_a_search_is_by_vector_or_by_id() -> None:
+def test_a_search_is_by_vector_id_or_number() -> None:
     found = search.parse(b'{"model_name": "m", "embedding": [1, 2.5]}', JSON, LIMITS)
     np.testing.assert_array_equal(found.target, np.array([1, 2.5], np.float32))
     assert (found.k, found.scope) == (10, "slow")
     assert search.parse(b'{"model_name": "m", "id": "a", "k": 1}', JSON, LIMITS).target == "a"
+    assert search.parse(b'{"model_name": "m", "seq": 7}', JSON, LIMITS).target == 7
+
+
+def test_a_filter_is_an_object() -> None:
+    body = b'{"model_name": "m", "seq": 7, "filter": {"tenant": "a", "n": [1]}}'
+    assert search.parse(body, JSON, LIMITS).filter == b'{"tenant":"a","n":[1]}'
+    assert search.parse(b'{"model_name": "m", "seq": 7}', JSON, LIMITS).filter is None
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ('{"model_name": "m"}', "needs either embedding or id"),
-        ('{"model_name": "m", "id": "a", "embedding": [1]}', "needs either embedding or id"),
+        ('{"model_name": "m"}', "needs one of embedding, id and seq"),
+        ('{"model_name": "m", "id": "a", "embedding": [1]}', "needs one of embedding, id and seq"),
         ('{"model_name": "m", "embedding": [NaN, 1]}', "/embedding"),
         ('{"model_name": "m", "embedding": [1, 2, 3, 4, 5]}', "dimension 5"),
         ('{"model_name": "m", "embedding": [1, true]}', "component 1"),
@@ -40,6 +51,13 @@ def test_a_search_is_by_vector_or_by_id() -> None:
         ('{"model_name": "m", "id": "a", "scope": "all"}', "/scope"),
         ('{"model_name": "", "id": "a"}', "/model_name"),
         ('{"model_name": "m", "id": "a", "more": 1}', "more"),
+        ('{"model_name": "m", "id": "a", "seq": 1}', "needs one of embedding, id and seq"),
+        ('{"model_name": "m", "seq": 0}', "/seq"),
+        ('{"model_name": "m", "seq": 9223372036854775808}', "/seq"),
+        ('{"model_name": "m", "seq": 1, "filter": "a"}', "/filter"),
+        (filtered(r'"\u0000"'), "/filter: holds the character U+0000"),
+        (filtered(f'"{"x" * 20_000}"'), "/filter: takes 20008 bytes"),
+        (filtered("[" * 101 + "]" * 101), "/filter: is nested more than 100 levels deep"),
         ("[1]", "Expected `object`"),
         ("{", "not valid JSON"),
     ],

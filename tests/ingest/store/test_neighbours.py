@@ -141,7 +141,7 @@ def test_a_model_without_a_baseline_is_an_error(store: str, insert_all: InsertAl
         ask(store, lambda c: neighbours.baseline(c, "m", np.ones(2, np.float32), 1))
 
 
-def test_a_vector_is_found_by_its_id_also_when_only_the_baseline_has_it(
+def test_a_vector_is_found_by_id_or_number_also_when_only_the_baseline_has_it(
     store: str, insert_all: InsertAll, connection: psycopg.Connection
 ) -> None:
     vectors = np.eye(3, dtype=np.float32)
@@ -149,8 +149,38 @@ def test_a_vector_is_found_by_its_id_also_when_only_the_baseline_has_it(
     rows = select(connection, "m", Selection(first=3))
     baselines.create(connection, "m", rows, b"", {}, "first 3")
     for _ in range(2):
-        found = ask(store, lambda c: neighbours.stored_vector(c, "m", "b"))
-        np.testing.assert_array_equal(found, vectors[1])
+        for which in ("b", 2):
+            found = ask(store, lambda c, w=which: neighbours.stored_vector(c, "m", w))
+            np.testing.assert_array_equal(found, vectors[1])
         connection.execute("truncate embedding, embedding_id")
     with pytest.raises(NotFound, match="no vector with id 'd'"):
         ask(store, lambda c: neighbours.stored_vector(c, "m", "d"))
+    with pytest.raises(NotFound, match="no vector with seq 4"):
+        ask(store, lambda c: neighbours.stored_vector(c, "m", 4))
+
+
+def test_a_filter_finds_only_vectors_whose_metadata_has_all_of_it(
+    store: str, insert_all: InsertAll, connection: psycopg.Connection, sentences: Vectors
+) -> None:
+    """The rarest are found too: the index of the baseline would return others first."""
+    tenants = ["a"] * 990 + ["b"] * 10
+    metadata: list[bytes | None] = [
+        f'{{"tenant": "{tenant}", "tags": ["x", {number}]}}'.encode()
+        for number, tenant in enumerate(tenants)
+    ]
+    insert_all(Batch("m", sentences[:1_000], metadata=metadata))
+    rows = select(connection, "m", Selection(first=1_000))
+    baselines.create(connection, "m", rows, b"", {}, "first 1000")
+
+    def found(wanted: bytes) -> list[list[int]]:
+        query = sentences[1_000]
+        matches = (
+            ask(store, lambda c: neighbours.window(c, "m", query, 10, WINDOW, wanted)),
+            ask(store, lambda c: neighbours.baseline(c, "m", query, 10, wanted)),
+        )
+        return [[match.seq for match in each] for each in matches]
+
+    seqs, _ = brute_force(sentences[1_000], sentences[990:1_000], 10)
+    assert found(b'{"tenant": "b"}') == [[990 + seq for seq in seqs]] * 2
+    assert found(b'{"tenant": "b", "tags": [995]}') == [[996]] * 2
+    assert found(b'{"tenant": "c"}') == [[], []]
