@@ -259,6 +259,28 @@ class Detector:
         vectors = checked(current, self.dimension)
         return self._held_out.changed_ratio(vectors, self._features, self._axes)
 
+    def novelty(self, vectors: ArrayLike) -> Floats:
+        """Return how new each vector is, compared with the reference.
+
+        Parameters
+        ----------
+        vectors : array_like, shape (n, d)
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            Share of the reference's vectors that are closer to their neighbours in the reference, 0
+            to 1. Of usual vectors it is uniform; 1 is newer than any vector of the reference. One
+            vector of a known topic may be as new as one of a new topic, so many are needed to tell.
+
+        Raises
+        ------
+        ValueError
+            If the dimension is another one, or a component is not finite in float32.
+        """
+        found = checked(vectors, self.dimension)
+        return self._held_out.novelty(found, self._features, self._axes)
+
     def cosine_similarity(self, current: ArrayLike | Sums) -> float:
         """Return the mean cosine similarity of the vectors to the reference's centroid.
 

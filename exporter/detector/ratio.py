@@ -135,6 +135,21 @@ class HeldOut:
         low, middle, high = np.clip((bound.estimate + margin - usual) / (1 - usual), 0, 1).tolist()
         return ChangedRatio(middle, low, high)
 
+    def novelty(
+        self, vectors: NDArray[np.float32], features: Features, axes: NDArray[np.float32]
+    ) -> Floats:
+        """Return how new each vector is, shape (n,): the share of these vectors that lie closer.
+
+        How close a vector lies is the distance to its tenth neighbour among these vectors.
+        """
+        along, _ = _measure(vectors, features, axes)
+        reach = _reach(
+            _place((along / self.deviation).astype(np.float16), self.deviation),
+            _place(self.points, self.deviation),
+        )
+        closer: Floats = np.searchsorted(np.sort(self.reach), reach) / len(self.reach)
+        return closer
+
 
 def _usual(points: NDArray[np.float16], deviation: NDArray[np.float32]) -> Floats:
     """Compare stretches of the reference with the rest of it; see `HeldOut.usual`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cache
@@ -15,21 +15,25 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from exporter.http import operations, pages, report
+from exporter.http.operations import MOST_CHECKS, MOST_VECTORS
 from exporter.metrics.collector import DriftCollector
 from exporter.monitor.monitor import Monitor
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.stats.arrays import Vectors
 from ingest.runtime import model_name
-from ingest.runtime.errors import NotFound, PayloadError, StoreUnavailable
-from ingest.runtime.http import application
+from ingest.runtime.errors import NotFound, StoreUnavailable
+from ingest.runtime.http import application, parameters
 from ingest.runtime.http.openapi import Description
-from ingest.runtime.settings.settings import Settings
-from ingest.store import baselines
+from ingest.runtime.settings.settings import Settings, WindowsSettings
+from ingest.store import baselines, history
+from ingest.store.dimension import require_dimension
+from ingest.store.newest import newest
 from ingest.store.shard import WHOLE, shard_of
 
 _QUERIES_AT_ONCE = 4
 _ANSWER_SECONDS = 10.0
 """Shorter than the time for which a stopping service waits for its requests."""
+_WINDOWS = tuple(WindowsSettings.model_fields)
 
 T = TypeVar("T")
 
@@ -52,7 +56,10 @@ class Exporter:
         self.routes = [
             Route("/", self._landing),
             Route("/drift", self._list),
+            # Before the next, which would take it for a model of that name.
+            Route("/drift/{model_name:path}/history", self._history),
             Route("/drift/{model_name:path}", self._drift),
+            Route("/models/{model_name:path}/vectors", self._newest),
             Route("/runbook", self._runbook),
         ]
         self.endpoints: application.Endpoints = {}
@@ -81,22 +88,61 @@ class Exporter:
         followed = self._monitor.has_followed
         return None if followed else "exporter: windows not read from the store yet"
 
-    async def _list(self, _: Request) -> Response:
-        return application.json_response(await asyncio.to_thread(self._listing))
+    async def _list(self, request: Request) -> Response:
+        found = await asyncio.to_thread(self._listing)
+        return application.json_response(found, query=request.query_params)
 
     def _listing(self) -> report.Models:
         return report.listing(self._monitor.snapshot().models)
 
-    async def _drift(self, request: Request) -> Response:
-        name = request.path_params["model_name"]
-        exact = request.query_params.get("exact", "false")
-        if exact not in ("true", "false"):
-            raise PayloadError(f"exact is {exact!r:.40}; allowed are true and false")
+    async def _history(self, request: Request) -> Response:
+        name, query = request.path_params["model_name"], request.query_params
+        if self._monitor.model(f"{name}/history") is not None:
+            return await self._report(f"{name}/history", query)
+        window = parameters.choice(query, "window", _WINDOWS, "slow")
+        count = parameters.whole(query, "newest", 100, MOST_CHECKS)
+        found = await self._query(self._checks, name, window, count)
+        return application.json_response(found, query=query)
+
+    def _checks(self, name: str, window: str, count: int) -> report.Checks:
+        # From the store, so that every shard has the history of every model.
+        with self._monitor.connection(_ANSWER_SECONDS) as connection:
+            require_dimension(connection, name)
+            return report.checks(name, window, history.newest(connection, name, window, count))
+
+    async def _newest(self, request: Request) -> Response:
+        name, query = request.path_params["model_name"], request.query_params
+        window = parameters.choice(query, "window", _WINDOWS, "fast")
+        count = parameters.whole(query, "newest", 50, MOST_VECTORS)
         if self._monitor.model(name) is None:
             raise NotFound(await self._why_missing(name))
-        if exact == "true":
-            return application.json_response(await self._query(self._exact_detail, name))
-        return application.json_response(await asyncio.to_thread(self._detail, name))
+        found = await self._query(self._newest_vectors, name, window, count)
+        return application.json_response(found, query=query)
+
+    def _newest_vectors(self, name: str, window: str, count: int) -> report.NewestVectors:
+        snapshot = self._snapshot(name)
+        [series] = (each for each in snapshot.series if each.series.window == window)
+        seconds, dimension = series.limits.settings.seconds, snapshot.row.dimension
+        with self._monitor.connection(_ANSWER_SECONDS) as connection:
+            found, vectors = newest(connection, name, dimension, seconds, count)
+        baseline, novelty = snapshot.baseline, [None] * len(found)
+        if baseline is not None and found:
+            novelty = baseline.detector.novelty(vectors).tolist()
+        version = None if baseline is None else baseline.version
+        return report.newest_vectors(name, window, version, found, novelty)
+
+    async def _drift(self, request: Request) -> Response:
+        return await self._report(request.path_params["model_name"], request.query_params)
+
+    async def _report(self, name: str, query: Mapping[str, str]) -> Response:
+        exact = parameters.flag(query, "exact")
+        if self._monitor.model(name) is None:
+            raise NotFound(await self._why_missing(name))
+        if exact:
+            found = await self._query(self._exact_detail, name)
+        else:
+            found = await asyncio.to_thread(self._detail, name)
+        return application.json_response(found, query=query)
 
     def _detail(self, name: str) -> report.Drift:
         return report.detail(self._snapshot(name))

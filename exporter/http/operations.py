@@ -5,8 +5,22 @@ JSON bodies are described by their Structs in :mod:`exporter.http.report`.
 
 from __future__ import annotations
 
-from exporter.http.report import Drift, Models
-from ingest.runtime.http.openapi import RETRY_AFTER, Description, Json, answer, problem, schema
+from exporter.http.report import Checks, Drift, Models, NewestVectors
+from ingest.runtime.http.openapi import (
+    PRETTY,
+    RETRY_AFTER,
+    Description,
+    Json,
+    answer,
+    problem,
+    schema,
+)
+from ingest.runtime.settings.settings import WindowsSettings
+
+MOST_CHECKS = 10_000
+"""Checks of a history that one answer may have."""
+MOST_VECTORS = 1_000
+"""Vectors that one answer may have."""
 
 
 def _page(operation_id: str, summary: str) -> Json:
@@ -17,17 +31,37 @@ def _page(operation_id: str, summary: str) -> Json:
     }
 
 
+_MODEL_NAME: Json = {
+    "name": "model_name",
+    "in": "path",
+    "required": True,
+    "description": "A slash in the name may be written as it is.",
+    "schema": {"type": "string"},
+}
+
+
+def _window(default: str) -> Json:
+    return {
+        "name": "window",
+        "in": "query",
+        "schema": {"enum": list(WindowsSettings.model_fields), "default": default},
+    }
+
+
+def _newest(what: str, default: int, most: int) -> Json:
+    return {
+        "name": "newest",
+        "in": "query",
+        "description": f"How many {what} to return, at most.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": most, "default": default},
+    }
+
+
 _DRIFT: Json = {
     "operationId": "drift",
     "summary": "The numbers behind one model's verdict",
     "parameters": [
-        {
-            "name": "model_name",
-            "in": "path",
-            "required": True,
-            "description": "A slash in the name may be written as it is.",
-            "schema": {"type": "string"},
-        },
+        _MODEL_NAME,
         {
             "name": "exact",
             "in": "query",
@@ -35,14 +69,50 @@ _DRIFT: Json = {
                 "Adds `exact` to each window: the statistics of every dimension, computed from the"
                 " vectors themselves. Without a baseline it adds nothing."
             ),
-            "schema": {"enum": ["true", "false"], "default": "false"},
+            "allowEmptyValue": True,
+            "schema": {"enum": ["true", "false", ""], "default": "false"},
         },
+        PRETTY,
     ],
     "responses": {
         "200": answer("Everything known of the model.", "application/json", schema(Drift)),
-        "400": problem("`exact` is neither true nor false."),
+        "400": problem("`exact` or `pretty` is neither true nor false."),
         "404": problem("There is no such model, or another shard follows it."),
         "503": problem("PostgreSQL does not answer; only with `exact=true`.", RETRY_AFTER),
+    },
+}
+
+_HISTORY: Json = {
+    "operationId": "history",
+    "summary": "What was recorded of a window, the newest first",
+    "parameters": [
+        _MODEL_NAME,
+        _window("slow"),
+        _newest("checks", 100, MOST_CHECKS),
+        PRETTY,
+    ],
+    "responses": {
+        "200": answer("The newest checks.", "application/json", schema(Checks)),
+        "400": problem("A parameter has a value that is not allowed."),
+        "404": problem("There is no such model."),
+        "503": problem("PostgreSQL does not answer.", RETRY_AFTER),
+    },
+}
+
+_NEWEST: Json = {
+    "operationId": "newestVectors",
+    "summary": "The newest vectors of a window, and how new each is to the baseline",
+    "parameters": [
+        _MODEL_NAME,
+        _window("fast"),
+        _newest("vectors", 50, MOST_VECTORS),
+        PRETTY,
+    ],
+    "responses": {
+        "200": answer("The newest vectors.", "application/json", schema(NewestVectors)),
+        "400": problem("A parameter has a value that is not allowed."),
+        "404": problem("There is no such model, or another shard follows it."),
+        "503": problem("PostgreSQL does not answer.", RETRY_AFTER),
     },
 }
 
@@ -54,14 +124,18 @@ DESCRIPTION = Description(
             "get": {
                 "operationId": "listDrift",
                 "summary": "All models with their states",
+                "parameters": [PRETTY],
                 "responses": {
                     "200": answer(
                         "The models that this process follows.", "application/json", schema(Models)
-                    )
+                    ),
+                    "400": problem("`pretty` is neither true nor false."),
                 },
             }
         },
         "/drift/{model_name}": {"get": _DRIFT},
+        "/drift/{model_name}/history": {"get": _HISTORY},
+        "/models/{model_name}/vectors": {"get": _NEWEST},
     },
-    structs=(Models, Drift),
+    structs=(Models, Drift, Checks, NewestVectors),
 )

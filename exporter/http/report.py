@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -23,6 +23,8 @@ from exporter.stats import quality
 from exporter.stats.arrays import Vectors
 from ingest.runtime.http.fields import Count, Moment, Number
 from ingest.runtime.thresholds import Stage
+from ingest.store.history import HistoryRow
+from ingest.store.newest import NewVector
 
 
 class ListedWindow(Struct):
@@ -154,6 +156,61 @@ class History(Struct):
     changed_at: Moment | None
 
 
+class Check(Struct):
+    """What was recorded of a window at one time.
+
+    Numbers are null where drift could not be measured, and those of the magnitude also where it was
+    not measured.
+    """
+
+    computed_at: Moment
+    state: str
+    vectors: Count
+    baseline_version: Count | None
+    score: Number
+    magnitude: Number
+    magnitude_lower: Number
+    magnitude_upper: Number
+    cosine_similarity: Number
+    norm: Number
+    components: dict[str, float] | None
+
+
+class Checks(Struct):
+    """The history of a window, the newest check first."""
+
+    model_name: str
+    window: str
+    checks: list[Check]
+
+
+class Vector(Struct):
+    """A stored vector and how new it is."""
+
+    seq: Annotated[Count, Meta(description="Number of the vector within its model.")]
+    id: str | None
+    received_at: Moment
+    embedded_at: Moment | None
+    metadata: dict[str, Any] | None
+    novelty: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(
+            description="Share of the baseline's vectors that are closer to their neighbours in the"
+            " baseline. Of usual vectors it is uniform, so half of them are above 0.5. null without"
+            " a baseline."
+        ),
+    ]
+
+
+class NewestVectors(Struct):
+    """The newest vectors of a window, the newest first."""
+
+    model_name: str
+    window: str
+    baseline_version: Count | None
+    vectors: list[Vector]
+
+
 class Following(Struct):
     """Whether the windows have every vector that was acknowledged for the model.
 
@@ -260,6 +317,52 @@ def _listed_window(each: SeriesSnapshot) -> ListedWindow:
         None if measured is None else measured.score,
         None if magnitude is None else magnitude.ratio.estimate,
     )
+
+
+def checks(model_name: str, window: str, rows: Iterable[tuple[datetime, HistoryRow]]) -> Checks:
+    """Report the history of a window."""
+    return Checks(
+        model_name,
+        window,
+        [
+            Check(
+                computed_at=computed_at.astimezone(UTC),
+                state=row.state,
+                vectors=row.vectors,
+                baseline_version=row.baseline_version,
+                score=row.score,
+                magnitude=row.changed_ratio,
+                magnitude_lower=row.changed_ratio_lower,
+                magnitude_upper=row.changed_ratio_upper,
+                cosine_similarity=row.cosine_similarity,
+                norm=row.norm,
+                components=row.components,
+            )
+            for computed_at, row in rows
+        ],
+    )
+
+
+def newest_vectors(
+    model_name: str,
+    window: str,
+    baseline_version: int | None,
+    found: Iterable[NewVector],
+    novelty: Iterable[float | None],
+) -> NewestVectors:
+    """Report vectors and how new each is."""
+    vectors = [
+        Vector(
+            each.seq,
+            each.id,
+            each.received_at.astimezone(UTC),
+            None if each.embedded_at is None else each.embedded_at.astimezone(UTC),
+            each.metadata,
+            how_new,
+        )
+        for each, how_new in zip(found, novelty, strict=True)
+    ]
+    return NewestVectors(model_name, window, baseline_version, vectors)
 
 
 def detail(model: ModelSnapshot, reference: Vectors | None = None) -> Drift:

@@ -16,6 +16,7 @@ from ingest.runtime.http.openapi import (
     CHALLENGES,
     MODEL_NAME,
     MOMENT,
+    PRETTY,
     RETRY_AFTER,
     Description,
     Json,
@@ -104,6 +105,7 @@ _BY_ONE_OF_THREE: list[Json] = [
 _SEARCH: Json = {
     "operationId": "search",
     "summary": "Find the most similar stored vectors, by cosine",
+    "parameters": [PRETTY],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": schema(Search)}},

@@ -55,7 +55,8 @@ class Searches:
             raise StoreUnavailable(
                 f"PostgreSQL did not search within {_SEARCH_SECONDS:.0f} s"
             ) from error
-        return application.json_response(Found(wanted.model_name, wanted.scope, matches))
+        found = Found(wanted.model_name, wanted.scope, matches)
+        return application.json_response(found, query=request.query)
 
     async def _matches(self, wanted: search.Query) -> list[Match]:
         name, vector = wanted.model_name, wanted.target

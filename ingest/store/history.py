@@ -102,6 +102,20 @@ def _values(row: HistoryRow) -> tuple[object, ...]:
     )
 
 
+def newest(
+    connection: psycopg.Connection, model_name: str, window_name: str, count: int
+) -> list[tuple[datetime, HistoryRow]]:
+    """Return the newest rows of a window, newest first, and their times."""
+    rows = connection.execute(
+        "select computed_at, model_name, window_name, state, vectors, baseline_version, score,"
+        " changed_ratio, changed_ratio_lower, changed_ratio_upper, cosine_similarity, norm,"
+        " components from drift_history where model_name = %s and window_name = %s"
+        " order by computed_at desc limit %s",
+        (model_name, window_name, count),
+    )
+    return [(computed_at, HistoryRow(*values)) for computed_at, *values in rows]
+
+
 def times(
     connection: psycopg.Connection, model_name: str, window_name: str, baseline_version: int
 ) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -25,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ingest.runtime.auth.guard import OPEN
 from ingest.runtime.auth.security import Protection, Security
 from ingest.runtime.errors import MonitorError, Unauthorized
-from ingest.runtime.http import exposition, lag, openapi
+from ingest.runtime.http import exposition, lag, openapi, parameters
 from ingest.runtime.http.answers import Answers
 from ingest.runtime.http.problems import problem
 from ingest.runtime.http.protocol import connection
@@ -139,9 +140,10 @@ def _routes(live: LiveSettings, halves: Sequence[Half], protection: Protection) 
         await asyncio.to_thread(live.reload)
         return PlainTextResponse("reloaded\n")
 
-    async def describe(_: Request) -> Response:
+    async def describe(request: Request) -> Response:
         schemes = protection.security.guard.schemes
-        return json_response(openapi.document([half.described() for half in halves], schemes))
+        described = openapi.document([half.described() for half in halves], schemes)
+        return json_response(described, query=request.query_params)
 
     return [
         Route("/-/healthy", healthy),
@@ -240,9 +242,22 @@ def _expected(error: Exception, path: str) -> MonitorError:
     return MonitorError("an unexpected error; the service's log has the details")
 
 
-def json_response(content: object, status: int = 200) -> Response:
-    """Answer with JSON. NaN and infinities become null."""
-    return Response(msgspec.json.encode(content), status, media_type="application/json")
+def json_response(
+    content: object, status: int = 200, query: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    """Answer with JSON. NaN and infinities become null.
+
+    Parameters
+    ----------
+    content : object
+    status : int
+    query : mapping
+        Parameters of the request. With ``pretty``, the JSON is indented.
+    """
+    encoded = msgspec.json.encode(content)
+    if parameters.flag(query, "pretty"):
+        encoded = msgspec.json.format(encoded, indent=2) + b"\n"
+    return Response(encoded, status, media_type="application/json")
 
 
 def _on_http_exception(request: Request, error: Exception) -> Response:

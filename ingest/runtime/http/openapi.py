@@ -33,6 +33,13 @@ RETRY_AFTER: Json = {
         "schema": {"type": "integer", "minimum": 1},
     }
 }
+PRETTY: Json = {
+    "name": "pretty",
+    "in": "query",
+    "description": "Indents the JSON.",
+    "allowEmptyValue": True,
+    "schema": {"enum": ["true", "false", ""], "default": "false"},
+}
 CHALLENGES: Json = {
     "WWW-Authenticate": {
         "description": "The accepted ways to authenticate.",
@@ -252,12 +259,14 @@ _COMMON = Description(
             "get": {
                 "operationId": "openapi",
                 "summary": "This description",
+                "parameters": [PRETTY],
                 "responses": {
                     "200": answer(
                         "OpenAPI 3.1, with the current limits.",
                         "application/json",
                         {"type": "object"},
-                    )
+                    ),
+                    "400": problem("`pretty` is neither true nor false."),
                 },
             }
         },

@@ -186,3 +186,31 @@ def test_a_window_must_have_the_dimension_and_be_finite(stranger: Detector) -> N
         stranger.changed_ratio(np.zeros((20, 3)))
     with pytest.raises(ValueError, match="finite"):
         stranger.changed_ratio(np.full((20, 32), np.nan))
+
+
+def test_the_novelty_of_usual_vectors_is_uniform(
+    stranger: Detector, random: np.random.Generator
+) -> None:
+    novelty = stranger.novelty(mixture(random, 2_000))
+    np.testing.assert_allclose(np.quantile(novelty, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.06)
+
+
+def test_vectors_unlike_the_reference_are_newer_than_its_own(
+    stranger: Detector, random: np.random.Generator
+) -> None:
+    known, others = mixture(random, 500), random.normal(size=(500, 32)).astype(np.float32)
+    novelty = stranger.novelty(
+        np.concatenate([known, others / np.linalg.norm(others, axis=1)[:, None]])
+    )
+    assert np.median(novelty[500:]) > 0.95
+    assert novelty.min() >= 0
+    assert novelty.max() <= 1
+
+
+def test_a_copy_of_a_vector_of_the_reference_is_not_new(stranger: Detector) -> None:
+    reference = mixture(np.random.default_rng(0), 3_000)
+    assert np.median(stranger.novelty(reference[:200])) < 0.6
+
+
+def test_the_novelty_of_no_vectors_is_empty(stranger: Detector) -> None:
+    assert stranger.novelty(np.empty((0, 32))).shape == (0,)

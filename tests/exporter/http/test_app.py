@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import httpx2
 import numpy as np
@@ -21,8 +22,10 @@ from exporter.monitor.monitor import Monitor
 from ingest.runtime.http import application, exposition
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
+from ingest.store import history
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
+from ingest.store.history import HistoryRow
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
 from tests.service import wait_for
@@ -175,3 +178,116 @@ def test_the_landing_page_shows_every_model(client: TestClient) -> None:
 
 def test_the_runbook_has_a_heading_for_links_to_point_at(client: TestClient) -> None:
     assert '<h2 id="embeddingdriftdetected">' in client.get("/runbook").text
+
+
+def test_the_history_of_a_window_comes_newest_first(
+    client: TestClient, connection: psycopg.Connection
+) -> None:
+    rows = [
+        HistoryRow("a/b", "slow", "ok", 300, 1, 0.5, 0.1, 0.05, 0.15, 0.9, 1.0, {"mean": 0.5}),
+        HistoryRow("a/b", "slow", "too_few_vectors", 3, 1),
+    ]
+    # Later than the checks that the service itself records.
+    start = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+    history.fill(connection, [(start + n, row) for n, row in enumerate(rows)])
+    found = client.get("/drift/a/b/history?newest=2").json()
+    assert (found["model_name"], found["window"]) == ("a/b", "slow")
+    nothing = dict.fromkeys(["score", "magnitude", "magnitude_lower", "magnitude_upper"])
+    assert found["checks"] == [
+        {
+            "computed_at": "2100-01-01T00:00:01Z",
+            "state": "too_few_vectors",
+            "vectors": 3,
+            "baseline_version": 1,
+            **nothing,
+            "cosine_similarity": None,
+            "norm": None,
+            "components": None,
+        },
+        {
+            "computed_at": "2100-01-01T00:00:00Z",
+            "state": "ok",
+            "vectors": 300,
+            "baseline_version": 1,
+            "score": 0.5,
+            "magnitude": 0.1,
+            "magnitude_lower": 0.05,
+            "magnitude_upper": 0.15,
+            "cosine_similarity": 0.9,
+            "norm": 1.0,
+            "components": {"mean": 0.5},
+        },
+    ]
+    fast = client.get("/drift/a/b/history?window=fast").json()
+    assert {check["state"] for check in fast["checks"]} <= {"ok"}
+
+
+def test_the_newest_vectors_come_with_their_novelty(
+    client: TestClient, store: str, vectors: Vectors
+) -> None:
+    async def fill() -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+            batch = Batch("a/b", vectors[:1] + 30, ["x"], [b'{"text": "new"}'], [1.5])
+            await insert(own, [batch], 10)
+
+    asyncio.run(fill())
+    found = client.get("/models/a/b/vectors?newest=41&window=slow").json()
+    assert (found["model_name"], found["window"], found["baseline_version"]) == ("a/b", "slow", 1)
+    first, *others = found["vectors"]
+    assert [each["seq"] for each in found["vectors"]] == list(range(1_101, 1_060, -1))
+    assert (first["id"], first["metadata"]) == ("x", {"text": "new"})
+    assert first["embedded_at"] == "1970-01-01T00:00:01.500000Z"
+    assert first["novelty"] > 0.99
+    assert 0.3 < np.median([each["novelty"] for each in others]) < 0.8
+    assert len(client.get("/models/a/b/vectors").json()["vectors"]) == 50
+
+
+def test_without_a_baseline_vectors_have_no_novelty(
+    client: TestClient, store: str, vectors: Vectors
+) -> None:
+    async def fill() -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+            await insert(own, [Batch("young", vectors[:2])], 10)
+
+    asyncio.run(fill())
+    wait_for(lambda: "young" in client.get("/drift").text, "the model")
+    found = client.get("/models/young/vectors").json()
+    assert found["baseline_version"] is None
+    assert [each["novelty"] for each in found["vectors"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason"),
+    [
+        ("/models/none/vectors", 404, "there is no model 'none'"),
+        ("/models/a/b/vectors?newest=1001", 400, "whole numbers from 1 to 1000"),
+        ("/models/a/b/vectors?window=x", 400, "window is 'x'; allowed are fast and slow"),
+        ("/drift/none/history", 404, "there is no model 'none'"),
+        ("/drift/a/b/history?window=both", 400, "window is 'both'; allowed are fast and slow"),
+        ("/drift/a/b/history?newest=0", 400, "allowed are whole numbers from 1 to 10000"),
+        ("/drift/a/b?pretty=yes", 400, "allowed are true and false"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_refused_with_the_reason(
+    client: TestClient, path: str, status: int, reason: str
+) -> None:
+    assert reason in problem(client.get(path), status)
+
+
+def test_a_model_may_be_called_history(client: TestClient, store: str, vectors: Vectors) -> None:
+    async def fill() -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+            await insert(own, [Batch("a/b/history", vectors[:5])], 10)
+
+    asyncio.run(fill())
+    wait_for(lambda: "a/b/history" in client.get("/drift").text, "the model")
+    assert client.get("/drift/a/b/history").json()["model_name"] == "a/b/history"
+    assert client.get("/drift/a/b/history/history").json()["checks"] == []
+
+
+@pytest.mark.parametrize("path", ["/drift", "/drift/a/b", "/models/a/b/vectors", "/openapi.json"])
+def test_answers_are_indented_for_people_on_request(client: TestClient, path: str) -> None:
+    dense, pretty = client.get(path).text, client.get(f"{path}?pretty").text
+    assert dense.count("\n") == 0
+    assert pretty.startswith('{\n  "')
+    assert pretty.endswith("}\n")

@@ -98,3 +98,12 @@ def test_cosine_similarities_begin_at_a_time_and_have_no_gaps(
     assert found == pytest.approx([0.2, 0.3])
     times, found = history.cosine_similarities(connection, "m", "fast", 9, since)
     assert (times.shape, found.shape) == ((0,), (0,))
+
+
+def test_the_newest_rows_of_a_window_come_newest_first(connection: psycopg.Connection) -> None:
+    rows = [row("fast", version) for version in range(3)]
+    history.fill(connection, [(PAST + 60 * n, each) for n, each in enumerate(rows)])
+    history.fill(connection, [(PAST, row("slow"))])
+    found = history.newest(connection, "m", "fast", 2)
+    assert [each for _, each in found] == [rows[2], rows[1]]
+    assert [at.timestamp() - PAST for at, _ in found] == [120, 60]

@@ -1,0 +1,38 @@
+"""Query parameters: what is read, and how a mistake is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest.runtime.errors import PayloadError
+from ingest.runtime.http import parameters
+
+
+@pytest.mark.parametrize(
+    ("query", "value"),
+    [({}, False), ({"a": ""}, True), ({"a": "true"}, True), ({"a": "false"}, False)],
+)
+def test_a_flag_is_set_by_its_name_alone(query: dict[str, str], value: bool) -> None:
+    assert parameters.flag(query, "a") is value
+
+
+def test_a_choice_and_a_number_have_defaults() -> None:
+    assert parameters.choice({}, "a", ("x", "y"), "y") == "y"
+    assert parameters.choice({"a": "x"}, "a", ("x", "y"), "y") == "x"
+    assert parameters.whole({}, "a", 5, 9) == 5
+    assert parameters.whole({"a": "9"}, "a", 5, 9) == 9
+
+
+@pytest.mark.parametrize("value", ["0", "10", "-1", "1.5", "", "x", "²", "9" * 5_000])
+def test_another_number_is_refused_with_the_range(value: str) -> None:
+    with pytest.raises(PayloadError, match="allowed are whole numbers from 1 to 9") as refused:
+        parameters.whole({"a": value}, "a", 5, 9)
+    assert refused.value.problems[0].pointer == "a"
+    assert len(refused.value.detail) < 120
+
+
+def test_another_value_is_refused_with_those_that_are_allowed() -> None:
+    with pytest.raises(PayloadError, match="a is 'z'; allowed are x and y"):
+        parameters.choice({"a": "z"}, "a", ("x", "y"), "y")
+    with pytest.raises(PayloadError, match="a is 'yes'; allowed are true and false"):
+        parameters.flag({"a": "yes"}, "a")
