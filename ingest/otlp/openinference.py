@@ -1,7 +1,8 @@
 """Vectors in spans, by the OpenInference convention.
 
 An embedding span has the attributes ``embedding.model_name`` and, for each text N,
-``embedding.embeddings.N.embedding.vector`` and, if it is known, ``.text``.
+``embedding.embeddings.N.embedding.vector`` and, if it is known, ``.text``. These decide, and not
+the kind of the span: an SDK that drops attributes may have dropped it.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def _checked(
             continue
         metadata = _metadata(parts.get("text"), attributes, limits)
         if metadata is not None and (unfit := checks.metadata(metadata, limits)) is not None:
-            problems.append(Problem(f"{place} {start}.text", unfit))
+            problems.append(Problem(f"{place} {start}", f"its metadata {unfit}"))
             continue
         number = start.split(".")[2]
         rows.vectors.append(vector)
@@ -217,10 +218,14 @@ def _metadata(
     text: Attribute | None, attributes: Mapping[str, object], limits: IngestSettings
 ) -> bytes | None:
     """Encode the metadata of a vector. A text that takes too many bytes is cut."""
-    shown = None if text is None else text.text()
-    while shown is not None and shown != _HIDDEN:
+    shown = "" if text is None else text.text() or ""
+    if shown == _HIDDEN:
+        shown = ""
+    # A character takes a byte at least.
+    shown = shown[: limits.max_metadata_bytes]
+    while shown:
         encoded = msgspec.json.encode({**attributes, "text": shown})
-        if len(encoded) <= limits.max_metadata_bytes or not shown:
+        if len(encoded) <= limits.max_metadata_bytes:
             return encoded
         shown = shown[: len(shown) // 2]
     return msgspec.json.encode(attributes) if attributes else None

@@ -92,8 +92,9 @@ def test_chosen_attributes_are_metadata_and_the_span_precedes_the_resource() -> 
     assert metadata(found) == [{"service.name": "search", "session.id": "s", "tags": ["x", 1]}]
 
 
-def test_a_hidden_text_is_left_out() -> None:
-    assert metadata(read(span(embeddings([A], ["__REDACTED__"])))) == [None]
+@pytest.mark.parametrize("text", ["__REDACTED__", "", 5, None])
+def test_a_text_that_is_hidden_empty_or_none_is_left_out(text: Any) -> None:
+    assert metadata(read(span(embeddings([A], [text])))) == [None]
 
 
 def test_a_long_text_is_cut_to_what_metadata_may_take() -> None:
