@@ -44,7 +44,7 @@ from ingest.runtime.settings.settings import (
 from ingest.store import baselines, changes, embedded, history
 from ingest.store.batch import Batch
 from ingest.store.changes import ModelRow
-from ingest.store.connection import connect
+from ingest.store.connection import AsyncConnection, connect
 from ingest.store.migrate import migrate
 from ingest.store.pool import open_sync
 from ingest.store.selection import Selection, select
@@ -82,7 +82,7 @@ def send(string: str, batches: list[Batch]) -> None:
     """Store each batch in its own commit."""
 
     async def run() -> None:
-        async with await psycopg.AsyncConnection.connect(string, autocommit=True) as connection:
+        async with await AsyncConnection.connect(string, autocommit=True) as connection:
             for batch in batches:
                 await insert(connection, [batch], 100_000)
 

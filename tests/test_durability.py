@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import socket
@@ -21,8 +22,12 @@ import psutil
 import pytest
 
 from ingest.store import changes
+from ingest.store.batch import Batch
 from ingest.store.connection import connect
+from ingest.store.migrate import migrate
+from ingest.store.pool import open_async
 from ingest.store.postgresql import Server
+from ingest.store.vectors import Stored, insert
 from tests.service import Service, report, serving, wait_for
 
 if TYPE_CHECKING:
@@ -227,6 +232,30 @@ def test_acknowledged_vectors_are_stored_once_after_any_kill(
                 if one["sampled_ratio"] == other["sampled_ratio"]:
                     assert one == other
             assert recounted == told
+
+
+@pytest.mark.parametrize("origin", ["role", "database", "PGOPTIONS"])
+def test_what_is_acknowledged_is_on_disk_whatever_the_session_inherits(
+    external: Database, monkeypatch: pytest.MonkeyPatch, origin: str
+) -> None:
+    with connect(external.string) as connection:
+        # Until then, nothing but a commit that waits writes the log to the disk.
+        connection.execute("alter system set wal_writer_delay = '10s'")
+        connection.execute("select pg_reload_conf()")
+        migrate(connection)
+        if origin != "PGOPTIONS":  # role and database have the same name
+            connection.execute(f"alter {origin} postgres set synchronous_commit = off".encode())
+    if origin == "PGOPTIONS":
+        monkeypatch.setenv("PGOPTIONS", "-c synchronous_commit=off")
+
+    async def store() -> list[object]:
+        async with open_async(external.string, 1) as pool, pool.connection() as own:
+            return list(await insert(own, [Batch("m", np.ones((5, 2), np.float32))], 1))
+
+    acknowledged = asyncio.run(store())
+    external.kill()
+    assert acknowledged == [Stored(5, 0)]
+    assert len(stored(external.string).get("m", [])) == 5
 
 
 def check_windows(windows: dict[str, Any], last_seq: int) -> None:

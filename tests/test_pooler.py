@@ -87,9 +87,9 @@ def test_the_service_works_through_a_pooler_and_its_times_are_utc(
     folder: Path, pooler: int, empty_database: str, sentences: NDArray[np.float32]
 ) -> None:
     with connect(empty_database) as connection:
-        connection.execute(
-            f"alter database {connection.info.dbname} set timezone = 'Asia/Tokyo'".encode()
-        )
+        database = connection.info.dbname
+        for setting in ("timezone = 'Asia/Tokyo'", "datestyle = 'German'"):
+            connection.execute(f"alter database {database} set {setting}".encode())
     config = folder / "config.yaml"
     config.write_text(CONFIG.format(port=pooler))
 

@@ -21,6 +21,7 @@ import pytest
 import trustme
 
 from ingest.store.batch import Batch
+from ingest.store.connection import AsyncConnection
 from ingest.store.vectors import insert
 from tests.service import Service, command, serving, wait_for
 
@@ -193,7 +194,7 @@ HOSTILE_NAME = f'm"}} 1\n{MARKUP}&'
 def test_user_text_is_escaped_everywhere(config: Path, folder: Path, store: str) -> None:
     async def fill() -> None:
         """Past every check, as another program that writes to the store."""
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+        async with await AsyncConnection.connect(store, autocommit=True) as own:
             await insert(own, [Batch(HOSTILE_NAME, np.ones((3, 2), np.float32))], 10)
 
     asyncio.run(fill())

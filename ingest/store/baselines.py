@@ -439,7 +439,11 @@ def rows(
         " where model_name = {name} and version = {version} order by received_at, seq)"
         " to stdout (format binary)"
     ).format(name=sql.Literal(model_name), version=sql.Literal(version))
-    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+    with (
+        connection.transaction(),
+        connection.cursor() as cursor,
+        cursor.copy(statement) as stream,
+    ):
         return copy.decode(stream, components)
 
 

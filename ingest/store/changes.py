@@ -191,7 +191,11 @@ def vectors(
         " from {source} order by received_at, seq) to stdout (format binary)"
     ).format(sample=sample, source=source)
     try:
-        with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        with (
+            connection.transaction(),
+            connection.cursor() as cursor,
+            cursor.copy(statement) as stream,
+        ):
             return copy.decode(stream, model.dimension, with_cosine=True)
     except ValueError:
         _check_dimensions(connection, model, after)
@@ -239,17 +243,18 @@ def _bound(level: int) -> int:
 
 def _check_dimensions(connection: psycopg.Connection, model: ModelRow, after: int) -> None:
     """Raise a ValueError that names the first vector of another dimension than the model."""
-    found = connection.execute(
-        "select seq, vector_dims(embedding) from embedding where model_name = %(name)s"
-        " and seq > %(after)s and seq <= %(last)s and vector_dims(embedding) <> %(dimension)s"
-        " order by seq limit 1",
-        {
-            "name": model.model_name,
-            "after": after,
-            "last": model.last_seq,
-            "dimension": model.dimension,
-        },
-    ).fetchone()
+    with connection.transaction():
+        found = connection.execute(
+            "select seq, vector_dims(embedding) from embedding where model_name = %(name)s"
+            " and seq > %(after)s and seq <= %(last)s and vector_dims(embedding) <> %(dimension)s"
+            " order by seq limit 1",
+            {
+                "name": model.model_name,
+                "after": after,
+                "last": model.last_seq,
+                "dimension": model.dimension,
+            },
+        ).fetchone()
     if found is not None:
         seq, dimension = found
         raise ValueError(

@@ -1,17 +1,25 @@
-"""Connect to PostgreSQL, and turn its connection errors into ``StoreUnavailable``."""
+"""Connect to PostgreSQL, and turn its connection errors into ``StoreUnavailable``.
+
+The settings of a session may come from the role, the database, ``PGOPTIONS`` or the server. What is
+right must not depend on them, so each of our connections replaces them: at its start, and again at
+the begin of each transaction. Behind a pooler in transaction mode, a transaction may run in another
+session than the one before.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString, Self
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
 from psycopg_pool import PoolTimeout
 
@@ -24,11 +32,114 @@ The function is called for each new connection, because the password may change.
 """
 
 
+_SESSION: LiteralString = """
+set datestyle = 'ISO';
+set timezone = 'UTC';
+set standard_conforming_strings = on;
+select concat_ws('; ',
+  'set local datestyle = ISO',
+  'set local timezone = UTC',
+  'set local standard_conforming_strings = on',
+  'set local synchronous_commit = ' || case
+    when current_setting('synchronous_commit') in ('off', 'local') then 'on'
+    else current_setting('synchronous_commit') end,
+  'set local search_path = ' || concat_ws(', ', nullif(current_setting('search_path'), ''), (
+    select extnamespace::regnamespace::text from pg_extension where extname = 'vector'
+    and extnamespace::regnamespace::name <> all (current_schemas(true)))),
+  'set local statement_timeout = 0',
+  'set local lock_timeout = 0',
+  case when current_setting('transaction_timeout', true) is not null
+    then 'set local transaction_timeout = 0' end);
+"""
+"""Pins the settings of a session that poolers keep for each of their clients, and writes the
+statements that pin all settings of a transaction.
+
+A commit is acknowledged when it is on disk, and on the standbys where the server waits for them.
+pgvector is found in whatever schema it is. No time limit is inherited: a migration or the read of
+a large window may take long.
+"""
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection for threads, with pinned settings.
+
+    Attributes
+    ----------
+    pin : str
+        Statements that pin the settings of a transaction.
+    """
+
+    pin: LiteralString
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        """Connect, and pin the settings of the session."""
+        connection = super().connect(conninfo, **options)
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        try:
+            cursor = connection.execute(_SESSION)
+            while cursor.description is None:
+                cursor.nextset()
+            [(connection.pin,)] = cursor.fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Iterator[psycopg.Transaction]:
+        """Run the block in a transaction with pinned settings, or in a savepoint."""
+        is_outermost = self.info.transaction_status == TransactionStatus.IDLE
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            if is_outermost:
+                self.execute(self.pin)
+            yield transaction
+
+
+class AsyncConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """A connection for asyncio, with pinned settings.
+
+    Attributes
+    ----------
+    pin : str
+        Statements that pin the settings of a transaction.
+    """
+
+    pin: LiteralString
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        """Connect, and pin the settings of the session."""
+        connection = await super().connect(conninfo, **options)
+        await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
+        try:
+            cursor = await connection.execute(_SESSION)
+            while cursor.description is None:
+                cursor.nextset()
+            [(connection.pin,)] = await cursor.fetchall()
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    @asynccontextmanager
+    async def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> AsyncIterator[psycopg.AsyncTransaction]:
+        """Run the block in a transaction with pinned settings, or in a savepoint."""
+        is_outermost = self.info.transaction_status == TransactionStatus.IDLE
+        async with super().transaction(savepoint_name, force_rollback) as transaction:
+            if is_outermost:
+                await self.execute(self.pin)
+            yield transaction
+
+
 class _UtcLoader(TimestamptzLoader):
     """Return times in UTC, whatever the time zone of the session.
 
-    The zone is not set in the session: behind a pooler in transaction mode, the next statement may
-    run in another one.
+    It is set there, but not every pooler keeps it.
     """
 
     def load(self, data: Buffer) -> datetime:
@@ -75,7 +186,7 @@ _PARTS = {
 }
 
 
-def connect(connection_string: ConnectionString) -> psycopg.Connection:
+def connect(connection_string: ConnectionString) -> Connection:
     """Open one connection, for a command that does one thing.
 
     Raises
@@ -87,7 +198,7 @@ def connect(connection_string: ConnectionString) -> psycopg.Connection:
     """
     string = readable(connection_string)
     with unavailable():
-        return psycopg.connect(string, **OPTIONS)
+        return Connection.connect(string, **OPTIONS)
 
 
 def readable(connection_string: ConnectionString) -> str:

@@ -126,7 +126,7 @@ async def window(
     The search is exact, in the newest `MOST_SEARCHED`. With ``metadata``, an encoded JSON object,
     it finds those of them whose metadata has all of it.
     """
-    async with connection.cursor(row_factory=class_row(Match)) as cursor:
+    async with connection.transaction(), connection.cursor(row_factory=class_row(Match)) as cursor:
         await cursor.execute(
             "select seq, id, received_at, embedded_at, metadata,"
             " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"

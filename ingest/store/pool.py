@@ -15,7 +15,14 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from ingest.store.connection import OPTIONS, ConnectionString, readable, unavailable
+from ingest.store.connection import (
+    OPTIONS,
+    AsyncConnection,
+    Connection,
+    ConnectionString,
+    readable,
+    unavailable,
+)
 from ingest.store.sockets import Sockets
 
 _WAIT_SECONDS = 5.0
@@ -34,12 +41,14 @@ _POOL: dict[str, Any] = {
 }
 
 
-class Pool(ConnectionPool):
+class Pool(ConnectionPool[Connection]):
     """A pool for threads. Its connections can be cut off while they are used."""
 
     def __init__(self, connection_string: ConnectionString, **options: Any) -> None:
         self._sockets = Sockets()
-        super().__init__(connection_string, configure=self._sockets.add, **options)
+        super().__init__(
+            connection_string, connection_class=Connection, configure=self._sockets.add, **options
+        )
 
     @contextmanager
     def borrow(self) -> Iterator[psycopg.Connection]:
@@ -63,12 +72,17 @@ class Pool(ConnectionPool):
         self.cut()
 
 
-class AsyncPool(AsyncConnectionPool):
+class AsyncPool(AsyncConnectionPool[AsyncConnection]):
     """A pool for asyncio. Its connections can be cut off while they are used."""
 
     def __init__(self, connection_string: ConnectionString, **options: Any) -> None:
         self._sockets = Sockets()
-        super().__init__(connection_string, configure=self._remember, **options)
+        super().__init__(
+            connection_string,
+            connection_class=AsyncConnection,
+            configure=self._remember,
+            **options,
+        )
 
     async def _remember(self, connection: psycopg.AsyncConnection) -> None:
         self._sockets.add(connection)

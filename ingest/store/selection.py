@@ -102,27 +102,29 @@ def select(
     """
     components = require_dimension(connection, model_name)
     chosen = _chosen(model_name, selection)
-    counted = connection.execute(
-        sql.SQL("select count(*) from ({chosen}) as chosen").format(chosen=chosen)
-    ).fetchone()
-    assert counted is not None
-    sample = Stretches.of(counted[0], selection.most)
-    # In two steps, so that only the vectors of the sample are read.
-    statement = sql.SQL(
-        "copy (with sample as materialized (select received_at, seq from"
-        " (select *, row_number() over (order by received_at, seq) - 1 as place from ({chosen}) as"
-        "  c) as chosen where place % {period} < {length} and place < {count} * {period})"
-        " select seq, received_at, embedding from {vectors} order by received_at, seq)"
-        " to stdout (format binary)"
-    ).format(
-        chosen=chosen,
-        period=sql.Literal(sample.period),
-        length=sql.Literal(sample.length),
-        count=sql.Literal(sample.number),
-        vectors=of_sample(model_name),
-    )
-    with connection.cursor() as cursor, cursor.copy(statement) as stream:
-        return copy.decode(stream, components)
+    with connection.transaction():
+        counted = connection.execute(
+            sql.SQL("select count(*) from ({chosen}) as chosen").format(chosen=chosen)
+        ).fetchone()
+        assert counted is not None
+        sample = Stretches.of(counted[0], selection.most)
+        # In two steps, so that only the vectors of the sample are read.
+        statement = sql.SQL(
+            "copy (with sample as materialized (select received_at, seq from"
+            " (select *, row_number() over (order by received_at, seq) - 1 as place"
+            "  from ({chosen}) as c) as chosen"
+            " where place % {period} < {length} and place < {count} * {period})"
+            " select seq, received_at, embedding from {vectors} order by received_at, seq)"
+            " to stdout (format binary)"
+        ).format(
+            chosen=chosen,
+            period=sql.Literal(sample.period),
+            length=sql.Literal(sample.length),
+            count=sql.Literal(sample.number),
+            vectors=of_sample(model_name),
+        )
+        with connection.cursor() as cursor, cursor.copy(statement) as stream:
+            return copy.decode(stream, components)
 
 
 def of_sample(model_name: str) -> sql.Composed:

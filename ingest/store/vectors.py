@@ -21,6 +21,7 @@ from ingest.runtime.errors import (
 )
 from ingest.store import copy
 from ingest.store.batch import Batch
+from ingest.store.connection import AsyncConnection
 from ingest.store.revisions import compare
 
 _MODELS_LOCK = 0x456D624D  # "EmbM"
@@ -29,8 +30,7 @@ _MODELS_LOCK = 0x456D624D  # "EmbM"
 _PORTION_VECTORS = 256
 """Vectors that are laid out together for COPY, or compared together."""
 
-_BEGIN = """
-begin;
+_LIMITS = """
 set local lock_timeout = '5s';
 set local statement_timeout = '30s';
 """
@@ -234,7 +234,7 @@ def _revised(batch: Batch, known: Sequence[tuple[int, _Place | None]]) -> dict[i
 
 
 async def insert(
-    connection: psycopg.AsyncConnection,
+    connection: AsyncConnection,
     batches: Sequence[Batch],
     max_models: int,
     *,
@@ -248,7 +248,7 @@ async def insert(
 
     Parameters
     ----------
-    connection : psycopg.AsyncConnection
+    connection : AsyncConnection
         In autocommit mode.
     batches : sequence of Batch
     max_models : int
@@ -296,7 +296,7 @@ def _too_many(batch: Batch, max_models: int) -> TooManyModels:
 
 
 async def _lock(
-    connection: psycopg.AsyncConnection, batches: Sequence[Batch], max_models: int
+    connection: AsyncConnection, batches: Sequence[Batch], max_models: int
 ) -> dict[str, _Model]:
     models = await _lock_known(connection, batches)
     if new := [batch for batch in batches if _is_new(models.get(batch.model_name), batch)]:
@@ -316,16 +316,16 @@ def _is_new(known: _Model | None, batch: Batch) -> bool:
     return known is None or (known.last_seq == 0 and known.dimension != batch.dimension)
 
 
-async def _lock_known(
-    connection: psycopg.AsyncConnection, batches: Sequence[Batch]
-) -> dict[str, _Model]:
+async def _lock_known(connection: AsyncConnection, batches: Sequence[Batch]) -> dict[str, _Model]:
     """Begin, and lock the models that exist, and recall their known ids and idempotency keys."""
     # All writers lock models in the same order, so that they cannot deadlock.
     names = sorted({batch.model_name for batch in batches})
     ids = [(b.model_name, id_) for b in batches for id_ in b.ids or () if id_ is not None]
     keys = [(b.model_name, b.idempotency_key) for b in batches if b.idempotency_key is not None]
     cursor = psycopg.AsyncClientCursor(connection)
-    statements = _BEGIN + _LOCK + (_IDS if ids else "") + (_KEYS if keys else "")
+    # A percent sign begins a parameter, but it may also be in the name of a schema.
+    begin = "begin isolation level read committed; " + connection.pin.replace("%", "%%")
+    statements = f"{begin}; {_LIMITS}{_LOCK}" + (_IDS if ids else "") + (_KEYS if keys else "")
     await cursor.execute(statements, [names, *_columns(ids), *_columns(keys)])
     models = {name: _Model(*row) for name, *row in await _next_rows(cursor)}
     # Another writer may add a model between two of these statements.
@@ -340,7 +340,7 @@ async def _lock_known(
 
 
 async def _recall(
-    connection: psycopg.AsyncConnection, models: Mapping[str, _Model], batches: Sequence[Batch]
+    connection: AsyncConnection, models: Mapping[str, _Model], batches: Sequence[Batch]
 ) -> None:
     """Read the newest vectors of known ids, to compare them with those of the batches."""
     cursor = psycopg.AsyncClientCursor(connection)
@@ -387,9 +387,7 @@ async def _next_rows(cursor: psycopg.AsyncCursor) -> list[tuple[Any, ...]]:
     return rows
 
 
-async def _add(
-    connection: psycopg.AsyncConnection, dimensions: dict[str, int], max_models: int
-) -> None:
+async def _add(connection: AsyncConnection, dimensions: dict[str, int], max_models: int) -> None:
     async with connection.transaction():
         await connection.execute("set local lock_timeout = '5s'")
         await connection.execute("select pg_advisory_xact_lock(%s)", [_MODELS_LOCK])
@@ -409,7 +407,7 @@ async def _add(
         )
 
 
-async def _commit(connection: psycopg.AsyncConnection, models: Mapping[str, _Model]) -> None:
+async def _commit(connection: AsyncConnection, models: Mapping[str, _Model]) -> None:
     """Store the new vectors, ids and idempotency keys, and commit."""
     cursor = psycopg.AsyncClientCursor(connection)
     fresh = {name: model for name, model in models.items() if model.fresh}

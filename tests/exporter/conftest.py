@@ -14,6 +14,7 @@ from exporter.detector import Detector
 
 if TYPE_CHECKING:
     from ingest.store.pool import Pool
+from ingest.store.connection import AsyncConnection
 
 Vectors = NDArray[np.float32]
 
@@ -35,7 +36,6 @@ def detector(vectors: Vectors) -> Detector:
 def send(store: str) -> Callable[..., None]:
     """Store vectors for the model m."""
     # Imported here: the detector's tests run where there is no driver for PostgreSQL.
-    import psycopg
 
     from ingest.store.batch import Batch
     from ingest.store.vectors import insert
@@ -46,7 +46,7 @@ def send(store: str) -> Callable[..., None]:
         batch = Batch(model_name, np.ascontiguousarray(vectors), timestamps=timestamps)
 
         async def run() -> None:
-            async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+            async with await AsyncConnection.connect(store, autocommit=True) as connection:
                 await insert(connection, [batch], 10)
 
         asyncio.run(run())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from grafana.texts import MODELS_SQL, OUTLYING_SQL
 from ingest.store import baselines
 from ingest.store.batch import Batch
+from ingest.store.connection import AsyncConnection
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import insert
 
@@ -24,7 +25,7 @@ def send(store: str, model_name: str, vectors: NDArray[np.float32], text: str) -
     metadata: list[bytes | None] = [json.dumps({"text": text}).encode()] * len(vectors)
 
     async def run() -> None:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+        async with await AsyncConnection.connect(store, autocommit=True) as connection:
             await insert(connection, [Batch(model_name, vectors, metadata=metadata)], 10)
 
     asyncio.run(run())

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import psycopg
-from psycopg import sql
+from psycopg import IsolationLevel, sql
 
 from ingest.runtime.errors import SourceUnavailable
 from ingest.store.connection import ConnectionString
@@ -287,13 +287,11 @@ class PostgresSource:
             If the server cannot be reached, refuses or takes too long.
         """
         try:
-            async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute(
-                    "set transaction isolation level repeatable read, read only"
-                )
-                # Positions and keys are texts that must not depend on the role's settings.
-                await connection.execute("set local timezone = 'UTC'; set local datestyle = 'ISO'")
-                yield TableSnapshot(connection, self._table)
+            async with self._pool.connection() as connection:
+                await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+                await connection.set_read_only(True)
+                async with connection.transaction():
+                    yield TableSnapshot(connection, self._table)
         except psycopg.Error as error:
             lines = str(error).strip().splitlines()
             raise SourceUnavailable(lines[0] if lines else type(error).__name__) from error

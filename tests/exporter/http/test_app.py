@@ -24,7 +24,7 @@ from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.store import history
 from ingest.store.batch import Batch
-from ingest.store.connection import connect
+from ingest.store.connection import AsyncConnection, connect
 from ingest.store.history import HistoryRow
 from ingest.store.selection import Selection
 from ingest.store.shard import shard_of
@@ -39,7 +39,7 @@ def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iter
     """A service that follows a store with the model a/b, its baseline and 100 newer vectors."""
 
     async def fill(rows: Vectors) -> None:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+        async with await AsyncConnection.connect(store, autocommit=True) as own:
             await insert(own, [Batch("a/b", rows)], 10)
 
     asyncio.run(fill(vectors[:1_000]))

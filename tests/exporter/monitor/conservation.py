@@ -24,6 +24,7 @@ from ingest.runtime.settings.settings import (
 )
 from ingest.store.batch import Batch
 from ingest.store.changes import is_sampled
+from ingest.store.connection import AsyncConnection
 from ingest.store.models import remove
 from ingest.store.pool import Pool
 from ingest.store.shard import Shard
@@ -277,7 +278,7 @@ def _machine(
 
         def store(self, batch: Batch) -> Stored:
             async def run() -> Stored | MonitorError:
-                async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+                async with await AsyncConnection.connect(store, autocommit=True) as own:
                     return (await insert(own, [batch], 10))[0]
 
             outcome = asyncio.run(run())

@@ -21,7 +21,7 @@ from exporter.monitor.model import Models
 from exporter.monitor.tail import Tail
 from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
 from ingest.store.batch import Batch
-from ingest.store.connection import connect
+from ingest.store.connection import AsyncConnection, connect
 from ingest.store.pool import open_sync
 from ingest.store.selection import Selection
 from ingest.store.vectors import Stored, insert
@@ -83,7 +83,7 @@ def test_a_restored_store_gives_the_same_verdicts(
 
 
 async def insert_into(store: str, vectors: NDArray[np.float32]) -> None:
-    async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+    async with await AsyncConnection.connect(store, autocommit=True) as connection:
         [stored] = await insert(connection, [Batch("m", vectors)], 10)
         assert stored == Stored(len(vectors), 0)
 

@@ -31,7 +31,7 @@ from ingest.runtime.settings.settings import (
 )
 from ingest.store.batch import Batch
 from ingest.store.changes import is_sampled, sampled_ratio
-from ingest.store.connection import connect
+from ingest.store.connection import AsyncConnection, connect
 from ingest.store.migrate import migrate
 from ingest.store.models import remove
 from ingest.store.pool import Pool, open_sync
@@ -880,7 +880,7 @@ def test_vectors_under_known_ids_are_followed_with_their_cosine_to_the_earlier_o
     turned[:, 0] *= -1
 
     async def run(*batches: Batch) -> None:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+        async with await AsyncConnection.connect(store, autocommit=True) as own:
             for batch in batches:
                 assert isinstance((await insert(own, [batch], 10))[0], Stored)
 

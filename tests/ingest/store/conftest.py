@@ -7,11 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
-import psycopg
 import pytest
 from numpy.typing import NDArray
 
 from ingest.store.batch import Batch
+from ingest.store.connection import OPTIONS, AsyncConnection
 from ingest.store.vectors import insert
 
 InsertAll = Callable[..., list[object]]
@@ -23,7 +23,7 @@ def insert_all(store: str) -> InsertAll:
 
     def insert_all(*batches: Batch, max_models: int = 10, revise: bool = True) -> list[object]:
         async def run() -> list[object]:
-            async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+            async with await AsyncConnection.connect(store, **OPTIONS) as connection:
                 return list(await insert(connection, batches, max_models, revise=revise))
 
         return asyncio.run(run())

@@ -14,7 +14,7 @@ import pytest
 
 from ingest.store import changes
 from ingest.store.batch import Batch
-from ingest.store.connection import connect
+from ingest.store.connection import AsyncConnection, connect
 from ingest.store.shard import Shard, shard_of
 from ingest.store.vectors import insert
 
@@ -165,7 +165,7 @@ def test_no_vector_is_missed_or_read_twice_while_slow_commits_overlap(store: str
 
     async def write(number: int, chance: random.Random) -> None:
         nonlocal failed
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+        async with await AsyncConnection.connect(store, autocommit=True) as connection:
             for _ in range(rounds):
                 batch = Batch("m", np.full((chance.randint(1, 4), 2), number, np.float32))
                 try:

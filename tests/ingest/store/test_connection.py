@@ -5,17 +5,34 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
+from numpy.typing import NDArray
+from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import SettingsError, StoreUnavailable
+from ingest.runtime.settings.settings import WindowSettings
+from ingest.store import baselines, neighbours
+from ingest.store.batch import Batch
 from ingest.store.connection import connect, readable, unavailable
+from ingest.store.migrate import migrate
 from ingest.store.pool import open_async, open_sync
+from ingest.store.selection import Selection, select
+from ingest.store.vectors import Stored, insert
 
-AUTHENTICATED_AND_READY = b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I"
+READY = b"Z\0\0\0\x05I"
+AUTHENTICATED_AND_READY = b"R\0\0\0\x08\0\0\0\0" + READY
+NO_PIN = (
+    b"T\0\0\0\x1c\0\x01pin\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\0\0\0\0\0\0"
+    b"D\0\0\0\x0a\0\x01\0\0\0\0C\0\0\0\x0dSELECT 1\0" + READY
+)
+"""One row of one empty text."""
 MOMENT = datetime(2026, 3, 1, 12, 30, 0, 250_000, tzinfo=UTC)
 
 
@@ -32,7 +49,7 @@ def tokyo(store: str) -> str:
 @pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
 def test_times_are_utc_whatever_the_time_zone_of_the_database(tokyo: str, binary: bool) -> None:
     def check(row: Any) -> None:
-        assert row == ("Asia/Tokyo", MOMENT)
+        assert row == ("UTC", MOMENT)
         assert row[1].tzinfo is UTC
 
     statement = "select current_setting('timezone'), %s::timestamptz"
@@ -75,6 +92,8 @@ def test_an_unreachable_machine_is_detected_within_half_a_minute() -> None:
             with peer:
                 peer.recv(1024)
                 peer.sendall(AUTHENTICATED_AND_READY)
+                peer.recv(4096)
+                peer.sendall(NO_PIN)
                 peer.recv(1024)
 
         threading.Thread(target=welcome).start()
@@ -166,3 +185,129 @@ def test_a_password_that_became_another_part_is_not_quoted(string: str) -> None:
 )
 def test_usual_connection_strings_are_readable(string: str) -> None:
     assert readable(string) == string
+
+
+HOSTILE = {
+    "datestyle": "German",
+    "timezone": "Asia/Tokyo",
+    "synchronous_commit": "off",
+    "standard_conforming_strings": "off",
+    "default_transaction_isolation": "serializable",
+    "statement_timeout": "77",
+    "lock_timeout": "77",
+}
+PINNED = {
+    "datestyle": "ISO, DMY",
+    "timezone": "UTC",
+    "synchronous_commit": "on",
+    "standard_conforming_strings": "on",
+    "transaction_isolation": "read committed",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+}
+
+
+@pytest.fixture(params=["role", "database", "PGOPTIONS"])
+def hostile(
+    request: pytest.FixtureRequest, store: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict[str, str]], str]:
+    """Give the sessions of a store other settings, and return its connection string."""
+
+    def hostile(settings: dict[str, str]) -> str:
+        role = f"role_{uuid.uuid4().hex}"
+        with connect(store) as connection:
+            database = connection.info.dbname
+            connection.execute(f"create role {role} login superuser".encode())
+            request.addfinalizer(lambda: _drop(store, role))
+            owner = f"role {role}" if request.param == "role" else f"database {database}"
+            for name, value in settings.items():
+                if request.param != "PGOPTIONS":
+                    connection.execute(f"alter {owner} set {name} = '{value}'".encode())
+        if request.param == "PGOPTIONS":
+            options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+            monkeypatch.setenv("PGOPTIONS", options)
+        return make_conninfo(store, user=role)
+
+    return hostile
+
+
+def _drop(store: str, role: str) -> None:
+    with connect(store) as connection:
+        connection.execute(f"drop role {role}".encode())
+
+
+def test_what_is_right_does_not_depend_on_inherited_settings(
+    hostile: Callable[[dict[str, str]], str],
+) -> None:
+    string = hostile(HOSTILE)
+    shown = "select current_setting(%s)"
+
+    async def asynchronous() -> dict[str, str]:
+        async with open_async(string, 1) as pool, pool.connection() as own, own.transaction():
+            cursors = {name: await own.execute(shown, [name]) for name in PINNED}
+            return {name: (await cursor.fetchone() or ())[0] for name, cursor in cursors.items()}
+
+    def of(connection: psycopg.Connection) -> dict[str, str]:
+        with connection.transaction():
+            rows = {name: connection.execute(shown, [name]).fetchone() for name in PINNED}
+        return {name: (row or ())[0] for name, row in rows.items()}
+
+    assert asyncio.run(asynchronous()) == PINNED
+    with open_sync(string, 1) as pool, pool.connection() as pooled:
+        assert of(pooled) == PINNED
+    with connect(string) as connection:
+        assert of(connection) == PINNED
+        # Outside a transaction, too, for what texts of values depend on.
+        assert connection.execute("select %s::timestamptz", [MOMENT]).fetchone() == (MOMENT,)
+
+
+@pytest.mark.parametrize("level", ["remote_write", "remote_apply"])
+def test_a_server_may_ask_for_more_than_its_own_disk(store: str, level: str) -> None:
+    with connect(store) as connection:
+        name = connection.info.dbname
+        connection.execute(f"alter database {name} set synchronous_commit = {level}".encode())
+    with connect(store) as connection, connection.transaction():
+        assert connection.execute("show synchronous_commit").fetchone() == (level,)
+
+
+def test_a_savepoint_keeps_the_limits_of_its_transaction(connection: psycopg.Connection) -> None:
+    with connection.transaction():
+        connection.execute("set local lock_timeout = '200ms'")
+        with connection.transaction():
+            pass
+        assert connection.execute("show lock_timeout").fetchone() == ("200ms",)
+
+
+def test_pgvector_is_found_in_any_schema(
+    empty_database: str, sentences: NDArray[np.float32]
+) -> None:
+    """As on Supabase, whose pgvector is in the schema `extensions`."""
+    with connect(empty_database) as connection:
+        connection.execute('create schema "ext %s"')
+        connection.execute('create extension vector schema "ext %s"')
+    with connect(empty_database) as connection:
+        migrate(connection)
+    batch = Batch("m", sentences[:300, :8], ids=[str(n) for n in range(300)])
+    wanted = sentences[7, :8]
+
+    async def stored() -> list[object]:
+        async with open_async(empty_database, 1) as pool, pool.connection() as own:
+            outcomes: list[object] = list(await insert(own, [batch], 1))
+            outcomes += await insert(own, [batch], 1)
+            outcomes += await neighbours.window(own, "m", wanted, 1, WindowSettings(seconds=900))
+            return outcomes
+
+    first, again, match = asyncio.run(stored())
+    assert (first, again) == (Stored(300, 0), Stored(0, 300))
+    assert isinstance(match, neighbours.Match)
+    assert match.id == "7"
+    with connect(empty_database) as connection:
+        rows = select(connection, "m", Selection(first=250))
+        assert baselines.create(connection, "m", rows, b"", {}, "first 250") == 1
+        assert baselines.create_from_vectors(connection, "m", rows, b"", {}, "file") == 2
+
+    async def searched() -> list[neighbours.Match]:
+        async with open_async(empty_database, 1) as pool, pool.connection() as own:
+            return await neighbours.baseline(own, "m", wanted, 1)
+
+    assert [found.seq for found in asyncio.run(searched())] == [8]

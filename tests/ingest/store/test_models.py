@@ -13,7 +13,7 @@ import pytest
 from ingest.runtime.errors import NotFound, TooManyModels
 from ingest.store import baselines, history, models, neighbours, positions
 from ingest.store.batch import Batch
-from ingest.store.connection import connect
+from ingest.store.connection import AsyncConnection, connect
 from ingest.store.history import HistoryRow
 from ingest.store.positions import Progress
 from ingest.store.selection import Selection, select
@@ -39,7 +39,7 @@ def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll
         history.append(connection, [HistoryRow(name, "fast", "ok", 10, 1, cosine_similarity=0.5)])
 
     async def watched() -> None:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as asynchronous:
+        async with await AsyncConnection.connect(store, autocommit=True) as asynchronous:
             for name in ("m", "other"):
                 await positions.save(asynchronous, name, "docs", Progress(("1",)))
 
@@ -122,7 +122,7 @@ def test_vectors_committed_during_the_removal_are_removed_too(
             models.remove(other, "m")
 
     async def write() -> None:
-        async with await psycopg.AsyncConnection.connect(store) as asynchronous:
+        async with await AsyncConnection.connect(store) as asynchronous:
             async with asynchronous.transaction():
                 await insert(
                     asynchronous, [Batch("m", np.ones((5, 4), np.float32), ["new"] * 5)], 9
@@ -151,7 +151,7 @@ def test_baselines_of_other_models_can_be_searched_while_a_removal_waits(
             models.remove(own, "m")
 
     async def found() -> list[neighbours.Match]:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as asynchronous:
+        async with await AsyncConnection.connect(store, autocommit=True) as asynchronous:
             await asynchronous.execute("set statement_timeout = '2s'")
             return await neighbours.baseline(asynchronous, "other", np.ones(4, np.float32), 3)
 

@@ -15,7 +15,7 @@ import pytest
 
 from ingest.runtime.errors import DimensionMismatch, IdempotencyConflict, TooManyModels
 from ingest.store.batch import Batch
-from ingest.store.connection import connect
+from ingest.store.connection import AsyncConnection, connect
 from ingest.store.vectors import _MODELS_LOCK, Stored, insert
 from tests.service import wait_for, waits_for_a_lock
 
@@ -243,14 +243,12 @@ def test_revisions_of_several_models_are_kept_apart(insert_all: InsertAll, store
 def test_writers_of_one_id_at_once_compare_with_the_vector_before(store: str) -> None:
     """Whichever comes second compares with the vector of the first."""
 
-    async def write(connection: psycopg.AsyncConnection, vector: list[float]) -> list[object]:
+    async def write(connection: AsyncConnection, vector: list[float]) -> list[object]:
         await connection.execute("select 1")
         return list(await insert(connection, [given(a=vector, b=[1, 1])], 10))
 
     async def run() -> list[object]:
-        connections = [
-            await psycopg.AsyncConnection.connect(store, autocommit=True) for _ in range(4)
-        ]
+        connections = [await AsyncConnection.connect(store, autocommit=True) for _ in range(4)]
         vectors = [[1.0, 0.0], [0.0, 1.0]] * 2
         outcomes = await asyncio.gather(*map(write, connections, vectors))
         for connection in connections:
@@ -403,15 +401,13 @@ def test_a_failed_transaction_leaves_no_gap(insert_all: InsertAll, store: str) -
 
 
 def test_concurrent_writers_of_the_same_models_do_not_deadlock(store: str) -> None:
-    async def write(connection: psycopg.AsyncConnection, names: list[str]) -> None:
+    async def write(connection: AsyncConnection, names: list[str]) -> None:
         for _ in range(20):
             batches = [batch(name, 1, ids=[json.dumps([name, _])]) for name in names]
             await insert(connection, batches, 10)
 
     async def run() -> None:
-        connections = [
-            await psycopg.AsyncConnection.connect(store, autocommit=True) for _ in range(4)
-        ]
+        connections = [await AsyncConnection.connect(store, autocommit=True) for _ in range(4)]
         orders = [["a", "b", "c"], ["c", "b", "a"], ["b", "a", "c"], ["c", "a", "b"]]
         await asyncio.gather(*map(write, connections, orders))
         for connection in connections:
@@ -445,7 +441,7 @@ def test_a_connection_can_be_used_again_after_a_copy_was_cancelled(store: str) -
     act_on_each_vector(store, "pg_sleep(0.2)")
 
     async def cancel() -> None:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+        async with await AsyncConnection.connect(store, autocommit=True) as connection:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1):
                     await insert(connection, [batch(count=2_000, dimension=1_000)], 10)
