@@ -16,6 +16,7 @@ MODULES = (
     "bench.ingest.shortcuts",
     "bench.ingest.limits",
     "bench.ingest.traces",
+    "bench.retention",
     "bench.backfill",
 )
 

@@ -54,6 +54,7 @@ def migrate(connection: psycopg.Connection) -> list[str]:
             if name not in before and _apply(connection, name, statements)
         ]
         partitions.ensure(connection)
+        partitions.warn_of_others(connection)
     return applied
 
 

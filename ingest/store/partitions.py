@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+import logging
+import re
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
+
+_log = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 0x456D6250  # "EmbP"
 _PREFIX = "embedding_p"
@@ -13,10 +19,14 @@ _DAYS_AHEAD = 3
 """Days after today that have a partition."""
 _HISTORY_DAYS = 35
 """Minimum days of drift history that are kept: a weekly season needs five weeks."""
+_ROWS = 10_000
+"""Rows that are deleted together."""
 
 
 def ensure(connection: psycopg.Connection) -> None:
     """Create the partitions of today and the next days that are missing.
+
+    A day that a partition of somebody else covers is left to it.
 
     Raises
     ------
@@ -24,14 +34,23 @@ def ensure(connection: psycopg.Connection) -> None:
         If the server refuses.
     """
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
-        row = connection.execute("select clock_timestamp()").fetchone()
-        assert row is not None
-        today = row[0].astimezone(UTC).date()
-        existing = set(_days(connection))
+        today, found = _begin(connection), _partitions(connection)
+        existing = {*map(_name, found.days), *found.others}
         for day in (today + timedelta(days=n) for n in range(_DAYS_AHEAD + 1)):
-            if day not in existing:
+            if _name(day) not in existing:
                 _create(connection, day)
+
+
+def warn_of_others(connection: psycopg.Connection) -> None:
+    """Log the partitions that are not ours: with another name or other bounds, or the default."""
+    with connection.transaction():
+        others = _partitions(connection).others
+    if others:
+        _log.warning(
+            "some partitions of the table embedding are not daily ones of this program; their"
+            " vectors are used, but they never expire",
+            extra={"partitions": ",".join(others)},
+        )
 
 
 def history_days(retention_days: int) -> int:
@@ -43,42 +62,125 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
     """Drop the partitions that ended more than ``retention_days`` ago.
 
     The ids and idempotency keys of that time are deleted, too. The history of drift is kept for
-    :func:`history_days`.
+    :func:`history_days`. Only days count on which this was called: after a clock has jumped, or
+    after the service was stopped for long, everything is still kept for as many days.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        In autocommit mode.
+    retention_days : int
 
     Returns
     -------
     list of date
         The days whose partitions were dropped.
+
+    Raises
+    ------
+    psycopg.errors.LockNotAvailable
+        If a long read would make the drop, and with it later readers, wait.
     """
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
-        # A drop waits for readers, and later readers wait for it. Give up soon: the next call
-        # tries again.
-        connection.execute("set local lock_timeout = '2s'")
-        row = connection.execute("select clock_timestamp()").fetchone()
-        assert row is not None
-        oldest = row[0].astimezone(UTC).date() - timedelta(days=retention_days)
-        expired = [day for day in _days(connection) if day < oldest]
-        for day in expired:
-            connection.execute(sql.SQL("drop table {}").format(_name(day)))
-        start = datetime(oldest.year, oldest.month, oldest.day, tzinfo=UTC)
-        connection.execute("delete from embedding_id where received_at < %s", [start])
-        connection.execute("delete from idempotency_key where received_at < %s", [start])
-        history_start = start - timedelta(days=history_days(retention_days) - retention_days)
-        connection.execute("delete from drift_history where computed_at < %s", [history_start])
+        today = _begin(connection)
+        connection.execute("insert into upkeep values (%s) on conflict do nothing", [today])
+        oldest = _oldest(connection, today, retention_days)
+        oldest_history = _oldest(connection, today, history_days(retention_days))
+    if oldest is None:
+        return []
+    # Before the vectors: a vector that is sent again would be a duplicate of one that is gone.
+    _delete(connection, "embedding_id", "received_at", oldest)
+    _delete(connection, "idempotency_key", "received_at", oldest)
+    if oldest_history is not None:
+        _delete(connection, "drift_history", "computed_at", oldest_history)
+        connection.execute("delete from upkeep where day < %s", [oldest_history])
+    with connection.transaction():
+        _begin(connection)
+        expired = [day for day in _partitions(connection).days if day < oldest]
+    for day in expired:
+        with connection.transaction():
+            _begin(connection)
+            # A drop waits for readers, and later readers wait for it. Give up soon: the next call
+            # tries again.
+            connection.execute("set local lock_timeout = '500ms'")
+            drop = sql.SQL("drop table if exists {}").format(sql.Identifier(_name(day)))
+            connection.execute(drop)
     return expired
 
 
-def _days(connection: psycopg.Connection) -> list[date]:
+def _begin(connection: psycopg.Connection) -> date:
+    """Keep other processes from changing partitions until the transaction ends; return today."""
+    connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+    row = connection.execute("select clock_timestamp()").fetchone()
+    assert row is not None
+    today: date = row[0].astimezone(UTC).date()
+    return today
+
+
+def _oldest(connection: psycopg.Connection, today: date, days: int) -> date | None:
+    """Return the first of so many days before today; None if there were not as many."""
+    row = connection.execute(
+        "select day from upkeep where day < %s order by day desc offset %s limit 1",
+        [today, days - 1],
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def _delete(connection: psycopg.Connection, table: str, column: str, until: date) -> None:
+    """Delete the rows of a table before a day, some at a time: writers wait for none for long."""
+    names = {"table": sql.Identifier(table), "column": sql.Identifier(column)}
+    # Each step begins where the last one ended. The index still has the deleted rows.
+    step = sql.SQL(
+        "select {column} from {table} where {column} > %s and {column} < %s"
+        " order by {column} offset %s limit 1"
+    ).format(**names)
+    delete = sql.SQL("delete from {table} where {column} > %s and {column} <= %s").format(**names)
+    start: datetime | str = "-infinity"
+    end = datetime.combine(until, time(), UTC)
+    while True:
+        found = connection.execute(step, [start, end, _ROWS]).fetchone()
+        # The times have microseconds.
+        last = end - timedelta(microseconds=1) if found is None else found[0]
+        with connection.transaction():
+            _begin(connection)
+            connection.execute(delete, [start, last])
+        if found is None:
+            return
+        start = last
+
+
+class _Partitions(NamedTuple):
+    """The partitions of the vectors: the days of ours, and the names of the others."""
+
+    days: list[date]
+    others: list[str]
+
+
+def _partitions(connection: psycopg.Connection) -> _Partitions:
+    """List the partitions. To be called in a transaction, which pins how bounds are written."""
     rows = connection.execute(
-        "select relname from pg_inherits join pg_class on oid = inhrelid"
+        "select relname, pg_get_expr(relpartbound, pg_class.oid)"
+        " from pg_inherits join pg_class on pg_class.oid = inhrelid"
         " where inhparent = 'embedding'::regclass order by relname"
-    )
-    return [datetime.strptime(name, f"{_PREFIX}%Y%m%d").date() for (name,) in rows]
+    ).fetchall()
+    days = {name: day for name, bounds in rows if (day := _day(name, bounds)) is not None}
+    return _Partitions(list(days.values()), [name for name, _ in rows if name not in days])
 
 
-def _name(day: date) -> sql.Identifier:
-    return sql.Identifier(f"{_PREFIX}{day:%Y%m%d}")
+def _day(name: str, bounds: str) -> date | None:
+    """Return the day of a partition; None if it is not one of ours."""
+    found = re.fullmatch(rf"{_PREFIX}(\d{{8}})", name)
+    with suppress(ValueError):
+        if found is not None:
+            day = datetime.strptime(found[1], "%Y%m%d").date()
+            following = day + timedelta(days=1)
+            if bounds == f"FOR VALUES FROM ('{day} 00:00:00+00') TO ('{following} 00:00:00+00')":
+                return day
+    return None
+
+
+def _name(day: date) -> str:
+    return f"{_PREFIX}{day:%Y%m%d}"
 
 
 def _create(connection: psycopg.Connection, day: date) -> None:
@@ -89,10 +191,13 @@ def _create(connection: psycopg.Connection, day: date) -> None:
         "create table {name} (like embedding including all) with (toast_tuple_target = 8160);"
         "alter table embedding attach partition {name} for values from ({start}) to ({end})"
     )
-    connection.execute(
-        statement.format(
-            name=_name(day),
-            start=sql.Literal(start.isoformat()),
-            end=sql.Literal((start + timedelta(days=1)).isoformat()),
+    # The day may belong to a partition of somebody else, or have vectors in the default one.
+    covered = suppress(psycopg.errors.InvalidObjectDefinition, psycopg.errors.CheckViolation)
+    with covered, connection.transaction():
+        connection.execute(
+            statement.format(
+                name=sql.Identifier(_name(day)),
+                start=sql.Literal(start.isoformat()),
+                end=sql.Literal((start + timedelta(days=1)).isoformat()),
+            )
         )
-    )

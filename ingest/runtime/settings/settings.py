@@ -46,7 +46,7 @@ class DatabaseSettings(_Section):
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
     """Maximum number of connections of each process."""
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
-    """Days that a vector is kept. Whole days are dropped."""
+    """Days that a vector is kept. Whole days are dropped. Days without the service do not count."""
 
     @model_validator(mode="after")
     def _replica_has_a_primary(self) -> DatabaseSettings:

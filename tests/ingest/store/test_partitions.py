@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import psycopg
+import pytest
 
+from ingest.store import migrate as migrations
 from ingest.store import partitions
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
+from ingest.store.migrate import migrate
+from ingest.store.vectors import Stored
+from tests.service import wait_for, waits_for_a_lock
 
 InsertAll = Callable[..., list[object]]
 
@@ -47,6 +52,44 @@ def test_several_processes_can_create_partitions_at_once(
     assert names(connection) == [day(n) for n in range(4)]
 
 
+def attach(connection: psycopg.Connection, name: str, first: date, days: int = 1) -> None:
+    """Attach a partition that holds a vector of its first day."""
+    start = datetime.combine(first, time(), UTC)
+    connection.execute(
+        f"create table {name} (like embedding including all);"
+        f"alter table embedding attach partition {name}"
+        f" for values from ('{start}') to ('{start + timedelta(days=days)}');".encode()
+    )
+    place(connection, start)
+
+
+def place(connection: psycopg.Connection, moment: datetime) -> None:
+    connection.execute(
+        "insert into embedding (model_name, seq, received_at, id, embedding)"
+        " values ('m', 0, %s, 'a', '[1,1]')",
+        [moment],
+    )
+
+
+def live(connection: psycopg.Connection, first: int, last: int) -> None:
+    """Note that upkeep ran on the days from one to another, counted from today."""
+    connection.execute(
+        "insert into upkeep select (clock_timestamp() at time zone 'UTC')::date + n"
+        " from generate_series(%s::integer, %s::integer) as n on conflict do nothing",
+        [first, last],
+    )
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def vectors(connection: psycopg.Connection) -> int:
+    row = connection.execute("select count(*) from embedding").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def test_an_expired_day_is_dropped_with_its_ids_and_keys(
     connection: psycopg.Connection, insert_all: InsertAll
 ) -> None:
@@ -56,23 +99,12 @@ def test_an_expired_day_is_dropped_with_its_ids_and_keys(
         connection.execute(
             f"update {table} set received_at = received_at - interval '9 days'".encode()
         )
-    connection.execute("create table old (like embedding including all)")
-    start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    before = start - timedelta(days=9)
-    connection.execute(f"alter table old rename to embedding_p{before:%Y%m%d}".encode())
-    connection.execute(
-        f"alter table embedding attach partition embedding_p{before:%Y%m%d}"
-        f" for values from ('{before.isoformat()}') to"
-        f" ('{(before + timedelta(days=1)).isoformat()}')".encode()
-    )
-    connection.execute(
-        "insert into embedding (model_name, seq, received_at, id, embedding)"
-        " values ('m', 0, %s, 'a', '[1,1]')",
-        [before],
-    )
-    assert partitions.drop_expired(connection, retention_days=8) == [before.date()]
+    before = today() - timedelta(days=9)
+    attach(connection, day(-9), before)
+    live(connection, -9, 0)
+    assert partitions.drop_expired(connection, retention_days=8) == [before]
     assert names(connection) == [day(n) for n in range(4)]
-    assert connection.execute("select count(*) from embedding").fetchone() == (1,)
+    assert vectors(connection) == 1
     for table in ("embedding_id", "idempotency_key"):
         assert connection.execute(f"select count(*) from {table}".encode()).fetchone() == (0,)
 
@@ -80,6 +112,100 @@ def test_an_expired_day_is_dropped_with_its_ids_and_keys(
 def test_nothing_within_the_retention_is_dropped(
     connection: psycopg.Connection, insert_all: InsertAll
 ) -> None:
+    live(connection, -9, 0)
+    attach(connection, day(-8), today() - timedelta(days=8))
     insert_all(Batch("m", np.ones((1, 2), np.float32)))
-    assert partitions.drop_expired(connection, retention_days=1) == []
-    assert connection.execute("select count(*) from embedding").fetchone() == (1,)
+    assert partitions.drop_expired(connection, retention_days=8) == []
+    assert vectors(connection) == 2
+
+
+def test_a_clock_that_jumps_makes_nothing_old(connection: psycopg.Connection) -> None:
+    """The service ran for 30 days; then the clocks of all machines went 400 days ahead."""
+    live(connection, -430, -401)
+    for n in (-430, -415, -401):
+        attach(connection, day(n), today() + timedelta(days=n))
+    for _ in range(2):
+        assert partitions.drop_expired(connection, retention_days=30) == []
+    assert vectors(connection) == 3
+    # If it was no jump, or stays, the days are counted from then on.
+    live(connection, -16, 0)
+    dropped = partitions.drop_expired(connection, retention_days=30)
+    assert dropped == [today() - timedelta(days=430), today() - timedelta(days=415)]
+
+
+def test_days_before_the_table_of_upkeep_count_by_their_partitions(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = migrations._migrations()
+    with connect(empty_database) as connection:
+        with monkeypatch.context() as patch:
+            patch.setattr(migrations, "_migrations", lambda: every[:8])
+            migrate(connection)
+        for n in range(-9, 0):
+            attach(connection, day(n), today() + timedelta(days=n))
+        migrate(connection)
+        assert partitions.drop_expired(connection, 8) == [today() - timedelta(days=9)]
+
+
+def test_partitions_of_somebody_else_are_left_alone_with_one_warning(
+    connection: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = today() - timedelta(days=99)
+    attach(connection, "by_hand", old, days=7)
+    attach(connection, f"embedding_p{old:%Y}wk1", old - timedelta(days=40))
+    attach(connection, f"embedding_p{old:%Y}9999", old - timedelta(days=41))
+    attach(connection, day(-90), today() - timedelta(days=90), days=2)
+    connection.execute("create table rest partition of embedding default")
+    place(connection, datetime.now(UTC) - timedelta(days=300))
+    live(connection, -20, 0)
+    migrate(connection)
+    assert partitions.drop_expired(connection, retention_days=8) == []
+    assert vectors(connection) == 5
+    [record] = caplog.records
+    assert "never expire" in record.message
+    others = ["by_hand", f"embedding_p{old:%Y}9999", f"embedding_p{old:%Y}wk1", day(-90), "rest"]
+    assert record.__dict__["partitions"].split(",") == sorted(others)
+
+
+def test_days_that_somebody_elses_partition_covers_get_none(
+    connection: psycopg.Connection, insert_all: InsertAll
+) -> None:
+    for name in names(connection):
+        connection.execute(f"drop table {name}".encode())
+    attach(connection, "month", today(), days=2)
+    connection.execute("create table rest partition of embedding default")
+    place(connection, datetime.combine(today() + timedelta(days=2), time(), UTC))
+    partitions.ensure(connection)
+    assert names(connection) == [day(3), "month", "rest"]
+    assert insert_all(Batch("m", np.ones((1, 2), np.float32))) == [Stored(1, 0)]
+
+
+def test_writers_and_readers_do_not_wait_while_ids_are_deleted(
+    store: str, connection: psycopg.Connection, insert_all: InsertAll
+) -> None:
+    """Half of the ids are deleted when a lock of one stops the rest."""
+    attach(connection, day(-9), today() - timedelta(days=9))
+    live(connection, -9, 0)
+    connection.execute(
+        "insert into embedding_id select 'm', n::text, n,"
+        " clock_timestamp() - interval '20 days' + make_interval(secs => n)"
+        " from generate_series(1, 30000) as n"
+    )
+
+    def upkeep() -> None:
+        with connect(store) as own:
+            partitions.drop_expired(own, 8)
+
+    with ThreadPoolExecutor(1) as threads, connect(store) as holder:
+        with holder.transaction():
+            holder.execute("select from embedding_id where id = '25000' for update")
+            running = threads.submit(upkeep)
+            wait_for(lambda: waits_for_a_lock(connection), "the deletion of that id")
+            assert insert_all(Batch("m", np.ones((1, 2), np.float32))) == [Stored(1, 0)]
+            assert vectors(connection) == 2
+            left = connection.execute("select count(*) from embedding_id").fetchone()
+            assert left is not None
+            assert left[0] < 20_000
+        running.result(30)
+    assert connection.execute("select count(*) from embedding_id").fetchone() == (0,)
+    assert vectors(connection) == 1
