@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry
 
+from ingest.preparation import Preparation
 from ingest.runtime.auth.security import Protection
 from ingest.runtime.http import application, exposition, server
 from ingest.runtime.http.application import Half
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.store import embedded
-from ingest.store.connection import ConnectionString, connect
+from ingest.store.connection import ConnectionString
 from ingest.store.migrate import migrate
 
 HalvesFactory = Callable[[ConnectionString, CollectorRegistry], Sequence[Half]]
@@ -37,7 +38,7 @@ def serve(
     SettingsError
         If the address cannot be bound, or a file that protects the service cannot be used.
     StoreUnavailable
-        If the store cannot be started or migrated.
+        If the embedded server cannot be started. For another one, the service waits.
     """
     settings = live.settings
     server.exit_on_signals()
@@ -45,10 +46,9 @@ def serve(
     port = default_port if settings.server.port is None else settings.server.port
     listener = server.listen(settings.server.host, port)
     with embedded.connection_string(settings.database, creates=migrates) as store:
-        if migrates:
-            with connect(store) as connection:
-                migrate(connection)
+        preparation = Preparation(*[(store, migrate)] * migrates)
+        preparation.attempt()
         registry = exposition.process_registry()
-        halves = make_halves(store, registry)
+        halves = [preparation, *make_halves(store, registry)]
         app = application.application(registry, live, *halves, protection=protection)
         server.run(app, listener, live, protection.tls)

@@ -137,6 +137,27 @@ class IngestMetrics:
             buckets=(1, 3, 10, 30, 100, 300, 1000, 3000, 10000),
             registry=registry,
         )
+        self._by_model = (
+            self.vectors,
+            self.duplicates,
+            self.revisions,
+            self.sampled_out,
+            self.client_lost,
+        )
+
+    def models(self) -> set[str]:
+        """Return the names of the models that have counters."""
+        return {
+            sample.labels["model_name"]
+            for counter in self._by_model
+            for family in counter.collect()
+            for sample in family.samples
+        }
+
+    def forget(self, model_name: str) -> None:
+        """Remove the counters of a model."""
+        for counter in self._by_model:
+            counter.remove_by_labels({"model_name": model_name})
 
 
 class WatchMetrics:

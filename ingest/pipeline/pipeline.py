@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from ingest.pipeline.maintenance import Maintenance
 from ingest.pipeline.metrics import IngestMetrics
 from ingest.pipeline.reachability import Reachability
+from ingest.pipeline.removals import Removals
 from ingest.pipeline.sampling import Sampler
 from ingest.pipeline.writer import Writer
 from ingest.runtime.settings.settings import Settings
@@ -45,6 +46,7 @@ class Pipeline:
         self.metrics = IngestMetrics(registry)
         self.pool = open_async(connection_string, settings.database.pool_size)
         self._reachability = Reachability(self.pool)
+        self._removals = Removals(self.pool, self.metrics)
         self._sampler = Sampler(settings.ingest)
         self._maintenance = Maintenance(connection_string, settings.database.retention_days)
         self._writer = Writer(
@@ -57,6 +59,7 @@ class Pipeline:
         async with (
             self.pool,
             self._reachability.watched(),
+            self._removals.watched(),
             self._writer.running(),
             # Maintenance ends before the writer, which may wait for a partition.
             self._maintenance.running(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -49,6 +50,14 @@ def summaries(connection: psycopg.Connection) -> list[Summary]:
             " order by model_name"
         )
         return cursor.fetchall()
+
+
+async def existing(connection: psycopg.AsyncConnection, names: Iterable[str]) -> set[str]:
+    """Return those of these names that models have."""
+    cursor = await connection.execute(
+        "select model_name from model where model_name = any(%s)", [list(names)]
+    )
+    return {name for (name,) in await cursor.fetchall()}
 
 
 def remove(connection: psycopg.Connection, model_name: str) -> None:
