@@ -122,7 +122,7 @@ def test_vectors_committed_during_the_removal_are_removed_too(
             models.remove(other, "m")
 
     async def write() -> None:
-        async with await AsyncConnection.connect(store) as asynchronous:
+        async with await AsyncConnection.connect(store, autocommit=True) as asynchronous:
             async with asynchronous.transaction():
                 await insert(
                     asynchronous, [Batch("m", np.ones((5, 4), np.float32), ["new"] * 5)], 9
