@@ -77,6 +77,24 @@ def pooler(folder: Path, empty_database: str) -> Iterator[int]:
         process.communicate(timeout=30)
 
 
+def test_each_transaction_through_a_pooler_has_our_settings(
+    pooler: int, empty_database: str
+) -> None:
+    with connect(empty_database) as connection:
+        database = connection.info.dbname
+        for setting in ("synchronous_commit = off", "statement_timeout = 77"):
+            connection.execute(f"alter database {database} set {setting}".encode())
+        connection.execute("create schema extensions; create extension vector schema extensions")
+    through = f"postgresql://any@127.0.0.1:{pooler}/store"
+    settings = "synchronous_commit", "statement_timeout", "search_path"
+    with connect(through) as connection:
+        with connection.transaction():
+            shown = [connection.execute(f"show {each}".encode()).fetchone() for each in settings]
+        assert shown == [("on",), ("0",), ('"$user", public, extensions',)]
+        # Nothing is left in a session that the pooler gives to somebody else.
+        assert connection.execute("show synchronous_commit").fetchone() == ("off",)
+
+
 def run(config: Path, *arguments: str) -> str:
     return subprocess.run(
         command(config, *arguments), capture_output=True, text=True, timeout=60, check=True

@@ -55,8 +55,9 @@ def distribute(connection: psycopg.Connection) -> list[str]:
     missing = [table for table in TABLES if table not in done]
     for table in missing:
         first = "default" if table == TABLES[0] else TABLES[0]
-        connection.execute(
-            "select create_distributed_table(%s, 'model_name', colocate_with => %s)",
-            (table, first),
-        )
+        with connection.transaction():
+            connection.execute(
+                "select create_distributed_table(%s, 'model_name', colocate_with => %s)",
+                (table, first),
+            )
     return missing

@@ -15,8 +15,9 @@ async def choose(connection: psycopg.AsyncConnection, model_name: str, count: in
     list of str
         Different ids in random order: ``count`` of them, or all if there are fewer.
     """
-    cursor = await connection.execute(
-        "select id from embedding_id where model_name = %s order by random() limit %s",
-        [model_name, count],
-    )
-    return [id_ for (id_,) in await cursor.fetchall()]
+    async with connection.transaction():
+        cursor = await connection.execute(
+            "select id from embedding_id where model_name = %s order by random() limit %s",
+            [model_name, count],
+        )
+        return [id_ for (id_,) in await cursor.fetchall()]

@@ -103,4 +103,5 @@ def _finish(connection: psycopg.Connection, model_name: str) -> bool:
 def _clear(connection: psycopg.Connection, model_name: str) -> None:
     for table in _TABLES:
         statement = sql.SQL("delete from {} where model_name = %s").format(sql.Identifier(table))
-        connection.execute(statement, [model_name])
+        with connection.transaction():
+            connection.execute(statement, [model_name])

@@ -138,11 +138,11 @@ def _delete(connection: psycopg.Connection, table: str, column: str, until: date
     start: datetime | str = "-infinity"
     end = datetime.combine(until, time(), UTC)
     while True:
-        found = connection.execute(step, [start, end, _ROWS]).fetchone()
-        # The times have microseconds.
-        last = end - timedelta(microseconds=1) if found is None else found[0]
         with connection.transaction():
             _begin(connection)
+            found = connection.execute(step, [start, end, _ROWS]).fetchone()
+            # The times have microseconds.
+            last = end - timedelta(microseconds=1) if found is None else found[0]
             connection.execute(delete, [start, last])
         if found is None:
             return

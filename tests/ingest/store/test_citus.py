@@ -57,7 +57,7 @@ def test_every_table_of_the_schema_is_listed(connection: psycopg.Connection) -> 
         "select relname from pg_class where relnamespace = 'public'::regnamespace"
         " and relkind in ('r', 'p') and not relispartition"
     )
-    assert {name for (name,) in found} - {"migration"} == set(TABLES)
+    assert {name for (name,) in found} - {"migration", "upkeep"} == set(TABLES)
 
 
 def test_an_interrupted_distribution_can_be_continued(cluster: psycopg.Connection) -> None:
