@@ -27,7 +27,7 @@ from ingest.runtime.http.application import Half
 from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
-from ingest.store import baselines, embedded
+from ingest.store import baselines, embedded, rights
 from ingest.store.connection import ConnectionString, connect
 from ingest.store.migrate import migrate
 from ingest.store.selection import Selection
@@ -55,7 +55,7 @@ def serve(live: LiveSettings) -> None:
         pipeline = Pipeline(store, settings, registry)
         return [Ingest(pipeline, settings), Exporter(Monitor(store, settings), registry)]
 
-    service.serve(live, PORT, halves)
+    service.serve(live, "serve", PORT, halves)
 
 
 @main.command()
@@ -70,7 +70,7 @@ def exporter(live: LiveSettings) -> None:
     def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
         return [Exporter(Monitor(store, live.settings), registry)]
 
-    service.serve(live, PORT, halves, migrates=False)
+    service.serve(live, "exporter", PORT, halves, migrates=False)
 
 
 @main.command()
@@ -143,7 +143,7 @@ def watch(
             Exporter(Monitor(store, settings), registry),
         ]
 
-    service.serve(live, PORT, halves)
+    service.serve(live, "watch", PORT, halves)
 
 
 @main.group()
@@ -178,10 +178,7 @@ def pin(
     from exporter.monitor.preview import preview
 
     selection = _selection(first, last, start, end)
-    with (
-        embedded.connection_string(settings.database, creates=False) as store,
-        connect(store) as connection,
-    ):
+    with service.opened(settings, "baseline pin") as connection:
         try:
             interval = settings.monitoring.check_interval
             seen = preview(connection, model_name, selection, interval, datetime.now(UTC))
@@ -248,10 +245,7 @@ def _selection(
 @configured
 def list_(settings: Settings, model_name: str) -> None:
     """List the baselines of MODEL_NAME, newest first."""
-    with (
-        embedded.connection_string(settings.database, creates=False) as store,
-        connect(store) as connection,
-    ):
+    with service.opened(settings, "baseline list") as connection:
         for found in baselines.versions(connection, model_name):
             kind = ("automatic" if found.automatic else "by hand") + ", in use" * found.in_use
             contents = _contents(found.vectors, found.first_at, found.last_at)
@@ -264,10 +258,7 @@ def list_(settings: Settings, model_name: str) -> None:
 @configured
 def use(settings: Settings, model_name: str, version: int) -> None:
     """Use VERSION of the baseline of MODEL_NAME. From then on only people replace it."""
-    with (
-        embedded.connection_string(settings.database, creates=False) as store,
-        connect(store) as connection,
-    ):
+    with service.opened(settings, "baseline use") as connection:
         baselines.use(connection, model_name, version)
     click.echo(f"{model_name}: baseline {version} is in use")
 
@@ -331,8 +322,10 @@ def backfill(
         embedded.connection_string(settings.database) as store,
         Backfill.open(dataset, model, options, skips, scheduler, scratch) as filling,
     ):
-        with connect(store) as connection:
+        with connect(rights.owner(settings.database, store)) as connection:
             migrate(connection)
+        with connect(store) as connection:
+            rights.check(connection, "backfill")
         if pins_baseline:
             first = None if start or end else settings.monitoring.baseline.vectors
             selection = _selection(first, None, start, end)

@@ -25,7 +25,7 @@ from ingest.runtime.http.application import Half
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
-from ingest.store import embedded, models
+from ingest.store import embedded, models, rights
 from ingest.store.citus import distribute
 from ingest.store.connection import ConnectionString, connect, unavailable
 from ingest.store.migrate import migrate as migrate_store
@@ -44,20 +44,31 @@ def ingest(live: LiveSettings) -> None:
     def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
         return [Ingest(Pipeline(store, settings, registry), settings)]
 
-    service.serve(live, PORT, halves)
+    service.serve(live, "ingest", PORT, halves)
 
 
 @main.command()
 @click.option("--citus", is_flag=True, help="Also distribute the tables over a Citus cluster.")
+@click.option(
+    "--grant", metavar="ROLE", help="Also grant ROLE what all commands need but the owner's rights."
+)
 @configured
-def migrate(settings: Settings, citus: bool) -> None:
+def migrate(settings: Settings, citus: bool, grant: str | None) -> None:
     """Bring the store's schema up to date. Safe to run at any time and more than once."""
-    with embedded.connection_string(settings.database) as store, connect(store) as connection:
+    with (
+        embedded.connection_string(settings.database) as store,
+        unavailable(),
+        connect(rights.owner(settings.database, store)) as connection,
+    ):
         applied = migrate_store(connection)
         distributed = distribute(connection) if citus else []
+        if grant is not None:
+            rights.grant(connection, grant)
     click.echo(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
     if citus:
         click.echo(f"distributed: {', '.join(distributed) or 'none; all tables already were'}")
+    if grant is not None:
+        click.echo(f"granted: what all commands need, to {grant}")
 
 
 @main.group()
@@ -69,11 +80,7 @@ def model() -> None:
 @configured
 def list_(settings: Settings) -> None:
     """List the models by name: dimension, number of vectors ever stored, time of the newest."""
-    with (
-        embedded.connection_string(settings.database, creates=False) as store,
-        connect(store) as connection,
-        unavailable(),
-    ):
+    with service.opened(settings, "model list") as connection:
         found = models.summaries(connection)
     for summary in found:
         last = summary.last_received_at
@@ -95,11 +102,7 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
     """
     if not yes:
         click.confirm(f"remove {model_name} with its vectors, baselines and history?", abort=True)
-    with (
-        embedded.connection_string(settings.database, creates=False) as store,
-        connect(store) as connection,
-        unavailable(),
-    ):
+    with service.opened(settings, "model remove") as connection:
         models.remove(connection, model_name)
     click.echo(f"{model_name}: removed")
 

@@ -56,7 +56,9 @@ class Preparation:
         try:
             self._prepare()
         except StoreUnavailable as error:
-            _log.warning("the store is away; waiting for it", extra={"error": str(error)})
+            _log.warning(
+                "the store cannot be used yet; waiting for it", extra={"error": str(error)}
+            )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""Maintenance of the store: makes partitions ahead of time and drops expired ones."""
+"""Maintenance of the store: what only the owner of its tables may do, every hour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.worker import Worker
-from ingest.store import partitions
+from ingest.store import baselines, partitions, rights
 from ingest.store.connection import ConnectionString, connect, unavailable
 from ingest.store.sockets import Sockets
 
@@ -22,7 +22,7 @@ _RETRY_SECONDS = 60.0
 
 
 class Maintenance:
-    """Makes partitions and drops those that expired.
+    """Makes partitions, drops those that expired, and indexes baselines, as the tables' owner.
 
     It opens its own connections, because it may hold one for long and a pool has few.
 
@@ -56,13 +56,22 @@ class Maintenance:
         Raises
         ------
         StoreUnavailable
-            If PostgreSQL cannot be reached, or maintenance has ended.
+            If PostgreSQL cannot be reached, or maintenance has ended, or the role does not own the
+            tables.
         """
         with self._connection() as connection:
+            if not rights.owns(connection):
+                raise StoreUnavailable(
+                    f"there is no partition for today, and the role {rights.role(connection)} does"
+                    " not own the tables; set database.admin_connection_string in one process, or"
+                    " run embedding-drift migrate as the owner"
+                )
             partitions.ensure(connection)
 
     def maintain(self) -> None:
-        """Make the partitions that are missing and drop those that expired.
+        """Make the partitions that are missing, drop those that expired, and index baselines.
+
+        A role that does not own the tables does nothing.
 
         Raises
         ------
@@ -70,9 +79,12 @@ class Maintenance:
             As :meth:`make_partitions` does.
         """
         with self._connection() as connection:
+            if not rights.owns(connection):
+                return
             partitions.ensure(connection)
             for day in partitions.drop_expired(connection, self._retention_days):
                 _log.info("partition dropped", extra={"day": day.isoformat()})
+            baselines.tidy_indexes(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection]:

@@ -17,6 +17,7 @@ from ingest.runtime.settings.settings import Settings
 from ingest.store.batch import Batch
 from ingest.store.connection import ConnectionString
 from ingest.store.pool import open_async
+from ingest.store.rights import owner
 from ingest.store.vectors import Stored
 
 
@@ -48,7 +49,9 @@ class Pipeline:
         self._reachability = Reachability(self.pool)
         self._removals = Removals(self.pool, self.metrics)
         self._sampler = Sampler(settings.ingest)
-        self._maintenance = Maintenance(connection_string, settings.database.retention_days)
+        self._maintenance = Maintenance(
+            owner(settings.database, connection_string), settings.database.retention_days
+        )
         self._writer = Writer(
             self.pool, settings.ingest, self.metrics, self._maintenance.make_partitions
         )

@@ -20,6 +20,7 @@ from ingest.runtime.errors import NotFound
 from ingest.store import copy
 from ingest.store.dimension import check_dimension, require_dimension
 from ingest.store.neighbours import indexed
+from ingest.store.rights import owns
 
 KEPT_VERSIONS = 3
 """Automatic versions of a model's baseline that are kept, and as many of those that people pinned
@@ -235,7 +236,7 @@ def create_from_vectors(
 
 
 def drop(connection: psycopg.Connection, model_name: str) -> None:
-    """Drop all baselines of a model.
+    """Drop all baselines of a model. Without the right to drop indexes, upkeep drops them.
 
     Call this last in a transaction that took the :func:`lock`: until the transaction ends, the
     searches of all models' baselines wait.
@@ -348,16 +349,17 @@ def _write_vectors(
 def _index_vectors(
     connection: psycopg.Connection, model_name: str, version: int, components: int
 ) -> None:
+    """Index the vectors of a version, if the role owns the table. Otherwise upkeep does."""
     stored, operators = indexed("embedding", components)
-    if operators is None:
+    if operators is None or not owns(connection):
         return
     statement = sql.SQL(
-        "create index {index} on baseline_embedding using hnsw (({stored}) {operators})"
-        " where model_name = {name} and version = {version}"
+        "create index if not exists {index} on baseline_embedding"
+        " using hnsw (({stored}) {operators}) where model_name = {name} and version = {version}"
     )
     connection.execute(
         statement.format(
-            index=_index(model_name, version),
+            index=sql.Identifier(_index(model_name, version)),
             stored=stored,
             operators=operators,
             name=sql.Literal(model_name),
@@ -366,10 +368,42 @@ def _index_vectors(
     )
 
 
-def _index(model_name: str, version: int) -> sql.Identifier:
+def tidy_indexes(connection: psycopg.Connection) -> None:
+    """Make the indexes that baselines lack, and drop those whose baselines are gone.
+
+    There are some after a role that does not own the tables has pinned or dropped baselines.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        Of the owner of the tables, in autocommit mode.
+    """
+    with connection.transaction():
+        lock(connection)
+        found = connection.execute(
+            "select model_name, version, dimension from baseline join model using (model_name)"
+        ).fetchall()
+        wanted = {_index(name, version): (name, version, size) for name, version, size in found}
+        present = {
+            name
+            for (name,) in connection.execute(
+                "select relname from pg_index join pg_class on pg_class.oid = indexrelid"
+                " where indrelid = 'baseline_embedding'::regclass"
+                " and relname ~ '^baseline_[0-9a-f]{32}_[0-9]+$'"
+            )
+        }
+        for name in wanted.keys() - present:
+            _index_vectors(connection, *wanted[name])
+    for name in present - wanted.keys():
+        with connection.transaction():
+            connection.execute(sql.SQL("set local lock_timeout = {}").format(_DROP_MILLISECONDS))
+            connection.execute(sql.SQL("drop index if exists {}").format(sql.Identifier(name)))
+
+
+def _index(model_name: str, version: int) -> str:
     # A digest, because names of models may be longer than PostgreSQL allows for an index.
     digest = hashlib.sha256(model_name.encode()).hexdigest()[:32]
-    return sql.Identifier(f"baseline_{digest}_{version}")
+    return f"baseline_{digest}_{version}"
 
 
 def _drop_old_versions(connection: psycopg.Connection, model_name: str) -> None:
@@ -391,8 +425,9 @@ def _drop_versions(connection: psycopg.Connection, model_name: str, dropped: Seq
             [model_name, list(dropped)],
         )
     # Last, because searches of all baselines wait for the lock until the transaction ends.
-    for version in dropped:
-        connection.execute(sql.SQL("drop index if exists {}").format(_index(model_name, version)))
+    for version in dropped if owns(connection) else ():
+        index = sql.Identifier(_index(model_name, version))
+        connection.execute(sql.SQL("drop index if exists {}").format(index))
 
 
 def load(connection: psycopg.Connection, model_name: str, version: int) -> StoredBaseline:

@@ -157,6 +157,8 @@ _ADAPTERS = AdaptersMap(psycopg.adapters)
 _ADAPTERS.register_loader("timestamptz", _UtcLoader)
 _ADAPTERS.register_loader("timestamptz", _UtcBinaryLoader)
 
+NO_SCHEMA = "the store has no schema; run: embedding-drift migrate"
+
 OPTIONS: dict[str, Any] = {
     "autocommit": True,
     # A prepared statement belongs to a session, and a pooler in transaction mode changes sessions.
@@ -218,9 +220,10 @@ def readable(connection_string: ConnectionString) -> str:
         # "from None", and not left to the pool: libpq's message quotes the string with the
         # password in it.
         raise SettingsError(
-            "database.connection_string or database.replica_connection_string cannot be read;"
-            " allowed are key=value pairs and postgresql://user:password@host/database, in which"
-            " special characters are percent-encoded"
+            "database.connection_string, database.admin_connection_string or"
+            " database.replica_connection_string cannot be read; allowed are key=value pairs and"
+            " postgresql://user:password@host/database, in which special characters are"
+            " percent-encoded"
         ) from None
     return string
 
@@ -238,7 +241,7 @@ def unavailable() -> Iterator[None]:
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise StoreUnavailable(_summary(error)) from error
     except psycopg.errors.UndefinedTable as error:
-        raise StoreUnavailable("the store has no schema; run: embedding-drift migrate") from error
+        raise StoreUnavailable(NO_SCHEMA) from error
 
 
 def _summary(error: psycopg.Error) -> str:

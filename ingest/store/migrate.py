@@ -13,6 +13,7 @@ import psycopg
 from ingest.runtime.errors import SettingsError
 from ingest.store import partitions
 from ingest.store.connection import unavailable
+from ingest.store.rights import owns, role
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ _MINIMUM_PGVECTOR = (0, 7)  # the first with halfvec, which can index more than 
 
 def migrate(connection: psycopg.Connection) -> list[str]:
     """Apply the migrations that are missing, and create the partitions of the next days.
+
+    A role that does not own the tables leaves the partitions to their owner.
 
     Safe to run more than once and from several processes at once: they take turns, and each
     migration is committed together with the record of it. A schema that is up to date is only
@@ -53,8 +56,15 @@ def migrate(connection: psycopg.Connection) -> list[str]:
             for name, statements in migrations
             if name not in before and _apply(connection, name, statements)
         ]
-        partitions.ensure(connection)
-        partitions.warn_of_others(connection)
+        if owns(connection):
+            partitions.ensure(connection)
+            partitions.warn_of_others(connection)
+        else:
+            _log.warning(
+                "the role does not own the tables, so it leaves upkeep to a process with"
+                " database.admin_connection_string",
+                extra={"role": role(connection)},
+            )
     return applied
 
 
@@ -65,8 +75,8 @@ def _permitted() -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise SettingsError(
             "the database's role may not bring the schema up to date:"
-            f" {error.diag.message_primary}; run embedding-drift migrate as a role with the"
-            " privileges"
+            f" {error.diag.message_primary}; run embedding-drift migrate as their owner, or set"
+            " database.admin_connection_string"
         ) from error
 
 

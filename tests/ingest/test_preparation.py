@@ -46,7 +46,7 @@ def test_a_service_that_starts_before_postgresql_waits_for_it_and_migrates(
         wait_for(lambda: ready().status_code == 200, "readiness")
         assert post(service.url, vectors).status_code == 201
         log = service.log.read_text()
-    assert "the store is away; waiting for it" in log
+    assert "the store cannot be used yet; waiting for it" in log
     assert "Traceback" not in log
 
 

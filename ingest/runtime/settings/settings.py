@@ -41,6 +41,9 @@ class DatabaseSettings(_Section):
     """libpq URI or key/value string. Without one, an embedded server is started."""
     replica_connection_string: SecretStr | None = None
     """Connection string of a streaming replica that the exporter reads from."""
+    admin_connection_string: SecretStr | None = None
+    """Connection string of the tables' owner, for migrations and upkeep. By default
+    connection_string."""
     data_directory: str = "data"
     """Folder of the embedded server's data. Created if it does not exist."""
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -49,11 +52,15 @@ class DatabaseSettings(_Section):
     """Days that a vector is kept. Whole days are dropped. Days without the service do not count."""
 
     @model_validator(mode="after")
-    def _replica_has_a_primary(self) -> DatabaseSettings:
+    def _has_a_primary(self) -> DatabaseSettings:
         if self.replica_connection_string is not None and self.connection_string is None:
             raise ValueError(
                 "replica_connection_string needs connection_string: the embedded server has no"
                 " replica"
+            )
+        if self.admin_connection_string is not None and self.connection_string is None:
+            raise ValueError(
+                "admin_connection_string needs connection_string: the embedded server has one role"
             )
         return self
 

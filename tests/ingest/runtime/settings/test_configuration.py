@@ -33,6 +33,9 @@ MISTAKES = {
     "replica_without_primary": [
         "database: line 1, column 1: replica_connection_string needs connection_string"
     ],
+    "admin_without_primary": [
+        "database: line 1, column 1: admin_connection_string needs connection_string"
+    ],
     "webhook_without_https": ["alerting.slack_webhook: line 2, column 3: must be an https:// URL"],
     "window_inverted": ["min_vectors (9) must not exceed"],
     "body_above_queue": ["max_body_bytes (2000000) must not exceed max_queue_bytes"],
@@ -155,7 +158,9 @@ def test_a_nested_key_has_an_environment_variable() -> None:
     assert settings.monitoring.windows.fast.seconds == 60
 
 
-@pytest.mark.parametrize("key", ["connection_string", "replica_connection_string"])
+@pytest.mark.parametrize(
+    "key", ["connection_string", "admin_connection_string", "replica_connection_string"]
+)
 def test_a_secret_file_is_read_at_each_use_and_never_shown(key: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("postgresql://user:hunter2@host/db\n")
@@ -163,7 +168,7 @@ def test_a_secret_file_is_read_at_each_use_and_never_shown(key: str, tmp_path: P
     settings = load(
         None,
         {variable: str(secret)},
-        {"database.connection_string": "dbname=db"} if key.startswith("replica") else {},
+        {"database.connection_string": "dbname=db"} if key != "connection_string" else {},
     )
     connection_string = getattr(settings.database, key)
     assert connection_string is not None
