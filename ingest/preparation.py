@@ -16,7 +16,7 @@ from ingest.runtime.http.application import Endpoints
 from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings
 from ingest.runtime.worker import Worker
-from ingest.store.connection import ConnectionString, connect
+from ingest.store.connection import ConnectionString, connect, unavailable
 from ingest.store.sockets import Sockets
 
 _log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Preparation:
             return
         try:
             for connection_string, step in self._steps:
-                with connect(connection_string) as connection:
+                with unavailable(), connect(connection_string) as connection:
                     self._sockets.add(connection)
                     step(connection)
         except MonitorError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -48,7 +49,7 @@ def migrate(connection: psycopg.Connection) -> list[str]:
         If the server cannot be reached, or is read-only and the schema is not up to date.
     """
     migrations = _migrations()
-    with unavailable(), _permitted():
+    with unavailable(), _permitted(connection):
         before = _applied(connection)
         _warn_if_newer(before - {name for name, _ in migrations})
         applied = [
@@ -69,14 +70,15 @@ def migrate(connection: psycopg.Connection) -> list[str]:
 
 
 @contextmanager
-def _permitted() -> Iterator[None]:
+def _permitted(connection: psycopg.Connection) -> Iterator[None]:
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise SettingsError(
-            "the database's role may not bring the schema up to date:"
-            f" {error.diag.message_primary}; run embedding-drift migrate as their owner, or set"
-            " database.admin_connection_string"
+            f"the role {role(connection)} may not bring the schema up to date:"
+            f" {error.diag.message_primary}; set database.admin_connection_string to the owner of"
+            " the tables, or run, as the owner, embedding-drift migrate --grant"
+            f" {shlex.quote(role(connection))}"
         ) from error
 
 

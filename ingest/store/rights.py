@@ -137,7 +137,7 @@ def grant(connection: psycopg.Connection, grantee: str) -> None:
     """
     try:
         with connection.transaction():
-            for (schema,) in connection.execute(_SCHEMAS).fetchall():
+            for (schema,) in connection.execute(_SCHEMAS, [grantee]).fetchall():
                 connection.execute(_on_schema(schema, grantee))
             for table, privileges in _all(*NEEDED.values()).items():
                 connection.execute(_on_table(table, privileges, grantee))
@@ -156,8 +156,9 @@ def grant(connection: psycopg.Connection, grantee: str) -> None:
 
 _SCHEMAS = """
 select nspname from pg_namespace
-where oid in (select relnamespace from pg_class where oid = to_regclass('embedding'))
-or oid in (select extnamespace from pg_extension where extname = 'vector')
+where not has_schema_privilege(%s, oid, 'usage')
+and (oid in (select relnamespace from pg_class where oid = to_regclass('embedding'))
+or oid in (select extnamespace from pg_extension where extname = 'vector'))
 """
 
 
