@@ -286,9 +286,21 @@ def test_a_taken_port_is_an_error_with_the_setting_to_change(config: Path) -> No
     assert f"cannot listen on 127.0.0.1:{port} (server.host, server.port)" in done.stderr
 
 
+NOT_THERE = "database.connection_string=postgresql://u:hunter2@127.0.0.1:1/db"
+
+
+def test_a_service_waits_for_a_server_that_is_not_there(config: Path) -> None:
+    with serving(config, "serve", "--set", NOT_THERE) as service:
+        answer = httpx2.get(f"{service.url}/-/ready")
+        log = service.log.read_text()
+    assert answer.status_code == 503
+    assert "store: PostgreSQL is not available" in answer.text
+    assert "Traceback" not in log
+    assert "hunter2" not in log + answer.text
+
+
 def test_a_server_that_is_not_there_is_an_error_and_no_traceback(config: Path) -> None:
-    string = "database.connection_string=postgresql://u:hunter2@127.0.0.1:1/db"
-    done = run(config, "serve", "--set", string)
+    done = run(config, "migrate", "--set", NOT_THERE)
     assert done.returncode == 1
     assert "PostgreSQL is not available" in done.stderr
     assert "Traceback" not in done.stderr
@@ -377,15 +389,28 @@ def test_migrate_runs_twice(config: Path) -> None:
     assert run(config, "migrate").stdout == "the schema is up to date\n"
 
 
-@pytest.mark.parametrize("name", ["migrate", "ingest", "serve"])
 def test_a_read_only_server_without_the_schema_is_an_error_and_no_traceback(
-    name: str, config: Path, empty_database: str
+    config: Path, empty_database: str
 ) -> None:
     string = make_conninfo(empty_database, options="-c default_transaction_read_only=on")
-    done = run(config, name, "--set", f"database.connection_string={string}")
+    done = run(config, "migrate", "--set", f"database.connection_string={string}")
     assert done.returncode == 1
     assert "read-only transaction" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["ingest", "serve"])
+def test_a_service_waits_until_it_may_write_the_schema(
+    name: str, config: Path, empty_database: str
+) -> None:
+    """As on a standby that is about to be promoted."""
+    string = make_conninfo(empty_database, options="-c default_transaction_read_only=on")
+    with serving(config, name, "--set", f"database.connection_string={string}") as service:
+        answer = httpx2.get(f"{service.url}/-/ready")
+        log = service.log.read_text()
+    assert answer.status_code == 503
+    assert "read-only transaction" in answer.text
+    assert "Traceback" not in log
 
 
 def test_a_read_only_server_with_the_schema_is_served_and_stores_nothing(
