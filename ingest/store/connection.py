@@ -2,8 +2,8 @@
 
 The settings of a session may come from the role, the database, ``PGOPTIONS`` or the server. What is
 right must not depend on them, so each of our connections replaces them: at its start, and again at
-the begin of each transaction. Behind a pooler in transaction mode, a transaction may run in another
-session than the one before.
+the beginning of each transaction. Behind a pooler in transaction mode, a transaction may run in
+another session than the one before.
 """
 
 from __future__ import annotations
