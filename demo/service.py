@@ -49,7 +49,7 @@ def service(folder: Path, slack_webhook: str) -> Iterator[Service]:
     file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
     # Do not pass settings of the user's environment to the demo.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
-    command = [sys.executable, "-m", "exporter.cli", "serve", "--config", str(file)]
+    command = [sys.executable, "-m", "exporter", "serve", "--config", str(file)]
     log = folder / "service.log"
     with stack.child(command, log, environment) as process:
         stack.wait_ready(f"{url}/-/ready", process, log)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 from prometheus_client import CollectorRegistry
@@ -20,10 +20,11 @@ from ingest.files.columns import Options
 from ingest.files.command import reading
 from ingest.http.app import Ingest, Searching
 from ingest.pipeline.pipeline import Pipeline
-from ingest.runtime.command import configured, reconfigurable, setting
+from ingest.runtime.command import ModelName, TextFile, configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.http import server
 from ingest.runtime.http.application import Half
+from ingest.runtime.importing import importing
 from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
@@ -39,6 +40,8 @@ from rules import render as rule_files
 if TYPE_CHECKING:
     from exporter.monitor.preview import Preview
 
+__all__ = ["PORT", "main"]
+
 PORT = 10910
 
 
@@ -46,8 +49,9 @@ PORT = 10910
 @reconfigurable
 def serve(live: LiveSettings) -> None:
     """Serve both halves on one port: ingest, metrics and drift."""
-    from exporter.http.app import Exporter
-    from exporter.monitor.monitor import Monitor
+    with importing():
+        from exporter.http.app import Exporter
+        from exporter.monitor.monitor import Monitor
 
     settings = live.settings
 
@@ -64,8 +68,9 @@ def serve(live: LiveSettings) -> None:
 @reconfigurable
 def exporter(live: LiveSettings) -> None:
     """Serve the exporter half: GET /metrics and GET /drift."""
-    from exporter.http.app import Exporter
-    from exporter.monitor.monitor import Monitor
+    with importing():
+        from exporter.http.app import Exporter
+        from exporter.monitor.monitor import Monitor
 
     def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
         return [Exporter(Monitor(store, live.settings), registry)]
@@ -95,7 +100,7 @@ def exporter(live: LiveSettings) -> None:
     help="Column with the time of a row's last change; a changed row counts again. Without it,"
     " the id orders the rows and must grow.",
 )
-@click.option("--model", help="Model name. Default: the table's name.")
+@click.option("--model", type=ModelName(), help="Model name. Default: the table's name.")
 @click.option(
     "--overlap",
     type=click.FloatRange(0),
@@ -125,15 +130,18 @@ def watch(
     recheck: int,
 ) -> None:
     """Serve metrics and drift of the vectors in a table that another program fills."""
-    from exporter.http.app import Exporter
-    from exporter.monitor.monitor import Monitor
+    with importing():
+        from exporter.http.app import Exporter
+        from exporter.monitor.monitor import Monitor
 
     settings = live.settings
     server.exit_on_signals()  # the server of the table may take long to answer
     found = sources.find(source, Location(table, column, id_, time))
     name = model or found.name
     if not is_legal(name):
-        raise SettingsError(f"--model {name!r} is not allowed; allowed are {ALLOWED}")
+        raise SettingsError(
+            f"{name!r} is not the name of a model: set --model; allowed are {ALLOWED}"
+        )
 
     def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
         pipeline = Pipeline(store, settings, registry)
@@ -152,7 +160,7 @@ def baseline() -> None:
 
 
 @baseline.command()
-@click.argument("model_name")
+@click.argument("model_name", type=ModelName())
 @click.option("--first", type=click.IntRange(1), help="Use the first N vectors stored.")
 @click.option("--last", type=click.IntRange(1), help="Use the last N vectors stored.")
 @click.option("--from", "start", type=click.DateTime(), help="Use vectors from this time (UTC).")
@@ -174,8 +182,9 @@ def pin(
 
     While the model drifts, or if the vectors are drift by the baseline in use, this needs --force.
     """
-    from exporter.monitor import baseline
-    from exporter.monitor.preview import preview
+    with importing():
+        from exporter.monitor import baseline
+        from exporter.monitor.preview import preview
 
     selection = _selection(first, last, start, end)
     with service.opened(settings, "baseline pin") as connection:
@@ -241,7 +250,7 @@ def _selection(
 
 
 @baseline.command("list")
-@click.argument("model_name")
+@click.argument("model_name", type=ModelName())
 @configured
 def list_(settings: Settings, model_name: str) -> None:
     """List the baselines of MODEL_NAME, newest first."""
@@ -253,7 +262,7 @@ def list_(settings: Settings, model_name: str) -> None:
 
 
 @baseline.command()
-@click.argument("model_name")
+@click.argument("model_name", type=ModelName())
 @click.argument("version", type=click.IntRange(1))
 @configured
 def use(settings: Settings, model_name: str, version: int) -> None:
@@ -270,7 +279,12 @@ def _contents(vectors: int, first_at: datetime, last_at: datetime) -> str:
 
 @main.command()
 @click.argument("dataset")
-@click.option("--model", required=True, help="Model name. Rows of other models are left out.")
+@click.option(
+    "--model",
+    required=True,
+    type=ModelName(),
+    help="Model name. Rows of other models are left out.",
+)
 @click.option(
     "--baseline",
     "pins_baseline",
@@ -308,19 +322,21 @@ def backfill(
     DATASET is a file, a folder or a pattern, as for replay: a path on this machine, or a URL that
     fsspec can read. An interrupted backfill continues where it stopped when it is started again.
     """
-    if not is_legal(model):
-        raise SettingsError(f"--model {model!r}: allowed are {ALLOWED}")
     if not pins_baseline and (start or end):
         raise SettingsError("--from and --to need --baseline")
     try:
-        from exporter.backfill.backfill import Backfill
+        with importing():
+            from exporter.backfill.backfill import Backfill
+            from exporter.backfill.dataset import Dataset
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f"needs {error.name}: pip install 'embedding-drift-exporter[scale]'"
         ) from error
+    found = Dataset.open(dataset, model, options, skips)
     with (
-        embedded.connection_string(settings.database) as store,
-        Backfill.open(dataset, model, options, skips, scheduler, scratch) as filling,
+        # Only a baseline may come before everything else.
+        embedded.connection_string(settings.database, creates=pins_baseline) as store,
+        Backfill.open(found, scheduler, scratch) as filling,
     ):
         with connect(rights.owner(settings.database, store)) as connection:
             migrate(connection)
@@ -351,17 +367,13 @@ def rules() -> None:
 )
 @click.option(
     "--models",
-    type=click.File(),
+    type=TextFile(),
     help="File with one model name per line. Thresholds of other models are refused.",
 )
 @configured
-def render(settings: Settings, output: Path, models: TextIO | None) -> None:
+def render(settings: Settings, output: Path, models: str | None) -> None:
     """Write the rules, thresholds and Alertmanager configuration that the settings describe."""
     if models is not None:
-        rule_files.check_models(settings, models.read().split())
+        rule_files.check_models(settings, models.split())
     for path in rule_files.render(settings, output):
         click.echo(path)
-
-
-if __name__ == "__main__":
-    main()

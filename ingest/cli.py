@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
 
 import click
 from prometheus_client import CollectorRegistry
@@ -20,7 +19,7 @@ from ingest.files.source import Source
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import tokens
-from ingest.runtime.command import configured, group, reconfigurable
+from ingest.runtime.command import ModelName, TextFile, configured, group, reconfigurable
 from ingest.runtime.http.application import Half
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
@@ -91,7 +90,7 @@ def list_(settings: Settings) -> None:
 
 
 @model.command()
-@click.argument("model_name")
+@click.argument("model_name", type=ModelName())
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @configured
 def remove(settings: Settings, model_name: str, yes: bool) -> None:
@@ -109,7 +108,11 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
 
 @main.command()
 @click.argument("source")
-@click.option("--model", help="Model name. Default: the file's or folder's name without suffix.")
+@click.option(
+    "--model",
+    type=ModelName(),
+    help="Model name. Default: the file's or folder's name without suffix.",
+)
 @click.option(
     "--url", default="http://127.0.0.1:10910", show_default=True, help="Address of the service."
 )
@@ -124,7 +127,10 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
     help="Vectors per request.",
 )
 @click.option(
-    "--token-file", type=click.File(), help="File with a bearer token that has the scope write."
+    "--token-file",
+    "token_",
+    type=TextFile(),
+    help="File with a bearer token that has the scope write.",
 )
 @click.option(
     "--checkpoint",
@@ -138,7 +144,7 @@ def replay(
     url: str,
     rate: float | None,
     batch: int,
-    token_file: TextIO | None,
+    token_: str | None,
     checkpoint: Path | None,
     options: Options,
     skips: bool,
@@ -149,7 +155,7 @@ def replay(
     URL that fsspec can read. Files are Parquet, Arrow or Feather, CSV or TSV, JSON or JSON lines,
     npy or npz, fvecs or bvecs, or HDF5; compressed or not.
     """
-    token = None if token_file is None else token_file.read().strip()
+    token = None if token_ is None else token_.strip()
     # disable=None: show the bar only on a terminal.
     with sending(url, token) as send, tqdm(unit=" rows", disable=None) as bar:
 
@@ -205,7 +211,3 @@ def check_config(file: Path) -> None:
     """Check a configuration FILE together with the environment variables."""
     load(file, os.environ)
     click.echo(f"{file}: valid")
-
-
-if __name__ == "__main__":
-    main()

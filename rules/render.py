@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,7 +59,7 @@ def render(settings: Settings, output: Path) -> list[Path]:
 
     Raises
     ------
-    OSError
+    SettingsError
         If the folder cannot be written.
     """
     output = output.resolve()
@@ -72,6 +72,14 @@ def render(settings: Settings, output: Path) -> list[Path]:
     if webhook is not None:
         texts[_WEBHOOK] = webhook.get_secret_value() + "\n"
 
+    try:
+        _replace(output, texts)
+    except OSError as error:
+        raise SettingsError(f"{output} cannot be written: {error.strerror}") from error
+    return [output / name for name in texts]
+
+
+def _replace(output: Path, texts: Mapping[str, str]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".render-") as staging:
         for name, text in texts.items():
@@ -82,7 +90,6 @@ def render(settings: Settings, output: Path) -> list[Path]:
             os.replace(Path(staging, name), output / name)
     for optional in {_WEBHOOK, _WATCHDOG} - set(texts):
         (output / optional).unlink(missing_ok=True)
-    return [output / name for name in texts]
 
 
 def check_models(settings: Settings, known: Collection[str]) -> None:

@@ -44,7 +44,7 @@ class Service:
 
 
 def command(config: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "exporter.cli", *arguments, "--config", str(config)]
+    return [sys.executable, "-m", "exporter", *arguments, "--config", str(config)]
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

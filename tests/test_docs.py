@@ -158,7 +158,7 @@ def first_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]
 
 
 def test_the_first_value_of_the_readme_works_when_it_is_pasted(first_service: Service) -> None:
-    program = f"{shlex.quote(sys.executable)} -m exporter.cli replay --url {first_service.url}"
+    program = f"{shlex.quote(sys.executable)} -m exporter replay --url {first_service.url}"
 
     def paste(block: str) -> str:
         here = block.replace(".venv/bin/embedding-drift replay", program)

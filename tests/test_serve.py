@@ -372,7 +372,7 @@ def test_a_model_can_be_listed_and_removed_while_a_service_runs(
 
 def test_check_config_says_valid_or_what_is_wrong(config: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "exporter.cli", "check", "config", *arguments]
+        command = [sys.executable, "-m", "exporter", "check", "config", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert run(str(config)).stdout == f"{config}: valid\n"

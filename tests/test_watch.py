@@ -221,7 +221,7 @@ def test_the_log_says_at_the_start_what_is_noticed(
         (["--source", "dbname=d password=hunter2"], "--source has a password"),
         (["--source", "postgresql://u:hunter2@h/d"], "--source has a password"),
         (["--source", "hunter2"], "--source is not a connection string"),
-        (["--model", "my docs"], "--model 'my docs' is not allowed"),
+        (["--model", "my docs"], "'my docs' is not allowed"),
         (["--table", "none"], "--table none"),
         (["--column", "none"], "--column: there is no column 'none'"),
     ],

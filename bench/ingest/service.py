@@ -66,7 +66,7 @@ def serving(store: str, role: str) -> Iterator[Service]:
         config = Path(name) / "config.yaml"
         settings = {"database": {"connection_string": store}, "server": {"port": 0}}
         config.write_text(yaml.safe_dump(settings))
-        command = [sys.executable, "-m", "exporter.cli", role, "--config", str(config)]
+        command = [sys.executable, "-m", "exporter", role, "--config", str(config)]
         with child(command, Path(name) / "log") as service:
             yield service
 

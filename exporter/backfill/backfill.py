@@ -27,7 +27,6 @@ from exporter.detector.detector import MIN_REFERENCE
 from exporter.monitor import baseline
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Floats
-from ingest.files.columns import Options
 from ingest.runtime import time_zone
 from ingest.runtime.errors import NotFound, PayloadError
 from ingest.runtime.settings.settings import MonitoringSettings, Settings
@@ -66,19 +65,12 @@ class Backfill:
     @classmethod
     @contextmanager
     def open(
-        cls,
-        url: str,
-        model_name: str,
-        options: Options,
-        skips: bool,
-        scheduler: str | None,
-        scratch: str | None = None,
+        cls, dataset: Dataset, scheduler: str | None, scratch: str | None = None
     ) -> Iterator[Backfill]:
-        """Find the files and connect to the cluster; see `Dataset` and `cluster.connected`.
+        """Connect to the cluster; see `cluster.connected`.
 
         Workers of this machine have a temporary folder for scratch, if there is no other.
         """
-        dataset = Dataset.open(url, model_name, options, skips)
         with ExitStack() as stack:
             if scratch is None and scheduler is None:
                 scratch = stack.enter_context(TemporaryDirectory(prefix="embedding-drift-"))

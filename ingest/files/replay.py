@@ -99,11 +99,21 @@ class Checkpoint(msgspec.Struct):
         return found
 
     def save(self, path: Path | None) -> None:
-        """Replace the file as a whole, so that a kill leaves the old one or the new one."""
-        if path is not None:
-            beside = path.with_name(f"{path.name}.new")
+        """Replace the file as a whole, so that a kill leaves the old one or the new one.
+
+        Raises
+        ------
+        SettingsError
+            If it cannot be written.
+        """
+        if path is None:
+            return
+        beside = path.with_name(f"{path.name}.new")
+        try:
             beside.write_bytes(msgspec.json.encode(self))
             beside.replace(path)
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 
 
 class Send(Protocol):
@@ -168,6 +178,8 @@ class Replay:
         state = self._state
         if state.is_done:
             return
+        # Before anything is sent with a key of this run.
+        state.save(self.checkpoint)
         dimensions = Dimensions()
         found = 0
         for file in self.source.files:

@@ -1,12 +1,15 @@
 """What all commands of the command line share: settings, errors and exit codes.
 
-Exit codes: 0 when done or stopped by a signal, 1 for a failure while running, 2 for wrong arguments
-or a wrong configuration.
+Exit codes: 0 when done, and for a service that a signal stopped; 1 for a failure while running, and
+for another command that a signal interrupted; 2 for wrong arguments or a wrong configuration. A
+signal before a command runs ends the program as it does others.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,7 @@ import click
 
 from ingest.runtime import logs
 from ingest.runtime.errors import MonitorError, SettingsError
+from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings.configuration import CONFIG_VARIABLE, from_text, load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
@@ -24,6 +28,8 @@ from ingest.runtime.version import __version__
 P = ParamSpec("P")
 R = TypeVar("R")
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_log = logging.getLogger(__name__)
 
 _DEFAULT_CONFIG = Path("config.yaml")
 _FLAGS = f"{__name__}.flags"
@@ -34,7 +40,7 @@ class _Misuse(click.ClickException):
 
 
 class _Group(click.Group):
-    """Prints the project's errors as one line, with an exit code."""
+    """Prints the project's errors, and those of the system, as one line with an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -42,6 +48,12 @@ class _Group(click.Group):
         except MonitorError as error:
             kind = _Misuse if isinstance(error, SettingsError) else click.ClickException
             raise kind(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly when nobody reads the output
+            _log.debug("command failed", exc_info=error)
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from error
 
 
 @click.group(cls=_Group, context_settings={"max_content_width": 100})
@@ -51,11 +63,15 @@ def group() -> None:
 
 
 def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., R]:
-    """Add the options that choose the settings, and pass the settings to the command."""
+    """Add the options that choose the settings, and pass the settings to the command.
+
+    The command is short: it does not log which server it borrowed.
+    """
 
     @reconfigurable
     @functools.wraps(command)
     def with_settings(live: LiveSettings, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        logs.leave_out_steps("ingest.store.embedded")
         return command(live.settings, *args, **kwargs)
 
     return with_settings
@@ -100,6 +116,35 @@ def setting(name: str, key: str, help_text: str) -> Callable[[Command], Command]
             context.meta.setdefault(_FLAGS, {})[key] = value
 
     return click.option(name, type=int, expose_value=False, callback=keep, help=help_text)
+
+
+class ModelName(click.ParamType[str]):
+    """Name of a model."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the name."""
+        if not is_legal(value):
+            self.fail(f"{value!r} is not allowed; allowed are {ALLOWED}")
+        return str(value)
+
+
+class TextFile(click.ParamType[str]):
+    """File of UTF-8 text, or - for standard input. The command gets the text."""
+
+    name = "filename"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read the file."""
+        try:
+            with click.open_file(value, encoding="utf-8") as stream:
+                text: str = stream.read()
+                return text
+        except OSError as error:
+            self.fail(f"{value!r} cannot be read: {error.strerror}")
+        except UnicodeDecodeError as error:
+            self.fail(f"{value!r} is not UTF-8 (byte {error.start})")
 
 
 def _assignment(text: str) -> tuple[str, object]:

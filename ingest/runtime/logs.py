@@ -53,13 +53,17 @@ def configure(settings: LogSettings) -> None:
     root.setLevel(settings.level.upper())
     # Otherwise Python writes warnings to standard error in another format.
     logging.captureWarnings(True)
-    # At level "info" they log every step.
-    for name in ("httpx2", "uvicorn.error", "psycopg.pool"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    leave_out_steps("httpx2", "uvicorn.error", "psycopg.pool")
     # uvicorn warns of each request that it cannot parse, the pool of each attempt to connect. A
     # client or an outage could fill the disk.
     for name in ("uvicorn.error", "psycopg.pool"):
         logging.getLogger(name).addFilter(_throttle)
+
+
+def leave_out_steps(*loggers: str) -> None:
+    """Leave out what loggers tell of every step, at level "info"."""
+    for name in loggers:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def _escaped(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:

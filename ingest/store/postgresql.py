@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -267,10 +268,8 @@ class Server:
             )
             new.rename(self.folder)
         except subprocess.CalledProcessError as error:
-            said = error.stderr.strip().splitlines()
-            raise StoreUnavailable(
-                f"{self} cannot be created: {said[-1] if said else error}"
-            ) from error
+            said = error.stderr.strip().splitlines() or [str(error)]
+            raise StoreUnavailable(f"{self} cannot be created: {_telling(said)}") from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
         _sync(parent)
@@ -325,9 +324,13 @@ class Server:
 
     def _reason(self) -> str:
         """Return the line of the log that tells best why the server does not start."""
-        lines = self._log_tail()
-        fatal = [line for line in lines if "FATAL: " in line or "PANIC: " in line]
-        return (fatal or lines)[-1]
+        return _telling(self._log_tail())
+
+
+def _telling(lines: Sequence[str]) -> str:
+    """Return the line that tells best why a program of PostgreSQL failed."""
+    telling = [line for line in lines if re.search("FATAL: |PANIC: |error: ", line)]
+    return (telling or lines)[-1]
 
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -145,10 +145,10 @@ def _chosen(model_name: str, selection: Selection) -> sql.Composed:
         sql.Literal(model_name)
     )
     if selection.first is not None:
-        rest = sql.SQL(" order by received_at, seq limit {}").format(sql.Literal(selection.first))
+        rest = sql.SQL(" order by received_at, seq limit {}").format(_limit(selection.first))
     elif selection.last is not None:
         rest = sql.SQL(" order by received_at desc, seq desc limit {}").format(
-            sql.Literal(selection.last)
+            _limit(selection.last)
         )
     elif selection.arrived is not None:
         rest = sql.SQL(" and received_at >= {} and received_at < {}").format(
@@ -159,6 +159,11 @@ def _chosen(model_name: str, selection: Selection) -> sql.Composed:
             sql.Literal(selection.start or "-infinity"), sql.Literal(selection.end or "infinity")
         )
     return head + rest
+
+
+def _limit(vectors: int) -> sql.Literal:
+    # PostgreSQL refuses larger numbers than a bigint.
+    return sql.Literal(min(vectors, 2**63 - 1))
 
 
 def _written(moment: datetime) -> str:

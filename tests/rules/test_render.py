@@ -257,6 +257,14 @@ def test_removing_the_webhook_removes_the_integration_and_the_secret(tmp_path: P
     assert not (tmp_path / "slack_webhook").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "rendered"
+    answer = CliRunner().invoke(main, ["rules", "render", "--output", str(output)])
+    assert answer.exit_code == 2
+    assert answer.output == f"Error: {output} cannot be written: Not a directory\n"
+
+
 def test_a_failed_render_keeps_every_old_file(tmp_path: Path) -> None:
     render(Settings(), tmp_path)
     old = {file.name: file.read_text() for file in tmp_path.iterdir()}

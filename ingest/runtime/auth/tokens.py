@@ -77,8 +77,8 @@ def add(file: Path, name: str, scopes: Sequence[str]) -> str:
         raise SettingsError("the token cannot be made:", reasons) from None
     try:
         handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with open(handle, "w", encoding="utf-8") as stream:
+            yaml.safe_dump([entry], stream, sort_keys=False)
     except OSError as error:
         raise SettingsError(f"{file} cannot be written: {error.strerror}") from error
-    with open(handle, "w", encoding="utf-8") as stream:
-        yaml.safe_dump([entry], stream, sort_keys=False)
     return token

@@ -50,6 +50,10 @@ class SecretFile(SecretStr):
             raise SettingsError(
                 f"{self._variable}: {self._path} cannot be read: {error.strerror}"
             ) from error
+        except UnicodeDecodeError as error:
+            raise SettingsError(
+                f"{self._variable}: {self._path} is not UTF-8 (byte {error.start})"
+            ) from None
 
 
 def load(

@@ -44,7 +44,7 @@ class DatabaseSettings(_Section):
     admin_connection_string: SecretStr | None = None
     """Connection string of the tables' owner, for migrations and upkeep. By default
     connection_string."""
-    data_directory: str = "data"
+    data_directory: Annotated[str, Field(min_length=1)] = "data"
     """Folder of the embedded server's data. Created if it does not exist."""
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
     """Maximum number of connections of each process."""

@@ -304,7 +304,7 @@ def test_a_restart_does_the_rest_after_a_kill(
         "monitoring: {check_interval: 120, baseline: {vectors: 1000},"
         " windows: {fast: {seconds: 3600}, slow: {seconds: 7200}}}\n"
     )
-    command = [sys.executable, "-m", "exporter.cli", "backfill", lake, "--model", "m"]
+    command = [sys.executable, "-m", "exporter", "backfill", lake, "--model", "m"]
     command += ["--config", str(config)]
     subprocess.run([*command, "--baseline"], check=True, timeout=120)
 

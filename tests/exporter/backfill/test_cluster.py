@@ -16,7 +16,6 @@ from pyarrow import parquet
 from exporter.backfill import cluster
 from exporter.backfill.backfill import Backfill
 from exporter.backfill.dataset import Dataset
-from ingest.files.columns import Options
 from ingest.files.source import Source
 from ingest.runtime.errors import ClusterFailed, PayloadError
 from ingest.store.selection import Selection
@@ -94,7 +93,7 @@ def test_an_existing_cluster_does_the_work_until_its_workers_die(
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         ) as local,
-        Backfill.open(lake, "m", Options(), False, local.scheduler_address) as filling,
+        Backfill.open(Dataset.open(lake, "m"), local.scheduler_address) as filling,
     ):
         filling.pin(store, Selection(first=FITTED))
         assert filling.run(store, SETTINGS) == len(rows(connection)) > 0

@@ -208,6 +208,16 @@ def test_a_checkpoint_belongs_to_one_source(tmp_path: Path, network: Network) ->
     assert f"Error: {state}: is not a checkpoint of a replay" in done.output
 
 
+def test_a_checkpoint_that_cannot_be_written_ends_the_replay_before_anything_is_sent(
+    tmp_path: Path, network: Network, shelf: Shelf
+) -> None:
+    place = jsonl(tmp_path / "m.jsonl", numbered(2))
+    done = replay(place, network, "--checkpoint", str(place / "state"))
+    assert done.exit_code == 2
+    assert f"Error: {place / 'state'} cannot be written: Not a directory" in done.output
+    assert network.requests == []
+
+
 def test_files_without_vectors_are_refused(tmp_path: Path, network: Network) -> None:
     (tmp_path / "m.csv").write_text("id,embedding\n")
     done = replay(tmp_path / "m.csv", network)
@@ -226,7 +236,7 @@ def test_what_lies_before_a_cut_is_sent(tmp_path: Path, network: Network, shelf:
     ("options", "code", "message"),
     [
         (["--url", "localhost"], 2, "localhost: must begin with http://"),
-        (["--model", "a b"], 1, "model name: 'a b' is not allowed"),
+        (["--model", "a b"], 2, "'a b' is not allowed"),
         (["--vector-column", "x"], 1, "--vector-column 'x': its columns are 'array'"),
     ],
 )

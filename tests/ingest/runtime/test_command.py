@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,10 +57,9 @@ def test_an_assignment_without_section_or_value_is_refused(run: Run, words: str)
     assert isinstance(refused.exception, SettingsError)
 
 
-@pytest.mark.parametrize(
-    ("error", "code"), [(SettingsError("wrong key"), 2), (StoreUnavailable("away"), 1)]
-)
-def test_an_error_is_printed_as_one_line_with_its_exit_code(error: MonitorError, code: int) -> None:
+def failing(error: Exception) -> Result:
+    """Run a command that raises an error."""
+
     @click.group(cls=type(command.group))
     def group() -> None:
         pass
@@ -68,6 +68,63 @@ def test_an_error_is_printed_as_one_line_with_its_exit_code(error: MonitorError,
     def fail() -> None:
         raise error
 
-    failed = CliRunner().invoke(group, ["fail"])
+    return CliRunner().invoke(group, ["fail"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(SettingsError("wrong key"), 2), (StoreUnavailable("away"), 1)]
+)
+def test_an_error_is_printed_as_one_line_with_its_exit_code(error: MonitorError, code: int) -> None:
+    failed = failing(error)
     assert failed.exit_code == code
     assert failed.output == f"Error: {error}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "/a: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError("a file system has its own words"), "a file system has its own words"),
+    ],
+    ids=["with a path", "without a path", "without a number"],
+)
+def test_an_error_of_the_system_is_one_line_too(error: OSError, line: str) -> None:
+    failed = failing(error)
+    assert failed.exit_code == 1
+    assert failed.output == f"Error: {line}\n"
+
+
+def test_a_command_whose_output_nobody_reads_ends_quietly() -> None:
+    failed = failing(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    assert failed.exit_code == 1
+    assert failed.output == ""
+
+
+@click.command()
+@click.option("--model", type=command.ModelName())
+@click.option("--text", type=command.TextFile())
+def show(model: str | None, text: str | None) -> None:
+    click.echo(model or text)
+
+
+def test_a_name_that_no_model_can_have_is_misuse() -> None:
+    assert CliRunner().invoke(show, ["--model", "team/m"]).output == "team/m\n"
+    refused = CliRunner().invoke(show, ["--model", "m\udcff"])
+    assert refused.exit_code == 2
+    assert r"'m\udcff' is not allowed; allowed are 1 to 128 letters" in refused.output
+
+
+def test_a_text_file_is_read_or_misuse(tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    for content, code, said in (
+        (None, 2, "cannot be read: No such file or directory"),
+        (b"\xff", 2, "is not UTF-8 (byte 0)"),
+        ("süß".encode(), 0, "süß"),
+    ):
+        if content is not None:
+            file.write_bytes(content)
+        done = CliRunner().invoke(show, ["--text", str(file)])
+        assert done.exit_code == code
+        assert said in done.output
+    assert CliRunner().invoke(show, ["--text", "-"], input="piped").output == "piped\n"

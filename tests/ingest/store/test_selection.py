@@ -21,6 +21,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
         (Selection(first=3), [1, 2, 3]),
         (Selection(last=3), [18, 19, 20]),
         (Selection(first=99), list(range(1, 21))),
+        (Selection(first=10**30), list(range(1, 21))),
+        (Selection(last=10**30), list(range(1, 21))),
         (Selection(start=datetime(2026, 1, 18, tzinfo=UTC)), [18, 19, 20]),
         (Selection(end=datetime(2026, 1, 2, tzinfo=UTC)), [1, 2]),
         (

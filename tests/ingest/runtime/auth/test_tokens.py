@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import stat
 from pathlib import Path
 
@@ -29,6 +30,16 @@ def test_a_name_is_unique(tmp_path: Path) -> None:
     tokens.add(file, "scraper", ["metrics"])
     with pytest.raises(SettingsError, match="already has a token named scraper"):
         tokens.add(file, "scraper", ["drift"])
+
+
+def test_a_file_that_cannot_grow_is_an_error(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(SettingsError, match=r"tokens\.yaml cannot be written: File too large"):
+            tokens.add(tmp_path / "tokens.yaml", "scraper", ["metrics"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(("name", "scope"), [("", "metrics"), ("a b", "metrics"), ("a", "all")])

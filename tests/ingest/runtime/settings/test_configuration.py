@@ -183,6 +183,19 @@ def test_a_missing_secret_file_is_an_error() -> None:
         load(None, {"EMBEDDING_DRIFT_ALERTING_SLACK_WEBHOOK_FILE": "/nowhere"})
 
 
+def test_a_secret_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"hunter2\xff")
+    with pytest.raises(SettingsError, match=r"secret is not UTF-8 \(byte 7\)") as refused:
+        load(None, {"EMBEDDING_DRIFT_ALERTING_SLACK_WEBHOOK_FILE": str(secret)})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_folder_without_a_name_is_an_error() -> None:
+    with pytest.raises(SettingsError, match=r"database\.data_directory: command line"):
+        load(flags={"database.data_directory": ""})
+
+
 def test_a_misspelt_variable_is_an_error_with_the_nearest_name() -> None:
     with pytest.raises(SettingsError, match="did you mean EMBEDDING_DRIFT_SERVER_PORT"):
         load(None, {"EMBEDDING_DRIFT_SERVER_PROT": "1"})
