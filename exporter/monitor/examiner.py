@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
+from exporter.monitor.drifting import Drifting
 from exporter.monitor.examinations import Examination
 from exporter.monitor.history import history_row
 from exporter.monitor.model import Model, Models, Standing
@@ -78,6 +79,7 @@ class Examiner:
             clock=clock,
         )
         self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
+        self._drifting = Drifting()
 
     @property
     def status(self) -> WorkStatus:
@@ -156,7 +158,10 @@ class Examiner:
                     # Read once: the tail replaces it when a baseline is adopted.
                     standing = model.standing
                     due = [each for each in self._examinations if self._is_due(each, standing)]
-                    rows += _rows(self._examine(model, standing, due, check), standing)
+                    subject = self._examine(model, standing, due, check)
+                    self._drifting.notice(subject)
+                    rows += _rows(subject, standing)
+            self._drifting.keep(self._models.by_name)
         finally:
             # Also without the replica that the examinations need: this needs the primary only.
             if not self._worker.is_stopping:

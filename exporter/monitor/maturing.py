@@ -108,6 +108,39 @@ def plan(later: Sequence[Stage], first_at: float, drifted_at: float, now: float)
     return Maturing(name, min(start, first_at + span) + span, waits_for)
 
 
+class Crossing(NamedTuple):
+    """A score, or the average of an hour, that is above the threshold of the rules."""
+
+    score: float
+    threshold: float
+
+
+class Hour:
+    """The scores of one window in the last hour, which say whether it drifts."""
+
+    def __init__(self) -> None:
+        self._held: deque[Score] = deque()
+
+    def add(self, score: Score) -> Crossing | None:
+        """Add the newest score. Return what makes it drift, if it is."""
+        if math.isnan(score.value):
+            return None
+        held, start = self._held, score.time - LASTING_SECONDS
+        if held and held[-1].time < start:
+            held.clear()
+        held.append(score)
+        # The oldest is an hour old, or there is none so old.
+        while len(held) > 1 and held[1].time <= start:
+            held.popleft()
+        thresholds = SCORE[score.stage][score.window]
+        if score.value > thresholds.sudden:
+            return Crossing(score.value, thresholds.sudden)
+        average = fmean(each.value for each in held)
+        if held[0].time <= start and average > thresholds.lasting:
+            return Crossing(average, thresholds.lasting)
+        return None
+
+
 def drift(scores: Iterable[Score]) -> Iterator[tuple[float, bool]]:
     """Yield the time of each score, and whether it is drift by the thresholds of the rules.
 
@@ -119,24 +152,9 @@ def drift(scores: Iterable[Score]) -> Iterator[tuple[float, bool]]:
     scores : iterable of Score
         In the order of time.
     """
-    recent: dict[str, deque[Score]] = {}
+    recent: dict[str, Hour] = {}
     for score in scores:
-        held = recent.setdefault(score.window, deque())
-        if math.isnan(score.value):
-            yield score.time, False
-            continue
-        if held and held[-1].time < score.time - LASTING_SECONDS:
-            held.clear()
-        held.append(score)
-        thresholds = SCORE[score.stage][score.window]
-        # The oldest is an hour old, or there is none so old.
-        while len(held) > 1 and held[1].time <= score.time - LASTING_SECONDS:
-            held.popleft()
-        is_lasting = (
-            held[0].time <= score.time - LASTING_SECONDS
-            and fmean(each.value for each in held) > thresholds.lasting
-        )
-        yield score.time, score.value > thresholds.sudden or is_lasting
+        yield score.time, recent.setdefault(score.window, Hour()).add(score) is not None
 
 
 def last_drift(scores: Iterable[Score]) -> float:

@@ -34,6 +34,8 @@ class Thresholds(NamedTuple):
 
 
 LASTING_SECONDS = 3_600
+KEPT_SECONDS = 900
+"""Drift ends when it has not been seen for so long: the `keep_firing_for` of the rules."""
 _FAST, _SLOW, _UNSEEN = Thresholds(5.0, 1.6), Thresholds(5.0, 3.0), Thresholds(15.0, 10.0)
 SCORE: dict[Stage, Mapping[str, Thresholds]] = {
     "provisional": {"fast": _UNSEEN, "slow": _UNSEEN},

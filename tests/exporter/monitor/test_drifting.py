@@ -1,0 +1,145 @@
+"""One line when drift of a window begins, and one when it ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from exporter.detector import Detector
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.drifting import Drifting
+from exporter.monitor.model import Model
+from exporter.monitor.ring import Arrivals
+from exporter.monitor.snapshot import ModelSnapshot
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import Quality
+from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.runtime.thresholds import KEPT_SECONDS, SCORE
+from ingest.store.changes import ModelRow
+
+CHECK = 300.0
+SUDDEN, LASTING = SCORE["provisional"]["fast"]
+HIGH, BETWEEN = SUDDEN + 1, (SUDDEN + LASTING) / 2
+
+
+QUALITY = Quality(norm=2.5, effective_rank=6.5, dead_dimensions=1, duplicate_ratio=0.25)
+
+
+@pytest.fixture
+def snapshot(vectors: NDArray[np.float32], detector: Detector) -> ModelSnapshot:
+    """A snapshot of a model with a provisional baseline, and 100 vectors newer than it."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    settings = MonitoringSettings()
+    model = Model(ModelRow("m", 8, 1_100, at, None, 1, at), settings)
+    windows = ModelWindows(8, settings, detector)
+    windows.append(Arrivals.numbered(vectors[1_000:1_100], np.full(100, at.timestamp())))
+    model.adopt(Baseline(1, at, 0, at, at, False, "first 1000", QUALITY, detector), windows)
+    return model.snapshot(at.timestamp())
+
+
+def told(
+    snapshot: ModelSnapshot, scores: Sequence[float], caplog: pytest.LogCaptureFixture
+) -> list[tuple[str, dict[str, Any]]]:
+    """What the log says of checks at which the fast window has these scores."""
+    drifting = Drifting()
+    caplog.set_level(logging.INFO)
+    fast, slow = snapshot.series
+    measured = fast.verdict.measurement
+    assert measured is not None
+    still = replace(slow, verdict=replace(slow.verdict, measurement=None))
+    for number, score in enumerate(scores):
+        verdict = (
+            replace(fast.verdict, state="stale", measurement=None)
+            if math.isnan(score)
+            else replace(fast.verdict, measurement=replace(measured, score=score))
+        )
+        series = (replace(fast, verdict=verdict), still)
+        drifting.notice(replace(snapshot, series=series, computed_at=number * CHECK))
+        drifting.keep({"m"})
+    fields = ("model_name", "window", "score", "threshold", "state", "highest_score", "seconds")
+    return [
+        (record.message, {key: vars(record)[key] for key in fields if key in vars(record)})
+        for record in caplog.records
+    ]
+
+
+def test_a_sudden_drift_is_told_with_its_score_and_the_threshold_it_is_above(
+    snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    began = {"model_name": "m", "window": "fast", "score": HIGH, "threshold": SUDDEN}
+    assert told(snapshot, [0.0, HIGH, HIGH + 1], caplog) == [("drift began", began)]
+
+
+def test_a_drift_that_lasts_is_told_with_its_average(
+    snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    began = {"model_name": "m", "window": "fast", "score": BETWEEN, "threshold": LASTING}
+    assert told(snapshot, [BETWEEN] * 12, caplog) == []
+    assert told(snapshot, [BETWEEN] * 13, caplog) == [("drift began", began)]
+
+
+def test_its_end_is_told_when_it_was_not_seen_for_as_long_as_the_rules_wait(
+    snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet = int(KEPT_SECONDS / CHECK)
+    assert len(told(snapshot, [HIGH, HIGH, *[0.5] * (quiet - 1)], caplog)) == 1
+    caplog.clear()
+    _, (message, fields) = told(snapshot, [HIGH, HIGH, *[0.5] * quiet], caplog)
+    assert message == "drift ended"
+    assert fields == {
+        "model_name": "m",
+        "window": "fast",
+        "state": "ok",
+        "score": 0.5,
+        "highest_score": HIGH,
+        "seconds": CHECK,
+    }
+
+
+def test_a_score_about_the_threshold_is_one_drift(
+    snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(told(snapshot, [HIGH, 0.0, 0.0] * 20, caplog)) == 1
+
+
+def test_a_drift_that_is_not_measured_any_more_ends_with_its_state(
+    snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, (message, fields) = told(snapshot, [HIGH, *[math.nan] * 4], caplog)
+    assert (message, fields["state"], fields["score"]) == ("drift ended", "stale", None)
+
+
+def test_scores_against_another_baseline_do_not_count(
+    snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    drifting = Drifting()
+    assert snapshot.baseline is not None
+    fast, _ = snapshot.series
+    assert fast.verdict.measurement is not None
+    measured = replace(fast.verdict.measurement, score=BETWEEN)
+    series = (replace(fast, verdict=replace(fast.verdict, measurement=measured)),)
+    for number in range(20):
+        baseline = replace(snapshot.baseline, version=1 + number // 10)
+        drifting.notice(
+            replace(snapshot, baseline=baseline, series=series, computed_at=number * CHECK)
+        )
+    assert caplog.messages == []
+
+
+def test_the_wait_is_that_of_the_rules() -> None:
+    text = files("rules").joinpath("drift.rules.yaml").read_text()
+    rules = yaml.safe_load(text)["groups"][0]["rules"]
+    [kept] = [
+        rule["keep_firing_for"] for rule in rules if rule.get("alert") == "EmbeddingDriftDetected"
+    ]
+    assert kept == f"{KEPT_SECONDS // 60}m"
