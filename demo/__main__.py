@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,11 +34,12 @@ ALERT_WITHIN = 20.0
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also draw the incident into this PNG file (needs matplotlib).",
 )
-def main(picture: Path | None) -> None:
+@click.option("--keep", is_flag=True, help="Keep everything running until Ctrl-C.")
+def main(picture: Path | None, keep: bool) -> None:
     """Play an incident with a real Prometheus and Alertmanager, and show the alert.
 
     The exit code is 0 only if the stand-in for Slack got the alert, for the right model, and after
-    the new topic began.
+    the new topic began. The links in the alert work while the demo runs.
     """
     signal.signal(signal.SIGTERM, _leave)
     began = time.time()
@@ -68,11 +69,16 @@ def main(picture: Path | None) -> None:
 
             draw(prometheus, MODEL, began=began, shifted=shifted, file=picture)
             say(f"picture: {picture}")
-    if message.received < shifted:
-        raise click.ClickException("the alert came before the new topic began: a false alarm")
-    say(
-        f"the alert came {message.received - shifted:.0f} s after the first vector of the new topic"
-    )
+        if message.received < shifted:
+            raise click.ClickException("the alert came before the new topic began: a false alarm")
+        seconds = message.received - shifted
+        say(f"the alert came {seconds:.0f} s after the first vector of the new topic")
+        if keep:
+            say("everything keeps running, and the links work, until Ctrl-C")
+            with suppress(KeyboardInterrupt):
+                signal.pause()
+    if not keep:
+        say("all of it has stopped, and the links with it; make demo KEEP=1 keeps it running")
 
 
 def replay(url: str, prometheus: Prometheus, slack: Slack) -> float:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
+import httpx2
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,5 +47,40 @@ def test_the_demo_shows_the_alert_and_leaves_no_process_or_file(
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "WARNING: Embeddings of all-MiniLM-L6-v2 are drifting" in demo.stdout
     assert "after the first vector of the new topic" in demo.stdout
+    assert "make demo KEEP=1" in demo.stdout
+    assert_nothing_is_left(temporary)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_kept_demo_answers_its_links_until_it_is_interrupted(
+    tool: Callable[[str], str], temporary: Path
+) -> None:
+    tool("prometheus")
+    tool("alertmanager")
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "demo", "--keep"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        told = read(demo.stdout)
+        links = re.findall(r"\| \[\w+\] (\S+)", told)
+        assert len(links) == 3
+        assert {httpx2.get(link, timeout=10).status_code for link in links} == {200}
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(60) == 0
+    assert_nothing_is_left(temporary)
+
+
+def read(stream: IO[str]) -> str:
+    """Read what the demo says until it keeps running."""
+    lines = []
+    while lines[-1:] == [] or "keeps running" not in lines[-1]:
+        lines.append(stream.readline())
+        assert lines[-1], "".join(lines)
+    return "".join(lines)
+
+
+def assert_nothing_is_left(temporary: Path) -> None:
     assert running_in(temporary) == []
     assert list(temporary.glob("drift-demo-*")) == []
