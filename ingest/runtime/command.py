@@ -11,7 +11,7 @@ import errno
 import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,7 +22,7 @@ from ingest.runtime.errors import MonitorError, SettingsError
 from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings.configuration import CONFIG_VARIABLE, from_text, load
 from ingest.runtime.settings.reload import LiveSettings
-from ingest.runtime.settings.settings import Settings
+from ingest.runtime.settings.settings import Settings, keys
 from ingest.runtime.version import __version__
 
 P = ParamSpec("P")
@@ -100,9 +100,10 @@ def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callab
         if config is None and _DEFAULT_CONFIG.is_file():
             config = _DEFAULT_CONFIG
         flags = click.get_current_context().meta.get(_FLAGS, {})
-        flags = dict(map(_assignment, assignments)) | flags
-        live = LiveSettings(functools.partial(load, config, os.environ, flags))
+        assigned = dict(map(_assignment, assignments))
+        live = LiveSettings(functools.partial(load, config, os.environ, assigned | flags))
         logs.configure(live.settings.log)
+        _warn_of_secrets(assigned)
         return command(live, *args, **kwargs)
 
     return with_live_settings
@@ -116,6 +117,16 @@ def setting(name: str, key: str, help_text: str) -> Callable[[Command], Command]
             context.meta.setdefault(_FLAGS, {})[key] = value
 
     return click.option(name, type=int, expose_value=False, callback=keep, help=help_text)
+
+
+def _warn_of_secrets(assigned: Iterable[str]) -> None:
+    for key in keys():
+        if key.is_secret and key.dotted in assigned:
+            _log.warning(
+                "a secret in an argument is shown to every user of this machine, for example by ps;"
+                " set the variable instead",
+                extra={"key": key.dotted, "variable": f"{key.variable}_FILE"},
+            )
 
 
 class ModelName(click.ParamType[str]):

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from ingest.runtime import command, logs
 from ingest.runtime.errors import MonitorError, SettingsError, StoreUnavailable
-from ingest.runtime.settings.settings import Settings
+from ingest.runtime.settings.settings import Key, Settings, keys
 
 Run = Callable[..., Result]
 
@@ -55,6 +55,24 @@ def test_options_override_assignments_and_assignments_override_the_file(
 def test_an_assignment_without_section_or_value_is_refused(run: Run, words: str) -> None:
     refused = run("--set", words)
     assert isinstance(refused.exception, SettingsError)
+
+
+@pytest.mark.parametrize("key", [key for key in keys() if key.is_secret], ids=lambda k: k.dotted)
+def test_a_secret_in_an_argument_is_warned_of(
+    run: Run, caplog: pytest.LogCaptureFixture, key: Key
+) -> None:
+    values = {"alerting.slack_webhook": "https://hooks.slack.com/services/hunter2"}
+    primary = "database.connection_string=host=h password=hunter2"
+    value = values.get(key.dotted, "host=h password=hunter2")
+    assert run("--set", primary, "--set", f"{key.dotted}={value}").exit_code == 0
+    warned = [vars(record) for record in caplog.records if record.levelname == "WARNING"]
+    assert (key.dotted, f"{key.variable}_FILE") in {
+        (each["key"], each["variable"]) for each in warned
+    }
+    assert "hunter2" not in str(warned)
+    caplog.clear()
+    run("--set", "ingest.max_models=8", **{key.variable: value})
+    assert caplog.records == []
 
 
 def failing(error: Exception) -> Result:
