@@ -72,7 +72,7 @@ def migrate(settings: Settings, citus: bool, grant: str | None) -> None:
 
 @main.group()
 def model() -> None:
-    """List the models, or remove one permanently."""
+    """List the models, resolve a change of dimension, or remove a model permanently."""
 
 
 @model.command("list")
@@ -87,6 +87,23 @@ def list_(settings: Settings) -> None:
             f"{summary.model_name}\t{summary.dimension} dimensions\t{summary.vectors} vectors"
             f"\tlast {'never' if last is None else format(last, '%Y-%m-%d %H:%M:%S%z')}"
         )
+
+
+@model.command()
+@click.argument("model_name", type=ModelName())
+@configured
+def resolve(settings: Settings, model_name: str) -> None:
+    """Say that no sender of MODEL_NAME has another dimension any more.
+
+    The state dimension_changed ends, until vectors of another dimension arrive again.
+    """
+    with (
+        embedded.connection_string(settings.database, creates=False) as store,
+        connect(store) as connection,
+        unavailable(),
+    ):
+        models.resolve_dimension(connection, model_name)
+    click.echo(f"{model_name}: resolved")
 
 
 @model.command()

@@ -342,6 +342,22 @@ def test_the_baseline_can_be_pinned_and_listed_while_a_service_runs(
         assert run(config, "baseline", "pin", "m").returncode == 2
 
 
+def test_a_changed_dimension_is_shown_until_a_person_resolves_it(
+    config: Path, sentences: NDArray[np.float32]
+) -> None:
+    with serving(config) as service:
+        post(service.url, sentences[:1_300])
+        wait_for(lambda: state(service.url) == "ok", "the baseline")
+        assert post(service.url, sentences[:10, :16]).status_code == 409
+        assert post(service.url, sentences[1_300:1_400]).status_code == 201
+        wait_for(lambda: state(service.url) == "dimension_changed", "the change")
+        report = httpx2.get(f"{service.url}/drift/m").json()
+        assert report["vectors"] == 1_400
+        assert report["windows"]["fast"]["score"] >= 0
+        assert run(config, "model", "resolve", "m").stdout == "m: resolved\n"
+        wait_for(lambda: state(service.url) == "ok", "the end of it")
+
+
 def test_a_model_can_be_listed_and_removed_while_a_service_runs(
     config: Path, sentences: NDArray[np.float32]
 ) -> None:

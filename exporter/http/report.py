@@ -236,9 +236,10 @@ class Revisions(Struct):
 class Window(Struct):
     """One window of a model.
 
-    The numbers from `score` to `top_dimensions`, and `magnitude`, are present in the state ok only.
-    `magnitude`, `quality`, `history` and, of a window with a high score, `top_dimensions_exact`
-    come from the last check.
+    The numbers from `score` to `top_dimensions`, and `magnitude`, are present in the state ok only,
+    and in the state dimension_changed if enough vectors of the known dimension arrive. `magnitude`,
+    `quality`, `history` and, of a window with a high score, `top_dimensions_exact` come from the
+    last check.
     """
 
     state: State

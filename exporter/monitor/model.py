@@ -23,6 +23,7 @@ from exporter.monitor.verdict import (
     State,
     Verdict,
     judge_state,
+    judge_vectors,
     measure,
 )
 from exporter.monitor.windows import ModelWindows
@@ -111,7 +112,11 @@ class Standing:
         vectors = len(self.windows.views[name].window)
         min_vectors = self.windows.limits[name].settings.min_vectors
         state = judge_state(vectors, min_vectors, self.windows.detector, circumstances)
-        measurement, is_overdue = self._measurement(name, state, deadline)
+        measured = state
+        if state == "dimension_changed":
+            # The vectors of the known dimension are measured still.
+            measured = judge_vectors(vectors, min_vectors, circumstances)
+        measurement, is_overdue = self._measurement(name, measured, deadline)
         return Verdict(
             state=state,
             vectors=vectors,
@@ -220,6 +225,9 @@ class Model:
         self, row: ModelRow, following: Following, baseline: Baseline | None, now: float
     ) -> Circumstances:
         received, mismatched = row.last_received_at, row.mismatched_at
+        if mismatched is not None and row.baseline_used_at is not None:
+            # A baseline that was chosen since is of vectors that somebody wants.
+            mismatched = mismatched if mismatched > row.baseline_used_at else None
         return Circumstances(
             now=now,
             last_received_at=None if received is None else received.timestamp(),

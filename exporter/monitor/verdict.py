@@ -102,7 +102,7 @@ class Verdict:
     Attributes
     ----------
     state : State
-        ``ok``, or the first reason why drift cannot be measured.
+        ``ok``, or the first reason why drift cannot be measured, or not in all vectors.
     vectors : int
         Vectors in the window.
     start : float or None
@@ -110,7 +110,8 @@ class Verdict:
     sampled_ratio : float
         Share of the vectors of its span that it holds.
     measurement : Measurement or None
-        None in every state but ``ok``: a number that cannot be trusted is not shown.
+        None in every state but ``ok`` and ``dimension_changed``: a number that cannot be trusted is
+        not shown.
     baseline_version : int or None
         None while there is no baseline.
     is_overdue : bool
@@ -130,6 +131,7 @@ class Verdict:
 class Circumstances:
     """Inputs other than the window that determine its state.
 
+    ``mismatched_at`` is when vectors of another dimension last arrived, if nobody has resolved it.
     ``examined_since`` is the time before which a magnitude is too old to be shown.
     ``baseline_varies`` is whether the vectors of the baseline differ, if there is one.
     """
@@ -146,7 +148,11 @@ class Circumstances:
 def judge_state(
     vectors: int, min_vectors: int, detector: Detector | None, circumstances: Circumstances
 ) -> State:
-    """Return ``ok`` if drift can be measured in a window of n vectors, else the first reason."""
+    """Return ``ok`` if drift can be measured in a window of n vectors, else the first reason.
+
+    ``dimension_changed`` is such a reason for a part of the vectors. It stays, whatever arrives
+    later, because some sender may still be refused.
+    """
     if circumstances.not_followed is not None:
         return "not_followed"
     if detector is None:
@@ -155,9 +161,14 @@ def judge_state(
         return "baseline_too_small"
     if not circumstances.baseline_varies:
         return "baseline_constant"
-    received = circumstances.last_received_at
-    if circumstances.mismatched_at is not None and circumstances.mismatched_at > (received or 0):
+    if circumstances.mismatched_at is not None:
         return "dimension_changed"
+    return judge_vectors(vectors, min_vectors, circumstances)
+
+
+def judge_vectors(vectors: int, min_vectors: int, circumstances: Circumstances) -> State:
+    """Return ``ok`` if a window of n vectors is recent and has enough of them."""
+    received = circumstances.last_received_at
     if received is None or circumstances.now - received > circumstances.stale_after:
         return "stale"
     if vectors < min_vectors:

@@ -1,4 +1,4 @@
-"""List and remove models."""
+"""List models, resolve a change of their dimension, and remove them."""
 
 from __future__ import annotations
 
@@ -58,6 +58,21 @@ async def existing(connection: psycopg.AsyncConnection, names: Iterable[str]) ->
         "select model_name from model where model_name = any(%s)", [list(names)]
     )
     return {name for (name,) in await cursor.fetchall()}
+
+
+def resolve_dimension(connection: psycopg.Connection, model_name: str) -> None:
+    """Forget that vectors of another dimension were refused.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    """
+    require_dimension(connection, model_name)
+    connection.execute(
+        "update model set mismatched_dimension = null, mismatched_at = null where model_name = %s",
+        [model_name],
+    )
 
 
 def remove(connection: psycopg.Connection, model_name: str) -> None:

@@ -264,7 +264,7 @@ PIPELINE = {"area": "pipeline", "severity": "warning"}
         ),
         (
             {"alertname": "EmbeddingDriftDimensionChanged", "model_name": MODEL},
-            {"alertname": "EmbeddingDriftTrend", "model_name": MODEL, **DRIFT},
+            {"alertname": "EmbeddingDriftVectorsMissing", "model_name": MODEL, **PIPELINE},
         ),
         (
             {"alertname": "EmbeddingDriftDimensionsDead", "model_name": MODEL},

@@ -65,6 +65,26 @@ def test_a_snapshot_names_each_series_and_what_it_is_measured_against(
     assert each.verdict.start == RECEIVED.timestamp()
 
 
+def test_a_changed_dimension_stays_while_the_other_vectors_are_measured(model: Model) -> None:
+    measured = fast(model).verdict.measurement
+    model.row = replace(model.row, mismatched_at=RECEIVED - timedelta(seconds=60))
+    assert fast(model).verdict.state == "dimension_changed"
+    assert fast(model).verdict.measurement == measured is not None
+    model.row = replace(model.row, last_received_at=NOW - timedelta(hours=2))
+    assert fast(model).verdict.state == "dimension_changed"
+    assert fast(model).verdict.measurement is None
+
+
+def test_a_baseline_that_was_chosen_later_resolves_a_changed_dimension(model: Model) -> None:
+    mismatched = RECEIVED - timedelta(seconds=60)
+    for used, state in (
+        (mismatched - timedelta(seconds=1), "dimension_changed"),
+        (mismatched + timedelta(seconds=1), "ok"),
+    ):
+        model.row = replace(model.row, mismatched_at=mismatched, baseline_used_at=used)
+        assert fast(model).verdict.state == state
+
+
 def test_a_snapshot_stays_as_it_was_when_another_baseline_is_adopted(
     model: Model, vectors: Vectors, detector: Detector
 ) -> None:

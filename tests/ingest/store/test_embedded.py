@@ -128,6 +128,7 @@ def test_a_server_whose_users_were_all_killed_is_used_and_stopped_by_the_next(
     [
         ["model", "list"],
         ["model", "remove", "m", "--yes"],
+        ["model", "resolve", "m"],
         ["baseline", "list", "m"],
         ["baseline", "use", "m", "1"],
         ["baseline", "pin", "m", "--first", "300", "--dry-run"],

@@ -96,6 +96,16 @@ def test_name_ids_and_keys_of_a_removed_model_can_be_used_again(
     assert (again.model_name, again.vectors) == ("m", 20)
 
 
+@pytest.mark.usefixtures("everything")
+def test_a_change_of_dimension_is_resolved_for_one_model(connection: psycopg.Connection) -> None:
+    connection.execute("update model set mismatched_dimension = 5, mismatched_at = now()")
+    models.resolve_dimension(connection, "m")
+    noted = "select model_name, mismatched_dimension, mismatched_at is null from model order by 1"
+    assert connection.execute(noted).fetchall() == [("m", None, True), ("other", 5, False)]
+    with pytest.raises(NotFound, match="there is no model 'none'"):
+        models.resolve_dimension(connection, "none")
+
+
 def test_an_unknown_model_is_an_error(connection: psycopg.Connection) -> None:
     with pytest.raises(NotFound, match="there is no model 'none'"):
         models.remove(connection, "none")
