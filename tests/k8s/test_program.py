@@ -13,6 +13,7 @@ from exporter import cli as exporter_cli
 from exporter.monitor.shard import shard
 from ingest import cli as ingest_cli
 from ingest.runtime.auth import security
+from ingest.runtime.errors import SettingsError
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import CONFIG_VARIABLE, load
 from ingest.runtime.settings.reload import LiveSettings
@@ -35,6 +36,9 @@ from tests.k8s.overlays import (
 PORTS = {"ingest": ingest_cli.PORT, "exporter": exporter_cli.PORT}
 
 
+TOKENS = f"[{{name: clients, sha256: {'f' * 64}, scopes: [write]}}]"
+
+
 def environment(container: dict[str, object]) -> dict[str, str]:
     variables = container["env"]
     assert isinstance(variables, list)
@@ -43,7 +47,10 @@ def environment(container: dict[str, object]) -> dict[str, str]:
 
 def configuration(objects: list[Manifest], workload: Manifest, folder: Path) -> Settings:
     """Load the settings as a pod does, with its files in a folder."""
-    files = {"/run/secrets/embedding-drift/connection_string": "postgresql://db/embeddings"}
+    files = {
+        "/run/secrets/embedding-drift-database/connection_string": "postgresql://db/embeddings",
+        "/run/secrets/embedding-drift-tokens/tokens.yaml": TOKENS,
+    }
     [volume] = [v for v in workload["spec"]["template"]["spec"]["volumes"] if "configMap" in v]
     for config in of_kind(objects, "ConfigMap"):
         if config["metadata"]["name"] == volume["configMap"]["name"]:
@@ -79,7 +86,8 @@ def test_the_program_accepts_its_configuration_and_listens_on_the_ports_of_the_p
 ) -> None:
     for workload in halves(objects):
         settings = configuration(objects, workload, tmp_path)
-        security.read(settings.server)
+        requires_credentials = security.read(settings.server).guard.schemes != []
+        assert requires_credentials == (half_of(workload) == "ingest")
         container = containers(workload)[-1]
         [port] = container["ports"]
         assert settings.server.host == "0.0.0.0"
@@ -95,6 +103,30 @@ def test_every_file_named_by_a_variable_is_mounted(objects: list[Manifest]) -> N
             assert files
             volumes = {v["name"] for pod in pods(workload) for v in pod["volumes"]}
             assert {mounted[str(file.parent)] for file in files} <= volumes
+
+
+def test_a_missing_secret_is_named_by_the_program_instead_of_waited_for(
+    objects: list[Manifest], tmp_path: Path
+) -> None:
+    for workload in halves(objects):
+        secrets = [v["secret"] for pod in pods(workload) for v in pod["volumes"] if "secret" in v]
+        assert all(secret["optional"] for secret in secrets)
+        for container in containers(workload):
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+            file = environment(container)["EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING_FILE"]
+            assert Path(file).parent.name == "embedding-drift-database"
+            missing = {"EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING_FILE": file}
+            with pytest.raises(SettingsError, match=f"{file} cannot be read: No such file"):
+                load(None, missing)
+    [ingest] = [workload for workload in halves(objects) if half_of(workload) == "ingest"]
+    tokens = environment(containers(ingest)[-1])["EMBEDDING_DRIFT_SERVER_TOKENS_FILE"]
+    assert Path(tokens).parent.name == "embedding-drift-tokens"
+    with pytest.raises(SettingsError, match=f"{tokens} .server.tokens_file. cannot be read"):
+        security.read(Settings().server.model_copy(update={"tokens_file": tokens}))
+
+
+def test_no_password_is_committed(objects: list[Manifest]) -> None:
+    assert of_kind(objects, "Secret") == []
 
 
 def test_each_half_has_a_service_of_its_name_and_port(
@@ -147,6 +179,11 @@ def test_prometheus_scrapes_the_metrics_of_both_halves(overlay: str, render: Ren
         and endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     }
     assert scraped == {"embedding-drift-ingest", "embedding-drift-exporter"}
+    # Of the secret that README.md makes.
+    wanted_by_ingest = endpoint["authorization"]["credentials"]
+    assert wanted_by_ingest == {"name": "embedding-drift-scrape", "key": "token"}
+    made = r"secret generic embedding-drift-scrape .*--from-file=token="
+    assert re.search(made, (FOLDER / "README.md").read_text())
     routes = {
         route.path
         for route in application.application(CollectorRegistry(), LiveSettings(load)).routes

@@ -61,6 +61,11 @@ NAMES = {
     "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
 }
 POSTGRESQL = {"ports": [{"protocol": "TCP", "port": 5432}]}
+DATABASES = {
+    "StatefulSet": {"app.kubernetes.io/name": "postgresql"},
+    "Cluster": {"cnpg.io/cluster": "embedding-drift-store"},
+}
+"""Labels of the pods of a database in the cluster, by its kind."""
 MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 CLIENTS = {"namespaceSelector": {"matchLabels": {"embedding-drift/client": "true"}}}
 OPERATOR = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "cnpg-system"}}}
@@ -148,9 +153,16 @@ def allowed(objects: list[Manifest], workload: Manifest, direction: str) -> list
     return [rule for policy in policies for rule in policy.get(direction.lower(), [])]
 
 
-def test_outgoing_traffic_is_limited_to_dns_and_postgresql(objects: list[Manifest]) -> None:
+def test_outgoing_traffic_is_limited_to_dns_and_the_database(objects: list[Manifest]) -> None:
+    own = [
+        DATABASES[found["kind"]]
+        for found in of_kind(objects, *DATABASES)
+        if found not in halves(objects)
+    ]
+    # A database outside the cluster has an address that is not known here.
+    to = {"to": [{"podSelector": {"matchLabels": own[0]}}]} if own else {}
     for half in halves(objects):
-        assert allowed(objects, half, "Egress") == [NAMES, POSTGRESQL]
+        assert allowed(objects, half, "Egress") == [NAMES, POSTGRESQL | to]
 
 
 def test_incoming_traffic_is_limited_to_monitoring_and_clients(objects: list[Manifest]) -> None:
@@ -241,10 +253,15 @@ def test_ingest_migrates_in_an_init_container_that_no_probe_can_end(
     assert not of_kind(objects, "Job", "CronJob")
 
 
-def test_every_container_requests_memory_and_cpu(objects: list[Manifest]) -> None:
+def test_every_container_has_its_share_of_the_node(objects: list[Manifest]) -> None:
     for container in containers(objects):
-        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
-        assert container["resources"]["limits"].keys() == {"memory"}
+        requests, limits = (container["resources"][kind] for kind in ("requests", "limits"))
+        assert requests.keys() == {"cpu", "memory", "ephemeral-storage"}
+        # A CPU limit would throttle scrapes while the machine has time to spare.
+        assert limits.keys() == {"memory", "ephemeral-storage"}
+    for pod in pods(objects):
+        folders = [v["emptyDir"] for v in pod.get("volumes", []) if "emptyDir" in v]
+        assert all("sizeLimit" in folder for folder in folders)
 
 
 def test_an_exporter_has_the_measured_memory() -> None:

@@ -33,7 +33,7 @@ def build(overlay: dict[str, Any], folder: Path) -> list[Manifest]:
 def test_an_image_from_a_registry_and_a_database_by_cloudnativepg(
     shown: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    own, _ = shown
+    own, *_ = shown
     objects = build(own, tmp_path)
     images = {c["image"].split(":")[0] for half in halves(objects) for c in containers(half)}
     assert images == {own["images"][0]["newName"]}
@@ -41,11 +41,19 @@ def test_an_image_from_a_registry_and_a_database_by_cloudnativepg(
 
 
 @pytest.mark.usefixtures("kubectl")
+def test_a_database_at_a_known_address(shown: list[dict[str, Any]], tmp_path: Path) -> None:
+    _, limited, _ = shown
+    policies = of_kind(build(limited, tmp_path), "NetworkPolicy")
+    [egress] = [found["spec"]["egress"] for found in policies if "egress" in found["spec"]]
+    assert egress[1]["to"] == [{"ipBlock": {"cidr": "192.0.2.10/32"}}]
+
+
+@pytest.mark.usefixtures("kubectl")
 @pytest.mark.parametrize("overlay", ["default", "sharded"])
 def test_an_exporter_that_reads_from_a_replica(
     overlay: str, shown: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    _, replica = shown
+    *_, replica = shown
     objects = build(replica | {"resources": [f"k8s/overlays/{overlay}"]}, tmp_path)
     [exporter] = [half for half in halves(objects) if half_of(half) == "exporter"]
     [container], [pod] = containers(exporter), pods(exporter)
