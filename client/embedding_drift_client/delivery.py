@@ -421,6 +421,8 @@ def _parsed(url: str) -> httpx2.URL:
         raise SettingsError(f"{shown}: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise SettingsError(f"{shown}: must begin with http:// or https:// and name a host")
+    if parsed.port is not None and not 0 < parsed.port < 65_536:
+        raise SettingsError(f"{shown}: Invalid port: allowed are 1 to 65535")
     return parsed
 
 

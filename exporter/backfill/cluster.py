@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -67,18 +67,29 @@ def connected(scheduler: str | None) -> Iterator[Client]:
 
 @contextmanager
 def started(workers: int | None = None) -> Iterator[Client]:
-    """Start worker processes on this machine, by default one for each core."""
-    with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": _ENVIRONMENT}),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,  # errors of tasks are raised here
-            security=True,  # without it, anyone who reaches the ports can run code
-        ) as local,
-        Client(local) as client,
-    ):
+    """Start worker processes on this machine, by default one for each core.
+
+    Raises
+    ------
+    ClusterFailed
+        If they do not start.
+    """
+    with ExitStack() as stack:
+        try:
+            environment = {"distributed.nanny.pre-spawn-environ": _ENVIRONMENT}
+            stack.enter_context(dask.config.set(environment))
+            local = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,  # errors of tasks are raised here
+                security=True,  # without it, anyone who reaches the ports can run code
+            )
+            stack.enter_context(local)
+            client = stack.enter_context(Client(local))
+        except (RuntimeError, OSError) as error:
+            reason = error.__cause__ or error
+            raise ClusterFailed(f"workers do not start on this machine: {reason}") from error
         yield client
 
 

@@ -317,7 +317,7 @@ def test_an_illegal_model_name_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:10910", "127.0.0.1:10910", "http://", "", "http://[::1"]
+    "url", ["localhost:10910", "127.0.0.1:10910", "http://", "", "http://[::1", "http://h:99999"]
 )
 def test_an_unusable_address_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(SettingsError, match=r"must begin with http://|[Ii]nvalid"):

@@ -47,9 +47,13 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {host}:{port} (server.host, server.port): {error.strerror}"
-        ) from error
+        raise _not_bound(host, port, error.strerror or str(error)) from error
+    except UnicodeError as error:
+        raise _not_bound(host, port, "this is not the name of a host") from error
+
+
+def _not_bound(host: str, port: int, reason: str) -> SettingsError:
+    return SettingsError(f"cannot listen on {host}:{port} (server.host, server.port): {reason}")
 
 
 def exit_on_signals() -> None:

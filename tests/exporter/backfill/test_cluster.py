@@ -127,6 +127,16 @@ def test_a_scheduler_that_ends_during_the_work_is_an_error(
             filling.run(store, SETTINGS)
 
 
+def test_workers_that_do_not_start_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        dask.config.set({"temporary-directory": str(tmp_path / "file")}),
+        pytest.raises(ClusterFailed, match="workers do not start on this machine: "),
+        cluster.connected(None),
+    ):
+        pass
+
+
 def test_workers_started_here_refuse_connections_without_a_certificate() -> None:
     with cluster.started(1) as client:
         address = str(client.scheduler.address)

@@ -36,6 +36,14 @@ def test_an_address_that_is_taken_is_an_error_that_names_the_settings() -> None:
             server.listen("127.0.0.1", port)
 
 
+@pytest.mark.parametrize("host", ["bad..host", "a" * 80 + ".b", "256.1.1.1"])
+def test_an_address_that_is_none_is_an_error(host: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"cannot listen on .*:0 \(server\.host, server\.port\)"
+    ):
+        server.listen(host, 0)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.usefixtures("_restored")
 def test_a_signal_ends_the_program_so_that_resources_are_closed(number: signal.Signals) -> None:
