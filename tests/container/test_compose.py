@@ -71,7 +71,8 @@ def test_grafana_gets_every_variable_of_its_provisioning(compose: dict[str, Any]
     files = (ROOT / "grafana/provisioning").rglob("*.yaml")
     values = [yaml.safe_dump(yaml.safe_load(file.read_text())) for file in files]
     wanted = set(re.findall(r"\$([A-Z_]+)", "".join(values)))
-    assert set(compose["services"]["grafana"]["environment"]) == wanted
+    password = {"GF_SECURITY_ADMIN_PASSWORD"}
+    assert set(compose["services"]["grafana"]["environment"]) == wanted | password
 
 
 def test_grafana_finds_the_dashboards_where_its_provisioning_looks(
@@ -83,6 +84,20 @@ def test_grafana_finds_the_dashboards_where_its_provisioning_looks(
     mounts = dict(volume.split(":")[1::-1] for volume in compose["services"]["grafana"]["volumes"])
     assert mounts[provider["options"]["path"]] == "./grafana/dashboards"
     assert all((ROOT / source).is_dir() for source in mounts.values() if source.startswith("."))
+
+
+def test_every_password_must_be_chosen(compose: dict[str, Any]) -> None:
+    values = [
+        value
+        for service in compose["services"].values()
+        for name, value in service.get("environment", {}).items()
+        if "PASSWORD" in name or "CONNECTION_STRING" in name
+    ]
+    assert len(values) == 6
+    for value in values:
+        assert re.search(r"\$\{(POSTGRES|GRAFANA)_PASSWORD:\?must be set\}", value)
+    described = (ROOT / "compose.yaml").read_text() + (ROOT / "README.md").read_text()
+    assert "admin/admin" not in described
 
 
 def test_every_port_is_published_on_loopback_only(compose: dict[str, Any]) -> None:
