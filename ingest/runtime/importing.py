@@ -14,9 +14,13 @@ def importing() -> Iterator[None]:
     As an exception it would be a traceback, or be lost: Python ignores exceptions in callbacks,
     which imports have.
     """
-    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    # A shell lets programs in the background ignore Ctrl-C.
+    changed = [each for each, handler in before.items() if handler != signal.SIG_IGN]
+    for each in changed:
+        signal.signal(each, signal.SIG_DFL)
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for each in changed:
+            signal.signal(each, before[each])

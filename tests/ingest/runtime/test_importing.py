@@ -45,6 +45,21 @@ def test_afterwards_a_signal_is_an_exception_again(tmp_path: Path) -> None:
     assert run(tmp_path, program).stdout == "interrupted\n"
 
 
+def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('imported')\n"
+    )
+    program = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from ingest.runtime.importing import importing\n"
+        "with importing():\n"
+        "    import module\n"
+        "print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)\n"
+    )
+    assert run(tmp_path, program).stdout == "imported\nTrue\n"
+
+
 def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(folder), *filter(None, sys.path)])
     return subprocess.run(
