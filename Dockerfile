@@ -6,8 +6,8 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_ONLY_BINARY=:all:
 WORKDIR /source
 COPY container/build.lock container/embedded.lock requirements.lock ./
-# Empty in an image that only uses a database of your own.
-ARG EMBEDDED=embedded
+# With the value "embedded", the image has the embedded database, too.
+ARG EMBEDDED=
 # Only wheels whose hash is in a lock file are installed, also for the build.
 RUN pip install --require-hashes --requirement build.lock && \
     python -m venv --without-pip /opt/embedding-drift && \

@@ -1,6 +1,6 @@
-"""The built image in a container without rights, on a root that cannot be written.
+"""The built images in containers without rights, on a root that cannot be written.
 
-``make image-check`` builds it and runs these tests.
+``make image-check`` builds them and runs these tests.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from tests.service import post, wait_for
 IMAGE = os.environ.get("TEST_IMAGE", "")
 ENGINE = shlex.split(os.environ.get("TEST_ENGINE", "docker"))
 pytestmark = pytest.mark.skipif(not IMAGE, reason="TEST_IMAGE names no image; make image-check")
+
+ALL_IN_ONE = f"{IMAGE}-embedded"
+"""The image with the embedded database."""
 
 FOLDER = "/var/lib/embedding-drift"
 # The same restrictions as in compose.yaml.
@@ -66,7 +69,7 @@ def is_healthy(container: str) -> bool:
 
 
 @contextmanager
-def running(role: str, volume: str, *options: str) -> Iterator[tuple[str, str]]:
+def running(role: str, volume: str, *options: str, image: str = IMAGE) -> Iterator[tuple[str, str]]:
     """Run a role on the network of this machine; give the name and the URL of the container."""
     name = f"embedding-drift-{uuid.uuid4().hex}"
     port = free_port()
@@ -74,7 +77,7 @@ def running(role: str, volume: str, *options: str) -> Iterator[tuple[str, str]]:
     setting = f"--env=EMBEDDING_DRIFT_SERVER_PORT={port}"
     engine(
         "run", "--detach", f"--name={name}", *RESTRICTED, *place, UNGUARDED, setting, *options,
-        IMAGE, role,
+        image, role,
     )  # fmt: skip
     try:
         wait_for(lambda: is_healthy(name), f"health of {role}")
@@ -158,21 +161,27 @@ def test_the_health_check_fails_if_nothing_answers() -> None:
     assert run("/opt/healthcheck.py", options=("--entrypoint=python",)).returncode == 1
 
 
+def test_without_a_database_of_its_own_it_says_what_to_set() -> None:
+    answer = run("serve", options=(UNGUARDED, f"--volume={FOLDER}"))
+    assert answer.returncode == 2
+    assert "not installed: set database.connection_string" in answer.stderr
+
+
 def test_everything_runs_in_one_container_and_its_volume_stays(volume: str) -> None:
     stored = 'embedding_drift_vectors_total{model_name="m"}'
-    with running("serve", volume) as (container, url):
+    with running("serve", volume, image=ALL_IN_ONE) as (container, url):
         assert post(url, np.ones((3, 4), np.float32)).status_code == 201
         wait_for(lambda: metric(url, stored) == "3.0", "the vectors in the metrics")
         engine("stop", container)
         assert engine("inspect", "--format={{.State.ExitCode}}", container).strip() == "0"
-    with running("serve", volume) as (container, url):
+    with running("serve", volume, image=ALL_IN_ONE) as (container, url):
         wait_for(lambda: metric(url, stored) == "3.0", "the vectors after the restart")
 
 
 def test_both_halves_run_on_one_database(volume: str) -> None:
     store = f"--env=EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING={EMBEDDED}"
     with (
-        running("serve", volume),
+        running("serve", volume, image=ALL_IN_ONE),
         running("ingest", volume, store) as (_, ingest),
         running("exporter", volume, store) as (_, exporter),
     ):
