@@ -76,9 +76,21 @@ def add(file: Path, name: str, scopes: Sequence[str]) -> str:
         reasons = [Problem(str(e["loc"][1]), e["msg"]) for e in error.errors()]
         raise SettingsError("the token cannot be made:", reasons) from None
     try:
-        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with open(handle, "w", encoding="utf-8") as stream:
-            yaml.safe_dump([entry], stream, sort_keys=False)
+        _append(file, yaml.safe_dump([entry], sort_keys=False).encode())
     except OSError as error:
         raise SettingsError(f"{file} cannot be written: {error.strerror}") from error
     return token
+
+
+def _append(file: Path, entry: bytes) -> None:
+    """Append all of an entry, or nothing: the rest of the file must stay readable."""
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with open(handle, "ab", buffering=0) as stream:
+        before = os.fstat(handle).st_size
+        try:
+            while entry:
+                # On a full disk, a first write may take a part.
+                entry = entry[stream.write(entry) :]
+        except OSError:
+            stream.truncate(before)
+            raise

@@ -32,14 +32,18 @@ def test_a_name_is_unique(tmp_path: Path) -> None:
         tokens.add(file, "scraper", ["drift"])
 
 
-def test_a_file_that_cannot_grow_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_cannot_grow_keeps_its_tokens(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.yaml"
+    tokens.add(file, "scraper", ["metrics"])
+    held = file.read_text()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(held) + 10, before[1]))
     try:
         with pytest.raises(SettingsError, match=r"tokens\.yaml cannot be written: File too large"):
-            tokens.add(tmp_path / "tokens.yaml", "scraper", ["metrics"])
+            tokens.add(file, "team", ["drift"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert file.read_text() == held
 
 
 @pytest.mark.parametrize(("name", "scope"), [("", "metrics"), ("a b", "metrics"), ("a", "all")])
