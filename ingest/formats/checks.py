@@ -18,7 +18,6 @@ from ingest.runtime.errors import (
     NonFinite,
     PayloadError,
     Problem,
-    UnsupportedMediaType,
 )
 from ingest.runtime.settings.settings import IngestSettings
 
@@ -35,7 +34,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A NUL in a string, which PostgreSQL cannot store. An even number of backslashes before it is text.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _DAY = 86_400.0
-_ENCODINGS = (("content-encoding", "identity"), ("transfer-encoding", "chunked"))
 _RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -80,16 +78,6 @@ def size(body: bytes, limits: IngestSettings) -> None:
 def content_type(headers: Mapping[str, str]) -> str:
     """Return the media type of a body, in lower case and without parameters."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def unencoded(headers: Mapping[str, str]) -> None:
-    """Check that the body is not compressed, because its bytes could be read as vectors."""
-    for header, allowed in _ENCODINGS:
-        given = headers.get(header)
-        if given is not None and given.strip().lower() not in ("", allowed):
-            raise UnsupportedMediaType(
-                f"{header.title()} {given:.40} is not supported; allowed is {allowed}"
-            )
 
 
 def count(vectors: int, limits: IngestSettings) -> None:

@@ -63,9 +63,10 @@ def parse(
     Parameters
     ----------
     body : bytes
+        It is not compressed.
     headers : mapping
-        By lower-case name. Read are ``content-type``, ``content-encoding``, ``transfer-encoding``,
-        ``idempotency-key`` and, for some formats, ``x-model-name`` and ``x-dimension``.
+        By lower-case name. Read are ``content-type``, ``idempotency-key`` and, for some formats,
+        ``x-model-name`` and ``x-dimension``.
     query : mapping
         For some formats, ``model_name`` and ``dimension``.
     limits : IngestSettings
@@ -78,7 +79,6 @@ def parse(
         If the body cannot be used. Names everything that is wrong, where, and what is allowed.
     """
     checks.size(body, limits)
-    checks.unencoded(headers)
     format_ = find(headers)
     parameters = Parameters.of(headers, query) if format_.has_parameters else Parameters()
     batch = format_.read(body, parameters, limits, now)

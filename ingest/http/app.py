@@ -42,12 +42,14 @@ class Ingest:
         self._settings = settings
         self._reader = BodyReader(settings.ingest, settings.server.read_timeout)
         pipeline.metrics.queue_bytes.set_function(lambda: self._reader.held_bytes)
-        self._parser = Parser()
+        self._parser = Parser(self._reader)
         self._searches = Searches(pipeline.pool, self._parser, settings)
         traces = Traces(pipeline, self._reader, self._parser)
         self.routes: list[Route] = []
         self.endpoints: application.Endpoints = {
-            ("POST", path): Endpoint(path, answer, self._reader, pipeline.metrics)
+            ("POST", path): Endpoint(
+                path, self._parser.unpack, answer, self._reader, pipeline.metrics
+            )
             for path, answer in (
                 ("/embeddings", self._embeddings),
                 (SEARCH, self._searches.answer),
@@ -124,12 +126,12 @@ class Searching:
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self._reader = BodyReader(settings.ingest, settings.server.read_timeout)
         pipeline.metrics.queue_bytes.set_function(lambda: self._reader.held_bytes)
-        self._parser = Parser()
+        self._parser = Parser(self._reader)
         self._searches = Searches(pipeline.pool, self._parser, settings)
         self.routes: list[Route] = []
         self.endpoints: application.Endpoints = {
             ("POST", SEARCH): Endpoint(
-                SEARCH, self._searches.answer, self._reader, pipeline.metrics
+                SEARCH, self._parser.unpack, self._searches.answer, self._reader, pipeline.metrics
             )
         }
         self.refusals: application.Refusals = {}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from starlette.types import Receive
 
@@ -79,15 +78,6 @@ class BodyReader:
                 " (ingest.max_queue_bytes)"
             )
         self.held_bytes += size
-
-    @contextmanager
-    def holding(self, size: int) -> Iterator[None]:
-        """Hold bytes while entered, as :meth:`hold` does."""
-        self.hold(size)
-        try:
-            yield
-        finally:
-            self.release(size)
 
     def release(self, size: int) -> None:
         """Subtract bytes from `held_bytes`."""

@@ -23,6 +23,7 @@ class IncomingRequest:
     Attributes
     ----------
     body : bytes
+        The answer gets it decompressed.
     headers : mapping
         By lower-case name. Of a header that occurs twice, the first.
     query : mapping
@@ -45,6 +46,8 @@ class Endpoint:
     Parameters
     ----------
     path : str
+    unpack : callable
+        Decompresses the body of a request, and returns how many bytes the reader holds for that.
     answer : callable
         Answers one request. May set its body to ``b""`` once it is parsed, to free memory.
     reader : BodyReader
@@ -55,10 +58,12 @@ class Endpoint:
     def __init__(
         self,
         path: str,
+        unpack: Callable[[IncomingRequest], Awaitable[int]],
         answer: Callable[[IncomingRequest], Awaitable[Response]],
         reader: BodyReader,
         metrics: IngestMetrics,
     ) -> None:
+        self._unpack = unpack
         self._answer = answer
         self._reader = reader
         self._answered = cache(lambda code: metrics.requests.labels(path, code))
@@ -79,6 +84,7 @@ class Endpoint:
                 request = IncomingRequest(body, headers, query, scope["auth"])
                 # The request holds the only reference, so that the answer can free the memory.
                 del body
+                size += await self._unpack(request)
                 response = await self._answer(request)
             except CancelledError as error:
                 # uvicorn cancels what still runs when it stops, and would answer 500, which

@@ -10,7 +10,7 @@ from typing import Any
 
 from ingest.formats import checks
 from ingest.formats.registry import FORMATS
-from ingest.http import losses
+from ingest.http import decompression, losses
 from ingest.http.bodies import Found, Search, Stored
 from ingest.runtime.http.openapi import (
     CHALLENGES,
@@ -39,6 +39,12 @@ _IDEMPOTENCY_KEY: Json = {
     "description": "A request repeated with its key is stored once and gets the first answer.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
+_CONTENT_ENCODING: Json = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "description": "How the body is compressed. The limits hold for what comes out, too.",
+    "schema": {"enum": list(decompression.ENCODINGS)},
+}
 _CLIENT_LOST: Json = {
     "name": losses.HEADER,
     "in": "header",
@@ -65,10 +71,12 @@ _TOO_MUCH = (
 _BODY_PROBLEMS: Json = {
     "429": problem(_TOO_MUCH, RETRY_AFTER),
     "408": problem("The body did not arrive within `server.read_timeout`."),
-    "413": problem("The body has more bytes than `ingest.max_body_bytes`, or too many vectors."),
+    "413": problem(
+        "The body, decompressed or not, has more bytes than `ingest.max_body_bytes`, or there are"
+        " too many vectors."
+    ),
     "415": problem(
-        "The content type is not supported, or the body is encoded: `Content-Encoding` may only be"
-        " `identity`, `Transfer-Encoding` only `chunked`."
+        "The content type, the `Content-Encoding` or the `Transfer-Encoding` is not supported."
     ),
 }
 
@@ -105,7 +113,7 @@ _BY_ONE_OF_THREE: list[Json] = [
 _SEARCH: Json = {
     "operationId": "search",
     "summary": "Find the most similar stored vectors, by cosine",
-    "parameters": [PRETTY],
+    "parameters": [_CONTENT_ENCODING, PRETTY],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": schema(Search)}},
@@ -167,14 +175,7 @@ _EXPORT: Json = {
         " stored; spans without vectors are only counted. 200 means that the vectors are committed."
         " A span that cannot be stored is refused alone."
     ),
-    "parameters": [
-        {
-            "name": "Content-Encoding",
-            "in": "header",
-            "description": "The limits hold for what is decompressed, too.",
-            "schema": {"enum": ["gzip", "identity"]},
-        }
-    ],
+    "parameters": [_CONTENT_ENCODING],
     "requestBody": {
         "required": True,
         "content": {
@@ -260,7 +261,12 @@ def _store(limits: IngestSettings) -> Json:
             f" vectors of at most {limits.max_dimension} components; all vectors of a model have"
             " the same dimension."
         ),
-        "parameters": [_IDEMPOTENCY_KEY, _CLIENT_LOST, *_binary_parameters(limits)],
+        "parameters": [
+            _CONTENT_ENCODING,
+            _IDEMPOTENCY_KEY,
+            _CLIENT_LOST,
+            *_binary_parameters(limits),
+        ],
         "requestBody": {
             "required": True,
             "content": {name: {"schema": format_.schema} for name, format_ in FORMATS.items()},

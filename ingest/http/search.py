@@ -46,9 +46,9 @@ def parse(body: bytes, headers: Mapping[str, str], limits: IngestSettings) -> Qu
     Parameters
     ----------
     body : bytes
+        It is not compressed.
     headers : mapping
-        By lower-case name. Read are ``content-type``, ``content-encoding`` and
-        ``transfer-encoding``.
+        By lower-case name. Read is ``content-type``.
     limits : IngestSettings
 
     Raises
@@ -56,7 +56,6 @@ def parse(body: bytes, headers: Mapping[str, str], limits: IngestSettings) -> Qu
     PayloadError
         If the body cannot be used. Names what is wrong and what is allowed.
     """
-    checks.unencoded(headers)
     content_type = checks.content_type(headers)
     if content_type != "application/json":
         raise UnsupportedMediaType(

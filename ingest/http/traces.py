@@ -17,7 +17,6 @@ from starlette.types import Scope
 
 from ingest.formats import checks
 from ingest.http.body_reader import BodyReader
-from ingest.http.decompression import decompress, is_compressed
 from ingest.http.endpoint import IncomingRequest
 from ingest.http.parser import Parser
 from ingest.otlp import answers, json, openinference, protobuf
@@ -59,7 +58,7 @@ class Traces:
     ----------
     pipeline : Pipeline
     reader : BodyReader
-        Has the current limits, and counts the memory of what is decompressed.
+        Has the current limits.
     parser : Parser
     """
 
@@ -76,15 +75,10 @@ class Traces:
                 f"Content-Type {content_type or '(none)'} is not supported; allowed are"
                 f" {' and '.join(_READERS)}"
             )
-        limits, more = self._reader.settings, 0
-        if is_compressed(request.headers):
-            unpack = partial(decompress, limit=limits.max_body_bytes)
-            request.body = await self._parser.parsed(request, unpack, inline_bytes=0)
-            more = len(request.body)
-        with self._reader.holding(more):
-            read = partial(_read, content_type=content_type, limits=limits, now=time.time())
-            export = await self._parser.parsed(request, read, _INLINE_BYTES)
-            refused = await self._stored(export, request.scopes)
+        limits = self._reader.settings
+        read = partial(_read, content_type=content_type, limits=limits, now=time.time())
+        export = await self._parser.parsed(request, read, _INLINE_BYTES)
+        refused = await self._stored(export, request.scopes)
         accepted = export.spans - len(refused)
         self._count(export, accepted, refused)
         answer = answers.accepted(refused, export.cut)

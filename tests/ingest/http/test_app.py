@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import re
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from ingest.http.app import Ingest
+from ingest.http.decompression import zstd
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
@@ -254,12 +256,12 @@ def test_the_answer_to_an_unknown_content_type_lists_the_known_ones(client: Test
 @pytest.mark.parametrize(
     ("header", "value"),
     [
-        ("Content-Encoding", "gzip"),
+        ("Content-Encoding", "br"),
         ("Content-Encoding", "identity, br"),
         ("Transfer-Encoding", "gzip, chunked"),
     ],
 )
-def test_a_compressed_body_is_refused(
+def test_a_body_in_another_encoding_is_refused(
     client: TestClient,
     stored: Callable[[], list[list[float]]],
     path: str,
@@ -270,6 +272,21 @@ def test_a_compressed_body_is_refused(
     response = client.post(path, content=ROWS.tobytes(), headers=headers | {header: value})
     assert f"{header} {value} is not supported" in problem(response, 415)["detail"]
     assert stored() == []
+
+
+@pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+def test_a_compressed_body_is_stored_and_a_bomb_is_not(
+    client: TestClient,
+    stored: Callable[[], list[list[float]]],
+    name: str,
+    pack: Callable[[bytes], bytes],
+) -> None:
+    headers = RAW_HEADERS | {"Content-Encoding": name}
+    bomb = client.post("/embeddings", content=pack(bytes(5_000_000)), headers=headers)
+    assert "decompressed, exceeds" in problem(bomb, 413)["detail"]
+    assert stored() == []
+    assert client.post("/embeddings", content=pack(ROWS.tobytes()), headers=headers).is_success
+    assert stored() == ROWS.tolist()
 
 
 def test_an_identity_encoding_is_accepted(client: TestClient) -> None:

@@ -75,10 +75,11 @@ def test_all_bodies_together_are_limited() -> None:
     assert reader.held_bytes == 2_000
 
 
-def test_bytes_that_are_not_read_are_held_while_in_use_and_limited_too() -> None:
+def test_bytes_that_are_not_read_are_held_until_they_are_released_and_limited_too() -> None:
     reader = BodyReader(LIMITS, 10)
-    with reader.holding(2_500):
-        assert reader.held_bytes == 2_500
-        with pytest.raises(QueueFull), reader.holding(501):
-            pass
+    reader.hold(2_500)
+    with pytest.raises(QueueFull):
+        reader.hold(501)
+    assert reader.held_bytes == 2_500
+    reader.release(2_500)
     assert reader.held_bytes == 0

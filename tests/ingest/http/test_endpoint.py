@@ -27,7 +27,15 @@ class Called:
         self.reader = BodyReader(IngestSettings(), 1)
         self.sent: list[Message] = []
         self.error: MonitorError | None = None
-        endpoint = Endpoint("/embeddings", answer, self.reader, IngestMetrics(self.registry))
+
+        async def unpack(request: IncomingRequest) -> int:
+            request.body = request.body.upper()
+            self.reader.hold(3)
+            return 3
+
+        endpoint = Endpoint(
+            "/embeddings", unpack, answer, self.reader, IngestMetrics(self.registry)
+        )
         scope = {
             "type": "http",
             "method": "POST",
@@ -56,7 +64,7 @@ class Called:
         return self.registry.get_sample_value("embedding_drift_ingest_rejected_total", labels)
 
 
-def test_the_function_gets_body_first_headers_query_and_scopes() -> None:
+def test_the_function_gets_unpacked_body_first_headers_query_and_scopes() -> None:
     requests = []
 
     async def answer(request: IncomingRequest) -> Response:
@@ -65,7 +73,7 @@ def test_the_function_gets_body_first_headers_query_and_scopes() -> None:
 
     called = Called(answer, b"model=m")
     [request] = requests
-    assert request.body == b"body"
+    assert request.body == b"BODY"
     assert request.headers["x-model"] == "first"
     assert request.query["model"] == "m"
     assert request.scopes == {"write"}

@@ -1,15 +1,20 @@
-"""The parser: which bodies are read in the event loop, and which in its thread."""
+"""The parser: what it decompresses, and which bodies it reads in its thread."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
 
 import pytest
 
+from ingest.http.body_reader import BodyReader
 from ingest.http.endpoint import IncomingRequest
 from ingest.http.parser import Parser
-from ingest.runtime.errors import PayloadError
+from ingest.runtime.errors import BodyTooLarge, PayloadError, QueueFull
+from ingest.runtime.settings.settings import IngestSettings
+
+READER = BodyReader(IngestSettings(max_body_bytes=2_000, max_queue_bytes=3_000), 1)
 
 
 def parse(body: bytes) -> tuple[bytes, str]:
@@ -22,7 +27,7 @@ def parse(body: bytes) -> tuple[bytes, str]:
 def test_a_long_body_is_parsed_in_the_thread_and_no_longer_held(
     inline_bytes: int, thread: str
 ) -> None:
-    parser = Parser()
+    parser = Parser(READER)
     request = IncomingRequest(b"body", {}, {}, ())
     assert asyncio.run(parser.parsed(request, parse, inline_bytes)) == (b"body", thread)
     assert request.body == b""
@@ -30,7 +35,24 @@ def test_a_long_body_is_parsed_in_the_thread_and_no_longer_held(
 
 
 def test_an_error_is_that_of_the_function() -> None:
-    parser = Parser()
+    parser = Parser(READER)
     with pytest.raises(PayloadError, match="empty"):
         asyncio.run(parser.parsed(IncomingRequest(b"", {}, {}, ()), parse, 0))
+    parser.close()
+
+
+def test_a_compressed_body_is_held_at_its_real_size() -> None:
+    reader = BodyReader(READER.settings, 1)
+    parser = Parser(reader)
+    request = IncomingRequest(gzip.compress(bytes(1_600)), {"content-encoding": "gzip"}, {}, ())
+    assert asyncio.run(parser.unpack(request)) == reader.held_bytes == len(request.body) == 1_600
+    again = IncomingRequest(gzip.compress(bytes(1_600)), {"content-encoding": "gzip"}, {}, ())
+    with pytest.raises(QueueFull):
+        asyncio.run(parser.unpack(again))
+    bomb = IncomingRequest(gzip.compress(bytes(2_001)), {"content-encoding": "gzip"}, {}, ())
+    with pytest.raises(BodyTooLarge):
+        asyncio.run(parser.unpack(bomb))
+    plain = IncomingRequest(b"body", {}, {}, ())
+    assert asyncio.run(parser.unpack(plain)) == 0
+    assert reader.held_bytes == 1_600
     parser.close()
