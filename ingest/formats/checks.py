@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Annotated
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.runtime import model_name as model_names
+from ingest.runtime import timestamps
 from ingest.runtime.errors import (
     BodyTooLarge,
     NonFinite,
@@ -33,8 +31,7 @@ _ID_LENGTH = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A NUL in a string, which PostgreSQL cannot store. An even number of backslashes before it is text.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_DAY = 86_400.0
-_RFC_3339 = Annotated[datetime, msgspec.Meta(tz=True)]
+_TIMES = "allowed are seconds since the epoch, and RFC 3339 with an offset or Z"
 
 
 def refuse(problems: Sequence[Problem]) -> PayloadError:
@@ -166,27 +163,22 @@ def metadata_size(size: int, limits: IngestSettings) -> str | None:
     )
 
 
-def timestamp(value: object, now: float) -> float | str:
-    """Read a timestamp as seconds since the epoch, or return what is wrong with it."""
-    allowed = "allowed are seconds since the epoch, or RFC 3339 with an offset, up to a day ahead"
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return f"is {kind(value)}; {allowed}"
-    # Cut, because the request may be long.
-    shown = f"{value!r:.40}"
+def timestamp(value: object, now: float) -> float | str | None:
+    """Read a timestamp as seconds since the epoch, or return what is wrong with it.
+
+    None, which stands for the time of arrival, stays None.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool | list | dict):
+        return f"is {kind(value)}; {_TIMES}"
     try:
-        seconds = value if not isinstance(value, str) else _seconds(value)
-    except msgspec.ValidationError:
-        return f"{shown} is not allowed; {allowed}"
-    latest = now + _DAY
-    if not 0 <= seconds <= latest:
-        looks_like_milliseconds = not isinstance(value, str) and 0 <= value <= 1_000 * latest
-        hint = "; it looks like milliseconds" if looks_like_milliseconds else ""
-        return f"{shown} is out of range{hint}; {allowed}"
-    return float(seconds)
-
-
-def _seconds(rfc_3339: str) -> float:
-    return msgspec.convert(rfc_3339, _RFC_3339).timestamp()
+        seconds = timestamps.seconds(value)
+    except ValueError as error:
+        return f"{error}; {_TIMES}"
+    if (late := timestamps.too_late(seconds, now)) is not None:
+        return f"{value!r:.40} {late}"
+    return seconds
 
 
 def is_too_deep(value: object) -> bool:

@@ -53,7 +53,7 @@ class Search(msgspec.Struct, forbid_unknown_fields=True):
 
     model_name: ModelName
     embedding: Embedding | UnsetType = UNSET
-    id: VectorId | None = None
+    id: VectorId | int | None = None
     seq: (
         Annotated[int, Meta(ge=1, le=2**63 - 1, description="Number of a vector within its model.")]
         | None

@@ -102,7 +102,11 @@ _BY_ONE_OF_THREE: list[Json] = [
     {"required": ["embedding"], "properties": {"id": {"type": "null"}, "seq": {"type": "null"}}},
     {
         "required": ["id"],
-        "properties": {"id": {"type": "string"}, "embedding": False, "seq": {"type": "null"}},
+        "properties": {
+            "id": {"type": ["string", "integer"]},
+            "embedding": False,
+            "seq": {"type": "null"},
+        },
     },
     {
         "required": ["seq"],
@@ -327,10 +331,10 @@ def _metadata(limits: IngestSettings) -> Json:
         "type": "object",
         "properties": {
             "timestamp": {
-                "oneOf": [{"type": "number", "minimum": 0}, MOMENT],
+                "oneOf": [{"type": "number", "minimum": 0}, MOMENT, {"type": "null"}],
                 "description": (
                     "When the vector was computed: seconds since the epoch, or RFC 3339 with an"
-                    " offset. At most a day ahead of the service's clock."
+                    " offset or Z. At most a day ahead of the service's clock. null means now."
                 ),
             }
         },

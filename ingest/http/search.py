@@ -77,9 +77,10 @@ def _target(decoded: Search, limits: IngestSettings) -> NDArray[np.float32] | st
             raise checks.refuse([Problem("/embedding", "is all zeros, which has no direction")])
         return vector
     if decoded.id is not None:
-        if (reason := checks.vector_id(decoded.id)) is not None:
+        id_ = str(decoded.id)
+        if (reason := checks.vector_id(id_)) is not None:
             raise checks.refuse([Problem("/id", reason)])
-        return decoded.id
+        return id_
     assert decoded.seq is not None
     return decoded.seq
 

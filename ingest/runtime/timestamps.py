@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
@@ -9,12 +10,12 @@ Unit = Literal["s", "ms", "us", "ns"]
 
 TICKS: dict[Unit, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 """Ticks of each unit per second."""
-EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
-"""Years 1 and 9999, in seconds since the epoch."""
+END = 1e11
+"""Times are from 1970 to before this one. It is in the year 5138 if it counts seconds, and in 1973
+if milliseconds: a number beyond is taken for another unit."""
 
 _NAMES: dict[Unit, str] = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-_TOO_LARGE = 1e11
-"""Year 5138 in seconds, and 1973 in milliseconds: a number beyond is taken for another unit."""
+_DAY = 86_400.0
 
 
 def seconds(value: object, unit: Unit = "s", zone: tzinfo | None = None) -> float:
@@ -35,30 +36,59 @@ def seconds(value: object, unit: Unit = "s", zone: tzinfo | None = None) -> floa
     ValueError
         If the value is not a timestamp; the message names it.
     """
-    if isinstance(value, str):
-        value = _parsed(value)
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            if zone is None:
-                raise ValueError(f"{str(value)!r} names no time zone; an offset or Z is needed")
-            value = value.replace(tzinfo=zone)
-        # Not timestamp(): it is a float, and this is exact to a microsecond for longer.
-        since = value - datetime(1970, 1, 1, tzinfo=UTC)
-        return since.days * 86_400 + since.seconds + since.microseconds / 1e6
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    moment = _parsed(value) if isinstance(value, str) else value
+    if isinstance(moment, datetime):
+        found = _since_epoch(moment, zone)
+    elif isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{_shown(value)} is neither a number nor a text")
-    found = value / TICKS[unit]
-    if not EARLIEST <= found <= LATEST or (unit == "s" and abs(found) >= _TOO_LARGE):
-        other = likely_unit(value) if unit == "s" else None
+    else:
+        found = _quotient(value, TICKS[unit])
+    if not 0 <= found < END:
+        other = likely_unit(value) if unit == "s" and isinstance(value, int | float) else None
         hint = f"; it looks like {_NAMES[other]}" if other is not None else ""
         raise ValueError(f"{_shown(value)} is out of range{hint}")
     return found
 
 
+def too_late(seconds: float, now: float) -> str | None:
+    """Return why a time is not one of a vector that exists: it is more than a day ahead of a clock.
+
+    Parameters
+    ----------
+    seconds, now : float
+        The time and that of the clock, in seconds since the epoch.
+    """
+    if seconds <= now + _DAY:
+        return None
+    ahead = (seconds - now) / _DAY
+    clock = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return (
+        f"is {ahead:,.1f} days ahead of this server's clock, {clock}, and at most 1 day is allowed;"
+        " is the clock or the time zone wrong where the time was taken?"
+    )
+
+
+def _quotient(value: float, ticks: float) -> float:
+    try:
+        return value / ticks
+    except OverflowError:  # a whole number beyond float64
+        return math.inf
+
+
+def _since_epoch(value: datetime, zone: tzinfo | None) -> float:
+    if value.utcoffset() is None:
+        if zone is None:
+            raise ValueError(f"{str(value)!r} names no time zone; an offset or Z is needed")
+        value = value.replace(tzinfo=zone)
+    # Not timestamp(): it is a float, and this is exact to a microsecond for longer.
+    since = value - datetime(1970, 1, 1, tzinfo=UTC)
+    return since.days * 86_400 + since.seconds + since.microseconds / 1e6
+
+
 def likely_unit(value: float) -> Unit | None:
     """Return the unit, other than seconds, in which a number is a time of our days; or None."""
     for unit in ("ms", "us", "ns"):
-        if _TOO_LARGE <= abs(value) / TICKS[unit] * 1e3 < 1e3 * _TOO_LARGE:
+        if END <= _quotient(value, TICKS[unit]) * 1e3 < 1e3 * END:
             return unit
     return None
 
@@ -68,6 +98,8 @@ def _parsed(text: str) -> datetime:
     if plain.upper().endswith("UTC"):
         plain = plain[:-3].rstrip() + "+00:00"
     try:
+        if "W" in plain:
+            raise ValueError("weeks, which Python reads, are not of RFC 3339")
         return datetime.fromisoformat(plain)
     except ValueError:
         raise ValueError(f"{text!r:.60} is not a time as in RFC 3339") from None

@@ -14,13 +14,14 @@ import numpy as np
 
 from ingest.pipeline.metrics import WatchMetrics
 from ingest.pipeline.pipeline import Pipeline
+from ingest.runtime import timestamps
 from ingest.runtime.errors import DimensionMismatch
 from ingest.store import positions
 from ingest.store.batch import Batch
 from ingest.store.connection import unavailable
 from ingest.store.positions import Position, Progress
 from ingest.watch.recheck import Recheck
-from ingest.watch.sources.source import LATEST_SECONDS, Identity, Row, Snapshot, Source
+from ingest.watch.sources.source import Identity, Row, Snapshot, Source
 
 _log = logging.getLogger(__name__)
 
@@ -261,4 +262,4 @@ def _id(key: str) -> str:
 
 def _timestamp(seconds: float | None) -> float | None:
     """Return the time, or None if it is not one: infinity, negative or in milliseconds."""
-    return seconds if seconds is not None and 0 <= seconds <= LATEST_SECONDS else None
+    return seconds if seconds is not None and 0 <= seconds < timestamps.END else None

@@ -9,10 +9,11 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import args_row
 
+from ingest.runtime import timestamps
 from ingest.runtime.errors import Problem, SettingsError, SourceUnavailable, StoreUnavailable
 from ingest.store.connection import connect
 from ingest.watch.sources.postgres import NUMBERS, TIMESTAMPS, Column, PostgresSource, Table
-from ingest.watch.sources.source import LATEST_SECONDS, Location
+from ingest.watch.sources.source import Location
 
 _VECTORS = ("vector", "halfvec")
 """Types of a column of vectors."""
@@ -144,12 +145,15 @@ def _check_seconds(connection: psycopg.Connection, table: Table) -> None:
         return
     latest = sql.SQL("select max({})::float8 from {}").format(table.time.quoted, table.quoted)
     row = connection.execute(latest).fetchone()
-    if row is not None and row[0] is not None and row[0] > LATEST_SECONDS:
+    if row is None or row[0] is None:
+        return
+    try:
+        timestamps.seconds(row[0])
+    except ValueError as error:
         raise SettingsError(
-            f"--time {table.time.name}: {row[0]:.0f} is not a time in seconds since the epoch; it"
-            " looks like milliseconds. Watch a view that divides it by 1,000, with an index on the"
-            " expression."
-        )
+            f"--time {table.time.name}: {error}, and seconds since the epoch are needed. Watch a"
+            " view that converts it, with an index on the expression."
+        ) from error
 
 
 def _find(connection: psycopg.Connection, table: str) -> tuple[int, str, str, str]:

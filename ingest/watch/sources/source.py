@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 from ingest.store.positions import Position
 
-LATEST_SECONDS = 1e11
-"""Latest time that is accepted, in seconds since the epoch. Milliseconds exceed it."""
-
 
 class Location(NamedTuple):
     """Where the vectors are: a table and its columns.

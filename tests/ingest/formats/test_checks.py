@@ -36,11 +36,18 @@ def test_common_model_names_are_allowed(name: str) -> None:
         (1703980800.5, 1703980800.5),
         ("2023-12-31T00:00:00Z", 1703980800.0),
         ("2023-12-31T01:00:00+01:00", 1703980800.0),
+        ("2023-12-31 00:00:00+00", 1703980800.0),
         (NOW + 86_400, NOW + 86_400),
     ],
 )
 def test_timestamps_are_seconds_or_rfc_3339(timestamp: object, seconds: float) -> None:
     assert read(one(metadata={"timestamp": timestamp})).timestamps == [seconds]
+
+
+def test_a_timestamp_that_is_null_is_the_time_of_arrival() -> None:
+    assert read(one(metadata={"timestamp": None})).timestamps is None
+    both = [{"timestamp": None}, {"timestamp": 7}]
+    assert read(several(metadata=both)).timestamps == [None, 7]
 
 
 def test_a_long_list_of_wrong_vectors_is_cut_and_counted() -> None:

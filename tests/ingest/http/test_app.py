@@ -179,6 +179,13 @@ def test_another_vector_of_a_stored_id_is_stored_and_counted_as_a_revision(
     assert 'embedding_drift_ingest_vectors_total{model_name="m"} 3.0' in page
 
 
+def test_a_vector_is_found_by_the_integer_that_it_was_sent_with(client: TestClient) -> None:
+    sent = {"model_name": "m", "embedding": VECTOR, "id": 7}
+    assert client.post("/embeddings", json=sent).is_success
+    [match] = client.post("/search", json={"model_name": "m", "id": 7}).json()["matches"]
+    assert match["id"] == "7"
+
+
 def test_a_search_by_id_finds_the_newest_vector(client: TestClient) -> None:
     revise(client)
     found = client.post("/search", json={"model_name": "m", "id": "a", "k": 1}).json()

@@ -28,6 +28,7 @@ def test_a_search_is_by_vector_id_or_number() -> None:
     np.testing.assert_array_equal(found.target, np.array([1, 2.5], np.float32))
     assert (found.k, found.scope) == (10, "slow")
     assert search.parse(b'{"model_name": "m", "id": "a", "k": 1}', JSON, LIMITS).target == "a"
+    assert search.parse(b'{"model_name": "m", "id": 7}', JSON, LIMITS).target == "7"
     assert search.parse(b'{"model_name": "m", "seq": 7}', JSON, LIMITS).target == 7
 
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ingest.runtime.timestamps import Unit, seconds
+from ingest.runtime.timestamps import Unit, seconds, too_late
 
 NOON = 1_782_907_200.0
 
@@ -49,7 +49,24 @@ def test_a_time_without_a_zone_needs_a_declared_one() -> None:
         assert seconds(value, zone=ZoneInfo("Europe/Berlin")) == NOON - 7_200
 
 
-@pytest.mark.parametrize("value", ["yesterday", "", None, True, [1], float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "value", [-1, 1e11, 10**400, "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"]
+)
+def test_times_are_from_1970_on_and_of_this_age(value: object) -> None:
+    with pytest.raises(ValueError, match="is out of range"):
+        seconds(value)
+
+
+def test_a_time_may_be_a_day_ahead_of_the_clock() -> None:
+    assert too_late(NOON + 86_400, NOON) is None
+    told = too_late(NOON + 3 * 86_400, NOON)
+    assert told is not None
+    assert told.startswith("is 3.0 days ahead of this server's clock, 2026-07-01T12:00:00Z, and")
+
+
+@pytest.mark.parametrize(
+    "value", ["yesterday", "2026-W27-3T12:00:00Z", "", None, True, [1], float("inf"), float("nan")]
+)
 def test_anything_else_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="is"):
         seconds(value)

@@ -52,7 +52,7 @@ def describe(
         ({"id_": "name", "time": None}, "--id: column 'name' is of type text; without --time"),
         ({"time": "none"}, "--time: there is no column 'none'"),
         ({"time": "made"}, "--time: column 'made' is of type date; allowed are timestamptz, time"),
-        ({"time": "ms"}, "--time ms: 1700000000000 .* looks like milliseconds"),
+        ({"time": "ms"}, "--time ms: 1700000000000.0 .* looks like milliseconds"),
         ({"table": "closed", "time": None}, "--column: the role may not read column 'embedding'"),
     ],
 )
