@@ -27,6 +27,11 @@ UNMIRRORED = {
     "exporter/monitor/snapshot.py": "record: no behaviour",
     "exporter/stats/arrays.py": "data: types, and a conversion that every other statistic uses",
     "ingest/cli.py": "tests/exporter/test_cli.py has all commands",
+    "ingest/formats/answers/answer.py": "record: no behaviour",
+    **{
+        f"ingest/formats/answers/{name}.py": "tests/ingest/formats/answers/test_registry.py"
+        for name in ("cohere", "ollama", "openai", "tei")
+    },
     "ingest/formats/fields.py": "types: tests/test_openapi.py describes them",
     "ingest/http/bodies.py": "data: tests/ingest/http/test_app.py sends and reads the bodies",
     "ingest/http/searches.py": "tests/ingest/http/test_app.py sends searches",

@@ -10,11 +10,19 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Raw
 
+from ingest.formats.dtypes import DTYPES
 from ingest.runtime.http.openapi import schema
 
 Embedding = Annotated[Raw, Meta(extra_json_schema=schema("Embedding"))]
 Embeddings = Annotated[Raw, Meta(extra_json_schema=schema("Embeddings"))]
 Metadata = Annotated[dict[str, Any], Meta(extra_json_schema=schema("Metadata"))]
+Dtype = Annotated[
+    str,
+    Meta(
+        extra_json_schema={"enum": list(DTYPES)},
+        description="The type of the numbers in base64; float32 by default.",
+    ),
+]
 VectorId = Annotated[
     str,
     Meta(

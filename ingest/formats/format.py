@@ -32,9 +32,6 @@ class Format:
         OpenAPI schema of the body.
     structs : tuple of Struct types
         What the schema refers to.
-    has_parameters : bool
-        Whether model and dimension come as headers or query parameters, because the body cannot
-        hold them. Other formats ignore these.
     inline_bytes : int
         Size of the longest body that the event loop may wait for. Longer ones are read in a
         thread.
@@ -44,5 +41,4 @@ class Format:
     read: Reader
     schema: dict[str, Any]
     structs: tuple[type[msgspec.Struct], ...] = ()
-    has_parameters: bool = False
     inline_bytes: int = 128 * 1024

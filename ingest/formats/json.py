@@ -1,4 +1,4 @@
-"""JSON bodies: one vector or a batch, with ids and metadata."""
+"""JSON bodies: one vector or a batch, with ids and metadata; and answers of embedding APIs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, UnsetType
 from numpy.typing import NDArray
 
-from ingest.formats import checks, json_vectors
-from ingest.formats.fields import Embedding, Embeddings, Metadata, VectorId
+from ingest.formats import checks, json_vectors, spelling
+from ingest.formats.answers import registry as answers
+from ingest.formats.fields import Dtype, Embedding, Embeddings, Metadata, VectorId
 from ingest.formats.format import Format
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import PayloadError, Problem
@@ -31,17 +32,18 @@ _CUT = b"[]"
 class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True):
     """One vector."""
 
-    model_name: ModelName
     embedding: Embedding
+    model_name: ModelName | None = None
     metadata: Metadata | None = None
     id: VectorId | int | None = None
+    dtype: Dtype | None = None
 
 
 class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A batch of vectors. Ids and metadata have one element for each vector."""
 
-    model_name: ModelName
     embeddings: Embeddings
+    model_name: ModelName | None = None
     metadata: list[Metadata | None] | None = None
     ids: (
         Annotated[
@@ -50,35 +52,51 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    dtype: Dtype | None = None
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     """Either of the two requests, so that one pass decodes both."""
 
-    model_name: str
+    model_name: str | None = None
     embedding: Raw | UnsetType = UNSET
     embeddings: list[Raw] | UnsetType = UNSET
     metadata: Raw = _NULL
     id: str | int | None = None
     ids: list[str | int | None] | None = None
+    dtype: str | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Body)
 _LIST: msgspec.json.Decoder[list[Raw] | None] = msgspec.json.Decoder(list[Raw] | None)
 _METADATA: msgspec.json.Decoder[dict[str, Any] | None] = msgspec.json.Decoder(dict[str, Any] | None)
 
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?Infinity|NaN')
+"""Strings, and the numbers that JSON does not have."""
 _LONGEST_ESCAPE = 6
 """Bytes that an escape of one byte takes (\\u00XX)."""
 _ELEMENT = re.compile(r"/(?:embeddings|ids|metadata)/(\d+)")
 
 
-def read(body: bytes, _parameters: Parameters, limits: IngestSettings, now: float) -> Batch:
+def read(body: bytes, parameters: Parameters, limits: IngestSettings, now: float) -> Batch:
     """Read one vector or a batch. Errors list every wrong vector with its index."""
-    decoded = _decode(body, limits)
-    name = checks.model_name(decoded.model_name, "/model_name")
+    try:
+        decoded = _decode(body)
+    except msgspec.ValidationError as error:
+        return _of_answer(body, error, parameters, limits)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Outside of vectors, they stand for missing values.
+        plain = _without_nan(body, b"null")
+        if plain == body or (problems := json_vectors.problems_of_body(body, limits)):
+            raise _explain(body, error, _DECODER, limits) from error
+        return read(plain, parameters, limits, now)
+    except RecursionError as error:
+        raise PayloadError(f"the body {checks.TOO_DEEP}") from error
+    name = parameters.checked_model_name(decoded.model_name, "/model_name")
     embeddings, ids, metadata = _columns(decoded)
     checks.count(len(embeddings), limits)
-    rows, problems = json_vectors.read(embeddings, limits)
+    dtype = parameters.checked_dtype(decoded.dtype)
+    rows, problems = json_vectors.read(embeddings, limits, dtype)
     batch = Batch(name, rows, ids)
     if metadata is not None:
         timestamps, encoded, more = _metadata(metadata, limits, now)
@@ -97,19 +115,61 @@ def _or_none(column: list[T | None]) -> list[T | None] | None:
     return column if any(value is not None for value in column) else None
 
 
-def _decode(body: bytes, limits: IngestSettings) -> _Body:
+def _of_answer(
+    body: bytes, error: msgspec.ValidationError, parameters: Parameters, limits: IngestSettings
+) -> Batch:
+    """Read a body that is not one of ours: an answer of an embedding API, or a mistake."""
+    try:
+        answer = answers.read(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as other:
+        # An answer has numbers in its vectors only, where one beyond float32 is found and named.
+        plain = _without_nan(body, b"4e38")
+        if isinstance(other, msgspec.ValidationError) or plain == body:
+            raise _located(body, other) from other
+        return _of_answer(plain, error, parameters, limits)
+    except RecursionError as other:
+        raise PayloadError(f"the body {checks.TOO_DEEP}") from other
+    if answer is None:
+        raise _explain(body, error, _DECODER, limits) from error
+    name = parameters.checked_model_name(answer.model_name, "/model")
+    checks.count(len(answer.embeddings), limits)
+    dtype = parameters.checked_dtype()
+    rows, problems = json_vectors.read(answer.embeddings, limits, dtype)
+    problems = json_vectors.placed(problems, answer.place)
+    texts = [_of_text(text, limits) for text in answer.texts or ()]
+    for index, encoded in enumerate(texts):
+        if (reason := checks.metadata(encoded, limits)) is not None:
+            problems.append(Problem(f"/texts/{index}", reason, index))
+    if problems:
+        raise checks.refuse(problems)
+    return Batch(name, rows, metadata=[*texts] or None)
+
+
+def _of_text(text: str, limits: IngestSettings) -> bytes:
+    """Encode a text as metadata. One that takes too many bytes is cut."""
+    while len(encoded := msgspec.json.encode({"text": text})) > limits.max_metadata_bytes and text:
+        text = text[: len(text) // 2]
+    return encoded
+
+
+def _without_nan(body: bytes, instead: bytes) -> bytes:
+    """Replace NaN and infinities, which many encoders write but JSON does not have."""
+    return _TOKENS.sub(lambda found: found[0] if found[0][:1] == b'"' else instead, body)
+
+
+def _decode(body: bytes) -> _Body:
     start, end = body.find(b"["), body.rfind(b"]") + 1
     if start < 0 or end <= start or body.find(b"[", start + 1) != -1:
-        return decode(body, _DECODER, limits)
+        return _DECODER.decode(body)
     # The body has a single list. The decoder would spend as long on finding its end as it takes to
     # read the numbers, so the list is cut out first. If the brackets belonged to something else,
     # a string say, what remains is not an empty list at this place, and the whole body is decoded.
     try:
         decoded = _DECODER.decode(b"".join((body[:start], _CUT, body[end:])))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return decode(body, _DECODER, limits)
+        return _DECODER.decode(body)
     if decoded.embedding != Raw(_CUT):
-        return decode(body, _DECODER, limits)
+        return _DECODER.decode(body)
     decoded.embedding = Raw(body[start:end])
     return decoded
 
@@ -140,18 +200,31 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], limits: IngestSettings
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _explain(body, error, limits) from error
+        raise _explain(body, error, decoder, limits) from error
     except RecursionError as error:
         raise PayloadError(f"the body {checks.TOO_DEEP}") from error
 
 
 def _explain(
-    body: bytes, error: msgspec.DecodeError | UnicodeDecodeError, limits: IngestSettings
+    body: bytes,
+    error: msgspec.DecodeError | UnicodeDecodeError,
+    decoder: msgspec.json.Decoder[T],
+    limits: IngestSettings,
 ) -> PayloadError:
-    """List every wrong vector, because decoding stopped at the first mistake."""
-    problems = json_vectors.problems_of_body(body, limits)
-    if problems:
-        return checks.refuse(problems)
+    """List every unknown field or wrong vector, because decoding stopped at the first mistake."""
+    problems = _unknown(body, decoder) or json_vectors.problems_of_body(body, limits)
+    return checks.refuse(problems) if problems else _located(body, error)
+
+
+def _unknown(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[Problem]:
+    try:
+        return spelling.unknown(list(answers.fields(body)), decoder.type.__struct_fields__)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+
+
+def _located(body: bytes, error: msgspec.DecodeError | UnicodeDecodeError) -> PayloadError:
+    """Say what is wrong, and where decoding stopped."""
     if not isinstance(error, msgspec.ValidationError):
         reason = checks.misspelt(body) or f"is not valid JSON: {error}"
         return PayloadError(f"the body {reason}")
@@ -252,6 +325,16 @@ def _id_problems(ids: Sequence[str | None]) -> Iterator[Problem]:
 FORMAT = Format(
     "application/json",
     read,
-    {"oneOf": [schema(EmbeddingRequest), schema(EmbeddingsRequest)]},
-    structs=(EmbeddingRequest, EmbeddingsRequest),
+    {
+        "anyOf": [
+            schema(EmbeddingRequest),
+            schema(EmbeddingsRequest),
+            *(form.schema for form in answers.FORMS),
+        ]
+    },
+    structs=(
+        EmbeddingRequest,
+        EmbeddingsRequest,
+        *(struct for form in answers.FORMS for struct in form.structs),
+    ),
 )

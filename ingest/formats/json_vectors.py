@@ -16,7 +16,7 @@ import simdjson
 from msgspec import UNSET, Raw, UnsetType
 from numpy.typing import NDArray
 
-from ingest.formats import checks
+from ingest.formats import checks, dtypes
 from ingest.runtime.errors import Problem
 from ingest.runtime.settings.settings import IngestSettings
 
@@ -39,7 +39,9 @@ _KINDS = {b"{": "an object", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
 _NO_VECTOR = f"is not a vector; {_ALLOWED}"
 
 
-def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float32], list[Problem]]:
+def read(
+    texts: Sequence[Raw], limits: IngestSettings, dtype: str | None = None
+) -> tuple[NDArray[np.float32], list[Problem]]:
     """Read the vectors of one batch.
 
     Parameters
@@ -47,6 +49,8 @@ def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float
     texts : sequence of Raw
         JSON of each vector.
     limits : IngestSettings
+    dtype : str, optional
+        The type of the numbers in base64.
 
     Returns
     -------
@@ -56,10 +60,13 @@ def read(texts: Sequence[Raw], limits: IngestSettings) -> tuple[NDArray[np.float
         What is wrong with them, at ``/embeddings/INDEX``.
     """
     rows: list[NDArray[np.float32] | str] = []
-    at_fault = 0
+    at_fault, last = 0, len(texts) - 1
     for text in texts:
         # Finding the reason takes long, and an answer lists at most 100.
-        rows.append(_row(bytes(text), limits, explained=at_fault < checks.LISTED))
+        # The type is that of all, so one vector tells whether it is right.
+        is_doubted = not rows or len(rows) == last
+        explained = at_fault < checks.LISTED
+        rows.append(_row(bytes(text), limits, explained, dtype, is_doubted))
         at_fault += isinstance(rows[-1], str)
     good = [row for row in rows if not isinstance(row, str)]
     if not rows:
@@ -86,6 +93,16 @@ def problems_of_body(body: bytes, limits: IngestSettings) -> list[Problem]:
     if decoded.embeddings is UNSET or len(decoded.embeddings) > limits.max_batch_vectors:
         return []
     return read(decoded.embeddings, limits)[1]
+
+
+def placed(problems: Sequence[Problem], place: str) -> list[Problem]:
+    """Change pointers to those of another body, given the pointer of a vector with {} in it."""
+    found = []
+    for problem in problems:
+        _, _, index, *rest = problem.pointer.split("/")
+        pointer = "/".join([place.replace("{}", index), *rest])
+        found.append(Problem(pointer, problem.reason, problem.index))
+    return found
 
 
 def in_the_singular(problems: Sequence[Problem]) -> list[Problem]:
@@ -116,10 +133,12 @@ def _problems(
             yield from checks.finite(row[np.newaxis], index)
 
 
-def _row(text: bytes, limits: IngestSettings, explained: bool) -> NDArray[np.float32] | str:
+def _row(
+    text: bytes, limits: IngestSettings, explained: bool, dtype: str | None, is_doubted: bool
+) -> NDArray[np.float32] | str:
     """Read one vector, or return what is wrong with it, in detail if ``explained``."""
     if text.startswith(b'"'):
-        return _base64(text)
+        return _base64(text, dtype, is_doubted)
     if not text.startswith(b"["):
         return f"is {_KINDS.get(text[:1], 'a number')}; {_ALLOWED}" if explained else _NO_VECTOR
     # Not decoded if far too long, because it would be one long call.
@@ -142,14 +161,20 @@ def _numbers(text: bytes) -> NDArray[np.float64]:
     return np.frombuffer(array.as_buffer(of_type="d"))
 
 
-def _base64(text: bytes) -> NDArray[np.float32] | str:
+def _base64(text: bytes, dtype: str | None, is_doubted: bool) -> NDArray[np.float32] | str:
     try:
         data = binascii.a2b_base64(_STRING.decode(text), strict_mode=True)
     except ValueError as error:
         return f"is not valid base64: {error}"
-    if len(data) % 4:
-        return f"holds {len(data)} bytes of base64; float32 takes a multiple of 4"
-    return np.frombuffer(data, "<f4")
+    name = dtype or dtypes.FLOAT32
+    if len(data) % dtypes.SIZES[name]:
+        return (
+            f"holds {len(data)} bytes of base64; {name} takes a multiple of {dtypes.SIZES[name]}"
+            f" (dtype may be {', '.join(dtypes.DTYPES)})"
+        )
+    if is_doubted and (reason := dtypes.doubt(data, dtype)) is not None:
+        return reason
+    return dtypes.read(data, name)
 
 
 def _loosely(text: bytes, explained: bool) -> NDArray[np.float32] | str:

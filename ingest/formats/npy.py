@@ -22,6 +22,7 @@ from ingest.store.batch import Batch
 MAGIC = b"\x93NUMPY"
 """First bytes of every such file."""
 
+_TYPES = ("f2", "f4", "f8", "i1", "u1")
 _LARGEST_SIZE = 2**63 - 1
 _READERS = {
     (1, 0): npy_format.read_array_header_1_0,
@@ -30,7 +31,7 @@ _READERS = {
 
 
 def read(body: bytes, parameters: Parameters, limits: IngestSettings, _now: float) -> Batch:
-    """Read a file of float16, float32 or float64 in one or two dimensions."""
+    """Read a file of floats or bytes in one or two dimensions."""
     name = parameters.checked_model_name()
     vectors = _vectors(body, limits)
     dimension = parameters.checked_dimension(limits)
@@ -44,9 +45,11 @@ def read(body: bytes, parameters: Parameters, limits: IngestSettings, _now: floa
 
 def _vectors(body: bytes, limits: IngestSettings) -> NDArray[np.float32]:
     shape, is_fortran, dtype, start = _header(body)
-    if dtype.kind != "f" or dtype.itemsize > 8 or len(shape) not in (1, 2) or min(shape) < 0:
+    is_read = dtype.kind + str(dtype.itemsize) in _TYPES
+    if not is_read or len(shape) not in (1, 2) or min(shape) < 0:
         raise PayloadError(
-            "the .npy file must hold float16, float32 or float64 in one or two dimensions;"
+            "the .npy file must hold float16, float32, float64, int8 or uint8 in one or two"
+            " dimensions;"
             f" it holds {dtype} of shape {shape}"
         )
     rows, columns = shape if len(shape) == 2 else (1, *shape)
@@ -97,10 +100,9 @@ FORMAT = Format(
         "type": "string",
         "format": "binary",
         "description": (
-            "A `.npy` file, version 1.0 or 2.0: float16, float32 or float64 in one or two"
-            " dimensions."
+            "A `.npy` file, version 1.0 or 2.0: float16, float32, float64, int8 or uint8 in one"
+            " or two dimensions."
         ),
     },
-    has_parameters=True,
     inline_bytes=1024 * 1024,
 )

@@ -1,4 +1,4 @@
-"""Parameters of a request whose body cannot name its model and dimension."""
+"""Parameters of a request: what its body may not say of its model and vectors."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ingest.formats import checks
+from ingest.formats.dtypes import DTYPES
 from ingest.runtime.errors import PayloadError, Problem
 from ingest.runtime.settings.settings import IngestSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Model and dimension, as text; None where they are not given."""
+    """Model, dimension and type of numbers, as text; None where they are not given."""
 
     model_name: str | None = None
     dimension: str | None = None
+    dtype: str | None = None
 
     @classmethod
     def of(cls, headers: Mapping[str, str], query: Mapping[str, str]) -> Parameters:
@@ -29,19 +31,51 @@ class Parameters:
         return cls(
             _either(headers, "X-Model-Name", query, "model_name"),
             _either(headers, "X-Dimension", query, "dimension"),
+            _either(headers, "X-Dtype", query, "dtype"),
         )
 
-    def checked_model_name(self) -> str:
+    def checked_model_name(self, named: str | None = None, pointer: str = "") -> str:
         """Return the model's name.
+
+        Parameters
+        ----------
+        named : str, optional
+            The name in the body, which counts if no other is given.
+        pointer : str
+            JSON pointer to it.
 
         Raises
         ------
         PayloadError
             If it is missing or not allowed.
         """
+        if self.model_name is None and named is not None:
+            return checks.model_name(named, pointer)
         if self.model_name is None:
-            raise PayloadError("the model is missing: give header X-Model-Name or query model_name")
+            field = f"{pointer[1:]} in the body, " if pointer else ""
+            raise PayloadError(
+                f"the model is missing: give {field}header X-Model-Name or query model_name"
+            )
         return checks.model_name(self.model_name, "X-Model-Name")
+
+    def checked_dtype(self, named: str | None = None) -> str | None:
+        """Return the type of numbers in bytes, or None if it is not given.
+
+        Parameters
+        ----------
+        named : str, optional
+            The type in the body, which counts if no other is given.
+
+        Raises
+        ------
+        PayloadError
+            If it is not allowed.
+        """
+        given, pointer = (named, "/dtype") if self.dtype is None else (self.dtype, "X-Dtype")
+        if given is not None and given not in DTYPES:
+            problem = f"{given:.20} is not allowed; allowed are {', '.join(DTYPES)}"
+            raise checks.refuse([Problem(pointer, problem)])
+        return given
 
     def checked_dimension(self, limits: IngestSettings) -> int | None:
         """Return the dimension, or None if it is not given.
@@ -67,6 +101,8 @@ class Parameters:
 def _either(
     headers: Mapping[str, str], header: str, query: Mapping[str, str], parameter: str
 ) -> str | None:
+    if not query:
+        return headers.get(header.lower())
     given = {headers.get(header.lower()), query.get(parameter)} - {None}
     if len(given) > 1:
         raise PayloadError(f"header {header} and query parameter {parameter} disagree")

@@ -1,13 +1,11 @@
-"""Raw bodies: little-endian float32, row after row."""
+"""Raw bodies: little-endian numbers, row after row."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from ingest.formats import checks, npy
+from ingest.formats import checks, dtypes, npy
 from ingest.formats.format import Format
 from ingest.formats.parameters import Parameters
-from ingest.runtime.errors import PayloadError
+from ingest.runtime.errors import PayloadError, Problem
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
 
@@ -20,14 +18,19 @@ def read(body: bytes, parameters: Parameters, limits: IngestSettings, now: float
     dimension = parameters.checked_dimension(limits)
     if dimension is None:
         raise PayloadError("the dimension is missing: give header X-Dimension or query dimension")
-    count, rest = divmod(len(body), 4 * dimension)
+    named = parameters.checked_dtype()
+    dtype = named or dtypes.FLOAT32
+    size = dtypes.SIZES[dtype] * dimension
+    count, rest = divmod(len(body), size)
     if rest:
         raise PayloadError(
             f"the body of {len(body)} bytes is truncated: a vector of dimension {dimension} takes"
-            f" {4 * dimension} bytes, and the last one lacks {4 * dimension - rest}"
+            f" {size} bytes as {dtype}, and the last one lacks {size - rest}"
         )
     checks.count(count, limits)
-    vectors = np.frombuffer(body, "<f4").reshape(count, dimension)
+    if (reason := dtypes.doubt(body, named)) is not None:
+        raise checks.refuse([Problem("/embeddings/0", reason, 0)])
+    vectors = dtypes.read(body, dtype).reshape(count, dimension)
     checks.require_finite(vectors)
     return Batch(name, vectors)
 
@@ -39,10 +42,9 @@ FORMAT = Format(
         "type": "string",
         "format": "binary",
         "description": (
-            "Little-endian float32, row after row. A body that starts as a `.npy` file is read as"
-            " one."
+            "Little-endian numbers, float32 unless `dtype` names another type, row after row. A"
+            " body that starts as a `.npy` file is read as one."
         ),
     },
-    has_parameters=True,
     inline_bytes=1024 * 1024,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from ingest.formats import checks, json, npy, raw
 from ingest.formats.format import Format
@@ -65,10 +65,10 @@ def parse(
     body : bytes
         It is not compressed.
     headers : mapping
-        By lower-case name. Read are ``content-type``, ``idempotency-key`` and, for some formats,
-        ``x-model-name`` and ``x-dimension``.
+        By lower-case name. Read are ``content-type``, ``idempotency-key``, ``x-model-name``,
+        ``x-dimension`` and ``x-dtype``.
     query : mapping
-        For some formats, ``model_name`` and ``dimension``.
+        Read are ``model_name``, ``dimension`` and ``dtype``.
     limits : IngestSettings
     now : float
         Seconds since the epoch. Timestamps may be at most a day later.
@@ -80,7 +80,7 @@ def parse(
     """
     checks.size(body, limits)
     format_ = find(headers)
-    parameters = Parameters.of(headers, query) if format_.has_parameters else Parameters()
+    parameters = Parameters.of(headers, query)
     batch = format_.read(body, parameters, limits, now)
     key = checks.idempotency_key(headers)
     if key is None:
@@ -90,7 +90,6 @@ def parse(
 
 def _fingerprint(body: bytes, format_: Format, parameters: Parameters) -> bytes:
     """Hash a body and all that decides on how it is read."""
-    shape = ""
-    if format_.has_parameters:
-        shape = f"{format_.content_type} {parameters.model_name} {parameters.dimension}"
+    given = asdict(parameters).values()
+    shape = f"{format_.content_type} {' '.join(map(str, given))}" if any(given) else ""
     return hashlib.sha256(shape.encode() + b"\0" + body).digest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingest.formats import checks
+from ingest.formats.dtypes import DTYPES
 from ingest.formats.registry import FORMATS
 from ingest.http import decompression, losses
 from ingest.http.bodies import Found, Search, Stored
@@ -30,8 +31,12 @@ _FLOAT32_END = 3.4028235677973366e38
 """The smallest number that float32 rounds to infinity."""
 
 _SIX_BITS = "[A-Za-z0-9+/]"
-# A number takes four bytes, so the padding repeats every three numbers.
-_BASE64 = f"^({_SIX_BITS}{{16}})*({_SIX_BITS}{{6}}==|{_SIX_BITS}{{11}}=|{_SIX_BITS}{{16}})$"
+_BASE64 = f"^({_SIX_BITS}{{4}})*({_SIX_BITS}{{2}}==|{_SIX_BITS}{{3}}=|{_SIX_BITS}{{4}})$"
+
+_AGREE = "Header and query parameter must agree."
+_NAME = "The model. This name goes before that in the body"
+_DIMENSION = "The dimension of the vectors, for binary bodies; JSON ignores it"
+_DTYPE = "The type of the numbers in raw bodies and in base64, which is float32 if none is named"
 
 _IDEMPOTENCY_KEY: Json = {
     "name": "Idempotency-Key",
@@ -269,7 +274,7 @@ def _store(limits: IngestSettings) -> Json:
             _CONTENT_ENCODING,
             _IDEMPOTENCY_KEY,
             _CLIENT_LOST,
-            *_binary_parameters(limits),
+            *_parameters(limits),
         ],
         "requestBody": {
             "required": True,
@@ -279,25 +284,17 @@ def _store(limits: IngestSettings) -> Json:
     }
 
 
-def _binary_parameters(limits: IngestSettings) -> list[Json]:
+def _parameters(limits: IngestSettings) -> list[Json]:
     dimension = {"type": "integer", "minimum": 1, "maximum": limits.max_dimension}
     return [
-        _binary_only("X-Model-Name", "header", MODEL_NAME),
-        _binary_only("X-Dimension", "header", dimension),
-        _binary_only("model_name", "query", MODEL_NAME),
-        _binary_only("dimension", "query", dimension),
+        {"name": name, "in": place, "description": f"{what}. {_AGREE}", "schema": of}
+        for header, parameter, what, of in (
+            ("X-Model-Name", "model_name", _NAME, MODEL_NAME),
+            ("X-Dimension", "dimension", _DIMENSION, dimension),
+            ("X-Dtype", "dtype", _DTYPE, {"enum": list(DTYPES)}),
+        )
+        for name, place in ((header, "header"), (parameter, "query"))
     ]
-
-
-def _binary_only(name: str, place: str, of: Json) -> Json:
-    what = "The model" if "odel" in name else "The dimension of the vectors"
-    return {
-        "name": name,
-        "in": place,
-        "description": f"{what}, for binary bodies; JSON ignores it. Header and query"
-        " parameter must agree.",
-        "schema": of,
-    }
 
 
 def _embedding(limits: IngestSettings) -> Json:
@@ -319,7 +316,7 @@ def _embedding(limits: IngestSettings) -> Json:
                 "type": "string",
                 "contentEncoding": "base64",
                 "pattern": _BASE64,
-                "description": "Base64 of little-endian float32.",
+                "description": "Base64 of little-endian numbers of `dtype`.",
                 "examples": ["zczMPc3MTD6amZk+"],
             },
         ]

@@ -42,7 +42,8 @@ def as_json(vectors: NDArray[np.float32], model_name: str) -> tuple[bytes, dict[
 
 
 def as_raw(vectors: NDArray[np.float32], model_name: str) -> tuple[bytes, dict[str, Any]]:
-    headers = {"x_model_name": model_name, "x_dimension": str(vectors.shape[1])}
+    shape = {"x_dimension": str(vectors.shape[1]), "x_dtype": "float32"}
+    headers = {"x_model_name": model_name, **shape}
     return vectors.astype("<f4").tobytes(), headers
 
 

@@ -63,7 +63,7 @@ def test_the_last_of_repeated_fields_counts() -> None:
 WRONG = {
     "nothing": (b"", "not valid JSON"),
     "malformed": (b'{"model_name": "m",', "not valid JSON"),
-    "not an object": (b"[]", "Expected `object`, got `array`"),
+    "not an object": (b"7", "Expected `object`, got `int`"),
     "not UTF-8 in a list": (
         b'{"model_name": "m", "embedding": ["\xff"]}',
         r"/embedding: is not UTF-8: invalid start byte \(byte 2\)",
@@ -71,7 +71,10 @@ WRONG = {
     "not UTF-8": (b'{"model_name": "\xff"}', r"not UTF-8: invalid start byte \(byte 16\)"),
     "deep": (b'{"model_name":"m","embedding":[1],"metadata":{"a":' + b"[" * 9_000, "JSON|deep"),
     "no model": ({"embedding": [1]}, "model_name"),
-    "model not a string": (one() | {"model_name": 3}, "/model_name: Expected `str`, got `int`"),
+    "model not a string": (
+        one() | {"model_name": 3},
+        "/model_name: Expected `str | null`, got `int`",
+    ),
     "model empty": (one() | {"model_name": ""}, "/model_name: '' is not allowed"),
     "model with a space": (one() | {"model_name": "a b"}, "segments that begin with a letter"),
     "model with a quote": (one() | {"model_name": 'a"b'}, "is not allowed"),
@@ -79,7 +82,19 @@ WRONG = {
     "model with a line break": (one() | {"model_name": "a\n"}, "is not allowed"),
     "model in other letters": (one() | {"model_name": "modèle"}, "is not allowed"),
     "model too long": (one() | {"model_name": "a" * 129}, "1 to 128"),
-    "unknown key": (one(embbedding=[1]), "unknown field `embbedding`"),
+    "unknown key": (
+        one(embbedding=[1]),
+        'unknown field "embbedding": did you mean "embedding"\\? allowed are "model_name", ',
+    ),
+    "usual name of a vector": (
+        {"model_name": "m", "vector": [1]},
+        'unknown field "vector": did you mean "embedding"\\?',
+    ),
+    "usual name of a model": (
+        {"modelName": "m", "embedding": [1]},
+        'unknown field "modelName": did you mean "model_name"\\?',
+    ),
+    "unknown type of numbers": (one(dtype="float12"), "/dtype: float12 is not allowed; allowed"),
     "no vector": ({"model_name": "m"}, "either embedding or embeddings"),
     "both forms": (one(embeddings=[[1]]), "either embedding or embeddings"),
     "null vector": (one() | {"embedding": None}, "/embedding"),
@@ -112,7 +127,6 @@ WRONG = {
         b'{"model_name": "m", "embedding": [Infinity]}',
         "/embedding/0: is NaN, inf",
     ),
-    "NaN in metadata": (b'{"model_name":"m","embedding":[1],"metadata":{"a":NaN}}', r"\(byte 50\)"),
     "beyond float64": (
         b'{"model_name": "m", "embedding": [1e999]}',
         "/embedding/0: is NaN, infinite or too",
@@ -192,7 +206,7 @@ def test_a_mistake_is_named(mistake: str) -> None:
 
 
 def test_a_problem_of_the_whole_body_has_an_empty_pointer() -> None:
-    for body in (b"[]", b'{"model_name": "m", "embedding": [1], "more": 1}'):
+    for body in (b"7", b'{"model_name": "m", "embedding": [1], "more": 1}'):
         [problem] = refusal(body).problems
         assert problem.pointer == ""
 
@@ -221,6 +235,17 @@ def test_an_error_does_not_quote_long_values() -> None:
     assert len(refused.detail) < 500
     refused = refusal(one(metadata={"timestamp": "x" * 100_000}))
     assert len(refused.detail) < 500
+
+
+def test_nan_outside_of_vectors_is_a_missing_value() -> None:
+    metadata = [{"score": np.nan, "say": 'NaN "NaN\\', "timestamp": np.nan}, {"d": -np.inf}]
+    batch = read(several(ids=[np.nan, "NaN"], metadata=metadata))
+    assert batch.ids == [None, "NaN"]
+    assert batch.timestamps is None
+    stored = [json.loads(item or b"") for item in batch.metadata or ()]
+    assert stored == [{"score": None, "say": 'NaN "NaN\\', "timestamp": None}, {"d": None}]
+    both = refusal(several(embeddings=[[1, np.nan], [1, 2]], metadata=metadata))
+    assert [problem.pointer for problem in both.problems] == ["/embeddings/0/1"]
 
 
 def test_a_backslash_before_u0000_is_text() -> None:

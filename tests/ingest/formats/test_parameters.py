@@ -22,6 +22,7 @@ WRONG = {
     "dimension a word": ({"x_model_name": "m", "x_dimension": "three"}, "'three' is not a whole"),
     "dimension endless": ({"x_model_name": "m", "x_dimension": "9" * 5_000}, "not a whole number"),
     "dimension too large": ({"x_model_name": "m", "x_dimension": "9"}, "exceeds the 8 allowed"),
+    "type unknown": ({"x_model_name": "m", "x_dimension": "3", "x_dtype": "f4"}, "X-Dtype: f4 is"),
     "header against query": (
         {"x_model_name": "m", "x_dimension": "3", "query": {"dimension": "1"}},
         "header X-Dimension and query parameter dimension disagree",
@@ -43,6 +44,12 @@ def test_header_and_query_may_agree() -> None:
     assert (batch.model_name, batch.dimension) == ("m", 3)
 
 
-def test_json_ignores_them() -> None:
-    batch = read(one(), query={"model_name": "x"}, x_model_name="y", x_dimension="nothing")
-    assert (batch.model_name, batch.dimension) == ("m", 2)
+def test_the_model_of_the_request_counts_more_than_that_of_a_json_body() -> None:
+    assert read(one(), query={"model_name": "x"}).model_name == "x"
+    assert read({"embedding": [1.0]}, x_model_name="y").model_name == "y"
+    with pytest.raises(PayloadError, match="X-Model-Name: 'a b' is not allowed"):
+        read(one(), x_model_name="a b")
+
+
+def test_json_needs_no_dimension_and_ignores_it() -> None:
+    assert read(one(), x_dimension="nothing").dimension == 2

@@ -63,9 +63,10 @@ class Row:
 def rows(request: Request) -> list[Row]:
     """The vectors of an accepted request."""
     assert request.headers.get("Content-Encoding", "") in ("", "identity")
-    if request.content_type == JSON:
-        return rows_of_json(numbers_kept(request.body))
     name = request.headers.get("X-Model-Name", request.query.get("model_name"))
+    if request.content_type == JSON:
+        body = numbers_kept(request.body)
+        return rows_of_json(body | ({} if name is None else {"model_name": name}))
     assert name is not None
     if request.content_type == NPY or request.body.startswith(npy.MAGIC_PREFIX):
         vectors = np.atleast_2d(np.load(io.BytesIO(request.body), allow_pickle=False))
@@ -76,11 +77,12 @@ def rows(request: Request) -> list[Row]:
 
 
 def numbers_kept(document: bytes | str) -> Any:
-    """Decode JSON without rounding. Integers have no negative zero."""
+    """Decode JSON without rounding. Integers have no negative zero, and NaN is no value."""
     return json.loads(
         document,
         parse_int=lambda digits: Decimal("0" if digits == "-0" else digits),
         parse_float=Decimal,
+        parse_constant=lambda _: None,
     )
 
 
