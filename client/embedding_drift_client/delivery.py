@@ -56,8 +56,7 @@ _REFUSALS: dict[int, type[ClientError]] = {
 }
 
 MODEL_NAME_LENGTH = 128
-_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._:@+-]*"
-_MODEL_NAME = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
+_MODEL_NAME = re.compile(r"(?!(.*/)?\.\.?(/|$))[^\x00-\x20\x22\x27\\<>`\x7f-\xa0\ufffd]+")
 
 Outcome = httpx2.Response | httpx2.RequestError
 
@@ -396,7 +395,8 @@ def _retry_after(response: httpx2.Response) -> float:
 
 def _encode(rows: Rows, model_name: str) -> tuple[bytes, dict[str, str]]:
     vectors = rows.vectors.astype("<f4", copy=False)
-    if not rows.ids and not rows.metadata:
+    # Headers are ASCII, or else each library encodes them in its own way.
+    if not rows.ids and not rows.metadata and model_name.isascii():
         return vectors.tobytes(), {
             "Content-Type": "application/octet-stream",
             "X-Model-Name": model_name,
@@ -427,13 +427,14 @@ def _parsed(url: str) -> httpx2.URL:
 
 
 def _checked(model_name: str) -> str:
-    if len(model_name) > MODEL_NAME_LENGTH or not _MODEL_NAME.fullmatch(model_name):
-        raise PayloadError(
-            f"model name: {model_name[:MODEL_NAME_LENGTH]!r} is not allowed; allowed are 1 to"
-            f" {MODEL_NAME_LENGTH} letters, digits and . _ : @ + - in segments that begin with a"
-            " letter or digit, joined by /"
-        )
-    return model_name
+    is_short = len(model_name) <= MODEL_NAME_LENGTH
+    if is_short and model_name.isprintable() and _MODEL_NAME.fullmatch(model_name):
+        return model_name
+    raise PayloadError(
+        f"model name: {model_name[:MODEL_NAME_LENGTH]!r} is not allowed; allowed are 1 to"
+        f" {MODEL_NAME_LENGTH} printable characters of any alphabet, other than spaces, quotes, \\ `"
+        " < and >, without the parts . and .. between slashes"
+    )
 
 
 def _bearer(token: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from html import escape
 from importlib import resources
+from urllib.parse import quote
 
 from markdown_it import MarkdownIt
 
@@ -85,8 +86,9 @@ def _row(each: SeriesSnapshot) -> str:
         "" if magnitude is None else f"{magnitude.ratio.estimate:.0%}",
     )
     name = escape(each.series.model_name)
+    link = quote(each.series.model_name, safe="")
     return (
-        f'<tr><td><a href="/drift/{name}">{name}</a></td><td>{escape(each.series.window)}</td>'
+        f'<tr><td><a href="/drift/{link}">{name}</a></td><td>{escape(each.series.window)}</td>'
         f"<td>{escape(verdict.state)}</td>"
         + "".join(f'<td class="number">{number}</td>' for number in numbers)
         + "</tr>"

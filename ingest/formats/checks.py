@@ -47,7 +47,7 @@ def refuse(problems: Sequence[Problem]) -> PayloadError:
 
 
 def model_name(name: str, pointer: str) -> str:
-    """Check a model name, which becomes a label value and part of URLs."""
+    """Check a model name, which becomes a label value, part of URLs and a word of log lines."""
     if not model_names.is_legal(name):
         limit = model_names.MAX_LENGTH
         shown = name if len(name) <= limit else f"{name[:limit]}..."

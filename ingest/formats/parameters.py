@@ -29,9 +29,9 @@ class Parameters:
             If header and query disagree.
         """
         return cls(
-            _either(headers, "X-Model-Name", query, "model_name"),
-            _either(headers, "X-Dimension", query, "dimension"),
-            _either(headers, "X-Dtype", query, "dtype"),
+            _either(_decoded(headers, "x-model-name"), "X-Model-Name", query, "model_name"),
+            _either(headers.get("x-dimension"), "X-Dimension", query, "dimension"),
+            _either(headers.get("x-dtype"), "X-Dtype", query, "dtype"),
         )
 
     def checked_model_name(self, named: str | None = None, pointer: str = "") -> str:
@@ -98,12 +98,21 @@ class Parameters:
         return int(given)
 
 
-def _either(
-    headers: Mapping[str, str], header: str, query: Mapping[str, str], parameter: str
-) -> str | None:
+def _decoded(headers: Mapping[str, str], header: str) -> str | None:
+    """Return a header as UTF-8 if it is that; HTTP reads headers as Latin-1."""
+    value = headers.get(header)
+    if value is None or value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def _either(value: str | None, header: str, query: Mapping[str, str], parameter: str) -> str | None:
     if not query:
-        return headers.get(header.lower())
-    given = {headers.get(header.lower()), query.get(parameter)} - {None}
+        return value
+    given = {value, query.get(parameter)} - {None}
     if len(given) > 1:
         raise PayloadError(f"header {header} and query parameter {parameter} disagree")
     return given.pop() if given else None

@@ -146,7 +146,21 @@ def test_the_client_allows_the_ids_that_the_service_allows(id_: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "a", "a" * 128, "a" * 129, "org/model:v1", "/a", "a/", "a b", "é", "a@b+c-d_e.f", "a\n"],
+    [
+        *("", "a", "a" * 128, "a" * 129, "org/model:v1", "/a", "a/", "a b", "é", "a@b+c-d_e.f"),
+        *(
+            "a\n",
+            "..",
+            "a/../b",
+            "\u6a21\u578b",
+            "a\u200bb",
+            'a"b',
+            "a\\b",
+            "<a>",
+            "@cf/a",
+            "\ufffd",
+        ),
+    ],
 )
 def test_the_client_allows_the_model_names_that_the_service_allows(name: str) -> None:
     try:

@@ -20,7 +20,7 @@ from ingest.runtime.errors import Problem, SettingsError
 from ingest.runtime.settings.document import read as read_document
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Scope = Annotated[str, StringConstraints(pattern=r"^(metrics|drift|admin|write(:[!-~]{1,128})?)$")]
+Scope = Annotated[str, StringConstraints(pattern=r"^(metrics|drift|admin|write(:\S{1,128})?)$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 

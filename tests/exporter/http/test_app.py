@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,22 @@ def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iter
 @pytest.mark.parametrize("path", ["/drift/a/b", "/drift/a%2Fb"])
 def test_a_name_with_a_slash_is_found_written_either_way(client: TestClient, path: str) -> None:
     assert client.get(path).json()["model_name"] == "a/b"
+
+
+@pytest.mark.parametrize("name", ["@cf/baai/bge", "/models/m", "\u6a21\u578b#2?", "100%{a}"])
+def test_any_name_survives_a_label_a_link_and_a_path(
+    client: TestClient, connection: psycopg.Connection, store: str, name: str
+) -> None:
+    async def fill() -> None:
+        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+            await insert(own, [Batch(name, np.ones((1, 3), np.float32))], 10)
+
+    asyncio.run(fill())
+    label = f'{{model_name="{name}"}}'
+    wait_for(lambda: label in client.get("/metrics").text, "the model in the metrics")
+    link = re.search(rf'<a href="([^"]*)">{re.escape(name)}</a>', client.get("/").text)
+    assert link is not None
+    assert client.get(link[1]).json()["model_name"] == name
 
 
 def test_the_report_holds_the_numbers_behind_the_verdict(client: TestClient) -> None:

@@ -29,7 +29,7 @@ def test_a_store_without_vectors_says_how_to_send_some() -> None:
 
 def test_each_window_of_a_model_is_a_row_that_links_to_its_report() -> None:
     page = landing("a/b")
-    assert page.count('<a href="/drift/a/b">a/b</a>') == 2
+    assert page.count('<a href="/drift/a%2Fb">a/b</a>') == 2
     assert page.count("<td>no_baseline</td>") == 2
 
 

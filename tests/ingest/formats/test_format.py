@@ -128,9 +128,9 @@ def test_a_component_that_is_not_finite_is_named(content_type: str, value: float
 
 
 @every_format
-@pytest.mark.parametrize("name", ["", "a b", "m" * 129, "x" * 100_000, "../m", "modèle"])
+@pytest.mark.parametrize("name", ["", "a b", "m" * 129, "x" * 100_000, "../m", "m\u200b"])
 def test_an_illegal_name_is_refused_with_what_is_allowed(content_type: str, name: str) -> None:
-    with pytest.raises(PayloadError, match="1 to 128 letters, digits and") as refused:
+    with pytest.raises(PayloadError, match="1 to 128 printable characters") as refused:
         sent(content_type, ROWS, name)
     assert "odel" in refused.value.problems[0].pointer
     assert len(refused.value.detail) < 500

@@ -51,5 +51,12 @@ def test_the_model_of_the_request_counts_more_than_that_of_a_json_body() -> None
         read(one(), x_model_name="a b")
 
 
+@pytest.mark.parametrize("name", ["@cf/baai/bge", "/models/m", "modèle", "\u6a21\u578b"])
+def test_a_header_may_be_utf_8(name: str) -> None:
+    by_header = {"x_model_name": name.encode().decode("latin-1"), "x_dimension": "3"}
+    assert read(bytes(12), "application/octet-stream", **by_header).model_name == name
+    assert read(one(), x_model_name="mod\xe8le").model_name == "modèle"
+
+
 def test_json_needs_no_dimension_and_ignores_it() -> None:
     assert read(one(), x_dimension="nothing").dimension == 2
