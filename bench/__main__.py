@@ -17,6 +17,7 @@ MODULES = (
     "bench.ingest.limits",
     "bench.ingest.traces",
     "bench.retention",
+    "bench.ingest.columns",
     "bench.backfill",
 )
 

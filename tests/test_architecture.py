@@ -95,7 +95,7 @@ DIRECTIONS = {
     "exporter/backfill": (*_MEASURING, "ingest.files", *_SHARED),
     "ingest/runtime": (),
     "ingest/store": ("ingest.runtime",),
-    "ingest/formats": _SHARED,
+    "ingest/formats": ("ingest.files", *_SHARED),
     "ingest/otlp": ("ingest.formats", *_SHARED),
     "ingest/files": ("embedding_drift_client", *_SHARED),
     "ingest/pipeline": _SHARED,

@@ -432,8 +432,8 @@ def _checked(model_name: str) -> str:
         return model_name
     raise PayloadError(
         f"model name: {model_name[:MODEL_NAME_LENGTH]!r} is not allowed; allowed are 1 to"
-        f" {MODEL_NAME_LENGTH} printable characters of any alphabet, other than spaces, quotes, \\ `"
-        " < and >, without the parts . and .. between slashes"
+        f" {MODEL_NAME_LENGTH} printable characters of any alphabet, other than spaces, quotes, \\"
+        " ` < and >, without the parts . and .. between slashes"
     )
 
 

@@ -43,10 +43,9 @@ class ArrowColumn:
         """Read lists of one length without a copy of each."""
         array = self._array
         if _is_list(array.type) and not array.null_count and len(array):
-            lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
-            dimension = int(lengths[0])
+            dimension = _dimension(array)
             numbers = array.flatten()
-            if dimension and (lengths == dimension).all() and not numbers.null_count:
+            if dimension and not numbers.null_count:
                 with np.errstate(over="ignore", invalid="ignore"):
                     flat: NDArray[np.float32] = numbers.to_numpy(zero_copy_only=False).astype(
                         np.float32, copy=False
@@ -83,6 +82,14 @@ class ArrowColumn:
         except ValueError:
             # Nanoseconds within lists or objects, which Python's datetime cannot hold.
             return list(array.cast(pa.string()).to_pylist())
+
+
+def _dimension(array: pa.Array) -> int | None:
+    """Return the length of lists; None if they differ."""
+    if pa.types.is_fixed_size_list(array.type):
+        return int(array.type.list_size)
+    lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+    return int(lengths[0]) if (lengths == lengths[0]).all() else None
 
 
 def _microseconds(array: pa.Array) -> pa.Array:
@@ -180,6 +187,26 @@ def _kinds(name: str, kind: pa.DataType, samples: Mapping[str, Any]) -> Iterator
         if pa.types.is_struct(kind):
             for field in kind:
                 yield from _kinds(f"{name}.{field.name}", field.type, samples)
+
+
+class Batches(_Frames):
+    """Record batches in memory, which are valid."""
+
+    parts = 1
+
+    def __init__(self, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> None:
+        self._batches = batches
+        super().__init__(schema)
+
+    def chunks(self, part: int, names: Sequence[str]) -> Iterator[Chunk]:
+        """Return all batches."""
+        first = 0
+        for batch in self._batches:
+            yield self._chunk(batch, names, first)
+            first += batch.num_rows
+
+    def _head(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        yield from self._batches
 
 
 class Parquet(_Frames):

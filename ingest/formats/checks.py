@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,6 +142,20 @@ def vector_id(value: str) -> str | None:
             " control character"
         )
     return None
+
+
+def ids(values: Sequence[str | None]) -> Iterator[Problem]:
+    """Yield what is wrong with the ids of a batch."""
+    seen: set[str] = set()
+    for index, id_ in enumerate(values):
+        if id_ is None:
+            continue
+        reason = vector_id(id_)
+        if reason is None and id_ in seen:
+            reason = f"{id_!r} comes twice in this batch"
+        if reason is not None:
+            yield Problem(f"/ids/{index}", reason, index)
+        seen.add(id_)
 
 
 def metadata(encoded: bytes, limits: IngestSettings) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
@@ -103,7 +103,7 @@ def read(body: bytes, parameters: Parameters, limits: IngestSettings, now: float
         batch = replace(batch, metadata=_or_none(encoded), timestamps=_or_none(timestamps))
         problems += more
     if ids is not None:
-        problems += _id_problems(ids)
+        problems += checks.ids(ids)
     if problems:
         is_one = decoded.embeddings is UNSET
         raise checks.refuse(json_vectors.in_the_singular(problems) if is_one else problems)
@@ -307,19 +307,6 @@ def _item(text: Raw, limits: IngestSettings) -> dict[str, Any] | str | None:
     except RecursionError:
         return checks.TOO_DEEP
     return checks.TOO_DEEP if checks.is_too_deep(item) else item
-
-
-def _id_problems(ids: Sequence[str | None]) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for index, id_ in enumerate(ids):
-        if id_ is None:
-            continue
-        reason = checks.vector_id(id_)
-        if reason is None and id_ in seen:
-            reason = f"{id_!r} comes twice in this batch"
-        if reason is not None:
-            yield Problem(f"/ids/{index}", reason, index)
-        seen.add(id_)
 
 
 FORMAT = Format(

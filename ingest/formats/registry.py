@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
-from ingest.formats import checks, json, npy, raw
+from ingest.formats import checks, columnar, json, npy, raw
 from ingest.formats.format import Format
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import UnsupportedMediaType
@@ -22,6 +22,8 @@ FORMATS: Mapping[str, Format] = {
         json.FORMAT,
         raw.FORMAT,
         npy.FORMAT,
+        columnar.STREAM,
+        columnar.PARQUET,
     )
 }
 """Formats by content type."""

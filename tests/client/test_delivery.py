@@ -308,7 +308,7 @@ def test_an_answer_of_another_service_does_not_count_as_stored(
 
 
 @pytest.mark.parametrize("kind", [Sender, AsyncSender])
-@pytest.mark.parametrize("name", ["my vectors", "mod\N{LATIN SMALL LETTER E WITH GRAVE}le", ""])
+@pytest.mark.parametrize("name", ["my vectors", "../model", ""])
 def test_an_illegal_model_name_is_refused_before_anything_is_sent(
     kind: type[Sender | AsyncSender], name: str
 ) -> None:

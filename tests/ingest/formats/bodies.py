@@ -8,8 +8,10 @@ import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from pyarrow import parquet
 
 from ingest.formats.registry import parse
 from ingest.runtime.errors import PayloadError
@@ -58,6 +60,24 @@ def npy(array: NDArray[Any]) -> bytes:
 
 def npy_header(text: str) -> bytes:
     return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def table_of(vectors: NDArray[Any], **columns: Any) -> pa.Table:
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    return pa.table({"embedding": lists, **columns})
+
+
+def arrow_stream(table: pa.Table, **options: Any) -> bytes:
+    file = io.BytesIO()
+    with pa.ipc.new_stream(file, table.schema, **options) as writer:
+        writer.write_table(table)
+    return file.getvalue()
+
+
+def parquet_file(table: pa.Table, **options: Any) -> bytes:
+    file = io.BytesIO()
+    parquet.write_table(table, file, **options)
+    return file.getvalue()
 
 
 def refusal(body: object, **kwargs: Any) -> PayloadError:

@@ -24,12 +24,15 @@ from ingest.store.batch import Batch
 from tests.ingest.formats.bodies import (
     NOW,
     ROWS,
+    arrow_stream,
     b64,
     npy,
     npy_header,
     one,
+    parquet_file,
     read,
     several,
+    table_of,
 )
 
 Encoder = Callable[[NDArray[np.float32], str], tuple[bytes, dict[str, Any]]]
@@ -51,10 +54,20 @@ def as_npy(vectors: NDArray[np.float32], model_name: str) -> tuple[bytes, dict[s
     return npy(vectors), {"x_model_name": model_name}
 
 
+def as_stream(vectors: NDArray[np.float32], model_name: str) -> tuple[bytes, dict[str, Any]]:
+    return arrow_stream(table_of(vectors)), {"x_model_name": model_name}
+
+
+def as_parquet(vectors: NDArray[np.float32], model_name: str) -> tuple[bytes, dict[str, Any]]:
+    return parquet_file(table_of(vectors)), {"x_model_name": model_name}
+
+
 ENCODERS: dict[str, Encoder] = {
     "application/json": as_json,
     "application/octet-stream": as_raw,
     "application/x-npy": as_npy,
+    "application/vnd.apache.arrow.stream": as_stream,
+    "application/vnd.apache.parquet": as_parquet,
 }
 """A new format needs a line here."""
 
@@ -163,6 +176,8 @@ VALID = [
     ROWS.tobytes(),
     npy(ROWS),
     npy(ROWS.astype(">f8", order="F")),
+    arrow_stream(table_of(ROWS)),
+    parquet_file(table_of(ROWS)),
 ]
 
 

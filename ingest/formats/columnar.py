@@ -1,0 +1,350 @@
+"""Arrow streams and Parquet files, read as the commands read files: a column is found by its name.
+
+Nothing is decompressed before it is known how much comes out. So the buffers of an Arrow stream may
+not be compressed; ``Content-Encoding`` is bounded.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.files.columns import METADATA, TEXT, Choice, Options, choose
+from ingest.files.reader import id_text
+from ingest.files.table import Chunk, Column, Table, Times
+from ingest.formats import checks
+from ingest.formats.format import Format
+from ingest.formats.parameters import Parameters
+from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem, UnsupportedMediaType
+from ingest.runtime.settings.settings import IngestSettings
+from ingest.store.batch import Batch
+
+Opener = Callable[[bytes, IngestSettings], Table]
+
+_OPTION = re.compile(r"[;.,]? (?:[^;.]*)--[a-z]+-(?:column|zone|unit).*$", re.DOTALL)
+"""What an error advises for a command, which has options."""
+_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+"""Types of messages (Message.fbs of Arrow)."""
+_NUMBER_BYTES = 8
+_DAMAGED = (
+    ValueError,
+    OSError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+)
+"""Errors that pyarrow raises for a damaged body."""
+
+
+def read(
+    body: bytes, parameters: Parameters, limits: IngestSettings, now: float, opener: Opener
+) -> Batch:
+    """Read vectors, ids, times, the model and metadata by column."""
+    if not body:
+        raise PayloadError("the body is empty")
+    try:
+        table = opener(body, limits)
+        choice = _chosen(table)
+        names = [*choice.vectors, choice.id, choice.time, choice.model, choice.text, *choice.others]
+        wanted = list(dict.fromkeys(name for name in names if name is not None))
+        rows = _Rows(choice, limits, now)
+        for chunk in table.chunks(0, wanted):
+            rows.add(chunk)
+    except ModuleNotFoundError as error:
+        raise UnsupportedMediaType(
+            f"this content type needs {error.name} at the server: pip install"
+            " 'embedding-drift-exporter[files]'"
+        ) from error
+    except PayloadError:
+        raise
+    except _DAMAGED as error:
+        raise PayloadError(
+            f"the body is damaged, truncated or of another format: {error}"
+        ) from error
+    return rows.batch(parameters)
+
+
+def _chosen(table: Table) -> Choice:
+    try:
+        return choose(table.kinds, Options())
+    except ValueError as error:
+        told = _OPTION.sub("", str(error))
+        raise PayloadError(f'the body {told}; name the column of vectors "embedding"') from error
+
+
+class _Rows:
+    """What has been read of a body, and what is wrong with it."""
+
+    def __init__(self, choice: Choice, limits: IngestSettings, now: float) -> None:
+        self._choice = choice
+        self._limits = limits
+        self._now = now
+        self._vectors: list[NDArray[np.float32]] = []
+        self._ids: list[str | None] = []
+        self._times: list[float | None] = []
+        self._metadata: list[bytes | None] = []
+        self._models: set[Any] = set()
+        self._problems: list[Problem] = []
+        self._count = 0
+
+    def add(self, chunk: Chunk) -> None:
+        """Read some rows."""
+        checks.count(self._count + len(chunk) or 1, self._limits)
+        if not len(chunk):
+            return
+        choice = self._choice
+        self._add_vectors(chunk)
+        if choice.id is not None:
+            self._ids += map(id_text, chunk.columns[choice.id].values())
+        if choice.time is not None:
+            self._add_times(chunk.columns[choice.time])
+        if choice.model is not None:
+            self._models.update(chunk.columns[choice.model].values())
+        if choice.text is not None or choice.others:
+            self._add_metadata(chunk)
+        self._count += len(chunk)
+
+    def batch(self, parameters: Parameters) -> Batch:
+        """Return the batch.
+
+        Raises
+        ------
+        PayloadError
+            Listing everything that is wrong.
+        """
+        checks.count(self._count, self._limits)
+        if len(self._models) > 1 and parameters.model_name is None:
+            shown = ", ".join(sorted(f"{name!r:.40}" for name in self._models)[:3])
+            raise PayloadError(f"the body has rows of several models, {shown}; send each by itself")
+        named = next((str(name) for name in self._models if name is not None), None)
+        name = parameters.checked_model_name(named, f"/{self._choice.model or 'model_name'}")
+        ids = self._ids if any(id_ is not None for id_ in self._ids) else None
+        problems = [*self._problems, *checks.ids(ids or ())]
+        if problems:
+            raise checks.refuse(problems)
+        vectors = self._vectors[0] if len(self._vectors) == 1 else np.concatenate(self._vectors)
+        return Batch(name, vectors, ids, self._metadata or None, self._times or None)
+
+    def _add_vectors(self, chunk: Chunk) -> None:
+        found: Any
+        if self._choice.is_wide:
+            parts = [chunk.columns[name].numbers() for name in self._choice.vectors]
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = np.stack(parts, axis=1).astype(np.float32)
+        else:
+            found = chunk.columns[self._choice.vectors[0]].vectors()
+        if not isinstance(found, np.ndarray):
+            found = self._stacked(found)
+        if found is None:
+            return
+        dimension = self._vectors[0].shape[1] if self._vectors else found.shape[1]
+        reason = checks.dimension(found.shape[1], self._limits)
+        if reason is None and found.shape[1] != dimension:
+            reason = f"has dimension {found.shape[1]}, those before it {dimension}"
+        if reason is not None:
+            self._problems.append(Problem(f"/embeddings/{self._count}", reason, self._count))
+            return
+        vectors = np.ascontiguousarray(found, np.float32)
+        self._problems += checks.finite(vectors, self._count)
+        self._vectors.append(vectors)
+
+    def _stacked(self, found: Sequence[NDArray[np.float32] | str]) -> NDArray[np.float32] | None:
+        """Join vectors of one dimension; otherwise return None and keep what is wrong."""
+        dimension: int | None = None
+        count = len(self._problems)
+        for index, row in enumerate(found, start=self._count):
+            reason = row if isinstance(row, str) else checks.dimension(len(row), self._limits)
+            if reason is None:
+                dimension = dimension or len(row)
+                if len(row) != dimension:
+                    reason = f"has dimension {len(row)}, those before it {dimension}"
+            if reason is not None:
+                self._problems.append(Problem(f"/embeddings/{index}", reason, index))
+        return np.stack(list(found)) if len(self._problems) == count else None
+
+    def _add_times(self, column: Column) -> None:
+        for index, value in enumerate(column.seconds(Times()), start=self._count):
+            if isinstance(value, str):
+                found: float | str | None = _OPTION.sub("", value)
+            else:
+                found = None if np.isnan(value) else checks.timestamp(float(value), self._now)
+            if isinstance(found, str):
+                place = f"/{self._choice.time}/{index}"
+                self._problems.append(Problem(place, found, index))
+                found = None
+            self._times.append(found)
+
+    def _add_metadata(self, chunk: Chunk) -> None:
+        choice = self._choice
+        names = [name for name in (choice.text, *choice.others) if name is not None]
+        columns = {
+            TEXT if name == choice.text else name: chunk.columns[name].values() for name in names
+        }
+        for index in range(len(chunk)):
+            row = {name: column[index] for name, column in columns.items()}
+            row = {name: value for name, value in row.items() if value is not None}
+            inner = row.get(METADATA)
+            if isinstance(inner, Mapping):
+                del row[METADATA]
+                row = {**inner, **row}
+            encoded = msgspec.json.encode(row) if row else None
+            reason = None if encoded is None else checks.metadata(encoded, self._limits)
+            if reason is not None:
+                at = self._count + index
+                self._problems.append(Problem(f"/metadata/{at}", reason, at))
+            self._metadata.append(encoded)
+
+
+def _stream(body: bytes, limits: IngestSettings) -> Table:
+    """Read an Arrow stream, once it is known that it is not compressed."""
+    import pyarrow as pa
+
+    from ingest.files.arrow import Batches
+
+    if body[:6] == b"ARROW1":
+        raise ValueError("is a file of Arrow, but the content type is that of a stream")
+    for message in pa.ipc.MessageReader.open_stream(body):
+        if _is_compressed(memoryview(message.metadata)):
+            raise UnsupportedMediaType(
+                "the buffers of the Arrow stream are compressed; write them without compression,"
+                " and use Content-Encoding"
+            )
+    with pa.ipc.open_stream(body) as reader:
+        return Batches(reader.schema, _checked(reader, limits))
+
+
+def _checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
+    """Return record batches whose values take not much more memory than they do."""
+    found, count = [], 0
+    for batch in batches:
+        count += batch.num_rows
+        checks.count(count or 1, limits)
+        # Arrow trusts the sender: damaged offsets would be read from anywhere in memory.
+        batch.validate(full=True)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            _check_size(name, column, limits)
+        found.append(batch)
+    return found
+
+
+def _is_compressed(metadata: memoryview) -> bool:
+    """Return whether a message has compressed buffers (Message.fbs: RecordBatch.compression)."""
+    message = _root(metadata)
+    kind = _field(metadata, message, 1)
+    header = _field(metadata, message, 2)
+    if kind is None or header is None or metadata[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
+        return False
+    batch: int | None = header + _offset(metadata, header)
+    if metadata[kind] == _DICTIONARY_BATCH:
+        data = _field(metadata, batch or 0, 1)
+        batch = None if data is None else data + _offset(metadata, data)
+    return batch is not None and _field(metadata, batch, 3) is not None
+
+
+def _root(data: memoryview) -> int:
+    return _offset(data, 0)
+
+
+def _offset(data: memoryview, at: int) -> int:
+    return int(struct.unpack_from("<I", data, at)[0])
+
+
+def _field(data: memoryview, table: int, slot: int) -> int | None:
+    """Return where a field of a flatbuffers table is; None if it is absent."""
+    virtual = table - struct.unpack_from("<i", data, table)[0]
+    size = struct.unpack_from("<H", data, virtual)[0]
+    if 4 + 2 * slot >= size:
+        return None
+    offset = struct.unpack_from("<H", data, virtual + 4 + 2 * slot)[0]
+    return table + offset if offset else None
+
+
+def _check_size(name: str, column: Any, limits: IngestSettings) -> None:
+    """Refuse a column whose values take much more memory than it does."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind, types = column.type, pa.types
+    value = getattr(kind, "value_type", kind)
+    if not types.is_dictionary(kind) and (types.is_floating(value) or types.is_integer(value)):
+        return
+    if any(word in str(kind) for word in ("view", "run_end")):
+        raise PayloadError(f"column {name!r:.60} is of type {kind!s:.60}, which is not supported")
+    if types.is_struct(kind):
+        for field, inner in zip(kind, column.flatten(), strict=True):
+            _check_size(f"{name}.{field.name}", inner, limits)
+    elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        _check_size(name, column.flatten(), limits)
+    elif types.is_dictionary(kind) and len(column.dictionary):
+        values = column.dictionary
+        is_binary = types.is_binary(values.type) or types.is_large_binary(values.type)
+        is_text = types.is_string(values.type) or types.is_large_string(values.type)
+        longest = (
+            pc.max(pc.binary_length(values)).as_py() if is_binary or is_text else values.nbytes
+        )
+        if (longest or 0) * len(column) > limits.max_body_bytes:
+            raise BodyTooLarge(
+                f"column {name!r:.60}, each row with its value, exceeds {limits.max_body_bytes}"
+                " bytes (ingest.max_body_bytes)"
+            )
+
+
+def _parquet(body: bytes, limits: IngestSettings) -> Table:
+    """Read a Parquet file, once it is known how much comes out."""
+    from pyarrow import parquet
+
+    from ingest.files.arrow import Batches
+
+    file = parquet.ParquetFile(io.BytesIO(body))
+    found = file.metadata
+    checks.count(found.num_rows, limits)
+    size = 0
+    for group in map(found.row_group, range(found.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            size += max(column.total_uncompressed_size, _NUMBER_BYTES * column.num_values)
+    if size > limits.max_body_bytes:
+        raise BodyTooLarge(
+            f"the body, decompressed, exceeds {limits.max_body_bytes} bytes (ingest.max_body_bytes)"
+        )
+    columns = [file.schema.column(at) for at in range(len(file.schema))]
+    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    # A value that many rows have is in the file only once. As a dictionary it is here, too.
+    read = parquet.ParquetFile(io.BytesIO(body), metadata=found, read_dictionary=texts)
+    return Batches(file.schema_arrow, _checked(read.iter_batches(use_threads=False), limits))
+
+
+def _described(what: str) -> dict[str, Any]:
+    return {
+        "type": "string",
+        "format": "binary",
+        "description": (
+            f"{what} with a column of vectors (`embedding`, another usual name, or the only one"
+            " that holds lists of numbers), and columns `id`, `timestamp`, `model_name`, `text`."
+            " All others become metadata."
+        ),
+    }
+
+
+# Short bodies are read in the event loop, although the first one waits for pyarrow's import.
+STREAM = Format(
+    "application/vnd.apache.arrow.stream",
+    partial(read, opener=_stream),
+    _described("A stream of Arrow's IPC format, its buffers not compressed,"),
+    inline_bytes=1024 * 1024,
+)
+PARQUET = Format(
+    "application/vnd.apache.parquet",
+    partial(read, opener=_parquet),
+    _described("A Parquet file"),
+)
