@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pyarrow as pa
 import schemathesis
 from hypothesis import strategies as st
 
+from tests.ingest.formats.bodies import arrow_stream, parquet_file
 from tests.ingest.otlp.exports import embeddings, export, span
 
 DIMENSION = 3
@@ -32,7 +34,19 @@ def _traces(dimensions: list[int]) -> bytes:
     return export(*spans).SerializeToString()
 
 
+def _table(vectors: np.ndarray) -> pa.Table:
+    return pa.table({"embedding": vectors.tolist()})
+
+
 _ANYTHING = st.binary(max_size=50)
+
+for content_type, write in (
+    ("application/vnd.apache.arrow.stream", arrow_stream),
+    ("application/vnd.apache.parquet", parquet_file),
+):
+    schemathesis.openapi.media_type(
+        content_type, _vectors("<f4", "<f8", "<i8").map(_table).map(write) | _ANYTHING
+    )
 
 schemathesis.openapi.media_type(
     "application/octet-stream", _vectors("<f4").map(np.ndarray.tobytes) | _ANYTHING

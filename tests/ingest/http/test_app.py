@@ -25,6 +25,7 @@ from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.store.connection import connect
+from tests.ingest.formats.bodies import arrow_stream, parquet_file, table_of
 
 VECTOR = [0.5, -1.0, 2.0]
 JSON = "application/json"
@@ -129,8 +130,32 @@ RAW_HEADERS = {
             "content": npy(ROWS.astype(np.float64)),
             "headers": {"Content-Type": "application/x-npy", "X-Model-Name": "m"},
         },
+        {
+            "content": ROWS.astype("<f2").tobytes(),
+            "headers": RAW_HEADERS | {"X-Dtype": "float16"},
+        },
+        {
+            "content": arrow_stream(table_of(ROWS)),
+            "headers": {"Content-Type": "application/vnd.apache.arrow.stream"},
+            "params": {"model_name": "m"},
+        },
+        {
+            "content": parquet_file(table_of(ROWS, model_name=["m", "m"])),
+            "headers": {"Content-Type": "application/vnd.apache.parquet"},
+        },
+        {
+            "json": {
+                "object": "list",
+                "data": [{"object": "embedding", "embedding": row} for row in ROWS.tolist()],
+                "model": "@cf/baai/bge",
+            }
+        },
+        {"json": ROWS.tolist(), "headers": {"X-Model-Name": "/models/\u6a21\u578b".encode()}},
     ],
-    ids=["numbers", "base64", "raw with headers", "raw with query", "npy"],
+    ids=[
+        *("numbers", "base64", "raw with headers", "raw with query", "npy", "float16", "arrow"),
+        *("parquet", "answer of OpenAI", "answer of TEI"),
+    ],
 )
 def test_every_format_stores_the_same_vectors(
     client: TestClient, stored: Callable[[], list[list[float]]], request_: dict[str, Any]
