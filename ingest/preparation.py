@@ -12,7 +12,7 @@ import psycopg
 from starlette.routing import Route
 
 from ingest.runtime.errors import MonitorError, StoreUnavailable
-from ingest.runtime.http.application import Endpoints
+from ingest.runtime.http.application import Endpoints, Refusals
 from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings
 from ingest.runtime.worker import Worker
@@ -36,6 +36,7 @@ class Preparation:
 
     routes: Sequence[Route] = ()
     endpoints: Endpoints = MappingProxyType({})
+    refusals: Refusals = MappingProxyType({})
 
     def __init__(
         self, *steps: tuple[ConnectionString, Callable[[psycopg.Connection], object]]
