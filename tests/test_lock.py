@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
@@ -51,8 +52,9 @@ def pinned(lock: str, python: str) -> dict[str, Version]:
         if requirement.marker is None or requirement.marker.evaluate(environment):
             [pin] = requirement.specifier
             assert pin.operator == "=="
-            assert requirement.name not in found
-            found[requirement.name] = Version(pin.version)
+            name = canonicalize_name(requirement.name)
+            assert name not in found
+            found[name] = Version(pin.version)
     return found
 
 
@@ -62,8 +64,9 @@ def test_every_dependency_is_locked_in_a_version_that_is_allowed(lock: str, pyth
     versions = pinned(lock, python)
     for text in WANTED[lock]:
         wanted = Requirement(text)
-        assert wanted.name in versions, f"{wanted.name} is not in {lock}; make lock"
-        assert wanted.specifier.contains(versions[wanted.name]), f"{text}; make lock"
+        name = canonicalize_name(wanted.name)
+        assert name in versions, f"{name} is not in {lock}; make lock"
+        assert wanted.specifier.contains(versions[name]), f"{text}; make lock"
 
 
 def test_our_own_distributions_are_not_locked() -> None:
