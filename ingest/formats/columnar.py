@@ -175,9 +175,8 @@ class _Rows:
 
     def _add_times(self, column: Column) -> None:
         for index, value in enumerate(column.seconds(Times()), start=self._count):
-            if isinstance(value, str):
-                found: float | str | None = _OPTION.sub("", value)
-            else:
+            found: float | str | None = value
+            if not isinstance(value, str):
                 found = None if np.isnan(value) else checks.timestamp(float(value), self._now)
             if isinstance(found, str):
                 place = f"/{self._choice.time}/{index}"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ingest.formats.answers.answer import Answer, Form
-from ingest.formats.fields import Embeddings
+from ingest.formats.fields import Embedding
 from ingest.runtime.http.fields import ModelName
 from ingest.runtime.http.openapi import schema
 
@@ -21,7 +21,7 @@ class OllamaAnswer(msgspec.Struct, forbid_unknown_fields=True):
     """An answer of Ollama's POST /api/embed."""
 
     model: ModelName
-    embeddings: list[Embeddings]
+    embeddings: list[Embedding]
     total_duration: int | None = None
     load_duration: int | None = None
     prompt_eval_count: int | None = None
