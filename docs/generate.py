@@ -103,6 +103,7 @@ def label_rows() -> Iterator[tuple[str, ...]]:
         "`examination`": (*(field.name for field in fields(Findings)), RECORD),
         "`component`": Detector.COMPONENTS,
         "`aggregate` (over dimensions)": families.AGGREGATES,
+        f"`aggregate` of `{families.CANARY_DISTANCE.name}`": families.CANARY_AGGREGATES,
         f"`state` of `{families.STATE.name}`": families.STATES,
         f"`state` of `{families.HISTORY_STATE.name}`": families.FORECAST_STATES,
         f"`reason` of `{families.NOT_FOLLOWED.name}`": REASONS,

@@ -7,9 +7,10 @@ from dataclasses import replace
 from exporter.metrics import families as f
 from grafana import drift
 from grafana.dashboard import MODEL_UID, Dashboard, Section, scraped, text, url, values
-from grafana.panel import Override, Panel
+from grafana.panel import THRESHOLD, Override, Panel
 from grafana.query import Query, Scope
 from ingest.runtime.settings.settings import AlertingSettings, WindowsSettings
+from ingest.runtime.thresholds import CANARY
 
 _ALERTS = 'model_name="$model_name"'
 _model = Scope({"model_name": '="$model_name"'})
@@ -71,6 +72,30 @@ _drift = Section(
             ),
             "state-timeline",
             unit="bool_yes_no",
+        ),
+        Panel(
+            "Canaries",
+            (
+                _scope.maximum(f.CANARY_DISTANCE, "aggregate"),
+                *(
+                    _scope.recorded(
+                        "fleet:embedding_drift_canary_distance:threshold",
+                        f"{THRESHOLD}{aggregate}, {severity}",
+                        aggregate=f'="{aggregate}"',
+                        severity=f'="{severity}"',
+                    )
+                    for aggregate, severity in CANARY
+                ),
+            ),
+            note="Dashed: the thresholds of the alerts. Above the critical one, a changed encoder "
+            "explains drift.",
+        ),
+        Panel(
+            "Age of the newest canaries",
+            (
+                replace(_scope.age(f.CANARY_TIMESTAMP), legend="age"),
+                replace(_scope.maximum(f.CANARY_GAP), legend="longest gap"),
+            ),
         ),
         Panel("Kolmogorov-Smirnov", (_scope.maximum(f.KS_STATISTIC, "window", "aggregate"),)),
         Panel("Wasserstein-1", (_scope.maximum(f.WASSERSTEIN_DISTANCE, "window", "aggregate"),)),

@@ -24,7 +24,7 @@ from ingest.runtime.http.application import Half
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
-from ingest.store import embedded, models, rights
+from ingest.store import canaries, embedded, models, rights
 from ingest.store.citus import distribute
 from ingest.store.connection import ConnectionString, connect, unavailable
 from ingest.store.migrate import migrate as migrate_store
@@ -37,7 +37,7 @@ main = group
 @main.command()
 @reconfigurable
 def ingest(live: LiveSettings) -> None:
-    """Serve the ingest half: POST /embeddings, POST /v1/traces and POST /search."""
+    """Serve the ingest half: POST /embeddings, /canaries, /v1/traces and /search."""
     settings = live.settings
 
     def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
@@ -97,11 +97,7 @@ def resolve(settings: Settings, model_name: str) -> None:
 
     The state dimension_changed ends, until vectors of another dimension arrive again.
     """
-    with (
-        embedded.connection_string(settings.database, creates=False) as store,
-        connect(store) as connection,
-        unavailable(),
-    ):
+    with service.opened(settings, "model resolve") as connection:
         models.resolve_dimension(connection, model_name)
     click.echo(f"{model_name}: resolved")
 
@@ -121,6 +117,31 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
     with service.opened(settings, "model remove") as connection:
         models.remove(connection, model_name)
     click.echo(f"{model_name}: removed")
+
+
+@main.group()
+def canary() -> None:
+    """Accept what canaries show as right, or forget them."""
+
+
+@canary.command()
+@click.argument("model_name", type=ModelName())
+@configured
+def accept(settings: Settings, model_name: str) -> None:
+    """Compare later canaries of MODEL_NAME with its newest ones: the encoder changed on purpose."""
+    with service.opened(settings, "canary accept") as connection:
+        names = canaries.accept(connection, model_name)
+    click.echo(f"{model_name}: the newest canaries are the reference ({', '.join(names)})")
+
+
+@canary.command("remove")
+@click.argument("model_name", type=ModelName())
+@configured
+def remove_canaries(settings: Settings, model_name: str) -> None:
+    """Forget the canaries of MODEL_NAME: nobody sends them any longer."""
+    with service.opened(settings, "canary remove") as connection:
+        canaries.remove(connection, model_name)
+    click.echo(f"{model_name}: canaries removed")
 
 
 @main.command()

@@ -19,7 +19,7 @@ import yaml
 
 from ingest.runtime.errors import Problem, SettingsError
 from ingest.runtime.settings.settings import AlertingSettings, Settings
-from ingest.runtime.thresholds import SCORE
+from ingest.runtime.thresholds import CANARY, SCORE
 
 SEASONAL_ANOMALY = 5.0
 """Forecast error above which a window is anomalous, in robust standard deviations.
@@ -121,6 +121,9 @@ def thresholds(settings: Settings) -> dict[str, Any]:
             for name, value in thresholds._asdict().items():
                 series = f"fleet:embedding_drift_score_{name}:threshold"
                 rules.append(_record(series, value, stage=stage, window=window))
+    for (aggregate, severity), distance in CANARY.items():
+        series = "fleet:embedding_drift_canary_distance:threshold"
+        rules.append(_record(series, distance, aggregate=aggregate, severity=severity))
     after = settings.alerting.escalation
     for severity, seconds in (("info", after.info_after), ("warning", after.warning_after)):
         name = "fleet:embedding_drift_escalation_seconds:threshold"

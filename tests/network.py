@@ -41,7 +41,7 @@ class Network:
     service: Service
     faults: list[Fault] = field(default_factory=list)
     requests: list[Mapping[str, str]] = field(default_factory=list)
-    """Headers of all requests, with names in lower case."""
+    """Headers of all requests, with names in lower case, and ``:path``."""
     answers: list[Reply] = field(default_factory=list)
     """Answers of the service."""
     closed: threading.Event = field(default_factory=threading.Event)
@@ -75,6 +75,7 @@ def listening(network: Network, tls: ssl.SSLContext | None = None) -> Iterator[N
 
         def do_POST(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
+            headers[":path"] = self.path
             network.requests.append(headers)
             network.closed.wait(60)
             fault = network.faults.pop(0) if network.faults else None
@@ -145,9 +146,11 @@ def forwarded(url: str) -> Service:
 
     def forward(headers: Mapping[str, str], body: bytes) -> Reply:
         kept: dict[str, Any] = {
-            name: value for name, value in headers.items() if name not in ("host", "connection")
+            name: value
+            for name, value in headers.items()
+            if name not in ("host", "connection", ":path")
         }
-        response = httpx2.post(f"{url}/embeddings", content=body, headers=kept)
+        response = httpx2.post(f"{url}{headers[':path']}", content=body, headers=kept)
         replayed = response.headers.get("idempotency-replayed")
         extra = {} if replayed is None else {"Idempotency-Replayed": replayed}
         return Reply(response.status_code, extra, response.content)

@@ -4,12 +4,14 @@
 ``add`` never waits and never raises; lost vectors are counted, logged and reported to the service.
 :class:`Sender` sends one batch and waits for the answer.
 
+Their ``canary`` embeds fixed texts of ``canaries.py``, which shows whether the encoder changed.
+
 Read ``client.py`` first. It reads arguments with ``rows.py`` and ``values.py``, keeps them in
 ``queue.py``, sends them with ``delivery.py``, and logs and reports losses with ``losses.py``.
 """
 
 from embedding_drift_client.client import AsyncClient, Client
-from embedding_drift_client.delivery import Answer, Sender
+from embedding_drift_client.delivery import Answer, CanaryAnswer, Sender
 from embedding_drift_client.errors import (
     BodyTooLarge,
     ClientError,
@@ -29,6 +31,7 @@ __all__ = [
     "Answer",
     "AsyncClient",
     "BodyTooLarge",
+    "CanaryAnswer",
     "Client",
     "ClientError",
     "DimensionMismatch",

@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import logging
 import os
 import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from embedding_drift_client.delivery import Answer, AsyncSender, Sender
-from embedding_drift_client.errors import SettingsError
+from embedding_drift_client.canaries import AsyncEncode, Encode
+from embedding_drift_client.delivery import Answer, AsyncSender, CanaryAnswer, Sender
+from embedding_drift_client.errors import ClientError, SettingsError
 from embedding_drift_client.queue import LONGEST_SECONDS, Queue
 from embedding_drift_client.rows import Ids, Metadata, Timestamps, read
 
+_log = logging.getLogger(__name__)
+
 _ATTEMPTS = 30
 """About 15 minutes, so that vectors in the queue survive an upgrade of the service."""
+_CANARY_ATTEMPTS = 3
+"""About two seconds if the service is away: the next canaries come anyway."""
 _QUEUE_BYTES = 256 * 1024 * 1024
 _EXIT_SECONDS = 4.0
 _GRACE_SECONDS = 0.1
@@ -97,11 +104,19 @@ class _Base(ABC):
             "verify": verify,
             "attempts": _ATTEMPTS,
         }
+        self._canary_destination = self._destination | {"attempts": _CANARY_ATTEMPTS}
+        self._raises = raise_errors
         self._begin()
 
     @abstractmethod
     def _begin(self) -> None:
         """Begin with an empty queue."""
+
+    def _tolerate(self, error: ClientError) -> None:
+        """Log why canaries were not sent, or raise the error with ``raise_errors``."""
+        if self._raises:
+            raise error
+        _log.warning("canaries not sent: %s", error)
 
     @property
     def added(self) -> int:
@@ -211,6 +226,41 @@ class Client(_Base):
             if self._thread is None and self._queue.waiting:
                 self._start()
             self._changed.notify_all()
+
+    def canary(self, encode: Encode, texts: Sequence[str] | None = None) -> CanaryAnswer | None:
+        """Embed fixed texts, and have the service compare the vectors with earlier ones.
+
+        Call it when the program starts, and then from time to time. Unlike :meth:`add`, it waits:
+        for ``encode``, which it calls in this thread, and for the answer of the service. It can be
+        called at any time and from any thread; its vectors are in no count and in no window.
+
+        Parameters
+        ----------
+        encode : callable
+            Gets a list of n texts and returns n vectors, in any form that :meth:`add` accepts.
+        texts : sequence of str, optional
+            Texts of your own, at most 128; 32 shipped ones by default. They are not sent. Other
+            texts begin with another reference.
+
+        Returns
+        -------
+        CanaryAnswer or None
+            How far the vectors have moved; None if they could not be sent, as the log says then.
+
+        Raises
+        ------
+        ClientError
+            Only with ``raise_errors``, as :meth:`Sender.canary` does.
+        Exception
+            What ``encode`` raises.
+        """
+        # A sender of its own, because the thread uses the other.
+        try:
+            with Sender(**self._canary_destination) as sender:
+                return sender.canary(encode, texts)
+        except ClientError as error:
+            self._tolerate(error)
+        return None
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until all vectors added so far are sent or have failed.
@@ -353,6 +403,20 @@ class AsyncClient(_Base):
         self._queue.add(read(vectors, ids, metadata, timestamps))
         self._start()
         self._notify()
+
+    async def canary(
+        self, encode: Encode | AsyncEncode, texts: Sequence[str] | None = None
+    ) -> CanaryAnswer | None:
+        """Embed fixed texts and have them compared, as :meth:`Client.canary` does.
+
+        ``encode`` runs in a thread, because it may take long; what it returns may be awaitable.
+        """
+        try:
+            async with AsyncSender(**self._canary_destination) as sender:
+                return await sender.canary(encode, texts)
+        except ClientError as error:
+            self._tolerate(error)
+        return None
 
     async def flush(self, timeout: float = 30.0) -> bool:
         """Wait until all vectors added so far are sent or have failed; see :meth:`Client.flush`."""

@@ -1,9 +1,10 @@
-"""Send batches of vectors to ``POST /embeddings``, so that each batch is stored once."""
+"""Send vectors to ``POST /embeddings`` and canaries to ``POST /canaries``, each batch once."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
 import logging
 import os
@@ -12,14 +13,16 @@ import re
 import ssl
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx2
 from numpy.typing import ArrayLike
 
+from embedding_drift_client import canaries
+from embedding_drift_client.canaries import AsyncEncode, Encode
 from embedding_drift_client.errors import (
     BodyTooLarge,
     ClientError,
@@ -59,6 +62,7 @@ MODEL_NAME_LENGTH = 128
 _MODEL_NAME = re.compile(r"(?!(.*/)?\.\.?(/|$))[^\x00-\x20\x22\x27\\<>`\x7f-\xa0\ufffd]+")
 
 Outcome = httpx2.Response | httpx2.RequestError
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,23 @@ class Answer:
     revisions: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class CanaryAnswer:
+    """How far canaries are from the first ones of the same texts, their reference.
+
+    Attributes
+    ----------
+    is_reference : bool
+        Whether they are the reference themselves. Then the distances are 0.
+    median_distance, max_distance : float
+        Of 1 - cosine over the texts, from 0 to 2.
+    """
+
+    is_reference: bool
+    median_distance: float
+    max_distance: float
+
+
 class _Route:
     """The service, the model, and the number of attempts."""
 
@@ -95,10 +116,10 @@ class _Route:
     ) -> None:
         base = _parsed(url)
         # Without user and password, because the address is logged.
-        self._url = f"{str(base.copy_with(userinfo=b'')).rstrip('/')}/embeddings"
+        self._url = str(base.copy_with(userinfo=b"")).rstrip("/")
         self._model_name = _checked(model_name)
         self._attempts = attempts
-        self._delivery: Delivery | None = None
+        self._delivery: Delivery[Any] | None = None
         self._options: dict[str, Any] = {
             "headers": {} if token is None else {"Authorization": _bearer(token)},
             "auth": (base.username, base.password) if base.username and token is None else None,
@@ -111,10 +132,17 @@ class _Route:
         """Why the last attempt failed; None if it succeeded."""
         return None if self._delivery is None else self._delivery.trouble
 
-    def _begin(self, rows: Rows, lost: Losses, key: str | None = None) -> Delivery:
+    def _begin(self, rows: Rows, lost: Losses, key: str | None = None) -> Delivery[Answer]:
         body, headers = _encode(rows, self._model_name)
-        self._delivery = Delivery(self._url, body, headers | lost.headers, self._attempts, key=key)
-        return self._delivery
+        url, headers = f"{self._url}/embeddings", headers | lost.headers
+        self._delivery = delivery = Delivery(url, body, headers, self._attempts, _answer, key=key)
+        return delivery
+
+    def _begin_canary(self, texts: Sequence[str], vectors: object) -> Delivery[CanaryAnswer]:
+        body, headers = _encode(canaries.rows(texts, vectors), self._model_name)
+        url = f"{self._url}/canaries"
+        self._delivery = delivery = Delivery(url, body, headers, self._attempts, _canary_answer)
+        return delivery
 
 
 class Sender(_Route):
@@ -222,12 +250,44 @@ class Sender(_Route):
         ClientError
             As :meth:`send` does.
         """
-        delivery = self._begin(rows, lost, key)
+        return self._delivered(self._begin(rows, lost, key))
+
+    def canary(self, encode: Encode, texts: Sequence[str] | None = None) -> CanaryAnswer:
+        """Embed fixed texts, and have the service compare the vectors with earlier ones.
+
+        Only the vectors are sent, not the texts.
+
+        Parameters
+        ----------
+        encode : callable
+            Gets a list of n texts and returns n vectors, in any form that :meth:`send` accepts.
+        texts : sequence of str, optional
+            Texts of your own, at most 128; 32 shipped ones by default. Other texts begin with
+            another reference.
+
+        Returns
+        -------
+        CanaryAnswer
+            How far the vectors have moved.
+
+        Raises
+        ------
+        PayloadError
+            If the texts or vectors are not valid, or the service refuses them.
+        Unauthorized, Forbidden, Undelivered
+            As :meth:`send` does.
+        Exception
+            What ``encode`` raises.
+        """
+        listed = canaries.checked(texts)
+        return self._delivered(self._begin_canary(listed, encode(listed)))
+
+    def _delivered(self, delivery: Delivery[T]) -> T:
         while (pause := delivery.judge(self._attempt(delivery))) is not None:
             self._sleep(pause)
         return delivery.answer
 
-    def _attempt(self, delivery: Delivery) -> Outcome:
+    def _attempt(self, delivery: Delivery[Any]) -> Outcome:
         try:
             return self._http.post(delivery.url, content=delivery.body, headers=delivery.headers)
         except httpx2.RequestError as error:
@@ -259,12 +319,27 @@ class AsyncSender(_Route):
 
     async def deliver(self, rows: Rows, lost: Losses = NO_LOSSES) -> Answer:
         """Send rows as :meth:`Sender.deliver` does."""
-        delivery = self._begin(rows, lost)
+        return await self._delivered(self._begin(rows, lost))
+
+    async def canary(
+        self, encode: Encode | AsyncEncode, texts: Sequence[str] | None = None
+    ) -> CanaryAnswer:
+        """Embed and send canaries as :meth:`Sender.canary` does.
+
+        ``encode`` runs in a thread, because it may take long; what it returns may be awaitable.
+        """
+        listed = canaries.checked(texts)
+        vectors = await asyncio.to_thread(encode, listed)
+        if inspect.isawaitable(vectors):
+            vectors = await vectors
+        return await self._delivered(self._begin_canary(listed, vectors))
+
+    async def _delivered(self, delivery: Delivery[T]) -> T:
         while (pause := delivery.judge(await self._attempt(delivery))) is not None:
             await self._sleep(pause)
         return delivery.answer
 
-    async def _attempt(self, delivery: Delivery) -> Outcome:
+    async def _attempt(self, delivery: Delivery[Any]) -> Outcome:
         try:
             return await self._http.post(
                 delivery.url, content=delivery.body, headers=delivery.headers
@@ -273,8 +348,14 @@ class AsyncSender(_Route):
             return error
 
 
-class Delivery:
+class Delivery(Generic[T]):
     """One batch: its request, and what the outcome of each attempt means. It does no I/O.
+
+    Parameters
+    ----------
+    read : callable
+        Reads the answer from the decoded JSON of a success. Raises ValueError, TypeError or
+        LookupError if it is of another service.
 
     Attributes
     ----------
@@ -282,7 +363,7 @@ class Delivery:
     body : bytes
     headers : dict
         They include an ``Idempotency-Key``: the batch is stored once, however often it is sent.
-    answer : Answer
+    answer : T
         The service's answer, once the batch is delivered.
     trouble : ClientError or None
         Why the last attempt failed.
@@ -294,16 +375,18 @@ class Delivery:
         body: bytes,
         headers: dict[str, str],
         attempts: int,
+        read: Callable[[Any], T],
         jitter: Callable[[], float] = random.random,
         key: str | None = None,
     ) -> None:
         self.url = url
         self.body = body
         self.headers = headers | {"Idempotency-Key": key or uuid.uuid4().hex}
-        self.answer = Answer(0, 0)
+        self.answer: T
         self.trouble: ClientError | None = None
         self._attempt = 0
         self._attempts = attempts
+        self._read = read
         self._jitter = jitter
 
     def judge(self, outcome: Outcome) -> float | None:
@@ -319,7 +402,7 @@ class Delivery:
         asked = 0.0
         if isinstance(outcome, httpx2.Response):
             if outcome.is_success:
-                self.answer = _answer(outcome, self.url)
+                self.answer = self._told(outcome)
                 return None
             self.trouble = _refusal(outcome, self.url)
             if outcome.status_code not in _TRANSIENT:
@@ -333,23 +416,32 @@ class Delivery:
             _log.warning("%s; retrying", self.trouble)
         return self._pause(asked)
 
+    def _told(self, response: httpx2.Response) -> T:
+        try:
+            return self._read(json.loads(response.content))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise Undelivered(
+                f"{self.url} answers {response.status_code}, but is another service: its answer"
+                " does not say what became of the vectors"
+            ) from error
+
     def _pause(self, asked: float) -> float:
         backoff = min(_FIRST_PAUSE_SECONDS * 2.0 ** (self._attempt - 1), _LONGEST_PAUSE_SECONDS)
         # Never sooner than asked. The jitter keeps clients from returning all at once.
         return max(backoff, asked) * (1 + self._jitter() / 2)
 
 
-def _answer(response: httpx2.Response, url: str) -> Answer:
-    try:
-        told = json.loads(response.content)
-        return Answer(
-            _count(told["stored"]), _count(told["duplicates"]), _count(told.get("revisions", 0))
-        )
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise Undelivered(
-            f"{url} answers {response.status_code}, but is another service: its answer has no"
-            " counts of stored vectors and duplicates"
-        ) from error
+def _answer(told: Any) -> Answer:
+    return Answer(
+        _count(told["stored"]), _count(told["duplicates"]), _count(told.get("revisions", 0))
+    )
+
+
+def _canary_answer(told: Any) -> CanaryAnswer:
+    is_reference = told["reference"]
+    if not isinstance(is_reference, bool):
+        raise TypeError(is_reference)
+    return CanaryAnswer(is_reference, float(told["median_distance"]), float(told["max_distance"]))
 
 
 def _count(value: object) -> int:

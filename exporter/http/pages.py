@@ -50,6 +50,7 @@ _LANDING = """<h1>Embedding Drift Monitor</h1>
 {not_followed}
 {constant}
 {baselines}
+{canaries}
 """
 
 
@@ -72,6 +73,11 @@ def landing(models: Iterable[ModelSnapshot]) -> str:
             _baseline(model.row.model_name, found)
             for model in models
             if (found := report.baseline(model)) is not None and found.next is not None
+        ),
+        canaries="\n".join(
+            _canaries(model.row.model_name, told)
+            for model in models
+            if (told := report.canaries(model)) is not None
         ),
     )
     return _PAGE.format(title="Embedding Drift Monitor", body=body)
@@ -131,6 +137,14 @@ def _baseline(model_name: str, found: report.Baseline) -> str:
         f"<p>The baseline of {escape(model_name)} is {found.stage}: it has seen the traffic from"
         f" {found.first_at:%Y-%m-%d %H:%M} to {found.last_at:%Y-%m-%d %H:%M} UTC. The"
         f" {found.next.stage} one {waits[found.next.waits_for]}.</p>"
+    )
+
+
+def _canaries(model_name: str, told: report.Canaries) -> str:
+    return (
+        f"<p>The canaries of {escape(model_name)}, the same texts embedded again, came last at"
+        f" {told.received_at:%Y-%m-%d %H:%M} UTC. Their distance from the reference (1 - cosine) is"
+        f" {told.median_distance:.0e} in the median and {told.max_distance:.0e} at most.</p>"
     )
 
 

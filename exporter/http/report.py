@@ -281,6 +281,18 @@ class Window(Struct):
     ) = UNSET
 
 
+class Canaries(Struct):
+    """The newest canaries: the same texts, embedded again, compared with their first vectors."""
+
+    received_at: Moment
+    median_distance: Annotated[float, Meta(ge=0, le=2, description="Of 1 - cosine.")]
+    max_distance: Annotated[float, Meta(ge=0, le=2)]
+    longest_gap: Annotated[
+        float | None,
+        Meta(description="Seconds between two of the newest sets; null below three sets."),
+    ]
+
+
 class Windows(Struct):
     """The windows of a model."""
 
@@ -298,6 +310,7 @@ class Drift(Struct):
     computed_at: Moment
     following: Following
     baseline: Baseline | None
+    canaries: Annotated[Canaries | None, Meta(description="Null without any.")]
     windows: Windows
 
 
@@ -386,6 +399,7 @@ def detail(model: ModelSnapshot, reference: Vectors | None = None) -> Drift:
         computed_at=_moment(model.computed_at),
         following=following(model),
         baseline=baseline(model),
+        canaries=canaries(model),
         windows=Windows(**windows),
     )
 
@@ -421,6 +435,23 @@ def baseline(model: ModelSnapshot) -> Baseline | None:
         vectors=pinned.detector.n_reference,
         cosine_similarity=pinned.detector.reference_cosine_similarity,
         quality=_quality(pinned.quality),
+    )
+
+
+def canaries(model: ModelSnapshot) -> Canaries | None:
+    """Report how far the newest canaries of a model are from their reference."""
+    row = model.row
+    if (
+        row.canaries_received_at is None
+        or row.canary_median_distance is None
+        or row.canary_max_distance is None
+    ):
+        return None
+    return Canaries(
+        row.canaries_received_at.astimezone(UTC),
+        row.canary_median_distance,
+        row.canary_max_distance,
+        row.canary_gap,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from exporter.detector.ratio import ChangedRatio
@@ -18,6 +19,7 @@ from exporter.monitor.verdict import AGGREGATES, STATES, Measurement
 from exporter.stats.quality import Quality
 from ingest.runtime.family import Family
 from ingest.runtime.version import __version__
+from ingest.store.changes import ModelRow
 
 Sample = tuple[tuple[str, ...], float]
 """Values of the labels, and the value."""
@@ -26,6 +28,8 @@ Kind = Literal["gauge", "counter"]
 _MODEL = ("model_name",)
 _SERIES = ("model_name", "window")
 
+CANARY_AGGREGATES = ("median", "max")
+"""How the distances of the canaries become two numbers."""
 BASELINE = "baseline"
 """Label `window` of the baseline, which the families of quality measure like a window."""
 
@@ -199,6 +203,17 @@ def _every_series(snapshot: Snapshot) -> Iterator[SeriesSnapshot]:
         yield from model.series
 
 
+def _canary_distances(row: ModelRow) -> Iterator[tuple[str, float]]:
+    distances = (row.canary_median_distance, row.canary_max_distance)
+    for aggregate, distance in zip(CANARY_AGGREGATES, distances, strict=True):
+        if distance is not None:
+            yield aggregate, distance
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
 def _one_of(states: Iterable[str], state: str) -> Iterator[tuple[str, float]]:
     """Yield 1 for the state that holds, and 0 for each other one."""
     return ((each, float(each == state)) for each in states)
@@ -307,7 +322,7 @@ LAST_VECTOR_TIMESTAMP = _of_model(
     "embedding_drift_last_vector_timestamp_seconds",
     "gauge",
     "Time at which the model's newest vector was stored.",
-    lambda m: None if m.row.last_received_at is None else m.row.last_received_at.timestamp(),
+    lambda m: _seconds(m.row.last_received_at),
 )
 FOLLOWED_TIMESTAMP = _of_model(
     "embedding_drift_followed_timestamp_seconds",
@@ -375,6 +390,31 @@ BASELINE_WAITS = _family(
         for m in s.models
         if m.maturing is not None and m.maturing.waits_for is not None
     ),
+)
+
+CANARY_DISTANCE = _family(
+    "embedding_drift_canary_distance",
+    "gauge",
+    "How far the newest canaries are from their reference: 1 - cosine (0 to 2), the median over "
+    "the texts or the largest. Canaries are the same texts, embedded again. Absent without any.",
+    ("model_name", "aggregate"),
+    lambda s: (
+        ((m.row.model_name, aggregate), distance)
+        for m in s.models
+        for aggregate, distance in _canary_distances(m.row)
+    ),
+)
+CANARY_TIMESTAMP = _of_model(
+    "embedding_drift_canary_timestamp_seconds",
+    "gauge",
+    "Time at which the newest canaries were stored.",
+    lambda m: _seconds(m.row.canaries_received_at),
+)
+CANARY_GAP = _of_model(
+    "embedding_drift_canary_gap_seconds",
+    "gauge",
+    "Longest time between two of the newest 16 sets of canaries; absent below three sets.",
+    lambda m: m.row.canary_gap,
 )
 
 STATE = _of_each(

@@ -1,7 +1,8 @@
-"""Ingest over HTTP: ``POST /embeddings``, ``POST /search`` and ``POST /v1/traces``."""
+"""Ingest over HTTP: ``POST /embeddings``, ``/canaries``, ``/search`` and ``/v1/traces``."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest.formats import registry
-from ingest.http import losses, operations
-from ingest.http.bodies import Stored
+from ingest.http import canaries, losses, operations
+from ingest.http.bodies import Stored, StoredCanaries
 from ingest.http.body_reader import BodyReader
 from ingest.http.endpoint import Endpoint, IncomingRequest
 from ingest.http.parser import Parser
@@ -20,11 +21,18 @@ from ingest.http.searches import Searches
 from ingest.http.traces import TRACES, Traces, refusal
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import guard
+from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.http import application
 from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings
+from ingest.store import canaries as stored_canaries
+from ingest.store.batch import Batch
+from ingest.store.canaries import CanarySet, Moved
+from ingest.store.connection import unavailable
 
 SEARCH = "/search"
+_CANARY_SECONDS = 20.0
+_REPLAYED = {"Idempotency-Replayed": "true"}
 
 
 class Ingest:
@@ -52,6 +60,7 @@ class Ingest:
             )
             for path, answer in (
                 ("/embeddings", self._embeddings),
+                ("/canaries", self._canaries),
                 (SEARCH, self._searches.answer),
                 (TRACES, traces.answer),
             )
@@ -84,16 +93,7 @@ class Ingest:
 
     async def _embeddings(self, request: IncomingRequest) -> Response:
         lost = losses.parse(request.headers)
-        parse = partial(
-            registry.parse,
-            headers=request.headers,
-            query=request.query,
-            limits=self._settings.ingest,
-            now=time.time(),
-        )
-        inline_bytes = registry.find(request.headers).inline_bytes
-        batch = await self._parser.parsed(request, parse, inline_bytes)
-        guard.require_write(request.scopes, batch.model_name)
+        batch = await self._batch(request)
         stored = await self._pipeline.store(batch)
         sampled_out = len(batch) - stored.stored - stored.duplicates
         response = application.json_response(
@@ -107,10 +107,58 @@ class Ingest:
             status=201,
         )
         if stored.replayed:
-            response.headers["Idempotency-Replayed"] = "true"
+            response.headers.update(_REPLAYED)
         else:
             lost.add_to(self._pipeline.metrics, batch.model_name)
         return response
+
+    async def _canaries(self, request: IncomingRequest) -> Response:
+        given = canaries.read(await self._batch(request))
+        moved = await self._moved(given)
+        response = application.json_response(
+            StoredCanaries(
+                given.model_name,
+                given.name,
+                len(given.ids),
+                moved.is_reference,
+                moved.median,
+                moved.max,
+            ),
+            status=201,
+        )
+        if moved.replayed:
+            response.headers.update(_REPLAYED)
+        return response
+
+    async def _moved(self, given: CanarySet) -> Moved:
+        """Store canaries, beside the writer: they are few, and in no group."""
+        try:
+            with unavailable():
+                async with (
+                    asyncio.timeout(_CANARY_SECONDS),
+                    self._pipeline.pool.connection() as connection,
+                ):
+                    return await stored_canaries.insert(
+                        connection, given, self._settings.ingest.max_models
+                    )
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"PostgreSQL did not commit within {_CANARY_SECONDS:.0f} s"
+            ) from error
+
+    async def _batch(self, request: IncomingRequest) -> Batch:
+        """Read the vectors of a request, of a client that may write to their model."""
+        parse = partial(
+            registry.parse,
+            headers=request.headers,
+            query=request.query,
+            limits=self._settings.ingest,
+            now=time.time(),
+        )
+        inline_bytes = registry.find(request.headers).inline_bytes
+        batch = await self._parser.parsed(request, parse, inline_bytes)
+        guard.require_write(request.scopes, batch.model_name)
+        return batch
 
 
 class Searching:

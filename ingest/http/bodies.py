@@ -48,6 +48,24 @@ class Stored(msgspec.Struct):
     sampled_out: Annotated[Count, Meta(description="Vectors left out by `ingest.sample_ratio`.")]
 
 
+Distance = Annotated[float, Meta(ge=0, le=2)]
+
+
+class StoredCanaries(msgspec.Struct):
+    """What became of a set of canaries, once it is committed."""
+
+    model_name: ModelName
+    set: Annotated[str, Meta(description="Name of the set, from the ids.")]
+    canaries: Annotated[Count, Meta(description="Vectors of the set.")]
+    reference: Annotated[
+        bool, Meta(description="Whether this is the set that later ones are compared with.")
+    ]
+    median_distance: Annotated[
+        Distance, Meta(description="Median of 1 - cosine between each canary and the reference.")
+    ]
+    max_distance: Annotated[Distance, Meta(description="Largest of these.")]
+
+
 class Search(msgspec.Struct, forbid_unknown_fields=True):
     """A search by a vector, which must not be all zeros, or by a stored one: its id or its seq."""
 

@@ -1,4 +1,4 @@
-"""OpenAPI description of this half: ``/embeddings``, ``/search`` and ``/v1/traces``.
+"""OpenAPI description of this half: ``/embeddings``, ``/canaries``, ``/search``, ``/v1/traces``.
 
 JSON bodies are described by their Structs in :mod:`ingest.http.bodies`, other bodies by their
 formats. This module describes the operations, and what depends on the current limits.
@@ -12,7 +12,8 @@ from ingest.formats import checks
 from ingest.formats.dtypes import DTYPES
 from ingest.formats.registry import FORMATS
 from ingest.http import decompression, losses
-from ingest.http.bodies import Found, Search, Stored
+from ingest.http.bodies import Found, Search, Stored, StoredCanaries
+from ingest.http.canaries import MAX_CANARIES
 from ingest.runtime.http.openapi import (
     CHALLENGES,
     MODEL_NAME,
@@ -101,6 +102,35 @@ _STORE_ANSWERS: Json = {
         RETRY_AFTER,
     ),
     **_BODY_PROBLEMS,
+}
+
+_CANARIES: Json = {
+    "operationId": "storeCanaries",
+    "summary": "Measure whether the encoder still gives the same vectors for the same texts",
+    "description": (
+        "The vectors belong to fixed texts, which are embedded again and again. They are compared"
+        " with the first set of the same name, its reference. They enter no window and no"
+        " baseline.\n\n"
+        f"A request has at most {MAX_CANARIES} vectors, of one set. Each has an id"
+        " `canary:SET:TEXT`, where SET and TEXT are 1 to 64 letters, digits and `.`, `_`, `-`, and"
+        " no metadata. A set always has the same ids."
+    ),
+    "parameters": [_IDEMPOTENCY_KEY, _CONTENT_ENCODING],
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": schema("EmbeddingsRequest")}},
+    },
+    "responses": {
+        "201": answer(
+            "The vectors are committed.", "application/json", schema(StoredCanaries), _REPLAYED
+        ),
+        "400": problem("The body, an id or a vector is invalid, or the reference has other ids."),
+        "403": _STORE_ANSWERS["403"],
+        "409": _STORE_ANSWERS["409"],
+        "422": _STORE_ANSWERS["422"],
+        "503": problem("PostgreSQL does not answer.", RETRY_AFTER),
+        **_BODY_PROBLEMS,
+    },
 }
 
 _BY_ONE_OF_THREE: list[Json] = [
@@ -223,11 +253,13 @@ def description(limits: IngestSettings) -> Description:
     return Description(
         {
             "/embeddings": {"post": _store(limits)},
+            "/canaries": {"post": _CANARIES},
             "/v1/traces": {"post": _EXPORT},
             **found.paths,
         },
         structs=[
             Stored,
+            StoredCanaries,
             *found.structs,
             *(struct for format_ in FORMATS.values() for struct in format_.structs),
         ],

@@ -1,4 +1,4 @@
-"""Thresholds of the score, by the stage of the baseline and the window.
+"""Thresholds of the score, by the stage of the baseline and the window, and of the canaries.
 
 The rules are rendered from them. The exporter lets no baseline mature over what they call drift.
 """
@@ -50,4 +50,19 @@ The average of an hour is that of four fast windows, so a lower one is as rare.
 To a provisional baseline every hour that it has not seen is news, and to a daily one every day. The
 slow window holds enough vectors to see a day's small differences. Where these are news, only what
 changes nearly every vector counts, such as another encoder.
+"""
+
+CANARY = {
+    ("median", "warning"): 5e-5,
+    ("max", "warning"): 5e-4,
+    ("median", "critical"): 2e-3,
+}
+"""Distances of canaries (1 - cosine) above which an alert fires, by aggregate and severity.
+
+Measured with 90 texts. The median of a warning is 6 times as large as that of any text in bfloat16,
+and a sixth of that of any text with int8 weights. The maximum is 60 times as large as that of any
+text in bfloat16, because awkward texts may round worse, and a fifth of that of any text without
+special tokens, the weakest change that was tried of what an encoder reads. The critical median lies
+between int8 weights (5e-4 at most), which cause no drift alert, and no special tokens (5e-3 at
+least).
 """

@@ -50,6 +50,13 @@ class ModelRow:
         Differs between a model and a removed model of the same name.
     baseline_used_at : datetime or None
         When that baseline was chosen.
+    canaries_received_at : datetime or None
+        When its newest canaries arrived; None if it has none.
+    canary_median_distance, canary_max_distance : float or None
+        Of these canaries from their reference: 1 - cosine.
+    canary_gap : float or None
+        Longest time in seconds between two of its newest sets of canaries; None if they are too
+        few.
     """
 
     model_name: str
@@ -61,12 +68,22 @@ class ModelRow:
     now: datetime
     created_at: datetime = _EARLIEST
     baseline_used_at: datetime | None = None
+    canaries_received_at: datetime | None = None
+    canary_median_distance: float | None = None
+    canary_max_distance: float | None = None
+    canary_gap: float | None = None
 
 
+# Lateral, because it reads one row of the canaries of each model instead of all.
 _SELECT = (
     "select model_name, dimension, last_seq, last_received_at, mismatched_at,"
     " version as baseline_version, clock_timestamp() as now, created_at,"
-    " used_at as baseline_used_at from model left join baseline_in_use using (model_name)"
+    " used_at as baseline_used_at, canaries_received_at, canary_median_distance,"
+    " canary_max_distance, canary_gap from model left join baseline_in_use using (model_name)"
+    " left join lateral (select received_at as canaries_received_at,"
+    " median_distance as canary_median_distance, max_distance as canary_max_distance,"
+    " longest_gap_seconds as canary_gap from canary where canary.model_name = model.model_name"
+    " order by received_at desc limit 1) as newest on true"
 )
 
 

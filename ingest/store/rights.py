@@ -47,8 +47,9 @@ _INGEST = _rights(
     idempotency_key="select insert",
     baseline_in_use="select",
     baseline_embedding="select",
+    canary="select insert delete",
 )
-_EXPORTER = _all(_PINNING, _rights(drift_history="insert"))
+_EXPORTER = _all(_PINNING, _rights(drift_history="insert", canary="select"))
 
 NEEDED: Mapping[str, Rights] = {
     "ingest": _INGEST,
@@ -59,12 +60,15 @@ NEEDED: Mapping[str, Rights] = {
     "baseline list": _BASELINES,
     "baseline pin": _PINNING,
     "baseline use": _all(_BASELINES, _rights(baseline="update")),
+    "canary accept": _rights(model="select update", canary="select update"),
+    "canary remove": _rights(model="select", canary="select delete"),
     "model list": _rights(model="select"),
+    "model resolve": _rights(model="select update"),
     "model remove": _all(
         _rights(model="select update delete", baseline="select delete"),
         _rights(**dict.fromkeys(("embedding", "embedding_id"), "select delete")),
         _rights(**dict.fromkeys(("idempotency_key", "drift_history"), "select delete")),
-        _rights(**dict.fromkeys(("watch", "baseline_embedding"), "select delete")),
+        _rights(**dict.fromkeys(("watch", "baseline_embedding", "canary"), "select delete")),
     ),
 }
 """Rights by command."""

@@ -17,15 +17,12 @@ from ingest.runtime.errors import (
     DimensionMismatch,
     IdempotencyConflict,
     MonitorError,
-    TooManyModels,
 )
 from ingest.store import copy
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection
+from ingest.store.registration import register, too_many
 from ingest.store.revisions import compare
-
-_MODELS_LOCK = 0x456D624D  # "EmbM"
-"""Advisory lock of transactions that add models."""
 
 _PORTION_VECTORS = 256
 """Vectors that are laid out together for COPY, or compared together."""
@@ -279,7 +276,7 @@ async def insert(
         return [
             models[b.model_name].admit(b, revise)
             if b.model_name in models
-            else _too_many(b, max_models)
+            else too_many(b.model_name, max_models)
             for b in batches
         ]
 
@@ -287,12 +284,6 @@ async def insert(
     outcomes = admit() if known <= _PORTION_VECTORS else await asyncio.to_thread(admit)
     await _commit(connection, models)
     return outcomes
-
-
-def _too_many(batch: Batch, max_models: int) -> TooManyModels:
-    return TooManyModels(
-        f"model {batch.model_name} is new, and {max_models} models are allowed (ingest.max_models)"
-    )
 
 
 async def _lock(
@@ -303,7 +294,7 @@ async def _lock(
         # Add models while none is locked: two writers that each hold a model could deadlock.
         await connection.execute("rollback")
         dimensions = {batch.model_name: batch.dimension for batch in reversed(new)}
-        await _add(connection, dimensions, max_models)
+        await register(connection, dimensions, max_models)
         models = await _lock_known(connection, batches)
     return models
 
@@ -385,26 +376,6 @@ async def _next_rows(cursor: psycopg.AsyncCursor) -> list[tuple[Any, ...]]:
     rows = await cursor.fetchall()
     cursor.nextset()
     return rows
-
-
-async def _add(connection: AsyncConnection, dimensions: dict[str, int], max_models: int) -> None:
-    async with connection.transaction():
-        await connection.execute("set local lock_timeout = '5s'")
-        await connection.execute("select pg_advisory_xact_lock(%s)", [_MODELS_LOCK])
-        await connection.execute(
-            "insert into model (model_name, dimension)"
-            " select * from unnest(%s::text[], %s::integer[]) as new (name, dimension)"
-            " where not exists (select from model where model_name = name)"
-            " limit greatest(0, %s - (select count(*) from model))",
-            [list(dimensions), list(dimensions.values()), max_models],
-        )
-        # The time tells exporters that this is another model.
-        await connection.execute(
-            "update model set dimension = new.dimension, created_at = clock_timestamp()"
-            " from unnest(%s::text[], %s::integer[]) as new (name, dimension)"
-            " where model_name = name and last_seq = 0 and model.dimension <> new.dimension",
-            [list(dimensions), list(dimensions.values())],
-        )
 
 
 async def _commit(connection: AsyncConnection, models: Mapping[str, _Model]) -> None:

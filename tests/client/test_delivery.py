@@ -149,8 +149,8 @@ def test_retry_after_may_be_seconds(network: Network) -> None:
     assert pauses == jittered(7, 1)
 
 
-def delivery(attempts: int = 8, jitter: float = 0.0) -> Delivery:
-    return Delivery("http://service/embeddings", b"", {}, attempts, jitter=lambda: jitter)
+def delivery(attempts: int = 8, jitter: float = 0.0) -> Delivery[object]:
+    return Delivery("http://service/embeddings", b"", {}, attempts, repr, lambda: jitter)
 
 
 def asking_to_wait(retry_after: str) -> httpx2.Response:

@@ -118,7 +118,13 @@ class Replay:
 
     def _add(self, name: str) -> Model:
         now = datetime.now(UTC)
-        model = Model(ModelRow(name, 384, 0, now, None, None, now), MonitoringSettings())
+        canaries = {
+            "canary_median_distance": 1e-8,
+            "canary_max_distance": 1e-7,
+            "canary_gap": 3600.0,
+        }
+        row = ModelRow(name, 384, 0, now, None, None, now, canaries_received_at=now, **canaries)
+        model = Model(row, MonitoringSettings())
         self._models.set_clock(now.timestamp())
         self._models.add(model)
         return model

@@ -6,11 +6,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import pytest
 import yaml
 
+from demo import stack
 from ingest.runtime.settings.configuration import load
 from rules.render import render
+from tests.service import wait_for
 
 
 @pytest.mark.parametrize("webhook", [None, "https://hooks.slack.com/services/T024/B024/secret"])
@@ -59,6 +62,8 @@ def test_amtool_accepts_the_configuration_with_every_option_switched_on(
         ("warning", ["alertname=EmbeddingDriftPersisting", "severity=warning", "model_name=a"]),
         ("warning", ["alertname=EmbeddingDriftTrend", "severity=warning", "model_name=a"]),
         ("info", ["alertname=EmbeddingDriftSeasonalAnomaly", "severity=info", "model_name=a"]),
+        ("critical", ["alertname=EmbeddingDriftCanariesMoved", "severity=critical"]),
+        ("warning", ["alertname=EmbeddingDriftCanariesStopped", "severity=warning"]),
         ("watchdog", ["alertname=EmbeddingDriftWatchdog", "severity=info"]),
         ("warning", ["alertname=OfSomebodyElse"]),
     ],
@@ -101,3 +106,68 @@ def test_markup_in_a_label_is_escaped_in_the_message(
     assert escaped in shown["text"]
     for text in shown.values():
         assert not re.search("[<>]", text)
+
+
+def alert(name: str, severity: str, area: str, model: str = "m") -> dict[str, str]:
+    labels = {"alertname": f"EmbeddingDrift{name}", "severity": severity, "area": area}
+    return labels | {"model_name": model}
+
+
+MOVED_FAR = alert("CanariesMoved", "critical", "pipeline")
+MOVED = alert("CanariesMoved", "warning", "pipeline")
+STOPPED = alert("CanariesStopped", "warning", "pipeline")
+DETECTED = alert("Detected", "warning", "drift")
+LARGE = alert("Large", "critical", "drift")
+PERSISTING = alert("Persisting", "critical", "drift")
+OTHER_MODEL = alert("Detected", "warning", "drift", model="other")
+
+
+@pytest.mark.parametrize(
+    ("firing", "suppressed"),
+    [
+        pytest.param(
+            [MOVED_FAR, MOVED, DETECTED, LARGE, PERSISTING, OTHER_MODEL],
+            [MOVED, DETECTED, LARGE, PERSISTING],
+            id="an encoder that changed much explains drift of its model",
+        ),
+        pytest.param([MOVED, LARGE], [], id="a small change explains no drift"),
+        pytest.param(
+            [STOPPED, alert("VectorsMissing", "warning", "pipeline")],
+            [STOPPED],
+            id="a model without vectors has no canaries either",
+        ),
+        pytest.param(
+            [STOPPED, alert("DimensionChanged", "critical", "pipeline"), MOVED],
+            [STOPPED],
+            id="canaries of another dimension are refused",
+        ),
+        pytest.param(
+            [STOPPED, alert("StoreUnreachable", "critical", "pipeline") | {"extent": "all"}],
+            [STOPPED],
+            id="without a store nothing is known of canaries",
+        ),
+    ],
+)
+def test_what_canaries_show_suppresses_and_is_suppressed(
+    firing: list[dict[str, str]],
+    suppressed: list[dict[str, str]],
+    tmp_path: Path,
+    tool: Callable[[str], str],
+) -> None:
+    tool("alertmanager")
+    render(load(), tmp_path)
+    stack.shorten_waits(tmp_path)
+    with stack.alertmanager(tmp_path / "data", tmp_path / "alertmanager.yml") as url:
+        alerts = f"{url}/api/v2/alerts"
+        httpx2.post(alerts, json=[{"labels": labels} for labels in firing]).raise_for_status()
+
+        def are_processed() -> bool:
+            told = httpx2.get(alerts).raise_for_status().json()
+            states = {each["status"]["state"] for each in told}
+            return len(told) == len(firing) and "unprocessed" not in states
+
+        wait_for(are_processed, "the notifications")
+        told = httpx2.get(alerts).json()
+    inhibited = [each["labels"] for each in told if each["status"]["inhibitedBy"]]
+    assert len(inhibited) == len(suppressed)
+    assert all(labels in suppressed for labels in inhibited)

@@ -80,6 +80,15 @@ def test_the_two_thresholds_of_the_configuration_become_series(tmp_path: Path) -
         "fleet:embedding_drift_magnitude_warning:threshold": "vector(0.3)",
         "fleet:embedding_drift_magnitude_critical:threshold": "vector(0.45)",
         "fleet:embedding_drift_seasonal_anomaly:threshold": "vector(5.0)",
+        **{
+            "fleet:embedding_drift_canary_distance:threshold"
+            f"{{aggregate={aggregate}}}{{severity={severity}}}": f"vector({value})"
+            for aggregate, severity, value in (
+                ("median", "warning", "5e-05"),
+                ("max", "warning", "0.0005"),
+                ("median", "critical", "0.002"),
+            )
+        },
         "fleet:embedding_drift_escalation_seconds:threshold{severity=info}": "vector(1800)",
         "fleet:embedding_drift_escalation_seconds:threshold{severity=warning}": "vector(7200)",
     }

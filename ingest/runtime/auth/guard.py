@@ -5,8 +5,8 @@ scope       allows
 =========== =======================================================
 metrics     ``GET /metrics``
 drift       every other GET, and ``POST /search``
-write       ``POST /embeddings`` and ``POST /v1/traces`` for all models
-write:MODEL ``POST /embeddings`` and ``POST /v1/traces`` for one model
+write       every other POST, for all models
+write:MODEL the same for one model
 admin       everything
 =========== =======================================================
 
@@ -34,6 +34,7 @@ _SCOPES = {
     "/metrics": "metrics",
     "/embeddings": "write",
     "/v1/traces": "write",
+    "/canaries": "write",
     "/search": "drift",
 }
 _CHALLENGES = {

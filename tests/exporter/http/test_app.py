@@ -90,6 +90,7 @@ def test_the_report_holds_the_numbers_behind_the_verdict(client: TestClient) -> 
         "computed_at",
         "following",
         "baseline",
+        "canaries",
         "windows",
     }
     assert report["vectors"] == 1_100

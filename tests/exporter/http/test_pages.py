@@ -51,5 +51,15 @@ def test_a_baseline_of_equal_vectors_is_explained() -> None:
     assert '<h2 id="embeddingdriftbaselineconstant">' in pages.runbook()
 
 
+def test_the_distances_of_canaries_are_shown_where_there_are_any() -> None:
+    canaries = {"canary_median_distance": 2.4e-8, "canary_max_distance": 0.5}
+    row = ModelRow("<m>", 8, 0, None, None, None, NOW, canaries_received_at=NOW, **canaries)
+    page = pages.landing([Model(row, MonitoringSettings()).snapshot(NOW.timestamp())])
+    assert "The canaries of &lt;m&gt;" in page
+    assert "came last at 2026-01-01 00:00 UTC" in page
+    assert "is 2e-08 in the median and 5e-01 at most" in page
+    assert "canaries" not in landing("m")
+
+
 def test_headings_of_the_runbook_have_ids() -> None:
     assert '<h2 id="embeddingdriftdetected">EmbeddingDriftDetected</h2>' in pages.runbook()

@@ -128,3 +128,17 @@ def test_exact_statistics_are_those_of_the_snapshots_own_vectors(
     assert found.windows.fast.exact.wasserstein == expected.wasserstein.tolist()
     without = report.detail(model.snapshot(NOW.timestamp()), vectors[:1_000])
     assert without.windows.fast.exact is msgspec.UNSET
+
+
+def test_canaries_are_reported_in_utc_or_as_null() -> None:
+    canaries = {"canary_median_distance": 2.4e-8, "canary_max_distance": 0.5}
+    row = ModelRow("m", 8, 0, None, None, None, NOW, canaries_received_at=NOW, **canaries)
+    with_canaries = Model(row, MonitoringSettings()).snapshot(NOW.timestamp())
+    assert encoded(report.canaries(with_canaries)) == {
+        "received_at": "2026-01-01T00:00:00Z",
+        "median_distance": 2.4e-8,
+        "max_distance": 0.5,
+        "longest_gap": None,
+    }
+    without = Model(ModelRow("m", 8, 0, None, None, None, NOW), MonitoringSettings())
+    assert encoded(report.detail(without.snapshot(NOW.timestamp())))["canaries"] is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -15,7 +16,14 @@ from exporter.detector.detector import Detector
 from exporter.detector.exact import compare
 from exporter.detector.ratio import ChangedRatio
 from exporter.metrics.collector import DriftCollector
-from exporter.metrics.families import FAMILIES, NOT_FOLLOWED, REVISION_COSINE
+from exporter.metrics.families import (
+    CANARY_DISTANCE,
+    CANARY_GAP,
+    CANARY_TIMESTAMP,
+    FAMILIES,
+    NOT_FOLLOWED,
+    REVISION_COSINE,
+)
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
@@ -158,14 +166,35 @@ def test_a_model_with_a_baseline_has_every_family(
     assert 'embedding_drift_norm{model_name="m",window="baseline"} 2.5' in lines
     assert 'embedding_drift_dead_dimensions{model_name="m",window="fast"} 1.0' in lines
     found = {line.split("{")[0].split(" ")[0] for line in lines}
-    # It is followed, and has no revisions.
-    absent = {NOT_FOLLOWED.name, REVISION_COSINE.name}
+    # It is followed, and has no revisions and no canaries.
+    canaries = {CANARY_DISTANCE.name, CANARY_TIMESTAMP.name, CANARY_GAP.name}
+    absent = {NOT_FOLLOWED.name, REVISION_COSINE.name} | canaries
     assert found == {family.name for family in FAMILIES} - absent
     score = detector.score(vectors[1_000:1_100])
     assert f'embedding_drift_score{{model_name="m",window="fast"}} {score!r}' in lines
     assert 'embedding_drift_baseline_version{model_name="m"} 2.0' in lines
     components = [line for line in lines if line.startswith("embedding_drift_component_score")]
     assert len(components) == 2 * len(detector.COMPONENTS)
+
+
+def test_canaries_have_two_distances_a_time_and_a_gap(
+    models: Models, vectors: NDArray[np.float32]
+) -> None:
+    model = add(models, vectors[1_000:1_100])
+    model.row = replace(
+        model.row,
+        canaries_received_at=RECEIVED,
+        canary_median_distance=2e-8,
+        canary_max_distance=0.5,
+        canary_gap=3600.0,
+    )
+    lines = page(models)
+    distance = "embedding_drift_canary_distance"
+    assert f'{distance}{{aggregate="median",model_name="m"}} 2e-08' in lines
+    assert f'{distance}{{aggregate="max",model_name="m"}} 0.5' in lines
+    assert 'embedding_drift_canary_gap_seconds{model_name="m"} 3600.0' in lines
+    stored = next(line for line in lines if line.startswith(CANARY_TIMESTAMP.name))
+    assert float(stored.rpartition(" ")[2]) == RECEIVED.timestamp()
 
 
 @pytest.mark.parametrize("component", [1e20, 3e38])

@@ -48,7 +48,8 @@ def test_every_family_of_the_module_is_on_the_page() -> None:
 def full(vectors: Vectors, detector: Detector) -> Snapshot:
     """A snapshot from which each family has something to read."""
     fresh = vectors[1_000:1_100]
-    row = ModelRow("m", 8, len(fresh), NOW, None, None, NOW)
+    canaries = {"canary_median_distance": 1e-8, "canary_max_distance": 1e-7, "canary_gap": 60.0}
+    row = ModelRow("m", 8, len(fresh), NOW, None, None, NOW, canaries_received_at=NOW, **canaries)
     model = Model(row, MonitoringSettings())
     windows = ModelWindows(8, MonitoringSettings(), detector)
     cosines = np.full(len(fresh), 0.5, np.float32)

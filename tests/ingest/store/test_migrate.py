@@ -114,6 +114,10 @@ ROWS = {
     "0004_watch": "insert into watch values ('m', 'docs', '{1}');",
     "0010_upkeep": "insert into upkeep values ('2026-01-01');",
     "0005_watch_identity": "insert into watch values ('m', 'new', '{1}', '{2,3}', '{4}', 'a');",
+    "0011_canaries": """
+        insert into canary values
+            ('m', '2026-01-01', 'set', '{a}', '\\x01', true, 0, 0, null, 'key', '\\x02');
+    """,
 }
 """Rows of a store of each schema: at least one in each table that the migration adds."""
 

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from ingest.runtime.errors import NotFound, TooManyModels
-from ingest.store import baselines, history, models, neighbours, positions
+from ingest.store import baselines, canaries, history, models, neighbours, positions
 from ingest.store.batch import Batch
+from ingest.store.canaries import CanarySet
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.history import HistoryRow
 from ingest.store.positions import Progress
@@ -38,12 +39,14 @@ def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll
             assert baselines.create(connection, name, rows, b"", {}, "first 10") == version
         history.append(connection, [HistoryRow(name, "fast", "ok", 10, 1, cosine_similarity=0.5)])
 
-    async def watched() -> None:
+    async def others() -> None:
         async with await AsyncConnection.connect(store, autocommit=True) as asynchronous:
             for name in ("m", "other"):
                 await positions.save(asynchronous, name, "docs", Progress(("1",)))
+                canary = CanarySet(name, "set", ["canary:set:0"], np.ones((1, 4), np.float32))
+                await canaries.insert(asynchronous, canary, max_models=2)
 
-    asyncio.run(watched())
+    asyncio.run(others())
 
 
 def rows_of(connection: psycopg.Connection, model_name: str) -> dict[str, int]:

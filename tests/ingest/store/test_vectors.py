@@ -16,7 +16,8 @@ import pytest
 from ingest.runtime.errors import DimensionMismatch, IdempotencyConflict, TooManyModels
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection, connect
-from ingest.store.vectors import _MODELS_LOCK, Stored, insert
+from ingest.store.registration import _ADVISORY_LOCK
+from ingest.store.vectors import Stored, insert
 from tests.service import wait_for, waits_for_a_lock
 
 InsertAll = Callable[..., list[object]]
@@ -459,11 +460,11 @@ def test_a_model_is_added_while_no_other_is_locked(
     """Two writers that each held a model and waited for that of the other would deadlock."""
     insert_all(batch("z"))
     with connect(store) as other, ThreadPoolExecutor(1) as thread:
-        other.execute("select pg_advisory_lock(%s)", [_MODELS_LOCK])
+        other.execute("select pg_advisory_lock(%s)", [_ADVISORY_LOCK])
         writing = thread.submit(insert_all, batch("z"), batch("a"))
         wait_for(lambda: waits_for_a_lock(connection), "the writer")
         connection.execute("select from model where model_name = 'z' for update nowait")
-        other.execute("select pg_advisory_unlock(%s)", [_MODELS_LOCK])
+        other.execute("select pg_advisory_unlock(%s)", [_ADVISORY_LOCK])
         assert writing.result(60) == [Stored(2, 0), Stored(2, 0)]
 
 

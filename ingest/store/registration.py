@@ -1,0 +1,53 @@
+"""Registration of new models, up to the maximum number of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ingest.runtime.errors import TooManyModels
+from ingest.store.connection import AsyncConnection
+
+_ADVISORY_LOCK = 0x456D624D  # "EmbM"
+"""Of transactions that add models."""
+
+
+async def register(
+    connection: AsyncConnection, dimensions: Mapping[str, int], max_models: int
+) -> None:
+    """Add models that do not exist, as far as the maximum allows.
+
+    A model that exists but has no vectors yet gets the new dimension.
+
+    Parameters
+    ----------
+    connection : AsyncConnection
+        In autocommit mode. It must hold no lock of a model: two writers could deadlock.
+    dimensions : mapping of str to int
+        Dimension of each model by its name.
+    max_models : int
+    """
+    names, numbers = list(dimensions), list(dimensions.values())
+    async with connection.transaction():
+        await connection.execute("set local lock_timeout = '5s'")
+        await connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+        await connection.execute(
+            "insert into model (model_name, dimension)"
+            " select * from unnest(%s::text[], %s::integer[]) as new (name, dimension)"
+            " where not exists (select from model where model_name = name)"
+            " limit greatest(0, %s - (select count(*) from model))",
+            [names, numbers, max_models],
+        )
+        # The time tells exporters that this is another model.
+        await connection.execute(
+            "update model set dimension = new.dimension, created_at = clock_timestamp()"
+            " from unnest(%s::text[], %s::integer[]) as new (name, dimension)"
+            " where model_name = name and last_seq = 0 and model.dimension <> new.dimension",
+            [names, numbers],
+        )
+
+
+def too_many(model_name: str, max_models: int) -> TooManyModels:
+    """Return the error for a model that could not be added."""
+    return TooManyModels(
+        f"model {model_name} is new, and {max_models} models are allowed (ingest.max_models)"
+    )
