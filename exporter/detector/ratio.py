@@ -100,7 +100,7 @@ class HeldOut:
     ) -> HeldOut:
         """Keep some of the vectors, shape (n, d), which did not fit the axes, shape (d, k)."""
         along, logs = _measure(vectors, features, axes)
-        deviation = np.maximum(along.std(axis=0), np.float32(PROBE_FLOOR))
+        deviation: NDArray[np.float32] = np.maximum(along.std(axis=0), np.float32(PROBE_FLOOR))
         whitened = along / deviation
         sizes = _sizes(whitened, logs)
         middle = np.median(sizes, axis=0)
@@ -270,7 +270,7 @@ def _place(points: NDArray[np.float16], deviation: NDArray[np.float32]) -> NDArr
     whitened ones, where the many axes of small variance do. The mean squared distance is about 2.
     """
     weight = np.sqrt(deviation / deviation.sum())
-    place: NDArray[np.float32] = points[:, : len(deviation)] * weight
+    place: NDArray[np.float32] = np.multiply(points[:, : len(deviation)], weight, dtype=np.float32)
     return place
 
 

@@ -36,7 +36,7 @@ class Quality:
 
 def assess(vectors: NDArray[np.float32]) -> Quality:
     """Assess vectors, shape (n, d), n at least 2."""
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    centred = np.subtract(vectors, vectors.mean(axis=0, dtype=np.float64), dtype=np.float64)
     # In units of 1 / sqrt(n), which cancel.
     deviation = np.sqrt(np.einsum("ij,ij->j", centred, centred))
     return Quality(
