@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from functools import cache
 
 import pytest
@@ -9,15 +8,13 @@ from k8s.__main__ import DEFAULT
 from k8s.manifest import Manifest
 from tests.k8s import overlays
 from tests.k8s.overlays import OVERLAYS, Render
+from tests.programs import find
 
 
 @pytest.fixture(scope="session")
 def kubectl() -> str:
-    """Find kubectl; without it the test is skipped."""
-    found = shutil.which("kubectl")
-    if found is None:
-        pytest.skip("kubectl is not installed")
-    return found
+    """Return the path of kubectl."""
+    return find("kubectl")
 
 
 @pytest.fixture(scope="session")

@@ -2,21 +2,17 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
-from tests.k8s.overlays import OVERLAYS, OWN, ROOT, Render
+from tests.k8s.overlays import OVERLAYS, OWN, Render
+from tests.programs import find
 
 
 def test_checkov_finds_only_the_documented_exceptions(render: Render, tmp_path: Path) -> None:
-    search = os.pathsep.join([str(ROOT / ".venv-checkov" / "bin"), os.environ.get("PATH", "")])
-    checkov = shutil.which("checkov", path=search)
-    if checkov is None:
-        pytest.skip("checkov is not installed; make tools-checkov")
+    checkov = find("checkov", "; make tools-checkov")
     for overlay in OVERLAYS:
         # One folder per overlay, because a network policy of one does not protect pods of another.
         (tmp_path / overlay).mkdir()

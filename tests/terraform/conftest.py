@@ -11,24 +11,11 @@ import pytest
 
 from ingest.runtime.settings.settings import Settings
 from rules.render import render
+from tests.programs import find, missing
 
 ROOT = Path(__file__).parents[2]
 
-Program = Callable[[str], str]
 Terraform = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def program() -> Program:
-    """Find a program, or skip the test and name the program."""
-
-    def find(name: str) -> str:
-        path = shutil.which(name)
-        if path is None:
-            pytest.skip(f"{name} is not installed")
-        return path
-
-    return find
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +30,12 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def terraform(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """Run Terraform offline, with providers from the mirror only."""
-    executable = program("terraform")
+    executable = find("terraform")
     mirror = os.environ.get("TERRAFORM_PROVIDER_MIRROR")
     if not mirror:
-        pytest.skip(
+        missing(
             "TERRAFORM_PROVIDER_MIRROR is not set: it names the folder that "
             "`terraform providers mirror FOLDER` wrote"
         )

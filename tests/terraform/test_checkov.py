@@ -1,20 +1,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.programs import find
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_checkov_finds_only_the_documented_exceptions() -> None:
-    search = os.pathsep.join([str(ROOT / ".venv-checkov" / "bin"), os.environ.get("PATH", "")])
-    checkov = shutil.which("checkov", path=search)
-    if checkov is None:
-        pytest.skip("checkov is not installed; make tools-checkov")
+    checkov = find("checkov", "; make tools-checkov")
     answer = subprocess.run(
         [checkov, "--directory", "terraform", "--config-file", "terraform/.checkov.yaml"],
         cwd=ROOT,

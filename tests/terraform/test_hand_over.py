@@ -17,6 +17,8 @@ import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.programs import find
+
 TEMPLATE = Path(__file__).parents[2] / "terraform" / "hand-over.sh.tftpl"
 PASSWORD = "p@ss:w/rd?#[%]&'\"\\ $(id) é"
 WEBHOOK = "https://hooks.slack.com/services/T024/B024/secret"
@@ -36,13 +38,12 @@ case "$1" in
 esac
 """
 
-Program = Callable[[str], str]
 Render = Callable[[str], str]
 Run = Callable[[str], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def script(program: Program, tmp_path: Path) -> Render:
+def script(tmp_path: Path) -> Render:
     """Render the script as Terraform does, with or without a Slack secret."""
 
     def render(slack_secret: str) -> str:
@@ -57,7 +58,7 @@ def script(program: Program, tmp_path: Path) -> Render:
         }
         expression = f"jsonencode(templatefile({json.dumps(str(TEMPLATE))}, {json.dumps(values)}))"
         answer = subprocess.run(
-            [program("terraform"), "console"],
+            [find("terraform"), "console"],
             input=expression,
             cwd=tmp_path,
             capture_output=True,
@@ -70,13 +71,13 @@ def script(program: Program, tmp_path: Path) -> Render:
 
 
 @pytest.fixture
-def run(program: Program, tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> Run:
     """Run the script with the stand-ins, as `terraform output -raw hand_over | sh` does."""
-    program("jq")
+    find("jq")
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     (bin_ / "aws").write_text(AWS)
-    (bin_ / "kubectl").write_text(KUBECTL.format(kubectl=program("kubectl")))
+    (bin_ / "kubectl").write_text(KUBECTL.format(kubectl=find("kubectl")))
     for stand_in in bin_.iterdir():
         stand_in.chmod(0o755)
     credentials = {"username": "embedding_drift", "password": PASSWORD}
