@@ -15,7 +15,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
 LOWEST_TESTS = tests/ingest tests/exporter tests/test_clients.py tests/test_openapi.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-lowest lint bench mutants tools tools-checkov tools-collector docs dashboards manifests lock audit image image-check dist clean
+.PHONY: help run demo test test-lowest lint bench mutants tools tools-newest tools-checkov tools-collector docs dashboards manifests lock audit image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -81,6 +81,9 @@ dist: $(BIN)/.test ## Build the files of a release: packages, rules, dashboards,
 
 tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; start no service
 	@.ci/tools
+
+tools-newest: ## Fetch the newest Prometheus, Alertmanager and VictoriaMetrics into a cache
+	@.ci/newest
 
 tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, in an environment of its own
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import exporter  # noqa: F401
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tests.programs import NEWEST, missing
 
 # The tests of the detector also run where numpy and scipy are all that is installed.
 pytest_plugins = ["tests.postgresql", "tests.network"] if find_spec("psycopg") else []
@@ -52,9 +54,18 @@ def tool() -> Callable[[str], str]:
     def find(name: str) -> str:
         try:
             return tools.find(name)
-        except tools.ToolMissing as missing:
-            if os.environ.get("CI") == "true":
-                pytest.fail(str(missing))
-            pytest.skip(str(missing))
+        except tools.ToolMissing as error:
+            missing(str(error))
 
     return find
+
+
+@pytest.fixture(scope="module", params=["installed", "newest"])
+def release(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a test with the programs that are installed, then with the newest ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "newest":
+            if not NEWEST.is_dir():
+                missing("the newest Prometheus is not in the cache; make tools-newest")
+            patch.setenv("PATH", str(NEWEST), prepend=os.pathsep)
+        yield

@@ -94,3 +94,9 @@ def prometheus(
     folder = tmp_path / "prometheus"
     with stack.prometheus(folder, rendered, page.url, alertmanager) as prometheus:
         yield prometheus
+
+
+@pytest.fixture(scope="module")
+def tool(release: None, tool: Callable[[str], str]) -> Callable[[str], str]:
+    """Find the programs of each release."""
+    return tool

@@ -181,3 +181,9 @@ def prometheus(
             assert time.monotonic() < deadline, "the incident's alert did not fire"
             time.sleep(0.5)
         yield prometheus
+
+
+@pytest.fixture(scope="module")
+def tool(release: None, tool: Callable[[str], str]) -> Callable[[str], str]:
+    """Find the programs of each release."""
+    return tool
