@@ -21,6 +21,7 @@ from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.settings import Settings
 from rules.render import render
+from tests.programs import NEWEST, missing
 
 HERE = Path(__file__).parent
 RULES = HERE.parent.parent / "rules"
@@ -70,6 +71,15 @@ def test_promtool_accepts_the_rules_without_warnings(
     answer = subprocess.run(check, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert len(files) == 4
+
+
+def test_vmalert_of_victoriametrics_accepts_the_rules(rendered: Path) -> None:
+    if not NEWEST.is_dir():
+        missing("vmalert is not in the cache; make tools-newest")
+    check = [NEWEST / "vmalert", "-dryRun", f"-rule={rendered / '*.rules.yaml'}"]
+    answer = subprocess.run(check, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "found 4 files" in answer.stdout + answer.stderr
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.name)
