@@ -79,7 +79,7 @@ dist: $(BIN)/.test ## Build the files of a release: packages, rules, dashboards,
 	    kubectl kustomize k8s/overlays/$$overlay >dist/embedding-drift-$$overlay.yaml || exit 1; \
 	done
 
-tools: ## Install Debian's Prometheus, Alertmanager and PgBouncer; start no service
+tools: ## Install Debian's Prometheus, Alertmanager, PgBouncer and Chromium; start no service
 	@.ci/tools
 
 tools-newest: ## Fetch the newest Prometheus, Alertmanager and VictoriaMetrics into a cache

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from exporter.http import operations, pages, report
+from exporter.http.condition import WORDS
 from exporter.http.operations import MOST_CHECKS, MOST_VECTORS
 from exporter.metrics.collector import DriftCollector
 from exporter.monitor.monitor import Monitor
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.stats.arrays import Vectors
-from ingest.runtime import model_name
-from ingest.runtime.errors import NotFound, StoreUnavailable
+from ingest.runtime import model_name, timestamps
+from ingest.runtime.errors import NotFound, PayloadError, StoreUnavailable
 from ingest.runtime.http import application, parameters
+from ingest.runtime.http.negotiation import media_types
 from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings, WindowsSettings
+from ingest.runtime.thresholds import LASTING_SECONDS
 from ingest.store import baselines, history
 from ingest.store.dimension import require_dimension
 from ingest.store.newest import newest
@@ -34,6 +39,9 @@ _QUERIES_AT_ONCE = 4
 _ANSWER_SECONDS = 10.0
 """Shorter than the time for which a stopping service waits for its requests."""
 _WINDOWS = tuple(WindowsSettings.model_fields)
+
+_PAGE_SECONDS = 2.0
+"""How long a page waits for the past before it is shown without it."""
 
 T = TypeVar("T")
 
@@ -54,7 +62,8 @@ class Exporter:
         self._queries = ThreadPoolExecutor(_QUERIES_AT_ONCE, thread_name_prefix="query")
         registry.register(DriftCollector(monitor.snapshot))
         self.routes = [
-            Route("/", self._landing),
+            Route("/", self._fleet),
+            Route("/style.css", self._style),
             Route("/drift", self._list),
             # Before the next, which would take it for a model of that name.
             Route("/drift/{model_name:path}/history", self._history),
@@ -98,7 +107,7 @@ class Exporter:
     async def _history(self, request: Request) -> Response:
         name, query = request.path_params["model_name"], request.query_params
         if self._monitor.model(f"{name}/history") is not None:
-            return await self._report(f"{name}/history", query)
+            return await self._report(request, f"{name}/history")
         window = parameters.choice(query, "window", _WINDOWS, "slow")
         count = parameters.whole(query, "newest", 100, MOST_CHECKS)
         found = await self._query(self._checks, name, window, count)
@@ -132,17 +141,22 @@ class Exporter:
         return report.newest_vectors(name, window, version, found, novelty)
 
     async def _drift(self, request: Request) -> Response:
-        return await self._report(request.path_params["model_name"], request.query_params)
+        return await self._report(request, request.path_params["model_name"])
 
-    async def _report(self, name: str, query: Mapping[str, str]) -> Response:
-        exact = parameters.flag(query, "exact")
+    async def _report(self, request: Request, name: str) -> Response:
+        query = request.query_params
+        exact, view = parameters.flag(query, "exact"), _view(query)
         if self._monitor.model(name) is None:
             raise NotFound(await self._why_missing(name))
+        if _wants_page(request):
+            return await self._model_page(name, view)
         if exact:
             found = await self._query(self._exact_detail, name)
         else:
             found = await asyncio.to_thread(self._detail, name)
-        return application.json_response(found, query=query)
+        answer = application.json_response(found, query=query)
+        answer.headers["Vary"] = "Accept"
+        return answer
 
     def _detail(self, name: str) -> report.Drift:
         return report.detail(self._snapshot(name))
@@ -171,16 +185,16 @@ class Exporter:
         # Without vectors the baseline was dropped: with its model, or for a newer one.
         return found if len(found) else None
 
-    async def _query(self, ask: Callable[..., T], *arguments: object) -> T:
+    async def _query(
+        self, ask: Callable[..., T], *arguments: object, seconds: float = _ANSWER_SECONDS
+    ) -> T:
         """Query the store in a thread; other requests do not wait while it hangs."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await loop.run_in_executor(self._queries, ask, *arguments)
         except TimeoutError as error:
-            raise StoreUnavailable(
-                f"PostgreSQL did not answer within {_ANSWER_SECONDS:g} s"
-            ) from error
+            raise StoreUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from error
 
     async def _why_missing(self, name: str) -> str:
         """Return why a model is not here, and which shard has it."""
@@ -202,11 +216,60 @@ class Exporter:
         with self._monitor.connection(_ANSWER_SECONDS) as connection:
             return shard_of(connection, name, self._monitor.shard.total)
 
-    async def _landing(self, _: Request) -> Response:
-        return HTMLResponse(await asyncio.to_thread(self._landing_page))
+    async def _fleet(self, request: Request) -> Response:
+        query = _fleet_query(request.query_params)
+        now = self._monitor.models.now()
+        try:
+            averages = await self._query(self._averages, now, seconds=_PAGE_SECONDS)
+        except StoreUnavailable:
+            averages = None
+        chosen = await asyncio.to_thread(self._chosen, query, averages)
+        points = None
+        if averages is not None:
+            names = [each.model.row.model_name for each in chosen.shown]
+            with suppress(StoreUnavailable):
+                points = await self._query(self._days, names, now, seconds=_PAGE_SECONDS)
+        return HTMLResponse(await asyncio.to_thread(pages.render_fleet, chosen, points, now))
 
-    def _landing_page(self) -> str:
-        return pages.landing(self._monitor.snapshot().models)
+    def _averages(self, now: float) -> dict[tuple[str, str], float]:
+        with self._monitor.connection(_PAGE_SECONDS) as connection:
+            return history.average_scores(connection, now - LASTING_SECONDS, now)
+
+    def _chosen(
+        self, query: pages.FleetQuery, averages: dict[tuple[str, str], float] | None
+    ) -> pages.Fleet:
+        return pages.fleet(self._monitor.snapshot().models, query, averages)
+
+    def _days(self, names: list[str], now: float) -> list[history.Point]:
+        with self._monitor.connection(_PAGE_SECONDS) as connection:
+            return history.course(connection, names, now - 86_400, now, pages.DAY_STRETCH)
+
+    async def _model_page(self, name: str, view: pages.View) -> Response:
+        model = await asyncio.to_thread(self._snapshot, name)
+        past = None
+        with suppress(StoreUnavailable, NotFound):
+            past = await self._query(self._past, model, view, seconds=_PAGE_SECONDS)
+        models = len(self._monitor.models.by_name)
+        page = await asyncio.to_thread(pages.render_model, model, view, past, models)
+        return HTMLResponse(page, headers={"Vary": "Accept"})
+
+    def _past(self, model: ModelSnapshot, view: pages.View) -> pages.Past:
+        name = model.row.model_name
+        until = model.computed_at if view.at is None else view.at
+        with self._monitor.connection(_PAGE_SECONDS) as connection:
+            averages = history.average_scores(connection, until - LASTING_SECONDS, until, name)
+            since = until - pages.RANGES[view.range]
+            rows = () if view.at is None else history.rows_at(connection, name, view.at)
+            return pages.Past(
+                history.course(connection, [name], since, until, view.stretch),
+                {window: average for (_, window), average in averages.items()},
+                [row for _, row in rows],
+                baselines.versions(connection, name),
+            )
+
+    async def _style(self, _: Request) -> Response:
+        caching = {"Cache-Control": "public, max-age=86400"}
+        return Response(_style(), media_type="text/css", headers=caching)
 
     async def _runbook(self, _: Request) -> Response:
         return HTMLResponse(_runbook())
@@ -215,6 +278,41 @@ class Exporter:
 @cache
 def _runbook() -> str:
     return pages.runbook()
+
+
+@cache
+def _style() -> str:
+    return pages.style()
+
+
+def _wants_page(request: Request) -> bool:
+    """Whether a browser asks. Programs that name no type get JSON."""
+    types = media_types(request.headers.get("accept", "*/*"), ("application/json", "text/html"))
+    return types[:1] != [] and types[0].startswith("text/html")
+
+
+def _fleet_query(asked: QueryParams) -> pages.FleetQuery:
+    state, page = asked.get("state") or None, asked.get("page", "1")
+    word = next((word for word in WORDS if word == state), None)
+    if state is not None and word is None:
+        raise PayloadError(f"state is {state!r:.40}; allowed are {', '.join(WORDS)}")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", page):
+        raise PayloadError(f"page is {page!r:.40}; allowed are numbers from 1")
+    return pages.FleetQuery(asked.get("q", "").strip(), word, int(page))
+
+
+def _view(asked: QueryParams) -> pages.View:
+    name, at = asked.get("range", "24h"), asked.get("at")
+    shown = next((known for known in pages.RANGES if known == name), None)
+    if shown is None:
+        raise PayloadError(f"range is {name!r:.40}; allowed are {', '.join(pages.RANGES)}")
+    if at is None:
+        return pages.View(shown)
+    try:
+        moment = timestamps.seconds(at)
+    except ValueError as error:
+        raise PayloadError(f"at: {error}") from error
+    return pages.View(shown, moment)
 
 
 def _missing(name: str) -> str:

@@ -5,6 +5,8 @@ JSON bodies are described by their Structs in :mod:`exporter.http.report`.
 
 from __future__ import annotations
 
+from exporter.http.condition import WORDS
+from exporter.http.pages import RANGES
 from exporter.http.report import Checks, Drift, Models, NewestVectors
 from ingest.runtime.http.openapi import (
     PRETTY,
@@ -57,6 +59,23 @@ def _newest(what: str, default: int, most: int) -> Json:
     }
 
 
+def _parameter(name: str, description: str, of: Json) -> Json:
+    return {"name": name, "in": "query", "description": description, "schema": of}
+
+
+_FLEET: Json = _page("landing", "Every model at a glance, for people") | {
+    "parameters": [
+        _parameter("q", "A part of the name of a model.", {"type": "string"}),
+        _parameter("state", "Only models in this state.", {"enum": ["", *WORDS], "default": ""}),
+        _parameter("page", "From 1.", {"type": "integer", "minimum": 1, "maximum": 999_999}),
+    ],
+}
+_FLEET["responses"]["400"] = problem("`state` or `page` is not allowed.")
+
+_REPORT = answer("Everything known of the model.", "application/json", schema(Drift))
+_REPORT["content"]["text/html"] = {"schema": {"type": "string"}}
+"""A page, if the client prefers ``text/html``; JSON for every other."""
+
 _DRIFT: Json = {
     "operationId": "drift",
     "summary": "The numbers behind one model's verdict",
@@ -72,11 +91,21 @@ _DRIFT: Json = {
             "allowEmptyValue": True,
             "schema": {"enum": ["true", "false", ""], "default": "false"},
         },
+        _parameter(
+            "range",
+            "Of the page: how far back its timeline goes.",
+            {"enum": list(RANGES), "default": "24h"},
+        ),
+        _parameter(
+            "at",
+            "Of the page: a past time to show, as in RFC 3339.",
+            {"type": "string", "format": "date-time"},
+        ),
         PRETTY,
     ],
     "responses": {
-        "200": answer("Everything known of the model.", "application/json", schema(Drift)),
-        "400": problem("`exact` or `pretty` is neither true nor false."),
+        "200": _REPORT,
+        "400": problem("`exact`, `pretty`, or `range` or `at` of a page, is not allowed."),
         "404": problem("There is no such model, or another shard follows it."),
         "503": problem("PostgreSQL does not answer; only with `exact=true`.", RETRY_AFTER),
     },
@@ -118,7 +147,14 @@ _NEWEST: Json = {
 
 DESCRIPTION = Description(
     paths={
-        "/": {"get": _page("landing", "Every model at a glance, for people")},
+        "/": {"get": _FLEET},
+        "/style.css": {
+            "get": {
+                "operationId": "style",
+                "summary": "The style sheet of the pages",
+                "responses": {"200": answer("A style sheet.", "text/css")},
+            }
+        },
         "/runbook": {"get": _page("runbook", "What each alert means and what to do")},
         "/drift": {
             "get": {

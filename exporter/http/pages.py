@@ -1,128 +1,382 @@
-"""Pages for people: the landing page, and the runbook that alerts link to."""
+"""Pages for people: the fleet, one model, and the runbook that alerts link to.
+
+They are rendered from the templates beside this module, which escape every text. No page has a
+script; a page loads the style sheet of this service, and nothing from elsewhere.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from html import escape
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import resources
-from urllib.parse import quote
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote, urlencode
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
+from markupsafe import Markup
 
-from exporter.http import report
-from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
+from exporter.http import charts, report
+from exporter.http.condition import REASONS, WORDS, Condition, Reading, Word, judge, limits
+from exporter.monitor.snapshot import ModelSnapshot
+from ingest.runtime.thresholds import Stage, Thresholds
 from ingest.runtime.version import __version__
+from ingest.store.baselines import Version
+from ingest.store.history import HistoryRow, Point
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1c2733; }}
-table {{ border-collapse: collapse; width: 100%; }}
-th, td {{ text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid #dde3e9; }}
-td.number {{ font-variant-numeric: tabular-nums; }}
-code, pre {{ background: #f2f5f7; border-radius: 3px; padding: .1rem .25rem; }}
-pre {{ padding: .75rem; overflow-x: auto; }}
-pre code {{ padding: 0; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+PER_PAGE = 50
+"""Models on one page of the fleet."""
+DAY_STRETCH = 900
+"""Seconds of each point of a day's line."""
 
-_LANDING = """<h1>Embedding Drift Monitor</h1>
-<p>Version {version}.
-<a href="/metrics">Metrics</a> ·
-<a href="/drift">Drift as JSON</a> ·
-<a href="/runbook">Runbook</a> ·
-<a href="/-/ready">Ready?</a></p>
-<table>
-<tr><th>Model</th><th>Window</th><th>State</th><th>Vectors</th><th>Score</th><th>Magnitude</th></tr>
-{rows}
-</table>
-{not_followed}
-{constant}
-{baselines}
-{canaries}
-"""
+Range = Literal["1h", "6h", "24h", "7d", "30d"]
+RANGES: Mapping[Range, int] = {
+    "1h": 3_600,
+    "6h": 21_600,
+    "24h": 86_400,
+    "7d": 604_800,
+    "30d": 2_592_000,
+}
+"""Seconds that a timeline may show."""
+_POINTS = 360
+
+COMPONENTS: Mapping[str, str] = {
+    "topics": "Known topics in other proportions",
+    "mean": "All vectors moved: another model, or several new topics",
+    "direction": "A move in one direction: one new topic",
+    "dimension": "Single dimensions that moved, became constant or noisy",
+    "spread": "Clusters that appear or disappear while the mean stays",
+    "distortion": "Scaling, missing normalisation, collapse, noise",
+    "duplicates": "The same vector many more times than usual",
+}
+"""What each component of the score looks for."""
+
+_RUNBOOK: Mapping[str, str] = {
+    "not_followed": "embeddingdriftnotfollowed",
+    "no_baseline": "embeddingdriftbaselinemissing",
+    "too_few_vectors": "embeddingdriftvectorsmissing",
+    "stale": "embeddingdriftwindowstale",
+    "dimension_changed": "embeddingdriftdimensionchanged",
+    "baseline_too_small": "embeddingdriftbaselinetoosmall",
+    "baseline_constant": "embeddingdriftbaselineconstant",
+}
+"""Headings of the runbook for the states in which drift cannot be measured."""
 
 
-def landing(models: Iterable[ModelSnapshot]) -> str:
-    """Build the page at ``/``: all models at a glance, and links to everything else."""
+class FleetQuery(NamedTuple):
+    """What of the fleet is shown: a part of the name, a word, and the page, from 1."""
+
+    q: str = ""
+    state: Word | None = None
+    page: int = 1
+
+
+class Listed(NamedTuple):
+    """A model of the fleet, judged."""
+
+    model: ModelSnapshot
+    condition: Condition
+    lasting: float
+
+
+class Fleet(NamedTuple):
+    """The models of one page, and how many there are of each word in all."""
+
+    query: FleetQuery
+    shown: Sequence[Listed]
+    found: int
+    counts: Counter[Word]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the store knows of one model.
+
+    Attributes
+    ----------
+    points : sequence of Point
+    averages : mapping of str to float
+        Average score of the last hour by window.
+    rows : sequence of HistoryRow
+        The last of each window; empty unless a past time was asked for.
+    versions : sequence of Version
+    """
+
+    points: Sequence[Point]
+    averages: Mapping[str, float]
+    rows: Sequence[HistoryRow]
+    versions: Sequence[Version]
+
+
+class View(NamedTuple):
+    """What of a model is shown: a range, and a past time in seconds since the epoch or None."""
+
+    range: Range = "24h"
+    at: float | None = None
+
+    @property
+    def stretch(self) -> int:
+        """Seconds of each point of the timeline."""
+        return max(RANGES[self.range] // _POINTS, 1)
+
+
+def fleet(
+    models: Iterable[ModelSnapshot],
+    query: FleetQuery,
+    averages: Mapping[tuple[str, str], float] | None,
+) -> Fleet:
+    """Judge all models, and choose those of one page, the worst first.
+
+    Parameters
+    ----------
+    models : iterable of ModelSnapshot
+    query : FleetQuery
+    averages : mapping of (str, str) to float, or None
+        Average scores of the last hour by model and window; None if the store does not answer.
+    """
     models = list(models)
-    rows = "\n".join(_row(each) for model in models for each in model.series)
-    body = _LANDING.format(
-        version=escape(__version__),
-        rows=rows or '<tr><td colspan="6">No vectors yet: POST them to /embeddings.</td></tr>',
-        not_followed="\n".join(
-            _not_followed(model) for model in models if model.not_followed is not None
-        ),
-        constant="\n".join(
-            _constant(model.row.model_name)
-            for model in models
-            if model.baseline is not None and not model.baseline.varies
-        ),
-        baselines="\n".join(
-            _baseline(model.row.model_name, found)
-            for model in models
-            if (found := report.baseline(model)) is not None and found.next is not None
-        ),
-        canaries="\n".join(
-            _canaries(model.row.model_name, told)
-            for model in models
-            if (told := report.canaries(model)) is not None
-        ),
+    judged = sorted(
+        (_listed(model, len(models), averages or {}) for model in models),
+        key=lambda each: (each.condition.severity, each.model.row.model_name),
     )
-    return _PAGE.format(title="Embedding Drift Monitor", body=body)
+    found = [
+        each
+        for each in judged
+        if query.q.lower() in each.model.row.model_name.lower()
+        and query.state in (None, each.condition.word)
+    ]
+    first = (query.page - 1) * PER_PAGE
+    counts = Counter(each.condition.word for each in judged)
+    return Fleet(query, found[first : first + PER_PAGE], len(found), counts)
 
 
-def _row(each: SeriesSnapshot) -> str:
-    verdict = each.verdict
-    measured, magnitude = verdict.measurement, each.findings.magnitude
-    numbers = (
-        f"{verdict.vectors}",
-        "" if measured is None else f"{measured.score:.2f}",
-        "" if magnitude is None else f"{magnitude.ratio.estimate:.0%}",
+def _listed(model: ModelSnapshot, models: int, averages: Mapping[tuple[str, str], float]) -> Listed:
+    thresholds = limits(_stage(model), models)
+    readings = [Reading.of(each) for each in model.series]
+    name = model.row.model_name
+    means = {window: averages[name, window] for window in thresholds if (name, window) in averages}
+    condition = judge(readings, thresholds, means)
+    window = "fast" if condition.worst is None else condition.worst.window
+    return Listed(model, condition, thresholds[window].lasting)
+
+
+def _stage(model: ModelSnapshot) -> Stage:
+    return "provisional" if model.baseline is None else model.baseline.stage
+
+
+def render_fleet(chosen: Fleet, points: Iterable[Point] | None, now: float) -> str:
+    """Build the page at ``/``.
+
+    Parameters
+    ----------
+    chosen : Fleet
+    points : iterable of Point or None
+        The last 24 hours of the models shown; None if the store does not answer.
+    now : float
+        Seconds since the epoch.
+    """
+    lines: dict[tuple[str, str], list[tuple[float, float | None]]] = {}
+    for point in points or ():
+        of_window = lines.setdefault((point.model_name, point.window_name), [])
+        of_window.append((point.at, point.score))
+    query = chosen.query
+    pages = max(1, -(-chosen.found // PER_PAGE))
+    return _TEMPLATES.get_template("fleet.html").render(
+        total=sum(chosen.counts.values()),
+        counts=[(word, chosen.counts[word]) for word in WORDS if chosen.counts[word]],
+        words=WORDS,
+        q=query.q,
+        state=query.state,
+        found=chosen.found,
+        history=points is not None,
+        rows=[_row(each, lines, now) for each in chosen.shown],
+        page=query.page,
+        pages=pages,
+        before=_link(query, -1) if query.page > 1 else "",
+        after=_link(query, 1) if query.page < pages else "",
     )
-    name = escape(each.series.model_name)
-    link = quote(each.series.model_name, safe="")
-    return (
-        f'<tr><td><a href="/drift/{link}">{name}</a></td><td>{escape(each.series.window)}</td>'
-        f"<td>{escape(verdict.state)}</td>"
-        + "".join(f'<td class="number">{number}</td>' for number in numbers)
-        + "</tr>"
+
+
+def _link(query: FleetQuery, step: int) -> str:
+    asked = {"q": query.q, "state": query.state or "", "page": query.page + step}
+    return urlencode({key: value for key, value in asked.items() if value})
+
+
+def _row(
+    each: Listed, lines: Mapping[tuple[str, str], charts.Samples], now: float
+) -> dict[str, object]:
+    name, worst = each.model.row.model_name, each.condition.worst
+    samples = lines.get((name, "fast" if worst is None else worst.window), ())
+    values = [value for _, value in samples]
+    frame = charts.frame(values, now - 86_400, now, True, width=140, height=24)
+    return {
+        "name": name,
+        "path": quote(name, safe=""),
+        "condition": each.condition,
+        "runbook": _heading(each.condition),
+        "since": _since(samples, each.lasting) if each.condition.word == "drifting" else None,
+        "line": frame.path(samples, 4 * DAY_STRETCH),
+        "highest": _score(max((value for value in values if value is not None), default=None)),
+    }
+
+
+def _heading(condition: Condition) -> str:
+    state = "stale" if condition.worst is None else condition.worst.state
+    return _RUNBOOK.get(state, "embeddingdriftdetected")
+
+
+def _since(samples: charts.Samples, lasting: float) -> str | None:
+    """Tell when the scores that are above a threshold now began to be so."""
+    began: float | None = None
+    for moment, score in reversed(samples):
+        if score is None:
+            continue
+        if score <= lasting:
+            return None if began is None else _moment(datetime.fromtimestamp(began, UTC))
+        began = moment
+    return None if began is None else f"before {_moment(datetime.fromtimestamp(began, UTC))}"
+
+
+def render_model(model: ModelSnapshot, view: View, past: Past | None, models: int) -> str:
+    """Build the page at ``/drift/{model_name}``.
+
+    Parameters
+    ----------
+    model : ModelSnapshot
+    view : View
+    past : Past or None
+        None if the store does not answer.
+    models : int
+        Number of models, by which the thresholds grow.
+    """
+    name = model.row.model_name
+    stage, readings = _stage(model), [Reading.of(each) for each in model.series]
+    if view.at is not None:
+        rows = () if past is None else past.rows
+        readings = [Reading.past(row) for row in rows]
+        known = None if model.baseline is None else model.baseline.version
+        if any(row.baseline_version != known for row in rows):
+            stage = "provisional"
+    thresholds = limits(stage, models)
+    condition = judge(readings, thresholds, {} if past is None else past.averages)
+    measured = [each for each in readings if each.components]
+    until = model.computed_at if view.at is None else view.at
+    shown_at = None if view.at is None else datetime.fromtimestamp(view.at, UTC)
+    return _TEMPLATES.get_template("model.html").render(
+        name=name,
+        path=quote(name, safe=""),
+        condition=condition,
+        headline=_headline(condition, past, thresholds, name),
+        runbook=_heading(condition),
+        at=None if shown_at is None else f"{shown_at:%Y-%m-%d %H:%M:%S} UTC",
+        at_query="" if shown_at is None else f"&at={shown_at:%Y-%m-%dT%H:%M:%SZ}",
+        not_followed=_not_followed(model) if view.at is None else None,
+        range=view.range,
+        ranges=list(RANGES),
+        drawn=None if past is None else _drawn(view, past, thresholds, until),
+        readings=readings,
+        reasons=REASONS,
+        measured=measured,
+        components=list(COMPONENTS.items()) if measured else [],
+        qualities=_qualities(model) if view.at is None else [],
+        canaries=_canaries(model) if view.at is None else None,
+        baseline=_baseline(model),
+        versions=() if past is None else past.versions,
     )
 
 
-def _not_followed(model: ModelSnapshot) -> str:
+def _headline(
+    condition: Condition, past: Past | None, thresholds: Mapping[str, Thresholds], name: str
+) -> str:
+    worst = condition.worst
+    if worst is None or worst.score is None:
+        return ""
+    parts = [f"The score of the {worst.window} window is {_score(worst.score)}"]
+    if worst.lower is not None and condition.word == "drifting":
+        parts.append(
+            f"at least {worst.lower:.0%} of its {worst.vectors} vectors are unlike the baseline"
+        )
+    if condition.word == "drifting" and past is not None:
+        samples = [(p.at, p.score) for p in past.points if p.window_name == worst.window]
+        if (since := _since(samples, thresholds[worst.window].lasting)) is not None:
+            parts.append(f"it has drifted since {since}")
+    return "; ".join(parts) + "."
+
+
+def _drawn(
+    view: View, past: Past, thresholds: Mapping[str, Thresholds], until: float
+) -> dict[str, dict[str, Any]]:
+    since = until - RANGES[view.range]
+    pins = [
+        (each.pinned_at.timestamp(), f"baseline {each.version}")
+        for each in past.versions
+        if since <= each.pinned_at.timestamp() <= until
+    ]
+    drawn: dict[str, dict[str, Any]] = {}
+    for chart in ("score", "ratio"):
+        lines = {
+            window: [
+                (p.at, p.score if chart == "score" else p.changed_ratio)
+                for p in past.points
+                if p.window_name == window
+            ]
+            for window in ("fast", "slow")
+        }
+        values = [value for samples in lines.values() for _, value in samples if value is not None]
+        limited = (
+            [(window, each.sudden) for window, each in thresholds.items()]
+            if chart == "score"
+            else []
+        )
+        is_score = chart == "score"
+        frame = charts.frame([*values, *(limit for _, limit in limited)], since, until, is_score)
+        most = max(values, default=None)
+        shown = _score(most) if is_score else _share(most)
+        drawn[chart] = {
+            "ticks": frame.values(),
+            "times": frame.times(),
+            "pins": [charts.Tick(frame.x(at), label) for at, label in pins],
+            "limits": [(window, frame.y(limit)) for window, limit in limited],
+            "lines": [
+                (window, frame.path(samples, max(4 * view.stretch, 1_200)))
+                for window, samples in lines.items()
+            ],
+            "summary": f"highest {shown}" if values else "nothing was measured",
+        }
+    return drawn
+
+
+def _qualities(model: ModelSnapshot) -> list[tuple[str, Any]]:
+    found = [(each.series.window, each.findings.quality) for each in model.series]
+    if model.baseline is not None:
+        found.append(("baseline", model.baseline.quality))
+    return [(whose, quality) for whose, quality in found if quality is not None]
+
+
+def _not_followed(model: ModelSnapshot) -> str | None:
+    if model.not_followed is None:
+        return None
     told = report.following(model)
     since = "" if told.since is None else f" since {told.since:%Y-%m-%d %H:%M:%S} UTC"
-    return (
-        f"<p><strong>{escape(model.row.model_name)}</strong> is not followed{since}, "
-        f"{told.behind} vectors behind: {escape(told.detail or '')}. "
-        '<a href="/runbook#embeddingdriftnotfollowed">What to do</a></p>'
+    return f"It is not followed{since}, {told.behind} vectors behind: {told.detail or ''}."
+
+
+def _baseline(model: ModelSnapshot) -> str | None:
+    """Tell what a baseline has seen, and what its next one waits for, if one comes by itself."""
+    found = report.baseline(model)
+    if found is None:
+        return None
+    seen = (
+        f"Baseline {found.version} is {found.stage}: it has seen the traffic from"
+        f" {_moment(found.first_at)} to {_moment(found.last_at)}."
     )
-
-
-def _constant(model_name: str) -> str:
-    return (
-        f"<p>The vectors of the baseline of <strong>{escape(model_name)}</strong> hardly differ, so"
-        ' drift is not measured. <a href="/runbook#embeddingdriftbaselineconstant">What to do</a>'
-        "</p>"
-    )
-
-
-def _baseline(model_name: str, found: report.Baseline) -> str:
-    """Tell how much a baseline has seen, unless it is one that stays."""
-    assert found.next is not None
-    due = f"{found.next.due_at:%Y-%m-%d %H:%M} UTC"
+    if found.next is None:
+        return seen
+    due = _moment(found.next.due_at)
     waits = {
         None: "is being pinned",
         "time": f"is due at {due}",
@@ -133,18 +387,18 @@ def _baseline(model_name: str, found: report.Baseline) -> str:
         " is the traffic that you want, pin it; if not, end the drift",
         "unfit": f"was refused: no detector can be fitted to it. It is tried again at {due}",
     }
-    return (
-        f"<p>The baseline of {escape(model_name)} is {found.stage}: it has seen the traffic from"
-        f" {found.first_at:%Y-%m-%d %H:%M} to {found.last_at:%Y-%m-%d %H:%M} UTC. The"
-        f" {found.next.stage} one {waits[found.next.waits_for]}.</p>"
-    )
+    return f"{seen} The {found.next.stage} one {waits[found.next.waits_for]}."
 
 
-def _canaries(model_name: str, told: report.Canaries) -> str:
+def _canaries(model: ModelSnapshot) -> str | None:
+    """Tell how far the newest canaries are from their reference, if there are any."""
+    told = report.canaries(model)
+    if told is None:
+        return None
     return (
-        f"<p>The canaries of {escape(model_name)}, the same texts embedded again, came last at"
-        f" {told.received_at:%Y-%m-%d %H:%M} UTC. Their distance from the reference (1 - cosine) is"
-        f" {told.median_distance:.0e} in the median and {told.max_distance:.0e} at most.</p>"
+        f"The canaries, the same texts embedded again, came last at {_moment(told.received_at)}."
+        f" Their distance from the reference (1 - cosine) is {told.median_distance:.0e} in the"
+        f" median and {told.max_distance:.0e} at most."
     )
 
 
@@ -152,10 +406,46 @@ def runbook() -> str:
     """Build the page at ``/runbook``; its headings have ids, so that alerts can point there."""
     source = (resources.files("rules") / "runbook.md").read_text(encoding="utf-8")
     body = re.sub(r"<h(\d)>(.*?)</h\1>", _with_id, MarkdownIt().enable("table").render(source))
-    return _PAGE.format(title="Runbook", body=body)
+    # The runbook is part of this package, and not anybody's input.
+    return _TEMPLATES.get_template("runbook.html").render(body=Markup(body))  # noqa: S704
 
 
 def _with_id(heading: re.Match[str]) -> str:
     level, text = heading.groups()
     slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     return f'<h{level} id="{slug}">{text}</h{level}>'
+
+
+def style() -> str:
+    """Return the style sheet of all pages."""
+    return (resources.files("exporter.http") / "templates/style.css").read_text(encoding="utf-8")
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
+
+
+def _moment(value: datetime) -> str:
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("exporter.http"), autoescape=True, undefined=StrictUndefined
+    )
+    found.filters |= {
+        "score": _score,
+        "share": _share,
+        "moment": _moment,
+        "quoted": shlex.quote,
+        "slug": lambda word: word.replace(" ", "-"),
+    }
+    found.globals["version"] = __version__
+    return found
+
+
+_TEMPLATES = _templates()

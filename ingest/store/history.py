@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -176,3 +177,94 @@ def cosine_similarities(
     ).fetchall()
     times, values = np.array(rows, dtype=np.float64).reshape(-1, 2).T
     return times, values
+
+
+class Point(NamedTuple):
+    """The highest values of a window in one stretch of time, None without any.
+
+    Attributes
+    ----------
+    model_name, window_name : str
+    at : float
+        Begin of the stretch, in seconds since the epoch.
+    score, changed_ratio : float or None
+    """
+
+    model_name: str
+    window_name: str
+    at: float
+    score: float | None
+    changed_ratio: float | None
+
+
+def course(
+    connection: psycopg.Connection,
+    model_names: Sequence[str],
+    since: float,
+    until: float,
+    stretch: int,
+) -> list[Point]:
+    """Return how the scores of some models went, oldest first.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_names : sequence of str
+    since, until : float
+        Seconds since the epoch.
+    stretch : int
+        Seconds that each point stands for.
+    """
+    rows = connection.execute(
+        "select model_name, window_name,"
+        " (floor(extract(epoch from computed_at) / %(stretch)s) * %(stretch)s)::float8 as at,"
+        " max(score), max(changed_ratio) from drift_history where model_name = any(%(names)s)"
+        " and computed_at > to_timestamp(%(since)s) and computed_at <= to_timestamp(%(until)s)"
+        " group by 1, 2, 3 order by 3",
+        {"names": list(model_names), "since": since, "until": until, "stretch": stretch},
+    )
+    return [Point(*row) for row in rows]
+
+
+def average_scores(
+    connection: psycopg.Connection, since: float, until: float, model_name: str | None = None
+) -> dict[tuple[str, str], float]:
+    """Return the average score by model and window between two times, of one model or of all.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    since, until : float
+        Seconds since the epoch.
+    model_name : str, optional
+    """
+    rows = connection.execute(
+        "select model_name, window_name, avg(score) from drift_history"
+        " where computed_at > to_timestamp(%s) and computed_at <= to_timestamp(%s)"
+        " and model_name = coalesce(%s, model_name) and score is not null group by 1, 2",
+        (since, until, model_name),
+    )
+    return {(name, window): float(score) for name, window, score in rows}
+
+
+def rows_at(
+    connection: psycopg.Connection, model_name: str, moment: float
+) -> list[tuple[float, HistoryRow]]:
+    """Return the last row of each window of a model before a time, with the time of the row.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    moment : float
+        Seconds since the epoch.
+    """
+    rows = connection.execute(
+        "select distinct on (window_name) extract(epoch from computed_at)::float8, model_name,"
+        " window_name, state, vectors, baseline_version, score, changed_ratio,"
+        " changed_ratio_lower, changed_ratio_upper, cosine_similarity, norm, components"
+        " from drift_history where model_name = %s and computed_at <= to_timestamp(%s)"
+        " order by window_name, computed_at desc",
+        (model_name, moment),
+    )
+    return [(at, HistoryRow(*values)) for at, *values in rows]

@@ -21,10 +21,10 @@ from ingest.runtime.settings.settings import ServerSettings, Settings
 _log = logging.getLogger(__name__)
 
 PAGE_HEADERS: Mapping[str, str] = {
-    # The pages contain a style sheet, and load or run nothing else.
+    # The pages load the style sheet of this service, and load or run nothing else.
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:;"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'self'; img-src data:;"
+        " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

@@ -67,7 +67,7 @@ def test_any_name_survives_a_label_a_link_and_a_path(
     client: TestClient, connection: psycopg.Connection, store: str, name: str
 ) -> None:
     async def fill() -> None:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+        async with await AsyncConnection.connect(store, autocommit=True) as own:
             await insert(own, [Batch(name, np.ones((1, 3), np.float32))], 10)
 
     asyncio.run(fill())
@@ -191,8 +191,59 @@ def test_openmetrics_and_plain_are_negotiated_and_zipped(client: TestClient) -> 
 
 def test_the_landing_page_shows_every_model(client: TestClient) -> None:
     page = client.get("/").text
-    assert '<a href="/drift/a/b">a/b</a>' in page
-    assert "<td>ok</td>" in page
+    assert '<a href="/drift/a%2Fb">a/b</a>' in page
+    assert '<span class="word quiet">quiet</span>' in page
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+def test_a_browser_gets_a_page_and_a_program_the_report(client: TestClient) -> None:
+    page = client.get("/drift/a/b", headers=BROWSER)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<h1>a/b</h1>" in page.text
+    assert "embedding-drift baseline pin a/b" in page.text
+    for accept in ("application/json", "*/*", "text/csv"):
+        answer = client.get("/drift/a/b", headers={"Accept": accept})
+        assert answer.headers["content-type"] == "application/json"
+    assert page.headers["vary"] == answer.headers["vary"] == "Accept"
+
+
+def test_the_pages_load_only_the_style_sheet_of_the_service(client: TestClient) -> None:
+    for path in ("/", "/drift/a/b", "/runbook"):
+        page = client.get(path, headers=BROWSER)
+        loaded = re.findall(r'(?:src|<link[^>]* href)="([^"]*)"', page.text)
+        assert [each.partition("?")[0] for each in loaded] == ["data:,", "/style.css"]
+        assert "style-src 'self'" in page.headers["content-security-policy"]
+        assert " style=" not in page.text
+    assert client.get("/style.css").headers["content-type"].startswith("text/css")
+
+
+def test_a_page_shows_the_history_up_to_a_past_time(
+    client: TestClient, connection: psycopg.Connection
+) -> None:
+    past = time.time() - 3_600
+    row = HistoryRow("a/b", "fast", "ok", 500, 1, 42.0, 0.4, 0.3, 0.5)
+    history.fill(connection, [(past, row)])
+    page = client.get(
+        f"/drift/a/b?at={datetime.fromtimestamp(past + 60, UTC):%FT%TZ}", headers=BROWSER
+    )
+    assert "This is the state at" in page.text
+    assert "at least 30% of its 500 vectors" in page.text
+    assert 'aria-label="Score: highest 42.0"' in page.text
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/?state=odd", "state is 'odd'; allowed are drifting,"),
+        ("/?page=0", "page is '0'; allowed are numbers from 1"),
+        ("/drift/a/b?range=2h", "range is '2h'; allowed are 1h, 6h,"),
+        ("/drift/a/b?at=noon", "at: "),
+    ],
+)
+def test_what_a_page_cannot_show_is_named(client: TestClient, path: str, named: str) -> None:
+    assert named in problem(client.get(path, headers=BROWSER), 400)
 
 
 def test_the_runbook_has_a_heading_for_links_to_point_at(client: TestClient) -> None:
@@ -245,7 +296,7 @@ def test_the_newest_vectors_come_with_their_novelty(
     client: TestClient, store: str, vectors: Vectors
 ) -> None:
     async def fill() -> None:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+        async with await AsyncConnection.connect(store, autocommit=True) as own:
             batch = Batch("a/b", vectors[:1] + 30, ["x"], [b'{"text": "new"}'], [1.5])
             await insert(own, [batch], 10)
 
@@ -265,7 +316,7 @@ def test_without_a_baseline_vectors_have_no_novelty(
     client: TestClient, store: str, vectors: Vectors
 ) -> None:
     async def fill() -> None:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+        async with await AsyncConnection.connect(store, autocommit=True) as own:
             await insert(own, [Batch("young", vectors[:2])], 10)
 
     asyncio.run(fill())
@@ -295,7 +346,7 @@ def test_a_question_that_cannot_be_answered_is_refused_with_the_reason(
 
 def test_a_model_may_be_called_history(client: TestClient, store: str, vectors: Vectors) -> None:
     async def fill() -> None:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as own:
+        async with await AsyncConnection.connect(store, autocommit=True) as own:
             await insert(own, [Batch("a/b/history", vectors[:5])], 10)
 
     asyncio.run(fill())

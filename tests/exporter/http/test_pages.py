@@ -1,40 +1,163 @@
-"""Pages for people: every model at a glance, and a runbook that alerts can link to."""
+"""Pages for people: the fleet, one model, and a runbook that alerts can link to."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pytest
 
 from exporter.detector import Detector
 from exporter.http import pages
+from exporter.http.pages import FleetQuery, Past, View
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
+from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.store.baselines import Version
 from ingest.store.changes import ModelRow
+from ingest.store.history import HistoryRow, Point
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECONDS = NOW.timestamp()
+ALL = FleetQuery()
+HOSTILE = "<script>alert(1)</script>"
 
 
-def landing(*names: str) -> str:
-    models = [Model(ModelRow(n, 8, 0, None, None, None, NOW), MonitoringSettings()) for n in names]
-    return pages.landing([model.snapshot(NOW.timestamp()) for model in models])
+def snapshot(name: str) -> ModelSnapshot:
+    return Model(ModelRow(name, 8, 0, None, None, None, NOW), MonitoringSettings()).snapshot(
+        SECONDS
+    )
+
+
+def page(*names: str, query: FleetQuery = ALL, points: list[Point] | None = None) -> str:
+    chosen = pages.fleet([snapshot(name) for name in names], query, {})
+    return pages.render_fleet(chosen, points, SECONDS)
+
+
+def past(*points: Point, rows: tuple[HistoryRow, ...] = ()) -> Past:
+    pinned = Version(7, NOW - timedelta(hours=1), 1_000, NOW, NOW, True, HOSTILE, False)
+    return Past(points, {}, rows, [pinned])
 
 
 def test_a_store_without_vectors_says_how_to_send_some() -> None:
-    assert "No vectors yet: POST them to /embeddings." in landing()
+    assert "No vectors yet: POST them to /embeddings." in page()
 
 
-def test_each_window_of_a_model_is_a_row_that_links_to_its_report() -> None:
-    page = landing("a/b")
-    assert page.count('<a href="/drift/a%2Fb">a/b</a>') == 2
-    assert page.count("<td>no_baseline</td>") == 2
+def test_each_model_is_one_row_with_a_word_a_reason_and_help() -> None:
+    shown = page("a/b")
+    assert shown.count('<a href="/drift/a%2Fb">a/b</a>') == 1
+    assert '<span class="word learning">learning</span>' in shown
+    assert "there is no baseline yet" in shown
+    assert 'href="/runbook#embeddingdriftbaselinemissing"' in shown
 
 
 def test_a_name_is_never_markup() -> None:
-    assert "<script>" not in landing("<script>")
+    assert "<script" not in page(HOSTILE)
+    model = pages.render_model(snapshot(HOSTILE), View(), past(), 1)
+    assert "<script" not in model
+    assert "&lt;script&gt;" in model
+
+
+def test_a_part_of_the_name_and_a_word_choose_models() -> None:
+    assert "1 found" in page("docs", "chat", query=FleetQuery("DOC"))
+    assert "2 found" in page("docs", "chat", query=FleetQuery(state="learning"))
+    assert "No model matches." in page("docs", query=FleetQuery(state="quiet"))
+
+
+def test_many_models_are_shown_page_by_page() -> None:
+    names = [f"m{n:03}" for n in range(pages.PER_PAGE + 1)]
+    first, second = page(*names), page(*names, query=FleetQuery("m", None, 2))
+    assert first.count("<tr>") == pages.PER_PAGE + 1
+    assert '<a href="/?page=2" rel="next">' in first
+    assert second.count("<tr>") == 2
+    assert '<a href="/?q=m&amp;page=1" rel="prev">' in second
+
+
+def test_a_page_of_the_fleet_is_small() -> None:
+    names = [f"m{n:03}" for n in range(1_000)]
+    points = [
+        Point(name, "fast", SECONDS - n * pages.DAY_STRETCH, 5.0, None)
+        for name in names[: pages.PER_PAGE]
+        for n in reversed(range(96))
+    ]
+    assert len(page(*names, points=points)) < 200_000
+
+
+def test_the_line_of_a_day_is_shown_unless_the_store_is_away() -> None:
+    point = Point("m", "fast", SECONDS - 60, 2.0, None)
+    assert 'class="line fast"' in page("m", points=[point])
+    assert "PostgreSQL does not answer" not in page("m", points=[point])
+    assert "PostgreSQL does not answer" in page("m")
+
+
+def test_the_page_of_a_model_draws_lines_thresholds_and_pins() -> None:
+    points = [Point("m", "fast", SECONDS - n, 20.0, 0.3) for n in (7_200, 3_600, 0)]
+    shown = pages.render_model(snapshot("m"), View(), past(*points), 1)
+    assert shown.count('<path class="line fast" d="M') == 2
+    assert shown.count('class="line limit fast"') == 1
+    assert "<title>baseline 7</title>" in shown
+    assert 'aria-label="Score: highest 20.0"' in shown
+    assert "embedding-drift baseline use m 7</code>" in shown
+    assert "embedding-drift baseline pin m --last 5000" in shown
+    assert len(shown) < 200_000
+
+
+def test_the_page_of_a_model_is_shown_without_the_store() -> None:
+    shown = pages.render_model(snapshot("m"), View(), None, 1)
+    assert "PostgreSQL does not answer" in shown
+    assert "<svg" not in shown
+
+
+def test_a_past_time_shows_the_state_that_was_recorded() -> None:
+    row = HistoryRow(
+        "m",
+        "fast",
+        "ok",
+        500,
+        1,
+        30.0,
+        0.4,
+        0.3,
+        0.5,
+        components=dict.fromkeys(pages.COMPONENTS, 1.0),
+    )
+    view = View("6h", SECONDS - 60)
+    shown = pages.render_model(snapshot("m"), view, past(rows=(row,)), 1)
+    assert "This is the state at 2025-12-31 23:59:00 UTC." in shown
+    assert '<span class="word drifting">drifting</span>' in shown
+    assert "at least 30% of its 500 vectors are unlike the baseline" in shown
+    assert "?range=30d&amp;at=2025-12-31T23:59:00Z" in shown
+    assert all(words in shown for words in pages.COMPONENTS.values())
+
+
+@pytest.mark.parametrize(
+    ("scores", "since"),
+    [
+        ([1.0, 9.0, 9.0], "it has drifted since 2025-12-31 23:30 UTC"),
+        ([9.0, 1.0, 9.0], "it has drifted since 2025-12-31 23:45 UTC"),
+        ([9.0, 9.0, 9.0], "it has drifted since before 2025-12-31 23:15 UTC"),
+    ],
+)
+def test_drift_is_told_since_when(scores: list[float], since: str) -> None:
+    row = HistoryRow("m", "fast", "ok", 500, None, 30.0)
+    points = [
+        Point("m", "fast", SECONDS - 900 * (3 - n), score + 7, None)
+        for n, score in enumerate(scores)
+    ]
+    view = View("24h", SECONDS)
+    assert since in pages.render_model(snapshot("m"), view, past(*points, rows=(row,)), 1)
+
+
+def test_every_component_is_told_in_words() -> None:
+    assert tuple(pages.COMPONENTS) == tuple(
+        name for name in pages.COMPONENTS if name in Detector.COMPONENTS
+    )
+    assert set(pages.COMPONENTS) == set(Detector.COMPONENTS)
 
 
 def test_a_baseline_of_equal_vectors_is_explained() -> None:
@@ -45,21 +168,43 @@ def test_a_baseline_of_equal_vectors_is_explained() -> None:
         Baseline(1, NOW, 500, NOW, NOW, True, "first 500", assess(equal), detector),
         ModelWindows(8, MonitoringSettings(), detector),
     )
-    page = pages.landing([model.snapshot(NOW.timestamp())])
-    assert page.count("<td>baseline_constant</td>") == 2
-    assert '<a href="/runbook#embeddingdriftbaselineconstant">What to do</a>' in page
-    assert '<h2 id="embeddingdriftbaselineconstant">' in pages.runbook()
+    shown = pages.render_model(model.snapshot(SECONDS), View(), past(), 1)
+    assert "The vectors of the baseline hardly differ" in shown
+    assert "Quality of the vectors" in shown
+    assert '<a href="/runbook#embeddingdriftbaselineconstant">What to do</a>' in shown
 
 
 def test_the_distances_of_canaries_are_shown_where_there_are_any() -> None:
     canaries = {"canary_median_distance": 2.4e-8, "canary_max_distance": 0.5}
     row = ModelRow("<m>", 8, 0, None, None, None, NOW, canaries_received_at=NOW, **canaries)
-    page = pages.landing([Model(row, MonitoringSettings()).snapshot(NOW.timestamp())])
-    assert "The canaries of &lt;m&gt;" in page
-    assert "came last at 2026-01-01 00:00 UTC" in page
-    assert "is 2e-08 in the median and 5e-01 at most" in page
-    assert "canaries" not in landing("m")
+    snapshot = Model(row, MonitoringSettings()).snapshot(SECONDS)
+    shown = pages.render_model(snapshot, View(), past(), 1)
+    assert "embedded again, came last at 2026-01-01 00:00 UTC" in shown
+    assert "is 2e-08 in the" in shown
+    assert "and 5e-01 at most" in shown
+    without = replace(row, canaries_received_at=None)
+    snapshot = Model(without, MonitoringSettings()).snapshot(SECONDS)
+    assert "anaries" not in pages.render_model(snapshot, View(), past(), 1)
 
 
 def test_headings_of_the_runbook_have_ids() -> None:
     assert '<h2 id="embeddingdriftdetected">EmbeddingDriftDetected</h2>' in pages.runbook()
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour, as WCAG 2 defines it."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_has_the_contrast_that_wcag_asks_for(theme: int) -> None:
+    blocks = re.findall(r":root \{(.*?)\}", pages.style(), re.DOTALL)
+    colours = dict(re.findall(r"--(\w+): (#\w{6})", blocks[theme]))
+    texts = {"ink", "soft", "link", "drifting", "unknown", "learning", "quiet", "fast", "slow"}
+    assert texts < set(colours)
+    for background in ("paper", "shade"):
+        for name in texts:
+            low, high = sorted(luminance(colours[each]) for each in (name, background))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (name, background)

@@ -29,6 +29,7 @@ from ingest.store.canaries import (
     insert,
     remove,
 )
+from ingest.store.connection import AsyncConnection
 
 VECTORS = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
 OTHERS = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
@@ -44,7 +45,7 @@ def canaries(
 
 def send(store: str, given: CanarySet, max_models: int = 10) -> Moved:
     async def run() -> Moved:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+        async with await AsyncConnection.connect(store, autocommit=True) as connection:
             return await insert(connection, given, max_models)
 
     return asyncio.run(run())

@@ -107,3 +107,33 @@ def test_the_newest_rows_of_a_window_come_newest_first(connection: psycopg.Conne
     found = history.newest(connection, "m", "fast", 2)
     assert [each for _, each in found] == [rows[2], rows[1]]
     assert [at.timestamp() - PAST for at, _ in found] == [120, 60]
+
+
+def scored(score: float | None, changed_ratio: float | None = None) -> HistoryRow:
+    state = "stale" if score is None else "ok"
+    return HistoryRow("m", "fast", state, 250, 1, score=score, changed_ratio=changed_ratio)
+
+
+def test_a_course_has_the_highest_values_of_each_stretch(connection: psycopg.Connection) -> None:
+    rows = [(0, scored(1.0)), (60, scored(3.0, 0.25)), (600, scored(None)), (1_200, scored(2.0))]
+    history.fill(connection, [(PAST + seconds, row) for seconds, row in rows])
+    assert history.course(connection, ["m", "other"], PAST - 1, PAST + 900, 600) == [
+        ("m", "fast", PAST, 3.0, 0.25),
+        ("m", "fast", PAST + 600, None, None),
+    ]
+
+
+def test_averages_leave_out_what_was_not_measured(connection: psycopg.Connection) -> None:
+    rows = [(0, scored(9.0)), (1, scored(1.0)), (2, scored(None)), (3, scored(2.0))]
+    history.fill(connection, [(PAST + seconds, row) for seconds, row in rows])
+    expected = {("m", "fast"): 1.5}
+    assert history.average_scores(connection, PAST, PAST + 3) == expected
+    assert history.average_scores(connection, PAST, PAST + 3, "m") == expected
+    assert history.average_scores(connection, PAST, PAST + 3, "other") == {}
+
+
+def test_the_rows_at_a_time_are_the_last_before_it(connection: psycopg.Connection) -> None:
+    rows = [(0, scored(1.0)), (60, scored(2.0)), (120, scored(3.0))]
+    history.fill(connection, [(PAST + seconds, row) for seconds, row in rows])
+    assert history.rows_at(connection, "m", PAST + 119) == [(PAST + 60, scored(2.0))]
+    assert history.rows_at(connection, "m", PAST - 1) == []

@@ -4,12 +4,13 @@ import asyncio
 
 import psycopg
 
+from ingest.store.connection import AsyncConnection
 from ingest.store.registration import register
 
 
 def add(store: str, dimensions: dict[str, int], max_models: int) -> None:
     async def run() -> None:
-        async with await psycopg.AsyncConnection.connect(store, autocommit=True) as connection:
+        async with await AsyncConnection.connect(store, autocommit=True) as connection:
             await register(connection, dimensions, max_models)
 
     asyncio.run(run())

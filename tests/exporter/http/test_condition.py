@@ -1,0 +1,80 @@
+"""The condition of a model: one word, and why."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from exporter.http.condition import REASONS, WORDS, Reading, judge, limits
+from exporter.monitor.verdict import STATES, State
+from ingest.runtime.thresholds import SCORE
+from ingest.store.history import HistoryRow
+
+WEEKLY = limits("weekly", 1)
+
+
+def reading(score: float | None, window: str = "fast", state: State = "ok") -> Reading:
+    return Reading(window, state, 250, score, None, None, None, {})
+
+
+def test_every_state_has_a_reason() -> None:
+    assert set(REASONS) == set(STATES) == set(get_args(State))
+
+
+def test_thresholds_grow_with_the_number_of_models_as_in_the_rules() -> None:
+    assert limits("weekly", 1) == SCORE["weekly"]
+    assert limits("weekly", 1_000)["fast"].sudden == SCORE["weekly"]["fast"].sudden + 3
+
+
+def test_a_score_above_the_sudden_threshold_is_drift() -> None:
+    worst = reading(5.1)
+    found = judge([reading(0.2, "slow"), worst], WEEKLY, {})
+    assert (found.word, found.worst) == ("drifting", worst)
+    assert judge([reading(4.9)], WEEKLY, {}).word == "quiet"
+
+
+@pytest.mark.parametrize(
+    ("now", "hour", "word"), [(2.0, 1.7, "drifting"), (1.0, 1.7, "quiet"), (2.0, 1.5, "quiet")]
+)
+def test_an_hour_above_the_lasting_threshold_is_drift_until_it_ends(
+    now: float, hour: float, word: str
+) -> None:
+    assert judge([reading(now)], WEEKLY, {"fast": hour}).word == word
+
+
+def test_one_measured_window_is_enough() -> None:
+    windows = [reading(None, "fast", "too_few_vectors"), reading(0.3, "slow")]
+    assert judge(windows, WEEKLY, {}).word == "quiet"
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [("no_baseline", "learning"), ("stale", "cannot tell"), ("not_followed", "cannot tell")],
+)
+def test_without_a_measurement_the_reason_is_told(state: State, word: str) -> None:
+    found = judge([reading(None, state=state)], WEEKLY, {})
+    assert (found.word, found.why) == (word, REASONS[state])
+
+
+def test_a_time_without_a_record_cannot_be_told() -> None:
+    assert judge([], WEEKLY, {}).why == "nothing was recorded then"
+
+
+def test_the_worst_sorts_first() -> None:
+    states: list[Reading] = [
+        reading(0.1),
+        reading(None, state="no_baseline"),
+        reading(None, state="stale"),
+        reading(9.0),
+        reading(90.0),
+    ]
+    ordered = sorted((judge([each], WEEKLY, {}) for each in states), key=lambda c: c.severity)
+    assert [each.word for each in ordered] == ["drifting", *WORDS]
+    assert ordered[0].worst is not None
+    assert ordered[0].worst.score == 90.0
+
+
+def test_a_past_row_is_read_like_a_window() -> None:
+    row = HistoryRow("m", "slow", "ok", 9, 1, 2.0, 0.3, 0.2, 0.4, components={"mean": 1.0})
+    assert Reading.past(row) == Reading("slow", "ok", 9, 2.0, 0.3, 0.2, 0.4, {"mean": 1.0})
