@@ -7,6 +7,7 @@ import sys
 
 MODULES = (
     "bench.detection",
+    "bench.explanation",
     "bench.traffic",
     "bench.history",
     "bench.exact",

@@ -1,8 +1,8 @@
 """The exporter: follows stored embeddings, measures drift, and shows it to Prometheus and people.
 
 Read `detector/` (how one window is scored), then `monitor/` (a model in time), then `metrics/` and
-`http/` (what is shown). `stats/` has plain statistics, and `backfill/` measures the past in files.
-`cli.py` has the commands.
+`http/` (what is shown). `explain/` says what changed in a window, `stats/` has plain statistics,
+and `backfill/` measures the past in files. `cli.py` has the commands.
 """
 
 import os

@@ -6,6 +6,7 @@ which ``--help`` and short commands need not wait for.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -270,6 +271,44 @@ def use(settings: Settings, model_name: str, version: int) -> None:
     with service.opened(settings, "baseline use") as connection:
         baselines.use(connection, model_name, version)
     click.echo(f"{model_name}: baseline {version} is in use")
+
+
+@main.command()
+@click.argument("model_name", type=ModelName())
+@click.option(
+    "--window",
+    type=click.Choice(["fast", "slow"]),
+    default="slow",
+    show_default=True,
+    help="The vectors to explain.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@configured
+def explain(settings: Settings, model_name: str, window: str, as_json: bool) -> None:
+    """Say what changed in the newest vectors of MODEL_NAME: how much, which groups, and why."""
+    from exporter.explain import explanation, summary
+    from exporter.monitor.evidence import gather
+
+    with service.opened(settings, "explain") as connection:
+        evidence = gather(connection, model_name, window, settings)
+    try:
+        found = explanation.explain(evidence.detector, evidence.reference, evidence.window)
+    except ValueError as error:
+        raise click.ClickException(f"{model_name}, {window} window: {error}") from None
+    with_texts = settings.explanation.texts == "full"
+    examples = {group.id: evidence.examples(group, with_texts) for group in found.groups}
+    if as_json:
+        told = {"model_name": model_name, "window": window, **summary.told(found, examples)}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    click.echo(summary.headline(model_name, found))
+    for sentence in summary.details(found):
+        click.echo(sentence)
+    for group in found.groups:
+        click.echo(f"\n{summary.name(group)} ({group.change}, {group.id}), for example:")
+        for example in examples[group.id]:
+            shown = (f"{key} {value}" for key, value in example.items() if value is not None)
+            click.echo(f"  {'  '.join(shown)}")
 
 
 def _contents(vectors: int, first_at: datetime, last_at: datetime) -> str:

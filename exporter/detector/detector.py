@@ -20,7 +20,7 @@ from exporter.detector.components import DUPLICATES, NAMES, TRAITS, Components, 
 from exporter.detector.dependence import stretches
 from exporter.detector.features import Features, standard
 from exporter.detector.marginals import Bins, Marginals
-from exporter.detector.ratio import ChangedRatio, HeldOut
+from exporter.detector.ratio import FEWEST, ChangedRatio, Comparison, HeldOut
 from exporter.detector.repeats import Repeats, Rest, popular
 from exporter.detector.season import Season, Swing, checked_times, known_seasons, waves_at
 from exporter.detector.sums import Part, Sums, checked, fingerprints, pack
@@ -176,6 +176,11 @@ class Detector:
         """Dimension of the vectors."""
         return self._features.dimension
 
+    @property
+    def leading(self) -> int:
+        """Number of leading axes: those along which the reference varies most."""
+        return self._features.leading
+
     def sums(self, batch: ArrayLike | None = None, times: Floats | None = None) -> Sums:
         """Return the sums of an empty window, or of vectors, shape (n, d).
 
@@ -280,6 +285,68 @@ class Detector:
         """
         found = checked(vectors, self.dimension)
         return self._held_out.novelty(found, self._features, self._axes)
+
+    def compare(self, current: ArrayLike) -> Comparison:
+        """Compare each vector of a window with vectors of the reference.
+
+        Parameters
+        ----------
+        current : array_like, shape (n, d)
+            At least ten vectors, in the order of arrival. The time grows with n.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer vectors, the dimension is another one, or a component is not finite
+            in float32.
+        """
+        vectors = checked(current, self.dimension)
+        if len(vectors) < FEWEST:
+            raise ValueError(f"a comparison needs at least {FEWEST} vectors, got {len(vectors)}")
+        return self._held_out.compare(vectors, self._features, self._axes)
+
+    def places(self, vectors: ArrayLike) -> NDArray[np.float32]:
+        """Return where vectors are, in the coordinates of `compare`.
+
+        Parameters
+        ----------
+        vectors : array_like, shape (n, d)
+
+        Returns
+        -------
+        ndarray of float32, shape (n, k)
+
+        Raises
+        ------
+        ValueError
+            If the dimension is another one, or a component is not finite in float32.
+        """
+        checked_vectors = checked(vectors, self.dimension)
+        return self._held_out.places(checked_vectors, self._features, self._axes)
+
+    def outside(self, vectors: ArrayLike) -> NDArray[np.float32]:
+        """Return how much of each vector lies off the leading axes.
+
+        Parameters
+        ----------
+        vectors : array_like, shape (n, d)
+
+        Returns
+        -------
+        ndarray of float32, shape (n,)
+            Ratio of the squared length of the standardised vector, 0 to 1. For random directions,
+            it is near the ratio of the dimensions that are off the axes.
+
+        Raises
+        ------
+        ValueError
+            If the dimension is another one, or a component is not finite in float32.
+        """
+        standardised = self._features.standardise(checked(vectors, self.dimension))
+        along = np.square(standardised @ self._axes[:, : self.leading]).sum(axis=1)
+        total = np.maximum(np.square(standardised).sum(axis=1), np.finfo(np.float32).tiny)
+        ratio: NDArray[np.float32] = np.clip(1 - along / total, 0, 1)
+        return ratio
 
     def cosine_similarity(self, current: ArrayLike | Sums) -> float:
         """Return the mean cosine similarity of the vectors to the reference's centroid.

@@ -151,6 +151,12 @@ class Features:
         """Number of features."""
         return len(self.unit)
 
+    def standardise(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return vectors, shape (n, d), in standard deviations from the mean, within the limit."""
+        with np.errstate(over="ignore"):
+            standardised: NDArray[np.float32] = (vectors - self.centre) / self.scale
+        return np.clip(standardised, -LIMIT, LIMIT, out=standardised)
+
     def total(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """Sum the integer features of vectors, shape (n, d)."""
         total = np.zeros(self.size, np.int64)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from exporter.detector.features import LIMIT, PROBE_FLOOR, Features, lengths
+from exporter.detector.features import PROBE_FLOOR, Features, lengths
 from exporter.stats.arrays import Floats
-from exporter.stats.variation import Bound, lower_bound
+from exporter.stats.variation import lower_bound
 
 _AXES = 128
 """Principal axes along which vectors are compared, at most."""
 _ROWS = 2_500
 """Vectors of the reference that are kept, and of a window that are compared, at most."""
 _FOLDS = 10
+FEWEST = _FOLDS
+"""Minimum vectors of a window: each fold has one."""
 _NEAREST = 10
 """Neighbours in the reference that determine how far the neighbourhood of a vector reaches."""
 _RIDGE = 0.1
@@ -64,6 +66,27 @@ class ChangedRatio:
     estimate: float
     lower: float
     upper: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """A window beside vectors of the reference that shaped no geometry.
+
+    Attributes
+    ----------
+    changed : ChangedRatio
+    places, reference_places : ndarray of float32, shapes (n, k) and (h, k)
+        Coordinates between which distances are measured. The mean squared distance is about 2.
+    unlikeness, reference_unlikeness : ndarray of float64, shapes (n,) and (h,)
+        The higher, the rather a vector belongs to the window than to the reference. Each is known
+        from vectors of other folds only, so without drift both sides have the same distribution.
+    """
+
+    changed: ChangedRatio
+    places: NDArray[np.float32]
+    reference_places: NDArray[np.float32]
+    unlikeness: Floats
+    reference_unlikeness: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +142,51 @@ class HeldOut:
     def changed_ratio(
         self, vectors: NDArray[np.float32], features: Features, axes: NDArray[np.float32]
     ) -> ChangedRatio:
-        """Compare a window, shape (n, d), in order of arrival, with these vectors.
+        """Measure how much of a window, shape (n, d), in order of arrival, has changed.
 
-        If a share r of the vectors of an unchanged window is unlike the reference, and the share c
-        of a window has changed, c + (1 - c) r of it is. Less than ten vectors show nothing.
+        Less than ten vectors show nothing.
         """
-        if len(vectors) < _FOLDS:
+        if len(vectors) < FEWEST:
             return ChangedRatio(0.0, 0.0, 1.0)
-        along, logs = _measure(_spread(vectors, _ROWS), features, axes)
+        points = self._points(_spread(vectors, _ROWS), features, axes)
+        ratings = _rate(points, self.points, self.reach, self.deviation)
+        return self._changed(ratings, len(vectors))
+
+    def compare(
+        self, vectors: NDArray[np.float32], features: Features, axes: NDArray[np.float32]
+    ) -> Comparison:
+        """Compare each vector of a window, shape (n, d), in order of arrival, n at least 10."""
+        points = self._points(vectors, features, axes)
+        ratings = _rate(points, self.points, self.reach, self.deviation)
+        return Comparison(
+            self._changed(ratings, len(vectors)),
+            _place(points, self.deviation),
+            _place(self.points, self.deviation),
+            *np.split(ratings.scores[-1], [len(points)]),
+        )
+
+    def places(
+        self, vectors: NDArray[np.float32], features: Features, axes: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the coordinates of vectors, shape (n, d), between which distances are measured."""
+        return _place(self._points(vectors, features, axes), self.deviation)
+
+    def _points(
+        self, vectors: NDArray[np.float32], features: Features, axes: NDArray[np.float32]
+    ) -> NDArray[np.float16]:
+        along, logs = _measure(vectors, features, axes)
         whitened = along / self.deviation
         beyond = _beyond(_sizes(whitened, logs) - self.sizes[0]) / self.sizes[1]
-        bound = _compare(_points(whitened, beyond), self.points, self.reach, self.deviation)
-        usual = np.interp(np.log(len(vectors)), *self.usual)
+        return _points(whitened, beyond)
+
+    def _changed(self, ratings: _Ratings, n: int) -> ChangedRatio:
+        """Bound the ratio from the ratings of a window of n vectors.
+
+        If a share r of the vectors of an unchanged window is unlike the reference, and the share c
+        of a window has changed, c + (1 - c) r of it is.
+        """
+        bound = lower_bound(*ratings)
+        usual = np.interp(np.log(n), *self.usual)
         margin = _SURE * bound.error * np.array([-1, 0, 1])
         low, middle, high = np.clip((bound.estimate + margin - usual) / (1 - usual), 0, 1).tolist()
         return ChangedRatio(middle, low, high)
@@ -151,6 +207,22 @@ class HeldOut:
         return closer
 
 
+class _Ratings(NamedTuple):
+    """Vectors of two samples, rated by how rather they belong to the first.
+
+    Attributes
+    ----------
+    scores : list of ndarray, shape (m,)
+        By a linear discriminant, and by its sum with the share of the window among the neighbours.
+    is_current : ndarray of bool, shape (m,)
+    fold : ndarray of intp, shape (m,)
+    """
+
+    scores: list[Floats]
+    is_current: NDArray[np.bool_]
+    fold: NDArray[np.intp]
+
+
 def _usual(points: NDArray[np.float16], deviation: NDArray[np.float32]) -> Floats:
     """Compare stretches of the reference with the rest of it; see `HeldOut.usual`.
 
@@ -168,30 +240,26 @@ def _usual(points: NDArray[np.float16], deviation: NDArray[np.float32]) -> Float
             rest = _spread(np.delete(points, slice(first, first + size), axis=0), _FEWER_ROWS)
             stretch = _spread(points[first : first + size], _FEWER_ROWS)
             reach = _reaches(_place(rest, deviation))
-            found.append(_compare(stretch, rest, reach, deviation).estimate)
+            found.append(lower_bound(*_rate(stretch, rest, reach, deviation)).estimate)
         mean, error = np.mean(found), np.std(found, ddof=1) / np.sqrt(_STRETCHES)
         usual[1, at] = min(float(mean), _MOST_USUAL) if mean > _SURE * error else 0.0
     return usual
 
 
-def _compare(
+def _rate(
     current: NDArray[np.float16],
     reference: NDArray[np.float16],
     reach: NDArray[np.float32],
     deviation: NDArray[np.float32],
-) -> Bound:
-    """Bound the total variation between two sets of points.
-
-    Two rankings are tried: by a linear discriminant, and by its sum with the share of the window
-    among the neighbours of a vector.
-    """
+) -> _Ratings:
+    """Rate the points of a window and of the reference."""
     points = np.concatenate([current, reference])
     is_current = np.arange(len(points)) < len(current)
     fold = np.concatenate([_folds(len(current)), _folds(len(reference))])
     linear = _discriminant(points, is_current, fold)
     near = _neighbours(_place(points, deviation), is_current, fold, reach)
     both = _normal_scores(linear) + _normal_scores(near)
-    return lower_bound([linear, both], is_current, fold)
+    return _Ratings([linear, both], is_current, fold)
 
 
 def _neighbours(
@@ -232,9 +300,7 @@ def _measure(
     vectors: NDArray[np.float32], features: Features, axes: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], Floats]:
     """Return the coordinates along the axes, and the logarithms of length and energy off them."""
-    with np.errstate(over="ignore"):
-        standardised: NDArray[np.float32] = (vectors - features.centre) / features.scale
-    np.clip(standardised, -LIMIT, LIMIT, out=standardised)
+    standardised = features.standardise(vectors)
     along: NDArray[np.float32] = standardised @ axes[:, :_AXES]
     off = _energy(standardised) - _energy(along)
     off = np.maximum(off, _LEAST_OFF * vectors.shape[1])

@@ -20,6 +20,7 @@ from ingest.runtime.errors import NotFound
 from ingest.store import copy
 from ingest.store.dimension import check_dimension, require_dimension
 from ingest.store.neighbours import indexed
+from ingest.store.newest import NewVector
 from ingest.store.rights import owns
 
 KEPT_VERSIONS = 3
@@ -480,6 +481,27 @@ def rows(
         cursor.copy(statement) as stream,
     ):
         return copy.decode(stream, components)
+
+
+def described(
+    connection: psycopg.Connection, model_name: str, version: int, dimension: int
+) -> tuple[list[NewVector], NDArray[np.float32]]:
+    """Read the vectors of one version of a model's baseline, with what clients said of them.
+
+    Returns
+    -------
+    described : list of NewVector, length n
+        In the order of their arrival.
+    vectors : ndarray of float32, shape (n, dimension)
+    """
+    found = connection.execute(
+        "select seq, id, received_at, embedded_at, metadata, embedding::real[]"
+        " from baseline_embedding where model_name = %s and version = %s order by received_at, seq",
+        [model_name, version],
+        binary=True,
+    ).fetchall()
+    vectors = np.array([row[-1] for row in found], np.float32).reshape(-1, dimension)
+    return [NewVector(*row[:-1]) for row in found], vectors
 
 
 def replace_detector(

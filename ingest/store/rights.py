@@ -60,6 +60,7 @@ NEEDED: Mapping[str, Rights] = {
     "baseline list": _BASELINES,
     "baseline pin": _PINNING,
     "baseline use": _all(_BASELINES, _rights(baseline="update")),
+    "explain": _all(_BASELINES, _rights(embedding="select", baseline_embedding="select")),
     "canary accept": _rights(model="select update", canary="select update"),
     "canary remove": _rights(model="select", canary="select delete"),
     "model list": _rights(model="select"),

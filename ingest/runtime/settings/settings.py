@@ -293,12 +293,23 @@ class LogSettings(_Section):
     """Format of a record, which is one line."""
 
 
+class ExplanationSettings(_Section):
+    """What explanations may read and show of the texts and the metadata."""
+
+    texts: Literal["full", "keywords", "none"] = "keywords"
+    """Whether explanations show texts (`text` of the metadata), only their keywords, or nothing."""
+    metadata_keys: list[str] | None = None
+    """Keys of the metadata that are read. By default all; keys whose values differ in most vectors
+    are never shown."""
+
+
 class Settings(_Section):
     """The whole configuration."""
 
     database: DatabaseSettings = DatabaseSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     alerting: AlertingSettings = AlertingSettings()
+    explanation: ExplanationSettings = ExplanationSettings()
     ingest: IngestSettings = IngestSettings()
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()

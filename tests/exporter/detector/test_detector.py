@@ -273,3 +273,16 @@ NORMAL = np.random.default_rng(0).normal(size=(300, 4))
 def test_a_bad_reference_is_refused(reference: NDArray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Detector.fit(reference)
+
+
+def test_random_directions_are_further_outside_than_the_reference(vectors: Vectors) -> None:
+    random = np.random.default_rng(0)
+    d = vectors.shape[1]
+    flat = vectors.copy()
+    flat[:, d // 2 :] *= 0.05
+    detector = Detector.fit(flat)
+    scattered = random.normal(size=(300, d)) * flat.std(axis=0) + flat.mean(axis=0)
+    assert detector.leading == d // 2
+    assert detector.outside(flat).mean() < detector.outside(scattered * 3).mean()
+    assert detector.outside(flat).min() >= 0
+    assert detector.outside(flat).max() <= 1

@@ -214,3 +214,43 @@ def test_a_copy_of_a_vector_of_the_reference_is_not_new(stranger: Detector) -> N
 
 def test_the_novelty_of_no_vectors_is_empty(stranger: Detector) -> None:
     assert stranger.novelty(np.empty((0, 32))).shape == (0,)
+
+
+def test_a_comparison_ranks_the_changed_vectors_first(
+    stranger: Detector, random: np.random.Generator
+) -> None:
+    changed = random.permutation(500) < 50
+    window = mixture(random, 500)
+    window[changed] = 0.9 * window[0] + 0.1 * window[changed]
+    compared = stranger.compare(window)
+    assert compared.changed == stranger.changed_ratio(window)
+    assert changed[np.argsort(-compared.unlikeness)[:40]].mean() > 0.95
+    assert len(compared.reference_unlikeness) == len(compared.reference_places) == 1_500
+    assert np.quantile(compared.reference_unlikeness, 0.98) < np.median(
+        compared.unlikeness[changed]
+    )
+
+
+def test_without_drift_both_sides_are_equally_unlike_the_reference(
+    stranger: Detector, random: np.random.Generator
+) -> None:
+    compared = stranger.compare(mixture(random, 1_000))
+    level = np.quantile(compared.reference_unlikeness, 0.95)
+    assert (compared.unlikeness > level).mean() == pytest.approx(0.05, abs=0.025)
+
+
+def test_places_are_those_of_the_comparison_and_two_apart(
+    stranger: Detector, random: np.random.Generator
+) -> None:
+    window = mixture(random, 400)
+    places = stranger.places(window)
+    np.testing.assert_allclose(places, stranger.compare(window).places, atol=1e-3)
+    squares = np.square(places[:200] - places[200:]).sum(axis=1)
+    assert squares.mean() == pytest.approx(2, rel=0.1)
+
+
+def test_a_comparison_needs_a_vector_for_each_fold(
+    stranger: Detector, random: np.random.Generator
+) -> None:
+    with pytest.raises(ValueError, match="needs at least 10 vectors, got 9"):
+        stranger.compare(mixture(random, 9))

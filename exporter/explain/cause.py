@@ -1,0 +1,410 @@
+"""Cause: whether the model or the data changed, and the facts that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.detector import Detector
+from exporter.detector.ratio import ChangedRatio, Comparison
+from exporter.detector.sums import fingerprints
+from exporter.explain.clusters import nearest
+from exporter.explain.observations import Observations
+from exporter.stats.arrays import Floats, Vectors
+
+Kind = Literal[
+    "none",
+    "new content",
+    "other mix",
+    "foreign",
+    "model",
+    "scale",
+    "precision",
+    "stuck",
+    "unknown",
+]
+
+Column = NDArray[np.float32]
+
+SURPRISING = 2.0
+"""Score from which a window is unlike the baseline: one window in a hundred without drift."""
+_FEWEST = 50
+"""Vectors of a window that show a cause."""
+_STUCK = 0.05
+"""Share of a window that the three most frequent vectors gained, from which an encoder is stuck."""
+_MOST_EQUAL = 3
+_HALF = 0.5
+"""A fact is the cause if it accounts for half of what changed."""
+_SILENT = 1e-6
+"""Variance of a dimension, as a share of the baseline's, below which it has become constant."""
+_LIVELY = 1e-3
+"""Variance of a dimension of the baseline, as a share of the mean one, that may become constant."""
+_RESCALED = 0.01
+"""Change of the logarithm of the length that counts: rounding changes it less."""
+_SHORTEST = 1e-30
+"""Length of a vector, at least: a ratio to a vector of zeros is not defined."""
+_COARSER = 0.95
+"""Ratio of different values in a vector, to that of the baseline, from which it is rounded."""
+_FEWER_BITS = 4
+_FAR = 0.05
+"""Share of vectors without any near vector in the baseline, from which the model is another one. No
+change of the data gave more than 0.02."""
+_APART = 0.75
+"""Mean distance of the most changed vectors from the baseline's space, from which the model is
+another one. 0 is that of the baseline, 1 that of random directions."""
+_FOREIGN = 0.38
+"""The same of all vectors, from which a change is too large to tell model and data apart."""
+_NEW = 0.1
+"""The same of the most changed vectors, from which their content is new."""
+_COHERENT = 0.65
+"""How alike the clusters moved, from which the model has changed. New topics give 0.3 to 0.6."""
+_FEWEST_CHANGED = 20
+"""Vectors that count as the most changed ones, at least."""
+_LEAST_ROOM = 0.02
+"""Distance of the baseline from random directions, at least. With few dimensions, nearly all of
+them are within its space."""
+_PAIRS = 10
+"""Pairs of the same text that settle whether the model changed."""
+_SAME_TEXT = 5e-5
+"""Cosine distance of the same text's vectors, from which its encoder has changed. Rounding to
+float16 or bfloat16 gives 6e-6 at most, and rounding to int8 gives 4e-4."""
+_COMPARED = 300
+"""Vectors whose nearest ones are looked up."""
+_NEIGHBOURS = 1_500
+"""Vectors of the baseline among which they are looked up."""
+_CLUSTERS = 24
+"""Clusters whose moves are compared: those with the most vectors of the window."""
+_FEWEST_IN_CLUSTER = 6
+_FEWEST_CLUSTERS = 3
+_LEAST_MOVE = 0.1
+"""Smallest squared move that is known, as a share of the variance of the means."""
+_LEAST_DEVIATION = 1e-4
+"""Standard deviation of a coordinate, at least: all of them together have one of about 1."""
+_WEIGHT_OUTSIDE = 2.0
+"""Weight of the distance from the baseline's space beside the coordinates within: noise moves all
+clusters out, but in no common direction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What has probably changed.
+
+    Attributes
+    ----------
+    kind : str
+        One of nine: none, new content, other mix, foreign, model, scale, precision, stuck, unknown.
+        Foreign is another encoder, or another language or domain: vectors cannot tell which.
+    evidence : tuple of str
+        The facts that decided, in words.
+    """
+
+    kind: Kind
+    evidence: tuple[str, ...]
+
+
+class Facts(NamedTuple):
+    """What is measured of a window. Each is a plain number, so that a rule can be read.
+
+    Attributes
+    ----------
+    n : int
+        Vectors of the window.
+    score : float
+        Of the detector.
+    changed : float
+        Changed ratio.
+    directions_changed : float
+        Changed ratio if each vector had the length that the baseline has at its rank.
+    equal : float
+        Share of the window that its three most frequent vectors gained.
+    silent : int
+        Dimensions that have become constant.
+    length : float
+        Ratio of the median lengths.
+    bits : float
+        Bits that mantissas have less than in the baseline.
+    different : float
+        Different values in a vector, as a ratio to those in the baseline's vectors.
+    far : float
+        Share of vectors without any near vector in the baseline.
+    outside, outside_of_changed : float
+        Distance from the baseline's space, of all vectors and of those that changed most: 0 as the
+        baseline, 1 as random directions.
+    coherence : float
+        How alike the clusters moved, 0 to 1.
+    pairs : int
+        Texts that both sides have.
+    pairs_moved : float
+        Share of them whose vectors differ.
+    """
+
+    n: int
+    score: float
+    changed: float
+    directions_changed: float
+    equal: float
+    silent: int
+    length: float
+    bits: float
+    different: float
+    far: float
+    outside: float
+    outside_of_changed: float
+    coherence: float
+    pairs: int
+    pairs_moved: float
+
+
+def decide(facts: Facts) -> Cause:
+    """Name the cause that the facts show, by the first rule that holds."""
+    kind, *evidence = next(_rules(facts))
+    return Cause(kind, tuple(evidence))
+
+
+def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
+    """Yield the kinds whose rule holds, the surest first, with the evidence."""
+    changed = f"{f.changed:.0%} of the vectors changed"
+    coarse = f.different < _COARSER or f.bits >= _FEWER_BITS
+    if f.equal >= max(_STUCK, _HALF * f.changed):
+        yield "stuck", f"{f.equal:.0%} of the vectors are copies of three or fewer"
+    if f.silent:
+        yield "model", f"{f.silent} dimensions have become constant"
+    if f.score < SURPRISING and coarse:
+        yield "precision", _coarser(f), "the vectors are like the baseline otherwise"
+    if f.score < SURPRISING:
+        yield "none", f"the score is {f.score:.1f}: chance explains it"
+    if f.n < _FEWEST:
+        yield "unknown", f"{f.n} vectors are too few"
+    if abs(np.log(f.length)) > _RESCALED and f.directions_changed < _HALF * f.changed:
+        yield "scale", f"the lengths are {f.length:.2f} times those before", "same directions"
+    if f.pairs >= _PAIRS and f.pairs_moved >= _HALF * max(f.changed, 2 / f.pairs):
+        yield "model", f"{f.pairs_moved:.0%} of {f.pairs} texts sent before have other vectors now"
+    same_texts = f.pairs >= _PAIRS
+    if coarse and f.changed < _FAR:
+        yield "precision", _coarser(f), changed
+    if not same_texts:
+        if f.far >= max(_FAR, _HALF * f.changed):
+            yield "model", f"{f.far:.0%} of the vectors have no near vector in the baseline"
+        if f.outside_of_changed > _APART and f.changed > 0:
+            yield "model", "the changed vectors lie outside the baseline's space", changed
+        if f.coherence > _COHERENT and f.changed >= _FAR:
+            yield "model", f"all topics moved alike ({f.coherence:.2f} of 1)", changed
+        if f.outside > _FOREIGN:
+            yield (
+                "foreign",
+                f"the vectors are {f.outside:.0%} of the way out of its space",
+            )
+    if f.outside_of_changed > _NEW:
+        yield (
+            "new content",
+            f"topics moved differently ({f.coherence:.2f} of 1)",
+            (f"the changed vectors are {f.outside_of_changed:.0%} of the way out of its space"),
+        )
+    yield "other mix", "the changed vectors lie within the baseline's space", changed
+
+
+def _coarser(f: Facts) -> str:
+    if f.bits >= _FEWER_BITS:
+        return f"mantissas have {f.bits:.0f} bits less"
+    return f"a vector has {1 - f.different:.0%} fewer different values"
+
+
+def measure(
+    detector: Detector,
+    compared: Comparison,
+    score: float,
+    baseline: Observations,
+    window: Observations,
+    places: Vectors,
+    known: Vectors,
+) -> Facts:
+    """Measure the facts of a window.
+
+    Parameters
+    ----------
+    detector : Detector
+    compared : Comparison
+        Of the window.
+    score : float
+    baseline, window : Observations
+    places : ndarray of float32, shape (m, p)
+        Places of the baseline's vectors.
+    known : ndarray of float32, shape (c, p)
+        Centres of the baseline's clusters.
+    """
+    new, old = window.vectors, baseline.vectors
+    lengths, usual = np.linalg.norm(new, axis=1), np.linalg.norm(old, axis=1)
+    length = float(max(np.median(lengths), _SHORTEST) / max(np.median(usual), _SHORTEST))
+    out, usually_out = detector.outside(new), detector.outside(old)
+    outside, of_changed = _outside(compared, out, usually_out, 1 - detector.leading / new.shape[1])
+    pairs, moved = _same_texts(window, baseline)
+    deviation = np.maximum(places.std(axis=0), _LEAST_DEVIATION)
+    weight = _WEIGHT_OUTSIDE / max(float(usually_out.std()), _LEAST_ROOM / 10)
+    return Facts(
+        n=len(new),
+        score=score,
+        changed=compared.changed.estimate,
+        directions_changed=_directions(detector, compared.changed, new, lengths, usual, length),
+        equal=_equal(new, old),
+        silent=_silent(new, old),
+        length=length,
+        bits=_mantissa_bits(old) - _mantissa_bits(new),
+        different=_different(new) / _different(old),
+        far=_far(new, old),
+        outside=outside,
+        outside_of_changed=of_changed,
+        coherence=coherence(
+            np.column_stack([compared.places / deviation, weight * out]),
+            np.column_stack([places / deviation, weight * usually_out]),
+            nearest(compared.places, known),
+            nearest(places, known),
+        ),
+        pairs=pairs,
+        pairs_moved=moved,
+    )
+
+
+def _directions(
+    detector: Detector,
+    changed: ChangedRatio,
+    new: Vectors,
+    lengths: Floats,
+    usual: Floats,
+    length: float,
+) -> float:
+    """Return the changed ratio of the directions; see `Facts.directions_changed`."""
+    if abs(np.log(length)) <= _RESCALED:
+        return changed.estimate
+    rank = np.argsort(np.argsort(lengths, kind="stable"), kind="stable")
+    expected = np.quantile(usual, (rank + 0.5) / len(new))
+    rescaled = new * (expected / np.maximum(lengths, _SHORTEST))[:, None]
+    return detector.changed_ratio(rescaled.astype(np.float32)).estimate
+
+
+def _equal(new: Vectors, old: Vectors) -> float:
+    """Return how much more of the window than of the baseline its most frequent vectors are."""
+    hashes, copies = np.unique(fingerprints(new), return_counts=True)
+    top = np.argsort(-copies, kind="stable")[:_MOST_EQUAL]
+    top = top[copies[top] > _MOST_EQUAL]
+    return float(copies[top].sum() / len(new) - np.isin(fingerprints(old), hashes[top]).mean())
+
+
+def _silent(new: Vectors, old: Vectors) -> int:
+    """Count the dimensions that varied in the baseline and are constant now."""
+    before = old.var(axis=0, dtype=np.float64)
+    now = new.var(axis=0, dtype=np.float64)
+    return int(((before > _LIVELY * before.mean()) & (now < _SILENT * before)).sum())
+
+
+def _mantissa_bits(vectors: Vectors) -> float:
+    """Return the bits of the mantissas that are in use, in the median vector."""
+    mantissa = vectors.view(np.uint32) & np.uint32(0x7FFFFF)
+    used = np.bitwise_or.reduce(mantissa, axis=1)
+    lowest = np.log2(np.maximum(used & (~used + np.uint32(1)), 1))
+    return float(np.median(np.where(used > 0, 23 - lowest, 0)))
+
+
+def _different(vectors: Vectors) -> float:
+    """Return the ratio of different values in the median vector."""
+    ordered = np.sort(_some(vectors, _COMPARED), axis=1)
+    changes = np.count_nonzero(np.diff(ordered, axis=1), axis=1)
+    return float(np.median(changes + 1) / vectors.shape[1])
+
+
+def _far(new: Vectors, old: Vectors) -> float:
+    """Return the share of vectors whose nearest vector in the baseline is far.
+
+    Far is below q1 - (q50 - q1) / 2, quantiles of the baseline's own nearest cosines.
+    """
+    others = _unit(_some(old, _NEIGHBOURS))
+    own = np.arange(len(others))[:: max(1, len(others) // _COMPARED)]
+    cosines = others[own] @ others.T
+    cosines[np.arange(len(own)), own] = -1
+    low, middle = np.quantile(cosines.max(axis=1), (0.01, 0.5))
+    nearest_cosine = (_unit(_some(new, _COMPARED)) @ others.T).max(axis=1)
+    return float((nearest_cosine < low - (middle - low) / 2).mean())
+
+
+def _outside(compared: Comparison, new: Column, old: Column, random: float) -> tuple[float, float]:
+    """Return how far all vectors, and the most changed ones, are out of the baseline's space."""
+    usual = float(old.mean())
+    most = max(_FEWEST_CHANGED, round(compared.changed.estimate * len(new)))
+    top = np.argsort(-compared.unlikeness, kind="stable")[:most]
+    scale = max(random - usual, _LEAST_ROOM)
+    return float((new.mean() - usual) / scale), float((new[top].mean() - usual) / scale)
+
+
+def coherence(
+    new: Vectors, old: Vectors, of_new: NDArray[np.intp], of_old: NDArray[np.intp]
+) -> float:
+    """Return how alike clusters moved: the mean product of the moves of two, of that of one.
+
+    Parameters
+    ----------
+    new, old : ndarray of float32, shapes (n, p) and (m, p)
+        Coordinates that weigh alike.
+    of_new, of_old : ndarray of intp, shapes (n,) and (m,)
+        Cluster of each vector.
+
+    Returns
+    -------
+    float
+        0 to 1. 0 too if no cluster moved by more than chance explains.
+    """
+    count = np.bincount(of_new)
+    moves, noise = [], []
+    for each in np.argsort(-count, kind="stable")[:_CLUSTERS]:
+        ours, theirs = new[of_new == each], old[of_old == each]
+        if min(len(ours), len(theirs)) >= _FEWEST_IN_CLUSTER:
+            moves.append(ours.mean(axis=0) - theirs.mean(axis=0))
+            noise.append(sum(side.var(axis=0, ddof=1).sum() / len(side) for side in (ours, theirs)))
+    if len(moves) < _FEWEST_CLUSTERS:
+        return 0.0
+    products = np.stack(moves) @ np.stack(moves).T
+    k = len(moves)
+    # The square of a move is too large by the variance of the means; the product of two is not.
+    same = np.trace(products) / k - np.mean(noise)
+    different = (products.sum() - np.trace(products)) / (k * (k - 1))
+    return float(np.clip(different / max(same, _LEAST_MOVE * np.mean(noise)), 0, 1))
+
+
+def _same_texts(window: Observations, baseline: Observations) -> tuple[int, float]:
+    """Return how many texts both sides have, and the share of them whose vectors differ.
+
+    If the vectors of a text differ within the baseline, more than the text was embedded. Texts show
+    nothing then.
+    """
+    before: dict[str, int] = {}
+    repeats: list[tuple[int, int]] = []
+    for row, text in enumerate(baseline.texts):
+        if text and before.setdefault(text, row) != row:
+            repeats.append((row, before[text]))
+    pairs = [(row, before[text]) for row, text in enumerate(window.texts) if text in before]
+    if not pairs or _moved(baseline.vectors, baseline.vectors, repeats) > 0:
+        return 0, 0.0
+    return len(pairs), _moved(window.vectors, baseline.vectors, pairs)
+
+
+def _moved(new: Vectors, old: Vectors, pairs: list[tuple[int, int]]) -> float:
+    """Return the share of pairs of rows whose vectors differ."""
+    if not pairs:
+        return 0.0
+    rows, old_rows = np.array(pairs).T
+    ours, theirs = (_unit(side.astype(np.float64)) for side in (new[rows], old[old_rows]))
+    return float((1 - np.einsum("ij,ij->i", ours, theirs) > _SAME_TEXT).mean())
+
+
+def _unit(vectors: NDArray[Any]) -> NDArray[Any]:
+    unit: NDArray[Any] = vectors / np.maximum(
+        np.linalg.norm(vectors, axis=1, keepdims=True), _SHORTEST
+    )
+    return unit
+
+
+def _some(vectors: Vectors, most: int) -> Vectors:
+    n = len(vectors)
+    return vectors if n <= most else vectors[np.arange(most) * n // most]

@@ -1,0 +1,183 @@
+"""Groups: parts of the space that hold more, or less, of a window than of the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+
+from exporter.detector.ratio import Comparison
+from exporter.explain.clusters import k_means, nearest, square_distances
+from exporter.stats.arrays import Floats, Vectors
+from exporter.stats.enrichment import log_p_value, log_p_value_in_blocks
+
+_TOPS = (0.05, 0.15)
+"""Shares of the vectors of both sides, those most unlike the baseline, that may form new groups. A
+large new topic fills the smaller one, and hides a small topic there."""
+_NEW = 12
+"""Clusters among them. Topics come in one or two pieces; joining near pieces merges topics."""
+_KNOWN = 64
+"""Clusters of the baseline, at most."""
+_LEAST_KNOWN = 20
+"""Vectors of the baseline for each of its clusters, at least."""
+_GONE = 0.5
+"""Largest ratio of the shares of a cluster, now and before, that counts as shrunk."""
+_LINKS = 5
+"""Nearest vectors that are looked at to see whether two clusters are pieces of one topic."""
+_MIXED = 0.4
+"""Share of the links between pieces, of those by chance, from which they are one topic."""
+_SAME = 0.5
+"""Ratio of common vectors from which two clusters are one group."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Members:
+    """What belongs to a group.
+
+    Attributes
+    ----------
+    centre : ndarray of float32, shape (p,)
+    window, baseline : ndarray of intp
+        Rows of the members on either side.
+    """
+
+    centre: Vectors
+    window: NDArray[np.intp]
+    baseline: NDArray[np.intp]
+
+
+def baseline_centres(places: Vectors) -> Vectors:
+    """Return the centres of the baseline's clusters, from its places, shape (m, p)."""
+    return k_means(places, max(1, min(_KNOWN, len(places) // _LEAST_KNOWN)))
+
+
+def grown(
+    compared: Comparison, baseline: Vectors, known: Vectors, false_alarms: float
+) -> list[Members]:
+    """Find the groups that grew, the most certain first.
+
+    The vectors most unlike the baseline, of both sides, are clustered without regard to the side. A
+    cluster counts if it holds more of the window than chance explains, by Fisher's test and in
+    blocks of arrival. Members are then all vectors that are nearer to its centre than to any other.
+
+    Parameters
+    ----------
+    compared : Comparison
+    baseline : ndarray of float32, shape (m, p)
+        Places of the baseline's vectors.
+    known : ndarray of float32, shape (c, p)
+        Centres of the baseline's clusters.
+    false_alarms : float
+        Probability of a group without drift, at most.
+    """
+    candidates = sorted(_candidates(compared, false_alarms), key=lambda each: each[0])
+    pieces: list[NDArray[np.intp]] = []
+    for _, rows in candidates:
+        if all(len(np.intersect1d(rows, one)) < _SAME * min(len(rows), len(one)) for one in pieces):
+            pieces.append(rows)
+    if not pieces:
+        return []
+    new = np.stack(
+        [compared.places[rows].mean(axis=0) for rows in _joined(compared.places, pieces)]
+    )
+    every = np.concatenate([new, known])
+    in_window, in_baseline = nearest(compared.places, every), nearest(baseline, every)
+    found = [
+        Members(centre, np.flatnonzero(in_window == at), np.flatnonzero(in_baseline == at))
+        for at, centre in enumerate(new)
+    ]
+    n, m = len(compared.places), len(baseline)
+    return [each for each in found if len(each.window) / n > len(each.baseline) / m]
+
+
+def _joined(places: Vectors, pieces: list[NDArray[np.intp]]) -> list[NDArray[np.intp]]:
+    """Join the pieces of the same topic.
+
+    The nearest vectors of a vector are as often in another piece of its topic as in its own.
+    Distances of centres do not tell: different topics are close to each other too.
+    """
+    joined: list[NDArray[np.intp]] = []
+    for piece in pieces:
+        for at, one in enumerate(joined):
+            if _mixing(places, piece, one) > _MIXED:
+                joined[at] = np.union1d(one, piece)
+                break
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _mixing(places: Vectors, one: NDArray[np.intp], other: NDArray[np.intp]) -> float:
+    """Return how often nearest vectors are in the other piece, of how often by chance."""
+    rows = np.union1d(one, other)
+    in_one = np.isin(rows, one)
+    distances = square_distances(places[rows], places[rows])
+    np.fill_diagonal(distances, np.inf)
+    nearest_rows = np.argsort(distances, axis=1)[:, :_LINKS]
+    crossing = (in_one[nearest_rows] != in_one[:, None]).mean()
+    chance = 2 * in_one.mean() * (1 - in_one.mean())
+    return float(crossing / chance) if chance > 0 else 1.0
+
+
+def _candidates(
+    compared: Comparison, false_alarms: float
+) -> Iterator[tuple[float, NDArray[np.intp]]]:
+    """Yield the log p-value, and the rows in the window, of each cluster that grew."""
+    n, h = len(compared.places), len(compared.reference_places)
+    places = np.concatenate([compared.places, compared.reference_places])
+    unlike = np.concatenate([compared.unlikeness, compared.reference_unlikeness])
+    order = np.argsort(-unlike, kind="stable")
+    level = np.log(false_alarms / (_NEW * len(_TOPS)))
+    for share in _TOPS:
+        top = order[: max(round(share * (n + h)), _NEW)]
+        centres = k_means(places[top], _NEW)
+        of = nearest(places[top], centres)
+        for each in range(len(centres)):
+            members = top[of == each]
+            ours, theirs = np.sort(members[members < n]), np.sort(members[members >= n]) - n
+            log_p = float(log_p_value(len(ours), n, len(theirs), h))
+            in_blocks = log_p_value_in_blocks(ours, n, theirs, h)
+            if log_p < level and in_blocks < np.log(false_alarms):
+                yield log_p, ours
+
+
+def shrunk(
+    window: Vectors,
+    baseline: Vectors,
+    known: Vectors,
+    others: NDArray[np.intp],
+    false_alarms: float,
+) -> list[Members]:
+    """Find the clusters of the baseline that lost half of their share or more.
+
+    Parameters
+    ----------
+    window, baseline : ndarray of float32, shapes (n, p) and (m, p)
+        Places.
+    known : ndarray of float32, shape (c, p)
+        Centres of the baseline's clusters.
+    others : ndarray of intp, ascending
+        Rows of the window outside of grown groups. Shares are those among them: where much is new,
+        everything else has a smaller share of the window.
+    false_alarms : float
+        Ratio of the groups that did not shrink, at most (Benjamini, Hochberg 1995).
+    """
+    if not len(others):
+        return []
+    in_window, in_baseline = nearest(window, known), nearest(baseline, known)
+    n, m = len(others), len(baseline)
+    now = np.bincount(in_window[others], minlength=len(known))
+    before = np.bincount(in_baseline, minlength=len(known))
+    log_p: Floats = log_p_value(before, m, now, n)
+    clear = false_discovery_control(np.exp(log_p)) <= false_alarms
+    clear &= now / n <= _GONE * before / m
+    found = []
+    for each in np.argsort(log_p, kind="stable"):
+        theirs = np.flatnonzero(in_baseline == each)
+        ours = np.flatnonzero(in_window[others] == each)
+        if clear[each] and log_p_value_in_blocks(theirs, m, ours, n) < np.log(false_alarms):
+            found.append(Members(known[each], np.flatnonzero(in_window == each), theirs))
+    return found

@@ -1,0 +1,112 @@
+"""Keywords: words that are far more frequent in some texts than in others."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from exporter.stats.arrays import Floats
+
+_MOST = 3
+_PRIOR = 500.0
+"""Weight of all texts together, as a number of texts, in the prior of each word's frequency."""
+_REST = 0.5
+"""Texts that lack a word, at least, in the prior."""
+_LEAST_LIFT = 3.0
+"""Minimum ratio of the frequencies."""
+_LEAST_Z = 2.0
+_FEWEST = 3
+"""Texts that a keyword needs. They must belong to two different texts at least."""
+_LONGEST = 400
+"""Words of a text that are read, at most."""
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese: scripts without spaces between words."""
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def terms(text: str) -> set[str]:
+    """Return the words of a text and its pairs of neighbouring words, in lower case.
+
+    Where words are not separated, pairs of characters take their place.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    found: set[str] = set()
+    for part in _UNSPACED.findall(folded):
+        found |= {part[at : at + 2] for at in range(len(part) - 1)}
+    words = _WORD.findall(_UNSPACED.sub(" ", folded))[:_LONGEST]
+    found.update(words)
+    found.update(f"{one} {two}" for one, two in itertools.pairwise(words))
+    return found
+
+
+class Vocabulary:
+    """The terms of many texts.
+
+    Parameters
+    ----------
+    texts : sequence of str or None
+    """
+
+    def __init__(self, texts: Sequence[str | None]) -> None:
+        self._terms = [None if text is None else terms(text) for text in texts]
+
+    def __getitem__(self, rows: Iterable[int]) -> list[set[str]]:
+        """Return the terms of the texts in these rows."""
+        return [found for row in rows if (found := self._terms[row]) is not None]
+
+
+def keywords(texts: Sequence[set[str]], others: Sequence[set[str]]) -> list[str]:
+    """Return the words that set texts apart from others, at most three, the best first.
+
+    Words are ordered by the z-score of their log odds, with an informative Dirichlet prior from
+    all texts (Monroe, Colaresi, Quinn 2008, "Fightin' Words"). Frequencies are those of texts.
+
+    Parameters
+    ----------
+    texts, others : sequence of set of str
+        The `terms` of each text.
+    """
+    count = Counter(term for found in texts for term in found)
+    different = {frozenset(found) for found in texts}
+    candidates = sorted(term for term, many in count.items() if many >= _FEWEST)
+    if not candidates or not others:
+        return []
+    other_count = Counter(term for found in others for term in found)
+    here = np.array([count[term] for term in candidates], float)
+    there = np.array([other_count[term] for term in candidates], float)
+    n, other_n = len(texts), len(others)
+    prior = _PRIOR * (here + there) / (n + other_n)
+    z = _z_score(here, n, there, other_n, prior)
+    lift = (here / n) / np.maximum(there / other_n, 1e-12)
+    order = np.argsort(-z, kind="stable")
+    good = (candidates[at] for at in order if z[at] >= _LEAST_Z and lift[at] >= _LEAST_LIFT)
+    return _distinct(term for term in good if sum(term in found for found in different) > 1)
+
+
+def _z_score(here: Floats, n: int, there: Floats, other_n: int, prior: Floats) -> Floats:
+    """Return the difference of the log odds in standard errors, shape (w,)."""
+    ours, theirs = here + prior, there + prior
+    total = _PRIOR + _REST
+    ours_without, theirs_without = n + total - ours, other_n + total - theirs
+    difference = np.log(ours / ours_without) - np.log(theirs / theirs_without)
+    z: Floats = difference / np.sqrt(1 / ours + 1 / theirs)
+    return z
+
+
+def _distinct(ordered: Iterator[str]) -> list[str]:
+    """Take the first terms that share no word with one before."""
+    taken: list[str] = []
+    used: set[str] = set()
+    for term in ordered:
+        words = set(term.split())
+        if not words & used:
+            taken.append(term)
+            used |= words
+        if len(taken) == _MOST:
+            break
+    return taken

@@ -1,0 +1,148 @@
+"""Metadata: the values that are far more frequent in some observations than in others."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.stats import false_discovery_control
+
+from exporter.explain.observations import TEXT
+from exporter.stats.enrichment import log_p_value
+
+_MOST = 3
+_ALPHA = 0.01
+_LEAST_LIFT = 1.2
+"""Minimum of the lower bound of the ratio of the frequencies."""
+_SURE = 1.64
+_IDENTIFIER = 0.5
+"""Ratio of different values above which a key is an identifier."""
+_FEWEST = 3
+"""Observations that a value needs."""
+_LONGEST = 100
+"""Length of a value, in characters: longer ones are texts."""
+_CHARACTERS = 40
+"""Characters of a text whose script is looked up."""
+_MARKUP = re.compile(r"</?[a-z][^>]*>|```|\{\{|&[a-z]+;", re.IGNORECASE)
+_LINK = re.compile(r"https?://", re.IGNORECASE)
+_ERROR = re.compile(r"traceback|exception|\berror\b", re.IGNORECASE)
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value of the metadata that is more frequent than elsewhere.
+
+    Attributes
+    ----------
+    key, value : str
+        Keys that begin with ``text.`` were derived from the text: script, length and form.
+    share, share_before : float
+        Ratio of the observations with this value, and of the baseline's.
+    """
+
+    key: str
+    value: str
+    share: float
+    share_before: float
+
+
+def pairs(metadata: Mapping[str, object] | None) -> set[Pair]:
+    """Return the keys and short values of an observation, and what its text shows."""
+    found: set[Pair] = set()
+    for key, value in (metadata or {}).items():
+        if key == TEXT and isinstance(value, str):
+            found.update(_traits(value))
+        elif isinstance(value, bool):
+            found.add((key, str(value).lower()))
+        elif isinstance(value, str | int | float) and len(str(value)) <= _LONGEST:
+            found.add((key, str(value)))
+    return found
+
+
+def _traits(text: str) -> Iterator[Pair]:
+    yield "text.script", _script(text)
+    length = len(text)
+    yield "text.length", next(
+        (name for most, name in ((20, "up to 20"), (100, "up to 100"), (500, "up to 500"))
+         if length <= most),
+        "above 500",
+    )  # fmt: skip
+    for form, pattern in (("markup", _MARKUP), ("link", _LINK), ("error", _ERROR)):
+        if pattern.search(text):
+            yield "text.form", form
+
+
+def _script(text: str) -> str:
+    """Return the most frequent script of the letters, by the names of their characters."""
+    scripts = Counter(map(_script_of, filter(str.isalpha, text[:_CHARACTERS])))
+    return scripts.most_common(1)[0][0] if scripts else "none"
+
+
+@lru_cache(maxsize=4096)
+def _script_of(letter: str) -> str:
+    return re.split("[ -]", unicodedata.name(letter, "unknown"))[0].lower()
+
+
+class Catalogue:
+    """The key-value pairs of many observations, without identifiers.
+
+    Parameters
+    ----------
+    metadata : sequence of mapping or None
+    """
+
+    def __init__(self, metadata: Sequence[Mapping[str, object] | None]) -> None:
+        self._pairs = [pairs(each) for each in metadata]
+        with_key = Counter(key for found in self._pairs for key in {key for key, _ in found})
+        values = Counter(key for key, _ in {pair for found in self._pairs for pair in found})
+        self.identifiers = {
+            key for key, many in values.items() if many > max(_IDENTIFIER * with_key[key], _FEWEST)
+        }
+
+    def __getitem__(self, rows: Iterable[int]) -> list[set[Pair]]:
+        """Return the pairs of the observations in these rows."""
+        return [self._pairs[row] for row in rows]
+
+
+def overrepresented(
+    observed: Sequence[set[Pair]], others: Sequence[set[Pair]], identifiers: set[str]
+) -> list[Value]:
+    """Return the values that are more frequent than in the others, at most three, the surest first.
+
+    Fisher's test finds them, with a false discovery rate of 1 % over all values. The lower bound of
+    the ratio of the frequencies must be above 1.2.
+
+    Parameters
+    ----------
+    observed, others : sequence of set of pairs
+        See `Catalogue`.
+    identifiers : set of str
+        Keys that are left out, because nearly every observation has another value.
+    """
+    count = Counter(pair for found in observed for pair in found if pair[0] not in identifiers)
+    candidates = sorted(pair for pair, many in count.items() if many >= _FEWEST)
+    if not candidates or not others:
+        return []
+    other_count = Counter(pair for found in others for pair in found)
+    here = np.array([count[pair] for pair in candidates])
+    there = np.array([other_count[pair] for pair in candidates])
+    n, other_n = len(observed), len(others)
+    log_p = log_p_value(here, n, there, other_n)
+    found = false_discovery_control(np.exp(log_p)) <= _ALPHA
+    # Half an observation more on each side: the other side may have none.
+    log_lift = np.log((here + 0.5) / (n + 1)) - np.log((there + 0.5) / (other_n + 1))
+    error = np.sqrt(1 / (here + 0.5) - 1 / (n + 1) + 1 / (there + 0.5) - 1 / (other_n + 1))
+    found &= log_lift - _SURE * error > np.log(_LEAST_LIFT)
+    values = []
+    for at in np.argsort(log_p, kind="stable")[:_MOST]:
+        if found[at]:
+            key, value = candidates[at]
+            values.append(Value(key, value, float(here[at] / n), float(there[at] / other_n)))
+    return values

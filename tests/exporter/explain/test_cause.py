@@ -1,0 +1,228 @@
+"""The cause is named by the first rule that holds, from facts that are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from exporter.detector import Detector
+from exporter.explain.cause import Facts, Kind, coherence, decide, measure
+from exporter.explain.groups import baseline_centres
+from exporter.explain.observations import Observations
+from tests.exporter.explain.space import KNOWN, Draw, Vectors
+
+QUIET = Facts(
+    n=1_000,
+    score=0.5,
+    changed=0.0,
+    directions_changed=0.0,
+    equal=0.0,
+    silent=0,
+    length=1.0,
+    bits=0.0,
+    different=1.0,
+    far=0.0,
+    outside=0.0,
+    outside_of_changed=0.0,
+    coherence=0.0,
+    pairs=0,
+    pairs_moved=0.0,
+)
+DRIFT = QUIET._replace(score=20.0, changed=0.3, directions_changed=0.3)
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind"),
+    [
+        (QUIET, "none"),
+        (QUIET._replace(bits=13.0), "precision"),
+        (QUIET._replace(different=0.4), "precision"),
+        (QUIET._replace(equal=0.1), "stuck"),
+        (QUIET._replace(equal=0.04), "none"),
+        (DRIFT._replace(equal=0.2), "stuck"),
+        (DRIFT._replace(equal=0.1), "other mix"),
+        (DRIFT._replace(silent=2), "model"),
+        (DRIFT._replace(n=49, far=1.0), "unknown"),
+        (DRIFT._replace(length=1.05, directions_changed=0.01), "scale"),
+        (DRIFT._replace(length=1.05), "other mix"),
+        (DRIFT._replace(length=1.005, directions_changed=0.01), "other mix"),
+        (DRIFT._replace(changed=0.02, bits=13.0), "precision"),
+        (DRIFT._replace(bits=13.0), "other mix"),
+        (DRIFT._replace(far=0.3), "model"),
+        (DRIFT._replace(far=0.1), "other mix"),
+        (DRIFT._replace(outside_of_changed=0.8), "model"),
+        (DRIFT._replace(coherence=0.7, outside_of_changed=0.3), "model"),
+        (DRIFT._replace(coherence=0.6, outside_of_changed=0.3), "new content"),
+        (DRIFT._replace(coherence=0.9, changed=0.04), "other mix"),
+        (DRIFT._replace(outside=0.4, outside_of_changed=0.5), "foreign"),
+        (DRIFT._replace(outside_of_changed=0.05), "other mix"),
+        (DRIFT._replace(pairs=12, pairs_moved=1.0), "model"),
+        (DRIFT._replace(pairs=12, pairs_moved=0.0, coherence=0.9), "other mix"),
+        (DRIFT._replace(pairs=9, pairs_moved=1.0), "other mix"),
+    ],
+)
+def test_the_facts_decide(facts: Facts, kind: Kind) -> None:
+    cause = decide(facts)
+    assert cause.kind == kind
+    assert cause.evidence
+    assert all(cause.evidence)
+
+
+def test_the_evidence_is_in_words() -> None:
+    assert decide(DRIFT._replace(far=0.97)).evidence == (
+        "97% of the vectors have no near vector in the baseline",
+    )
+    assert decide(DRIFT._replace(length=5.0, directions_changed=0.0)).evidence == (
+        "the lengths are 5.00 times those before",
+        "same directions",
+    )
+
+
+@pytest.fixture(scope="module")
+def facts_of(detector: Detector, baseline: Vectors) -> Callable[..., Facts]:
+    places = detector.places(baseline)
+    known = baseline_centres(places)
+
+    def measured(
+        window: Vectors,
+        texts: tuple[list[str], list[str]] | None = None,
+    ) -> Facts:
+        new, old = Observations(window), Observations(baseline)
+        if texts is not None:
+            new = Observations(window, [{"text": text} for text in texts[0]])
+            old = Observations(baseline, [{"text": text} for text in texts[1]])
+        score = detector.score(window)
+        return measure(detector, detector.compare(window), score, old, new, places, known)
+
+    return measured
+
+
+def turned(window: Vectors) -> Vectors:
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(64, 64)))[0]
+    return (window @ turn).astype(np.float32)
+
+
+def test_without_drift_every_fact_is_as_usual(facts_of, draw: Draw) -> None:
+    facts = facts_of(draw(KNOWN, 1_000))
+    assert facts.changed < 0.05
+    assert (facts.equal, facts.silent, facts.bits, facts.pairs) == (0, 0, 0, 0)
+    assert facts.length == pytest.approx(1, abs=1e-4)
+    assert facts.different == pytest.approx(1, abs=0.01)
+    assert facts.far < 0.02
+    assert abs(facts.outside) < 0.05
+
+
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_vectors_of_another_encoder_are_far_from_all_others(facts_of, draw: Draw, share) -> None:
+    window = draw(KNOWN, 1_000)
+    changed = np.random.default_rng(0).random(1_000) < share
+    window[changed] = turned(window[changed])
+    facts = facts_of(window)
+    assert facts.far == pytest.approx(share, abs=0.06)
+    assert decide(facts).kind == "model"
+
+
+def test_new_topics_are_not_far_and_not_coherent(facts_of, draw: Draw) -> None:
+    window = np.concatenate([draw([20, 21], 150), draw(KNOWN, 850)])
+    facts = facts_of(np.random.default_rng(0).permutation(window))
+    assert facts.coherence < 0.5
+    assert facts.outside_of_changed > 0.1
+
+
+def test_a_scale_is_seen_by_the_lengths_while_directions_stay(facts_of, draw: Draw) -> None:
+    facts = facts_of(3 * draw(KNOWN, 1_000))
+    assert facts.length == pytest.approx(3, rel=0.01)
+    assert facts.changed > 0.9
+    assert facts.directions_changed < 0.05
+    assert decide(facts).kind == "scale"
+
+
+def test_a_shift_of_all_vectors_is_coherent(facts_of, draw: Draw) -> None:
+    shift = np.random.default_rng(2).normal(size=64)
+    shifted = draw(KNOWN, 1_000) + 0.1 * shift / np.linalg.norm(shift)
+    facts = facts_of((shifted / np.linalg.norm(shifted, axis=1, keepdims=True)).astype(np.float32))
+    assert facts.coherence > 0.8
+    assert decide(facts).kind == "model"
+
+
+@pytest.mark.parametrize(
+    ("rounded", "bits"),
+    [
+        (lambda x: x.astype(np.float16).astype(np.float32), 13),
+        (lambda x: (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32), 16),
+    ],
+    ids=["float16", "bfloat16"],
+)
+def test_rounding_shortens_the_mantissas(facts_of, draw: Draw, rounded, bits: int) -> None:
+    facts = facts_of(rounded(draw(KNOWN, 1_000)))
+    assert facts.bits == bits
+    assert decide(facts).kind == "precision"
+
+
+def test_rounding_to_int8_leaves_few_different_values(facts_of, draw: Draw) -> None:
+    window = draw(KNOWN, 1_000)
+    step = np.abs(window).max(axis=1, keepdims=True) / 127
+    facts = facts_of((np.rint(window / step) * step).astype(np.float32))
+    assert facts.bits < 4
+    assert facts.different < 0.9
+    assert decide(facts).kind == "precision"
+
+
+def test_copies_of_three_vectors_are_counted_beyond_those_of_the_baseline(
+    facts_of, draw: Draw, baseline: Vectors
+) -> None:
+    window = draw(KNOWN, 1_000)
+    window[::5] = window[0]
+    assert facts_of(window).equal == pytest.approx(0.2)
+    window[::5] = baseline[0]
+    assert facts_of(window).equal == pytest.approx(0.2 - 1 / len(baseline))
+
+
+def test_a_dimension_that_becomes_constant_is_silent(facts_of, draw: Draw) -> None:
+    window = draw(KNOWN, 1_000)
+    window[:, [3, 9]] = 0.01
+    assert facts_of(window).silent == 2
+
+
+def test_the_same_text_shows_whether_the_encoder_is_the_same(
+    facts_of, draw: Draw, baseline: Vectors
+) -> None:
+    before = [f"text {row}" for row in range(len(baseline))]
+    after = [f"new {row}" for row in range(1_000)]
+    after[:20] = before[100:120]
+    window = draw(KNOWN, 1_000)
+    window[:20] = baseline[100:120]
+    assert facts_of(window, (after, before))[-2:] == (20, 0.0)
+    window[:20] += 1e-5 * np.abs(window[:20])
+    assert facts_of(window, (after, before))[-2:] == (20, 0.0)
+    window[:5] = turned(window[:5])
+    assert facts_of(window, (after, before))[-2:] == (20, 0.25)
+
+
+def test_texts_that_do_not_determine_the_vector_show_nothing(
+    facts_of, draw: Draw, baseline: Vectors
+) -> None:
+    before = ["title only"] * 2 + [f"text {row}" for row in range(len(baseline) - 2)]
+    assert facts_of(draw(KNOWN, 1_000), (before[100:1_100], before))[-2:] == (0, 0.0)
+
+
+def test_coherence_is_1_for_the_same_move_and_0_for_unrelated_ones() -> None:
+    random = np.random.default_rng(0)
+    old, new = random.normal(size=(2_000, 20)), random.normal(size=(1_000, 20))
+    of_old, of_new = np.arange(2_000) % 10, np.arange(1_000) % 10
+    moves = random.normal(size=(10, 20))
+    assert coherence(new + moves[0], old, of_new, of_old) > 0.9
+    assert coherence(new + moves[of_new], old, of_new, of_old) < 0.3
+    assert coherence(new, old, of_new, of_old) < 0.3
+    assert coherence(new[:15] + moves[0], old, of_new[:15], of_old) == 0
+
+
+def test_few_vectors_give_no_coherence_from_chance() -> None:
+    random = np.random.default_rng(3)
+    old, of_old = random.normal(size=(2_000, 20)), np.arange(2_000) % 10
+    found = [
+        coherence(random.normal(size=(80, 20)), old, np.arange(80) % 10, of_old) for _ in range(50)
+    ]
+    assert np.quantile(found, 0.9) < 0.65

@@ -1,0 +1,97 @@
+"""Summary: an explanation in sentences for a tired reader."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from exporter.detector.ratio import ChangedRatio
+from exporter.explain.cause import Cause, Kind
+from exporter.explain.explanation import Explanation, Group
+from exporter.explain.metadata import Value
+from exporter.explain.summary import details, headline, name, told
+
+ROWS = np.arange(3)
+GROUP = Group(
+    id="g1",
+    change="grown",
+    share=0.095,
+    share_before=0.022,
+    lower=0.08,
+    upper=0.11,
+    rows=ROWS,
+    examples=ROWS,
+    keywords=("audio", "player"),
+    metadata=(Value("language", "de", 0.9, 0.1),),
+    centre=np.zeros(2, np.float32),
+)
+SHRUNK = replace(GROUP, id="g2", change="shrunk", keywords=("perl",), share=0.001)
+
+
+def explanation(
+    *groups: Group, lower: float = 0.09, kind: Kind = "new content", evidence: tuple[str, ...] = ()
+) -> Explanation:
+    return Explanation(
+        n=1_000,
+        score=12.34,
+        changed=ChangedRatio(0.1, lower, 0.12),
+        explained=0.07,
+        groups=groups,
+        metadata=(Value("tenant", "acme", 0.4, 0.05),),
+        cause=Cause(kind, evidence),
+        most_changed=ROWS,
+        numbered=len(groups),
+    )
+
+
+def test_the_headline_says_how_much_changed_what_is_new_and_what_is_less() -> None:
+    assert headline("docs", explanation(GROUP, SHRUNK)) == (
+        "docs: at least 9% of the last 1,000 vectors are unlike the baseline."
+        " New: audio, player 9.5% (was 2.2%). Less: perl 0.1% (was 2.2%)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (explanation(kind="none"), "docs: the last 1,000 vectors are like the baseline."),
+        (
+            explanation(lower=0.001),
+            "docs: the last 1,000 vectors differ from the baseline, up to 12% of them.",
+        ),
+    ],
+)
+def test_it_claims_no_more_than_is_known(found: Explanation, expected: str) -> None:
+    assert headline("docs", found) == expected
+
+
+def test_a_headline_names_three_groups_of_a_kind_at_most() -> None:
+    many = [replace(GROUP, keywords=(word,)) for word in ("one", "two", "three", "four")]
+    assert "three" in headline("docs", explanation(*many))
+    assert "four" not in headline("docs", explanation(*many))
+
+
+def test_a_group_has_the_name_of_its_words_or_else_of_a_value_or_else_of_its_number() -> None:
+    assert name(GROUP) == "audio, player"
+    assert name(replace(GROUP, keywords=())) == "language = de"
+    assert name(replace(GROUP, keywords=(), metadata=())) == "group g1"
+
+
+def test_the_details_are_the_cause_its_evidence_and_frequent_values() -> None:
+    found = explanation(kind="model", evidence=("all clusters moved alike", "lengths unchanged"))
+    assert list(details(found)) == [
+        "Cause: model (all clusters moved alike; lengths unchanged).",
+        "Score 12.3, of 1,000 vectors.",
+        "More often: tenant = acme, 40.0% (was 5.0%).",
+    ]
+    assert next(details(explanation(kind="unknown"))) == "Cause: unknown."
+
+
+def test_what_is_told_to_programs_is_json() -> None:
+    found = told(explanation(GROUP), {"g1": [{"seq": 7}]})
+    assert json.loads(json.dumps(found))["groups"][0]["examples"] == [{"seq": 7}]
+    assert found["changed_ratio"] == {"estimate": 0.1, "lower": 0.09, "upper": 0.12}
+    assert found["cause"] == {"kind": "new content", "evidence": ()}

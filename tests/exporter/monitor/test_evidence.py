@@ -1,0 +1,136 @@
+"""Evidence: an explanation is made from the newest vectors and from those of the baseline."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import numpy as np
+import psycopg
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from exporter.cli import main
+from exporter.monitor import baseline
+from exporter.monitor.evidence import Evidence, gather
+from ingest.runtime.errors import NotFound
+from ingest.runtime.settings.settings import ExplanationSettings, Settings
+from ingest.store.batch import Batch
+from ingest.store.connection import AsyncConnection
+from ingest.store.selection import Selection
+from ingest.store.vectors import insert
+from tests.exporter.explain.space import KNOWN, Vectors, drawing
+
+OTHER_WORDS = ["red", "green", "blue"]
+
+
+def keep(store: str, vectors: Vectors, is_new: NDArray[np.bool_], source: str) -> None:
+    """Store vectors of the model m; those of the new topic have words and a tenant of their own."""
+    words = {False: ("usual", "acme"), True: ("zebra", "other")}
+    metadata: list[bytes | None] = []
+    for at, new in enumerate(is_new.tolist()):
+        word, tenant = words[new]
+        text = f"{word} {OTHER_WORDS[at % len(OTHER_WORDS)]} {source}{at}"
+        metadata.append(json.dumps({"text": text, "tenant": tenant}).encode())
+
+    async def run() -> None:
+        async with await AsyncConnection.connect(store, autocommit=True) as connection:
+            await insert(connection, [Batch("m", vectors, metadata=metadata)], 10)
+
+    asyncio.run(run())
+
+
+def keep_usual(store: str, n: int) -> None:
+    keep(store, drawing(0)(KNOWN, n), np.zeros(n, bool), "first")
+
+
+@pytest.fixture
+def changed(store: str, connection: psycopg.Connection) -> Vectors:
+    """A model that gets a new topic of 20 %; returns its newest vectors in the order of arrival."""
+    keep_usual(store, 1_500)
+    baseline.pin(connection, "m", Selection(first=1_500))
+    draw, is_new = drawing(1), np.random.default_rng(0).random(500) < 0.2
+    newest = np.where(is_new[:, None], draw([20], 500), draw(KNOWN, 500))
+    keep(store, newest, is_new, "second")
+    return newest
+
+
+def read(connection: psycopg.Connection, explanation: ExplanationSettings) -> Evidence:
+    return gather(connection, "m", "slow", Settings(explanation=explanation))
+
+
+def test_the_window_comes_in_order_and_without_the_vectors_of_the_baseline(
+    connection: psycopg.Connection, changed: Vectors
+) -> None:
+    found = read(connection, ExplanationSettings())
+    np.testing.assert_array_equal(found.window.vectors, changed)
+    assert [row.seq for row in found.rows] == list(range(1_501, 2_001))
+    assert [row.seq for row in found.reference_rows] == list(range(1, 1_501))
+    last = found.window.texts[-1]
+    assert last is not None
+    assert last.endswith(" second499")
+
+
+def test_only_what_is_allowed_is_read(connection: psycopg.Connection, changed: Vectors) -> None:
+    quiet = ExplanationSettings(texts="none", metadata_keys=["language"])
+    found = read(connection, quiet)
+    assert found.window.metadata == [{}] * len(changed)
+    found = read(connection, ExplanationSettings(texts="none"))
+    assert found.window.metadata is not None
+    assert {tuple(each or ()) for each in found.window.metadata} == {("tenant",)}
+
+
+def test_without_a_baseline_there_is_nothing_to_compare_with(
+    store: str, connection: psycopg.Connection
+) -> None:
+    with pytest.raises(NotFound, match=r"model .*m"):
+        read(connection, ExplanationSettings())
+    keep_usual(store, 100)
+    with pytest.raises(NotFound, match="model m has no baseline yet"):
+        read(connection, ExplanationSettings())
+
+
+def explained(store: str, *options: str, texts: str = "keywords") -> str:
+    environment = {
+        "EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING": store,
+        "EMBEDDING_DRIFT_EXPLANATION_TEXTS": texts,
+    }
+    done = CliRunner().invoke(main, ["explain", "m", *options], env=environment)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.usefixtures("changed")
+def test_the_command_names_the_new_topic_and_its_tenant(store: str) -> None:
+    told = explained(store)
+    assert told.startswith("m: at least ")
+    assert "% of the last 500 vectors are unlike the baseline. New: " in told
+    assert "zebra" in told.splitlines()[0]
+    assert "tenant = other" in told
+    assert "text " not in told
+    assert "seq 1" in told
+
+
+@pytest.mark.usefixtures("changed")
+def test_texts_are_shown_only_on_request(store: str) -> None:
+    assert "text zebra " in explained(store, texts="full")
+    assert "zebra" not in explained(store, texts="none")
+
+
+@pytest.mark.usefixtures("changed")
+def test_programs_get_everything_as_json(store: str) -> None:
+    told = json.loads(explained(store, "--json", "--window", "fast"))
+    assert (told["model_name"], told["window"], told["vectors"]) == ("m", "fast", 500)
+    grown = [group for group in told["groups"] if group["change"] == "grown"]
+    assert "zebra" in grown[0]["keywords"]
+    assert {"seq", "id", "received_at"} == set(grown[0]["examples"][0])
+
+
+def test_too_few_vectors_are_an_error(store: str, connection: psycopg.Connection) -> None:
+    keep_usual(store, 400)
+    baseline.pin(connection, "m", Selection(first=400))
+    environment = {"EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING": store}
+    done = CliRunner().invoke(main, ["explain", "m"], env=environment)
+    assert done.exit_code == 1
+    assert "m, slow window: an explanation needs at least 10 vectors, got 0" in done.output
