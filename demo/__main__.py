@@ -75,6 +75,8 @@ def main(picture: Path | None, keep: bool) -> None:
         say(f"the alert came {seconds:.0f} s after the first vector of the new topic")
         if keep:
             say("everything keeps running, and the links work, until Ctrl-C")
+            # Shells start background jobs with SIGINT ignored.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             with suppress(KeyboardInterrupt):
                 signal.pause()
     if not keep:
