@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.programs import NEWEST, missing
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs so, and the programs that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tests of the detector also run where numpy and scipy are all that is installed.
 pytest_plugins = ["tests.postgresql", "tests.network"] if find_spec("psycopg") else []

@@ -61,10 +61,12 @@ def test_a_damaged_vector_stops_only_its_model_until_it_is_deleted(
         assert 'not_followed{model_name="m",reason="vectors_unreadable"} 1.0' in page
         assert 'embedding_drift_vectors_behind{model_name="m"} 100.0' in page
         assert 'embedding_drift_score{model_name="m"' not in page
-        people = httpx2.get(f"{service.url}/").text
-        assert "<strong>m</strong> is not followed since" in people
-        assert html.escape(following["detail"]) in people
-        assert "<strong>other</strong>" not in people
+        html_only = {"Accept": "text/html"}
+        people = httpx2.get(f"{service.url}/drift/m", headers=html_only).text
+        assert "It is not followed since" in people
+        assert following["detail"] in html.unescape(people)
+        others = httpx2.get(f"{service.url}/drift/other", headers=html_only).text
+        assert "not followed since" not in others
         wait_for(lambda: told(service.url, "other")["vectors"] == 700, "the other model's vectors")
         wait_for(lambda: state(service.url, "other") == "ok", "the other model's verdict")
 

@@ -39,8 +39,12 @@ NOT_YET = (
     families.TOP_DIMENSION_WASSERSTEIN,
     families.REVISION_COSINE,
     families.NOT_FOLLOWED,
+    families.CANARY_DISTANCE,
+    families.CANARY_TIMESTAMP,
+    families.CANARY_GAP,
 )
-"""Absent with less than four days of history, no drift, no revisions, and all models followed."""
+"""Absent with less than four days of history, no drift, no revisions, no canaries, and all models
+followed."""
 
 CONFIG = """
 monitoring:

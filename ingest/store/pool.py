@@ -46,9 +46,8 @@ class Pool(ConnectionPool[Connection]):
 
     def __init__(self, connection_string: ConnectionString, **options: Any) -> None:
         self._sockets = Sockets()
-        super().__init__(
-            connection_string, connection_class=Connection, configure=self._sockets.add, **options
-        )
+        options = {"connection_class": Connection} | options
+        super().__init__(connection_string, configure=self._sockets.add, **options)
 
     @contextmanager
     def borrow(self) -> Iterator[psycopg.Connection]:

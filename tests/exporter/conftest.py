@@ -14,7 +14,6 @@ from exporter.detector import Detector
 
 if TYPE_CHECKING:
     from ingest.store.pool import Pool
-from ingest.store.connection import AsyncConnection
 
 Vectors = NDArray[np.float32]
 
@@ -38,6 +37,7 @@ def send(store: str) -> Callable[..., None]:
     # Imported here: the detector's tests run where there is no driver for PostgreSQL.
 
     from ingest.store.batch import Batch
+    from ingest.store.connection import AsyncConnection
     from ingest.store.vectors import insert
 
     def send(

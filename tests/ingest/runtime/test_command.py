@@ -130,7 +130,7 @@ def test_a_name_that_no_model_can_have_is_misuse() -> None:
     assert CliRunner().invoke(show, ["--model", "team/m"]).output == "team/m\n"
     refused = CliRunner().invoke(show, ["--model", "m\udcff"])
     assert refused.exit_code == 2
-    assert r"'m\udcff' is not allowed; allowed are 1 to 128 letters" in refused.output
+    assert r"'m\udcff' is not allowed; allowed are 1 to 128 printable" in refused.output
 
 
 def test_a_text_file_is_read_or_misuse(tmp_path: Path) -> None:
