@@ -113,8 +113,10 @@ class Condition:
 def limits(stage: Stage, models: int) -> dict[str, Thresholds]:
     """Return the thresholds of each window, as the rules compute them for so many models."""
     decades = math.log10(max(models, 1))
+    # An average of four windows needs a quarter of what a single window needs.
+    lasting = {"fast": decades / 4, "slow": decades}
     return {
-        window: Thresholds(each.sudden + decades, each.lasting + decades)
+        window: Thresholds(each.sudden + decades, each.lasting + lasting[window])
         for window, each in SCORE[stage].items()
     }
 
@@ -146,10 +148,11 @@ def judge(
             averages.get(each.window, 0.0) > limit.lasting and (each.score or 0.0) > limit.lasting
         ):
             return Condition("drifting", None, each)
-    if measured:
-        return Condition("quiet", None, measured[0])
     if not readings:
         return Condition("cannot tell", "nothing was recorded then", None)
-    state = readings[0].state
-    word: Word = "learning" if state in _LEARNING else "cannot tell"
-    return Condition(word, REASONS[state], readings[0])
+    # A window may be measured although some of its vectors are refused: then quiet says too much.
+    if measured and all(each.state == "ok" for each in measured):
+        return Condition("quiet", None, measured[0])
+    told = measured[0] if measured else readings[0]
+    word: Word = "learning" if told.state in _LEARNING else "cannot tell"
+    return Condition(word, REASONS[told.state], told)

@@ -24,7 +24,11 @@ def test_every_state_has_a_reason() -> None:
 
 def test_thresholds_grow_with_the_number_of_models_as_in_the_rules() -> None:
     assert limits("weekly", 1) == SCORE["weekly"]
-    assert limits("weekly", 1_000)["fast"].sudden == SCORE["weekly"]["fast"].sudden + 3
+    many = limits("weekly", 1_000)
+    assert many["fast"].sudden == SCORE["weekly"]["fast"].sudden + 3
+    # rules/drift.rules.yaml adds a quarter to the average of the fast window.
+    assert many["fast"].lasting == SCORE["weekly"]["fast"].lasting + 3 / 4
+    assert many["slow"].lasting == SCORE["weekly"]["slow"].lasting + 3
 
 
 def test_a_score_above_the_sudden_threshold_is_drift() -> None:
@@ -55,6 +59,14 @@ def test_one_measured_window_is_enough() -> None:
 def test_without_a_measurement_the_reason_is_told(state: State, word: str) -> None:
     found = judge([reading(None, state=state)], WEEKLY, {})
     assert (found.word, found.why) == (word, REASONS[state])
+
+
+def test_a_model_whose_vectors_are_partly_refused_is_not_called_quiet() -> None:
+    refused = [reading(0.3, window, "dimension_changed") for window in ("fast", "slow")]
+    found = judge(refused, WEEKLY, {})
+    assert (found.word, found.why) == ("cannot tell", REASONS["dimension_changed"])
+    drifting = [reading(9.0, window, "dimension_changed") for window in ("fast", "slow")]
+    assert judge(drifting, WEEKLY, {}).word == "drifting"
 
 
 def test_a_time_without_a_record_cannot_be_told() -> None:
