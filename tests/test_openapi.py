@@ -186,12 +186,6 @@ include-path = "/embeddings"
 checks.negative_data_rejection.enabled = false
 checks.positive_data_acceptance.enabled = false
 
-# Nor does it say which years a time may have.
-[[operations]]
-include-method = "GET"
-include-path = "/drift/{{model_name}}"
-checks.positive_data_acceptance.enabled = false
-
 # Nor does it say which bytes are protobuf.
 [[operations]]
 include-method = "POST"

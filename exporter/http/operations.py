@@ -19,6 +19,8 @@ from ingest.runtime.http.openapi import (
 )
 from ingest.runtime.settings.settings import WindowsSettings
 
+_YEARS = r"^(19[7-9]\d|[2-4]\d{3}|50\d\d|51[0-2]\d|513[0-7])-"
+"""Begin of the times that `ingest.runtime.timestamps` takes."""
 MOST_CHECKS = 10_000
 """Checks of a history that one answer may have."""
 MOST_VECTORS = 1_000
@@ -99,7 +101,7 @@ _DRIFT: Json = {
         _parameter(
             "at",
             "Of the page: a past time to show, as in RFC 3339.",
-            {"type": "string", "format": "date-time"},
+            {"type": "string", "format": "date-time", "pattern": _YEARS},
         ),
         PRETTY,
     ],
