@@ -28,7 +28,7 @@ from ingest.runtime.http.application import Half
 from ingest.runtime.importing import importing
 from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings.reload import LiveSettings
-from ingest.runtime.settings.settings import Settings
+from ingest.runtime.settings.settings import Settings, WindowsSettings
 from ingest.store import baselines, embedded, rights
 from ingest.store.connection import ConnectionString, connect
 from ingest.store.migrate import migrate
@@ -277,7 +277,7 @@ def use(settings: Settings, model_name: str, version: int) -> None:
 @click.argument("model_name", type=ModelName())
 @click.option(
     "--window",
-    type=click.Choice(["fast", "slow"]),
+    type=click.Choice(tuple(WindowsSettings.model_fields)),
     default="slow",
     show_default=True,
     help="The vectors to explain.",
@@ -286,12 +286,13 @@ def use(settings: Settings, model_name: str, version: int) -> None:
 @configured
 def explain(settings: Settings, model_name: str, window: str, as_json: bool) -> None:
     """Say what changed in the newest vectors of MODEL_NAME: how much, which groups, and why."""
-    from exporter.explain import explanation, summary
-    from exporter.monitor.evidence import gather
+    with importing():
+        from exporter.explain import explanation, summary
+        from exporter.monitor.evidence import gather
 
-    with service.opened(settings, "explain") as connection:
-        evidence = gather(connection, model_name, window, settings)
     try:
+        with service.opened(settings, "explain") as connection:
+            evidence = gather(connection, model_name, window, settings)
         found = explanation.explain(evidence.detector, evidence.reference, evidence.window)
     except ValueError as error:
         raise click.ClickException(f"{model_name}, {window} window: {error}") from None
