@@ -37,6 +37,7 @@ UNMIRRORED = {
     "ingest/http/searches.py": "tests/ingest/http/test_app.py sends searches",
     "ingest/http/operations.py": "tests/test_openapi.py compares it with the real answers",
     "ingest/pipeline/metrics.py": "tests/ingest/http/test_app.py reads the metrics",
+    "ingest/store/stored_vector.py": "record: no behaviour",
     "ingest/runtime/errors.py": "data: tests/test_openapi.py provokes each status",
     "ingest/runtime/family.py": "record: no behaviour",
     "ingest/runtime/http/fields.py": "tests/test_openapi.py validates the description",

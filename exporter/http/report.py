@@ -24,7 +24,7 @@ from exporter.stats.arrays import Vectors
 from ingest.runtime.http.fields import Count, Moment, Number
 from ingest.runtime.thresholds import Stage
 from ingest.store.history import HistoryRow
-from ingest.store.newest import NewVector
+from ingest.store.stored_vector import StoredVector
 
 
 class ListedWindow(Struct):
@@ -361,7 +361,7 @@ def newest_vectors(
     model_name: str,
     window: str,
     baseline_version: int | None,
-    found: Iterable[NewVector],
+    found: Iterable[StoredVector],
     novelty: Iterable[float | None],
 ) -> NewestVectors:
     """Report vectors and how new each is."""

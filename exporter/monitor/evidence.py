@@ -21,7 +21,8 @@ from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import ExplanationSettings, Settings
 from ingest.store import baselines
 from ingest.store.dimension import require_dimension
-from ingest.store.newest import NewVector, newest
+from ingest.store.newest import newest
+from ingest.store.stored_vector import StoredVector
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,16 @@ class Evidence:
     ----------
     detector : Detector
         Of the baseline in use.
-    rows, reference_rows : sequence of NewVector
+    rows, reference_rows : sequence of StoredVector
         The vectors of the window, and of the baseline, in the order of their arrival.
     window, reference : Observations
         The same, as far as `explanation` allows their metadata to be read.
     """
 
     detector: Detector
-    rows: Sequence[NewVector]
+    rows: Sequence[StoredVector]
     window: Observations
-    reference_rows: Sequence[NewVector]
+    reference_rows: Sequence[StoredVector]
     reference: Observations
 
     def examples(self, group: Group, with_texts: bool) -> list[dict[str, object]]:
@@ -82,14 +83,14 @@ def gather(
     )
 
 
-def _told(row: NewVector, with_texts: bool) -> dict[str, object]:
+def _told(row: StoredVector, with_texts: bool) -> dict[str, object]:
     at = row.received_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     told: dict[str, object] = {"seq": row.seq, "id": row.id, "received_at": at}
     return told | {"text": (row.metadata or {}).get(TEXT)} if with_texts else told
 
 
 def _observed(
-    rows: Sequence[NewVector], vectors: Vectors, found: Baseline, allowed: ExplanationSettings
+    rows: Sequence[StoredVector], vectors: Vectors, found: Baseline, allowed: ExplanationSettings
 ) -> Observations:
     times = np.array([row.received_at.timestamp() for row in rows], np.float64)
     metadata = [_allowed(row.metadata, allowed) for row in rows]

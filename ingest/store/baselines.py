@@ -20,8 +20,8 @@ from ingest.runtime.errors import NotFound
 from ingest.store import copy
 from ingest.store.dimension import check_dimension, require_dimension
 from ingest.store.neighbours import indexed
-from ingest.store.newest import NewVector
 from ingest.store.rights import owns
+from ingest.store.stored_vector import StoredVector
 
 KEPT_VERSIONS = 3
 """Automatic versions of a model's baseline that are kept, and as many of those that people pinned
@@ -485,12 +485,12 @@ def rows(
 
 def described(
     connection: psycopg.Connection, model_name: str, version: int, dimension: int
-) -> tuple[list[NewVector], NDArray[np.float32]]:
+) -> tuple[list[StoredVector], NDArray[np.float32]]:
     """Read the vectors of one version of a model's baseline, with what clients said of them.
 
     Returns
     -------
-    described : list of NewVector, length n
+    described : list of StoredVector, length n
         In the order of their arrival.
     vectors : ndarray of float32, shape (n, dimension)
     """
@@ -501,7 +501,7 @@ def described(
         binary=True,
     ).fetchall()
     vectors = np.array([row[-1] for row in found], np.float32).reshape(-1, dimension)
-    return [NewVector(*row[:-1]) for row in found], vectors
+    return [StoredVector(*row[:-1]) for row in found], vectors
 
 
 def replace_detector(

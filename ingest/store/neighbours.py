@@ -6,8 +6,7 @@ The search of a window is exact; the search of a baseline uses its HNSW index.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import numpy as np
 import psycopg
@@ -19,6 +18,7 @@ from psycopg.rows import class_row
 from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import WindowSettings
 from ingest.store.dimension import mismatch
+from ingest.store.stored_vector import StoredVector
 
 MOST_SEARCHED = 10_000
 """Vectors that an exact search compares, at most: the newest ones."""
@@ -42,29 +42,15 @@ _STORED: dict[str, tuple[LiteralString, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class Match(StoredVector):
     """A stored vector that a search found.
 
     Attributes
     ----------
-    seq : int
-        Its number.
-    id : str or None
-        The id that its client gave it.
-    received_at : datetime
-        When it arrived.
-    embedded_at : datetime or None
-        When it was made, as its client says.
-    metadata : dict or None
     similarity : float or None
         Cosine similarity, -1 to 1; None if a vector is all zeros.
     """
 
-    seq: int
-    id: str | None
-    received_at: datetime
-    embedded_at: datetime | None
-    metadata: dict[str, Any] | None
     similarity: float | None
 
 

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, slots=True)
-class NewVector:
-    """A stored vector without its components.
-
-    Attributes
-    ----------
-    seq : int
-        Its number.
-    id : str or None
-        The id that its client gave it.
-    received_at : datetime
-        When it arrived.
-    embedded_at : datetime or None
-        When it was made, as its client says.
-    metadata : dict or None
-    """
-
-    seq: int
-    id: str | None
-    received_at: datetime
-    embedded_at: datetime | None
-    metadata: dict[str, Any] | None
+from ingest.store.stored_vector import StoredVector
 
 
 def newest(
     connection: psycopg.Connection, model_name: str, dimension: int, seconds: int, count: int
-) -> tuple[Sequence[NewVector], NDArray[np.float32]]:
+) -> tuple[Sequence[StoredVector], NDArray[np.float32]]:
     """Read the newest vectors of a model.
 
     Parameters
@@ -54,7 +29,7 @@ def newest(
 
     Returns
     -------
-    described : sequence of NewVector, length n
+    described : sequence of StoredVector, length n
         The newest first.
     vectors : ndarray of float32, shape (n, dimension)
     """
@@ -67,4 +42,4 @@ def newest(
         binary=True,
     ).fetchall()
     vectors = np.array([row[-1] for row in rows], np.float32).reshape(-1, dimension)
-    return [NewVector(*row[:-1]) for row in rows], vectors
+    return [StoredVector(*row[:-1]) for row in rows], vectors
