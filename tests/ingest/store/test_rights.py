@@ -6,7 +6,7 @@ import asyncio
 import re
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -17,10 +17,21 @@ from numpy.typing import NDArray
 from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import SettingsError, StoreUnavailable
-from ingest.store import baselines, changes, history, models, neighbours, positions, rights
+from ingest.store import (
+    baselines,
+    canaries,
+    changes,
+    history,
+    models,
+    neighbours,
+    positions,
+    rights,
+)
 from ingest.store.batch import Batch
-from ingest.store.connection import connect
+from ingest.store.canaries import CanarySet, Moved
+from ingest.store.connection import AsyncConnection, connect
 from ingest.store.history import HistoryRow
+from ingest.store.newest import newest
 from ingest.store.pool import open_async
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
@@ -169,6 +180,51 @@ def test_the_rights_of_a_command_are_enough(
         else:
             models.remove(own, "m")
             assert models.summaries(connection) == []
+
+
+def keep_canaries(store: str) -> Moved:
+    given = CanarySet("m", "set", ["canary:set:0"], np.ones((1, 4), np.float32))
+
+    async def run() -> Moved:
+        async with await AsyncConnection.connect(store, autocommit=True) as own:
+            return await canaries.insert(own, given, 10)
+
+    return asyncio.run(run())
+
+
+def test_the_rights_of_ingest_are_enough_for_canaries(
+    connection: psycopg.Connection, app: str
+) -> None:
+    grant_needed(connection, app, "ingest")
+    assert keep_canaries(app).is_reference
+    for _ in range(canaries.KEPT_SETS + 1):  # the oldest are deleted
+        assert not keep_canaries(app).is_reference
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("canary accept", lambda own: canaries.accept(own, "m")),
+        ("canary remove", lambda own: canaries.remove(own, "m")),
+        ("model resolve", lambda own: models.resolve_dimension(own, "m")),
+        ("explain", lambda own: baselines.described(own, "m", baselines.in_use(own, "m"), 4)),
+        ("explain", lambda own: newest(own, "m", 4, 60, 10)),
+    ],
+    ids=["canary accept", "canary remove", "model resolve", "explain baseline", "explain window"],
+)
+def test_the_rights_of_a_small_command_are_enough(
+    connection: psycopg.Connection,
+    app: str,
+    name: str,
+    command: Callable[[psycopg.Connection], object],
+) -> None:
+    send(connection.info.dsn, Batch("m", vectors(300)))
+    rows = select(connection, "m", Selection(first=250))
+    baselines.create(connection, "m", rows, b"", {}, "first 250")
+    keep_canaries(connection.info.dsn)
+    grant_needed(connection, app, name)
+    with connect(app) as own:
+        command(own)
 
 
 def test_the_rights_of_watch_are_enough(connection: psycopg.Connection, app: str) -> None:
