@@ -306,7 +306,7 @@ def explain(settings: Settings, model_name: str, window: str, as_json: bool) -> 
     for sentence in summary.details(found):
         click.echo(sentence)
     for group in found.groups:
-        click.echo(f"\n{summary.name(group)} ({group.change}, {group.id}), for example:")
+        click.echo(f"\n{summary.name(group)} ({group.change}), for example:")
         for example in examples[group.id]:
             shown = (f"{key} {value}" for key, value in example.items() if value is not None)
             click.echo(f"  {'  '.join(shown)}")

@@ -84,7 +84,7 @@ def _amount(explanation: Explanation) -> str:
     last = f"the last {explanation.n:,} vectors"
     if explanation.cause.kind == "none":
         return f"{last} are like the baseline."
-    if explanation.changed.lower >= 0.005:
+    if round(explanation.changed.lower, 2) > 0:
         return f"at least {explanation.changed.lower:.0%} of {last} are unlike the baseline."
     return f"{last} differ from the baseline, up to {explanation.changed.upper:.0%} of them."
 

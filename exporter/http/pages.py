@@ -296,7 +296,8 @@ def _headline(
     if worst is None or worst.score is None:
         return ""
     parts = [f"The score of the {worst.window} window is {_score(worst.score)}"]
-    if worst.lower is not None and condition.word == "drifting":
+    # The ratio may be from a check before the drift began: "at least 0%" would mislead.
+    if worst.lower is not None and round(worst.lower, 2) > 0 and condition.word == "drifting":
         parts.append(
             f"at least {worst.lower:.0%} of its {worst.vectors} vectors are unlike the baseline"
         )

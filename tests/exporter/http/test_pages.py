@@ -107,6 +107,21 @@ def test_the_page_of_a_model_draws_lines_thresholds_and_pins() -> None:
     assert len(shown) < 200_000
 
 
+@pytest.mark.parametrize(("hours", "anchored"), [(1, True), (20, False)])
+def test_the_label_of_a_pin_stays_inside_the_chart(hours: int, anchored: bool) -> None:
+    pinned = Version(7, NOW - timedelta(hours=hours), 1_000, NOW, NOW, True, "first", False)
+    shown = pages.render_model(snapshot("m"), View(), Past([], {}, (), [pinned]), 1)
+    assert bool(re.search(r'text-anchor="end" y="8">baseline 7<', shown)) == anchored
+
+
+@pytest.mark.parametrize(("lower", "told"), [(0.3, True), (0.004, False)])
+def test_the_headline_does_not_say_at_least_nothing(lower: float, told: bool) -> None:
+    row = HistoryRow("m", "fast", "ok", 500, 1, 30.0, 0.4, lower, 0.5)
+    shown = pages.render_model(snapshot("m"), View("6h", SECONDS - 60), past(rows=(row,)), 1)
+    assert ("vectors are unlike the baseline" in shown) == told
+    assert "The score of the fast window is 30.0" in shown
+
+
 def test_the_page_of_a_model_is_shown_without_the_store() -> None:
     shown = pages.render_model(snapshot("m"), View(), None, 1)
     assert "PostgreSQL does not answer" in shown
