@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 
 import psycopg
@@ -12,6 +11,7 @@ import pytest
 from psycopg_pool import PoolTimeout
 
 from ingest.store.pool import Pool, open_async, open_sync
+from tests.descriptors import count_descriptors, name_of_socket
 from tests.service import wait_for
 
 
@@ -65,22 +65,26 @@ def test_cutting_does_not_touch_another_socket_that_reused_the_number(
             assert other.recv(20) == b"still there"
 
 
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_closed_pools_leave_no_open_files(store: str) -> None:
-    async def some() -> None:
-        for _ in range(20):
-            async with open_async(store, 2) as pool, pool.connection(), pool.connection():
-                pass
+    names: list[str] = []
 
-    before = open_files()
-    for _ in range(20):
-        with open_sync(store, 2) as pool, pool.connection(), pool.connection():
-            pass
-    asyncio.run(some())
-    assert open_files() <= before
+    def use_one() -> None:
+        with open_sync(store, 2) as pool, pool.connection() as first, pool.connection() as second:
+            names.extend([name_of_socket(first), name_of_socket(second)])
+            assert count_descriptors(*names) == 4  # its own and the duplicate, of each
+
+    async def use_one_async() -> None:
+        async with (
+            open_async(store, 2) as pool,
+            pool.connection() as first,
+            pool.connection() as second,
+        ):
+            names.extend([name_of_socket(first), name_of_socket(second)])
+
+    use_one()
+    asyncio.run(use_one_async())
+    assert len(set(names)) == 4
+    assert count_descriptors(*names) == 0
 
 
 def test_a_replaced_connection_leaves_no_open_file_while_it_is_referenced(
@@ -89,7 +93,7 @@ def test_a_replaced_connection_leaves_no_open_file_while_it_is_referenced(
     """With an open file, the server would not learn that the connection was closed."""
     with open_sync(store, 1) as pool:
         with pool.connection() as lost:
-            before = open_files()
+            name = name_of_socket(lost)
             lost.close()
         with pool.connection():
-            assert open_files() == before
+            assert count_descriptors(name) == 0

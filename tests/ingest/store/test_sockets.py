@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,12 +11,8 @@ import pytest
 
 from ingest.store.connection import connect
 from ingest.store.sockets import Sockets
+from tests.descriptors import count_descriptors, name_of_socket
 from tests.service import wait_for
-
-
-def open_files() -> int:
-    gc.collect()  # what earlier tests left
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_query_that_waits_for_the_server_fails_at_once(
@@ -54,23 +49,25 @@ def test_a_connection_that_was_not_added_is_not_cut(
 
 def test_the_duplicate_of_a_closed_connection_is_closed_with_the_next_one(store: str) -> None:
     sockets = Sockets()
-    before = open_files()
     closed = connect(store)
+    name = name_of_socket(closed)
     sockets.add(closed)
+    assert count_descriptors(name) == 2
     closed.close()
-    assert open_files() == before + 1
+    assert count_descriptors(name) == 1
     with connect(store) as second:
         sockets.add(second)
-        assert open_files() == before + 2
+        assert count_descriptors(name) == 0
         sockets.cut()  # the duplicate that is closed already is no error
         assert closed.closed
 
 
 def test_the_duplicate_of_a_collected_connection_is_closed(store: str) -> None:
     sockets = Sockets()
-    before = open_files()
     connection = connect(store)
+    name = name_of_socket(connection)
     sockets.add(connection)
     connection.close()
     del connection
-    assert open_files() == before
+    gc.collect()
+    assert count_descriptors(name) == 0
