@@ -46,7 +46,7 @@ def fill(connection: psycopg.Connection, ids: int) -> str:
         f" timestamptz '{start}' + n * interval '1 day' / {ids} from generate_series(1, {ids}) as n"
         " on conflict do nothing".encode()
     )
-    connection.execute("vacuum analyze embedding_id")
+    psycopg.Cursor(connection).execute("vacuum analyze embedding_id")
     connection.execute("checkpoint")
     return name
 

@@ -10,7 +10,7 @@ from grafana.dashboard import Dashboard, Section, scraped, values
 from grafana.panel import Panel
 from grafana.query import RATE, Query, Scope
 from ingest.pipeline import metrics as m
-from ingest.runtime.http import lag
+from ingest.runtime.http import lag, listener
 from ingest.runtime.settings import reload
 
 _scope = Scope({"model_name": '=~"$model_name"'})
@@ -112,6 +112,11 @@ _ingest = Section(
         Panel("Revisions per second", (_scope.rate(m.REVISIONS, "model_name"),), unit="cps"),
         Panel("Sampled out per second", (_scope.rate(m.SAMPLED_OUT, "model_name"),), unit="cps"),
         Panel("Requests in progress", (_scope.maximum(m.QUEUE, "instance"),)),
+        Panel(
+            "Connections closed for others, per second",
+            (_scope.rate(listener.CLOSED, "reason"),),
+            unit="cps",
+        ),
         Panel(
             "Lag of the event loop",
             (_scope.quantile(0.5, lag.LAG), _scope.quantile(0.99, lag.LAG)),

@@ -91,4 +91,4 @@ def serve(
         registry = exposition.process_registry()
         halves = [preparation, *make_halves(store, registry)]
         app = application.application(registry, live, *halves, protection=protection)
-        server.run(app, listener, live, protection.tls)
+        server.run(app, listener, live, registry, protection.tls)

@@ -69,17 +69,21 @@ def _database(server: str, name: str) -> str:
     return psycopg.conninfo.make_conninfo(server, dbname=name)
 
 
+def _execute(server: str, statement: str) -> None:
+    """Execute a statement that cannot be in a transaction."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
 @pytest.fixture(scope="session")
 def template(server: str) -> Iterator[str]:
     """Name of a migrated database that others are copied from."""
     name = f"template_{uuid.uuid4().hex}"
-    with connect(server) as connection:
-        connection.execute(f"create database {name}".encode())
+    _execute(server, f"create database {name}")
     with connect(_database(server, name)) as connection:
         migrate(connection)
     yield name
-    with connect(server) as connection:
-        connection.execute(f"drop database {name} with (force)".encode())
+    _execute(server, f"drop database {name} with (force)")
 
 
 @pytest.fixture
@@ -102,11 +106,9 @@ def module_store(server: str, template: str) -> Iterator[str]:
 
 def _temporary(server: str, template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
-    with connect(server) as connection:
-        connection.execute(f"create database {name} template {template}".encode())
+    _execute(server, f"create database {name} template {template}")
     yield _database(server, name)
-    with connect(server) as connection:
-        connection.execute(f"drop database {name} with (force)".encode())
+    _execute(server, f"drop database {name} with (force)")
 
 
 @pytest.fixture
@@ -130,7 +132,7 @@ def application(empty_database: str) -> Iterator[Application]:
     """A table that an application fills, and a role that may only read it."""
     role = f"reader_{uuid.uuid4().hex}"
     reader = psycopg.conninfo.make_conninfo(empty_database, user=role, password="secret")
-    with connect(empty_database) as connection:
+    with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute("create extension vector")
         connection.execute(
             "create table docs (id bigserial primary key, embedding vector,"

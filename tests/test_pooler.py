@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+import psycopg
 import pytest
 from numpy.typing import NDArray
 from psycopg.conninfo import conninfo_to_dict
@@ -91,8 +92,11 @@ def test_each_transaction_through_a_pooler_has_our_settings(
         with connection.transaction():
             shown = [connection.execute(f"show {each}".encode()).fetchone() for each in settings]
         assert shown == [("on",), ("0",), ('"$user", public, extensions',)]
-        # Nothing is left in a session that the pooler gives to somebody else.
-        assert connection.execute("show synchronous_commit").fetchone() == ("off",)
+        # Also those of a single statement.
+        assert connection.execute("show synchronous_commit").fetchone() == ("on",)
+    # Nothing is left in a session that the pooler gives to somebody else.
+    with psycopg.connect(through, autocommit=True) as other:
+        assert other.execute("show synchronous_commit").fetchone() == ("off",)
 
 
 def run(config: Path, *arguments: str) -> str:

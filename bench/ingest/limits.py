@@ -53,7 +53,7 @@ def serve(name: str, store: str) -> None:
     app = application.application(registry, live, half)
     listener = server.listen("127.0.0.1", 0)
     if name == "product":
-        server.run(app, listener, live)
+        server.run(app, listener, live, registry)
         return
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
     config = uvicorn.Config(

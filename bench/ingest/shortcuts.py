@@ -104,7 +104,7 @@ def serve(name: str, store: str) -> None:
     half = Ingest(Pipeline(store, live.settings, registry), live.settings)
     served = WithoutShortcut(half, WITHOUT[name]) if name in WITHOUT else half
     app = application.application(registry, live, served)
-    server.run(app, server.listen("127.0.0.1", 0), live)
+    server.run(app, server.listen("127.0.0.1", 0), live, registry)
 
 
 @contextmanager

@@ -94,6 +94,7 @@ class Ingest:
     async def _embeddings(self, request: IncomingRequest) -> Response:
         lost = losses.parse(request.headers)
         batch = await self._batch(request)
+        canaries.refuse(batch)
         stored = await self._pipeline.store(batch)
         sampled_out = len(batch) - stored.stored - stored.duplicates
         response = application.json_response(

@@ -1,4 +1,4 @@
-"""Reading the body of ``POST /canaries``: a batch whose ids name a set of texts."""
+"""Canaries in bodies: a batch whose ids name a set of texts, and those ids among other vectors."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from ingest.formats import checks
 from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem
 from ingest.store.batch import Batch
-from ingest.store.canaries import CanarySet
+from ingest.store.canaries import ID_PREFIX, CanarySet
 
 MAX_CANARIES = 128
 """Vectors of one set."""
 _PART = "[A-Za-z0-9._-]{1,64}"
-_ID = re.compile(f"canary:{_PART}:{_PART}")
+_ID = re.compile(f"{ID_PREFIX}{_PART}:{_PART}")
 
 
 def read(batch: Batch) -> CanarySet:
@@ -51,6 +51,27 @@ def read(batch: Batch) -> CanarySet:
         batch.idempotency_key,
         batch.fingerprint,
     )
+
+
+def refuse(batch: Batch) -> None:
+    """Check that no vector that is to be stored has an id of a canary.
+
+    Raises
+    ------
+    PayloadError
+        Listing the ids.
+    """
+    problems = [
+        Problem(
+            f"/ids/{index}",
+            f"{id_!r:.80} begins with {ID_PREFIX}, which is reserved for POST /canaries",
+            index,
+        )
+        for index, id_ in enumerate(batch.ids or ())
+        if id_ is not None and id_.startswith(ID_PREFIX)
+    ]
+    if problems:
+        raise checks.refuse(problems)
 
 
 def _wrong_ids(ids: Sequence[str | None]) -> Iterator[Problem]:

@@ -27,6 +27,7 @@ from ingest.runtime.http.openapi import (
     schema,
 )
 from ingest.runtime.settings.settings import IngestSettings
+from ingest.store.canaries import ID_PREFIX
 
 _FLOAT32_END = 3.4028235677973366e38
 """The smallest number that float32 rounds to infinity."""
@@ -300,7 +301,7 @@ def _store(limits: IngestSettings) -> Json:
             " and the problem names each invalid vector by its index.\n\n"
             f"A request has at most {limits.max_body_bytes} bytes and {limits.max_batch_vectors}"
             f" vectors of at most {limits.max_dimension} components; all vectors of a model have"
-            " the same dimension."
+            f" the same dimension. No id may begin with `{ID_PREFIX}`."
         ),
         "parameters": [
             _CONTENT_ENCODING,

@@ -22,6 +22,8 @@ from ingest.store.dimension import mismatch, require_dimension
 from ingest.store.registration import register, too_many
 from ingest.store.revisions import compare
 
+ID_PREFIX = "canary:"
+"""How the ids of canaries begin. No stored vector has such an id."""
 KEPT_SETS = 16
 """Newest sets of a model that are kept, beside the references."""
 KEPT_NAMES = 4

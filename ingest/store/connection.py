@@ -3,14 +3,15 @@
 The settings of a session may come from the role, the database, ``PGOPTIONS`` or the server. What is
 right must not depend on them, so each of our connections replaces them: at its start, and again at
 the beginning of each transaction. Behind a pooler in transaction mode, a transaction may run in
-another session than the one before.
+another session than the one before. So a statement outside a transaction gets one of its own, which
+has the settings, too.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, LiteralString, Self
 
@@ -60,6 +61,46 @@ a large window may take long.
 """
 
 
+class _Cursor(psycopg.Cursor[Any]):
+    """A cursor whose statements all have the pinned settings."""
+
+    def execute(self, *arguments: Any, **options: Any) -> Self:
+        with _transaction(self.connection):
+            return super().execute(*arguments, **options)
+
+    def executemany(self, *arguments: Any, **options: Any) -> None:
+        with _transaction(self.connection):
+            super().executemany(*arguments, **options)
+
+    @contextmanager
+    def copy(self, *arguments: Any, **options: Any) -> Iterator[psycopg.Copy]:
+        with _transaction(self.connection), super().copy(*arguments, **options) as stream:
+            yield stream
+
+
+class _AsyncCursor(psycopg.AsyncCursor[Any]):
+    """A cursor whose statements all have the pinned settings."""
+
+    async def execute(self, *arguments: Any, **options: Any) -> Self:
+        async with _transaction(self.connection):
+            return await super().execute(*arguments, **options)
+
+    async def executemany(self, *arguments: Any, **options: Any) -> None:
+        async with _transaction(self.connection):
+            await super().executemany(*arguments, **options)
+
+    @asynccontextmanager
+    async def copy(self, *arguments: Any, **options: Any) -> AsyncIterator[psycopg.AsyncCopy]:
+        async with _transaction(self.connection), super().copy(*arguments, **options) as stream:
+            yield stream
+
+
+def _transaction(connection: Any) -> Any:
+    """Return a transaction of the connection; nothing if it is in one."""
+    is_idle = connection.info.transaction_status == TransactionStatus.IDLE
+    return connection.transaction() if is_idle else nullcontext()
+
+
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection for threads, with pinned settings.
 
@@ -81,6 +122,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             while cursor.description is None:
                 cursor.nextset()
             [(connection.pin,)] = cursor.fetchall()
+            connection.cursor_factory = _Cursor
         except BaseException:
             connection.close()
             raise
@@ -119,6 +161,7 @@ class AsyncConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             while cursor.description is None:
                 cursor.nextset()
             [(connection.pin,)] = await cursor.fetchall()
+            connection.cursor_factory = _AsyncCursor
         except BaseException:
             await connection.close()
             raise

@@ -124,6 +124,12 @@ async def _check_socket(connection: psycopg.AsyncConnection) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
 
+def _check_server(connection: psycopg.Connection) -> None:
+    """Raise OperationalError if the server does not answer."""
+    # With a cursor of psycopg: ours would begin and commit a transaction for it.
+    psycopg.Cursor(connection).execute("")
+
+
 def open_sync(connection_string: ConnectionString, size: int) -> Pool:
     """Make and open a pool for threads. It connects as soon as the server can be reached.
 
@@ -134,5 +140,5 @@ def open_sync(connection_string: ConnectionString, size: int) -> Pool:
     """
     string = partial(readable, connection_string)
     string()
-    check = ConnectionPool.check_connection
+    check = _check_server
     return Pool(string, max_size=size, check=check, open=True, **_POOL)

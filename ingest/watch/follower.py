@@ -18,6 +18,7 @@ from ingest.runtime import timestamps
 from ingest.runtime.errors import DimensionMismatch
 from ingest.store import positions
 from ingest.store.batch import Batch
+from ingest.store.canaries import ID_PREFIX
 from ingest.store.connection import unavailable
 from ingest.store.positions import Position, Progress
 from ingest.watch.recheck import Recheck
@@ -26,7 +27,7 @@ from ingest.watch.sources.source import Identity, Row, Snapshot, Source
 _log = logging.getLogger(__name__)
 
 _ID_LENGTH = 255
-"""Longest key that is stored as an id; longer ones are stored as their SHA-256."""
+"""Longest key that is stored as an id."""
 
 
 class _Poll(NamedTuple):
@@ -257,7 +258,10 @@ def _batches(model_name: str, rows: list[Row]) -> Iterator[Batch]:
 
 
 def _id(key: str) -> str:
-    return key if len(key) <= _ID_LENGTH else hashlib.sha256(key.encode()).hexdigest()
+    """Return the key or, if no vector may have it as its id, its SHA-256."""
+    if len(key) <= _ID_LENGTH and not key.startswith(ID_PREFIX):
+        return key
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _timestamp(seconds: float | None) -> float | None:

@@ -29,7 +29,7 @@ from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
 from ingest.pipeline.metrics import IngestMetrics, WatchMetrics
-from ingest.runtime.http import lag
+from ingest.runtime.http import lag, listener
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import MonitoringSettings, Settings
 from ingest.runtime.worker import WorkStatus
@@ -67,6 +67,7 @@ class Replay:
         self._ingest = IngestMetrics(self._registry)
         self._watch = WatchMetrics(self._registry, MODEL)
         self._lag = lag.histogram(self._registry)
+        self._closed = listener.counter(self._registry)
         LiveSettings(Settings).register(self._registry)
         vectors = story.baseline().vectors
         pinned = datetime.now(UTC)
@@ -113,6 +114,7 @@ class Replay:
         self._ingest.revisions.labels(MODEL).inc()
         self._ingest.sampled_out.labels(MODEL).inc()
         self._lag.observe(0.001)
+        self._closed.labels("idle").inc()
         self._ingest.commit_duration.observe(0.01)
         self._ingest.commit_vectors.observe(len(vectors))
 

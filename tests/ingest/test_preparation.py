@@ -103,9 +103,7 @@ def test_what_was_found_while_waiting_is_the_reason(
 
 
 def test_its_end_does_not_wait_for_the_server(store: str, connection: psycopg.Connection) -> None:
-    prepared = Preparation(
-        (lambda: strings.pop(0), lambda own: own.execute("begin; lock table model"))
-    )
+    prepared = Preparation((lambda: strings.pop(0), lambda own: own.execute("lock table model")))
     strings = [AWAY, store, store]
     prepared.attempt()
 

@@ -25,8 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.runtime.auth.guard import OPEN
 from ingest.runtime.auth.security import Protection, Security
-from ingest.runtime.errors import MonitorError, Unauthorized
-from ingest.runtime.http import exposition, lag, openapi, parameters
+from ingest.runtime.errors import MonitorError, QueueFull, Unauthorized
+from ingest.runtime.http import exposition, lag, listener, openapi, parameters
 from ingest.runtime.http.answers import Answers
 from ingest.runtime.http.problems import problem
 from ingest.runtime.http.protocol import connection
@@ -36,7 +36,7 @@ from ingest.runtime.settings.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-FAMILIES = (*LIVE_FAMILIES, *lag.FAMILIES)
+FAMILIES = (*LIVE_FAMILIES, *lag.FAMILIES, *listener.FAMILIES)
 """Metric families of every process."""
 
 Endpoints = Mapping[tuple[str, str], ASGIApp]
@@ -230,7 +230,12 @@ async def _admitted(scope: Scope, security: Security) -> frozenset[str]:
         None if authorization is None else authorization.decode("latin-1"),
     )
     if scope["path"] not in OPEN and (client := connection(scope)) is not None:
-        client.admitted()
+        try:
+            client.admitted()
+        except QueueFull:
+            # Whoever watches the service must see what happens to it.
+            if scope["path"] != "/metrics":
+                raise
     return scopes
 
 

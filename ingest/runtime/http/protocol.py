@@ -6,7 +6,8 @@ leave its answer unread. This module adds these limits by public interfaces only
 httptools' parser, :class:`asyncio.BufferedProtocol` and the extensions of an ASGI scope.
 
 What one connection may make the service hold before a request of it is admitted is bounded by the
-constants below, and their number by :class:`~ingest.runtime.http.strangers.Strangers`.
+constants below, and their number by :class:`~ingest.runtime.http.strangers.Strangers`; that of the
+others by :class:`~ingest.runtime.http.clients.Clients`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ingest.runtime.http.clients import Clients
 from ingest.runtime.http.transport import Timer, Transport
 
 HEAD_BYTES = 16 * 1024
@@ -47,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
     ----------
     requests : Requests
         uvicorn's protocol for the connection.
+    clients : Clients
     read_timeout : float
         Seconds from the connection, or from a later request's first byte, to the end of a head.
     write_timeout : float
@@ -58,9 +61,13 @@ class Connection(asyncio.BufferedProtocol):
         Set when the connection is no stranger anymore: a request was admitted, or it is lost.
     """
 
-    def __init__(self, requests: Requests, read_timeout: float, write_timeout: float) -> None:
+    def __init__(
+        self, requests: Requests, clients: Clients, read_timeout: float, write_timeout: float
+    ) -> None:
         self.left = asyncio.Event()
         self._requests = requests
+        self._clients = clients
+        self._is_client = False
         self._transport: Transport | None = None
         self._reading = Timer(read_timeout, self.close)
         self._writing = Timer(write_timeout, self.abort)
@@ -79,6 +86,8 @@ class Connection(asyncio.BufferedProtocol):
         self._requests.connection_lost(exc)
         self._transport.lost()
         self.left.set()
+        if self._is_client:
+            self._clients.lose(self)
         for timer in (self._reading, self._writing, self._closing):
             timer.stop()
 
@@ -118,10 +127,26 @@ class Connection(asyncio.BufferedProtocol):
     def head_complete(self) -> None:
         """Stop waiting for a head."""
         self._reading.stop()
+        self._clients.resume(self)
+
+    def answered(self) -> None:
+        """Note that no request is under way."""
+        assert self._transport is not None
+        if self._is_client and not self._transport.is_closing():
+            self._clients.rest(self)
 
     def admitted(self) -> None:
-        """Accept the client: a request of it was admitted."""
-        self.left.set()
+        """Accept the client: a request of it was admitted.
+
+        Raises
+        ------
+        QueueFull
+            If there are too many clients.
+        """
+        if self.is_stranger:
+            self._clients.admit()
+            self._is_client = True
+            self.left.set()
 
     def close(self) -> None:
         """Hang up when everything was sent."""
@@ -203,6 +228,12 @@ class Requests(HttpToolsProtocol):
         """End the request."""
         self._unparsed = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, if there is one."""
+        if not self.pipeline:
+            self.connection.answered()
+        super().on_response_complete()
 
     def _count(self, size: int) -> None:
         """Count bytes of a head and its trailers, which a single read may complete."""

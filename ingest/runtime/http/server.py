@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from ingest.runtime.errors import SettingsError
@@ -70,7 +71,11 @@ def exit_on_signals() -> None:
 
 
 def run(
-    app: ASGIApp, listener: socket.socket, live: LiveSettings, tls: ssl.SSLContext | None = None
+    app: ASGIApp,
+    listener: socket.socket,
+    live: LiveSettings,
+    registry: CollectorRegistry,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests under way. SIGHUP reloads.
 
@@ -84,7 +89,7 @@ def run(
     _allow_connections()
     _favour_the_loop()
     settings = live.settings.server
-    Server(app, listener, tls, settings.read_timeout, settings.write_timeout).run()
+    Server(app, listener, registry, tls, settings.read_timeout, settings.write_timeout).run()
 
 
 class Server(uvicorn.Server):
@@ -95,6 +100,8 @@ class Server(uvicorn.Server):
     app : ASGI application
     listener : socket.socket
         Where to accept connections.
+    registry : CollectorRegistry
+        Gets the metrics of connections.
     tls : ssl.SSLContext or None
         Encrypts them.
     read_timeout, write_timeout : float
@@ -107,6 +114,7 @@ class Server(uvicorn.Server):
         self,
         app: ASGIApp,
         listener: socket.socket,
+        registry: CollectorRegistry,
         tls: ssl.SSLContext | None,
         read_timeout: float,
         write_timeout: float,
@@ -123,7 +131,7 @@ class Server(uvicorn.Server):
             **options,
         )
         super().__init__(config)
-        self._listener = Listener(listener, tls, read_timeout)
+        self._listener = Listener(listener, tls, read_timeout, registry)
         self._timeouts = (read_timeout, write_timeout)
         self._accepting: asyncio.Task[None]
 
@@ -144,7 +152,7 @@ class Server(uvicorn.Server):
         requests = Requests(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        return Connection(requests, *self._timeouts)
+        return Connection(requests, self._listener.clients, *self._timeouts)
 
 
 def _allow_connections() -> None:

@@ -81,7 +81,7 @@ def replica(folder: Path, primary: PostgresServer) -> Iterator[PostgresServer]:
 def store(primary: PostgresServer) -> str:
     """Connection string of a migrated, empty store on the primary."""
     name = f"test_{uuid.uuid4().hex}"
-    with connect(primary.get_uri()) as connection:
+    with psycopg.connect(primary.get_uri(), autocommit=True) as connection:
         connection.execute(f"create database {name}".encode())
     string = psycopg.conninfo.make_conninfo(primary.get_uri(), dbname=name)
     with connect(string) as connection:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
+import numpy as np
 import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
@@ -20,6 +22,7 @@ from ingest.runtime.auth.security import Protection, Security
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
+from tests.ingest.formats.bodies import arrow_stream, parquet_file, table_of
 
 VECTORS = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
 IDS = ["canary:own:a", "canary:own:b", "canary:own:c"]
@@ -106,6 +109,33 @@ def test_a_repeated_request_gets_the_first_answer(client: TestClient) -> None:
 def test_what_is_wrong_is_named(client: TestClient, changes: Any, message: str) -> None:
     assert message in refused(post(client, **changes), 400)
     assert post(client).json()["reference"]
+
+
+FIRST, SECOND = [1.0, 2.0], [3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ({"embedding": SECOND, "id": "canary:own:a"}, "application/json"),
+        ({"embeddings": [FIRST, SECOND], "ids": ["a", "canary:"]}, "application/json"),
+        (arrow_stream, "application/vnd.apache.arrow.stream"),
+        (parquet_file, "application/vnd.apache.parquet"),
+    ],
+    ids=["one", "several", "arrow", "parquet"],
+)
+def test_no_other_vector_has_an_id_of_canaries(
+    client: TestClient, body: Any, content_type: str
+) -> None:
+    if isinstance(body, dict):
+        content = json.dumps(body).encode()
+    else:
+        vectors = np.array([FIRST, SECOND], np.float32)
+        content = body(table_of(vectors, id=["a", "canary:own:b"]))
+    headers = {"Content-Type": content_type, "X-Model-Name": "m"}
+    detail = refused(client.post("/embeddings", content=content, headers=headers), 400)
+    assert detail.startswith(f"/ids/{0 if b'canary:own:a' in content else 1}: 'canary:")
+    assert detail.endswith("begins with canary:, which is reserved for POST /canaries")
 
 
 def test_a_set_has_a_limited_number_of_canaries(client: TestClient) -> None:

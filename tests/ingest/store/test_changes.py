@@ -105,8 +105,7 @@ def test_of_a_large_part_only_the_vectors_of_the_sample_are_read(
     connection.execute(
         "update embedding set received_at = received_at - interval '2 days' where seq < 20000"
     )
-    connection.commit()
-    connection.execute("vacuum analyze embedding")
+    psycopg.Cursor(connection).execute("vacuum analyze embedding")
     [row] = changes.models(connection)
     since = row.now - timedelta(hours=1)
 

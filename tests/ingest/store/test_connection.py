@@ -7,6 +7,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from ingest.runtime.errors import SettingsError, StoreUnavailable
 from ingest.runtime.settings.settings import WindowSettings
 from ingest.store import baselines, neighbours
 from ingest.store.batch import Batch
-from ingest.store.connection import connect, readable, unavailable
+from ingest.store.connection import AsyncConnection, connect, readable, unavailable
 from ingest.store.migrate import migrate
 from ingest.store.pool import open_async, open_sync
 from ingest.store.selection import Selection, select
@@ -130,7 +131,7 @@ def test_a_server_that_cannot_be_reached_is_reported_without_the_connection_stri
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("begin read only; create table t ()", "read-only transaction"),
+        ("set transaction read only; create table t ()", "read-only transaction"),
         ("select from missing", "the store has no schema; run: embedding-drift migrate"),
         ("select pg_terminate_backend(pg_backend_pid())", "terminating connection"),
     ],
@@ -242,23 +243,56 @@ def test_what_is_right_does_not_depend_on_inherited_settings(
     string = hostile(HOSTILE)
     shown = "select current_setting(%s)"
 
-    async def asynchronous() -> dict[str, str]:
-        async with open_async(string, 1) as pool, pool.connection() as own, own.transaction():
+    def in_transaction(own: AsyncConnection) -> AbstractAsyncContextManager[object]:
+        return own.transaction()
+
+    async def asynchronous(
+        within: Callable[[AsyncConnection], AbstractAsyncContextManager[object]],
+    ) -> dict[str, str]:
+        async with open_async(string, 1) as pool, pool.connection() as own, within(own):
             cursors = {name: await own.execute(shown, [name]) for name in PINNED}
             return {name: (await cursor.fetchone() or ())[0] for name, cursor in cursors.items()}
 
     def of(connection: psycopg.Connection) -> dict[str, str]:
-        with connection.transaction():
-            rows = {name: connection.execute(shown, [name]).fetchone() for name in PINNED}
+        rows = {name: connection.execute(shown, [name]).fetchone() for name in PINNED}
         return {name: (row or ())[0] for name, row in rows.items()}
 
-    assert asyncio.run(asynchronous()) == PINNED
+    assert asyncio.run(asynchronous(in_transaction)) == PINNED
+    assert asyncio.run(asynchronous(nullcontext)) == PINNED
     with open_sync(string, 1) as pool, pool.connection() as pooled:
         assert of(pooled) == PINNED
+        with pooled.transaction():
+            assert of(pooled) == PINNED
     with connect(string) as connection:
         assert of(connection) == PINNED
-        # Outside a transaction, too, for what texts of values depend on.
-        assert connection.execute("select %s::timestamptz", [MOMENT]).fetchone() == (MOMENT,)
+        with connection.transaction():
+            assert of(connection) == PINNED
+
+
+def test_every_way_to_write_commits_to_the_disk(
+    hostile: Callable[[dict[str, str]], str], connection: psycopg.Connection
+) -> None:
+    level = "text default current_setting('synchronous_commit')"
+    connection.execute(f"create table seen (n integer, level {level})".encode())
+    string = hostile({"synchronous_commit": "off"})
+
+    async def asynchronous() -> None:
+        async with open_async(string, 1) as pool, pool.connection() as own:
+            await own.execute("insert into seen values (1)")
+            async with own.cursor() as cursor:
+                await cursor.executemany("insert into seen values (%s)", [[1], [2]])
+                async with cursor.copy("copy seen (n) from stdin") as stream:
+                    await stream.write("1\n")
+
+    asyncio.run(asynchronous())
+    with connect(string) as own:
+        own.execute("insert into seen values (1)")
+        with own.cursor() as cursor:
+            cursor.executemany("insert into seen values (%s)", [[1], [2]])
+            with cursor.copy("copy seen (n) from stdin") as stream:
+                stream.write("1\n")
+    levels = connection.execute("select level, count(*) from seen group by level").fetchall()
+    assert levels == [("on", 8)]
 
 
 @pytest.mark.parametrize("level", ["remote_write", "remote_apply"])

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from ingest.store.connection import connect
 from tests.postgresql import Application
 
 Place = tuple[Any, ...]
@@ -142,7 +141,7 @@ class Table:
     def begin(self, value: int) -> None:
         """Insert a row that is seen later."""
         if self._late is None:
-            self._late = connect(self._application.string)
+            self._late = psycopg.connect(self._application.string, autocommit=True)
             self._late.execute("begin")
             self._insert(self._late, self._take(1), value)
 

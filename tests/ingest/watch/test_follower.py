@@ -265,10 +265,11 @@ def test_with_a_time_an_id_may_be_of_any_type(bench: Bench, declared: str) -> No
     assert len(bench.stored()) == 15
 
 
-def test_a_long_id_is_stored_as_its_digest(bench: Bench) -> None:
+@pytest.mark.parametrize("id_", ["repeat('x', 3000) || 'é'", "'canary:own:a'"])
+def test_an_id_that_no_vector_may_have_is_stored_as_its_digest(bench: Bench, id_: str) -> None:
     connection = bench.application.connection
     connection.execute("alter table docs alter column id type text")
-    connection.execute("insert into docs values (repeat('x', 3000) || 'é', '[1,2,3]', now())")
+    connection.execute(f"insert into docs values ({id_}, '[1,2,3]', now())".encode())
 
     async def main() -> None:
         for _ in range(2):

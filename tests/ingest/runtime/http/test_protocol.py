@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -45,7 +46,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 def connected(loop: str) -> Iterator[socket.socket]:
     """Serve the application and connect to it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(app, listener, None, READ_TIMEOUT, WRITE_TIMEOUT, loop=loop, lifespan="off")
+    registry = CollectorRegistry()
+    timeouts = READ_TIMEOUT, WRITE_TIMEOUT
+    server = Server(app, listener, registry, None, *timeouts, loop=loop, lifespan="off")
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

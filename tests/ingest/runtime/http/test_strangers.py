@@ -1,57 +1,142 @@
-"""Strangers: how many are open, and which must go."""
+"""Strangers: how many are open, which is next, and which must go."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from ingest.runtime.http.strangers import Strangers
+from ingest.runtime.http.strangers import Strangers, network
+
+FLOOD, SCRAPE = "192.0.2.1", "192.0.2.2"
 
 
-async def stays() -> None:
-    await asyncio.sleep(60)
+class Crowd:
+    """Clients by name, which are served until they are admitted."""
+
+    def __init__(self, stack: ExitStack, limit: int, waiting: int = 100) -> None:
+        self._stack = stack
+        self._names: dict[socket.socket, str] = {}
+        self._admitted: dict[str, asyncio.Event] = {}
+        self.open: list[str] = []
+        self.ended: list[str] = []
+        self.reasons: list[str] = []
+        self.strangers = Strangers(self._welcome, limit, waiting, self.reasons.append)
+
+    def come(self, name: str, address: str = FLOOD) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        self._stack.enter_context(theirs)
+        self._stack.callback(ours.close)
+        self._names[ours] = name
+        self._admitted[name] = asyncio.Event()
+        self.strangers.add(ours, address)
+        return theirs
+
+    def admit(self, name: str) -> None:
+        self._admitted[name].set()
+
+    async def _welcome(self, client: socket.socket) -> None:
+        name = self._names[client]
+        self.open.append(name)
+        try:
+            await self._admitted[name].wait()
+        finally:
+            self.open.remove(name)
+            self.ended.append(name)
 
 
-async def is_admitted() -> None:
-    await asyncio.sleep(0.05)
+async def until(condition: Callable[[], bool], seconds: float = 10) -> float:
+    """Wait for a condition, and return how long it took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds
+        await asyncio.sleep(0.005)
+    return time.monotonic() - start
 
 
-async def seconds_until_room(strangers: Strangers) -> float:
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    await strangers.room()
-    return loop.time() - start
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
 
 
-def test_one_more_waits_until_another_is_admitted() -> None:
-    async def main() -> float:
-        strangers = Strangers(2, grace=60)
-        strangers.add(stays())
-        strangers.add(is_admitted())
-        return await seconds_until_room(strangers)
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        await main()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert asyncio.run(main()) == pytest.approx(0.05, abs=0.04)
+    asyncio.run(whole())
 
 
-def test_the_oldest_goes_when_it_had_its_time_and_only_then() -> None:
+def test_one_more_waits_until_another_is_admitted(stack: ExitStack) -> None:
     async def main() -> None:
-        strangers = Strangers(2, grace=0.1)
-        ended: list[str] = []
+        crowd = Crowd(stack, limit=2)
+        for name in ("first", "second", "third"):
+            crowd.come(name)
+        await asyncio.sleep(0.05)
+        assert crowd.open == ["first", "second"]
+        crowd.admit("second")
+        await until(lambda: crowd.open == ["first", "third"])
+        assert crowd.reasons == []
 
-        async def named(name: str) -> None:
-            try:
-                await stays()
-            finally:
-                ended.append(name)
+    run(main)
 
-        strangers.add(named("first"))
-        strangers.add(named("second"))
-        assert await seconds_until_room(strangers) >= 0.1
-        await asyncio.sleep(0)
-        assert ended == ["first"]
-        strangers.add(named("third"))
-        await asyncio.sleep(0.2)
-        assert ended == ["first"]  # nobody waits
 
-    asyncio.run(main())
+def test_the_oldest_goes_when_it_had_its_time_and_only_if_others_wait(stack: ExitStack) -> None:
+    async def main() -> None:
+        crowd = Crowd(stack, limit=2)
+        for name in ("first", "second", "third"):
+            crowd.come(name)
+        assert await until(lambda: crowd.ended == ["first"]) >= 0.9
+        await until(lambda: crowd.open == ["second", "third"])
+        await asyncio.sleep(1.2)
+        assert crowd.ended == ["first"]
+        assert crowd.reasons == ["not_admitted"]
+
+    run(main)
+
+
+def test_an_address_with_fewer_connections_is_next_and_need_not_wait_long(stack: ExitStack) -> None:
+    async def main() -> None:
+        crowd = Crowd(stack, limit=4)
+        for number in range(50):
+            crowd.come(f"flood {number}")
+        crowd.come("scrape", SCRAPE)
+        assert await until(lambda: "scrape" in crowd.open) < 0.8
+        assert crowd.ended == ["flood 0"]
+
+    run(main)
+
+
+def test_too_many_that_wait_are_closed_where_they_are_most(stack: ExitStack) -> None:
+    async def main() -> None:
+        crowd = Crowd(stack, limit=1, waiting=3)
+        crowd.come("open")
+        scrape = crowd.come("scrape", SCRAPE)
+        waiting = [crowd.come(f"flood {number}") for number in range(4)]
+        assert crowd.strangers.is_crowded
+        for client in (scrape, *waiting):
+            client.setblocking(False)
+        assert [client.recv(1) for client in waiting[:2]] == [b"", b""]
+        for client in (scrape, *waiting[2:]):
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
+        assert crowd.reasons == ["waiting", "waiting"]
+        crowd.strangers.close()
+        assert scrape.recv(1) == b""
+        assert not crowd.strangers.is_crowded
+
+    run(main)
+
+
+def test_an_ipv6_network_counts_as_one_client_and_a_mapped_address_as_its_own() -> None:
+    assert network("2001:db8::1") == network("2001:db8::ffff:2") != network("2001:db8:0:1::1")
+    assert network("fe80::1%eth0") == network("fe80::2")
+    assert network("::ffff:192.0.2.1") == network("192.0.2.1") == "192.0.2.1"
