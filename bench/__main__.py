@@ -12,6 +12,7 @@ MODULES = (
     "bench.history",
     "bench.exact",
     "bench.scrape",
+    "bench.door",
     "bench.footprint",
     "bench.ingest",
     "bench.ingest.shortcuts",

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PORT", "main"]
 
-PORT = 10910
+PORT, INGEST_PORT = 10910, 10911
 
 
 @main.command()
@@ -61,6 +61,25 @@ def serve(live: LiveSettings) -> None:
         return [Ingest(pipeline, settings), Exporter(Monitor(store, settings), registry)]
 
     service.serve(live, "serve", PORT, halves)
+
+
+@main.command()
+@reconfigurable
+def ingest(live: LiveSettings) -> None:
+    """Serve the ingest half: POST /embeddings, /canaries, /v1/traces and /search.
+
+    It shows the pages and GET /drift, too, from the reports of the exporters.
+    """
+    with importing():
+        from exporter.http.door import Showing
+
+    settings = live.settings
+
+    def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
+        pipeline = Pipeline(store, settings, registry)
+        return [Ingest(pipeline, settings), Showing(store, settings.database)]
+
+    service.serve(live, "ingest", INGEST_PORT, halves)
 
 
 @main.command()

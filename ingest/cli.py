@@ -1,4 +1,4 @@
-"""Commands that do not need the exporter: ``ingest``, ``migrate``, ``model``, ``replay``, ..."""
+"""Commands that do not need the exporter: ``migrate``, ``model``, ``replay``, ..."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import click
-from prometheus_client import CollectorRegistry
 from tqdm import tqdm
 
 from ingest import service
@@ -16,34 +15,16 @@ from ingest.files.command import reading
 from ingest.files.reader import SUFFIXES
 from ingest.files.replay import Counts, Replay, sending
 from ingest.files.source import Source
-from ingest.http.app import Ingest
-from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.auth import tokens
-from ingest.runtime.command import ModelName, TextFile, configured, group, reconfigurable
-from ingest.runtime.http.application import Half
+from ingest.runtime.command import ModelName, TextFile, configured, group
 from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
 from ingest.store import canaries, embedded, models, rights
 from ingest.store.citus import distribute
-from ingest.store.connection import ConnectionString, connect, unavailable
+from ingest.store.connection import connect, unavailable
 from ingest.store.migrate import migrate as migrate_store
 
-PORT = 10911
-
 main = group
-
-
-@main.command()
-@reconfigurable
-def ingest(live: LiveSettings) -> None:
-    """Serve the ingest half: POST /embeddings, /canaries, /v1/traces and /search."""
-    settings = live.settings
-
-    def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
-        return [Ingest(Pipeline(store, settings, registry), settings)]
-
-    service.serve(live, "ingest", PORT, halves)
 
 
 @main.command()

@@ -25,6 +25,7 @@ UNMIRRORED = {
     "exporter/http/operations.py": "tests/test_openapi.py compares it with the real answers",
     "exporter/monitor/series.py": "record: no behaviour",
     "exporter/monitor/snapshot.py": "record: no behaviour",
+    "exporter/monitor/states.py": "data: tests/exporter/monitor/test_verdict.py goes by it",
     "exporter/stats/arrays.py": "data: types, and a conversion that every other statistic uses",
     "ingest/cli.py": "tests/exporter/test_cli.py has all commands",
     "ingest/formats/answers/answer.py": "record: no behaviour",

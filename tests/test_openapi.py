@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from exporter.http.app import Exporter
+from exporter.http.door import Showing
 from exporter.monitor.monitor import Monitor
 from ingest.formats import json
 from ingest.http.app import Ingest, Searching
@@ -45,13 +46,17 @@ def _exporter(store: str, settings: Settings, registry: CollectorRegistry) -> Ex
     return Exporter(Monitor(store, settings), registry)
 
 
+def _showing(store: str, settings: Settings, _: CollectorRegistry) -> Showing:
+    return Showing(store, settings.database)
+
+
 def _searching(store: str, settings: Settings, registry: CollectorRegistry) -> Searching:
     return Searching(Pipeline(store, settings, registry), settings)
 
 
 ROLES = {
     "serve": (_ingest, _exporter),
-    "ingest": (_ingest,),
+    "ingest": (_ingest, _showing),
     "exporter": (_exporter,),
     "watch": (_searching, _exporter),
 }

@@ -1,53 +1,39 @@
-"""The exporter half over HTTP: ``/drift`` and the pages for people."""
+"""The exporter half over HTTP: it runs the monitor, and opens the door to the fleet."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from functools import cache
-from typing import TypeVar
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from exporter.http import operations, pages, report
-from exporter.http.condition import WORDS
-from exporter.http.operations import MOST_CHECKS, MOST_VECTORS
+from exporter.detector import Detector
+from exporter.detector.exact import compare
+from exporter.http import operations
+from exporter.http.door import ANSWER_SECONDS, WINDOWS, Door, missing
+from exporter.http.operations import MOST_VECTORS
 from exporter.metrics.collector import DriftCollector
+from exporter.monitor import report
+from exporter.monitor.baseline import load_or_fit
 from exporter.monitor.monitor import Monitor
+from exporter.monitor.report import Drift, ListedModel
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.stats.arrays import Vectors
-from ingest.runtime import model_name, timestamps
-from ingest.runtime.errors import NotFound, PayloadError, StoreUnavailable
+from ingest.runtime.errors import NotFound
 from ingest.runtime.http import application, parameters
-from ingest.runtime.http.negotiation import media_types
 from ingest.runtime.http.openapi import Description
-from ingest.runtime.settings.settings import Settings, WindowsSettings
-from ingest.runtime.thresholds import LASTING_SECONDS
-from ingest.store import baselines, history
-from ingest.store.dimension import require_dimension
+from ingest.runtime.settings.settings import Settings
+from ingest.store import baselines
 from ingest.store.newest import newest
-from ingest.store.shard import WHOLE, shard_of
-
-_QUERIES_AT_ONCE = 4
-_ANSWER_SECONDS = 10.0
-"""Shorter than the time for which a stopping service waits for its requests."""
-_WINDOWS = tuple(WindowsSettings.model_fields)
-
-_PAGE_SECONDS = 2.0
-"""How long a page waits for the past before it is shown without it."""
-
-T = TypeVar("T")
+from ingest.store.shard import WHOLE
 
 
 class Exporter:
-    """Runs the monitor, and shows what it knows.
+    """Runs the monitor, and shows what it knows and what the store knows of the other models.
 
     Parameters
     ----------
@@ -58,19 +44,10 @@ class Exporter:
 
     def __init__(self, monitor: Monitor, registry: CollectorRegistry) -> None:
         self._monitor = monitor
-        # Requests that query the store have threads of their own, because the store may hang.
-        self._queries = ThreadPoolExecutor(_QUERIES_AT_ONCE, thread_name_prefix="query")
         registry.register(DriftCollector(monitor.snapshot))
-        self.routes = [
-            Route("/", self._fleet),
-            Route("/style.css", self._style),
-            Route("/drift", self._list),
-            # Before the next, which would take it for a model of that name.
-            Route("/drift/{model_name:path}/history", self._history),
-            Route("/drift/{model_name:path}", self._drift),
-            Route("/models/{model_name:path}/vectors", self._newest),
-            Route("/runbook", self._runbook),
-        ]
+        self._door = Door(monitor.pool, _Followed(monitor))
+        vectors = Route("/models/{model_name:path}/vectors", self._newest)
+        self.routes = [*self._door.routes, vectors]
         self.endpoints: application.Endpoints = {}
         self.refusals: application.Refusals = {}
 
@@ -82,7 +59,7 @@ class Exporter:
             yield
         finally:
             await asyncio.to_thread(self._monitor.stop)
-            await asyncio.to_thread(self._queries.shutdown)
+            await asyncio.to_thread(self._door.close)
 
     def reconfigure(self, settings: Settings) -> None:
         """Apply other intervals."""
@@ -90,230 +67,112 @@ class Exporter:
 
     def described(self) -> Description:
         """Describe the endpoints."""
-        return operations.DESCRIPTION
+        return operations.EXPORTER
 
     def not_ready(self) -> str | None:
         """Return why this half is not ready: the windows have not been read yet."""
         followed = self._monitor.has_followed
         return None if followed else "exporter: windows not read from the store yet"
 
-    async def _list(self, request: Request) -> Response:
-        found = await asyncio.to_thread(self._listing)
-        return application.json_response(found, query=request.query_params)
-
-    def _listing(self) -> report.Models:
-        return report.listing(self._monitor.snapshot().models)
-
-    async def _history(self, request: Request) -> Response:
-        name, query = request.path_params["model_name"], request.query_params
-        if self._monitor.model(f"{name}/history") is not None:
-            return await self._report(request, f"{name}/history")
-        window = parameters.choice(query, "window", _WINDOWS, "slow")
-        count = parameters.whole(query, "newest", 100, MOST_CHECKS)
-        found = await self._query(self._checks, name, window, count)
-        return application.json_response(found, query=query)
-
-    def _checks(self, name: str, window: str, count: int) -> report.Checks:
-        # From the store, so that every shard has the history of every model.
-        with self._monitor.connection(_ANSWER_SECONDS) as connection:
-            require_dimension(connection, name)
-            return report.checks(name, window, history.newest(connection, name, window, count))
-
     async def _newest(self, request: Request) -> Response:
         name, query = request.path_params["model_name"], request.query_params
-        window = parameters.choice(query, "window", _WINDOWS, "fast")
+        window = parameters.choice(query, "window", WINDOWS, "fast")
         count = parameters.whole(query, "newest", 50, MOST_VECTORS)
-        if self._monitor.model(name) is None:
-            raise NotFound(await self._why_missing(name))
-        found = await self._query(self._newest_vectors, name, window, count)
+        model = await self._door.detail(name)
+        found = await self._door.run(
+            self._newest_vectors, model, window, count, within=ANSWER_SECONDS
+        )
         return application.json_response(found, query=query)
 
-    def _newest_vectors(self, name: str, window: str, count: int) -> report.NewestVectors:
-        snapshot = self._snapshot(name)
-        [series] = (each for each in snapshot.series if each.series.window == window)
-        seconds, dimension = series.limits.settings.seconds, snapshot.row.dimension
-        with self._monitor.connection(_ANSWER_SECONDS) as connection:
-            found, vectors = newest(connection, name, dimension, seconds, count)
-        baseline, novelty = snapshot.baseline, [None] * len(found)
-        if baseline is not None and found:
-            novelty = baseline.detector.novelty(vectors).tolist()
-        version = None if baseline is None else baseline.version
+    def _newest_vectors(self, model: Drift, window: str, count: int) -> report.NewestVectors:
+        name, seconds = model.model_name, getattr(model.windows, window).seconds
+        version = None if model.baseline is None else model.baseline.version
+        detector = self._detector(name, version)
+        with self._monitor.pool.borrow(ANSWER_SECONDS) as connection:
+            found, vectors = newest(connection, name, model.dimension, seconds, count)
+        novelty = [None] * len(found)
+        if detector is not None and found:
+            novelty = detector.novelty(vectors).tolist()
         return report.newest_vectors(name, window, version, found, novelty)
 
-    async def _drift(self, request: Request) -> Response:
-        return await self._report(request, request.path_params["model_name"])
+    def _detector(self, name: str, version: int | None) -> Detector | None:
+        """Return the detector of a version of a baseline, from the store if it is not here."""
+        if version is None:
+            return None
+        model = self._monitor.model(name)
+        known = None if model is None else model.baseline
+        if known is not None and known.version == version:
+            return known.detector
+        with self._monitor.pool.borrow(ANSWER_SECONDS) as connection:
+            return load_or_fit(connection, name, version).detector
 
-    async def _report(self, request: Request, name: str) -> Response:
-        query = request.query_params
-        exact, view = parameters.flag(query, "exact"), _view(query)
-        if self._monitor.model(name) is None:
-            raise NotFound(await self._why_missing(name))
-        if _wants_page(request):
-            return await self._model_page(name, view)
-        if exact:
-            found = await self._query(self._exact_detail, name)
-        else:
-            found = await asyncio.to_thread(self._detail, name)
-        answer = application.json_response(found, query=query)
-        answer.headers["Vary"] = "Accept"
-        return answer
 
-    def _detail(self, name: str) -> report.Drift:
+class _Followed:
+    """The models of this exporter, for the door."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self.is_whole = monitor.shard == WHOLE
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._monitor.models.by_name.keys()
+
+    def now(self) -> float:
+        return self._monitor.models.now()
+
+    def listed(self) -> list[ListedModel]:
+        return [report.listed(model) for model in self._monitor.snapshot().models]
+
+    def detail(self, name: str) -> Drift:
         return report.detail(self._snapshot(name))
 
-    def _exact_detail(self, name: str) -> report.Drift:
-        # One snapshot for all: the vectors of the windows and the version of the baseline that
-        # they are compared with belong together.
-        snapshot = self._snapshot(name, with_vectors=True)
-        return report.detail(snapshot, self._reference(snapshot))
+    def exact(self, found: Drift, seconds: float) -> Drift:
+        name = found.model_name
+        if self._monitor.model(name) is None:
+            windows = self._stored_windows(found, seconds)
+        else:
+            # One snapshot for all: the vectors of the windows and the version of the baseline
+            # that they are compared with belong together.
+            snapshot = self._snapshot(name, with_vectors=True)
+            found = report.detail(snapshot)
+            windows = {each.series.window: each.vectors for each in snapshot.series}
+        reference = self._reference(found, seconds)
+        for window, vectors in windows.items():
+            if reference is not None and vectors is not None and len(vectors):
+                compared = compare(reference, vectors)
+                getattr(found.windows, window).exact = report.exact(compared)
+        return found
 
     def _snapshot(self, name: str, with_vectors: bool = False) -> ModelSnapshot:
         model = self._monitor.model(name)
         if model is None:
-            raise NotFound(_missing(name))
+            raise NotFound(missing(name))
         return model.snapshot(self._monitor.models.now(), with_vectors=with_vectors)
 
-    def _reference(self, model: ModelSnapshot) -> Vectors | None:
+    def _stored_windows(self, found: Drift, seconds: float) -> dict[str, Vectors | None]:
+        """Read the newest vectors of each window of a model that another exporter follows."""
+        if found.baseline is None:
+            return {}
+        name, version = found.model_name, found.baseline.version
+        windows: dict[str, Vectors | None] = {}
+        with self._monitor.pool.borrow(seconds) as connection:
+            last_seq = baselines.load(connection, name, version).last_seq
+            for window in WINDOWS:
+                limits = getattr(found.windows, window)
+                rows, vectors = newest(
+                    connection, name, found.dimension, limits.seconds, limits.max_vectors
+                )
+                windows[window] = vectors[[row.seq > last_seq for row in rows]]
+        return windows
+
+    def _reference(self, found: Drift, seconds: float) -> Vectors | None:
         """Read the vectors of the baseline, if there is one."""
-        if model.baseline is None:
+        if found.baseline is None:
             return None
-        row = model.row
-        with self._monitor.connection(_ANSWER_SECONDS) as connection:
-            found = baselines.vectors(
-                connection, row.model_name, model.baseline.version, row.dimension
+        with self._monitor.pool.borrow(seconds) as connection:
+            vectors = baselines.vectors(
+                connection, found.model_name, found.baseline.version, found.dimension
             )
         # Without vectors the baseline was dropped: with its model, or for a newer one.
-        return found if len(found) else None
-
-    async def _query(
-        self, ask: Callable[..., T], *arguments: object, seconds: float = _ANSWER_SECONDS
-    ) -> T:
-        """Query the store in a thread; other requests do not wait while it hangs."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(seconds):
-                return await loop.run_in_executor(self._queries, ask, *arguments)
-        except TimeoutError as error:
-            raise StoreUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from error
-
-    async def _why_missing(self, name: str) -> str:
-        """Return why a model is not here, and which shard has it."""
-        shard = self._monitor.shard
-        if shard == WHOLE or not model_name.is_legal(name):
-            return _missing(name)
-        try:
-            ordinal = await self._query(self._shard_of, name)
-        except StoreUnavailable:
-            return (
-                f"{_missing(name)} on shard {shard.ordinal}; the store cannot be asked for other"
-                " shards"
-            )
-        if ordinal is None:
-            return f"{_missing(name)}, each shard its own"
-        return f"model {name!r} is on shard {ordinal}; this is shard {shard.ordinal}"
-
-    def _shard_of(self, name: str) -> int | None:
-        with self._monitor.connection(_ANSWER_SECONDS) as connection:
-            return shard_of(connection, name, self._monitor.shard.total)
-
-    async def _fleet(self, request: Request) -> Response:
-        query = _fleet_query(request.query_params)
-        now = self._monitor.models.now()
-        try:
-            averages = await self._query(self._averages, now, seconds=_PAGE_SECONDS)
-        except StoreUnavailable:
-            averages = None
-        chosen = await asyncio.to_thread(self._chosen, query, averages)
-        points = None
-        if averages is not None:
-            names = [each.model.row.model_name for each in chosen.shown]
-            with suppress(StoreUnavailable):
-                points = await self._query(self._days, names, now, seconds=_PAGE_SECONDS)
-        return HTMLResponse(await asyncio.to_thread(pages.render_fleet, chosen, points, now))
-
-    def _averages(self, now: float) -> dict[tuple[str, str], float]:
-        with self._monitor.connection(_PAGE_SECONDS) as connection:
-            return history.average_scores(connection, now - LASTING_SECONDS, now)
-
-    def _chosen(
-        self, query: pages.FleetQuery, averages: dict[tuple[str, str], float] | None
-    ) -> pages.Fleet:
-        return pages.fleet(self._monitor.snapshot().models, query, averages)
-
-    def _days(self, names: list[str], now: float) -> list[history.Point]:
-        with self._monitor.connection(_PAGE_SECONDS) as connection:
-            return history.course(connection, names, now - 86_400, now, pages.DAY_STRETCH)
-
-    async def _model_page(self, name: str, view: pages.View) -> Response:
-        model = await asyncio.to_thread(self._snapshot, name)
-        past = None
-        with suppress(StoreUnavailable, NotFound):
-            past = await self._query(self._past, model, view, seconds=_PAGE_SECONDS)
-        models = len(self._monitor.models.by_name)
-        page = await asyncio.to_thread(pages.render_model, model, view, past, models)
-        return HTMLResponse(page, headers={"Vary": "Accept"})
-
-    def _past(self, model: ModelSnapshot, view: pages.View) -> pages.Past:
-        name = model.row.model_name
-        until = model.computed_at if view.at is None else view.at
-        with self._monitor.connection(_PAGE_SECONDS) as connection:
-            averages = history.average_scores(connection, until - LASTING_SECONDS, until, name)
-            since = until - pages.RANGES[view.range]
-            rows = () if view.at is None else history.rows_at(connection, name, view.at)
-            return pages.Past(
-                history.course(connection, [name], since, until, view.stretch),
-                {window: average for (_, window), average in averages.items()},
-                [row for _, row in rows],
-                baselines.versions(connection, name),
-            )
-
-    async def _style(self, _: Request) -> Response:
-        caching = {"Cache-Control": "public, max-age=86400"}
-        return Response(_style(), media_type="text/css", headers=caching)
-
-    async def _runbook(self, _: Request) -> Response:
-        return HTMLResponse(_runbook())
-
-
-@cache
-def _runbook() -> str:
-    return pages.runbook()
-
-
-@cache
-def _style() -> str:
-    return pages.style()
-
-
-def _wants_page(request: Request) -> bool:
-    """Whether a browser asks. Programs that name no type get JSON."""
-    types = media_types(request.headers.get("accept", "*/*"), ("application/json", "text/html"))
-    return types[:1] != [] and types[0].startswith("text/html")
-
-
-def _fleet_query(asked: QueryParams) -> pages.FleetQuery:
-    state, page = asked.get("state") or None, asked.get("page", "1")
-    word = next((word for word in WORDS if word == state), None)
-    if state is not None and word is None:
-        raise PayloadError(f"state is {state!r:.40}; allowed are {', '.join(WORDS)}")
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", page):
-        raise PayloadError(f"page is {page!r:.40}; allowed are numbers from 1")
-    return pages.FleetQuery(asked.get("q", "").strip(), word, int(page))
-
-
-def _view(asked: QueryParams) -> pages.View:
-    name, at = asked.get("range", "24h"), asked.get("at")
-    shown = next((known for known in pages.RANGES if known == name), None)
-    if shown is None:
-        raise PayloadError(f"range is {name!r:.40}; allowed are {', '.join(pages.RANGES)}")
-    if at is None:
-        return pages.View(shown)
-    try:
-        moment = timestamps.seconds(at)
-    except ValueError as error:
-        raise PayloadError(f"at: {error}") from error
-    return pages.View(shown, moment)
-
-
-def _missing(name: str) -> str:
-    return f"there is no model {name!r}; GET /drift lists the models"
+        return vectors if len(vectors) else None

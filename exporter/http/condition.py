@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from exporter.monitor.snapshot import SeriesSnapshot
-from exporter.monitor.verdict import State
+from msgspec import UNSET
+
+from exporter.monitor.report import ListedWindow, Window
+from exporter.monitor.states import State
 from ingest.runtime.thresholds import SCORE, Stage, Thresholds
 from ingest.store.history import HistoryRow
 
@@ -53,23 +55,28 @@ class Reading:
     ratio: float | None
     lower: float | None
     upper: float | None
-    components: Mapping[str, float]
+    components: Mapping[str, float | None]
 
     @classmethod
-    def of(cls, each: SeriesSnapshot) -> Reading:
-        """Read a window as it is now."""
-        verdict, found = each.verdict, each.findings.magnitude
-        measured, ratio = verdict.measurement, None if found is None else found.ratio
+    def of(cls, name: str, window: Window) -> Reading:
+        """Read a window of a report."""
+        ratio = None if window.magnitude is UNSET else window.magnitude
         return cls(
-            each.series.window,
-            verdict.state,
-            verdict.vectors,
-            None if measured is None else measured.score,
+            name,
+            window.state,
+            window.vectors,
+            None if window.score is UNSET else window.score,
             None if ratio is None else ratio.estimate,
             None if ratio is None else ratio.lower,
             None if ratio is None else ratio.upper,
-            {} if measured is None else measured.components,
+            {} if window.components is UNSET else window.components,
         )
+
+    @classmethod
+    def listed(cls, name: str, window: ListedWindow) -> Reading:
+        """Read a window of a list of models."""
+        magnitude = window.magnitude
+        return cls(name, window.state, window.vectors, window.score, magnitude, None, None, {})
 
     @classmethod
     def past(cls, row: HistoryRow) -> Reading:
@@ -97,17 +104,47 @@ class Condition:
         Reason of a word other than drifting and quiet.
     worst : Reading or None
         The window that the word is about; None if no window was read.
+    is_watched : bool
+        Whether an exporter follows the model now.
     """
 
     word: Word
     why: str | None
     worst: Reading | None
+    is_watched: bool = True
 
     @property
     def severity(self) -> tuple[int, float]:
         """A key that sorts the worst model first."""
         score = 0.0 if self.worst is None or self.worst.score is None else self.worst.score
         return WORDS.index(self.word), -score
+
+
+def now(last: Condition, age: float | None, is_overdue: bool) -> Condition:
+    """Tell the condition of a model now from that at its last check.
+
+    Parameters
+    ----------
+    last : Condition
+    age : float or None
+        Seconds since the check; None if there was none.
+    is_overdue : bool
+        Whether checks are missing since.
+    """
+    if age is None:
+        return Condition("cannot tell", "no exporter has checked it yet", last.worst, False)
+    if is_overdue:
+        why = f"no exporter has checked it for {duration(age)}; the last word was: {last.word}"
+        return Condition("cannot tell", why, last.worst, False)
+    return last
+
+
+def duration(seconds: float) -> str:
+    """Say how long something lasts, in one unit."""
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def limits(stage: Stage, models: int) -> dict[str, Thresholds]:

@@ -1,13 +1,13 @@
-"""OpenAPI description of this half: ``/drift`` and the pages for people.
+"""OpenAPI description of the door and of the exporter: ``/drift`` and the pages for people.
 
-JSON bodies are described by their Structs in :mod:`exporter.http.report`.
+JSON bodies are described by their Structs in :mod:`exporter.monitor.report`.
 """
 
 from __future__ import annotations
 
 from exporter.http.condition import WORDS
 from exporter.http.pages import RANGES
-from exporter.http.report import Checks, Drift, Models, NewestVectors
+from exporter.monitor.report import Checks, Drift, Models, NewestVectors
 from ingest.runtime.http.openapi import (
     PRETTY,
     RETRY_AFTER,
@@ -73,6 +73,9 @@ _FLEET: Json = _page("landing", "Every model at a glance, for people") | {
     ],
 }
 _FLEET["responses"]["400"] = problem("`state` or `page` is not allowed.")
+_FLEET["responses"]["503"] = problem(
+    "PostgreSQL does not answer; not from an exporter, which shows what it follows.", RETRY_AFTER
+)
 
 _REPORT = answer("Everything known of the model.", "application/json", schema(Drift))
 _REPORT["content"]["text/html"] = {"schema": {"type": "string"}}
@@ -88,7 +91,8 @@ _DRIFT: Json = {
             "in": "query",
             "description": (
                 "Adds `exact` to each window: the statistics of every dimension, computed from the"
-                " vectors themselves. Without a baseline it adds nothing."
+                " vectors themselves. Without a baseline it adds nothing. Only exporters compute"
+                " it; one that does not follow the model takes the newest vectors."
             ),
             "allowEmptyValue": True,
             "schema": {"enum": ["true", "false", ""], "default": "false"},
@@ -108,8 +112,12 @@ _DRIFT: Json = {
     "responses": {
         "200": _REPORT,
         "400": problem("`exact`, `pretty`, or `range` or `at` of a page, is not allowed."),
-        "404": problem("There is no such model, or another shard follows it."),
-        "503": problem("PostgreSQL does not answer; only with `exact=true`.", RETRY_AFTER),
+        "404": problem("There is no such model."),
+        "503": problem(
+            "No exporter has checked the model yet, or PostgreSQL does not answer. An exporter"
+            " needs it for other exporters' models, and with `exact=true`.",
+            RETRY_AFTER,
+        ),
     },
 }
 
@@ -142,12 +150,14 @@ _NEWEST: Json = {
     "responses": {
         "200": answer("The newest vectors.", "application/json", schema(NewestVectors)),
         "400": problem("A parameter has a value that is not allowed."),
-        "404": problem("There is no such model, or another shard follows it."),
-        "503": problem("PostgreSQL does not answer.", RETRY_AFTER),
+        "404": problem("There is no such model."),
+        "503": problem(
+            "PostgreSQL does not answer, or no exporter has checked the model yet.", RETRY_AFTER
+        ),
     },
 }
 
-DESCRIPTION = Description(
+SHOWING = Description(
     paths={
         "/": {"get": _FLEET},
         "/style.css": {
@@ -165,15 +175,24 @@ DESCRIPTION = Description(
                 "parameters": [PRETTY],
                 "responses": {
                     "200": answer(
-                        "The models that this process follows.", "application/json", schema(Models)
+                        "All models, whichever exporter follows them.",
+                        "application/json",
+                        schema(Models),
                     ),
                     "400": problem("`pretty` is neither true nor false."),
+                    "503": problem("PostgreSQL does not answer.", RETRY_AFTER),
                 },
             }
         },
         "/drift/{model_name}": {"get": _DRIFT},
         "/drift/{model_name}/history": {"get": _HISTORY},
-        "/models/{model_name}/vectors": {"get": _NEWEST},
     },
-    structs=(Models, Drift, Checks, NewestVectors),
+    structs=(Models, Drift, Checks),
 )
+"""Of every process that shows the fleet."""
+
+EXPORTER = Description(
+    paths={**SHOWING.paths, "/models/{model_name}/vectors": {"get": _NEWEST}},
+    structs=(*SHOWING.structs, NewestVectors),
+)
+"""Of the exporter."""

@@ -19,10 +19,11 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
+from msgspec import UNSET
 
-from exporter.http import charts, report
+from exporter.http import charts, condition
 from exporter.http.condition import REASONS, WORDS, Condition, Reading, Word, judge, limits
-from exporter.monitor.snapshot import ModelSnapshot
+from exporter.monitor.report import COMPONENTS, Drift, ListedModel
 from ingest.runtime.thresholds import Stage, Thresholds
 from ingest.runtime.version import __version__
 from ingest.store.baselines import Version
@@ -43,17 +44,6 @@ RANGES: Mapping[Range, int] = {
 }
 """Seconds that a timeline may show."""
 _POINTS = 360
-
-COMPONENTS: Mapping[str, str] = {
-    "topics": "Known topics in other proportions",
-    "mean": "All vectors moved: another model, or several new topics",
-    "direction": "A move in one direction: one new topic",
-    "dimension": "Single dimensions that moved, became constant or noisy",
-    "spread": "Clusters that appear or disappear while the mean stays",
-    "distortion": "Scaling, missing normalisation, collapse, noise",
-    "duplicates": "The same vector many more times than usual",
-}
-"""What each component of the score looks for."""
 
 _RUNBOOK: Mapping[str, str] = {
     "not_followed": "embeddingdriftnotfollowed",
@@ -78,7 +68,7 @@ class FleetQuery(NamedTuple):
 class Listed(NamedTuple):
     """A model of the fleet, judged."""
 
-    model: ModelSnapshot
+    model: ListedModel
     condition: Condition
     lasting: float
 
@@ -125,7 +115,7 @@ class View(NamedTuple):
 
 
 def fleet(
-    models: Iterable[ModelSnapshot],
+    models: Iterable[ListedModel],
     query: FleetQuery,
     averages: Mapping[tuple[str, str], float] | None,
 ) -> Fleet:
@@ -133,7 +123,7 @@ def fleet(
 
     Parameters
     ----------
-    models : iterable of ModelSnapshot
+    models : iterable of ListedModel
     query : FleetQuery
     averages : mapping of (str, str) to float, or None
         Average scores of the last hour by model and window; None if the store does not answer.
@@ -141,12 +131,12 @@ def fleet(
     models = list(models)
     judged = sorted(
         (_listed(model, len(models), averages or {}) for model in models),
-        key=lambda each: (each.condition.severity, each.model.row.model_name),
+        key=lambda each: (each.condition.severity, each.model.model_name),
     )
     found = [
         each
         for each in judged
-        if query.q.lower() in each.model.row.model_name.lower()
+        if query.q.lower() in each.model.model_name.lower()
         and query.state in (None, each.condition.word)
     ]
     first = (query.page - 1) * PER_PAGE
@@ -154,18 +144,15 @@ def fleet(
     return Fleet(query, found[first : first + PER_PAGE], len(found), counts)
 
 
-def _listed(model: ModelSnapshot, models: int, averages: Mapping[tuple[str, str], float]) -> Listed:
-    thresholds = limits(_stage(model), models)
-    readings = [Reading.of(each) for each in model.series]
-    name = model.row.model_name
+def _listed(model: ListedModel, models: int, averages: Mapping[tuple[str, str], float]) -> Listed:
+    thresholds = limits(model.stage or "provisional", models)
+    windows = {"fast": model.windows.fast, "slow": model.windows.slow}
+    readings = [Reading.listed(*each) for each in windows.items()]
+    name = model.model_name
     means = {window: averages[name, window] for window in thresholds if (name, window) in averages}
-    condition = judge(readings, thresholds, means)
-    window = "fast" if condition.worst is None else condition.worst.window
-    return Listed(model, condition, thresholds[window].lasting)
-
-
-def _stage(model: ModelSnapshot) -> Stage:
-    return "provisional" if model.baseline is None else model.baseline.stage
+    found = condition.now(judge(readings, thresholds, means), model.age, model.overdue)
+    window = "fast" if found.worst is None else found.worst.window
+    return Listed(model, found, thresholds[window].lasting)
 
 
 def render_fleet(chosen: Fleet, points: Iterable[Point] | None, now: float) -> str:
@@ -209,7 +196,7 @@ def _link(query: FleetQuery, step: int) -> str:
 def _row(
     each: Listed, lines: Mapping[tuple[str, str], charts.Samples], now: float
 ) -> dict[str, object]:
-    name, worst = each.model.row.model_name, each.condition.worst
+    name, worst = each.model.model_name, each.condition.worst
     samples = lines.get((name, "fast" if worst is None else worst.window), ())
     values = [value for _, value in samples]
     frame = charts.frame(values, now - 86_400, now, True, width=140, height=24)
@@ -217,6 +204,7 @@ def _row(
         "name": name,
         "path": quote(name, safe=""),
         "condition": each.condition,
+        "age": _age(each.model.age) if each.condition.is_watched else "",
         "runbook": _heading(each.condition),
         "since": _since(samples, each.lasting) if each.condition.word == "drifting" else None,
         "line": frame.path(samples, 4 * DAY_STRETCH),
@@ -224,7 +212,14 @@ def _row(
     }
 
 
+def _age(seconds: float | None) -> str:
+    """Tell the age of what another exporter measured."""
+    return f"checked {condition.duration(seconds)} ago" if seconds else ""
+
+
 def _heading(condition: Condition) -> str:
+    if not condition.is_watched:
+        return "embeddingdriftexporterdown"
     state = "stale" if condition.worst is None else condition.worst.state
     return _RUNBOOK.get(state, "embeddingdriftdetected")
 
@@ -241,37 +236,43 @@ def _since(samples: charts.Samples, lasting: float) -> str | None:
     return None if began is None else f"before {_moment(datetime.fromtimestamp(began, UTC))}"
 
 
-def render_model(model: ModelSnapshot, view: View, past: Past | None, models: int) -> str:
+def render_model(model: Drift, view: View, past: Past | None, models: int) -> str:
     """Build the page at ``/drift/{model_name}``.
 
     Parameters
     ----------
-    model : ModelSnapshot
+    model : Drift
     view : View
     past : Past or None
         None if the store does not answer.
     models : int
         Number of models, by which the thresholds grow.
     """
-    name = model.row.model_name
-    stage, readings = _stage(model), [Reading.of(each) for each in model.series]
+    name, baseline = model.model_name, model.baseline
+    stage: Stage = "provisional" if baseline is None else baseline.stage
+    windows = {"fast": model.windows.fast, "slow": model.windows.slow}
+    readings = [Reading.of(*each) for each in windows.items()]
     if view.at is not None:
         rows = () if past is None else past.rows
         readings = [Reading.past(row) for row in rows]
-        known = None if model.baseline is None else model.baseline.version
+        known = None if baseline is None else baseline.version
         if any(row.baseline_version != known for row in rows):
             stage = "provisional"
     thresholds = limits(stage, models)
-    condition = judge(readings, thresholds, {} if past is None else past.averages)
+    found = judge(readings, thresholds, {} if past is None else past.averages)
+    if view.at is None:
+        found = condition.now(found, model.age, model.overdue)
     measured = [each for each in readings if each.components]
-    until = model.computed_at if view.at is None else view.at
+    until = model.computed_at.timestamp() if view.at is None else view.at
     shown_at = None if view.at is None else datetime.fromtimestamp(view.at, UTC)
     return _TEMPLATES.get_template("model.html").render(
         name=name,
         path=quote(name, safe=""),
-        condition=condition,
-        headline=_headline(condition, past, thresholds, name),
-        runbook=_heading(condition),
+        condition=found,
+        headline=_headline(found, past, thresholds, name),
+        runbook=_heading(found),
+        checked_at=f"{model.computed_at:%Y-%m-%d %H:%M:%S} UTC",
+        age=condition.duration(model.age) if model.age and view.at is None else "",
         at=None if shown_at is None else f"{shown_at:%Y-%m-%d %H:%M:%S} UTC",
         at_query="" if shown_at is None else f"&at={shown_at:%Y-%m-%dT%H:%M:%SZ}",
         not_followed=_not_followed(model) if view.at is None else None,
@@ -351,24 +352,24 @@ def _drawn(
     return drawn
 
 
-def _qualities(model: ModelSnapshot) -> list[tuple[str, Any]]:
-    found = [(each.series.window, each.findings.quality) for each in model.series]
+def _qualities(model: Drift) -> list[tuple[str, Any]]:
+    found = [("fast", model.windows.fast.quality), ("slow", model.windows.slow.quality)]
     if model.baseline is not None:
         found.append(("baseline", model.baseline.quality))
-    return [(whose, quality) for whose, quality in found if quality is not None]
+    return [(whose, quality) for whose, quality in found if quality is not UNSET]
 
 
-def _not_followed(model: ModelSnapshot) -> str | None:
-    if model.not_followed is None:
+def _not_followed(model: Drift) -> str | None:
+    told = model.following
+    if told.reason is None:
         return None
-    told = report.following(model)
     since = "" if told.since is None else f" since {told.since:%Y-%m-%d %H:%M:%S} UTC"
     return f"It is not followed{since}, {told.behind} vectors behind: {told.detail or ''}."
 
 
-def _baseline(model: ModelSnapshot) -> str | None:
+def _baseline(model: Drift) -> str | None:
     """Tell what a baseline has seen, and what its next one waits for, if one comes by itself."""
-    found = report.baseline(model)
+    found = model.baseline
     if found is None:
         return None
     seen = (
@@ -391,9 +392,9 @@ def _baseline(model: ModelSnapshot) -> str | None:
     return f"{seen} The {found.next.stage} one {waits[found.next.waits_for]}."
 
 
-def _canaries(model: ModelSnapshot) -> str | None:
+def _canaries(model: Drift) -> str | None:
     """Tell how far the newest canaries are from their reference, if there are any."""
-    told = report.canaries(model)
+    told = model.canaries
     if told is None:
         return None
     return (
@@ -426,6 +427,10 @@ def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
+def _significant(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.0%}"
 
@@ -440,6 +445,7 @@ def _templates() -> Environment:
     )
     found.filters |= {
         "score": _score,
+        "significant": _significant,
         "share": _share,
         "moment": _moment,
         "quoted": shlex.quote,

@@ -13,9 +13,10 @@ from typing import Literal
 
 from exporter.detector.ratio import ChangedRatio
 from exporter.monitor.baseline import Baseline
-from exporter.monitor.forecast import FORECAST_STATES, Forecast
+from exporter.monitor.forecast import Forecast
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot, Snapshot
-from exporter.monitor.verdict import AGGREGATES, STATES, Measurement
+from exporter.monitor.states import FORECAST_STATES, STATES
+from exporter.monitor.verdict import AGGREGATES, Measurement
 from exporter.stats.quality import Quality
 from ingest.runtime.family import Family
 from ingest.runtime.version import __version__

@@ -4,5 +4,6 @@ Start at `monitor.py`, which owns the two threads: the tail (`tail.py`) feeds ve
 into each `model.py`, and the examiner (`examiner.py`) runs what is too slow for a scrape.
 `fitting.py` pins baselines: `maturing.py` tells when one is due, `successor.py` judges it.
 `windows.py` and `segments.py` hold the sliding windows, `verdict.py` measures one. Everything that
-shows something reads a `snapshot.py`, which never changes.
+shows something reads a `snapshot.py`, which never changes, or the `report.py` that is made from it
+and stored for other processes.
 """

@@ -1,4 +1,4 @@
-"""The examiner: runs examinations in a background thread and records verdicts."""
+"""The examiner: runs examinations in a background thread, and records verdicts and reports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
+import msgspec
+import psycopg
+
+from exporter.monitor import report
 from exporter.monitor.drifting import Drifting
 from exporter.monitor.examinations import Examination
 from exporter.monitor.history import history_row
@@ -17,15 +21,16 @@ from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.worker import Worker, WorkStatus
-from ingest.store import history
+from ingest.store import history, reports
 from ingest.store.history import HistoryRow
 from ingest.store.pool import Pool
+from ingest.store.reports import Report
 
 _log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 0.1
 RECORD = "record"
-"""Label value for the time spent on writing history."""
+"""Label value for the time spent on writing history and reports."""
 
 
 class Examiner:
@@ -36,7 +41,7 @@ class Examiner:
     models : Models
     examinations : sequence of Examination
     pool : Pool
-        Of the primary, where the drift history is written.
+        Of the primary, where the drift history and the reports are written.
     interval : float
         Seconds between two checks.
     followed : threading.Event
@@ -80,6 +85,7 @@ class Examiner:
         )
         self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
         self._drifting = Drifting()
+        self._reported: frozenset[str] = frozenset()
 
     @property
     def status(self) -> WorkStatus:
@@ -95,8 +101,8 @@ class Examiner:
         self._worker.stop(cut)
 
     def notice(self, models: Iterable[ModelSnapshot]) -> None:
-        """Catch up soon if an examination of one of these models is awaited."""
-        if any(self._awaited(model) for model in models):
+        """Catch up soon if an examination of one of these models is awaited, or its report."""
+        if any(self._awaited(m) or m.row.model_name not in self._reported for m in models):
             self._worker.wake()
 
     def _work(self) -> None:
@@ -107,7 +113,9 @@ class Examiner:
         self.check()
 
     def catch_up(self) -> None:
-        """Run the examinations that are awaited before the next check; record nothing.
+        """Run the examinations that are awaited before the next check.
+
+        Only new models are reported; nothing else is recorded.
 
         Raises
         ------
@@ -118,6 +126,7 @@ class Examiner:
         """
         check = _Check()
         now = self._models.now()
+        new: list[ModelSnapshot] = []
         for model in self._models.by_name.values():
             if self._worker.is_stopping:
                 return
@@ -125,6 +134,11 @@ class Examiner:
                 standing = model.standing
                 if awaited := self._awaited(model.judge(standing, now)):
                     self._examine(model, standing, awaited, check)
+                if model.row.model_name not in self._reported:
+                    new.append(model.judge(standing, now))
+        if new:
+            with self._pool.borrow() as connection:
+                self._report(connection, new)
         if check.first_error is not None:
             raise check.first_error
 
@@ -150,6 +164,7 @@ class Examiner:
 
     def _check(self, check: _Check) -> None:
         rows: list[HistoryRow] = []
+        judged: list[ModelSnapshot] = []
         try:
             for model in self._models.by_name.values():
                 if self._worker.is_stopping:
@@ -161,15 +176,27 @@ class Examiner:
                     subject = self._examine(model, standing, due, check)
                     self._drifting.notice(subject)
                     rows += _rows(subject, standing)
+                    # Again: now with what the examinations found.
+                    judged.append(model.judge(standing, self._models.now()))
             self._drifting.keep(self._models.by_name)
         finally:
             # Also without the replica that the examinations need: this needs the primary only.
             if not self._worker.is_stopping:
-                self._record(rows, check)
+                self._record(rows, judged, check)
 
-    def _record(self, rows: Sequence[HistoryRow], check: _Check) -> None:
+    def _record(
+        self, rows: Sequence[HistoryRow], judged: Sequence[ModelSnapshot], check: _Check
+    ) -> None:
         with check.timed(RECORD), self._pool.borrow() as connection:
             history.append(connection, rows)
+            self._report(connection, judged)
+
+    def _report(self, connection: psycopg.Connection, judged: Iterable[ModelSnapshot]) -> None:
+        now = self._models.now()
+        written = [_report(model, now) for model in judged]
+        reports.write(connection, written, self.interval)
+        names = {each.model_name for each in written}
+        self._reported = (self._reported | names) & self._models.by_name.keys()
 
     def _examine(
         self, model: Model, standing: Standing, due: Sequence[Examination], check: _Check
@@ -237,6 +264,12 @@ class _Check:
         finally:
             spent = time.perf_counter() - start
             self._seconds[name] = self._seconds.get(name, 0.0) + spent
+
+
+def _report(model: ModelSnapshot, now: float) -> Report:
+    encode = msgspec.json.encode
+    glance, detail = encode(report.listed(model)), encode(report.detail(model))
+    return Report(model.row.model_name, now - model.computed_at, glance, detail)
 
 
 def _rows(subject: ModelSnapshot, standing: Standing) -> list[HistoryRow]:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.monitor.local_time import from_local, to_local
+from exporter.monitor.states import ForecastState
 from exporter.stats import changepoint
 from exporter.stats.decomposition import DAY, WEEK, Hours, day_ahead_errors, decompose
 from exporter.stats.slope import slope
 from ingest.runtime import time_zone
-
-ForecastState = Literal["too_short", "gaps", "daily", "weekly"]
-FORECAST_STATES: tuple[ForecastState, ...] = get_args(ForecastState)
 
 HOUR_SECONDS = 3_600.0
 LONGEST = 35 * DAY

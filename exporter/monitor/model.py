@@ -16,11 +16,11 @@ from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import Findings, ModelSnapshot, SeriesSnapshot
+from exporter.monitor.states import State
 from exporter.monitor.verdict import (
     Circumstances,
     Measurement,
     Revisions,
-    State,
     Verdict,
     judge_state,
     judge_vectors,

@@ -5,10 +5,6 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import psycopg
 
 from exporter.monitor.examinations import (
     ExactExamination,
@@ -46,6 +42,8 @@ class Monitor:
     ----------
     models : Models
     shard : Shard
+    pool : Pool
+        Connections to read from.
     """
 
     def __init__(self, connection_string: ConnectionString, settings: Settings) -> None:
@@ -53,13 +51,13 @@ class Monitor:
         self.models = Models()
         size, replica = settings.database.pool_size, settings.database.replica_connection_string
         self._primary = open_sync(connection_string, size)
-        self._pool = self._primary if replica is None else open_sync(replica.get_secret_value, size)
+        self.pool = self._primary if replica is None else open_sync(replica.get_secret_value, size)
         self._tail = Tail(
-            self._pool, self.models, settings.monitoring, self.shard, primary=self._primary
+            self.pool, self.models, settings.monitoring, self.shard, primary=self._primary
         )
         self._examiner = Examiner(
             self.models,
-            examinations(self._pool),
+            examinations(self.pool),
             self._primary,
             settings.monitoring.check_interval,
             self._tail.followed,
@@ -74,11 +72,11 @@ class Monitor:
         """Stop following, and close the connections."""
         self._examiner.stop(self._cut)
         self._tail.stop()
-        self._pool.close()
+        self.pool.close()
         self._primary.close()
 
     def _cut(self) -> None:
-        self._pool.cut()
+        self.pool.cut()
         self._primary.cut()
 
     def reconfigure(self, settings: Settings) -> None:
@@ -115,20 +113,6 @@ class Monitor:
     def model(self, name: str) -> Model | None:
         """Return a model by name, if it is followed here."""
         return self.models.by_name.get(name)
-
-    @contextmanager
-    def connection(self, seconds: float) -> Iterator[psycopg.Connection]:
-        """Borrow a connection to read from, whose statements take no longer than this.
-
-        Raises
-        ------
-        StoreUnavailable
-            If PostgreSQL is away or takes longer.
-        """
-        with self._pool.borrow() as borrowed, borrowed.transaction():
-            limit = f"{seconds:g}s"
-            borrowed.execute("select set_config('statement_timeout', %s, true)", [limit])
-            yield borrowed
 
 
 def examinations(pool: Pool) -> tuple[Examination, ...]:

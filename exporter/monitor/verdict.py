@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,8 @@ from exporter.detector import Detector
 from exporter.detector.marginals import Marginals
 from exporter.detector.sums import Sums
 from exporter.monitor.following import Reason
+from exporter.monitor.states import State
 from exporter.monitor.windows import REFERENCE_RATIO
-
-State = Literal[
-    "ok",
-    "not_followed",
-    "no_baseline",
-    "too_few_vectors",
-    "stale",
-    "dimension_changed",
-    "baseline_too_small",
-    "baseline_constant",
-]
-STATES: tuple[State, ...] = get_args(State)
 
 AGGREGATES = ("mean", "p95", "max")
 """How a statistic of each dimension becomes one number."""

@@ -16,6 +16,7 @@
     ├── TooManyModels (RuntimeError)      the limit on models is reached
     ├── QueueFull (RuntimeError)          too many requests or passwords wait
     ├── SlowClient (TimeoutError)         a request did not arrive in time
+    ├── NotChecked (RuntimeError)         no exporter has reported on a model yet
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
     ├── ClusterFailed (ConnectionError)   the Dask cluster or its scratch storage failed
     └── SourceUnavailable (ConnectionError) a watched table cannot be read now
@@ -150,6 +151,13 @@ class SlowClient(MonitorError, TimeoutError):
 
     status = 408
     title = "Request timeout"
+
+
+class NotChecked(MonitorError, RuntimeError):
+    """No exporter has reported on a model yet. It will at its next check."""
+
+    status = 503
+    title = "Not checked yet"
 
 
 class StoreUnavailable(MonitorError, ConnectionError):

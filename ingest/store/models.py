@@ -17,7 +17,15 @@ from ingest.store.dimension import require_dimension
 
 _log = logging.getLogger(__name__)
 
-_TABLES = ("embedding", "embedding_id", "idempotency_key", "drift_history", "watch", "canary")
+_TABLES = (
+    "embedding",
+    "embedding_id",
+    "idempotency_key",
+    "drift_history",
+    "watch",
+    "canary",
+    "report",
+)
 """Tables whose rows are deleted by model. The others need the locks that :func:`_finish` takes."""
 _RETRY_SECONDS = 1.0
 
@@ -50,6 +58,12 @@ def summaries(connection: psycopg.Connection) -> list[Summary]:
             " order by model_name"
         )
         return cursor.fetchall()
+
+
+def count(connection: psycopg.Connection) -> int:
+    """Return the number of models."""
+    [(found,)] = connection.execute("select count(*) from model")
+    return int(found)
 
 
 async def existing(connection: psycopg.AsyncConnection, names: Iterable[str]) -> set[str]:

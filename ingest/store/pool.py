@@ -50,16 +50,28 @@ class Pool(ConnectionPool[Connection]):
         super().__init__(connection_string, configure=self._sockets.add, **options)
 
     @contextmanager
-    def borrow(self) -> Iterator[psycopg.Connection]:
+    def borrow(self, seconds: float | None = None) -> Iterator[psycopg.Connection]:
         """Borrow a connection. Do not hold it while computing: other threads need one, too.
+
+        Parameters
+        ----------
+        seconds : float, optional
+            The longest time that a statement may take. The connection is in a transaction then.
 
         Raises
         ------
         StoreUnavailable
-            If there is no connection in time, or the server goes away while it is used.
+            If there is no connection in time, a statement takes longer, or the server goes away
+            while the connection is used.
         """
         with unavailable(), self.connection() as connection:
-            yield connection
+            if seconds is None:
+                yield connection
+                return
+            with connection.transaction():
+                limit = f"{seconds:g}s"
+                connection.execute("select set_config('statement_timeout', %s, true)", [limit])
+                yield connection
 
     def cut(self) -> None:
         """Make callers that wait for the server fail at once."""

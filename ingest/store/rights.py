@@ -39,6 +39,7 @@ _PINNING = _all(
         drift_history="select",
     ),
 )
+_SHOWING = _all(_BASELINES, _rights(report="select", drift_history="select"))
 _INGEST = _rights(
     migration="select",
     model="select insert update",
@@ -49,10 +50,14 @@ _INGEST = _rights(
     baseline_embedding="select",
     canary="select insert delete",
 )
-_EXPORTER = _all(_PINNING, _rights(drift_history="insert", canary="select"))
+_EXPORTER = _all(
+    _PINNING,
+    _SHOWING,
+    _rights(drift_history="insert", canary="select", report="insert update delete"),
+)
 
 NEEDED: Mapping[str, Rights] = {
-    "ingest": _INGEST,
+    "ingest": _all(_INGEST, _SHOWING),
     "exporter": _EXPORTER,
     "serve": _all(_INGEST, _EXPORTER),
     "watch": _all(_INGEST, _EXPORTER, _rights(watch="select insert update")),
@@ -70,6 +75,7 @@ NEEDED: Mapping[str, Rights] = {
         _rights(**dict.fromkeys(("embedding", "embedding_id"), "select delete")),
         _rights(**dict.fromkeys(("idempotency_key", "drift_history"), "select delete")),
         _rights(**dict.fromkeys(("watch", "baseline_embedding", "canary"), "select delete")),
+        _rights(report="select delete"),
     ),
 }
 """Rights by command."""

@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from exporter import cli as exporter_cli
-from ingest import cli as ingest_cli
 from ingest.runtime.settings.settings import keys
 from ingest.runtime.version import __version__
 
@@ -55,7 +54,7 @@ def test_prometheus_scrapes_both_halves_and_has_rules_and_alertmanager(
     configuration = yaml.safe_load(file.read_text())
     assert configuration["scrape_configs"][0]["static_configs"][0]["targets"] == [
         f"exporter:{exporter_cli.PORT}",
-        f"ingest:{ingest_cli.PORT}",
+        f"ingest:{exporter_cli.INGEST_PORT}",
     ]
     rendered = compose["services"]["rules"]["command"][-1]
     assert configuration["rule_files"] == [f"{rendered}/*.rules.yaml"]

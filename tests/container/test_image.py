@@ -22,7 +22,6 @@ import pytest
 
 from demo.stack import free_port
 from exporter import cli as exporter_cli
-from ingest import cli as ingest_cli
 from ingest.runtime.version import __version__
 from tests.service import post, wait_for
 
@@ -121,7 +120,10 @@ def test_it_runs_serve_as_an_unprivileged_user() -> None:
     config = inspected()["Config"]
     assert config["User"] == "65534:65534"
     assert config["WorkingDir"] == FOLDER
-    assert set(config["ExposedPorts"]) == {f"{exporter_cli.PORT}/tcp", f"{ingest_cli.PORT}/tcp"}
+    assert set(config["ExposedPorts"]) == {
+        f"{exporter_cli.PORT}/tcp",
+        f"{exporter_cli.INGEST_PORT}/tcp",
+    }
     assert config["Entrypoint"] == ["embedding-drift"]
     assert config["Cmd"] == ["serve"]
     assert healthcheck()[0] == "CMD"

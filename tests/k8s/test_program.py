@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 
 from exporter import cli as exporter_cli
 from exporter.monitor.shard import shard
-from ingest import cli as ingest_cli
 from ingest.runtime.auth import security
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.http import application
@@ -33,7 +32,7 @@ from tests.k8s.overlays import (
     selects,
 )
 
-PORTS = {"ingest": ingest_cli.PORT, "exporter": exporter_cli.PORT}
+PORTS = {"ingest": exporter_cli.INGEST_PORT, "exporter": exporter_cli.PORT}
 
 
 TOKENS = f"[{{name: clients, sha256: {'f' * 64}, scopes: [write]}}]"

@@ -12,8 +12,7 @@ import yaml
 
 from exporter.detector.detector import Detector
 from exporter.metrics import families
-from exporter.monitor.forecast import FORECAST_STATES
-from exporter.monitor.verdict import STATES
+from exporter.monitor.states import FORECAST_STATES, STATES
 from ingest.pipeline import metrics
 from ingest.runtime import errors
 from ingest.runtime.errors import MonitorError

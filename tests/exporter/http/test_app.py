@@ -28,7 +28,6 @@ from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.history import HistoryRow
 from ingest.store.selection import Selection
-from ingest.store.shard import shard_of
 from ingest.store.vectors import insert
 from tests.service import wait_for
 
@@ -88,11 +87,14 @@ def test_the_report_holds_the_numbers_behind_the_verdict(client: TestClient) -> 
         "vectors",
         "last_vector_at",
         "computed_at",
+        "age",
+        "overdue",
         "following",
         "baseline",
         "canaries",
         "windows",
     }
+    assert (report["age"], report["overdue"]) == (0, False)
     assert report["vectors"] == 1_100
     assert report["baseline"]["source"] == "first 1000"
     assert report["baseline"]["time_zone"] == "UTC"
@@ -147,7 +149,7 @@ def test_a_hanging_database_gives_503_with_retry_after(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = "/drift/a/b?exact=true"
-    monkeypatch.setattr("exporter.http.app._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("exporter.http.door.ANSWER_SECONDS", 0.2)
     with connect(store) as other, other.transaction():
         other.execute("lock table baseline_embedding")
         refused = client.get(path)
@@ -361,18 +363,3 @@ def test_answers_are_indented_for_people_on_request(client: TestClient, path: st
     assert dense.count("\n") == 0
     assert pretty.startswith('{\n  "')
     assert pretty.endswith("}\n")
-
-
-def test_any_shard_has_the_history_of_any_model(
-    client: TestClient, store: str, connection: psycopg.Connection
-) -> None:
-    other = 1 - (shard_of(connection, "a/b", 2) or 0)
-    settings = load(None, None, {"monitoring.total_shards": 2, "monitoring.shard": other})
-    registry = exposition.process_registry()
-    half = Exporter(Monitor(store, settings), registry)
-    app = application.application(registry, LiveSettings(lambda: settings), half)
-    history.append(connection, [HistoryRow("a/b", "slow", "ok", 300, 1, 0.5)])
-    with TestClient(app) as elsewhere:
-        assert f"is on shard {1 - other}" in problem(elsewhere.get("/drift/a/b"), 404)
-        checks = elsewhere.get("/drift/a/b/history").json()["checks"]
-        assert 300 in {check["vectors"] for check in checks}

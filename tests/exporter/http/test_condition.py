@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from exporter.http.condition import REASONS, WORDS, Reading, judge, limits
-from exporter.monitor.verdict import STATES, State
+from exporter.monitor.states import STATES, State
 from ingest.runtime.thresholds import SCORE
 from ingest.store.history import HistoryRow
 

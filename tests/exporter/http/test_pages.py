@@ -12,8 +12,10 @@ import pytest
 from exporter.detector import Detector
 from exporter.http import pages
 from exporter.http.pages import FleetQuery, Past, View
+from exporter.monitor import report
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
+from exporter.monitor.report import COMPONENTS, Drift
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
@@ -34,8 +36,12 @@ def snapshot(name: str) -> ModelSnapshot:
     )
 
 
+def detail(name: str) -> Drift:
+    return report.detail(snapshot(name))
+
+
 def page(*names: str, query: FleetQuery = ALL, points: list[Point] | None = None) -> str:
-    chosen = pages.fleet([snapshot(name) for name in names], query, {})
+    chosen = pages.fleet([report.listed(snapshot(name)) for name in names], query, {})
     return pages.render_fleet(chosen, points, SECONDS)
 
 
@@ -58,7 +64,7 @@ def test_each_model_is_one_row_with_a_word_a_reason_and_help() -> None:
 
 def test_a_name_is_never_markup() -> None:
     assert "<script" not in page(HOSTILE)
-    model = pages.render_model(snapshot(HOSTILE), View(), past(), 1)
+    model = pages.render_model(detail(HOSTILE), View(), past(), 1)
     assert "<script" not in model
     assert "&lt;script&gt;" in model
 
@@ -97,7 +103,7 @@ def test_the_line_of_a_day_is_shown_unless_the_store_is_away() -> None:
 
 def test_the_page_of_a_model_draws_lines_thresholds_and_pins() -> None:
     points = [Point("m", "fast", SECONDS - n, 20.0, 0.3) for n in (7_200, 3_600, 0)]
-    shown = pages.render_model(snapshot("m"), View(), past(*points), 1)
+    shown = pages.render_model(detail("m"), View(), past(*points), 1)
     assert shown.count('<path class="line fast" d="M') == 2
     assert shown.count('class="line limit fast"') == 1
     assert "<title>baseline 7</title>" in shown
@@ -110,20 +116,20 @@ def test_the_page_of_a_model_draws_lines_thresholds_and_pins() -> None:
 @pytest.mark.parametrize(("hours", "anchored"), [(1, True), (20, False)])
 def test_the_label_of_a_pin_stays_inside_the_chart(hours: int, anchored: bool) -> None:
     pinned = Version(7, NOW - timedelta(hours=hours), 1_000, NOW, NOW, True, "first", False)
-    shown = pages.render_model(snapshot("m"), View(), Past([], {}, (), [pinned]), 1)
+    shown = pages.render_model(detail("m"), View(), Past([], {}, (), [pinned]), 1)
     assert bool(re.search(r'text-anchor="end" y="8">baseline 7<', shown)) == anchored
 
 
 @pytest.mark.parametrize(("lower", "told"), [(0.3, True), (0.004, False)])
 def test_the_headline_does_not_say_at_least_nothing(lower: float, told: bool) -> None:
     row = HistoryRow("m", "fast", "ok", 500, 1, 30.0, 0.4, lower, 0.5)
-    shown = pages.render_model(snapshot("m"), View("6h", SECONDS - 60), past(rows=(row,)), 1)
+    shown = pages.render_model(detail("m"), View("6h", SECONDS - 60), past(rows=(row,)), 1)
     assert ("vectors are unlike the baseline" in shown) == told
     assert "The score of the fast window is 30.0" in shown
 
 
 def test_the_page_of_a_model_is_shown_without_the_store() -> None:
-    shown = pages.render_model(snapshot("m"), View(), None, 1)
+    shown = pages.render_model(detail("m"), View(), None, 1)
     assert "PostgreSQL does not answer" in shown
     assert "<svg" not in shown
 
@@ -139,15 +145,15 @@ def test_a_past_time_shows_the_state_that_was_recorded() -> None:
         0.4,
         0.3,
         0.5,
-        components=dict.fromkeys(pages.COMPONENTS, 1.0),
+        components=dict.fromkeys(COMPONENTS, 1.0),
     )
     view = View("6h", SECONDS - 60)
-    shown = pages.render_model(snapshot("m"), view, past(rows=(row,)), 1)
+    shown = pages.render_model(detail("m"), view, past(rows=(row,)), 1)
     assert "This is the state at 2025-12-31 23:59:00 UTC." in shown
     assert '<span class="word drifting">drifting</span>' in shown
     assert "at least 30% of its 500 vectors are unlike the baseline" in shown
     assert "?range=30d&amp;at=2025-12-31T23:59:00Z" in shown
-    assert all(words in shown for words in pages.COMPONENTS.values())
+    assert all(words in shown for words in COMPONENTS.values())
 
 
 @pytest.mark.parametrize(
@@ -165,14 +171,12 @@ def test_drift_is_told_since_when(scores: list[float], since: str) -> None:
         for n, score in enumerate(scores)
     ]
     view = View("24h", SECONDS)
-    assert since in pages.render_model(snapshot("m"), view, past(*points, rows=(row,)), 1)
+    assert since in pages.render_model(detail("m"), view, past(*points, rows=(row,)), 1)
 
 
 def test_every_component_is_told_in_words() -> None:
-    assert tuple(pages.COMPONENTS) == tuple(
-        name for name in pages.COMPONENTS if name in Detector.COMPONENTS
-    )
-    assert set(pages.COMPONENTS) == set(Detector.COMPONENTS)
+    assert tuple(COMPONENTS) == tuple(name for name in COMPONENTS if name in Detector.COMPONENTS)
+    assert set(COMPONENTS) == set(Detector.COMPONENTS)
 
 
 def test_a_baseline_of_equal_vectors_is_explained() -> None:
@@ -183,7 +187,7 @@ def test_a_baseline_of_equal_vectors_is_explained() -> None:
         Baseline(1, NOW, 500, NOW, NOW, True, "first 500", assess(equal), detector),
         ModelWindows(8, MonitoringSettings(), detector),
     )
-    shown = pages.render_model(model.snapshot(SECONDS), View(), past(), 1)
+    shown = pages.render_model(report.detail(model.snapshot(SECONDS)), View(), past(), 1)
     assert "The vectors of the baseline hardly differ" in shown
     assert "Quality of the vectors" in shown
     assert '<a href="/runbook#embeddingdriftbaselineconstant">What to do</a>' in shown
@@ -193,13 +197,13 @@ def test_the_distances_of_canaries_are_shown_where_there_are_any() -> None:
     canaries = {"canary_median_distance": 2.4e-8, "canary_max_distance": 0.5}
     row = ModelRow("<m>", 8, 0, None, None, None, NOW, canaries_received_at=NOW, **canaries)
     snapshot = Model(row, MonitoringSettings()).snapshot(SECONDS)
-    shown = pages.render_model(snapshot, View(), past(), 1)
+    shown = pages.render_model(report.detail(snapshot), View(), past(), 1)
     assert "embedded again, came last at 2026-01-01 00:00 UTC" in shown
     assert "is 2e-08 in the" in shown
     assert "and 5e-01 at most" in shown
     without = replace(row, canaries_received_at=None)
     snapshot = Model(without, MonitoringSettings()).snapshot(SECONDS)
-    assert "anaries" not in pages.render_model(snapshot, View(), past(), 1)
+    assert "anaries" not in pages.render_model(report.detail(snapshot), View(), past(), 1)
 
 
 def test_headings_of_the_runbook_have_ids() -> None:

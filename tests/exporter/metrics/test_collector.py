@@ -30,7 +30,7 @@ from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
 from exporter.monitor.snapshot import ExaminationStatus, Magnitude, PollStatus, Snapshot
-from exporter.monitor.verdict import STATES
+from exporter.monitor.states import STATES
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality, assess
 from ingest.runtime.http.exposition import deadline

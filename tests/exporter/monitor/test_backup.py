@@ -15,9 +15,9 @@ import psycopg
 from msgspec import to_builtins
 from numpy.typing import NDArray
 
-from exporter.http.report import detail
 from exporter.monitor import baseline
 from exporter.monitor.model import Models
+from exporter.monitor.report import detail
 from exporter.monitor.tail import Tail
 from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
 from ingest.store.batch import Batch

@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.monitor.monitor import Monitor
-from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.settings import Settings
 from ingest.store.connection import connect
@@ -50,15 +49,6 @@ def test_a_snapshot_has_models_polls_checks_and_examinations(
     assert all(status.success for status in snapshot.examinations.values())
     assert monitor.model("m") is not None
     assert monitor.model("none") is None
-
-
-def test_a_connection_that_is_borrowed_asks_no_longer_than_it_may(
-    monitor: Monitor, connection: psycopg.Connection
-) -> None:
-    with pytest.raises(StoreUnavailable), monitor.connection(0.05) as borrowed:
-        borrowed.execute("select pg_sleep(5)")
-    with monitor.connection(5) as borrowed:
-        assert borrowed.execute("select 1").fetchone() == (1,)
 
 
 def test_it_stops_though_the_store_does_not_answer(

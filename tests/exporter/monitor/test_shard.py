@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, generate_latest
-from starlette.testclient import TestClient
 
-from exporter.http.app import Exporter
 from exporter.metrics import families
 from exporter.metrics.collector import DriftCollector
 from exporter.metrics.families import FAMILIES
 from exporter.monitor.examiner import Examiner
 from exporter.monitor.model import Models
-from exporter.monitor.monitor import Monitor, examinations
+from exporter.monitor.monitor import examinations
 from exporter.monitor.shard import shard
 from exporter.monitor.snapshot import Snapshot
 from exporter.monitor.tail import Tail
 from ingest.runtime.errors import SettingsError
-from ingest.runtime.http import application
-from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import (
     BaselineSettings,
     MonitoringSettings,
@@ -61,47 +55,6 @@ def test_else_the_ordinal_of_the_pod_does(host: str) -> None:
 def test_a_host_that_is_no_shard_is_an_error(host: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         shard(MonitoringSettings(total_shards=4), host)
-
-
-@contextmanager
-def _client(store: str, ordinal: int) -> Iterator[TestClient]:
-    settings = load(flags={"monitoring.total_shards": 2, "monitoring.shard": ordinal})
-    registry = CollectorRegistry()
-    half = Exporter(Monitor(store, settings), registry)
-    app = application.application(registry, LiveSettings(load), half)
-    with TestClient(app) as client:
-        wait_for(lambda: client.get("/-/ready").status_code == 200, "the first poll")
-        yield client
-
-
-def test_a_shard_that_has_not_the_model_says_which_one_has(
-    store: str, send: Callable[..., None], vectors: Vectors
-) -> None:
-    names = [f"model-{number}" for number in range(6)]
-    for name in names:
-        send(vectors[:60], name)
-    with _client(store, 0) as zero, _client(store, 1) as one:
-        answers = [(zero.get(f"/drift/{name}"), one.get(f"/drift/{name}")) for name in names]
-        unknown = [one.get(f"/drift/{name}") for name in ("none", "%00")]
-    codes = [(a.status_code, b.status_code) for a, b in answers]
-    assert set(codes) == {(200, 404), (404, 200)}
-    for name, (first, second) in zip(names, answers, strict=True):
-        has, has_not = (0, second) if first.is_success else (1, first)
-        expected = f"model {name!r} is on shard {has}; this is shard {1 - has}"
-        assert has_not.json()["detail"] == expected
-    for answer in unknown:
-        assert answer.status_code == 404
-        assert "GET /drift lists the models" in answer.json()["detail"]
-
-
-def test_a_shard_that_cannot_ask_says_what_it_knows(
-    store: str, connection: psycopg.Connection
-) -> None:
-    with _client(store, 1) as client:
-        connection.execute("alter table model rename to gone")
-        answer = client.get("/drift/m")
-    assert answer.status_code == 404
-    assert "on shard 1; the store cannot be asked" in answer.json()["detail"]
 
 
 SETTINGS = MonitoringSettings(

@@ -17,8 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from psycopg.conninfo import make_conninfo
 
-from exporter.http import report
-from exporter.monitor import baseline
+from exporter.monitor import baseline, report
 from exporter.monitor.model import Model, Models
 from exporter.monitor.tail import Tail, _is_complete
 from exporter.monitor.verdict import Revisions, Verdict

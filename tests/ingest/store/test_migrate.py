@@ -118,6 +118,7 @@ ROWS = {
         insert into canary values
             ('m', '2026-01-01', 'set', '{a}', '\\x01', true, 0, 0, null, 'key', '\\x02');
     """,
+    "0012_report": "insert into report values ('m', '2026-01-01', 300, '{}', '{}');",
 }
 """Rows of a store of each schema: at least one in each table that the migration adds."""
 

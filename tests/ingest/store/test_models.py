@@ -11,12 +11,13 @@ import psycopg
 import pytest
 
 from ingest.runtime.errors import NotFound, TooManyModels
-from ingest.store import baselines, canaries, history, models, neighbours, positions
+from ingest.store import baselines, canaries, history, models, neighbours, positions, reports
 from ingest.store.batch import Batch
 from ingest.store.canaries import CanarySet
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.history import HistoryRow
 from ingest.store.positions import Progress
+from ingest.store.reports import Report
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
 from tests.service import wait_for, waits_for_a_lock
@@ -38,6 +39,7 @@ def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll
             rows = select(connection, name, Selection(first=10))
             assert baselines.create(connection, name, rows, b"", {}, "first 10") == version
         history.append(connection, [HistoryRow(name, "fast", "ok", 10, 1, cosine_similarity=0.5)])
+        reports.write(connection, [Report(name, 0.0, b"{}", b"{}")], 300)
 
     async def others() -> None:
         async with await AsyncConnection.connect(store, autocommit=True) as asynchronous:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 
+from ingest.runtime.errors import StoreUnavailable
 from ingest.store.pool import Pool, open_async, open_sync
 from tests.descriptors import count_descriptors, name_of_socket
 from tests.service import wait_for
@@ -35,6 +36,16 @@ def test_a_string_that_becomes_unreadable_is_reported_without_its_password(
         strings.append(store)
         with pool.connection(timeout=30) as connection:
             assert connection.info.status == psycopg.pq.ConnStatus.OK
+
+
+def test_a_connection_that_is_borrowed_asks_no_longer_than_it_may(store: str) -> None:
+    with open_sync(store, 1) as pool:
+        with pytest.raises(StoreUnavailable), pool.borrow(0.05) as borrowed:
+            borrowed.execute("select pg_sleep(5)")
+        with pool.borrow(5) as borrowed:
+            assert borrowed.execute("select 1").fetchone() == (1,)
+        with pool.borrow() as borrowed:
+            assert borrowed.execute("show statement_timeout").fetchone() == ("0",)
 
 
 class Hasty(psycopg.Connection):

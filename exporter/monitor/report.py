@@ -1,36 +1,67 @@
 """Reports: the JSON of ``GET /drift`` and ``GET /drift/{model_name}``, built from snapshots.
 
-The structs here are the one definition of that JSON: they are encoded, and described in OpenAPI.
+The structs here are the one definition of that JSON: they are encoded, described in OpenAPI, and
+kept in the store, where every replica reads those of the others. What measures is imported for its
+types only, because ``ingest`` shows reports, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from exporter.detector import Detector, exact
-from exporter.monitor import forecast
 from exporter.monitor.following import Reason
-from exporter.monitor.forecast import ForecastState
 from exporter.monitor.maturing import Wait
-from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
-from exporter.monitor.verdict import Measurement, State
-from exporter.stats import quality
-from exporter.stats.arrays import Vectors
+from exporter.monitor.states import ForecastState, State
 from ingest.runtime.http.fields import Count, Moment, Number
 from ingest.runtime.thresholds import Stage
 from ingest.store.history import HistoryRow
 from ingest.store.stored_vector import StoredVector
+
+if TYPE_CHECKING:
+    from exporter.detector.exact import Exact as Compared
+    from exporter.monitor.forecast import Forecast
+    from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
+    from exporter.monitor.verdict import Measurement
+    from exporter.stats.quality import Quality as Assessed
+
+COMPONENTS: Mapping[str, str] = {
+    "topics": "Known topics in other proportions",
+    "mean": "All vectors moved: another model, or several new topics",
+    "direction": "A move in one direction: one new topic",
+    "dimension": "Single dimensions that moved, became constant or noisy",
+    "spread": "Clusters that appear or disappear while the mean stays",
+    "distortion": "Scaling, missing normalisation, collapse, noise",
+    "duplicates": "The same vector many more times than usual",
+}
+"""What each component of the score looks for."""
+
+Age = Annotated[
+    float,
+    Meta(
+        ge=0,
+        description="Seconds since this was measured, by the clock of the store. 0 from the"
+        " exporter that follows the model; others show what that one last stored, at each check.",
+    ),
+]
+Overdue = Annotated[
+    bool,
+    Meta(
+        description="Whether the exporter that follows the model has missed three checks: it is"
+        " away, or cannot write to the store. Then nobody measures the model."
+    ),
+]
 
 
 class ListedWindow(Struct):
     """One window of a model at a glance."""
 
     state: State
+    vectors: Count
     score: Number
     magnitude: Number
 
@@ -46,11 +77,17 @@ class ListedModel(Struct):
     """A model at a glance."""
 
     model_name: str
+    stage: Annotated[Stage | None, Meta(description="Of the baseline in use; null without one.")]
+    age: Annotated[
+        Age | None,
+        Meta(description="Null while no exporter has checked the model; then nothing is known."),
+    ]
+    overdue: Overdue
     windows: ListedWindows
 
 
 class Models(Struct):
-    """All models that this process follows."""
+    """All models, whichever exporter follows them."""
 
     models: list[ListedModel]
 
@@ -254,9 +291,7 @@ class Window(Struct):
     revisions: Revisions
     score: Annotated[float | None, Meta(description="Decades of surprise.")] | UnsetType = UNSET
     components: (
-        Annotated[
-            dict[str, Number], Meta(extra_json_schema={"required": list(Detector.COMPONENTS)})
-        ]
+        Annotated[dict[str, Number], Meta(extra_json_schema={"required": list(COMPONENTS)})]
         | UnsetType
     ) = UNSET
     ks: Aggregates | UnsetType = UNSET
@@ -308,26 +343,32 @@ class Drift(Struct):
     vectors: Annotated[int, Meta(ge=0, description="Vectors ever stored for the model.")]
     last_vector_at: Moment | None
     computed_at: Moment
+    age: Age
+    overdue: Overdue
     following: Following
     baseline: Baseline | None
     canaries: Annotated[Canaries | None, Meta(description="Null without any.")]
     windows: Windows
 
 
-def listing(models: Iterable[ModelSnapshot]) -> Models:
-    """List all models with the state and score of each window."""
-    return Models([_listed(model) for model in models])
-
-
-def _listed(model: ModelSnapshot) -> ListedModel:
+def listed(model: ModelSnapshot) -> ListedModel:
+    """List a model with the state and score of each window."""
     windows = {each.series.window: _listed_window(each) for each in model.series}
-    return ListedModel(model.row.model_name, ListedWindows(**windows))
+    stage = None if model.baseline is None else model.baseline.stage
+    return ListedModel(model.row.model_name, stage, 0.0, False, ListedWindows(**windows))
+
+
+def unchecked(model_name: str) -> ListedModel:
+    """List a model of which only the name is known."""
+    window = ListedWindow("not_followed", 0, None, None)
+    return ListedModel(model_name, None, None, False, ListedWindows(window, window))
 
 
 def _listed_window(each: SeriesSnapshot) -> ListedWindow:
     measured, magnitude = each.verdict.measurement, each.findings.magnitude
     return ListedWindow(
         each.verdict.state,
+        each.verdict.vectors,
         None if measured is None else measured.score,
         None if magnitude is None else magnitude.ratio.estimate,
     )
@@ -379,24 +420,18 @@ def newest_vectors(
     return NewestVectors(model_name, window, baseline_version, vectors)
 
 
-def detail(model: ModelSnapshot, reference: Vectors | None = None) -> Drift:
-    """Report everything known of one model.
-
-    Parameters
-    ----------
-    model : ModelSnapshot
-    reference : ndarray of float32, shape (n, d), or None
-        The vectors of the baseline. With them, every dimension of the snapshot's vectors is
-        compared exactly.
-    """
+def detail(model: ModelSnapshot) -> Drift:
+    """Report everything known of one model."""
     row = model.row
-    windows = {each.series.window: _window(each, reference) for each in model.series}
+    windows = {each.series.window: _window(each) for each in model.series}
     return Drift(
         model_name=row.model_name,
         dimension=row.dimension,
         vectors=row.last_seq,
         last_vector_at=_utc(row.last_received_at),
         computed_at=_moment(model.computed_at),
+        age=0.0,
+        overdue=False,
         following=following(model),
         baseline=baseline(model),
         canaries=canaries(model),
@@ -455,7 +490,7 @@ def canaries(model: ModelSnapshot) -> Canaries | None:
     )
 
 
-def _window(each: SeriesSnapshot, reference: Vectors | None) -> Window:
+def _window(each: SeriesSnapshot) -> Window:
     verdict, limits, findings = each.verdict, each.limits, each.findings
     window = Window(
         state=verdict.state,
@@ -476,11 +511,9 @@ def _window(each: SeriesSnapshot, reference: Vectors | None) -> Window:
     if findings.quality is not None:
         window.quality = _quality(findings.quality)
     if findings.exact is not None:
-        window.top_dimensions_exact = _exact(findings.exact)
+        window.top_dimensions_exact = exact(findings.exact)
     if findings.forecast is not None:
         window.history = _history(findings.forecast)
-    if reference is not None and each.vectors is not None and len(each.vectors):
-        window.exact = _exact(exact.compare(reference, each.vectors))
     return window
 
 
@@ -493,15 +526,16 @@ def _add_measurement(window: Window, measured: Measurement) -> None:
     window.top_dimensions = [Dimension(*top) for top in measured.top_dimensions]
 
 
-def _quality(assessed: quality.Quality) -> Quality:
+def _quality(assessed: Assessed) -> Quality:
     return Quality(**asdict(assessed))
 
 
-def _exact(compared: exact.Exact) -> Exact:
+def exact(compared: Compared) -> Exact:
+    """Report exact statistics of dimensions."""
     return Exact(**{name: values.tolist() for name, values in asdict(compared).items()})
 
 
-def _history(judged: forecast.Forecast) -> History:
+def _history(judged: Forecast) -> History:
     changed = None if judged.changed_at is None else _moment(judged.changed_at)
     return History(**asdict(judged) | {"changed_at": changed})
 

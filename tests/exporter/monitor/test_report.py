@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from exporter.detector import Detector
 from exporter.detector.exact import compare
 from exporter.detector.ratio import ChangedRatio
-from exporter.http import report
+from exporter.monitor import report
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
 from exporter.monitor.ring import Arrivals
@@ -51,11 +51,13 @@ def test_a_model_that_is_measured_is_listed_with_its_score(model: Model) -> None
     snapshot = model.snapshot(NOW.timestamp())
     measured = snapshot.series[0].verdict.measurement
     assert measured is not None
-    window = {"state": "ok", "score": measured.score, "magnitude": None}
-    assert encoded(report.listing([snapshot])) == {
-        "models": [
-            {"model_name": "m", "windows": {"fast": window, "slow": window | {"magnitude": 0.12}}}
-        ]
+    window = {"state": "ok", "vectors": 100, "score": measured.score, "magnitude": None}
+    assert encoded(report.listed(snapshot)) == {
+        "model_name": "m",
+        "stage": "provisional",
+        "age": 0.0,
+        "overdue": False,
+        "windows": {"fast": window, "slow": window | {"magnitude": 0.12}},
     }
 
 
@@ -73,10 +75,26 @@ def test_a_magnitude_is_shown_with_its_interval_and_its_time(model: Model) -> No
 
 def test_a_model_that_is_not_measured_is_listed_with_its_state() -> None:
     new = Model(ModelRow("m", 8, 0, None, None, None, NOW), MonitoringSettings())
-    window = {"state": "no_baseline", "score": None, "magnitude": None}
-    assert encoded(report.listing([new.snapshot(NOW.timestamp())])) == {
-        "models": [{"model_name": "m", "windows": {"fast": window, "slow": window}}]
+    window = {"state": "no_baseline", "vectors": 0, "score": None, "magnitude": None}
+    assert encoded(report.listed(new.snapshot(NOW.timestamp()))) == {
+        "model_name": "m",
+        "stage": None,
+        "age": 0.0,
+        "overdue": False,
+        "windows": {"fast": window, "slow": window},
     }
+
+
+def test_a_report_that_was_stored_is_read_as_it_was(model: Model, vectors: Vectors) -> None:
+    model.standing.attach("magnitude", {"slow": Magnitude(RATIO, NOW.timestamp())})
+    exact = compare(vectors[:1_000], vectors[1_000:1_100], [5])
+    model.standing.attach("exact", {"fast": exact})
+    model.standing.attach("quality", {"fast": QUALITY})
+    snapshot = model.snapshot(NOW.timestamp())
+    for made in (report.detail(snapshot), report.listed(snapshot)):
+        text = msgspec.json.encode(made)
+        read = msgspec.json.decode(text, type=type(made))
+        assert msgspec.json.encode(read) == text
 
 
 def test_numbers_that_are_not_known_are_absent_and_what_is_not_finite_is_null(
@@ -115,19 +133,6 @@ def test_findings_are_shown_with_their_window(model: Model, vectors: Vectors) ->
     assert windows["fast"]["quality"]["effective_rank"] == 6.5
     assert windows["fast"]["history"]["state"] == "too_short"
     assert "quality" not in windows["slow"]
-
-
-def test_exact_statistics_are_those_of_the_snapshots_own_vectors(
-    model: Model, vectors: Vectors
-) -> None:
-    snapshot = model.snapshot(NOW.timestamp(), with_vectors=True)
-    model.windows.append(Arrivals.numbered(vectors[1_100:1_150] + 5, np.full(50, NOW.timestamp())))
-    found = report.detail(snapshot, vectors[:1_000])
-    expected = compare(vectors[:1_000], vectors[1_000:1_100])
-    assert isinstance(found.windows.fast.exact, report.Exact)
-    assert found.windows.fast.exact.wasserstein == expected.wasserstein.tolist()
-    without = report.detail(model.snapshot(NOW.timestamp()), vectors[:1_000])
-    assert without.windows.fast.exact is msgspec.UNSET
 
 
 def test_canaries_are_reported_in_utc_or_as_null() -> None:

@@ -1,0 +1,396 @@
+"""The door to the whole fleet: any process shows every model, whichever exporter follows it.
+
+What this process follows, it shows as it is now. The rest it reads from the store, where the
+exporter of a model writes a report at each check. So the answer is there while that exporter is
+away, with its age.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from functools import cache
+from typing import Protocol, TypeVar
+
+import msgspec
+import psycopg
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from exporter.http import operations, pages
+from exporter.http.condition import WORDS
+from exporter.http.operations import MOST_CHECKS
+from exporter.monitor import report
+from exporter.monitor.report import Drift, ListedModel
+from ingest.runtime import model_name, timestamps
+from ingest.runtime.errors import NotChecked, NotFound, PayloadError, StoreUnavailable
+from ingest.runtime.http import application, parameters
+from ingest.runtime.http.negotiation import media_types
+from ingest.runtime.http.openapi import Description
+from ingest.runtime.settings.settings import DatabaseSettings, Settings, WindowsSettings
+from ingest.runtime.thresholds import LASTING_SECONDS
+from ingest.store import baselines, history, reports
+from ingest.store.connection import ConnectionString
+from ingest.store.dimension import find_dimension, require_dimension
+from ingest.store.models import count
+from ingest.store.pool import Pool, open_sync
+from ingest.store.reports import Stored
+
+_QUERIES_AT_ONCE = 4
+ANSWER_SECONDS = 10.0
+"""Shorter than the time for which a stopping service waits for its requests."""
+WINDOWS = tuple(WindowsSettings.model_fields)
+
+_PAGE_SECONDS = 2.0
+"""How long a page waits for the past before it is shown without it."""
+
+T = TypeVar("T")
+
+
+class Followed(Protocol):
+    """The models that this process follows itself."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all models, so that no other exporter follows any."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """Their names."""
+
+    def now(self) -> float:
+        """Return the time of the store, in seconds since the epoch."""
+
+    def listed(self) -> list[ListedModel]:
+        """List them as they are now."""
+
+    def detail(self, name: str) -> Drift:
+        """Report one as it is now.
+
+        Raises
+        ------
+        NotFound
+            If it is not followed any longer.
+        """
+
+    def exact(self, found: Drift, seconds: float) -> Drift:
+        """Add the exact statistics of every dimension, whether the model is followed here or not.
+
+        Parameters
+        ----------
+        found : Drift
+        seconds : float
+            How long each query may take.
+        """
+
+
+class Door:
+    """Answers requests for any model of the fleet.
+
+    Parameters
+    ----------
+    pool : Pool
+        Connections to read from.
+    followed : Followed or None
+        None where nothing is followed.
+    """
+
+    def __init__(self, pool: Pool, followed: Followed | None) -> None:
+        self._pool = pool
+        self._followed = followed
+        # Requests that query the store have threads of their own, because the store may hang.
+        self._queries = ThreadPoolExecutor(_QUERIES_AT_ONCE, thread_name_prefix="query")
+        self.routes = [
+            Route("/", self._fleet),
+            Route("/style.css", self._style),
+            Route("/drift", self._list),
+            # Before the next, which would take it for a model of that name.
+            Route("/drift/{model_name:path}/history", self._history),
+            Route("/drift/{model_name:path}", self._drift),
+            Route("/runbook", self._runbook),
+        ]
+
+    def close(self) -> None:
+        """Wait for the queries under way."""
+        self._queries.shutdown()
+
+    async def run(self, work: Callable[..., T], *arguments: object, within: float) -> T:
+        """Run work that queries the store in a thread; others do not wait while it hangs.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL is away, or this takes longer than so many seconds.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(within):
+                return await loop.run_in_executor(self._queries, work, *arguments)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"PostgreSQL did not answer within {within:g} s") from error
+
+    async def _query(
+        self, ask: Callable[..., T], *arguments: object, seconds: float | None = None
+    ) -> T:
+        """Do the same with one query, which gets a connection and the arguments."""
+        limit = ANSWER_SECONDS if seconds is None else seconds
+
+        def asked() -> T:
+            with self._pool.borrow(limit) as connection:
+                return ask(connection, *arguments)
+
+        return await self.run(asked, within=limit)
+
+    def follows(self, name: str) -> bool:
+        """Return whether this process follows a model."""
+        return self._followed is not None and name in self._followed.names
+
+    async def _list(self, request: Request) -> Response:
+        own = await self._own()
+        listed = [*own, *await self._others(own)]
+        listed.sort(key=lambda model: model.model_name)
+        return application.json_response(report.Models(listed), query=request.query_params)
+
+    async def _own(self) -> list[ListedModel]:
+        return [] if self._followed is None else await asyncio.to_thread(self._followed.listed)
+
+    async def _others(
+        self, own: Sequence[ListedModel], seconds: float | None = None
+    ) -> list[ListedModel]:
+        if self._followed is not None and self._followed.is_whole:
+            return []
+        names = [model.model_name for model in own]
+        return await self._query(_listed, names, seconds=seconds)
+
+    async def _history(self, request: Request) -> Response:
+        name, query = request.path_params["model_name"], request.query_params
+        whole = f"{name}/history"
+        if self.follows(whole) or await self._query(find_dimension, whole) is not None:
+            return await self._report(request, whole)
+        window = parameters.choice(query, "window", WINDOWS, "slow")
+        checks = parameters.whole(query, "newest", 100, MOST_CHECKS)
+        found = await self._query(_checks, name, window, checks)
+        return application.json_response(found, query=query)
+
+    async def _drift(self, request: Request) -> Response:
+        return await self._report(request, request.path_params["model_name"])
+
+    async def _report(self, request: Request, name: str) -> Response:
+        query = request.query_params
+        exact, view = parameters.flag(query, "exact"), _view(query)
+        found = await self.detail(name)
+        if _wants_page(request):
+            return await self._model_page(found, view)
+        if exact:
+            if self._followed is None:
+                raise PayloadError("exact=true: only exporters compute exact statistics")
+            within = ANSWER_SECONDS
+            found = await self.run(self._followed.exact, found, within, within=within)
+        answer = application.json_response(found, query=query)
+        answer.headers["Vary"] = "Accept"
+        return answer
+
+    async def detail(self, name: str) -> Drift:
+        """Report a model: as it is now if it is followed here, else as the store has it.
+
+        Raises
+        ------
+        NotFound
+            If there is no such model.
+        NotChecked
+            If no exporter has reported on it yet.
+        StoreUnavailable
+            If PostgreSQL is away, and the model is not followed here.
+        """
+        if not model_name.is_legal(name):
+            raise NotFound(missing(name))
+        if self._followed is not None:
+            if self.follows(name):
+                return await asyncio.to_thread(self._followed.detail, name)
+            if self._followed.is_whole:
+                raise NotFound(missing(name))
+        return await self._query(_stored, name)
+
+    async def _fleet(self, request: Request) -> Response:
+        query = _fleet_query(request.query_params)
+        own, points = await self._own(), None
+        try:
+            others = await self._others(own, _PAGE_SECONDS)
+            now, averages = await self._query(self._averages, seconds=_PAGE_SECONDS)
+        except StoreUnavailable:
+            if self._followed is None:
+                raise
+            others, now, averages = [], self._followed.now(), None
+        chosen = await asyncio.to_thread(pages.fleet, [*own, *others], query, averages)
+        if averages is not None:
+            names = [each.model.model_name for each in chosen.shown]
+            with suppress(StoreUnavailable):
+                points = await self._query(_day, names, now, seconds=_PAGE_SECONDS)
+        return HTMLResponse(await asyncio.to_thread(pages.render_fleet, chosen, points, now))
+
+    def _averages(
+        self, connection: psycopg.Connection
+    ) -> tuple[float, dict[tuple[str, str], float]]:
+        [(now,)] = connection.execute("select extract(epoch from clock_timestamp())::float8")
+        return now, history.average_scores(connection, now - LASTING_SECONDS, now)
+
+    async def _model_page(self, model: Drift, view: pages.View) -> Response:
+        past, models = None, 1 if self._followed is None else len(self._followed.names)
+        with suppress(StoreUnavailable, NotFound):
+            past, models = await self._query(_past, model, view, seconds=_PAGE_SECONDS)
+        page = await asyncio.to_thread(pages.render_model, model, view, past, models)
+        return HTMLResponse(page, headers={"Vary": "Accept"})
+
+    async def _style(self, _: Request) -> Response:
+        caching = {"Cache-Control": "public, max-age=86400"}
+        return Response(_style(), media_type="text/css", headers=caching)
+
+    async def _runbook(self, _: Request) -> Response:
+        return HTMLResponse(_runbook())
+
+
+class Showing:
+    """Only shows the fleet, where other processes follow it.
+
+    Parameters
+    ----------
+    connection_string : ConnectionString
+        Of a store that is migrated. Where the settings name a replica, it is read from.
+    settings : DatabaseSettings
+    """
+
+    def __init__(self, connection_string: ConnectionString, settings: DatabaseSettings) -> None:
+        replica = settings.replica_connection_string
+        string = connection_string if replica is None else replica.get_secret_value
+        self._pool = open_sync(string, min(settings.pool_size, _QUERIES_AT_ONCE))
+        self._door = Door(self._pool, None)
+        self.routes = self._door.routes
+        self.endpoints: application.Endpoints = {}
+        self.refusals: application.Refusals = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Close the connections in the end."""
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._pool.close)
+            await asyncio.to_thread(self._door.close)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Do nothing: there is nothing to change while it runs."""
+
+    def described(self) -> Description:
+        """Describe the endpoints."""
+        return operations.SHOWING
+
+    def not_ready(self) -> str | None:
+        """Return None: a page that cannot be shown says why."""
+        return None
+
+
+def _listed(connection: psycopg.Connection, but: Sequence[str]) -> list[ListedModel]:
+    return [_glance(stored) for stored in reports.glances(connection, but)]
+
+
+def _glance(stored: Stored) -> ListedModel:
+    if stored.text is None:
+        return report.unchecked(stored.model_name)
+    try:
+        found = msgspec.json.decode(stored.text, type=ListedModel)
+    except msgspec.ValidationError:
+        return report.unchecked(stored.model_name)
+    found.age, found.overdue = stored.age, stored.is_overdue
+    return found
+
+
+def _stored(connection: psycopg.Connection, name: str) -> Drift:
+    try:
+        stored = reports.detail(connection, name)
+    except NotFound as error:
+        raise NotFound(missing(name)) from error
+    reason = "no exporter has checked it yet"
+    if stored.text is not None:
+        try:
+            found = msgspec.json.decode(stored.text, type=Drift)
+        except msgspec.ValidationError:
+            reason = "its exporter is of another release, which writes other reports"
+        else:
+            found.age, found.overdue = stored.age, stored.is_overdue
+            return found
+    raise NotChecked(f"model {name!r} cannot be shown yet: {reason}")
+
+
+def _checks(connection: psycopg.Connection, name: str, window: str, most: int) -> report.Checks:
+    require_dimension(connection, name)
+    return report.checks(name, window, history.newest(connection, name, window, most))
+
+
+def _day(connection: psycopg.Connection, names: list[str], now: float) -> list[history.Point]:
+    return history.course(connection, names, now - 86_400, now, pages.DAY_STRETCH)
+
+
+def _past(connection: psycopg.Connection, model: Drift, view: pages.View) -> tuple[pages.Past, int]:
+    """Read what the store knows of a model, and how many models there are."""
+    name = model.model_name
+    until = model.computed_at.timestamp() if view.at is None else view.at
+    averages = history.average_scores(connection, until - LASTING_SECONDS, until, name)
+    since = until - pages.RANGES[view.range]
+    rows = () if view.at is None else history.rows_at(connection, name, view.at)
+    past = pages.Past(
+        history.course(connection, [name], since, until, view.stretch),
+        {window: average for (_, window), average in averages.items()},
+        [row for _, row in rows],
+        baselines.versions(connection, name),
+    )
+    return past, count(connection)
+
+
+@cache
+def _runbook() -> str:
+    return pages.runbook()
+
+
+@cache
+def _style() -> str:
+    return pages.style()
+
+
+def _wants_page(request: Request) -> bool:
+    """Whether a browser asks. Programs that name no type get JSON."""
+    types = media_types(request.headers.get("accept", "*/*"), ("application/json", "text/html"))
+    return types[:1] != [] and types[0].startswith("text/html")
+
+
+def _fleet_query(asked: QueryParams) -> pages.FleetQuery:
+    state, page = asked.get("state") or None, asked.get("page", "1")
+    word = next((word for word in WORDS if word == state), None)
+    if state is not None and word is None:
+        raise PayloadError(f"state is {state!r:.40}; allowed are {', '.join(WORDS)}")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", page):
+        raise PayloadError(f"page is {page!r:.40}; allowed are numbers from 1")
+    return pages.FleetQuery(asked.get("q", "").strip(), word, int(page))
+
+
+def _view(asked: QueryParams) -> pages.View:
+    name, at = asked.get("range", "24h"), asked.get("at")
+    shown = next((known for known in pages.RANGES if known == name), None)
+    if shown is None:
+        raise PayloadError(f"range is {name!r:.40}; allowed are {', '.join(pages.RANGES)}")
+    if at is None:
+        return pages.View(shown)
+    try:
+        moment = timestamps.seconds(at)
+    except ValueError as error:
+        raise PayloadError(f"at: {error}") from error
+    return pages.View(shown, moment)
+
+
+def missing(name: str) -> str:
+    """Say that there is no model of this name."""
+    return f"there is no model {name!r}; GET /drift lists the models"

@@ -1,0 +1,25 @@
+"""The states of windows and of histories.
+
+This module imports nothing, so that whoever only shows reports need not import what measures.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+State = Literal[
+    "ok",
+    "not_followed",
+    "no_baseline",
+    "too_few_vectors",
+    "stale",
+    "dimension_changed",
+    "baseline_too_small",
+    "baseline_constant",
+]
+STATES: tuple[State, ...] = get_args(State)
+"""Whether drift of a window can be measured, or why not."""
+
+ForecastState = Literal["too_short", "gaps", "daily", "weekly"]
+FORECAST_STATES: tuple[ForecastState, ...] = get_args(ForecastState)
+"""Which seasons a history is long enough for, or why it is for none."""

@@ -1,0 +1,309 @@
+"""The door to the fleet: any process shows every model, whichever exporter follows it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+from psycopg.conninfo import make_conninfo
+from starlette.testclient import TestClient
+
+from exporter.detector.exact import compare
+from exporter.http.app import Exporter
+from exporter.http.door import Showing
+from exporter.monitor.monitor import Monitor
+from ingest.runtime.http import application
+from ingest.runtime.settings.configuration import load
+from ingest.runtime.settings.reload import LiveSettings
+from ingest.store import models
+from tests.service import serving, wait_for
+
+Vectors = NDArray[np.float32]
+
+NAMES = [f"model/{number}" for number in range(6)]
+BROWSER = {"Accept": "text/html"}
+CONFIG = """
+monitoring: {{check_interval: 1, total_shards: 2, baseline: {{vectors: 250}}}}
+server: {{port: 0}}
+database: {{connection_string: {store}}}
+"""
+
+
+@pytest.fixture
+def config(store: str, tmp_path: Path) -> Path:
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG.format(store=json.dumps(store)))
+    return file
+
+
+@contextmanager
+def shard(store: str, ordinal: int) -> Iterator[TestClient]:
+    """One of two exporters of a store, which checks every second."""
+    flags = {
+        "monitoring.total_shards": 2,
+        "monitoring.shard": ordinal,
+        "monitoring.check_interval": 1,
+        "monitoring.baseline.vectors": 250,
+    }
+    settings = load(flags=flags)
+    registry = CollectorRegistry()
+    half = Exporter(Monitor(store, settings), registry)
+    app = application.application(registry, LiveSettings(lambda: settings), half)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        wait_for(lambda: client.get("/-/ready").status_code == 200, "the first poll")
+        yield client
+
+
+@contextmanager
+def showing(store: str) -> Iterator[TestClient]:
+    """What `ingest` shows of a store."""
+    half = Showing(store, load().database)
+    app = application.application(CollectorRegistry(), LiveSettings(load), half)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@contextmanager
+def fleet(store: str, send: Callable[..., None], vectors: Vectors) -> Iterator[list[TestClient]]:
+    """Two exporters and what `ingest` shows, with six models that are measured."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(shard(store, ordinal)) for ordinal in (0, 1)]
+        clients.append(stack.enter_context(showing(store)))
+        for name in NAMES:
+            send(vectors[:250], name)
+        wait_for(lambda: all(has(clients[2], name, "baseline") for name in NAMES), "baselines")
+        for name in NAMES:
+            send(vectors[250:350], name)
+        wait_for(lambda: all(is_measured(client) for client in clients), "verdicts")
+        yield clients
+
+
+def has(client: TestClient, name: str, field: str) -> bool:
+    answer = client.get(f"/drift/{name}")
+    return answer.is_success and answer.json()[field] is not None
+
+
+def is_measured(client: TestClient) -> bool:
+    windows = [client.get(f"/drift/{name}").json()["windows"] for name in NAMES]
+    return all("magnitude" in each["fast"] for each in windows)
+
+
+def owners(connection: psycopg.Connection) -> dict[str, int]:
+    """Which of two exporters follows each model."""
+    query = "select name, shard_of(name, 2) from unnest(%s::text[]) as each (name)"
+    return dict(connection.execute(query, [NAMES]).fetchall())
+
+
+def age(client: httpx2.Client, name: str) -> float:
+    return float(client.get(f"/drift/{name}").raise_for_status().json()["age"])
+
+
+def test_every_process_shows_every_model(
+    store: str, send: Callable[..., None], connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    has_models = owners(connection)
+    assert set(has_models.values()) == {0, 1}
+    with fleet(store, send, vectors) as clients:
+        for ordinal, client in enumerate(clients):
+            listed = client.get("/drift").json()["models"]
+            assert [model["model_name"] for model in listed] == NAMES
+            assert {model["windows"]["fast"]["state"] for model in listed} == {"ok"}
+            assert {model["windows"]["fast"]["vectors"] for model in listed} == {100}
+            assert "<h1>6 models</h1>" in client.get("/").text
+            for name, owner in has_models.items():
+                report = client.get(f"/drift/{name}").json()
+                assert report["vectors"] == 350
+                assert report["windows"]["fast"]["vectors"] == 100
+                assert (report["age"] == 0) == (owner == ordinal)
+                assert not report["overdue"]
+                page = client.get(f"/drift/{name}", headers=BROWSER)
+                assert f"<h1>{name}</h1>" in page.text
+                assert ("saw at its last check" in page.text) == (owner != ordinal)
+                checks = client.get(f"/drift/{name}/history").json()["checks"]
+                assert checks[0]["vectors"] == 100
+            names = {name for name in NAMES if f'model_name="{name}"' in metrics(client)}
+            assert names == {name for name, owner in has_models.items() if owner == ordinal}
+
+
+def metrics(client: TestClient) -> str:
+    return client.get("/metrics").text
+
+
+def test_exporters_compute_from_the_store_what_they_do_not_follow(
+    store: str, send: Callable[..., None], connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    expected = compare(vectors[:250], vectors[250:350]).wasserstein
+    with fleet(store, send, vectors) as (*exporters, ingest):
+        for client in exporters:
+            for name in NAMES:
+                fast = client.get(f"/drift/{name}?exact=true").json()["windows"]["fast"]
+                assert np.allclose(fast["exact"]["wasserstein"], expected)
+                newest = client.get(f"/models/{name}/vectors?newest=3").json()["vectors"]
+                assert [each["seq"] for each in newest] == [350, 349, 348]
+                assert all(0 <= each["novelty"] <= 1 for each in newest)
+        refused = ingest.get(f"/drift/{NAMES[0]}?exact=true")
+        assert refused.status_code == 400
+        assert "only exporters compute" in refused.json()["detail"]
+
+
+def test_a_fleet_is_shown_while_the_exporter_of_a_part_of_it_is_dead(
+    config: Path, send: Callable[..., None], connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    for name in NAMES:
+        send(vectors[:60], name)
+    lost = [name for name, owner in owners(connection).items() if owner == 0]
+    with ExitStack() as stack:
+        dying, living = (
+            stack.enter_context(serving(config, "exporter", "--shard", str(ordinal)))
+            for ordinal in (0, 1)
+        )
+        ingest = stack.enter_context(serving(config, "ingest"))
+        clients = [
+            stack.enter_context(httpx2.Client(base_url=each.url)) for each in (living, ingest)
+        ]
+        for client in clients:
+            wait_for(
+                lambda client=client: all(
+                    client.get(f"/drift/{name}").is_success for name in NAMES
+                ),
+                "the reports",
+            )
+        dying.process.kill()
+        dying.process.wait()
+        for client in clients:
+            wait_for(
+                lambda client=client: all(
+                    client.get(f"/drift/{name}").json()["overdue"] for name in lost
+                ),
+                "the age",
+            )
+            for name in lost:
+                first = age(client, name)
+                assert first > 3
+                wait_for(lambda: age(client, name) > first, "a greater age")  # noqa: B023
+                page = client.get(f"/drift/{name}", headers=BROWSER).text
+                assert "The exporter of this model is away" in page
+                assert "No exporter has checked it for" in page
+                assert 'href="/runbook#embeddingdriftexporterdown"' in page
+            shown = client.get("/?state=cannot+tell").text
+            assert all(name in shown for name in lost)
+            assert "the last word was: learning" in shown
+            listed = client.get("/drift").json()["models"]
+            assert {each["model_name"] for each in listed if each["overdue"]} == set(lost)
+
+
+def test_a_model_that_no_exporter_has_checked_is_listed_and_not_made_up(
+    store: str, send: Callable[..., None], vectors: Vectors
+) -> None:
+    send(vectors[:60], "new")
+    with showing(store) as client:
+        [listed] = client.get("/drift").json()["models"]
+        assert (listed["age"], listed["windows"]["fast"]["state"]) == (None, "not_followed")
+        assert "no exporter has checked it yet" in client.get("/").text
+        answer = client.get("/drift/new")
+        assert (answer.status_code, answer.json()["title"]) == (503, "Not checked yet")
+        assert answer.headers["Retry-After"]
+        assert client.get("/drift/none").status_code == 404
+        assert client.get("/drift/%00").status_code == 404
+
+
+def test_a_new_model_is_reported_before_the_next_check(
+    store: str, send: Callable[..., None], connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    settings = load(flags={"monitoring.check_interval": 3_600})
+    registry = CollectorRegistry()
+    app = application.application(
+        registry, LiveSettings(lambda: settings), Exporter(Monitor(store, settings), registry)
+    )
+    with TestClient(app) as exporter, showing(store) as client:
+        finished = "embedding_drift_check_timestamp_seconds "
+        wait_for(lambda: finished in metrics(exporter), "the only check")
+        send(vectors[:60], "new")
+        wait_for(
+            lambda: bool(metrics(exporter)) and client.get("/drift/new").is_success, "its report"
+        )
+
+
+def test_a_removed_model_is_gone_everywhere(
+    store: str, send: Callable[..., None], connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    for name in NAMES:
+        send(vectors[:60], name)
+    with shard(store, 0) as exporter, showing(store) as client:
+        [gone, *_] = [name for name, owner in owners(connection).items() if owner == 0]
+        wait_for(lambda: client.get(f"/drift/{gone}").is_success, "the report")
+        models.remove(connection, gone)
+        assert client.get(f"/drift/{gone}").status_code == 404
+        assert gone not in client.get("/").text
+        wait_for(lambda: gone not in exporter.get("/drift").text, "the poll")
+        assert exporter.get(f"/drift/{gone}").status_code == 404
+
+
+def test_a_store_that_only_reads_is_enough_to_show_the_fleet(
+    store: str, send: Callable[..., None], vectors: Vectors
+) -> None:
+    for name in NAMES:
+        send(vectors[:60], name)
+    with shard(store, 0), shard(store, 1), showing(store) as client:
+        wait_for(lambda: all(has(client, name, "windows") for name in NAMES), "the reports")
+    read_only = make_conninfo(store, options="-c default_transaction_read_only=on")
+    with shard(read_only, 0) as client, showing(read_only) as other:
+        for each in (client, other):
+            assert "<h1>6 models</h1>" in each.get("/").text
+            assert {each.get(f"/drift/{name}").status_code for name in NAMES} == {200}
+            assert len(each.get(f"/drift/{NAMES[0]}/history").json()["checks"]) > 0
+
+
+def test_without_the_store_an_exporter_shows_what_it_follows_and_ingest_says_why_not(
+    store: str, send: Callable[..., None], connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    for name in NAMES:
+        send(vectors[:60], name)
+    own = [name for name, owner in owners(connection).items() if owner == 0]
+    with shard(store, 0) as exporter, showing(store) as client:
+        wait_for(lambda: all(name in metrics(exporter) for name in own), "the models")
+        connection.execute("alter table model rename to gone")
+        page = exporter.get("/").text
+        assert f"<h1>{len(own)} model" in page
+        assert "PostgreSQL does not answer" in page
+        assert exporter.get("/drift").status_code == 503
+        for name in NAMES:
+            assert exporter.get(f"/drift/{name}").status_code == (200 if name in own else 503)
+            assert client.get(f"/drift/{name}").status_code == 503
+        for path in ("/", "/drift", f"/drift/{NAMES[0]}/history"):
+            answer = client.get(path)
+            assert (answer.status_code, bool(answer.headers["Retry-After"])) == (503, True)
+        assert client.get("/runbook").is_success
+
+
+def test_a_report_of_another_release_is_not_shown_as_if_it_were_understood(
+    store: str, send: Callable[..., None], connection: psycopg.Connection, vectors: Vectors
+) -> None:
+    send(vectors[:60], "m")
+    connection.execute(
+        "insert into report values ('m', clock_timestamp(), 300, '{\"a\": 1}', '{\"a\": 1}')"
+    )
+    with showing(store) as client:
+        answer = client.get("/drift/m")
+        assert answer.status_code == 503
+        assert "another release" in answer.json()["detail"]
+        assert client.get("/drift").json()["models"][0]["age"] is None
+
+
+def test_what_only_shows_the_fleet_does_not_import_what_measures() -> None:
+    program = (
+        "import sys, exporter.http.door;"
+        " print({'scipy', 'statsmodels', 'pandas', 'exporter.detector'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert found.stdout.strip() == "set()", found.stderr
