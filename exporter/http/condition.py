@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from exporter.monitor.snapshot import SeriesSnapshot
 from exporter.monitor.verdict import State
-from ingest.runtime.thresholds import SCORE, Stage, Thresholds
+from ingest.runtime.thresholds import Thresholds
 from ingest.store.history import HistoryRow
 
 Word = Literal["drifting", "cannot tell", "learning", "quiet"]
@@ -108,17 +107,6 @@ class Condition:
         """A key that sorts the worst model first."""
         score = 0.0 if self.worst is None or self.worst.score is None else self.worst.score
         return WORDS.index(self.word), -score
-
-
-def limits(stage: Stage, models: int) -> dict[str, Thresholds]:
-    """Return the thresholds of each window, as the rules compute them for so many models."""
-    decades = math.log10(max(models, 1))
-    # An average of four windows needs a quarter of what a single window needs.
-    lasting = {"fast": decades / 4, "slow": decades}
-    return {
-        window: Thresholds(each.sudden + decades, each.lasting + lasting[window])
-        for window, each in SCORE[stage].items()
-    }
 
 
 def judge(

@@ -21,9 +21,9 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from exporter.http import charts, report
-from exporter.http.condition import REASONS, WORDS, Condition, Reading, Word, judge, limits
+from exporter.http.condition import REASONS, WORDS, Condition, Reading, Word, judge
 from exporter.monitor.snapshot import ModelSnapshot
-from ingest.runtime.thresholds import Stage, Thresholds
+from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
 from ingest.runtime.version import __version__
 from ingest.store.baselines import Version
 from ingest.store.history import HistoryRow, Point
@@ -155,7 +155,7 @@ def fleet(
 
 
 def _listed(model: ModelSnapshot, models: int, averages: Mapping[tuple[str, str], float]) -> Listed:
-    thresholds = limits(_stage(model), models)
+    thresholds = of_fleet(_stage(model), models)
     readings = [Reading.of(each) for each in model.series]
     name = model.row.model_name
     means = {window: averages[name, window] for window in thresholds if (name, window) in averages}
@@ -261,7 +261,7 @@ def render_model(model: ModelSnapshot, view: View, past: Past | None, models: in
         known = None if model.baseline is None else model.baseline.version
         if any(row.baseline_version != known for row in rows):
             stage = "provisional"
-    thresholds = limits(stage, models)
+    thresholds = of_fleet(stage, models)
     condition = judge(readings, thresholds, {} if past is None else past.averages)
     measured = [each for each in readings if each.components]
     until = model.computed_at if view.at is None else view.at

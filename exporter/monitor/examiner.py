@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from exporter.monitor.drifting import Drifting
 from exporter.monitor.examinations import Examination
 from exporter.monitor.history import history_row
 from exporter.monitor.model import Model, Models, Standing
@@ -79,7 +78,6 @@ class Examiner:
             clock=clock,
         )
         self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
-        self._drifting = Drifting()
 
     @property
     def status(self) -> WorkStatus:
@@ -159,9 +157,7 @@ class Examiner:
                     standing = model.standing
                     due = [each for each in self._examinations if self._is_due(each, standing)]
                     subject = self._examine(model, standing, due, check)
-                    self._drifting.notice(subject)
                     rows += _rows(subject, standing)
-            self._drifting.keep(self._models.by_name)
         finally:
             # Also without the replica that the examinations need: this needs the primary only.
             if not self._worker.is_stopping:

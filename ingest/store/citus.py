@@ -16,6 +16,7 @@ TABLES = (
     "drift_history",
     "watch",
     "canary",
+    "explanation",
 )
 """Tables with a column ``model_name``, colocated with the first.
 

@@ -49,7 +49,10 @@ _INGEST = _rights(
     baseline_embedding="select",
     canary="select insert delete",
 )
-_EXPORTER = _all(_PINNING, _rights(drift_history="insert", canary="select"))
+_EXPORTER = _all(
+    _PINNING,
+    _rights(drift_history="insert", canary="select", explanation="select insert update"),
+)
 
 NEEDED: Mapping[str, Rights] = {
     "ingest": _INGEST,
@@ -60,7 +63,10 @@ NEEDED: Mapping[str, Rights] = {
     "baseline list": _BASELINES,
     "baseline pin": _PINNING,
     "baseline use": _all(_BASELINES, _rights(baseline="update")),
-    "explain": _all(_BASELINES, _rights(embedding="select", baseline_embedding="select")),
+    "explain": _all(
+        _BASELINES,
+        _rights(embedding="select", baseline_embedding="select", explanation="select"),
+    ),
     "canary accept": _rights(model="select update", canary="select update"),
     "canary remove": _rights(model="select", canary="select delete"),
     "model list": _rights(model="select"),
@@ -70,6 +76,7 @@ NEEDED: Mapping[str, Rights] = {
         _rights(**dict.fromkeys(("embedding", "embedding_id"), "select delete")),
         _rights(**dict.fromkeys(("idempotency_key", "drift_history"), "select delete")),
         _rights(**dict.fromkeys(("watch", "baseline_embedding", "canary"), "select delete")),
+        _rights(explanation="select delete"),
     ),
 }
 """Rights by command."""
