@@ -21,6 +21,7 @@ from exporter.cli import main as program
 from exporter.detector.detector import Detector
 from exporter.metrics import families
 from exporter.monitor.examiner import RECORD
+from exporter.monitor.explainer import EXPLANATION
 from exporter.monitor.following import REASONS
 from exporter.monitor.snapshot import Findings
 from ingest.pipeline import metrics
@@ -100,7 +101,7 @@ def label_rows() -> Iterator[tuple[str, ...]]:
     values: dict[str, Iterable[str]] = {
         "`window`": WindowsSettings.model_fields,
         "`window` of the quality families": (*WindowsSettings.model_fields, families.BASELINE),
-        "`examination`": (*(field.name for field in fields(Findings)), RECORD),
+        "`examination`": (*(field.name for field in fields(Findings)), RECORD, EXPLANATION),
         "`component`": Detector.COMPONENTS,
         "`aggregate` (over dimensions)": families.AGGREGATES,
         f"`aggregate` of `{families.CANARY_DISTANCE.name}`": families.CANARY_AGGREGATES,

@@ -315,8 +315,7 @@ def explain(settings: Settings, model_name: str, window: str, as_json: bool) -> 
         found = explanation.explain(evidence.detector, evidence.reference, evidence.window)
     except ValueError as error:
         raise click.ClickException(f"{model_name}, {window} window: {error}") from None
-    with_texts = settings.explanation.texts == "full"
-    examples = {group.id: evidence.examples(group, with_texts) for group in found.groups}
+    examples = evidence.examples(found, settings.explanation)
     if as_json:
         told = {"model_name": model_name, "window": window, **summary.told(found, examples)}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))

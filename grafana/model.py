@@ -23,7 +23,7 @@ def _named(query: Query, name: str) -> Query:
 
 
 def _band(window: str) -> Override:
-    """Fill the area between the upper and the lower limit of a window's forecast."""
+    """Fill the area between the upper and the lower limit of a window."""
     return {
         "matcher": {"id": "byName", "options": f"{window} upper"},
         "properties": [
@@ -34,6 +34,7 @@ def _band(window: str) -> Override:
     }
 
 
+_bands = tuple(_band(window) for window in WindowsSettings.model_fields)
 _similarity = Panel(
     "Cosine similarity",
     (
@@ -43,7 +44,7 @@ _similarity = Panel(
         _named(_scope.maximum(f.COSINE_SIMILARITY_UPPER, "window"), "upper"),
         replace(_scope.maximum(f.BASELINE_COSINE_SIMILARITY), legend="baseline"),
     ),
-    overrides=tuple(_band(window) for window in WindowsSettings.model_fields),
+    overrides=_bands,
 )
 _magnitude = drift.magnitude(_scope, "window")
 _drift = Section(
@@ -57,6 +58,30 @@ _drift = Section(
                 _named(_scope.maximum(f.MAGNITUDE_LOWER, "window"), "lower"),
                 _named(_scope.maximum(f.MAGNITUDE_UPPER, "window"), "upper"),
             ),
+            overrides=_bands,
+        ),
+        Panel(
+            "Cause",
+            (
+                Query(
+                    f"max by (window, cause) ({_scope.select(f.CAUSE)}) == 1",
+                    "{{window}}: {{cause}}",
+                    f.CAUSE,
+                ),
+            ),
+            "state-timeline",
+            unit="bool_yes_no",
+        ),
+        Panel("Groups that grew", (_scope.maximum(f.GROUP_RATIO, "window", "rank"),)),
+        Panel(
+            "What changed, in words",
+            (replace(_scope.maximum(f.EXPLANATION_INFO, "window", "summary"), legend="now"),),
+            "table",
+            unit="none",
+        ),
+        Panel(
+            "Age of the explanation",
+            (_scope.age(f.EXPLANATION_TIMESTAMP, "window"),),
         ),
         Panel(
             "Components of the score", (_scope.maximum(f.COMPONENT_SCORE, "window", "component"),)

@@ -87,13 +87,14 @@ OURS = (*TOP, "embedding_drift_client", "tests")
 
 _SHARED = ("ingest.runtime", "ingest.store")
 _MEASURING = ("exporter.detector", "exporter.monitor", "exporter.stats")
+_EXPLAINING = ("exporter.explain", *_MEASURING)
 
 DIRECTIONS = {
     "exporter/stats": (),
     "exporter/detector": ("exporter.stats",),
     "exporter/explain": ("exporter.detector", "exporter.stats"),
     "exporter/monitor": ("exporter.detector", "exporter.explain", "exporter.stats", *_SHARED),
-    "exporter/metrics": (*_MEASURING, *_SHARED),
+    "exporter/metrics": (*_EXPLAINING, *_SHARED),
     "exporter/http": ("exporter.metrics", *_MEASURING, *_SHARED),
     "exporter/backfill": (*_MEASURING, "ingest.files", *_SHARED),
     "ingest/runtime": (),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ Kind = Literal[
     "stuck",
     "unknown",
 ]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Column = NDArray[np.float32]
 

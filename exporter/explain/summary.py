@@ -6,24 +6,52 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from exporter.explain.cause import Kind
 from exporter.explain.explanation import Explanation, Group
 
 _NAMED = 3
 """Groups of either kind that the headline names."""
+_LONGEST = 300
+"""Characters of a headline."""
+_GONE = 0.2
+"""Ratio of the shares of a group, now and before, below which it is gone."""
+
+_CAUSES: Mapping[Kind, str] = {
+    "foreign": "Another encoder, or another language or domain.",
+    "model": "The model seems to have changed.",
+    "scale": "The lengths of the vectors changed, their directions did not.",
+    "precision": "The vectors are rounded more than before.",
+    "stuck": "The same vectors come again and again.",
+}
+"""What a headline says of a cause that groups do not show."""
+_MOST = 0.5
+"""Changed ratio from which such a cause changed every group, so that none is worth a name."""
 
 
 def headline(model_name: str, explanation: Explanation) -> str:
-    """Return what changed, in a few sentences for a message."""
-    window = f"{model_name}: {_amount(explanation)}"
-    named = [
-        f"{title}: {', '.join(map(_in_short, groups))}."
-        for title, groups in (
-            ("New", _of(explanation, "grown")),
-            ("Less", _of(explanation, "shrunk")),
-        )
-        if groups
-    ]
-    return " ".join([window, *named])
+    """Return what changed in one line, for a message: a few sentences, 300 characters at most."""
+    kind, groups = explanation.cause.kind, explanation.groups
+    sentences = [f"{model_name}: {_amount(explanation)}"]
+    if kind in _CAUSES:
+        sentences.append(_CAUSES[kind])
+    if kind not in _CAUSES or explanation.changed.estimate < _MOST:
+        grown = [each for each in groups if each.change == "grown"][:_NAMED]
+        shrunk = [each for each in groups if each.change == "shrunk"][:_NAMED]
+        gone = [each for each in shrunk if each.share < _GONE * each.share_before]
+        less = [each for each in shrunk if each not in gone]
+        before = "was "  # only once: the second number of the others is then understood
+        for title, named in (("New", grown), ("Gone", gone), ("Less", less)):
+            parts = []
+            for each in named:
+                parts.append(_in_short(each, before))
+                before = ""
+            if parts:
+                sentences.append(f"{title}: {', '.join(parts)}.")
+        if not groups and kind not in ("none", *_CAUSES):
+            sentences.append("No single group stands out.")
+    printable = "".join(char if char.isprintable() else " " for char in " ".join(sentences))
+    line = " ".join(printable.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 4].rpartition(' ')[0]} ..."
 
 
 def details(explanation: Explanation) -> Iterator[str]:
@@ -33,8 +61,8 @@ def details(explanation: Explanation) -> Iterator[str]:
     yield f"Score {explanation.score:.1f}, of {explanation.n:,} vectors."
     for value in explanation.metadata:
         yield (
-            f"More often: {value.key} = {value.value}, {value.share:.1%}"
-            f" (was {value.share_before:.1%})."
+            f"More often: {value.key} = {value.value}, {_percent(value.share)}"
+            f" (was {_percent(value.share_before)})."
         )
 
 
@@ -66,6 +94,7 @@ def told(
         "groups": [
             {
                 "id": each.id,
+                "name": name(each),
                 "change": each.change,
                 "share": each.share,
                 "lower": each.lower,
@@ -85,13 +114,17 @@ def _amount(explanation: Explanation) -> str:
     if explanation.cause.kind == "none":
         return f"{last} are like the baseline."
     if round(explanation.changed.lower, 2) > 0:
-        return f"at least {explanation.changed.lower:.0%} of {last} are unlike the baseline."
-    return f"{last} differ from the baseline, up to {explanation.changed.upper:.0%} of them."
+        return (
+            f"at least {explanation.changed.lower * 100:.0f} % of {last} are unlike the baseline."
+        )
+    return (
+        f"{last} differ from the baseline, up to {explanation.changed.upper * 100:.0f} % of them."
+    )
 
 
-def _of(explanation: Explanation, change: str) -> list[Group]:
-    return [each for each in explanation.groups if each.change == change][:_NAMED]
+def _in_short(group: Group, before: str) -> str:
+    return f"{name(group)} {_percent(group.share)} ({before}{_percent(group.share_before)})"
 
 
-def _in_short(group: Group) -> str:
-    return f"{name(group)} {group.share:.1%} (was {group.share_before:.1%})"
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

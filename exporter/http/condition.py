@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,7 +10,7 @@ from msgspec import UNSET
 
 from exporter.monitor.report import ListedWindow, Window
 from exporter.monitor.states import State
-from ingest.runtime.thresholds import SCORE, Stage, Thresholds
+from ingest.runtime.thresholds import Thresholds
 from ingest.store.history import HistoryRow
 
 Word = Literal["drifting", "cannot tell", "learning", "quiet"]
@@ -145,17 +144,6 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def limits(stage: Stage, models: int) -> dict[str, Thresholds]:
-    """Return the thresholds of each window, as the rules compute them for so many models."""
-    decades = math.log10(max(models, 1))
-    # An average of four windows needs a quarter of what a single window needs.
-    lasting = {"fast": decades / 4, "slow": decades}
-    return {
-        window: Thresholds(each.sudden + decades, each.lasting + lasting[window])
-        for window, each in SCORE[stage].items()
-    }
 
 
 def judge(

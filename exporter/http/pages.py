@@ -22,9 +22,9 @@ from markupsafe import Markup
 from msgspec import UNSET
 
 from exporter.http import charts, condition
-from exporter.http.condition import REASONS, WORDS, Condition, Reading, Word, judge, limits
+from exporter.http.condition import REASONS, WORDS, Condition, Reading, Word, judge
 from exporter.monitor.report import COMPONENTS, Drift, ListedModel
-from ingest.runtime.thresholds import Stage, Thresholds
+from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
 from ingest.runtime.version import __version__
 from ingest.store.baselines import Version
 from ingest.store.history import HistoryRow, Point
@@ -145,7 +145,7 @@ def fleet(
 
 
 def _listed(model: ListedModel, models: int, averages: Mapping[tuple[str, str], float]) -> Listed:
-    thresholds = limits(model.stage or "provisional", models)
+    thresholds = of_fleet(model.stage or "provisional", models)
     windows = {"fast": model.windows.fast, "slow": model.windows.slow}
     readings = [Reading.listed(*each) for each in windows.items()]
     name = model.model_name
@@ -258,7 +258,7 @@ def render_model(model: Drift, view: View, past: Past | None, models: int) -> st
         known = None if baseline is None else baseline.version
         if any(row.baseline_version != known for row in rows):
             stage = "provisional"
-    thresholds = limits(stage, models)
+    thresholds = of_fleet(stage, models)
     found = judge(readings, thresholds, {} if past is None else past.averages)
     if view.at is None:
         found = condition.now(found, model.age, model.overdue)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from exporter.detector.ratio import ChangedRatio
+from exporter.explain.cause import KINDS
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot, Snapshot
@@ -21,6 +22,7 @@ from exporter.stats.quality import Quality
 from ingest.runtime.family import Family
 from ingest.runtime.version import __version__
 from ingest.store.changes import ModelRow
+from ingest.store.explanations import ExplanationRow
 
 Sample = tuple[tuple[str, ...], float]
 """Values of the labels, and the value."""
@@ -28,6 +30,10 @@ Kind = Literal["gauge", "counter"]
 
 _MODEL = ("model_name",)
 _SERIES = ("model_name", "window")
+
+_EXPLAINED = (*_SERIES, "slice")
+RANKS = ("1", "2", "3")
+"""Values of the label `rank`, of the groups that grew most."""
 
 CANARY_AGGREGATES = ("median", "max")
 """How the distances of the canaries become two numbers."""
@@ -202,6 +208,35 @@ def _every_series(snapshot: Snapshot) -> Iterator[SeriesSnapshot]:
     # The families cut each series to model and window, because the slice is always empty so far.
     for model in snapshot.models:
         yield from model.series
+
+
+def _of_explanation(
+    name: str,
+    help_text: str,
+    label: str | None,
+    values: Callable[[ExplanationRow], Iterable[tuple[str, float]]],
+) -> SnapshotFamily:
+    """Define a family of each window that drifts and is explained, with one more label or none."""
+    labels = _EXPLAINED if label is None else (*_EXPLAINED, label)
+
+    def read(snapshot: Snapshot) -> Iterator[Sample]:
+        for each in _every_series(snapshot):
+            if each.explanation is not None:
+                for value, found in values(each.explanation):
+                    yield (*each.series, value)[: len(labels)], found
+
+    return _family(name, "gauge", help_text, labels, read)
+
+
+def _group_ratios(row: ExplanationRow) -> Iterator[tuple[str, float]]:
+    grown = [each["share"] for each in row.told["groups"] if each["change"] == "grown"]
+    return zip(RANKS, sorted(grown, reverse=True), strict=False)
+
+
+def _summaries(snapshot: Snapshot) -> Iterator[Sample]:
+    for each in _every_series(snapshot):
+        if each.explanation is not None and snapshot.has_words:
+            yield (*each.series, each.explanation.summary), 1.0
 
 
 def _canary_distances(row: ModelRow) -> Iterator[tuple[str, float]]:
@@ -529,6 +564,35 @@ COSINE_SIMILARITY_CHANGE_TIMESTAMP = _of_forecast(
     "Time of a step in the level of the cosine similarity within the last two weeks; absent "
     "without a step.",
     lambda f: f.changed_at,
+)
+CAUSE = _of_explanation(
+    "embedding_drift_cause",
+    "What probably changed while the window drifts. Exactly one cause is 1; absent without drift, "
+    "and until it is explained.",
+    "cause",
+    lambda row: _one_of(KINDS, row.told["cause"]["kind"]),
+)
+GROUP_RATIO = _of_explanation(
+    "embedding_drift_group_ratio",
+    "Share of the window's vectors in each of the three groups that grew and are largest (0 to 1), "
+    "as of the last explanation.",
+    "rank",
+    _group_ratios,
+)
+EXPLANATION_TIMESTAMP = _of_explanation(
+    "embedding_drift_explanation_timestamp_seconds",
+    "Time of the last explanation of the window, while it drifts. A drift is explained when it "
+    "begins and after 5 minutes, 30 minutes, 2 hours and 8 hours.",
+    None,
+    lambda row: [("", row.explained_at)],
+)
+EXPLANATION_INFO = _family(
+    "embedding_drift_explanation_info",
+    "gauge",
+    "Always 1; the label carries in words what changed. Present only while the window drifts; the "
+    "words change at most four times in that time. Absent unless explanation.in_alerts is set.",
+    (*_EXPLAINED, "summary"),
+    _summaries,
 )
 NORM = _of_quality("embedding_drift_norm", "Mean Euclidean norm of the vectors", lambda q: q.norm)
 EFFECTIVE_RANK = _of_quality(

@@ -1,7 +1,8 @@
 """A model in time: it follows the store, keeps windows, and judges them against a baseline.
 
-Start at `monitor.py`, which owns the two threads: the tail (`tail.py`) feeds vectors and baselines
-into each `model.py`, and the examiner (`examiner.py`) runs what is too slow for a scrape.
+Start at `monitor.py`, which owns the three threads: the tail (`tail.py`) feeds vectors and
+baselines into each `model.py`, the examiner (`examiner.py`) runs what is too slow for a scrape, and
+the explainer (`explainer.py`) says what changed in windows that drift (`drifting.py`).
 `fitting.py` pins baselines: `maturing.py` tells when one is due, `successor.py` judges it.
 `windows.py` and `segments.py` hold the sliding windows, `verdict.py` measures one. Everything that
 shows something reads a `snapshot.py`, which never changes, or the `report.py` that is made from it

@@ -1,100 +1,150 @@
-"""Drifting: tells the log when drift of a window begins, and when it ends."""
+"""Drifting: which windows drift now, and a line in the log when it begins and when it ends."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from exporter.monitor.maturing import Crossing, Hour, Score
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
-from ingest.runtime.thresholds import KEPT_SECONDS
+from ingest.runtime.thresholds import KEPT_SECONDS, Thresholds, of_fleet
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A drift of one window that has not ended. Times are in seconds since the epoch.
+
+    Attributes
+    ----------
+    began_at, seen_at : float
+        When it was first and last seen.
+    baseline_version : int
+    highest : float
+        The highest score so far, or average of an hour.
+    """
+
+    began_at: float
+    seen_at: float
+    baseline_version: int
+    highest: float
+
+
 class Drifting:
-    """The windows that drift, by the thresholds of the rules for one model.
+    """The windows that drift, by the thresholds of the rules.
 
     As in the rules, drift ends only when it was not seen for a while. So a score about the
     threshold is one drift, not many. Nothing is kept over a restart: a drift that lasts then begins
     again in the log.
+
+    Attributes
+    ----------
+    now : mapping of Series to Drift
+        Replaced as a whole.
     """
 
     def __init__(self) -> None:
-        self._windows: dict[Series, _Window] = {}
+        self._hours: dict[Series, tuple[int, Hour]] = {}
+        self.now: Mapping[Series, Drift] = MappingProxyType({})
 
-    def notice(self, model: ModelSnapshot) -> None:
-        """Look at the windows of a model, at each check."""
+    def notice(self, model: ModelSnapshot, models: int) -> None:
+        """Look at the windows of a model, at each check.
+
+        Parameters
+        ----------
+        model : ModelSnapshot
+        models : int
+            Number of models, by which the thresholds grow.
+        """
         if model.baseline is None:
             return
+        version, now = model.baseline.version, dict(self.now)
+        thresholds = of_fleet(model.baseline.stage, models)
         for each in model.series:
-            known = self._windows.setdefault(each.series, _Window())
-            measured = each.verdict.measurement
-            score = Score(
-                each.series.window,
-                model.computed_at,
-                math.nan if measured is None else measured.score,
-                model.baseline.stage,
-            )
-            known.notice(each, score, model.baseline.version)
+            known = now.pop(each.series, None)
+            found = self._drift(model, each, version, thresholds[each.series.window], known)
+            if found is not None:
+                now[each.series] = found
+        self.now = MappingProxyType(now)
+
+    def is_news(self, model: ModelSnapshot, models: int) -> bool:
+        """Return whether a window of a model has a score of drift, but is not known to drift."""
+        if model.baseline is None:
+            return False
+        thresholds = of_fleet(model.baseline.stage, models)
+        return any(
+            measured.score > thresholds[each.series.window].sudden and each.series not in self.now
+            for each in model.series
+            if (measured := each.verdict.measurement) is not None
+        )
 
     def keep(self, models: Container[str]) -> None:
         """Forget all models but these."""
-        self._windows = {
-            series: window
-            for series, window in self._windows.items()
-            if series.model_name in models
-        }
+        self._hours = {s: hour for s, hour in self._hours.items() if s.model_name in models}
+        kept = {series: drift for series, drift in self.now.items() if series.model_name in models}
+        self.now = MappingProxyType(kept)
 
-
-class _Window:
-    """One window: its last hour, and since when it drifts."""
-
-    def __init__(self) -> None:
-        self._hour = Hour()
-        self._version = 0
-        self._began: float | None = None
-        self._seen = 0.0
-        self._highest = 0.0
-
-    def notice(self, each: SeriesSnapshot, score: Score, version: int) -> None:
-        if version != self._version:
+    def _drift(
+        self,
+        model: ModelSnapshot,
+        each: SeriesSnapshot,
+        version: int,
+        thresholds: Thresholds,
+        known: Drift | None,
+    ) -> Drift | None:
+        """Return the drift of a window that goes on or begins, if there is one."""
+        assert model.baseline is not None
+        now, measured = model.computed_at, each.verdict.measurement
+        value = math.nan if measured is None else measured.score
+        of_version, hour = self._hours.get(each.series, (version, Hour()))
+        if of_version != version:
             # Scores against different baselines are not averaged.
-            self._hour, self._version = Hour(), version
-        crossing = self._hour.add(score)
-        if crossing is not None:
-            self._drifts(each.series, crossing, score.time)
-        elif self._began is not None and score.time - self._seen >= KEPT_SECONDS:
-            self._ends(each, score.value)
+            hour = Hour()
+        if known is not None and known.baseline_version != version:
+            _tell_end(each, value, known)
+            known = None
+        self._hours[each.series] = version, hour
+        score = Score(each.series.window, now, value, model.baseline.stage)
+        crossing = hour.add(score, thresholds)
+        if crossing is not None and value > thresholds.lasting:
+            if known is None:
+                _tell_begin(each.series, crossing)
+                return Drift(now, now, version, crossing.score)
+            highest = max(known.highest, crossing.score)
+            return replace(known, seen_at=now, highest=highest)
+        if known is not None and now - known.seen_at >= KEPT_SECONDS:
+            _tell_end(each, value, known)
+            return None
+        return known
 
-    def _drifts(self, series: Series, crossing: Crossing, now: float) -> None:
-        if self._began is None:
-            self._began, self._highest = now, 0.0
-            _log.warning(
-                "drift began",
-                extra={
-                    "model_name": series.model_name,
-                    "window": series.window,
-                    "score": round(crossing.score, 1),
-                    "threshold": crossing.threshold,
-                },
-            )
-        self._seen, self._highest = now, max(self._highest, crossing.score)
 
-    def _ends(self, each: SeriesSnapshot, score: float) -> None:
-        assert self._began is not None
-        _log.info(
-            "drift ended",
-            extra={
-                "model_name": each.series.model_name,
-                "window": each.series.window,
-                # Not measured any more, unless it is ok.
-                "state": each.verdict.state,
-                "score": None if math.isnan(score) else round(score, 1),
-                "highest_score": round(self._highest, 1),
-                "seconds": round(self._seen - self._began),
-            },
-        )
-        self._began = None
+def _tell_begin(series: Series, crossing: Crossing) -> None:
+    _log.warning(
+        "drift began",
+        extra={
+            "model_name": series.model_name,
+            "window": series.window,
+            "score": round(crossing.score, 1),
+            "threshold": round(crossing.threshold, 1),
+        },
+    )
+
+
+def _tell_end(each: SeriesSnapshot, score: float, drift: Drift) -> None:
+    _log.info(
+        "drift ended",
+        extra={
+            "model_name": each.series.model_name,
+            "window": each.series.window,
+            # Not measured any more, unless it is ok.
+            "state": each.verdict.state,
+            "score": None if math.isnan(score) else round(score, 1),
+            "highest_score": round(drift.highest, 1),
+            "seconds": round(drift.seen_at - drift.began_at),
+        },
+    )

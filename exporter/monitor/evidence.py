@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from typing import Any, get_args
 
 import numpy as np
 import psycopg
 
 from exporter.detector import Detector
-from exporter.explain.explanation import Group
+from exporter.explain.explanation import Explanation, Group
 from exporter.explain.observations import TEXT, Observations
 from exporter.monitor import baseline
 from exporter.monitor.baseline import Baseline
@@ -18,7 +19,7 @@ from exporter.monitor.local_time import to_local
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Vectors
 from ingest.runtime.errors import NotFound
-from ingest.runtime.settings.settings import ExplanationSettings, Settings
+from ingest.runtime.settings.settings import ExplanationSettings, Settings, Texts
 from ingest.store import baselines
 from ingest.store.dimension import require_dimension
 from ingest.store.newest import newest
@@ -45,8 +46,13 @@ class Evidence:
     reference_rows: Sequence[StoredVector]
     reference: Observations
 
-    def examples(self, group: Group, with_texts: bool) -> list[dict[str, object]]:
-        """Return what is known of the examples of a group."""
+    def examples(
+        self, found: Explanation, allowed: ExplanationSettings
+    ) -> dict[str, list[dict[str, object]]]:
+        """Return what is known of the examples of each group, by its id."""
+        return {group.id: self._examples(group, allowed.texts == "full") for group in found.groups}
+
+    def _examples(self, group: Group, with_texts: bool) -> list[dict[str, object]]:
         rows = self.rows if group.change == "grown" else self.reference_rows
         return [_told(rows[at], with_texts) for at in group.examples.tolist()]
 
@@ -69,17 +75,53 @@ def gather(
         raise NotFound(f"model {model_name} has no baseline yet")
     found = baseline.load_or_fit(connection, model_name, version)
     window = dict(settings.monitoring.windows)[window_name]
-    most = Limits.of(window, found.detector.n_reference).capacity
-    latest, vectors = newest(connection, model_name, dimension, window.seconds, most)
+    limits = Limits.of(window, found.detector.n_reference)
+    return read(connection, model_name, dimension, found, limits, settings.explanation)
+
+
+def read(
+    connection: psycopg.Connection,
+    model_name: str,
+    dimension: int,
+    found: Baseline,
+    limits: Limits,
+    allowed: ExplanationSettings,
+) -> Evidence:
+    """Read the newest vectors of a window with these limits, and those of a baseline."""
+    seconds, most = limits.settings.seconds, limits.capacity
+    latest, vectors = newest(connection, model_name, dimension, seconds, most)
     kept = [at for at, row in enumerate(latest) if row.seq > found.last_seq][::-1]
     rows = [latest[at] for at in kept]
-    reference_rows, reference = baselines.described(connection, model_name, version, dimension)
+    reference_rows, reference = baselines.described(
+        connection, model_name, found.version, dimension
+    )
     return Evidence(
         found.detector,
         rows,
-        _observed(rows, vectors[kept], found, settings.explanation),
+        _observed(rows, vectors[kept], found, allowed),
         reference_rows,
-        _observed(reference_rows, reference, found, settings.explanation),
+        _observed(reference_rows, reference, found, allowed),
+    )
+
+
+def shown(allowed: ExplanationSettings) -> dict[str, object]:
+    """Return what an explanation may show, to be kept with it."""
+    return {"texts": allowed.texts, "metadata_keys": allowed.metadata_keys}
+
+
+def permits(allowed: ExplanationSettings, told: Mapping[str, Any]) -> bool:
+    """Return whether an explanation that was kept may be shown now: the settings may be stricter.
+
+    Parameters
+    ----------
+    allowed : ExplanationSettings
+    told : mapping
+        With what `shown` returned then.
+    """
+    keys, now = told["metadata_keys"], allowed.metadata_keys
+    order = get_args(Texts)
+    return order.index(told["texts"]) >= order.index(allowed.texts) and (
+        now is None or (keys is not None and set(keys) <= set(now))
     )
 
 

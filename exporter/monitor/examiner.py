@@ -14,7 +14,6 @@ import msgspec
 import psycopg
 
 from exporter.monitor import report
-from exporter.monitor.drifting import Drifting
 from exporter.monitor.examinations import Examination
 from exporter.monitor.history import history_row
 from exporter.monitor.model import Model, Models, Standing
@@ -84,7 +83,6 @@ class Examiner:
             clock=clock,
         )
         self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
-        self._drifting = Drifting()
         self._reported: frozenset[str] = frozenset()
 
     @property
@@ -174,11 +172,9 @@ class Examiner:
                     standing = model.standing
                     due = [each for each in self._examinations if self._is_due(each, standing)]
                     subject = self._examine(model, standing, due, check)
-                    self._drifting.notice(subject)
                     rows += _rows(subject, standing)
                     # Again: now with what the examinations found.
                     judged.append(model.judge(standing, self._models.now()))
-            self._drifting.keep(self._models.by_name)
         finally:
             # Also without the replica that the examinations need: this needs the primary only.
             if not self._worker.is_stopping:

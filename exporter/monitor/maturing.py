@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from exporter.stats.arrays import Floats
-from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage
+from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage, Thresholds
 
 SPANS: Mapping[Stage, float] = {"daily": 86_400.0, "weekly": 604_800.0}
 """Seconds of the vectors that each later stage is made of."""
@@ -121,7 +121,7 @@ class Hour:
     def __init__(self) -> None:
         self._held: deque[Score] = deque()
 
-    def add(self, score: Score) -> Crossing | None:
+    def add(self, score: Score, thresholds: Thresholds) -> Crossing | None:
         """Add the newest score. Return what makes it drift, if it is."""
         if math.isnan(score.value):
             return None
@@ -132,7 +132,6 @@ class Hour:
         # The oldest is an hour old, or there is none so old.
         while len(held) > 1 and held[1].time <= start:
             held.popleft()
-        thresholds = SCORE[score.stage][score.window]
         if score.value > thresholds.sudden:
             return Crossing(score.value, thresholds.sudden)
         average = fmean(each.value for each in held)
@@ -154,7 +153,8 @@ def drift(scores: Iterable[Score]) -> Iterator[tuple[float, bool]]:
     """
     recent: dict[str, Hour] = {}
     for score in scores:
-        yield score.time, recent.setdefault(score.window, Hour()).add(score) is not None
+        hour, thresholds = recent.setdefault(score.window, Hour()), SCORE[score.stage][score.window]
+        yield score.time, hour.add(score, thresholds) is not None
 
 
 def last_drift(scores: Iterable[Score]) -> float:

@@ -29,6 +29,7 @@ from exporter.monitor.verdict import (
 from exporter.monitor.windows import ModelWindows
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.changes import ModelRow, sampled_ratio
+from ingest.store.explanations import ExplanationRow
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ class Standing:
     windows : ModelWindows
     findings : mapping of str to Findings
         By name of the window.
+    explained : mapping of str to ExplanationRow
+        What changed in the windows that drift, by name of the window. The explainer's thread
+        replaces it as a whole.
     examined_at : dict of str to float
         When each examination last succeeded, by a clock that never steps; kept by the examiner.
     """
@@ -62,6 +66,7 @@ class Standing:
         self.findings: Mapping[str, Findings] = MappingProxyType(
             dict.fromkeys(windows, Findings(forecast=forecast))
         )
+        self.explained: Mapping[str, ExplanationRow] = MappingProxyType({})
         self.examined_at: dict[str, float] = {}
         self._measured: dict[str, tuple[int, Measurement]] = {}
 
@@ -84,7 +89,7 @@ class Standing:
         with_vectors: bool = False,
     ) -> ModelSnapshot:
         """Judge all windows at one moment; see :meth:`Model.snapshot`."""
-        findings = self.findings
+        findings, explained = self.findings, self.explained
         with self.windows.lock:
             verdicts = {name: self._verdict(name, circumstances, deadline) for name in self.windows}
             series = tuple(
@@ -94,6 +99,7 @@ class Standing:
                     verdict,
                     _current(findings[name], verdict, circumstances),
                     Revisions.of(self.windows.revised_cosines(name)),
+                    explained.get(name),
                     self.windows.arrivals(name).vectors if with_vectors else None,
                 )
                 for name, verdict in verdicts.items()

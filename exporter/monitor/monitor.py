@@ -14,6 +14,7 @@ from exporter.monitor.examinations import (
     QualityExamination,
 )
 from exporter.monitor.examiner import Examiner
+from exporter.monitor.explainer import Explainer
 from exporter.monitor.model import Model, Models
 from exporter.monitor.shard import shard
 from exporter.monitor.snapshot import Snapshot
@@ -62,14 +63,24 @@ class Monitor:
             settings.monitoring.check_interval,
             self._tail.followed,
         )
+        self._explainer = Explainer(
+            self.models,
+            self.pool,
+            self._primary,
+            settings.monitoring.check_interval,
+            settings.explanation,
+            self._tail.followed,
+        )
 
     def start(self) -> None:
         """Start to follow the store."""
         self._tail.start()
         self._examiner.start()
+        self._explainer.start()
 
     def stop(self) -> None:
         """Stop following, and close the connections."""
+        self._explainer.stop(self._cut)
         self._examiner.stop(self._cut)
         self._tail.stop()
         self.pool.close()
@@ -83,6 +94,8 @@ class Monitor:
         """Apply other intervals at once, and other limits to each model at the next poll."""
         self._tail.settings = settings.monitoring
         self._examiner.interval = settings.monitoring.check_interval
+        self._explainer.interval = settings.monitoring.check_interval
+        self._explainer.settings = settings.explanation
 
     @property
     def has_followed(self) -> bool:
@@ -100,14 +113,16 @@ class Monitor:
         start = time.perf_counter()
         models = tuple(self.models.snapshots(deadline))
         self._examiner.notice(models)
+        self._explainer.notice(models)
         return Snapshot(
             models,
             self._tail.status,
             self._examiner.status,
-            self._examiner.examined,
+            {**self._examiner.examined, **self._explainer.examined},
             self.shard,
             time.perf_counter() - start,
             len(self.models.by_name) - len(models),
+            self._explainer.settings.in_alerts,
         )
 
     def model(self, name: str) -> Model | None:

@@ -22,6 +22,7 @@ from exporter.stats.arrays import Vectors
 from exporter.stats.quality import Quality
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
+from ingest.store.explanations import ExplanationRow
 from ingest.store.shard import WHOLE, Shard
 
 
@@ -64,6 +65,8 @@ class SeriesSnapshot:
     verdict : Verdict
     findings : Findings
     revisions : Revisions
+    explanation : ExplanationRow or None
+        What changed, while it drifts; None until that is known.
     vectors : ndarray of float32, shape (n, d), or None
         The vectors that the verdict is about, oldest first, if they were asked for.
     """
@@ -73,6 +76,7 @@ class SeriesSnapshot:
     verdict: Verdict
     findings: Findings
     revisions: Revisions
+    explanation: ExplanationRow | None = None
     vectors: Vectors | None = None
 
 
@@ -163,6 +167,8 @@ class Snapshot:
         Seconds spent on computing the snapshot.
     missing : int
         Models that could not be judged. They are not in the snapshot, and in the log.
+    has_words : bool
+        Whether metrics may have the summaries of explanations.
     """
 
     models: tuple[ModelSnapshot, ...]
@@ -172,3 +178,4 @@ class Snapshot:
     shard: Shard = WHOLE
     duration: float = 0.0
     missing: int = 0
+    has_words: bool = True

@@ -5,6 +5,7 @@ The rules are rendered from them. The exporter lets no baseline mature over what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
@@ -51,6 +52,18 @@ To a provisional baseline every hour that it has not seen is news, and to a dail
 slow window holds enough vectors to see a day's small differences. Where these are news, only what
 changes nearly every vector counts, such as another encoder.
 """
+
+
+def of_fleet(stage: Stage, models: int) -> dict[str, Thresholds]:
+    """Return the thresholds of each window, as the rules compute them for so many models."""
+    decades = math.log10(max(models, 1))
+    # An average of four windows needs a quarter of what a single window needs.
+    lasting = {"fast": decades / 4, "slow": decades}
+    return {
+        window: Thresholds(each.sudden + decades, each.lasting + lasting[window])
+        for window, each in SCORE[stage].items()
+    }
+
 
 CANARY = {
     ("median", "warning"): 5e-5,

@@ -17,6 +17,7 @@ TABLES = (
     "watch",
     "canary",
     "report",
+    "explanation",
 )
 """Tables with a column ``model_name``, colocated with the first.
 

@@ -24,6 +24,7 @@ _TABLES = (
     "drift_history",
     "watch",
     "canary",
+    "explanation",
     "report",
 )
 """Tables whose rows are deleted by model. The others need the locks that :func:`_finish` takes."""

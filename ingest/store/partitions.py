@@ -61,9 +61,10 @@ def history_days(retention_days: int) -> int:
 def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[date]:
     """Drop the partitions that ended more than ``retention_days`` ago.
 
-    The ids and idempotency keys of that time are deleted, too. The history of drift is kept for
-    :func:`history_days`. Only days count on which this was called: after a clock has jumped, or
-    after the service was stopped for long, everything is still kept for as many days.
+    The ids and idempotency keys of that time are deleted, too. The history of drift and its
+    explanations are kept for :func:`history_days`. Only days count on which this was called: after
+    a clock has jumped, or after the service was stopped for long, everything is still kept for as
+    many days.
 
     Parameters
     ----------
@@ -93,6 +94,7 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
     _delete(connection, "idempotency_key", "received_at", oldest)
     if oldest_history is not None:
         _delete(connection, "drift_history", "computed_at", oldest_history)
+        _delete(connection, "explanation", "explained_at", oldest_history)
         connection.execute("delete from upkeep where day < %s", [oldest_history])
     with connection.transaction():
         _begin(connection)

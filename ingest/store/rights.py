@@ -53,7 +53,8 @@ _INGEST = _rights(
 _EXPORTER = _all(
     _PINNING,
     _SHOWING,
-    _rights(drift_history="insert", canary="select", report="insert update delete"),
+    _rights(drift_history="insert", canary="select", explanation="select insert update"),
+    _rights(report="insert update delete"),
 )
 
 NEEDED: Mapping[str, Rights] = {
@@ -65,7 +66,10 @@ NEEDED: Mapping[str, Rights] = {
     "baseline list": _BASELINES,
     "baseline pin": _PINNING,
     "baseline use": _all(_BASELINES, _rights(baseline="update")),
-    "explain": _all(_BASELINES, _rights(embedding="select", baseline_embedding="select")),
+    "explain": _all(
+        _BASELINES,
+        _rights(embedding="select", baseline_embedding="select", explanation="select"),
+    ),
     "canary accept": _rights(model="select update", canary="select update"),
     "canary remove": _rights(model="select", canary="select delete"),
     "model list": _rights(model="select"),
@@ -75,7 +79,7 @@ NEEDED: Mapping[str, Rights] = {
         _rights(**dict.fromkeys(("embedding", "embedding_id"), "select delete")),
         _rights(**dict.fromkeys(("idempotency_key", "drift_history"), "select delete")),
         _rights(**dict.fromkeys(("watch", "baseline_embedding", "canary"), "select delete")),
-        _rights(report="select delete"),
+        _rights(explanation="select delete", report="select delete"),
     ),
 }
 """Rights by command."""

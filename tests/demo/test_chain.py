@@ -15,8 +15,18 @@ import yaml
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
 from demo.stack import alertmanager as alertmanager_process
-from exporter.metrics.families import COMPONENT_SCORE, MAGNITUDE, MAGNITUDE_LOWER, SCORE, UP
+from exporter.explain.cause import KINDS
+from exporter.metrics.families import (
+    CAUSE,
+    COMPONENT_SCORE,
+    EXPLANATION_INFO,
+    MAGNITUDE,
+    MAGNITUDE_LOWER,
+    SCORE,
+    UP,
+)
 from ingest.runtime.family import Family
+from tests.service import wait_for
 
 MODEL = "sentence-transformer"
 SECONDS = 30.0
@@ -38,6 +48,19 @@ def drift(
     page.set(COMPONENT_SCORE, 0.5, component="norm", **window)
 
 
+def explain(
+    page: Page,
+    model_name: str,
+    summary: str,
+    cause: str = "new content",
+    in_window: str = "fast",
+) -> None:
+    series = {"model_name": model_name, "window": in_window, "slice": ""}
+    for kind in KINDS:
+        page.set(CAUSE, float(kind == cause), cause=kind, **series)
+    page.set(EXPLANATION_INFO, 1, summary=summary, **series)
+
+
 def about(text: str) -> Callable[[Message], bool]:
     return lambda message: text in message.body["attachments"][0]["title"]
 
@@ -50,7 +73,15 @@ def without_times(message: Message) -> dict[str, Any]:
     """Return the body with times and durations replaced by words."""
     (attachment,) = message.body["attachments"]
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "NOW", attachment["text"])
-    return {"attachments": [attachment | {"text": re.sub(r"after \d+s", "after LENGTH", text)}]}
+    text = re.sub(r"after \d+s", "after LENGTH", text)
+    dated = r"\?at=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+    actions = [
+        {**action, "url": re.sub(dated, "?at=NOW", action["url"])}
+        for action in attachment["actions"]
+    ]
+    link = re.sub(dated, "?at=NOW", attachment["title_link"])
+    told = attachment | {"text": text, "title_link": link, "actions": actions}
+    return {"attachments": [told]}
 
 
 def raise_alert(
@@ -89,11 +120,11 @@ def test_a_detected_drift_reaches_slack_in_full(
             {
                 "color": "warning",
                 "title": "WARNING: Embeddings of sentence-transformer are drifting",
-                "title_link": "http://127.0.0.1:10910/drift/sentence-transformer",
+                "title_link": "http://127.0.0.1:10910/drift/sentence-transformer?at=NOW",
                 "text": (
                     "*EmbeddingDriftDetected* (fast window), since NOW\n"
-                    "Score 6.3 in the fast window. Without drift, one window in 10^6.3 reaches "
-                    "this score. Thresholds: 5.0 for 2 minutes, 1.6 on average of an hour.\n"
+                    "Very sure: score 6.3 in the fast window. Without drift, one window in 10^6.3 "
+                    "reaches this score. Thresholds: 5.0 for 2 minutes, 1.6 on average of an hour.\n"
                     "At least 6 % of the vectors are unlike the baseline (estimate 12 %). "
                     "Thresholds: warning 15 %, critical 20 %.\n"
                     "Largest component: mean (score 7.3).\n"
@@ -106,7 +137,7 @@ def test_a_detected_drift_reaches_slack_in_full(
                     {
                         "type": "button",
                         "text": "Drift",
-                        "url": "http://127.0.0.1:10910/drift/sentence-transformer",
+                        "url": "http://127.0.0.1:10910/drift/sentence-transformer?at=NOW",
                     },
                     {
                         "type": "button",
@@ -188,14 +219,74 @@ def test_a_message_names_both_windows_once(
     message = slack.wait(within("slow window"), SECONDS)
     assert without_times(message)["attachments"][0]["text"] == (
         "*EmbeddingDriftDetected* (fast and slow windows), since NOW\n"
-        "Score 6.3 in the fast window. Without drift, one window in 10^6.3 reaches "
+        "Very sure: score 6.3 in the fast window. Without drift, one window in 10^6.3 reaches "
         "this score. Thresholds: 5.0 for 2 minutes, 1.6 on average of an hour.\n"
         "At least 6 % of the vectors are unlike the baseline (estimate 12 %). "
         "Thresholds: warning 15 %, critical 20 %.\n"
         "Largest component: mean (score 7.3).\n"
-        "In the slow window: score 7.9, at least 5 % unlike the baseline (estimate 10 %), "
-        "largest component mean (8.9).\n"
+        "In the slow window: score 7.9, at least 5 % unlike the baseline (estimate 10 %).\n"
     )
+
+
+def test_the_first_line_says_what_changed_and_the_paragraph_is_one_for_both_windows(
+    page: Page, prometheus: Prometheus, slack: Slack
+) -> None:
+    summary = (
+        f"{MODEL}: at least 9 % of the last 1,000 vectors are unlike the baseline."
+        " New: R&D, <b>, speech 9.5 % (was 2.2 %). Gone: perl 0.1 % (3.1 %)."
+    )
+    for window in ("fast", "slow"):
+        explain(page, MODEL, summary, in_window=window)
+        drift(page, MODEL, score=9.4, magnitude=0.004, in_window=window)
+    message = slack.wait(within("fast and slow windows"), SECONDS)
+    (attachment,) = without_times(message)["attachments"]
+    assert attachment["title"] == (
+        f"WARNING: {MODEL}: at least 9 % of the last 1,000 vectors are unlike the baseline."
+        " New: R&amp;D, &lt;b&gt;, speech 9.5 % (was 2.2 %). Gone: perl 0.1 % (3.1 %)."
+    )
+    assert attachment["text"] == (
+        "*EmbeddingDriftDetected* (fast and slow windows), since NOW\n"
+        "Beyond doubt: score 9.4 in the fast window. Without drift, fewer than one window in 10^9 "
+        "reach this score. Thresholds: 5.0 for 2 minutes, 1.6 on average of an hour.\n"
+        "Cause: new content.\n"
+        "In the slow window: score 9.4.\n"
+    )
+
+
+def test_a_model_that_changed_is_told_instead_of_its_drift(
+    page: Page, prometheus: Prometheus, slack: Slack
+) -> None:
+    summary = f"{MODEL}: at least 97 % of the last 1,000 vectors are unlike the baseline."
+    explain(page, MODEL, f"{summary} The model seems to have changed.", cause="model")
+    drift(page, MODEL, score=300, magnitude=0.98)
+    message = slack.wait(about("The model seems to have changed."), SECONDS)
+    (attachment,) = message.body["attachments"]
+    assert attachment["title"].startswith("CRITICAL: ")
+    assert attachment["text"].startswith("*EmbeddingModelChanged* (fast window), since ")
+    assert "Cause: the model changed, or what prepares its input." in attachment["text"]
+    assert attachment["actions"][1]["url"].endswith("/runbook#embeddingmodelchanged")
+    active = prometheus.query('ALERTS{alertstate="firing"}')
+    assert {each["metric"]["alertname"] for each in active} == {
+        *("EmbeddingModelChanged", "EmbeddingDriftDetected", "EmbeddingDriftLarge")
+    }
+    assert len(slack.messages) == 1
+
+
+def test_a_resolved_drift_says_how_large_it_was_at_its_peak(
+    page: Page, prometheus: Prometheus, slack: Slack
+) -> None:
+    drift(page, MODEL, score=31.5, magnitude=0.14)
+    slack.wait(about("WARNING"), SECONDS)
+    drift(page, MODEL, score=6, magnitude=0.02)
+    wait_for(lambda: prometheus.value("model_window:embedding_drift_score:max") == 6, "a scrape")
+    drift(page, MODEL, score=1, magnitude=0.02)
+    (attachment,) = slack.wait(about("RESOLVED"), SECONDS).body["attachments"]
+    assert (
+        "At its peak, the score of the fast window was 31.5, and at least 7 % of its vectors were"
+        " unlike the baseline."
+    ) in attachment["text"]
+    assert " after " in attachment["text"]
+    assert "is 6.0" not in attachment["text"]
 
 
 def test_two_windows_are_resolved_in_one_paragraph_and_two_processes_in_two(
@@ -320,7 +411,8 @@ def test_many_windows_of_a_model_give_one_message_within_slacks_limits(
     for number in range(30):
         alert = {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT}
         raise_alert(alertmanager, alert | {"window": f"window {number}"}, description="x" * 400)
-    (attachment,) = slack.wait(about("(first of 30)"), SECONDS).body["attachments"]
+    (attachment,) = slack.wait(within("Total: 30 firing"), SECONDS).body["attachments"]
+    assert attachment["title"] == "WARNING: EmbeddingDriftDetected &amp; &lt;more&gt;"
     assert attachment["text"].count("since ") == 1
     assert attachment["text"].count("x" * 400) == 4
     assert attachment["text"].endswith("Total: 30 firing, 0 resolved.\n")
@@ -339,7 +431,8 @@ def test_five_hundred_models_in_one_group_stay_within_slacks_limits(
     models = [alert | {"model_name": f"{number:03d}{'-' * 125}"} for number in range(500)]
     with alertmanager_process(tmp_path / "alertmanager", file) as url:
         raise_alert(url, *models, description="x" * 400)
-        slack.wait(within("Total: 500 firing, 0 resolved."), SECONDS)
+        message = slack.wait(within("Total: 500 firing, 0 resolved."), SECONDS)
+        assert message.body["attachments"][0]["title"].endswith(" (and other alerts)")
         raise_alert(url, *models[:250], lasted=timedelta(minutes=5), description="x" * 400)
         slack.wait(within("Total: 250 firing, 250 resolved."), SECONDS)
     assert slack.refused == []

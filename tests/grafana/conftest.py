@@ -35,6 +35,7 @@ from ingest.runtime.settings.settings import MonitoringSettings, Settings
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
 from rules.render import render
+from tests.exporter.explained import explained
 
 MODEL = "all-MiniLM-L6-v2"
 BATCHES_A_SCRAPE = 10
@@ -97,6 +98,7 @@ class Replay:
         for examination in (QualityExamination(), MagnitudeExamination()):
             self._drifting.standing.attach(examination.name, examination.examine(now))
         self._drifting.standing.attach("exact", {"fast": EXACT})
+        self._drifting.standing.explained = {"fast": explained(time.time(), MODEL)}
         self._polls += 1
         self._watch.succeeded()
         return generate_latest(self._registry) + (STALE + NOT_FOLLOWED).encode()

@@ -64,6 +64,8 @@ def test_amtool_accepts_the_configuration_with_every_option_switched_on(
         ("info", ["alertname=EmbeddingDriftSeasonalAnomaly", "severity=info", "model_name=a"]),
         ("critical", ["alertname=EmbeddingDriftCanariesMoved", "severity=critical"]),
         ("warning", ["alertname=EmbeddingDriftCanariesStopped", "severity=warning"]),
+        ("critical", ["alertname=EmbeddingModelChanged", "severity=critical"]),
+        ("warning", ["alertname=EmbeddingModelChanged", "severity=warning"]),
         ("watchdog", ["alertname=EmbeddingDriftWatchdog", "severity=info"]),
         ("warning", ["alertname=OfSomebodyElse"]),
     ],
@@ -119,6 +121,9 @@ STOPPED = alert("CanariesStopped", "warning", "pipeline")
 DETECTED = alert("Detected", "warning", "drift")
 LARGE = alert("Large", "critical", "drift")
 PERSISTING = alert("Persisting", "critical", "drift")
+CHANGED = {**alert("", "warning", "pipeline"), "alertname": "EmbeddingModelChanged"}
+CHANGED_MUCH = CHANGED | {"severity": "critical"}
+DEAD = alert("DimensionsDead", "critical", "pipeline")
 OTHER_MODEL = alert("Detected", "warning", "drift", model="other")
 
 
@@ -131,6 +136,27 @@ OTHER_MODEL = alert("Detected", "warning", "drift", model="other")
             id="an encoder that changed much explains drift of its model",
         ),
         pytest.param([MOVED, LARGE], [], id="a small change explains no drift"),
+        pytest.param(
+            [CHANGED, CHANGED_MUCH, DETECTED, LARGE, OTHER_MODEL],
+            [CHANGED, DETECTED, LARGE],
+            id="a model that changed explains drift, and is told once",
+        ),
+        pytest.param(
+            [CHANGED, DETECTED, LARGE],
+            [DETECTED, LARGE],
+            id="drift of a higher severity does not suppress what explains it",
+        ),
+        pytest.param(
+            [CHANGED_MUCH, PERSISTING, DETECTED],
+            [CHANGED_MUCH, DETECTED],
+            id="a change that lasts comes back",
+        ),
+        pytest.param(
+            [CHANGED_MUCH, MOVED_FAR],
+            [CHANGED_MUCH],
+            id="canaries are certain where vectors are not",
+        ),
+        pytest.param([CHANGED_MUCH, DEAD], [CHANGED_MUCH], id="dead dimensions are more exact"),
         pytest.param(
             [STOPPED, alert("VectorsMissing", "warning", "pipeline")],
             [STOPPED],

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from exporter.detector.detector import Detector
+from exporter.explain.cause import KINDS
 from exporter.metrics import families
 from exporter.monitor.states import FORECAST_STATES, STATES
 from ingest.pipeline import metrics
@@ -125,7 +126,7 @@ def test_each_alert_is_tested_silent_and_firing(alert: str) -> None:
     shown = [example for example in examples() if example["alertname"] == alert]
     assert alert == ALWAYS_FIRING or any("exp_alerts" not in example for example in shown)
     assert any(
-        set(expected["exp_annotations"]) - {"other_window"}
+        set(expected["exp_annotations"]) - {"other_window", "peak"}
         == {"summary", "description", "runbook_url", "dashboard_url"}
         for example in shown
         for expected in example.get("exp_alerts", [])
@@ -139,7 +140,7 @@ def test_each_alert_has_the_labels_and_annotations_that_routes_and_messages_use(
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
     assert rule["labels"]["area"] in {"drift", "pipeline"}
     used = {"summary", "description", "runbook_url", "dashboard_url"}
-    assert set(rule["annotations"]) - {"other_window"} == used
+    assert set(rule["annotations"]) - {"other_window", "peak"} == used
     assert rule["annotations"]["runbook_url"].endswith("/runbook#" + rule["alert"].lower())
 
 
@@ -149,6 +150,28 @@ def test_the_runbook_has_one_complete_section_for_each_alert() -> None:
     for section in sections:
         paragraphs = re.findall(r"^\*\*(\w+)\.\*\*", section, flags=re.MULTILINE)
         assert paragraphs == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+
+
+def test_labels_of_alerts_never_hold_words() -> None:
+    for rule in ALERTS:
+        assert set(rule["labels"]) == {"severity", "area"} | set(rule["labels"]) & {"extent"}
+        assert "explanation_info" not in rule["expr"]
+    told = [rule for rule in ALERTS if "explanation_info" in rule["annotations"]["summary"]]
+    assert {rule["alert"] for rule in told} == {
+        *("EmbeddingDriftDetected", "EmbeddingDriftLarge", "EmbeddingDriftPersisting"),
+        "EmbeddingModelChanged",
+    }
+
+
+def test_every_cause_is_told_in_words() -> None:
+    [told] = {
+        rule["annotations"]["description"]
+        for rule in ALERTS
+        if rule["alert"] == "EmbeddingDriftDetected"
+    }
+    named = set(re.findall(r'eq \. "([\w ]+)"', told))
+    # Without a cause, the message says that it is not known.
+    assert named == set(KINDS) - {"none", "unknown"}
 
 
 def test_the_runbook_names_only_settings_metrics_and_errors_that_exist() -> None:

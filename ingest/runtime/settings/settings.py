@@ -293,14 +293,21 @@ class LogSettings(_Section):
     """Format of a record, which is one line."""
 
 
+Texts = Literal["full", "keywords", "none"]
+"""What may be shown of the texts, the most first."""
+
+
 class ExplanationSettings(_Section):
     """What explanations may read and show of the texts and the metadata."""
 
-    texts: Literal["full", "keywords", "none"] = "keywords"
+    texts: Texts = "keywords"
     """Whether explanations show texts (`text` of the metadata), only their keywords, or nothing."""
     metadata_keys: list[str] | None = None
     """Keys of the metadata that are read. By default all; keys whose values differ in most vectors
     are never shown."""
+    in_alerts: bool = True
+    """Whether alerts say in words what changed. The words reach Prometheus, Alertmanager and Slack.
+    Otherwise alerts have only numbers and a link."""
 
 
 class Settings(_Section):

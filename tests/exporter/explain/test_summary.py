@@ -47,11 +47,13 @@ def explanation(
     )
 
 
-def test_the_headline_says_how_much_changed_what_is_new_and_what_is_less() -> None:
+def test_the_headline_says_how_much_changed_what_is_new_and_what_is_gone() -> None:
     assert headline("docs", explanation(GROUP, SHRUNK)) == (
-        "docs: at least 9% of the last 1,000 vectors are unlike the baseline."
-        " New: audio, player 9.5% (was 2.2%). Less: perl 0.1% (was 2.2%)."
+        "docs: at least 9 % of the last 1,000 vectors are unlike the baseline."
+        " New: audio, player 9.5 % (was 2.2 %). Gone: perl 0.1 % (2.2 %)."
     )
+    halved = replace(SHRUNK, share=0.011)
+    assert headline("docs", explanation(halved)).endswith(" Less: perl 1.1 % (was 2.2 %).")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,8 @@ def test_the_headline_says_how_much_changed_what_is_new_and_what_is_less() -> No
         (explanation(kind="none"), "docs: the last 1,000 vectors are like the baseline."),
         (
             explanation(lower=0.001),
-            "docs: the last 1,000 vectors differ from the baseline, up to 12% of them.",
+            "docs: the last 1,000 vectors differ from the baseline, up to 12 % of them."
+            " No single group stands out.",
         ),
     ],
 )
@@ -74,6 +77,25 @@ def test_a_headline_names_three_groups_of_a_kind_at_most() -> None:
     assert "four" not in headline("docs", explanation(*many))
 
 
+def test_a_headline_of_a_changed_model_says_so_instead_of_its_groups() -> None:
+    part = explanation(GROUP, kind="model")
+    told = (
+        "docs: at least 9 % of the last 1,000 vectors are unlike the baseline."
+        " The model seems to have changed."
+    )
+    assert headline("docs", part) == told + " New: audio, player 9.5 % (was 2.2 %)."
+    nearly_all = replace(part, changed=ChangedRatio(0.95, 0.09, 0.97))
+    assert headline("docs", nearly_all) == told
+
+
+def test_a_headline_is_one_short_line_whatever_the_words_are() -> None:
+    hostile = replace(GROUP, keywords=("a\nb\x00\u2028c", "word " * 200))
+    line = headline("docs", explanation(hostile))
+    assert line.isprintable()
+    assert len(line) <= 300
+    assert "New: a b c" in line
+
+
 def test_a_group_has_the_name_of_its_words_or_else_of_a_value_or_else_of_its_number() -> None:
     assert name(GROUP) == "audio, player"
     assert name(replace(GROUP, keywords=())) == "language = de"
@@ -85,7 +107,7 @@ def test_the_details_are_the_cause_its_evidence_and_frequent_values() -> None:
     assert list(details(found)) == [
         "Cause: model (all clusters moved alike; lengths unchanged).",
         "Score 12.3, of 1,000 vectors.",
-        "More often: tenant = acme, 40.0% (was 5.0%).",
+        "More often: tenant = acme, 40.0 % (was 5.0 %).",
     ]
     assert next(details(explanation(kind="unknown"))) == "Cause: unknown."
 

@@ -6,12 +6,12 @@ from typing import get_args
 
 import pytest
 
-from exporter.http.condition import REASONS, WORDS, Reading, judge, limits
+from exporter.http.condition import REASONS, WORDS, Reading, judge
 from exporter.monitor.states import STATES, State
-from ingest.runtime.thresholds import SCORE
+from ingest.runtime.thresholds import SCORE, of_fleet
 from ingest.store.history import HistoryRow
 
-WEEKLY = limits("weekly", 1)
+WEEKLY = of_fleet("weekly", 1)
 
 
 def reading(score: float | None, window: str = "fast", state: State = "ok") -> Reading:
@@ -23,8 +23,8 @@ def test_every_state_has_a_reason() -> None:
 
 
 def test_thresholds_grow_with_the_number_of_models_as_in_the_rules() -> None:
-    assert limits("weekly", 1) == SCORE["weekly"]
-    many = limits("weekly", 1_000)
+    assert of_fleet("weekly", 1) == SCORE["weekly"]
+    many = of_fleet("weekly", 1_000)
     assert many["fast"].sudden == SCORE["weekly"]["fast"].sudden + 3
     # rules/drift.rules.yaml adds a quarter to the average of the fast window.
     assert many["fast"].lasting == SCORE["weekly"]["fast"].lasting + 3 / 4

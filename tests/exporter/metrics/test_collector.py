@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from exporter.detector.detector import Detector
 from exporter.detector.exact import compare
 from exporter.detector.ratio import ChangedRatio
+from exporter.explain.cause import KINDS
 from exporter.metrics.collector import DriftCollector
 from exporter.metrics.families import (
     CANARY_DISTANCE,
@@ -38,6 +39,7 @@ from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.version import __version__
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
+from tests.exporter.explained import SUMMARY, explained
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RECEIVED = NOW - timedelta(seconds=5)
@@ -71,6 +73,7 @@ def page(
     models: Models,
     status: PollStatus | None = None,
     checked: WorkStatus | None = None,
+    has_words: bool = True,
 ) -> list[str]:
     """The samples of a scrape, without comments."""
 
@@ -81,6 +84,7 @@ def page(
             checked or WorkStatus(True, 900.0, 1.5, 2),
             {"quality": ExaminationStatus(True, 0.5)},
             duration=0.125,
+            has_words=has_words,
         )
 
     registry = CollectorRegistry()
@@ -155,6 +159,7 @@ def test_a_model_with_a_baseline_has_every_family(
     model.standing.attach("forecast", {"slow": HISTORY})
     exact = compare(vectors[:1_000], vectors[1_000:1_100], [5])
     model.standing.attach("exact", {"fast": exact})
+    model.standing.explained = {"fast": explained(NOW.timestamp() - 60)}
     lines = page(models)
     [moved] = [line for line in lines if "top_dimension" in line]
     assert 'dimension="5",model_name="m",window="fast"' in moved
@@ -175,6 +180,38 @@ def test_a_model_with_a_baseline_has_every_family(
     assert 'embedding_drift_baseline_version{model_name="m"} 2.0' in lines
     components = [line for line in lines if line.startswith("embedding_drift_component_score")]
     assert len(components) == 2 * len(detector.COMPONENTS)
+
+
+def test_what_changed_is_one_cause_shares_by_rank_a_time_and_a_summary(
+    models: Models, vectors: NDArray[np.float32]
+) -> None:
+    model = add(models, vectors[1_000:1_100])
+    model.standing.explained = {"fast": explained(NOW.timestamp() - 60)}
+    lines = page(models)
+    window = 'model_name="m",{}slice="",{}window="fast"'
+    causes = [line for line in lines if line.startswith("embedding_drift_cause")]
+    assert len(causes) == len(KINDS) == 9
+    assert [line for line in causes if line.endswith(" 1.0")] == [
+        f'embedding_drift_cause{{cause="new content",{window.format("", "")}}} 1.0'
+    ]
+    rank = 'rank="1",'
+    assert [line for line in lines if line.startswith("embedding_drift_group_ratio")] == [
+        f"embedding_drift_group_ratio{{{window.format(rank, '')}}} 0.095"
+    ]
+    summary = f'summary="{SUMMARY}",'
+    assert f"embedding_drift_explanation_info{{{window.format('', summary)}}} 1.0" in lines
+    [at] = [line for line in lines if line.startswith("embedding_drift_explanation_timestamp")]
+    assert float(at.rpartition(" ")[2]) == NOW.timestamp() - 60
+
+
+def test_one_setting_keeps_words_out_of_prometheus(
+    models: Models, vectors: NDArray[np.float32]
+) -> None:
+    model = add(models, vectors[1_000:1_100])
+    model.standing.explained = {"fast": explained(NOW.timestamp() - 60)}
+    lines = page(models, has_words=False)
+    assert not any("audio" in line for line in lines)
+    assert any(line.startswith("embedding_drift_cause") for line in lines)
 
 
 def test_canaries_have_two_distances_a_time_and_a_gap(

@@ -25,6 +25,7 @@ from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
+from tests.exporter.explained import explained
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FORECAST = Forecast("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
@@ -58,6 +59,7 @@ def full(vectors: Vectors, detector: Detector) -> Snapshot:
         Baseline(1, NOW, 0, NOW, NOW, False, "first 1000", assess(vectors[:1_000]), detector),
         windows,
     )
+    model.standing.explained = {"fast": explained(NOW.timestamp())}
     exact = compare(vectors[:1_000], fresh, [5])
     model.standing.attach("quality", {"fast": assess(fresh)})
     magnitude = Magnitude(ChangedRatio(0.12, 0.09, 0.15), NOW.timestamp())

@@ -64,7 +64,7 @@ def told(
             else replace(fast.verdict, measurement=replace(measured, score=score))
         )
         series = (replace(fast, verdict=verdict), still)
-        drifting.notice(replace(snapshot, series=series, computed_at=number * CHECK))
+        drifting.notice(replace(snapshot, series=series, computed_at=number * CHECK), 1)
         drifting.keep({"m"})
     fields = ("model_name", "window", "score", "threshold", "state", "highest_score", "seconds")
     return [
@@ -131,7 +131,7 @@ def test_scores_against_another_baseline_do_not_count(
     for number in range(20):
         baseline = replace(snapshot.baseline, version=1 + number // 10)
         drifting.notice(
-            replace(snapshot, baseline=baseline, series=series, computed_at=number * CHECK)
+            replace(snapshot, baseline=baseline, series=series, computed_at=number * CHECK), 1
         )
     assert caplog.messages == []
 

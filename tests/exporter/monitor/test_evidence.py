@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from exporter.cli import main
 from exporter.monitor import baseline
-from exporter.monitor.evidence import Evidence, gather
+from exporter.monitor.evidence import Evidence, gather, permits, shown
 from ingest.runtime.errors import NotFound
-from ingest.runtime.settings.settings import ExplanationSettings, Settings
+from ingest.runtime.settings.settings import ExplanationSettings, Settings, Texts
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection
 from ingest.store.selection import Selection
@@ -89,6 +89,24 @@ def test_without_a_baseline_there_is_nothing_to_compare_with(
     keep_usual(store, 100)
     with pytest.raises(NotFound, match="model m has no baseline yet"):
         read(connection, ExplanationSettings())
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "permitted"),
+    [
+        (("keywords", None), ("keywords", None), True),
+        (("keywords", None), ("full", None), True),
+        (("full", None), ("keywords", None), False),
+        (("none", ["tenant"]), ("none", ["tenant", "language"]), True),
+        (("none", ["tenant"]), ("none", ["language"]), False),
+        (("none", None), ("none", ["language"]), False),
+    ],
+)
+def test_an_explanation_that_was_kept_is_shown_if_it_says_no_more_than_is_allowed(
+    then: tuple[Texts, list[str] | None], now: tuple[Texts, list[str] | None], permitted: bool
+) -> None:
+    before, after = (ExplanationSettings(texts=t, metadata_keys=keys) for t, keys in (then, now))
+    assert permits(after, shown(before)) == permitted
 
 
 def explained(store: str, *options: str, texts: str = "keywords") -> str:

@@ -11,10 +11,20 @@ import psycopg
 import pytest
 
 from ingest.runtime.errors import NotFound, TooManyModels
-from ingest.store import baselines, canaries, history, models, neighbours, positions, reports
+from ingest.store import (
+    baselines,
+    canaries,
+    explanations,
+    history,
+    models,
+    neighbours,
+    positions,
+    reports,
+)
 from ingest.store.batch import Batch
 from ingest.store.canaries import CanarySet
 from ingest.store.connection import AsyncConnection, connect
+from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow
 from ingest.store.positions import Progress
 from ingest.store.reports import Report
@@ -40,6 +50,8 @@ def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll
             assert baselines.create(connection, name, rows, b"", {}, "first 10") == version
         history.append(connection, [HistoryRow(name, "fast", "ok", 10, 1, cosine_similarity=0.5)])
         reports.write(connection, [Report(name, 0.0, b"{}", b"{}")], 300)
+        told = ExplanationRow(name, "fast", "", 1.0, 0, 1.0, 1.0, 1, "what changed", {})
+        explanations.keep(connection, told, 900)
 
     async def others() -> None:
         async with await AsyncConnection.connect(store, autocommit=True) as asynchronous:

@@ -10,10 +10,11 @@ import numpy as np
 import psycopg
 import pytest
 
+from ingest.store import explanations, partitions
 from ingest.store import migrate as migrations
-from ingest.store import partitions
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
+from ingest.store.explanations import ExplanationRow
 from ingest.store.migrate import migrate
 from ingest.store.vectors import Stored
 from tests.service import wait_for, waits_for_a_lock
@@ -107,6 +108,22 @@ def test_an_expired_day_is_dropped_with_its_ids_and_keys(
     assert vectors(connection) == 1
     for table in ("embedding_id", "idempotency_key"):
         assert connection.execute(f"select count(*) from {table}".encode()).fetchone() == (0,)
+
+
+def test_explanations_are_kept_as_long_as_the_history(
+    connection: psycopg.Connection, insert_all: InsertAll
+) -> None:
+    insert_all(Batch("m", np.ones((1, 2), np.float32)))
+    days = partitions.history_days(8)
+    now = datetime.now(UTC).timestamp()
+    for age in (days - 1, days + 1):
+        at = now - 86_400 * age
+        row = ExplanationRow("m", "fast", "", at, 0, at, at, 1, "what changed", {})
+        explanations.keep(connection, row, 900)
+    live(connection, -days, 0)
+    partitions.drop_expired(connection, 8)
+    [left] = explanations.between(connection, "m", 0, now)
+    assert left.began_at > now - 86_400 * days
 
 
 def test_nothing_within_the_retention_is_dropped(

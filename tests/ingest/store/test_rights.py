@@ -21,6 +21,7 @@ from ingest.store import (
     baselines,
     canaries,
     changes,
+    explanations,
     history,
     models,
     neighbours,
@@ -30,6 +31,7 @@ from ingest.store import (
 from ingest.store.batch import Batch
 from ingest.store.canaries import CanarySet, Moved
 from ingest.store.connection import AsyncConnection, connect
+from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow
 from ingest.store.newest import newest
 from ingest.store.pool import open_async
@@ -157,6 +159,8 @@ def test_the_rights_of_an_exporter_are_enough(connection: psycopg.Connection, ap
         baselines.replace_detector(own, "m", 2, b"new")
         history.append(own, [ROW])
         assert len(history.times(own, "m", "fast", 1)) == 1
+        told = ExplanationRow("m", "fast", "", 1.0, 0, 1.0, 1.0, 1, "what changed", {})
+        explanations.see(own, explanations.keep(own, told, 900), 2.0)
 
 
 @pytest.mark.parametrize("name", ["baseline pin", "baseline use", "backfill", "model remove"])
@@ -209,8 +213,12 @@ def test_the_rights_of_ingest_are_enough_for_canaries(
         ("model resolve", lambda own: models.resolve_dimension(own, "m")),
         ("explain", lambda own: baselines.described(own, "m", baselines.in_use(own, "m"), 4)),
         ("explain", lambda own: newest(own, "m", 4, 60, 10)),
+        ("explain", lambda own: explanations.at(own, "m", 1.0, 900)),
     ],
-    ids=["canary accept", "canary remove", "model resolve", "explain baseline", "explain window"],
+    ids=[
+        *("canary accept", "canary remove", "model resolve"),
+        *("explain baseline", "explain window", "explain past"),
+    ],
 )
 def test_the_rights_of_a_small_command_are_enough(
     connection: psycopg.Connection,

@@ -1,0 +1,239 @@
+"""The explainer: says what changed in each window that drifts, in a background thread.
+
+It is slower than an examination, and reads texts and metadata from the store. So it has a thread of
+its own, which explains one window at a time and then rests for as long as that took.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from exporter.explain.explanation import Explanation, explain
+from exporter.explain.summary import headline, told
+from exporter.monitor import evidence
+from exporter.monitor.drifting import Drift, Drifting
+from exporter.monitor.model import Model, Models
+from exporter.monitor.series import Series
+from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot, SeriesSnapshot
+from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.settings.settings import ExplanationSettings
+from ingest.runtime.thresholds import KEPT_SECONDS
+from ingest.runtime.worker import Worker
+from ingest.store import explanations
+from ingest.store.explanations import ExplanationRow
+from ingest.store.pool import Pool
+
+_log = logging.getLogger(__name__)
+
+REFRESHED_AFTER = (300.0, 1_800.0, 7_200.0, 28_800.0)
+"""Seconds after the begin of a drift at which it is explained again. Each summary is a series of
+Prometheus, so a drift has five at most."""
+EXPLANATION = "explanation"
+"""Value of the label `examination` on the metrics page."""
+_WAIT_SECONDS = 0.1
+
+
+class Explainer:
+    """Explains each drift when it begins and at `REFRESHED_AFTER`, and keeps that in the store.
+
+    Of several processes that follow the same model, the first one explains, and the others take its
+    explanation from the store. After a restart, a drift that lasts keeps its explanation.
+
+    Parameters
+    ----------
+    models : Models
+    pool : Pool
+        Of the store or of its replicas; vectors and metadata are read from there.
+    primary : Pool
+        Where explanations are kept.
+    interval : float
+        Seconds between two looks at all models.
+    settings : ExplanationSettings
+    followed : threading.Event
+        Set once the windows have been read; there is nothing to explain before.
+    rest : callable
+        Waits for so many seconds.
+
+    Attributes
+    ----------
+    interval, settings
+        May be replaced at any time.
+    examined : mapping of str to ExaminationStatus
+        How the last look went; replaced as a whole.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        pool: Pool,
+        primary: Pool,
+        interval: float,
+        settings: ExplanationSettings,
+        followed: threading.Event,
+        rest: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._models = models
+        self._pool = pool
+        self._primary = primary
+        self.interval = interval
+        self.settings = settings
+        self._followed = followed
+        self._rest = rest
+        self._drifting = Drifting()
+        self._previous: dict[Series, tuple[int, Explanation]] = {}
+        self._worker = Worker(
+            "explainer",
+            self._work,
+            lambda: self.interval,
+            failed=_log_failure,
+            meanwhile=self.look,
+        )
+        self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
+
+    def start(self) -> None:
+        """Start to explain."""
+        self._worker.start()
+
+    def stop(self, cut: Callable[[], None]) -> None:
+        """Stop; ``cut`` interrupts a wait for the server."""
+        self._worker.stop(cut)
+
+    def notice(self, models: Sequence[ModelSnapshot]) -> None:
+        """Look soon if a drift has begun in one of these models: its alert comes soon, too."""
+        if any(self._drifting.is_news(model, len(models)) for model in models):
+            self._worker.wake()
+
+    def _work(self) -> None:
+        while not self._followed.wait(_WAIT_SECONDS):
+            if self._worker.is_stopping:
+                return
+        self.look()
+
+    def look(self) -> None:
+        """Look at all models, and explain the drifts whose explanation is due.
+
+        A window that cannot be explained leaves the others alone, and keeps its older explanation.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL is away.
+        Exception
+            The first error that a window raised.
+        """
+        models, spent, errors = self._models.by_name, 0.0, list[Exception]()
+        for model in models.values():
+            if self._worker.is_stopping:
+                return
+            start = time.perf_counter()
+            has_explained = self._look_at(model, len(models), errors)
+            took = time.perf_counter() - start
+            spent += took
+            if has_explained:
+                self._rest(took)
+        self._drifting.keep(models)
+        self._previous = {
+            s: known for s, known in self._previous.items() if s in self._drifting.now
+        }
+        status = ExaminationStatus(not errors, spent)
+        self.examined = MappingProxyType({EXPLANATION: status})
+        if errors:
+            raise errors[0]
+
+    def _look_at(self, model: Model, models: int, errors: list[Exception]) -> bool:
+        """Attach the explanations to a model; return whether one was made."""
+        standing = model.standing  # read once: the tail replaces it when a baseline is adopted
+        subject = model.judge(standing, self._models.now())
+        self._drifting.notice(subject, models)
+        explained, has_explained = {}, False
+        for each in subject.series:
+            drift = self._drifting.now.get(each.series)
+            if drift is None:
+                continue
+            window = each.series.window
+            try:
+                current, number = self._current(each.series, drift)
+                if number is not None:
+                    current = self._explain(subject, each, drift, current, number)
+                    has_explained = True
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                error.add_note(f"Raised by the explanation of {each.series}")
+                errors.append(error)
+                current = standing.explained.get(window)
+            if current is not None:
+                explained[window] = current
+        standing.explained = MappingProxyType(explained)
+        return has_explained
+
+    def _current(self, series: Series, drift: Drift) -> tuple[ExplanationRow | None, int | None]:
+        """Return the explanation of a drift so far, and the number of the next one if it is due."""
+        with self._primary.borrow() as connection:
+            found = explanations.newest(connection, series.model_name, series.window, series.slice)
+            if (
+                found is None
+                or found.baseline_version != drift.baseline_version
+                or found.seen_at <= drift.began_at - KEPT_SECONDS
+            ):
+                return None, 0
+            explanations.see(connection, found, drift.seen_at)
+        if not evidence.permits(self.settings, found.told):
+            # The settings allow less than they did: say it again with what they allow.
+            return None, found.number + 1
+        age = self._models.now() - found.began_at
+        number = sum(age >= after for after in REFRESHED_AFTER)
+        return found, number if number > found.number else None
+
+    def _explain(
+        self,
+        subject: ModelSnapshot,
+        each: SeriesSnapshot,
+        drift: Drift,
+        current: ExplanationRow | None,
+        number: int,
+    ) -> ExplanationRow:
+        """Explain a window and keep that; return what counts, which may be another process's."""
+        assert subject.baseline is not None
+        series, version, settings = each.series, subject.baseline.version, self.settings
+        with self._pool.borrow() as connection:
+            read = evidence.read(
+                connection,
+                series.model_name,
+                subject.row.dimension,
+                subject.baseline,
+                each.limits,
+                settings,
+            )
+        of_version, previous = self._previous.get(series, (version, None))
+        found = explain(
+            read.detector,
+            read.reference,
+            read.window,
+            previous if of_version == version else None,
+        )
+        self._previous[series] = version, found
+        now = self._models.now()
+        row = ExplanationRow(
+            *series,
+            began_at=drift.began_at if current is None else current.began_at,
+            number=number,
+            explained_at=now,
+            seen_at=max(now, drift.seen_at),
+            baseline_version=version,
+            summary=headline(series.model_name, found),
+            told=told(found, read.examples(found, settings)) | evidence.shown(settings),
+        )
+        with self._primary.borrow() as connection:
+            return explanations.keep(connection, row, KEPT_SECONDS)
+
+
+def _log_failure(error: Exception) -> None:
+    if isinstance(error, StoreUnavailable):
+        _log.warning("no explanation; the next look follows", extra={"error": str(error)})
+    else:
+        _log.error("no explanation; the next look follows", exc_info=error)

@@ -1,0 +1,176 @@
+"""Explanations: what changed while a window drifted, as it was found out at the time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+_READ = sql.SQL(
+    "select model_name, window_name, slice, extract(epoch from began_at)::float8, number,"
+    " extract(epoch from explained_at)::float8, extract(epoch from seen_at)::float8,"
+    " baseline_version, summary, told from explanation"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationRow:
+    """What changed in a window while it drifted. Times are in seconds since the epoch.
+
+    Attributes
+    ----------
+    model_name, window_name, slice : str
+        The slice is empty for all vectors of the model.
+    began_at : float
+        When the drift began. It names the drift.
+    number : int
+        0 for the explanation of the beginning; each later one of the same drift has the next.
+    explained_at : float
+    seen_at : float
+        When the drift was last seen. In an explanation that has a newer one: when that was made.
+    baseline_version : int
+    summary : str
+        One line.
+    told : mapping
+        The whole explanation, as JSON objects.
+    """
+
+    model_name: str
+    window_name: str
+    slice: str
+    began_at: float
+    number: int
+    explained_at: float
+    seen_at: float
+    baseline_version: int
+    summary: str
+    told: Mapping[str, Any]
+
+
+def newest(
+    connection: psycopg.Connection, model_name: str, window_name: str, of_slice: str = ""
+) -> ExplanationRow | None:
+    """Return the newest explanation of a window, if there is any."""
+    found = connection.execute(
+        _READ
+        + sql.SQL(
+            " where model_name = %s and window_name = %s and slice = %s"
+            " order by explained_at desc limit 1"
+        ),
+        [model_name, window_name, of_slice],
+    ).fetchone()
+    return None if found is None else ExplanationRow(*found)
+
+
+def keep(
+    connection: psycopg.Connection, row: ExplanationRow, kept_seconds: float
+) -> ExplanationRow:
+    """Store an explanation, unless another process has explained the same since.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    row : ExplanationRow
+    kept_seconds : float
+        A drift that was last seen so long before this one began is another one.
+
+    Returns
+    -------
+    ExplanationRow
+        The one that counts: this one, or that of the other process.
+    """
+    with connection.transaction():
+        key = f"{row.model_name}\n{row.window_name}\n{row.slice}"
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
+        other = newest(connection, row.model_name, row.window_name, row.slice)
+        if (
+            other is not None
+            and other.baseline_version == row.baseline_version
+            and other.number >= row.number
+            and other.seen_at > row.began_at - kept_seconds
+            and (other.began_at == row.began_at or row.number == 0)
+        ):
+            return other
+        connection.execute(
+            "insert into explanation (model_name, window_name, slice, began_at, number,"
+            " explained_at, seen_at, baseline_version, summary, told)"
+            " select %s, %s, %s, to_timestamp(%s), %s, to_timestamp(%s), to_timestamp(%s), %s, %s,"
+            " %s where exists (select from model where model_name = %s)",
+            [
+                row.model_name,
+                row.window_name,
+                row.slice,
+                row.began_at,
+                row.number,
+                row.explained_at,
+                row.seen_at,
+                row.baseline_version,
+                row.summary,
+                Jsonb(row.told),
+                row.model_name,
+            ],
+        )
+    return row
+
+
+def see(connection: psycopg.Connection, row: ExplanationRow, seen_at: float) -> None:
+    """Note that the drift of this explanation was seen."""
+    connection.execute(
+        "update explanation set seen_at = greatest(seen_at, to_timestamp(%s))"
+        " where (model_name, window_name, slice, number) = (%s, %s, %s, %s)"
+        " and began_at = to_timestamp(%s)",
+        [seen_at, row.model_name, row.window_name, row.slice, row.number, row.began_at],
+    )
+
+
+def between(
+    connection: psycopg.Connection, model_name: str, since: float, until: float
+) -> list[ExplanationRow]:
+    """Return the explanations of the drifts of a model that were seen in a span, oldest first.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    since, until : float
+        Seconds since the epoch.
+    """
+    found = connection.execute(
+        _READ
+        + sql.SQL(
+            " where model_name = %s and began_at <= to_timestamp(%s)"
+            " and seen_at >= to_timestamp(%s) order by explained_at, window_name, slice"
+        ),
+        [model_name, until, since],
+    )
+    return [ExplanationRow(*row) for row in found]
+
+
+def at(
+    connection: psycopg.Connection, model_name: str, moment: float, kept_seconds: float
+) -> list[ExplanationRow]:
+    """Return what was known of each window that drifted at a time: one explanation of each.
+
+    That is the newest one before the time. An alert may be a little older than the first
+    explanation of its drift: then it is that one.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    moment : float
+        Seconds since the epoch.
+    kept_seconds : float
+        How long a drift goes on after it was last seen.
+    """
+    chosen: dict[tuple[str, str], ExplanationRow] = {}
+    around = between(connection, model_name, moment - kept_seconds, moment + kept_seconds)
+    for row in around:
+        series = row.window_name, row.slice
+        if row.explained_at <= moment or series not in chosen:
+            chosen[series] = row
+    return list(chosen.values())

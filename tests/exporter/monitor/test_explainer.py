@@ -1,0 +1,329 @@
+"""The explainer: what changed in the windows that drift, when they begin to drift and later."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+from psycopg import sql
+
+from exporter.metrics import families
+from exporter.monitor import baseline
+from exporter.monitor.explainer import EXPLANATION, REFRESHED_AFTER, Explainer
+from exporter.monitor.model import Model, Models, Standing
+from exporter.monitor.snapshot import ModelSnapshot, Snapshot
+from exporter.monitor.tail import Tail
+from exporter.monitor.verdict import Measurement
+from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.settings.settings import (
+    BaselineSettings,
+    ExplanationSettings,
+    MonitoringSettings,
+)
+from ingest.runtime.thresholds import KEPT_SECONDS, SCORE
+from ingest.store import explanations
+from ingest.store.batch import Batch
+from ingest.store.connection import AsyncConnection
+from ingest.store.explanations import ExplanationRow
+from ingest.store.pool import Pool
+from ingest.store.selection import Selection
+from ingest.store.vectors import insert
+from tests.exporter.explain.space import KNOWN, Vectors, drawing
+
+HIGH = SCORE["provisional"]["fast"].sudden + 5
+CHECK = 300.0
+WORDS = ["red", "green", "blue"]
+
+
+class Clock:
+    """Time of the store, moved by hand."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def keep(store: str, name: str, vectors: Vectors, is_new: NDArray[np.bool_]) -> None:
+    """Store vectors with a text each; those of the new topic are about zebras."""
+    metadata: list[bytes | None] = [
+        json.dumps({"text": f"{'zebra' if new else 'usual'} {WORDS[at % 3]} of{at}"}).encode()
+        for at, new in enumerate(is_new.tolist())
+    ]
+
+    async def run() -> None:
+        async with await AsyncConnection.connect(store, autocommit=True) as connection:
+            await insert(connection, [Batch(name, vectors, metadata=metadata)], 100)
+
+    asyncio.run(run())
+
+
+class Scored(Model):
+    """A model whose fast window has the score that the test sets."""
+
+    score = 0.0
+    measured: Measurement | None = None
+
+    def judge(
+        self,
+        standing: Standing,
+        now: float,
+        deadline: float = math.inf,
+        with_vectors: bool = False,
+    ) -> ModelSnapshot:
+        found = super().judge(standing, now, deadline, with_vectors)
+        fast, slow = found.series
+        # Nothing polls the store while the clock is moved, so the first measurement is kept.
+        self.measured = self.measured or fast.verdict.measurement
+        assert self.measured is not None
+        measured = replace(self.measured, score=self.score)
+        verdict = replace(fast.verdict, state="ok", measurement=measured)
+        still = replace(slow, verdict=replace(slow.verdict, measurement=None))
+        return replace(found, series=(replace(fast, verdict=verdict), still))
+
+
+def follow(pool: Pool, clock: Clock) -> Models:
+    """Follow the store, by a clock that is moved by hand."""
+    models = Models(clock)
+    settings = MonitoringSettings(stale_after=10**9, baseline=BaselineSettings(mature=False))
+    Tail(pool, models, settings).poll()
+    for name, model in models.by_name.items():
+        scored = Scored(model.row, settings)
+        scored.ledger, scored.standing = model.ledger, model.standing
+        assert models.by_name[name] is model
+        models.add(scored)
+    return models
+
+
+def set_score(models: Models, score: float, name: str = "m") -> None:
+    model = models.by_name[name]
+    assert isinstance(model, Scored)
+    model.score = score
+
+
+def explainer(
+    pool: Pool,
+    models: Models,
+    settings: ExplanationSettings | None = None,
+    rest: Callable[[float], None] = lambda seconds: None,
+) -> Explainer:
+    allowed = ExplanationSettings() if settings is None else settings
+    return Explainer(models, pool, pool, CHECK, allowed, threading.Event(), rest)
+
+
+def explanation(models: Models, name: str = "m") -> ExplanationRow | None:
+    return models.by_name[name].standing.explained.get("fast")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def models(store: str, connection: psycopg.Connection, pool: Pool, clock: Clock) -> Models:
+    """A model that gets a new topic of 20 %."""
+    keep(store, "m", drawing(0)(KNOWN, 1_500), np.zeros(1_500, bool))
+    baseline.pin(connection, "m", Selection(first=1_500))
+    draw, is_new = drawing(1), np.random.default_rng(0).random(500) < 0.2
+    keep(store, "m", np.where(is_new[:, None], draw([20], 500), draw(KNOWN, 500)), is_new)
+    return follow(pool, clock)
+
+
+def test_a_window_is_explained_while_it_drifts(
+    pool: Pool, models: Models, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    explaining = explainer(pool, models)
+    explaining.look()
+    assert explanation(models) is None
+    set_score(models, HIGH)
+    explaining.look()
+    row = explanation(models)
+    assert row is not None
+    assert row.summary.startswith("m: at least ")
+    assert "New: " in row.summary
+    assert "zebra" in row.summary
+    assert row.told["groups"][0]["examples"]
+    assert explaining.examined[EXPLANATION].success
+    set_score(models, 0.0)
+    clock.time += KEPT_SECONDS
+    explaining.look()
+    assert explanation(models) is None
+    assert caplog.messages == ["drift began", "drift ended"]
+
+
+def test_a_drift_is_explained_again_four_times_and_its_groups_keep_their_ids(
+    pool: Pool, models: Models, clock: Clock, connection: psycopg.Connection
+) -> None:
+    set_score(models, HIGH)
+    explaining = explainer(pool, models)
+    began, seen = clock.time, []
+    for after in np.arange(0, 30_000, CHECK):
+        clock.time = began + after
+        explaining.look()
+        row = explanation(models)
+        assert row is not None
+        seen.append((after, row.number))
+    first = [next(after for after, number in seen if number == each) for each in range(5)]
+    assert first == [0, *REFRESHED_AFTER]
+    assert {number for _, number in seen} == set(range(5))
+    kept = explanations.between(connection, "m", 0, 1e11)
+    assert [row.number for row in kept] == list(range(5))
+    assert len({row.began_at for row in kept}) == 1
+    assert {tuple(group["id"] for group in row.told["groups"]) for row in kept} == {("g1",)}
+    assert kept[-1].seen_at > kept[-1].explained_at
+
+
+def test_after_a_restart_a_drift_that_lasts_keeps_its_explanation(
+    pool: Pool, models: Models, clock: Clock
+) -> None:
+    set_score(models, HIGH)
+    explainer(pool, models).look()
+    before = explanation(models)
+    assert before is not None
+    clock.time += CHECK / 2
+    explainer(pool, models).look()
+    after = explanation(models)
+    assert after is not None
+    assert (after.began_at, after.number, after.summary) == (before.began_at, 0, before.summary)
+    clock.time += KEPT_SECONDS + 1
+    explainer(pool, models).look()
+    another = explanation(models)
+    assert another is not None
+    assert (another.began_at > before.began_at, another.number) == (True, 0)
+
+
+def test_of_two_processes_one_explains(
+    pool: Pool, models: Models, clock: Clock, connection: psycopg.Connection
+) -> None:
+    rests: list[float] = []
+    set_score(models, HIGH)
+    explainer(pool, models, rest=rests.append).look()
+    explainer(pool, models, rest=rests.append).look()
+    assert len(rests) == 1
+    assert len(explanations.between(connection, "m", 0, 1e11)) == 1
+
+
+def test_it_rests_as_long_as_it_has_worked(pool: Pool, models: Models) -> None:
+    rests: list[float] = []
+    explaining = explainer(pool, models, rest=rests.append)
+    explaining.look()
+    assert rests == []
+    set_score(models, HIGH)
+    explaining.look()
+    [rest] = rests
+    assert 0 < rest <= explaining.examined[EXPLANATION].duration
+
+
+def test_what_settings_do_not_allow_any_more_is_said_again_without_it(
+    pool: Pool, models: Models
+) -> None:
+    set_score(models, HIGH)
+    explaining = explainer(pool, models, ExplanationSettings(texts="full"))
+    explaining.look()
+    row = explanation(models)
+    assert row is not None
+    assert "zebra" in str(row.told)
+    explaining.settings = ExplanationSettings(texts="none")
+    explaining.look()
+    row = explanation(models)
+    assert row is not None
+    assert "zebra" not in str(row)
+
+
+def test_a_window_that_cannot_be_explained_leaves_the_others_alone(
+    store: str, pool: Pool, models: Models, connection: psycopg.Connection, clock: Clock
+) -> None:
+    keep(store, "l", drawing(0)(KNOWN, 500), np.zeros(500, bool))
+    baseline.pin(connection, "l", Selection(first=300))
+    models = follow(pool, clock)
+    set_score(models, HIGH, "l")
+    set_score(models, HIGH, "m")
+    connection.execute("delete from baseline_embedding where model_name = 'l'")
+    explaining = explainer(pool, models)
+    with pytest.raises(ValueError, match="needs vectors of the baseline"):
+        explaining.look()
+    assert explanation(models, "l") is None
+    assert explanation(models) is not None
+    assert not explaining.examined[EXPLANATION].success
+
+
+def test_without_the_store_nothing_is_said(
+    pool: Pool, models: Models, connection: psycopg.Connection
+) -> None:
+    set_score(models, HIGH)
+    connection.execute("alter table explanation rename to gone")
+    with pytest.raises((StoreUnavailable, psycopg.Error)):
+        explainer(pool, models).look()
+
+
+MODELS = 50
+
+
+@pytest.fixture
+def fleet(store: str, connection: psycopg.Connection, pool: Pool, clock: Clock) -> Models:
+    """Fifty models with a small baseline each."""
+    keep(store, "model-00", drawing(0)(KNOWN, 320), np.zeros(320, bool))
+    baseline.pin(connection, "model-00", Selection(first=250))
+    for table in ("model", "embedding", "baseline", "baseline_embedding"):
+        columns = [
+            name
+            for (name,) in connection.execute(
+                "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0"
+                " and not attisdropped and attname <> 'model_name'",
+                [table],
+            )
+        ]
+        copy = sql.SQL(
+            "insert into {table} (model_name, {columns}) select 'model-' || to_char(n, 'FM00'),"
+            " {columns} from {table}, generate_series(1, %s) as n"
+        ).format(
+            table=sql.Identifier(table),
+            columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        )
+        connection.execute(copy, [MODELS - 1])
+    return follow(pool, clock)
+
+
+def test_a_day_of_fifty_models_that_drift_on_and_off_costs_few_series(
+    pool: Pool, fleet: Models, clock: Clock
+) -> None:
+    """Each drifts twice, for 105 minutes, so each drift has three summaries."""
+    explaining = explainer(pool, fleet)
+    random, began = np.random.default_rng(0), clock.time
+    begins = {name: random.integers(0, 6 * 3_600) for name in fleet.by_name}
+    high = HIGH + np.log10(MODELS)
+    words: set[tuple[str, ...]] = set()
+    explained: set[tuple[str, float, int]] = set()
+    others: set[tuple[str, ...]] = set()
+    most = 0
+    for after in np.arange(0, 86_400, KEPT_SECONDS):
+        clock.time = began + after
+        for name, begin in begins.items():
+            is_drifting = after >= begin and (after - begin) % 43_200 < 105 * 60
+            set_score(fleet, high if is_drifting else 0.0, name)
+        explaining.look()
+        snapshot = Snapshot(tuple(fleet.snapshots()))
+        now = [labels for labels, _ in families.EXPLANATION_INFO.read(snapshot)]
+        rows = [row for name in begins if (row := explanation(fleet, name)) is not None]
+        assert len(now) == len(rows)
+        most = max(most, len(now))
+        words.update(now)
+        explained.update((row.model_name, row.began_at, row.number) for row in rows)
+        for family in (families.CAUSE, families.GROUP_RATIO, families.EXPLANATION_TIMESTAMP):
+            others.update((family.name, *labels) for labels, _ in family.read(snapshot))
+    assert 0 < most < MODELS
+    assert len(words) <= len(explained) == MODELS * 2 * 3
+    # Whatever happens: nine causes, three ranks and a time.
+    assert len(others) <= MODELS * (9 + 3 + 1)

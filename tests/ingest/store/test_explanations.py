@@ -1,0 +1,76 @@
+"""Explanations are kept, one for each time that a drift was explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import psycopg
+import pytest
+
+from ingest.store import explanations
+from ingest.store.batch import Batch
+from ingest.store.explanations import ExplanationRow
+
+KEPT = 900.0
+ROW = ExplanationRow("m", "fast", "", 1_000.0, 0, 1_000.5, 1_000.5, 1, "m: new", {"score": 7.5})
+LATER = replace(ROW, number=1, explained_at=1_300.0, seen_at=1_300.0, summary="m: newer")
+
+
+@pytest.fixture(autouse=True)
+def model(insert_all: Callable[..., list[object]]) -> None:
+    insert_all(Batch("m", np.ones((1, 4), np.float32)))
+
+
+def keep(connection: psycopg.Connection, *rows: ExplanationRow) -> list[ExplanationRow]:
+    return [explanations.keep(connection, row, KEPT) for row in rows]
+
+
+def test_the_newest_explanation_of_a_window_is_found(connection: psycopg.Connection) -> None:
+    assert explanations.newest(connection, "m", "fast") is None
+    slow = replace(ROW, window_name="slow")
+    of_slice = replace(LATER, slice="tenant=acme")
+    assert keep(connection, ROW, LATER, slow, of_slice) == [ROW, LATER, slow, of_slice]
+    assert explanations.newest(connection, "m", "fast") == LATER
+    assert explanations.newest(connection, "m", "slow") == slow
+    assert explanations.newest(connection, "m", "fast", "tenant=acme") == of_slice
+
+
+def test_of_two_processes_that_explain_the_same_drift_the_first_counts(
+    connection: psycopg.Connection,
+) -> None:
+    second = replace(ROW, began_at=1_001.0, explained_at=1_002.0, summary="m: of the second")
+    assert keep(connection, ROW, second) == [ROW, ROW]
+    assert keep(connection, LATER, replace(LATER, summary="second")) == [LATER, LATER]
+    assert explanations.between(connection, "m", 0, 2_000) == [ROW, LATER]
+
+
+def test_a_drift_that_was_not_seen_for_long_or_against_another_baseline_is_another_one(
+    connection: psycopg.Connection,
+) -> None:
+    later = replace(ROW, began_at=2_000.0, explained_at=2_000.0, seen_at=2_000.0)
+    other = replace(later, began_at=2_001.0, baseline_version=2, explained_at=2_001.0)
+    assert keep(connection, ROW, later, other) == [ROW, later, other]
+
+
+def test_a_drift_is_seen_until_it_ends(connection: psycopg.Connection) -> None:
+    keep(connection, ROW)
+    explanations.see(connection, ROW, 1_200.0)
+    explanations.see(connection, ROW, 1_100.0)
+    found = explanations.newest(connection, "m", "fast")
+    assert found == replace(ROW, seen_at=1_200.0)
+
+
+def test_a_past_time_has_what_was_known_then(connection: psycopg.Connection) -> None:
+    keep(connection, ROW, LATER, replace(ROW, window_name="slow"))
+    for moment, expected in ((1_100.0, ROW), (1_301.0, LATER), (999.0, ROW), (2_199.0, LATER)):
+        found = explanations.at(connection, "m", moment, KEPT)
+        assert {each.window_name: each for each in found}["fast"] == expected
+    assert explanations.at(connection, "m", 2_300.0, KEPT) == []
+    assert explanations.at(connection, "m", 50.0, KEPT) == []
+
+
+def test_nothing_is_kept_of_a_model_that_was_removed(connection: psycopg.Connection) -> None:
+    keep(connection, replace(ROW, model_name="gone"))
+    assert explanations.newest(connection, "gone", "fast") is None
