@@ -94,7 +94,7 @@ DIRECTIONS = {
     "exporter/explain": ("exporter.detector", "exporter.stats"),
     "exporter/monitor": ("exporter.detector", "exporter.explain", "exporter.stats", *_SHARED),
     "exporter/metrics": (*_EXPLAINING, *_SHARED),
-    "exporter/http": ("exporter.metrics", *_MEASURING, *_SHARED),
+    "exporter/http": ("exporter.metrics", *_EXPLAINING, *_SHARED),
     "exporter/backfill": (*_MEASURING, "ingest.files", *_SHARED),
     "ingest/runtime": (),
     "ingest/store": ("ingest.runtime",),

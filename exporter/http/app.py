@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import TypeVar
 
+import psycopg
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -29,9 +30,10 @@ from ingest.runtime.http import application, parameters
 from ingest.runtime.http.negotiation import media_types
 from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings, WindowsSettings
-from ingest.runtime.thresholds import LASTING_SECONDS
-from ingest.store import baselines, history
+from ingest.runtime.thresholds import KEPT_SECONDS, LASTING_SECONDS
+from ingest.store import baselines, explanations, history
 from ingest.store.dimension import require_dimension
+from ingest.store.explanations import ExplanationRow
 from ingest.store.newest import newest
 from ingest.store.shard import WHOLE, shard_of
 
@@ -150,13 +152,27 @@ class Exporter:
             raise NotFound(await self._why_missing(name))
         if _wants_page(request):
             return await self._model_page(name, view)
-        if exact:
+        found: report.Drift | report.Past
+        if view.at is not None:
+            found = await self._query(self._recorded, name, view.at)
+        elif exact:
             found = await self._query(self._exact_detail, name)
         else:
             found = await asyncio.to_thread(self._detail, name)
         answer = application.json_response(found, query=query)
         answer.headers["Vary"] = "Accept"
         return answer
+
+    def _recorded(self, name: str, at: float) -> report.Past:
+        with self._monitor.connection(_ANSWER_SECONDS) as connection:
+            rows = history.rows_at(connection, name, at)
+            return report.past(name, at, rows, self._explained(connection, name, at))
+
+    def _explained(
+        self, connection: psycopg.Connection, name: str, at: float
+    ) -> list[ExplanationRow]:
+        found = explanations.at(connection, name, at, KEPT_SECONDS)
+        return [row for row in found if self._monitor.permits(row)]
 
     def _detail(self, name: str) -> report.Drift:
         return report.detail(self._snapshot(name))
@@ -259,12 +275,19 @@ class Exporter:
         with self._monitor.connection(_PAGE_SECONDS) as connection:
             averages = history.average_scores(connection, until - LASTING_SECONDS, until, name)
             since = until - pages.RANGES[view.range]
-            rows = () if view.at is None else history.rows_at(connection, name, view.at)
+            rows, explained = [], None
+            if view.at is not None:
+                rows = history.rows_at(connection, name, view.at)
+                explained = self._explained(connection, name, view.at)
             return pages.Past(
                 history.course(connection, [name], since, until, view.stretch),
                 {window: average for (_, window), average in averages.items()},
                 [row for _, row in rows],
                 baselines.versions(connection, name),
+                explained,
+                pages.drifts(
+                    explanations.between(connection, name, since, until), self._monitor.permits
+                ),
             )
 
     async def _style(self, _: Request) -> Response:

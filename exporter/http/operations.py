@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from exporter.http.condition import WORDS
 from exporter.http.pages import RANGES
-from exporter.http.report import Checks, Drift, Models, NewestVectors
+from exporter.http.report import Checks, Drift, Models, NewestVectors, Past
 from ingest.runtime.http.openapi import (
     PRETTY,
     RETRY_AFTER,
@@ -74,7 +74,11 @@ _FLEET: Json = _page("landing", "Every model at a glance, for people") | {
 }
 _FLEET["responses"]["400"] = problem("`state` or `page` is not allowed.")
 
-_REPORT = answer("Everything known of the model.", "application/json", schema(Drift))
+_REPORT = answer(
+    "Everything known of the model, or with `at` what was recorded before that time.",
+    "application/json",
+    {"anyOf": [schema(Drift), schema(Past)]},
+)
 _REPORT["content"]["text/html"] = {"schema": {"type": "string"}}
 """A page, if the client prefers ``text/html``; JSON for every other."""
 
@@ -100,7 +104,7 @@ _DRIFT: Json = {
         ),
         _parameter(
             "at",
-            "Of the page: a past time to show, as in RFC 3339.",
+            "A past time, as in RFC 3339: the answer is what was recorded before it.",
             {"type": "string", "format": "date-time", "pattern": _YEARS},
         ),
         PRETTY,
@@ -175,5 +179,5 @@ DESCRIPTION = Description(
         "/drift/{model_name}/history": {"get": _HISTORY},
         "/models/{model_name}/vectors": {"get": _NEWEST},
     },
-    structs=(Models, Drift, Checks, NewestVectors),
+    structs=(Models, Drift, Past, Checks, NewestVectors),
 )

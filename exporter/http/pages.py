@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
@@ -20,12 +20,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from exporter.explain.cause import Kind
 from exporter.http import charts, report
-from exporter.http.condition import REASONS, WORDS, Condition, Reading, Word, judge
+from exporter.http.condition import CAUSES, REASONS, WORDS, Condition, Reading, Word, judge
 from exporter.monitor.snapshot import ModelSnapshot
 from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
 from ingest.runtime.version import __version__
 from ingest.store.baselines import Version
+from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow, Point
 
 PER_PAGE = 50
@@ -43,6 +45,8 @@ RANGES: Mapping[Range, int] = {
 }
 """Seconds that a timeline may show."""
 _POINTS = 360
+_MOST_DRIFTS = 50
+"""Drifts that a timeline shows, at most."""
 
 COMPONENTS: Mapping[str, str] = {
     "topics": "Known topics in other proportions",
@@ -104,12 +108,58 @@ class Past:
     rows : sequence of HistoryRow
         The last of each window; empty unless a past time was asked for.
     versions : sequence of Version
+    explained : sequence of ExplanationRow, or None
+        What was known at the past time; None unless one was asked for.
+    drifts : sequence of Drift
+        Those that the timeline shows, the newest first.
     """
 
     points: Sequence[Point]
     averages: Mapping[str, float]
     rows: Sequence[HistoryRow]
     versions: Sequence[Version]
+    explained: Sequence[ExplanationRow] | None = None
+    drifts: Sequence[Drift] = ()
+
+
+class Drift(NamedTuple):
+    """A drift of one window. Times are in seconds since the epoch.
+
+    Attributes
+    ----------
+    window, slice : str
+    began_at, seen_at : float
+        When it began, and when it was last seen.
+    explained_at : float
+        When it was last explained.
+    summary : str or None
+        None if it says more than the settings allow.
+    """
+
+    window: str
+    slice: str
+    began_at: float
+    seen_at: float
+    explained_at: float
+    summary: str | None
+
+
+def drifts(
+    rows: Iterable[ExplanationRow], permits: Callable[[ExplanationRow], bool]
+) -> list[Drift]:
+    """Return the drifts that explanations belong to, the newest first."""
+    found = {
+        (row.window_name, row.slice, row.began_at): Drift(
+            row.window_name,
+            row.slice,
+            row.began_at,
+            row.seen_at,
+            row.explained_at,
+            row.summary if permits(row) else None,
+        )
+        for row in sorted(rows, key=lambda row: row.explained_at)
+    }
+    return sorted(found.values(), key=lambda drift: -drift.began_at)[:_MOST_DRIFTS]
 
 
 class View(NamedTuple):
@@ -159,9 +209,17 @@ def _listed(model: ModelSnapshot, models: int, averages: Mapping[tuple[str, str]
     readings = [Reading.of(each) for each in model.series]
     name = model.row.model_name
     means = {window: averages[name, window] for window in thresholds if (name, window) in averages}
-    condition = judge(readings, thresholds, means)
+    condition = judge(readings, thresholds, means, _causes(_explained(model)))
     window = "fast" if condition.worst is None else condition.worst.window
     return Listed(model, condition, thresholds[window].lasting)
+
+
+def _explained(model: ModelSnapshot) -> list[ExplanationRow]:
+    return [each.explanation for each in model.series if each.explanation is not None]
+
+
+def _causes(explained: Iterable[ExplanationRow]) -> dict[str, Kind]:
+    return {row.window_name: row.told["cause"]["kind"] for row in explained if not row.slice}
 
 
 def _stage(model: ModelSnapshot) -> Stage:
@@ -217,8 +275,9 @@ def _row(
         "name": name,
         "path": quote(name, safe=""),
         "condition": each.condition,
+        "cause": None if each.condition.cause is None else CAUSES[each.condition.cause],
         "runbook": _heading(each.condition),
-        "since": _since(samples, each.lasting) if each.condition.word == "drifting" else None,
+        "since": _since(samples, each.lasting) if each.condition.is_drift else None,
         "line": frame.path(samples, 4 * DAY_STRETCH),
         "highest": _score(max((value for value in values if value is not None), default=None)),
     }
@@ -262,7 +321,11 @@ def render_model(model: ModelSnapshot, view: View, past: Past | None, models: in
         if any(row.baseline_version != known for row in rows):
             stage = "provisional"
     thresholds = of_fleet(stage, models)
-    condition = judge(readings, thresholds, {} if past is None else past.averages)
+    explained: Sequence[ExplanationRow] = _explained(model)
+    if view.at is not None:
+        explained = () if past is None else past.explained or ()
+    averages = {} if past is None else past.averages
+    condition = judge(readings, thresholds, averages, _causes(explained))
     measured = [each for each in readings if each.components]
     until = model.computed_at if view.at is None else view.at
     shown_at = None if view.at is None else datetime.fromtimestamp(view.at, UTC)
@@ -272,6 +335,8 @@ def render_model(model: ModelSnapshot, view: View, past: Past | None, models: in
         condition=condition,
         headline=_headline(condition, past, thresholds, name),
         runbook=_heading(condition),
+        explained=[_told(row, until) for row in explained],
+        drifts=[] if past is None else [_listed_drift(each) for each in past.drifts],
         at=None if shown_at is None else f"{shown_at:%Y-%m-%d %H:%M:%S} UTC",
         at_query="" if shown_at is None else f"&at={shown_at:%Y-%m-%dT%H:%M:%SZ}",
         not_followed=_not_followed(model) if view.at is None else None,
@@ -289,6 +354,41 @@ def render_model(model: ModelSnapshot, view: View, past: Past | None, models: in
     )
 
 
+def _told(row: ExplanationRow, now: float) -> dict[str, Any]:
+    """Return what the page tells of a window that drifts."""
+    told = report.explanation(row)
+    minutes = max(now - row.explained_at, 0.0) / 60
+    return {
+        "window": told.window,
+        "slice": told.slice,
+        "summary": told.summary,
+        "began_at": told.began_at,
+        "explained_at": told.explained_at,
+        "age": "just now" if minutes < 1 else f"{minutes:,.0f} min before",
+        "cause": CAUSES[told.cause.kind],
+        "evidence": told.cause.evidence,
+        "metadata": told.metadata,
+        "groups": told.groups,
+        "has_texts": any(each.text for group in told.groups for each in group.examples),
+    }
+
+
+def _listed_drift(drift: Drift) -> dict[str, Any]:
+    began, seen, at = (
+        datetime.fromtimestamp(moment, UTC)
+        for moment in (drift.began_at, drift.seen_at, drift.explained_at)
+    )
+    return {
+        "window": drift.window,
+        "slice": drift.slice,
+        "began_at": began,
+        "seen_at": seen,
+        # A second later, so that the explanation is not after it.
+        "at": f"{at + timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}",
+        "summary": drift.summary,
+    }
+
+
 def _headline(
     condition: Condition, past: Past | None, thresholds: Mapping[str, Thresholds], name: str
 ) -> str:
@@ -297,11 +397,11 @@ def _headline(
         return ""
     parts = [f"The score of the {worst.window} window is {_score(worst.score)}"]
     # The ratio may be from a check before the drift began: "at least 0%" would mislead.
-    if worst.lower is not None and round(worst.lower, 2) > 0 and condition.word == "drifting":
+    if worst.lower is not None and round(worst.lower, 2) > 0 and condition.is_drift:
         parts.append(
             f"at least {worst.lower:.0%} of its {worst.vectors} vectors are unlike the baseline"
         )
-    if condition.word == "drifting" and past is not None:
+    if condition.is_drift and past is not None:
         samples = [(p.at, p.score) for p in past.points if p.window_name == worst.window]
         if (since := _since(samples, thresholds[worst.window].lasting)) is not None:
             parts.append(f"it has drifted since {since}")
@@ -340,6 +440,9 @@ def _drawn(
         drawn[chart] = {
             "ticks": frame.values(),
             "times": frame.times(),
+            "drifts": [
+                (each.window, frame.x(each.began_at), frame.x(each.seen_at)) for each in past.drifts
+            ],
             "pins": [charts.Tick(frame.x(at), label) for at, label in pins],
             "limits": [(window, frame.y(limit)) for window, limit in limited],
             "lines": [

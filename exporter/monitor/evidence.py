@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 import numpy as np
@@ -20,8 +20,10 @@ from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Vectors
 from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import ExplanationSettings, Settings, Texts
-from ingest.store import baselines
+from ingest.runtime.thresholds import KEPT_SECONDS
+from ingest.store import baselines, explanations
 from ingest.store.dimension import require_dimension
+from ingest.store.explanations import ExplanationRow
 from ingest.store.newest import newest
 from ingest.store.stored_vector import StoredVector
 
@@ -102,6 +104,42 @@ def read(
         reference_rows,
         _observed(reference_rows, reference, found, allowed),
     )
+
+
+def recorded(
+    connection: psycopg.Connection,
+    model_name: str,
+    window_name: str | None,
+    moment: float,
+    allowed: ExplanationSettings,
+) -> ExplanationRow:
+    """Read what was known of a window at a time, in seconds since the epoch.
+
+    Without the name of a window, that is the one that drifted; the slow one, if both did.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model, or its window did not drift then, or what was known then says
+        more than is allowed now.
+    """
+    require_dimension(connection, model_name)
+    found = [
+        row
+        for row in explanations.at(connection, model_name, moment, KEPT_SECONDS)
+        if window_name in (None, row.window_name) and not row.slice
+    ]
+    when = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if not found:
+        whose = "" if window_name is None else f"the {window_name} window of "
+        raise NotFound(f"no drift of {whose}{model_name} is known at {when}")
+    row = max(found, key=lambda each: each.window_name)
+    if not permits(allowed, row.told):
+        raise NotFound(
+            f"what is known of the {row.window_name} window of {model_name} at {when} says more"
+            " than the settings explanation.texts and explanation.metadata_keys allow now"
+        )
+    return row
 
 
 def shown(allowed: ExplanationSettings) -> dict[str, object]:

@@ -60,8 +60,8 @@ class Explainer:
 
     Attributes
     ----------
-    interval, settings
-        May be replaced at any time.
+    settings : ExplanationSettings
+        Those in use.
     examined : mapping of str to ExaminationStatus
         How the last look went; replaced as a whole.
     """
@@ -79,7 +79,7 @@ class Explainer:
         self._models = models
         self._pool = pool
         self._primary = primary
-        self.interval = interval
+        self._interval = interval
         self.settings = settings
         self._followed = followed
         self._rest = rest
@@ -88,7 +88,7 @@ class Explainer:
         self._worker = Worker(
             "explainer",
             self._work,
-            lambda: self.interval,
+            lambda: self._interval,
             failed=_log_failure,
             meanwhile=self.look,
         )
@@ -101,6 +101,11 @@ class Explainer:
     def stop(self, cut: Callable[[], None]) -> None:
         """Stop; ``cut`` interrupts a wait for the server."""
         self._worker.stop(cut)
+
+    def reconfigure(self, interval: float, settings: ExplanationSettings) -> None:
+        """Apply other settings, and say again what they do not allow any more."""
+        self._interval, self.settings = interval, settings
+        self._worker.wake()
 
     def notice(self, models: Sequence[ModelSnapshot]) -> None:
         """Look soon if a drift has begun in one of these models: its alert comes soon, too."""
