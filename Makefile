@@ -23,7 +23,7 @@ help: ## List the commands
 run: $(BIN)/.run ## Serve everything on one port, with its own PostgreSQL
 	@exec $(BIN)/embedding-drift serve
 
-demo: $(BIN)/.test tools ## Play an incident: a new topic grows until the alert arrives; KEEP=1 keeps it running
+demo: $(BIN)/.test tools ## Play two incidents until their alerts arrive: a new topic, and another encoder; KEEP=1 keeps it running
 	@exec $(BIN)/python -m demo $(if $(KEEP),--keep)
 
 test: $(BIN)/.test tools ## Run all tests

@@ -24,6 +24,8 @@ from ingest.files.replay import batches, paced, sending
 from rules.render import render
 
 MODEL = "all-MiniLM-L6-v2"
+SWAPPED = "all-MiniLM-L6-v2-swapped"
+"""Model of the second act."""
 BASELINE_WITHIN = 60.0
 ALERT_WITHIN = 20.0
 
@@ -38,8 +40,9 @@ ALERT_WITHIN = 20.0
 def main(picture: Path | None, keep: bool) -> None:
     """Play an incident with a real Prometheus and Alertmanager, and show the alert.
 
-    The exit code is 0 only if the stand-in for Slack got the alert, for the right model, and after
-    the new topic began. The links in the alert work while the demo runs.
+    In the second act, the encoder of another model is swapped. The exit code is 0 only if the
+    stand-in for Slack got both alerts, for the right models, after the new topic and after the swap
+    began. The links in the alerts work while the demo runs.
     """
     signal.signal(signal.SIGTERM, _leave)
     began = time.time()
@@ -50,8 +53,8 @@ def main(picture: Path | None, keep: bool) -> None:
         monitor = running.enter_context(service(folder, slack.url))
         rendered = folder / "rendered"
         render(monitor.settings, rendered)
-        stack.shorten_waits(rendered)
-        stack.trust_baseline(rendered, MODEL)
+        # Two minutes become six seconds: enough to scrape what changed before the alert fires.
+        stack.shorten_waits(rendered, seconds=3)
         alertmanager = running.enter_context(
             stack.alertmanager(folder / "alertmanager", rendered / "alertmanager.yml")
         )
@@ -73,6 +76,16 @@ def main(picture: Path | None, keep: bool) -> None:
             raise click.ClickException("the alert came before the new topic began: a false alarm")
         seconds = message.received - shifted
         say(f"the alert came {seconds:.0f} s after the first vector of the new topic")
+        say_what_changed(monitor.url, MODEL)
+
+        swapped = swap(monitor.url, prometheus)
+        message = slack.wait(_says_that_the_model_changed, ALERT_WITHIN)
+        show(message)
+        if message.received < swapped:
+            raise click.ClickException("the alert came before the swap: a false alarm")
+        seconds = message.received - swapped
+        say(f"the alert came {seconds:.0f} s after the first vector of the other encoder")
+        say_what_changed(monitor.url, SWAPPED)
         if keep:
             say("everything keeps running, and the links work, until Ctrl-C")
             # Shells start background jobs with SIGINT ignored.
@@ -90,7 +103,7 @@ def replay(url: str, prometheus: Prometheus, slack: Slack) -> float:
         for batch in batches([story.baseline()], 500):
             send(MODEL, batch)
         say(f"sent {incident.BASELINE_VECTORS} descriptions, none of {incident.NEW_SECTION}")
-        wait_for_baseline(prometheus)
+        wait_for_baseline(prometheus, MODEL)
         say(f"baseline pinned; now sending {incident.RATE} similar descriptions per second")
         shifted = 0.0
         for second, batch in enumerate(paced(story.stream(), incident.RATE), start=1):
@@ -103,10 +116,38 @@ def replay(url: str, prometheus: Prometheus, slack: Slack) -> float:
     return shifted
 
 
-def wait_for_baseline(prometheus: Prometheus) -> None:
+def swap(url: str, prometheus: Prometheus) -> float:
+    """Send the baseline of a second model, and swap its encoder; return the time of the swap."""
+    story = Incident()
+    with sending(url) as send:
+        for batch in batches([story.baseline()], 500):
+            send(SWAPPED, batch)
+        say(f"second act: sent the same {incident.BASELINE_VECTORS} descriptions for {SWAPPED}")
+        wait_for_baseline(prometheus, SWAPPED)
+        swapped = 0.0
+        for second, batch in enumerate(paced(story.swap(), incident.RATE)):
+            if second == incident.SWAP_SECONDS:
+                swapped = time.time()
+                say("the encoder is swapped: the same kind of texts, other vectors")
+            send(SWAPPED, batch)
+    return swapped
+
+
+def say_what_changed(url: str, model_name: str) -> None:
+    """Print in words what changed, as the page of the model has it."""
+    answer = httpx2.get(f"{url}/drift/{model_name}", timeout=10).raise_for_status()
+    for window in answer.json()["windows"].values():
+        if (found := window.get("explanation")) is not None:
+            say(f"what changed: {found['summary']}")
+            say(f"  cause: {found['cause']['kind']} ({'; '.join(found['cause']['evidence'])})")
+            return
+    raise click.ClickException(f"nothing says what changed in {model_name}")
+
+
+def wait_for_baseline(prometheus: Prometheus, model_name: str) -> None:
     """Wait until the exporter has a baseline of the model."""
     deadline = time.monotonic() + BASELINE_WITHIN
-    while not prometheus.query(f'embedding_drift_baseline_version{{model_name="{MODEL}"}}'):
+    while not prometheus.query(f'embedding_drift_baseline_version{{model_name="{model_name}"}}'):
         if time.monotonic() > deadline:
             raise click.ClickException(f"no baseline within {BASELINE_WITHIN:g} s")
         time.sleep(0.5)
@@ -149,6 +190,10 @@ def say(text: str) -> None:
 
 def _names_the_model(message: Message) -> bool:
     return MODEL in message.body["attachments"][0]["title"]
+
+
+def _says_that_the_model_changed(message: Message) -> bool:
+    return "*EmbeddingModelChanged*" in message.body["attachments"][0]["text"]
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

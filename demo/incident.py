@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ QUIET_SECONDS = 30
 GROWTH_SECONDS = 50
 FINAL_SHARE = 0.4
 """Share of the new topic in the last batch. It grows linearly from 0."""
+
+SWAP_SECONDS = 15
+"""Seconds of usual traffic before the encoder is swapped, and again after that."""
 
 _SEED = 20_240_101
 
@@ -54,6 +58,20 @@ class Incident:
             count = math.ceil(RATE * share(second))
             yield self._rows(np.concatenate([usual[: RATE - count], new[:count]]))
             usual, new = usual[RATE - count :], new[count:]
+
+    def swap(self) -> Iterator[Rows]:
+        """Yield one batch per second: usual ones, then as another encoder would embed them.
+
+        The other encoder is a stand-in: it turns each vector by the same random rotation. Distances
+        between its vectors are as before, but they cannot be compared with the earlier ones.
+        """
+        usual = self._usual[BASELINE_VECTORS:]
+        square = np.random.default_rng(_SEED).normal(size=(self._embedding.shape[1],) * 2)
+        rotation = np.linalg.qr(square).Q.astype(np.float32)
+        for second in range(2 * SWAP_SECONDS):
+            chosen = usual[second * RATE : (second + 1) * RATE]
+            rows = self._rows(chosen)
+            yield rows if second < SWAP_SECONDS else replace(rows, vectors=rows.vectors @ rotation)
 
     def _rows(self, chosen: NDArray[np.intp]) -> Rows:
         texts = [{"text": self._text[i]} for i in chosen]

@@ -19,7 +19,6 @@ import httpx2
 import yaml
 
 from demo import tools
-from ingest.runtime.thresholds import SCORE
 
 READY_WITHIN = 30.0
 STOP_WITHIN = 15.0
@@ -114,11 +113,11 @@ def alertmanager(folder: Path, file: Path) -> Iterator[str]:
         yield f"http://{address}"
 
 
-def shorten_waits(rendered: Path) -> None:
+def shorten_waits(rendered: Path, seconds: int = 1) -> None:
     """Change rendered files so that nobody has to wait.
 
-    Alertmanager waits one and two seconds, and the rules look at the score of seconds instead of
-    minutes.
+    Alertmanager waits one and two seconds, and the rules look at the score of so many seconds
+    instead of each minute.
     """
     file = rendered / "alertmanager.yml"
     configuration = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -127,25 +126,12 @@ def shorten_waits(rendered: Path) -> None:
 
     rules = rendered / "drift.rules.yaml"
     text = rules.read_text(encoding="utf-8")
-    rules.write_text(re.sub(r"(score:max(?:\[| offset )\d+)m", r"\1s", text), encoding="utf-8")
 
+    def shortened(found: re.Match[str]) -> str:
+        return f"{found[1]}{int(found[2]) * seconds}s"
 
-def trust_baseline(rendered: Path, model_name: str) -> None:
-    """Add rules that give a model the thresholds of a weekly baseline.
-
-    A baseline of a few seconds is provisional. In the demo it has seen all of the usual traffic.
-    """
-    overrides = [
-        {
-            "record": f"model_window:embedding_drift_score_{name}:override",
-            "expr": f"vector({threshold})",
-            "labels": {"model_name": model_name, "window": window},
-        }
-        for window, thresholds in SCORE["weekly"].items()
-        for name, threshold in thresholds._asdict().items()
-    ]
-    groups = {"groups": [{"name": "demo", "rules": overrides}]}
-    (rendered / "demo.rules.yaml").write_text(yaml.safe_dump(groups), encoding="utf-8")
+    short = re.sub(r"(score:max(?:\[| offset ))(\d+)m", shortened, text)
+    rules.write_text(short, encoding="utf-8")
 
 
 @contextmanager

@@ -7,10 +7,10 @@ which ``--help`` and short commands need not wait for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from prometheus_client import CollectorRegistry
@@ -77,7 +77,7 @@ def ingest(live: LiveSettings) -> None:
 
     def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
         pipeline = Pipeline(store, settings, registry)
-        return [Ingest(pipeline, settings), Showing(store, settings.database)]
+        return [Ingest(pipeline, settings), Showing(store, settings)]
 
     service.serve(live, "ingest", INGEST_PORT, halves)
 
@@ -297,36 +297,57 @@ def use(settings: Settings, model_name: str, version: int) -> None:
 @click.option(
     "--window",
     type=click.Choice(tuple(WindowsSettings.model_fields)),
-    default="slow",
-    show_default=True,
-    help="The vectors to explain.",
+    help="The vectors to explain. Default: slow, or with --at the window that drifted.",
+)
+@click.option(
+    "--at",
+    type=click.DateTime((*click.DateTime().formats, "%Y-%m-%dT%H:%M:%SZ")),
+    help="Print what was known at this time (UTC), as of a past alert.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @configured
-def explain(settings: Settings, model_name: str, window: str, as_json: bool) -> None:
+def explain(
+    settings: Settings, model_name: str, window: str | None, at: datetime | None, as_json: bool
+) -> None:
     """Say what changed in the newest vectors of MODEL_NAME: how much, which groups, and why."""
     with importing():
         from exporter.explain import explanation, summary
-        from exporter.monitor.evidence import gather
+        from exporter.monitor.evidence import gather, recorded
 
     try:
         with service.opened(settings, "explain") as connection:
+            if at is not None:
+                moment = at.replace(tzinfo=UTC).timestamp()
+                row = recorded(connection, model_name, window, moment, settings.explanation)
+                _print_told(row.summary, row.told, model_name, row.window_name, as_json)
+                return
+            window = window or "slow"
             evidence = gather(connection, model_name, window, settings)
         found = explanation.explain(evidence.detector, evidence.reference, evidence.window)
     except ValueError as error:
         raise click.ClickException(f"{model_name}, {window} window: {error}") from None
-    examples = evidence.examples(found, settings.explanation)
+    told = summary.told(found, evidence.examples(found, settings.explanation))
+    _print_told(summary.headline(model_name, found), told, model_name, window, as_json)
+
+
+def _print_told(
+    headline: str, told: Mapping[str, Any], model_name: str, window: str, as_json: bool
+) -> None:
+    """Print an explanation, of now or of the past."""
+    from exporter.explain import summary
+
     if as_json:
-        told = {"model_name": model_name, "window": window, **summary.told(found, examples)}
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        whole = {"model_name": model_name, "window": window, "summary": headline, **told}
+        click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
         return
-    click.echo(summary.headline(model_name, found))
-    for sentence in summary.details(found):
+    click.echo(headline)
+    for sentence in summary.details(told):
         click.echo(sentence)
-    for group in found.groups:
-        click.echo(f"\n{summary.name(group)} ({group.change}), for example:")
-        for example in examples[group.id]:
-            shown = (f"{key} {value}" for key, value in example.items() if value is not None)
+    for group in told["groups"]:
+        click.echo(f"\n{group['name']} ({group['change']}), for example:")
+        for example in group["examples"]:
+            keys = ("seq", "id", "received_at", "text")  # the store keeps them in no order
+            shown = (f"{key} {example[key]}" for key in keys if example.get(key) is not None)
             click.echo(f"  {'  '.join(shown)}")
 
 

@@ -22,6 +22,7 @@ PACKAGES = sorted(file.parent for folder in TOP for file in (ROOT / folder).rglo
 
 UNMIRRORED = {
     "client/embedding_drift_client/errors.py": "data: tests/client/test_delivery.py raises them",
+    "exporter/explain/kinds.py": "data: tests/exporter/explain/test_cause.py goes by it",
     "exporter/http/operations.py": "tests/test_openapi.py compares it with the real answers",
     "exporter/monitor/series.py": "record: no behaviour",
     "exporter/monitor/snapshot.py": "record: no behaviour",
@@ -95,7 +96,7 @@ DIRECTIONS = {
     "exporter/explain": ("exporter.detector", "exporter.stats"),
     "exporter/monitor": ("exporter.detector", "exporter.explain", "exporter.stats", *_SHARED),
     "exporter/metrics": (*_EXPLAINING, *_SHARED),
-    "exporter/http": ("exporter.metrics", *_MEASURING, *_SHARED),
+    "exporter/http": ("exporter.metrics", *_EXPLAINING, *_SHARED),
     "exporter/backfill": (*_MEASURING, "ingest.files", *_SHARED),
     "ingest/runtime": (),
     "ingest/store": ("ingest.runtime",),

@@ -47,7 +47,7 @@ def _exporter(store: str, settings: Settings, registry: CollectorRegistry) -> Ex
 
 
 def _showing(store: str, settings: Settings, _: CollectorRegistry) -> Showing:
-    return Showing(store, settings.database)
+    return Showing(store, settings)
 
 
 def _searching(store: str, settings: Settings, registry: CollectorRegistry) -> Searching:

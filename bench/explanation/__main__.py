@@ -21,8 +21,8 @@ from bench.explanation.incidents import INCIDENTS
 from bench.explanation.sets import load
 from bench.explanation.trials import Tally, Trial, new_topics, quiet, quiet_sessions, vanished_topic
 from bench.results import report
-from exporter.explain.cause import Kind
 from exporter.explain.explanation import explain
+from exporter.explain.kinds import Kind
 from exporter.explain.observations import Observations
 
 DEMO = files("demo") / "data" / "package-descriptions-minilm.npz"

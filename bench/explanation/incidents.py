@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.explanation.sets import Vectors
 from bench.explanation.trials import SIZE, Trial
-from exporter.explain.cause import Kind
+from exporter.explain.kinds import Kind
 
 Change = Callable[[Trial], Vectors]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +13,9 @@ from exporter.detector import Detector
 from exporter.detector.ratio import ChangedRatio, Comparison
 from exporter.detector.sums import fingerprints
 from exporter.explain.clusters import nearest
+from exporter.explain.kinds import Kind
 from exporter.explain.observations import Observations
 from exporter.stats.arrays import Floats, Vectors
-
-Kind = Literal[
-    "none",
-    "new content",
-    "other mix",
-    "foreign",
-    "model",
-    "scale",
-    "precision",
-    "stuck",
-    "unknown",
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Column = NDArray[np.float32]
 

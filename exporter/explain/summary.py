@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from exporter.explain.cause import Kind
 from exporter.explain.explanation import Explanation, Group
+from exporter.explain.kinds import Kind
 
 _NAMED = 3
 """Groups of either kind that the headline names."""
@@ -54,15 +54,22 @@ def headline(model_name: str, explanation: Explanation) -> str:
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 4].rpartition(' ')[0]} ..."
 
 
-def details(explanation: Explanation) -> Iterator[str]:
-    """Yield further sentences: the cause, its evidence, and the values of the metadata."""
-    evidence = "; ".join(explanation.cause.evidence)
-    yield f"Cause: {explanation.cause.kind}" + (f" ({evidence})." if evidence else ".")
-    yield f"Score {explanation.score:.1f}, of {explanation.n:,} vectors."
-    for value in explanation.metadata:
+def details(told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield further sentences: the cause, its evidence, and the values of the metadata.
+
+    Parameters
+    ----------
+    told : mapping
+        What `told` returned.
+    """
+    cause = told["cause"]
+    evidence = "; ".join(cause["evidence"])
+    yield f"Cause: {cause['kind']}" + (f" ({evidence})." if evidence else ".")
+    yield f"Score {told['score']:.1f}, of {told['vectors']:,} vectors."
+    for value in told["metadata"]:
         yield (
-            f"More often: {value.key} = {value.value}, {_percent(value.share)}"
-            f" (was {_percent(value.share_before)})."
+            f"More often: {value['key']} = {value['value']}, {_percent(value['share'])}"
+            f" (was {_percent(value['share_before'])})."
         )
 
 

@@ -45,7 +45,7 @@ class Exporter:
     def __init__(self, monitor: Monitor, registry: CollectorRegistry) -> None:
         self._monitor = monitor
         registry.register(DriftCollector(monitor.snapshot))
-        self._door = Door(monitor.pool, _Followed(monitor))
+        self._door = Door(monitor.pool, _Followed(monitor), monitor.permits)
         vectors = Route("/models/{model_name:path}/vectors", self._newest)
         self.routes = [*self._door.routes, vectors]
         self.endpoints: application.Endpoints = {}

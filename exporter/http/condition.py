@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from msgspec import UNSET
 
+from exporter.explain.kinds import Kind
 from exporter.monitor.report import ListedWindow, Window
 from exporter.monitor.states import State
 from ingest.runtime.thresholds import Thresholds
 from ingest.store.history import HistoryRow
 
-Word = Literal["drifting", "cannot tell", "learning", "quiet"]
+Word = Literal["model changed", "drifting", "cannot tell", "learning", "quiet"]
 WORDS: tuple[Word, ...] = get_args(Word)
 """All words, worst first."""
 
@@ -28,6 +30,20 @@ REASONS: Mapping[State, str] = {
     "baseline_constant": "the vectors of the baseline hardly differ",
 }
 """What each state of a window means."""
+CAUSES: Mapping[Kind, str] = {
+    "none": "not known yet",
+    "new content": "new content",
+    "other mix": "known topics, other proportions",
+    "foreign": "another encoder, language or domain",
+    "model": "model or its input changed",
+    "scale": "lengths changed, directions did not",
+    "precision": "numbers are rounded more",
+    "stuck": "same vectors again and again",
+    "unknown": "not known",
+}
+"""Each cause of drift in five words at most."""
+_OF_THE_MODEL: tuple[Kind, ...] = ("model", "scale", "precision")
+"""Causes of the alert EmbeddingModelChanged."""
 _LEARNING: tuple[State, ...] = ("no_baseline", "baseline_too_small")
 
 
@@ -105,18 +121,26 @@ class Condition:
         The window that the word is about; None if no window was read.
     is_watched : bool
         Whether an exporter follows the model now.
+    cause : str or None
+        Of the drift, if it is known.
     """
 
     word: Word
     why: str | None
     worst: Reading | None
     is_watched: bool = True
+    cause: Kind | None = None
+
+    @property
+    def is_drift(self) -> bool:
+        """Whether there is drift, whatever the cause."""
+        return self.word in ("drifting", "model changed")
 
     @property
     def severity(self) -> tuple[int, float]:
-        """A key that sorts the worst model first."""
+        """A key that sorts the worst model first: drift by its score, then the other words."""
         score = 0.0 if self.worst is None or self.worst.score is None else self.worst.score
-        return WORDS.index(self.word), -score
+        return 0 if self.is_drift else WORDS.index(self.word), -score
 
 
 def now(last: Condition, age: float | None, is_overdue: bool) -> Condition:
@@ -150,6 +174,7 @@ def judge(
     readings: Sequence[Reading],
     thresholds: Mapping[str, Thresholds],
     averages: Mapping[str, float],
+    causes: Mapping[str, Kind] = MappingProxyType({}),
 ) -> Condition:
     """Judge a model by its windows.
 
@@ -161,6 +186,8 @@ def judge(
         Of each window.
     averages : mapping of str to float
         Average score of the last hour by window, where it is known.
+    causes : mapping of str to str
+        Cause of the drift by window, where it is known.
     """
     measured = sorted(
         (each for each in readings if each.score is not None),
@@ -172,7 +199,11 @@ def judge(
         if (each.score or 0.0) > limit.sudden or (
             averages.get(each.window, 0.0) > limit.lasting and (each.score or 0.0) > limit.lasting
         ):
-            return Condition("drifting", None, each)
+            cause = causes.get(each.window)
+            has_changed = cause in _OF_THE_MODEL
+            return Condition(
+                "model changed" if has_changed else "drifting", None, each, cause=cause
+            )
     if not readings:
         return Condition("cannot tell", "nothing was recorded then", None)
     # A window may be measured although some of its vectors are refused: then quiet says too much.

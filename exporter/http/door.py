@@ -25,18 +25,19 @@ from starlette.routing import Route
 from exporter.http import operations, pages
 from exporter.http.condition import WORDS
 from exporter.http.operations import MOST_CHECKS
-from exporter.monitor import report
-from exporter.monitor.report import Drift, ListedModel
+from exporter.monitor import privacy, report
+from exporter.monitor.report import Drift, Explanation, ListedModel, Past
 from ingest.runtime import model_name, timestamps
 from ingest.runtime.errors import NotChecked, NotFound, PayloadError, StoreUnavailable
 from ingest.runtime.http import application, parameters
 from ingest.runtime.http.negotiation import media_types
 from ingest.runtime.http.openapi import Description
-from ingest.runtime.settings.settings import DatabaseSettings, Settings, WindowsSettings
-from ingest.runtime.thresholds import LASTING_SECONDS
-from ingest.store import baselines, history, reports
+from ingest.runtime.settings.settings import Settings, WindowsSettings
+from ingest.runtime.thresholds import KEPT_SECONDS, LASTING_SECONDS
+from ingest.store import baselines, explanations, history, reports
 from ingest.store.connection import ConnectionString
 from ingest.store.dimension import find_dimension, require_dimension
+from ingest.store.explanations import ExplanationRow
 from ingest.store.models import count
 from ingest.store.pool import Pool, open_sync
 from ingest.store.reports import Stored
@@ -50,6 +51,8 @@ _PAGE_SECONDS = 2.0
 """How long a page waits for the past before it is shown without it."""
 
 T = TypeVar("T")
+Permits = Callable[[ExplanationRow], bool]
+"""Whether what was kept says no more than the settings allow now."""
 
 
 class Followed(Protocol):
@@ -98,11 +101,14 @@ class Door:
         Connections to read from.
     followed : Followed or None
         None where nothing is followed.
+    permits : callable
+        Whether an explanation of the past may be shown.
     """
 
-    def __init__(self, pool: Pool, followed: Followed | None) -> None:
+    def __init__(self, pool: Pool, followed: Followed | None, permits: Permits) -> None:
         self._pool = pool
         self._followed = followed
+        self._permits = permits
         # Requests that query the store have threads of their own, because the store may hang.
         self._queries = ThreadPoolExecutor(_QUERIES_AT_ONCE, thread_name_prefix="query")
         self.routes = [
@@ -183,14 +189,18 @@ class Door:
     async def _report(self, request: Request, name: str) -> Response:
         query = request.query_params
         exact, view = parameters.flag(query, "exact"), _view(query)
-        found = await self.detail(name)
+        found: Drift | Past
         if _wants_page(request):
-            return await self._model_page(found, view)
-        if exact:
+            return await self._model_page(await self.detail(name), view)
+        if view.at is not None:
+            found = await self._query(_recorded, name, view.at, self._permits)
+        elif exact:
             if self._followed is None:
                 raise PayloadError("exact=true: only exporters compute exact statistics")
-            within = ANSWER_SECONDS
-            found = await self.run(self._followed.exact, found, within, within=within)
+            known, within = await self.detail(name), ANSWER_SECONDS
+            found = await self.run(self._followed.exact, known, within, within=within)
+        else:
+            found = await self.detail(name)
         answer = application.json_response(found, query=query)
         answer.headers["Vary"] = "Accept"
         return answer
@@ -242,7 +252,9 @@ class Door:
     async def _model_page(self, model: Drift, view: pages.View) -> Response:
         past, models = None, 1 if self._followed is None else len(self._followed.names)
         with suppress(StoreUnavailable, NotFound):
-            past, models = await self._query(_past, model, view, seconds=_PAGE_SECONDS)
+            past, models = await self._query(
+                _past, model, view, self._permits, seconds=_PAGE_SECONDS
+            )
         page = await asyncio.to_thread(pages.render_model, model, view, past, models)
         return HTMLResponse(page, headers={"Vary": "Accept"})
 
@@ -261,14 +273,15 @@ class Showing:
     ----------
     connection_string : ConnectionString
         Of a store that is migrated. Where the settings name a replica, it is read from.
-    settings : DatabaseSettings
+    settings : Settings
     """
 
-    def __init__(self, connection_string: ConnectionString, settings: DatabaseSettings) -> None:
-        replica = settings.replica_connection_string
+    def __init__(self, connection_string: ConnectionString, settings: Settings) -> None:
+        replica = settings.database.replica_connection_string
         string = connection_string if replica is None else replica.get_secret_value
-        self._pool = open_sync(string, min(settings.pool_size, _QUERIES_AT_ONCE))
-        self._door = Door(self._pool, None)
+        self._allowed = settings.explanation
+        self._pool = open_sync(string, min(settings.database.pool_size, _QUERIES_AT_ONCE))
+        self._door = Door(self._pool, None, self._permits)
         self.routes = self._door.routes
         self.endpoints: application.Endpoints = {}
         self.refusals: application.Refusals = {}
@@ -282,8 +295,12 @@ class Showing:
             await asyncio.to_thread(self._pool.close)
             await asyncio.to_thread(self._door.close)
 
+    def _permits(self, row: ExplanationRow) -> bool:
+        return privacy.permits(self._allowed, row.told)
+
     def reconfigure(self, settings: Settings) -> None:
-        """Do nothing: there is nothing to change while it runs."""
+        """Show from now on what these settings allow."""
+        self._allowed = settings.explanation
 
     def described(self) -> Description:
         """Describe the endpoints."""
@@ -335,18 +352,40 @@ def _day(connection: psycopg.Connection, names: list[str], now: float) -> list[h
     return history.course(connection, names, now - 86_400, now, pages.DAY_STRETCH)
 
 
-def _past(connection: psycopg.Connection, model: Drift, view: pages.View) -> tuple[pages.Past, int]:
+def _recorded(connection: psycopg.Connection, name: str, at: float, permits: Permits) -> Past:
+    require_dimension(connection, name)
+    rows = history.rows_at(connection, name, at)
+    return report.past(name, at, rows, _explained(connection, name, at, permits))
+
+
+def _explained(
+    connection: psycopg.Connection, name: str, at: float, permits: Permits
+) -> list[ExplanationRow]:
+    return [row for row in explanations.at(connection, name, at, KEPT_SECONDS) if permits(row)]
+
+
+def _past(
+    connection: psycopg.Connection, model: Drift, view: pages.View, permits: Permits
+) -> tuple[pages.Past, int]:
     """Read what the store knows of a model, and how many models there are."""
     name = model.model_name
     until = model.computed_at.timestamp() if view.at is None else view.at
     averages = history.average_scores(connection, until - LASTING_SECONDS, until, name)
     since = until - pages.RANGES[view.range]
-    rows = () if view.at is None else history.rows_at(connection, name, view.at)
+    rows: list[tuple[float, history.HistoryRow]] = []
+    explained: list[Explanation] = []
+    if view.at is not None:
+        rows = history.rows_at(connection, name, view.at)
+        explained = [
+            report.explanation(row) for row in _explained(connection, name, view.at, permits)
+        ]
     past = pages.Past(
         history.course(connection, [name], since, until, view.stretch),
         {window: average for (_, window), average in averages.items()},
         [row for _, row in rows],
         baselines.versions(connection, name),
+        explained,
+        pages.drifts(explanations.between(connection, name, since, until), permits),
     )
     return past, count(connection)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from exporter.http.condition import WORDS
 from exporter.http.pages import RANGES
-from exporter.monitor.report import Checks, Drift, Models, NewestVectors
+from exporter.monitor.report import Checks, Drift, Models, NewestVectors, Past
 from ingest.runtime.http.openapi import (
     PRETTY,
     RETRY_AFTER,
@@ -77,7 +77,11 @@ _FLEET["responses"]["503"] = problem(
     "PostgreSQL does not answer; not from an exporter, which shows what it follows.", RETRY_AFTER
 )
 
-_REPORT = answer("Everything known of the model.", "application/json", schema(Drift))
+_REPORT = answer(
+    "Everything known of the model, or with `at` what was recorded before that time.",
+    "application/json",
+    {"anyOf": [schema(Drift), schema(Past)]},
+)
 _REPORT["content"]["text/html"] = {"schema": {"type": "string"}}
 """A page, if the client prefers ``text/html``; JSON for every other."""
 
@@ -104,7 +108,7 @@ _DRIFT: Json = {
         ),
         _parameter(
             "at",
-            "Of the page: a past time to show, as in RFC 3339.",
+            "A past time, as in RFC 3339: the answer is what was recorded before it.",
             {"type": "string", "format": "date-time", "pattern": _YEARS},
         ),
         PRETTY,
@@ -187,7 +191,7 @@ SHOWING = Description(
         "/drift/{model_name}": {"get": _DRIFT},
         "/drift/{model_name}/history": {"get": _HISTORY},
     },
-    structs=(Models, Drift, Checks),
+    structs=(Models, Drift, Past, Checks),
 )
 """Of every process that shows the fleet."""
 

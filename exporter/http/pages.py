@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
@@ -21,12 +21,14 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from msgspec import UNSET
 
+from exporter.explain.kinds import Kind
 from exporter.http import charts, condition
-from exporter.http.condition import REASONS, WORDS, Condition, Reading, Word, judge
-from exporter.monitor.report import COMPONENTS, Drift, ListedModel
+from exporter.http.condition import CAUSES, REASONS, WORDS, Condition, Reading, Word, judge
+from exporter.monitor.report import COMPONENTS, Drift, Explanation, ListedModel
 from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
 from ingest.runtime.version import __version__
 from ingest.store.baselines import Version
+from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow, Point
 
 PER_PAGE = 50
@@ -44,6 +46,8 @@ RANGES: Mapping[Range, int] = {
 }
 """Seconds that a timeline may show."""
 _POINTS = 360
+_MOST_DRIFTS = 50
+"""Drifts that a timeline shows, at most."""
 
 _RUNBOOK: Mapping[str, str] = {
     "not_followed": "embeddingdriftnotfollowed",
@@ -94,12 +98,58 @@ class Past:
     rows : sequence of HistoryRow
         The last of each window; empty unless a past time was asked for.
     versions : sequence of Version
+    explained : sequence of Explanation
+        What was known at the past time; empty unless one was asked for.
+    drifts : sequence of PastDrift
+        Those that the timeline shows, the newest first.
     """
 
     points: Sequence[Point]
     averages: Mapping[str, float]
     rows: Sequence[HistoryRow]
     versions: Sequence[Version]
+    explained: Sequence[Explanation] = ()
+    drifts: Sequence[PastDrift] = ()
+
+
+class PastDrift(NamedTuple):
+    """A drift of one window. Times are in seconds since the epoch.
+
+    Attributes
+    ----------
+    window, slice : str
+    began_at, seen_at : float
+        When it began, and when it was last seen.
+    explained_at : float
+        When it was last explained.
+    summary : str or None
+        None if it says more than the settings allow.
+    """
+
+    window: str
+    slice: str
+    began_at: float
+    seen_at: float
+    explained_at: float
+    summary: str | None
+
+
+def drifts(
+    rows: Iterable[ExplanationRow], permits: Callable[[ExplanationRow], bool]
+) -> list[PastDrift]:
+    """Return the drifts that explanations belong to, the newest first."""
+    found = {
+        (row.window_name, row.slice, row.began_at): PastDrift(
+            row.window_name,
+            row.slice,
+            row.began_at,
+            row.seen_at,
+            row.explained_at,
+            row.summary if permits(row) else None,
+        )
+        for row in sorted(rows, key=lambda row: row.explained_at)
+    }
+    return sorted(found.values(), key=lambda drift: -drift.began_at)[:_MOST_DRIFTS]
 
 
 class View(NamedTuple):
@@ -150,7 +200,9 @@ def _listed(model: ListedModel, models: int, averages: Mapping[tuple[str, str], 
     readings = [Reading.listed(*each) for each in windows.items()]
     name = model.model_name
     means = {window: averages[name, window] for window in thresholds if (name, window) in averages}
-    found = condition.now(judge(readings, thresholds, means), model.age, model.overdue)
+    causes = {name: each.cause for name, each in windows.items() if each.cause is not None}
+    judged = judge(readings, thresholds, means, causes)
+    found = condition.now(judged, model.age, model.overdue)
     window = "fast" if found.worst is None else found.worst.window
     return Listed(model, found, thresholds[window].lasting)
 
@@ -205,8 +257,9 @@ def _row(
         "path": quote(name, safe=""),
         "condition": each.condition,
         "age": _age(each.model.age) if each.condition.is_watched else "",
+        "cause": None if each.condition.cause is None else CAUSES[each.condition.cause],
         "runbook": _heading(each.condition),
-        "since": _since(samples, each.lasting) if each.condition.word == "drifting" else None,
+        "since": _since(samples, each.lasting) if each.condition.is_drift else None,
         "line": frame.path(samples, 4 * DAY_STRETCH),
         "highest": _score(max((value for value in values if value is not None), default=None)),
     }
@@ -259,7 +312,11 @@ def render_model(model: Drift, view: View, past: Past | None, models: int) -> st
         if any(row.baseline_version != known for row in rows):
             stage = "provisional"
     thresholds = of_fleet(stage, models)
-    found = judge(readings, thresholds, {} if past is None else past.averages)
+    explained = [each.explanation for each in windows.values() if each.explanation is not UNSET]
+    if view.at is not None:
+        explained = [] if past is None else list(past.explained)
+    causes: dict[str, Kind] = {each.window: each.cause.kind for each in explained if not each.slice}
+    found = judge(readings, thresholds, {} if past is None else past.averages, causes)
     if view.at is None:
         found = condition.now(found, model.age, model.overdue)
     measured = [each for each in readings if each.components]
@@ -273,6 +330,8 @@ def render_model(model: Drift, view: View, past: Past | None, models: int) -> st
         runbook=_heading(found),
         checked_at=f"{model.computed_at:%Y-%m-%d %H:%M:%S} UTC",
         age=condition.duration(model.age) if model.age and view.at is None else "",
+        explained=[_told(each, until) for each in explained],
+        drifts=[] if past is None else [_listed_drift(each) for each in past.drifts],
         at=None if shown_at is None else f"{shown_at:%Y-%m-%d %H:%M:%S} UTC",
         at_query="" if shown_at is None else f"&at={shown_at:%Y-%m-%dT%H:%M:%SZ}",
         not_followed=_not_followed(model) if view.at is None else None,
@@ -290,6 +349,40 @@ def render_model(model: Drift, view: View, past: Past | None, models: int) -> st
     )
 
 
+def _told(told: Explanation, now: float) -> dict[str, Any]:
+    """Return what the page tells of a window that drifts."""
+    minutes = max(now - told.explained_at.timestamp(), 0.0) / 60
+    return {
+        "window": told.window,
+        "slice": told.slice,
+        "summary": told.summary,
+        "began_at": told.began_at,
+        "explained_at": told.explained_at,
+        "age": "just now" if minutes < 1 else f"{minutes:,.0f} min before",
+        "cause": CAUSES[told.cause.kind],
+        "evidence": told.cause.evidence,
+        "metadata": told.metadata,
+        "groups": told.groups,
+        "has_texts": any(each.text for group in told.groups for each in group.examples),
+    }
+
+
+def _listed_drift(drift: PastDrift) -> dict[str, Any]:
+    began, seen, at = (
+        datetime.fromtimestamp(moment, UTC)
+        for moment in (drift.began_at, drift.seen_at, drift.explained_at)
+    )
+    return {
+        "window": drift.window,
+        "slice": drift.slice,
+        "began_at": began,
+        "seen_at": seen,
+        # A second later, so that the explanation is not after it.
+        "at": f"{at + timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}",
+        "summary": drift.summary,
+    }
+
+
 def _headline(
     condition: Condition, past: Past | None, thresholds: Mapping[str, Thresholds], name: str
 ) -> str:
@@ -298,11 +391,11 @@ def _headline(
         return ""
     parts = [f"The score of the {worst.window} window is {_score(worst.score)}"]
     # The ratio may be from a check before the drift began: "at least 0%" would mislead.
-    if worst.lower is not None and round(worst.lower, 2) > 0 and condition.word == "drifting":
+    if worst.lower is not None and round(worst.lower, 2) > 0 and condition.is_drift:
         parts.append(
             f"at least {worst.lower:.0%} of its {worst.vectors} vectors are unlike the baseline"
         )
-    if condition.word == "drifting" and past is not None:
+    if condition.is_drift and past is not None:
         samples = [(p.at, p.score) for p in past.points if p.window_name == worst.window]
         if (since := _since(samples, thresholds[worst.window].lasting)) is not None:
             parts.append(f"it has drifted since {since}")
@@ -341,6 +434,9 @@ def _drawn(
         drawn[chart] = {
             "ticks": frame.values(),
             "times": frame.times(),
+            "drifts": [
+                (each.window, frame.x(each.began_at), frame.x(each.seen_at)) for each in past.drifts
+            ],
             "pins": [charts.Tick(frame.x(at), label) for at, label in pins],
             "limits": [(window, frame.y(limit)) for window, limit in limited],
             "lines": [

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from exporter.detector.ratio import ChangedRatio
-from exporter.explain.cause import KINDS
+from exporter.explain.kinds import KINDS
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot, Snapshot

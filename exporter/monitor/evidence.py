@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
-from typing import Any, get_args
+from datetime import UTC, datetime
 
 import numpy as np
 import psycopg
@@ -16,12 +15,15 @@ from exporter.explain.observations import TEXT, Observations
 from exporter.monitor import baseline
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.local_time import to_local
+from exporter.monitor.privacy import permits
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Vectors
 from ingest.runtime.errors import NotFound
-from ingest.runtime.settings.settings import ExplanationSettings, Settings, Texts
-from ingest.store import baselines
+from ingest.runtime.settings.settings import ExplanationSettings, Settings
+from ingest.runtime.thresholds import KEPT_SECONDS
+from ingest.store import baselines, explanations
 from ingest.store.dimension import require_dimension
+from ingest.store.explanations import ExplanationRow
 from ingest.store.newest import newest
 from ingest.store.stored_vector import StoredVector
 
@@ -104,25 +106,40 @@ def read(
     )
 
 
-def shown(allowed: ExplanationSettings) -> dict[str, object]:
-    """Return what an explanation may show, to be kept with it."""
-    return {"texts": allowed.texts, "metadata_keys": allowed.metadata_keys}
+def recorded(
+    connection: psycopg.Connection,
+    model_name: str,
+    window_name: str | None,
+    moment: float,
+    allowed: ExplanationSettings,
+) -> ExplanationRow:
+    """Read what was known of a window at a time, in seconds since the epoch.
 
+    Without the name of a window, that is the one that drifted; the slow one, if both did.
 
-def permits(allowed: ExplanationSettings, told: Mapping[str, Any]) -> bool:
-    """Return whether an explanation that was kept may be shown now: the settings may be stricter.
-
-    Parameters
-    ----------
-    allowed : ExplanationSettings
-    told : mapping
-        With what `shown` returned then.
+    Raises
+    ------
+    NotFound
+        If there is no such model, or its window did not drift then, or what was known then says
+        more than is allowed now.
     """
-    keys, now = told["metadata_keys"], allowed.metadata_keys
-    order = get_args(Texts)
-    return order.index(told["texts"]) >= order.index(allowed.texts) and (
-        now is None or (keys is not None and set(keys) <= set(now))
-    )
+    require_dimension(connection, model_name)
+    found = [
+        row
+        for row in explanations.at(connection, model_name, moment, KEPT_SECONDS)
+        if window_name in (None, row.window_name) and not row.slice
+    ]
+    when = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if not found:
+        whose = "" if window_name is None else f"the {window_name} window of "
+        raise NotFound(f"no drift of {whose}{model_name} is known at {when}")
+    row = max(found, key=lambda each: each.window_name)
+    if not permits(allowed, row.told):
+        raise NotFound(
+            f"what is known of the {row.window_name} window of {model_name} at {when} says more"
+            " than the settings explanation.texts and explanation.metadata_keys allow now"
+        )
+    return row
 
 
 def _told(row: StoredVector, with_texts: bool) -> dict[str, object]:

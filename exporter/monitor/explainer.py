@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from exporter.explain.explanation import Explanation, explain
 from exporter.explain.summary import headline, told
-from exporter.monitor import evidence
+from exporter.monitor import evidence, privacy
 from exporter.monitor.drifting import Drift, Drifting
 from exporter.monitor.model import Model, Models
 from exporter.monitor.series import Series
@@ -60,8 +60,8 @@ class Explainer:
 
     Attributes
     ----------
-    interval, settings
-        May be replaced at any time.
+    settings : ExplanationSettings
+        Those in use.
     examined : mapping of str to ExaminationStatus
         How the last look went; replaced as a whole.
     """
@@ -79,7 +79,7 @@ class Explainer:
         self._models = models
         self._pool = pool
         self._primary = primary
-        self.interval = interval
+        self._interval = interval
         self.settings = settings
         self._followed = followed
         self._rest = rest
@@ -88,7 +88,7 @@ class Explainer:
         self._worker = Worker(
             "explainer",
             self._work,
-            lambda: self.interval,
+            lambda: self._interval,
             failed=_log_failure,
             meanwhile=self.look,
         )
@@ -101,6 +101,11 @@ class Explainer:
     def stop(self, cut: Callable[[], None]) -> None:
         """Stop; ``cut`` interrupts a wait for the server."""
         self._worker.stop(cut)
+
+    def reconfigure(self, interval: float, settings: ExplanationSettings) -> None:
+        """Apply other settings, and say again what they do not allow any more."""
+        self._interval, self.settings = interval, settings
+        self._worker.wake()
 
     def notice(self, models: Sequence[ModelSnapshot]) -> None:
         """Look soon if a drift has begun in one of these models: its alert comes soon, too."""
@@ -182,7 +187,7 @@ class Explainer:
             ):
                 return None, 0
             explanations.see(connection, found, drift.seen_at)
-        if not evidence.permits(self.settings, found.told):
+        if not privacy.permits(self.settings, found.told):
             # The settings allow less than they did: say it again with what they allow.
             return None, found.number + 1
         age = self._models.now() - found.began_at
@@ -226,7 +231,7 @@ class Explainer:
             seen_at=max(now, drift.seen_at),
             baseline_version=version,
             summary=headline(series.model_name, found),
-            told=told(found, read.examples(found, settings)) | evidence.shown(settings),
+            told=told(found, read.examples(found, settings)) | privacy.shown(settings),
         )
         with self._primary.borrow() as connection:
             return explanations.keep(connection, row, KEPT_SECONDS)

@@ -6,6 +6,7 @@ import math
 import socket
 import time
 
+from exporter.monitor import privacy
 from exporter.monitor.examinations import (
     ExactExamination,
     Examination,
@@ -21,6 +22,7 @@ from exporter.monitor.snapshot import Snapshot
 from exporter.monitor.tail import Tail
 from ingest.runtime.settings.settings import Settings
 from ingest.store.connection import ConnectionString
+from ingest.store.explanations import ExplanationRow
 from ingest.store.pool import Pool, open_sync
 from ingest.store.shard import Shard
 
@@ -94,8 +96,7 @@ class Monitor:
         """Apply other intervals at once, and other limits to each model at the next poll."""
         self._tail.settings = settings.monitoring
         self._examiner.interval = settings.monitoring.check_interval
-        self._explainer.interval = settings.monitoring.check_interval
-        self._explainer.settings = settings.explanation
+        self._explainer.reconfigure(settings.monitoring.check_interval, settings.explanation)
 
     @property
     def has_followed(self) -> bool:
@@ -128,6 +129,10 @@ class Monitor:
     def model(self, name: str) -> Model | None:
         """Return a model by name, if it is followed here."""
         return self.models.by_name.get(name)
+
+    def permits(self, row: ExplanationRow) -> bool:
+        """Return whether an explanation of the past says no more than the settings allow now."""
+        return privacy.permits(self._explainer.settings, row.told)
 
 
 def examinations(pool: Pool) -> tuple[Examination, ...]:

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from exporter.explain.kinds import Kind
 from exporter.monitor.following import Reason
 from exporter.monitor.maturing import Wait
 from exporter.monitor.states import ForecastState, State
 from ingest.runtime.http.fields import Count, Moment, Number
 from ingest.runtime.thresholds import Stage
+from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow
 from ingest.store.stored_vector import StoredVector
 
@@ -64,6 +67,9 @@ class ListedWindow(Struct):
     vectors: Count
     score: Number
     magnitude: Number
+    cause: Annotated[
+        Kind | None, Meta(description="Of the drift; null without drift, and until it is known.")
+    ] = None
 
 
 class ListedWindows(Struct):
@@ -178,6 +184,74 @@ class Magnitude(Struct):
     lower: Share
     upper: Share
     computed_at: Moment
+
+
+class Value(Struct):
+    """A value of the metadata that is more frequent than in the baseline."""
+
+    key: str
+    value: str
+    share: Share
+    share_before: Share
+
+
+class Example(Struct, omit_defaults=True):
+    """A typical vector of a group. The text is present only if `explanation.texts` is `full`."""
+
+    seq: Count
+    id: str | None
+    received_at: Moment
+    text: str | UnsetType | None = UNSET
+
+
+class Group(Struct):
+    """A part of the space that holds more, or less, of the window than of the baseline."""
+
+    id: Annotated[str, Meta(description="The same from one explanation of a drift to the next.")]
+    name: str
+    change: Literal["grown", "shrunk"]
+    share: Share
+    lower: Share
+    upper: Share
+    share_before: Share
+    keywords: list[str]
+    metadata: list[Value]
+    examples: list[Example]
+
+
+class Cause(Struct):
+    """What has probably changed, and the facts that decided."""
+
+    kind: Kind
+    evidence: list[str]
+
+
+class Interval(Struct):
+    """A share and its interval."""
+
+    estimate: Share
+    lower: Share
+    upper: Share
+
+
+class Explanation(Struct):
+    """What changed in a window, as it was found out at one time of its drift."""
+
+    window: str
+    slice: Annotated[str, Meta(description="Empty for all vectors of the model.")]
+    began_at: Annotated[Moment, Meta(description="When the drift began.")]
+    explained_at: Moment
+    baseline_version: Count
+    summary: str
+    vectors: Count
+    score: float
+    changed_ratio: Interval
+    explained: Annotated[
+        float, Meta(description="Share of the vectors by which the groups grew, together.")
+    ]
+    cause: Cause
+    metadata: list[Value]
+    groups: list[Group]
 
 
 class History(Struct):
@@ -299,6 +373,9 @@ class Window(Struct):
     cosine_similarity: Number | UnsetType = UNSET
     top_dimensions: list[Dimension] | UnsetType = UNSET
     magnitude: Magnitude | UnsetType = UNSET
+    explanation: (
+        Annotated[Explanation, Meta(description="Present while the window drifts.")] | UnsetType
+    ) = UNSET
     quality: Quality | UnsetType = UNSET
     top_dimensions_exact: Exact | UnsetType = UNSET
     history: History | UnsetType = UNSET
@@ -351,6 +428,18 @@ class Drift(Struct):
     windows: Windows
 
 
+class Past(Struct):
+    """What was recorded of a model before a time: the last check of each window.
+
+    Of each window that drifted then, it has the explanation of that time.
+    """
+
+    model_name: str
+    at: Moment
+    checks: dict[str, Check]
+    explanations: list[Explanation]
+
+
 def listed(model: ModelSnapshot) -> ListedModel:
     """List a model with the state and score of each window."""
     windows = {each.series.window: _listed_window(each) for each in model.series}
@@ -371,31 +460,57 @@ def _listed_window(each: SeriesSnapshot) -> ListedWindow:
         each.verdict.vectors,
         None if measured is None else measured.score,
         None if magnitude is None else magnitude.ratio.estimate,
+        None if each.explanation is None else each.explanation.told["cause"]["kind"],
     )
 
 
 def checks(model_name: str, window: str, rows: Iterable[tuple[datetime, HistoryRow]]) -> Checks:
     """Report the history of a window."""
-    return Checks(
-        model_name,
-        window,
-        [
-            Check(
-                computed_at=computed_at.astimezone(UTC),
-                state=row.state,
-                vectors=row.vectors,
-                baseline_version=row.baseline_version,
-                score=row.score,
-                magnitude=row.changed_ratio,
-                magnitude_lower=row.changed_ratio_lower,
-                magnitude_upper=row.changed_ratio_upper,
-                cosine_similarity=row.cosine_similarity,
-                norm=row.norm,
-                components=row.components,
-            )
-            for computed_at, row in rows
-        ],
+    return Checks(model_name, window, [_check(at.astimezone(UTC), row) for at, row in rows])
+
+
+def _check(computed_at: datetime, row: HistoryRow) -> Check:
+    return Check(
+        computed_at=computed_at,
+        state=row.state,
+        vectors=row.vectors,
+        baseline_version=row.baseline_version,
+        score=row.score,
+        magnitude=row.changed_ratio,
+        magnitude_lower=row.changed_ratio_lower,
+        magnitude_upper=row.changed_ratio_upper,
+        cosine_similarity=row.cosine_similarity,
+        norm=row.norm,
+        components=row.components,
     )
+
+
+def past(
+    model_name: str,
+    at: float,
+    rows: Iterable[tuple[float, HistoryRow]],
+    explained: Iterable[ExplanationRow],
+) -> Past:
+    """Report what was recorded before a time, in seconds since the epoch."""
+    return Past(
+        model_name,
+        _moment(at),
+        {row.window_name: _check(_moment(computed_at), row) for computed_at, row in rows},
+        [explanation(row) for row in explained],
+    )
+
+
+def explanation(row: ExplanationRow) -> Explanation:
+    """Report what changed in a window."""
+    known = {
+        "window": row.window_name,
+        "slice": row.slice,
+        "began_at": _moment(row.began_at),
+        "explained_at": _moment(row.explained_at),
+        "baseline_version": row.baseline_version,
+        "summary": row.summary,
+    }
+    return msgspec.convert({**row.told, **known}, Explanation)
 
 
 def newest_vectors(
@@ -508,6 +623,8 @@ def _window(each: SeriesSnapshot) -> Window:
         window.magnitude = Magnitude(
             **asdict(findings.magnitude.ratio), computed_at=_moment(findings.magnitude.computed_at)
         )
+    if each.explanation is not None:
+        window.explanation = explanation(each.explanation)
     if findings.quality is not None:
         window.quality = _quality(findings.quality)
     if findings.exact is not None:

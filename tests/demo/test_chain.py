@@ -15,7 +15,7 @@ import yaml
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
 from demo.stack import alertmanager as alertmanager_process
-from exporter.explain.cause import KINDS
+from exporter.explain.kinds import KINDS
 from exporter.metrics.families import (
     CAUSE,
     COMPONENT_SCORE,
@@ -124,7 +124,8 @@ def test_a_detected_drift_reaches_slack_in_full(
                 "text": (
                     "*EmbeddingDriftDetected* (fast window), since NOW\n"
                     "Very sure: score 6.3 in the fast window. Without drift, one window in 10^6.3 "
-                    "reaches this score. Thresholds: 5.0 for 2 minutes, 1.6 on average of an hour.\n"
+                    "reaches this score. "
+                    "Thresholds: 5.0 for 2 minutes, 1.6 on average of an hour.\n"
                     "At least 6 % of the vectors are unlike the baseline (estimate 12 %). "
                     "Thresholds: warning 15 %, critical 20 %.\n"
                     "Largest component: mean (score 7.3).\n"

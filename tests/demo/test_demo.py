@@ -45,8 +45,13 @@ def test_the_demo_shows_the_alert_and_leaves_no_process_or_file(
     command = [sys.executable, "-m", "demo"]
     demo = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert "WARNING: Embeddings of all-MiniLM-L6-v2 are drifting" in demo.stdout
+    assert re.search(r"\| (WARNING|CRITICAL): all-MiniLM-L6-v2: .*vectors.* baseline", demo.stdout)
     assert "after the first vector of the new topic" in demo.stdout
+    assert "The model seems to have changed." in demo.stdout
+    assert "| *EmbeddingModelChanged* (" in demo.stdout
+    assert "after the first vector of the other encoder" in demo.stdout
+    assert demo.stdout.count("  what changed: all-MiniLM-L6-v2") == 2
+    assert "  cause: model (" in demo.stdout
     assert "make demo KEEP=1" in demo.stdout
     assert_nothing_is_left(temporary)
 
@@ -66,7 +71,7 @@ def test_a_kept_demo_answers_its_links_until_it_is_interrupted(
             assert demo.stdout is not None
             told = read(demo.stdout)
             links = re.findall(r"\| \[\w+\] (\S+)", told)
-            assert len(links) == 3
+            assert len(links) == 2 * 3
             assert {httpx2.get(link, timeout=10).status_code for link in links} == {200}
             demo.send_signal(signal.SIGINT)
             assert demo.wait(60) == 0

@@ -34,3 +34,16 @@ def test_there_are_enough_vectors_for_every_batch_without_repeats() -> None:
     sent = np.concatenate([story.baseline().vectors, *(batch.vectors for batch in batches)])
     assert len(np.unique(sent, axis=0)) == len(sent)
     assert len(story.baseline()) == incident.BASELINE_VECTORS
+
+
+def test_the_swapped_encoder_gives_vectors_of_the_same_lengths_and_distances() -> None:
+    story = Incident()
+    batches = list(story.swap())
+    assert len(batches) == 2 * incident.SWAP_SECONDS
+    with np.load(DATA) as data:
+        known = dict(zip(data["text"], data["embedding"], strict=True))
+    for number, batch in enumerate(batches):
+        usual = np.array([known[row["text"]] for row in batch.metadata], np.float32)
+        has_changed = number >= incident.SWAP_SECONDS
+        assert np.allclose(batch.vectors, usual) != has_changed
+        np.testing.assert_allclose(batch.vectors @ batch.vectors.T, usual @ usual.T, atol=1e-4)

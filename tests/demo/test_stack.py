@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from demo import stack
+from ingest.runtime.settings.configuration import load
+from rules.render import render
 
 # Starts a child, prints its process id when it runs, and waits to be killed.
 # Shells start background jobs with SIGINT ignored, so the default handler is set explicitly.
@@ -32,6 +34,15 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize(("seconds", "first"), [(1, "[2s]"), (3, "[6s]")])
+def test_minutes_of_the_rules_become_seconds(tmp_path: Path, seconds: int, first: str) -> None:
+    render(load(), tmp_path)
+    stack.shorten_waits(tmp_path, seconds)
+    rules = (tmp_path / "drift.rules.yaml").read_text()
+    assert f"min_over_time(model_window:embedding_drift_score:max{first})" in rules
+    assert "embedding_drift_score:max[1h]" in rules
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux stops the child")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from exporter.detector.detector import Detector
-from exporter.explain.cause import KINDS
+from exporter.explain.kinds import KINDS
 from exporter.metrics import families
 from exporter.monitor.states import FORECAST_STATES, STATES
 from ingest.pipeline import metrics

@@ -104,12 +104,12 @@ def test_a_group_has_the_name_of_its_words_or_else_of_a_value_or_else_of_its_num
 
 def test_the_details_are_the_cause_its_evidence_and_frequent_values() -> None:
     found = explanation(kind="model", evidence=("all clusters moved alike", "lengths unchanged"))
-    assert list(details(found)) == [
+    assert list(details(told(found, {}))) == [
         "Cause: model (all clusters moved alike; lengths unchanged).",
         "Score 12.3, of 1,000 vectors.",
         "More often: tenant = acme, 40.0 % (was 5.0 %).",
     ]
-    assert next(details(explanation(kind="unknown"))) == "Cause: unknown."
+    assert next(details(told(explanation(kind="unknown"), {}))) == "Cause: unknown."
 
 
 def test_what_is_told_to_programs_is_json() -> None:

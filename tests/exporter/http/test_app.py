@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx2
@@ -23,12 +24,13 @@ from exporter.monitor.monitor import Monitor
 from ingest.runtime.http import application, exposition
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
-from ingest.store import history
+from ingest.store import explanations, history
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.history import HistoryRow
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
+from tests.exporter.explained import explained
 from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
@@ -104,6 +106,43 @@ def test_the_report_holds_the_numbers_behind_the_verdict(client: TestClient) -> 
     assert len(fast["top_dimensions"]) == 5
     assert "exact" not in fast
     assert set(fast["quality"]) == set(report["baseline"]["quality"])
+
+
+def test_a_past_time_has_the_checks_and_the_explanations_of_then(
+    client: TestClient, connection: psycopg.Connection
+) -> None:
+    now = time.time()
+    old = HistoryRow("a/b", "fast", "ok", 100, 1, 21.5, 0.12, 0.09, 0.15, 0.5, 1.0, {"mean": 20.0})
+    history.fill(connection, [(now - 7_200, old)])
+    row = explained(now - 7_100, "a/b")
+    explanations.keep(connection, row, 900)
+    explanations.keep(connection, replace(row, window_name="slow", slice="tenant=acme"), 900)
+    at = datetime.fromtimestamp(now - 7_000, UTC).isoformat().replace("+00:00", "Z")
+    told = client.get(f"/drift/a/b?at={at}").json()
+    assert told["checks"]["fast"]["score"] == 21.5
+    fast, of_slice = told["explanations"]
+    assert (fast["window"], fast["summary"]) == ("fast", row.summary)
+    assert fast["groups"][0]["examples"] == [
+        {"seq": 7, "id": "doc 7", "received_at": "2026-01-01T00:00:00Z"}
+    ]
+    assert of_slice["slice"] == "tenant=acme"
+    page = client.get(f"/drift/a/b?at={at}", headers={"Accept": "text/html"}).text
+    assert "What changed in the fast window" in page
+    assert "What changed in the slow window, tenant=acme" in page
+    later = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
+    assert client.get(f"/drift/a/b?at={later}").json()["explanations"] == []
+
+
+def test_a_past_explanation_that_says_more_than_is_allowed_is_withheld(
+    client: TestClient, connection: psycopg.Connection
+) -> None:
+    now = time.time()
+    row = explained(now - 7_100, "a/b")
+    explanations.keep(connection, replace(row, told={**row.told, "texts": "full"}), 900)
+    at = datetime.fromtimestamp(now - 7_000, UTC).isoformat().replace("+00:00", "Z")
+    assert client.get(f"/drift/a/b?at={at}").json()["explanations"] == []
+    page = client.get("/drift/a/b", headers={"Accept": "text/html"}).text
+    assert "it says more than the settings allow now" in page
 
 
 def test_exact_statistics_come_on_demand(client: TestClient, vectors: Vectors) -> None:
@@ -238,7 +277,7 @@ def test_a_page_shows_the_history_up_to_a_past_time(
 @pytest.mark.parametrize(
     ("path", "named"),
     [
-        ("/?state=odd", "state is 'odd'; allowed are drifting,"),
+        ("/?state=odd", "state is 'odd'; allowed are model changed,"),
         ("/?page=0", "page is '0'; allowed are numbers from 1"),
         ("/drift/a/b?range=2h", "range is '2h'; allowed are 1h, 6h,"),
         ("/drift/a/b?at=noon", "at: "),

@@ -6,7 +6,8 @@ from typing import get_args
 
 import pytest
 
-from exporter.http.condition import REASONS, WORDS, Reading, judge
+from exporter.explain.kinds import KINDS
+from exporter.http.condition import CAUSES, REASONS, WORDS, Reading, judge
 from exporter.monitor.states import STATES, State
 from ingest.runtime.thresholds import SCORE, of_fleet
 from ingest.store.history import HistoryRow
@@ -82,7 +83,7 @@ def test_the_worst_sorts_first() -> None:
         reading(90.0),
     ]
     ordered = sorted((judge([each], WEEKLY, {}) for each in states), key=lambda c: c.severity)
-    assert [each.word for each in ordered] == ["drifting", *WORDS]
+    assert [each.word for each in ordered] == ["drifting", *WORDS[1:]]
     assert ordered[0].worst is not None
     assert ordered[0].worst.score == 90.0
 
@@ -90,3 +91,18 @@ def test_the_worst_sorts_first() -> None:
 def test_a_past_row_is_read_like_a_window() -> None:
     row = HistoryRow("m", "slow", "ok", 9, 1, 2.0, 0.3, 0.2, 0.4, components={"mean": 1.0})
     assert Reading.past(row) == Reading("slow", "ok", 9, 2.0, 0.3, 0.2, 0.4, {"mean": 1.0})
+
+
+def test_drift_of_a_changed_model_has_a_word_of_its_own_and_sorts_by_its_score() -> None:
+    high, low = reading(20.0), reading(9.0)
+    assert judge([high], WEEKLY, {}, {"fast": "new content"}).word == "drifting"
+    assert judge([high], WEEKLY, {}, {"slow": "model"}).word == "drifting"
+    changed = judge([low], WEEKLY, {}, {"fast": "model"})
+    assert (changed.word, changed.cause, changed.is_drift) == ("model changed", "model", True)
+    assert judge([high], WEEKLY, {}).severity < changed.severity
+    assert judge([reading(1.0)], WEEKLY, {}, {"fast": "model"}).word == "quiet"
+
+
+def test_every_cause_has_five_words_at_most() -> None:
+    assert tuple(CAUSES) == KINDS
+    assert all(1 <= len(words.split()) <= 5 for words in CAUSES.values())

@@ -67,7 +67,7 @@ def shard(store: str, ordinal: int) -> Iterator[TestClient]:
 @contextmanager
 def showing(store: str) -> Iterator[TestClient]:
     """What `ingest` shows of a store."""
-    half = Showing(store, load().database)
+    half = Showing(store, load())
     app = application.application(CollectorRegistry(), LiveSettings(load), half)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client

@@ -16,6 +16,7 @@ from exporter.monitor import report
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
 from exporter.monitor.report import COMPONENTS, Drift
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
@@ -23,6 +24,7 @@ from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.baselines import Version
 from ingest.store.changes import ModelRow
 from ingest.store.history import HistoryRow, Point
+from tests.exporter.explained import SUMMARY, explained
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECONDS = NOW.timestamp()
@@ -204,6 +206,87 @@ def test_the_distances_of_canaries_are_shown_where_there_are_any() -> None:
     without = replace(row, canaries_received_at=None)
     snapshot = Model(without, MonitoringSettings()).snapshot(SECONDS)
     assert "anaries" not in pages.render_model(report.detail(snapshot), View(), past(), 1)
+
+
+def drifting(kind: str = "new content", name: str = "m") -> ModelSnapshot:
+    """A snapshot whose fast window drifts and is explained."""
+    vectors = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
+    model = Model(ModelRow(name, 8, 600, NOW, None, 1, NOW), MonitoringSettings())
+    detector = Detector.fit(vectors[:500])
+    windows = ModelWindows(8, MonitoringSettings(), detector)
+    windows.append(Arrivals.numbered(5 + vectors[500:], np.full(100, SECONDS)))
+    model.adopt(Baseline(1, NOW, 0, NOW, NOW, True, "x", assess(vectors), detector), windows)
+    model.standing.explained = {"fast": explained(SECONDS - 300, name, kind)}
+    return model.snapshot(SECONDS)
+
+
+def test_the_page_of_a_model_says_what_changed_with_evidence_groups_and_examples() -> None:
+    shown = pages.render_model(report.detail(drifting()), View(), past(), 1)
+    assert "What changed in the fast window" in shown
+    assert SUMMARY in shown
+    assert "Cause: new content (topics moved differently (0.31 of 1))." in shown
+    assert "Explained at 2025-12-31 23:55 UTC, 5 min before." in shown
+    assert "More often: tenant = acme, 40% (was 5%)." in shown
+    assert '<th scope="row">audio, player</th><td>grown</td>' in shown
+    assert "section = sound 80%" in shown
+    assert "doc 7, 2026-01-01 00:00 UTC" in shown
+    assert "Texts are shown only if <code>explanation.texts</code> is <code>full</code>" in shown
+    assert "What changed" not in pages.render_model(detail("m"), View(), past(), 1)
+
+
+def test_hostile_texts_and_values_stay_text() -> None:
+    model = drifting()
+    row = explained(SECONDS)
+    group = row.told["groups"][0]
+    group["name"] = group["metadata"][0]["value"] = HOSTILE
+    group["examples"][0]["text"] = HOSTILE
+    row.told["cause"]["evidence"] = [HOSTILE]
+    hostile = replace(row, summary=HOSTILE)
+    series = tuple(replace(each, explanation=hostile) for each in model.series)
+    drifts = pages.drifts([hostile], lambda _: True)
+    shown = pages.render_model(
+        report.detail(replace(model, series=series)), View(), replace(past(), drifts=drifts), 1
+    )
+    assert "<script" not in shown
+    assert shown.count("&lt;script&gt;") >= 6
+    assert "Texts are shown only if" not in shown
+
+
+def test_a_past_time_shows_what_was_known_then() -> None:
+    at = replace(explained(SECONDS - 7_200), summary="m: what was known then.")
+    view, known = View("6h", SECONDS - 3_600), replace(past(), explained=[report.explanation(at)])
+    shown = pages.render_model(report.detail(drifting()), view, known, 1)
+    assert "m: what was known then." in shown
+    assert "60 min before" in shown
+    assert SUMMARY not in shown
+
+
+def test_drifts_are_shaded_and_link_to_what_was_known() -> None:
+    first, later = explained(SECONDS - 7_200), explained(SECONDS - 3_600)
+    later = replace(later, began_at=first.began_at, number=1, seen_at=SECONDS - 1_800)
+    drifts = pages.drifts([later, first], lambda _: True)
+    [drift] = drifts
+    assert (drift.began_at, drift.seen_at) == (SECONDS - 7_200, SECONDS - 1_800)
+    shown = pages.render_model(detail("m"), View(), replace(past(), drifts=drifts), 1)
+    assert shown.count('<rect class="shade fast"') == 2
+    assert "?range=24h&amp;at=2025-12-31T23:00:01Z" in shown
+    assert "from 2025-12-31 22:00 UTC to 2025-12-31 23:30 UTC" in shown
+    hidden = pages.drifts([later], lambda _: False)
+    shown = pages.render_model(detail("m"), View(), replace(past(), drifts=hidden), 1)
+    assert SUMMARY not in shown
+    assert "it says more than the settings allow now" in shown
+
+
+def test_the_fleet_shows_the_cause_in_a_few_words() -> None:
+    causes = {"swapped": "model", "docs": "new content"}
+    models = [report.listed(drifting(kind, name)) for name, kind in causes.items()]
+    shown = pages.render_fleet(pages.fleet(models, ALL, {}), None, SECONDS)
+    assert '<span class="word model-changed">model changed</span>' in shown
+    assert "<td>model or its input changed</td>" in shown
+    assert '<span class="word drifting">drifting</span>' in shown
+    assert "<td>new content</td>" in shown
+    only = pages.fleet(models, FleetQuery(state="model changed"), {})
+    assert [each.model.model_name for each in only.shown] == ["swapped"]
 
 
 def test_headings_of_the_runbook_have_ids() -> None:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from exporter.detector.detector import Detector
 from exporter.detector.exact import compare
 from exporter.detector.ratio import ChangedRatio
-from exporter.explain.cause import KINDS
+from exporter.explain.kinds import KINDS
 from exporter.metrics.collector import DriftCollector
 from exporter.metrics.families import (
     CANARY_DISTANCE,

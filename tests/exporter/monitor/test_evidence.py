@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import psycopg
@@ -13,14 +14,17 @@ from numpy.typing import NDArray
 
 from exporter.cli import main
 from exporter.monitor import baseline
-from exporter.monitor.evidence import Evidence, gather, permits, shown
+from exporter.monitor.evidence import Evidence, gather
 from ingest.runtime.errors import NotFound
-from ingest.runtime.settings.settings import ExplanationSettings, Settings, Texts
+from ingest.runtime.settings.settings import ExplanationSettings, Settings
+from ingest.store import explanations
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
 from tests.exporter.explain.space import KNOWN, Vectors, drawing
+from tests.exporter.explained import SUMMARY
+from tests.exporter.explained import explained as explained_row
 
 OTHER_WORDS = ["red", "green", "blue"]
 
@@ -91,24 +95,6 @@ def test_without_a_baseline_there_is_nothing_to_compare_with(
         read(connection, ExplanationSettings())
 
 
-@pytest.mark.parametrize(
-    ("then", "now", "permitted"),
-    [
-        (("keywords", None), ("keywords", None), True),
-        (("keywords", None), ("full", None), True),
-        (("full", None), ("keywords", None), False),
-        (("none", ["tenant"]), ("none", ["tenant", "language"]), True),
-        (("none", ["tenant"]), ("none", ["language"]), False),
-        (("none", None), ("none", ["language"]), False),
-    ],
-)
-def test_an_explanation_that_was_kept_is_shown_if_it_says_no_more_than_is_allowed(
-    then: tuple[Texts, list[str] | None], now: tuple[Texts, list[str] | None], permitted: bool
-) -> None:
-    before, after = (ExplanationSettings(texts=t, metadata_keys=keys) for t, keys in (then, now))
-    assert permits(after, shown(before)) == permitted
-
-
 def explained(store: str, *options: str, texts: str = "keywords") -> str:
     environment = {
         "EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING": store,
@@ -143,6 +129,39 @@ def test_programs_get_everything_as_json(store: str) -> None:
     grown = [group for group in told["groups"] if group["change"] == "grown"]
     assert "zebra" in grown[0]["keywords"]
     assert {"seq", "id", "received_at"} == set(grown[0]["examples"][0])
+
+
+def asked(store: str, *options: str, texts: str = "keywords") -> tuple[int, str]:
+    environment = {
+        "EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING": store,
+        "EMBEDDING_DRIFT_EXPLANATION_TEXTS": texts,
+    }
+    done = CliRunner().invoke(main, ["explain", "m", *options], env=environment)
+    return done.exit_code, done.output
+
+
+def test_what_was_known_at_a_past_time_is_printed_as_now(
+    store: str, connection: psycopg.Connection
+) -> None:
+    keep_usual(store, 10)
+    at = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    explanations.keep(connection, explained_row(at.timestamp()), 900)
+    for given in ("2026-01-01T12:05:00Z", "2026-01-01 12:05:00"):
+        code, told = asked(store, "--at", given, "--window", "fast")
+        assert (code, told.splitlines()[0]) == (0, SUMMARY)
+        assert "Cause: new content (topics moved differently (0.31 of 1))." in told
+        assert "audio, player (grown), for example:\n  seq 7  id doc 7" in told
+    code, told = asked(store, "--at", "2026-01-01T12:05:00Z", "--window", "fast", "--json")
+    assert json.loads(told)["summary"] == SUMMARY
+    assert asked(store, "--at", "2026-01-01T12:05:00Z")[1].startswith(SUMMARY)
+    code, told = asked(store, "--at", "2026-01-01T13:05:00Z")
+    assert (code, "no drift of m is known at 2026-01-01 13:05:00 UTC" in told) == (1, True)
+    code, told = asked(store, "--at", "2026-01-01T12:05:00Z", "--window", "slow")
+    assert code == 1
+    assert "no drift of the slow window of m is known at 2026-01-01 12:05:00 UTC" in told
+    code, told = asked(store, "--at", "2026-01-01T12:05:00Z", "--window", "fast", texts="none")
+    assert code == 1
+    assert "says more than the settings explanation.texts" in told
 
 
 def test_too_few_vectors_are_an_error(store: str, connection: psycopg.Connection) -> None:
