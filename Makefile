@@ -15,7 +15,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
 LOWEST_TESTS = tests/ingest tests/exporter tests/test_clients.py tests/test_openapi.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-lowest lint bench mutants tools tools-newest tools-checkov tools-collector docs dashboards manifests lock audit image image-check dist clean
+.PHONY: help run demo test kills test-lowest lint bench mutants tools tools-newest tools-checkov tools-collector docs dashboards manifests lock audit image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ demo: $(BIN)/.test tools ## Play an incident: a new topic grows until the alert 
 
 test: $(BIN)/.test tools ## Run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+kills: $(BIN)/.test ## Kill services and PostgreSQL under load, and count what is stored; KILLS=100
+	$(BIN)/python -m pytest -rP --kills $(or $(KILLS),100) -k any_kill tests/test_durability.py
 
 test-lowest: $(VENV)-lowest/.test tools ## Test with the lowest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadgroup $(LOWEST_TESTS)
