@@ -1,6 +1,8 @@
 # One image for both halves; the command chooses (`serve`, `ingest`, `exporter`, `migrate`, ...).
 
-FROM python:3.13-slim-trixie AS build
+# `make pin` adds the digest that the registry has for this tag. Releases are built with it.
+ARG PYTHON=python:3.13-slim-trixie
+FROM $PYTHON AS build
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ONLY_BINARY=:all:
@@ -23,7 +25,7 @@ COPY rules rules
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist ./client . && \
     pip --python /opt/embedding-drift install --no-deps dist/*.whl
 
-FROM python:3.13-slim-trixie
+FROM $PYTHON
 COPY --from=build /opt/embedding-drift /opt/embedding-drift
 COPY container/healthcheck.py /opt/healthcheck.py
 ENV PATH=/opt/embedding-drift/bin:$PATH \

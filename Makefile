@@ -15,7 +15,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
 LOWEST_TESTS = tests/ingest tests/exporter tests/test_clients.py tests/test_openapi.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-lowest lint bench mutants tools tools-newest tools-checkov tools-collector docs dashboards manifests lock audit image image-check dist clean
+.PHONY: help run demo test kills test-lowest lint bench mutants tools tools-newest tools-checkov tools-collector docs dashboards manifests lock audit pin image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ demo: $(BIN)/.test tools ## Play two incidents until their alerts arrive: a new 
 
 test: $(BIN)/.test tools ## Run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+kills: $(BIN)/.test ## Kill services and PostgreSQL under load, and count what is stored; KILLS=100
+	$(BIN)/python -m pytest -rP --kills $(or $(KILLS),100) -k any_kill tests/test_durability.py
 
 test-lowest: $(VENV)-lowest/.test tools ## Test with the lowest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadgroup $(LOWEST_TESTS)
@@ -62,6 +65,11 @@ lock: $(BIN)/.lock ## Pin what the image installs, by version and hash
 audit: $(BIN)/.lock ## Look up the locked packages in the advisory database; needs network
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip \
 	    --requirement requirements.lock --requirement container/embedded.lock --requirement container/build.lock
+
+pin: ## Write the digest of the base image into the Dockerfile; needs Docker and its registry
+	@tag=$$(sed -n 's/^ARG PYTHON=\([^@]*\).*/\1/p' Dockerfile) && \
+	    digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$$tag") && \
+	    sed -i "s|^ARG PYTHON=.*|ARG PYTHON=$$tag@$$digest|" Dockerfile
 
 image: ## Build the container image; needs Docker
 	docker build --tag $(IMAGE) .

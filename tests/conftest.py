@@ -32,6 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="more cases and cycles: minutes rather than seconds"
     )
+    parser.addoption(
+        "--kills", type=int, default=6, help="kills of services and servers under load, per server"
+    )
 
 
 @pytest.fixture(scope="session")

