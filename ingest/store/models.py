@@ -17,7 +17,15 @@ from ingest.store.dimension import require_dimension
 
 _log = logging.getLogger(__name__)
 
-_TABLES = ("embedding", "embedding_id", "idempotency_key", "drift_history", "watch", "canary")
+_TABLES = (
+    "embedding",
+    "embedding_id",
+    "idempotency_key",
+    "drift_history",
+    "watch",
+    "watch_sample",
+    "canary",
+)
 """Tables whose rows are deleted by model. The others need the locks that :func:`_finish` takes."""
 _RETRY_SECONDS = 1.0
 
