@@ -15,7 +15,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
 LOWEST_TESTS = tests/ingest tests/exporter tests/test_clients.py tests/test_openapi.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test kills test-lowest lint bench mutants tools tools-newest tools-checkov tools-collector docs dashboards manifests lock audit pin image image-check dist clean
+.PHONY: help run demo test kills test-lowest lint bench mutants tools tools-newest tools-checkov tools-collector tools-kafka docs dashboards manifests lock audit pin image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -97,6 +97,9 @@ tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, in an environment
 
 tools-collector: ## Build an OpenTelemetry Collector, with Go; two minutes
 	@.ci/collector
+
+tools-kafka: ## Fetch a Kafka broker, with Maven; needs Java 17
+	@.ci/kafka
 
 clean: ## Remove the files that these commands made, except data/
 	rm -rf $(VENV) $(VENV)-checkov $(VENV)-lowest .mypy_cache .pytest_cache .ruff_cache mutants rendered dist

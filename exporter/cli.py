@@ -21,7 +21,7 @@ from ingest.files.columns import Options
 from ingest.files.command import reading
 from ingest.http.app import Ingest, Searching
 from ingest.pipeline.pipeline import Pipeline
-from ingest.runtime.command import ModelName, TextFile, configured, reconfigurable, setting
+from ingest.runtime.command import ModelName, Names, TextFile, configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.http import server
 from ingest.runtime.http.application import Half
@@ -34,7 +34,7 @@ from ingest.store.connection import ConnectionString, connect
 from ingest.store.migrate import migrate
 from ingest.store.selection import Selection
 from ingest.watch.sources import registry as sources
-from ingest.watch.sources.source import Location
+from ingest.watch.sources.source import Location, Terms
 from ingest.watch.watch import Watch
 from rules import render as rule_files
 
@@ -102,23 +102,42 @@ def exporter(live: LiveSettings) -> None:
 @click.option(
     "--source",
     default="",
-    metavar="CONNINFO",
-    help="Server that has the table, as libpq reads it: a URI, key=value pairs or service=NAME."
-    " Missing parts come from PGHOST, PGDATABASE, PGUSER, PGSERVICE and so on, as for psql. The"
-    " password must come from PGPASSFILE, the service or PGPASSWORD.",
+    metavar="ADDRESS",
+    help="Where the vectors are. PostgreSQL: as libpq reads it, a URI, key=value pairs or"
+    " service=NAME; missing parts come from PGHOST, PGDATABASE, PGUSER, PGSERVICE and so on, as for"
+    " psql. Qdrant: qdrant://HOST:PORT or qdrant+https://HOST:PORT. Kafka:"
+    " kafka://HOST:PORT,HOST:PORT?group=NAME. A password must come from PGPASSFILE, the service or"
+    " PGPASSWORD; from QDRANT_API_KEY; or from the file that KAFKA_PROPERTIES names.",
 )
-@click.option("--table", required=True, help="Table, named as in SQL: docs, app.docs, '\"Docs\"'.")
+@click.option(
+    "--table",
+    required=True,
+    help="Table, named as in SQL: docs, app.docs, '\"Docs\"'. Or the collection, or the topic.",
+)
 @click.option(
     "--column",
-    default="embedding",
-    show_default=True,
-    help="Column of vectors, of type vector or halfvec.",
+    help="Column of vectors: of pgvector's types, arrays, text or JSON. Default: embedding. For"
+    " Qdrant: the name of the vectors, if there are several.",
 )
-@click.option("--id", "id_", default="id", show_default=True, help="Column that identifies a row.")
+@click.option("--id", "id_", help="Column that identifies a row. Default: id.")
 @click.option(
     "--time",
     help="Column with the time of a row's last change; a changed row counts again. Without it,"
     " the id orders the rows and must grow.",
+)
+@click.option(
+    "--metadata",
+    type=Names(),
+    default=(),
+    metavar="NAMES",
+    help="Columns, or keys of the payload, that are stored as metadata: text,tenant.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(1, 100_000),
+    metavar="ROWS",
+    help="Read a fixed part of about so many rows again and again, for a table without an order."
+    " Qdrant is always read so; 10000 there.",
 )
 @click.option("--model", type=ModelName(), help="Model name. Default: the table's name.")
 @click.option(
@@ -135,38 +154,49 @@ def exporter(live: LiveSettings) -> None:
     show_default=True,
     metavar="ROWS",
     help="Rows to read again per hour, chosen at random, to find vectors that changed in place. 0"
-    " reads none. Not used with --time.",
+    " reads none. Not used with --time, --sample or ingest.ids: once.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="Wait at a row or message that cannot be used, or report and skip it.",
 )
 @reconfigurable
 def watch(
     live: LiveSettings,
     source: str,
     table: str,
-    column: str,
-    id_: str,
+    column: str | None,
+    id_: str | None,
     time: str | None,
+    metadata: tuple[str, ...],
+    sample: int | None,
     model: str | None,
     overlap: float,
     recheck: int,
+    on_error: str,
 ) -> None:
-    """Serve metrics and drift of the vectors in a table that another program fills."""
+    """Serve metrics and drift of the vectors that another program keeps or sends."""
     with importing():
         from exporter.http.app import Exporter
         from exporter.monitor.monitor import Monitor
 
     settings = live.settings
     server.exit_on_signals()  # the server of the table may take long to answer
-    found = sources.find(source, Location(table, column, id_, time))
+    found = sources.find(source, Location(table, column, id_, time, metadata, sample))
     name = model or found.name
     if not is_legal(name):
         raise SettingsError(
             f"{name!r} is not the name of a model: set --model; allowed are {ALLOWED}"
         )
+    terms = Terms(settings.monitoring.baseline.vectors, overlap, recheck)
 
     def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
         pipeline = Pipeline(store, settings, registry)
         return [
-            Watch(pipeline, found, name, overlap, recheck, settings, registry),
+            Watch(pipeline, found, name, terms, on_error == "skip", settings, registry),
             Searching(pipeline, settings),
             Exporter(Monitor(store, settings), registry),
         ]

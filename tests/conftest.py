@@ -23,7 +23,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tests of the detector also run where numpy and scipy are all that is installed.
-pytest_plugins = ["tests.postgresql", "tests.network"] if find_spec("psycopg") else []
+_PLUGINS = ["tests.broker", "tests.network", "tests.postgresql", "tests.qdrant"]
+pytest_plugins = _PLUGINS if find_spec("psycopg") else []
 
 DATA = Path(__file__).parent.parent / "demo" / "data" / "package-descriptions-minilm.npz"
 

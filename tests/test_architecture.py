@@ -104,7 +104,7 @@ DIRECTIONS = {
     "ingest/otlp": ("ingest.formats", *_SHARED),
     "ingest/files": ("embedding_drift_client", *_SHARED),
     "ingest/pipeline": _SHARED,
-    "ingest/watch": ("ingest.pipeline", *_SHARED),
+    "ingest/watch": ("ingest.files", "ingest.formats", "ingest.pipeline", *_SHARED),
     "ingest/http": ("ingest.formats", "ingest.otlp", "ingest.pipeline", *_SHARED),
     "client": ("embedding_drift_client",),
     "rules": ("ingest.runtime",),

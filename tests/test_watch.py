@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -13,8 +15,11 @@ import psycopg
 import pytest
 from numpy.typing import NDArray
 from psycopg.conninfo import conninfo_to_dict
+from qdrant_client import models
 
+from tests.broker import Broker
 from tests.postgresql import Application
+from tests.qdrant import Qdrant
 from tests.service import command, serving, wait_for
 
 CONFIG = """
@@ -37,8 +42,8 @@ def config(folder: Path) -> Path:
 @pytest.fixture
 def environment(application: Application) -> dict[str, str]:
     """Variables that lead libpq to the application's database, as the role that may only read."""
-    found = conninfo_to_dict(application.reader)
-    given = {VARIABLES[key]: str(value) for key, value in found.items() if key in VARIABLES}
+    parts = conninfo_to_dict(application.reader)
+    given = {VARIABLES[key]: str(value) for key, value in parts.items() if key in VARIABLES}
     return {"PGPASSWORD": "secret", **given}
 
 
@@ -114,17 +119,129 @@ def test_a_missing_table_is_reported_and_followed_again_when_it_is_back(
     assert "Traceback" not in log
 
 
+def found(url: str, vector: NDArray[np.float32]) -> dict[str, Any]:
+    """Search the most similar vector of the model."""
+    wanted = {"model_name": "docs", "embedding": vector.tolist(), "k": 1}
+    [match] = httpx2.post(f"{url}/search", json=wanted).raise_for_status().json()["matches"]
+    return dict(match)
+
+
+def test_a_table_without_an_order_is_watched_in_a_sample(
+    config: Path,
+    application: Application,
+    environment: dict[str, str],
+    sentences: NDArray[np.float32],
+) -> None:
+    application.connection.execute(
+        "alter table docs alter id drop default, alter id type text using id::text,"
+        " drop updated_at, add tenant text default 'a'"
+    )
+
+    def add_texts(vectors: NDArray[np.float32], first: int) -> None:
+        with application.connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into docs (id, embedding) values (%s, %s)",
+                [(f"doc-{first + n}", str(v.tolist())) for n, v in enumerate(vectors)],
+            )
+
+    add_texts(sentences[:50], 0)
+    refused = subprocess.run(
+        command(config, *BY_ID),
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "--id: column 'id' is of type text; without --time" in refused.stderr
+    assert "--sample ROWS" in refused.stderr
+    sampled = (*BY_ID, "--sample", "1000", "--metadata", "tenant")
+    with serving(config, *sampled, environment=environment) as service:
+        wait_for(lambda: sample(service.url, "embedding_drift_vectors_total") == 50, "the rows")
+        add_texts(sentences[50:60], 50)
+        wait_for(lambda: sample(service.url, "embedding_drift_vectors_total") == 60, "new rows")
+        match = found(service.url, sentences[55])
+        assert match["similarity"] == pytest.approx(1)
+        assert (match["id"], match["metadata"]) == ("doc-55", {"tenant": "a"})
+    with serving(config, *sampled, environment=environment) as service:
+        add_texts(sentences[60:61], 60)
+        wait_for(lambda: sample(service.url, "embedding_drift_vectors_total") == 61, "one more")
+        assert (sample(service.url, "embedding_drift_ingest_duplicates_total") or 0) == 0
+
+
+def test_a_collection_of_qdrant_is_watched(
+    config: Path, qdrant: Qdrant, sentences: NDArray[np.float32]
+) -> None:
+    vectors = models.VectorParams(size=sentences.shape[1], distance=models.Distance.DOT)
+
+    def add_points(first: int, count: int) -> None:
+        points = [
+            models.PointStruct(id=n, vector=sentences[n].tolist(), payload={"text": f"text {n}"})
+            for n in range(first, first + count)
+        ]
+        with qdrant.lock:
+            qdrant.local.upsert("docs", points)
+
+    qdrant.local.create_collection("docs", vectors_config=vectors)
+    add_points(0, 50)
+    watched = ("watch", "--source", qdrant.source, "--table", "docs", "--metadata", "text")
+    with serving(config, *watched) as service:
+        wait_for(lambda: sample(service.url, "embedding_drift_vectors_total") == 50, "the points")
+        add_points(50, 10)
+        wait_for(lambda: sample(service.url, "embedding_drift_vectors_total") == 60, "new points")
+        match = found(service.url, sentences[55])
+        assert match["similarity"] == pytest.approx(1, abs=1e-5)
+        assert (match["id"], match["metadata"]) == ("55", {"text": "text 55"})
+
+
+def test_no_message_of_kafka_is_lost_or_stored_twice_when_the_watch_is_killed(
+    config: Path, kafka: Broker, sentences: NDArray[np.float32]
+) -> None:
+    topic = kafka.topic(partitions=2)
+    watched = ("watch", "--source", topic.source(), "--table", topic.name, "--model", "docs")
+
+    def send(first: int, last: int) -> None:
+        for n in range(first, last):
+            body = json.dumps({"embedding": sentences[n].tolist(), "metadata": {"n": n}})
+            topic.send(body.encode(), partition=n % 2)
+
+    def total(url: str) -> float:
+        return sample(url, "embedding_drift_vectors_total") or 0
+
+    sent = 0
+    for _ in range(2):
+        with serving(config, *watched) as service:
+            send(sent, sent + 100)
+            # Killed in the middle: some messages are stored, and others are not settled.
+            wait_for(lambda: total(service.url) > sent, "the first new messages")  # noqa: B023
+            sent += 100
+            service.process.kill()
+            service.process.wait()
+    with serving(config, *watched) as service:
+        wait_for(lambda: total(service.url) == sent, "all messages")
+        topic.send(b"not JSON")
+        wait_for(lambda: "partition 0, offset " in service.log.read_text(), "the bad message")
+        assert 'embedding_drift_watch_up{model_name="docs"} 0.0' in page(service.url)
+        match = found(service.url, sentences[155])
+        assert match["metadata"] == {"n": 155}
+    with serving(config, *watched, "--on-error", "skip") as service:
+        topic.send(json.dumps({"embedding": sentences[sent].tolist()}).encode())
+        wait_for(lambda: total(service.url) == sent + 1, "what comes after it")
+        assert 'reason="PayloadError",route="watch"} 1.0' in page(service.url)
+
+
 def sample(url: str, metric: str) -> float | None:
     """The value of a metric of the model, or None while there is none."""
-    found = re.search(rf'^{metric}{{model_name="docs"}} (\S+)$', page(url), re.MULTILINE)
-    return None if found is None else float(found[1])
+    match = re.search(rf'^{metric}{{model_name="docs"}} (\S+)$', page(url), re.MULTILINE)
+    return None if match is None else float(match[1])
 
 
 def score(url: str) -> float:
     """The score of the fast window, or 0 while there is none."""
     labels = '{model_name="docs",window="fast"}'
-    found = re.search(rf"^embedding_drift_score{labels} (\S+)$", page(url), re.MULTILINE)
-    return 0.0 if found is None else float(found[1])
+    match = re.search(rf"^embedding_drift_score{labels} (\S+)$", page(url), re.MULTILINE)
+    return 0.0 if match is None else float(match[1])
 
 
 def test_an_emptied_and_refilled_table_is_read_anew(

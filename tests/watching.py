@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
@@ -13,11 +13,11 @@ from ingest.pipeline.metrics import WATCH_RESETS, WatchMetrics
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.family import Family
-from ingest.runtime.settings.settings import Settings
+from ingest.runtime.settings.settings import IngestSettings, Settings
 from ingest.store.batch import Batch
 from ingest.store.vectors import Stored
-from ingest.watch.follower import Follower
-from ingest.watch.sources.source import Source
+from ingest.watch.sources.source import Follower, Source, Terms
+from ingest.watch.target import Target
 
 
 class Sent(NamedTuple):
@@ -79,16 +79,18 @@ class Watching:
         baseline_vectors: int = 1_000,
         overlap: float = 300.0,
         rechecks: float = 0.0,
+        skips: bool = False,
+        ids: Literal["revise", "once"] = "revise",
     ) -> AsyncIterator[Follower]:
         registry = CollectorRegistry()
         self._registries.append(registry)
-        pipeline = _Recording(self.store, Settings(), registry)
+        settings = Settings(ingest=IngestSettings(ids=ids))
+        pipeline = _Recording(self.store, settings, registry)
         pipeline.sent = self.sent
         metrics = WatchMetrics(registry, "m")
         async with pipeline.running(), source.connected():
-            yield Follower(
-                pipeline, source, "m", metrics, baseline_vectors, overlap, rechecks, self.clock
-            )
+            target = Target(pipeline, "m", metrics, settings.ingest, skips)
+            yield source.follower(target, Terms(baseline_vectors, overlap, rechecks, self.clock))
 
     def resets(self) -> int:
         """How often the followers found their table set back."""
@@ -96,7 +98,11 @@ class Watching:
 
     def total(self, family: Family) -> int:
         """Sum of a counter of the model over all followers."""
-        counts = [r.get_sample_value(family.name, {"model_name": "m"}) for r in self._registries]
+        return self.sample(family, {"model_name": "m"})
+
+    def sample(self, family: Family, labels: dict[str, str]) -> int:
+        """Sum of a counter with these labels over all followers."""
+        counts = [r.get_sample_value(family.name, labels) for r in self._registries]
         return int(sum(count or 0 for count in counts))
 
     def forget(self) -> None:

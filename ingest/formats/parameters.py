@@ -13,11 +13,15 @@ from ingest.runtime.settings.settings import IngestSettings
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Model, dimension and type of numbers, as text; None where they are not given."""
+    """Model, dimension and type of numbers, as text; None where they are not given.
+
+    The default model counts if neither they nor the body name one.
+    """
 
     model_name: str | None = None
     dimension: str | None = None
     dtype: str | None = None
+    default_model: str | None = None
 
     @classmethod
     def of(cls, headers: Mapping[str, str], query: Mapping[str, str]) -> Parameters:
@@ -51,6 +55,8 @@ class Parameters:
         """
         if self.model_name is None and named is not None:
             return checks.model_name(named, pointer)
+        if self.model_name is None and self.default_model is not None:
+            return self.default_model
         if self.model_name is None:
             field = f"{pointer[1:]} in the body, " if pointer else ""
             raise PayloadError(

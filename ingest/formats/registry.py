@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from ingest.formats import checks, columnar, json, npy, raw
 from ingest.formats.format import Format
@@ -59,6 +59,7 @@ def parse(
     query: Mapping[str, str],
     limits: IngestSettings,
     now: float,
+    default_model: str | None = None,
 ) -> Batch:
     """Read the body of ``POST /embeddings``.
 
@@ -74,6 +75,8 @@ def parse(
     limits : IngestSettings
     now : float
         Seconds since the epoch. Timestamps may be at most a day later.
+    default_model : str, optional
+        The model's name if nothing else gives one.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def parse(
     """
     checks.size(body, limits)
     format_ = find(headers)
-    parameters = Parameters.of(headers, query)
+    parameters = replace(Parameters.of(headers, query), default_model=default_model)
     batch = format_.read(body, parameters, limits, now)
     key = checks.idempotency_key(headers)
     if key is None:
@@ -92,6 +95,6 @@ def parse(
 
 def _fingerprint(body: bytes, format_: Format, parameters: Parameters) -> bytes:
     """Hash a body and all that decides on how it is read."""
-    given = asdict(parameters).values()
+    given = (parameters.model_name, parameters.dimension, parameters.dtype)
     shape = f"{format_.content_type} {' '.join(map(str, given))}" if any(given) else ""
     return hashlib.sha256(shape.encode() + b"\0" + body).digest()

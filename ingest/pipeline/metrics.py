@@ -76,13 +76,13 @@ COMMIT_VECTORS = Family(
 WATCH_UP = Family(
     "embedding_drift_watch_up",
     "gauge",
-    "Whether the last poll of the watched table read and stored its rows (1) or failed (0).",
+    "Whether the last poll of the watched source read and stored its vectors (1) or failed (0).",
     ("model_name",),
 )
 WATCH_TIMESTAMP = Family(
     "embedding_drift_watch_poll_timestamp_seconds",
     "gauge",
-    "Time of the last successful poll of the watched table.",
+    "Time of the last successful poll of the watched source.",
     ("model_name",),
 )
 WATCH_RESETS = Family(

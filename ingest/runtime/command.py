@@ -141,6 +141,23 @@ class ModelName(click.ParamType[str]):
         return str(value)
 
 
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names, separated by commas."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split the list."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(name.strip() for name in value.split(","))
+        if not all(names) or len(set(names)) < len(names):
+            self.fail(f"{value!r} is not a list of different names, separated by commas")
+        return names
+
+
 class TextFile(click.ParamType[str]):
     """File of UTF-8 text, or - for standard input. The command gets the text."""
 

@@ -15,6 +15,7 @@ TABLES = (
     "baseline_embedding",
     "drift_history",
     "watch",
+    "watch_sample",
     "canary",
     "report",
     "explanation",

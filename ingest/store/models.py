@@ -23,6 +23,7 @@ _TABLES = (
     "idempotency_key",
     "drift_history",
     "watch",
+    "watch_sample",
     "canary",
     "explanation",
     "report",

@@ -61,7 +61,11 @@ NEEDED: Mapping[str, Rights] = {
     "ingest": _all(_INGEST, _SHOWING),
     "exporter": _EXPORTER,
     "serve": _all(_INGEST, _EXPORTER),
-    "watch": _all(_INGEST, _EXPORTER, _rights(watch="select insert update")),
+    "watch": _all(
+        _INGEST,
+        _EXPORTER,
+        _rights(watch="select insert update", watch_sample="select insert update"),
+    ),
     "backfill": _all(_PINNING, _rights(model="insert", drift_history="insert update")),
     "baseline list": _BASELINES,
     "baseline pin": _PINNING,
@@ -78,7 +82,8 @@ NEEDED: Mapping[str, Rights] = {
         _rights(model="select update delete", baseline="select delete"),
         _rights(**dict.fromkeys(("embedding", "embedding_id"), "select delete")),
         _rights(**dict.fromkeys(("idempotency_key", "drift_history"), "select delete")),
-        _rights(**dict.fromkeys(("watch", "baseline_embedding", "canary"), "select delete")),
+        _rights(**dict.fromkeys(("watch", "watch_sample"), "select delete")),
+        _rights(**dict.fromkeys(("baseline_embedding", "canary"), "select delete")),
         _rights(explanation="select delete", report="select delete"),
     ),
 }

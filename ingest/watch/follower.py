@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import NamedTuple
 
-import numpy as np
-
-from ingest.pipeline.metrics import WatchMetrics
-from ingest.pipeline.pipeline import Pipeline
-from ingest.runtime import timestamps
-from ingest.runtime.errors import DimensionMismatch
 from ingest.store import positions
-from ingest.store.batch import Batch
-from ingest.store.canaries import ID_PREFIX
 from ingest.store.connection import unavailable
 from ingest.store.positions import Position, Progress
 from ingest.watch.recheck import Recheck
-from ingest.watch.sources.source import Identity, Row, Snapshot, Source
+from ingest.watch.sources.source import Identity, OrderedTable, Snapshot, Terms
+from ingest.watch.target import Target
 
 _log = logging.getLogger(__name__)
 
-_ID_LENGTH = 255
-"""Longest key that is stored as an id."""
+_REST = 9.0
+"""Seconds of pause for each second that a poll took."""
+_LONGEST_PAUSE_SECONDS = 60.0
 
 
 class _Poll(NamedTuple):
@@ -46,8 +39,8 @@ class _Seen(NamedTuple):
     digest: str | None
 
 
-class Follower:
-    """Stores the vectors of one source.
+class TableFollower:
+    """Stores the vectors of one table whose rows are in order.
 
     A row becomes visible when its transaction commits, which is later than it got its time or id.
     So the position lags behind: a poll reads the rows after the one that was newest
@@ -61,59 +54,58 @@ class Follower:
 
     Parameters
     ----------
-    pipeline : Pipeline
-        Stores the vectors; it must be running.
-    source : Source
+    source : OrderedTable
         It must be connected.
-    model_name : str
-    metrics : WatchMetrics
-    baseline_vectors : int
-        How many of the newest rows are read the first time that a source is watched.
-    overlap_seconds : float
-        Longest time that a transaction which adds rows may be open.
-    rechecks_per_hour : float
-        How many stored rows are read again per hour, if the source does not find changed rows.
-    monotonic : callable
-        Clock, in seconds.
+    target : Target
+    terms : Terms
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
-        source: Source,
-        model_name: str,
-        metrics: WatchMetrics,
-        baseline_vectors: int,
-        overlap_seconds: float,
-        rechecks_per_hour: float,
-        monotonic: Callable[[], float] = time.monotonic,
+        source: OrderedTable,
+        target: Target,
+        terms: Terms,
     ) -> None:
-        self._pipeline = pipeline
         self._source = source
-        self._model_name = model_name
-        self._metrics = metrics
-        self._baseline_vectors = baseline_vectors
-        self._overlap_seconds = overlap_seconds
-        self._monotonic = monotonic
+        self._target = target
+        self._pool = target.pipeline.pool
+        self._model_name = target.model_name
+        self._metrics = target.metrics
+        self._terms = terms
+        self._monotonic = terms.monotonic
         self._recheck = None
-        if rechecks_per_hour > 0 and not source.finds_changes:
-            self._recheck = Recheck(pipeline.pool, model_name, rechecks_per_hour, monotonic)
+        if terms.rechecks_per_hour > 0 and not source.finds_changes:
+            self._recheck = Recheck(
+                self._pool, target.model_name, terms.rechecks_per_hour, terms.monotonic
+            )
         self._progress: Progress | None = None
         self._polls: deque[_Poll] = deque()
-        self._refused: set[int] = set()
+
+    @property
+    def noticed(self) -> Mapping[str, str]:
+        """What is noticed of the table, for the log."""
+        if self._source.finds_changes:
+            changed = "all, by time"
+        elif self._recheck is not None and self._target.revises:
+            changed = f"a sample, {self._terms.rechecks_per_hour:g} per hour"
+        else:
+            changed = "never"
+        return {
+            "new_rows": "by time" if self._source.finds_changes else "by id",
+            "changed_rows": changed,
+            "emptied_or_remade": "by identity and position"
+            if self._source.has_identity
+            else "by position only",
+            "deleted_rows": "never",
+        }
+
+    def pause(self, interval: float, took: float) -> float:
+        """Return how long to wait after a poll."""
+        # Another program needs the server: use at most a tenth of one connection's time.
+        return max(interval, min(_REST * took, _LONGEST_PAUSE_SECONDS))
 
     async def poll(self) -> None:
-        """Store the rows that are new. After an error, the next poll reads them again.
-
-        Raises
-        ------
-        SourceUnavailable
-            If the source cannot be read now.
-        StoreUnavailable
-            If the store cannot be reached.
-        MonitorError
-            If the store refuses the vectors.
-        """
+        """Store the rows that are new. After an error, the next poll reads them again."""
         if self._progress is None:
             self._progress = await self._load() or await self._begin()
         before = self._progress
@@ -121,7 +113,8 @@ class Follower:
             self._report(reason, before, await self._begin())
             # If the table was set back again meanwhile, the next poll finds it.
             await self._follow(self._progress)
-        if self._recheck is not None:
+        # Where an id counts once, a changed row would be a duplicate.
+        if self._recheck is not None and self._target.revises:
             await self._read_again(await self._recheck.choose())
 
     async def _follow(self, before: Progress) -> str | None:
@@ -173,7 +166,7 @@ class Follower:
         known = [key for earlier in self._polls for key in earlier.keys]
         async with aclosing(snapshot.rows(after, known)) as blocks:
             async for block in blocks:
-                await self._store(block)
+                await self._target.store(block, str(self._source))
                 poll.keys.extend(row.key for row in block)
 
     async def _read_again(self, ids: list[str]) -> None:
@@ -181,11 +174,12 @@ class Follower:
         if not ids:
             return
         async with self._source.snapshot() as snapshot:
-            await self._store(await snapshot.at([(id_,) for id_ in ids]))
+            rows = await snapshot.at([(id_,) for id_ in ids])
+            await self._target.store(rows, str(self._source))
 
     async def _load(self) -> Progress | None:
         with unavailable():
-            async with self._pipeline.pool.connection() as store:
+            async with self._pool.connection() as store:
                 return await positions.load(store, self._model_name, str(self._source))
 
     async def _begin(self) -> Progress:
@@ -194,7 +188,7 @@ class Follower:
         async with self._source.snapshot() as snapshot:
             seen = await _look(snapshot)
             # A window holds what arrived recently: older rows would count as recent.
-            position = await snapshot.newest(self._baseline_vectors)
+            position = await snapshot.newest(self._terms.baseline_vectors)
         progress = Progress(position, seen.identity, seen.newest, seen.digest)
         await self._save(progress)
         return progress
@@ -203,26 +197,15 @@ class Follower:
         if progress == self._progress:
             return
         with unavailable():
-            async with self._pipeline.pool.connection() as store:
+            async with self._pool.connection() as store:
                 await positions.save(store, self._model_name, str(self._source), progress)
         self._progress = progress
-
-    async def _store(self, rows: list[Row]) -> None:
-        for batch in _batches(self._model_name, rows):
-            try:
-                await self._pipeline.store(batch)
-            except DimensionMismatch as error:
-                # The store records it and the model's state reports it; other rows are stored.
-                self._pipeline.metrics.rejected.labels("watch", type(error).__name__).inc()
-                if batch.dimension not in self._refused:
-                    _log.warning("vectors skipped", extra={"error": str(error)})
-                    self._refused.add(batch.dimension)
 
     def _position(self, now: float) -> Position:
         """Return the newest row of an overlap ago, and forget the keys of the rows before it."""
         assert self._progress is not None
         position = self._progress.position
-        while self._polls and now - self._polls[0].at >= self._overlap_seconds:
+        while self._polls and now - self._polls[0].at >= self._terms.overlap_seconds:
             position = self._polls.popleft().newest
         return position
 
@@ -240,30 +223,8 @@ async def _look(snapshot: Snapshot) -> _Seen:
 async def _digest(snapshot: Snapshot, position: Position) -> str | None:
     """Digest the vector at a position. None if there is no row."""
     rows = await snapshot.at([position])
-    return hashlib.sha256(rows[0].vector.tobytes()).hexdigest() if rows else None
-
-
-def _batches(model_name: str, rows: list[Row]) -> Iterator[Batch]:
-    """Make one batch of the rows of each dimension."""
-    by_dimension = defaultdict(list)
-    for row in rows:
-        by_dimension[len(row.vector)].append(row)
-    for same in by_dimension.values():
-        yield Batch(
-            model_name,
-            np.stack([row.vector for row in same]),
-            ids=[_id(row.key) for row in same],
-            timestamps=[_timestamp(row.seconds) for row in same],
-        )
-
-
-def _id(key: str) -> str:
-    """Return the key or, if no vector may have it as its id, its SHA-256."""
-    if len(key) <= _ID_LENGTH and not key.startswith(ID_PREFIX):
-        return key
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-def _timestamp(seconds: float | None) -> float | None:
-    """Return the time, or None if it is not one: infinity, negative or in milliseconds."""
-    return seconds if seconds is not None and 0 <= seconds < timestamps.END else None
+    if not rows:
+        return None
+    vector = rows[0].vector
+    read = vector.encode() if isinstance(vector, str) else vector.tobytes()
+    return hashlib.sha256(read).hexdigest()

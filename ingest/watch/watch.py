@@ -1,4 +1,4 @@
-"""The half of the service that follows a table, as if its vectors had been sent."""
+"""The half of the service that follows a source, as if its vectors had been sent."""
 
 from __future__ import annotations
 
@@ -19,18 +19,14 @@ from ingest.runtime.errors import MonitorError
 from ingest.runtime.http.application import Endpoints, Refusals
 from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings
-from ingest.watch.follower import Follower
-from ingest.watch.sources.source import Source
+from ingest.watch.sources.source import Source, Terms
+from ingest.watch.target import Target
 
 _log = logging.getLogger(__name__)
 
-_REST = 9.0
-"""Seconds of pause for each second that a poll took."""
-_LONGEST_PAUSE_SECONDS = 60.0
-
 
 class Watch:
-    """Follows one table that another program fills.
+    """Follows one source that another program fills.
 
     Parameters
     ----------
@@ -38,8 +34,9 @@ class Watch:
         Stores the vectors. It runs while this half runs.
     source : Source
     model_name : str
-    overlap_seconds, rechecks_per_hour : float
-        See :class:`ingest.watch.follower.Follower`.
+    terms : Terms
+    skips : bool
+        Whether a vector that cannot be used is skipped. If not, nothing after it is read.
     settings : Settings
     registry : CollectorRegistry
         Where the metrics are registered.
@@ -54,32 +51,25 @@ class Watch:
         pipeline: Pipeline,
         source: Source,
         model_name: str,
-        overlap_seconds: float,
-        rechecks_per_hour: float,
+        terms: Terms,
+        skips: bool,
         settings: Settings,
         registry: CollectorRegistry,
     ) -> None:
         self._pipeline = pipeline
         self._source = source
         self._interval = settings.monitoring.poll_interval
-        self._rechecks_per_hour = rechecks_per_hour
         self._metrics = WatchMetrics(registry, model_name)
-        self._follower = Follower(
-            pipeline,
-            source,
-            model_name,
-            self._metrics,
-            settings.monitoring.baseline.vectors,
-            overlap_seconds,
-            rechecks_per_hour,
-        )
+        self._target = Target(pipeline, model_name, self._metrics, settings.ingest, skips)
+        self._follower = source.follower(self._target, terms)
         self._failure: str | None = None
         self._was_up = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Follow the table while entered."""
-        _log.info("watching a table", extra={"table": str(self._source)} | self._noticed())
+        """Follow the source while entered."""
+        table = {"table": str(self._source)}
+        _log.info("watching a table", extra=table | dict(self._follower.noticed))
         async with (
             self._pipeline.running(),
             self._source.connected(),
@@ -90,6 +80,7 @@ class Watch:
     def reconfigure(self, settings: Settings) -> None:
         """Use another interval and other limits from now on."""
         self._interval = settings.monitoring.poll_interval
+        self._target.settings = settings.ingest
         self._pipeline.reconfigure(settings)
 
     def described(self) -> Description:
@@ -109,26 +100,11 @@ class Watch:
                 self._failed(error)
             else:
                 self._succeeded()
-            # Another program needs the server: use at most a tenth of one connection's time.
-            rest = min(_REST * (time.perf_counter() - start), _LONGEST_PAUSE_SECONDS)
-            await asyncio.sleep(max(self._interval, rest))
+            await asyncio.sleep(self._pause(time.perf_counter() - start))
 
-    def _noticed(self) -> dict[str, str]:
-        """Return what is noticed of the table, for the log."""
-        if self._source.finds_changes:
-            changed = "all, by time"
-        elif self._rechecks_per_hour > 0:
-            changed = f"a sample, {self._rechecks_per_hour:g} per hour"
-        else:
-            changed = "never"
-        return {
-            "new_rows": "by time" if self._source.finds_changes else "by id",
-            "changed_rows": changed,
-            "emptied_or_remade": "by identity and position"
-            if self._source.has_identity
-            else "by position only",
-            "deleted_rows": "never",
-        }
+    def _pause(self, took: float) -> float:
+        pause = self._follower.pause(self._interval, took)
+        return pause if self._failure is None else max(pause, self._interval)
 
     def _succeeded(self) -> None:
         if self._failure is not None or not self._was_up:

@@ -1,31 +1,44 @@
-"""Read a table of PostgreSQL whose vectors are of a type of pgvector."""
+"""Read a table of PostgreSQL whose rows are in order."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from psycopg import IsolationLevel, sql
 
+from ingest.files import vectors
 from ingest.runtime.errors import SourceUnavailable
 from ingest.store.connection import ConnectionString
 from ingest.store.pool import open_async
 from ingest.store.positions import Position
-from ingest.watch.sources.source import Identity, Row
+from ingest.watch.follower import TableFollower
+from ingest.watch.sources.source import Identity, Row, Terms
+from ingest.watch.target import Target
 
 TIMESTAMPS = ("timestamptz", "timestamp")
 """Types of a column of times, as the catalogue names them."""
 NUMBERS = ("int4", "int8", "numeric", "float8")
 """Types of a column of times in seconds since the epoch, as the catalogue names them."""
 
-_ANSWER_SECONDS = 60.0
-_ROWS = 1_000
+PGVECTOR = ("vector", "halfvec")
+"""Types of vectors of pgvector, as the catalogue names them."""
+ARRAYS = ("_float4", "_float8", "_numeric")
+"""Types of vectors that are arrays, as the catalogue names them."""
+TEXTS = ("text", "varchar", "json", "jsonb")
+"""Types of vectors that are written as text, as the catalogue names them."""
+
+ANSWER_SECONDS = 60.0
+"""Longest time that the server may take to answer."""
+BLOCK = 1_000
+"""Rows that are read at once."""
 _ALIAS = "watched"
 _VECTOR_HEADER_BYTES = 4
 """The dimension and a reserved word, which pgvector's ``vector_send`` writes first."""
@@ -87,6 +100,8 @@ class Table:
     vector, id : Column
     time : Column or None
         Time of a row's last change. Without it, the id orders the rows.
+    metadata : tuple of Column
+        Columns that are stored as metadata.
     has_identity : bool
         Whether the relation has files of its own, unlike a view.
     """
@@ -98,6 +113,7 @@ class Table:
     id: Column
     time: Column | None
     has_identity: bool
+    metadata: tuple[Column, ...] = ()
 
     def __str__(self) -> str:
         order = ", ".join(column.name for column in self.order)
@@ -116,7 +132,7 @@ class Table:
         ).format(
             texts=_joined("{}::text", self.order),
             table=self.quoted,
-            present=self._present,
+            present=self.present,
             past=self._past,
             descending=_joined("{} desc", self.order),
         )
@@ -127,15 +143,14 @@ class Table:
         Its parameters are the texts of the position, and a list of keys to leave out.
         """
         return sql.SQL(
-            "select {key}, {seconds}, {vector} from {table}"
-            " where {present} and {after} and not exists (select from unnest(%s::text[])"
-            " as known (key) where known.key = {key}) order by {order}"
+            "select {row} from {table} where {present} and {after}"
+            " and not exists (select from unnest(%s::text[]) as known (key)"
+            " where known.key = {key}) order by {order}"
         ).format(
-            key=self._key,
-            seconds=self._seconds,
-            vector=self._vector,
+            row=self.row,
+            key=self.key,
             table=self.quoted,
-            present=self._present,
+            present=self.present,
             after=self._after(after),
             order=_joined("{}", self.order),
         )
@@ -150,7 +165,7 @@ class Table:
             " and ({order}) >= ({values}))"
         ).format(
             table=self.quoted,
-            present=self._present,
+            present=self.present,
             past=self._past,
             order=_joined("{}", self.order),
             values=self._values,
@@ -159,14 +174,11 @@ class Table:
     def at(self, count: int) -> sql.Composed:
         """Write a query for the rows at positions; its parameters are the texts of ``count``."""
         return sql.SQL(
-            "select {key}, {seconds}, {vector} from {table}"
-            " where {present} and ({order}) in ({positions})"
+            "select {row} from {table} where {present} and ({order}) in ({positions})"
         ).format(
-            key=self._key,
-            seconds=self._seconds,
-            vector=self._vector,
+            row=self.row,
             table=self.quoted,
-            present=self._present,
+            present=self.present,
             order=_joined("{}", self.order),
             positions=sql.SQL(", ").join([sql.SQL("({})").format(self._values)] * count),
         )
@@ -193,7 +205,8 @@ class Table:
         return sql.SQL("{} as {}").format(name, sql.Identifier(_ALIAS))
 
     @property
-    def _present(self) -> sql.Composed:
+    def present(self) -> sql.Composed:
+        """Write the condition that a row has a vector and a place in the order."""
         columns = (self.vector, *self.order)
         return sql.SQL(" and ").join(sql.SQL("{} is not null").format(c.quoted) for c in columns)
 
@@ -213,7 +226,15 @@ class Table:
         )
 
     @property
-    def _key(self) -> sql.Composed:
+    def row(self) -> sql.Composed:
+        """Write what :func:`rows` reads: key, time, vector and metadata."""
+        return sql.SQL("{}, {}, {}, {}").format(
+            self.key, self._seconds, self._vector, self._metadata
+        )
+
+    @property
+    def key(self) -> sql.Composed:
+        """Write the text that identifies a row."""
         # The time is part of it: a row that gets a new vector counts again.
         return sql.SQL(" || '@' || ").join(
             sql.SQL("{}::text").format(column.quoted) for column in reversed(self.order)
@@ -228,9 +249,24 @@ class Table:
 
     @property
     def _vector(self) -> sql.Composed:
+        if self.vector.kind in TEXTS:
+            return sql.SQL("{}::text").format(self.vector.quoted)
+        if self.vector.kind in ARRAYS:
+            return sql.SQL("{}::float8[]").format(self.vector.quoted)
         # Qualified: pgvector's schema may not be on the search path.
         vector = sql.Identifier(self.vector.schema, "vector")
         return sql.SQL("{}::{}").format(self.vector.quoted, vector)
+
+    @property
+    def _metadata(self) -> sql.Composable:
+        if not self.metadata:
+            return sql.SQL("null::text")
+        # Not jsonb, which refuses a text with an escaped NUL.
+        pairs = sql.SQL(", ").join(
+            sql.SQL("{}, {}").format(sql.Literal(column.name), column.quoted)
+            for column in self.metadata
+        )
+        return sql.SQL("json_build_object({})::text").format(pairs)
 
     def _after(self, position: Position) -> sql.Composable:
         if not position:
@@ -242,8 +278,53 @@ def _joined(template: str, columns: Sequence[Column]) -> sql.Composed:
     return sql.SQL(", ").join(sql.SQL(template).format(column.quoted) for column in columns)
 
 
+class Server:
+    """The connection to the server that has a table.
+
+    Parameters
+    ----------
+    connection_string : ConnectionString
+        A right to write is not needed.
+
+    Raises
+    ------
+    SettingsError
+        If the connection string cannot be read.
+    """
+
+    def __init__(self, connection_string: ConnectionString) -> None:
+        self._pool = open_async(connection_string, 1)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Hold a connection while entered; it is made again when it is lost."""
+        async with self._pool:
+            yield
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """Read as of one moment, in one transaction that cannot write.
+
+        Raises
+        ------
+        SourceUnavailable
+            If the server cannot be reached, refuses or takes too long.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+                await connection.set_read_only(True)
+                async with connection.transaction():
+                    yield connection
+        except psycopg.Error as error:
+            lines = str(error).strip().splitlines()
+            raise SourceUnavailable(lines[0] if lines else type(error).__name__) from error
+        except TimeoutError as error:
+            raise SourceUnavailable(f"no answer within {ANSWER_SECONDS:.0f} s") from error
+
+
 class PostgresSource:
-    """A table of PostgreSQL, and the connection that reads it.
+    """A table of PostgreSQL whose rows are in order, and the connection that reads it.
 
     Parameters
     ----------
@@ -261,7 +342,7 @@ class PostgresSource:
     def __init__(
         self, connection_string: ConnectionString, table: Table, advice: Sequence[str] = ()
     ) -> None:
-        self._pool = open_async(connection_string, 1)
+        self._server = Server(connection_string)
         self._table = table
         self.name = table.name
         self.advice = advice
@@ -271,11 +352,13 @@ class PostgresSource:
     def __str__(self) -> str:
         return str(self._table)
 
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[None]:
+    def connected(self) -> AbstractAsyncContextManager[None]:
         """Hold a connection while entered; it is made again when it is lost."""
-        async with self._pool:
-            yield
+        return self._server.connected()
+
+    def follower(self, target: Target, terms: Terms) -> TableFollower:
+        """Return what stores the rows in a target."""
+        return TableFollower(self, target, terms)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[TableSnapshot]:
@@ -286,17 +369,8 @@ class PostgresSource:
         SourceUnavailable
             If the server cannot be reached, refuses or takes too long.
         """
-        try:
-            async with self._pool.connection() as connection:
-                await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
-                await connection.set_read_only(True)
-                async with connection.transaction():
-                    yield TableSnapshot(connection, self._table)
-        except psycopg.Error as error:
-            lines = str(error).strip().splitlines()
-            raise SourceUnavailable(lines[0] if lines else type(error).__name__) from error
-        except TimeoutError as error:
-            raise SourceUnavailable(f"no answer within {_ANSWER_SECONDS:.0f} s") from error
+        async with self._server.reading() as connection:
+            yield TableSnapshot(connection, self._table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,14 +382,14 @@ class TableSnapshot:
 
     async def newest(self, skip: int = 0) -> Position:
         """Return the position of the newest row, not counting the ``skip`` newest ones."""
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(ANSWER_SECONDS):
             cursor = await self.connection.execute(self.table.newest(), [skip])
             return await cursor.fetchone() or ()
 
     async def rows(self, after: Position, known: Sequence[str]) -> AsyncGenerator[list[Row], None]:
         """Read the rows after a position in order, without those whose keys are known."""
         async with self.connection.cursor("watch", binary=True) as cursor:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 await cursor.execute(self.table.rows(after), [*after, list(known)])
             while block := await self._block(cursor):
                 yield block
@@ -325,7 +399,7 @@ class TableSnapshot:
         if not self.table.has_identity:
             return None
         name = sql.Identifier(self.table.schema, self.table.name).as_string(None)
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(ANSWER_SECONDS):
             cursor = await self.connection.execute(_IDENTITY, {"name": name})
             row = await cursor.fetchone()
         if row is None or row[0] is None:
@@ -339,7 +413,7 @@ class TableSnapshot:
         """Return whether there is a row at a position or after it."""
         if not position:
             return True
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(ANSWER_SECONDS):
             cursor = await self.connection.execute(self.table.reaches(), position)
             row = await cursor.fetchone()
         return row is not None and bool(row[0])
@@ -350,21 +424,28 @@ class TableSnapshot:
         if not wanted:
             return []
         async with (
-            asyncio.timeout(_ANSWER_SECONDS),
+            asyncio.timeout(ANSWER_SECONDS),
             self.connection.cursor(binary=True) as cursor,
         ):
             values = [text for position in wanted for text in position]
             await cursor.execute(self.table.at(len(wanted)), values)
-            return _rows(await cursor.fetchall())
+            return read(await cursor.fetchall())
 
     @staticmethod
     async def _block(cursor: psycopg.AsyncServerCursor) -> list[Row]:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            return _rows(await cursor.fetchmany(_ROWS))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return read(await cursor.fetchmany(BLOCK))
 
 
-def _rows(found: Iterable[tuple[str, float | None, bytes]]) -> list[Row]:
+def read(found: Iterable[tuple[str, float | None, object, str | None]]) -> list[Row]:
+    """Make rows of what :attr:`Table.row` selects, read in binary."""
     return [
-        Row(key, seconds, np.frombuffer(data, ">f4", offset=_VECTOR_HEADER_BYTES).astype("f4"))
-        for key, seconds, data in found
+        Row(key, seconds, _read(vector), None if metadata is None else metadata.encode())
+        for key, seconds, vector, metadata in found
     ]
+
+
+def _read(value: object) -> NDArray[np.float32] | str:
+    if isinstance(value, bytes):
+        return np.frombuffer(value, ">f4", offset=_VECTOR_HEADER_BYTES).astype("f4")
+    return vectors.read(value)

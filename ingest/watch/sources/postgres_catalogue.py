@@ -12,11 +12,23 @@ from psycopg.rows import args_row
 from ingest.runtime import timestamps
 from ingest.runtime.errors import Problem, SettingsError, SourceUnavailable, StoreUnavailable
 from ingest.store.connection import connect
-from ingest.watch.sources.postgres import NUMBERS, TIMESTAMPS, Column, PostgresSource, Table
+from ingest.watch.sources.postgres import (
+    ARRAYS,
+    NUMBERS,
+    PGVECTOR,
+    TEXTS,
+    TIMESTAMPS,
+    Column,
+    PostgresSource,
+    Table,
+)
+from ingest.watch.sources.postgres_scan import PostgresScan
 from ingest.watch.sources.source import Location
 
-_VECTORS = ("vector", "halfvec")
+_VECTORS = (*PGVECTOR, *ARRAYS, *TEXTS)
 """Types of a column of vectors."""
+_SHOWN = ("vector", "halfvec", "real[]", "double precision[]", "numeric[]", *TEXTS)
+"""The same, as SQL writes them."""
 _GROWING = ("int2", "int4", "int8")
 """Types of an id that can order the rows, because newer rows have greater ones."""
 
@@ -25,7 +37,7 @@ _STORED = ("r", "p", "m")
 """Kinds of relations that hold rows in files: tables, partitioned tables, materialized views."""
 
 
-def find(connection_string: str, location: Location) -> PostgresSource:
+def find(connection_string: str, location: Location) -> PostgresSource | PostgresScan:
     """Find a table.
 
     Parameters
@@ -47,6 +59,8 @@ def find(connection_string: str, location: Location) -> PostgresSource:
     try:
         with connect(connection_string) as connection:
             table = describe(connection, location)
+            if location.sample is not None:
+                return PostgresScan(connection_string, table, location.sample)
             return PostgresSource(connection_string, table, list(advice(connection, table)))
     except StoreUnavailable as error:
         raise SourceUnavailable(
@@ -87,16 +101,20 @@ def describe(connection: psycopg.Connection, location: Location) -> Table:
     """
     oid, schema, name, relation = _find(connection, location.table)
     columns = _columns(connection, oid)
-    time = location.time
-    allowed: dict[str, tuple[str, tuple[str, ...]]] = {"--column": (location.vector, _VECTORS)}
-    if time is None:
-        allowed["--id"] = (location.id, _GROWING)
-    else:
-        allowed["--id"] = (location.id, ())
-        allowed["--time"] = (time, (*TIMESTAMPS, *NUMBERS))
+    vector, id_, time = location.vector or "embedding", location.id or "id", location.time
+    is_ordered = location.sample is None
+    if time is not None and not is_ordered:
+        raise SettingsError("--sample needs no order: leave out --time")
+    wanted: list[tuple[str, str, tuple[str, ...]]] = [
+        ("--column", vector, _VECTORS),
+        ("--id", id_, _GROWING if time is None and is_ordered else ()),
+    ]
+    if time is not None:
+        wanted.append(("--time", time, (*TIMESTAMPS, *NUMBERS)))
+    wanted += [("--metadata", column, ()) for column in location.metadata]
     problems = [
         Problem(option, reason)
-        for option, (column, kinds) in allowed.items()
+        for option, column, kinds in wanted
         if (reason := _fault(columns, column, kinds)) is not None
     ]
     if problems:
@@ -105,10 +123,11 @@ def describe(connection: psycopg.Connection, location: Location) -> Table:
         connection.info.dbname,
         schema,
         name,
-        columns[location.vector],
-        columns[location.id],
+        columns[vector],
+        columns[id_],
         None if time is None else columns[time],
         relation in _STORED,
+        tuple(columns[column] for column in location.metadata),
     )
     _check_seconds(connection, table)
     return table
@@ -200,6 +219,9 @@ def _fault(columns: dict[str, Column], name: str, kinds: tuple[str, ...]) -> str
     if kinds == _GROWING:
         return (
             f"column {name!r} is of type {column.declared}; without --time, the id orders the rows"
-            f" and must be of type {' or '.join(kinds)}"
+            f" and must be of type {' or '.join(kinds)}. Name a column of times with --time, or add"
+            " one (docs/watch.md says how), or read a fixed part of the table again and again with"
+            " --sample ROWS"
         )
-    return f"column {name!r} is of type {column.declared}; allowed are {', '.join(kinds)}"
+    allowed = _SHOWN if kinds == _VECTORS else kinds
+    return f"column {name!r} is of type {column.declared}; allowed are {', '.join(allowed)}"

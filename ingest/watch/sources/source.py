@@ -1,36 +1,56 @@
-"""What the watch needs from a table of vectors, whatever program keeps it."""
+"""What the watch needs from a source of vectors, whatever program keeps or sends them.
+
+::
+
+    Source              a name, advice, connections, and the follower that stores its vectors
+    ├── OrderedTable    newer rows come after older ones      ingest/watch/follower.py
+    ├── ScannedTable    rows without an order                 ingest/watch/scanner.py
+    └── Queue           messages that are read once           ingest/watch/consumer.py
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.store.positions import Position
 
+if TYPE_CHECKING:
+    from ingest.watch.target import Target
+
 
 class Location(NamedTuple):
-    """Where the vectors are: a table and its columns.
+    """Where the vectors are: a table, a collection or a topic, and its columns.
+
+    A kind of source refuses what it has no use for.
 
     Attributes
     ----------
     table : str
-        Name of the table or collection.
-    vector : str
-        Column that holds the vectors.
-    id : str
-        Column that identifies a row.
+        Name of the table, collection or topic.
+    vector : str or None
+        Column that holds the vectors. None is the kind's default.
+    id : str or None
+        Column that identifies a row. None is the kind's default.
     time : str or None
-        Column with the time of a row's last change. Without it, rows are ordered by their ids.
+        Column with the time of a row's last change.
+    metadata : tuple of str
+        Columns that are stored as metadata.
+    sample : int or None
+        About how many rows to read again and again, if nothing orders them.
     """
 
     table: str
-    vector: str = "embedding"
-    id: str = "id"
+    vector: str | None = None
+    id: str | None = None
     time: str | None = None
+    metadata: tuple[str, ...] = ()
+    sample: int | None = None
 
 
 class Row(NamedTuple):
@@ -42,12 +62,39 @@ class Row(NamedTuple):
         Identifies the row. If the source finds changes, a changed row has a new key.
     seconds : float or None
         When the vector was made, in seconds since the epoch.
-    vector : ndarray of float32, shape (d,)
+    vector : ndarray of float32, shape (d,), or str
+        The vector. A text says what is wrong with it, and goes on after the place: "has ...".
+    metadata : bytes or None
+        One encoded JSON object.
     """
 
     key: str
     seconds: float | None
-    vector: NDArray[np.float32]
+    vector: NDArray[np.float32] | str
+    metadata: bytes | None = None
+
+
+class Message(NamedTuple):
+    """One message of a queue.
+
+    Attributes
+    ----------
+    place : str
+        Where it is, for errors: queue, partition and number.
+    id : str
+        Identifies the message among all of all time.
+    headers : mapping of str to str
+        By lower-case name.
+    body : bytes
+    seconds : float or None
+        When it was sent, in seconds since the epoch.
+    """
+
+    place: str
+    id: str
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float | None
 
 
 class Identity(NamedTuple):
@@ -100,20 +147,129 @@ class Snapshot(Protocol):
         """
 
 
-class Source(Protocol):
-    """A table of vectors that another program fills.
+class Terms(NamedTuple):
+    """How a source is followed.
 
-    ``str(source)`` identifies the table and what orders its rows. Positions are stored under this
-    text, so it must not change from one start to the next.
+    Attributes
+    ----------
+    baseline_vectors : int
+        How many of the newest rows of an ordered table are read the first time.
+    overlap_seconds : float
+        Longest time that a transaction which adds rows to an ordered table may be open.
+    rechecks_per_hour : float
+        How many stored rows are read again per hour, if an ordered table does not find changes.
+    monotonic : callable
+        Clock, in seconds.
+    """
+
+    baseline_vectors: int
+    overlap_seconds: float
+    rechecks_per_hour: float
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class Follower(Protocol):
+    """Stores the vectors of one source, poll by poll."""
+
+    @property
+    def noticed(self) -> Mapping[str, str]:
+        """What is noticed of the source, for the log."""
+
+    async def poll(self) -> None:
+        """Store what is new. After an error, the next poll reads it again.
+
+        Raises
+        ------
+        SourceUnavailable
+            If the source cannot be read now.
+        StoreUnavailable
+            If the store cannot be reached.
+        MonitorError
+            If a vector cannot be used, or the store refuses it.
+        """
+
+    def pause(self, interval: float, took: float) -> float:
+        """Return how long to wait after a poll.
+
+        Parameters
+        ----------
+        interval, took : float
+            ``monitoring.poll_interval``, and how long the poll took, in seconds.
+        """
+
+
+class Source(Protocol):
+    """Vectors that another program keeps or sends.
+
+    ``str(source)`` identifies the source and what orders its rows. What was read is saved under
+    this text, so it must not change from one start to the next.
     """
 
     @property
     def name(self) -> str:
-        """Name of the table; the default name of the model."""
+        """Name of the table, collection or topic; the default name of the model."""
 
     @property
     def advice(self) -> Sequence[str]:
-        """What would make reading the table cheaper or more exact, one sentence each."""
+        """What makes reading dear or inexact, and what would help; one sentence each."""
+
+    def connected(self) -> AbstractAsyncContextManager[None]:
+        """Hold the connections to the source while entered. A source is entered once."""
+
+    def follower(self, target: Target, terms: Terms) -> Follower:
+        """Return what stores the vectors in a target."""
+
+
+class ScannedTable(Source, Protocol):
+    """A table whose rows have no order, so that only reading it all finds new rows.
+
+    A fixed part of the rows is read: those whose keys have a hash that is a multiple of
+    ``2**level``.
+    """
+
+    @property
+    def sample(self) -> int:
+        """About how many rows to read."""
+
+    async def count(self) -> int:
+        """Count the rows. An estimate may do."""
+
+    def rows(self, level: int) -> AsyncGenerator[list[Row]]:
+        """Read the rows of a level in the order of their hashes, in blocks of limited size.
+
+        Rows without a vector are left out.
+
+        Raises
+        ------
+        SourceUnavailable
+            If the source cannot be read or takes too long to answer.
+        """
+
+
+class Queue(Source, Protocol):
+    """A queue of messages, each with the body of a request to ``POST /embeddings``."""
+
+    async def read(self) -> Sequence[Message]:
+        """Return the next messages, or none after about a second without any.
+
+        Raises
+        ------
+        SourceUnavailable
+            If the queue cannot be read.
+        """
+
+    async def settle(self, done: int) -> None:
+        """Do not read the first ``done`` of the last messages again, but all others.
+
+        Raises
+        ------
+        SourceUnavailable
+            If the queue cannot note that. All messages may come again.
+        """
+
+
+class OrderedTable(Source, Protocol):
+    """A table of vectors in which newer rows come after older ones."""
 
     @property
     def finds_changes(self) -> bool:
@@ -125,9 +281,6 @@ class Source(Protocol):
     @property
     def has_identity(self) -> bool:
         """Whether the source tells a table that was emptied or replaced by its identity."""
-
-    def connected(self) -> AbstractAsyncContextManager[None]:
-        """Hold the connections to the source while entered. A source is entered once."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """Read the source as of one moment while entered, without a right to write.

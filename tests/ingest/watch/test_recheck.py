@@ -15,6 +15,9 @@ from ingest.runtime.errors import StoreUnavailable
 from ingest.store.connection import connect
 from ingest.store.pool import open_async
 from ingest.watch.recheck import Recheck
+from ingest.watch.sources.postgres import PostgresSource
+from ingest.watch.sources.postgres_catalogue import describe
+from ingest.watch.sources.source import Location
 from tests.ingest.watch.bench import Bench, add
 from tests.watching import Clock, Sent
 
@@ -189,3 +192,22 @@ def test_a_row_read_again_may_have_another_dimension(bench: Bench) -> None:
     assert sorted(id_ or "" for id_, _ in bench.sent[3:]) == ["1", "2", "3"]
     with connect(bench.store) as store:
         assert store.execute("select mismatched_dimension from model").fetchall() == [(2,)]
+
+
+def test_where_an_id_counts_once_no_row_is_read_again(bench: Bench) -> None:
+    """A changed row would be a duplicate."""
+    reader = bench.application.reader
+    with connect(reader) as connection:
+        source = PostgresSource(reader, describe(connection, Location("docs")))
+
+    async def main() -> None:
+        add(bench.application.connection, 10)
+        async with bench.following(source, rechecks=36_000.0, ids="once") as follower:
+            assert follower.noticed["changed_rows"] == "never"
+            await follower.poll()
+            assert len(bench.sent) == 10
+            bench.clock.now += 60
+            await follower.poll()
+            assert len(bench.sent) == 10
+
+    asyncio.run(main())

@@ -11,7 +11,7 @@ from ingest.runtime.errors import SourceUnavailable
 from ingest.store.connection import connect
 from ingest.watch.sources.postgres import PostgresSource
 from ingest.watch.sources.postgres_catalogue import describe
-from ingest.watch.sources.source import Identity, Location
+from ingest.watch.sources.source import Identity, Location, Row
 from tests.postgresql import Application
 
 
@@ -128,3 +128,49 @@ def test_an_identity_is_short_however_many_partitions_there_are(application: App
     assert len(first.storage) == 64
     assert first.table == second.table
     assert first.storage != second.storage
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "vector"),
+    [
+        ("vector(2)", "[1,2]", [1, 2]),
+        ("halfvec(2)", "[1,2]", [1, 2]),
+        ("real[]", "{1,2}", [1, 2]),
+        ("double precision[]", "{1,2}", [1, 2]),
+        ("numeric[]", "{1.5,2}", [1.5, 2]),
+        ("text", "[1, 2]", [1, 2]),
+        ("varchar(20)", "{1,2}", [1, 2]),
+        ("json", "[1, 2]", [1, 2]),
+        ("jsonb", "[1, 2]", [1, 2]),
+        ("text", "[1, two]", "has '[1, two]' where a vector is needed"),
+        ("text", "", "has no vector"),
+        ("jsonb", '{"a": 1}', "where a vector is needed"),
+        ("double precision[]", "{1,NULL}", "has a vector whose component 1 is null"),
+    ],
+)
+def test_vectors_are_read_from_columns_of_many_types(
+    application: Application, declared: str, value: str, vector: list[float] | str
+) -> None:
+    application.connection.execute(
+        f"create table typed (id bigint primary key, embedding {declared}, tenant text, n bigint);"
+        "grant select on typed to public".encode()
+    )
+    application.connection.execute(
+        f"insert into typed values (1, %s::{declared}, 'é\"', 9007199254740993)".encode(), [value]
+    )
+    location = Location("typed", metadata=("tenant", "n"))
+
+    async def main() -> Row:
+        with connect(application.reader) as connection:
+            source = PostgresSource(application.reader, describe(connection, location))
+        async with source.connected(), source.snapshot() as snapshot:
+            [row] = [row async for block in snapshot.rows((), []) for row in block]
+            return row
+
+    row = asyncio.run(main())
+    assert row.metadata == '{"tenant" : "é\\"", "n" : 9007199254740993}'.encode()
+    if isinstance(row.vector, str):
+        assert isinstance(vector, str)
+        assert vector in row.vector
+    else:
+        assert row.vector.tolist() == vector

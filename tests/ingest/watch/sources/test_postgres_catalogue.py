@@ -47,7 +47,7 @@ def describe(
         ({"table": "a b"}, "--table a b: "),
         ({"table": "Docs.x.y.z"}, "--table Docs.x.y.z: improper"),
         ({"vector": "none"}, "--column: there is no column 'none'; the columns are id, emb"),
-        ({"vector": "name"}, "--column: column 'name' is of type text; allowed are vector, half"),
+        ({"vector": "made"}, "--column: column 'made' is of type date; allowed are vector, half"),
         ({"id_": "none"}, "--id: there is no column 'none'"),
         ({"id_": "name", "time": None}, "--id: column 'name' is of type text; without --time"),
         ({"time": "none"}, "--time: there is no column 'none'"),
@@ -66,7 +66,7 @@ def test_a_wrong_table_or_column_is_named(
 
 def test_every_wrong_column_is_named_at_once(described: Application) -> None:
     with pytest.raises(SettingsError) as caught:
-        describe(described, vector="name", id_="none", time="made")
+        describe(described, vector="made", id_="none", time="made")
     assert [problem.pointer for problem in caught.value.problems] == ["--column", "--id", "--time"]
 
 

@@ -1,0 +1,107 @@
+"""Scan a table without an order: read a fixed part of its rows, and store what is new in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from hashlib import blake2b
+
+from ingest.store import samples
+from ingest.store.connection import unavailable
+from ingest.store.samples import DIGEST_BYTES, Sample
+from ingest.watch.sources.source import Row, ScannedTable
+from ingest.watch.target import Target
+
+_REST = 9.0
+"""Seconds of pause for each second that a poll took."""
+_LONGEST_PAUSE_SECONDS = 3600.0
+
+
+class Scanner:
+    """Stores the vectors of a fixed part of a table's rows.
+
+    A hash of its key decides whether a row belongs to the part. So the same rows are read each
+    time, and rows that are added later belong to it with the same probability. Of these rows, those
+    that are new or have another vector are stored. What was read is saved, so that an old row does
+    not count as new after a restart, even if the store no longer keeps it.
+
+    A part that has grown to twice the wanted size is halved.
+
+    Parameters
+    ----------
+    source : ScannedTable
+        It must be connected.
+    target : Target
+    """
+
+    def __init__(self, source: ScannedTable, target: Target) -> None:
+        self._source = source
+        self._target = target
+        self._sample: Sample | None = None
+
+    @property
+    def noticed(self) -> Mapping[str, str]:
+        """What is noticed of the table, for the log."""
+        part = f"in a fixed part of about {self._source.sample} rows"
+        return {
+            "new_rows": part,
+            "changed_rows": part if self._target.revises else "never",
+            "emptied_or_remade": "by its new vectors",
+            "deleted_rows": "never",
+        }
+
+    def pause(self, interval: float, took: float) -> float:
+        """Return how long to wait after a poll."""
+        # Another program needs the server: use at most a tenth of one connection's time.
+        return max(interval, min(_REST * took, _LONGEST_PAUSE_SECONDS))
+
+    async def poll(self) -> None:
+        """Store the rows that are new or changed. After an error, the next poll reads them again.
+
+        Raises
+        ------
+        SourceUnavailable
+            If the table cannot be read now.
+        StoreUnavailable
+            If the store cannot be reached.
+        MonitorError
+            If a vector cannot be used, or the store refuses it.
+        """
+        before = self._sample
+        if before is None:
+            before = await self._load() or Sample(_level(await self._source.count(), self._source))
+        found: dict[bytes, bytes] = {}
+        async with aclosing(self._source.rows(before.level)) as blocks:
+            async for block in blocks:
+                read = [(_digest(row.key.encode()), _vector_digest(row), row) for row in block]
+                new = [row for key, digest, row in read if before.rows.get(key) != digest]
+                await self._target.store(new, str(self._source))
+                found.update((key, digest) for key, digest, _ in read)
+        level = before.level + (len(found) > 2 * self._source.sample)
+        await self._save(Sample(level, found))
+
+    async def _load(self) -> Sample | None:
+        with unavailable():
+            async with self._target.pipeline.pool.connection() as store:
+                return await samples.load(store, self._target.model_name, str(self._source))
+
+    async def _save(self, sample: Sample) -> None:
+        if sample != self._sample:
+            with unavailable():
+                async with self._target.pipeline.pool.connection() as store:
+                    await samples.save(store, self._target.model_name, str(self._source), sample)
+        self._sample = sample
+
+
+def _level(count: int, source: ScannedTable) -> int:
+    """Return the smallest level that has at most the wanted number of rows."""
+    return max(0, (-(-count // source.sample) - 1).bit_length())
+
+
+def _vector_digest(row: Row) -> bytes:
+    vector = row.vector
+    return _digest(vector.encode() if isinstance(vector, str) else vector.tobytes())
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=DIGEST_BYTES).digest()

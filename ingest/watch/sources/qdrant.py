@@ -1,0 +1,254 @@
+"""Read a collection of Qdrant, in a fixed part: its points have no order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import msgspec
+from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+from qdrant_client.models import VectorParams
+
+from ingest.files import vectors
+from ingest.runtime.errors import SettingsError, SourceUnavailable
+from ingest.watch.scanner import Scanner
+from ingest.watch.sources.source import Location, Row, Terms
+
+if TYPE_CHECKING:
+    from ingest.watch.target import Target
+
+API_KEY = "QDRANT_API_KEY"
+"""Environment variable with the key, if the server needs one."""
+
+PointId = int | str | UUID
+
+_SAMPLE = 10_000
+"""About how many points are read if nothing else is said."""
+_ANSWER_SECONDS = 60
+_IDS = 10_000
+"""Points whose ids are read at once."""
+_BLOCK = 500
+"""Points whose vectors are read at once."""
+_NOT_FOUND = 404
+
+
+class Collection:
+    """A collection of Qdrant; see :class:`ScannedTable` in `source.py`.
+
+    Parameters
+    ----------
+    address : str
+        Of the server, for the text that identifies the collection.
+    make_client : callable
+        Makes a client when the source is connected.
+    name : str
+    vector : str or None
+        Name of the vectors; None if the collection has only one without a name.
+    metadata : tuple of str
+        Keys of the payload that are stored as metadata.
+    sample : int
+        About how many points to read.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        make_client: Callable[[], AsyncQdrantClient],
+        name: str,
+        vector: str | None = None,
+        metadata: tuple[str, ...] = (),
+        sample: int = _SAMPLE,
+    ) -> None:
+        self._address = address
+        self._make_client = make_client
+        self._vector = vector
+        self._metadata = metadata
+        self._client: AsyncQdrantClient | None = None
+        self.name = name
+        self.sample = sample
+        self.advice = ("every poll reads the ids of all points",)
+
+    def __str__(self) -> str:
+        vector = f".{self._vector}" if self._vector else ""
+        return f"{self._address}/{self.name}{vector} in samples"
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Hold a client while entered; it connects again when a connection is lost."""
+        self._client = self._make_client()
+        try:
+            yield
+        finally:
+            await self._client.close()
+
+    def follower(self, target: Target, terms: Terms) -> Scanner:
+        """Return what stores the points in a target."""
+        return Scanner(self, target)
+
+    async def count(self) -> int:
+        """Count the points."""
+        assert self._client is not None
+        with _unavailable(self.name):
+            return (await self._client.count(self.name, exact=True)).count
+
+    async def rows(self, level: int) -> AsyncGenerator[list[Row]]:
+        """Read the points whose ids have a hash that is a multiple of ``2**level``."""
+        assert self._client is not None
+        # Qdrant can neither filter by a hash nor order by it.
+        chosen = sorted([id_ async for id_ in self._ids(level)], key=_hash)
+        for first in range(0, len(chosen), _BLOCK):
+            ids = chosen[first : first + _BLOCK]
+            with _unavailable(self.name):
+                points = await self._client.retrieve(
+                    self.name,
+                    ids,
+                    with_vectors=[self._vector] if self._vector else True,
+                    with_payload=list(self._metadata) if self._metadata else False,
+                )
+            at = {str(point.id): point for point in points}  # not in the order of the ids
+            ordered = [at[str(id_)] for id_ in ids if str(id_) in at]
+            yield [row for point in ordered if (row := self._row(point)) is not None]
+
+    async def _ids(self, level: int) -> AsyncIterator[PointId]:
+        assert self._client is not None
+        mask = (1 << level) - 1
+        offset = None
+        while True:
+            with _unavailable(self.name):
+                points, offset = await self._client.scroll(
+                    self.name, limit=_IDS, offset=offset, with_payload=False, with_vectors=False
+                )
+            for point in points:
+                if not _hash(point.id) & mask:
+                    yield point.id
+            if offset is None:
+                return
+
+    def _row(self, point: Any) -> Row | None:
+        vector = point.vector
+        if self._vector is not None:
+            vector = (vector or {}).get(self._vector)
+        # A point may have none of the vectors, of which the others are no concern.
+        if vector is None or vector == {}:
+            return None
+        payload = point.payload or {}
+        kept = {key: payload[key] for key in self._metadata if key in payload}
+        metadata = msgspec.json.encode(kept) if self._metadata else None
+        return Row(str(point.id), None, vectors.read(vector), metadata)
+
+
+def find(address: str, location: Location) -> Collection:
+    """Find a collection.
+
+    Parameters
+    ----------
+    address : str
+        ``qdrant://HOST:PORT`` or ``qdrant+https://HOST:PORT``. It comes from a command line, so it
+        must not contain a key.
+    location : Location
+
+    Raises
+    ------
+    SettingsError
+        If the collection cannot be watched.
+    SourceUnavailable
+        If the server cannot be reached.
+    """
+    for option, given in (("--id", location.id), ("--time", location.time)):
+        if given is not None:
+            raise SettingsError(f"{option} is not for Qdrant, whose points have an id and no order")
+    url = _url(address)
+    options: dict[str, Any] = {
+        "url": url,
+        "api_key": os.environ.get(API_KEY),
+        "timeout": _ANSWER_SECONDS,
+        "check_compatibility": False,  # it warns, and the calls used here are old
+    }
+    client = QdrantClient(**options)
+    try:
+        vector = _chosen(client, location)
+    finally:
+        client.close()
+    return Collection(
+        url,
+        lambda: AsyncQdrantClient(**options),
+        location.table,
+        vector,
+        location.metadata,
+        _SAMPLE if location.sample is None else location.sample,
+    )
+
+
+def _url(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        port = parts.port or 6333
+    except ValueError as error:
+        raise SettingsError(f"--source {address}: {error}") from error
+    if parts.username or parts.password or parts.query:
+        raise SettingsError(
+            f"--source has more than a host and a port, and everyone on this machine can read it;"
+            f" set a key in {API_KEY}"
+        )
+    if not parts.hostname:
+        raise SettingsError("--source has no host; allowed is qdrant://HOST:PORT")
+    scheme = "https" if parts.scheme.endswith("+https") else "http"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{scheme}://{host}:{port}{parts.path.rstrip('/')}"
+
+
+def _chosen(client: QdrantClient, location: Location) -> str | None:
+    """Return the name of the vectors to read, None for those without a name."""
+    name = location.table
+    try:
+        with _unavailable(name):
+            if not client.collection_exists(name):
+                names = sorted(each.name for each in client.get_collections().collections)
+                raise SettingsError(
+                    f"--table {name}: there is no such collection; there are"
+                    f" {', '.join(names) or 'none'}"
+                )
+            params = client.get_collection(name).config.params.vectors
+    except SourceUnavailable as error:
+        raise SourceUnavailable(f"the server with collection {name}: {error.detail}") from error
+    if isinstance(params, VectorParams):
+        if location.vector is not None:
+            raise SettingsError("--column: the vectors of this collection have no name")
+        named: dict[str | None, VectorParams] = {None: params}
+    else:
+        named = dict((params or {}).items())
+    dense = [each for each, found in named.items() if found.multivector_config is None]
+    if not dense:
+        raise SettingsError(f"collection {name} has no dense vectors; only those can be watched")
+    if location.vector is None and len(dense) == 1:
+        return dense[0]
+    if location.vector is not None and location.vector in dense:
+        return location.vector
+    wrong = f"{location.vector!r} is not one of them" if location.vector else "name one"
+    raise SettingsError(
+        f"--column: collection {name} has the vectors {', '.join(map(str, dense))}; {wrong}"
+    )
+
+
+@contextmanager
+def _unavailable(name: str) -> Iterator[None]:
+    """Turn the errors of the client into ours."""
+    try:
+        yield
+    except UnexpectedResponse as error:
+        if error.status_code == _NOT_FOUND:
+            raise SourceUnavailable(f"there is no collection {name}") from error
+        said = " ".join(str(error).split())
+        raise SourceUnavailable(f"Qdrant refused: {said:.200}") from error
+    except (ApiException, OSError) as error:
+        raise SourceUnavailable(f"Qdrant does not answer: {error}") from error
+
+
+def _hash(id_: PointId) -> int:
+    return int.from_bytes(blake2b(str(id_).encode(), digest_size=8).digest())

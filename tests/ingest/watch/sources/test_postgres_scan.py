@@ -1,0 +1,66 @@
+"""A table without an order is read in a fixed part, whatever the type of its key."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ingest.store.connection import connect
+from ingest.watch.sources.postgres_catalogue import describe
+from ingest.watch.sources.postgres_scan import PostgresScan
+from ingest.watch.sources.source import Location, Row
+from tests.postgresql import Application
+
+LANGCHAIN = """
+create table langchain_pg_embedding (
+    id varchar primary key, collection_id uuid, embedding vector, document varchar, cmetadata jsonb
+);
+grant select on langchain_pg_embedding to public;
+insert into langchain_pg_embedding
+select 'doc-' || n, gen_random_uuid(), array[n, 2]::vector, 'text ' || n, '{"source": "a"}'
+from generate_series(1, 400) as n
+"""
+
+
+@pytest.fixture
+def scan(application: Application) -> PostgresScan:
+    application.connection.execute(LANGCHAIN)
+    location = Location("langchain_pg_embedding", metadata=("document", "cmetadata"), sample=100)
+    with connect(application.reader) as connection:
+        return PostgresScan(application.reader, describe(connection, location), 100)
+
+
+def read(scan: PostgresScan, *levels: int) -> list[list[Row]]:
+    async def main() -> list[list[Row]]:
+        async with scan.connected():
+            return [[row async for rows in scan.rows(level) for row in rows] for level in levels]
+
+    return asyncio.run(main())
+
+
+def test_a_level_is_a_part_of_the_level_before_in_the_same_order(scan: PostgresScan) -> None:
+    [everything, half, quarter] = [[row.key for row in rows] for rows in read(scan, 0, 1, 2)]
+    assert len(everything) == 400
+    assert 150 < len(half) < 250
+    assert 60 < len(quarter) < 140
+    assert [key for key in everything if key in half] == half
+    assert [key for key in half if key in quarter] == quarter
+    # Rows come in the order of a hash, so that those read first are like the others.
+    assert everything != sorted(everything, key=lambda key: int(key[4:]))
+
+
+def test_a_row_of_langchain_has_its_text_and_metadata(scan: PostgresScan) -> None:
+    [rows] = read(scan, 0)
+    [row] = [row for row in rows if row.key == "doc-7"]
+    assert row.metadata == b'{"document" : "text 7", "cmetadata" : {"source": "a"}}'
+    assert not isinstance(row.vector, str)
+    assert row.vector.tolist() == [7, 2]
+
+
+def test_rows_are_counted(scan: PostgresScan) -> None:
+    async def main() -> int:
+        async with scan.connected():
+            return await scan.count()
+
+    assert asyncio.run(main()) == 400

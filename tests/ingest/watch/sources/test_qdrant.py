@@ -1,0 +1,144 @@
+"""A collection of Qdrant, over HTTP: which vectors are read, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import pytest
+from qdrant_client import models
+
+from ingest.runtime.errors import SettingsError, SourceUnavailable
+from ingest.watch.sources import qdrant as source
+from ingest.watch.sources.source import Location, Row
+from tests.qdrant import Qdrant
+
+TWO = models.VectorParams(size=2, distance=models.Distance.DOT)
+MANY = models.VectorParams(
+    size=2,
+    distance=models.Distance.DOT,
+    multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+)
+ID = "6f9619ff-8b86-d011-b42d-00c04fc964ff"
+
+
+def read(qdrant: Qdrant, location: Location, level: int = 0) -> list[Row]:
+    found = source.find(qdrant.source, location)
+
+    async def main() -> list[Row]:
+        async with found.connected():
+            assert await found.count() == qdrant.local.count(location.table).count
+            return [row async for rows in found.rows(level) for row in rows]
+
+    return asyncio.run(main())
+
+
+def test_the_chosen_vectors_of_a_collection_are_read_with_the_chosen_payload(
+    qdrant: Qdrant,
+) -> None:
+    sparse = {"words": models.SparseVectorParams()}
+    qdrant.local.create_collection(
+        "docs",
+        vectors_config={"text": TWO, "title": TWO, "tokens": MANY},
+        sparse_vectors_config=sparse,
+    )
+    text = {"text": [1.0, 2.0], "title": [3.0, 4.0]}
+    points = [
+        models.PointStruct(id=7, vector=text, payload={"tenant": "a", "n": [1], "other": 1}),
+        models.PointStruct(id=UUID(ID).hex, vector={"title": [5.0, 6.0]}, payload={}),
+        models.PointStruct(id=9, vector={}, payload={"tenant": "b"}),
+    ]
+    qdrant.local.upsert("docs", points)
+    location = Location("docs", "title", metadata=("tenant", "n"))
+    rows = {row.key: row for row in read(qdrant, location)}
+    assert {key.replace("-", "") for key in rows} == {"7", ID.replace("-", "")}
+    assert not isinstance(rows["7"].vector, str)
+    assert rows["7"].vector.tolist() == [3, 4]
+    assert rows["7"].metadata == b'{"tenant":"a","n":[1]}'
+    for wanted, message in (
+        (None, "docs has the vectors text, title; name one"),
+        ("words", "docs has the vectors text, title; 'words' is not one of them"),
+        ("tokens", "'tokens' is not one of them"),
+    ):
+        with pytest.raises(SettingsError, match=f"^--column: .*{message}"):
+            source.find(qdrant.source, Location("docs", wanted))
+
+
+def test_more_points_than_one_page_are_read_in_the_order_of_a_hash(
+    qdrant: Qdrant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_IDS", 100)
+    monkeypatch.setattr(source, "_BLOCK", 70)
+    qdrant.local.create_collection("docs", vectors_config=TWO)
+    points = [models.PointStruct(id=n, vector=[float(n), 2.0]) for n in range(450)]
+    qdrant.local.upsert("docs", points)
+    everything, half = (
+        [row.key for row in read(qdrant, Location("docs"), level)] for level in (0, 1)
+    )
+    assert sorted(everything, key=int) == [str(n) for n in range(450)]
+    assert everything != sorted(everything, key=int)
+    assert 160 < len(half) < 290
+    assert [key for key in everything if key in half] == half
+
+
+@pytest.mark.parametrize(
+    ("address", "location", "message"),
+    [
+        ("qdrant://u:hunter2@a", Location("t"), "everyone on this machine can read it"),
+        ("qdrant://a?api-key=hunter2", Location("t"), "set a key in QDRANT_API_KEY"),
+        ("qdrant://", Location("t"), "--source has no host"),
+        ("qdrant://a:b", Location("t"), "--source qdrant://a:b: "),
+        ("qdrant://a", Location("t", time="x"), "--time is not for Qdrant"),
+        ("qdrant://a", Location("t", id="x"), "--id is not for Qdrant"),
+    ],
+)
+def test_a_wrong_address_or_option_is_refused(
+    address: str, location: Location, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        source.find(address, location)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_cannot_be_watched_is_refused(qdrant: Qdrant) -> None:
+    with pytest.raises(SettingsError, match=r"--table docs: .* there are none"):
+        source.find(qdrant.source, Location("docs"))
+    qdrant.local.create_collection("one", vectors_config=TWO)
+    with pytest.raises(SettingsError, match=r"--table docs: .* there are one"):
+        source.find(qdrant.source, Location("docs"))
+    with pytest.raises(SettingsError, match="--column: the vectors of this collection have no nam"):
+        source.find(qdrant.source, Location("one", "text"))
+    qdrant.local.create_collection("tokens", vectors_config=MANY)
+    with pytest.raises(SettingsError, match="collection tokens has no dense vectors"):
+        source.find(qdrant.source, Location("tokens"))
+
+
+def test_a_key_comes_from_the_environment(qdrant: Qdrant, monkeypatch: pytest.MonkeyPatch) -> None:
+    qdrant.local.create_collection("docs", vectors_config=TWO)
+    qdrant.key = "secret"
+    with pytest.raises(SourceUnavailable, match=r"the server with collection docs: .*401"):
+        source.find(qdrant.source, Location("docs"))
+    monkeypatch.setenv(source.API_KEY, "secret")
+    with pytest.warns(UserWarning, match="insecure connection"):
+        found = source.find(qdrant.source, Location("docs"))
+    assert str(found) == f"http://127.0.0.1:{qdrant.port}/docs in samples"
+
+
+def test_a_server_that_is_away_and_a_collection_that_goes_are_reported(qdrant: Qdrant) -> None:
+    with pytest.raises(SourceUnavailable, match=r"the server with collection docs: .* not answer"):
+        source.find("qdrant://127.0.0.1:1", Location("docs"))
+    qdrant.local.create_collection("docs", vectors_config=TWO)
+    found = source.find(qdrant.source, Location("docs"))
+    qdrant.local.delete_collection("docs")
+
+    async def main() -> None:
+        async with found.connected():
+            with pytest.raises(SourceUnavailable, match="there is no collection docs"):
+                [row async for row in found.rows(0)]
+
+    asyncio.run(main())
+
+
+def test_https_and_other_ports_are_allowed() -> None:
+    assert source._url("qdrant+https://db.example") == "https://db.example:6333"
+    assert source._url("qdrant://[::1]:7000/prefix/") == "http://[::1]:7000/prefix"

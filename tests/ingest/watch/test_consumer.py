@@ -1,0 +1,188 @@
+"""Messages of a queue are bodies of requests; they are settled after they are stored."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+import psycopg
+import pytest
+
+from ingest.pipeline.metrics import DUPLICATES, VECTORS
+from ingest.runtime.errors import PayloadError, StoreUnavailable
+from ingest.watch.consumer import QueueFollower
+from ingest.watch.sources.source import Message, Terms
+from ingest.watch.target import Target
+from tests.watching import Watching
+
+
+class Queue:
+    """Messages in memory."""
+
+    name = "docs"
+    advice = ()
+
+    def __init__(self, *messages: Message) -> None:
+        self.waiting = list(messages)
+        self._last: list[Message] = []
+        self.settles = True
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        yield
+
+    def follower(self, target: Target, terms: Terms) -> QueueFollower:
+        return QueueFollower(self, target)
+
+    async def read(self) -> Sequence[Message]:
+        return self.waiting[:10]
+
+    async def settle(self, done: int) -> None:
+        if self.settles:
+            del self.waiting[:done]
+
+
+def message(number: int, body: object, **headers: str) -> Message:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Message(f"queue docs, number {number}", f"docs/{number}", named, data, 1.7e9)
+
+
+def poll(
+    store: str, queue: Queue, polls: int = 1, *, skips: bool = False
+) -> tuple[Watching, list[Exception]]:
+    watching = Watching(store)
+    errors: list[Exception] = []
+
+    async def main() -> None:
+        async with watching.following(queue, skips=skips) as follower:
+            for _ in range(polls):
+                try:
+                    await follower.poll()
+                except (PayloadError, StoreUnavailable) as error:
+                    errors.append(error)
+
+    asyncio.run(main())
+    return watching, errors
+
+
+def rows(connection: psycopg.Connection) -> list[tuple[str, str, list[float]]]:
+    return [
+        (name, id_, vector)
+        for name, id_, vector in connection.execute(
+            "select model_name, id, embedding::real[] from embedding order by model_name, seq"
+        )
+    ]
+
+
+def test_a_message_has_any_body_of_the_registry(store: str, connection: psycopg.Connection) -> None:
+    file = io.BytesIO()
+    np.save(file, np.array([[5, 6]], np.float32))
+    queue = Queue(
+        message(0, {"embedding": [1, 2], "id": "own", "model_name": "named"}),
+        message(1, {"embeddings": [[1, 2], [3, 4]]}),
+        message(2, {"object": "list", "model": "ada", "data": [{"embedding": [7, 8]}]}),
+        message(
+            3,
+            np.array([9, 10], "<f4").tobytes(),
+            content_type="application/octet-stream",
+            x_dimension="2",
+            x_model_name="raw",
+        ),
+        message(4, file.getvalue(), content_type="application/x-npy"),
+        message(5, b""),  # deletes a key of a compacted topic
+    )
+    _, errors = poll(store, queue)
+    assert errors == []
+    assert queue.waiting == []
+    assert rows(connection) == [
+        ("ada", "docs/2", [7, 8]),
+        ("m", "docs/1/0", [1, 2]),
+        ("m", "docs/1/1", [3, 4]),
+        ("m", "docs/4", [5, 6]),
+        ("named", "own", [1, 2]),
+        ("raw", "docs/3", [9, 10]),
+    ]
+
+
+def test_a_vector_without_a_time_has_that_of_its_message(
+    store: str, connection: psycopg.Connection
+) -> None:
+    poll(
+        store,
+        Queue(
+            message(0, {"embedding": [1, 2]}),
+            message(1, {"embedding": [1, 2], "metadata": {"timestamp": 1_600_000_000}}),
+        ),
+    )
+    found = connection.execute(
+        "select extract(epoch from embedded_at)::float8 from embedding order by seq"
+    ).fetchall()
+    assert found == [(1.7e9,), (1.6e9,)]
+
+
+def test_messages_that_come_again_are_not_stored_twice(
+    store: str, connection: psycopg.Connection
+) -> None:
+    queue = Queue(message(0, {"embeddings": [[1, 2], [3, 4]]}))
+    queue.settles = False
+    watching, errors = poll(store, queue, polls=2)
+    assert errors == []
+    assert (watching.total(VECTORS), watching.total(DUPLICATES)) == (2, 2)
+
+
+BAD = [
+    message(1, b"not json"),
+    message(1, {"embedding": [1, None]}),
+    message(1, {"embedding": [1, 2, 3]}),
+    message(1, b"x", content_type="text/csv"),
+    message(1, {"embedding": [1, 2]}, content_encoding="gzip"),
+    message(1, {"vector": [1, 2]}),
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
+def test_a_bad_message_is_named_and_stops_the_queue_until_it_is_gone(
+    store: str, connection: psycopg.Connection, bad: Message
+) -> None:
+    queue = Queue(message(0, {"embedding": [1, 2]}), bad, message(2, {"embedding": [3, 4]}))
+    watching, errors = poll(store, queue, polls=3)
+    assert len(errors) == 3
+    assert all(str(error).startswith("queue docs, number 1: ") for error in errors)
+    assert queue.waiting[0] == bad
+    assert ("m", "docs/0", [1, 2]) in rows(connection)
+    assert watching.total(VECTORS) <= 2
+
+
+@pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
+def test_a_bad_message_is_skipped_and_logged(
+    store: str,
+    connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+    bad: Message,
+) -> None:
+    queue = Queue(message(0, {"embedding": [1, 2]}), bad, message(2, {"embedding": [3, 4]}))
+    _, errors = poll(store, queue, skips=True)
+    assert errors == []
+    assert queue.waiting == []
+    assert [id_ for _, id_, _ in rows(connection)] == ["docs/0", "docs/2"]
+    [record] = [record for record in caplog.records if record.message == "skipped"]
+    assert vars(record)["error"].startswith("queue docs, number 1: ")
+
+
+def test_a_message_is_not_settled_while_the_store_is_away(
+    store: str, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        "create function fail() returns trigger language plpgsql as $$ begin"
+        " raise 'not now' using errcode = 'admin_shutdown'; end $$;"
+        "create trigger fail before insert on embedding for each row execute function fail()"
+    )
+    queue = Queue(message(0, {"embedding": [1, 2]}))
+    _, [error] = poll(store, queue)
+    assert isinstance(error, StoreUnavailable)
+    assert len(queue.waiting) == 1

@@ -1,0 +1,146 @@
+"""A scanner stores what is new or changed in a fixed part of the rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import psycopg
+import pytest
+
+from ingest.pipeline.metrics import DUPLICATES, REVISIONS, VECTORS
+from ingest.watch.scanner import Scanner
+from ingest.watch.sources.source import Row, Terms
+from ingest.watch.target import Target
+from tests.watching import Watching
+
+
+class Table:
+    """Rows in memory, each of which is in the part with the probability ``2**-level``."""
+
+    name = "docs"
+    advice = ()
+
+    def __init__(self, sample: int) -> None:
+        self.sample = sample
+        self.held: dict[int, float] = {}
+
+    def __str__(self) -> str:
+        return "docs in samples"
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        yield
+
+    def follower(self, target: Target, terms: Terms) -> Scanner:
+        return Scanner(self, target)
+
+    async def count(self) -> int:
+        return len(self.held)
+
+    async def rows(self, level: int) -> AsyncGenerator[list[Row]]:
+        for key, value in self.held.items():
+            if key % 2**level == 0:
+                yield [Row(str(key), None, np.array([value, 1], np.float32))]
+
+
+def test_new_and_changed_rows_are_stored_and_others_are_not_sent(store: str) -> None:
+    watching = Watching(store)
+    table = Table(1_000)
+
+    async def main() -> None:
+        table.held = dict.fromkeys(range(10), 1.0)
+        async with watching.following(table) as follower:
+            await follower.poll()
+            assert len(watching.sent) == 10
+            await follower.poll()
+            assert len(watching.sent) == 10
+            table.held |= {3: 2.0, 11: 1.0}
+            del table.held[5]
+            await follower.poll()
+            assert [id_ for id_, _ in watching.sent[10:]] == ["3", "11"]
+
+    asyncio.run(main())
+    assert (watching.total(VECTORS), watching.total(REVISIONS)) == (12, 1)
+
+
+def test_an_old_row_is_not_new_after_a_restart_even_if_the_store_has_dropped_it(
+    store: str, connection: psycopg.Connection
+) -> None:
+    watching = Watching(store)
+    table = Table(1_000)
+    table.held = dict.fromkeys(range(10), 1.0)
+
+    async def main() -> None:
+        async with watching.following(table) as follower:
+            await follower.poll()
+        connection.execute("delete from embedding; delete from embedding_id")
+        async with watching.following(table) as follower:
+            table.held[10] = 1.0
+            await follower.poll()
+
+    asyncio.run(main())
+    assert [id_ for id_, _ in watching.sent[10:]] == ["10"]
+
+
+@pytest.mark.parametrize(("rows", "sample", "level"), [(100, 100, 0), (101, 100, 1), (400, 50, 3)])
+def test_the_part_has_about_the_wanted_size(store: str, rows: int, sample: int, level: int) -> None:
+    watching = Watching(store)
+    table = Table(sample)
+    table.held = dict.fromkeys(range(rows), 1.0)
+
+    async def main() -> None:
+        async with watching.following(table) as follower:
+            await follower.poll()
+
+    asyncio.run(main())
+    assert len(watching.sent) == len(range(0, rows, 2**level))
+
+
+def test_a_part_that_has_grown_is_halved_and_stays_so(store: str) -> None:
+    watching = Watching(store)
+    table = Table(10)
+    table.held = dict.fromkeys(range(10), 1.0)
+
+    async def main() -> None:
+        async with watching.following(table) as follower:
+            await follower.poll()
+            table.held = dict.fromkeys(range(30), 1.0)
+            await follower.poll()  # more than twice the size
+            table.held |= dict.fromkeys(range(30, 34), 1.0)
+            await follower.poll()
+        table.held = dict.fromkeys(range(40), 1.0)
+        async with watching.following(table) as follower:
+            await follower.poll()
+
+    asyncio.run(main())
+    assert [id_ for id_, _ in watching.sent[30:]] == ["30", "32", "34", "36", "38"]
+    assert watching.total(DUPLICATES) == 0
+
+
+def test_where_an_id_counts_once_a_changed_row_is_a_duplicate(store: str) -> None:
+    watching = Watching(store)
+    table = Table(10)
+    table.held = {1: 1.0}
+
+    async def main() -> None:
+        async with watching.following(table, ids="once") as follower:
+            assert follower.noticed["changed_rows"] == "never"
+            await follower.poll()
+            table.held[1] = 2.0
+            await follower.poll()
+
+    asyncio.run(main())
+    assert (watching.total(VECTORS), watching.total(DUPLICATES)) == (1, 1)
+
+
+def test_a_long_scan_is_followed_by_a_long_pause(store: str) -> None:
+    watching = Watching(store)
+
+    async def main() -> list[float]:
+        async with watching.following(Table(10)) as follower:
+            return [follower.pause(1.0, took) for took in (0.01, 60, 10_000)]
+
+    assert asyncio.run(main()) == [1, 540, 3_600]
