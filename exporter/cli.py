@@ -479,10 +479,15 @@ def rules() -> None:
     type=TextFile(),
     help="File with one model name per line. Thresholds of other models are refused.",
 )
+@click.option(
+    "--fragment",
+    is_flag=True,
+    help="Write a part to merge into an existing configuration of Alertmanager, not a whole one.",
+)
 @configured
-def render(settings: Settings, output: Path, models: str | None) -> None:
+def render(settings: Settings, output: Path, models: str | None, fragment: bool) -> None:
     """Write the rules, thresholds and Alertmanager configuration that the settings describe."""
     if models is not None:
         rule_files.check_models(settings, models.split())
-    for path in rule_files.render(settings, output):
+    for path in rule_files.render(settings, output, merged=fragment):
         click.echo(path)

@@ -20,6 +20,7 @@ import yaml
 from ingest.runtime.errors import Problem, SettingsError
 from ingest.runtime.settings.settings import AlertingSettings, Settings
 from ingest.runtime.thresholds import CANARY, SCORE
+from rules.fragment import fragment
 
 SEASONAL_ANOMALY = 5.0
 """Forecast error above which a window is anomalous, in robust standard deviations.
@@ -32,13 +33,14 @@ _RULES = ("drift.rules.yaml", "pipeline.rules.yaml")
 _WATCHDOG = "watchdog.rules.yaml"
 _THRESHOLDS = "thresholds.rules.yaml"
 _ALERTMANAGER = "alertmanager.yml"
+_FRAGMENT = "alertmanager.fragment.yml"
 _TEMPLATE = "slack.tmpl"
 _WEBHOOK = "slack_webhook"
 
 _HEADER = "# Written by `embedding-drift rules render` from the configuration; edit that instead.\n"
 
 
-def render(settings: Settings, output: Path) -> list[Path]:
+def render(settings: Settings, output: Path, *, merged: bool = False) -> list[Path]:
     """Write rules, Alertmanager's configuration and its template.
 
     All files are written to a temporary folder first and then replaced. A full disk leaves the old
@@ -51,6 +53,9 @@ def render(settings: Settings, output: Path) -> list[Path]:
     output : Path
         Folder to write into; created if it does not exist. Alertmanager reads the Slack webhook
         from there, so the folder must not move.
+    merged : bool
+        Whether to write a fragment to merge into a configuration of Alertmanager, instead of a
+        configuration of its own.
 
     Returns
     -------
@@ -67,7 +72,12 @@ def render(settings: Settings, output: Path) -> list[Path]:
     names = (*_RULES, _WATCHDOG) if settings.alerting.watchdog else _RULES
     texts = {name: _link(_source("rules", name), settings.alerting) for name in names}
     texts[_THRESHOLDS] = _HEADER + _dump(thresholds(settings))
-    texts[_ALERTMANAGER] = _HEADER + alertmanager(settings, output / _WEBHOOK)
+    whole = alertmanager(settings, output / _WEBHOOK)
+    if merged:
+        part = fragment(yaml.safe_load(whole), output / _TEMPLATE)
+        texts[_FRAGMENT] = _HEADER + _dump(part)
+    else:
+        texts[_ALERTMANAGER] = _HEADER + whole
     texts[_TEMPLATE] = _source("alertmanager", _TEMPLATE)
     if webhook is not None:
         texts[_WEBHOOK] = webhook.get_secret_value() + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,8 @@ from exporter.metrics.families import (
     UP,
 )
 from ingest.runtime.family import Family
+from tests.demo import victoriametrics
+from tests.programs import NEWEST, missing
 from tests.service import wait_for
 
 MODEL = "sentence-transformer"
@@ -158,6 +161,23 @@ def test_a_detected_drift_reaches_slack_in_full(
             }
         ]
     }
+
+
+def test_vmalert_on_victoriametrics_sends_the_same_message(
+    page: Page, rendered: Path, slack: Slack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not NEWEST.is_dir():
+        missing("VictoriaMetrics is not in the cache; make tools-newest")
+    monkeypatch.setenv("PATH", str(NEWEST), prepend=os.pathsep)
+    drift(page, MODEL, score=6.34, magnitude=0.12)
+    with (
+        alertmanager_process(tmp_path / "alerts", rendered / "alertmanager.yml") as alertmanager,
+        victoriametrics.evaluating(tmp_path / "metrics", rendered, page.url, alertmanager),
+    ):
+        message = slack.wait(about(f"WARNING: Embeddings of {MODEL} are drifting"), 6 * SECONDS)
+    text = without_times(message)["attachments"][0]["text"]
+    assert "At least 6 % of the vectors are unlike the baseline (estimate 12 %). " in text
+    assert "Largest component: mean (score 7.3)." in text
 
 
 def test_a_critical_drift_is_one_message_not_three(
