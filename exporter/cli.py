@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -299,12 +300,19 @@ def explain(settings: Settings, model_name: str, window: str, as_json: bool) -> 
     with_texts = settings.explanation.texts == "full"
     examples = {group.id: evidence.examples(group, with_texts) for group in found.groups}
     if as_json:
+        shares = {key: [asdict(each) for each in listed] for key, listed in evidence.shares.items()}
         told = {"model_name": model_name, "window": window, **summary.told(found, examples)}
+        told["slices"] = shares
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
     click.echo(summary.headline(model_name, found))
     for sentence in summary.details(found):
         click.echo(sentence)
+    for key, listed in evidence.shares.items():
+        for each in listed:
+            changed = ", changed" if each.changed else ""
+            was = f"(was {each.share_before:.1%}{changed})"
+            click.echo(f"{key} = {each.value}: {each.share:.1%} {was}.")
     for group in found.groups:
         click.echo(f"\n{summary.name(group)} ({group.change}), for example:")
         for example in examples[group.id]:

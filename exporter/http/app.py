@@ -249,8 +249,8 @@ class Exporter:
         past = None
         with suppress(StoreUnavailable, NotFound):
             past = await self._query(self._past, model, view, seconds=_PAGE_SECONDS)
-        models = len(self._monitor.models.by_name)
-        page = await asyncio.to_thread(pages.render_model, model, view, past, models)
+        watched = self._monitor.models.watched
+        page = await asyncio.to_thread(pages.render_model, model, view, past, watched)
         return HTMLResponse(page, headers={"Vary": "Accept"})
 
     def _past(self, model: ModelSnapshot, view: pages.View) -> pages.Past:

@@ -44,6 +44,8 @@ class Reading:
         Changed ratio, 0 to 1, and its interval.
     components : mapping of str to float
         Score of each component; empty unless drift was measured.
+    slice : str
+        ``key=value`` of the slice that it is about; empty for all vectors of the model.
     """
 
     window: str
@@ -54,6 +56,7 @@ class Reading:
     lower: float | None
     upper: float | None
     components: Mapping[str, float]
+    slice: str = ""
 
     @classmethod
     def of(cls, each: SeriesSnapshot) -> Reading:
@@ -69,6 +72,7 @@ class Reading:
             None if ratio is None else ratio.lower,
             None if ratio is None else ratio.upper,
             {} if measured is None else measured.components,
+            each.series.slice,
         )
 
     @classmethod
@@ -110,9 +114,12 @@ class Condition:
         return WORDS.index(self.word), -score
 
 
-def limits(stage: Stage, models: int) -> dict[str, Thresholds]:
-    """Return the thresholds of each window, as the rules compute them for so many models."""
-    decades = math.log10(max(models, 1))
+def limits(stage: Stage, watched: int) -> dict[str, Thresholds]:
+    """Return the thresholds of each window, as the rules compute them for so many models.
+
+    A slice counts as much as a model.
+    """
+    decades = math.log10(max(watched, 1))
     # An average of four windows needs a quarter of what a single window needs.
     lasting = {"fast": decades / 4, "slow": decades}
     return {
@@ -125,8 +132,9 @@ def judge(
     readings: Sequence[Reading],
     thresholds: Mapping[str, Thresholds],
     averages: Mapping[str, float],
+    slices: Sequence[Reading] = (),
 ) -> Condition:
-    """Judge a model by its windows.
+    """Judge a model by its windows, and then by those of its slices.
 
     Parameters
     ----------
@@ -136,18 +144,18 @@ def judge(
         Of each window.
     averages : mapping of str to float
         Average score of the last hour by window, where it is known.
+    slices : sequence of Reading
+        Those of slices, whose averages are not known.
     """
-    measured = sorted(
-        (each for each in readings if each.score is not None),
-        key=lambda each: (each.score or 0.0) - thresholds[each.window].sudden,
-        reverse=True,
-    )
+    measured = _measured(readings, thresholds)
     for each in measured:
         limit = thresholds[each.window]
         if (each.score or 0.0) > limit.sudden or (
             averages.get(each.window, 0.0) > limit.lasting and (each.score or 0.0) > limit.lasting
         ):
             return Condition("drifting", None, each)
+    for each in drifting(slices, thresholds)[:1]:
+        return Condition("drifting", None, each)
     if not readings:
         return Condition("cannot tell", "nothing was recorded then", None)
     # A window may be measured although some of its vectors are refused: then quiet says too much.
@@ -156,3 +164,21 @@ def judge(
     told = measured[0] if measured else readings[0]
     word: Word = "learning" if told.state in _LEARNING else "cannot tell"
     return Condition(word, REASONS[told.state], told)
+
+
+def drifting(slices: Sequence[Reading], thresholds: Mapping[str, Thresholds]) -> list[Reading]:
+    """Return the readings of slices whose score alone is drift, the worst first."""
+    return [
+        each
+        for each in _measured(slices, thresholds)
+        if (each.score or 0.0) > thresholds[each.window].sudden
+    ]
+
+
+def _measured(readings: Sequence[Reading], thresholds: Mapping[str, Thresholds]) -> list[Reading]:
+    """Return the readings with a score, the worst first."""
+    return sorted(
+        (each for each in readings if each.score is not None),
+        key=lambda each: (each.score or 0.0) - thresholds[each.window].sudden,
+        reverse=True,
+    )

@@ -21,7 +21,16 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from exporter.http import charts, report
-from exporter.http.condition import REASONS, WORDS, Condition, Reading, Word, judge, limits
+from exporter.http.condition import (
+    REASONS,
+    WORDS,
+    Condition,
+    Reading,
+    Word,
+    drifting,
+    judge,
+    limits,
+)
 from exporter.monitor.snapshot import ModelSnapshot
 from ingest.runtime.thresholds import Stage, Thresholds
 from ingest.runtime.version import __version__
@@ -43,6 +52,8 @@ RANGES: Mapping[Range, int] = {
 }
 """Seconds that a timeline may show."""
 _POINTS = 360
+_NAMED = 3
+"""Slices that the headline names, at most."""
 
 COMPONENTS: Mapping[str, str] = {
     "topics": "Known topics in other proportions",
@@ -139,8 +150,9 @@ def fleet(
         Average scores of the last hour by model and window; None if the store does not answer.
     """
     models = list(models)
+    watched = sum(model.watched for model in models)
     judged = sorted(
-        (_listed(model, len(models), averages or {}) for model in models),
+        (_listed(model, watched, averages or {}) for model in models),
         key=lambda each: (each.condition.severity, each.model.row.model_name),
     )
     found = [
@@ -154,12 +166,14 @@ def fleet(
     return Fleet(query, found[first : first + PER_PAGE], len(found), counts)
 
 
-def _listed(model: ModelSnapshot, models: int, averages: Mapping[tuple[str, str], float]) -> Listed:
-    thresholds = limits(_stage(model), models)
+def _listed(
+    model: ModelSnapshot, watched: int, averages: Mapping[tuple[str, str], float]
+) -> Listed:
+    thresholds = limits(_stage(model), watched)
     readings = [Reading.of(each) for each in model.series]
     name = model.row.model_name
     means = {window: averages[name, window] for window in thresholds if (name, window) in averages}
-    condition = judge(readings, thresholds, means)
+    condition = judge(readings, thresholds, means, [Reading.of(each) for each in model.slices])
     window = "fast" if condition.worst is None else condition.worst.window
     return Listed(model, condition, thresholds[window].lasting)
 
@@ -241,7 +255,7 @@ def _since(samples: charts.Samples, lasting: float) -> str | None:
     return None if began is None else f"before {_moment(datetime.fromtimestamp(began, UTC))}"
 
 
-def render_model(model: ModelSnapshot, view: View, past: Past | None, models: int) -> str:
+def render_model(model: ModelSnapshot, view: View, past: Past | None, watched: int) -> str:
     """Build the page at ``/drift/{model_name}``.
 
     Parameters
@@ -250,8 +264,8 @@ def render_model(model: ModelSnapshot, view: View, past: Past | None, models: in
     view : View
     past : Past or None
         None if the store does not answer.
-    models : int
-        Number of models, by which the thresholds grow.
+    watched : int
+        Number of models and slices, by which the thresholds grow.
     """
     name = model.row.model_name
     stage, readings = _stage(model), [Reading.of(each) for each in model.series]
@@ -261,8 +275,9 @@ def render_model(model: ModelSnapshot, view: View, past: Past | None, models: in
         known = None if model.baseline is None else model.baseline.version
         if any(row.baseline_version != known for row in rows):
             stage = "provisional"
-    thresholds = limits(stage, models)
-    condition = judge(readings, thresholds, {} if past is None else past.averages)
+    slices = [] if view.at is not None else [Reading.of(each) for each in model.slices]
+    thresholds = limits(stage, watched)
+    condition = judge(readings, thresholds, {} if past is None else past.averages, slices)
     measured = [each for each in readings if each.components]
     until = model.computed_at if view.at is None else view.at
     shown_at = None if view.at is None else datetime.fromtimestamp(view.at, UTC)
@@ -270,7 +285,7 @@ def render_model(model: ModelSnapshot, view: View, past: Past | None, models: in
         name=name,
         path=quote(name, safe=""),
         condition=condition,
-        headline=_headline(condition, past, thresholds, name),
+        headline=_headline(condition, past, thresholds, slices),
         runbook=_heading(condition),
         at=None if shown_at is None else f"{shown_at:%Y-%m-%d %H:%M:%S} UTC",
         at_query="" if shown_at is None else f"&at={shown_at:%Y-%m-%dT%H:%M:%SZ}",
@@ -282,6 +297,8 @@ def render_model(model: ModelSnapshot, view: View, past: Past | None, models: in
         reasons=REASONS,
         measured=measured,
         components=list(COMPONENTS.items()) if measured else [],
+        slices=_slices(model, slices, thresholds) if view.at is None else [],
+        folded=0 if model.slicing is None else model.slicing.folded,
         qualities=_qualities(model) if view.at is None else [],
         canaries=_canaries(model) if view.at is None else None,
         baseline=_baseline(model),
@@ -290,18 +307,25 @@ def render_model(model: ModelSnapshot, view: View, past: Past | None, models: in
 
 
 def _headline(
-    condition: Condition, past: Past | None, thresholds: Mapping[str, Thresholds], name: str
+    condition: Condition,
+    past: Past | None,
+    thresholds: Mapping[str, Thresholds],
+    slices: Sequence[Reading],
 ) -> str:
     worst = condition.worst
     if worst is None or worst.score is None:
         return ""
-    parts = [f"The score of the {worst.window} window is {_score(worst.score)}"]
+    whose = f" of {worst.slice}" if worst.slice else ""
+    parts = [f"The score of the {worst.window} window{whose} is {_score(worst.score)}"]
     # The ratio may be from a check before the drift began: "at least 0%" would mislead.
     if worst.lower is not None and round(worst.lower, 2) > 0 and condition.word == "drifting":
         parts.append(
             f"at least {worst.lower:.0%} of its {worst.vectors} vectors are unlike the baseline"
         )
-    if condition.word == "drifting" and past is not None:
+    if names := list(dict.fromkeys(each.slice for each in drifting(slices, thresholds))):
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        parts.append(f"slices that drift: {', '.join(names[:_NAMED])}{more}")
+    if condition.word == "drifting" and past is not None and not worst.slice:
         samples = [(p.at, p.score) for p in past.points if p.window_name == worst.window]
         if (since := _since(samples, thresholds[worst.window].lasting)) is not None:
             parts.append(f"it has drifted since {since}")
@@ -349,6 +373,32 @@ def _drawn(
             "summary": f"highest {shown}" if values else "nothing was measured",
         }
     return drawn
+
+
+def _slices(
+    model: ModelSnapshot, readings: Sequence[Reading], thresholds: Mapping[str, Thresholds]
+) -> list[dict[str, Any]]:
+    """Describe each value whose share is known, and its slice if it has one."""
+    of_slice: dict[str, list[Reading]] = {}
+    for each in readings:
+        of_slice.setdefault(each.slice, []).append(each)
+    rows = []
+    for key in report.slices(model):
+        for value in key.values:
+            name = f"{key.key}={value.value}"
+            found = of_slice.get(name, [])
+            judged = judge(found, thresholds, {}) if found else None
+            scores = {reading.window: reading.score for reading in found}
+            rows.append(
+                {
+                    "name": name,
+                    "share": value,
+                    "scores": [scores.get(window) for window in thresholds],
+                    "word": None if judged is None else judged.word,
+                    "why": "too few vectors in the baseline" if judged is None else judged.why,
+                }
+            )
+    return rows
 
 
 def _qualities(model: ModelSnapshot) -> list[tuple[str, Any]]:

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from exporter.detector import Detector, exact
-from exporter.monitor import forecast
+from exporter.monitor import forecast, snapshot
 from exporter.monitor.following import Reason
 from exporter.monitor.forecast import ForecastState
 from exporter.monitor.maturing import Wait
+from exporter.monitor.slices import SHARES_WINDOW
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from exporter.monitor.verdict import Measurement, State
 from exporter.stats import quality
@@ -281,6 +282,45 @@ class Window(Struct):
     ) = UNSET
 
 
+class SliceWindow(Struct):
+    """One window of a slice; its numbers are null unless drift was measured."""
+
+    state: State
+    vectors: Count
+    score: Number
+    magnitude: Magnitude | None
+
+
+class SliceWindows(Struct):
+    """The windows of a slice; null without vectors in the window of the model."""
+
+    fast: SliceWindow | None
+    slow: SliceWindow | None
+
+
+class SliceValue(Struct):
+    """How frequent a value is, and the series of its vectors."""
+
+    value: Annotated[
+        str, Meta(description="`(none)`: the vectors without one. `(other)`: all not listed.")
+    ]
+    share: Annotated[Share, Meta(description="Of the vectors of the slow window.")]
+    share_before: Annotated[Share, Meta(description="Of the vectors of the baseline.")]
+    p_value: Annotated[Share, Meta(description="Chance of such a difference without a change.")]
+    changed: Annotated[bool, Meta(description="Whether it is surer than chance, over all values.")]
+    windows: Annotated[
+        SliceWindows | None,
+        Meta(description="Null if the baseline has too few of them for a series of its own."),
+    ]
+
+
+class Slices(Struct):
+    """The values of one key of the metadata, the most frequent first."""
+
+    key: str
+    values: list[SliceValue]
+
+
 class Canaries(Struct):
     """The newest canaries: the same texts, embedded again, compared with their first vectors."""
 
@@ -312,6 +352,17 @@ class Drift(Struct):
     baseline: Baseline | None
     canaries: Annotated[Canaries | None, Meta(description="Null without any.")]
     windows: Windows
+    slices: Annotated[
+        list[Slices], Meta(description="By the keys in `monitoring.slices`, as of the last check.")
+    ]
+    slices_folded: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Values with enough vectors that have no series of their own, because a"
+            " model has at most 20.",
+        ),
+    ]
 
 
 def listing(models: Iterable[ModelSnapshot]) -> Models:
@@ -401,6 +452,45 @@ def detail(model: ModelSnapshot, reference: Vectors | None = None) -> Drift:
         baseline=baseline(model),
         canaries=canaries(model),
         windows=Windows(**windows),
+        slices=slices(model),
+        slices_folded=0 if model.slicing is None else model.slicing.folded,
+    )
+
+
+def slices(model: ModelSnapshot) -> list[Slices]:
+    """Report the values of each key, and the slices that have a series of their own."""
+    series = {(each.series.slice, each.series.window): each for each in model.slices}
+    names = {name for name, _ in series}
+    found = next(
+        (each.findings.slices for each in model.series if each.series.window == SHARES_WINDOW), None
+    )
+    if found is None:
+        return []
+    told = []
+    for key, values in found.shares.items():
+        listed = []
+        for share in values:
+            name = f"{key}={share.value}"
+            windows = {
+                window: None if (each := series.get((name, window))) is None else _slice(each)
+                for window in SliceWindows.__struct_fields__
+            }
+            listed.append(
+                SliceValue(
+                    **asdict(share), windows=SliceWindows(**windows) if name in names else None
+                )
+            )
+        told.append(Slices(key, listed))
+    return told
+
+
+def _slice(each: SeriesSnapshot) -> SliceWindow:
+    measured, magnitude = each.verdict.measurement, each.findings.magnitude
+    return SliceWindow(
+        each.verdict.state,
+        each.verdict.vectors,
+        None if measured is None else measured.score,
+        None if magnitude is None else _magnitude(magnitude),
     )
 
 
@@ -470,9 +560,7 @@ def _window(each: SeriesSnapshot, reference: Vectors | None) -> Window:
     if verdict.measurement is not None:
         _add_measurement(window, verdict.measurement)
     if findings.magnitude is not None:
-        window.magnitude = Magnitude(
-            **asdict(findings.magnitude.ratio), computed_at=_moment(findings.magnitude.computed_at)
-        )
+        window.magnitude = _magnitude(findings.magnitude)
     if findings.quality is not None:
         window.quality = _quality(findings.quality)
     if findings.exact is not None:
@@ -491,6 +579,10 @@ def _add_measurement(window: Window, measured: Measurement) -> None:
     window.wasserstein = Aggregates(**measured.wasserstein)
     window.cosine_similarity = measured.cosine_similarity
     window.top_dimensions = [Dimension(*top) for top in measured.top_dimensions]
+
+
+def _magnitude(found: snapshot.Magnitude) -> Magnitude:
+    return Magnitude(**asdict(found.ratio), computed_at=_moment(found.computed_at))
 
 
 def _quality(assessed: quality.Quality) -> Quality:

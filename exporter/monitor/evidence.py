@@ -12,14 +12,16 @@ import psycopg
 from exporter.detector import Detector
 from exporter.explain.explanation import Group
 from exporter.explain.observations import TEXT, Observations
-from exporter.monitor import baseline
+from exporter.monitor import baseline, slices
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.local_time import to_local
+from exporter.monitor.slices import Shares
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Vectors
 from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import ExplanationSettings, Settings
 from ingest.store import baselines
+from ingest.store import slices as stored_slices
 from ingest.store.dimension import require_dimension
 from ingest.store.newest import newest
 from ingest.store.stored_vector import StoredVector
@@ -37,6 +39,8 @@ class Evidence:
         The vectors of the window, and of the baseline, in the order of their arrival.
     window, reference : Observations
         The same, as far as `explanation` allows their metadata to be read.
+    shares : Shares
+        Of the values of the keys in `monitoring.slices`.
     """
 
     detector: Detector
@@ -44,6 +48,7 @@ class Evidence:
     window: Observations
     reference_rows: Sequence[StoredVector]
     reference: Observations
+    shares: Shares
 
     def examples(self, group: Group, with_texts: bool) -> list[dict[str, object]]:
         """Return what is known of the examples of a group."""
@@ -80,6 +85,28 @@ def gather(
         _observed(rows, vectors[kept], found, settings.explanation),
         reference_rows,
         _observed(reference_rows, reference, found, settings.explanation),
+        _shares(connection, model_name, rows, reference_rows, version, settings),
+    )
+
+
+def _shares(
+    connection: psycopg.Connection,
+    model_name: str,
+    rows: Sequence[StoredVector],
+    reference_rows: Sequence[StoredVector],
+    version: int,
+    settings: Settings,
+) -> Shares:
+    keys = settings.monitoring.slices_of(model_name)
+    if not keys or not rows:
+        return {}
+    seqs = [row.seq for row in rows]
+    times = [row.received_at.timestamp() for row in rows]
+    now = stored_slices.of_vectors(connection, model_name, keys, seqs, min(times), max(times))
+    before = stored_slices.of_baseline(connection, model_name, version, keys)
+    return slices.compare(
+        slices.by_key(keys, seqs, now),
+        slices.by_key(keys, [row.seq for row in reference_rows], before),
     )
 
 

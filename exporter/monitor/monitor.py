@@ -16,6 +16,7 @@ from exporter.monitor.examinations import (
     ForecastExamination,
     MagnitudeExamination,
     QualityExamination,
+    SlicesExamination,
 )
 from exporter.monitor.examiner import Examiner
 from exporter.monitor.model import Model, Models
@@ -138,4 +139,5 @@ def examinations(pool: Pool) -> tuple[Examination, ...]:
         MagnitudeExamination(),
         ExactExamination(pool),
         ForecastExamination(pool),
+        SlicesExamination(pool),
     )

@@ -127,6 +127,18 @@ def test_programs_get_everything_as_json(store: str) -> None:
     assert {"seq", "id", "received_at"} == set(grown[0]["examples"][0])
 
 
+@pytest.mark.usefixtures("changed")
+def test_the_shares_of_slices_are_told(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "slices" in json.loads(explained(store, "--json"))
+    assert "tenant = acme: " not in explained(store)
+    monkeypatch.setenv("EMBEDDING_DRIFT_MONITORING_SLICES", '["tenant"]')
+    told = json.loads(explained(store, "--json"))["slices"]
+    acme, other = told["tenant"]
+    assert (acme["value"], acme["share_before"], acme["changed"]) == ("acme", 1.0, True)
+    assert (other["value"], other["share_before"], other["changed"]) == ("other", 0.0, True)
+    assert "(was 100.0%, changed)." in explained(store)
+
+
 def test_too_few_vectors_are_an_error(store: str, connection: psycopg.Connection) -> None:
     keep_usual(store, 400)
     baseline.pin(connection, "m", Selection(first=400))
