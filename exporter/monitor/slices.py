@@ -47,6 +47,8 @@ NONE = "(none)"
 """Value of the vectors that have none, or one that is neither text, a number nor a boolean."""
 _FEWEST = 250
 """Vectors of a baseline of its own: as many as the smallest baseline of a model."""
+_NEARLY_ALL = 0.9
+"""Share of the baseline from which a value is no slice: it would be the model once more."""
 
 
 Shares = Mapping[str, tuple[Share, ...]]
@@ -195,10 +197,10 @@ def divide(
 
 
 def _candidates(values: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
-    """Yield the keys and values with enough vectors, those with most first."""
+    """Yield the keys and values with enough vectors but not nearly all, those with most first."""
     counts = Counter((key, value) for key, column in values.items() for value in column)
     for (key, value), count in counts.most_common():
-        if count >= _FEWEST:
+        if _FEWEST <= count < _NEARLY_ALL * len(values[key]):
             yield key, value
 
 

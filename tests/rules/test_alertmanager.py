@@ -195,30 +195,55 @@ def inhibited(firing: list[dict[str, str]], tmp_path: Path) -> list[dict[str, st
     return [each["labels"] for each in told if each["status"]["inhibitedBy"]]
 
 
-def test_the_windows_of_a_slice_share_a_paragraph_that_names_it(
-    rendered: Path, tmp_path: Path, tool: Callable[[str], str]
-) -> None:
-    alerts = [
+def text_of(
+    alerts: list[dict[str, object]], rendered: Path, folder: Path, tool: Callable[[str], str]
+) -> str:
+    """Return the text of a message about firing alerts."""
+    data = {"status": "firing", "alerts": alerts, "commonLabels": DETECTED}
+    (folder / "data.json").write_text(json.dumps(data))
+    command = [tool("amtool"), "template", "render"]
+    command += [f"--template.glob={rendered / '*.tmpl'}"]
+    command += ['--template.text={{ template "embedding_drift.text" . }}']
+    command += [f"--template.data={folder / 'data.json'}"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def of_slices(*slices: str) -> list[dict[str, object]]:
+    """Alerts of a model and of some slices, of both windows each."""
+    return [
         {
             "status": "firing",
             "labels": {**DETECTED, "window": window, **labels},
             "annotations": {"summary": "s", "description": f"{labels} {window}."},
             "startsAt": "2024-05-01T10:00:00Z",
         }
-        for labels in ({}, {"slice": "tenant=<b>"})
+        for labels in ({}, *({"slice": name} for name in slices))
         for window in ("fast", "slow")
     ]
-    data = {"status": "firing", "alerts": alerts, "commonLabels": DETECTED}
-    (tmp_path / "data.json").write_text(json.dumps(data))
-    command = [tool("amtool"), "template", "render"]
-    command += [f"--template.glob={rendered / '*.tmpl'}"]
-    command += ['--template.text={{ template "embedding_drift.text" . }}']
-    command += [f"--template.data={tmp_path / 'data.json'}"]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
+
+
+def test_the_windows_of_a_slice_share_a_paragraph_that_names_it(
+    rendered: Path, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    text = text_of(of_slices("tenant=<b>"), rendered, tmp_path, tool)
     since = "since 2024-05-01 10:00:00 UTC"
-    headings = [line for line in answer.stdout.splitlines() if line.startswith("*")]
+    headings = [line for line in text.splitlines() if line.startswith("*")]
     assert headings == [
         f"*EmbeddingDriftDetected* (fast and slow windows), {since}",
         f"*EmbeddingDriftDetected* of tenant=&lt;b&gt; (fast and slow windows), {since}",
     ]
+    assert "Slices:" not in text
+
+
+def test_slices_without_a_paragraph_are_named_in_a_line(
+    rendered: Path, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    text = text_of(of_slices("tenant=a", "tenant=<b>"), rendered, tmp_path, tool)
+    assert text.splitlines()[-2:] == [
+        "Slices: tenant=a, tenant=&lt;b&gt;.",
+        "Total: 6 firing, 0 resolved.",
+    ]
+    hostile = [f"tenant={at}{'x' * 64}" for at in range(20)]
+    assert len(text_of(of_slices(*hostile), rendered, tmp_path, tool)) < 4_000

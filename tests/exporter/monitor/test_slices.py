@@ -275,6 +275,21 @@ def test_a_value_with_too_few_vectors_in_the_baseline_has_no_series(
     assert [each.name for each in slicing.slices] == ["tenant=bolt"]
 
 
+def test_a_value_of_nearly_all_vectors_is_no_slice(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    keep(vectors, [{"tenant": "acme" if at < 300 else "bolt"} for at in range(len(vectors))])
+    baseline.pin(connection, "m", Selection(first=len(vectors)))
+    watch = Watch(pool)
+    watch.divide()
+    slicing = watch.model.standing.slicing
+    assert slicing is not None
+    assert [each.name for each in slicing.slices] == ["tenant=acme"]
+
+
 def test_equal_vectors_of_a_tenant_are_a_constant_baseline(
     pool: Pool,
     keep: Callable[[Vectors, Metadata], None],
