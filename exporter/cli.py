@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -357,6 +358,9 @@ def explain(
     except ValueError as error:
         raise click.ClickException(f"{model_name}, {window} window: {error}") from None
     told = summary.told(found, evidence.examples(found, settings.explanation))
+    told["slices"] = {
+        key: [asdict(each) for each in shares] for key, shares in evidence.shares.items()
+    }
     _print_told(summary.headline(model_name, found), told, model_name, window, as_json)
 
 
@@ -373,6 +377,11 @@ def _print_told(
     click.echo(headline)
     for sentence in summary.details(told):
         click.echo(sentence)
+    for key, listed in told.get("slices", {}).items():
+        for each in listed:
+            changed = ", changed" if each["changed"] else ""
+            was = f"(was {each['share_before']:.1%}{changed})"
+            click.echo(f"{key} = {each['value']}: {each['share']:.1%} {was}.")
     for group in told["groups"]:
         click.echo(f"\n{group['name']} ({group['change']}), for example:")
         for example in group["examples"]:

@@ -130,6 +130,37 @@ _drift = Section(
         ),
     ),
 )
+_slices = Section(
+    "Slices",
+    (
+        Panel(
+            "Score of slices",
+            (_scope.maximum(f.SCORE, "window", "slice", slice='!=""'),),
+            note="Each value of the metadata by which the model is watched (monitoring.slices).",
+        ),
+        Panel(
+            "Magnitude of slices",
+            (_scope.maximum(f.MAGNITUDE, "window", "slice", slice='!=""'),),
+            unit="percentunit",
+        ),
+        Panel(
+            "Share of each value",
+            (
+                _model.maximum(f.SLICE_RATIO, "slice", "value"),
+                replace(
+                    _model.maximum(f.SLICE_BASELINE_RATIO, "slice", "value"),
+                    legend="{{slice}} {{value}} in the baseline",
+                ),
+            ),
+            unit="percentunit",
+        ),
+        Panel(
+            "Values without a series of their own",
+            (replace(_model.maximum(f.SLICES_FOLDED), legend="values"),),
+            note="Values with enough vectors in the baseline, beyond the cap of a model.",
+        ),
+    ),
+)
 _past = Section(
     "Cosine similarity and its forecast",
     (
@@ -227,6 +258,6 @@ MODEL = Dashboard(
     ),
     alerts=_ALERTS,
     pins=drift.pins(_model),
-    sections=(_drift, _past, _quality, _vectors),
+    sections=(_drift, _slices, _past, _quality, _vectors),
     links=(url("Drift report", "${exporter_url}/drift/${model_name:percentencode}"),),
 )

@@ -10,6 +10,8 @@ from ingest.runtime.family import Family
 RATE = "[$__rate_interval]"
 
 _TARGET = {"job": '=~"$job"', "instance": '=~"$instance"'}
+_WHOLE = {"slice": '=""'}
+"""Selects the series of all vectors of a model, not those of its slices."""
 _LEVELS = {"fleet": (), "model": ("model_name",), "model_window": ("model_name", "window")}
 
 
@@ -34,8 +36,9 @@ class Scope:
 
     def recorded(self, name: str, legend: str, **others: str) -> Query:
         """Query a recording rule. Its series have neither job nor instance."""
-        labels = _LEVELS[name.partition(":")[0]]
-        return Query(f"{name}{_braces(self._chosen(labels) | others)}", legend)
+        level = name.partition(":")[0]
+        matchers = self._chosen(_LEVELS[level]) | (_WHOLE if level == "model_window" else {})
+        return Query(f"{name}{_braces(matchers | others)}", legend)
 
     def maximum(self, family: Family, *by: str, **others: str) -> Query:
         """Query a gauge. If replicas export the same series, the highest value counts."""
@@ -55,7 +58,8 @@ class Scope:
         return Query(f"histogram_quantile({q:g}, {buckets})", f"{q:.0%}", family)
 
     def _chosen(self, labels: tuple[str, ...]) -> dict[str, str]:
-        return {label: self.matchers[label] for label in labels if label in self.matchers}
+        chosen = {label: self.matchers[label] for label in labels if label in self.matchers}
+        return chosen | (_WHOLE if {"window", "slice"} <= set(labels) else {})
 
 
 def legend(labels: tuple[str, ...]) -> str:

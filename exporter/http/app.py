@@ -118,6 +118,10 @@ class _Followed:
     def names(self) -> Collection[str]:
         return self._monitor.models.by_name.keys()
 
+    @property
+    def watched(self) -> int:
+        return self._monitor.models.watched
+
     def now(self) -> float:
         return self._monitor.models.now()
 

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from msgspec import UNSET
 
 from exporter.explain.kinds import Kind
-from exporter.monitor.report import ListedWindow, Window
+from exporter.monitor.report import ListedSlice, ListedWindow, SliceWindow, Window
 from exporter.monitor.states import State
 from ingest.runtime.thresholds import Thresholds
 from ingest.store.history import HistoryRow
@@ -61,6 +61,8 @@ class Reading:
         Changed ratio, 0 to 1, and its interval.
     components : mapping of str to float
         Score of each component; empty unless drift was measured.
+    slice : str
+        ``key=value`` of the slice that it is about; empty for all vectors of the model.
     """
 
     window: str
@@ -71,6 +73,7 @@ class Reading:
     lower: float | None
     upper: float | None
     components: Mapping[str, float | None]
+    slice: str = ""
 
     @classmethod
     def of(cls, name: str, window: Window) -> Reading:
@@ -88,10 +91,27 @@ class Reading:
         )
 
     @classmethod
-    def listed(cls, name: str, window: ListedWindow) -> Reading:
+    def of_slice(cls, slice_name: str, name: str, window: SliceWindow) -> Reading:
+        """Read a window of a slice of a report."""
+        ratio = window.magnitude
+        return cls(
+            name,
+            window.state,
+            window.vectors,
+            window.score,
+            None if ratio is None else ratio.estimate,
+            None if ratio is None else ratio.lower,
+            None if ratio is None else ratio.upper,
+            {},
+            slice_name,
+        )
+
+    @classmethod
+    def listed(cls, name: str, window: ListedWindow | ListedSlice) -> Reading:
         """Read a window of a list of models."""
-        magnitude = window.magnitude
-        return cls(name, window.state, window.vectors, window.score, magnitude, None, None, {})
+        numbers = window.vectors, window.score, window.magnitude
+        of_slice = window.slice if isinstance(window, ListedSlice) else ""
+        return cls(name, window.state, *numbers, None, None, {}, of_slice)
 
     @classmethod
     def past(cls, row: HistoryRow) -> Reading:
@@ -175,8 +195,9 @@ def judge(
     thresholds: Mapping[str, Thresholds],
     averages: Mapping[str, float],
     causes: Mapping[str, Kind] = MappingProxyType({}),
+    slices: Sequence[Reading] = (),
 ) -> Condition:
-    """Judge a model by its windows.
+    """Judge a model by its windows, and then by those of its slices.
 
     Parameters
     ----------
@@ -188,12 +209,10 @@ def judge(
         Average score of the last hour by window, where it is known.
     causes : mapping of str to str
         Cause of the drift by window, where it is known.
+    slices : sequence of Reading
+        Those of slices, whose averages are not known.
     """
-    measured = sorted(
-        (each for each in readings if each.score is not None),
-        key=lambda each: (each.score or 0.0) - thresholds[each.window].sudden,
-        reverse=True,
-    )
+    measured = _measured(readings, thresholds)
     for each in measured:
         limit = thresholds[each.window]
         if (each.score or 0.0) > limit.sudden or (
@@ -201,14 +220,33 @@ def judge(
         ):
             cause = causes.get(each.window)
             has_changed = cause in _OF_THE_MODEL
-            return Condition(
-                "model changed" if has_changed else "drifting", None, each, cause=cause
-            )
+            word: Word = "model changed" if has_changed else "drifting"
+            return Condition(word, None, each, cause=cause)
+    for each in drifting(slices, thresholds)[:1]:
+        return Condition("drifting", None, each)
     if not readings:
         return Condition("cannot tell", "nothing was recorded then", None)
     # A window may be measured although some of its vectors are refused: then quiet says too much.
     if measured and all(each.state == "ok" for each in measured):
         return Condition("quiet", None, measured[0])
     told = measured[0] if measured else readings[0]
-    word: Word = "learning" if told.state in _LEARNING else "cannot tell"
+    word = "learning" if told.state in _LEARNING else "cannot tell"
     return Condition(word, REASONS[told.state], told)
+
+
+def drifting(slices: Sequence[Reading], thresholds: Mapping[str, Thresholds]) -> list[Reading]:
+    """Return the readings of slices whose score alone is drift, the worst first."""
+    return [
+        each
+        for each in _measured(slices, thresholds)
+        if (each.score or 0.0) > thresholds[each.window].sudden
+    ]
+
+
+def _measured(readings: Sequence[Reading], thresholds: Mapping[str, Thresholds]) -> list[Reading]:
+    """Return the readings with a score, the worst first."""
+    return sorted(
+        (each for each in readings if each.score is not None),
+        key=lambda each: (each.score or 0.0) - thresholds[each.window].sudden,
+        reverse=True,
+    )

@@ -38,7 +38,6 @@ from ingest.store import baselines, explanations, history, reports
 from ingest.store.connection import ConnectionString
 from ingest.store.dimension import find_dimension, require_dimension
 from ingest.store.explanations import ExplanationRow
-from ingest.store.models import count
 from ingest.store.pool import Pool, open_sync
 from ingest.store.reports import Stored
 
@@ -65,6 +64,10 @@ class Followed(Protocol):
     @property
     def names(self) -> Collection[str]:
         """Their names."""
+
+    @property
+    def watched(self) -> int:
+        """Number of them and of their slices."""
 
     def now(self) -> float:
         """Return the time of the store, in seconds since the epoch."""
@@ -250,12 +253,12 @@ class Door:
         return now, history.average_scores(connection, now - LASTING_SECONDS, now)
 
     async def _model_page(self, model: Drift, view: pages.View) -> Response:
-        past, models = None, 1 if self._followed is None else len(self._followed.names)
+        past, watched = None, 1 if self._followed is None else self._followed.watched
         with suppress(StoreUnavailable, NotFound):
-            past, models = await self._query(
+            past, watched = await self._query(
                 _past, model, view, self._permits, seconds=_PAGE_SECONDS
             )
-        page = await asyncio.to_thread(pages.render_model, model, view, past, models)
+        page = await asyncio.to_thread(pages.render_model, model, view, past, watched)
         return HTMLResponse(page, headers={"Vary": "Accept"})
 
     async def _style(self, _: Request) -> Response:
@@ -367,7 +370,7 @@ def _explained(
 def _past(
     connection: psycopg.Connection, model: Drift, view: pages.View, permits: Permits
 ) -> tuple[pages.Past, int]:
-    """Read what the store knows of a model, and how many models there are."""
+    """Read what the store knows of a model, and how many models and slices are watched."""
     name = model.model_name
     until = model.computed_at.timestamp() if view.at is None else view.at
     averages = history.average_scores(connection, until - LASTING_SECONDS, until, name)
@@ -387,7 +390,7 @@ def _past(
         explained,
         pages.drifts(explanations.between(connection, name, since, until), permits),
     )
-    return past, count(connection)
+    return past, reports.watched(connection)
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -23,7 +23,16 @@ from msgspec import UNSET
 
 from exporter.explain.kinds import Kind
 from exporter.http import charts, condition
-from exporter.http.condition import CAUSES, REASONS, WORDS, Condition, Reading, Word, judge
+from exporter.http.condition import (
+    CAUSES,
+    REASONS,
+    WORDS,
+    Condition,
+    Reading,
+    Word,
+    drifting,
+    judge,
+)
 from exporter.monitor.report import COMPONENTS, Drift, Explanation, ListedModel
 from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
 from ingest.runtime.version import __version__
@@ -48,6 +57,8 @@ RANGES: Mapping[Range, int] = {
 _POINTS = 360
 _MOST_DRIFTS = 50
 """Drifts that a timeline shows, at most."""
+_NAMED = 3
+"""Slices that the headline names, at most."""
 
 _RUNBOOK: Mapping[str, str] = {
     "not_followed": "embeddingdriftnotfollowed",
@@ -179,8 +190,9 @@ def fleet(
         Average scores of the last hour by model and window; None if the store does not answer.
     """
     models = list(models)
+    watched = sum(model.watched for model in models)
     judged = sorted(
-        (_listed(model, len(models), averages or {}) for model in models),
+        (_listed(model, watched, averages or {}) for model in models),
         key=lambda each: (each.condition.severity, each.model.model_name),
     )
     found = [
@@ -194,14 +206,15 @@ def fleet(
     return Fleet(query, found[first : first + PER_PAGE], len(found), counts)
 
 
-def _listed(model: ListedModel, models: int, averages: Mapping[tuple[str, str], float]) -> Listed:
-    thresholds = of_fleet(model.stage or "provisional", models)
+def _listed(model: ListedModel, watched: int, averages: Mapping[tuple[str, str], float]) -> Listed:
+    thresholds = of_fleet(model.stage or "provisional", watched)
     windows = {"fast": model.windows.fast, "slow": model.windows.slow}
     readings = [Reading.listed(*each) for each in windows.items()]
     name = model.model_name
     means = {window: averages[name, window] for window in thresholds if (name, window) in averages}
     causes = {name: each.cause for name, each in windows.items() if each.cause is not None}
-    judged = judge(readings, thresholds, means, causes)
+    slices = [Reading.listed(each.window, each) for each in model.slices]
+    judged = judge(readings, thresholds, means, causes, slices)
     found = condition.now(judged, model.age, model.overdue)
     window = "fast" if found.worst is None else found.worst.window
     return Listed(model, found, thresholds[window].lasting)
@@ -289,7 +302,7 @@ def _since(samples: charts.Samples, lasting: float) -> str | None:
     return None if began is None else f"before {_moment(datetime.fromtimestamp(began, UTC))}"
 
 
-def render_model(model: Drift, view: View, past: Past | None, models: int) -> str:
+def render_model(model: Drift, view: View, past: Past | None, watched: int) -> str:
     """Build the page at ``/drift/{model_name}``.
 
     Parameters
@@ -298,8 +311,8 @@ def render_model(model: Drift, view: View, past: Past | None, models: int) -> st
     view : View
     past : Past or None
         None if the store does not answer.
-    models : int
-        Number of models, by which the thresholds grow.
+    watched : int
+        Number of models and slices, by which the thresholds grow.
     """
     name, baseline = model.model_name, model.baseline
     stage: Stage = "provisional" if baseline is None else baseline.stage
@@ -311,12 +324,14 @@ def render_model(model: Drift, view: View, past: Past | None, models: int) -> st
         known = None if baseline is None else baseline.version
         if any(row.baseline_version != known for row in rows):
             stage = "provisional"
-    thresholds = of_fleet(stage, models)
+    thresholds = of_fleet(stage, watched)
     explained = [each.explanation for each in windows.values() if each.explanation is not UNSET]
     if view.at is not None:
         explained = [] if past is None else list(past.explained)
     causes: dict[str, Kind] = {each.window: each.cause.kind for each in explained if not each.slice}
-    found = judge(readings, thresholds, {} if past is None else past.averages, causes)
+    slices = [] if view.at is not None else list(_sliced(model))
+    averages = {} if past is None else past.averages
+    found = judge(readings, thresholds, averages, causes, slices)
     if view.at is None:
         found = condition.now(found, model.age, model.overdue)
     measured = [each for each in readings if each.components]
@@ -326,7 +341,7 @@ def render_model(model: Drift, view: View, past: Past | None, models: int) -> st
         name=name,
         path=quote(name, safe=""),
         condition=found,
-        headline=_headline(found, past, thresholds, name),
+        headline=_headline(found, past, thresholds, slices),
         runbook=_heading(found),
         checked_at=f"{model.computed_at:%Y-%m-%d %H:%M:%S} UTC",
         age=condition.duration(model.age) if model.age and view.at is None else "",
@@ -342,6 +357,8 @@ def render_model(model: Drift, view: View, past: Past | None, models: int) -> st
         reasons=REASONS,
         measured=measured,
         components=list(COMPONENTS.items()) if measured else [],
+        slices=_slices(model, slices, thresholds) if view.at is None else [],
+        folded=model.slices_folded,
         qualities=_qualities(model) if view.at is None else [],
         canaries=_canaries(model) if view.at is None else None,
         baseline=_baseline(model),
@@ -384,18 +401,25 @@ def _listed_drift(drift: PastDrift) -> dict[str, Any]:
 
 
 def _headline(
-    condition: Condition, past: Past | None, thresholds: Mapping[str, Thresholds], name: str
+    condition: Condition,
+    past: Past | None,
+    thresholds: Mapping[str, Thresholds],
+    slices: Sequence[Reading],
 ) -> str:
     worst = condition.worst
     if worst is None or worst.score is None:
         return ""
-    parts = [f"The score of the {worst.window} window is {_score(worst.score)}"]
+    whose = f" of {worst.slice}" if worst.slice else ""
+    parts = [f"The score of the {worst.window} window{whose} is {_score(worst.score)}"]
     # The ratio may be from a check before the drift began: "at least 0%" would mislead.
     if worst.lower is not None and round(worst.lower, 2) > 0 and condition.is_drift:
         parts.append(
             f"at least {worst.lower:.0%} of its {worst.vectors} vectors are unlike the baseline"
         )
-    if condition.is_drift and past is not None:
+    if names := list(dict.fromkeys(each.slice for each in drifting(slices, thresholds))):
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        parts.append(f"slices that drift: {', '.join(names[:_NAMED])}{more}")
+    if condition.is_drift and past is not None and not worst.slice:
         samples = [(p.at, p.score) for p in past.points if p.window_name == worst.window]
         if (since := _since(samples, thresholds[worst.window].lasting)) is not None:
             parts.append(f"it has drifted since {since}")
@@ -446,6 +470,43 @@ def _drawn(
             "summary": f"highest {shown}" if values else "nothing was measured",
         }
     return drawn
+
+
+def _sliced(model: Drift) -> Iterator[Reading]:
+    """Read the windows of the slices."""
+    for key in model.slices:
+        for value in key.values:
+            if value.windows is not None:
+                windows = {"fast": value.windows.fast, "slow": value.windows.slow}
+                for name, window in windows.items():
+                    if window is not None:
+                        yield Reading.of_slice(f"{key.key}={value.value}", name, window)
+
+
+def _slices(
+    model: Drift, readings: Sequence[Reading], thresholds: Mapping[str, Thresholds]
+) -> list[dict[str, Any]]:
+    """Describe each value whose share is known, and its slice if it has one."""
+    of_slice: dict[str, list[Reading]] = {}
+    for each in readings:
+        of_slice.setdefault(each.slice, []).append(each)
+    rows = []
+    for key in model.slices:
+        for value in key.values:
+            name = f"{key.key}={value.value}"
+            found = of_slice.get(name, [])
+            judged = judge(found, thresholds, {}) if found else None
+            scores = {reading.window: reading.score for reading in found}
+            rows.append(
+                {
+                    "name": name,
+                    "share": value,
+                    "scores": [scores.get(window) for window in thresholds],
+                    "word": None if judged is None else judged.word,
+                    "why": "too few vectors in the baseline" if judged is None else judged.why,
+                }
+            )
+    return rows
 
 
 def _qualities(model: Drift) -> list[tuple[str, Any]]:

@@ -35,7 +35,10 @@ class DriftCollector(Collector):
         for family in FAMILIES:
             metric = _metric(family)
             for labels, value in family.read(snapshot):
-                metric.add_sample(family.name, dict(zip(family.labels, labels, strict=True)), value)
+                named = zip(family.labels, labels, strict=True)
+                # To Prometheus, an empty label is an absent one.
+                present = {name: label for name, label in named if label}
+                metric.add_sample(family.name, present, value)
             if metric.samples:
                 yield metric
 

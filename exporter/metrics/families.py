@@ -16,9 +16,10 @@ from exporter.explain.kinds import KINDS
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot, Snapshot
-from exporter.monitor.states import FORECAST_STATES, STATES
+from exporter.monitor.states import FORECAST_STATES, SHARES_WINDOW, STATES
 from exporter.monitor.verdict import AGGREGATES, Measurement
 from exporter.stats.quality import Quality
+from exporter.stats.shares import Share
 from ingest.runtime.family import Family
 from ingest.runtime.version import __version__
 from ingest.store.changes import ModelRow
@@ -30,8 +31,9 @@ Kind = Literal["gauge", "counter"]
 
 _MODEL = ("model_name",)
 _SERIES = ("model_name", "window")
+_SLICED = (*_SERIES, "slice")
+"""Labels of the families that slices have, too; `slice` is empty for all vectors of the model."""
 
-_EXPLAINED = (*_SERIES, "slice")
 RANKS = ("1", "2", "3")
 """Values of the label `rank`, of the groups that grew most."""
 
@@ -114,16 +116,19 @@ def _of_baseline(name: str, help_text: str, value: Callable[[Baseline], float]) 
 
 
 def _of_series(
-    name: str, help_text: str, value: Callable[[SeriesSnapshot], float | None]
+    name: str,
+    help_text: str,
+    value: Callable[[SeriesSnapshot], float | None],
+    labels: tuple[str, ...] = _SERIES,
 ) -> SnapshotFamily:
-    """Define a family of one sample per series."""
+    """Define a family of one sample per series; with the labels `_SLICED`, of slices too."""
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for each in _every_series(snapshot):
+        for each in _every_series(snapshot, labels):
             if (found := value(each)) is not None:
-                yield each.series[:2], found
+                yield each.series[: len(labels)], found
 
-    return _family(name, "gauge", help_text, _SERIES, read)
+    return _family(name, "gauge", help_text, labels, read)
 
 
 def _of_each(
@@ -131,36 +136,42 @@ def _of_each(
     help_text: str,
     label: str,
     values: Callable[[SeriesSnapshot], Iterable[tuple[str, float]]],
+    labels: tuple[str, ...] = _SERIES,
 ) -> SnapshotFamily:
     """Define a family of several samples per series, with one more label."""
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for each in _every_series(snapshot):
+        for each in _every_series(snapshot, labels):
             for value, found in values(each):
-                yield (*each.series[:2], value), found
+                yield (*each.series[: len(labels)], value), found
 
-    return _family(name, "gauge", help_text, (*_SERIES, label), read)
+    return _family(name, "gauge", help_text, (*labels, label), read)
 
 
 def _of_measurement(
-    name: str, help_text: str, value: Callable[[Measurement], float]
+    name: str,
+    help_text: str,
+    value: Callable[[Measurement], float],
+    labels: tuple[str, ...] = _SERIES,
 ) -> SnapshotFamily:
     """Define a family of one sample per series that is measured."""
     return _of_series(
         name,
         help_text,
         lambda s: None if s.verdict.measurement is None else value(s.verdict.measurement),
+        labels,
     )
 
 
 def _of_magnitude(
     name: str, help_text: str, value: Callable[[ChangedRatio], float]
 ) -> SnapshotFamily:
-    """Define a family of one sample per series with a magnitude."""
+    """Define a family of one sample per series with a magnitude, of slices too."""
     return _of_series(
         name,
         help_text,
         lambda s: None if s.findings.magnitude is None else value(s.findings.magnitude.ratio),
+        _SLICED,
     )
 
 
@@ -204,10 +215,28 @@ def _of_quality(name: str, help_text: str, value: Callable[[Quality], float]) ->
     return _family(name, "gauge", f"{help_text}; window is also baseline.", _SERIES, read)
 
 
-def _every_series(snapshot: Snapshot) -> Iterator[SeriesSnapshot]:
-    # The families cut each series to model and window, because the slice is always empty so far.
+def _every_series(
+    snapshot: Snapshot, labels: tuple[str, ...] = _SERIES
+) -> Iterator[SeriesSnapshot]:
+    """Yield the series that a family with these labels has."""
     for model in snapshot.models:
         yield from model.series
+        if labels == _SLICED:
+            yield from model.slices
+
+
+def _of_shares(name: str, help_text: str, ratio: Callable[[Share], float]) -> SnapshotFamily:
+    """Define a family of one sample per value that is listed in the slow window."""
+
+    def read(snapshot: Snapshot) -> Iterator[Sample]:
+        for model in snapshot.models:
+            for each in model.series:
+                if each.series.window == SHARES_WINDOW and each.findings.slices is not None:
+                    for key, values in each.findings.slices.shares.items():
+                        for share in values:
+                            yield (model.row.model_name, key, share.value), ratio(share)
+
+    return _family(name, "gauge", help_text, ("model_name", "slice", "value"), read)
 
 
 def _of_explanation(
@@ -217,7 +246,7 @@ def _of_explanation(
     values: Callable[[ExplanationRow], Iterable[tuple[str, float]]],
 ) -> SnapshotFamily:
     """Define a family of each window that drifts and is explained, with one more label or none."""
-    labels = _EXPLAINED if label is None else (*_EXPLAINED, label)
+    labels = _SLICED if label is None else (*_SLICED, label)
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
         for each in _every_series(snapshot):
@@ -459,11 +488,13 @@ STATE = _of_each(
     "one state is 1.",
     "state",
     lambda s: _one_of(STATES, s.verdict.state),
+    _SLICED,
 )
 SCORE = _of_measurement(
     "embedding_drift_score",
     "Decades of surprise: without drift, one window in 10^s has a score of s or more.",
     lambda m: m.score,
+    _SLICED,
 )
 COMPONENT_SCORE = _of_each_measured(
     "embedding_drift_component_score",
@@ -591,7 +622,7 @@ EXPLANATION_INFO = _family(
     "gauge",
     "Always 1; the label carries in words what changed. Present only while the window drifts; the "
     "words change at most four times in that time. Absent unless explanation.in_alerts is set.",
-    (*_EXPLAINED, "summary"),
+    (*_SLICED, "summary"),
     _summaries,
 )
 NORM = _of_quality("embedding_drift_norm", "Mean Euclidean norm of the vectors", lambda q: q.norm)
@@ -612,7 +643,10 @@ DUPLICATE_RATIO = _of_quality(
     lambda q: q.duplicate_ratio,
 )
 WINDOW_VECTORS = _of_series(
-    "embedding_drift_window_vectors", "Vectors in the window.", lambda s: s.verdict.vectors
+    "embedding_drift_window_vectors",
+    "Vectors in the window.",
+    lambda s: s.verdict.vectors,
+    _SLICED,
 )
 WINDOW_SAMPLED_RATIO = _of_series(
     "embedding_drift_window_sampled_ratio",
@@ -634,6 +668,24 @@ WINDOW_START_TIMESTAMP = _of_series(
     "embedding_drift_window_start_timestamp_seconds",
     "Time at which the oldest vector of the window was stored.",
     lambda s: s.verdict.start,
+)
+SLICE_RATIO = _of_shares(
+    "embedding_drift_slice_ratio",
+    "Share of a value of the metadata among the vectors of the slow window (0 to 1). The slice is "
+    "the key; it has at most 20 values and (other).",
+    lambda share: share.share,
+)
+SLICE_BASELINE_RATIO = _of_shares(
+    "embedding_drift_slice_baseline_ratio",
+    "Share of the same value among the vectors of the baseline (0 to 1).",
+    lambda share: share.share_before,
+)
+SLICES_FOLDED = _of_model(
+    "embedding_drift_slices_folded",
+    "gauge",
+    "Values of the metadata with enough vectors in the baseline that have no series of their own, "
+    "because a model has at most 20; absent without slices.",
+    lambda m: None if m.slicing is None else m.slicing.folded,
 )
 COLLECT_DURATION = _of_process(
     "embedding_drift_collect_duration_seconds",

@@ -12,16 +12,18 @@ import psycopg
 from exporter.detector import Detector
 from exporter.explain.explanation import Explanation, Group
 from exporter.explain.observations import TEXT, Observations
-from exporter.monitor import baseline
+from exporter.monitor import baseline, slices
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.local_time import to_local
 from exporter.monitor.privacy import permits
+from exporter.monitor.slices import Shares
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Vectors
 from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import ExplanationSettings, Settings
 from ingest.runtime.thresholds import KEPT_SECONDS
 from ingest.store import baselines, explanations
+from ingest.store import slices as stored_slices
 from ingest.store.dimension import require_dimension
 from ingest.store.explanations import ExplanationRow
 from ingest.store.newest import newest
@@ -40,6 +42,8 @@ class Evidence:
         The vectors of the window, and of the baseline, in the order of their arrival.
     window, reference : Observations
         The same, as far as `explanation` allows their metadata to be read.
+    shares : Shares
+        Of the values of the keys in `monitoring.slices`.
     """
 
     detector: Detector
@@ -47,6 +51,7 @@ class Evidence:
     window: Observations
     reference_rows: Sequence[StoredVector]
     reference: Observations
+    shares: Shares
 
     def examples(
         self, found: Explanation, allowed: ExplanationSettings
@@ -78,7 +83,8 @@ def gather(
     found = baseline.load_or_fit(connection, model_name, version)
     window = dict(settings.monitoring.windows)[window_name]
     limits = Limits.of(window, found.detector.n_reference)
-    return read(connection, model_name, dimension, found, limits, settings.explanation)
+    keys = settings.monitoring.slices_of(model_name)
+    return read(connection, model_name, dimension, found, limits, settings.explanation, keys)
 
 
 def read(
@@ -88,8 +94,12 @@ def read(
     found: Baseline,
     limits: Limits,
     allowed: ExplanationSettings,
+    keys: Sequence[str] = (),
 ) -> Evidence:
-    """Read the newest vectors of a window with these limits, and those of a baseline."""
+    """Read the newest vectors of a window with these limits, and those of a baseline.
+
+    Of the keys, the shares of their values are compared.
+    """
     seconds, most = limits.settings.seconds, limits.capacity
     latest, vectors = newest(connection, model_name, dimension, seconds, most)
     kept = [at for at, row in enumerate(latest) if row.seq > found.last_seq][::-1]
@@ -103,6 +113,27 @@ def read(
         _observed(rows, vectors[kept], found, allowed),
         reference_rows,
         _observed(reference_rows, reference, found, allowed),
+        _shares(connection, model_name, rows, reference_rows, found.version, keys),
+    )
+
+
+def _shares(
+    connection: psycopg.Connection,
+    model_name: str,
+    rows: Sequence[StoredVector],
+    reference_rows: Sequence[StoredVector],
+    version: int,
+    keys: Sequence[str],
+) -> Shares:
+    if not keys or not rows:
+        return {}
+    seqs = [row.seq for row in rows]
+    times = [row.received_at.timestamp() for row in rows]
+    now = stored_slices.of_vectors(connection, model_name, keys, seqs, min(times), max(times))
+    before = stored_slices.of_baseline(connection, model_name, version, keys)
+    return slices.compare(
+        slices.by_key(keys, seqs, now),
+        slices.by_key(keys, [row.seq for row in reference_rows], before),
     )
 
 

@@ -7,16 +7,19 @@ A new one is a class here, a field of `Findings`, and a line in `Monitor`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 from exporter.detector.exact import Exact, compare
-from exporter.monitor import forecast
+from exporter.monitor import forecast, slices
 from exporter.monitor.forecast import Forecast
+from exporter.monitor.ring import Arrivals
+from exporter.monitor.slices import SlicesFinding
 from exporter.monitor.snapshot import Magnitude, ModelSnapshot
 from exporter.stats.quality import Quality, assess
 from ingest.store import baselines, history
+from ingest.store import slices as stored_slices
 from ingest.store.pool import Pool
 
 _SURPRISING = 2.0
@@ -184,3 +187,77 @@ class ForecastExamination:
     def is_awaited(self, model: ModelSnapshot) -> bool:
         """Return False: the next check is early enough."""
         return False
+
+
+class SlicesExamination:
+    """Measures the slices of each window, and compares their shares with those of the baseline.
+
+    Parameters
+    ----------
+    pool : Pool
+        Of the store or of its replicas: the windows do not hold the metadata.
+    """
+
+    name = "slices"
+    interval = 0.0
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def examine(self, model: ModelSnapshot) -> Mapping[str, SlicesFinding]:
+        """Measure them; a model without slices costs nothing."""
+        slicing, found = model.slicing, model.baseline
+        if slicing is None or found is None:
+            return {}
+        held = {
+            each.series.window: each.arrivals
+            for each in model.series
+            if each.arrivals is not None and len(each.arrivals)
+        }
+        if not held:
+            return {}
+        values = self._values(model, slicing.keys, list(held.values()))
+        return {
+            each.series.window: slices.examine(
+                slicing,
+                slices.by_key(slicing.keys, arrivals.seqs.tolist(), values),
+                arrivals,
+                each.limits.settings,
+                each.verdict.sampled_ratio,
+                found,
+                model.computed_at,
+            )
+            for each in model.series
+            if (arrivals := held.get(each.series.window)) is not None
+        }
+
+    def _values(
+        self, model: ModelSnapshot, keys: Sequence[str], held: Sequence[Arrivals]
+    ) -> stored_slices.Values:
+        seqs = sorted({seq for arrivals in held for seq in arrivals.seqs.tolist()})
+        since = min(float(arrivals.times.min()) for arrivals in held)
+        until = max(float(arrivals.times.max()) for arrivals in held)
+        with self._pool.borrow() as connection:
+            return stored_slices.of_vectors(
+                connection, model.row.model_name, keys, seqs, since, until
+            )
+
+    def is_awaited(self, model: ModelSnapshot) -> bool:
+        """Return whether slices are not measured yet, or a minute ago while a score is high."""
+        if model.slicing is None:
+            return False
+        recent = model.computed_at - _RECENT_SECONDS
+        for each in model.series:
+            found = each.findings.slices
+            if each.verdict.vectors and (
+                found is None or (found.computed_at < recent and _is_surprising(found))
+            ):
+                return True
+        return False
+
+
+def _is_surprising(found: SlicesFinding) -> bool:
+    return any(
+        each.measurement is not None and each.measurement.score > _SURPRISING
+        for each in found.slices
+    )

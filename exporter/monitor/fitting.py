@@ -14,11 +14,11 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from exporter.monitor import baseline
+from exporter.monitor import baseline, slices
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.history import past_scores
 from exporter.monitor.maturing import Score
-from exporter.monitor.model import Model
+from exporter.monitor.model import Model, Standing
 from exporter.monitor.successor import succeed
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.worker import await_end
@@ -55,6 +55,7 @@ class Fitting:
         self._monotonic = monotonic
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="baseline")
         self._works: dict[str, _Work] = {}
+        self._slicings: dict[str, _Work] = {}
         self._forgotten: list[Future[None]] = []
 
     def request_first(self, model_name: str, vectors: int, zone: ZoneInfo) -> None:
@@ -102,37 +103,61 @@ class Fitting:
         name, pause = model.row.model_name, float(model.settings.check_interval)
         self._request(name, lambda connection: mature(connection, model, now), pause)
 
+    def request_slices(self, model_name: str, standing: Standing, keys: tuple[str, ...]) -> None:
+        """Divide the baseline of a standing by keys of the metadata, which sets its slicing."""
+        found = standing.baseline
+        assert found is not None
+
+        def divide(connection: psycopg.Connection) -> None:
+            standing.slicing = slices.divide(connection, model_name, found, keys)
+
+        self._request_of(self._slicings, model_name, divide, _RETRY_SECONDS, "slices not fitted")
+
     def _request(
         self, model_name: str, work: Callable[[psycopg.Connection], object], pause: float
     ) -> None:
-        last = self._works.get(model_name)
+        self._request_of(self._works, model_name, work, pause, "baseline not pinned")
+
+    def _request_of(
+        self,
+        works: dict[str, _Work],
+        model_name: str,
+        work: Callable[[psycopg.Connection], object],
+        pause: float,
+        failure: str,
+    ) -> None:
+        last = works.get(model_name)
         if last is None or (last.future.done() and self._monotonic() >= last.again_at):
-            future = self._threads.submit(self._do, model_name, work)
-            self._works[model_name] = _Work(future, self._monotonic() + pause)
+            future = self._threads.submit(self._do, model_name, work, failure)
+            works[model_name] = _Work(future, self._monotonic() + pause)
 
     def forget(self, model_name: str) -> None:
         """Forget a model that was removed, or replaced by another of its name."""
-        work = self._works.pop(model_name, None)
-        # Work that runs already pins nothing: a new model has too few vectors for a first
-        # baseline, and does not use the version that another one would replace.
-        if work is not None and not work.future.cancel():
-            self._forgotten.append(work.future)
+        for works in (self._works, self._slicings):
+            work = works.pop(model_name, None)
+            # Work that runs already pins nothing: a new model has too few vectors for a first
+            # baseline, and does not use the version that another one would replace.
+            if work is not None and not work.future.cancel():
+                self._forgotten.append(work.future)
 
     def stop(self) -> None:
         """Stop after the work under way. Work that waits for the server is interrupted."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        futures = [*self._forgotten, *(work.future for work in self._works.values())]
+        works = [*self._works.values(), *self._slicings.values()]
+        futures = [*self._forgotten, *(work.future for work in works)]
         running = [future for future in futures if not future.cancelled()]
         await_end(lambda seconds: not wait(running, seconds).not_done, self._pool.cut)
 
-    def _do(self, model_name: str, work: Callable[[psycopg.Connection], object]) -> None:
+    def _do(
+        self, model_name: str, work: Callable[[psycopg.Connection], object], failure: str
+    ) -> None:
         try:
             with self._pool.borrow() as connection:
                 work(connection)
         # Log every error: the thread has no caller that would see it.
         except Exception as error:
             _log.error(
-                "baseline not pinned; it will be tried again",
+                f"{failure}; it will be tried again",
                 exc_info=not isinstance(error, MonitorError | ValueError),
                 extra={"model_name": model_name, "error": str(error)},
             )

@@ -10,12 +10,14 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from exporter.detector import Detector
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.following import Following, Ledger
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.series import Series
-from exporter.monitor.snapshot import Findings, ModelSnapshot, SeriesSnapshot
+from exporter.monitor.slices import SliceFinding, Slicing
+from exporter.monitor.snapshot import Findings, Magnitude, ModelSnapshot, SeriesSnapshot
 from exporter.monitor.states import State
 from exporter.monitor.verdict import (
     Circumstances,
@@ -26,7 +28,7 @@ from exporter.monitor.verdict import (
     judge_vectors,
     measure,
 )
-from exporter.monitor.windows import ModelWindows
+from exporter.monitor.windows import Limits, ModelWindows
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.changes import ModelRow, sampled_ratio
 from ingest.store.explanations import ExplanationRow
@@ -56,6 +58,8 @@ class Standing:
         replaces it as a whole.
     examined_at : dict of str to float
         When each examination last succeeded, by a clock that never steps; kept by the examiner.
+    slicing : Slicing or None
+        The slices of the baseline; None until the thread that fits them sets it.
     """
 
     def __init__(self, baseline: Baseline | None, windows: ModelWindows) -> None:
@@ -68,6 +72,7 @@ class Standing:
         )
         self.explained: Mapping[str, ExplanationRow] = MappingProxyType({})
         self.examined_at: dict[str, float] = {}
+        self.slicing: Slicing | None = None
         self._measured: dict[str, tuple[int, Measurement]] = {}
 
     def attach(self, examination: str, found: Mapping[str, Any]) -> None:
@@ -89,7 +94,8 @@ class Standing:
         with_vectors: bool = False,
     ) -> ModelSnapshot:
         """Judge all windows at one moment; see :meth:`Model.snapshot`."""
-        findings, explained = self.findings, self.explained
+        explained = self.explained
+        findings = {name: _current(found, circumstances) for name, found in self.findings.items()}
         with self.windows.lock:
             verdicts = {name: self._verdict(name, circumstances, deadline) for name in self.windows}
             series = tuple(
@@ -97,13 +103,19 @@ class Standing:
                     Series(row.model_name, name),
                     self.windows.limits[name],
                     verdict,
-                    _current(findings[name], verdict, circumstances),
+                    _about(findings[name], verdict),
                     Revisions.of(self.windows.revised_cosines(name)),
                     explained.get(name),
-                    self.windows.arrivals(name).vectors if with_vectors else None,
+                    self.windows.arrivals(name) if with_vectors else None,
                 )
                 for name, verdict in verdicts.items()
             )
+        slices = tuple(
+            self._slice(row.model_name, name, each, found.slices.computed_at, circumstances)
+            for name, found in findings.items()
+            if found.slices is not None
+            for each in found.slices.slices
+        )
         return ModelSnapshot(
             row,
             self.baseline,
@@ -112,16 +124,50 @@ class Standing:
             following,
             circumstances.not_followed,
             maturing,
+            self.slicing,
+            slices,
+        )
+
+    def _slice(
+        self,
+        model_name: str,
+        name: str,
+        found: SliceFinding,
+        computed_at: float,
+        circumstances: Circumstances,
+    ) -> SeriesSnapshot:
+        """Judge a slice of a window by what the last examination measured."""
+        detector, settings = found.slice.detector, self.windows.limits[name].settings
+        circumstances = replace(
+            circumstances,
+            last_received_at=found.received_at or circumstances.last_received_at,
+            baseline_varies=found.slice.varies,
+        )
+        state, measured = _states(found.vectors, settings.min_vectors, detector, circumstances)
+        shown = measured == "ok"
+        verdict = Verdict(
+            state=state,
+            vectors=found.vectors,
+            start=found.start,
+            sampled_ratio=found.sampled_ratio,
+            measurement=found.measurement if shown else None,
+            baseline_version=None if self.baseline is None else self.baseline.version,
+        )
+        magnitude = (
+            Magnitude(found.changed, computed_at) if shown and found.changed is not None else None
+        )
+        return SeriesSnapshot(
+            Series(model_name, name, found.slice.name),
+            Limits.of(settings, detector.n_reference),
+            verdict,
+            Findings(magnitude=magnitude),
+            Revisions(0, None),
         )
 
     def _verdict(self, name: str, circumstances: Circumstances, deadline: float) -> Verdict:
         vectors = len(self.windows.views[name].window)
         min_vectors = self.windows.limits[name].settings.min_vectors
-        state = judge_state(vectors, min_vectors, self.windows.detector, circumstances)
-        measured = state
-        if state == "dimension_changed":
-            # The vectors of the known dimension are measured still.
-            measured = judge_vectors(vectors, min_vectors, circumstances)
+        state, measured = _states(vectors, min_vectors, self.windows.detector, circumstances)
         measurement, is_overdue = self._measurement(name, measured, deadline)
         return Verdict(
             state=state,
@@ -152,12 +198,31 @@ class Standing:
         return measurement, False
 
 
-def _current(findings: Findings, verdict: Verdict, circumstances: Circumstances) -> Findings:
-    """Leave out a magnitude that does not belong to the verdict, or is too old."""
-    magnitude = findings.magnitude
-    if magnitude is not None and (
-        verdict.measurement is None or magnitude.computed_at < circumstances.examined_since
-    ):
+def _states(
+    vectors: int, min_vectors: int, detector: Detector | None, circumstances: Circumstances
+) -> tuple[State, State]:
+    """Return the state of a window, and that of the vectors of its known dimension."""
+    state = judge_state(vectors, min_vectors, detector, circumstances)
+    if state == "dimension_changed":
+        # They are measured still.
+        return state, judge_vectors(vectors, min_vectors, circumstances)
+    return state, state
+
+
+def _current(findings: Findings, circumstances: Circumstances) -> Findings:
+    """Leave out what is too old."""
+    old = {
+        name: None
+        for name in ("magnitude", "slices")
+        if (found := getattr(findings, name)) is not None
+        and found.computed_at < circumstances.examined_since
+    }
+    return replace(findings, **old) if old else findings
+
+
+def _about(findings: Findings, verdict: Verdict) -> Findings:
+    """Leave out a magnitude that does not belong to the verdict."""
+    if findings.magnitude is not None and verdict.measurement is None:
         return replace(findings, magnitude=None)
     return findings
 
@@ -264,6 +329,12 @@ class Models:
         self._offset = 0.0
         self._failing: dict[str, str] = {}
         self.by_name: Mapping[str, Model] = MappingProxyType({})
+
+    @property
+    def watched(self) -> int:
+        """Models and their slices: so many share the budget of false alarms of the rules."""
+        slicings = [model.standing.slicing for model in self.by_name.values()]
+        return len(slicings) + sum(len(each.slices) for each in slicings if each is not None)
 
     def add(self, model: Model) -> None:
         """Add a model, or replace the one of its name."""

@@ -13,6 +13,7 @@ from exporter.monitor.examinations import (
     ForecastExamination,
     MagnitudeExamination,
     QualityExamination,
+    SlicesExamination,
 )
 from exporter.monitor.examiner import Examiner
 from exporter.monitor.explainer import Explainer
@@ -142,4 +143,5 @@ def examinations(pool: Pool) -> tuple[Examination, ...]:
         MagnitudeExamination(),
         ExactExamination(pool),
         ForecastExamination(pool),
+        SlicesExamination(pool),
     )

@@ -18,7 +18,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from exporter.explain.kinds import Kind
 from exporter.monitor.following import Reason
 from exporter.monitor.maturing import Wait
-from exporter.monitor.states import ForecastState, State
+from exporter.monitor.states import SHARES_WINDOW, ForecastState, State
 from ingest.runtime.http.fields import Count, Moment, Number
 from ingest.runtime.thresholds import Stage
 from ingest.store.explanations import ExplanationRow
@@ -28,6 +28,7 @@ from ingest.store.stored_vector import StoredVector
 if TYPE_CHECKING:
     from exporter.detector.exact import Exact as Compared
     from exporter.monitor.forecast import Forecast
+    from exporter.monitor.snapshot import Magnitude as FoundMagnitude
     from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
     from exporter.monitor.verdict import Measurement
     from exporter.stats.quality import Quality as Assessed
@@ -79,6 +80,17 @@ class ListedWindows(Struct):
     slow: ListedWindow
 
 
+class ListedSlice(Struct):
+    """One window of a slice at a glance."""
+
+    slice: str
+    window: str
+    state: State
+    vectors: Count
+    score: Number
+    magnitude: Number
+
+
 class ListedModel(Struct):
     """A model at a glance."""
 
@@ -90,6 +102,10 @@ class ListedModel(Struct):
     ]
     overdue: Overdue
     windows: ListedWindows
+    watched: Annotated[Count, Meta(description="The model and its slices.")] = 1
+    slices: Annotated[
+        list[ListedSlice], Meta(description="Of each window, the slice with the highest score.")
+    ] = []
 
 
 class Models(Struct):
@@ -393,6 +409,45 @@ class Window(Struct):
     ) = UNSET
 
 
+class SliceWindow(Struct):
+    """One window of a slice; its numbers are null unless drift was measured."""
+
+    state: State
+    vectors: Count
+    score: Number
+    magnitude: Magnitude | None
+
+
+class SliceWindows(Struct):
+    """The windows of a slice; null without vectors in the window of the model."""
+
+    fast: SliceWindow | None
+    slow: SliceWindow | None
+
+
+class SliceValue(Struct):
+    """How frequent a value is, and the series of its vectors."""
+
+    value: Annotated[
+        str, Meta(description="`(none)`: the vectors without one. `(other)`: all not listed.")
+    ]
+    share: Annotated[Share, Meta(description="Of the vectors of the slow window.")]
+    share_before: Annotated[Share, Meta(description="Of the vectors of the baseline.")]
+    p_value: Annotated[Share, Meta(description="Chance of such a difference without a change.")]
+    changed: Annotated[bool, Meta(description="Whether it is surer than chance, over all values.")]
+    windows: Annotated[
+        SliceWindows | None,
+        Meta(description="Null if the baseline has too few of them for a series of its own."),
+    ]
+
+
+class Slices(Struct):
+    """The values of one key of the metadata, the most frequent first."""
+
+    key: str
+    values: list[SliceValue]
+
+
 class Canaries(Struct):
     """The newest canaries: the same texts, embedded again, compared with their first vectors."""
 
@@ -426,6 +481,17 @@ class Drift(Struct):
     baseline: Baseline | None
     canaries: Annotated[Canaries | None, Meta(description="Null without any.")]
     windows: Windows
+    slices: Annotated[
+        list[Slices], Meta(description="By the keys in `monitoring.slices`, as of the last check.")
+    ]
+    slices_folded: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Values with enough vectors that have no series of their own, because a"
+            " model has at most 20.",
+        ),
+    ]
 
 
 class Past(Struct):
@@ -444,7 +510,25 @@ def listed(model: ModelSnapshot) -> ListedModel:
     """List a model with the state and score of each window."""
     windows = {each.series.window: _listed_window(each) for each in model.series}
     stage = None if model.baseline is None else model.baseline.stage
-    return ListedModel(model.row.model_name, stage, 0.0, False, ListedWindows(**windows))
+    name, listed = model.row.model_name, ListedWindows(**windows)
+    return ListedModel(name, stage, 0.0, False, listed, model.watched, _worst(model.slices))
+
+
+def _worst(slices: Iterable[SeriesSnapshot]) -> list[ListedSlice]:
+    """List the slice with the highest score of each window."""
+    worst: dict[str, ListedSlice] = {}
+    for each in slices:
+        found, known = _listed_window(each), worst.get(each.series.window)
+        if found.score is not None and (known is None or found.score > (known.score or 0.0)):
+            worst[each.series.window] = ListedSlice(
+                each.series.slice,
+                each.series.window,
+                found.state,
+                found.vectors,
+                found.score,
+                found.magnitude,
+            )
+    return list(worst.values())
 
 
 def unchecked(model_name: str) -> ListedModel:
@@ -551,6 +635,45 @@ def detail(model: ModelSnapshot) -> Drift:
         baseline=baseline(model),
         canaries=canaries(model),
         windows=Windows(**windows),
+        slices=slices(model),
+        slices_folded=0 if model.slicing is None else model.slicing.folded,
+    )
+
+
+def slices(model: ModelSnapshot) -> list[Slices]:
+    """Report the values of each key, and the slices that have a series of their own."""
+    series = {(each.series.slice, each.series.window): each for each in model.slices}
+    names = {name for name, _ in series}
+    found = next(
+        (each.findings.slices for each in model.series if each.series.window == SHARES_WINDOW), None
+    )
+    if found is None:
+        return []
+    told = []
+    for key, values in found.shares.items():
+        listed = []
+        for share in values:
+            name = f"{key}={share.value}"
+            windows = {
+                window: None if (each := series.get((name, window))) is None else _slice(each)
+                for window in SliceWindows.__struct_fields__
+            }
+            listed.append(
+                SliceValue(
+                    **asdict(share), windows=SliceWindows(**windows) if name in names else None
+                )
+            )
+        told.append(Slices(key, listed))
+    return told
+
+
+def _slice(each: SeriesSnapshot) -> SliceWindow:
+    measured, magnitude = each.verdict.measurement, each.findings.magnitude
+    return SliceWindow(
+        each.verdict.state,
+        each.verdict.vectors,
+        None if measured is None else measured.score,
+        None if magnitude is None else _magnitude(magnitude),
     )
 
 
@@ -620,9 +743,7 @@ def _window(each: SeriesSnapshot) -> Window:
     if verdict.measurement is not None:
         _add_measurement(window, verdict.measurement)
     if findings.magnitude is not None:
-        window.magnitude = Magnitude(
-            **asdict(findings.magnitude.ratio), computed_at=_moment(findings.magnitude.computed_at)
-        )
+        window.magnitude = _magnitude(findings.magnitude)
     if each.explanation is not None:
         window.explanation = explanation(each.explanation)
     if findings.quality is not None:
@@ -641,6 +762,10 @@ def _add_measurement(window: Window, measured: Measurement) -> None:
     window.wasserstein = Aggregates(**measured.wasserstein)
     window.cosine_similarity = measured.cosine_similarity
     window.top_dimensions = [Dimension(*top) for top in measured.top_dimensions]
+
+
+def _magnitude(found: FoundMagnitude) -> Magnitude:
+    return Magnitude(**asdict(found.ratio), computed_at=_moment(found.computed_at))
 
 
 def _quality(assessed: Assessed) -> Quality:

@@ -15,7 +15,9 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.following import Following, Reason
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.series import Series
+from exporter.monitor.slices import SlicesFinding, Slicing
 from exporter.monitor.verdict import Revisions, Verdict
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Vectors
@@ -52,6 +54,7 @@ class Findings:
     magnitude: Magnitude | None = None
     exact: Exact | None = None
     forecast: Forecast | None = None
+    slices: SlicesFinding | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,8 +70,8 @@ class SeriesSnapshot:
     revisions : Revisions
     explanation : ExplanationRow or None
         What changed, while it drifts; None until that is known.
-    vectors : ndarray of float32, shape (n, d), or None
-        The vectors that the verdict is about, oldest first, if they were asked for.
+    arrivals : Arrivals or None
+        The vectors that the verdict is about, if they were asked for.
     """
 
     series: Series
@@ -77,7 +80,12 @@ class SeriesSnapshot:
     findings: Findings
     revisions: Revisions
     explanation: ExplanationRow | None = None
-    vectors: Vectors | None = None
+    arrivals: Arrivals | None = None
+
+    @property
+    def vectors(self) -> Vectors | None:
+        """The vectors, shape (n, d), oldest first, if they were asked for."""
+        return None if self.arrivals is None else self.arrivals.vectors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +105,10 @@ class ModelSnapshot:
         Why the model is not followed; None while it is.
     maturing : Maturing or None
         What comes next for the baseline, if that is known.
+    slicing : Slicing or None
+        The slices of the baseline; None if there are none to watch, or they are not fitted yet.
+    slices : tuple of SeriesSnapshot
+        The series of the slices.
     """
 
     row: ModelRow
@@ -106,6 +118,13 @@ class ModelSnapshot:
     following: Following
     not_followed: Reason | None
     maturing: Maturing | None = None
+    slicing: Slicing | None = None
+    slices: tuple[SeriesSnapshot, ...] = ()
+
+    @property
+    def watched(self) -> int:
+        """The model and its slices: so many share the budget of false alarms of the rules."""
+        return 1 + (0 if self.slicing is None else len(self.slicing.slices))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,3 +23,6 @@ STATES: tuple[State, ...] = get_args(State)
 ForecastState = Literal["too_short", "gaps", "daily", "weekly"]
 FORECAST_STATES: tuple[ForecastState, ...] = get_args(ForecastState)
 """Which seasons a history is long enough for, or why it is for none."""
+
+SHARES_WINDOW = "slow"
+"""The window whose shares of slices are exported: it has the most vectors."""

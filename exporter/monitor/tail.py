@@ -295,8 +295,21 @@ class Tail:
             return
         elif row.baseline_version != _version(model):
             self._adopt(connection, model, row, row.baseline_version)
-        elif self.settings.baseline.mature:
-            self._mature(model, row.now.timestamp())
+        else:
+            self._divide(model)
+            if self.settings.baseline.mature:
+                self._mature(model, row.now.timestamp())
+
+    def _divide(self, model: Model) -> None:
+        """Have the slices fitted that the settings ask for."""
+        standing, keys = model.standing, self.settings.slices_of(model.row.model_name)
+        known = () if standing.slicing is None else standing.slicing.keys
+        if keys == known:
+            return
+        if keys:
+            self._fitting.request_slices(model.row.model_name, standing, keys)
+        else:
+            standing.slicing = None
 
     def _mature(self, model: Model, now: float) -> None:
         found, planned = model.baseline, model.maturing

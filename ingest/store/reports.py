@@ -117,6 +117,16 @@ def detail(connection: psycopg.Connection, model_name: str) -> Stored:
     return _stored(*row)
 
 
+def watched(connection: psycopg.Connection) -> int:
+    """Count the models and their slices, as the glances have them."""
+    cursor = connection.execute(
+        "select coalesce(sum(coalesce((glance::json->>'watched')::bigint, 1)), 0)::bigint"
+        " from model left join report using (model_name)"
+    )
+    [(found,)] = cursor
+    return int(found)
+
+
 def _stored(model_name: str, text: str | None, age: float | None, interval: float | None) -> Stored:
     if text is None or age is None or interval is None:
         return Stored(model_name, None, 0.0, False)

@@ -26,7 +26,8 @@ class Page:
 
     def set(self, family: Family, value: float, **labels: str) -> None:
         assert family in FAMILIES
-        assert set(labels) == set(family.labels)
+        # Series of all vectors of a model have no slice.
+        assert set(family.labels) - {"slice"} <= set(labels) <= set(family.labels)
         pairs = ",".join(f'{name}="{text}"' for name, text in labels.items())
         self.samples[f"{family.name}{{{pairs}}}"] = value
 

@@ -20,6 +20,7 @@ from demo import stack
 from demo.incident import BASELINE_VECTORS, Incident
 from exporter.detector.detector import Detector
 from exporter.detector.exact import Exact
+from exporter.detector.ratio import ChangedRatio
 from exporter.metrics.collector import DriftCollector
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.examinations import MagnitudeExamination, QualityExamination
@@ -27,9 +28,12 @@ from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
-from exporter.monitor.snapshot import ExaminationStatus, PollStatus, Snapshot
+from exporter.monitor.slices import Slice, SliceFinding, SlicesFinding, Slicing
+from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot, PollStatus, Snapshot
+from exporter.monitor.verdict import measure
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
+from exporter.stats.shares import Share
 from ingest.pipeline.metrics import IngestMetrics, WatchMetrics
 from ingest.runtime.http import lag, listener
 from ingest.runtime.settings.reload import LiveSettings
@@ -109,6 +113,8 @@ class Replay:
             ModelWindows(detector.dimension, MonitoringSettings(), detector),
         )
         self._drifting.maturing = Maturing("daily", time.time(), "time")
+        self._slice = Slice("language", "en", detector, True)
+        self._drifting.standing.slicing = Slicing(("language",), {}, (self._slice,), 0)
         self._drifting.standing.attach("forecast", dict.fromkeys(self._drifting.windows, HISTORY))
 
     def page(self) -> bytes:
@@ -120,9 +126,19 @@ class Replay:
             self._drifting.standing.attach(examination.name, examination.examine(now))
         self._drifting.standing.attach("exact", {"fast": EXACT})
         self._drifting.standing.explained = {"fast": explained(time.time(), MODEL)}
+        self._drifting.standing.attach("slices", dict.fromkeys(("fast", "slow"), self._sliced(now)))
         self._polls += 1
         self._watch.succeeded()
         return generate_latest(self._registry) + (STALE + NOT_FOLLOWED).encode()
+
+    def _sliced(self, now: ModelSnapshot) -> SlicesFinding:
+        vectors = now.series[0].vectors
+        assert vectors is not None
+        detector, at = self._slice.detector, now.computed_at
+        measured = measure(detector, detector.sums(vectors))
+        ratio = ChangedRatio(0.3, 0.2, 0.4)
+        found = SliceFinding(self._slice, len(vectors), at, at, 1.0, measured, ratio)
+        return SlicesFinding({"language": (Share("en", 1.0, 0.9, 0.5, False),)}, (found,), at)
 
     def _receive(self, vectors: np.ndarray) -> None:
         times, cosines = np.full(len(vectors), time.time()), np.full(len(vectors), 0.5, "f4")

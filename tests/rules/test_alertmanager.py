@@ -181,6 +181,30 @@ def test_what_canaries_show_suppresses_and_is_suppressed(
     tool: Callable[[str], str],
 ) -> None:
     tool("alertmanager")
+    found = inhibited(firing, tmp_path)
+    assert len(found) == len(suppressed)
+    assert all(labels in suppressed for labels in found)
+
+
+def test_an_alert_of_a_slice_suppresses_milder_ones_of_the_same_slice_only(
+    tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    tool("alertmanager")
+    acme, bolt = {"slice": "tenant=acme"}, {"slice": "tenant=bolt"}
+    firing = [DETECTED | acme, LARGE | acme, DETECTED | bolt, DETECTED]
+    assert inhibited(firing, tmp_path) == [DETECTED | acme]
+
+
+def test_a_model_that_drifts_far_does_not_suppress_its_slices(
+    tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    tool("alertmanager")
+    firing = [DETECTED, LARGE, DETECTED | {"slice": "tenant=acme"}]
+    assert inhibited(firing, tmp_path) == [DETECTED]
+
+
+def inhibited(firing: list[dict[str, str]], tmp_path: Path) -> list[dict[str, str]]:
+    """Return the labels of the alerts that a real Alertmanager suppresses."""
     render(load(), tmp_path)
     stack.shorten_waits(tmp_path)
     with stack.alertmanager(tmp_path / "data", tmp_path / "alertmanager.yml") as url:
@@ -194,6 +218,58 @@ def test_what_canaries_show_suppresses_and_is_suppressed(
 
         wait_for(are_processed, "the notifications")
         told = httpx2.get(alerts).json()
-    inhibited = [each["labels"] for each in told if each["status"]["inhibitedBy"]]
-    assert len(inhibited) == len(suppressed)
-    assert all(labels in suppressed for labels in inhibited)
+    return [each["labels"] for each in told if each["status"]["inhibitedBy"]]
+
+
+def text_of(
+    alerts: list[dict[str, object]], rendered: Path, folder: Path, tool: Callable[[str], str]
+) -> str:
+    """Return the text of a message about firing alerts."""
+    data = {"status": "firing", "alerts": alerts, "commonLabels": DETECTED}
+    (folder / "data.json").write_text(json.dumps(data))
+    command = [tool("amtool"), "template", "render"]
+    command += [f"--template.glob={rendered / '*.tmpl'}"]
+    command += ['--template.text={{ template "embedding_drift.text" . }}']
+    command += [f"--template.data={folder / 'data.json'}"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def of_slices(*slices: str) -> list[dict[str, object]]:
+    """Alerts of a model and of some slices, of both windows each."""
+    return [
+        {
+            "status": "firing",
+            "labels": {**DETECTED, "window": window, **labels},
+            "annotations": {"summary": "s", "description": f"{labels} {window}."},
+            "startsAt": "2024-05-01T10:00:00Z",
+        }
+        for labels in ({}, *({"slice": name} for name in slices))
+        for window in ("fast", "slow")
+    ]
+
+
+def test_the_windows_of_a_slice_share_a_paragraph_that_names_it(
+    rendered: Path, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    text = text_of(of_slices("tenant=<b>"), rendered, tmp_path, tool)
+    since = "since 2024-05-01 10:00:00 UTC"
+    headings = [line for line in text.splitlines() if line.startswith("*")]
+    assert headings == [
+        f"*EmbeddingDriftDetected* (fast and slow windows), {since}",
+        f"*EmbeddingDriftDetected* of tenant=&lt;b&gt; (fast and slow windows), {since}",
+    ]
+    assert "Slices:" not in text
+
+
+def test_slices_without_a_paragraph_are_named_in_a_line(
+    rendered: Path, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    text = text_of(of_slices("tenant=a", "tenant=<b>"), rendered, tmp_path, tool)
+    assert text.splitlines()[-2:] == [
+        "Slices: tenant=a, tenant=&lt;b&gt;.",
+        "Total: 6 firing, 0 resolved.",
+    ]
+    hostile = [f"tenant={at}{'x' * 64}" for at in range(20)]
+    assert len(text_of(of_slices(*hostile), rendered, tmp_path, tool)) < 4_000

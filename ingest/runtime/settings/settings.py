@@ -120,6 +120,27 @@ def _legal(name: str) -> str:
 ModelName = Annotated[str, AfterValidator(_legal)]
 
 
+def _sliceable(key: str) -> str:
+    if "=" in key or not key.isprintable():
+        raise ValueError("a key of the metadata to slice by has no = and no control characters")
+    if key == "text":
+        raise ValueError("text holds what was embedded; slice by a key with few values")
+    return key
+
+
+def _different(keys: list[str]) -> list[str]:
+    if len(set(keys)) < len(keys):
+        raise ValueError("each key may be listed once")
+    return keys
+
+
+SliceKeys = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_sliceable)]],
+    Field(max_length=4),
+    AfterValidator(_different),
+]
+
+
 class ModelSettings(_Section):
     """Settings of one model; None takes the general one."""
 
@@ -127,6 +148,8 @@ class ModelSettings(_Section):
     """Magnitude above which drift of this model is a warning."""
     alert_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     """Magnitude above which drift of this model is critical."""
+    slices: SliceKeys | None = None
+    """Keys of the metadata by whose values this model is watched, too."""
 
 
 class MonitoringSettings(_Section):
@@ -147,10 +170,13 @@ class MonitoringSettings(_Section):
     """Number of exporters that share the models."""
     shard: Annotated[int, Field(ge=0)] | None = None
     """Number of this exporter, from 0. By default the number at the end of the host name."""
+    slices: SliceKeys = []
+    """Keys of the metadata, such as tenant or language: the vectors of each value are watched by
+    themselves, too. Their values appear in metrics, alerts and pages."""
     baseline: BaselineSettings = BaselineSettings()
     windows: WindowsSettings = WindowsSettings()
     models: dict[ModelName, ModelSettings] = {}
-    """Models with their own drift_threshold or alert_threshold, by name."""
+    """Models with their own drift_threshold, alert_threshold or slices, by name."""
 
     @field_validator("time_zone")
     @classmethod
@@ -162,6 +188,11 @@ class MonitoringSettings(_Section):
     def zone(self) -> ZoneInfo:
         """The time zone of this name."""
         return time_zone.find(self.time_zone)
+
+    def slices_of(self, name: str) -> tuple[str, ...]:
+        """Return the keys of the metadata by whose values a model is watched."""
+        own = self.models[name].slices if name in self.models else None
+        return tuple(self.slices if own is None else own)
 
     @model_validator(mode="after")
     def _shard_exists(self) -> MonitoringSettings:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
 from exporter.explain.kinds import KINDS
-from exporter.http.condition import CAUSES, REASONS, WORDS, Reading, judge
+from exporter.http.condition import CAUSES, REASONS, WORDS, Reading, drifting, judge
 from exporter.monitor.states import STATES, State
 from ingest.runtime.thresholds import SCORE, of_fleet
 from ingest.store.history import HistoryRow
@@ -46,6 +47,17 @@ def test_an_hour_above_the_lasting_threshold_is_drift_until_it_ends(
     now: float, hour: float, word: str
 ) -> None:
     assert judge([reading(now)], WEEKLY, {"fast": hour}).word == word
+
+
+def test_a_slice_that_drifts_is_told_if_its_model_does_not() -> None:
+    acme = replace(reading(9.0), slice="tenant=acme")
+    quiet = replace(reading(1.0), slice="tenant=bolt")
+    found = judge([reading(1.0)], WEEKLY, {}, [quiet, acme])
+    assert (found.word, found.worst) == ("drifting", acme)
+    whole = reading(6.0)
+    assert judge([whole], WEEKLY, {}, [acme]).worst == whole
+    assert judge([reading(1.0)], WEEKLY, {}, [quiet]).word == "quiet"
+    assert drifting([quiet, acme], WEEKLY) == [acme]
 
 
 def test_one_measured_window_is_enough() -> None:

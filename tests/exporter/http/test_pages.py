@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from exporter.detector import Detector
+from exporter.detector.ratio import ChangedRatio
 from exporter.http import pages
 from exporter.http.pages import FleetQuery, Past, View
 from exporter.monitor import report
@@ -17,9 +18,13 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
 from exporter.monitor.report import COMPONENTS, Drift
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.slices import Slice, SliceFinding, SlicesFinding, Slicing
 from exporter.monitor.snapshot import ModelSnapshot
+from exporter.monitor.verdict import measure
 from exporter.monitor.windows import ModelWindows
+from exporter.stats.arrays import Vectors
 from exporter.stats.quality import assess
+from exporter.stats.shares import Share
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.baselines import Version
 from ingest.store.changes import ModelRow
@@ -287,6 +292,91 @@ def test_the_fleet_shows_the_cause_in_a_few_words() -> None:
     assert "<td>new content</td>" in shown
     only = pages.fleet(models, FleetQuery(state="model changed"), {})
     assert [each.model.model_name for each in only.shown] == ["swapped"]
+
+
+@pytest.fixture(scope="module")
+def sliced(detector: Detector, vectors: Vectors) -> ModelSnapshot:
+    """A model whose tenant <b>acme drifts, beside one that does not and a new one."""
+    model = Model(ModelRow("m", 8, 1_100, NOW, None, 1, NOW), MonitoringSettings())
+    windows = ModelWindows(8, MonitoringSettings(), detector)
+    windows.append(Arrivals.numbered(vectors[1_000:1_100], np.full(100, SECONDS)))
+    pinned = Baseline(1, NOW, 0, NOW, NOW, False, "first", assess(vectors[:1_000]), detector)
+    model.adopt(pinned, windows)
+    names = ("<b>acme", "bolt")
+    parts = [Slice("tenant", name, detector, True) for name in names]
+    found = [
+        SliceFinding(
+            each,
+            100,
+            SECONDS,
+            SECONDS,
+            1.0,
+            measure(detector, detector.sums(vectors[1_000:1_100] + moved)),
+            ChangedRatio(0.5, 0.4, 0.6),
+        )
+        for each, moved in zip(parts, (np.float32(3), np.float32(0)), strict=True)
+    ]
+    shares = (
+        Share("<b>acme", 0.5, 0.4, 0.2, False),
+        Share("bolt", 0.3, 0.6, 1e-9, True),
+        Share("new", 0.2, 0.0, 1e-9, True),
+    )
+    finding = SlicesFinding({"tenant": shares}, tuple(found), SECONDS)
+    model.standing.slicing = Slicing(("tenant",), {}, tuple(parts), 7)
+    model.standing.attach("slices", {"fast": finding, "slow": finding})
+    return model.snapshot(SECONDS)
+
+
+def test_slices_are_a_table_in_which_the_drifting_one_is_told(sliced: ModelSnapshot) -> None:
+    shown = pages.render_model(report.detail(sliced), View(), past(), 3)
+    rows = [
+        re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", row)).strip()
+        for row in re.findall(r"<tr>(<th scope=\"row\">tenant=.*?)</tr>", shown, re.DOTALL)
+    ]
+    assert re.fullmatch(r"tenant=&lt;b&gt;acme 50% 40% [\d.]+ [\d.]+ drifting", rows[0])
+    assert re.fullmatch(r"tenant=bolt 30% \(changed\) 60% [\d.]+ [\d.]+ quiet", rows[1])
+    assert rows[2] == "tenant=new 20% (changed) 0% too few vectors in the baseline"
+    assert "7 more values have enough vectors" in shown
+    assert "<b>" not in shown
+    assert "window of tenant=&lt;b&gt;acme is" in shown
+    assert "slices that drift: tenant=&lt;b&gt;acme." in shown
+
+
+def test_the_past_and_models_without_slices_have_no_such_table(sliced: ModelSnapshot) -> None:
+    assert "Slices" not in pages.render_model(
+        report.detail(sliced), View("6h", SECONDS - 60), past(), 3
+    )
+    assert "Slices" not in pages.render_model(detail("m"), View(), past(), 1)
+
+
+def test_a_model_is_drifting_in_the_fleet_if_one_of_its_slices_is(sliced: ModelSnapshot) -> None:
+    [listed] = pages.fleet([report.listed(sliced)], ALL, {}).shown
+    assert listed.condition.word == "drifting"
+    assert listed.condition.worst is not None
+    assert listed.condition.worst.slice == "tenant=<b>acme"
+
+
+def test_the_report_has_the_shares_and_the_windows_of_slices(sliced: ModelSnapshot) -> None:
+    told = report.detail(sliced)
+    assert told.slices_folded == 7
+    [tenant] = told.slices
+    assert tenant.key == "tenant"
+    assert [(each.value, each.share, each.changed) for each in tenant.values] == [
+        ("<b>acme", 0.5, False),
+        ("bolt", 0.3, True),
+        ("new", 0.2, True),
+    ]
+    acme, bolt, new = (each.windows for each in tenant.values)
+    assert new is None
+    assert acme is not None
+    assert bolt is not None
+    assert acme.fast is not None
+    assert acme.fast.state == "ok"
+    assert acme.fast.vectors == 100
+    assert acme.fast.magnitude is not None
+    assert acme.fast.magnitude.lower == 0.4
+    assert bolt.slow is not None
+    assert (acme.fast.score or 0) > 15 > (bolt.slow.score or 0)
 
 
 def test_headings_of_the_runbook_have_ids() -> None:

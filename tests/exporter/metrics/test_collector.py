@@ -24,6 +24,9 @@ from exporter.metrics.families import (
     FAMILIES,
     NOT_FOLLOWED,
     REVISION_COSINE,
+    SLICE_BASELINE_RATIO,
+    SLICE_RATIO,
+    SLICES_FOLDED,
 )
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
@@ -171,9 +174,10 @@ def test_a_model_with_a_baseline_has_every_family(
     assert 'embedding_drift_norm{model_name="m",window="baseline"} 2.5' in lines
     assert 'embedding_drift_dead_dimensions{model_name="m",window="fast"} 1.0' in lines
     found = {line.split("{")[0].split(" ")[0] for line in lines}
-    # It is followed, and has no revisions and no canaries.
+    # It is followed, and has no revisions, no canaries and no slices.
     canaries = {CANARY_DISTANCE.name, CANARY_TIMESTAMP.name, CANARY_GAP.name}
-    absent = {NOT_FOLLOWED.name, REVISION_COSINE.name} | canaries
+    slices = {SLICE_RATIO.name, SLICE_BASELINE_RATIO.name, SLICES_FOLDED.name}
+    absent = {NOT_FOLLOWED.name, REVISION_COSINE.name} | canaries | slices
     assert found == {family.name for family in FAMILIES} - absent
     score = detector.score(vectors[1_000:1_100])
     assert f'embedding_drift_score{{model_name="m",window="fast"}} {score!r}' in lines

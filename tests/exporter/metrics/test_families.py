@@ -18,10 +18,13 @@ from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.slices import Slice, SliceFinding, SlicesFinding, Slicing
 from exporter.monitor.snapshot import ExaminationStatus, Magnitude, PollStatus, Snapshot
+from exporter.monitor.verdict import measure
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.arrays import Vectors
 from exporter.stats.quality import assess
+from exporter.stats.shares import Share
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
@@ -67,6 +70,15 @@ def full(vectors: Vectors, detector: Detector) -> Snapshot:
     model.standing.attach("exact", {"fast": exact})
     model.standing.attach("forecast", {"fast": FORECAST})
     model.maturing = Maturing("daily", NOW.timestamp(), "time")
+    acme = Slice("tenant", "acme", detector, True)
+    model.standing.slicing = Slicing(("tenant",), {"tenant": ["acme"] * 1_000}, (acme,), 0)
+    measured = measure(acme.detector, acme.detector.sums(fresh))
+    found = SliceFinding(
+        acme, 100, NOW.timestamp(), NOW.timestamp(), 1.0, measured, ChangedRatio(0.1, 0.0, 0.2)
+    )
+    shares = {"tenant": (Share("acme", 1.0, 0.9, 0.5, False),)}
+    sliced = SlicesFinding(shares, (found,), NOW.timestamp())
+    model.standing.attach("slices", {"fast": sliced, "slow": sliced})
     followed = model.snapshot(NOW.timestamp())
     return Snapshot(
         (followed, replace(followed, not_followed="behind")),
@@ -93,3 +105,26 @@ def test_what_is_not_known_has_no_sample() -> None:
     assert list(families.POLL_TIMESTAMP.read(empty)) == []
     assert list(families.UP.read(empty)) == [((), 0.0)]
     assert list(families.SCORE.read(empty)) == []
+
+
+def test_slices_have_series_of_their_own_in_few_families(full: Snapshot) -> None:
+    sliced = {
+        family.name
+        for family in FAMILIES
+        for labels, _ in family.read(full)
+        if "window" in family.labels and "tenant=acme" in labels
+    }
+    assert sliced == {
+        "embedding_drift_state",
+        "embedding_drift_score",
+        "embedding_drift_magnitude",
+        "embedding_drift_magnitude_lower",
+        "embedding_drift_magnitude_upper",
+        "embedding_drift_window_vectors",
+    }
+
+
+def test_shares_of_values_are_told_once_for_all_windows(full: Snapshot) -> None:
+    one_model = replace(full, models=full.models[:1])
+    assert list(families.SLICE_RATIO.read(one_model)) == [(("m", "tenant", "acme"), 1.0)]
+    assert list(families.SLICE_BASELINE_RATIO.read(one_model)) == [(("m", "tenant", "acme"), 0.9)]

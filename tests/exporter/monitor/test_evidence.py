@@ -164,6 +164,18 @@ def test_what_was_known_at_a_past_time_is_printed_as_now(
     assert "says more than the settings explanation.texts" in told
 
 
+@pytest.mark.usefixtures("changed")
+def test_the_shares_of_slices_are_told(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "slices" in json.loads(explained(store, "--json"))
+    assert "tenant = acme: " not in explained(store)
+    monkeypatch.setenv("EMBEDDING_DRIFT_MONITORING_SLICES", '["tenant"]')
+    told = json.loads(explained(store, "--json"))["slices"]
+    acme, other = told["tenant"]
+    assert (acme["value"], acme["share_before"], acme["changed"]) == ("acme", 1.0, True)
+    assert (other["value"], other["share_before"], other["changed"]) == ("other", 0.0, True)
+    assert "(was 100.0%, changed)." in explained(store)
+
+
 def test_too_few_vectors_are_an_error(store: str, connection: psycopg.Connection) -> None:
     keep_usual(store, 400)
     baseline.pin(connection, "m", Selection(first=400))

@@ -75,6 +75,7 @@ def test_every_examination_returns_findings_by_window(
         "magnitude": {"fast"},
         "exact": {"fast"},
         "forecast": {"fast", "slow"},
+        "slices": set(),
     }
 
 
@@ -152,4 +153,5 @@ def test_without_a_baseline_there_is_nothing_to_compare_with(
         "magnitude": set(),
         "exact": set(),
         "forecast": set(),
+        "slices": set(),
     }

@@ -314,6 +314,7 @@ def test_one_failing_model_does_not_stop_the_check(
         "magnitude": True,
         "exact": False,
         "forecast": True,
+        "slices": True,
         "record": True,
     }
     rows = connection.execute(

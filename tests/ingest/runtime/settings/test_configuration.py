@@ -153,6 +153,37 @@ def test_a_partial_window_keeps_its_other_defaults(tmp_path: Path) -> None:
     assert (slow.seconds, slow.min_vectors, slow.max_vectors) == (21_600, 50, 500)
 
 
+@pytest.mark.parametrize(
+    ("slices", "reason"),
+    [
+        ("['a=b']", "has no = and no control characters"),
+        ('["a\\nb"]', "has no = and no control characters"),
+        ("[text]", "text holds what was embedded"),
+        ("[a, a]", "each key may be listed once"),
+        ("[a, b, c, d, e]", "at most 4 items"),
+        ("['']", "at least 1 character"),
+        ("tenant", "list"),
+    ],
+)
+def test_a_key_that_cannot_be_sliced_by_is_refused(
+    slices: str, reason: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    for text in (f"{{slices: {slices}}}", f"{{models: {{docs: {{slices: {slices}}}}}}}"):
+        file.write_text(f"monitoring: {text}")
+        with pytest.raises(SettingsError, match=reason):
+            load(file)
+
+
+def test_a_model_may_have_slices_of_its_own_or_none(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    models = "{docs: {slices: [language]}, chat: {slices: []}, faq: {drift_threshold: 0.2}}"
+    file.write_text(f"monitoring: {{slices: [tenant], models: {models}}}")
+    settings = load(file).monitoring
+    found = {name: settings.slices_of(name) for name in ("docs", "chat", "faq", "other")}
+    assert found == {"docs": ("language",), "chat": (), "faq": ("tenant",), "other": ("tenant",)}
+
+
 def test_a_nested_key_has_an_environment_variable() -> None:
     settings = load(None, {"EMBEDDING_DRIFT_MONITORING_WINDOWS_FAST_SECONDS": "60"})
     assert settings.monitoring.windows.fast.seconds == 60

@@ -1,0 +1,443 @@
+"""Slices: the vectors of each value of the metadata are measured by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+
+from exporter.monitor import baseline, slices
+from exporter.monitor.examinations import SlicesExamination
+from exporter.monitor.examiner import Examiner
+from exporter.monitor.model import Model, Models
+from exporter.monitor.monitor import examinations
+from exporter.monitor.slices import NONE, named
+from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
+from exporter.monitor.tail import Tail
+from exporter.monitor.windows import REFERENCE_RATIO
+from exporter.stats.shares import OTHER, Share
+from ingest.runtime.settings.settings import ModelSettings, MonitoringSettings
+from ingest.store.batch import Batch
+from ingest.store.connection import AsyncConnection
+from ingest.store.pool import Pool
+from ingest.store.selection import Selection
+from ingest.store.vectors import insert
+from tests.service import wait_for
+
+Vectors = NDArray[np.float32]
+Metadata = Sequence[dict[str, object] | None]
+
+TENANTS = ("acme", "bolt", "core", "dune", "echo")
+SETTINGS = MonitoringSettings(slices=["tenant"])
+N = 1_500
+"""Vectors of the baseline: 300 of each tenant."""
+
+
+@pytest.fixture
+def keep(store: str) -> Callable[[Vectors, Metadata], None]:
+    """Store vectors of the model m with their metadata."""
+
+    def keep(vectors: Vectors, metadata: Metadata) -> None:
+        encoded = [None if each is None else json.dumps(each).encode() for each in metadata]
+        batch = Batch("m", np.ascontiguousarray(vectors), metadata=encoded)
+
+        async def run() -> None:
+            async with await AsyncConnection.connect(store, autocommit=True) as connection:
+                await insert(connection, [batch], 10)
+
+        asyncio.run(run())
+
+    return keep
+
+
+def of_tenants(n: int, tenants: Sequence[str] = TENANTS) -> list[dict[str, object] | None]:
+    return [{"tenant": tenants[at % len(tenants)]} for at in range(n)]
+
+
+class Watch:
+    """The tail and the examiner of one exporter, driven by hand."""
+
+    def __init__(self, pool: Pool, settings: MonitoringSettings = SETTINGS) -> None:
+        self.models = Models()
+        self.tail = Tail(pool, self.models, settings)
+        followed = threading.Event()
+        followed.set()
+        self.examiner = Examiner(self.models, examinations(pool), pool, 300, followed)
+
+    @property
+    def model(self) -> Model:
+        return self.models.by_name["m"]
+
+    def divide(self) -> None:
+        """Follow the store until the slices are fitted."""
+
+        def is_divided() -> bool:
+            self.tail.poll()
+            return self.model.standing.slicing is not None
+
+        wait_for(is_divided, "the slices")
+
+    def check(self) -> ModelSnapshot:
+        self.tail.poll()
+        self.examiner.check()
+        return self.model.snapshot(self.models.now())
+
+
+@pytest.fixture
+def watch(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> Watch:
+    """A model whose five tenants have a baseline of 300 vectors each."""
+    keep(vectors[:N], of_tenants(N))
+    baseline.pin(connection, "m", Selection(first=N))
+    watch = Watch(pool)
+    watch.divide()
+    return watch
+
+
+def by_name(model: ModelSnapshot, window: str = "fast") -> dict[str, SeriesSnapshot]:
+    return {each.series.slice: each for each in model.slices if each.series.window == window}
+
+
+def shares(model: ModelSnapshot, key: str = "tenant") -> dict[str, Share]:
+    found = next(each for each in model.series if each.series.window == "slow").findings.slices
+    assert found is not None
+    return {each.value: each for each in found.shares[key]}
+
+
+def score(each: SeriesSnapshot) -> float:
+    assert each.verdict.measurement is not None
+    return each.verdict.measurement.score
+
+
+def test_only_the_tenant_that_drifts_has_a_high_score(
+    watch: Watch, keep: Callable[[Vectors, Metadata], None], vectors: Vectors
+) -> None:
+    newer = vectors[N : N + 500].copy()
+    newer[2::5] += 1.5
+    keep(newer, of_tenants(500))
+    model = watch.check()
+    found = by_name(model)
+    assert set(found) == {f"tenant={name}" for name in TENANTS}
+    assert score(found["tenant=core"]) > 15
+    assert all(score(each) < 5 for name, each in found.items() if name != "tenant=core")
+    magnitude = found["tenant=core"].findings.magnitude
+    assert magnitude is not None
+    assert magnitude.ratio.lower > 0.2
+    assert {each.verdict.state for each in found.values()} == {"ok"}
+    assert {each.verdict.vectors for each in found.values()} == {100}
+    assert all(each.value in TENANTS and not each.changed for each in shares(model).values())
+
+
+def test_a_slice_is_measured_as_its_vectors_alone_would_be(
+    watch: Watch, keep: Callable[[Vectors, Metadata], None], vectors: Vectors
+) -> None:
+    keep(vectors[N : N + 500], of_tenants(500))
+    found = by_name(watch.check())["tenant=acme"].verdict
+    slicing = watch.model.standing.slicing
+    assert slicing is not None
+    [acme] = [each for each in slicing.slices if each.value == "acme"]
+    assert acme.detector.n_reference == N / 5
+    assert found.measurement is not None
+    assert found.measurement.score == acme.detector.score(vectors[N : N + 500 : 5])
+    assert found.start is not None
+    assert found.baseline_version == 1
+
+
+def test_the_tenant_whose_share_grew_is_told(
+    watch: Watch, keep: Callable[[Vectors, Metadata], None], vectors: Vectors
+) -> None:
+    random = np.random.default_rng(0)
+    names = random.choice([*TENANTS, "new"], 500, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
+    keep(vectors[N : N + 500], [{"tenant": str(name)} for name in names])
+    found = shares(watch.check())
+    assert found["acme"].share_before == 0.2
+    assert found["acme"].share > 0.3
+    assert found["acme"].changed
+    assert found["new"].changed
+    assert not found["bolt"].changed
+
+
+def test_a_slice_holds_as_many_vectors_as_its_baseline_calibrates(
+    watch: Watch, keep: Callable[[Vectors, Metadata], None], vectors: Vectors
+) -> None:
+    keep(vectors[N : N + 600], of_tenants(600, ["acme"]))
+    acme = by_name(watch.check())["tenant=acme"]
+    assert acme.limits.capacity == N / 5 / REFERENCE_RATIO
+    assert 75 < acme.verdict.vectors <= acme.limits.capacity
+    assert acme.verdict.sampled_ratio < 0.5
+    assert acme.verdict.state == "ok"
+
+
+def test_a_slice_with_few_vectors_is_not_measured(
+    watch: Watch, keep: Callable[[Vectors, Metadata], None], vectors: Vectors
+) -> None:
+    keep(vectors[N : N + 100], of_tenants(100))
+    for each in watch.check().slices:
+        assert each.verdict.state == "too_few_vectors"
+        assert each.verdict.measurement is None
+        assert each.findings.magnitude is None
+        assert each.verdict.vectors == 20
+
+
+def test_a_slice_is_not_measured_while_the_model_is_not_followed(
+    watch: Watch, keep: Callable[[Vectors, Metadata], None], vectors: Vectors
+) -> None:
+    keep(vectors[N : N + 500], of_tenants(500))
+    watch.check()
+    later = watch.models.now() + 600
+    states = {each.verdict.state for each in watch.model.snapshot(later).slices}
+    assert states == {"not_followed"}
+
+
+def test_old_findings_are_not_shown(
+    watch: Watch, keep: Callable[[Vectors, Metadata], None], vectors: Vectors
+) -> None:
+    keep(vectors[N : N + 500], of_tenants(500))
+    model = watch.check()
+    later = model.computed_at + 4 * SETTINGS.check_interval
+    assert model.slices
+    assert watch.model.snapshot(later).slices == ()
+
+
+def test_hostile_values_stay_text_of_bounded_length(
+    watch: Watch, keep: Callable[[Vectors, Metadata], None], vectors: Vectors
+) -> None:
+    hostile = ["x" * 10_000, 'a"b\nc\\d', "<script>", ["acme"], {"a": 1}, None, 12, True, "\u202e"]
+    keep(vectors[N : N + 500], [{"tenant": hostile[at % len(hostile)]} for at in range(500)])
+    found = shares(watch.check())
+    cut = "x" * 64 + "…"
+    assert set(found) >= {cut, 'a"b c\\d', "<script>", NONE, "12", "true"}
+    assert found[NONE].share == pytest.approx(4 / 9, abs=0.01)
+    assert len(found) <= slices.MOST_VALUES + 1
+
+
+def test_ten_thousand_values_are_other(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    connection: psycopg.Connection,
+) -> None:
+    many = np.random.default_rng(0).normal(size=(10_500, 4)).astype(np.float32)
+    keep(many[:10_000], [{"tenant": f"t{at}"} for at in range(10_000)])
+    baseline.pin(connection, "m", Selection(first=10_000))
+    watch = Watch(pool)
+    watch.divide()
+    keep(many[10_000:], [{"tenant": f"u{at}"} for at in range(500)])
+    model = watch.check()
+    assert model.slices == ()
+    assert model.slicing is not None
+    assert model.slicing.folded == 0
+    assert [(each.value, each.share) for each in shares(model).values()] == [(OTHER, 1.0)]
+
+
+def test_slices_above_the_cap_are_counted(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slices, "MOST_SLICES", 2)
+    names = ("acme", "acme", "bolt", "bolt", "core", "dune")
+    keep(vectors, of_tenants(len(vectors), names))
+    baseline.pin(connection, "m", Selection(first=len(vectors)))
+    watch = Watch(pool)
+    watch.divide()
+    slicing = watch.model.standing.slicing
+    assert slicing is not None
+    assert [each.name for each in slicing.slices] == ["tenant=acme", "tenant=bolt"]
+    assert slicing.folded == 2
+    assert watch.models.watched == watch.model.snapshot(watch.models.now()).watched == 3
+
+
+def test_a_value_with_too_few_vectors_in_the_baseline_has_no_series(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    keep(vectors[:600], [{"tenant": "acme" if at < 249 else "bolt"} for at in range(600)])
+    baseline.pin(connection, "m", Selection(first=600))
+    watch = Watch(pool)
+    watch.divide()
+    slicing = watch.model.standing.slicing
+    assert slicing is not None
+    assert [each.name for each in slicing.slices] == ["tenant=bolt"]
+
+
+def test_a_value_of_nearly_all_vectors_is_no_slice(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    keep(vectors, [{"tenant": "acme" if at < 300 else "bolt"} for at in range(len(vectors))])
+    baseline.pin(connection, "m", Selection(first=len(vectors)))
+    watch = Watch(pool)
+    watch.divide()
+    slicing = watch.model.standing.slicing
+    assert slicing is not None
+    assert [each.name for each in slicing.slices] == ["tenant=acme"]
+
+
+def test_equal_vectors_of_a_tenant_are_a_constant_baseline(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    stuck = vectors[:N].copy()
+    stuck[::5] = 1
+    keep(stuck, of_tenants(N))
+    baseline.pin(connection, "m", Selection(first=N))
+    watch = Watch(pool)
+    watch.divide()
+    keep(vectors[N : N + 500], of_tenants(500))
+    acme = by_name(watch.check())["tenant=acme"]
+    assert acme.verdict.state == "baseline_constant"
+    assert acme.verdict.measurement is None
+
+
+def test_slices_that_cannot_be_fitted_are_tried_again_and_the_model_is_watched(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keep(vectors[:N], of_tenants(N))
+    baseline.pin(connection, "m", Selection(first=N))
+    keep(vectors[N : N + 500], of_tenants(500))
+
+    def fail(*_: object) -> None:
+        raise ValueError("no slices today")
+
+    monkeypatch.setattr(slices, "divide", fail)
+    watch = Watch(pool)
+
+    def is_logged() -> bool:
+        watch.tail.poll()
+        return "slices not fitted; it will be tried again" in caplog.text
+
+    wait_for(is_logged, "the failure")
+    model = watch.check()
+    assert model.slicing is None
+    assert {each.verdict.state for each in model.series} == {"ok"}
+
+
+def test_a_slice_without_the_seasons_of_its_model_has_no_series(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    """The tenant acme sent its vectors in the first hour, the others theirs over two days."""
+    names = ["acme" if at < 300 else "bolt" for at in range(N)]
+    keep(vectors[:N], [{"tenant": name} for name in names])
+    baseline.pin(connection, "m", Selection(first=N))
+    connection.execute(
+        "update baseline_embedding set received_at = to_timestamp("
+        "case when seq <= 300 then seq else 3600 + seq * 115 end)"
+    )
+    baseline.fit_again(connection, "m", 1)
+    assert baseline.load(connection, "m", 1).detector.seasons == ("daily",)
+    watch = Watch(pool)
+    watch.divide()
+    slicing = watch.model.standing.slicing
+    assert slicing is not None
+    assert [each.name for each in slicing.slices] == ["tenant=bolt"]
+
+
+def test_a_model_without_slices_reads_nothing(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep(vectors[:N], of_tenants(N))
+    baseline.pin(connection, "m", Selection(first=N))
+    keep(vectors[N : N + 500], of_tenants(500))
+    own = MonitoringSettings(slices=["tenant"], models={"m": ModelSettings(slices=[])})
+    watch = Watch(pool, own)
+    monkeypatch.delattr(slices, "divide")
+    monkeypatch.setattr(slices.slices, "of_vectors", None)
+    model = watch.check()
+    assert model.slicing is None
+    assert model.slices == ()
+    assert model.watched == 1
+    assert not SlicesExamination(pool).is_awaited(model)
+
+
+def test_other_keys_take_effect_at_the_next_poll(
+    watch: Watch, keep: Callable[[Vectors, Metadata], None], vectors: Vectors
+) -> None:
+    keep(vectors[N : N + 500], of_tenants(500))
+    assert watch.check().slices
+    watch.tail.settings = MonitoringSettings()
+    assert watch.check().slices == ()
+    assert watch.model.standing.slicing is None
+
+
+def test_slices_are_measured_soon_and_again_while_one_drifts(
+    watch: Watch,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    pool: Pool,
+) -> None:
+    examination = SlicesExamination(pool)
+    keep(vectors[N : N + 500], of_tenants(500))
+    watch.tail.poll()
+    assert examination.is_awaited(watch.model.snapshot(watch.models.now()))
+    model = watch.check()
+    assert not examination.is_awaited(model)
+    assert not examination.is_awaited(replace(model, computed_at=model.computed_at + 61))
+    newer = vectors[N + 500 : N + 1_000].copy()
+    newer[2::5] += 1.5
+    keep(newer, of_tenants(500))
+    model = watch.check()
+    assert not examination.is_awaited(model)
+    assert examination.is_awaited(replace(model, computed_at=model.computed_at + 61))
+
+
+def test_a_check_works_without_the_vectors_that_have_expired(
+    watch: Watch,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    keep(vectors[N : N + 500], of_tenants(500))
+    watch.tail.poll()
+    connection.execute("delete from embedding where seq > %s and seq <= %s", [N, N + 250])
+    watch.examiner.check()
+    found = shares(watch.model.snapshot(watch.models.now()))
+    assert found[NONE].share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (None, NONE),
+        ("", NONE),
+        (" \n\t", NONE),
+        (OTHER, NONE),
+        ("acme", "acme"),
+        ("a\nb", "a b"),
+        ("a\u202eb", "a b"),
+        ("ü" * 64, "ü" * 64),
+        ("ü" * 65, "ü" * 64 + "…"),
+    ],
+)
+def test_a_value_becomes_one_short_line(value: str | None, name: str) -> None:
+    assert named(value) == name
