@@ -13,6 +13,7 @@ MODULES = (
     "bench.exact",
     "bench.scrape",
     "bench.footprint",
+    "bench.slices",
     "bench.ingest",
     "bench.ingest.shortcuts",
     "bench.ingest.limits",
