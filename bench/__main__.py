@@ -14,6 +14,7 @@ MODULES = (
     "bench.scrape",
     "bench.door",
     "bench.footprint",
+    "bench.slices",
     "bench.ingest",
     "bench.ingest.shortcuts",
     "bench.ingest.limits",

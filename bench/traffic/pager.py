@@ -16,15 +16,17 @@ from ingest.runtime.thresholds import STAGES, Stage
 from rules.render import thresholds
 
 ALERT = "EmbeddingDriftDetected"
+_CONDITION = "model_window:embedding_drift_detected_score:max"
+_ABOVE = r"\s*> on \(model_name, window\) group_left \(\)\s*"
 _SUDDEN = re.compile(
     r"min_over_time\(model_window:embedding_drift_score:max\[(\d+)m\]\)"
-    r"\s*> max_over_time\(model_window:embedding_drift_score_sudden:threshold\[\1m\]\)"
+    rf"{_ABOVE}max_over_time\(model_window:embedding_drift_score_sudden:threshold\[\1m\]\)"
 )
 _LASTING = re.compile(
     r"avg_over_time\(model_window:embedding_drift_score:max\[(\d+)h\]\)"
-    r"\s*> max_over_time\(model_window:embedding_drift_score_lasting:threshold\[\1h\]\)"
+    rf"{_ABOVE}max_over_time\(model_window:embedding_drift_score_lasting:threshold\[\1h\]\)"
     r"\s*and\s*avg_over_time\(model_window:embedding_drift_score:max\[(\d+)m\]\)"
-    r"\s*> model_window:embedding_drift_score_lasting:threshold\n"
+    rf"{_ABOVE}model_window:embedding_drift_score_lasting:threshold\n"
 )
 _HOUR = 60
 
@@ -73,9 +75,11 @@ class Rule(NamedTuple):
             key = rule["record"], labels.get("stage"), labels.get("window")
             recorded[key] = float(rule["expr"].removeprefix("vector(").removesuffix(")"))
         source = files("rules").joinpath("drift.rules.yaml").read_text(encoding="utf-8")
-        [alert] = (rule for rule in _rules(yaml.safe_load(source)) if rule.get("alert") == ALERT)
-        [minutes] = _SUDDEN.findall(alert["expr"])
-        [(hours, recent)] = _LASTING.findall(alert["expr"])
+        rules = list(_rules(yaml.safe_load(source)))
+        [alert] = (rule for rule in rules if rule.get("alert") == ALERT)
+        [condition] = (rule["expr"] for rule in rules if rule.get("record") == _CONDITION)
+        [minutes] = _SUDDEN.findall(condition)
+        [(hours, recent)] = _LASTING.findall(condition)
         name = "fleet:embedding_drift_score_{}:threshold"
         each = [(stage, window) for stage in STAGES for window in WindowsSettings.model_fields]
         sudden = {(s, w): recorded[name.format("sudden"), s, w] for s, w in each}
