@@ -43,7 +43,7 @@ class _Span(_Attributes):
 
 
 class _ScopeSpans(_Message):
-    spans: list[Raw] | None = None
+    spans: list[_Span] | None = None
 
 
 class _ResourceSpans(_Message):
@@ -98,7 +98,6 @@ class _Vector(_Message):
 
 
 _REQUEST = msgspec.json.Decoder(_Request)
-_SPAN = msgspec.json.Decoder(_Span)
 _VECTOR = msgspec.json.Decoder(_Vector | None)
 _TEXT = msgspec.json.Decoder(_Text | None)
 _ANY = msgspec.json.Decoder(_AnyValue | None)
@@ -175,8 +174,7 @@ def _spans(body: bytes) -> Iterator[Span]:
     for of_resource in _decoded(_REQUEST, body).resource_spans or ():
         resource = _attributes(of_resource.resource)
         for of_scope in of_resource.scope_spans or ():
-            for text in of_scope.spans or ():
-                span = _decoded(_SPAN, text)
+            for span in of_scope.spans or ():
                 yield Span(
                     (span.trace_id or "").lower(),
                     (span.span_id or "").lower(),

@@ -153,6 +153,10 @@ class Topic:
                 offsets = [TopicPartition(*place, offset) for place, offset in following.items()]
                 self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
+            # The consumer would go on after messages that are not settled. A new member of the
+            # group begins with them.
+            self._consumer.unsubscribe()
+            self._consumer.subscribe([self.name])
             raise SourceUnavailable(f"offsets not committed: {_told(error)}") from error
 
     def _failed(self, error: KafkaError) -> None:

@@ -28,5 +28,5 @@ def test_what_the_table_gets_is_stored_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A poll reads several blocks of rows, and may fail between them.
-    monkeypatch.setattr("ingest.watch.sources.postgres._ROWS", 3)
+    monkeypatch.setattr("ingest.watch.sources.postgres.BLOCK", 3)
     conservation.run(bench, connection, kind, examples=300 if long else 15)

@@ -16,7 +16,9 @@ import pytest
 from ingest.runtime.errors import SourceUnavailable, StoreUnavailable
 from ingest.store.connection import connect
 from ingest.store.positions import Position
-from ingest.watch.sources.source import Row, Snapshot
+from ingest.watch.follower import TableFollower
+from ingest.watch.sources.source import Row, Snapshot, Terms
+from ingest.watch.target import Target
 from tests.ingest.watch.bench import BY, Bench, add
 
 
@@ -415,6 +417,9 @@ class ListSource:
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
         yield
+
+    def follower(self, target: Target, terms: Terms) -> TableFollower:
+        return TableFollower(self, target, terms)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:

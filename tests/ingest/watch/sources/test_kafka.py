@@ -77,6 +77,26 @@ def test_only_settled_messages_are_not_read_again(kafka: Broker) -> None:
     asyncio.run(main())
 
 
+def test_messages_that_cannot_be_settled_are_read_again(
+    kafka: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = kafka.topic()
+    topic.send(b"0")
+
+    async def main() -> None:
+        found = find(topic)
+        async with found.connected():
+            await some(found)
+            # A place that this member does not have, as after its partition was given away.
+            place = found._last[0]
+            found._last = [place._replace(partition=5)]
+            with pytest.raises(SourceUnavailable, match="offsets not committed"):
+                await found.settle(0)
+            assert [message.body for message in await some(found)] == [b"0"]
+
+    asyncio.run(main())
+
+
 def test_members_of_one_group_share_the_partitions(kafka: Broker) -> None:
     topic = kafka.topic(partitions=2)
 
