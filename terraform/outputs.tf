@@ -11,6 +11,15 @@ output "hand_over" {
   })
 }
 
+output "database_egress" {
+  description = "Patch of kustomize that limits outgoing connections of the monitor to the database."
+  value = yamlencode([{
+    op    = "add"
+    path  = "/spec/egress/1/to"
+    value = [for block in module.network.database_cidr_blocks : { ipBlock = { cidr = block } }]
+  }])
+}
+
 output "repository_url" {
   description = "ECR repository for the image of the monitor."
   value       = module.registry.repository_url

@@ -15,3 +15,8 @@ output "database_subnet_ids" {
   description = "IDs of the subnets without a route out of the VPC, one per zone."
   value       = [for subnet in aws_subnet.database : subnet.id]
 }
+
+output "database_cidr_blocks" {
+  description = "Address ranges of these subnets."
+  value       = [for subnet in aws_subnet.database : subnet.cidr_block]
+}
