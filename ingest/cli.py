@@ -19,7 +19,7 @@ from ingest.runtime.auth import tokens
 from ingest.runtime.command import ModelName, TextFile, configured, group
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.settings import Settings
-from ingest.store import canaries, embedded, models, rights
+from ingest.store import canaries, embedded, models, rights, standbys
 from ingest.store.citus import distribute
 from ingest.store.connection import connect, unavailable
 from ingest.store.migrate import migrate as migrate_store
@@ -237,7 +237,25 @@ def check() -> None:
 
 @check.command("config")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-def check_config(file: Path) -> None:
+@click.option("--database", is_flag=True, help="Also ask the database whether standbys are safe.")
+def check_config(file: Path, database: bool) -> None:
     """Check a configuration FILE together with the environment variables."""
-    load(file, os.environ)
+    settings = load(file, os.environ)
     click.echo(f"{file}: valid")
+    if database:
+        click.echo(f"database: {_replication(settings)}")
+
+
+def _replication(settings: Settings) -> str:
+    with (
+        embedded.connection_string(settings.database, creates=False) as store,
+        unavailable(),
+        connect(store) as connection,
+    ):
+        found = standbys.read(connection)
+    if found is None:
+        return "is a standby; connect to the primary"
+    if found.trouble is not None:
+        return found.trouble
+    synchronous = found.synchronous
+    return f"{synchronous} synchronous standbys" if synchronous else "no standbys"

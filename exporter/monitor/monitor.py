@@ -108,6 +108,7 @@ class Monitor:
             self.shard,
             time.perf_counter() - start,
             len(self.models.by_name) - len(models),
+            self._examiner.standbys,
         )
 
     def model(self, name: str) -> Model | None:

@@ -23,6 +23,7 @@ from exporter.stats.quality import Quality
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
 from ingest.store.shard import WHOLE, Shard
+from ingest.store.standbys import Standbys
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,8 @@ class Snapshot:
         Seconds spent on computing the snapshot.
     missing : int
         Models that could not be judged. They are not in the snapshot, and in the log.
+    standbys : Standbys or None
+        Of the primary, at the last check.
     """
 
     models: tuple[ModelSnapshot, ...]
@@ -172,3 +175,4 @@ class Snapshot:
     shard: Shard = WHOLE
     duration: float = 0.0
     missing: int = 0
+    standbys: Standbys | None = None
