@@ -19,10 +19,11 @@ from ingest.runtime.auth import tokens
 from ingest.runtime.command import ModelName, TextFile, configured, group
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.settings import Settings
-from ingest.store import canaries, embedded, models, rights
+from ingest.store import canaries, embedded, models, rights, standbys
 from ingest.store.citus import distribute
 from ingest.store.connection import connect, unavailable
 from ingest.store.migrate import migrate as migrate_store
+from ingest.store.patience import patiently
 
 main = group
 
@@ -32,18 +33,28 @@ main = group
 @click.option(
     "--grant", metavar="ROLE", help="Also grant ROLE what all commands need but the owner's rights."
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for PostgreSQL while it is away.",
+)
 @configured
-def migrate(settings: Settings, citus: bool, grant: str | None) -> None:
+def migrate(settings: Settings, citus: bool, grant: str | None, timeout: float) -> None:
     """Bring the store's schema up to date. Safe to run at any time and more than once."""
-    with (
-        embedded.connection_string(settings.database) as store,
-        unavailable(),
-        connect(rights.owner(settings.database, store)) as connection,
-    ):
-        applied = migrate_store(connection)
-        distributed = distribute(connection) if citus else []
-        if grant is not None:
-            rights.grant(connection, grant)
+
+    def attempt() -> tuple[list[str], list[str]]:
+        with unavailable(), connect(rights.owner(settings.database, store)) as connection:
+            applied = migrate_store(connection)
+            distributed = distribute(connection) if citus else []
+            if grant is not None:
+                rights.grant(connection, grant)
+            return applied, distributed
+
+    with embedded.connection_string(settings.database) as store:
+        applied, distributed = patiently(attempt, timeout)
     click.echo(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
     if citus:
         click.echo(f"distributed: {', '.join(distributed) or 'none; all tables already were'}")
@@ -226,7 +237,25 @@ def check() -> None:
 
 @check.command("config")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-def check_config(file: Path) -> None:
+@click.option("--database", is_flag=True, help="Also ask the database whether standbys are safe.")
+def check_config(file: Path, database: bool) -> None:
     """Check a configuration FILE together with the environment variables."""
-    load(file, os.environ)
+    settings = load(file, os.environ)
     click.echo(f"{file}: valid")
+    if database:
+        click.echo(f"database: {_replication(settings)}")
+
+
+def _replication(settings: Settings) -> str:
+    with (
+        embedded.connection_string(settings.database, creates=False) as store,
+        unavailable(),
+        connect(store) as connection,
+    ):
+        found = standbys.read(connection)
+    if found is None:
+        return "is a standby; connect to the primary"
+    if found.trouble is not None:
+        return found.trouble
+    synchronous = found.synchronous
+    return f"{synchronous} synchronous standbys" if synchronous else "no standbys"

@@ -304,7 +304,7 @@ def test_a_service_waits_for_a_server_that_is_not_there(config: Path) -> None:
 
 
 def test_a_server_that_is_not_there_is_an_error_and_no_traceback(config: Path) -> None:
-    done = run(config, "migrate", "--set", NOT_THERE)
+    done = run(config, "migrate", "--timeout", "0", "--set", NOT_THERE)
     assert done.returncode == 1
     assert "PostgreSQL is not available" in done.stderr
     assert "Traceback" not in done.stderr
@@ -413,7 +413,8 @@ def test_a_read_only_server_without_the_schema_is_an_error_and_no_traceback(
     config: Path, empty_database: str
 ) -> None:
     string = make_conninfo(empty_database, options="-c default_transaction_read_only=on")
-    done = run(config, "migrate", "--set", f"database.connection_string={string}")
+    setting = f"database.connection_string={string}"
+    done = run(config, "migrate", "--timeout", "0", "--set", setting)
     assert done.returncode == 1
     assert "read-only transaction" in done.stderr
     assert "Traceback" not in done.stderr

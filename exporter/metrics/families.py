@@ -24,6 +24,7 @@ from ingest.runtime.family import Family
 from ingest.runtime.version import __version__
 from ingest.store.changes import ModelRow
 from ingest.store.explanations import ExplanationRow
+from ingest.store.standbys import REPLICATIONS
 
 Sample = tuple[tuple[str, ...], float]
 """Values of the labels, and the value."""
@@ -321,6 +322,19 @@ STORE_REWINDS = _of_process(
     "counter",
     "Models whose windows were reloaded because the store was set back, as by a restore.",
     lambda s: s.polls.rewinds,
+)
+STORE_STANDBYS = _family(
+    "embedding_drift_store_standbys",
+    "gauge",
+    "Standbys that stream from the PostgreSQL that is written to, as of the last check. If none is "
+    "synchronous, acknowledged vectors may be lost when one is promoted. The role may not see "
+    "those that are hidden: it needs pg_monitor.",
+    ("replication",),
+    lambda s: (
+        ()
+        if s.standbys is None
+        else (((each,), getattr(s.standbys, each)) for each in REPLICATIONS)
+    ),
 )
 CHECK_TIMESTAMP = _of_process(
     "embedding_drift_check_timestamp_seconds",

@@ -20,10 +20,11 @@ from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.worker import Worker, WorkStatus
-from ingest.store import history, reports
+from ingest.store import history, reports, standbys
 from ingest.store.history import HistoryRow
 from ingest.store.pool import Pool
 from ingest.store.reports import Report
+from ingest.store.standbys import Standbys
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Examiner:
         The current interval; may be replaced at any time.
     examined : mapping of str to ExaminationStatus
         By name of the examination; replaced as a whole.
+    standbys : Standbys or None
+        Of the primary, at the last check; None before, and if it could not be asked.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Examiner:
             clock=clock,
         )
         self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
+        self.standbys: Standbys | None = None
         self._reported: frozenset[str] = frozenset()
 
     @property
@@ -153,6 +157,7 @@ class Examiner:
             The first error that a model raised.
         """
         check = _Check()
+        self.standbys = None
         try:
             self._check(check)
         finally:
@@ -186,6 +191,7 @@ class Examiner:
         with check.timed(RECORD), self._pool.borrow() as connection:
             history.append(connection, rows)
             self._report(connection, judged)
+            self.standbys = standbys.read(connection)
 
     def _report(self, connection: psycopg.Connection, judged: Iterable[ModelSnapshot]) -> None:
         now = self._models.now()

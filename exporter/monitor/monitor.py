@@ -125,6 +125,7 @@ class Monitor:
             time.perf_counter() - start,
             len(self.models.by_name) - len(models),
             self._explainer.settings.in_alerts,
+            self._examiner.standbys,
         )
 
     def model(self, name: str) -> Model | None:

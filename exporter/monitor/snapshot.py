@@ -26,6 +26,7 @@ from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
 from ingest.store.explanations import ExplanationRow
 from ingest.store.shard import WHOLE, Shard
+from ingest.store.standbys import Standbys
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,8 @@ class Snapshot:
         Models that could not be judged. They are not in the snapshot, and in the log.
     has_words : bool
         Whether metrics may have the summaries of explanations.
+    standbys : Standbys or None
+        Of the primary, at the last check.
     """
 
     models: tuple[ModelSnapshot, ...]
@@ -198,3 +201,4 @@ class Snapshot:
     duration: float = 0.0
     missing: int = 0
     has_words: bool = True
+    standbys: Standbys | None = None

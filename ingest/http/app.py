@@ -88,8 +88,8 @@ class Ingest:
         return operations.description(self._settings.ingest)
 
     def not_ready(self) -> str | None:
-        """Return why vectors cannot be stored now; None when they can."""
-        return self._pipeline.not_ready()
+        """Return None: there is nothing to start. Without PostgreSQL, requests get 503."""
+        return None
 
     async def _embeddings(self, request: IncomingRequest) -> Response:
         lost = losses.parse(request.headers)

@@ -9,7 +9,6 @@ from prometheus_client import CollectorRegistry
 
 from ingest.pipeline.maintenance import Maintenance
 from ingest.pipeline.metrics import IngestMetrics
-from ingest.pipeline.reachability import Reachability
 from ingest.pipeline.removals import Removals
 from ingest.pipeline.sampling import Sampler
 from ingest.pipeline.writer import Writer
@@ -46,7 +45,6 @@ class Pipeline:
     ) -> None:
         self.metrics = IngestMetrics(registry)
         self.pool = open_async(connection_string, settings.database.pool_size)
-        self._reachability = Reachability(self.pool)
         self._removals = Removals(self.pool, self.metrics)
         self._sampler = Sampler(settings.ingest)
         self._maintenance = Maintenance(
@@ -61,7 +59,6 @@ class Pipeline:
         """Write and maintain the store while entered."""
         async with (
             self.pool,
-            self._reachability.watched(),
             self._removals.watched(),
             self._writer.running(),
             # Maintenance ends before the writer, which may wait for a partition.
@@ -73,10 +70,6 @@ class Pipeline:
         """Apply other limits and sampling ratios."""
         self._sampler.settings = settings.ingest
         self._writer.settings = settings.ingest
-
-    def not_ready(self) -> str | None:
-        """Return why vectors cannot be stored now; None when they can."""
-        return None if self._reachability.reached else "ingest: no connection to PostgreSQL"
 
     async def store(self, batch: Batch) -> Stored:
         """Sample a batch and store what is selected. The vectors are committed when this returns.

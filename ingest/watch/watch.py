@@ -89,7 +89,7 @@ class Watch:
 
     def not_ready(self) -> str | None:
         """Return why this half is not ready, or None. It is ready after the first poll."""
-        return self._pipeline.not_ready() or (None if self._was_up else "watch: table not read yet")
+        return None if self._was_up else "watch: table not read yet"
 
     async def _run(self) -> None:
         while True:

@@ -66,7 +66,11 @@ class Half(Protocol):
         """Run the tasks behind the endpoints while entered; leaving finishes them."""
 
     def not_ready(self) -> str | None:
-        """Return why requests cannot be served now; None when they can."""
+        """Return why this half has not started yet; None from then on.
+
+        It does not depend on what many replicas share. While PostgreSQL is away, all of them would
+        be taken out of a Service at once, and clients would find nobody to tell them why.
+        """
 
     def reconfigure(self, settings: Settings) -> None:
         """Apply other settings. May be called from any thread."""

@@ -20,7 +20,6 @@ def run(store: str, *batches: Batch, settings: Settings) -> tuple[list[Stored], 
     async def main() -> list[Stored]:
         pipeline = Pipeline(store, settings, registry)
         async with pipeline.running():
-            assert pipeline.not_ready() is None
             return [await pipeline.store(batch) for batch in batches]
 
     return asyncio.run(main()), registry
