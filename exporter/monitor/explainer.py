@@ -55,8 +55,8 @@ class Explainer:
     settings : ExplanationSettings
     followed : threading.Event
         Set once the windows have been read; there is nothing to explain before.
-    rest : callable
-        Waits for so many seconds.
+    rest : callable, optional
+        Waits for so many seconds. By default until it is stopped, at most.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Explainer:
         interval: float,
         settings: ExplanationSettings,
         followed: threading.Event,
-        rest: Callable[[float], None] = time.sleep,
+        rest: Callable[[float], object] | None = None,
     ) -> None:
         self._models = models
         self._pool = pool
@@ -82,7 +82,8 @@ class Explainer:
         self._interval = interval
         self.settings = settings
         self._followed = followed
-        self._rest = rest
+        self._stopped = threading.Event()
+        self._rest = self._stopped.wait if rest is None else rest
         self._drifting = Drifting()
         self._previous: dict[Series, tuple[int, Explanation]] = {}
         self._worker = Worker(
@@ -100,6 +101,7 @@ class Explainer:
 
     def stop(self, cut: Callable[[], None]) -> None:
         """Stop; ``cut`` interrupts a wait for the server."""
+        self._stopped.set()
         self._worker.stop(cut)
 
     def reconfigure(self, interval: float, settings: ExplanationSettings) -> None:
