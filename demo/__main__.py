@@ -27,7 +27,8 @@ MODEL = "all-MiniLM-L6-v2"
 SWAPPED = "all-MiniLM-L6-v2-swapped"
 """Model of the second act."""
 BASELINE_WITHIN = 60.0
-ALERT_WITHIN = 20.0
+ALERT_WITHIN = 60.0
+EXPLANATION_WITHIN = 60.0
 
 
 @click.command()
@@ -135,12 +136,15 @@ def swap(url: str, prometheus: Prometheus) -> float:
 
 def say_what_changed(url: str, model_name: str) -> None:
     """Print in words what changed, as the page of the model has it."""
-    answer = httpx2.get(f"{url}/drift/{model_name}", timeout=10).raise_for_status()
-    for window in answer.json()["windows"].values():
-        if (found := window.get("explanation")) is not None:
-            say(f"what changed: {found['summary']}")
-            say(f"  cause: {found['cause']['kind']} ({'; '.join(found['cause']['evidence'])})")
-            return
+    deadline = time.monotonic() + EXPLANATION_WITHIN
+    while time.monotonic() < deadline:
+        answer = httpx2.get(f"{url}/drift/{model_name}", timeout=10).raise_for_status()
+        for window in answer.json()["windows"].values():
+            if (found := window.get("explanation")) is not None:
+                say(f"what changed: {found['summary']}")
+                say(f"  cause: {found['cause']['kind']} ({'; '.join(found['cause']['evidence'])})")
+                return
+        time.sleep(0.5)
     raise click.ClickException(f"nothing says what changed in {model_name}")
 
 

@@ -6,8 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from exporter.detector.ratio import ChangedRatio
+from exporter.explain.cause import Cause
 from exporter.explain.explanation import Explanation, Group
 from exporter.explain.kinds import Kind
+from exporter.explain.metadata import Value
 
 _NAMED = 3
 """Groups of either kind that the headline names."""
@@ -110,10 +115,46 @@ def told(
                 "keywords": each.keywords,
                 "metadata": [asdict(value) for value in each.metadata],
                 "examples": examples[each.id],
+                "centre": [round(value, 4) for value in each.centre.tolist()],
             }
             for each in explanation.groups
         ],
+        "numbered": explanation.numbered,
     }
+
+
+def recalled(told: Mapping[str, Any]) -> Explanation:
+    """Return the explanation that was told, without the rows of its vectors.
+
+    It is enough for the next one, whose groups keep its ids.
+    """
+    rows = np.empty(0, np.intp)
+    return Explanation(
+        n=told["vectors"],
+        score=told["score"],
+        changed=ChangedRatio(**told["changed_ratio"]),
+        explained=told["explained"],
+        groups=tuple(
+            Group(
+                id=each["id"],
+                change=each["change"],
+                share=each["share"],
+                share_before=each["share_before"],
+                lower=each["lower"],
+                upper=each["upper"],
+                rows=rows,
+                examples=rows,
+                keywords=tuple(each["keywords"]),
+                metadata=tuple(Value(**value) for value in each["metadata"]),
+                centre=np.array(each["centre"], np.float32),
+            )
+            for each in told["groups"]
+        ),
+        metadata=tuple(Value(**value) for value in told["metadata"]),
+        cause=Cause(told["cause"]["kind"], tuple(told["cause"]["evidence"])),
+        most_changed=rows,
+        numbered=told["numbered"],
+    )
 
 
 def _amount(explanation: Explanation) -> str:

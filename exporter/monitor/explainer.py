@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from exporter.explain.explanation import Explanation, explain
-from exporter.explain.summary import headline, told
+from exporter.explain.explanation import explain
+from exporter.explain.summary import headline, recalled, told
 from exporter.monitor import evidence, privacy
 from exporter.monitor.drifting import Drift, Drifting
 from exporter.monitor.model import Model, Models
@@ -55,8 +55,8 @@ class Explainer:
     settings : ExplanationSettings
     followed : threading.Event
         Set once the windows have been read; there is nothing to explain before.
-    rest : callable
-        Waits for so many seconds.
+    rest : callable, optional
+        Waits for so many seconds. By default until it is stopped, at most.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Explainer:
         interval: float,
         settings: ExplanationSettings,
         followed: threading.Event,
-        rest: Callable[[float], None] = time.sleep,
+        rest: Callable[[float], object] | None = None,
     ) -> None:
         self._models = models
         self._pool = pool
@@ -82,9 +82,9 @@ class Explainer:
         self._interval = interval
         self.settings = settings
         self._followed = followed
-        self._rest = rest
+        self._stopped = threading.Event()
+        self._rest = self._stopped.wait if rest is None else rest
         self._drifting = Drifting()
-        self._previous: dict[Series, tuple[int, Explanation]] = {}
         self._worker = Worker(
             "explainer",
             self._work,
@@ -100,6 +100,7 @@ class Explainer:
 
     def stop(self, cut: Callable[[], None]) -> None:
         """Stop; ``cut`` interrupts a wait for the server."""
+        self._stopped.set()
         self._worker.stop(cut)
 
     def reconfigure(self, interval: float, settings: ExplanationSettings) -> None:
@@ -121,29 +122,33 @@ class Explainer:
     def look(self) -> None:
         """Look at all models, and explain the drifts whose explanation is due.
 
-        A window that cannot be explained leaves the others alone, and keeps its older explanation.
+        A model or a window that raises leaves the others alone. A window that cannot be explained
+        keeps its older explanation.
 
         Raises
         ------
         StoreUnavailable
             If PostgreSQL is away.
         Exception
-            The first error that a window raised.
+            The first error that a model or a window raised.
         """
         models, spent, errors = self._models.by_name, 0.0, list[Exception]()
         for model in models.values():
             if self._worker.is_stopping:
                 return
-            start = time.perf_counter()
-            has_explained = self._look_at(model, len(models), errors)
+            start, has_explained = time.perf_counter(), False
+            try:
+                has_explained = self._look_at(model, len(models), errors)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                error.add_note(f"Raised by a look at model {model.row.model_name}")
+                errors.append(error)
             took = time.perf_counter() - start
             spent += took
             if has_explained:
                 self._rest(took)
         self._drifting.keep(models)
-        self._previous = {
-            s: known for s, known in self._previous.items() if s in self._drifting.now
-        }
         status = ExaminationStatus(not errors, spent)
         self.examined = MappingProxyType({EXPLANATION: status})
         if errors:
@@ -214,14 +219,8 @@ class Explainer:
                 each.limits,
                 settings,
             )
-        of_version, previous = self._previous.get(series, (version, None))
-        found = explain(
-            read.detector,
-            read.reference,
-            read.window,
-            previous if of_version == version else None,
-        )
-        self._previous[series] = version, found
+        previous = None if current is None else recalled(current.told)
+        found = explain(read.detector, read.reference, read.window, previous)
         now = self._models.now()
         row = ExplanationRow(
             *series,

@@ -495,12 +495,12 @@ def described(
     vectors : ndarray of float32, shape (n, dimension)
     """
     found = connection.execute(
-        "select seq, id, received_at, embedded_at, metadata, embedding::real[]"
+        "select seq, id, received_at, embedded_at, metadata, vector_send(embedding)"
         " from baseline_embedding where model_name = %s and version = %s order by received_at, seq",
         [model_name, version],
         binary=True,
     ).fetchall()
-    vectors = np.array([row[-1] for row in found], np.float32).reshape(-1, dimension)
+    vectors = copy.decode_sent([row[-1] for row in found], dimension)
     return [StoredVector(*row[:-1]) for row in found], vectors
 
 

@@ -112,6 +112,17 @@ def decode(
     return rows
 
 
+def decode_sent(vectors: Sequence[bytes], dimension: int) -> NDArray[np.float32]:
+    """Decode what ``vector_send`` returns for vectors of one dimension, shape (n, dimension).
+
+    A query for ``real[]`` would make a Python float of each component.
+    """
+    wire = np.frombuffer(
+        b"".join(vectors), np.dtype([("head", ">i2", (2,)), ("components", ">f4", (dimension,))])
+    )
+    return wire["components"].astype(np.float32)
+
+
 def row_type(dimension: int, with_cosine: bool = False) -> np.dtype[Any]:
     """Return the type of the rows that :func:`decode` returns."""
     cosine = [("revised_cosine", "f4")] if with_cosine else []

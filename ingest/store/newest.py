@@ -8,6 +8,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from ingest.store import copy
 from ingest.store.stored_vector import StoredVector
 
 
@@ -34,12 +35,12 @@ def newest(
     vectors : ndarray of float32, shape (n, dimension)
     """
     rows = connection.execute(
-        "select seq, id, received_at, embedded_at, metadata, embedding::real[] from embedding"
+        "select seq, id, received_at, embedded_at, metadata, vector_send(embedding) from embedding"
         " where model_name = %s and vector_dims(embedding) = %s"
         " and received_at > clock_timestamp() - make_interval(secs => %s)"
         " order by received_at desc, seq desc limit %s",
         (model_name, dimension, seconds, count),
         binary=True,
     ).fetchall()
-    vectors = np.array([row[-1] for row in rows], np.float32).reshape(-1, dimension)
+    vectors = copy.decode_sent([row[-1] for row in rows], dimension)
     return [StoredVector(*row[:-1]) for row in rows], vectors

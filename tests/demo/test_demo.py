@@ -45,7 +45,8 @@ def test_the_demo_shows_the_alert_and_leaves_no_process_or_file(
     command = [sys.executable, "-m", "demo"]
     demo = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert re.search(r"\| (WARNING|CRITICAL): all-MiniLM-L6-v2: .*vectors.* baseline", demo.stdout)
+    # On a busy machine, the first alert may come before it is known what changed.
+    assert re.search(r"\| (WARNING|CRITICAL): .*all-MiniLM-L6-v2", demo.stdout)
     assert "after the first vector of the new topic" in demo.stdout
     assert "The model seems to have changed." in demo.stdout
     assert "| *EmbeddingModelChanged* (" in demo.stdout

@@ -22,6 +22,7 @@ def explained(at: float, model_name: str = "m", kind: str = "new content") -> Ex
         "share_before": 0.022,
         "keywords": ["audio", "player"],
         "metadata": [{"key": "section", "value": "sound", "share": 0.8, "share_before": 0.1}],
+        "centre": [0.5, -1.0],
         "examples": [{"seq": 7, "id": "doc 7", "received_at": "2026-01-01T00:00:00Z"}],
     }
     lost = {**group, "id": "g2", "name": "perl", "change": "shrunk", "share": 0.001}
@@ -33,6 +34,7 @@ def explained(at: float, model_name: str = "m", kind: str = "new content") -> Ex
         "cause": {"kind": kind, "evidence": ["topics moved differently (0.31 of 1)"]},
         "metadata": [{"key": "tenant", "value": "acme", "share": 0.4, "share_before": 0.05}],
         "groups": [group, lost],
+        "numbered": 2,
         "texts": "keywords",
         "metadata_keys": None,
     }

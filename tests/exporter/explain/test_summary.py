@@ -12,7 +12,7 @@ from exporter.detector.ratio import ChangedRatio
 from exporter.explain.cause import Cause, Kind
 from exporter.explain.explanation import Explanation, Group
 from exporter.explain.metadata import Value
-from exporter.explain.summary import details, headline, name, told
+from exporter.explain.summary import details, headline, name, recalled, told
 
 ROWS = np.arange(3)
 GROUP = Group(
@@ -117,3 +117,17 @@ def test_what_is_told_to_programs_is_json() -> None:
     assert json.loads(json.dumps(found))["groups"][0]["examples"] == [{"seq": 7}]
     assert found["changed_ratio"] == {"estimate": 0.1, "lower": 0.09, "upper": 0.12}
     assert found["cause"] == {"kind": "new content", "evidence": ()}
+
+
+def test_what_was_told_is_enough_for_the_next_explanation() -> None:
+    centre = np.array([0.123456, -2.0], np.float32)
+    given = explanation(replace(GROUP, centre=centre), SHRUNK, kind="model", evidence=("a", "b"))
+    kept = json.loads(json.dumps(told(given, {"g1": [], "g2": []})))
+    found = recalled(kept)
+    assert (found.changed, found.cause, found.metadata) == (
+        *(given.changed, given.cause, given.metadata),
+    )
+    assert found.numbered == 2
+    assert [(each.id, each.change) for each in found.groups] == [("g1", "grown"), ("g2", "shrunk")]
+    np.testing.assert_allclose(found.groups[0].centre, centre, atol=1e-4)
+    assert told(found, {"g1": [], "g2": []}) == told(given, {"g1": [], "g2": []})

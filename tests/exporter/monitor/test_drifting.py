@@ -136,6 +136,48 @@ def test_scores_against_another_baseline_do_not_count(
     assert caplog.messages == []
 
 
+def with_score(snapshot: ModelSnapshot, score: float, at: float = 0.0) -> ModelSnapshot:
+    """A snapshot of the fast window alone, with this score."""
+    fast, _ = snapshot.series
+    assert fast.verdict.measurement is not None
+    measured = replace(fast.verdict.measurement, score=score)
+    series = (replace(fast, verdict=replace(fast.verdict, measurement=measured)),)
+    return replace(snapshot, series=series, computed_at=at)
+
+
+def test_thresholds_grow_with_the_fleet_as_in_the_rules(snapshot: ModelSnapshot) -> None:
+    alone, many = Drifting(), Drifting()
+    high = with_score(snapshot, HIGH)
+    assert alone.is_news(high, 1)
+    assert not many.is_news(high, 100)
+    alone.notice(high, 1)
+    many.notice(high, 100)
+    assert len(alone.now) == 1
+    assert not alone.is_news(high, 1)
+    assert not many.now
+
+
+def test_drift_against_another_baseline_is_another_one(snapshot: ModelSnapshot) -> None:
+    drifting = Drifting()
+    assert snapshot.baseline is not None
+    drifting.notice(with_score(snapshot, HIGH, 0.0), 1)
+    pinned = replace(snapshot, baseline=replace(snapshot.baseline, version=2))
+    drifting.notice(with_score(pinned, HIGH, CHECK), 1)
+    [drift] = drifting.now.values()
+    assert (drift.began_at, drift.baseline_version) == (CHECK, 2)
+
+
+def test_an_average_of_an_hour_that_was_high_does_not_outlast_the_drift(
+    snapshot: ModelSnapshot,
+) -> None:
+    drifting = Drifting()
+    for number in range(13):
+        drifting.notice(with_score(snapshot, 10 * HIGH, number * CHECK), 1)
+    for number in range(13, 16):
+        drifting.notice(with_score(snapshot, 0.0, number * CHECK), 1)
+    assert not drifting.now
+
+
 def test_the_wait_is_that_of_the_rules() -> None:
     text = files("rules").joinpath("drift.rules.yaml").read_text()
     rules = yaml.safe_load(text)["groups"][0]["rules"]

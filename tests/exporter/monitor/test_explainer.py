@@ -197,6 +197,14 @@ def test_after_a_restart_a_drift_that_lasts_keeps_its_explanation(
     after = explanation(models)
     assert after is not None
     assert (after.began_at, after.number, after.summary) == (before.began_at, 0, before.summary)
+    clock.time += CHECK / 2
+    explainer(pool, models).look()
+    refreshed = explanation(models)
+    assert refreshed is not None
+    assert (refreshed.began_at, refreshed.number) == (before.began_at, 1)
+    assert [each["id"] for each in refreshed.told["groups"]] == [
+        each["id"] for each in before.told["groups"]
+    ]
     clock.time += KEPT_SECONDS + 1
     explainer(pool, models).look()
     another = explanation(models)
@@ -257,6 +265,21 @@ def test_a_window_that_cannot_be_explained_leaves_the_others_alone(
     assert explanation(models, "l") is None
     assert explanation(models) is not None
     assert not explaining.examined[EXPLANATION].success
+
+
+def test_a_model_that_cannot_be_judged_leaves_the_others_alone(
+    pool: Pool, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_score(models, HIGH)
+    broken = Model(replace(models.by_name["m"].row, model_name="a"), MonitoringSettings())
+    monkeypatch.setattr(broken, "judge", lambda *_: 1 / 0)
+    healthy = models.by_name["m"]
+    models.remove("m")
+    models.add(broken)
+    models.add(healthy)
+    with pytest.raises(ZeroDivisionError):
+        explainer(pool, models).look()
+    assert explanation(models) is not None
 
 
 def test_without_the_store_nothing_is_said(

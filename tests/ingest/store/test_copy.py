@@ -127,3 +127,16 @@ def test_a_row_that_only_claims_another_dimension_is_refused(
     content[at + 1] = 2
     with pytest.raises(ValueError, match="not all vectors have dimension 3"):
         copy.decode([content], 3)
+
+
+def test_what_vector_send_returns_is_decoded(connection: psycopg.Connection) -> None:
+    given = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    sent = [
+        connection.execute(
+            "select vector_send(%s::real[]::vector)", [row.tolist()], binary=True
+        ).fetchone()
+        for row in given
+    ]
+    found = copy.decode_sent([row[0] for row in sent if row is not None], 5)
+    np.testing.assert_array_equal(found, given)
+    assert copy.decode_sent([], 5).shape == (0, 5)

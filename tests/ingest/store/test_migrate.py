@@ -119,6 +119,10 @@ ROWS = {
             ('m', '2026-01-01', 'set', '{a}', '\\x01', true, 0, 0, null, 'key', '\\x02');
     """,
     "0012_report": "insert into report values ('m', '2026-01-01', 300, '{}', '{}');",
+    "0013_explanations": """
+        insert into explanation values
+            ('m', 'fast', '', now(), 0, now(), now(), 1, 'what changed', '{}');
+    """,
 }
 """Rows of a store of each schema: at least one in each table that the migration adds."""
 
