@@ -7,6 +7,7 @@ which ``--help`` and short commands need not wait for.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -448,7 +449,7 @@ def backfill(
             from exporter.backfill.dataset import Dataset
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"needs {error.name}: pip install 'embedding-drift-exporter[scale]'"
+            f"needs {error.name}: {sys.executable} -m pip install 'embedding-drift-exporter[scale]'"
         ) from error
     found = Dataset.open(dataset, model, options, skips)
     with (

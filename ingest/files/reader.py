@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as csv_library
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -63,7 +64,8 @@ class Format(NamedTuple):
             return opener(file)
         except ModuleNotFoundError as error:
             raise PayloadError(
-                f"needs {error.name}: pip install 'embedding-drift-exporter[files]'"
+                f"needs {error.name}:"
+                f" {sys.executable} -m pip install 'embedding-drift-exporter[files]'"
             ) from error
 
 

@@ -315,7 +315,8 @@ def test_a_restart_does_the_rest_after_a_kill(
         return {row[:-1]: row[-1] for row in found}
 
     # A group of their own, for the whole of it to be killed as if the machine went down.
-    with subprocess.Popen(command, start_new_session=True) as running:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}  # what is killed cannot clean up
+    with subprocess.Popen(command, start_new_session=True, env=environment) as running:
         deadline = time.monotonic() + 120
         while not stored():
             assert running.poll() is None
@@ -546,5 +547,6 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert invoke(lake, "--model", "m") == (
         1,
-        "Error: needs distributed: pip install 'embedding-drift-exporter[scale]'\n",
+        f"Error: needs distributed: {sys.executable} -m pip install"
+        " 'embedding-drift-exporter[scale]'\n",
     )

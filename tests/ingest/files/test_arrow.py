@@ -166,5 +166,5 @@ def test_without_pyarrow_the_message_says_what_to_install(
     parquet.write_table(pa.table({"v": LISTS}), tmp_path / "v.parquet")
     monkeypatch.delitem(sys.modules, "ingest.files.arrow")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(PayloadError, match=r"needs pyarrow: pip install 'embedding-drift-.*files"):
+    with pytest.raises(PayloadError, match=r"needs pyarrow: /.* -m pip install '.*files"):
         whole(tmp_path / "v.parquet")
