@@ -99,10 +99,12 @@ def test_a_released_image_has_the_tag_of_the_manifests(tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     answer = name_image(f"v{__version__}", environment)
     assert answer.returncode == 0, answer.stderr
-    base = yaml.safe_load((ROOT / "k8s/base/kustomization.yaml").read_text())
-    [image] = base["images"]
+    chart = yaml.safe_load((ROOT / "k8s/chart/Chart.yaml").read_text())
+    values = yaml.safe_load((ROOT / "k8s/chart/values.yaml").read_text())
     written = environment.read_text().strip()
-    assert written == f"IMAGE=registry.example.org/{image['name']}:{image['newTag']}"
+    name = values["image"]["repository"]
+    assert written == f"IMAGE=registry.example.org/{name}:{chart['appVersion']}"
+    assert chart["version"] == chart["appVersion"]
 
 
 def test_a_tag_that_differs_from_the_version_is_not_released(tmp_path: Path) -> None:
