@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,18 @@ def test_a_tag_that_differs_from_the_version_is_not_released(tmp_path: Path) -> 
     environment = tmp_path / "environment"
     assert name_image("v99.0.0", environment).returncode != 0
     assert not environment.exists()
+
+
+def test_the_package_of_the_chart_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        subprocess.run([ROOT / ".ci" / "chart", tmp_path / folder], check=True)
+    [one], [other] = (list((tmp_path / folder).iterdir()) for folder in ("one", "other"))
+    assert one.name == other.name == f"embedding-drift-chart-{__version__}.tgz"
+    assert one.read_bytes() == other.read_bytes()
+    with tarfile.open(one) as package:
+        kinds = {member.name: member.issym() for member in package}
+    # The rules are links in the checkout; a package needs the files.
+    assert kinds["embedding-drift/files/drift.rules.yaml"] is False
 
 
 def span(found: re.Match[str]) -> range:

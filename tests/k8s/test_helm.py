@@ -17,8 +17,9 @@ from exporter import cli as exporter_cli
 from ingest.runtime.settings.configuration import load
 from k8s.helm import CHART, NAME, render
 from k8s.manifest import Manifest
+from k8s.manifest import load as read
 from rules.render import render as render_rules
-from tests.k8s.overlays import containers, halves, of_kind, pods
+from tests.k8s.overlays import containers, halves, of_kind, pods, selects
 
 pytestmark = pytest.mark.usefixtures("helm")
 
@@ -291,3 +292,25 @@ def test_every_value_is_described() -> None:
         "shared_buffers",
     }
     assert found.count("\n| `") > 80
+
+
+def test_the_pod_of_helm_test_may_connect_to_both_halves_while_it_runs(helm: str) -> None:
+    command = [helm, "template", NAME, CHART, "--kube-version=1.34.0"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    hooks = [
+        found
+        for found in read(answer.stdout)
+        if found["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"
+    ]
+    [pod] = of_kind(hooks, "Pod")
+    labels = pod["metadata"]["labels"]
+    leaving, entering = of_kind(hooks, "NetworkPolicy")
+    assert leaving["spec"]["podSelector"]["matchLabels"] == labels
+    [to] = leaving["spec"]["egress"]
+    [to_pods] = to["to"]
+    assert entering["spec"]["podSelector"] == to_pods["podSelector"]
+    [into] = entering["spec"]["ingress"]
+    assert into["from"] == [{"podSelector": {"matchLabels": labels}}]
+    for half in halves(render()):
+        assert selects(to_pods["podSelector"], half)
+        assert not selects({"matchLabels": labels}, half)

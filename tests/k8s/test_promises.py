@@ -79,8 +79,7 @@ _SELECTOR = {
     "app.kubernetes.io/instance": "embedding-drift",
 }
 OURS = {"podSelector": {"matchLabels": _SELECTOR}}
-HELM_TEST = {"podSelector": {"matchLabels": _SELECTOR | {"app.kubernetes.io/component": "test"}}}
-LET_IN = {"ingest": [HELM_TEST, MONITORING, CLIENTS], "exporter": [HELM_TEST, MONITORING]}
+LET_IN = {"ingest": [MONITORING, CLIENTS], "exporter": [MONITORING]}
 
 
 def test_both_halves_are_installed(objects: list[Manifest]) -> None:

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 
 MODEL = "helm-test"
+_DEADLINE = time.monotonic() + 120
 
 
 def ask(url: str, body: object = None) -> object:
@@ -22,17 +23,21 @@ def ask(url: str, body: object = None) -> object:
         return json.load(answer)
 
 
-vector = {"model_name": MODEL, "embedding": [1, 2, 3]}
-print("ingest:", ask(f"{os.environ['INGEST']}/embeddings", vector))
-try:
-    deadline = time.monotonic() + 120
+def ask_again(url: str, body: object = None) -> object:
+    """Ask until there is an answer: network policies and polls take seconds."""
     while True:
         try:
-            print("exporter:", ask(f"{os.environ['EXPORTER']}/drift/{MODEL}"))
-            break
-        except urllib.error.URLError as error:
-            if time.monotonic() > deadline:
-                sys.exit(f"the exporter does not show the model {MODEL}: {error}")
+            return ask(url, body)
+        except OSError as error:
+            is_final = isinstance(error, urllib.error.HTTPError) and error.code not in (404, 503)
+            if is_final or time.monotonic() > _DEADLINE:
+                sys.exit(f"{url}: {error}")
             time.sleep(2)
+
+
+vector = {"model_name": MODEL, "embedding": [1, 2, 3]}
+print("ingest:", ask_again(f"{os.environ['INGEST']}/embeddings", vector))
+try:
+    print("exporter:", ask_again(f"{os.environ['EXPORTER']}/drift/{MODEL}"))
 finally:
     subprocess.run(["embedding-drift", "model", "remove", MODEL, "--yes"], check=True)  # noqa: S603, S607

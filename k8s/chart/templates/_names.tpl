@@ -65,3 +65,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "embedding-drift.selectorLabels" . }}
 app.kubernetes.io/component: test
 {{- end }}
+
+{{- define "embedding-drift.testHook" -}}
+helm.sh/hook: test
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
