@@ -15,7 +15,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
 LOWEST_TESTS = tests/ingest tests/exporter tests/test_clients.py tests/test_openapi.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test kills test-lowest lint bench mutants tools tools-newest tools-checkov tools-collector tools-kafka docs dashboards manifests lock audit pin image image-check dist clean
+.PHONY: help run demo test kills test-lowest lint bench mutants tools tools-newest tools-checkov tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,7 +53,7 @@ docs: $(BIN)/.test ## Write the generated tables of the documentation
 dashboards: $(BIN)/.test ## Write the Grafana dashboards
 	$(BIN)/python -m grafana
 
-manifests: $(BIN)/.test ## Write the generated manifests in k8s/; needs kubectl
+manifests: $(BIN)/.test ## Write the generated files of the chart, and the manifests in k8s/; needs helm
 	$(BIN)/python -m k8s
 
 lock: $(BIN)/.lock ## Pin what the image installs, by version and hash
@@ -77,15 +77,17 @@ image: ## Build the container image; needs Docker
 image-check: $(BIN)/.test ## Build and test the image; needs Docker, or Debian and root
 	.ci/image $(IMAGE) $(BIN)/python $(BIN)/python -m pytest tests/container/test_image.py
 
-dist: $(BIN)/.test ## Build the files of a release: packages, rules, dashboards, manifests
+dist: $(BIN)/.test ## Build the files of a release: packages, rules, dashboards, manifests, chart
 	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist ./client .
 	$(BIN)/embedding-drift rules render --output dist/rules
 	tar --create --gzip --directory dist --file dist/rules.tar.gz --remove-files rules
 	tar --create --gzip --directory grafana --file dist/dashboards.tar.gz dashboards provisioning
-	for overlay in $(notdir $(wildcard k8s/overlays/*)); do \
+	for overlay in $(notdir $(patsubst %/kustomization.yaml,%,$(wildcard k8s/overlays/*/kustomization.yaml))); do \
 	    kubectl kustomize k8s/overlays/$$overlay >dist/embedding-drift-$$overlay.yaml || exit 1; \
 	done
+	cp k8s/embedding-drift.yaml dist/embedding-drift-default.yaml
+	.ci/chart dist
 
 tools: ## Install Debian's Prometheus, Alertmanager, PgBouncer and Chromium; start no service
 	@.ci/tools
@@ -100,6 +102,9 @@ tools-collector: ## Build an OpenTelemetry Collector, with Go; two minutes
 
 tools-kafka: ## Fetch a Kafka broker, with Maven; needs Java 17
 	@.ci/kafka
+
+tools-kubernetes: ## Build Helm, etcd and Kubernetes, with Go; a quarter of an hour
+	@.ci/kubernetes
 
 clean: ## Remove the files that these commands made, except data/
 	rm -rf $(VENV) $(VENV)-checkov $(VENV)-lowest .mypy_cache .pytest_cache .ruff_cache mutants rendered dist

@@ -11,9 +11,7 @@ from typing import Any
 
 import yaml
 
-from k8s.manifest import Manifest, manifest
-
-# The secret that terraform/hand-over.sh.tftpl creates.
+# The secret that terraform/hand-over.sh.tftpl creates; the chart replaces its name.
 _WEBHOOK = {"name": "embedding-drift-slack", "key": "slack_webhook"}
 
 _RENAMED = {
@@ -26,12 +24,12 @@ _COMMENT = re.compile(r"\{\{- /\*.*?\*/ -\}\}\s*", re.DOTALL)
 _USED = re.compile(r'\{\{-? template "([^"]+)"')
 
 
-def alertmanager_config() -> Manifest:
-    """Build the object from alertmanager/alertmanager.yml and its Slack templates."""
+def alertmanager_config() -> dict[str, Any]:
+    """Build it from alertmanager/alertmanager.yml and its Slack templates."""
     configuration = yaml.safe_load(_source("alertmanager.yml"))
     del configuration["templates"]
-    spec = _converted(configuration, _definitions(_source("slack.tmpl")))
-    return manifest("monitoring.coreos.com/v1alpha1", "AlertmanagerConfig", "embedding-drift", spec)
+    spec: dict[str, Any] = _converted(configuration, _definitions(_source("slack.tmpl")))
+    return spec
 
 
 def _source(name: str) -> str:

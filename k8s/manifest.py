@@ -1,4 +1,4 @@
-"""One Kubernetes object, and how it is written as YAML."""
+"""Kubernetes objects, and how they are read and written as YAML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import yaml
 
 Manifest = dict[str, Any]
 
-NAMESPACE = "embedding-drift"
+
+class _Loader(yaml.CSafeLoader):
+    """Reads a bare `=`, which Go programs write, as the text it is."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: node.value)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -27,18 +32,13 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def dump(manifests: Iterable[Manifest]) -> str:
-    """Write the manifests as one YAML stream, with block style for texts of several lines."""
+def load(text: str) -> list[Manifest]:
+    """Read a YAML stream; empty documents are left out."""
+    return [found for found in yaml.load_all(text, _Loader) if found is not None]
+
+
+def dump(documents: Iterable[Any]) -> str:
+    """Write a YAML stream, with block style for texts of several lines."""
     return "# Written by `make manifests`.\n" + yaml.dump_all(
-        manifests, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True
+        documents, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True
     )
-
-
-def manifest(api_version: str, kind: str, name: str, spec: dict[str, Any]) -> Manifest:
-    """Build an object in the namespace of the monitor."""
-    return {
-        "apiVersion": api_version,
-        "kind": kind,
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": spec,
-    }

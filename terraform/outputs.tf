@@ -12,12 +12,12 @@ output "hand_over" {
 }
 
 output "database_egress" {
-  description = "Patch of kustomize that limits outgoing connections of the monitor to the database."
-  value = yamlencode([{
-    op    = "add"
-    path  = "/spec/egress/1/to"
-    value = [for block in module.network.database_cidr_blocks : { ipBlock = { cidr = block } }]
-  }])
+  description = "Values of the Helm chart that limit outgoing connections of the monitor to the database."
+  value = yamlencode({
+    networkPolicy = {
+      databaseTo = [for block in module.network.database_cidr_blocks : { ipBlock = { cidr = block } }]
+    }
+  })
 }
 
 output "repository_url" {

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,16 +100,30 @@ def test_a_released_image_has_the_tag_of_the_manifests(tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     answer = name_image(f"v{__version__}", environment)
     assert answer.returncode == 0, answer.stderr
-    base = yaml.safe_load((ROOT / "k8s/base/kustomization.yaml").read_text())
-    [image] = base["images"]
+    chart = yaml.safe_load((ROOT / "k8s/chart/Chart.yaml").read_text())
+    values = yaml.safe_load((ROOT / "k8s/chart/values.yaml").read_text())
     written = environment.read_text().strip()
-    assert written == f"IMAGE=registry.example.org/{image['name']}:{image['newTag']}"
+    name = values["image"]["repository"]
+    assert written == f"IMAGE=registry.example.org/{name}:{chart['appVersion']}"
+    assert chart["version"] == chart["appVersion"]
 
 
 def test_a_tag_that_differs_from_the_version_is_not_released(tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     assert name_image("v99.0.0", environment).returncode != 0
     assert not environment.exists()
+
+
+def test_the_package_of_the_chart_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        subprocess.run([ROOT / ".ci" / "chart", tmp_path / folder], check=True)
+    [one], [other] = (list((tmp_path / folder).iterdir()) for folder in ("one", "other"))
+    assert one.name == other.name == f"embedding-drift-chart-{__version__}.tgz"
+    assert one.read_bytes() == other.read_bytes()
+    with tarfile.open(one) as package:
+        kinds = {member.name: member.issym() for member in package}
+    # The rules are links in the checkout; a package needs the files.
+    assert kinds["embedding-drift/files/drift.rules.yaml"] is False
 
 
 def span(found: re.Match[str]) -> range:

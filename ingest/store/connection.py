@@ -290,4 +290,7 @@ def unavailable() -> Iterator[None]:
 def _summary(error: psycopg.Error) -> str:
     # Only the first line: the others may quote the connection string.
     lines = str(error).strip().splitlines()
-    return f"PostgreSQL is not available: {lines[0] if lines else type(error).__name__}"
+    reason = lines[0] if lines else type(error).__name__
+    if reason.startswith("failed to resolve host"):
+        reason += "; on Kubernetes, check that the NetworkPolicy of this pod allows its DNS"
+    return f"PostgreSQL is not available: {reason}"

@@ -5,10 +5,11 @@ from functools import cache
 import pytest
 
 from k8s.__main__ import DEFAULT
+from k8s.helm import helm as find_helm
 from k8s.manifest import Manifest
 from tests.k8s import overlays
 from tests.k8s.overlays import OVERLAYS, Render
-from tests.programs import find
+from tests.programs import find, missing
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,9 @@ def objects(request: pytest.FixtureRequest) -> list[Manifest]:
         return overlays.rendered()
     render: Render = request.getfixturevalue("render")
     return render(request.param)
+
+
+@pytest.fixture(scope="session")
+def helm() -> str:
+    """Return the path of helm."""
+    return find_helm() or missing("helm is not installed; make tools-kubernetes")

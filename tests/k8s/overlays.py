@@ -6,36 +6,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from k8s.__main__ import DEFAULT, FOLDER, kustomize
-from k8s.manifest import Manifest
+from k8s.manifest import Manifest, load
 
 ROOT = FOLDER.parent
 OWN = Path(__file__).parent
 
-OVERLAYS = {path.name: path for path in sorted((FOLDER / "overlays").iterdir())} | {
-    # The default with the one component that no overlay has.
-    "cnpg": OWN / "cnpg"
-}
+OVERLAYS = {file.parent.name: file.parent for file in FOLDER.glob("overlays/*/kustomization.yaml")}
 
 Render = Callable[[str], list[Manifest]]
 
 
-class Loader(yaml.CSafeLoader):
-    """Reads a bare `=`, which kubectl and controller-gen write, as the text it is."""
-
-
-Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: node.value)
-
-
 def objects(overlay: str) -> list[Manifest]:
-    return list(yaml.load_all(kustomize(OVERLAYS[overlay]), Loader))
+    return load(kustomize(OVERLAYS[overlay]))
 
 
 def rendered() -> list[Manifest]:
     """Return the objects of the committed default; needs no kubectl."""
-    return list(yaml.load_all(DEFAULT.read_text(), Loader))
+    return load(DEFAULT.read_text())
 
 
 def of_kind(found: list[Manifest], *kinds: str) -> list[Manifest]:

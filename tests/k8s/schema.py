@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonschema import Draft202012Validator
 
-from tests.k8s.overlays import Loader
+from k8s.manifest import load
 
 
 def validators(folder: Path) -> dict[tuple[str, str], Draft202012Validator]:
     """Return a validator for each apiVersion and kind that the definitions in a folder serve."""
     found = {}
     for file in folder.glob("*.yaml"):
-        spec = yaml.load(file.read_text(), Loader)["spec"]
+        [spec] = [found["spec"] for found in load(file.read_text())]
         for version in spec["versions"]:
             schema = _strict(version["schema"]["openAPIV3Schema"])
             schema["properties"]["metadata"] = {"type": "object"}

@@ -12,23 +12,22 @@ import pytest
 import yaml
 
 from alertmanager import __file__ as alertmanager_package
-from ingest.runtime.settings.configuration import load
-from k8s.__main__ import DEFAULT, FOLDER, kustomize, operator_files
+from k8s.__main__ import DEFAULT, FOLDER, chart_files, manifests
 from k8s.alertmanagerconfig import alertmanager_config
-from k8s.prometheusrule import prometheus_rules
-from tests.k8s.overlays import OVERLAYS, Render, rendered
+from tests.k8s.overlays import rendered
 
 ALERTMANAGER = Path(alertmanager_package).parent
 
 
-def test_the_operators_files_are_up_to_date() -> None:
-    for path, text in operator_files().items():
+def test_the_files_of_the_chart_are_up_to_date() -> None:
+    for path, text in chart_files().items():
         assert path.read_text() == text, f"{path.name}: make manifests"
 
 
-def test_the_default_is_up_to_date(render: Render) -> None:
-    assert render("default")
-    assert DEFAULT.read_text() == kustomize(OVERLAYS["default"]), "make manifests"
+@pytest.mark.usefixtures("helm")
+def test_the_manifests_are_what_the_chart_renders() -> None:
+    for path, text in manifests().items():
+        assert path.read_text() == text, f"{path.name}: make manifests"
 
 
 def test_kubectl_apply_f_finds_only_the_default() -> None:
@@ -43,31 +42,6 @@ def test_kubectl_reads_exactly_the_objects_of_the_default(kubectl: str) -> None:
     assert answer.returncode == 0, answer.stderr
     names = [line.split("/")[1] for line in answer.stdout.splitlines()]
     assert names == [found["metadata"]["name"] for found in rendered()]
-
-
-def test_promtool_accepts_the_rules(tmp_path: Path, tool: Callable[[str], str]) -> None:
-    for number, rule in enumerate(prometheus_rules(load())):
-        file = tmp_path / f"{number}.yaml"
-        file.write_text(yaml.safe_dump(rule["spec"]))
-        answer = subprocess.run([tool("promtool"), "check", "rules", file], capture_output=True)
-        assert answer.returncode == 0, answer.stdout + answer.stderr
-
-
-def test_every_alert_has_the_namespace_by_which_the_operator_routes() -> None:
-    alerts = [
-        rule["labels"]["namespace"]
-        for manifest in prometheus_rules(load(flags={"alerting.watchdog": True}))
-        for group in manifest["spec"]["groups"]
-        for rule in group["rules"]
-        if "alert" in rule
-    ]
-    assert len(alerts) > 10
-    assert set(alerts) == {alertmanager_config()["metadata"]["namespace"]}
-
-
-def test_thresholds_follow_the_configuration() -> None:
-    text = yaml.safe_dump_all(prometheus_rules(load(flags={"monitoring.drift_threshold": 0.123})))
-    assert "vector(0.123)" in text
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -112,7 +86,7 @@ def test_the_texts_for_slack_equal_those_of_the_template_file(
         return answer.stdout
 
     original = yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())["receivers"][0]
-    converted = alertmanager_config()["spec"]["receivers"][0]
+    converted = alertmanager_config()["receivers"][0]
     pairs = list(zip(texts(original), texts(converted), strict=True))
     assert len(pairs) == 9
     for before, after in pairs:

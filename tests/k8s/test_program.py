@@ -140,13 +140,6 @@ def test_each_half_has_a_service_of_its_name_and_port(
         assert port["targetPort"] in {p["name"] for p in containers(half)[-1]["ports"]}
 
 
-def test_links_in_alerts_lead_to_the_exporters_service() -> None:
-    alerting = load(FOLDER / "base" / "config.yaml").alerting
-    at = f"http://embedding-drift-exporter.embedding-drift.svc:{exporter_cli.PORT}/"
-    assert str(alerting.exporter_url) == at
-    assert alerting.runbook_url is None  # the runbook is a page of the same service
-
-
 def test_pods_run_as_an_existing_service_account(objects: list[Manifest]) -> None:
     accounts = {found["metadata"]["name"] for found in of_kind(objects, "ServiceAccount")}
     for half in halves(objects):
@@ -169,19 +162,22 @@ def test_services_budgets_and_scalers_find_their_pods(objects: list[Manifest]) -
 @pytest.mark.parametrize("overlay", ["prod", "sharded"])
 def test_prometheus_scrapes_the_metrics_of_both_halves(overlay: str, render: Render) -> None:
     [monitor] = of_kind(render(overlay), "ServiceMonitor")
-    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    selector = monitor["spec"]["selector"]
+    wanted = selector["matchLabels"].items()
+    [component] = selector["matchExpressions"]
     [endpoint] = monitor["spec"]["endpoints"]
     scraped = {
         service["metadata"]["name"]
         for service in of_kind(render(overlay), "Service")
         if wanted <= service["metadata"]["labels"].items()
+        and service["metadata"]["labels"][component["key"]] in component["values"]
         and endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     }
     assert scraped == {"embedding-drift-ingest", "embedding-drift-exporter"}
     # Of the secret that README.md makes.
     wanted_by_ingest = endpoint["authorization"]["credentials"]
-    assert wanted_by_ingest == {"name": "embedding-drift-scrape", "key": "token"}
-    made = r"secret generic embedding-drift-scrape .*--from-file=token="
+    assert wanted_by_ingest == {"name": "embedding-drift-tokens", "key": "scrape"}
+    made = r"secret generic embedding-drift-tokens .*\n.*--from-file=scrape"
     assert re.search(made, (FOLDER / "README.md").read_text())
     routes = {
         route.path
@@ -200,6 +196,18 @@ def test_each_pod_of_the_sharded_exporter_follows_a_different_share(
     shares = [shard(settings.monitoring, f"{name}-{ordinal}") for ordinal in range(replicas)]
     assert [share.ordinal for share in shares] == list(range(replicas))
     assert {share.total for share in shares} == {replicas}
+
+
+def test_each_pod_of_the_sharded_exporter_has_a_name_in_dns(render: Render) -> None:
+    objects = render("sharded")
+    [workload] = of_kind(halves(objects), "StatefulSet")
+    [service] = [
+        found["spec"]
+        for found in of_kind(objects, "Service")
+        if found["metadata"]["name"] == workload["spec"]["serviceName"]
+    ]
+    assert service["clusterIP"] == "None"
+    assert selects({"matchLabels": service["selector"]}, workload)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The overlays in README.md can be built."""
+"""What README.md shows works."""
 
 from __future__ import annotations
 
@@ -11,50 +11,66 @@ import yaml
 
 from ingest.runtime.settings.settings import keys
 from k8s.__main__ import FOLDER, kustomize
-from k8s.manifest import Manifest
-from tests.k8s.overlays import Loader, containers, half_of, halves, of_kind, pods
+from k8s.helm import render
+from k8s.manifest import Manifest, load
+from tests.k8s.overlays import containers, half_of, halves, of_kind, pods
 
-BLOCK = re.compile(r"```yaml\n(# kustomization\.yaml\n.*?)```", re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def shown() -> list[dict[str, Any]]:
-    return [yaml.safe_load(block) for block in BLOCK.findall((FOLDER / "README.md").read_text())]
+README = (FOLDER / "README.md").read_text()
 
 
-def build(overlay: dict[str, Any], folder: Path) -> list[Manifest]:
-    """Build an overlay beside k8s/."""
-    (folder / "k8s").symlink_to(FOLDER)
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    return list(yaml.load_all(kustomize(folder), Loader))
+def shown(file: str) -> list[dict[str, Any]]:
+    """Return the examples of a file, in order."""
+    blocks = re.findall(rf"```yaml\n# {re.escape(file)}\n(.*?)```", README, re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def build(values: dict[str, Any], folder: Path) -> list[Manifest]:
+    (folder / "values.yaml").write_text(yaml.safe_dump(values))
+    return render(folder / "values.yaml")
 
 
 @pytest.mark.usefixtures("kubectl")
-def test_an_image_from_a_registry_and_a_database_by_cloudnativepg(
-    shown: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    own, *_ = shown
-    objects = build(own, tmp_path)
+def test_an_image_from_a_registry(tmp_path: Path) -> None:
+    [own] = shown("kustomization.yaml")
+    (tmp_path / "k8s").symlink_to(FOLDER)
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    objects = load(kustomize(tmp_path))
     images = {c["image"].split(":")[0] for half in halves(objects) for c in containers(half)}
     assert images == {own["images"][0]["newName"]}
-    assert of_kind(objects, "Cluster")
 
 
-@pytest.mark.usefixtures("kubectl")
-def test_a_database_at_a_known_address(shown: list[dict[str, Any]], tmp_path: Path) -> None:
-    _, limited, _ = shown
+@pytest.mark.usefixtures("helm")
+def test_an_address_for_people(tmp_path: Path) -> None:
+    links, _, _ = shown("values.yaml")
+    objects = build(links, tmp_path)
+    [ingress] = of_kind(objects, "Ingress")
+    assert ingress["spec"]["rules"][0]["host"] in links["externalUrl"]
+    peers = links["networkPolicy"]["exporterFrom"]
+    policies = [
+        rule["from"]
+        for policy in of_kind(objects, "NetworkPolicy")
+        if policy["metadata"]["name"].endswith("-exporter")
+        for rule in policy["spec"]["ingress"]
+    ]
+    assert [peer for rule in policies for peer in rule if peer in peers] == peers
+
+
+@pytest.mark.usefixtures("helm")
+def test_a_database_and_a_dns_at_known_addresses(tmp_path: Path) -> None:
+    _, limited, _ = shown("values.yaml")
     policies = of_kind(build(limited, tmp_path), "NetworkPolicy")
     [egress] = [found["spec"]["egress"] for found in policies if "egress" in found["spec"]]
-    assert egress[1]["to"] == [{"ipBlock": {"cidr": "192.0.2.10/32"}}]
+    names, database = egress
+    assert names["to"] == limited["networkPolicy"]["dnsTo"]
+    assert database["to"] == [{"ipBlock": {"cidr": "192.0.2.10/32"}}]
 
 
-@pytest.mark.usefixtures("kubectl")
-@pytest.mark.parametrize("overlay", ["default", "sharded"])
-def test_an_exporter_that_reads_from_a_replica(
-    overlay: str, shown: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    *_, replica = shown
-    objects = build(replica | {"resources": [f"k8s/overlays/{overlay}"]}, tmp_path)
+@pytest.mark.usefixtures("helm")
+@pytest.mark.parametrize("shards", [1, 3])
+def test_an_exporter_that_reads_from_a_replica(shards: int, tmp_path: Path) -> None:
+    *_, replica = shown("values.yaml")
+    replica["exporter"]["shards"] = shards
+    objects = build(replica, tmp_path)
     [exporter] = [half for half in halves(objects) if half_of(half) == "exporter"]
     [container], [pod] = containers(exporter), pods(exporter)
     file = Path(container["env"][-1]["value"])
@@ -62,5 +78,4 @@ def test_an_exporter_that_reads_from_a_replica(
     [volume] = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
     assert container["env"][-1]["name"] in {f"{key.variable}_FILE" for key in keys()}
     secret = volume["secret"]["secretName"]
-    made = rf"secret generic {secret} .*\n *--from-file={file.name}="
-    assert re.search(made, (FOLDER / "README.md").read_text())
+    assert re.search(rf"secret generic {secret} .*\n *--from-file={file.name}=", README)

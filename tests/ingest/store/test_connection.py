@@ -128,6 +128,11 @@ def test_a_server_that_cannot_be_reached_is_reported_without_the_connection_stri
     assert "\n" not in str(caught.value)
 
 
+def test_a_name_that_does_not_resolve_points_to_the_network_policy() -> None:
+    with pytest.raises(StoreUnavailable, match="NetworkPolicy of this pod allows its DNS"):
+        connect("host=store.invalid user=someone")
+
+
 @pytest.mark.parametrize(
     ("statement", "message"),
     [

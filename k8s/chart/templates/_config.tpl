@@ -1,0 +1,22 @@
+{{- /* Where links lead: the address for people, or a port that `kubectl port-forward` opens. */}}
+{{- define "embedding-drift.exporterUrl" -}}
+{{ .Values.config | dig "alerting" "exporter_url" (.Values.externalUrl | default "http://127.0.0.1:10910") }}
+{{- end }}
+
+{{- define "embedding-drift.portForward" -}}
+kubectl port-forward --namespace {{ .Release.Namespace }} service/{{ include "embedding-drift.fullname" . }}-exporter 10910
+{{- end }}
+
+{{- /* The configuration file: the given one over what the pods need. */}}
+{{- define "embedding-drift.config" -}}
+{{- $needed := dict
+  "server" (dict "host" "0.0.0.0")
+  "log" (dict "format" "json")
+  "alerting" (dict "exporter_url" (include "embedding-drift.exporterUrl" .)) -}}
+{{ toYaml (mergeOverwrite $needed (deepCopy .Values.config)) }}
+{{- end }}
+
+{{- /* Host of the address for people. */}}
+{{- define "embedding-drift.host" -}}
+{{- required "ingress and httpRoute need externalUrl, such as https://drift.example.org" .Values.externalUrl | urlParse | dig "host" "" | splitList ":" | first -}}
+{{- end }}

@@ -1,0 +1,170 @@
+"""What a real API server and real controllers make of the manifests and the chart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from k8s.helm import CHART
+from tests.k8s.cluster import Cluster, running, wait_for
+from tests.k8s.overlays import DEFAULT, FOLDER, OVERLAYS, OWN
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+NAMESPACE = "embedding-drift"
+KEPT_BY_KUBERNETES = {
+    "ConfigMap/kube-root-ca.crt",
+    "ServiceAccount/default",
+}
+KINDS = (
+    "deployments,statefulsets,replicasets,pods,services,configmaps,secrets,serviceaccounts,"
+    "networkpolicies,poddisruptionbudgets,horizontalpodautoscalers,ingresses,"
+    "persistentvolumeclaims,servicemonitors,prometheusrules,alertmanagerconfigs,"
+    "clusters.postgresql.cnpg.io,databases.postgresql.cnpg.io"
+)
+EVERYTHING: dict[str, Any] = {
+    "database": {"trial": {"enabled": True}},
+    "exporter": {"shards": 3},
+    "externalUrl": "https://drift.example.org",
+    "ingress": {"enabled": True},
+    "serviceMonitor": {"enabled": True},
+    "prometheusRule": {"enabled": True},
+    "alertmanagerConfig": {"enabled": True},
+    "dashboards": {"enabled": True},
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(kubectl: str, helm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return a cluster that knows the custom resources."""
+    with running(tmp_path_factory.mktemp("cluster"), kubectl, helm) as found:
+        found.kubectl("apply", "--server-side", "--filename", OWN / "crds")
+        found.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=240s")
+        yield found
+
+
+def left(cluster: Cluster, namespace: str) -> set[str]:
+    """Return what is in a namespace, without what Kubernetes puts there."""
+    found = cluster.get(KINDS, f"--namespace={namespace}")
+    names = {f"{each['kind']}/{each['metadata']['name']}" for each in found}
+    return names - KEPT_BY_KUBERNETES
+
+
+def has_its_pods(cluster: Cluster, namespace: str) -> bool:
+    workloads = cluster.get("deployments,statefulsets", f"--namespace={namespace}")
+    for workload in workloads:
+        for condition in workload["status"].get("conditions", []):
+            assert condition["type"] != "ReplicaFailure", condition["message"]
+    return bool(workloads) and all(
+        workload["status"].get("replicas") == workload["spec"]["replicas"] for workload in workloads
+    )
+
+
+@pytest.mark.parametrize("overlay", [DEFAULT.name, *OVERLAYS])
+def test_an_overlay_is_applied_twice_admitted_as_restricted_and_deleted_without_a_trace(
+    overlay: str, cluster: Cluster
+) -> None:
+    given: tuple[str | Path, ...] = (
+        ("--filename", FOLDER) if overlay == DEFAULT.name else ("--kustomize", OVERLAYS[overlay])
+    )
+    with cluster.namespace(NAMESPACE):
+        cluster.kubectl("apply", *given, "--dry-run=server", "--validate=strict")
+        cluster.kubectl("apply", *given)
+        assert "unchanged" in cluster.kubectl("apply", *given)
+        cluster.kubectl("diff", *given)  # ends with 1 if there is a difference
+        wait_for(lambda: has_its_pods(cluster, NAMESPACE), "the pods")
+        cluster.kubectl("delete", *given)
+        # The volume with the vectors of a trial is kept.
+        kept = {"PersistentVolumeClaim/data-embedding-drift-postgresql-0"}
+        expected = kept if overlay == "dev" else set()
+        wait_for(lambda: left(cluster, NAMESPACE) == expected, "the end of all objects")
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """Write a values file."""
+
+    def written(content: dict[str, Any]) -> Path:
+        file = tmp_path / "values.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return file
+
+    return written
+
+
+def test_helm_installs_upgrades_rolls_back_and_uninstalls(
+    cluster: Cluster, values: Callable[[dict[str, Any]], Path]
+) -> None:
+    with cluster.namespace("helm") as namespace:
+        place = f"--namespace={namespace}"
+
+        def config() -> str:
+            [found] = [
+                each["data"]["config.yaml"]
+                for each in cluster.get("configmaps", place)
+                if "config.yaml" in each["data"]
+            ]
+            return str(found)
+
+        cluster.helm("install", "drift", CHART, place, "--values", values(EVERYTHING))
+        wait_for(lambda: has_its_pods(cluster, namespace), "the pods")
+        before, secrets = config(), secret_data(cluster, namespace)
+        changed = EVERYTHING | {"config": {"monitoring": {"drift_threshold": 0.3}}}
+        cluster.helm("upgrade", "drift", CHART, place, "--values", values(changed))
+        assert "0.3" in config()
+        # The passwords and tokens are those of before.
+        assert secret_data(cluster, namespace) == secrets
+        cluster.helm("rollback", "drift", "1", place)
+        assert config() == before
+        cluster.helm("uninstall", "drift", place)
+        # The volume with the vectors of a trial is kept, and its password.
+        kept = {
+            "PersistentVolumeClaim/data-drift-embedding-drift-postgresql-0",
+            "Secret/drift-embedding-drift-database",
+        }
+        wait_for(lambda: left(cluster, namespace) == kept, "the end of all other objects")
+
+
+def secret_data(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    return {
+        found["metadata"]["name"]: found["data"]
+        for found in cluster.get("secrets", f"--namespace={namespace}")
+        if found["type"] == "Opaque"
+    }
+
+
+def test_a_trial_that_is_not_kept_leaves_nothing(
+    cluster: Cluster, values: Callable[[dict[str, Any]], Path]
+) -> None:
+    trial = {"database": {"trial": {"enabled": True, "keep": False}}}
+    with cluster.namespace("trial") as namespace:
+        place = f"--namespace={namespace}"
+        cluster.helm("install", "drift", CHART, place, "--values", values(trial))
+        wait_for(lambda: has_its_pods(cluster, namespace), "the pods")
+        cluster.helm("uninstall", "drift", place)
+        wait_for(lambda: left(cluster, namespace) == set(), "the end of all objects")
+
+
+def test_two_releases_in_one_namespace_do_not_select_each_others_pods(
+    cluster: Cluster, values: Callable[[dict[str, Any]], Path]
+) -> None:
+    with cluster.namespace("two") as namespace:
+        place = f"--namespace={namespace}"
+        for release in ("one", "other"):
+            cluster.helm("install", release, CHART, place, "--values", values(EVERYTHING))
+        wait_for(lambda: has_its_pods(cluster, namespace), "the pods")
+        for service in cluster.get("services", place):
+            selector = ",".join(f"{k}={v}" for k, v in service["spec"]["selector"].items())
+            owners = {
+                pod["metadata"]["labels"]["app.kubernetes.io/instance"]
+                for pod in cluster.get("pods", place, f"--selector={selector}")
+            }
+            release = service["metadata"]["labels"]["app.kubernetes.io/instance"]
+            assert owners == {release}
+        cluster.helm("uninstall", "one", place)
+        assert has_its_pods(cluster, namespace)
+        cluster.helm("uninstall", "other", place)

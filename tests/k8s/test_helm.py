@@ -1,0 +1,316 @@
+"""The chart follows its values, and rejects those that it does not know."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter import cli as exporter_cli
+from ingest.runtime.settings.configuration import load
+from k8s.helm import CHART, NAME, render
+from k8s.manifest import Manifest
+from k8s.manifest import load as read
+from rules.render import render as render_rules
+from tests.k8s.overlays import containers, halves, of_kind, pods, selects
+
+pytestmark = pytest.mark.usefixtures("helm")
+
+Chart = Callable[..., list[Manifest]]
+
+
+@pytest.fixture
+def chart(tmp_path: Path) -> Chart:
+    """Render the chart with values."""
+
+    def rendered(values: dict[str, Any], **names: str) -> list[Manifest]:
+        file = tmp_path / "values.yaml"
+        file.write_text(yaml.safe_dump(values))
+        return render(file, **names)
+
+    return rendered
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"exporter": {"shard": 3}}, "'shard' not allowed"),
+        ({"config": {"server": {"prot": 1}}}, "'prot' not allowed"),
+        ({"image": {"pullPolicy": "never"}}, "'Always', 'IfNotPresent', 'Never'"),
+        ({"ingress": {"enabled": True}}, "need externalUrl"),
+        (
+            {"database": {"connectionString": "postgresql://x", "trial": {"enabled": True}}},
+            "only one of existingSecret, connectionString, trial and cnpg",
+        ),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_it(
+    values: dict[str, Any], message: str, chart: Chart
+) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        chart(values)
+    assert message in error.value.stderr
+
+
+RULES_CONFIG = {
+    "alerting": {
+        "exporter_url": "https://drift.example.org",
+        "dashboard_url": "https://grafana.example.org/d/model?orgId=1",
+        "alert_threshold": 0.35,
+        "watchdog": True,
+        "escalation": {"info_after": 7200},
+    },
+    "monitoring": {
+        "drift_threshold": 0.123,
+        "models": {"a": {"drift_threshold": 0.3, "alert_threshold": 0.6}, "b": {}},
+    },
+}
+
+
+@pytest.mark.parametrize("config", [{}, RULES_CONFIG], ids=["defaults", "own"])
+def test_the_alert_rules_are_those_that_the_program_renders(
+    config: dict[str, Any], chart: Chart, tmp_path: Path
+) -> None:
+    objects = chart({"config": config, "prometheusRule": {"enabled": True}})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    files = render_rules(load(tmp_path / "config.yaml"), tmp_path / "rules")
+    expected = {
+        file.name.removesuffix(".rules.yaml"): yaml.safe_load(file.read_text())["groups"]
+        for file in files
+        if file.name.endswith(".rules.yaml")
+    }
+    for groups in expected.values():
+        for rule in (rule for group in groups for rule in group["rules"]):
+            if "alert" in rule:
+                rule["labels"]["namespace"] = NAME
+    assert len(expected) == 3 + bool(config)
+    found = {
+        rule["metadata"]["name"].removeprefix(f"{NAME}-"): rule["spec"]["groups"]
+        for rule in of_kind(objects, "PrometheusRule")
+    }
+    assert {name: list(map(plain, groups)) for name, groups in found.items()} == {
+        name: list(map(plain, groups)) for name, groups in expected.items()
+    }
+
+
+def plain(group: dict[str, Any]) -> dict[str, Any]:
+    """Order the rules, and write thresholds as numbers: Go writes 3600.0 as 3600."""
+
+    def expression(text: str) -> str:
+        found = re.fullmatch(r"vector\((.*)\)", text)
+        return f"vector({float(found[1])})" if found else text
+
+    rules = [rule | {"expr": expression(rule["expr"])} for rule in group["rules"]]
+    if "thresholds" in group["name"]:
+        rules.sort(key=lambda rule: json.dumps(rule, sort_keys=True))
+    return group | {"rules": rules}
+
+
+def test_promtool_accepts_the_rules(
+    chart: Chart, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    for rule in of_kind(chart({"prometheusRule": {"enabled": True}}), "PrometheusRule"):
+        file = tmp_path / "rules.yaml"
+        file.write_text(yaml.safe_dump(rule["spec"]))
+        answer = subprocess.run([tool("promtool"), "check", "rules", file], capture_output=True)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_alerts_have_the_namespace_of_the_release_and_every_name_its_prefix(chart: Chart) -> None:
+    everything = {
+        "prometheusRule": {"enabled": True},
+        "alertmanagerConfig": {"enabled": True},
+        "serviceMonitor": {"enabled": True},
+        "dashboards": {"enabled": True},
+        "database": {"trial": {"enabled": True}},
+        "fullnameOverride": "search",
+    }
+    objects = chart(everything, namespace="embeddings")
+    assert {found["metadata"]["namespace"] for found in objects} == {"embeddings"}
+    names = {found["metadata"]["name"] for found in objects}
+    assert {name for name in names if re.match(r"search(-|$)", name)} == names
+    labels = {
+        rule["labels"]["namespace"]
+        for manifest in of_kind(objects, "PrometheusRule")
+        for group in manifest["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert labels == {"embeddings"}
+    text = yaml.safe_dump(of_kind(objects, "AlertmanagerConfig"))
+    assert "search-slack" in text
+    assert "embedding-drift-slack" not in text
+
+
+def test_two_releases_select_only_their_own_pods(chart: Chart) -> None:
+    def selectors(release: str) -> set[str]:
+        objects = chart({"serviceMonitor": {"enabled": True}}, release=release)
+        return {
+            repr(found["spec"].get("selector") or found["spec"].get("podSelector"))
+            for found in of_kind(
+                objects, "Service", "Deployment", "NetworkPolicy", "PodDisruptionBudget"
+            )
+        }
+
+    ours, theirs = selectors("ours"), selectors("theirs")
+    assert ours.isdisjoint(theirs)
+    assert all("'ours'" in selector for selector in ours)
+
+
+def test_a_change_of_the_configuration_replaces_the_pods(chart: Chart) -> None:
+    def checksums(config: dict[str, Any]) -> set[str]:
+        return {
+            half["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+            for half in halves(chart({"config": config}))
+        }
+
+    before, after = checksums({}), checksums({"monitoring": {"drift_threshold": 0.3}})
+    assert len(before) == len(after) == 1
+    assert before != after
+
+
+def test_one_address_gives_an_ingress_a_route_and_the_links_in_alerts(chart: Chart) -> None:
+    objects = chart(
+        {
+            "externalUrl": "https://drift.example.org:8443",
+            "ingress": {"enabled": True, "tlsSecret": "certificate"},
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
+            "alertmanagerConfig": {"enabled": True},
+        }
+    )
+    [ingress] = of_kind(objects, "Ingress")
+    [rule] = ingress["spec"]["rules"]
+    assert rule["host"] == "drift.example.org"
+    assert ingress["spec"]["tls"][0]["hosts"] == ["drift.example.org"]
+    [route] = of_kind(objects, "HTTPRoute")
+    assert route["spec"]["hostnames"] == ["drift.example.org"]
+    [config] = of_kind(objects, "ConfigMap")
+    alerting = yaml.safe_load(config["data"]["config.yaml"])["alerting"]
+    assert alerting["exporter_url"] == "https://drift.example.org:8443"
+    assert "port-forward" not in yaml.safe_dump(of_kind(objects, "AlertmanagerConfig"))
+
+
+def test_without_an_address_messages_say_how_to_forward_the_port_of_the_links(
+    chart: Chart,
+) -> None:
+    objects = chart({"alertmanagerConfig": {"enabled": True}}, namespace="embeddings")
+    [routing] = of_kind(objects, "AlertmanagerConfig")
+    [service] = [
+        found["metadata"]["name"]
+        for found in of_kind(objects, "Service")
+        if found["metadata"]["name"].endswith("-exporter")
+    ]
+    command = f"kubectl port-forward --namespace embeddings service/{service} {exporter_cli.PORT}"
+    footers = {
+        slack["footer"]
+        for receiver in routing["spec"]["receivers"]
+        for slack in receiver.get("slackConfigs", [])
+    }
+    assert len(footers) == 1
+    assert footers.pop().endswith(command)
+    [config] = of_kind(objects, "ConfigMap")
+    url = yaml.safe_load(config["data"]["config.yaml"])["alerting"]["exporter_url"]
+    assert url == f"http://127.0.0.1:{exporter_cli.PORT}"
+
+
+@pytest.mark.parametrize("half", ["ingest", "exporter"])
+def test_what_kubernetes_defines_goes_into_the_pods_as_it_is(half: str, chart: Chart) -> None:
+    values: dict[str, Any] = {
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "topologySpreadConstraints": [{"maxSkew": 2}],
+        "priorityClassName": "high",
+    }
+    extra: dict[str, Any] = {
+        "podAnnotations": {"a": "1"},
+        "podLabels": {"b": "2"},
+        "extraEnv": [{"name": "A", "value": "1"}],
+        "extraVolumes": [{"name": "more", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+        "resources": {"requests": {"cpu": "2"}},
+    }
+    objects = chart(
+        {
+            half: values | extra,
+            "image": {"registry": "registry.example.org", "digest": f"sha256:{'a' * 64}"},
+            "imagePullSecrets": [{"name": "pull"}],
+        }
+    )
+    [workload] = [
+        found for found in halves(objects) if found["metadata"]["name"].endswith(f"-{half}")
+    ]
+    [pod], container = pods(workload), containers(workload)[-1]
+    assert {key: pod[key] for key in values} == values
+    assert pod["imagePullSecrets"] == [{"name": "pull"}]
+    assert container["image"] == (
+        f"registry.example.org/embedding-drift-exporter@sha256:{'a' * 64}"
+    )
+    assert extra["extraEnv"][0] in container["env"]
+    assert extra["extraVolumes"][0] in pod["volumes"]
+    assert extra["extraVolumeMounts"][0] in container["volumeMounts"]
+    assert container["resources"]["requests"]["cpu"] == "2"
+    template = workload["spec"]["template"]["metadata"]
+    assert template["annotations"].items() >= extra["podAnnotations"].items()
+    assert template["labels"].items() >= extra["podLabels"].items()
+
+
+def test_more_objects_are_templates(chart: Chart) -> None:
+    more = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-x"}}
+    objects = chart({"extraManifests": [more, yaml.safe_dump(more).replace("-x", "-y")]})
+    names = {found["metadata"]["name"] for found in of_kind(objects, "ConfigMap")}
+    assert {f"{NAME}-x", f"{NAME}-y"} <= names
+
+
+def test_every_value_is_described() -> None:
+    found = (CHART / "README.md").read_text()
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    leaves = [
+        line
+        for before, line in itertools.pairwise(lines)
+        if re.fullmatch(r" *[A-Za-z]+: .*", line) and not before.lstrip().startswith("#")
+    ]
+    # Only within values that Kubernetes defines.
+    assert {line.split(":")[0].strip() for line in leaves} <= {
+        "requests",
+        "limits",
+        "runAsNonRoot",
+        "runAsUser",
+        "runAsGroup",
+        "fsGroup",
+        "seccompProfile",
+        "allowPrivilegeEscalation",
+        "readOnlyRootFilesystem",
+        "capabilities",
+        "shared_buffers",
+    }
+    assert found.count("\n| `") > 80
+
+
+def test_the_pod_of_helm_test_may_connect_to_both_halves_while_it_runs(helm: str) -> None:
+    command = [helm, "template", NAME, CHART, "--kube-version=1.34.0"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    hooks = [
+        found
+        for found in read(answer.stdout)
+        if found["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"
+    ]
+    [pod] = of_kind(hooks, "Pod")
+    labels = pod["metadata"]["labels"]
+    leaving, entering = of_kind(hooks, "NetworkPolicy")
+    assert leaving["spec"]["podSelector"]["matchLabels"] == labels
+    [to] = leaving["spec"]["egress"]
+    [to_pods] = to["to"]
+    assert entering["spec"]["podSelector"] == to_pods["podSelector"]
+    [into] = entering["spec"]["ingress"]
+    assert into["from"] == [{"podSelector": {"matchLabels": labels}}]
+    for half in halves(render()):
+        assert selects(to_pods["podSelector"], half)
+        assert not selects({"matchLabels": labels}, half)
