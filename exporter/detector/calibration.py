@@ -11,9 +11,10 @@ fitted to.
    have maxima of squares. A tail that is still too light or too heavy is stretched, by the mean
    excess of the null statistics over their 10 % quantile (Hill 1975).
 2. **Dependence.** Windows of consecutive vectors show whether vectors arrive independently. If
-   they come in sessions, shifts grow by a design effect (Kish 1965). The few sessions of a
-   reference estimate that scale with few degrees of freedom, so an F distribution with a scale
-   replaces the gamma distribution (Box 1954).
+   they come in sessions, shifts grow by a design effect (Kish 1965), and an F distribution with a
+   scale replaces the gamma distribution (Box 1954). It has few degrees of freedom, for two
+   reasons: the few sessions of a reference are what its scale is estimated from, and the few of a
+   window are too few for a sum that is nearly normal.
 3. **Combination.** The p-values of all components become one by their weighted harmonic mean
    (Wilson 2019). An offset and a stretch measured on the null make that a p-value again.
 
@@ -102,18 +103,22 @@ class Tails:
     freedom : ndarray, shape (g, c)
         Degrees of freedom with which the scale is known: infinite if vectors arrive
         independently, few if they arrive in sessions.
+    effect : ndarray, shape (g, c)
+        Design effect of sessions; 0 if vectors arrive independently.
     """
 
     size: Floats
     shape: Floats
     freedom: Floats
+    effect: Floats
 
     @classmethod
     def fit(cls, sizes: NDArray[np.intp], values: list[Floats], traits: Sequence[Traits]) -> Tails:
         """Fit to the null statistics, shape (w, c), of windows of each size."""
         least = np.array([trait.least_mean for trait in traits])
         shape = np.stack([np.vstack([_moments(v, least), np.ones(len(least))]) for v in values])
-        tails = cls(np.log(sizes), shape, np.full((len(sizes), len(least)), np.inf))
+        none = np.zeros((len(sizes), len(least)))
+        tails = cls(np.log(sizes), shape, none + np.inf, none)
         decades = [tails.decades(v, size) for v, size in zip(values, sizes, strict=True)]
         tails.shape[:, 3] = [_stretch(d, 1.0) for d in decades]
         return tails
@@ -122,14 +127,21 @@ class Tails:
         """Allow for the few sessions of a window and of a reference."""
         shape = self.shape.copy()
         shape[:, 1] *= dependence.rougher
-        return replace(self, shape=shape, freedom=dependence.freedom)
+        return replace(self, shape=shape, freedom=dependence.freedom, effect=dependence.effect)
 
     def decades(self, statistics: Floats, n: int) -> Floats:
-        """Return -log10 of the p-values of statistics, shape (w, c), of windows of n vectors."""
-        (mean, deviation, skewness, stretch), freedom = self._at(n)
+        """Return -log10 of the p-values of statistics, shape (w, c), of windows of n vectors.
+
+        A window of n vectors in sessions is worth n / effect independent ones. A few of them have
+        a longer tail than a normal sum: several sessions of one topic meet by chance. As in
+        Hotelling's T-squared test, which knows the variance from n vectors only, n / effect is a
+        limit of the degrees of freedom.
+        """
+        (mean, deviation, skewness, stretch), freedom, effect = self._at(n)
         p = _pearson((statistics - mean) / deviation, skewness)
         if freedom.min() < np.inf:
-            of_sessions = _scaled_f(statistics / mean, np.square(mean / deviation), freedom)
+            limited = 1 / np.maximum(1 / freedom + effect / n, _TINY)
+            of_sessions = _scaled_f(statistics / mean, np.square(mean / deviation), limited)
             p = np.where(freedom < np.inf, of_sessions, p)
         return _stretched(_decades(p), 1.0, stretch)
 
@@ -139,13 +151,15 @@ class Tails:
         least: Floats = self.shape[:, 0].min(axis=0)
         return least
 
-    def _at(self, n: int) -> tuple[Floats, Floats]:
+    def _at(self, n: int) -> tuple[Floats, Floats, Floats]:
         """Interpolate linearly in the logarithm of the size, and constantly beyond the ends."""
         size = min(max(math.log(n), self.size[0]), self.size[-1])
         low = min(int(self.size.searchsorted(size, "right")), len(self.size) - 1) - 1
         part = (size - self.size[low]) / (self.size[low + 1] - self.size[low])
-        shape = (1 - part) * self.shape[low] + part * self.shape[low + 1]
-        return shape, np.minimum(self.freedom[low], self.freedom[low + 1])
+        shape, effect = (
+            (1 - part) * each[low] + part * each[low + 1] for each in (self.shape, self.effect)
+        )
+        return shape, np.minimum(self.freedom[low], self.freedom[low + 1]), effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +359,7 @@ def _scaled_f(ratio: Floats, shape: Floats, freedom: Floats) -> Floats:
     A gamma variable of shape k over its mean is chi-squared with 2 k degrees of freedom over 2 k.
     If the mean is estimated with m degrees of freedom, the ratio follows F with 2 k and m.
     """
-    half = np.minimum(freedom, 1e9) / 2
+    half = freedom / 2
     return np.asarray(betainc(half, shape, half / (half + shape * ratio)), np.float64)
 
 

@@ -60,7 +60,7 @@ class Detector:
     """
 
     COMPONENTS: ClassVar[tuple[str, ...]] = NAMES
-    _VERSION: ClassVar[int] = 4
+    _VERSION: ClassVar[int] = 5
 
     n_reference: int
     reference_cosine_similarity: float

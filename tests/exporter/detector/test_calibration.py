@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,11 +32,13 @@ def tails(
     skewness: Sequence[float] = (1.5, 1.5, 1.5),
     stretch: float = 1.0,
     freedom: Sequence[float] = (np.inf, np.inf, np.inf),
+    effect: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> Tails:
     """Null distributions of two statistics, the same for both, at three sizes."""
     moments = zip(mean, deviation, skewness, strict=True)
     shape = np.array([[[m] * 2, [d] * 2, [s] * 2, [stretch] * 2] for m, d, s in moments])
-    return Tails(np.log(SIZES), shape, np.repeat(np.array(freedom)[:, None], 2, axis=1))
+    of_both = (np.repeat(np.array(each)[:, None], 2, axis=1) for each in (freedom, effect))
+    return Tails(np.log(SIZES), shape, *of_both)
 
 
 VALUES = np.array([0.0, 0.3, 1.0, 2.0, 4.0, 9.0, 20.0])
@@ -75,11 +78,19 @@ def test_a_scale_known_with_few_degrees_of_freedom_has_an_f_tail() -> None:
 
 def test_only_statistics_with_few_degrees_of_freedom_have_an_f_tail() -> None:
     plain = tails([2.0] * 3, [1.5] * 3)
-    mixed = Tails(plain.size, plain.shape, np.array([[np.inf, 12.0]] * 3))
+    mixed = Tails(plain.size, plain.shape, np.array([[np.inf, 12.0]] * 3), plain.effect)
     f = tails([2.0] * 3, [1.5] * 3, freedom=[12.0] * 3)
     found = mixed.decades(BOTH, 100)
     np.testing.assert_array_equal(found[:, 0], plain.decades(BOTH, 100)[:, 0])
     np.testing.assert_array_equal(found[:, 1], f.decades(BOTH, 100)[:, 1])
+
+
+def test_a_window_of_few_sessions_has_no_more_degrees_of_freedom_than_they_are_worth() -> None:
+    # 100 vectors are worth 20 independent ones, and the scale is known with 30.
+    found = tails([2.0] * 3, [1.5] * 3, freedom=[30.0] * 3, effect=[5.0] * 3)
+    for n, freedom in ((50, 7.5), (100, 12.0), (200, 120 / 7), (10_000, 30 / 1.015)):
+        same = tails([2.0] * 3, [1.5] * 3, freedom=[freedom] * 3)
+        np.testing.assert_allclose(found.decades(BOTH, n), same.decades(BOTH, n), rtol=1e-9)
 
 
 def test_an_estimated_scale_with_an_f_tail_keeps_the_level() -> None:
@@ -99,14 +110,16 @@ def test_an_estimated_scale_with_an_f_tail_keeps_the_level() -> None:
 
 def test_between_sizes_moments_are_interpolated_in_the_logarithm() -> None:
     # Values chosen so that each size has another mean, deviation, skewness and freedom.
-    several = tails([1.0, 2.0, 4.0], [1.0, 1.5, 3.0], [1.0, 2.0, 0.5], freedom=[10.0, np.inf, 20.0])
+    moments = [1.0, 2.0, 4.0], [1.0, 1.5, 3.0], [1.0, 2.0, 0.5]
+    several = tails(*moments, freedom=[10.0, 40.0, 20.0], effect=[1.0, 3.0, 4.0])
     part = np.log(70 / 50) / np.log(2)
-    between = tails([1 + part] * 3, [1 + 0.5 * part] * 3, [1 + part] * 3, freedom=[10.0] * 3)
+    moments = [1 + part] * 3, [1 + 0.5 * part] * 3, [1 + part] * 3
+    between = tails(*moments, freedom=[10.0] * 3, effect=[1 + 2 * part] * 3)
     later = np.log(150 / 100) / np.log(2)
     moments = [2 + 2 * later] * 3, [1.5 + 1.5 * later] * 3, [2 - 1.5 * later] * 3
-    beyond = tails(*moments, freedom=[20.0] * 3)
+    beyond = tails(*moments, freedom=[20.0] * 3, effect=[3 + later] * 3)
     for n, same in ((70, between), (150, beyond)):
-        np.testing.assert_allclose(several.decades(BOTH, n), same.decades(BOTH, 100), rtol=1e-9)
+        np.testing.assert_allclose(several.decades(BOTH, n), same.decades(BOTH, n), rtol=1e-9)
 
 
 @pytest.mark.parametrize(("beyond", "end"), [(1, 50), (49, 50), (201, 200), (10_000, 200)])
@@ -172,7 +185,7 @@ def test_the_stretch_is_the_mean_excess_beyond_one_decade() -> None:
 def test_a_heavy_tail_keeps_its_level() -> None:
     random = np.random.default_rng(0)
     fitted = Tails.fit(SIZES, [heavy(random, (4_000, 1)) for _ in SIZES], [HALF])
-    gamma = Tails(fitted.size, fitted.shape.copy(), fitted.freedom)
+    gamma = replace(fitted, shape=fitted.shape.copy())
     gamma.shape[:, 2] = 2 * gamma.shape[:, 1] / gamma.shape[:, 0]
     gamma.shape[:, 3] = 1
     fresh = heavy(random, (40_000, 1))
@@ -187,10 +200,11 @@ def test_a_heavy_tail_keeps_its_level() -> None:
 def test_the_few_sessions_of_a_reference_raise_the_deviation_and_limit_the_freedom() -> None:
     plain = tails([2.0] * 3, [1.0] * 3)
     rougher, freedom = np.full((3, 2), 1.5), np.full((3, 2), 30.0)
-    found = plain.roughened(Dependence(np.ones((3, 2)), rougher, freedom))
+    found = plain.roughened(Dependence(np.full((3, 2), 7.0), rougher, freedom))
     np.testing.assert_allclose(found.shape[:, 0], 2.0)
     np.testing.assert_allclose(found.shape[:, 1], 1.5)
     np.testing.assert_allclose(found.freedom, 30.0)
+    np.testing.assert_allclose(found.effect, 7.0)
     np.testing.assert_allclose(plain.shape[:, 1], 1.0)
 
 
