@@ -91,6 +91,8 @@ def test_the_report_holds_the_numbers_behind_the_verdict(client: TestClient) -> 
         "following",
         "baseline",
         "canaries",
+        "slices",
+        "slices_folded",
         "windows",
     }
     assert report["vectors"] == 1_100
