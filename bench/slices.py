@@ -25,6 +25,7 @@ from ingest.store.connection import AsyncConnection, connect
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
 
+_DIMENSION = 384
 _TENANTS = 10
 _BASELINE = 5_000
 _WINDOW = 2_500
@@ -91,7 +92,7 @@ def main(quick: bool) -> None:
         "slices",
         f"Ten slices of a baseline of {_BASELINE:,}, window of {_WINDOW:,}",
         ("dimension", "MB a slice", "seconds to fit a slice", "milliseconds a check"),
-        [_measure(dimension) for dimension in ((384,) if quick else (384, 768))],
+        [_measure(_DIMENSION)],
         quick,
     )
 

@@ -94,6 +94,8 @@ def test_the_report_holds_the_numbers_behind_the_verdict(client: TestClient) -> 
         "following",
         "baseline",
         "canaries",
+        "slices",
+        "slices_folded",
         "windows",
     }
     assert (report["age"], report["overdue"]) == (0, False)

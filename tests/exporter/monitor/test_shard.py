@@ -117,5 +117,8 @@ def test_shards_together_show_what_one_exporter_shows_and_nothing_twice(
         families.CANARY_DISTANCE.name,
         families.CANARY_TIMESTAMP.name,
         families.CANARY_GAP.name,
+        families.SLICE_RATIO.name,
+        families.SLICE_BASELINE_RATIO.name,
+        families.SLICES_FOLDED.name,
     }
     assert of_models - shown <= absent
