@@ -20,8 +20,10 @@ COPY client client
 COPY exporter exporter
 COPY ingest ingest
 COPY rules rules
+# The tests of libraries are 50 MiB, and no program imports them.
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist ./client . && \
-    pip --python /opt/embedding-drift install --no-deps dist/*.whl
+    pip --python /opt/embedding-drift install --no-deps dist/*.whl && \
+    find /opt/embedding-drift -type d -name tests -prune -exec rm -r {} +
 
 FROM python:3.13-slim-trixie
 COPY --from=build /opt/embedding-drift /opt/embedding-drift
