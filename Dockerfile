@@ -22,8 +22,10 @@ COPY client client
 COPY exporter exporter
 COPY ingest ingest
 COPY rules rules
+# The tests of libraries are 50 MiB, and no program imports them.
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist ./client . && \
-    pip --python /opt/embedding-drift install --no-deps dist/*.whl
+    pip --python /opt/embedding-drift install --no-deps dist/*.whl && \
+    find /opt/embedding-drift -type d -name tests -prune -exec rm -r {} +
 
 FROM $PYTHON
 COPY --from=build /opt/embedding-drift /opt/embedding-drift
@@ -34,8 +36,8 @@ ENV PATH=/opt/embedding-drift/bin:$PATH \
     EMBEDDING_DRIFT_SERVER_HOST=0.0.0.0
 # The only folder that is written to: data of the embedded server, and rendered files. The images of
 # Prometheus and Alertmanager run as the same user, so they can read a rendered webhook, which only
-# its owner may read.
-RUN install --directory --owner=65534 --group=65534 /var/lib/embedding-drift
+# its owner may read. Any other user may write, too, with the group 0, as OpenShift starts one.
+RUN install --directory --owner=65534 --group=0 --mode=0775 /var/lib/embedding-drift
 WORKDIR /var/lib/embedding-drift
 USER 65534:65534
 EXPOSE 10910 10911

@@ -30,6 +30,7 @@ _exporter = Section(
             (_scope.rate(f.STORE_REWINDS, "instance"),),
             unit="cps",
         ),
+        Panel("Standbys of PostgreSQL", (_scope.maximum(f.STORE_STANDBYS, "replication"),)),
         Panel("Age of the last check", (_scope.age(f.CHECK_TIMESTAMP, "instance"),)),
         Panel("Failed checks per second", (_scope.rate(f.CHECK_FAILURES, "instance"),), unit="cps"),
         Panel(

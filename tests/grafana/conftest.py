@@ -41,6 +41,7 @@ from ingest.runtime.settings.settings import MonitoringSettings, Settings
 from ingest.runtime.thresholds import SCORE
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
+from ingest.store.standbys import Standbys
 from rules.render import render
 from tests.exporter.explained import explained
 
@@ -176,6 +177,7 @@ class Replay:
             PollStatus(True, time.time(), 0.25, failures=self._polls),
             WorkStatus(True, time.time(), 0.5, failures=self._polls),
             {"quality": ExaminationStatus(True, 0.1)},
+            standbys=Standbys(1, 2, 0),
         )
 
 

@@ -43,6 +43,7 @@ from ingest.runtime.version import __version__
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
 from tests.exporter.explained import SUMMARY, explained
+from ingest.store.standbys import Standbys
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RECEIVED = NOW - timedelta(seconds=5)
@@ -88,6 +89,7 @@ def page(
             {"quality": ExaminationStatus(True, 0.5)},
             duration=0.125,
             has_words=has_words,
+            standbys=Standbys(1, 2, 0),
         )
 
     registry = CollectorRegistry()
@@ -105,6 +107,9 @@ def test_a_page_without_models_describes_the_exporter(models: Models) -> None:
         "embedding_drift_store_poll_duration_seconds 0.25",
         "embedding_drift_store_poll_failures_total 3.0",
         "embedding_drift_store_rewinds_total 0.0",
+        'embedding_drift_store_standbys{replication="synchronous"} 1.0',
+        'embedding_drift_store_standbys{replication="asynchronous"} 2.0',
+        'embedding_drift_store_standbys{replication="hidden"} 0.0',
         "embedding_drift_check_timestamp_seconds 900.0",
         "embedding_drift_check_failures_total 2.0",
         'embedding_drift_examination_success{examination="quality"} 1.0',

@@ -29,6 +29,7 @@ from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
 from tests.exporter.explained import explained
+from ingest.store.standbys import Standbys
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FORECAST = Forecast("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
@@ -85,6 +86,7 @@ def full(vectors: Vectors, detector: Detector) -> Snapshot:
         PollStatus(True, 1_000.0, 0.25, 3),
         WorkStatus(True, 900.0, 1.5, 2),
         {"quality": ExaminationStatus(True, 0.5)},
+        standbys=Standbys(1, 2, 0),
     )
 
 
