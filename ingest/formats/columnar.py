@@ -33,6 +33,8 @@ _OPTION = re.compile(r"[;.,]? (?:[^;.]*)--[a-z]+-(?:column|zone|unit).*$", re.DO
 """What an error advises for a command, which has options."""
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 """Types of messages (Message.fbs of Arrow)."""
+_OTHER_COLUMNS = 256
+"""Columns that a body may have beside one for each component."""
 _NUMBER_BYTES = 8
 _DAMAGED = (
     ValueError,
@@ -220,7 +222,18 @@ def _stream(body: bytes, limits: IngestSettings) -> Table:
                 " and use Content-Encoding"
             )
     with pa.ipc.open_stream(body) as reader:
+        _check_columns(len(reader.schema), limits)
         return Batches(reader.schema, _checked(reader, limits))
+
+
+def _check_columns(count: int, limits: IngestSettings) -> None:
+    # Each takes its time, even without rows.
+    most = limits.max_dimension + _OTHER_COLUMNS
+    if count > most:
+        raise BodyTooLarge(
+            f"the body has {count} columns; at most {most} are allowed (ingest.max_dimension, and"
+            f" {_OTHER_COLUMNS} others)"
+        )
 
 
 def _checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
@@ -308,6 +321,7 @@ def _parquet(body: bytes, limits: IngestSettings) -> Table:
     file = parquet.ParquetFile(io.BytesIO(body))
     found = file.metadata
     checks.count(found.num_rows, limits)
+    _check_columns(found.num_columns, limits)
     size = 0
     for group in map(found.row_group, range(found.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):

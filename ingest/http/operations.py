@@ -236,7 +236,7 @@ _EXPORT: Json = {
         "408": _status("The body did not arrive within `server.read_timeout`."),
         "413": _status(
             "The body, decompressed, has more bytes than `ingest.max_body_bytes`, or there are too"
-            " many vectors."
+            " many spans or vectors."
         ),
         "415": _status("The content type or the encoding is not supported."),
         "429": _status(_TOO_MUCH, RETRY_AFTER),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.formats import checks
-from ingest.otlp.spans import Attribute, Span
+from ingest.otlp.spans import MOST_SPANS, Attribute, Span, too_many
 from ingest.runtime.errors import PayloadError, Problem
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
@@ -96,12 +96,14 @@ def read(spans: Iterable[Span], limits: IngestSettings, now: float) -> Export:
     Raises
     ------
     BodyTooLarge
-        If there are more vectors than one request may have.
+        If there are more spans or vectors than one request may have.
     """
     export = Export()
     groups: dict[tuple[str, int], _Rows] = {}
     count = 0
-    for span in spans:
+    for number, span in enumerate(spans, start=1):
+        if number > MOST_SPANS:
+            raise too_many()
         found = _found(span)
         if not found:
             export.without_vectors += 1

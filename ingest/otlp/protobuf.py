@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 
-from ingest.otlp.spans import Span, check_length, not_a_list, not_a_number
+from ingest.otlp.spans import MOST_SPANS, Span, check_length, not_a_list, not_a_number, too_many
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.settings.settings import IngestSettings
 
@@ -20,6 +20,9 @@ _DOUBLE = np.dtype([("start", "S3"), ("value", "<f8")])
 """An element of an ArrayValue that is a double, as it is encoded."""
 _START = b"\x0a\x09\x21"
 """Field 1 of the ArrayValue with 9 bytes; field 4 of the AnyValue, which is a double."""
+_TO_SPANS = (1, 2, 2)
+"""Numbers of the fields resource_spans, scope_spans and spans, one in the other."""
+_VARINT_BITS = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,11 @@ def read(body: bytes) -> Iterator[Span]:
     ------
     PayloadError
         If the body is not an ExportTraceServiceRequest.
+    BodyTooLarge
+        If it has too many spans, or parts between them.
     """
     try:
+        _check_count(memoryview(body))
         request = ExportTraceServiceRequest.FromString(body)
     except DecodeError as error:
         raise PayloadError("the body is not an ExportTraceServiceRequest in protobuf") from error
@@ -71,6 +77,59 @@ def read(body: bytes) -> Iterator[Span]:
                     resource,
                     span.dropped_attributes_count,
                 )
+
+
+def _check_count(body: memoryview) -> None:
+    """Check how many fields there are, down to the spans, before all of them are decoded.
+
+    Raises
+    ------
+    BodyTooLarge
+        If there are too many on a level.
+    DecodeError
+        If the body is not in the encoding of Protocol Buffers.
+    """
+    level = [body]
+    for number in _TO_SPANS:
+        below, count = [], 0
+        for message in level:
+            for found, part in _fields(message):
+                count += 1
+                if count > MOST_SPANS:
+                    raise too_many()
+                if found == number:
+                    below.append(part)
+        level = below
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield number and content of each field; the content is empty unless it has a length."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        size = 0
+        match key & 7:
+            case 0:
+                _, at = _varint(message, at)
+            case 1 | 5 as kind:
+                at += 8 if kind == 1 else 4
+            case 2:
+                size, at = _varint(message, at)
+            case kind:
+                raise DecodeError(f"wire type {kind}")
+        yield key >> 3, message[at : at + size]
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(message) and shift < _VARINT_BITS:
+        value |= (message[at] & 127) << shift
+        at += 1
+        if message[at - 1] < 128:
+            return value, at
+        shift += 7
+    raise DecodeError("a number has no end")
 
 
 def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Value]:

@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.formats import checks
+from ingest.runtime.errors import BodyTooLarge
 from ingest.runtime.settings.settings import IngestSettings
+
+MOST_SPANS = 65_536
+"""Spans of a request. Empty ones take some bytes each, and many times as much once decoded."""
 
 
 class Attribute(Protocol):
@@ -60,6 +64,11 @@ class Span:
     attributes: Mapping[str, Attribute]
     resource: Mapping[str, Attribute]
     dropped: int
+
+
+def too_many() -> BodyTooLarge:
+    """Return the error for a request with more spans than allowed."""
+    return BodyTooLarge(f"the request has more than {MOST_SPANS} spans; send fewer at a time")
 
 
 def check_length(length: int, limits: IngestSettings) -> None:

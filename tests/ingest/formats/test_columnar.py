@@ -159,6 +159,15 @@ def test_a_long_text_that_every_row_has_is_not_copied_for_each(content_type: str
     assert peak < 10_000_000
 
 
+@both
+def test_more_columns_than_vectors_and_metadata_need_are_refused(content_type: str) -> None:
+    table = pa.table({f"c{n}": pa.array([1.0], pa.float32()) for n in range(2_000)})
+    limits = IngestSettings(max_dimension=1_000)
+    error = refusal(WRITERS[content_type](table), content_type=content_type, limits=limits)
+    assert isinstance(error, BodyTooLarge)
+    assert "has 2000 columns; at most 1256 are allowed (ingest.max_dimension" in str(error)
+
+
 def test_damaged_offsets_are_refused() -> None:
     lists = pa.ListArray.from_arrays(pa.array([0, 2, 4], pa.int32()), pa.array([1.0, 2, 3, 4]))
     body = arrow_stream(pa.table({"embedding": lists}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from ingest.otlp import openinference, protobuf
 from ingest.otlp.openinference import Export
+from ingest.otlp.spans import Span
 from ingest.runtime.errors import BodyTooLarge, NonFinite
 from ingest.runtime.settings.settings import IngestSettings
 from tests.ingest.otlp.exports import END, SPAN, TRACE, embeddings, export, span
@@ -170,3 +172,10 @@ def test_spans_with_vectors_that_lack_attributes_are_counted() -> None:
     cut = {"dropped_attributes_count": 9}
     spans = span(embeddings([A]), **cut), span({}, 1, **cut), span(embeddings([A]), 2)
     assert read(*spans).cut == 1
+
+
+def test_a_request_has_a_limited_number_of_spans() -> None:
+    empty = Span("", "", 0, {}, {}, 0)
+    assert openinference.read(repeat(empty, 65_536), LIMITS, NOW).without_vectors == 65_536
+    with pytest.raises(BodyTooLarge, match="more than 65536 spans; send fewer"):
+        openinference.read(repeat(empty), LIMITS, NOW)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ingest.otlp import protobuf
-from ingest.runtime.errors import PayloadError
+from ingest.runtime.errors import BodyTooLarge, PayloadError
 from ingest.runtime.settings.settings import IngestSettings
 from tests.ingest.otlp.exports import any_value, export, span
 
@@ -20,6 +20,27 @@ def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
 def test_no_spans_are_a_request() -> None:
     assert list(protobuf.read(b"")) == []
     assert list(protobuf.read(export().SerializeToString())) == []
+
+
+def framed(number: int, content: bytes) -> bytes:
+    """Encode a field with a length below 128."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+EMPTY_SPAN = framed(1, framed(2, framed(2, b"")))
+
+
+@pytest.mark.parametrize("part", [b"\x0a\x00", EMPTY_SPAN, b"\x18\x00", b"\x2a\x00"])
+def test_a_request_of_many_small_parts_is_refused_before_it_is_decoded(
+    part: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protobuf, "ExportTraceServiceRequest", None)
+    with pytest.raises(BodyTooLarge, match="more than 65536 spans"):
+        list(protobuf.read(part * 70_000))
+
+
+def test_as_many_spans_as_an_exporter_sends_are_read() -> None:
+    assert len(list(protobuf.read(EMPTY_SPAN * 8_192))) == 8_192
 
 
 def test_integers_as_long_as_doubles_are_read_as_integers() -> None:
