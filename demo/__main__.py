@@ -25,7 +25,7 @@ from rules.render import render
 
 MODEL = "all-MiniLM-L6-v2"
 BASELINE_WITHIN = 60.0
-ALERT_WITHIN = 20.0
+ALERT_WITHIN = 60.0
 
 
 @click.command()

@@ -21,7 +21,7 @@ import yaml
 from demo import tools
 from ingest.runtime.thresholds import SCORE
 
-READY_WITHIN = 30.0
+READY_WITHIN = 120.0
 STOP_WITHIN = 15.0
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import trustme
 
-from tests.service import Service, serving
+from tests.service import Service, serving, wait_until_hung_up
 
 ALLOWED_MB = 64
 HEAD = b"POST /embeddings HTTP/1.1\r\nHost: localhost\r\n"
@@ -165,9 +165,10 @@ def test_answers_that_are_not_read_are_few_and_given_up(folder: Path, store: str
         for client in clients:
             client.sendall(search)
         statuses = [status(client) for client in clients]
-        assert set(statuses) == {200, 429}
-        time.sleep(3)  # longer than write_timeout
+        # On a busy machine the store's connections are not free in time for all.
+        assert {200, 429} <= set(statuses) <= {200, 429, 503}
         answered = clients[statuses.index(200)]
+        wait_until_hung_up(service.process.pid, answered)
         received = 0
         with suppress(ConnectionResetError):
             while more := answered.recv(2**20):
