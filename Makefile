@@ -13,9 +13,12 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
 
 # What depends on the versions of libraries; the other tests read files or repeat these.
 LOWEST_TESTS = tests/ingest tests/exporter tests/test_clients.py tests/test_openapi.py tests/test_serve.py
+# What depends on the version of Python: numbers, times, parsers, the event loop, the whole once.
+MATRIX_TESTS = tests/exporter/stats tests/exporter/detector tests/exporter/http tests/ingest/formats tests/ingest/http \
+    tests/ingest/pipeline tests/client tests/test_lock.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test kills test-lowest lint bench mutants tools tools-newest tools-checkov tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check dist clean
+.PHONY: help run demo test kills test-lowest matrix lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,14 +29,17 @@ run: $(BIN)/.run ## Serve everything on one port, with its own PostgreSQL
 demo: $(BIN)/.test tools ## Play two incidents until their alerts arrive: a new topic, and another encoder; KEEP=1 keeps it running
 	@exec $(BIN)/python -m demo $(if $(KEEP),--keep)
 
-test: $(BIN)/.test tools ## Run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+test: $(BIN)/.test tools ## Run all tests, in 20 minutes on two cores; TESTS="tests/client -k queue" runs some
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(TESTS)
 
 kills: $(BIN)/.test ## Kill services and PostgreSQL under load, and count what is stored; KILLS=100
 	$(BIN)/python -m pytest -rP --kills $(or $(KILLS),100) -k any_kill tests/test_durability.py
 
 test-lowest: $(VENV)-lowest/.test tools ## Test with the lowest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadgroup $(LOWEST_TESTS)
+
+matrix: tools ## Test a part with each Python from 3.11 to 3.14 that is installed
+	@.ci/matrix $(MATRIX_TESTS)
 
 lint: $(BIN)/.test ## Check style and types
 	$(BIN)/ruff check
@@ -97,6 +103,8 @@ tools-newest: ## Fetch the newest Prometheus, Alertmanager and VictoriaMetrics i
 
 tools-checkov: $(VENV)-checkov/bin/checkov ## Install checkov, in an environment of its own
 
+tools-moto: $(VENV)-moto/bin/moto_server ## Install moto, a stand-in for AWS, in an environment of its own
+
 tools-collector: ## Build an OpenTelemetry Collector, with Go; two minutes
 	@.ci/collector
 
@@ -107,7 +115,7 @@ tools-kubernetes: ## Build Helm, etcd and Kubernetes, with Go; a quarter of an h
 	@.ci/kubernetes
 
 clean: ## Remove the files that these commands made, except data/
-	rm -rf $(VENV) $(VENV)-checkov $(VENV)-lowest .mypy_cache .pytest_cache .ruff_cache mutants rendered dist
+	rm -rf $(VENV) $(VENV)-checkov $(VENV)-moto $(VENV)-lowest $(VENV)-3.* .mypy_cache .pytest_cache .ruff_cache mutants rendered dist
 
 $(BIN)/python:
 	.ci/venv $(PYTHON) $(VENV)
@@ -122,6 +130,10 @@ $(VENV)-lowest/.test: pyproject.toml client/pyproject.toml
 $(VENV)-checkov/bin/checkov:
 	.ci/venv $(PYTHON) $(VENV)-checkov
 	$(VENV)-checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov
+
+$(VENV)-moto/bin/moto_server:
+	.ci/venv $(PYTHON) $(VENV)-moto
+	$(VENV)-moto/bin/python -m pip install --quiet --disable-pip-version-check 'moto[server]>=5.2'
 
 $(BIN)/.run: $(BIN)/python pyproject.toml client/pyproject.toml
 	$(INSTALL) --editable ./client --editable '.[embedded]'

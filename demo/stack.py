@@ -20,7 +20,7 @@ import yaml
 
 from demo import tools
 
-READY_WITHIN = 30.0
+READY_WITHIN = 120.0
 STOP_WITHIN = 15.0
 
 

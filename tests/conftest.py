@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=6, help="kills of services and servers under load, per server"
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give tests, and programs that they start, a temporary folder, which must be empty in the end.
+
+    Its path is short, for PostgreSQL's sockets, and open to the user that its server runs as.
+    """
+    tmp_path_factory.getbasetemp()  # pytest's own folder stays outside
+    with (
+        tempfile.TemporaryDirectory(prefix="drift-") as name,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        folder = Path(name)
+        folder.chmod(0o711)
+        patch.setenv("TMPDIR", name)
+        patch.setattr(tempfile, "tempdir", name)
+        yield
+        left = sorted(path.name for path in folder.iterdir())
+        assert left == [], "tests, or programs that they started, left this in the temporary folder"
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ NEWEST = (
 """What ``make tools-newest`` fetches."""
 CHECKOV = ROOT / ".venv-checkov" / "bin"
 """What ``make tools-checkov`` installs."""
+MOTO = ROOT / ".venv-moto" / "bin" / "moto_server"
+"""What ``make tools-moto`` installs."""
 
 
 def missing(what: str) -> NoReturn:

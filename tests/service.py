@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import psutil
 import psycopg
 from numpy.typing import NDArray
 
@@ -52,6 +54,20 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come"
         time.sleep(0.05)
+
+
+def wait_until_hung_up(server: int, client: socket.socket) -> None:
+    """Wait until a process that has answered a client closes the connection.
+
+    The client does not read meanwhile.
+    """
+    address = client.getsockname()
+    process = psutil.Process(server)
+
+    def is_hung_up() -> bool:
+        return not any(found.raddr == address for found in process.net_connections("tcp"))
+
+    wait_for(is_hung_up, "the end of the connection")
 
 
 def waits_for_a_lock(connection: psycopg.Connection) -> bool:

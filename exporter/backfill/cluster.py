@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
@@ -76,7 +77,13 @@ def started(workers: int | None = None) -> Iterator[Client]:
     """
     with ExitStack() as stack:
         try:
-            environment = {"distributed.nanny.pre-spawn-environ": _ENVIRONMENT}
+            parent = dask.config.get("temporary-directory", None)
+            # Dask would leave a folder that all users of the machine share.
+            folder = TemporaryDirectory(prefix="embedding-drift-", dir=parent)
+            environment = {
+                "distributed.nanny.pre-spawn-environ": _ENVIRONMENT,
+                "temporary-directory": stack.enter_context(folder),
+            }
             stack.enter_context(dask.config.set(environment))
             local = LocalCluster(
                 n_workers=workers,

@@ -394,7 +394,7 @@ def test_leaving_a_with_block_takes_no_longer_than_the_close_timeout(
         network.closed.clear()
     network.faults = [Reply(503, {"Retry-After": "60"})] * 9
     seconds, client = seconds_to_leave(network, use, close_timeout=0.5)
-    assert 0.5 <= seconds < 5, "far from the 30 seconds of a request or the 60 of the pause"
+    assert 0.5 <= seconds < 20, "far from the 30 seconds of a request or the 60 of the pause"
     assert counts(client) == {"failed": 3, "dropped": 1}
     because = "" if fault == "hanging" else f"; {network.url}/embeddings answers 503: not now"
     lines = [r.getMessage() for r in caplog.records if r.name == "embedding_drift_client.losses"]

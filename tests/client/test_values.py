@@ -240,7 +240,7 @@ def test_ids_become_text(made: object, text: str) -> None:
     assert as_id(made) == text
 
 
-MISSING = [None, NAN, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), Tensor(NAN)]
+MISSING = [None, NAN, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT", "s"), Tensor(NAN)]
 
 
 @pytest.mark.parametrize("made", MISSING, ids=lambda made: type(made).__name__)

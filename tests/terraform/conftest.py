@@ -46,7 +46,7 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 
     def run(folder: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [executable, command, "-no-color", *arguments],
+            [executable, *command.split(), "-no-color", *arguments],
             cwd=folder,
             env=os.environ | {"TF_CLI_CONFIG_FILE": str(settings), "TF_IN_AUTOMATION": "true"},
             stdout=subprocess.PIPE,

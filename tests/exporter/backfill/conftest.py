@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
@@ -19,6 +20,13 @@ def stream(vectors: Vectors) -> tuple[Vectors, Floats]:
     moved[2_500:] += np.float32(1)
     moved[1_800:1_850] = moved[1_700]
     return moved, made()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def dask_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Dask leaves the folder that it shares among its clusters; here it is the session's."""
+    with dask.config.set({"temporary-directory": str(tmp_path_factory.mktemp("dask"))}):
+        yield
 
 
 @pytest.fixture(scope="module")

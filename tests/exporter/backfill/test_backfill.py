@@ -306,7 +306,7 @@ def test_a_restart_does_the_rest_after_a_kill(
     )
     command = [sys.executable, "-m", "exporter", "backfill", lake, "--model", "m"]
     command += ["--config", str(config)]
-    subprocess.run([*command, "--baseline"], check=True, timeout=120)
+    subprocess.run([*command, "--baseline"], check=True, timeout=600)
 
     def stored() -> dict[tuple[object, ...], int]:
         found = connection.execute(
@@ -317,14 +317,14 @@ def test_a_restart_does_the_rest_after_a_kill(
     # A group of their own, for the whole of it to be killed as if the machine went down.
     environment = os.environ | {"TMPDIR": str(tmp_path)}  # what is killed cannot clean up
     with subprocess.Popen(command, start_new_session=True, env=environment) as running:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not stored():
             assert running.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.005)
         os.killpg(running.pid, signal.SIGKILL)
     before = stored()
-    done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, timeout=600, capture_output=True, text=True)
     after = stored()
     assert 0 < len(before) < len(after) == 2 * len(check_times(times[0], times[-1], 120))
     assert done.stdout == f"m: {len(after) - len(before)} rows of history added\n"

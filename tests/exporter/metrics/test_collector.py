@@ -42,8 +42,8 @@ from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.version import __version__
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
-from tests.exporter.explained import SUMMARY, explained
 from ingest.store.standbys import Standbys
+from tests.exporter.explained import SUMMARY, explained
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RECEIVED = NOW - timedelta(seconds=5)

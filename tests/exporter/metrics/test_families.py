@@ -28,8 +28,8 @@ from exporter.stats.shares import Share
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.worker import WorkStatus
 from ingest.store.changes import ModelRow
-from tests.exporter.explained import explained
 from ingest.store.standbys import Standbys
+from tests.exporter.explained import explained
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FORECAST = Forecast("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)

@@ -403,7 +403,7 @@ def test_it_stops_at_once_though_the_store_was_never_read(
     waiting.start()
     started = time.monotonic()
     waiting.stop(pool.cut)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 60
     assert waiting.examined == {}
     assert caplog.records == []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import resource
+import time
 
 import pytest
 
@@ -44,10 +44,10 @@ def test_a_body_comes_out_as_it_was(how: str) -> None:
 @every_encoding
 def test_what_comes_out_is_limited_and_not_made_first(how: str) -> None:
     bomb = COMPRESS[how](bytes(500_000_000))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    before = time.thread_time()
     with pytest.raises(BodyTooLarge, match="exceeds 1000 bytes"):
         decompress(bomb, how, 1_000)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 0.05
+    assert time.thread_time() - before < 0.05
 
 
 def test_a_window_of_zstd_is_limited() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ingest.runtime.http.server import Server
+from tests.service import wait_until_hung_up
 
 READ_TIMEOUT = WRITE_TIMEOUT = 0.5
 MIB = 1024 * 1024
@@ -24,7 +26,8 @@ MIB = 1024 * 1024
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the body's size; /refused reads no body, /slow takes two seconds.
 
-    /long answers with 8 MiB more, and /fields with the names of the request's fields.
+    /endless waits until the client is gone. /long answers with 8 MiB more, and /fields with the
+    names of the request's fields.
     """
     request = Request(scope, receive)
     size = 0
@@ -34,6 +37,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         size = len(await request.body())
     if request.url.path == "/slow":
         await asyncio.sleep(2)
+    while request.url.path == "/endless" and not await request.is_disconnected():
+        await asyncio.sleep(0.02)
     response: Response = PlainTextResponse(f"{size} bytes\n")
     if request.url.path == "/long":
         response = PlainTextResponse(bytes(8 * MIB) + b"bytes\n")
@@ -97,10 +102,8 @@ def test_a_head_without_end_is_hung_up_on(client: socket.socket) -> None:
 def test_a_head_without_end_is_hung_up_on_while_a_request_is_answered(
     client: socket.socket,
 ) -> None:
-    start = time.monotonic()
-    client.sendall(head("/slow", "Content-Length: 0") + b"GET / HTTP/1.1\r\n")
+    client.sendall(head("/endless", "Content-Length: 0") + b"GET / HTTP/1.1\r\n")
     send_until_hung_up(client, b"X-More: " + 8_000 * b"x" + b"\r\n")
-    assert time.monotonic() - start < 2
 
 
 def test_a_body_may_be_longer_than_the_allowance_and_slower_than_a_head(
@@ -132,9 +135,7 @@ def test_the_body_of_a_refused_request_has_to_arrive_in_time(client: socket.sock
     client.sendall(head("/refused", f"Content-Length: {4 * MIB}"))
     answer(client)
     client.sendall(b"x")
-    start = time.monotonic()
     assert answer(client) == b""
-    assert time.monotonic() - start < 4 * READ_TIMEOUT
 
 
 def test_pipelined_requests_are_answered_in_their_order(client: socket.socket) -> None:
@@ -192,8 +193,8 @@ def test_no_more_of_a_body_is_read_than_the_application_asks_for(client: socket.
 
 def test_a_client_that_does_not_read_is_hung_up_on(client: socket.socket) -> None:
     client.sendall(head("/long", "Content-Length: 0") * 3)
-    time.sleep(4 * WRITE_TIMEOUT)
-    received = 0
+    received = len(client.recv(1))
+    wait_until_hung_up(os.getpid(), client)
     with suppress(ConnectionError):
         while more := client.recv(MIB):
             received += len(more)
@@ -204,9 +205,9 @@ def test_a_client_that_does_not_read_is_hung_up_on_although_its_answer_is_the_la
     client: socket.socket,
 ) -> None:
     client.sendall(head("/long", "Content-Length: 0", "Connection: close"))
-    time.sleep(4 * WRITE_TIMEOUT)
+    data = client.recv(1)
+    wait_until_hung_up(os.getpid(), client)
     with suppress(ConnectionError):
-        data = b""
         while more := client.recv(MIB):
             data += more
     assert not data.endswith(b"bytes\n")
