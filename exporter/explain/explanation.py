@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from exporter.detector import Detector
 from exporter.detector.ratio import FEWEST, ChangedRatio
 from exporter.explain import cause, groups
-from exporter.explain.cause import SURPRISING, Cause
+from exporter.explain.cause import Cause
 from exporter.explain.clusters import square_distances, typical
 from exporter.explain.groups import Members
 from exporter.explain.keywords import Vocabulary, keywords
@@ -22,13 +22,16 @@ from exporter.explain.observations import Observations
 from exporter.stats.arrays import Vectors
 
 _MOST_VECTORS = 2_500
-"""Vectors of either side that are looked at."""
-_STRETCH = 50
-"""Consecutive vectors of each stretch of them, if there are more."""
-_FALSE_ALARMS = 0.05
-"""Chance that a window without drift names a group, for grown and for shrunk ones."""
-_FALSE_ALARMS_WITHOUT_SCORE = 0.02
-"""The same while the score is low. The score knows how sessions vary, the tests know it less."""
+_MOST_OF_BASELINE = 5_000
+"""Vectors that are looked at."""
+_MOST_TEXTS = 2_500
+"""Texts of the baseline that words are compared with."""
+_MOST_FOR_CAUSE = 2_500
+"""Vectors of the baseline that the cause is found from."""
+_STRETCHES = 10
+"""Stretches of consecutive vectors, if there are more. Long ones hold whole sessions."""
+_SHORT_STRETCHES = 50
+"""Stretches for the cause, which needs the whole baseline rather than whole sessions."""
 _EXAMPLES = 5
 _MOST_CHANGED = 50
 _MOST_GROUPS = 8
@@ -141,20 +144,25 @@ def explain(
     if not len(baseline):
         raise ValueError("an explanation needs vectors of the baseline, got none")
     score = detector.score(detector.sums(window.vectors, window.times))
-    rows, baseline_rows = _thinned(len(window)), _thinned(len(baseline))
+    rows = _thinned(len(window), _MOST_VECTORS, _STRETCHES)
+    baseline_rows = _thinned(len(baseline), _MOST_OF_BASELINE, _STRETCHES)
     new, old = window.take(rows), baseline.take(baseline_rows)
     compared = detector.compare(new.vectors)
     places = detector.places(old.vectors)
     known = groups.baseline_centres(places)
-    why = cause.decide(cause.measure(detector, compared, score, old, new, places, known))
+    some = _thinned(len(old), _MOST_FOR_CAUSE, _SHORT_STRETCHES)
+    of_some = groups.baseline_centres(places[some])
+    why = cause.decide(
+        cause.measure(detector, compared, score, old.take(some), new, places[some], of_some)
+    )
     naming = _Naming(new, old)
-    level = _FALSE_ALARMS if score >= SURPRISING else _FALSE_ALARMS_WITHOUT_SCORE
-    grown = groups.grown(compared, places, known, level)[:_MOST_GROUPS]
+    effect = groups.dependence(compared.places, places, known)
+    grown = groups.grown(compared, places, known, effect)[:_MOST_GROUPS]
     inside = np.zeros(len(new), bool)
     for each in grown:
         inside[each.window] = True
     others = np.flatnonzero(~inside)
-    shrunk = groups.shrunk(compared.places, places, known, others, level)[:_MOST_GROUPS]
+    shrunk = groups.shrunk(compared.places, places, known, others, effect)[:_MOST_GROUPS]
     described = [
         *(_grown(each, compared.places, len(old), naming) for each in grown),
         *(_shrunk(each, places, len(new), naming) for each in shrunk),
@@ -193,6 +201,7 @@ class _Naming:
     def __init__(self, window: Observations, baseline: Observations) -> None:
         self._n, self._m = len(window), len(baseline)
         self._words, self._words_before = Vocabulary(window.texts), Vocabulary(baseline.texts)
+        self._compared = np.arange(0, self._m, -(-self._m // _MOST_TEXTS))
         now, before = window.metadata, baseline.metadata
         self._values = Catalogue([None] * self._n if now is None else now)
         self._values_before = Catalogue([None] * self._m if before is None else before)
@@ -200,17 +209,17 @@ class _Naming:
 
     def grown(self, rows: NDArray[np.intp]) -> tuple[tuple[str, ...], tuple[Value, ...]]:
         """Name rows of the window, against the baseline."""
-        everything = range(self._m)
         return (
-            tuple(keywords(self._words[rows], self._words_before[everything])),
-            self._over(self._values[rows], self._values_before[everything]),
+            tuple(keywords(self._words[rows], self._words_before[self._compared])),
+            self._over(self._values[rows], self._values_before[range(self._m)]),
         )
 
     def shrunk(self, rows: NDArray[np.intp]) -> tuple[tuple[str, ...], tuple[Value, ...]]:
         """Name rows of the baseline, against its other rows."""
         rest = np.setdiff1d(np.arange(self._m), rows)
+        compared = np.setdiff1d(self._compared, rows)
         return (
-            tuple(keywords(self._words_before[rows], self._words_before[rest])),
+            tuple(keywords(self._words_before[rows], self._words_before[compared])),
             self._over(self._values_before[rows], self._values_before[rest]),
         )
 
@@ -300,10 +309,10 @@ _TOUCHING = 1e-3
 """Squared distance of two centres that are the same but for rounding."""
 
 
-def _thinned(n: int) -> NDArray[np.intp]:
+def _thinned(n: int, most: int, stretches: int) -> NDArray[np.intp]:
     """Return the rows of n that are looked at: all, or stretches, so that sessions stay whole."""
-    if n <= _MOST_VECTORS:
+    if n <= most:
         return np.arange(n)
-    stretches = _MOST_VECTORS // _STRETCH
-    first = np.arange(stretches) * (n - _STRETCH) // (stretches - 1)
-    return np.add.outer(first, np.arange(_STRETCH)).ravel()
+    length = most // stretches
+    first = np.arange(stretches) * (n - length) // (stretches - 1)
+    return np.add.outer(first, np.arange(length)).ravel()

@@ -12,6 +12,7 @@ from scipy.stats import false_discovery_control
 from exporter.detector.ratio import Comparison
 from exporter.explain.clusters import k_means, nearest, square_distances
 from exporter.stats.arrays import Floats, Vectors
+from exporter.stats.design_effect import design_effect
 from exporter.stats.enrichment import log_p_value, log_p_value_in_blocks
 
 _TOPS = (0.05, 0.15)
@@ -25,6 +26,11 @@ _LEAST_KNOWN = 20
 """Vectors of the baseline for each of its clusters, at least."""
 _GONE = 0.5
 """Largest ratio of the shares of a cluster, now and before, that counts as shrunk."""
+_FALSE_ALARMS = 0.05
+"""Chance that a window without drift names a group, for grown and for shrunk ones."""
+_WINDOW_BLOCKS = 4
+_BASELINE_BLOCKS = 10
+"""Blocks in which the dependence of the vectors is measured. They hold interleaved sessions."""
 _LINKS = 5
 """Nearest vectors that are looked at to see whether two clusters are pieces of one topic."""
 _MIXED = 0.4
@@ -54,9 +60,24 @@ def baseline_centres(places: Vectors) -> Vectors:
     return k_means(places, max(1, min(_KNOWN, len(places) // _LEAST_KNOWN)))
 
 
-def grown(
-    compared: Comparison, baseline: Vectors, known: Vectors, false_alarms: float
-) -> list[Members]:
+def dependence(window: Vectors, baseline: Vectors, known: Vectors) -> float:
+    """Return the design effect of a window and its baseline, whichever is larger.
+
+    Parameters
+    ----------
+    window, baseline : ndarray of float32, shapes (n, p) and (m, p)
+        Places, in the order of arrival.
+    known : ndarray of float32, shape (c, p)
+        Centres of the baseline's clusters.
+    """
+    n, m = len(window), len(baseline)
+    return max(
+        design_effect(nearest(window, known), n // _WINDOW_BLOCKS),
+        design_effect(nearest(baseline, known), min(n, m // _BASELINE_BLOCKS)),
+    )
+
+
+def grown(compared: Comparison, baseline: Vectors, known: Vectors, effect: float) -> list[Members]:
     """Find the groups that grew, the most certain first.
 
     The vectors most unlike the baseline, of both sides, are clustered without regard to the side. A
@@ -70,10 +91,10 @@ def grown(
         Places of the baseline's vectors.
     known : ndarray of float32, shape (c, p)
         Centres of the baseline's clusters.
-    false_alarms : float
-        Probability of a group without drift, at most.
+    effect : float
+        The design effect; see `dependence`.
     """
-    candidates = sorted(_candidates(compared, false_alarms), key=lambda each: each[0])
+    candidates = sorted(_candidates(compared, effect), key=lambda each: each[0])
     pieces: list[NDArray[np.intp]] = []
     for _, rows in candidates:
         if all(len(np.intersect1d(rows, one)) < _SAME * min(len(rows), len(one)) for one in pieces):
@@ -122,15 +143,13 @@ def _mixing(places: Vectors, one: NDArray[np.intp], other: NDArray[np.intp]) -> 
     return float(crossing / chance) if chance > 0 else 1.0
 
 
-def _candidates(
-    compared: Comparison, false_alarms: float
-) -> Iterator[tuple[float, NDArray[np.intp]]]:
+def _candidates(compared: Comparison, effect: float) -> Iterator[tuple[float, NDArray[np.intp]]]:
     """Yield the log p-value, and the rows in the window, of each cluster that grew."""
     n, h = len(compared.places), len(compared.reference_places)
     places = np.concatenate([compared.places, compared.reference_places])
     unlike = np.concatenate([compared.unlikeness, compared.reference_unlikeness])
     order = np.argsort(-unlike, kind="stable")
-    level = np.log(false_alarms / (_NEW * len(_TOPS)))
+    level = np.log(_FALSE_ALARMS / (_NEW * len(_TOPS)))
     for share in _TOPS:
         top = order[: max(round(share * (n + h)), _NEW)]
         centres = k_means(places[top], _NEW)
@@ -138,9 +157,9 @@ def _candidates(
         for each in range(len(centres)):
             members = top[of == each]
             ours, theirs = np.sort(members[members < n]), np.sort(members[members >= n]) - n
-            log_p = float(log_p_value(len(ours), n, len(theirs), h))
+            log_p = float(log_p_value(len(ours), n, len(theirs), h, effect))
             in_blocks = log_p_value_in_blocks(ours, n, theirs, h)
-            if log_p < level and in_blocks < np.log(false_alarms):
+            if log_p < level and in_blocks < np.log(_FALSE_ALARMS):
                 yield log_p, ours
 
 
@@ -149,9 +168,11 @@ def shrunk(
     baseline: Vectors,
     known: Vectors,
     others: NDArray[np.intp],
-    false_alarms: float,
+    effect: float,
 ) -> list[Members]:
     """Find the clusters of the baseline that lost half of their share or more.
+
+    Of those that did not shrink, at most 5 % are expected among them (Benjamini, Hochberg 1995).
 
     Parameters
     ----------
@@ -162,8 +183,8 @@ def shrunk(
     others : ndarray of intp, ascending
         Rows of the window outside of grown groups. Shares are those among them: where much is new,
         everything else has a smaller share of the window.
-    false_alarms : float
-        Ratio of the groups that did not shrink, at most (Benjamini, Hochberg 1995).
+    effect : float
+        The design effect; see `dependence`.
     """
     if not len(others):
         return []
@@ -171,13 +192,13 @@ def shrunk(
     n, m = len(others), len(baseline)
     now = np.bincount(in_window[others], minlength=len(known))
     before = np.bincount(in_baseline, minlength=len(known))
-    log_p: Floats = log_p_value(before, m, now, n)
-    clear = false_discovery_control(np.exp(log_p)) <= false_alarms
+    log_p: Floats = log_p_value(before, m, now, n, effect)
+    clear = false_discovery_control(np.exp(log_p)) <= _FALSE_ALARMS
     clear &= now / n <= _GONE * before / m
     found = []
     for each in np.argsort(log_p, kind="stable"):
         theirs = np.flatnonzero(in_baseline == each)
         ours = np.flatnonzero(in_window[others] == each)
-        if clear[each] and log_p_value_in_blocks(theirs, m, ours, n) < np.log(false_alarms):
-            found.append(Members(known[each], np.flatnonzero(in_window == each), theirs))
+        if clear[each] and log_p_value_in_blocks(theirs, m, ours, n) < np.log(_FALSE_ALARMS):
+            found.append(Members(known[each], others[ours], theirs))
     return found

@@ -53,11 +53,17 @@ class Vocabulary:
     """
 
     def __init__(self, texts: Sequence[str | None]) -> None:
-        self._terms = [None if text is None else terms(text) for text in texts]
+        self._texts = texts
+        self._terms: dict[int, set[str]] = {}
 
     def __getitem__(self, rows: Iterable[int]) -> list[set[str]]:
-        """Return the terms of the texts in these rows."""
-        return [found for row in rows if (found := self._terms[row]) is not None]
+        """Return the terms of the texts in these rows. Only these are read, and only once."""
+        return [self._of(row, text) for row in rows if (text := self._texts[row]) is not None]
+
+    def _of(self, row: int, text: str) -> set[str]:
+        if row not in self._terms:
+            self._terms[row] = terms(text)
+        return self._terms[row]
 
 
 def keywords(texts: Sequence[set[str]], others: Sequence[set[str]]) -> list[str]:

@@ -13,7 +13,9 @@ _TINY = 1e-250
 """p-values below it are computed as logarithms."""
 
 
-def log_p_value(count: ArrayLike, n: int, other_count: ArrayLike, other_n: int) -> Floats:
+def log_p_value(
+    count: ArrayLike, n: int, other_count: ArrayLike, other_n: int, effect: float = 1.0
+) -> Floats:
     """Return the logarithm of the one-sided p-value of Fisher's exact test.
 
     Parameters
@@ -22,6 +24,8 @@ def log_p_value(count: ArrayLike, n: int, other_count: ArrayLike, other_n: int) 
         How many of the first and of the other sample have a property.
     n, other_n : int
         Sizes of the samples.
+    effect : float
+        The `design_effect` of the samples. All numbers are divided by it and rounded.
 
     Returns
     -------
@@ -29,14 +33,19 @@ def log_p_value(count: ArrayLike, n: int, other_count: ArrayLike, other_n: int) 
         Natural logarithm of the probability that so many or more of those with the property fall
         into the first sample by chance. p-values themselves would underflow.
     """
-    ours = np.asarray(count)
-    together = ours + np.asarray(other_count)
+    ours, theirs = _divided(count, effect), _divided(other_count, effect)
+    n, other_n = round(n / effect), round(other_n / effect)
+    together = ours + theirs
     p = np.asarray(hypergeom.sf(ours - 1, n + other_n, together, n), np.float64)
     log_p: Floats = np.asarray(np.log(np.clip(p, _TINY, 1.0)))
     under = p < _TINY
     if under.any():  # slow, so only where it is needed
         log_p[under] = hypergeom.logsf(ours[under] - 1, n + other_n, together[under], n)
     return log_p
+
+
+def _divided(count: ArrayLike, effect: float) -> NDArray[np.intp]:
+    return np.rint(np.asarray(count) / effect).astype(np.intp)
 
 
 def log_p_value_in_blocks(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from exporter.detector import Detector
-from exporter.explain.groups import Members, baseline_centres, grown, shrunk
+from exporter.explain.groups import Members, baseline_centres, dependence, grown, shrunk
 from tests.exporter.explain.space import KNOWN, Draw, Vectors
 
 
@@ -14,10 +14,11 @@ def groups_of(
 ) -> tuple[list[Members], list[Members]]:
     places, compared = detector.places(baseline), detector.compare(window)
     known = baseline_centres(places)
+    effect = dependence(compared.places, places, known)
     others = np.arange(len(window))
     return (
-        grown(compared, places, known, 0.05),
-        shrunk(compared.places, places, known, others, 0.05),
+        grown(compared, places, known, effect),
+        shrunk(compared.places, places, known, others, effect),
     )
 
 
@@ -68,8 +69,8 @@ def test_what_is_thinned_out_by_new_topics_did_not_shrink(
     compared, places = detector.compare(window[order]), detector.places(baseline)
     known = baseline_centres(places)
     old = np.flatnonzero(order >= 700)
-    assert shrunk(compared.places, places, known, old, 0.05) == []
-    assert shrunk(compared.places, places, known, np.arange(1_000), 0.05) != []
+    assert shrunk(compared.places, places, known, old, 1.0) == []
+    assert shrunk(compared.places, places, known, np.arange(1_000), 1.0) != []
 
 
 def test_nothing_shrank_where_everything_is_new(
@@ -77,7 +78,7 @@ def test_nothing_shrank_where_everything_is_new(
 ) -> None:
     places = detector.places(baseline)
     known = baseline_centres(places)
-    assert shrunk(places[:100], places, known, np.array([], np.intp), 0.05) == []
+    assert shrunk(places[:100], places, known, np.array([], np.intp), 1.0) == []
 
 
 def test_windows_without_drift_have_no_group(
@@ -101,3 +102,23 @@ def test_the_pieces_of_one_topic_are_one_group(
     )
     found, _ = groups_of(detector, baseline, window)
     assert len(found) == 1
+
+
+def interleaved(draw: Draw, n: int, seed: int) -> Vectors:
+    """Draw sessions of 40 near vectors each, eight at a time."""
+    random = np.random.default_rng(seed)
+    firsts = draw(KNOWN, n // 40)
+    rows = np.concatenate(
+        [np.tile(firsts[at : at + 8], (40, 1)) for at in range(0, len(firsts), 8)]
+    )
+    return rows + 0.04 * random.normal(size=rows.shape).astype(np.float32)
+
+
+def test_interleaved_sessions_are_not_groups(draw: Draw) -> None:
+    baseline = interleaved(draw, 4_800, 0)
+    detector = Detector.fit(baseline)
+    named = [
+        sum(map(len, groups_of(detector, baseline, interleaved(draw, 960, seed)))) > 0
+        for seed in range(1, 6)
+    ]
+    assert sum(named) <= 1

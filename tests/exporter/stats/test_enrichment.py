@@ -16,6 +16,10 @@ def test_it_is_fishers_exact_test(ours: int, theirs: int) -> None:
     assert np.exp(log_p_value(ours, 50, theirs, 200)) == pytest.approx(expected)
 
 
+def test_a_design_effect_of_five_leaves_a_fifth_of_the_counts() -> None:
+    assert log_p_value(50, 1_000, 10, 5_000, 5.0) == log_p_value(10, 200, 2, 1_000)
+
+
 def test_a_p_value_that_underflows_has_a_logarithm() -> None:
     found = log_p_value([900, 1_000], 1_000, [0, 0], 5_000)
     assert found[1] < found[0] < -750
