@@ -123,6 +123,7 @@ ROWS = {
         insert into explanation values
             ('m', 'fast', '', now(), 0, now(), now(), 1, 'what changed', '{}');
     """,
+    "0014_watch_sample": "insert into watch_sample values ('m', 'docs', 0, '\\x01');",
 }
 """Rows of a store of each schema: at least one in each table that the migration adds."""
 

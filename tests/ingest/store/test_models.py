@@ -20,6 +20,7 @@ from ingest.store import (
     neighbours,
     positions,
     reports,
+    samples,
 )
 from ingest.store.batch import Batch
 from ingest.store.canaries import CanarySet
@@ -28,6 +29,7 @@ from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow
 from ingest.store.positions import Progress
 from ingest.store.reports import Report
+from ingest.store.samples import Sample
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
 from tests.service import wait_for, waits_for_a_lock
@@ -57,6 +59,7 @@ def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll
         async with await AsyncConnection.connect(store, autocommit=True) as asynchronous:
             for name in ("m", "other"):
                 await positions.save(asynchronous, name, "docs", Progress(("1",)))
+                await samples.save(asynchronous, name, "docs", Sample(0, {b"8" * 8: b"9" * 8}))
                 canary = CanarySet(name, "set", ["canary:set:0"], np.ones((1, 4), np.float32))
                 await canaries.insert(asynchronous, canary, max_models=2)
 
