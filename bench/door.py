@@ -19,7 +19,7 @@ from bench.results import report as tabulate
 from bench.scrape import DIMENSION, fleet
 from bench.table import median_seconds
 from exporter.detector.detector import Detector
-from exporter.monitor import report
+from exporter.monitor import reporting
 from exporter.monitor.history import history_row
 from exporter.monitor.report import Drift, ListedModel
 from exporter.monitor.snapshot import ModelSnapshot
@@ -75,7 +75,7 @@ def main(quick: bool) -> None:
 
 def _encode(snapshot: ModelSnapshot) -> tuple[bytes, bytes]:
     encode = msgspec.json.encode
-    return encode(report.listed(snapshot)), encode(report.detail(snapshot))
+    return encode(reporting.listed(snapshot)), encode(reporting.detail(snapshot))
 
 
 def _list(connection: psycopg.Connection) -> list[ListedModel]:

@@ -17,7 +17,7 @@ from exporter.http import operations
 from exporter.http.door import ANSWER_SECONDS, WINDOWS, Door, missing
 from exporter.http.operations import MOST_VECTORS
 from exporter.metrics.collector import DriftCollector
-from exporter.monitor import report
+from exporter.monitor import recorded, report, reporting
 from exporter.monitor.baseline import load_or_fit
 from exporter.monitor.monitor import Monitor
 from exporter.monitor.report import Drift, ListedModel
@@ -93,7 +93,7 @@ class Exporter:
         novelty = [None] * len(found)
         if detector is not None and found:
             novelty = detector.novelty(vectors).tolist()
-        return report.newest_vectors(name, window, version, found, novelty)
+        return recorded.newest_vectors(name, window, version, found, novelty)
 
     def _detector(self, name: str, version: int | None) -> Detector | None:
         """Return the detector of a version of a baseline, from the store if it is not here."""
@@ -126,10 +126,10 @@ class _Followed:
         return self._monitor.models.now()
 
     def listed(self) -> list[ListedModel]:
-        return [report.listed(model) for model in self._monitor.snapshot().models]
+        return [reporting.listed(model) for model in self._monitor.snapshot().models]
 
     def detail(self, name: str) -> Drift:
-        return report.detail(self._snapshot(name))
+        return reporting.detail(self._snapshot(name))
 
     def exact(self, found: Drift, seconds: float) -> Drift:
         name = found.model_name
@@ -139,13 +139,13 @@ class _Followed:
             # One snapshot for all: the vectors of the windows and the version of the baseline
             # that they are compared with belong together.
             snapshot = self._snapshot(name, with_vectors=True)
-            found = report.detail(snapshot)
+            found = reporting.detail(snapshot)
             windows = {each.series.window: each.vectors for each in snapshot.series}
         reference = self._reference(found, seconds)
         for window, vectors in windows.items():
             if reference is not None and vectors is not None and len(vectors):
                 compared = compare(reference, vectors)
-                getattr(found.windows, window).exact = report.exact(compared)
+                getattr(found.windows, window).exact = reporting.exact(compared)
         return found
 
     def _snapshot(self, name: str, with_vectors: bool = False) -> ModelSnapshot:

@@ -25,7 +25,7 @@ from starlette.routing import Route
 from exporter.http import operations, pages
 from exporter.http.condition import WORDS
 from exporter.http.operations import MOST_CHECKS
-from exporter.monitor import privacy, report
+from exporter.monitor import privacy, recorded, report
 from exporter.monitor.report import Drift, Explanation, ListedModel, Past
 from ingest.runtime import model_name, timestamps
 from ingest.runtime.errors import NotChecked, NotFound, PayloadError, StoreUnavailable
@@ -320,11 +320,11 @@ def _listed(connection: psycopg.Connection, but: Sequence[str]) -> list[ListedMo
 
 def _glance(stored: Stored) -> ListedModel:
     if stored.text is None:
-        return report.unchecked(stored.model_name)
+        return recorded.unchecked(stored.model_name)
     try:
         found = msgspec.json.decode(stored.text, type=ListedModel)
     except msgspec.ValidationError:
-        return report.unchecked(stored.model_name)
+        return recorded.unchecked(stored.model_name)
     found.age, found.overdue = stored.age, stored.is_overdue
     return found
 
@@ -348,7 +348,7 @@ def _stored(connection: psycopg.Connection, name: str) -> Drift:
 
 def _checks(connection: psycopg.Connection, name: str, window: str, most: int) -> report.Checks:
     require_dimension(connection, name)
-    return report.checks(name, window, history.newest(connection, name, window, most))
+    return recorded.checks(name, window, history.newest(connection, name, window, most))
 
 
 def _day(connection: psycopg.Connection, names: list[str], now: float) -> list[history.Point]:
@@ -358,7 +358,7 @@ def _day(connection: psycopg.Connection, names: list[str], now: float) -> list[h
 def _recorded(connection: psycopg.Connection, name: str, at: float, permits: Permits) -> Past:
     require_dimension(connection, name)
     rows = history.rows_at(connection, name, at)
-    return report.past(name, at, rows, _explained(connection, name, at, permits))
+    return recorded.past(name, at, rows, _explained(connection, name, at, permits))
 
 
 def _explained(
@@ -380,7 +380,7 @@ def _past(
     if view.at is not None:
         rows = history.rows_at(connection, name, view.at)
         explained = [
-            report.explanation(row) for row in _explained(connection, name, view.at, permits)
+            recorded.explanation(row) for row in _explained(connection, name, view.at, permits)
         ]
     past = pages.Past(
         history.course(connection, [name], since, until, view.stretch),

@@ -5,6 +5,6 @@ baselines into each `model.py`, the examiner (`examiner.py`) runs what is too sl
 the explainer (`explainer.py`) says what changed in windows that drift (`drifting.py`).
 `fitting.py` pins baselines: `maturing.py` tells when one is due, `successor.py` judges it.
 `windows.py` and `segments.py` hold the sliding windows, `verdict.py` measures one. Everything that
-shows something reads a `snapshot.py`, which never changes, or the `report.py` that is made from it
-and stored for other processes.
+shows something reads a `snapshot.py`, which never changes, or a `report.py`, which `reporting.py`
+makes from it for other processes and `recorded.py` from what the store has.
 """

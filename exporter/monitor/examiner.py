@@ -13,7 +13,7 @@ from types import MappingProxyType
 import msgspec
 import psycopg
 
-from exporter.monitor import report
+from exporter.monitor import reporting
 from exporter.monitor.examinations import Examination
 from exporter.monitor.history import history_row
 from exporter.monitor.model import Model, Models, Standing
@@ -270,7 +270,7 @@ class _Check:
 
 def _report(model: ModelSnapshot, now: float) -> Report:
     encode = msgspec.json.encode
-    glance, detail = encode(report.listed(model)), encode(report.detail(model))
+    glance, detail = encode(reporting.listed(model)), encode(reporting.detail(model))
     return Report(model.row.model_name, now - model.computed_at, glance, detail)
 
 

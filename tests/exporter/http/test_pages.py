@@ -13,7 +13,7 @@ from exporter.detector import Detector
 from exporter.detector.ratio import ChangedRatio
 from exporter.http import pages
 from exporter.http.pages import FleetQuery, Past, View
-from exporter.monitor import report
+from exporter.monitor import recorded, reporting
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
 from exporter.monitor.report import COMPONENTS, Drift
@@ -44,11 +44,11 @@ def snapshot(name: str) -> ModelSnapshot:
 
 
 def detail(name: str) -> Drift:
-    return report.detail(snapshot(name))
+    return reporting.detail(snapshot(name))
 
 
 def page(*names: str, query: FleetQuery = ALL, points: list[Point] | None = None) -> str:
-    chosen = pages.fleet([report.listed(snapshot(name)) for name in names], query, {})
+    chosen = pages.fleet([reporting.listed(snapshot(name)) for name in names], query, {})
     return pages.render_fleet(chosen, points, SECONDS)
 
 
@@ -194,7 +194,7 @@ def test_a_baseline_of_equal_vectors_is_explained() -> None:
         Baseline(1, NOW, 500, NOW, NOW, True, "first 500", assess(equal), detector),
         ModelWindows(8, MonitoringSettings(), detector),
     )
-    shown = pages.render_model(report.detail(model.snapshot(SECONDS)), View(), past(), 1)
+    shown = pages.render_model(reporting.detail(model.snapshot(SECONDS)), View(), past(), 1)
     assert "The vectors of the baseline hardly differ" in shown
     assert "Quality of the vectors" in shown
     assert '<a href="/runbook#embeddingdriftbaselineconstant">What to do</a>' in shown
@@ -204,13 +204,13 @@ def test_the_distances_of_canaries_are_shown_where_there_are_any() -> None:
     canaries = {"canary_median_distance": 2.4e-8, "canary_max_distance": 0.5}
     row = ModelRow("<m>", 8, 0, None, None, None, NOW, canaries_received_at=NOW, **canaries)
     snapshot = Model(row, MonitoringSettings()).snapshot(SECONDS)
-    shown = pages.render_model(report.detail(snapshot), View(), past(), 1)
+    shown = pages.render_model(reporting.detail(snapshot), View(), past(), 1)
     assert "embedded again, came last at 2026-01-01 00:00 UTC" in shown
     assert "is 2e-08 in the" in shown
     assert "and 5e-01 at most" in shown
     without = replace(row, canaries_received_at=None)
     snapshot = Model(without, MonitoringSettings()).snapshot(SECONDS)
-    assert "anaries" not in pages.render_model(report.detail(snapshot), View(), past(), 1)
+    assert "anaries" not in pages.render_model(reporting.detail(snapshot), View(), past(), 1)
 
 
 def drifting(kind: str = "new content", name: str = "m") -> ModelSnapshot:
@@ -226,7 +226,7 @@ def drifting(kind: str = "new content", name: str = "m") -> ModelSnapshot:
 
 
 def test_the_page_of_a_model_says_what_changed_with_evidence_groups_and_examples() -> None:
-    shown = pages.render_model(report.detail(drifting()), View(), past(), 1)
+    shown = pages.render_model(reporting.detail(drifting()), View(), past(), 1)
     assert "What changed in the fast window" in shown
     assert SUMMARY in shown
     assert "Cause: new content (topics moved differently (0.31 of 1))." in shown
@@ -250,7 +250,7 @@ def test_hostile_texts_and_values_stay_text() -> None:
     series = tuple(replace(each, explanation=hostile) for each in model.series)
     drifts = pages.drifts([hostile], lambda _: True)
     shown = pages.render_model(
-        report.detail(replace(model, series=series)), View(), replace(past(), drifts=drifts), 1
+        reporting.detail(replace(model, series=series)), View(), replace(past(), drifts=drifts), 1
     )
     assert "<script" not in shown
     assert shown.count("&lt;script&gt;") >= 6
@@ -259,8 +259,8 @@ def test_hostile_texts_and_values_stay_text() -> None:
 
 def test_a_past_time_shows_what_was_known_then() -> None:
     at = replace(explained(SECONDS - 7_200), summary="m: what was known then.")
-    view, known = View("6h", SECONDS - 3_600), replace(past(), explained=[report.explanation(at)])
-    shown = pages.render_model(report.detail(drifting()), view, known, 1)
+    view, known = View("6h", SECONDS - 3_600), replace(past(), explained=[recorded.explanation(at)])
+    shown = pages.render_model(reporting.detail(drifting()), view, known, 1)
     assert "m: what was known then." in shown
     assert "60 min before" in shown
     assert SUMMARY not in shown
@@ -284,7 +284,7 @@ def test_drifts_are_shaded_and_link_to_what_was_known() -> None:
 
 def test_the_fleet_shows_the_cause_in_a_few_words() -> None:
     causes = {"swapped": "model", "docs": "new content"}
-    models = [report.listed(drifting(kind, name)) for name, kind in causes.items()]
+    models = [reporting.listed(drifting(kind, name)) for name, kind in causes.items()]
     shown = pages.render_fleet(pages.fleet(models, ALL, {}), None, SECONDS)
     assert '<span class="word model-changed">model changed</span>' in shown
     assert "<td>model or its input changed</td>" in shown
@@ -328,7 +328,7 @@ def sliced(detector: Detector, vectors: Vectors) -> ModelSnapshot:
 
 
 def test_slices_are_a_table_in_which_the_drifting_one_is_told(sliced: ModelSnapshot) -> None:
-    shown = pages.render_model(report.detail(sliced), View(), past(), 3)
+    shown = pages.render_model(reporting.detail(sliced), View(), past(), 3)
     rows = [
         re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", row)).strip()
         for row in re.findall(r"<tr>(<th scope=\"row\">tenant=.*?)</tr>", shown, re.DOTALL)
@@ -344,20 +344,20 @@ def test_slices_are_a_table_in_which_the_drifting_one_is_told(sliced: ModelSnaps
 
 def test_the_past_and_models_without_slices_have_no_such_table(sliced: ModelSnapshot) -> None:
     assert "Slices" not in pages.render_model(
-        report.detail(sliced), View("6h", SECONDS - 60), past(), 3
+        reporting.detail(sliced), View("6h", SECONDS - 60), past(), 3
     )
     assert "Slices" not in pages.render_model(detail("m"), View(), past(), 1)
 
 
 def test_a_model_is_drifting_in_the_fleet_if_one_of_its_slices_is(sliced: ModelSnapshot) -> None:
-    [listed] = pages.fleet([report.listed(sliced)], ALL, {}).shown
+    [listed] = pages.fleet([reporting.listed(sliced)], ALL, {}).shown
     assert listed.condition.word == "drifting"
     assert listed.condition.worst is not None
     assert listed.condition.worst.slice == "tenant=<b>acme"
 
 
 def test_the_report_has_the_shares_and_the_windows_of_slices(sliced: ModelSnapshot) -> None:
-    told = report.detail(sliced)
+    told = reporting.detail(sliced)
     assert told.slices_folded == 7
     [tenant] = told.slices
     assert tenant.key == "tenant"

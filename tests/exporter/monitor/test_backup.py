@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from exporter.monitor import baseline
 from exporter.monitor.model import Models
-from exporter.monitor.report import detail
+from exporter.monitor.reporting import detail
 from exporter.monitor.tail import Tail
 from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
 from ingest.store.batch import Batch

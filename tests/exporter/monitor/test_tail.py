@@ -17,8 +17,9 @@ import pytest
 from numpy.typing import NDArray
 from psycopg.conninfo import make_conninfo
 
-from exporter.monitor import baseline, report
+from exporter.monitor import baseline, reporting
 from exporter.monitor.model import Model, Models
+from exporter.monitor.report import Drift
 from exporter.monitor.tail import Tail, _is_complete
 from exporter.monitor.verdict import Revisions, Verdict
 from ingest.runtime.errors import StoreUnavailable
@@ -62,9 +63,9 @@ def verdict(models: Models, window_name: str) -> Verdict:
     return found
 
 
-def told(model: Model, now: float) -> report.Drift:
+def told(model: Model, now: float) -> Drift:
     """What is reported of a model, but for when it was followed last."""
-    found = report.detail(model.snapshot(now))
+    found = reporting.detail(model.snapshot(now))
     found.following.followed_at = datetime.fromtimestamp(now, UTC)
     return found
 

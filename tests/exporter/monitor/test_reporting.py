@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from exporter.detector import Detector
 from exporter.detector.exact import compare
 from exporter.detector.ratio import ChangedRatio
-from exporter.monitor import report
+from exporter.monitor import reporting
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
 from exporter.monitor.ring import Arrivals
@@ -51,19 +51,27 @@ def test_a_model_that_is_measured_is_listed_with_its_score(model: Model) -> None
     snapshot = model.snapshot(NOW.timestamp())
     measured = snapshot.series[0].verdict.measurement
     assert measured is not None
-    window = {"state": "ok", "vectors": 100, "score": measured.score, "magnitude": None}
-    assert encoded(report.listed(snapshot)) == {
+    window = {
+        "state": "ok",
+        "vectors": 100,
+        "score": measured.score,
+        "magnitude": None,
+        "cause": None,
+    }
+    assert encoded(reporting.listed(snapshot)) == {
         "model_name": "m",
         "stage": "provisional",
         "age": 0.0,
         "overdue": False,
         "windows": {"fast": window, "slow": window | {"magnitude": 0.12}},
+        "watched": 1,
+        "slices": [],
     }
 
 
 def test_a_magnitude_is_shown_with_its_interval_and_its_time(model: Model) -> None:
     model.standing.attach("magnitude", {"slow": Magnitude(RATIO, NOW.timestamp())})
-    windows = report.detail(model.snapshot(NOW.timestamp())).windows
+    windows = reporting.detail(model.snapshot(NOW.timestamp())).windows
     assert windows.fast.magnitude is msgspec.UNSET
     assert msgspec.to_builtins(windows.slow.magnitude, builtin_types=[datetime]) == {
         "estimate": 0.12,
@@ -75,13 +83,16 @@ def test_a_magnitude_is_shown_with_its_interval_and_its_time(model: Model) -> No
 
 def test_a_model_that_is_not_measured_is_listed_with_its_state() -> None:
     new = Model(ModelRow("m", 8, 0, None, None, None, NOW), MonitoringSettings())
-    window = {"state": "no_baseline", "vectors": 0, "score": None, "magnitude": None}
-    assert encoded(report.listed(new.snapshot(NOW.timestamp()))) == {
+    unknown = dict.fromkeys(("score", "magnitude", "cause"))
+    window = {"state": "no_baseline", "vectors": 0, **unknown}
+    assert encoded(reporting.listed(new.snapshot(NOW.timestamp()))) == {
         "model_name": "m",
         "stage": None,
         "age": 0.0,
         "overdue": False,
         "windows": {"fast": window, "slow": window},
+        "watched": 1,
+        "slices": [],
     }
 
 
@@ -91,7 +102,7 @@ def test_a_report_that_was_stored_is_read_as_it_was(model: Model, vectors: Vecto
     model.standing.attach("exact", {"fast": exact})
     model.standing.attach("quality", {"fast": QUALITY})
     snapshot = model.snapshot(NOW.timestamp())
-    for made in (report.detail(snapshot), report.listed(snapshot)):
+    for made in (reporting.detail(snapshot), reporting.listed(snapshot)):
         text = msgspec.json.encode(made)
         read = msgspec.json.decode(text, type=type(made))
         assert msgspec.json.encode(read) == text
@@ -101,7 +112,7 @@ def test_numbers_that_are_not_known_are_absent_and_what_is_not_finite_is_null(
     model: Model,
 ) -> None:
     new = Model(ModelRow("m", 8, 0, None, None, None, NOW), MonitoringSettings())
-    found = msgspec.to_builtins(report.detail(new.snapshot(NOW.timestamp())))
+    found = msgspec.to_builtins(reporting.detail(new.snapshot(NOW.timestamp())))
     assert found["baseline"] is None
     assert set(found["windows"]["fast"]) == {
         "state",
@@ -113,12 +124,12 @@ def test_numbers_that_are_not_known_are_absent_and_what_is_not_finite_is_null(
         "start",
         "revisions",
     }
-    text = msgspec.json.encode(report.detail(model.snapshot(NOW.timestamp())))
+    text = msgspec.json.encode(reporting.detail(model.snapshot(NOW.timestamp())))
     assert json.loads(text)["baseline"]["quality"]["norm"] is None
 
 
 def test_times_are_utc_whatever_the_session_of_the_store_says(model: Model) -> None:
-    found = json.loads(msgspec.json.encode(report.detail(model.snapshot(NOW.timestamp()))))
+    found = json.loads(msgspec.json.encode(reporting.detail(model.snapshot(NOW.timestamp()))))
     moments = {found["last_vector_at"], found["computed_at"], found["baseline"]["pinned_at"]}
     assert moments == {"2026-01-01T00:00:00Z"}
 
@@ -127,7 +138,7 @@ def test_findings_are_shown_with_their_window(model: Model, vectors: Vectors) ->
     exact = compare(vectors[:1_000], vectors[1_000:1_100], [5])
     model.standing.attach("exact", {"fast": exact})
     model.standing.attach("quality", {"fast": QUALITY})
-    windows = msgspec.to_builtins(report.detail(model.snapshot(NOW.timestamp())))["windows"]
+    windows = msgspec.to_builtins(reporting.detail(model.snapshot(NOW.timestamp())))["windows"]
     assert windows["fast"]["top_dimensions_exact"]["dimension"] == [5]
     assert windows["fast"]["top_dimensions_exact"]["ks"] == exact.ks.tolist()
     assert windows["fast"]["quality"]["effective_rank"] == 6.5
@@ -139,11 +150,11 @@ def test_canaries_are_reported_in_utc_or_as_null() -> None:
     canaries = {"canary_median_distance": 2.4e-8, "canary_max_distance": 0.5}
     row = ModelRow("m", 8, 0, None, None, None, NOW, canaries_received_at=NOW, **canaries)
     with_canaries = Model(row, MonitoringSettings()).snapshot(NOW.timestamp())
-    assert encoded(report.canaries(with_canaries)) == {
+    assert encoded(reporting.canaries(with_canaries)) == {
         "received_at": "2026-01-01T00:00:00Z",
         "median_distance": 2.4e-8,
         "max_distance": 0.5,
         "longest_gap": None,
     }
     without = Model(ModelRow("m", 8, 0, None, None, None, NOW), MonitoringSettings())
-    assert encoded(report.detail(without.snapshot(NOW.timestamp())))["canaries"] is None
+    assert encoded(reporting.detail(without.snapshot(NOW.timestamp())))["canaries"] is None
