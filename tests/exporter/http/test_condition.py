@@ -52,11 +52,11 @@ def test_an_hour_above_the_lasting_threshold_is_drift_until_it_ends(
 def test_a_slice_that_drifts_is_told_if_its_model_does_not() -> None:
     acme = replace(reading(9.0), slice="tenant=acme")
     quiet = replace(reading(1.0), slice="tenant=bolt")
-    found = judge([reading(1.0)], WEEKLY, {}, [quiet, acme])
+    found = judge([reading(1.0)], WEEKLY, {}, slices=[quiet, acme])
     assert (found.word, found.worst) == ("drifting", acme)
     whole = reading(6.0)
-    assert judge([whole], WEEKLY, {}, [acme]).worst == whole
-    assert judge([reading(1.0)], WEEKLY, {}, [quiet]).word == "quiet"
+    assert judge([whole], WEEKLY, {}, slices=[acme]).worst == whole
+    assert judge([reading(1.0)], WEEKLY, {}, slices=[quiet]).word == "quiet"
     assert drifting([quiet, acme], WEEKLY) == [acme]
 
 

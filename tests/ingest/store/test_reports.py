@@ -90,3 +90,14 @@ def test_the_report_of_a_removed_model_is_removed_and_not_written_again(
     connection.execute("insert into report values ('m', clock_timestamp(), 300, '{}', '{}')")
     reports.write(connection, [], 300)
     assert connection.execute("select count(*) from report").fetchone() == (0,)
+
+
+def test_models_are_counted_with_the_slices_that_their_reports_tell_of(
+    add: Callable[[str], None], connection: psycopg.Connection
+) -> None:
+    assert reports.watched(connection) == 0
+    for name in ("sliced", "plain", "new"):
+        add(name)
+    told = [Report("sliced", 0.0, b'{"watched": 4}', b"{}"), report("plain")]
+    reports.write(connection, told, 300)
+    assert reports.watched(connection) == 4 + 1 + 1
