@@ -51,7 +51,7 @@ def main(quick: bool) -> None:
         append = median_seconds(lambda: history.append(connection, rows * models), 5)
         listing = median_seconds(lambda: _list(connection), 5)
         show = median_seconds(lambda: _show(connection, names[0]), 20)
-        connection.execute("vacuum full report")
+        psycopg.Cursor(connection).execute("vacuum full report")  # outside a transaction
         [(size,)] = connection.execute("select pg_total_relation_size('report')")
     head = (
         "models",

@@ -138,7 +138,8 @@ def text(name: str, default: str, *, label: str) -> Json:
 
 def firing(matchers: str) -> str:
     """Return the selector of the firing alerts of this project."""
-    return f'ALERTS{{alertname=~"EmbeddingDrift.+", alertstate="firing", {matchers}}}'
+    ours = 'alertname=~"Embedding(Drift.+|ModelChanged)"'
+    return f'ALERTS{{{ours}, alertstate="firing", {matchers}}}'
 
 
 def url(title: str, address: str) -> Json:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 from k8s.manifest import Manifest, load
 
-CHART = Path(__file__).parent / "chart"
+ROOT = Path(__file__).parents[1]
+CHART = ROOT / "k8s" / "chart"
 NAME = "embedding-drift"
 """Release and namespace of the rendered manifests."""
 
@@ -24,10 +26,17 @@ _KUBERNETES = "1.34.0"
 _OF_HELM = ("app.kubernetes.io/managed-by", "helm.sh/")
 
 
+def tool(program: str, version_of: str) -> Path:
+    """Return where ``.ci/kubernetes`` builds a program, by the version that it has there now."""
+    text = (ROOT / ".ci" / "kubernetes").read_text(encoding="utf-8")
+    [version] = re.findall(rf"(?m)^{version_of}=(\S+)$", text)
+    return TOOLS / f"{program}-{version}"
+
+
 def helm() -> str | None:
     """Return the path of helm: the one that ``.ci/kubernetes`` built, or an installed one."""
-    built = sorted(TOOLS.glob("helm-v*"))
-    return str(built[-1]) if built else shutil.which("helm")
+    built = tool("helm", "helm")
+    return str(built) if built.exists() else shutil.which("helm")
 
 
 def render(*values: Path, release: str = NAME, namespace: str = NAME) -> list[Manifest]:

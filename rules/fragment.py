@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-OURS = 'alertname=~"EmbeddingDrift.+"'
+OURS = 'alertname=~"Embedding(Drift.+|ModelChanged)"'
 """The matcher of all alerts of this project, and of no others."""
 
 _PREFIX = "embedding-drift-"

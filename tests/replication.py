@@ -83,7 +83,8 @@ def one(connection: psycopg.Connection, query: str) -> object:
 
 def synchronise(primary: Node, names: str) -> None:
     """Let commits wait for these standbys, as synchronous_standby_names has them."""
-    with connect(primary.string) as connection:
+    # Not one of our connections: their statements are in transactions.
+    with psycopg.connect(primary.string, autocommit=True) as connection:
         connection.execute(f"alter system set synchronous_standby_names = '{names}'".encode())
         connection.execute("select pg_reload_conf()")
         wanted = "async" if not names else "quorum"

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from msgspec import UNSET
 
 from exporter.explain.kinds import Kind
-from exporter.monitor.report import ListedSlice, ListedWindow, SliceWindow, Window
+from exporter.monitor.report import Explanation, ListedSlice, ListedWindow, SliceWindow, Window
 from exporter.monitor.states import State
 from ingest.runtime.thresholds import Thresholds
 from ingest.store.history import HistoryRow
@@ -163,6 +163,21 @@ class Condition:
         return 0 if self.is_drift else WORDS.index(self.word), -score
 
 
+def explained(found: Sequence[Explanation]) -> Condition | None:
+    """Tell the condition of a model by what was found out of its drift; None without any."""
+    for each in found:
+        if not each.slice:
+            ratio, kind = each.changed_ratio, each.cause.kind
+            interval = ratio.estimate, ratio.lower, ratio.upper
+            reading = Reading(each.window, "ok", each.vectors, each.score, *interval, {})
+            return Condition(_word(kind), None, reading, cause=kind)
+    return None
+
+
+def _word(cause: Kind | None) -> Word:
+    return "model changed" if cause in _OF_THE_MODEL else "drifting"
+
+
 def now(last: Condition, age: float | None, is_overdue: bool) -> Condition:
     """Tell the condition of a model now from that at its last check.
 
@@ -219,9 +234,7 @@ def judge(
             averages.get(each.window, 0.0) > limit.lasting and (each.score or 0.0) > limit.lasting
         ):
             cause = causes.get(each.window)
-            has_changed = cause in _OF_THE_MODEL
-            word: Word = "model changed" if has_changed else "drifting"
-            return Condition(word, None, each, cause=cause)
+            return Condition(_word(cause), None, each, cause=cause)
     for each in drifting(slices, thresholds)[:1]:
         return Condition("drifting", None, each)
     if not readings:
@@ -230,7 +243,7 @@ def judge(
     if measured and all(each.state == "ok" for each in measured):
         return Condition("quiet", None, measured[0])
     told = measured[0] if measured else readings[0]
-    word = "learning" if told.state in _LEARNING else "cannot tell"
+    word: Word = "learning" if told.state in _LEARNING else "cannot tell"
     return Condition(word, REASONS[told.state], told)
 
 

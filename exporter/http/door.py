@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 import psycopg
+from msgspec import UNSET
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -26,18 +27,18 @@ from exporter.http import operations, pages
 from exporter.http.condition import WORDS
 from exporter.http.operations import MOST_CHECKS
 from exporter.monitor import privacy, recorded, report
+from exporter.monitor.privacy import Permits
 from exporter.monitor.report import Drift, Explanation, ListedModel, Past
 from ingest.runtime import model_name, timestamps
 from ingest.runtime.errors import NotChecked, NotFound, PayloadError, StoreUnavailable
 from ingest.runtime.http import application, parameters
 from ingest.runtime.http.negotiation import media_types
 from ingest.runtime.http.openapi import Description
-from ingest.runtime.settings.settings import Settings, WindowsSettings
+from ingest.runtime.settings.settings import Settings, Texts, WindowsSettings
 from ingest.runtime.thresholds import KEPT_SECONDS, LASTING_SECONDS
 from ingest.store import baselines, explanations, history, reports
 from ingest.store.connection import ConnectionString
 from ingest.store.dimension import find_dimension, require_dimension
-from ingest.store.explanations import ExplanationRow
 from ingest.store.pool import Pool, open_sync
 from ingest.store.reports import Stored
 
@@ -50,8 +51,6 @@ _PAGE_SECONDS = 2.0
 """How long a page waits for the past before it is shown without it."""
 
 T = TypeVar("T")
-Permits = Callable[[ExplanationRow], bool]
-"""Whether what was kept says no more than the settings allow now."""
 
 
 class Followed(Protocol):
@@ -178,6 +177,8 @@ class Door:
 
     async def _history(self, request: Request) -> Response:
         name, query = request.path_params["model_name"], request.query_params
+        if not model_name.is_legal(name):
+            raise NotFound(missing(name))
         whole = f"{name}/history"
         if self.follows(whole) or await self._query(find_dimension, whole) is not None:
             return await self._report(request, whole)
@@ -192,6 +193,8 @@ class Door:
     async def _report(self, request: Request, name: str) -> Response:
         query = request.query_params
         exact, view = parameters.flag(query, "exact"), _view(query)
+        if not model_name.is_legal(name):
+            raise NotFound(missing(name))
         found: Drift | Past
         if _wants_page(request):
             return await self._model_page(await self.detail(name), view)
@@ -227,7 +230,13 @@ class Door:
                 return await asyncio.to_thread(self._followed.detail, name)
             if self._followed.is_whole:
                 raise NotFound(missing(name))
-        return await self._query(_stored, name)
+        found = await self._query(_stored, name)
+        for window in (found.windows.fast, found.windows.slow):
+            told = window.explanation
+            # It was made with the settings of another process, perhaps long ago.
+            if told is not UNSET and not self._permits(told.texts, told.metadata_keys):
+                window.explanation = UNSET
+        return found
 
     async def _fleet(self, request: Request) -> Response:
         query = _fleet_query(request.query_params)
@@ -298,8 +307,8 @@ class Showing:
             await asyncio.to_thread(self._pool.close)
             await asyncio.to_thread(self._door.close)
 
-    def _permits(self, row: ExplanationRow) -> bool:
-        return privacy.permits(self._allowed, row.told)
+    def _permits(self, texts: Texts, keys: Collection[str] | None) -> bool:
+        return privacy.permits(self._allowed, texts, keys)
 
     def reconfigure(self, settings: Settings) -> None:
         """Show from now on what these settings allow."""
@@ -363,8 +372,9 @@ def _recorded(connection: psycopg.Connection, name: str, at: float, permits: Per
 
 def _explained(
     connection: psycopg.Connection, name: str, at: float, permits: Permits
-) -> list[ExplanationRow]:
-    return [row for row in explanations.at(connection, name, at, KEPT_SECONDS) if permits(row)]
+) -> list[Explanation]:
+    found = map(recorded.explanation, explanations.at(connection, name, at, KEPT_SECONDS))
+    return [each for each in found if permits(each.texts, each.metadata_keys)]
 
 
 def _past(
@@ -379,16 +389,15 @@ def _past(
     explained: list[Explanation] = []
     if view.at is not None:
         rows = history.rows_at(connection, name, view.at)
-        explained = [
-            recorded.explanation(row) for row in _explained(connection, name, view.at, permits)
-        ]
+        explained = _explained(connection, name, view.at, permits)
+    drifts = explanations.drifts(connection, name, since, until, pages.MOST_DRIFTS)
     past = pages.Past(
         history.course(connection, [name], since, until, view.stretch),
         {window: average for (_, window), average in averages.items()},
         [row for _, row in rows],
         baselines.versions(connection, name),
         explained,
-        pages.drifts(explanations.between(connection, name, since, until), permits),
+        pages.drifts(drifts, permits),
     )
     return past, reports.watched(connection)
 

@@ -115,7 +115,7 @@ _DRIFT: Json = {
     ],
     "responses": {
         "200": _REPORT,
-        "400": problem("`exact`, `pretty`, or `range` or `at` of a page, is not allowed."),
+        "400": problem("`exact`, `pretty`, `at`, or `range` of a page, is not allowed."),
         "404": problem("There is no such model."),
         "503": problem(
             "No exporter has checked the model yet, or PostgreSQL does not answer. An exporter"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -33,6 +33,7 @@ from exporter.http.condition import (
     drifting,
     judge,
 )
+from exporter.monitor.privacy import Permits
 from exporter.monitor.report import COMPONENTS, Drift, Explanation, ListedModel
 from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
 from ingest.runtime.version import __version__
@@ -55,7 +56,7 @@ RANGES: Mapping[Range, int] = {
 }
 """Seconds that a timeline may show."""
 _POINTS = 360
-_MOST_DRIFTS = 50
+MOST_DRIFTS = 50
 """Drifts that a timeline shows, at most."""
 _NAMED = 3
 """Slices that the headline names, at most."""
@@ -145,22 +146,19 @@ class PastDrift(NamedTuple):
     summary: str | None
 
 
-def drifts(
-    rows: Iterable[ExplanationRow], permits: Callable[[ExplanationRow], bool]
-) -> list[PastDrift]:
-    """Return the drifts that explanations belong to, the newest first."""
-    found = {
-        (row.window_name, row.slice, row.began_at): PastDrift(
+def drifts(rows: Iterable[ExplanationRow], permits: Permits) -> list[PastDrift]:
+    """Return the drifts that these explanations belong to, one of each."""
+    return [
+        PastDrift(
             row.window_name,
             row.slice,
             row.began_at,
             row.seen_at,
             row.explained_at,
-            row.summary if permits(row) else None,
+            row.summary if permits(row.told["texts"], row.told["metadata_keys"]) else None,
         )
-        for row in sorted(rows, key=lambda row: row.explained_at)
-    }
-    return sorted(found.values(), key=lambda drift: -drift.began_at)[:_MOST_DRIFTS]
+        for row in rows
+    ]
 
 
 class View(NamedTuple):
@@ -265,6 +263,8 @@ def _row(
     samples = lines.get((name, "fast" if worst is None else worst.window), ())
     values = [value for _, value in samples]
     frame = charts.frame(values, now - 86_400, now, True, width=140, height=24)
+    # The past of slices is not recorded.
+    is_of_model = each.condition.is_drift and worst is not None and not worst.slice
     return {
         "name": name,
         "path": quote(name, safe=""),
@@ -272,7 +272,8 @@ def _row(
         "age": _age(each.model.age) if each.condition.is_watched else "",
         "cause": None if each.condition.cause is None else CAUSES[each.condition.cause],
         "runbook": _heading(each.condition),
-        "since": _since(samples, each.lasting) if each.condition.is_drift else None,
+        "slice": "" if worst is None else worst.slice,
+        "since": _since(samples, each.lasting) if is_of_model else None,
         "line": frame.path(samples, 4 * DAY_STRETCH),
         "highest": _score(max((value for value in values if value is not None), default=None)),
     }
@@ -334,6 +335,9 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
     found = judge(readings, thresholds, averages, causes, slices)
     if view.at is None:
         found = condition.now(found, model.age, model.overdue)
+    elif not found.is_drift:
+        # The check before may be older than the drift.
+        found = condition.explained(explained) or found
     measured = [each for each in readings if each.components]
     until = model.computed_at.timestamp() if view.at is None else view.at
     shown_at = None if view.at is None else datetime.fromtimestamp(view.at, UTC)

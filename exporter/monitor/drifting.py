@@ -52,19 +52,19 @@ class Drifting:
         self._hours: dict[Series, tuple[int, Hour]] = {}
         self.now: Mapping[Series, Drift] = MappingProxyType({})
 
-    def notice(self, model: ModelSnapshot, models: int) -> None:
+    def notice(self, model: ModelSnapshot, watched: int) -> None:
         """Look at the windows of a model, at each check.
 
         Parameters
         ----------
         model : ModelSnapshot
-        models : int
-            Number of models, by which the thresholds grow.
+        watched : int
+            Number of models and slices, by which the thresholds grow.
         """
         if model.baseline is None:
             return
         version, now = model.baseline.version, dict(self.now)
-        thresholds = of_fleet(model.baseline.stage, models)
+        thresholds = of_fleet(model.baseline.stage, watched)
         for each in model.series:
             known = now.pop(each.series, None)
             found = self._drift(model, each, version, thresholds[each.series.window], known)
@@ -72,11 +72,11 @@ class Drifting:
                 now[each.series] = found
         self.now = MappingProxyType(now)
 
-    def is_news(self, model: ModelSnapshot, models: int) -> bool:
+    def is_news(self, model: ModelSnapshot, watched: int) -> bool:
         """Return whether a window of a model has a score of drift, but is not known to drift."""
         if model.baseline is None:
             return False
-        thresholds = of_fleet(model.baseline.stage, models)
+        thresholds = of_fleet(model.baseline.stage, watched)
         return any(
             measured.score > thresholds[each.series.window].sudden and each.series not in self.now
             for each in model.series

@@ -165,7 +165,7 @@ def recorded(
         whose = "" if window_name is None else f"the {window_name} window of "
         raise NotFound(f"no drift of {whose}{model_name} is known at {when}")
     row = max(found, key=lambda each: each.window_name)
-    if not permits(allowed, row.told):
+    if not permits(allowed, row.told["texts"], row.told["metadata_keys"]):
         raise NotFound(
             f"what is known of the {row.window_name} window of {model_name} at {when} says more"
             " than the settings explanation.texts and explanation.metadata_keys allow now"

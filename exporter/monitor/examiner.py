@@ -128,7 +128,7 @@ class Examiner:
         """
         check = _Check()
         now = self._models.now()
-        new: list[ModelSnapshot] = []
+        new: list[Report] = []
         for model in self._models.by_name.values():
             if self._worker.is_stopping:
                 return
@@ -137,7 +137,7 @@ class Examiner:
                 if awaited := self._awaited(model.judge(standing, now)):
                     self._examine(model, standing, awaited, check)
                 if model.row.model_name not in self._reported:
-                    new.append(model.judge(standing, now))
+                    new.append(_report(model.judge(standing, now), now))
         if new:
             with self._pool.borrow() as connection:
                 self._report(connection, new)
@@ -157,7 +157,6 @@ class Examiner:
             The first error that a model raised.
         """
         check = _Check()
-        self.standbys = None
         try:
             self._check(check)
         finally:
@@ -188,14 +187,19 @@ class Examiner:
     def _record(
         self, rows: Sequence[HistoryRow], judged: Sequence[ModelSnapshot], check: _Check
     ) -> None:
-        with check.timed(RECORD), self._pool.borrow() as connection:
-            history.append(connection, rows)
-            self._report(connection, judged)
-            self.standbys = standbys.read(connection)
+        now, made, found = self._models.now(), list[Report](), None
+        for model in judged:
+            with check.keeping(model.row.model_name):
+                made.append(_report(model, now))
+        try:
+            with check.timed(RECORD), self._pool.borrow() as connection:
+                history.append(connection, rows)
+                self._report(connection, made)
+                found = standbys.read(connection)
+        finally:
+            self.standbys = found
 
-    def _report(self, connection: psycopg.Connection, judged: Iterable[ModelSnapshot]) -> None:
-        now = self._models.now()
-        written = [_report(model, now) for model in judged]
+    def _report(self, connection: psycopg.Connection, written: Sequence[Report]) -> None:
         reports.write(connection, written, self.interval)
         names = {each.model_name for each in written}
         self._reported = (self._reported | names) & self._models.by_name.keys()

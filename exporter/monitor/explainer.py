@@ -106,11 +106,17 @@ class Explainer:
     def reconfigure(self, interval: float, settings: ExplanationSettings) -> None:
         """Apply other settings, and say again what they do not allow any more."""
         self._interval, self.settings = interval, settings
+        for model in self._models.by_name.values():
+            standing = model.standing
+            standing.explained = MappingProxyType(
+                {window: row for window, row in standing.explained.items() if self._permits(row)}
+            )
         self._worker.wake()
 
     def notice(self, models: Sequence[ModelSnapshot]) -> None:
         """Look soon if a drift has begun in one of these models: its alert comes soon, too."""
-        if any(self._drifting.is_news(model, len(models)) for model in models):
+        watched = sum(model.watched for model in models)
+        if any(self._drifting.is_news(model, watched) for model in models):
             self._worker.wake()
 
     def _work(self) -> None:
@@ -133,12 +139,13 @@ class Explainer:
             The first error that a model or a window raised.
         """
         models, spent, errors = self._models.by_name, 0.0, list[Exception]()
+        watched = self._models.watched
         for model in models.values():
             if self._worker.is_stopping:
                 return
             start, has_explained = time.perf_counter(), False
             try:
-                has_explained = self._look_at(model, len(models), errors)
+                has_explained = self._look_at(model, watched, errors)
             except StoreUnavailable:
                 raise
             except Exception as error:
@@ -154,11 +161,11 @@ class Explainer:
         if errors:
             raise errors[0]
 
-    def _look_at(self, model: Model, models: int, errors: list[Exception]) -> bool:
+    def _look_at(self, model: Model, watched: int, errors: list[Exception]) -> bool:
         """Attach the explanations to a model; return whether one was made."""
         standing = model.standing  # read once: the tail replaces it when a baseline is adopted
         subject = model.judge(standing, self._models.now())
-        self._drifting.notice(subject, models)
+        self._drifting.notice(subject, watched)
         explained, has_explained = {}, False
         for each in subject.series:
             drift = self._drifting.now.get(each.series)
@@ -176,10 +183,15 @@ class Explainer:
                 error.add_note(f"Raised by the explanation of {each.series}")
                 errors.append(error)
                 current = standing.explained.get(window)
+                if current is not None and not self._permits(current):
+                    current = None
             if current is not None:
                 explained[window] = current
         standing.explained = MappingProxyType(explained)
         return has_explained
+
+    def _permits(self, row: ExplanationRow) -> bool:
+        return privacy.permits(self.settings, row.told["texts"], row.told["metadata_keys"])
 
     def _current(self, series: Series, drift: Drift) -> tuple[ExplanationRow | None, int | None]:
         """Return the explanation of a drift so far, and the number of the next one if it is due."""
@@ -192,7 +204,7 @@ class Explainer:
             ):
                 return None, 0
             explanations.see(connection, found, drift.seen_at)
-        if not privacy.permits(self.settings, found.told):
+        if not self._permits(found):
             # The settings allow less than they did: say it again with what they allow.
             return None, found.number + 1
         age = self._models.now() - found.began_at

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import time
+from collections.abc import Collection
 
 from exporter.monitor import privacy
 from exporter.monitor.examinations import (
@@ -21,9 +22,8 @@ from exporter.monitor.model import Model, Models
 from exporter.monitor.shard import shard
 from exporter.monitor.snapshot import Snapshot
 from exporter.monitor.tail import Tail
-from ingest.runtime.settings.settings import Settings
+from ingest.runtime.settings.settings import Settings, Texts
 from ingest.store.connection import ConnectionString
-from ingest.store.explanations import ExplanationRow
 from ingest.store.pool import Pool, open_sync
 from ingest.store.shard import Shard
 
@@ -132,9 +132,9 @@ class Monitor:
         """Return a model by name, if it is followed here."""
         return self.models.by_name.get(name)
 
-    def permits(self, row: ExplanationRow) -> bool:
-        """Return whether an explanation of the past says no more than the settings allow now."""
-        return privacy.permits(self._explainer.settings, row.told)
+    def permits(self, texts: Texts, keys: Collection[str] | None) -> bool:
+        """Return whether an explanation of such settings says no more than is allowed now."""
+        return privacy.permits(self._explainer.settings, texts, keys)
 
 
 def examinations(pool: Pool) -> tuple[Examination, ...]:

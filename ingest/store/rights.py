@@ -39,7 +39,7 @@ _PINNING = _all(
         drift_history="select",
     ),
 )
-_SHOWING = _all(_BASELINES, _rights(report="select", drift_history="select"))
+_SHOWING = _all(_BASELINES, _rights(report="select", drift_history="select", explanation="select"))
 _INGEST = _rights(
     migration="select",
     model="select insert update",

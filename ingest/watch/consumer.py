@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ingest.formats import registry
+from ingest.formats import checks, registry
 from ingest.runtime.errors import PayloadError, UnsupportedMediaType
 from ingest.store.batch import Batch
 from ingest.watch.sources.source import Message, Queue
@@ -103,6 +103,7 @@ class QueueFollower:
             now=time.time(),
             default_model=self._target.model_name,
         )
+        checks.refuse_reserved_ids(batch)
         given = batch.ids or [None] * len(batch)
         ids = [message.id if len(batch) == 1 else f"{message.id}/{n}" for n in range(len(batch))]
         seconds = timestamp(message.seconds)

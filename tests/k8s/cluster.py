@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from k8s.helm import TOOLS
+from k8s.helm import tool
 from tests.programs import find, missing
 
 _TOKEN = "administrator"  # of a server on loopback that ends with the tests
@@ -112,8 +112,8 @@ def running(folder: Path, kubectl: str, helm: str) -> Iterator[Cluster]:
 
 
 def _tool(name: str) -> str:
-    built = sorted(TOOLS.glob(f"{name}-v*"))
-    return str(built[-1]) if built else missing(f"{name} is not built; make tools-kubernetes")
+    built = tool(name, "etcd" if name == "etcd" else "kubernetes")
+    return str(built) if built.exists() else missing(f"{name} is not built; make tools-kubernetes")
 
 
 def _free_ports(count: int) -> list[int]:

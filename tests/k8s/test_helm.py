@@ -45,6 +45,11 @@ def chart(tmp_path: Path) -> Chart:
         ({"config": {"server": {"prot": 1}}}, "'prot' not allowed"),
         ({"image": {"pullPolicy": "never"}}, "'Always', 'IfNotPresent', 'Never'"),
         ({"ingress": {"enabled": True}}, "need externalUrl"),
+        ({"config": {"server": {"port": 8080}}}, "config.server.port: the chart sets the ports"),
+        (
+            {"config": {"database": {"connection_string": "postgresql://x"}}},
+            "config.database.connection_string: the configuration is no secret",
+        ),
         (
             {"database": {"connectionString": "postgresql://x", "trial": {"enabled": True}}},
             "only one of existingSecret, connectionString, trial and cnpg",
@@ -314,3 +319,58 @@ def test_the_pod_of_helm_test_may_connect_to_both_halves_while_it_runs(helm: str
     for half in halves(render()):
         assert selects(to_pods["podSelector"], half)
         assert not selects({"matchLabels": labels}, half)
+
+
+def test_an_empty_list_of_peers_allows_nobody(chart: Chart) -> None:
+    objects = chart({"networkPolicy": {"exporterFrom": []}})
+    [policy] = [
+        each
+        for each in objects
+        if each["metadata"]["name"] == "embedding-drift-exporter"
+        and each["kind"] == "NetworkPolicy"
+    ]
+    assert policy["spec"]["ingress"] == []
+
+
+def test_the_migration_has_the_variables_and_volumes_of_ingest(chart: Chart) -> None:
+    owner = {"name": "EMBEDDING_DRIFT_DATABASE_ADMIN_CONNECTION_STRING_FILE", "value": "/own/owner"}
+    mount = {"name": "own", "mountPath": "/own"}
+    values = {"ingest": {"extraEnv": [owner], "extraVolumeMounts": [mount]}}
+    [pod] = [
+        each["spec"]["template"]["spec"]
+        for each in chart(values)
+        if each["kind"] == "Deployment" and each["metadata"]["name"].endswith("ingest")
+    ]
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert owner in container["env"]
+        assert mount in container["volumeMounts"]
+        assert {"name": "EMBEDDING_DRIFT_CONFIG", "value": "/etc/embedding-drift/config.yaml"} in (
+            container["env"]
+        )
+
+
+def test_an_exporter_answers_only_names_by_which_it_is_called(chart: Chart) -> None:
+    def names(values: dict[str, Any]) -> list[str] | None:
+        [exporter] = [
+            each
+            for each in chart(values)
+            if each["kind"] in ("Deployment", "StatefulSet")
+            and each["metadata"]["name"].endswith("exporter")
+        ]
+        [container] = exporter["spec"]["template"]["spec"]["containers"]
+        found = {each["name"]: each.get("value") for each in container["env"]}
+        listed = found.get("EMBEDDING_DRIFT_SERVER_ALLOWED_HOSTS")
+        return None if listed is None else json.loads(listed)
+
+    service = "embedding-drift-exporter"
+    suffixes = (
+        "",
+        ".embedding-drift",
+        ".embedding-drift.svc",
+        ".embedding-drift.svc.cluster.local",
+    )
+    assert names({}) == [service + suffix for suffix in suffixes]
+    assert "drift.example.org" in (names({"externalUrl": "https://drift.example.org"}) or [])
+    sharded = names({"exporter": {"shards": 2}}) or []
+    assert f"{service}-1.{service}-pods.embedding-drift.svc" in sharded
+    assert names({"config": {"server": {"allowed_hosts": ["drift"]}}}) is None

@@ -83,6 +83,7 @@ def test_amtool_accepts_the_merged_configuration_and_finds_the_templates(
         ("embedding-drift-info", ["alertname=EmbeddingDriftSeasonalAnomaly", "severity=info"]),
         ("embedding-drift-watchdog", ["alertname=EmbeddingDriftWatchdog", "severity=info"]),
         ("embedding-drift-warning", ["alertname=EmbeddingDriftOther"]),
+        ("embedding-drift-critical", ["alertname=EmbeddingModelChanged", "severity=critical"]),
         ("Critical", ["alertname=KubePersistentVolumeFillingUp", "severity=critical"]),
         ("Default", ["alertname=KubePodCrashLooping", "severity=warning"]),
         ("Watchdog", ["alertname=Watchdog", "severity=none"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
@@ -44,7 +45,8 @@ class Kind(NamedTuple):
             found: Finder = import_module(f"ingest.watch.sources.{self.module}").find
         except ModuleNotFoundError as error:
             raise SettingsError(
-                f"--source needs {error.name}: pip install 'embedding-drift-exporter[{self.extra}]'"
+                f"--source needs {error.name}: {sys.executable} -m pip install"
+                f" 'embedding-drift-exporter[{self.extra}]'"
             ) from error
         return found
 

@@ -9,6 +9,14 @@ kubectl port-forward --namespace {{ .Release.Namespace }} service/{{ include "em
 
 {{- /* The configuration file: the given one over what the pods need. */}}
 {{- define "embedding-drift.config" -}}
+{{- if .Values.config | dig "server" "port" "" -}}
+{{- fail "config.server.port: the chart sets the ports" -}}
+{{- end -}}
+{{- range $key := list "connection_string" "admin_connection_string" "replica_connection_string" -}}
+{{- if $.Values.config | dig "database" $key "" -}}
+{{- fail (printf "config.database.%s: the configuration is no secret; use database.existingSecret, or EMBEDDING_DRIFT_DATABASE_%s_FILE in extraEnv with extraVolumes" $key (upper $key)) -}}
+{{- end -}}
+{{- end -}}
 {{- $needed := dict
   "server" (dict "host" "0.0.0.0")
   "log" (dict "format" "json")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
+import msgspec
 import numpy as np
 import psycopg
 import pytest
@@ -21,11 +25,17 @@ from starlette.testclient import TestClient
 from exporter.detector.exact import compare
 from exporter.http.app import Exporter
 from exporter.http.door import Showing
+from exporter.monitor import reporting
+from exporter.monitor.model import Model
 from exporter.monitor.monitor import Monitor
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
-from ingest.store import models
+from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.store import models, reports
+from ingest.store.changes import ModelRow
+from ingest.store.reports import Report
+from tests.exporter.explained import SUMMARY, explained
 from tests.service import serving, wait_for
 
 Vectors = NDArray[np.float32]
@@ -65,9 +75,9 @@ def shard(store: str, ordinal: int) -> Iterator[TestClient]:
 
 
 @contextmanager
-def showing(store: str) -> Iterator[TestClient]:
+def showing(store: str, texts: str = "keywords") -> Iterator[TestClient]:
     """What `ingest` shows of a store."""
-    half = Showing(store, load())
+    half = Showing(store, load(flags={"explanation.texts": texts}))
     app = application.application(CollectorRegistry(), LiveSettings(load), half)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
@@ -307,3 +317,34 @@ def test_what_only_shows_the_fleet_does_not_import_what_measures() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert found.stdout.strip() == "set()", found.stderr
+
+
+@pytest.mark.parametrize(("texts", "is_shown"), [("full", True), ("keywords", False)])
+def test_a_stored_explanation_that_says_more_than_is_allowed_now_is_not_shown(
+    texts: str,
+    is_shown: bool,
+    store: str,
+    connection: psycopg.Connection,
+    send: Callable[..., None],
+    vectors: Vectors,
+) -> None:
+    send(vectors[:10], "m")
+    dimension = vectors.shape[1]
+    model = Model(
+        ModelRow("m", dimension, 10, None, None, None, datetime.now(UTC)), MonitoringSettings()
+    )
+    row = explained(time.time())
+    model.standing.explained = {"fast": replace(row, told={**row.told, "texts": "full"})}
+    made = reporting.detail(model.snapshot(time.time()))
+    reports.write(connection, [Report("m", 0.0, b"{}", msgspec.json.encode(made))], 300)
+    with showing(store, texts) as client:
+        window = client.get("/drift/m").raise_for_status().json()["windows"]["fast"]
+        page = client.get("/drift/m", headers=BROWSER).raise_for_status().text
+    assert ("explanation" in window) == is_shown
+    assert (SUMMARY in page) == is_shown
+
+
+def test_a_name_that_no_model_may_have_is_not_found(store: str) -> None:
+    with showing(store) as client:
+        for path in ("/drift/%00?at=2026-01-01T00:00:00Z", "/drift/%00/history"):
+            assert client.get(path).status_code == 404

@@ -248,7 +248,7 @@ def test_hostile_texts_and_values_stay_text() -> None:
     row.told["cause"]["evidence"] = [HOSTILE]
     hostile = replace(row, summary=HOSTILE)
     series = tuple(replace(each, explanation=hostile) for each in model.series)
-    drifts = pages.drifts([hostile], lambda _: True)
+    drifts = pages.drifts([hostile], lambda *_: True)
     shown = pages.render_model(
         reporting.detail(replace(model, series=series)), View(), replace(past(), drifts=drifts), 1
     )
@@ -263,20 +263,23 @@ def test_a_past_time_shows_what_was_known_then() -> None:
     shown = pages.render_model(reporting.detail(drifting()), view, known, 1)
     assert "m: what was known then." in shown
     assert "60 min before" in shown
+    # The last check may be older than the drift.
+    assert '<span class="word drifting">drifting</span>' in shown
+    assert "The score of the fast window is 21.5" in shown
     assert SUMMARY not in shown
 
 
 def test_drifts_are_shaded_and_link_to_what_was_known() -> None:
     first, later = explained(SECONDS - 7_200), explained(SECONDS - 3_600)
     later = replace(later, began_at=first.began_at, number=1, seen_at=SECONDS - 1_800)
-    drifts = pages.drifts([later, first], lambda _: True)
+    drifts = pages.drifts([later], lambda *_: True)
     [drift] = drifts
     assert (drift.began_at, drift.seen_at) == (SECONDS - 7_200, SECONDS - 1_800)
     shown = pages.render_model(detail("m"), View(), replace(past(), drifts=drifts), 1)
     assert shown.count('<rect class="shade fast"') == 2
     assert "?range=24h&amp;at=2025-12-31T23:00:01Z" in shown
     assert "from 2025-12-31 22:00 UTC to 2025-12-31 23:30 UTC" in shown
-    hidden = pages.drifts([later], lambda _: False)
+    hidden = pages.drifts([later], lambda *_: False)
     shown = pages.render_model(detail("m"), View(), replace(past(), drifts=hidden), 1)
     assert SUMMARY not in shown
     assert "it says more than the settings allow now" in shown
@@ -354,6 +357,8 @@ def test_a_model_is_drifting_in_the_fleet_if_one_of_its_slices_is(sliced: ModelS
     assert listed.condition.word == "drifting"
     assert listed.condition.worst is not None
     assert listed.condition.worst.slice == "tenant=<b>acme"
+    shown = pages.render_fleet(pages.fleet([reporting.listed(sliced)], ALL, {}), None, SECONDS)
+    assert "tenant=&lt;b&gt;acme" in shown
 
 
 def test_the_report_has_the_shares_and_the_windows_of_slices(sliced: ModelSnapshot) -> None:

@@ -250,6 +250,23 @@ def test_what_settings_do_not_allow_any_more_is_said_again_without_it(
     assert "zebra" not in str(row)
 
 
+def test_what_settings_do_not_allow_any_more_is_gone_at_once(
+    pool: Pool, models: Models, connection: psycopg.Connection
+) -> None:
+    set_score(models, HIGH)
+    explaining = explainer(pool, models, ExplanationSettings(texts="full"))
+    explaining.look()
+    explaining.reconfigure(CHECK, ExplanationSettings(texts="full"))
+    assert explanation(models) is not None
+    explaining.reconfigure(CHECK, ExplanationSettings(texts="none"))
+    assert explanation(models) is None
+    # Nor does it come back when it cannot be said again.
+    connection.execute("delete from baseline_embedding")
+    with pytest.raises(ValueError, match="needs vectors of the baseline"):
+        explaining.look()
+    assert explanation(models) is None
+
+
 def test_a_window_that_cannot_be_explained_leaves_the_others_alone(
     store: str, pool: Pool, models: Models, connection: psycopg.Connection, clock: Clock
 ) -> None:

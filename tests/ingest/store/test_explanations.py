@@ -74,3 +74,19 @@ def test_a_past_time_has_what_was_known_then(connection: psycopg.Connection) -> 
 def test_nothing_is_kept_of_a_model_that_was_removed(connection: psycopg.Connection) -> None:
     keep(connection, replace(ROW, model_name="gone"))
     assert explanations.newest(connection, "gone", "fast") is None
+
+
+def test_a_list_of_drifts_has_the_newest_explanation_of_each_without_what_it_tells(
+    connection: psycopg.Connection,
+) -> None:
+    told = {"score": 7.5, "groups": ["many"], "texts": "full", "metadata_keys": ["tenant"]}
+    first, later = replace(ROW, told=told), replace(LATER, told=told)
+    slow = replace(first, window_name="slow", began_at=2_500.0, explained_at=2_500.0)
+    slow = replace(slow, seen_at=2_600.0)
+    keep(connection, first, later, slow)
+    allowed = {"texts": "full", "metadata_keys": ["tenant"]}
+    found = explanations.drifts(connection, "m", 0, 3_000, 50)
+    assert found == [replace(slow, told=allowed), replace(later, told=allowed)]
+    assert explanations.drifts(connection, "m", 0, 3_000, 1) == found[:1]
+    assert explanations.drifts(connection, "m", 0, 2_000, 50) == found[1:]
+    assert explanations.drifts(connection, "m", 2_550, 3_000, 50) == found[:1]

@@ -26,6 +26,7 @@ from ingest.store import (
     models,
     neighbours,
     positions,
+    reports,
     rights,
 )
 from ingest.store.batch import Batch
@@ -139,6 +140,11 @@ def test_the_rights_of_ingest_are_enough(connection: psycopg.Connection, app: st
     assert send(app, Batch("m", np.ones((1, 5), np.float32)))
     with connect(app) as own:
         baselines.rows(own, "m", 1, 4)
+        # What the pages show.
+        reports.glances(own)
+        assert reports.watched(own) == 1
+        assert explanations.drifts(own, "m", 0, 1, 50) == []
+        assert explanations.at(own, "m", 1.0, 900) == []
 
     async def search() -> None:
         async with open_async(app, 1) as pool, pool.connection() as own:

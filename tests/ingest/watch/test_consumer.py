@@ -142,6 +142,7 @@ BAD = [
     message(1, b"x", content_type="text/csv"),
     message(1, {"embedding": [1, 2]}, content_encoding="gzip"),
     message(1, {"vector": [1, 2]}),
+    message(1, {"embedding": [1, 2], "id": "canary:own:a"}),
 ]
 
 
