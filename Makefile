@@ -30,7 +30,7 @@ demo: $(BIN)/.test tools ## Play two incidents until their alerts arrive: a new 
 	@exec $(BIN)/python -m demo $(if $(KEEP),--keep)
 
 test: $(BIN)/.test tools ## Run all tests, in 20 minutes on two cores; TESTS="tests/client -k queue" runs some
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup $(TESTS)
 
 kills: $(BIN)/.test ## Kill services and PostgreSQL under load, and count what is stored; KILLS=100
 	$(BIN)/python -m pytest -rP --kills $(or $(KILLS),100) -k any_kill tests/test_durability.py

@@ -38,6 +38,7 @@ STEPS = {
     "embedding-drift canary accept MODEL": (0, ""),
     "embedding-drift canary remove MODEL": (0, ""),
     "embedding-drift check config FILE": (0, ""),
+    "embedding-drift check config FILE --database": (0, "standby"),
     "embedding-drift rules render": (0, "drift.rules.yaml"),
 }
 """Each command of the runbook, in an order in which they can be run, and how it ends."""
