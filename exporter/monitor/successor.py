@@ -49,6 +49,8 @@ _MEASURED = 0.9
 """Share of the vectors of a span that its scores must be about."""
 _UNLIKE = SCORE["weekly"]["fast"].sudden
 """Score above which vectors are unlike others of their hour."""
+_BOTH_UNLIKE = SCORE["weekly"]["slow"].lasting
+"""The same for two of several pieces. That both exceed it by chance is rarer than one above 5."""
 _PIECES = 10
 """Parts in which a span is judged: the smaller, the shorter the drift that shows."""
 _FEWEST = 50
@@ -259,6 +261,7 @@ def _require_alike(judge: Baseline | Fit, rows: NDArray[np.void], pieces: int, w
         some = part[:: -(-len(part) // (detector.n_reference // REFERENCE_RATIO))]
         local = to_local(some["received_at"], judge.zone)
         scores.append(detector.score(detector.sums(some["embedding"], local)))
-    above = [score for score in scores if not score <= _UNLIKE]
+    limit = _UNLIKE if len(parts) == 1 else _BOTH_UNLIKE
+    above = [score for score in scores if not score <= limit]
     if len(above) > min(1, len(parts) - 1):
         raise _Refused("unlike", f"{which}: score {max(above):.1f}")

@@ -197,18 +197,18 @@ def test_what_changed_is_one_cause_shares_by_rank_a_time_and_a_summary(
     model = add(models, vectors[1_000:1_100])
     model.standing.explained = {"fast": explained(NOW.timestamp() - 60)}
     lines = page(models)
-    window = 'model_name="m",{}slice="",{}window="fast"'
+    window = 'model_name="m",{}window="fast"'
     causes = [line for line in lines if line.startswith("embedding_drift_cause")]
     assert len(causes) == len(KINDS) == 9
     assert [line for line in causes if line.endswith(" 1.0")] == [
-        f'embedding_drift_cause{{cause="new content",{window.format("", "")}}} 1.0'
+        f'embedding_drift_cause{{cause="new content",{window.format("")}}} 1.0'
     ]
     rank = 'rank="1",'
     assert [line for line in lines if line.startswith("embedding_drift_group_ratio")] == [
-        f"embedding_drift_group_ratio{{{window.format(rank, '')}}} 0.095"
+        f"embedding_drift_group_ratio{{{window.format(rank)}}} 0.095"
     ]
     summary = f'summary="{SUMMARY}",'
-    assert f"embedding_drift_explanation_info{{{window.format('', summary)}}} 1.0" in lines
+    assert f"embedding_drift_explanation_info{{{window.format(summary)}}} 1.0" in lines
     [at] = [line for line in lines if line.startswith("embedding_drift_explanation_timestamp")]
     assert float(at.rpartition(" ")[2]) == NOW.timestamp() - 60
 

@@ -188,7 +188,7 @@ def test_a_baseline_that_cannot_be_read_is_an_error(
 def outdated(connection: psycopg.Connection) -> bytes:
     """Write the version before this one into the stored detector; return the current bytes."""
     [(current,)] = connection.execute("select detector from baseline").fetchall()
-    earlier = bytes(current).replace(b"\n4\n", b"\n3\n", 1)
+    earlier = bytes(current).replace(b"\n5\n", b"\n4\n", 1)
     connection.execute("update baseline set detector = %s", [earlier])
     return bytes(current)
 
@@ -233,7 +233,7 @@ def test_a_detector_of_a_later_version_is_an_error(
     send(vectors[:500])
     baseline.pin(connection, "m", Selection(first=500))
     [(current,)] = connection.execute("select detector from baseline").fetchall()
-    later = bytes(current).replace(b"\n4\n", b"\n5\n", 1)
+    later = bytes(current).replace(b"\n5\n", b"\n6\n", 1)
     connection.execute("update baseline set detector = %s", [later])
-    with pytest.raises(ValueError, match="detector of version b'5', this program reads 4"):
+    with pytest.raises(ValueError, match="detector of version b'6', this program reads 5"):
         baseline.load(connection, "m", 1)

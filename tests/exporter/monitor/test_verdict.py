@@ -7,14 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.detector.detector import Detector
-from exporter.monitor.verdict import (
-    STATES,
-    Circumstances,
-    Revisions,
-    State,
-    judge_state,
-    measure,
-)
+from exporter.monitor.states import STATES, State
+from exporter.monitor.verdict import Circumstances, Revisions, judge_state, measure
 
 NOW = 1e9
 
