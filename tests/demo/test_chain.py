@@ -13,6 +13,7 @@ import httpx2
 import pytest
 import yaml
 
+from demo import stack
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
 from demo.stack import alertmanager as alertmanager_process
@@ -27,6 +28,8 @@ from exporter.metrics.families import (
     UP,
 )
 from ingest.runtime.family import Family
+from ingest.runtime.settings.configuration import load
+from rules.render import render
 from tests.demo import victoriametrics
 from tests.programs import NEWEST, missing
 from tests.service import wait_for
@@ -164,10 +167,14 @@ def test_a_detected_drift_reaches_slack_in_full(
 
 
 def test_vmalert_on_victoriametrics_sends_the_same_message(
-    page: Page, rendered: Path, slack: Slack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Page, slack: Slack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not NEWEST.is_dir():
         missing("VictoriaMetrics is not in the cache; make tools-newest")
+    rendered = tmp_path / "rendered"
+    render(load(flags={"alerting.slack_webhook": slack.url}), rendered)
+    # A sample can be read after about a second, so ranges of two seconds would be empty at times.
+    stack.shorten_waits(rendered, seconds=5)
     monkeypatch.setenv("PATH", str(NEWEST), prepend=os.pathsep)
     drift(page, MODEL, score=6.34, magnitude=0.12)
     with (
