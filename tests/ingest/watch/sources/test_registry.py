@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from types import ModuleType
 
@@ -59,6 +60,9 @@ def test_a_missing_library_is_one_line_that_names_the_command(
 ) -> None:
     monkeypatch.delitem(sys.modules, f"ingest.watch.sources.{module}", raising=False)
     monkeypatch.setitem(sys.modules, library, None)
-    wanted = rf"^--source needs {library}: pip install 'embedding-drift-exporter\[{extra}\]'$"
+    wanted = (
+        rf"^--source needs {library}: {re.escape(sys.executable)} -m pip install"
+        rf" 'embedding-drift-exporter\[{extra}\]'$"
+    )
     with pytest.raises(SettingsError, match=wanted):
         registry.find(address, Location("docs"))
