@@ -50,7 +50,8 @@ _MEASURED = 0.9
 _UNLIKE = SCORE["weekly"]["fast"].sudden
 """Score above which vectors are unlike others of their hour."""
 _BOTH_UNLIKE = SCORE["weekly"]["slow"].lasting
-"""The same for two of several pieces. That both exceed it by chance is rarer than one above 5."""
+"""The same for two of several pieces. By chance, two of ten exceed it in 1 of 22,000 cases, and one
+of ten exceeds the other in 1 of 10,000."""
 _PIECES = 10
 """Parts in which a span is judged: the smaller, the shorter the drift that shows."""
 _FEWEST = 50

@@ -125,6 +125,7 @@ CHANGED = {**alert("", "warning", "pipeline"), "alertname": "EmbeddingModelChang
 CHANGED_MUCH = CHANGED | {"severity": "critical"}
 DEAD = alert("DimensionsDead", "critical", "pipeline")
 OTHER_MODEL = alert("Detected", "warning", "drift", model="other")
+OF_SLICE = DETECTED | {"slice": "tenant=acme"}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ OTHER_MODEL = alert("Detected", "warning", "drift", model="other")
         ),
         pytest.param([MOVED, LARGE], [], id="a small change explains no drift"),
         pytest.param(
-            [CHANGED, CHANGED_MUCH, DETECTED, LARGE, OTHER_MODEL],
+            [CHANGED, CHANGED_MUCH, DETECTED, LARGE, OTHER_MODEL, OF_SLICE],
             [CHANGED, DETECTED, LARGE],
             id="a model that changed explains drift, and is told once",
         ),
@@ -150,6 +151,11 @@ OTHER_MODEL = alert("Detected", "warning", "drift", model="other")
             [CHANGED_MUCH, PERSISTING, DETECTED],
             [CHANGED_MUCH, DETECTED],
             id="a change that lasts comes back",
+        ),
+        pytest.param(
+            [CHANGED_MUCH, PERSISTING | {"slice": "tenant=acme"}],
+            [],
+            id="a slice that drifts for long does not hide a change of the model",
         ),
         pytest.param(
             [CHANGED_MUCH, MOVED_FAR],
@@ -199,7 +205,7 @@ def test_a_model_that_drifts_far_does_not_suppress_its_slices(
     tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     tool("alertmanager")
-    firing = [DETECTED, LARGE, DETECTED | {"slice": "tenant=acme"}]
+    firing = [DETECTED, LARGE, OF_SLICE]
     assert inhibited(firing, tmp_path) == [DETECTED]
 
 
@@ -222,14 +228,18 @@ def inhibited(firing: list[dict[str, str]], tmp_path: Path) -> list[dict[str, st
 
 
 def text_of(
-    alerts: list[dict[str, object]], rendered: Path, folder: Path, tool: Callable[[str], str]
+    alerts: list[dict[str, object]],
+    rendered: Path,
+    folder: Path,
+    tool: Callable[[str], str],
+    part: str = "text",
 ) -> str:
-    """Return the text of a message about firing alerts."""
+    """Return a part of a message about firing alerts."""
     data = {"status": "firing", "alerts": alerts, "commonLabels": DETECTED}
     (folder / "data.json").write_text(json.dumps(data))
     command = [tool("amtool"), "template", "render"]
     command += [f"--template.glob={rendered / '*.tmpl'}"]
-    command += ['--template.text={{ template "embedding_drift.text" . }}']
+    command += [f'--template.text={{{{ template "embedding_drift.{part}" . }}}}']
     command += [f"--template.data={folder / 'data.json'}"]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
@@ -273,3 +283,26 @@ def test_slices_without_a_paragraph_are_named_in_a_line(
     ]
     hostile = [f"tenant={at}{'x' * 64}" for at in range(20)]
     assert len(text_of(of_slices(*hostile), rendered, tmp_path, tool)) < 4_000
+
+
+@pytest.mark.parametrize(("labels", "at"), [({}, "?at=2024-05-01T10:00:00Z"), (OF_SLICE, "")])
+def test_the_link_has_the_time_of_the_alert_unless_it_is_of_a_slice(
+    labels: dict[str, str], at: str, rendered: Path, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    page = "http://a.example/drift/m"
+    firing = {
+        "status": "firing",
+        "labels": DETECTED | labels,
+        "annotations": {"dashboard_url": page},
+        "startsAt": "2024-05-01T10:00:00Z",
+    }
+    assert text_of([firing], rendered, tmp_path, tool, "dashboard").strip() == page + at
+
+
+def test_a_title_tells_that_there_are_alerts_of_other_slices(
+    rendered: Path, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    of_model, of_two = of_slices(), of_slices("tenant=a")
+    assert text_of(of_model, rendered, tmp_path, tool, "title").strip() == "WARNING: s"
+    told = text_of(of_two, rendered, tmp_path, tool, "title").strip()
+    assert told == "WARNING: s (and other alerts)"
