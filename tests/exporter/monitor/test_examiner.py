@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import numpy as np
 import psycopg
 import pytest
@@ -28,10 +29,13 @@ from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
+from ingest.store import history, reports
 from ingest.store.connection import connect
 from ingest.store.models import remove
 from ingest.store.pool import Pool
 from ingest.store.selection import Selection
+from ingest.store.standbys import Standbys
+from tests.exporter.explained import explained
 from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
@@ -327,6 +331,42 @@ def test_one_failing_model_does_not_stop_the_check(
         ("m", "fast", "ok", True, True),
         ("m", "slow", "ok", True, True),
     ]
+
+
+def test_one_model_that_cannot_be_reported_leaves_the_reports_of_the_others(
+    pool: Pool, models: Models, send: Callable[..., None], vectors: Vectors
+) -> None:
+    """What was kept of the model a is of a release that writes it in another way."""
+    send(vectors[:100], "a")
+    followed_both = followed(pool)
+    kept = explained(time.time(), "a", kind="unheard of")
+    followed_both.by_name["a"].standing.explained = {"fast": kept}
+    with pytest.raises(msgspec.ValidationError, match="unheard of"):
+        examiner(pool, followed_both).check()
+    with pool.connection() as connection:
+        told = {each.model_name: each.text for each in reports.glances(connection)}
+    assert told["a"] is None
+    assert told["m"] is not None
+
+
+def test_standbys_are_those_of_the_last_check_while_the_next_one_runs(
+    pool: Pool, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checking = examiner(pool, models)
+    checking.check()
+    assert checking.standbys == Standbys(0, 0, 0)
+    seen: list[Standbys | None] = []
+
+    def append(*_: object) -> None:
+        seen.append(checking.standbys)
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(history, "append", append)
+    with pytest.raises(StoreUnavailable):
+        checking.check()
+    assert seen == [Standbys(0, 0, 0)]
+    # After a check without an answer, nothing is known.
+    assert checking.standbys is None
 
 
 def test_a_check_that_fails_keeps_the_history_until_it_is_due_again(

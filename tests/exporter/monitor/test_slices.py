@@ -18,7 +18,7 @@ from exporter.monitor.examinations import SlicesExamination
 from exporter.monitor.examiner import Examiner
 from exporter.monitor.model import Model, Models
 from exporter.monitor.monitor import examinations
-from exporter.monitor.slices import NONE, named
+from exporter.monitor.slices import NONE, Slicing, named
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from exporter.monitor.tail import Tail
 from exporter.monitor.windows import REFERENCE_RATIO
@@ -75,14 +75,17 @@ class Watch:
     def model(self) -> Model:
         return self.models.by_name["m"]
 
-    def divide(self) -> None:
-        """Follow the store until the slices are fitted."""
+    def divide(self) -> Slicing:
+        """Follow the store until the slices are fitted, and return them."""
 
         def is_divided() -> bool:
             self.tail.poll()
             return self.model.standing.slicing is not None
 
         wait_for(is_divided, "the slices")
+        slicing = self.model.standing.slicing
+        assert slicing is not None
+        return slicing
 
     def check(self) -> ModelSnapshot:
         self.tail.poll()
@@ -252,9 +255,7 @@ def test_slices_above_the_cap_are_counted(
     keep(vectors, of_tenants(len(vectors), names))
     baseline.pin(connection, "m", Selection(first=len(vectors)))
     watch = Watch(pool)
-    watch.divide()
-    slicing = watch.model.standing.slicing
-    assert slicing is not None
+    slicing = watch.divide()
     assert [each.name for each in slicing.slices] == ["tenant=acme", "tenant=bolt"]
     assert slicing.folded == 2
     assert watch.models.watched == watch.model.snapshot(watch.models.now()).watched == 3
@@ -269,9 +270,7 @@ def test_a_value_with_too_few_vectors_in_the_baseline_has_no_series(
     keep(vectors[:600], [{"tenant": "acme" if at < 249 else "bolt"} for at in range(600)])
     baseline.pin(connection, "m", Selection(first=600))
     watch = Watch(pool)
-    watch.divide()
-    slicing = watch.model.standing.slicing
-    assert slicing is not None
+    slicing = watch.divide()
     assert [each.name for each in slicing.slices] == ["tenant=bolt"]
 
 
@@ -284,9 +283,7 @@ def test_a_value_of_nearly_all_vectors_is_no_slice(
     keep(vectors, [{"tenant": "acme" if at < 300 else "bolt"} for at in range(len(vectors))])
     baseline.pin(connection, "m", Selection(first=len(vectors)))
     watch = Watch(pool)
-    watch.divide()
-    slicing = watch.model.standing.slicing
-    assert slicing is not None
+    slicing = watch.divide()
     assert [each.name for each in slicing.slices] == ["tenant=acme"]
 
 
@@ -353,9 +350,7 @@ def test_a_slice_without_the_seasons_of_its_model_has_no_series(
     baseline.fit_again(connection, "m", 1)
     assert baseline.load(connection, "m", 1).detector.seasons == ("daily",)
     watch = Watch(pool)
-    watch.divide()
-    slicing = watch.model.standing.slicing
-    assert slicing is not None
+    slicing = watch.divide()
     assert [each.name for each in slicing.slices] == ["tenant=bolt"]
 
 
