@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from bench import plan
 from exporter.cli import main as program
 from exporter.detector.detector import Detector
-from exporter.metrics import families
+from exporter.metrics import families, shapes
 from exporter.monitor.examiner import RECORD
 from exporter.monitor.explainer import EXPLANATION
 from exporter.monitor.following import REASONS
@@ -100,7 +100,7 @@ def label_rows() -> Iterator[tuple[str, ...]]:
     """List the values of each label that has a fixed set."""
     values: dict[str, Iterable[str]] = {
         "`window`": WindowsSettings.model_fields,
-        "`window` of the quality families": (*WindowsSettings.model_fields, families.BASELINE),
+        "`window` of the quality families": (*WindowsSettings.model_fields, shapes.BASELINE),
         "`examination`": (*(field.name for field in fields(Findings)), RECORD, EXPLANATION),
         "`component`": Detector.COMPONENTS,
         "`aggregate` (over dimensions)": families.AGGREGATES,

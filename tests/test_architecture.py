@@ -24,6 +24,7 @@ UNMIRRORED = {
     "client/embedding_drift_client/errors.py": "data: tests/client/test_delivery.py raises them",
     "exporter/explain/kinds.py": "data: tests/exporter/explain/test_cause.py goes by it",
     "exporter/http/operations.py": "tests/test_openapi.py compares it with the real answers",
+    "exporter/metrics/shapes.py": "tests/exporter/metrics/test_families.py reads one of each",
     "exporter/monitor/report.py": "data: tests/exporter/monitor/test_reporting.py goes by it",
     "exporter/monitor/series.py": "record: no behaviour",
     "exporter/monitor/snapshot.py": "record: no behaviour",

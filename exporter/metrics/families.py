@@ -6,256 +6,43 @@ reads its samples from a snapshot. A value that is not known gives no sample: ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from collections.abc import Iterator
 
-from exporter.detector.ratio import ChangedRatio
 from exporter.explain.kinds import KINDS
-from exporter.monitor.baseline import Baseline
-from exporter.monitor.forecast import Forecast
-from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot, Snapshot
-from exporter.monitor.states import FORECAST_STATES, SHARES_WINDOW, STATES
-from exporter.monitor.verdict import AGGREGATES, Measurement
-from exporter.stats.quality import Quality
-from exporter.stats.shares import Share
-from ingest.runtime.family import Family
+from exporter.metrics.shapes import (
+    DEFINED,
+    SLICED,
+    Sample,
+    every_series,
+    family,
+    of_baseline,
+    of_each,
+    of_each_measured,
+    of_examination,
+    of_explanation,
+    of_forecast,
+    of_magnitude,
+    of_measurement,
+    of_model,
+    of_process,
+    of_quality,
+    of_series,
+    of_shares,
+    one_of,
+    seconds,
+)
+from exporter.monitor.snapshot import Snapshot
+from exporter.monitor.states import FORECAST_STATES, STATES
+from exporter.monitor.verdict import AGGREGATES
 from ingest.runtime.version import __version__
 from ingest.store.changes import ModelRow
 from ingest.store.explanations import ExplanationRow
 from ingest.store.standbys import REPLICATIONS
 
-Sample = tuple[tuple[str, ...], float]
-"""Values of the labels, and the value."""
-Kind = Literal["gauge", "counter"]
-
-_MODEL = ("model_name",)
-_SERIES = ("model_name", "window")
-_SLICED = (*_SERIES, "slice")
-"""Labels of the families that slices have, too; `slice` is empty for all vectors of the model."""
-
 RANKS = ("1", "2", "3")
 """Values of the label `rank`, of the groups that grew most."""
-
 CANARY_AGGREGATES = ("median", "max")
 """How the distances of the canaries become two numbers."""
-BASELINE = "baseline"
-"""Label `window` of the baseline, which the families of quality measure like a window."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotFamily(Family):
-    """A family whose samples are read from a snapshot.
-
-    Attributes
-    ----------
-    read : callable
-        Gives the samples.
-    """
-
-    read: Callable[[Snapshot], Iterable[Sample]]
-
-
-_families: list[SnapshotFamily] = []
-
-
-def _family(
-    name: str,
-    kind: Kind,
-    help_text: str,
-    labels: tuple[str, ...],
-    read: Callable[[Snapshot], Iterable[Sample]],
-) -> SnapshotFamily:
-    family = SnapshotFamily(name=name, type=kind, help=help_text, labels=labels, read=read)
-    _families.append(family)
-    return family
-
-
-def _of_process(
-    name: str, kind: Kind, help_text: str, value: Callable[[Snapshot], float | None]
-) -> SnapshotFamily:
-    """Define a family of one sample."""
-
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        if (found := value(snapshot)) is not None:
-            yield (), found
-
-    return _family(name, kind, help_text, (), read)
-
-
-def _of_examination(
-    name: str, help_text: str, value: Callable[[Snapshot, str], float]
-) -> SnapshotFamily:
-    """Define a family of one sample an examination."""
-
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for examination in snapshot.examinations:
-            yield (examination,), value(snapshot, examination)
-
-    return _family(name, "gauge", help_text, ("examination",), read)
-
-
-def _of_model(
-    name: str, kind: Kind, help_text: str, value: Callable[[ModelSnapshot], float | None]
-) -> SnapshotFamily:
-    """Define a family of one sample per model."""
-
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for model in snapshot.models:
-            if (found := value(model)) is not None:
-                yield (model.row.model_name,), found
-
-    return _family(name, kind, help_text, _MODEL, read)
-
-
-def _of_baseline(name: str, help_text: str, value: Callable[[Baseline], float]) -> SnapshotFamily:
-    """Define a family of one sample per model that has a baseline."""
-    return _of_model(
-        name, "gauge", help_text, lambda m: None if m.baseline is None else value(m.baseline)
-    )
-
-
-def _of_series(
-    name: str,
-    help_text: str,
-    value: Callable[[SeriesSnapshot], float | None],
-    labels: tuple[str, ...] = _SERIES,
-) -> SnapshotFamily:
-    """Define a family of one sample per series; with the labels `_SLICED`, of slices too."""
-
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for each in _every_series(snapshot, labels):
-            if (found := value(each)) is not None:
-                yield each.series[: len(labels)], found
-
-    return _family(name, "gauge", help_text, labels, read)
-
-
-def _of_each(
-    name: str,
-    help_text: str,
-    label: str,
-    values: Callable[[SeriesSnapshot], Iterable[tuple[str, float]]],
-    labels: tuple[str, ...] = _SERIES,
-) -> SnapshotFamily:
-    """Define a family of several samples per series, with one more label."""
-
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for each in _every_series(snapshot, labels):
-            for value, found in values(each):
-                yield (*each.series[: len(labels)], value), found
-
-    return _family(name, "gauge", help_text, (*labels, label), read)
-
-
-def _of_measurement(
-    name: str,
-    help_text: str,
-    value: Callable[[Measurement], float],
-    labels: tuple[str, ...] = _SERIES,
-) -> SnapshotFamily:
-    """Define a family of one sample per series that is measured."""
-    return _of_series(
-        name,
-        help_text,
-        lambda s: None if s.verdict.measurement is None else value(s.verdict.measurement),
-        labels,
-    )
-
-
-def _of_magnitude(
-    name: str, help_text: str, value: Callable[[ChangedRatio], float]
-) -> SnapshotFamily:
-    """Define a family of one sample per series with a magnitude, of slices too."""
-    return _of_series(
-        name,
-        help_text,
-        lambda s: None if s.findings.magnitude is None else value(s.findings.magnitude.ratio),
-        _SLICED,
-    )
-
-
-def _of_each_measured(
-    name: str,
-    help_text: str,
-    label: str,
-    values: Callable[[Measurement], Iterable[tuple[str, float]]],
-) -> SnapshotFamily:
-    """Define a family of several samples per series that is measured."""
-    return _of_each(
-        name,
-        help_text,
-        label,
-        lambda s: () if s.verdict.measurement is None else values(s.verdict.measurement),
-    )
-
-
-def _of_forecast(
-    name: str, help_text: str, value: Callable[[Forecast], float | None]
-) -> SnapshotFamily:
-    """Define a family of one sample per series that has a history."""
-    return _of_series(
-        name,
-        help_text,
-        lambda s: None if s.findings.forecast is None else value(s.findings.forecast),
-    )
-
-
-def _of_quality(name: str, help_text: str, value: Callable[[Quality], float]) -> SnapshotFamily:
-    """Define a family of one sample per series, and one of the baseline as window ``baseline``."""
-
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for model in snapshot.models:
-            if model.baseline is not None:
-                yield (model.row.model_name, BASELINE), value(model.baseline.quality)
-        for each in _every_series(snapshot):
-            if each.findings.quality is not None:
-                yield each.series[:2], value(each.findings.quality)
-
-    return _family(name, "gauge", f"{help_text}; window is also baseline.", _SERIES, read)
-
-
-def _every_series(
-    snapshot: Snapshot, labels: tuple[str, ...] = _SERIES
-) -> Iterator[SeriesSnapshot]:
-    """Yield the series that a family with these labels has."""
-    for model in snapshot.models:
-        yield from model.series
-        if labels == _SLICED:
-            yield from model.slices
-
-
-def _of_shares(name: str, help_text: str, ratio: Callable[[Share], float]) -> SnapshotFamily:
-    """Define a family of one sample per value that is listed in the slow window."""
-
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for model in snapshot.models:
-            for each in model.series:
-                if each.series.window == SHARES_WINDOW and each.findings.slices is not None:
-                    for key, values in each.findings.slices.shares.items():
-                        for share in values:
-                            yield (model.row.model_name, key, share.value), ratio(share)
-
-    return _family(name, "gauge", help_text, ("model_name", "slice", "value"), read)
-
-
-def _of_explanation(
-    name: str,
-    help_text: str,
-    label: str | None,
-    values: Callable[[ExplanationRow], Iterable[tuple[str, float]]],
-) -> SnapshotFamily:
-    """Define a family of each window that drifts and is explained, with one more label or none."""
-    labels = _SLICED if label is None else (*_SLICED, label)
-
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for each in _every_series(snapshot):
-            if each.explanation is not None:
-                for value, found in values(each.explanation):
-                    yield (*each.series, value)[: len(labels)], found
-
-    return _family(name, "gauge", help_text, labels, read)
 
 
 def _group_ratios(row: ExplanationRow) -> Iterator[tuple[str, float]]:
@@ -264,7 +51,7 @@ def _group_ratios(row: ExplanationRow) -> Iterator[tuple[str, float]]:
 
 
 def _summaries(snapshot: Snapshot) -> Iterator[Sample]:
-    for each in _every_series(snapshot):
+    for each in every_series(snapshot):
         if each.explanation is not None and snapshot.has_words:
             yield (*each.series, each.explanation.summary), 1.0
 
@@ -276,54 +63,45 @@ def _canary_distances(row: ModelRow) -> Iterator[tuple[str, float]]:
             yield aggregate, distance
 
 
-def _seconds(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()
-
-
-def _one_of(states: Iterable[str], state: str) -> Iterator[tuple[str, float]]:
-    """Yield 1 for the state that holds, and 0 for each other one."""
-    return ((each, float(each == state)) for each in states)
-
-
-UP = _of_process(
+UP = of_process(
     "embedding_drift_up",
     "gauge",
     "Whether the last poll of the store succeeded (1), or failed or hangs (0). If it stays 0, "
     "the state of all windows becomes not_followed.",
     lambda s: float(s.polls.up),
 )
-BUILD_INFO = _family(
+BUILD_INFO = family(
     "embedding_drift_build_info",
     "gauge",
     "Always 1; the label carries the version of the exporter.",
     ("version",),
     lambda _: [((__version__,), 1.0)],
 )
-POLL_TIMESTAMP = _of_process(
+POLL_TIMESTAMP = of_process(
     "embedding_drift_store_poll_timestamp_seconds",
     "gauge",
     "Time of the last successful poll of the store.",
     lambda s: s.polls.timestamp,
 )
-POLL_DURATION = _of_process(
+POLL_DURATION = of_process(
     "embedding_drift_store_poll_duration_seconds",
     "gauge",
     "Duration of the last successful poll of the store.",
     lambda s: s.polls.duration,
 )
-POLL_FAILURES = _of_process(
+POLL_FAILURES = of_process(
     "embedding_drift_store_poll_failures_total",
     "counter",
     "Polls of the store that failed, for all models or for one.",
     lambda s: s.polls.failures,
 )
-STORE_REWINDS = _of_process(
+STORE_REWINDS = of_process(
     "embedding_drift_store_rewinds_total",
     "counter",
     "Models whose windows were reloaded because the store was set back, as by a restore.",
     lambda s: s.polls.rewinds,
 )
-STORE_STANDBYS = _family(
+STORE_STANDBYS = family(
     "embedding_drift_store_standbys",
     "gauge",
     "Standbys that stream from the PostgreSQL that is written to, as of the last check. If none is "
@@ -336,86 +114,86 @@ STORE_STANDBYS = _family(
         else (((each,), getattr(s.standbys, each)) for each in REPLICATIONS)
     ),
 )
-CHECK_TIMESTAMP = _of_process(
+CHECK_TIMESTAMP = of_process(
     "embedding_drift_check_timestamp_seconds",
     "gauge",
     "Time of the last check that succeeded for every model. A check runs the examinations that are "
     "due and records the verdicts.",
     lambda s: s.checks.timestamp,
 )
-CHECK_FAILURES = _of_process(
+CHECK_FAILURES = of_process(
     "embedding_drift_check_failures_total",
     "counter",
     "Checks that failed, for one model at least.",
     lambda s: s.checks.failures,
 )
-EXAMINATION_SUCCESS = _of_examination(
+EXAMINATION_SUCCESS = of_examination(
     "embedding_drift_examination_success",
     "Whether the examination succeeded for every model (1) or not (0) when it last ran.",
     lambda s, name: float(s.examinations[name].success),
 )
-EXAMINATION_DURATION = _of_examination(
+EXAMINATION_DURATION = of_examination(
     "embedding_drift_examination_duration_seconds",
     "Time that the examination took when it last ran, for the models that were due.",
     lambda s, name: s.examinations[name].duration,
 )
-MODELS = _of_process(
+MODELS = of_process(
     "embedding_drift_models",
     "gauge",
     "Number of models that this exporter follows.",
     lambda s: len(s.models) + s.missing,
 )
-MODELS_MISSING = _of_process(
+MODELS_MISSING = of_process(
     "embedding_drift_models_missing",
     "gauge",
     "Models that this exporter follows but could not judge at this scrape. Their series are "
     "absent; the log has the errors.",
     lambda s: s.missing,
 )
-SHARD_ORDINAL = _of_process(
+SHARD_ORDINAL = of_process(
     "embedding_drift_shard_ordinal",
     "gauge",
     "Number of this exporter's shard, from 0. It follows the models of that shard only.",
     lambda s: s.shard.ordinal,
 )
-TOTAL_SHARDS = _of_process(
+TOTAL_SHARDS = of_process(
     "embedding_drift_total_shards",
     "gauge",
     "Number of shards that share the models.",
     lambda s: s.shard.total,
 )
 
-DIMENSIONS = _of_model(
+DIMENSIONS = of_model(
     "embedding_drift_dimensions",
     "gauge",
     "Number of components of the model's vectors.",
     lambda m: m.row.dimension,
 )
-VECTORS = _of_model(
+VECTORS = of_model(
     "embedding_drift_vectors_total",
     "counter",
     "Vectors ever stored for the model.",
     lambda m: m.row.last_seq,
 )
-LAST_VECTOR_TIMESTAMP = _of_model(
+LAST_VECTOR_TIMESTAMP = of_model(
     "embedding_drift_last_vector_timestamp_seconds",
     "gauge",
     "Time at which the model's newest vector was stored.",
-    lambda m: _seconds(m.row.last_received_at),
+    lambda m: seconds(m.row.last_received_at),
 )
-FOLLOWED_TIMESTAMP = _of_model(
+FOLLOWED_TIMESTAMP = of_model(
     "embedding_drift_followed_timestamp_seconds",
     "gauge",
     "Time up to which the windows have every vector that was acknowledged for the model.",
     lambda m: m.following.followed_at,
 )
-VECTORS_BEHIND = _of_model(
+VECTORS_BEHIND = of_model(
     "embedding_drift_vectors_behind",
     "gauge",
     "Acknowledged vectors of the model that were not followed at the last poll of the store.",
     lambda m: m.following.behind,
 )
-NOT_FOLLOWED = _family(
+NOT_FOLLOWED = family(
     "embedding_drift_not_followed",
     "gauge",
     "Why the model is not followed (1); absent while it is. The state of its windows is then "
@@ -425,27 +203,27 @@ NOT_FOLLOWED = _family(
         ((m.row.model_name, m.not_followed), 1.0) for m in s.models if m.not_followed is not None
     ),
 )
-BASELINE_VERSION = _of_baseline(
+BASELINE_VERSION = of_baseline(
     "embedding_drift_baseline_version",
     "Version of the baseline in use; absent while there is none.",
     lambda b: b.version,
 )
-BASELINE_VECTORS = _of_baseline(
+BASELINE_VECTORS = of_baseline(
     "embedding_drift_baseline_vectors",
     "Vectors in the baseline in use; absent while there is none.",
     lambda b: b.detector.n_reference,
 )
-BASELINE_TIMESTAMP = _of_baseline(
+BASELINE_TIMESTAMP = of_baseline(
     "embedding_drift_baseline_timestamp_seconds",
     "Time at which the baseline in use was pinned.",
     lambda b: b.pinned_at.timestamp(),
 )
-BASELINE_COSINE_SIMILARITY = _of_baseline(
+BASELINE_COSINE_SIMILARITY = of_baseline(
     "embedding_drift_baseline_cosine_similarity",
     "Mean cosine similarity of the baseline's vectors to their own centroid.",
     lambda b: b.detector.reference_cosine_similarity,
 )
-BASELINE_STAGE = _family(
+BASELINE_STAGE = family(
     "embedding_drift_baseline_stage",
     "gauge",
     "How much of the usual traffic the baseline has seen (1 for its stage): less than a day "
@@ -455,7 +233,7 @@ BASELINE_STAGE = _family(
         ((m.row.model_name, m.baseline.stage), 1.0) for m in s.models if m.baseline is not None
     ),
 )
-BASELINE_WAITS = _family(
+BASELINE_WAITS = family(
     "embedding_drift_baseline_waits",
     "gauge",
     "What the next baseline of the model waits for (1): the end of a day or week (time) or of one "
@@ -471,7 +249,7 @@ BASELINE_WAITS = _family(
     ),
 )
 
-CANARY_DISTANCE = _family(
+CANARY_DISTANCE = family(
     "embedding_drift_canary_distance",
     "gauge",
     "How far the newest canaries are from their reference: 1 - cosine (0 to 2), the median over "
@@ -483,63 +261,63 @@ CANARY_DISTANCE = _family(
         for aggregate, distance in _canary_distances(m.row)
     ),
 )
-CANARY_TIMESTAMP = _of_model(
+CANARY_TIMESTAMP = of_model(
     "embedding_drift_canary_timestamp_seconds",
     "gauge",
     "Time at which the newest canaries were stored.",
-    lambda m: _seconds(m.row.canaries_received_at),
+    lambda m: seconds(m.row.canaries_received_at),
 )
-CANARY_GAP = _of_model(
+CANARY_GAP = of_model(
     "embedding_drift_canary_gap_seconds",
     "gauge",
     "Longest time between two of the newest 16 sets of canaries; absent below three sets.",
     lambda m: m.row.canary_gap,
 )
 
-STATE = _of_each(
+STATE = of_each(
     "embedding_drift_state",
     "Whether drift of the window can be measured (state ok is 1), or the reason why not. Exactly "
     "one state is 1.",
     "state",
-    lambda s: _one_of(STATES, s.verdict.state),
-    _SLICED,
+    lambda s: one_of(STATES, s.verdict.state),
+    SLICED,
 )
-SCORE = _of_measurement(
+SCORE = of_measurement(
     "embedding_drift_score",
     "Decades of surprise: without drift, one window in 10^s has a score of s or more.",
     lambda m: m.score,
-    _SLICED,
+    SLICED,
 )
-COMPONENT_SCORE = _of_each_measured(
+COMPONENT_SCORE = of_each_measured(
     "embedding_drift_component_score",
     "Decades of surprise of one component of the score alone (minus log10 of its p-value).",
     "component",
     lambda m: m.components.items(),
 )
-MAGNITUDE = _of_magnitude(
+MAGNITUDE = of_magnitude(
     "embedding_drift_magnitude",
     "Size of the drift: share of the window's vectors that the baseline does not explain (0 to 1). "
     "About 0 without drift. Computed at each check, and every minute while the score is above 2.",
     lambda ratio: ratio.estimate,
 )
-MAGNITUDE_LOWER = _of_magnitude(
+MAGNITUDE_LOWER = of_magnitude(
     "embedding_drift_magnitude_lower",
     "Lower end of the magnitude's interval of 2 standard errors: at least this share has changed.",
     lambda ratio: ratio.lower,
 )
-MAGNITUDE_UPPER = _of_magnitude(
+MAGNITUDE_UPPER = of_magnitude(
     "embedding_drift_magnitude_upper",
     "Upper end of the magnitude's interval of 2 standard errors. The true share may be larger: "
     "known and new topics overlap.",
     lambda ratio: ratio.upper,
 )
-KS_STATISTIC = _of_each_measured(
+KS_STATISTIC = of_each_measured(
     "embedding_drift_ks_statistic",
     "Kolmogorov-Smirnov statistic against the baseline, aggregated over dimensions (0 to 1).",
     "aggregate",
     lambda m: ((aggregate, m.ks[aggregate]) for aggregate in AGGREGATES),
 )
-WASSERSTEIN_DISTANCE = _of_each_measured(
+WASSERSTEIN_DISTANCE = of_each_measured(
     "embedding_drift_wasserstein_distance",
     "Wasserstein-1 distance to the baseline in baseline standard deviations, less its expectation "
     "without drift, aggregated over dimensions. The mean is about 0 without drift; p95 and max are "
@@ -547,7 +325,7 @@ WASSERSTEIN_DISTANCE = _of_each_measured(
     "aggregate",
     lambda m: ((aggregate, m.wasserstein[aggregate]) for aggregate in AGGREGATES),
 )
-TOP_DIMENSION_WASSERSTEIN = _of_each(
+TOP_DIMENSION_WASSERSTEIN = of_each(
     "embedding_drift_top_dimension_wasserstein_distance",
     "Exact Wasserstein-1 distance, in baseline standard deviations, of each of the dimensions that "
     "moved furthest. Present only while the score is above 2, as of the last check.",
@@ -558,162 +336,162 @@ TOP_DIMENSION_WASSERSTEIN = _of_each(
         else zip(map(str, s.findings.exact.dimension), s.findings.exact.wasserstein, strict=True)
     ),
 )
-COSINE_SIMILARITY = _of_measurement(
+COSINE_SIMILARITY = of_measurement(
     "embedding_drift_cosine_similarity",
     "Mean cosine similarity of the window's vectors to the baseline's centroid.",
     lambda m: m.cosine_similarity,
 )
-HISTORY_STATE = _of_each(
+HISTORY_STATE = of_each(
     "embedding_drift_history_state",
     "Which seasons the history of the window's cosine similarity is long enough for (daily or "
     "weekly), or why it is for none. Exactly one state is 1.",
     "state",
     lambda s: (
-        () if s.findings.forecast is None else _one_of(FORECAST_STATES, s.findings.forecast.state)
+        () if s.findings.forecast is None else one_of(FORECAST_STATES, s.findings.forecast.state)
     ),
 )
-COSINE_SIMILARITY_EXPECTED = _of_forecast(
+COSINE_SIMILARITY_EXPECTED = of_forecast(
     "embedding_drift_cosine_similarity_expected",
     "Cosine similarity forecast for the last hour, one day ahead, from trend and season.",
     lambda f: f.expected,
 )
-COSINE_SIMILARITY_LOWER = _of_forecast(
+COSINE_SIMILARITY_LOWER = of_forecast(
     "embedding_drift_cosine_similarity_lower",
     "Lower end of the band around the forecast cosine similarity: 3 robust standard deviations.",
     lambda f: f.lower,
 )
-COSINE_SIMILARITY_UPPER = _of_forecast(
+COSINE_SIMILARITY_UPPER = of_forecast(
     "embedding_drift_cosine_similarity_upper",
     "Upper end of the band around the forecast cosine similarity: 3 robust standard deviations.",
     lambda f: f.upper,
 )
-SEASONAL_ANOMALY = _of_forecast(
+SEASONAL_ANOMALY = of_forecast(
     "embedding_drift_seasonal_anomaly",
     "Distance of the last hour's cosine similarity from its forecast, in robust standard "
     "deviations of day-ahead forecast errors. Negative is less similar.",
     lambda f: f.anomaly,
 )
-COSINE_SIMILARITY_SLOPE = _of_forecast(
+COSINE_SIMILARITY_SLOPE = of_forecast(
     "embedding_drift_cosine_similarity_slope_per_day",
     "Change of the cosine similarity per day over the last two weeks, with the season removed.",
     lambda f: f.slope_per_day,
 )
-COSINE_SIMILARITY_TREND_SCORE = _of_forecast(
+COSINE_SIMILARITY_TREND_SCORE = of_forecast(
     "embedding_drift_cosine_similarity_trend_score",
     "Decades of surprise of that change: minus log10 of its p-value, which allows for "
     "autocorrelation.",
     lambda f: f.trend_score,
 )
-COSINE_SIMILARITY_CHANGE_TIMESTAMP = _of_forecast(
+COSINE_SIMILARITY_CHANGE_TIMESTAMP = of_forecast(
     "embedding_drift_cosine_similarity_change_timestamp_seconds",
     "Time of a step in the level of the cosine similarity within the last two weeks; absent "
     "without a step.",
     lambda f: f.changed_at,
 )
-CAUSE = _of_explanation(
+CAUSE = of_explanation(
     "embedding_drift_cause",
     "What probably changed while the window drifts. Exactly one cause is 1; absent without drift, "
     "and until it is explained.",
     "cause",
-    lambda row: _one_of(KINDS, row.told["cause"]["kind"]),
+    lambda row: one_of(KINDS, row.told["cause"]["kind"]),
 )
-GROUP_RATIO = _of_explanation(
+GROUP_RATIO = of_explanation(
     "embedding_drift_group_ratio",
     "Share of the window's vectors in each of the three groups that grew and are largest (0 to 1), "
     "as of the last explanation.",
     "rank",
     _group_ratios,
 )
-EXPLANATION_TIMESTAMP = _of_explanation(
+EXPLANATION_TIMESTAMP = of_explanation(
     "embedding_drift_explanation_timestamp_seconds",
     "Time of the last explanation of the window, while it drifts. A drift is explained when it "
     "begins and after 5 minutes, 30 minutes, 2 hours and 8 hours.",
     None,
     lambda row: [("", row.explained_at)],
 )
-EXPLANATION_INFO = _family(
+EXPLANATION_INFO = family(
     "embedding_drift_explanation_info",
     "gauge",
     "Always 1; the label carries in words what changed. Present only while the window drifts; the "
     "words change at most four times in that time. Absent unless explanation.in_alerts is set.",
-    (*_SLICED, "summary"),
+    (*SLICED, "summary"),
     _summaries,
 )
-NORM = _of_quality("embedding_drift_norm", "Mean Euclidean norm of the vectors", lambda q: q.norm)
-EFFECTIVE_RANK = _of_quality(
+NORM = of_quality("embedding_drift_norm", "Mean Euclidean norm of the vectors", lambda q: q.norm)
+EFFECTIVE_RANK = of_quality(
     "embedding_drift_effective_rank",
     "Effective number of dimensions of the vectors (participation ratio of the eigenvalues of "
     "their covariance)",
     lambda q: q.effective_rank,
 )
-DEAD_DIMENSIONS = _of_quality(
+DEAD_DIMENSIONS = of_quality(
     "embedding_drift_dead_dimensions",
     "Dimensions that hardly vary among the vectors",
     lambda q: q.dead_dimensions,
 )
-DUPLICATE_RATIO = _of_quality(
+DUPLICATE_RATIO = of_quality(
     "embedding_drift_duplicate_ratio",
     "Share of vectors that equal an earlier one (0 to 1)",
     lambda q: q.duplicate_ratio,
 )
-WINDOW_VECTORS = _of_series(
+WINDOW_VECTORS = of_series(
     "embedding_drift_window_vectors",
     "Vectors in the window.",
     lambda s: s.verdict.vectors,
-    _SLICED,
+    SLICED,
 )
-WINDOW_SAMPLED_RATIO = _of_series(
+WINDOW_SAMPLED_RATIO = of_series(
     "embedding_drift_window_sampled_ratio",
     "Share of the vectors of the window's seconds that it holds (0 to 1); below 1 where more "
     "arrive than it may hold.",
     lambda s: s.verdict.sampled_ratio,
 )
-WINDOW_REVISIONS = _of_series(
+WINDOW_REVISIONS = of_series(
     "embedding_drift_window_revisions",
     "Vectors in the window that came under the id of an earlier, different vector.",
     lambda s: s.revisions.vectors,
 )
-REVISION_COSINE = _of_series(
+REVISION_COSINE = of_series(
     "embedding_drift_revision_cosine",
     "Median cosine between these vectors and the earlier vectors of their ids; absent without any.",
     lambda s: s.revisions.median_cosine,
 )
-WINDOW_START_TIMESTAMP = _of_series(
+WINDOW_START_TIMESTAMP = of_series(
     "embedding_drift_window_start_timestamp_seconds",
     "Time at which the oldest vector of the window was stored.",
     lambda s: s.verdict.start,
 )
-SLICE_RATIO = _of_shares(
+SLICE_RATIO = of_shares(
     "embedding_drift_slice_ratio",
     "Share of a value of the metadata among the vectors of the slow window (0 to 1). The slice is "
     "the key; it has at most 20 values and (other).",
     lambda share: share.share,
 )
-SLICE_BASELINE_RATIO = _of_shares(
+SLICE_BASELINE_RATIO = of_shares(
     "embedding_drift_slice_baseline_ratio",
     "Share of the same value among the vectors of the baseline (0 to 1).",
     lambda share: share.share_before,
 )
-SLICES_FOLDED = _of_model(
+SLICES_FOLDED = of_model(
     "embedding_drift_slices_folded",
     "gauge",
     "Values of the metadata with enough vectors in the baseline that have no series of their own, "
     "because a model has at most 20; absent without slices.",
     lambda m: None if m.slicing is None else m.slicing.folded,
 )
-COLLECT_DURATION = _of_process(
+COLLECT_DURATION = of_process(
     "embedding_drift_collect_duration_seconds",
     "gauge",
     "Time that this scrape spent on computing statistics.",
     lambda s: s.duration,
 )
-COLLECT_OVERDUE = _of_process(
+COLLECT_OVERDUE = of_process(
     "embedding_drift_collect_overdue_windows",
     "gauge",
     "Windows whose statistics are those of an earlier scrape, because there was no time to "
     "recompute them before the scrape timeout.",
-    lambda s: sum(each.verdict.is_overdue for each in _every_series(s)),
+    lambda s: sum(each.verdict.is_overdue for each in every_series(s)),
 )
 
-FAMILIES = tuple(_families)
+FAMILIES = tuple(DEFINED)
 """All of the above, in this order, which is that of the page."""

@@ -12,7 +12,8 @@ from exporter.detector.detector import Detector
 from exporter.detector.exact import compare
 from exporter.detector.ratio import ChangedRatio
 from exporter.metrics import families
-from exporter.metrics.families import FAMILIES, SnapshotFamily
+from exporter.metrics.families import FAMILIES
+from exporter.metrics.shapes import SnapshotFamily
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
