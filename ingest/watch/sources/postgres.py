@@ -278,6 +278,22 @@ def _joined(template: str, columns: Sequence[Column]) -> sql.Composed:
     return sql.SQL(", ").join(sql.SQL(template).format(column.quoted) for column in columns)
 
 
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """Limit the time of what is entered.
+
+    Raises
+    ------
+    SourceUnavailable
+        If it takes longer.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise SourceUnavailable(f"no answer within {seconds:g} s") from error
+
+
 class Server:
     """The connection to the server that has a table.
 
@@ -308,7 +324,7 @@ class Server:
         Raises
         ------
         SourceUnavailable
-            If the server cannot be reached, refuses or takes too long.
+            If the server cannot be reached or refuses.
         """
         try:
             async with self._pool.connection() as connection:
@@ -319,8 +335,6 @@ class Server:
         except psycopg.Error as error:
             lines = str(error).strip().splitlines()
             raise SourceUnavailable(lines[0] if lines else type(error).__name__) from error
-        except TimeoutError as error:
-            raise SourceUnavailable(f"no answer within {ANSWER_SECONDS:.0f} s") from error
 
 
 class PostgresSource:
@@ -382,14 +396,14 @@ class TableSnapshot:
 
     async def newest(self, skip: int = 0) -> Position:
         """Return the position of the newest row, not counting the ``skip`` newest ones."""
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with within(ANSWER_SECONDS):
             cursor = await self.connection.execute(self.table.newest(), [skip])
             return await cursor.fetchone() or ()
 
     async def rows(self, after: Position, known: Sequence[str]) -> AsyncGenerator[list[Row], None]:
         """Read the rows after a position in order, without those whose keys are known."""
         async with self.connection.cursor("watch", binary=True) as cursor:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with within(ANSWER_SECONDS):
                 await cursor.execute(self.table.rows(after), [*after, list(known)])
             while block := await self._block(cursor):
                 yield block
@@ -399,7 +413,7 @@ class TableSnapshot:
         if not self.table.has_identity:
             return None
         name = sql.Identifier(self.table.schema, self.table.name).as_string(None)
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with within(ANSWER_SECONDS):
             cursor = await self.connection.execute(_IDENTITY, {"name": name})
             row = await cursor.fetchone()
         if row is None or row[0] is None:
@@ -413,7 +427,7 @@ class TableSnapshot:
         """Return whether there is a row at a position or after it."""
         if not position:
             return True
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with within(ANSWER_SECONDS):
             cursor = await self.connection.execute(self.table.reaches(), position)
             row = await cursor.fetchone()
         return row is not None and bool(row[0])
@@ -424,7 +438,7 @@ class TableSnapshot:
         if not wanted:
             return []
         async with (
-            asyncio.timeout(ANSWER_SECONDS),
+            within(ANSWER_SECONDS),
             self.connection.cursor(binary=True) as cursor,
         ):
             values = [text for position in wanted for text in position]
@@ -433,7 +447,7 @@ class TableSnapshot:
 
     @staticmethod
     async def _block(cursor: psycopg.AsyncServerCursor) -> list[Row]:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with within(ANSWER_SECONDS):
             return read(await cursor.fetchmany(BLOCK))
 
 

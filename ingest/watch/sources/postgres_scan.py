@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 
@@ -11,7 +10,7 @@ from psycopg import sql
 from ingest.store.connection import ConnectionString
 from ingest.watch.scanner import Scanner
 from ingest.watch.sources import postgres
-from ingest.watch.sources.postgres import ANSWER_SECONDS, BLOCK, Server, Table
+from ingest.watch.sources.postgres import ANSWER_SECONDS, BLOCK, Server, Table, within
 from ingest.watch.sources.source import Row, Terms
 from ingest.watch.target import Target
 
@@ -56,7 +55,7 @@ class PostgresScan:
         query = sql.SQL("select count(*) from {table} where {present}").format(
             table=self._table.quoted, present=self._table.present
         )
-        async with self._server.reading() as connection, asyncio.timeout(_SCAN_SECONDS):
+        async with self._server.reading() as connection, within(_SCAN_SECONDS):
             cursor = await connection.execute(query)
             row = await cursor.fetchone()
             return 0 if row is None else int(row[0])
@@ -75,10 +74,10 @@ class PostgresScan:
             self._server.reading() as connection,
             connection.cursor("watch", binary=True) as cursor,
         ):
-            async with asyncio.timeout(_SCAN_SECONDS):
+            async with within(_SCAN_SECONDS):
                 await cursor.execute(query, [(1 << level) - 1])
                 block = await cursor.fetchmany(BLOCK)
             while block:
                 yield postgres.read(block)
-                async with asyncio.timeout(ANSWER_SECONDS):
+                async with within(ANSWER_SECONDS):
                     block = await cursor.fetchmany(BLOCK)

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from ingest.runtime.errors import SourceUnavailable
 from ingest.store.connection import connect
+from ingest.watch.sources import postgres_scan
 from ingest.watch.sources.postgres_catalogue import describe
 from ingest.watch.sources.postgres_scan import PostgresScan
 from ingest.watch.sources.source import Location, Row
@@ -64,3 +66,13 @@ def test_rows_are_counted(scan: PostgresScan) -> None:
             return await scan.count()
 
     assert asyncio.run(main()) == 400
+
+
+def test_a_scan_that_takes_too_long_is_named_with_its_own_limit(
+    scan: PostgresScan, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_scan, "_SCAN_SECONDS", 0.5)
+    with application.connection.transaction():
+        application.connection.execute("lock langchain_pg_embedding in access exclusive mode")
+        with pytest.raises(SourceUnavailable, match=r"^no answer within 0\.5 s$"):
+            read(scan, 0)
