@@ -1,7 +1,7 @@
 """The exporter over HTTP: ``/drift`` as JSON, and pages for people.
 
 Start at `door.py`, which has the routes and shows every model of the fleet; `app.py` is the half
-that runs the monitor behind it. `operations.py` describes the endpoints in OpenAPI, and `pages.py`
-renders the pages from `templates/`. `condition.py` finds the word for each model, `charts.py`
-places the lines. The JSON is defined in `exporter.monitor.report`.
+that runs the monitor behind it. `operations.py` describes the endpoints in OpenAPI. `fleet_page.py`
+and `model_page.py` build the pages from `templates/`, by `rendering.py`. `condition.py` finds the
+word for each model, `charts.py` places the lines. The JSON is defined in `exporter.monitor.report`.
 """

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from exporter.http import operations, pages
+from exporter.http import fleet_page, model_page, operations, rendering
 from exporter.http.condition import WORDS
 from exporter.http.operations import MOST_CHECKS
 from exporter.monitor import privacy, recorded, report
@@ -250,12 +250,12 @@ class Door:
             if self._followed is None:
                 raise
             others, now, averages = [], self._followed.now(), None
-        chosen = await asyncio.to_thread(pages.fleet, [*own, *others], query, averages)
+        chosen = await asyncio.to_thread(fleet_page.fleet, [*own, *others], query, averages)
         if averages is not None:
             names = [each.model.model_name for each in chosen.shown]
             with suppress(StoreUnavailable):
                 points = await self._query(_day, names, now, seconds=_PAGE_SECONDS)
-        return HTMLResponse(await asyncio.to_thread(pages.render_fleet, chosen, points, now))
+        return HTMLResponse(await asyncio.to_thread(fleet_page.render_fleet, chosen, points, now))
 
     def _averages(
         self, connection: psycopg.Connection
@@ -263,13 +263,13 @@ class Door:
         [(now,)] = connection.execute("select extract(epoch from clock_timestamp())::float8")
         return now, history.average_scores(connection, now - LASTING_SECONDS, now)
 
-    async def _model_page(self, model: Drift, view: pages.View) -> Response:
+    async def _model_page(self, model: Drift, view: model_page.View) -> Response:
         past, watched = None, 1 if self._followed is None else self._followed.watched
         with suppress(StoreUnavailable, NotFound):
             past, watched = await self._query(
                 _past, model, view, self._permits, seconds=_PAGE_SECONDS
             )
-        page = await asyncio.to_thread(pages.render_model, model, view, past, watched)
+        page = await asyncio.to_thread(model_page.render_model, model, view, past, watched)
         return HTMLResponse(page, headers={"Vary": "Accept"})
 
     async def _style(self, _: Request) -> Response:
@@ -363,7 +363,7 @@ def _checks(connection: psycopg.Connection, name: str, window: str, most: int) -
 
 
 def _day(connection: psycopg.Connection, names: list[str], now: float) -> list[history.Point]:
-    return history.course(connection, names, now - 86_400, now, pages.DAY_STRETCH)
+    return history.course(connection, names, now - 86_400, now, fleet_page.DAY_STRETCH)
 
 
 def _recorded(connection: psycopg.Connection, name: str, at: float, permits: Permits) -> Past:
@@ -380,38 +380,38 @@ def _explained(
 
 
 def _past(
-    connection: psycopg.Connection, model: Drift, view: pages.View, permits: Permits
-) -> tuple[pages.Past, int]:
+    connection: psycopg.Connection, model: Drift, view: model_page.View, permits: Permits
+) -> tuple[model_page.Past, int]:
     """Read what the store knows of a model, and how many models and slices are watched."""
     name = model.model_name
     until = model.computed_at.timestamp() if view.at is None else view.at
     averages = history.average_scores(connection, until - LASTING_SECONDS, until, name)
-    since = until - pages.RANGES[view.range]
+    since = until - model_page.RANGES[view.range]
     rows: list[tuple[float, history.HistoryRow]] = []
     explained: list[Explanation] = []
     if view.at is not None:
         rows = history.rows_at(connection, name, view.at)
         explained = _explained(connection, name, view.at, permits)
-    drifts = explanations.drifts(connection, name, since, until, pages.MOST_DRIFTS)
-    past = pages.Past(
+    drifts = explanations.drifts(connection, name, since, until, model_page.MOST_DRIFTS)
+    past = model_page.Past(
         history.course(connection, [name], since, until, view.stretch),
         {window: average for (_, window), average in averages.items()},
         [row for _, row in rows],
         baselines.versions(connection, name),
         explained,
-        pages.drifts(drifts, permits),
+        model_page.drifts(drifts, permits),
     )
     return past, reports.watched(connection)
 
 
 @cache
 def _runbook() -> str:
-    return pages.runbook()
+    return rendering.runbook()
 
 
 @cache
 def _style() -> str:
-    return pages.style()
+    return rendering.style()
 
 
 def _wants_page(request: Request) -> bool:
@@ -420,28 +420,28 @@ def _wants_page(request: Request) -> bool:
     return types[:1] != [] and types[0].startswith("text/html")
 
 
-def _fleet_query(asked: QueryParams) -> pages.FleetQuery:
+def _fleet_query(asked: QueryParams) -> fleet_page.FleetQuery:
     state, page = asked.get("state") or None, asked.get("page", "1")
     word = next((word for word in WORDS if word == state), None)
     if state is not None and word is None:
         raise PayloadError(f"state is {state!r:.40}; allowed are {', '.join(WORDS)}")
     if not re.fullmatch(r"[1-9][0-9]{0,5}", page):
         raise PayloadError(f"page is {page!r:.40}; allowed are numbers from 1")
-    return pages.FleetQuery(asked.get("q", "").strip(), word, int(page))
+    return fleet_page.FleetQuery(asked.get("q", "").strip(), word, int(page))
 
 
-def _view(asked: QueryParams) -> pages.View:
+def _view(asked: QueryParams) -> model_page.View:
     name, at = asked.get("range", "24h"), asked.get("at")
-    shown = next((known for known in pages.RANGES if known == name), None)
+    shown = next((known for known in model_page.RANGES if known == name), None)
     if shown is None:
-        raise PayloadError(f"range is {name!r:.40}; allowed are {', '.join(pages.RANGES)}")
+        raise PayloadError(f"range is {name!r:.40}; allowed are {', '.join(model_page.RANGES)}")
     if at is None:
-        return pages.View(shown)
+        return model_page.View(shown)
     try:
         moment = timestamps.seconds(at)
     except ValueError as error:
         raise PayloadError(f"at: {error}") from error
-    return pages.View(shown, moment)
+    return model_page.View(shown, moment)
 
 
 def missing(name: str) -> str:

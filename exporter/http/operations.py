@@ -6,7 +6,7 @@ JSON bodies are described by their Structs in :mod:`exporter.monitor.report`.
 from __future__ import annotations
 
 from exporter.http.condition import WORDS
-from exporter.http.pages import RANGES
+from exporter.http.model_page import RANGES
 from exporter.monitor.report import Checks, Drift, Models, NewestVectors, Past
 from ingest.runtime.http.openapi import (
     PRETTY,

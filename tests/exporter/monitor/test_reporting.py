@@ -22,6 +22,7 @@ from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.changes import ModelRow
+from tests.exporter.shown import sliced
 
 Vectors = NDArray[np.float32]
 
@@ -158,3 +159,28 @@ def test_canaries_are_reported_in_utc_or_as_null() -> None:
     }
     without = Model(ModelRow("m", 8, 0, None, None, None, NOW), MonitoringSettings())
     assert encoded(reporting.detail(without.snapshot(NOW.timestamp())))["canaries"] is None
+
+
+def test_the_report_has_the_shares_and_the_windows_of_slices(
+    detector: Detector, vectors: Vectors
+) -> None:
+    told = reporting.detail(sliced(detector, vectors))
+    assert told.slices_folded == 7
+    [tenant] = told.slices
+    assert tenant.key == "tenant"
+    assert [(each.value, each.share, each.changed) for each in tenant.values] == [
+        ("<b>acme", 0.5, False),
+        ("bolt", 0.3, True),
+        ("new", 0.2, True),
+    ]
+    acme, bolt, new = (each.windows for each in tenant.values)
+    assert new is None
+    assert acme is not None
+    assert bolt is not None
+    assert acme.fast is not None
+    assert acme.fast.state == "ok"
+    assert acme.fast.vectors == 100
+    assert acme.fast.magnitude is not None
+    assert acme.fast.magnitude.lower == 0.4
+    assert bolt.slow is not None
+    assert (acme.fast.score or 0) > 15 > (bolt.slow.score or 0)

@@ -1,24 +1,13 @@
-"""Pages for people: the fleet, one model, and the runbook that alerts link to.
-
-They are rendered from the templates beside this module, which escape every text. No page has a
-script; a page loads the style sheet of this service, and nothing from elsewhere.
-"""
+"""The page of one model: its condition, what changed, its past, its windows and its baseline."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from typing import Any, Literal, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markdown_it import MarkdownIt
-from markupsafe import Markup
 from msgspec import UNSET
 
 from exporter.explain.kinds import Kind
@@ -26,25 +15,18 @@ from exporter.http import charts, condition
 from exporter.http.condition import (
     CAUSES,
     REASONS,
-    WORDS,
     Condition,
     Reading,
-    Word,
     drifting,
     judge,
 )
+from exporter.http.rendering import TEMPLATES, as_moment, as_score, as_share, heading, since
 from exporter.monitor.privacy import Permits
-from exporter.monitor.report import COMPONENTS, Drift, Explanation, ListedModel
+from exporter.monitor.report import COMPONENTS, Drift, Explanation
 from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
-from ingest.runtime.version import __version__
 from ingest.store.baselines import Version
 from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow, Point
-
-PER_PAGE = 50
-"""Models on one page of the fleet."""
-DAY_STRETCH = 900
-"""Seconds of each point of a day's line."""
 
 Range = Literal["1h", "6h", "24h", "7d", "30d"]
 RANGES: Mapping[Range, int] = {
@@ -60,42 +42,6 @@ MOST_DRIFTS = 50
 """Drifts that a timeline shows, at most."""
 _NAMED = 3
 """Slices that the headline names, at most."""
-
-_RUNBOOK: Mapping[str, str] = {
-    "not_followed": "embeddingdriftnotfollowed",
-    "no_baseline": "embeddingdriftbaselinemissing",
-    "too_few_vectors": "embeddingdriftvectorsmissing",
-    "stale": "embeddingdriftwindowstale",
-    "dimension_changed": "embeddingdriftdimensionchanged",
-    "baseline_too_small": "embeddingdriftbaselinetoosmall",
-    "baseline_constant": "embeddingdriftbaselineconstant",
-}
-"""Headings of the runbook for the states in which drift cannot be measured."""
-
-
-class FleetQuery(NamedTuple):
-    """What of the fleet is shown: a part of the name, a word, and the page, from 1."""
-
-    q: str = ""
-    state: Word | None = None
-    page: int = 1
-
-
-class Listed(NamedTuple):
-    """A model of the fleet, judged."""
-
-    model: ListedModel
-    condition: Condition
-    lasting: float
-
-
-class Fleet(NamedTuple):
-    """The models of one page, and how many there are of each word in all."""
-
-    query: FleetQuery
-    shown: Sequence[Listed]
-    found: int
-    counts: Counter[Word]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,136 +119,6 @@ class View(NamedTuple):
         return max(RANGES[self.range] // _POINTS, 1)
 
 
-def fleet(
-    models: Iterable[ListedModel],
-    query: FleetQuery,
-    averages: Mapping[tuple[str, str], float] | None,
-) -> Fleet:
-    """Judge all models, and choose those of one page, the worst first.
-
-    Parameters
-    ----------
-    models : iterable of ListedModel
-    query : FleetQuery
-    averages : mapping of (str, str) to float, or None
-        Average scores of the last hour by model and window; None if the store does not answer.
-    """
-    models = list(models)
-    watched = sum(model.watched for model in models)
-    judged = sorted(
-        (_listed(model, watched, averages or {}) for model in models),
-        key=lambda each: (each.condition.severity, each.model.model_name),
-    )
-    found = [
-        each
-        for each in judged
-        if query.q.lower() in each.model.model_name.lower()
-        and query.state in (None, each.condition.word)
-    ]
-    first = (query.page - 1) * PER_PAGE
-    counts = Counter(each.condition.word for each in judged)
-    return Fleet(query, found[first : first + PER_PAGE], len(found), counts)
-
-
-def _listed(model: ListedModel, watched: int, averages: Mapping[tuple[str, str], float]) -> Listed:
-    thresholds = of_fleet(model.stage or "provisional", watched)
-    windows = {"fast": model.windows.fast, "slow": model.windows.slow}
-    readings = [Reading.listed(*each) for each in windows.items()]
-    name = model.model_name
-    means = {window: averages[name, window] for window in thresholds if (name, window) in averages}
-    causes = {name: each.cause for name, each in windows.items() if each.cause is not None}
-    slices = [Reading.listed(each.window, each) for each in model.slices]
-    judged = judge(readings, thresholds, means, causes, slices)
-    found = condition.now(judged, model.age, model.overdue)
-    window = "fast" if found.worst is None else found.worst.window
-    return Listed(model, found, thresholds[window].lasting)
-
-
-def render_fleet(chosen: Fleet, points: Iterable[Point] | None, now: float) -> str:
-    """Build the page at ``/``.
-
-    Parameters
-    ----------
-    chosen : Fleet
-    points : iterable of Point or None
-        The last 24 hours of the models shown; None if the store does not answer.
-    now : float
-        Seconds since the epoch.
-    """
-    lines: dict[tuple[str, str], list[tuple[float, float | None]]] = {}
-    for point in points or ():
-        of_window = lines.setdefault((point.model_name, point.window_name), [])
-        of_window.append((point.at, point.score))
-    query = chosen.query
-    pages = max(1, -(-chosen.found // PER_PAGE))
-    return _TEMPLATES.get_template("fleet.html").render(
-        total=sum(chosen.counts.values()),
-        counts=[(word, chosen.counts[word]) for word in WORDS if chosen.counts[word]],
-        words=WORDS,
-        q=query.q,
-        state=query.state,
-        found=chosen.found,
-        history=points is not None,
-        rows=[_row(each, lines, now) for each in chosen.shown],
-        page=query.page,
-        pages=pages,
-        before=_link(query, -1) if query.page > 1 else "",
-        after=_link(query, 1) if query.page < pages else "",
-    )
-
-
-def _link(query: FleetQuery, step: int) -> str:
-    asked = {"q": query.q, "state": query.state or "", "page": query.page + step}
-    return urlencode({key: value for key, value in asked.items() if value})
-
-
-def _row(
-    each: Listed, lines: Mapping[tuple[str, str], charts.Samples], now: float
-) -> dict[str, object]:
-    name, worst = each.model.model_name, each.condition.worst
-    samples = lines.get((name, "fast" if worst is None else worst.window), ())
-    values = [value for _, value in samples]
-    frame = charts.frame(values, now - 86_400, now, True, width=140, height=24)
-    # The past of slices is not recorded.
-    is_of_model = each.condition.is_drift and worst is not None and not worst.slice
-    return {
-        "name": name,
-        "path": quote(name, safe=""),
-        "condition": each.condition,
-        "age": _age(each.model.age) if each.condition.is_watched else "",
-        "cause": None if each.condition.cause is None else CAUSES[each.condition.cause],
-        "runbook": _heading(each.condition),
-        "slice": "" if worst is None else worst.slice,
-        "since": _since(samples, each.lasting) if is_of_model else None,
-        "line": frame.path(samples, 4 * DAY_STRETCH),
-        "highest": _score(max((value for value in values if value is not None), default=None)),
-    }
-
-
-def _age(seconds: float | None) -> str:
-    """Tell the age of what another exporter measured."""
-    return f"checked {condition.duration(seconds)} ago" if seconds else ""
-
-
-def _heading(condition: Condition) -> str:
-    if not condition.is_watched:
-        return "embeddingdriftexporterdown"
-    state = "stale" if condition.worst is None else condition.worst.state
-    return _RUNBOOK.get(state, "embeddingdriftdetected")
-
-
-def _since(samples: charts.Samples, lasting: float) -> str | None:
-    """Tell when the scores that are above a threshold now began to be so."""
-    began: float | None = None
-    for moment, score in reversed(samples):
-        if score is None:
-            continue
-        if score <= lasting:
-            return None if began is None else _moment(datetime.fromtimestamp(began, UTC))
-        began = moment
-    return None if began is None else f"before {_moment(datetime.fromtimestamp(began, UTC))}"
-
-
 def render_model(model: Drift, view: View, past: Past | None, watched: int) -> str:
     """Build the page at ``/drift/{model_name}``.
 
@@ -341,12 +157,12 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
     measured = [each for each in readings if each.components]
     until = model.computed_at.timestamp() if view.at is None else view.at
     shown_at = None if view.at is None else datetime.fromtimestamp(view.at, UTC)
-    return _TEMPLATES.get_template("model.html").render(
+    return TEMPLATES.get_template("model.html").render(
         name=name,
         path=quote(name, safe=""),
         condition=found,
         headline=_headline(found, past, thresholds, slices),
-        runbook=_heading(found),
+        runbook=heading(found),
         checked_at=f"{model.computed_at:%Y-%m-%d %H:%M:%S} UTC",
         age=condition.duration(model.age) if model.age and view.at is None else "",
         explained=[_told(each, until) for each in explained],
@@ -414,7 +230,7 @@ def _headline(
     if worst is None or worst.score is None:
         return ""
     whose = f" of {worst.slice}" if worst.slice else ""
-    parts = [f"The score of the {worst.window} window{whose} is {_score(worst.score)}"]
+    parts = [f"The score of the {worst.window} window{whose} is {as_score(worst.score)}"]
     # The ratio may be from a check before the drift began: "at least 0%" would mislead.
     if worst.lower is not None and round(worst.lower, 2) > 0 and condition.is_drift:
         parts.append(
@@ -425,8 +241,8 @@ def _headline(
         parts.append(f"slices that drift: {', '.join(names[:_NAMED])}{more}")
     if condition.is_drift and past is not None and not worst.slice:
         samples = [(p.at, p.score) for p in past.points if p.window_name == worst.window]
-        if (since := _since(samples, thresholds[worst.window].lasting)) is not None:
-            parts.append(f"it has drifted since {since}")
+        if (began := since(samples, thresholds[worst.window].lasting)) is not None:
+            parts.append(f"it has drifted since {began}")
     return "; ".join(parts) + "."
 
 
@@ -458,7 +274,7 @@ def _drawn(
         is_score = chart == "score"
         frame = charts.frame([*values, *(limit for _, limit in limited)], since, until, is_score)
         most = max(values, default=None)
-        shown = _score(most) if is_score else _share(most)
+        shown = as_score(most) if is_score else as_share(most)
         drawn[chart] = {
             "ticks": frame.values(),
             "times": frame.times(),
@@ -535,11 +351,11 @@ def _baseline(model: Drift) -> str | None:
         return None
     seen = (
         f"Baseline {found.version} is {found.stage}: it has seen the traffic from"
-        f" {_moment(found.first_at)} to {_moment(found.last_at)}."
+        f" {as_moment(found.first_at)} to {as_moment(found.last_at)}."
     )
     if found.next is None:
         return seen
-    due = _moment(found.next.due_at)
+    due = as_moment(found.next.due_at)
     waits = {
         None: "is being pinned",
         "time": f"is due at {due}",
@@ -559,61 +375,7 @@ def _canaries(model: Drift) -> str | None:
     if told is None:
         return None
     return (
-        f"The canaries, the same texts embedded again, came last at {_moment(told.received_at)}."
+        f"The canaries, the same texts embedded again, came last at {as_moment(told.received_at)}."
         f" Their distance from the reference (1 - cosine) is {told.median_distance:.0e} in the"
         f" median and {told.max_distance:.0e} at most."
     )
-
-
-def runbook() -> str:
-    """Build the page at ``/runbook``; its headings have ids, so that alerts can point there."""
-    source = (resources.files("rules") / "runbook.md").read_text(encoding="utf-8")
-    body = re.sub(r"<h(\d)>(.*?)</h\1>", _with_id, MarkdownIt().enable("table").render(source))
-    # The runbook is part of this package, and not anybody's input.
-    return _TEMPLATES.get_template("runbook.html").render(body=Markup(body))  # noqa: S704
-
-
-def _with_id(heading: re.Match[str]) -> str:
-    level, text = heading.groups()
-    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    return f'<h{level} id="{slug}">{text}</h{level}>'
-
-
-def style() -> str:
-    """Return the style sheet of all pages."""
-    return (resources.files("exporter.http") / "templates/style.css").read_text(encoding="utf-8")
-
-
-def _score(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
-
-
-def _significant(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
-
-
-def _moment(value: datetime) -> str:
-    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _templates() -> Environment:
-    found = Environment(
-        loader=PackageLoader("exporter.http"), autoescape=True, undefined=StrictUndefined
-    )
-    found.filters |= {
-        "score": _score,
-        "significant": _significant,
-        "share": _share,
-        "moment": _moment,
-        "quoted": shlex.quote,
-        "slug": lambda word: word.replace(" ", "-"),
-    }
-    found.globals["version"] = __version__
-    return found
-
-
-_TEMPLATES = _templates()

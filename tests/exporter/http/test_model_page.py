@@ -1,0 +1,214 @@
+"""The page of a model: what changed, since when, and by what numbers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from exporter.detector import Detector
+from exporter.http import model_page
+from exporter.http.model_page import Past, View
+from exporter.monitor import recorded, reporting
+from exporter.monitor.baseline import Baseline
+from exporter.monitor.model import Model
+from exporter.monitor.report import COMPONENTS
+from exporter.monitor.snapshot import ModelSnapshot
+from exporter.monitor.windows import ModelWindows
+from exporter.stats.quality import assess
+from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.store.baselines import Version
+from ingest.store.changes import ModelRow
+from ingest.store.history import HistoryRow, Point
+from tests.exporter.explained import SUMMARY, explained
+from tests.exporter.shown import HOSTILE, NOW, SECONDS, detail, drifting, past
+
+
+def test_the_page_of_a_model_draws_lines_thresholds_and_pins() -> None:
+    points = [Point("m", "fast", SECONDS - n, 20.0, 0.3) for n in (7_200, 3_600, 0)]
+    shown = model_page.render_model(detail("m"), View(), past(*points), 1)
+    assert shown.count('<path class="line fast" d="M') == 2
+    assert shown.count('class="line limit fast"') == 1
+    assert "<title>baseline 7</title>" in shown
+    assert 'aria-label="Score: highest 20.0"' in shown
+    assert "embedding-drift baseline use m 7</code>" in shown
+    assert "embedding-drift baseline pin m --last 5000" in shown
+    assert len(shown) < 200_000
+
+
+@pytest.mark.parametrize(("hours", "anchored"), [(1, True), (20, False)])
+def test_the_label_of_a_pin_stays_inside_the_chart(hours: int, anchored: bool) -> None:
+    pinned = Version(7, NOW - timedelta(hours=hours), 1_000, NOW, NOW, True, "first", False)
+    shown = model_page.render_model(detail("m"), View(), Past([], {}, (), [pinned]), 1)
+    assert bool(re.search(r'text-anchor="end" y="8">baseline 7<', shown)) == anchored
+
+
+@pytest.mark.parametrize(("lower", "told"), [(0.3, True), (0.004, False)])
+def test_the_headline_does_not_say_at_least_nothing(lower: float, told: bool) -> None:
+    row = HistoryRow("m", "fast", "ok", 500, 1, 30.0, 0.4, lower, 0.5)
+    shown = model_page.render_model(detail("m"), View("6h", SECONDS - 60), past(rows=(row,)), 1)
+    assert ("vectors are unlike the baseline" in shown) == told
+    assert "The score of the fast window is 30.0" in shown
+
+
+def test_the_page_of_a_model_is_shown_without_the_store() -> None:
+    shown = model_page.render_model(detail("m"), View(), None, 1)
+    assert "PostgreSQL does not answer" in shown
+    assert "<svg" not in shown
+
+
+def test_a_past_time_shows_the_state_that_was_recorded() -> None:
+    row = HistoryRow(
+        "m",
+        "fast",
+        "ok",
+        500,
+        1,
+        30.0,
+        0.4,
+        0.3,
+        0.5,
+        components=dict.fromkeys(COMPONENTS, 1.0),
+    )
+    view = View("6h", SECONDS - 60)
+    shown = model_page.render_model(detail("m"), view, past(rows=(row,)), 1)
+    assert "This is the state at 2025-12-31 23:59:00 UTC." in shown
+    assert '<span class="word drifting">drifting</span>' in shown
+    assert "at least 30% of its 500 vectors are unlike the baseline" in shown
+    assert "?range=30d&amp;at=2025-12-31T23:59:00Z" in shown
+    assert all(words in shown for words in COMPONENTS.values())
+
+
+@pytest.mark.parametrize(
+    ("scores", "since"),
+    [
+        ([1.0, 9.0, 9.0], "it has drifted since 2025-12-31 23:30 UTC"),
+        ([9.0, 1.0, 9.0], "it has drifted since 2025-12-31 23:45 UTC"),
+        ([9.0, 9.0, 9.0], "it has drifted since before 2025-12-31 23:15 UTC"),
+    ],
+)
+def test_drift_is_told_since_when(scores: list[float], since: str) -> None:
+    row = HistoryRow("m", "fast", "ok", 500, None, 30.0)
+    points = [
+        Point("m", "fast", SECONDS - 900 * (3 - n), score + 7, None)
+        for n, score in enumerate(scores)
+    ]
+    view = View("24h", SECONDS)
+    assert since in model_page.render_model(detail("m"), view, past(*points, rows=(row,)), 1)
+
+
+def test_every_component_is_told_in_words() -> None:
+    assert tuple(COMPONENTS) == tuple(name for name in COMPONENTS if name in Detector.COMPONENTS)
+    assert set(COMPONENTS) == set(Detector.COMPONENTS)
+
+
+def test_a_baseline_of_equal_vectors_is_explained() -> None:
+    model = Model(ModelRow("m", 8, 500, NOW, None, 1, NOW), MonitoringSettings())
+    equal = np.ones((500, 8), np.float32)
+    detector = Detector.fit(equal)
+    model.adopt(
+        Baseline(1, NOW, 500, NOW, NOW, True, "first 500", assess(equal), detector),
+        ModelWindows(8, MonitoringSettings(), detector),
+    )
+    shown = model_page.render_model(reporting.detail(model.snapshot(SECONDS)), View(), past(), 1)
+    assert "The vectors of the baseline hardly differ" in shown
+    assert "Quality of the vectors" in shown
+    assert '<a href="/runbook#embeddingdriftbaselineconstant">What to do</a>' in shown
+
+
+def test_the_distances_of_canaries_are_shown_where_there_are_any() -> None:
+    canaries = {"canary_median_distance": 2.4e-8, "canary_max_distance": 0.5}
+    row = ModelRow("<m>", 8, 0, None, None, None, NOW, canaries_received_at=NOW, **canaries)
+    snapshot = Model(row, MonitoringSettings()).snapshot(SECONDS)
+    shown = model_page.render_model(reporting.detail(snapshot), View(), past(), 1)
+    assert "embedded again, came last at 2026-01-01 00:00 UTC" in shown
+    assert "is 2e-08 in the" in shown
+    assert "and 5e-01 at most" in shown
+    without = replace(row, canaries_received_at=None)
+    snapshot = Model(without, MonitoringSettings()).snapshot(SECONDS)
+    assert "anaries" not in model_page.render_model(reporting.detail(snapshot), View(), past(), 1)
+
+
+def test_the_page_of_a_model_says_what_changed_with_evidence_groups_and_examples() -> None:
+    shown = model_page.render_model(reporting.detail(drifting()), View(), past(), 1)
+    assert "What changed in the fast window" in shown
+    assert SUMMARY in shown
+    assert "Cause: new content (topics moved differently (0.31 of 1))." in shown
+    assert "Explained at 2025-12-31 23:55 UTC, 5 min before." in shown
+    assert "More often: tenant = acme, 40% (was 5%)." in shown
+    assert '<th scope="row">audio, player</th><td>grown</td>' in shown
+    assert "section = sound 80%" in shown
+    assert "doc 7, 2026-01-01 00:00 UTC" in shown
+    assert "Texts are shown only if <code>explanation.texts</code> is <code>full</code>" in shown
+    assert "What changed" not in model_page.render_model(detail("m"), View(), past(), 1)
+
+
+def test_hostile_texts_and_values_stay_text() -> None:
+    model = drifting()
+    row = explained(SECONDS)
+    group = row.told["groups"][0]
+    group["name"] = group["metadata"][0]["value"] = HOSTILE
+    group["examples"][0]["text"] = HOSTILE
+    row.told["cause"]["evidence"] = [HOSTILE]
+    hostile = replace(row, summary=HOSTILE)
+    series = tuple(replace(each, explanation=hostile) for each in model.series)
+    drifts = model_page.drifts([hostile], lambda *_: True)
+    shown = model_page.render_model(
+        reporting.detail(replace(model, series=series)), View(), replace(past(), drifts=drifts), 1
+    )
+    assert "<script" not in shown
+    assert shown.count("&lt;script&gt;") >= 6
+    assert "Texts are shown only if" not in shown
+
+
+def test_a_past_time_shows_what_was_known_then() -> None:
+    at = replace(explained(SECONDS - 7_200), summary="m: what was known then.")
+    view, known = View("6h", SECONDS - 3_600), replace(past(), explained=[recorded.explanation(at)])
+    shown = model_page.render_model(reporting.detail(drifting()), view, known, 1)
+    assert "m: what was known then." in shown
+    assert "60 min before" in shown
+    # The last check may be older than the drift.
+    assert '<span class="word drifting">drifting</span>' in shown
+    assert "The score of the fast window is 21.5" in shown
+    assert SUMMARY not in shown
+
+
+def test_drifts_are_shaded_and_link_to_what_was_known() -> None:
+    first, later = explained(SECONDS - 7_200), explained(SECONDS - 3_600)
+    later = replace(later, began_at=first.began_at, number=1, seen_at=SECONDS - 1_800)
+    drifts = model_page.drifts([later], lambda *_: True)
+    [drift] = drifts
+    assert (drift.began_at, drift.seen_at) == (SECONDS - 7_200, SECONDS - 1_800)
+    shown = model_page.render_model(detail("m"), View(), replace(past(), drifts=drifts), 1)
+    assert shown.count('<rect class="shade fast"') == 2
+    assert "?range=24h&amp;at=2025-12-31T23:00:01Z" in shown
+    assert "from 2025-12-31 22:00 UTC to 2025-12-31 23:30 UTC" in shown
+    hidden = model_page.drifts([later], lambda *_: False)
+    shown = model_page.render_model(detail("m"), View(), replace(past(), drifts=hidden), 1)
+    assert SUMMARY not in shown
+    assert "it says more than the settings allow now" in shown
+
+
+def test_slices_are_a_table_in_which_the_drifting_one_is_told(sliced: ModelSnapshot) -> None:
+    shown = model_page.render_model(reporting.detail(sliced), View(), past(), 3)
+    rows = [
+        re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", row)).strip()
+        for row in re.findall(r"<tr>(<th scope=\"row\">tenant=.*?)</tr>", shown, re.DOTALL)
+    ]
+    assert re.fullmatch(r"tenant=&lt;b&gt;acme 50% 40% [\d.]+ [\d.]+ drifting", rows[0])
+    assert re.fullmatch(r"tenant=bolt 30% \(changed\) 60% [\d.]+ [\d.]+ quiet", rows[1])
+    assert rows[2] == "tenant=new 20% (changed) 0% too few vectors in the baseline"
+    assert "7 more values have enough vectors" in shown
+    assert "<b>" not in shown
+    assert "window of tenant=&lt;b&gt;acme is" in shown
+    assert "slices that drift: tenant=&lt;b&gt;acme." in shown
+
+
+def test_the_past_and_models_without_slices_have_no_such_table(sliced: ModelSnapshot) -> None:
+    assert "Slices" not in model_page.render_model(
+        reporting.detail(sliced), View("6h", SECONDS - 60), past(), 3
+    )
+    assert "Slices" not in model_page.render_model(detail("m"), View(), past(), 1)
