@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from exporter.stats.arrays import Floats
-from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage, Thresholds
+from ingest.runtime.thresholds import LASTING_SECONDS, STEADY, Stage, Thresholds
 
 SPANS: Mapping[Stage, float] = {"daily": 86_400.0, "weekly": 604_800.0}
 """Seconds of the vectors that each later stage is made of."""
@@ -35,7 +35,7 @@ WAITS: tuple[Wait, ...] = get_args(Wait)
 """What a next baseline waits for.
 
 time : for the end of its span
-drift : there was drift in its span
+drift : there was drift in its span, or scores that may be drift
 vectors : its span has too few, or they do not span it
 scores : too few vectors of its span were measured when they came
 unlike : it was fitted, and finds drift where there should be none: see `successor`
@@ -109,7 +109,7 @@ def plan(later: Sequence[Stage], first_at: float, drifted_at: float, now: float)
 
 
 class Crossing(NamedTuple):
-    """A score, or the average of an hour, that is above the threshold of the rules."""
+    """A score, or the average of an hour, that is above its threshold."""
 
     score: float
     threshold: float
@@ -141,7 +141,7 @@ class Hour:
 
 
 def drift(scores: Iterable[Score]) -> Iterator[tuple[float, bool]]:
-    """Yield the time of each score, and whether it is drift by the thresholds of the rules.
+    """Yield the time of each score, and whether it may be drift, by `STEADY`.
 
     The average of an hour counts once the window has scores of an hour. A gap of more than an hour
     begins a new one.
@@ -153,12 +153,12 @@ def drift(scores: Iterable[Score]) -> Iterator[tuple[float, bool]]:
     """
     recent: dict[str, Hour] = {}
     for score in scores:
-        hour, thresholds = recent.setdefault(score.window, Hour()), SCORE[score.stage][score.window]
-        yield score.time, hour.add(score, thresholds) is not None
+        hour = recent.setdefault(score.window, Hour())
+        yield score.time, hour.add(score, STEADY[score.stage][score.window]) is not None
 
 
 def last_drift(scores: Iterable[Score]) -> float:
-    """Return when there last was drift; minus infinity if never."""
+    """Return when there last was or may have been drift; minus infinity if never."""
     return max((time for time, is_drift in drift(scores) if is_drift), default=-math.inf)
 
 

@@ -13,7 +13,7 @@ from exporter.monitor import baseline, maturing
 from exporter.monitor.history import past_scores
 from exporter.monitor.local_time import to_local
 from exporter.monitor.windows import REFERENCE_RATIO
-from ingest.runtime.thresholds import SCORE
+from ingest.runtime.thresholds import STEADY
 from ingest.store import baselines
 from ingest.store.selection import Selection, select
 
@@ -118,7 +118,7 @@ def preview(
             used.detector.changed_ratio(sample["embedding"]),
             float(inside.mean()) if len(inside) else None,
             # Checks may be rare, or the exporter may be away.
-            score > SCORE[used.stage]["slow"].lasting
+            score > STEADY[used.stage]["slow"].lasting
             or bool(drifted[times > recently.timestamp()].any()),
         )
     return Preview(len(rows), first, last, compared)

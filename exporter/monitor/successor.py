@@ -37,7 +37,7 @@ from exporter.monitor.maturing import (
 from exporter.monitor.windows import REFERENCE_RATIO
 from exporter.stats.arrays import Floats
 from ingest.runtime.settings.settings import MonitoringSettings
-from ingest.runtime.thresholds import SCORE, Stage
+from ingest.runtime.thresholds import STEADY, Stage
 from ingest.store.selection import Selection
 
 _log = logging.getLogger(__name__)
@@ -47,9 +47,9 @@ RETRY_SECONDS = 3_600.0
 
 _MEASURED = 0.9
 """Share of the vectors of a span that its scores must be about."""
-_UNLIKE = SCORE["weekly"]["fast"].sudden
+_UNLIKE = STEADY["weekly"]["fast"].sudden
 """Score above which vectors are unlike others of their hour."""
-_BOTH_UNLIKE = SCORE["weekly"]["slow"].lasting
+_BOTH_UNLIKE = STEADY["weekly"]["slow"].lasting
 """The same for two of several pieces. By chance, two of ten exceed it in 1 of 22,000 cases, and one
 of ten exceeds the other in 1 of 10,000."""
 _PIECES = 10
@@ -157,7 +157,7 @@ class _Attempt:
         return self.now + RETRY_SECONDS
 
     def _drifts_now(self) -> bool:
-        thresholds = SCORE[self.found.stage]
+        thresholds = STEADY[self.found.stage]
         return any(score > thresholds[window].lasting for window, score in self.current.items())
 
     def _span(self, planned: Maturing) -> tuple[float, float]:

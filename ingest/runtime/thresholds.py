@@ -1,6 +1,6 @@
 """Thresholds of the score, by the stage of the baseline and the window, and of the canaries.
 
-The rules are rendered from them. The exporter lets no baseline mature over what they call drift.
+The rules are rendered from them. Others, which are lower, say what may become a baseline.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Thresholds(NamedTuple):
 LASTING_SECONDS = 3_600
 KEPT_SECONDS = 900
 """Drift ends when it has not been seen for so long: the `keep_firing_for` of the rules."""
-_FAST, _SLOW, _UNSEEN = Thresholds(5.0, 1.6), Thresholds(5.0, 3.0), Thresholds(15.0, 10.0)
+_FAST, _SLOW = Thresholds(5.0, 1.6), Thresholds(5.0, 3.0)
 SCORE: dict[Stage, Mapping[str, Thresholds]] = {
-    "provisional": {"fast": _UNSEEN, "slow": _UNSEEN},
-    "daily": {"fast": _FAST, "slow": _UNSEEN},
+    "provisional": {"fast": Thresholds(15.0, 10.0), "slow": Thresholds(40.0, 30.0)},
+    "daily": {"fast": Thresholds(8.0, 3.5), "slow": Thresholds(40.0, 30.0)},
     "weekly": {"fast": _FAST, "slow": _SLOW},
 }
 """By stage and window, for one model that is scraped once a minute. The rules add to them by the
@@ -51,6 +51,16 @@ The average of an hour is that of four fast windows, so a lower one is as rare.
 To a provisional baseline every hour that it has not seen is news, and to a daily one every day. The
 slow window holds enough vectors to see a day's small differences. Where these are news, only what
 changes nearly every vector counts, such as another encoder.
+"""
+STEADY: dict[Stage, Mapping[str, Thresholds]] = {
+    "provisional": {"fast": Thresholds(15.0, 10.0), "slow": Thresholds(15.0, 10.0)},
+    "daily": {"fast": _FAST, "slow": Thresholds(15.0, 10.0)},
+    "weekly": {"fast": _FAST, "slow": _SLOW},
+}
+"""Scores above which a span becomes no baseline, by stage and window.
+
+They are at most those of `SCORE`. A page without drift costs somebody a look. A drift in a baseline
+is never found.
 """
 
 

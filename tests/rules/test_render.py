@@ -69,9 +69,9 @@ def test_the_two_thresholds_of_the_configuration_become_series(tmp_path: Path) -
             )
             for stage, window, *each in (
                 ("provisional", "fast", 15.0, 10.0),
-                ("provisional", "slow", 15.0, 10.0),
-                ("daily", "fast", 5.0, 1.6),
-                ("daily", "slow", 15.0, 10.0),
+                ("provisional", "slow", 40.0, 30.0),
+                ("daily", "fast", 8.0, 3.5),
+                ("daily", "slow", 40.0, 30.0),
                 ("weekly", "fast", 5.0, 1.6),
                 ("weekly", "slow", 5.0, 3.0),
             )

@@ -16,7 +16,7 @@ from exporter.monitor.maturing import (
     plan,
     stage_of,
 )
-from ingest.runtime.thresholds import SCORE, Stage
+from ingest.runtime.thresholds import SCORE, STAGES, STEADY, Stage
 
 DAY = 86_400.0
 NOW = 1e9
@@ -89,7 +89,7 @@ def scores(*values: float, stage: Stage = "daily", window: str = "fast") -> list
     return [Score(window, first + 300 * at, value, stage) for at, value in enumerate(values)]
 
 
-SUDDEN, LASTING = SCORE["daily"]["fast"]
+SUDDEN, LASTING = STEADY["daily"]["fast"]
 HIGH = (SUDDEN + LASTING) / 2
 
 
@@ -108,7 +108,9 @@ HIGH = (SUDDEN + LASTING) / 2
     ],
     ids=str,
 )
-def test_drift_is_what_the_rules_call_so(values: list[float], last: float) -> None:
+def test_what_may_be_drift_is_above_a_threshold_at_once_or_for_an_hour(
+    values: list[float], last: float
+) -> None:
     assert last_drift(scores(*values)) == last
 
 
@@ -125,6 +127,13 @@ def test_each_window_drifts_by_itself_and_by_its_own_threshold() -> None:
     assert last_drift(scores(*slow, window="slow", stage="weekly")) == NOW
     apart = [*scores(*[HIGH] * 7), *scores(*[HIGH] * 6, window="slow", stage="weekly")]
     assert last_drift(sorted(apart, key=lambda each: each.time)) == NEVER
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("window", ["fast", "slow"])
+def test_whatever_the_rules_call_drift_becomes_no_baseline(stage: Stage, window: str) -> None:
+    above = np.subtract(SCORE[stage][window], STEADY[stage][window])
+    assert (above >= 0).all()
 
 
 def test_a_vector_is_measured_if_a_window_that_holds_it_has_a_score() -> None:
