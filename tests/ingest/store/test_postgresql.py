@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import psycopg
@@ -286,8 +287,8 @@ def test_recovery_is_waited_for_while_it_makes_progress_and_that_is_told(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(postgresql, "_STALL_SECONDS", 3.0)
-    monkeypatch.setattr(postgresql, "_REPORT_SECONDS", 0.5)
+    moments = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: moments[-1], sleep=time.sleep)
     start(server)
     crash(server)
     server.launch()
@@ -297,12 +298,14 @@ def test_recovery_is_waited_for_while_it_makes_progress_and_that_is_told(
     ready = server.folder / "postmaster.pid"
     # It may have been fast.
     ready.write_text(ready.read_text().replace("ready", "starting"))
+    monkeypatch.setattr(postgresql, "time", clock)
 
     def recover() -> None:
-        for second in range(12):
-            time.sleep(0.5)
+        for second in range(0, 600, 50):
             with (server.folder.parent / "log").open("a") as log:
                 log.write(f"LOG:  redo in progress, elapsed time: {second} s\n")
+            moments.append(float(second))
+            time.sleep(0.2)
         ready.write_text(ready.read_text().replace("starting", "ready   "))
         process.resume()
 
