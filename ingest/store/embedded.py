@@ -200,9 +200,11 @@ def _start(server: Server, start_lock: Path, left: threading.Event) -> None:
     try:
         lock = _open(start_lock)
         try:
-            while not _try_lock(lock):
-                if left.wait(0.05):
-                    return
+            if not _try_lock(lock):
+                _log.info("another process starts the embedded PostgreSQL; waiting for it")
+                while not _try_lock(lock):
+                    if left.wait(0.05):
+                        return
             server.launch()
         finally:
             os.close(lock)

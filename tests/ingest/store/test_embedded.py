@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,6 +99,26 @@ def test_a_second_process_is_told_so_and_survives_the_first(
         kill(folder / "data")
         wait_for(lambda: is_answering(string), "the server, started again by the second")
     assert not is_answering(string)
+
+
+def test_a_start_by_another_process_is_waited_for_and_told(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, embedded.__name__)
+    told = "another process starts the embedded PostgreSQL; waiting for it"
+    (folder / "data" / "run").mkdir(parents=True, mode=0o700)
+    with (folder / "data" / "run" / "start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def release() -> None:
+            wait_for(lambda: told in caplog.messages, "the message")
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+        releasing = threading.Thread(target=release)
+        releasing.start()
+        with embedded.running(folder / "data") as string:
+            assert is_answering(string)
+        releasing.join()
 
 
 def test_the_first_process_survives_the_second(

@@ -334,6 +334,27 @@ def test_a_start_without_progress_is_an_error(
         server.wait(threading.Event())
 
 
+def test_a_program_that_never_becomes_the_server_is_an_error_and_killed_by_the_next_start(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(server)
+    server.stop()
+    folder.chmod(0o755)
+    hanging = folder / "programs" / "postgres"
+    hanging.parent.mkdir()
+    hanging.write_text("#!/bin/sh\nexec sleep 600\n")
+    hanging.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql, "_programs", lambda _: hanging.parent)
+        patch.setattr(postgresql, "_STALL_SECONDS", 0.5)
+        with pytest.raises(StoreUnavailable, match="does not start"):
+            server.launch()
+    [child] = [each for each in psutil.Process().children() if each.name() == "sleep"]
+    start(server)
+    assert is_answering(server)
+    wait_for(lambda: not child.is_running(), "the end of the program")
+
+
 def test_a_server_that_cannot_start_says_why(server: Server) -> None:
     start(server)
     server.stop()
