@@ -95,13 +95,16 @@ def serving(
         )
 
     def address() -> str:
-        assert process.poll() is None, log.read_text()
+        assert process.poll() is None
         found = re.search(r"msg=listening.* url=(\S+)", log.read_text())
         return found[1] if found else ""
 
     try:
         wait_for(lambda: address() != "", "the address in the log")
         yield Service(process, address(), log)
+    except AssertionError as error:
+        error.add_note(log.read_text()[-8_000:])
+        raise
     finally:
         if process.poll() is None:
             process.terminate()

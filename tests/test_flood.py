@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import socket
 import ssl
@@ -48,6 +49,43 @@ SHAPES: dict[str, tuple[bytes, bytes, int]] = {
         b"x" * 10_000,
         600_000,
     ),
+    "a length beyond all": (
+        HEAD + b"Content-Length: " + 18 * b"9" + b"\r\n\r\n",
+        b"x" * 10_000,
+        600_000,
+    ),
+    "a body that waits for a go-ahead": (
+        HEAD + b"Expect: 100-continue\r\nContent-Length: 100000000\r\n\r\n",
+        b"x" * 10_000,
+        600_000,
+    ),
+    "a compressed body of nothing but zeros": (
+        HEAD
+        + b"Content-Encoding: gzip\r\nContent-Length: 600000\r\n\r\n"
+        + gzip.compress(bytes(10**7)),
+        b"\0" * 10_000,
+        600_000,
+    ),
+    "spans without anything in them": (
+        HEAD.replace(b"embeddings", b"v1/traces")
+        + b"Content-Type: application/x-protobuf\r\nContent-Length: 600000\r\n\r\n",
+        b"\x0a\x00",
+        600_000,
+    ),
+    "a web socket": (
+        GET
+        + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        b"\x82\x7e\xff\xff" + 65_535 * b"x",
+        600_000,
+    ),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0", 400_000),
+    "a proxy's request": (
+        b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"x",
+        400_000,
+    ),
+    "no HTTP": (b"", b"\0\xff", 400_000),
     "pipelined requests": (b"", GET.replace(b"openapi.json", b"metrics") + b"\r\n", 400_000),
     "unread answers": (b"", (GET + FIELDS + b"\r\n") * 4, 200_000),
 }

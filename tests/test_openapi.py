@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import bcrypt
 import httpx2
@@ -25,7 +28,7 @@ from exporter.monitor.monitor import Monitor
 from ingest.formats import json
 from ingest.http.app import Ingest, Searching
 from ingest.pipeline.pipeline import Pipeline
-from ingest.runtime.auth import tokens
+from ingest.runtime.auth import security, tokens
 from ingest.runtime.auth.guard import Guard
 from ingest.runtime.auth.security import Protection, Security
 from ingest.runtime.http import application
@@ -217,6 +220,107 @@ def test_the_service_answers_as_described(
     credentials = ["--auth", f"user:{PASSWORD}"]
     done = subprocess.run([*line, *effort, *credentials], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stdout.decode()
+
+
+RUBBISH = [
+    *("\0", "a\0b", "\r\nX-A: b", "\u202e", "\ufffd", " ", "-1", "0", "1.5", "1e3", "\u00b2"),
+    *("NaN", "Infinity", "null", "TRUE", "[]", "{}", "'", '"', "';--", "%s{}", "../..", "<script>"),
+    *("2024-01-01", "2024-01-01T00:00:00", "2024-02-30T00:00:00Z", "2024-01-01T00:00:00+99:99"),
+    *("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"),
+    5_000 * "9",
+]
+
+
+def parameters(client: httpx2.Client, place: str) -> Iterator[tuple[str, str, Json]]:
+    """The methods and paths of all operations, with each of their parameters in this place."""
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method, operation in methods.items():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == place:
+                    yield method, path.replace("{model_name}", MODEL), parameter
+
+
+def refused(answer: httpx2.Response) -> list[str]:
+    """The places that a problem names; an error of the service is none."""
+    assert answer.status_code < 500, answer.text
+    if answer.is_success:
+        return []
+    assert answer.headers["content-type"] == "application/problem+json"
+    return [place["pointer"] for place in answer.json().get("errors", [])]
+
+
+def test_rubbish_in_a_query_is_refused_by_the_name_of_its_parameter(service: httpx2.Client) -> None:
+    bodies = {
+        "/embeddings": ("application/octet-stream", b"1234"),
+        "/search": ("application/json", b'{"model_name": "%s", "seq": 1}' % MODEL.encode()),
+    }
+    for method, path, parameter in parameters(service, "query"):
+        name, schema = parameter["name"], parameter["schema"]
+        schema = schema.get("items", schema)
+        others = {"model_name": MODEL, "dimension": "1"} if path == "/embeddings" else {}
+        kind, body = bodies.get(path, ("", b""))
+        for value in RUBBISH:
+            answer = service.request(
+                method,
+                path,
+                params=others | {name: value},
+                headers={"Content-Type": kind},
+                content=body,
+            )
+            places = [
+                place.lower().replace("x-", "").replace("-", "_") for place in refused(answer)
+            ]
+            if not jsonschema.Draft202012Validator(schema).is_valid(value):
+                assert places == [name], (path, name, value, answer.text)
+
+
+def test_rubbish_in_a_path_is_no_model(service: httpx2.Client) -> None:
+    for method, path, _ in parameters(service, "path"):
+        for value in RUBBISH:
+            answer = service.request(method, path.replace(MODEL, quote(value, safe="")))
+            refused(answer)
+            assert answer.status_code == 404
+
+
+HEADERS = (
+    *("Accept", "Accept-Encoding", "Authorization", "Content-Encoding", "Content-Length"),
+    *("Content-Type", "Host", "Idempotency-Key", "Origin", "Sec-Fetch-Site", "Transfer-Encoding"),
+    *("X-Client-Lost", "X-Dimension", "X-Model-Name", "X-Prometheus-Scrape-Timeout-Seconds"),
+)
+RUBBISH_IN_HEADERS = [
+    *(b"", b"\xff\xfe", b"http://[::1", b"-1", b"1e400", b"nan", b",;,", b"*;q=x", b"a/b;q=nan"),
+    *(b"Basic AA==", b"Basic " + 7_000 * b"A", b"Bearer \xff", 8_000 * b"9"),
+]
+
+
+def test_rubbish_in_a_header_is_no_error_of_the_service(service: httpx2.Client) -> None:
+    address = (str(service.base_url.host), service.base_url.port or 0)
+    for path, methods in service.get("/openapi.json").json()["paths"].items():
+        for method, name, value in product(methods, HEADERS, RUBBISH_IN_HEADERS):
+            lines = {"Host": b"localhost", "Connection": b"close", "Content-Length": b"0"}
+            head = b"".join(
+                key.encode() + b": " + of + b"\r\n" for key, of in (lines | {name: value}).items()
+            )
+            with socket.create_connection(address, timeout=60) as client:
+                client.sendall(f"{method.upper()} {path} HTTP/1.1\r\n".encode() + head + b"\r\n")
+                status = client.recv(12)
+            assert b"HTTP/1.1 200" <= status < b"HTTP/1.1 500", (method, path, name, value)
+
+
+def test_a_foreign_page_is_refused_at_every_path(store: str) -> None:
+    protection = Protection(security.read(Settings().server))
+    registry, live = CollectorRegistry(), LiveSettings(load)
+    halves = [half(store, live.settings, registry) for half in ROLES["serve"]]
+    app = application.application(registry, live, *halves, protection=protection)
+    client = TestClient(app, base_url="http://localhost")
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method in methods:
+            asked = [{"Host": "evil.example"}]
+            if method != "get":
+                asked += [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}]
+            for headers in asked:
+                answer = client.request(method, path, headers=headers)
+                assert answer.status_code == 403, (method, path, headers)
 
 
 def closed(schema: Any) -> Any:

@@ -8,7 +8,6 @@ away, with its age.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -25,11 +24,11 @@ from starlette.routing import Route
 
 from exporter.http import fleet_page, model_page, operations, rendering
 from exporter.http.condition import WORDS
-from exporter.http.operations import MOST_CHECKS
+from exporter.http.operations import MOST_CHECKS, MOST_PAGES
 from exporter.monitor import privacy, recorded, report
 from exporter.monitor.privacy import Permits
 from exporter.monitor.report import Drift, Explanation, ListedModel, Past
-from ingest.runtime import model_name, timestamps
+from ingest.runtime import model_name
 from ingest.runtime.errors import NotChecked, NotFound, PayloadError, StoreUnavailable
 from ingest.runtime.http import application, parameters
 from ingest.runtime.http.negotiation import media_types
@@ -421,27 +420,14 @@ def _wants_page(request: Request) -> bool:
 
 
 def _fleet_query(asked: QueryParams) -> fleet_page.FleetQuery:
-    state, page = asked.get("state") or None, asked.get("page", "1")
-    word = next((word for word in WORDS if word == state), None)
-    if state is not None and word is None:
-        raise PayloadError(f"state is {state!r:.40}; allowed are {', '.join(WORDS)}")
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", page):
-        raise PayloadError(f"page is {page!r:.40}; allowed are numbers from 1")
-    return fleet_page.FleetQuery(asked.get("q", "").strip(), word, int(page))
+    state = parameters.choice(asked, "state", WORDS, WORDS[0]) if asked.get("state") else None
+    page = parameters.whole(asked, "page", 1, MOST_PAGES)
+    return fleet_page.FleetQuery(asked.get("q", "").strip(), state, page)
 
 
 def _view(asked: QueryParams) -> model_page.View:
-    name, at = asked.get("range", "24h"), asked.get("at")
-    shown = next((known for known in model_page.RANGES if known == name), None)
-    if shown is None:
-        raise PayloadError(f"range is {name!r:.40}; allowed are {', '.join(model_page.RANGES)}")
-    if at is None:
-        return model_page.View(shown)
-    try:
-        moment = timestamps.seconds(at)
-    except ValueError as error:
-        raise PayloadError(f"at: {error}") from error
-    return model_page.View(shown, moment)
+    shown = parameters.choice(asked, "range", tuple(model_page.RANGES), "24h")
+    return model_page.View(shown, parameters.moment(asked, "at"))
 
 
 def missing(name: str) -> str:

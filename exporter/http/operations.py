@@ -23,6 +23,8 @@ _YEARS = r"^(19[7-9]\d|[2-4]\d{3}|50\d\d|51[0-2]\d|513[0-7])-"
 """Begin of the times that `ingest.runtime.timestamps` takes."""
 MOST_CHECKS = 10_000
 """Checks of a history that one answer may have."""
+MOST_PAGES = 999_999
+"""Pages that a list of models may have."""
 MOST_VECTORS = 1_000
 """Vectors that one answer may have."""
 
@@ -69,7 +71,7 @@ _FLEET: Json = _page("landing", "Every model at a glance, for people") | {
     "parameters": [
         _parameter("q", "A part of the name of a model.", {"type": "string"}),
         _parameter("state", "Only models in this state.", {"enum": ["", *WORDS], "default": ""}),
-        _parameter("page", "From 1.", {"type": "integer", "minimum": 1, "maximum": 999_999}),
+        _parameter("page", "From 1.", {"type": "integer", "minimum": 1, "maximum": MOST_PAGES}),
     ],
 }
 _FLEET["responses"]["400"] = problem("`state` or `page` is not allowed.")

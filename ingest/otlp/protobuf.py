@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -13,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 
 from ingest.otlp.spans import MOST_SPANS, Span, check_length, not_a_list, not_a_number, too_many
-from ingest.runtime.errors import PayloadError
+from ingest.runtime.errors import BodyTooLarge, PayloadError
 from ingest.runtime.settings.settings import IngestSettings
 
 _DOUBLE = np.dtype([("start", "S3"), ("value", "<f8")])
@@ -23,6 +24,10 @@ _START = b"\x0a\x09\x21"
 _TO_SPANS = (1, 2, 2)
 """Numbers of the fields resource_spans, scope_spans and spans, one in the other."""
 _VARINT_BITS = 70
+_MOST_FIELDS = 2**20
+"""Fields of all spans of a request: attributes, events and links, of which each takes 50 bytes."""
+_FEW_BYTES = 4 * 1024 * 1024
+"""The fields of a shorter request need not be counted: they take little whatever they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,13 @@ def _check_count(body: memoryview) -> None:
                 if found == number:
                     below.append(part)
         level = below
+    if len(body) > _FEW_BYTES:
+        fields = chain.from_iterable(map(_fields, level))
+        if next(islice(fields, _MOST_FIELDS, None), None) is not None:
+            raise BodyTooLarge(
+                f"the spans of the request have more than {_MOST_FIELDS} attributes, events and"
+                " links; send fewer at a time"
+            )
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

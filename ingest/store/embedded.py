@@ -69,6 +69,8 @@ def running(data_directory: Path, *, creates: bool = True) -> Iterator[str]:
     run = folder / "run"
     server = Server(folder / "postgresql", run / "postgresql.log")
     with _usable(folder):
+        if data_directory.is_symlink():
+            _require_owner(data_directory, 0, os.geteuid())
         if not creates and not server.exists():
             raise StoreUnavailable(
                 f"there is no store in {folder} (database.data_directory); embedding-drift serve"
@@ -109,19 +111,44 @@ def _usable(folder: Path) -> Iterator[None]:
 def _prepare(folder: Path, run: Path) -> None:
     """Create the data folder, and in it the folder of locks that only this user can open.
 
-    Whoever can open a file can hold a lock of it.
+    Whoever can open a file can hold a lock of it. Whoever can write to the data folder can replace
+    the server.
     """
     if not folder.exists():
         folder.mkdir(parents=True)
         folder.chmod(0o700)
-    run.mkdir(mode=0o700, exist_ok=True)
-    found = run.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+    _require_owner(folder, 0, os.geteuid())
+    if folder.stat().st_mode & stat.S_IWOTH:
         raise SettingsError(
-            f"database.data_directory: {run} belongs to user number {found.st_uid}; run as that"
-            " user, or choose another folder"
+            f"database.data_directory: every user can write to {folder}; run chmod o-w on it, or"
+            " choose another folder, for example one in it"
+        )
+    run.mkdir(mode=0o700, exist_ok=True)
+    _require_owner(run, os.geteuid())
+    mode = run.lstat().st_mode
+    # Not ours, then: / has a folder of that name, too.
+    if not stat.S_ISDIR(mode) or mode & stat.S_IRWXO:
+        raise SettingsError(
+            f"database.data_directory: {run} is no folder that is closed to other users; choose"
+            " another data folder"
         )
     run.chmod(0o700)
+
+
+def _require_owner(path: Path, *users: int) -> None:
+    """Check whose a file, folder or link is.
+
+    Raises
+    ------
+    SettingsError
+        If it belongs to none of the users, by number.
+    """
+    owner = path.lstat().st_uid
+    if owner not in users:
+        raise SettingsError(
+            f"database.data_directory: {path} belongs to user number {owner}; run as that user, or"
+            " choose another folder"
+        )
 
 
 @contextmanager
@@ -173,9 +200,11 @@ def _start(server: Server, start_lock: Path, left: threading.Event) -> None:
     try:
         lock = _open(start_lock)
         try:
-            while not _try_lock(lock):
-                if left.wait(0.05):
-                    return
+            if not _try_lock(lock):
+                _log.info("another process starts the embedded PostgreSQL; waiting for it")
+                while not _try_lock(lock):
+                    if left.wait(0.05):
+                        return
             server.launch()
         finally:
             os.close(lock)

@@ -141,8 +141,11 @@ class Server:
                 umask=0o077,
                 **_arguments(user),
             )
+        launched = time.monotonic()
         while self.process() is None:
             self._check_not_ended()
+            if time.monotonic() - launched > _STALL_SECONDS:
+                raise StoreUnavailable(f"{self} does not start: {self._reason()}")
             time.sleep(0.02)
 
     def wait(self, left: threading.Event) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Mapping, Sequence
-from urllib.parse import urlsplit
 
 from ingest.runtime.errors import Forbidden, PayloadError
 
@@ -90,5 +89,5 @@ def _is_own(host: str, headers: Mapping[bytes, Sequence[bytes]]) -> bool:
     """
     if sites := headers.get(b"sec-fetch-site"):
         return {site.decode("latin-1") for site in sites} <= _OWN
-    origins = [origin.decode("latin-1") for origin in headers.get(b"origin", ())]
-    return all(urlsplit(origin).netloc.lower() == host.lower() for origin in origins)
+    own = {f"{scheme}://{host}".lower() for scheme in ("http", "https")}
+    return {origin.decode("latin-1").lower() for origin in headers.get(b"origin", ())} <= own

@@ -144,10 +144,22 @@ def _routes(live: LiveSettings, halves: Sequence[Half], protection: Protection) 
         await asyncio.to_thread(live.reload)
         return PlainTextResponse("reloaded\n")
 
+    documents: dict[tuple[str, ...], openapi.Json] = {}
+
+    def forget(_: Settings) -> None:
+        # Another dictionary: a document that is being made now may have limits of before.
+        nonlocal documents
+        documents = {}
+
+    # After the halves, which are subscribed before.
+    live.subscribe(forget)
+
     async def describe(request: Request) -> Response:
-        schemes = protection.security.guard.schemes
-        described = openapi.document([half.described() for half in halves], schemes)
-        return json_response(described, query=request.query_params)
+        made, schemes = documents, tuple(protection.security.guard.schemes)
+        # Made once, because it takes long and needs no credentials.
+        if schemes not in made:
+            made[schemes] = openapi.document([half.described() for half in halves], schemes)
+        return json_response(made[schemes], query=request.query_params)
 
     return [
         Route("/-/healthy", healthy),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
+from ingest.runtime import timestamps
 from ingest.runtime.errors import PayloadError, Problem
+
+T = TypeVar("T", bound=str)
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:
@@ -18,7 +22,7 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     return choice(query, name, ("true", "false", ""), "false") != "false"
 
 
-def choice(query: Mapping[str, str], name: str, allowed: Sequence[str], default: str) -> str:
+def choice(query: Mapping[str, str], name: str, allowed: Sequence[T], default: T) -> T:
     """Read a parameter that has one of some values.
 
     Raises
@@ -27,9 +31,11 @@ def choice(query: Mapping[str, str], name: str, allowed: Sequence[str], default:
         If it has another value.
     """
     value = query.get(name, default)
-    if value not in allowed:
-        raise _refused(name, value, " and ".join(filter(None, allowed)))
-    return value
+    for known in allowed:
+        if value == known:
+            return known
+    *most, last = filter(None, allowed)
+    raise _refused(name, value, f"{', '.join(most)} and {last}")
 
 
 def whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
@@ -45,6 +51,21 @@ def whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
     if not (value.isascii() and value.isdecimal() and len(value) < 10 and 1 <= int(value) <= most):
         raise _refused(name, value, f"whole numbers from 1 to {most}")
     return int(value)
+
+
+def moment(query: Mapping[str, str], name: str) -> float | None:
+    """Read a parameter that is a time as in RFC 3339, in seconds since the epoch; or None.
+
+    Raises
+    ------
+    PayloadError
+        If it is not.
+    """
+    value = query.get(name)
+    try:
+        return None if value is None else timestamps.seconds(value)
+    except ValueError as error:
+        raise PayloadError(f"{name}: {error}", [Problem(name, str(error))]) from error
 
 
 def _refused(name: str, value: str, allowed: str) -> PayloadError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ingest.otlp import protobuf
 from ingest.runtime.errors import BodyTooLarge, PayloadError
@@ -37,6 +38,23 @@ def test_a_request_of_many_small_parts_is_refused_before_it_is_decoded(
     monkeypatch.setattr(protobuf, "ExportTraceServiceRequest", None)
     with pytest.raises(BodyTooLarge, match="more than 65536 spans"):
         list(protobuf.read(part * 70_000))
+
+
+@pytest.mark.parametrize("tag", [b"\x4a", b"\x5a", b"\x6a"])
+def test_spans_of_many_small_parts_are_refused_before_they_are_decoded(
+    tag: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protobuf, "ExportTraceServiceRequest", None)
+    spans = b"".join(map(long_span, [(tag + b"\0") * 700_000] * 4))
+    with pytest.raises(BodyTooLarge, match="more than 1048576 attributes, events and links"):
+        list(protobuf.read(spans))
+
+
+def long_span(content: bytes) -> bytes:
+    """Encode a request of one span, whose fields are given."""
+    request = ExportTraceServiceRequest()
+    request.resource_spans.add().scope_spans.add().spans.add().MergeFromString(content)
+    return request.SerializeToString()
 
 
 def test_as_many_spans_as_an_exporter_sends_are_read() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,6 +101,26 @@ def test_a_second_process_is_told_so_and_survives_the_first(
     assert not is_answering(string)
 
 
+def test_a_start_by_another_process_is_waited_for_and_told(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, embedded.__name__)
+    told = "another process starts the embedded PostgreSQL; waiting for it"
+    (folder / "data" / "run").mkdir(parents=True, mode=0o700)
+    with (folder / "data" / "run" / "start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def release() -> None:
+            wait_for(lambda: told in caplog.messages, "the message")
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+        releasing = threading.Thread(target=release)
+        releasing.start()
+        with embedded.running(folder / "data") as string:
+            assert is_answering(string)
+        releasing.join()
+
+
 def test_the_first_process_survives_the_second(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -163,15 +185,96 @@ def test_a_data_folder_that_cannot_be_used_is_one_line(folder: Path, arguments: 
     assert "Traceback" not in answer.stderr
 
 
-def test_a_folder_of_locks_that_others_could_have_made_is_refused(folder: Path) -> None:
-    (folder / "data").mkdir()
-    (folder / "elsewhere").mkdir()
-    (folder / "data" / "run").symlink_to(folder / "elsewhere")
+def link(data: Path) -> None:
+    data.parent.joinpath("elsewhere").mkdir()
+    data.symlink_to("elsewhere")
+
+
+def belong_to_another(path: Path) -> None:
+    os.chown(path, OTHER, OTHER, follow_symlinks=False)
+
+
+def prepare_for_another(data: Path) -> None:
+    data.mkdir()
+    belong_to_another(data)
+
+
+def open_to_all(data: Path) -> None:
+    data.mkdir()
+    data.chmod(0o777)
+
+
+def open_to_all_who_keep_theirs(data: Path) -> None:
+    data.mkdir()
+    data.chmod(0o1777)
+
+
+def link_of_another(data: Path) -> None:
+    link(data)
+    belong_to_another(data)
+
+
+def link_of_another_to_nothing(data: Path) -> None:
+    data.symlink_to("elsewhere")
+    belong_to_another(data)
+
+
+def locks_elsewhere(data: Path) -> None:
+    data.mkdir()
+    link(data / "run")
+
+
+def locks_open_to_all(data: Path) -> None:
+    (data / "run").mkdir(parents=True)
+
+
+def locks_of_another(data: Path) -> None:
+    (data / "run").mkdir(parents=True, mode=0o700)
+    belong_to_another(data / "run")
+
+
+OTHER = 65534
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        pytest.param(prepare_for_another, f"belongs to user number {OTHER}", marks=NEEDS_ROOT),
+        pytest.param(link_of_another, f"belongs to user number {OTHER}", marks=NEEDS_ROOT),
+        pytest.param(
+            link_of_another_to_nothing, f"belongs to user number {OTHER}", marks=NEEDS_ROOT
+        ),
+        pytest.param(locks_of_another, f"belongs to user number {OTHER}", marks=NEEDS_ROOT),
+        (open_to_all, "every user can write to"),
+        (open_to_all_who_keep_theirs, "every user can write to"),
+        (locks_elsewhere, "is no folder that is closed to other users"),
+        (locks_open_to_all, "is no folder that is closed to other users"),
+    ],
+)
+def test_a_folder_that_another_user_could_replace_is_refused_and_left_as_it_is(
+    folder: Path, prepare: Callable[[Path], None], reason: str
+) -> None:
+    data = folder / "data"
+    prepare(data)
+
+    def found() -> dict[Path, int]:
+        return {each: each.lstat().st_mode for each in folder.rglob("*")}
+
+    before = found()
     with (
-        pytest.raises(SettingsError, match=r"database\.data_directory"),
-        embedded.running(folder / "data"),
+        pytest.raises(SettingsError, match=rf"database\.data_directory: .*{reason}"),
+        embedded.running(data),
     ):
         pass
+    assert found() == before
+
+
+def test_a_link_of_ones_own_leads_to_the_data(folder: Path) -> None:
+    link(folder / "data")
+    with embedded.running(folder / "data") as string:
+        assert is_answering(string)
+    assert (folder / "elsewhere" / "postgresql" / "PG_VERSION").exists()
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import psycopg
@@ -286,8 +287,8 @@ def test_recovery_is_waited_for_while_it_makes_progress_and_that_is_told(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(postgresql, "_STALL_SECONDS", 3.0)
-    monkeypatch.setattr(postgresql, "_REPORT_SECONDS", 0.5)
+    moments = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: moments[-1], sleep=time.sleep)
     start(server)
     crash(server)
     server.launch()
@@ -297,12 +298,14 @@ def test_recovery_is_waited_for_while_it_makes_progress_and_that_is_told(
     ready = server.folder / "postmaster.pid"
     # It may have been fast.
     ready.write_text(ready.read_text().replace("ready", "starting"))
+    monkeypatch.setattr(postgresql, "time", clock)
 
     def recover() -> None:
-        for second in range(12):
-            time.sleep(0.5)
+        for second in range(0, 600, 50):
             with (server.folder.parent / "log").open("a") as log:
                 log.write(f"LOG:  redo in progress, elapsed time: {second} s\n")
+            moments.append(float(second))
+            time.sleep(0.2)
         ready.write_text(ready.read_text().replace("starting", "ready   "))
         process.resume()
 
@@ -329,6 +332,27 @@ def test_a_start_without_progress_is_an_error(
     file.write_text(file.read_text().replace("ready", "starting"))
     with pytest.raises(StoreUnavailable, match="does not start"):
         server.wait(threading.Event())
+
+
+def test_a_program_that_never_becomes_the_server_is_an_error_and_killed_by_the_next_start(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(server)
+    server.stop()
+    folder.chmod(0o755)
+    hanging = folder / "programs" / "postgres"
+    hanging.parent.mkdir()
+    hanging.write_text("#!/bin/sh\nexec sleep 600\n")
+    hanging.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql, "_programs", lambda _: hanging.parent)
+        patch.setattr(postgresql, "_STALL_SECONDS", 0.5)
+        with pytest.raises(StoreUnavailable, match="does not start"):
+            server.launch()
+    [child] = [each for each in psutil.Process().children() if each.name() == "sleep"]
+    start(server)
+    assert is_answering(server)
+    wait_for(lambda: not child.is_running(), "the end of the program")
 
 
 def test_a_server_that_cannot_start_says_why(server: Server) -> None:

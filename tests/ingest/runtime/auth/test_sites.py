@@ -72,6 +72,10 @@ def test_a_missing_or_double_host_is_an_error() -> None:
         {"origin": "http://localhost:3000"},
         {"origin": "null"},
         {"origin": ""},
+        {"origin": "http://["},
+        {"origin": "http://[::1"},
+        {"origin": "ftp://localhost:10910"},
+        {"origin": "http://localhost:10910/path"},
         {"sec_fetch_site": "cross-site", "origin": "http://localhost:10910"},
     ],
 )

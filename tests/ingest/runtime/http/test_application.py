@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -125,6 +126,18 @@ def test_a_foreign_page_reaches_no_endpoint(path: str) -> None:
     assert called == []
     assert client.get("/-/healthy", headers={"Host": "evil.example"}).status_code == 403
     assert client.post("/-/reload").status_code == 200
+
+
+def test_the_description_is_made_once_for_the_settings_in_force(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers = count(1)
+    monkeypatch.setattr(application.openapi, "document", lambda *_: {"n": next(numbers)})
+    live = LiveSettings(Settings)
+    client = TestClient(application.application(CollectorRegistry(), live, Broken()))
+    assert [client.get("/openapi.json").json() for _ in range(3)] == 3 * [{"n": 1}]
+    live.reload()
+    assert [client.get("/openapi.json").json() for _ in range(3)] == 3 * [{"n": 2}]
 
 
 def test_a_path_may_answer_errors_in_its_own_way() -> None:

@@ -31,7 +31,20 @@ def test_another_number_is_refused_with_the_range(value: str) -> None:
     assert len(refused.value.detail) < 120
 
 
+def test_a_time_counts_from_the_epoch() -> None:
+    assert parameters.moment({}, "a") is None
+    assert parameters.moment({"a": "1970-01-01T00:01:00.5Z"}, "a") == 60.5
+
+
+def test_another_time_is_refused_with_what_is_wrong() -> None:
+    with pytest.raises(PayloadError, match="a: 'noon' is not a time as in RFC 3339") as refused:
+        parameters.moment({"a": "noon"}, "a")
+    assert refused.value.problems[0].pointer == "a"
+
+
 def test_another_value_is_refused_with_those_that_are_allowed() -> None:
+    with pytest.raises(PayloadError, match="a is 'z'; allowed are w, x and y"):
+        parameters.choice({"a": "z"}, "a", ("w", "x", "y"), "y")
     with pytest.raises(PayloadError, match="a is 'z'; allowed are x and y"):
         parameters.choice({"a": "z"}, "a", ("x", "y"), "y")
     with pytest.raises(PayloadError, match="a is 'yes'; allowed are true and false"):
