@@ -346,7 +346,7 @@ def _rows(file: File, chunk: Chunk, want: Collection[Want], dimensions: Dimensio
     count = len(chunk)
     reasons: list[str | None] = [None] * count
     models = _models(file, chunk, reasons) if "models" in want else ()
-    ids = _ids(file, chunk) if "ids" in want else ()
+    ids = _ids(file, chunk, reasons) if "ids" in want else ()
     times = _times(file, chunk, reasons) if "times" in want else None
     vectors = None
     if "vectors" in want:
@@ -389,21 +389,28 @@ def _models(file: File, chunk: Chunk, reasons: list[str | None]) -> Sequence[str
     return names
 
 
-def _ids(file: File, chunk: Chunk) -> Sequence[str | None]:
+def _ids(file: File, chunk: Chunk, reasons: list[str | None]) -> Sequence[str | None]:
     assert file.choice is not None
     column = file.column(chunk, file.choice.id)
     if column is None:
         return ()
-    return [id_text(value) for value in column.values()]
+    values = column.values()
+    for row, value in enumerate(values):
+        if isinstance(value, list | Mapping):
+            reasons[row] = f"has {value!r:.40} as id; allowed are texts and integers"
+    return [id_text(value) for value in values]
 
 
 def id_text(value: Any) -> str | None:
-    """Return an id as text; a float that is a whole number, as pandas makes of 7, is "7"."""
+    """Return an id as text: 7.0, as pandas makes of 7, is "7"; bytes of no text are hexadecimal."""
     if value is None or value != value:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if not isinstance(value, bytes):
+        return str(value)
+    text = value.decode("utf-8", "replace")
+    return text if text.isprintable() and "\ufffd" not in text else value.hex()
 
 
 def _times(file: File, chunk: Chunk, reasons: list[str | None]) -> NDArray[np.float64] | None:

@@ -85,8 +85,13 @@ def _found(filesystem: Any, root: str, suffixes: tuple[str, ...]) -> tuple[str, 
         return (root,)
     if has_magic(root):
         return tuple(path for path in sorted(filesystem.glob(root)) if filesystem.isfile(path))
-    paths = sorted(filesystem.find(root))
-    return tuple(path for path in paths if _is_data(path[len(root) :], suffixes))
+    found = filesystem.find(root, detail=True)
+    return tuple(
+        path
+        for path in sorted(found)
+        # Jobs that write a file for each worker leave empty ones.
+        if _is_data(path[len(root) :], suffixes) and found[path].get("size") != 0
+    )
 
 
 def partitions(path: str) -> Mapping[str, str]:
@@ -112,8 +117,11 @@ def _is_data(path: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def plain(name: str) -> str:
-    """Return a file's name in lower case, without the suffix of its compression."""
-    lower = name.lower()
+    """Return a file's name in lower case, without the suffix of its compression.
+
+    The query of a URL, such as a signature, is no part of the name.
+    """
+    lower = (name.partition("?")[0] if "://" in name else name).lower()
     for suffix in COMPRESSED:
         lower = lower.removesuffix(suffix)
     return lower

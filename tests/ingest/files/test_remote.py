@@ -22,6 +22,7 @@ from ingest.files.reader import SUFFIXES, opened
 from ingest.files.remote import answering, open_file
 from ingest.files.source import Source
 from ingest.runtime.errors import PayloadError
+from tests.ingest.files.vectors import whole
 
 
 def dimension(source: Source) -> int:
@@ -120,6 +121,12 @@ def test_a_web_server_that_fails_while_reading_is_an_error_of_one_line(
     assert str(caught.value).startswith(f"http://{web}/one.parquet: {message}")
     assert "SECRET" not in str(caught.value)
     assert "pw" not in str(caught.value)
+
+
+def test_the_signature_of_a_url_hides_no_suffix(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Web, "content", b"id,0,1\na,1,2.5\n")
+    rows = whole(f"http://{web}/vectors.csv?X-Signature=a/b.c")
+    assert (rows.ids, rows.vectors.tolist()) == (["a"], [[1, 2.5]])
 
 
 def test_a_refused_login_is_an_error_of_one_line() -> None:
