@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv as csv_library
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from ingest.files.remote import shown
 from ingest.files.source import Source, partitions, plain, stem
 from ingest.files.table import Chunk, Column, Objects, Table
 from ingest.runtime.errors import PayloadError
+from ingest.runtime.extras import needs
 
 Want = Literal["vectors", "ids", "times", "models", "metadata"]
 
@@ -49,24 +49,12 @@ class Format(NamedTuple):
     magic: tuple[bytes, ...] = ()
 
     def open(self, file: IO[bytes]) -> Table:
-        """Open a file.
-
-        Raises
-        ------
-        PayloadError
-            If a library is not installed.
-        """
+        """Open a file."""
         module, function = self.opener.split(":")
-        try:
-            opener: Callable[[IO[bytes]], Table] = getattr(
-                import_module(f"ingest.files.{module}"), function
-            )
-            return opener(file)
-        except ModuleNotFoundError as error:
-            raise PayloadError(
-                f"needs {error.name}:"
-                f" {sys.executable} -m pip install 'embedding-drift-exporter[files]'"
-            ) from error
+        opener: Callable[[IO[bytes]], Table] = getattr(
+            import_module(f"ingest.files.{module}"), function
+        )
+        return opener(file)
 
 
 FORMATS = (
@@ -296,9 +284,11 @@ def opened(source: Source, file: str, options: Options) -> Iterator[File]:
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Raise PayloadError for what is wrong with a file, with its name."""
+    """Raise PayloadError for what is wrong with a file, or missing to read it, with its name."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise PayloadError(f"{name}: {needs(error.name, 'files')}") from error
     except PayloadError as error:
         if str(error).startswith(name):
             raise

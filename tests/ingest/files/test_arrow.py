@@ -181,7 +181,9 @@ def test_without_pyarrow_the_message_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parquet.write_table(pa.table({"v": LISTS}), tmp_path / "v.parquet")
+    (tmp_path / "v.jsonl.zst").write_bytes(pa.compress(b'{"v": [1, 2]}', "zstd", asbytes=True))
     monkeypatch.delitem(sys.modules, "ingest.files.arrow")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(PayloadError, match=r"needs pyarrow: /.* -m pip install '.*files"):
-        whole(tmp_path / "v.parquet")
+    for name in ("v.parquet", "v.jsonl.zst"):
+        with pytest.raises(PayloadError, match=rf"{name}: needs pyarrow: /.* -m pip install '.*fi"):
+            whole(tmp_path / name)
