@@ -28,8 +28,6 @@ CHUNK = 1_000
 
 _COMMA = re.compile(r"^(\s*[+-]?\d+),(\d+(?:[eE][+-]?\d+)?\s*)$")
 """A number with a decimal comma."""
-_COUNT = re.compile(r"\s*-?(\d{9,}|(?=.*[.eE])\d+(?:\.\d*)?(?:[eE]\+?\d+)?)\s*")
-"""A time that is a number, as CSV writes it. Fewer digits may be a date without hyphens."""
 
 Vectors = NDArray[np.float32] | Sequence[NDArray[np.float32] | str]
 """Vectors of shape (n, d), or of each row: its vector, or what is wrong with it."""
@@ -62,8 +60,6 @@ class Times:
         """Return seconds since the epoch, NaN for a missing time, or what is wrong with it."""
         if value is None or value == "" or value != value:
             return np.nan
-        if isinstance(value, str) and (count := _COUNT.fullmatch(value)) is not None:
-            value = int(value) if count[1].isdecimal() else float(value)
         try:
             return timestamps.seconds(value, self.unit, self.zone)
         except ValueError as error:
