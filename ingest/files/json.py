@@ -114,7 +114,8 @@ def _document(text: IO[str]) -> Iterator[tuple[int, Record]]:
     """Read the elements of a list, or objects that follow each other, one by one."""
     count = 0
     for value in _elements(text):
-        for record in _records(value):
+        rows = _by_key(value) if _is_rows_by_key(value) else _records(value)
+        for record in rows:
             yield count, record
             count += 1
 
@@ -194,10 +195,6 @@ def _of_object(value: dict[str, Any]) -> Iterator[Record]:
             yield _row(plain | name if value.get("object") == "list" else row | name)
         return
     columns = _columns(value)
-    if columns is None and _is_rows_by_key(value):
-        for key, row in value.items():
-            yield _row({ID: key, **row})
-        return
     if columns is None:
         yield _row(value)
         return
@@ -210,9 +207,14 @@ def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
 
 
-def _is_rows_by_key(value: Mapping[str, Any]) -> bool:
+def _by_key(value: Mapping[str, Any]) -> Iterator[Record]:
+    for key, row in value.items():
+        yield _row({ID: key, **row})
+
+
+def _is_rows_by_key(value: Any) -> bool:
     """Return whether an object holds two or more rows, each under its id, and nothing else."""
-    rows = list(value.values())
+    rows = list(value.values()) if isinstance(value, dict) else []
     return (
         len(rows) > 1
         and _is_list_of_objects(rows)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ingest.files import compression, table
 from ingest.files.columns import METADATA, TEXT, Choice, Options, choose, it_has
 from ingest.files.remote import shown
-from ingest.files.source import Source, partitions, plain, stem
+from ingest.files.source import Source, partitions, path_of, plain, stem
 from ingest.files.table import Chunk, Column, Objects, Table
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.extras import needs
@@ -277,8 +277,9 @@ def opened(source: Source, file: str, options: Options) -> Iterator[File]:
     with ExitStack() as stack:
         with naming(name):
             content = compression.opened(stack.enter_context(source.open(file)))
-            format_ = _format(plain(file), content)
-            found = File(name, format_.open(content), partitions(file), options)
+            path = path_of(file)
+            format_ = _format(plain(path), content)
+            found = File(name, format_.open(content), partitions(path), options)
         yield found
 
 
@@ -301,7 +302,7 @@ def naming(name: str) -> Iterator[None]:
 
 def model_of(source: Source) -> str:
     """Return the model's name that a file, folder or pattern suggests."""
-    return stem(source.url if len(source.files) != 1 else source.files[0])
+    return stem(source.url if len(source.files) != 1 else path_of(source.files[0]))
 
 
 def _format(name: str, content: IO[bytes]) -> Format:

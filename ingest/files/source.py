@@ -94,6 +94,11 @@ def _found(filesystem: Any, root: str, suffixes: tuple[str, ...]) -> tuple[str, 
     )
 
 
+def path_of(file: str) -> str:
+    """Return a path without the query of a URL, which may be a signature."""
+    return file.partition("?")[0] if "://" in file else file
+
+
 def partitions(path: str) -> Mapping[str, str]:
     """Return the columns that folders name: those of `lang=en/day=1/x.parquet` are lang and day."""
     parts = [part.partition("=") for part in path.split("/")[:-1]]
@@ -117,11 +122,8 @@ def _is_data(path: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def plain(name: str) -> str:
-    """Return a file's name in lower case, without the suffix of its compression.
-
-    The query of a URL, such as a signature, is no part of the name.
-    """
-    lower = (name.partition("?")[0] if "://" in name else name).lower()
+    """Return a file's name in lower case, without the suffix of its compression."""
+    lower = name.lower()
     for suffix in COMPRESSED:
         lower = lower.removesuffix(suffix)
     return lower

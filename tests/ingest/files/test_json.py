@@ -155,6 +155,14 @@ def test_objects_may_follow_each_other_without_lines(
             whole(path)
 
 
+def test_two_named_vectors_on_a_line_are_one_row(tmp_path: Path) -> None:
+    line = '{"title": {"values": [1, 2]}, "body": {"values": [1, 2]}}\n'
+    with pytest.raises(
+        PayloadError, match=r"has 2 columns of vectors: title\.values, body\.values"
+    ):
+        read(tmp_path, 2 * line)
+
+
 def test_utf_16_is_read_as_programs_of_windows_write_it(tmp_path: Path) -> None:
     for text in ("\r\n".join(map(json.dumps, ROWS)), json.dumps(ROWS), json.dumps(ROWS, indent=1)):
         for encoding in ("utf-16-le", "utf-16-be"):
