@@ -387,9 +387,15 @@ def _ids(file: File, chunk: Chunk, reasons: list[str | None]) -> Sequence[str | 
         return ()
     values = column.values()
     for row, value in enumerate(values):
-        if isinstance(value, list | Mapping):
-            reasons[row] = f"has {value!r:.40} as id; allowed are texts and integers"
+        reasons[row] = reasons[row] or wrong_id(value)
     return [id_text(value) for value in values]
+
+
+def wrong_id(value: Any) -> str | None:
+    """Return what is wrong with the type of an id; None if nothing is."""
+    if isinstance(value, list | Mapping):
+        return f"has {value!r:.40} as id; allowed are texts and integers"
+    return None
 
 
 def id_text(value: Any) -> str | None:
