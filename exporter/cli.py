@@ -7,7 +7,6 @@ which ``--help`` and short commands need not wait for.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from ingest.http.app import Ingest, Searching
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.command import ModelName, Names, TextFile, configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
+from ingest.runtime.extras import needs
 from ingest.runtime.http import server
 from ingest.runtime.http.application import Half
 from ingest.runtime.importing import importing
@@ -448,9 +448,7 @@ def backfill(
             from exporter.backfill.backfill import Backfill
             from exporter.backfill.dataset import Dataset
     except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"needs {error.name}: {sys.executable} -m pip install 'embedding-drift-exporter[scale]'"
-        ) from error
+        raise click.ClickException(needs(error.name, "scale")) from error
     found = Dataset.open(dataset, model, options, skips)
     with (
         # Only a baseline may come before everything else.

@@ -2,7 +2,8 @@
 
 The same vectors come as raw rows, as an Arrow stream, as Parquet and as base64 in JSON. Compared is
 the CPU time of the service for a vector, because other processes disturb it less than the rate; the
-forms take turns.
+forms take turns. What the service takes without requests is subtracted, because a slow form would
+get more of it.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ import base64
 import io
 import statistics
 import sys
+import time
 from collections.abc import Mapping
 
+import httpx2
 import msgspec
 import numpy as np
 import psutil
 import pyarrow as pa
 from pyarrow import parquet
 
-from bench.ingest import service, wrk
+from bench.ingest import service
 from bench.results import report
 
 DIMENSION = 768
-BATCHES = (100, 1_000)
-CONNECTIONS = 4
+BODIES = {100: 100, 1_000: 20, 5_000: 6}
+"""Requests that are sent at a time, by their number of vectors."""
+IDLE_SECONDS = 5.0
 NAMED = {"X-Model-Name": "columns", "X-Dimension": str(DIMENSION)}
 
 Form = tuple[Mapping[str, str], bytes]
@@ -52,32 +56,47 @@ def forms(vectors: np.ndarray) -> dict[str, Form]:
     }
 
 
-def measured(running: service.Service, form: Form, vectors: int, seconds: float) -> float:
+def cpu_seconds(running: service.Service) -> float:
+    """Return the CPU time of the service so far."""
+    times = psutil.Process(running.pid).cpu_times()
+    return times.user + times.system
+
+
+def idle_share(running: service.Service) -> float:
+    """Return the CPU time of the service for a second without requests."""
+    before = cpu_seconds(running)
+    time.sleep(IDLE_SECONDS)
+    return (cpu_seconds(running) - before) / IDLE_SECONDS
+
+
+def measured(running: service.Service, form: Form, batch: int, idle: float) -> float:
     """Return the CPU time of the service for a vector."""
     headers, body = form
-    process = psutil.Process(running.pid)
-    before = process.cpu_times()
-    rate = wrk.post(f"{running.url}/embeddings", body, headers, CONNECTIONS, seconds).rate
-    after = process.cpu_times()
-    spent = after.user - before.user + after.system - before.system
-    return spent / (rate * seconds * vectors)
+    before, start = cpu_seconds(running), time.monotonic()
+    with httpx2.Client(timeout=60) as client:
+        for _ in range(BODIES[batch]):
+            answer = client.post(f"{running.url}/embeddings", content=body, headers=headers)
+            answer.raise_for_status()
+    spent = cpu_seconds(running) - before - idle * (time.monotonic() - start)
+    return spent / (BODIES[batch] * batch)
 
 
 def main(quick: bool) -> None:
     """Measure and print."""
-    rounds, seconds = (2, 2.0) if quick else (7, 4.0)
+    rounds = 2 if quick else 9
     rows = []
     with service.postgresql() as store, service.serving(store, "ingest") as ingest:
-        for batch in BATCHES:
+        idle = idle_share(ingest)
+        for batch in BODIES:
             vectors = np.random.default_rng(0).normal(size=(batch, DIMENSION)).astype(np.float32)
             written = forms(vectors)
             first = next(iter(written))
             found: dict[str, list[float]] = {what: [] for what in written}
             for form in written.values():
-                measured(ingest, form, batch, seconds)
+                measured(ingest, form, batch, idle)
             for number in range(rounds):
                 for what in list(written)[:: 1 if number % 2 else -1]:
-                    found[what].append(measured(ingest, written[what], batch, seconds))
+                    found[what].append(measured(ingest, written[what], batch, idle))
             for what, spent in found.items():
                 ratios = [own / other for own, other in zip(spent, found[first], strict=True)]
                 rows.append(

@@ -33,10 +33,15 @@ class ArrowColumn:
     """A column in memory that Arrow lays out."""
 
     def __init__(self, array: pa.Array) -> None:
-        if isinstance(array, pa.ExtensionArray):
+        if isinstance(array, pa.UuidArray):
+            texts = [None if value is None else str(value) for value in array.to_pylist()]
+            array = pa.array(texts, pa.string())
+        elif isinstance(array, pa.ExtensionArray):
             array = array.storage
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
+        if _is_list(array.type) and pa.types.is_decimal(array.type.value_type):
+            array = array.cast(pa.list_(pa.float64()))  # DuckDB makes decimals of [0.1, 0.2]
         self._array = array
 
     def vectors(self) -> Vectors:
@@ -44,7 +49,7 @@ class ArrowColumn:
         array = self._array
         if _is_list(array.type) and not array.null_count and len(array):
             dimension = _dimension(array)
-            numbers = array.flatten()
+            numbers = _numbers(array, dimension)
             if dimension and not numbers.null_count:
                 with np.errstate(over="ignore", invalid="ignore"):
                     flat: NDArray[np.float32] = numbers.to_numpy(zero_copy_only=False).astype(
@@ -82,6 +87,14 @@ class ArrowColumn:
         except ValueError:
             # Nanoseconds within lists or objects, which Python's datetime cannot hold.
             return list(array.cast(pa.string()).to_pylist())
+
+
+def _numbers(array: pa.Array, dimension: int | None) -> pa.Array:
+    """Return the components of lists, none of which is null."""
+    if dimension and pa.types.is_fixed_size_list(array.type):
+        # What flatten() does besides takes longer than the rest of reading a short batch.
+        return array.values.slice(dimension * array.offset, dimension * len(array))
+    return array.flatten()
 
 
 def _dimension(array: pa.Array) -> int | None:
@@ -158,7 +171,8 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+    types = pa.types
+    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind))
 
 
 def _is_ambiguous(kind: pa.DataType) -> bool:
@@ -180,7 +194,7 @@ def _kinds(name: str, kind: pa.DataType, samples: Mapping[str, Any]) -> Iterator
         kind = kind.storage_type
     if _is_list(kind):
         yield name, Kind.VECTORS
-    elif _is_number(kind) or pa.types.is_decimal(kind):
+    elif _is_number(kind):
         yield name, Kind.NUMBERS
     else:
         yield name, kind_of(samples.get(name))

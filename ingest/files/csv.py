@@ -29,7 +29,9 @@ def _records(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
     if not first.strip():
         return
     text.seek(0)
-    reader = csv.reader(text, delimiter=_separator(first), strict=True)
+    separator = _separator(first)
+    is_spaced = f"{separator} " in first
+    reader = csv.reader(text, delimiter=separator, skipinitialspace=is_spaced, strict=True)
     names = _header([name.strip() for name in next(reader)])
     while True:
         number = reader.line_num + 1

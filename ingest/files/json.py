@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
@@ -27,9 +27,13 @@ _LISTS = (
     "results",
     "matches",
     "items",
+    "objects",
+    "hits",
     "documents",
 )
 """Names under which an object may hold the list of all rows."""
+_EXTENDED = ("$oid", "$uuid", "$date", "$numberLong", "$numberInt", "$numberDouble")
+"""Names by which MongoDB's Extended JSON tells the type of a value."""
 _BETWEEN = re.compile(r"[\s,]*")
 _READ = 2**20
 _LINE = msgspec.json.Decoder()
@@ -38,7 +42,11 @@ _PYTHON = json.JSONDecoder()
 
 def open_table(file: IO[bytes]) -> Records:
     """Open a file. A row's number is that of its line or, within one document, its index."""
-    start = len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0
+    mark = file.read(len(BOM_UTF8))
+    start = len(BOM_UTF8) if mark == BOM_UTF8 else 0
+    if mark.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        file.seek(0)
+        file = io.BytesIO(file.read().decode("utf-16").encode())
     file.seek(start)
     is_document = _is_document(file)
     file.seek(start)
@@ -48,19 +56,30 @@ def open_table(file: IO[bytes]) -> Records:
 
 
 def _is_document(file: IO[bytes]) -> bool:
-    """Return whether a file is one value, rather than one a line."""
+    """Return whether a file is one value or several without lines, rather than one a line."""
     # Not whole lines: a document may be one of many gigabytes.
     pieces = iter(lambda: file.readline(_READ), b"")
     first = next(filter(None, map(bytes.strip, pieces)), b"")
     if len(first) > _READ // 2:
-        return first[:1] == b"["
+        return first[:1] == b"[" or _has_several(first)
     try:
         value = _decode(first)
     except (ValueError, RecursionError):
-        return first[:1] == b"[" or (first[:1] == b"{" and first[-1:] in b"{[,:")
+        is_open = first[:1] == b"{" and first[-1:] in b"{[,:"
+        return first[:1] == b"[" or is_open or _has_several(first)
     if isinstance(value, list):
         return not _is_vector(value)
     return not any(map(bytes.strip, pieces))
+
+
+def _has_several(line: bytes) -> bool:
+    """Return whether a line begins with one object after the other."""
+    text = line.decode(errors="replace")
+    try:
+        _, end = _PYTHON.raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return text[end:].lstrip().startswith("{")
 
 
 def _is_vector(value: list[Any]) -> bool:
@@ -92,36 +111,40 @@ def _decode(line: bytes) -> Any:
 
 
 def _document(text: IO[str]) -> Iterator[tuple[int, Record]]:
-    """Read the elements of a list one by one, or else one object."""
+    """Read the elements of a list, or objects that follow each other, one by one."""
     count = 0
     for value in _elements(text):
-        for record in _records(value):
+        rows = _by_key(value) if _is_rows_by_key(value) else _records(value)
+        for record in rows:
             yield count, record
             count += 1
 
 
 def _elements(text: IO[str]) -> Iterator[Any]:
-    """Decode the elements of a list, so that only one of them is in memory; or another value."""
+    """Decode the elements of a list, or other values, so that only one of them is in memory."""
     held = text.read(_READ).lstrip()
-    if not held.startswith("["):
-        yield json.loads(held + text.read())
-        return
-    at, reason = 1, "the list does not end"
+    is_list = held.startswith("[")
+    at = int(is_list)
     while True:
         at = _BETWEEN.match(held, at).end()  # type: ignore[union-attr]
-        if held.startswith("]", at):
+        if is_list and held.startswith("]", at):
             return
         try:
             value, end = _PYTHON.raw_decode(held, at)
+            reason = None
         except json.JSONDecodeError as error:
             value, end, reason = None, len(held), error.msg
         if end == len(held):
             # It may go on in what is not read yet. More of a long one is read at a time.
             more = text.read(max(_READ, len(held) - at))
-            if not more:
+            if more:
+                held, at = held[at:] + more, 0
+                continue
+            if is_list or (reason is not None and at < end):
+                reason = reason or "the list does not end"
                 raise ValueError(f"is not valid JSON, or cut off: {reason}")
-            held, at = held[at:] + more, 0
-            continue
+            if at == end:
+                return
         yield value
         at = end
 
@@ -184,6 +207,24 @@ def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
 
 
+def _by_key(value: Mapping[str, Any]) -> Iterator[Record]:
+    for key, row in value.items():
+        yield _row({ID: key, **row})
+
+
+def _is_rows_by_key(value: Any) -> bool:
+    """Return whether an object holds two or more rows, each under its id, and nothing else."""
+    rows = list(value.values()) if isinstance(value, dict) else []
+    return (
+        len(rows) > 1
+        and _is_list_of_objects(rows)
+        and all(
+            any(isinstance(item, list) and _is_vector(item) for item in row.values())
+            for row in rows
+        )
+    )
+
+
 def _model(value: Mapping[str, Any]) -> dict[str, Any]:
     name = value.get("model")
     return {MODEL: name} if isinstance(name, str) else {}
@@ -223,9 +264,16 @@ def _without_wrapping(column: Any) -> Any:
 
 def _row(row: dict[str, Any]) -> Record:
     """Take what `metadata` holds as columns."""
-    row = {_PLURAL.get(name, name): value for name, value in row.items()}
+    row = {_PLURAL.get(name, name): _plain(value) for name, value in row.items()}
     metadata = row.get(METADATA)
     if isinstance(metadata, dict):
         row = {name: value for name, value in row.items() if name != METADATA}
         return row | {name: value for name, value in metadata.items() if name not in row}
     return row
+
+
+def _plain(value: Any) -> Any:
+    """Return what MongoDB writes as an object: {"$oid": "..."}, {"$date": "..."}."""
+    while isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _EXTENDED:
+        [value] = value.values()
+    return value

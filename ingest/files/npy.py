@@ -38,8 +38,8 @@ class _Stream:
                 count = int(np.prod(self.shape))
                 self._whole = self._read(count).reshape(self.shape[::-1]).T
             return self._whole[rows]
-        row = int(np.prod(self.shape[1:]))
-        return self._read((rows.stop - rows.start) * row).reshape(-1, *self.shape[1:])
+        shape = (rows.stop - rows.start, *self.shape[1:])
+        return self._read(int(np.prod(shape))).reshape(shape)
 
     def _read(self, count: int) -> NDArray[Any]:
         size = count * self.dtype.itemsize
@@ -69,6 +69,12 @@ def open_npz(file: IO[bytes]) -> Arrays:
         if name.endswith(".npy"):
             name = name.removesuffix(".npy")
             arrays.update(_columns(name, _Stream(name, archive.open(f"{name}.npy"))))
+    if not arrays and archive.namelist():
+        held = ", ".join(archive.namelist()[:3])
+        raise ValueError(
+            f"is an archive that holds {held:.200}; allowed are arrays of NumPy (.npy). Unpack"
+            " others, and read the folder"
+        )
     objects = [name for name, array in arrays.items() if array.dtype.hasobject]
     if objects and not any(len(array.shape) == 2 for array in arrays.values()):
         raise ValueError(f"array {objects[0]!r} {_OBJECTS}")

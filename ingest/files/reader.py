@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv as csv_library
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -20,9 +19,10 @@ from numpy.typing import NDArray
 from ingest.files import compression, table
 from ingest.files.columns import METADATA, TEXT, Choice, Options, choose, it_has
 from ingest.files.remote import shown
-from ingest.files.source import Source, partitions, plain, stem
+from ingest.files.source import Source, partitions, path_of, plain, stem
 from ingest.files.table import Chunk, Column, Objects, Table
 from ingest.runtime.errors import PayloadError
+from ingest.runtime.extras import needs
 
 Want = Literal["vectors", "ids", "times", "models", "metadata"]
 
@@ -49,24 +49,12 @@ class Format(NamedTuple):
     magic: tuple[bytes, ...] = ()
 
     def open(self, file: IO[bytes]) -> Table:
-        """Open a file.
-
-        Raises
-        ------
-        PayloadError
-            If a library is not installed.
-        """
+        """Open a file."""
         module, function = self.opener.split(":")
-        try:
-            opener: Callable[[IO[bytes]], Table] = getattr(
-                import_module(f"ingest.files.{module}"), function
-            )
-            return opener(file)
-        except ModuleNotFoundError as error:
-            raise PayloadError(
-                f"needs {error.name}:"
-                f" {sys.executable} -m pip install 'embedding-drift-exporter[files]'"
-            ) from error
+        opener: Callable[[IO[bytes]], Table] = getattr(
+            import_module(f"ingest.files.{module}"), function
+        )
+        return opener(file)
 
 
 FORMATS = (
@@ -289,16 +277,19 @@ def opened(source: Source, file: str, options: Options) -> Iterator[File]:
     with ExitStack() as stack:
         with naming(name):
             content = compression.opened(stack.enter_context(source.open(file)))
-            format_ = _format(plain(file), content)
-            found = File(name, format_.open(content), partitions(file), options)
+            path = path_of(file)
+            format_ = _format(plain(path), content)
+            found = File(name, format_.open(content), partitions(path), options)
         yield found
 
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Raise PayloadError for what is wrong with a file, with its name."""
+    """Raise PayloadError for what is wrong with a file, or missing to read it, with its name."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise PayloadError(f"{name}: {needs(error.name, 'files')}") from error
     except PayloadError as error:
         if str(error).startswith(name):
             raise
@@ -311,7 +302,7 @@ def naming(name: str) -> Iterator[None]:
 
 def model_of(source: Source) -> str:
     """Return the model's name that a file, folder or pattern suggests."""
-    return stem(source.url if len(source.files) != 1 else source.files[0])
+    return stem(source.url if len(source.files) != 1 else path_of(source.files[0]))
 
 
 def _format(name: str, content: IO[bytes]) -> Format:
@@ -346,7 +337,7 @@ def _rows(file: File, chunk: Chunk, want: Collection[Want], dimensions: Dimensio
     count = len(chunk)
     reasons: list[str | None] = [None] * count
     models = _models(file, chunk, reasons) if "models" in want else ()
-    ids = _ids(file, chunk) if "ids" in want else ()
+    ids = _ids(file, chunk, reasons) if "ids" in want else ()
     times = _times(file, chunk, reasons) if "times" in want else None
     vectors = None
     if "vectors" in want:
@@ -389,21 +380,34 @@ def _models(file: File, chunk: Chunk, reasons: list[str | None]) -> Sequence[str
     return names
 
 
-def _ids(file: File, chunk: Chunk) -> Sequence[str | None]:
+def _ids(file: File, chunk: Chunk, reasons: list[str | None]) -> Sequence[str | None]:
     assert file.choice is not None
     column = file.column(chunk, file.choice.id)
     if column is None:
         return ()
-    return [id_text(value) for value in column.values()]
+    values = column.values()
+    for row, value in enumerate(values):
+        reasons[row] = reasons[row] or wrong_id(value)
+    return [id_text(value) for value in values]
+
+
+def wrong_id(value: Any) -> str | None:
+    """Return what is wrong with the type of an id; None if nothing is."""
+    if isinstance(value, list | Mapping):
+        return f"has {value!r:.40} as id; allowed are texts and integers"
+    return None
 
 
 def id_text(value: Any) -> str | None:
-    """Return an id as text; a float that is a whole number, as pandas makes of 7, is "7"."""
+    """Return an id as text: 7.0, as pandas makes of 7, is "7"; bytes of no text are hexadecimal."""
     if value is None or value != value:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if not isinstance(value, bytes):
+        return str(value)
+    text = value.decode("utf-8", "replace")
+    return text if text.isprintable() and "\ufffd" not in text else value.hex()
 
 
 def _times(file: File, chunk: Chunk, reasons: list[str | None]) -> NDArray[np.float64] | None:

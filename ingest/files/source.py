@@ -85,8 +85,18 @@ def _found(filesystem: Any, root: str, suffixes: tuple[str, ...]) -> tuple[str, 
         return (root,)
     if has_magic(root):
         return tuple(path for path in sorted(filesystem.glob(root)) if filesystem.isfile(path))
-    paths = sorted(filesystem.find(root))
-    return tuple(path for path in paths if _is_data(path[len(root) :], suffixes))
+    found = filesystem.find(root, detail=True)
+    return tuple(
+        path
+        for path in sorted(found)
+        # Jobs that write a file for each worker leave empty ones.
+        if _is_data(path[len(root) :], suffixes) and found[path].get("size") != 0
+    )
+
+
+def path_of(file: str) -> str:
+    """Return a path without the query of a URL, which may be a signature."""
+    return file.partition("?")[0] if "://" in file else file
 
 
 def partitions(path: str) -> Mapping[str, str]:

@@ -359,6 +359,10 @@ class Arrays:
     unit: Literal["row", "line"] = "row"
     parts: int = 1
 
+    def __post_init__(self) -> None:
+        if not self.arrays:
+            raise ValueError("holds no arrays")
+
     @property
     def kinds(self) -> Mapping[str, Kind]:
         """Return the arrays, whatever their length."""

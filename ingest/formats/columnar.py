@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.files.columns import METADATA, TEXT, Choice, Options, choose
-from ingest.files.reader import id_text
+from ingest.files.reader import id_text, wrong_id
 from ingest.files.table import Chunk, Column, Table, Times
 from ingest.formats import checks
 from ingest.formats.format import Format
@@ -108,7 +108,7 @@ class _Rows:
         choice = self._choice
         self._add_vectors(chunk)
         if choice.id is not None:
-            self._ids += map(id_text, chunk.columns[choice.id].values())
+            self._add_ids(chunk.columns[choice.id])
         if choice.time is not None:
             self._add_times(chunk.columns[choice.time])
         if choice.model is not None:
@@ -174,6 +174,13 @@ class _Rows:
             if reason is not None:
                 self._problems.append(Problem(f"/embeddings/{index}", reason, index))
         return np.stack(list(found)) if len(self._problems) == count else None
+
+    def _add_ids(self, column: Column) -> None:
+        values = column.values()
+        for index, value in enumerate(values, start=self._count):
+            if (reason := wrong_id(value)) is not None:
+                self._problems.append(Problem(f"/ids/{index}", reason, index))
+        self._ids += map(id_text, values)
 
     def _add_times(self, column: Column) -> None:
         for index, value in enumerate(column.seconds(Times()), start=self._count):

@@ -24,7 +24,9 @@ class Parameters:
     default_model: str | None = None
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], query: Mapping[str, str]) -> Parameters:
+    def of(
+        cls, headers: Mapping[str, str], query: Mapping[str, str], default_model: str | None = None
+    ) -> Parameters:
         """Read them from headers or query.
 
         Raises
@@ -36,6 +38,7 @@ class Parameters:
             _either(_decoded(headers, "x-model-name"), "X-Model-Name", query, "model_name"),
             _either(headers.get("x-dimension"), "X-Dimension", query, "dimension"),
             _either(headers.get("x-dtype"), "X-Dtype", query, "dtype"),
+            default_model,
         )
 
     def checked_model_name(self, named: str | None = None, pointer: str = "") -> str:

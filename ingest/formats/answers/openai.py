@@ -6,12 +6,15 @@ others. Reference: https://platform.openai.com/docs/api-reference/embeddings/obj
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
 
+from ingest.formats import checks, spelling
 from ingest.formats.answers.answer import Answer, Form
 from ingest.formats.fields import Embedding
+from ingest.runtime.errors import Problem
 from ingest.runtime.http.fields import ModelName
 from ingest.runtime.http.openapi import schema
 
@@ -32,6 +35,7 @@ class OpenAIAnswer(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(OpenAIAnswer)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)` - at `\$\.data\[(\d+)\]`", re.DOTALL)
 
 
 def _matches(fields: Mapping[str, str]) -> bool:
@@ -39,7 +43,15 @@ def _matches(fields: Mapping[str, str]) -> bool:
 
 
 def _read(body: bytes) -> Answer:
-    decoded = _DECODER.decode(body)
+    try:
+        decoded = _DECODER.decode(body)
+    except msgspec.ValidationError as error:
+        found = _UNKNOWN.fullmatch(str(error))
+        if found is None:
+            raise
+        [problem] = spelling.unknown([found[1]], OpenAIVector.__struct_fields__)
+        index = int(found[2])
+        raise checks.refuse([Problem(f"/data/{index}", problem.reason, index)]) from error
     embeddings = [vector.embedding for vector in decoded.data]
     return Answer(decoded.model, embeddings, "/data/{}/embedding")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
 
 from ingest.runtime.errors import SettingsError
+from ingest.runtime.extras import needs
 from ingest.watch.sources.source import Location, Source
 
 _log = logging.getLogger(__name__)
@@ -44,10 +44,7 @@ class Kind(NamedTuple):
         try:
             found: Finder = import_module(f"ingest.watch.sources.{self.module}").find
         except ModuleNotFoundError as error:
-            raise SettingsError(
-                f"--source needs {error.name}: {sys.executable} -m pip install"
-                f" 'embedding-drift-exporter[{self.extra}]'"
-            ) from error
+            raise SettingsError(f"--source {needs(error.name, self.extra)}") from error
         return found
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from tests.ingest.files.vectors import IDS, VECTORS, Whole, whole
 
 HALVES = [list(map(np.float16, v)) for v in VECTORS]
 LISTS = VECTORS.tolist()
+DECIMALS = [[Decimal(str(component)) for component in vector] for vector in LISTS]
 
 
 def read(folder: Path, columns: dict[str, object], **options: str) -> Whole:
@@ -30,6 +33,8 @@ FORMS: dict[str, object] = {
     "list": pa.array(LISTS, pa.list_(pa.float64())),
     "fixed-size list": pa.array(LISTS, pa.list_(pa.float32(), 2)),
     "large list": pa.array(HALVES, pa.large_list(pa.float16())),
+    "fixed-size list, sliced": pa.array([[9, 9], *LISTS, [8, 8]], pa.list_(pa.float32(), 2))[1:4],
+    "decimals, as DuckDB makes them": pa.array(DECIMALS, pa.list_(pa.decimal128(4, 1))),
     "bytes": pa.array([v.tobytes() for v in VECTORS]),
     "fixed-size bytes": pa.array([v.tobytes() for v in VECTORS], pa.binary(8)),
     "JSON": pa.array([json.dumps(v) for v in LISTS]),
@@ -110,6 +115,18 @@ def test_the_index_of_pandas_is_left_out_or_is_the_id_that_it_is_called(tmp_path
     assert whole(tmp_path / "named.parquet").ids == IDS
 
 
+def test_ids_in_bytes_stay_different_and_can_be_shown(tmp_path: Path) -> None:
+    uuids = [UUID(int=n) for n in (7, 8, 255)]
+    data = [each.bytes for each in uuids]
+    for kind in (pa.binary(), pa.binary(16)):
+        rows = read(tmp_path, {"id": pa.array(data, kind), "e": LISTS})
+        assert rows.ids == [each.hex for each in uuids]
+    assert read(tmp_path, {"id": pa.array(data, pa.uuid()), "e": LISTS}).ids == list(
+        map(str, uuids)
+    )
+    assert read(tmp_path, {"id": [b"a", b"\xc3\xa4", b"\xe4"], "e": LISTS}).ids == ["a", "ä", "e4"]
+
+
 STAMPS: dict[str, object] = {
     "s": pa.array([1_700_000_000] * 3, pa.timestamp("s")),
     "ns with a zone": pa.array([1_700_000_000 * 10**9 + 1] * 3, pa.timestamp("ns", "Asia/Tokyo")),
@@ -164,7 +181,9 @@ def test_without_pyarrow_the_message_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parquet.write_table(pa.table({"v": LISTS}), tmp_path / "v.parquet")
+    (tmp_path / "v.jsonl.zst").write_bytes(pa.compress(b'{"v": [1, 2]}', "zstd", asbytes=True))
     monkeypatch.delitem(sys.modules, "ingest.files.arrow")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(PayloadError, match=r"needs pyarrow: /.* -m pip install '.*files"):
-        whole(tmp_path / "v.parquet")
+    for name in ("v.parquet", "v.jsonl.zst"):
+        with pytest.raises(PayloadError, match=rf"{name}: needs pyarrow: /.* -m pip install '.*fi"):
+            whole(tmp_path / name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ingest.files.table import Times
 from ingest.runtime.errors import PayloadError
 from tests.ingest.files.vectors import IDS, VECTORS, Whole, whole
 
@@ -33,6 +35,30 @@ def test_columns_and_decimals_may_be_separated_otherwise(
 ) -> None:
     FRAME.to_csv(tmp_path / "v.tsv", sep=separator, decimal=decimal, index=False)
     np.testing.assert_array_equal(whole(tmp_path / "v.tsv").vectors, VECTORS)
+
+
+def test_spaces_may_follow_the_separators(tmp_path: Path) -> None:
+    rows = read(tmp_path, 'id, embedding, text\na, "[1, 2.5]", one\n')
+    assert (rows.ids, rows.vectors.tolist()) == (["a"], [[1, 2.5]])
+    assert rows.metadata == [{"text": "one"}]
+
+
+def test_times_that_are_numbers_count_seconds_or_the_unit_that_is_declared(tmp_path: Path) -> None:
+    for cell in ("1700000000", "1700000000.0", "1.7e+09"):
+        rows = read(tmp_path, f"timestamp,0,1\n{cell},1,2.5\n")
+        assert rows.times == [1_700_000_000]
+    rows = read(tmp_path, "timestamp,0,1\n1700000000123,1,2.5\n")
+    assert rows.faults[0].endswith(
+        "1700000000123 is out of range; it looks like milliseconds; --time-unit declares what the"
+        " numbers count"
+    )
+    assert whole(tmp_path / "v.csv", times=Times("ms")).times == [1_700_000_000.123]
+
+
+def test_eight_digits_are_a_date_and_no_number(tmp_path: Path) -> None:
+    rows = read(tmp_path, "timestamp,0,1\n20261120,1,2.5\n")
+    assert "'2026-11-20 00:00:00' names no time zone" in rows.faults[0]
+    assert whole(tmp_path / "v.csv", times=Times(zone=UTC)).times == [1_795_132_800]
 
 
 def test_the_unnamed_index_of_pandas_is_left_out(tmp_path: Path) -> None:

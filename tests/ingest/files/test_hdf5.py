@@ -6,7 +6,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
+from ingest.runtime.errors import PayloadError
 from tests.ingest.files.vectors import IDS, VECTORS, whole
 
 
@@ -29,3 +31,10 @@ def test_data_sets_in_groups_are_columns(tmp_path: Path) -> None:
     rows = whole(tmp_path / "v.h5")
     np.testing.assert_array_equal(rows.vectors, VECTORS)
     assert rows.ids == IDS
+
+
+def test_a_file_without_arrays_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["answer"] = 42
+    with pytest.raises(PayloadError, match=r"v\.h5: holds no arrays"):
+        whole(tmp_path / "v.h5")

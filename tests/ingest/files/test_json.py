@@ -35,6 +35,18 @@ WITH_IDS: dict[str, object] = {
     "columns of pandas": json.loads(pd.DataFrame(ROWS).to_json()),
     "pandas, split": json.loads(pd.DataFrame(ROWS).to_json(orient="split")),
     "pandas, table": json.loads(pd.DataFrame(ROWS).to_json(orient="table", index=False)),
+    "pandas, index": json.loads(pd.DataFrame(ROWS).to_json(orient="index")),
+    "rows by id": {row["id"]: {"vector": row["embedding"], "text": row["text"]} for row in ROWS},
+    "Weaviate": {
+        "objects": [
+            {"id": row["id"], "vectors": {"default": row["embedding"]}, "text": row["text"]}
+            for row in ROWS
+        ]
+    },
+    "MongoDB": [
+        {"_id": {"$oid": row["id"]}, "embedding": row["embedding"], "text": row["text"]}
+        for row in ROWS
+    ],
     "Chroma": {"ids": IDS, "embeddings": LISTS, "documents": TEXTS, "metadatas": [None] * 3},
     "Qdrant": {
         "result": {
@@ -128,6 +140,43 @@ def test_nan_beside_the_vector_is_null_and_in_it_a_bad_row(tmp_path: Path) -> No
     assert rows.faults[0].startswith("line 2 has a vector whose component 0 is missing, NaN")
 
 
+@pytest.mark.parametrize("between", ["", " ", "\n", "\n\n"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_objects_may_follow_each_other_without_lines(
+    between: str, indent: int | None, tmp_path: Path
+) -> None:
+    rows = read(tmp_path, between.join(json.dumps(row, indent=indent) for row in ROWS))
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    assert rows.ids == IDS
+    for cut in (1, 30):
+        path = tmp_path / "cut.json"
+        path.write_text("".join(json.dumps(row, indent=1) for row in ROWS)[:-cut])
+        with pytest.raises(PayloadError, match="is not valid JSON, or cut off"):
+            whole(path)
+
+
+def test_two_named_vectors_on_a_line_are_one_row(tmp_path: Path) -> None:
+    line = '{"title": {"values": [1, 2]}, "body": {"values": [1, 2]}}\n'
+    with pytest.raises(
+        PayloadError, match=r"has 2 columns of vectors: title\.values, body\.values"
+    ):
+        read(tmp_path, 2 * line)
+
+
+def test_utf_16_is_read_as_programs_of_windows_write_it(tmp_path: Path) -> None:
+    for text in ("\r\n".join(map(json.dumps, ROWS)), json.dumps(ROWS), json.dumps(ROWS, indent=1)):
+        for encoding in ("utf-16-le", "utf-16-be"):
+            rows = read(tmp_path, f"\ufeff{text}".encode(encoding))
+            np.testing.assert_array_equal(rows.vectors, VECTORS)
+
+
+def test_times_and_numbers_of_mongodb_are_read(tmp_path: Path) -> None:
+    row = {"embedding": [1, 2], "n": {"$numberLong": "7"}}
+    rows = read(tmp_path, json.dumps(row | {"timestamp": {"$date": "2023-11-14T22:13:20Z"}}))
+    assert rows.times == [1_700_000_000]
+    assert rows.metadata == [{"n": "7"}]
+
+
 def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     for text in ('{"embedding": [1]}\n', '[{"embedding": [1]}]'):
         assert read(tmp_path, text.encode("utf-8-sig")).vectors.tolist() == [[1]]
@@ -147,6 +196,10 @@ BAD = {
     "a sparse vector": (
         b'{"embedding": {"indices": [1], "values": [2]}}\n',
         "has a sparse vector",
+    ),
+    "an object as id": (
+        b'{"embedding": [1, 2], "id": {"a": 1}}\n',
+        "has {'a': 1} as id; allowed are texts and integers",
     ),
     "another dimension": (
         b'{"embedding": [1]}\n',

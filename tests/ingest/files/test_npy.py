@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,20 @@ def test_an_archive_without_usable_vectors_is_refused(mistake: str, tmp_path: Pa
 def test_an_array_of_objects_that_is_dropped_does_no_harm(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", embeddings=VECTORS, words=np.array(IDS, object))
     np.testing.assert_array_equal(whole(tmp_path / "v.npz", drop=("words",)).vectors, VECTORS)
+
+
+def test_vectors_without_components_are_bad_rows(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.empty((2, 0), np.float32))
+    assert whole(tmp_path / "v.npy").faults == [f"row {n} has an empty vector" for n in range(2)]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".zip", ".csv"])
+def test_an_archive_of_other_files_is_refused_with_their_names(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"v{suffix}"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", "id,0,1\n")
+    with pytest.raises(PayloadError, match=r"is an archive that holds a\.csv; allowed are arrays"):
+        whole(path)
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ import pytest
 from pyarrow import parquet
 
 from ingest.files.columns import Options
-from ingest.files.reader import SUFFIXES, opened
+from ingest.files.reader import SUFFIXES, model_of, opened
 from ingest.files.remote import answering, open_file
 from ingest.files.source import Source
 from ingest.runtime.errors import PayloadError
+from tests.ingest.files.vectors import whole
 
 
 def dimension(source: Source) -> int:
@@ -120,6 +121,17 @@ def test_a_web_server_that_fails_while_reading_is_an_error_of_one_line(
     assert str(caught.value).startswith(f"http://{web}/one.parquet: {message}")
     assert "SECRET" not in str(caught.value)
     assert "pw" not in str(caught.value)
+
+
+def test_the_signature_of_a_url_is_no_part_of_its_path(
+    web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Web, "content", b"id,0,1\na,1,2.5\n")
+    url = f"http://{web}/lang=en/vectors.csv?X-Signature=a/b.c"
+    rows = whole(url)
+    assert (rows.ids, rows.vectors.tolist()) == (["a"], [[1, 2.5]])
+    assert rows.metadata == [{"lang": "en"}]
+    assert model_of(Source.find(url, SUFFIXES)) == "vectors"
 
 
 def test_a_refused_login_is_an_error_of_one_line() -> None:

@@ -56,6 +56,12 @@ def test_a_dataset_of_hugging_face_is_its_arrow_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(tmp_path).vectors, np.concatenate([VECTORS, VECTORS]))
 
 
+def test_empty_files_of_a_folder_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "part-0.jsonl").touch()
+    (tmp_path / "part-1.jsonl").write_text('{"embedding": [1, 2]}')
+    assert whole(tmp_path).vectors.tolist() == [[1, 2]]
+
+
 def test_any_file_system_of_fsspec_can_be_used() -> None:
     fsspec.filesystem("memory").pipe("/folder/v.jsonl", b'{"embedding": [1, 2]}')
     assert whole("memory://folder").vectors.tolist() == [[1, 2]]

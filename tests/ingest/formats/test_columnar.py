@@ -80,6 +80,7 @@ def test_a_stream_may_have_many_record_batches() -> None:
 WRONG: dict[str, tuple[pa.Table, str]] = {
     "several models": (table_of(ROWS, model_name=["m", "n"]), "rows of several models, 'm', 'n'"),
     "an id twice": (table_of(ROWS, id=["a", "a"]), "/ids/1: 'a' comes twice in this batch"),
+    "a list as id": (table_of(ROWS, id=[["a"], ["b"]]), "/ids/0: has ['a'] as id; allowed are"),
     "a vector too short": (
         pa.table({"embedding": [[1.0, 2.0], [1.0]]}),
         "/embeddings/1: has dimension 1, those before it 2",

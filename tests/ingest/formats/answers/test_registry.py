@@ -124,9 +124,18 @@ WRONG: dict[str, tuple[Json, str, str]] = {
     "an item with an id": (
         {"data": [{"embedding": [1], "id": "a"}], "model": "m"},
         "/data/0",
-        "unknown field `id`",
+        'unknown field "id"; allowed are "embedding", "index", "object"',
     ),
-    "an item without a vector": ({"data": [{"vector": [1]}]}, "/data/0", "unknown field `vector`"),
+    "an item without a vector": (
+        {"data": [{"vector": [1]}]},
+        "/data/0",
+        'unknown field "vector": did you mean "embedding"? allowed are',
+    ),
+    "an item with a vector for each token": (
+        {"data": [*data([[1]]), {"embeddings": [[1], [2]]}], "model": "jina"},
+        "/data/1",
+        'unknown field "embeddings": did you mean "embedding"? allowed are',
+    ),
     "ids beside an answer": (
         {"data": data([[1]]), "model": "m", "ids": ["a"]},
         "",
