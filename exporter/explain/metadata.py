@@ -81,7 +81,10 @@ def _traits(text: str) -> Iterator[Pair]:
 
 def _script(text: str) -> str:
     """Return the most frequent script of the letters, by the names of their characters."""
-    scripts = Counter(map(_script_of, filter(str.isalpha, text[:_CHARACTERS])))
+    begin = text[:_CHARACTERS]
+    if begin.isascii():  # most texts are; names of characters take time
+        return "latin" if any(map(str.isalpha, begin)) else "none"
+    scripts = Counter(map(_script_of, filter(str.isalpha, begin)))
     return scripts.most_common(1)[0][0] if scripts else "none"
 
 
