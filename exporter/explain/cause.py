@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from exporter.detector.ratio import ChangedRatio, Comparison
 from exporter.detector.sums import fingerprints
 from exporter.explain.clusters import nearest
 from exporter.explain.kinds import Kind
-from exporter.explain.observations import Observations
+from exporter.explain.observations import VERSION, Observations
 from exporter.stats.arrays import Floats, Vectors
 
 Column = NDArray[np.float32]
@@ -125,6 +126,11 @@ class Facts(NamedTuple):
         baseline, 1 as random directions.
     coherence : float
         How alike the clusters moved, 0 to 1.
+    version, version_before : str
+        The most frequent ``model_version`` of the metadata, now and in the baseline; empty if none
+        was sent.
+    other_version : float
+        Share of the window with a version that the baseline lacks; 0 unless both sides have one.
     pairs : int
         Texts that both sides have.
     pairs_moved : float
@@ -144,6 +150,9 @@ class Facts(NamedTuple):
     outside: float
     outside_of_changed: float
     coherence: float
+    version: str
+    version_before: str
+    other_version: float
     pairs: int
     pairs_moved: float
 
@@ -176,6 +185,9 @@ def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
     if coarse and f.changed < _FAR:
         yield "precision", _coarser(f), changed
     if not same_texts:
+        if f.changed >= _FAR and f.other_version >= max(_FAR, _HALF * f.changed):
+            versions = f"model_version is {f.version} in {f.other_version:.0%} of the vectors"
+            yield "model", f"{versions}; the baseline has {f.version_before}", changed
         if f.far >= max(_FAR, _HALF * f.changed):
             yield "model", f"{f.far:.0%} of the vectors have no near vector in the baseline"
         if f.outside_of_changed > _APART and f.changed > 0:
@@ -231,6 +243,7 @@ def measure(
     out, usually_out = detector.outside(new), detector.outside(old)
     outside, of_changed = _outside(compared, out, usually_out, 1 - detector.leading / new.shape[1])
     pairs, moved = _same_texts(window, baseline)
+    version, version_before, other_version = _versions(window, baseline)
     deviation = np.maximum(places.std(axis=0), _LEAST_DEVIATION)
     weight = _WEIGHT_OUTSIDE / max(float(usually_out.std()), _LEAST_ROOM / 10)
     return Facts(
@@ -254,6 +267,9 @@ def measure(
         ),
         pairs=pairs,
         pairs_moved=moved,
+        version=version,
+        version_before=version_before,
+        other_version=other_version,
     )
 
 
@@ -376,6 +392,21 @@ def _same_texts(window: Observations, baseline: Observations) -> tuple[int, floa
     if not pairs or _moved(baseline.vectors, baseline.vectors, repeats) > 0:
         return 0, 0.0
     return len(pairs), _moved(window.vectors, baseline.vectors, pairs)
+
+
+def _versions(window: Observations, baseline: Observations) -> tuple[str, str, float]:
+    """Compare the versions of the model; see `Facts.version`."""
+    now, before = (
+        [str(each[VERSION]) for each in side.metadata or () if each and VERSION in each]
+        for side in (window, baseline)
+    )
+    if not now or not before:
+        return "", "", 0.0
+    known = set(before)
+    other = Counter(each for each in now if each not in known)
+    [(usual, _)] = Counter(before).most_common(1)
+    [(newest, _)] = (other or Counter(now)).most_common(1)
+    return newest, usual, other.total() / len(window)
 
 
 def _moved(new: Vectors, old: Vectors, pairs: list[tuple[int, int]]) -> float:

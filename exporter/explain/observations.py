@@ -12,6 +12,8 @@ from exporter.stats.arrays import Floats, Vectors
 
 TEXT = "text"
 """Key of the metadata that holds the text that was embedded."""
+VERSION = "model_version"
+"""Key of the metadata that holds the version of the encoder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
