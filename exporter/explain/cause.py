@@ -52,6 +52,10 @@ _NEW = 0.1
 """The same of the most changed vectors, from which their content is new."""
 _COHERENT = 0.65
 """How alike the clusters moved, from which the model has changed. New topics give 0.3 to 0.6."""
+_LOCAL = 0.6
+"""Share of the change that grown groups account for, from which it is one of these groups only."""
+_ALL = 0.9
+"""Changed ratio from which all vectors have changed, whatever groups account for."""
 _FEWEST_CHANGED = 20
 """Vectors that count as the most changed ones, at least."""
 _LEAST_ROOM = 0.02
@@ -126,6 +130,8 @@ class Facts(NamedTuple):
         baseline, 1 as random directions.
     coherence : float
         How alike the clusters moved, 0 to 1.
+    grouped : float
+        Share of the window by which the grown groups grew.
     version, version_before : str
         The most frequent ``model_version`` of the metadata, now and in the baseline; empty if none
         was sent.
@@ -150,6 +156,7 @@ class Facts(NamedTuple):
     outside: float
     outside_of_changed: float
     coherence: float
+    grouped: float
     version: str
     version_before: str
     other_version: float
@@ -192,7 +199,9 @@ def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
             yield "model", f"{f.far:.0%} of the vectors have no near vector in the baseline"
         if f.outside_of_changed > _APART and f.changed > 0:
             yield "model", "the changed vectors lie outside the baseline's space", changed
-        if f.coherence > _COHERENT and f.changed >= _FAR:
+        # A few groups move the clusters around them, and alike if they are related.
+        is_local = f.changed < _ALL and f.grouped >= _LOCAL * f.changed
+        if f.coherence > _COHERENT and f.changed >= _FAR and not is_local:
             yield "model", f"all topics moved alike ({f.coherence:.2f} of 1)", changed
         if f.outside > _FOREIGN:
             yield (
@@ -222,6 +231,7 @@ def measure(
     window: Observations,
     places: Vectors,
     known: Vectors,
+    grouped: float,
 ) -> Facts:
     """Measure the facts of a window.
 
@@ -236,6 +246,8 @@ def measure(
         Places of the baseline's vectors.
     known : ndarray of float32, shape (c, p)
         Centres of the baseline's clusters.
+    grouped : float
+        Share of the window by which the grown groups grew.
     """
     new, old = window.vectors, baseline.vectors
     lengths, usual = np.linalg.norm(new, axis=1), np.linalg.norm(old, axis=1)
@@ -265,6 +277,7 @@ def measure(
             nearest(compared.places, known),
             nearest(places, known),
         ),
+        grouped=grouped,
         pairs=pairs,
         pairs_moved=moved,
         version=version,

@@ -150,13 +150,15 @@ def explain(
     compared = detector.compare(new.vectors)
     places = detector.places(old.vectors)
     known = groups.baseline_centres(places)
-    some = _thinned(len(old), _MOST_FOR_CAUSE, _SHORT_STRETCHES)
-    why = cause.decide(
-        cause.measure(detector, compared, score, old.take(some), new, places[some], known)
-    )
-    naming = _Naming(new, old)
     effect = groups.dependence(compared.places, places, known)
     grown = groups.grown(compared, places, known, effect)[:_MOST_GROUPS]
+    grouped = sum(len(each.window) / len(new) - len(each.baseline) / len(old) for each in grown)
+    some = _thinned(len(old), _MOST_FOR_CAUSE, _SHORT_STRETCHES)
+    facts = cause.measure(
+        detector, compared, score, old.take(some), new, places[some], known, grouped
+    )
+    why = cause.decide(facts)
+    naming = _Naming(new, old)
     inside = np.zeros(len(new), bool)
     for each in grown:
         inside[each.window] = True
@@ -174,11 +176,7 @@ def explain(
         n=len(window),
         score=score,
         changed=compared.changed,
-        explained=sum(
-            max(each.share - each.share_before, 0.0)
-            for each in identified
-            if each.change == "grown"
-        ),
+        explained=grouped,
         groups=tuple(
             replace(
                 each,

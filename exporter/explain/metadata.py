@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 
 import numpy as np
 from scipy.stats import false_discovery_control
@@ -103,8 +105,8 @@ class Catalogue:
 
     def __init__(self, metadata: Sequence[Mapping[str, object] | None]) -> None:
         self._pairs = [pairs(each) for each in metadata]
-        with_key = Counter(key for found in self._pairs for key in {key for key, _ in found})
-        values = Counter(key for key, _ in {pair for found in self._pairs for pair in found})
+        with_key = Counter(map(itemgetter(0), itertools.chain.from_iterable(self._pairs)))
+        values = Counter(map(itemgetter(0), set().union(*self._pairs)))
         self.identifiers = {
             key for key, many in values.items() if many > max(_IDENTIFIER * with_key[key], _FEWEST)
         }
@@ -133,7 +135,8 @@ def overrepresented(
     candidates = sorted(pair for pair, many in count.items() if many >= _FEWEST)
     if not candidates or not others:
         return []
-    other_count = Counter(pair for found in others for pair in found)
+    shared = map(set(candidates).intersection, others)
+    other_count = Counter(itertools.chain.from_iterable(shared))
     here = np.array([count[pair] for pair in candidates])
     there = np.array([other_count[pair] for pair in candidates])
     n, other_n = len(observed), len(others)

@@ -27,6 +27,7 @@ QUIET = Facts(
     outside=0.0,
     outside_of_changed=0.0,
     coherence=0.0,
+    grouped=0.0,
     pairs=0,
     pairs_moved=0.0,
     version="",
@@ -59,6 +60,9 @@ DRIFT = QUIET._replace(score=20.0, changed=0.3, directions_changed=0.3)
         (DRIFT._replace(coherence=0.7, outside_of_changed=0.3), "model"),
         (DRIFT._replace(coherence=0.6, outside_of_changed=0.3), "new content"),
         (DRIFT._replace(coherence=0.9, changed=0.04), "other mix"),
+        (DRIFT._replace(coherence=0.9, outside_of_changed=0.3, grouped=0.2), "new content"),
+        (DRIFT._replace(coherence=0.9, outside_of_changed=0.3, grouped=0.1), "model"),
+        (DRIFT._replace(coherence=0.9, changed=1.0, grouped=0.9), "model"),
         (DRIFT._replace(outside=0.4, outside_of_changed=0.5), "foreign"),
         (DRIFT._replace(outside_of_changed=0.05), "other mix"),
         (DRIFT._replace(pairs=12, pairs_moved=1.0), "model"),
@@ -102,7 +106,7 @@ def facts_of(detector: Detector, baseline: Vectors) -> Callable[..., Facts]:
             new = Observations(window, [{"text": text} for text in texts[0]])
             old = Observations(baseline, [{"text": text} for text in texts[1]])
         score = detector.score(window)
-        return measure(detector, detector.compare(window), score, old, new, places, known)
+        return measure(detector, detector.compare(window), score, old, new, places, known, 0.0)
 
     return measured
 
@@ -270,6 +274,7 @@ def test_the_versions_that_the_baseline_lacks_are_counted(
         versioned(window, *now),
         places,
         baseline_centres(places),
+        0.0,
     )
     assert (facts.version, facts.version_before, facts.other_version) == expected
 
