@@ -174,6 +174,8 @@ def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
     """Yield the kinds whose rule holds, the surest first, with the evidence."""
     changed = f"{f.changed:.0%} of the vectors changed"
     coarse = f.different < _COARSER or f.bits >= _FEWER_BITS
+    # A few groups move the clusters around them, and alike if they are related.
+    is_local = f.changed < _ALL and f.grouped >= _LOCAL * f.changed
     if f.equal >= max(_STUCK, _HALF * f.changed):
         yield "stuck", f"{f.equal:.0%} of the vectors are copies of three or fewer"
     if f.silent:
@@ -199,8 +201,6 @@ def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
             yield "model", f"{f.far:.0%} of the vectors have no near vector in the baseline"
         if f.outside_of_changed > _APART and f.changed > 0:
             yield "model", "the changed vectors lie outside the baseline's space", changed
-        # A few groups move the clusters around them, and alike if they are related.
-        is_local = f.changed < _ALL and f.grouped >= _LOCAL * f.changed
         if f.coherence > _COHERENT and f.changed >= _FAR and not is_local:
             yield "model", f"all topics moved alike ({f.coherence:.2f} of 1)", changed
         if f.outside > _FOREIGN:
@@ -211,7 +211,9 @@ def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
     if f.outside_of_changed > _NEW:
         yield (
             "new content",
-            f"topics moved differently ({f.coherence:.2f} of 1)",
+            "groups that grew account for most of the change"
+            if is_local
+            else f"topics moved differently ({f.coherence:.2f} of 1)",
             (f"the changed vectors are {f.outside_of_changed:.0%} of the way out of its space"),
         )
     yield "other mix", "the changed vectors lie within the baseline's space", changed

@@ -286,3 +286,10 @@ def test_another_version_of_the_model_is_told_as_the_cause_of_a_change() -> None
     assert (
         cause.evidence[0] == "model_version is e5-2 in 100% of the vectors; the baseline has e5-1"
     )
+
+
+def test_new_content_says_whether_groups_account_for_it() -> None:
+    facts = DRIFT._replace(coherence=0.4, outside_of_changed=0.3)
+    assert decide(facts).evidence[0] == "topics moved differently (0.40 of 1)"
+    grouped = decide(facts._replace(grouped=0.25))
+    assert grouped.evidence[0] == "groups that grew account for most of the change"
