@@ -146,7 +146,7 @@ def explain(
     score = detector.score(detector.sums(window.vectors, window.times))
     rows = _thinned(len(window), _MOST_VECTORS, _STRETCHES)
     baseline_rows = _thinned(len(baseline), _MOST_OF_BASELINE, _STRETCHES)
-    new, old = window.take(rows), baseline.take(baseline_rows)
+    new, old = _taken(window, rows), _taken(baseline, baseline_rows)
     compared = detector.compare(new.vectors)
     places = detector.places(old.vectors)
     known = groups.baseline_centres(places)
@@ -199,9 +199,10 @@ class _Naming:
         self._n = len(window)
         self._words, self._words_before = Vocabulary(window.texts), Vocabulary(baseline.texts)
         self._compared = np.arange(0, len(baseline), -(-len(baseline) // _MOST_TEXTS))
-        now, before = window.metadata, baseline.take(self._compared).metadata
+        now, before = window.metadata, baseline.metadata
         self._values = Catalogue([None] * self._n if now is None else now)
-        self._values_before = Catalogue([None] * len(self._compared) if before is None else before)
+        compared = [None if before is None else before[row] for row in self._compared.tolist()]
+        self._values_before = Catalogue(compared)
         self._identifiers = self._values.identifiers | self._values_before.identifiers
 
     def grown(self, rows: NDArray[np.intp]) -> tuple[tuple[str, ...], tuple[Value, ...]]:
@@ -308,6 +309,11 @@ def _continued(
 
 _TOUCHING = 1e-3
 """Squared distance of two centres that are the same but for rounding."""
+
+
+def _taken(observed: Observations, rows: NDArray[np.intp]) -> Observations:
+    """Take the rows that `_thinned` chose; a copy of all of them would take time."""
+    return observed if len(rows) == len(observed) else observed.take(rows)
 
 
 def _thinned(n: int, most: int, stretches: int) -> NDArray[np.intp]:

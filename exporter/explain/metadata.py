@@ -63,8 +63,8 @@ def pairs(metadata: Mapping[str, object] | None) -> set[Pair]:
             found.update(_traits(value))
         elif isinstance(value, bool):
             found.add((key, str(value).lower()))
-        elif isinstance(value, str | int | float) and len(str(value)) <= _LONGEST:
-            found.add((key, str(value)))
+        elif isinstance(value, str | int | float) and len(shown := str(value)) <= _LONGEST:
+            found.add((key, shown))
     return found
 
 
