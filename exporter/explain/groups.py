@@ -28,7 +28,7 @@ _GONE = 0.5
 """Largest ratio of the shares of a cluster, now and before, that counts as shrunk."""
 _FALSE_ALARMS = 0.05
 """Chance that a window without drift names a shrunk group, and level of the tests in blocks."""
-_SURE, _SURE_IF_CHANGED = 1e-5, 0.01
+_SURE, _SURE_IF_CHANGED = 1e-5, 7e-3
 """p-values below which a cluster has grown: in any window, and in one that has certainly changed.
 
 The ranking has looked at the neighbours of a vector, and vectors in a cluster are neighbours. So
