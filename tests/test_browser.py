@@ -54,7 +54,7 @@ def service(store: str, connection: psycopg.Connection, tmp_path: Path) -> Itera
     explanation = explained(DRIFTED_AT, "docs")
     explanations.keep(connection, explanation, KEPT_SECONDS)
     told = point(7, "g1") | {"text": HOSTILE}
-    explanations.draw(connection, explanation, drawn(told, point(8), rings=("g2",)))
+    explanations.keep_map(connection, explanation, drawn(told, point(8), rings=("g2",)))
     config = tmp_path / "config.yaml"
     config.write_text(
         f"database: {{connection_string: {json.dumps(store)}}}\nserver: {{port: 0}}\n"

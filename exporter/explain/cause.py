@@ -66,6 +66,8 @@ _PAIRS = 10
 _SAME_TEXT = 5e-5
 """Cosine distance of the same text's vectors, from which its encoder has changed. Rounding to
 float16 or bfloat16 gives 6e-6 at most, and rounding to int8 gives 4e-4."""
+_LONGEST = 100
+"""Characters of a version."""
 _COMPARED = 300
 """Vectors whose nearest ones are looked up."""
 _NEIGHBOURS = 1_500
@@ -412,7 +414,7 @@ def _same_texts(window: Observations, baseline: Observations) -> tuple[int, floa
 def _versions(window: Observations, baseline: Observations) -> tuple[str, str, float]:
     """Compare the versions of the model; see `Facts.version`."""
     now, before = (
-        [str(each[VERSION]) for each in side.metadata or () if each and VERSION in each]
+        [str(each[VERSION])[:_LONGEST] for each in side.metadata or () if each and VERSION in each]
         for side in (window, baseline)
     )
     if not now or not before:

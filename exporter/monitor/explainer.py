@@ -278,7 +278,7 @@ class Explainer:
         positions = None if before is None else np.array(before["baseline"], np.float32)
         drawn = draw(read.detector, read.reference, read.window, found, positions)
         with self._primary.borrow() as connection:
-            explanations.draw(connection, row, read.drawn(drawn, found, settings))
+            explanations.keep_map(connection, row, read.drawn(drawn, found, settings))
 
 
 def _log_failure(error: Exception) -> None:

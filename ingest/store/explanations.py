@@ -128,7 +128,7 @@ def see(connection: psycopg.Connection, row: ExplanationRow, seen_at: float) -> 
     )
 
 
-def draw(connection: psycopg.Connection, row: ExplanationRow, drawn: Mapping[str, Any]) -> None:
+def keep_map(connection: psycopg.Connection, row: ExplanationRow, drawn: Mapping[str, Any]) -> None:
     """Store the map of an explanation, as JSON objects."""
     connection.execute(
         "update explanation set map = %s"

@@ -100,12 +100,12 @@ def test_a_map_is_found_by_its_baseline_and_by_the_time_of_its_explanation(
     keep(connection, ROW, LATER, slow, of_slice)
     assert explanations.last_map(connection, "m", 1) is None
     for row, name in ((ROW, "first"), (LATER, "later"), (of_slice, "of a slice")):
-        explanations.draw(connection, row, {"name": name})
+        explanations.keep_map(connection, row, {"name": name})
     first, later = (datetime.fromtimestamp(row.explained_at, UTC) for row in (ROW, LATER))
     assert explanations.maps(connection, "m", [first]) == {"fast": {"name": "first"}}
     assert explanations.maps(connection, "m", [later]) == {"fast": {"name": "later"}}
     assert explanations.maps(connection, "m", []) == {}
-    explanations.draw(connection, ROW, {"name": "again"})
+    explanations.keep_map(connection, ROW, {"name": "again"})
     assert explanations.maps(connection, "m", [first])["fast"] == {"name": "again"}
     found = explanations.last_map(connection, "m", 1)
     assert found is not None
