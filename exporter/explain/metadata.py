@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import itemgetter
 
 import numpy as np
 from scipy.stats import false_discovery_control
@@ -105,8 +104,8 @@ class Catalogue:
 
     def __init__(self, metadata: Sequence[Mapping[str, object] | None]) -> None:
         self._pairs = [pairs(each) for each in metadata]
-        with_key = Counter(map(itemgetter(0), itertools.chain.from_iterable(self._pairs)))
-        values = Counter(map(itemgetter(0), set().union(*self._pairs)))
+        with_key = Counter(key for key, _ in itertools.chain.from_iterable(self._pairs))
+        values = Counter(key for key, _ in set[Pair]().union(*self._pairs))
         self.identifiers = {
             key for key, many in values.items() if many > max(_IDENTIFIER * with_key[key], _FEWEST)
         }
