@@ -18,7 +18,7 @@ MATRIX_TESTS = tests/exporter/stats tests/exporter/detector tests/exporter/http 
     tests/ingest/pipeline tests/client tests/test_lock.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test kills test-lowest matrix lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check dist clean
+.PHONY: help run demo screenshots test kills test-lowest matrix lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ run: $(BIN)/.run ## Serve everything on one port, with its own PostgreSQL
 
 demo: $(BIN)/.test tools ## Play two incidents until their alerts arrive: a new topic, and another encoder; KEEP=1 keeps it running
 	@exec $(BIN)/python -m demo $(if $(KEEP),--keep)
+
+screenshots: $(BIN)/.test tools ## Play the demo, and take the screenshot of its page in docs/
+	$(BIN)/python -m demo --screenshot docs/page.png
 
 test: $(BIN)/.test tools ## Run all tests, in 20 minutes on two cores; TESTS="tests/client -k queue" runs some
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup $(TESTS)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,7 @@ import httpx2
 
 from demo import incident, stack
 from demo.incident import Incident
+from demo.screenshots import take
 from demo.service import service
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
@@ -37,8 +39,13 @@ EXPLANATION_WITHIN = 60.0
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also draw the incident into this PNG file (needs matplotlib).",
 )
+@click.option(
+    "--screenshot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a screenshot of the page of the model into this PNG file (needs Chromium).",
+)
 @click.option("--keep", is_flag=True, help="Keep everything running until Ctrl-C.")
-def main(picture: Path | None, keep: bool) -> None:
+def main(picture: Path | None, screenshot: Path | None, keep: bool) -> None:
     """Play an incident with a real Prometheus and Alertmanager, and show the alert.
 
     In the second act, the encoder of another model is swapped. The exit code is 0 only if the
@@ -77,7 +84,10 @@ def main(picture: Path | None, keep: bool) -> None:
             raise click.ClickException("the alert came before the new topic began: a false alarm")
         seconds = message.received - shifted
         say(f"the alert came {seconds:.0f} s after the first vector of the new topic")
-        say_what_changed(monitor.url, MODEL)
+        explained_at = say_what_changed(monitor.url, MODEL)
+        if screenshot is not None:
+            take(f"{monitor.url}/drift/{MODEL}", explained_at, screenshot)
+            say(f"screenshot: {screenshot}")
 
         swapped = swap(monitor.url, prometheus)
         message = slack.wait(_says_that_the_model_changed, ALERT_WITHIN)
@@ -134,8 +144,8 @@ def swap(url: str, prometheus: Prometheus) -> float:
     return swapped
 
 
-def say_what_changed(url: str, model_name: str) -> None:
-    """Print in words what changed, as the page of the model has it."""
+def say_what_changed(url: str, model_name: str) -> datetime:
+    """Print in words what changed, as the page of the model has it; return when that was said."""
     deadline = time.monotonic() + EXPLANATION_WITHIN
     while time.monotonic() < deadline:
         answer = httpx2.get(f"{url}/drift/{model_name}", timeout=10).raise_for_status()
@@ -143,7 +153,7 @@ def say_what_changed(url: str, model_name: str) -> None:
             if (found := window.get("explanation")) is not None:
                 say(f"what changed: {found['summary']}")
                 say(f"  cause: {found['cause']['kind']} ({'; '.join(found['cause']['evidence'])})")
-                return
+                return datetime.fromisoformat(found["explained_at"])
         time.sleep(0.5)
     raise click.ClickException(f"nothing says what changed in {model_name}")
 

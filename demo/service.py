@@ -44,6 +44,8 @@ def service(folder: Path, slack_webhook: str) -> Iterator[Service]:
                 "slow": {"seconds": 24, "min_vectors": 300},
             },
         },
+        # The descriptions are public: the pages may show them.
+        "explanation": {"texts": "full"},
         "alerting": {"slack_webhook": slack_webhook, "exporter_url": url},
     }
     file.write_text(yaml.safe_dump(configuration), encoding="utf-8")

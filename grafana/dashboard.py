@@ -32,7 +32,8 @@ class Dashboard:
     """A dashboard.
 
     ``alerts`` selects the firing alerts that are shown as annotations. ``pins`` is the PromQL of
-    the pins that are, too: see `grafana.drift.pins`.
+    the pins that are, too: see `grafana.drift.pins`. ``versions`` is that of the versions of the
+    encoder: see `grafana.drift.versions`.
     """
 
     uid: str
@@ -41,13 +42,16 @@ class Dashboard:
     variables: tuple[Json, ...]
     alerts: str
     pins: str
+    versions: str
     sections: tuple[Section, ...]
     links: tuple[Json, ...] = ()
 
     def json(self) -> Json:
         """Return the JSON that Grafana loads."""
         return frame(self.uid, self.title, self.description) | {
-            "annotations": {"list": [_alerts(self.alerts), _pins(self.pins)]},
+            "annotations": {
+                "list": [_alerts(self.alerts), _pins(self.pins), _versions(self.versions)]
+            },
             "links": [*others(), *self.links],
             "panels": [
                 {"id": number, **panel} for number, panel in enumerate(self._panels(), start=1)
@@ -183,6 +187,20 @@ def _pins(expr: str) -> Json:
         "titleFormat": "Baseline {{version}} pinned",
         "textFormat": "{{model_name}}: version {{version}}, {{stage}}",
         "tagKeys": "stage",
+    }
+
+
+def _versions(expr: str) -> Json:
+    return {
+        "name": "Versions of the encoder",
+        "datasource": DATASOURCE,
+        "enable": True,
+        "iconColor": "purple",
+        "expr": expr,
+        "step": "60s",
+        "titleFormat": "model_version {{value}}",
+        "textFormat": "{{model_name}}: most vectors are of model_version {{value}} now",
+        "tagKeys": "value",
     }
 
 

@@ -83,3 +83,16 @@ def pins(scope: Scope) -> str:
 def _threshold(scope: Scope, name: str, when: str, by: tuple[str, ...], **others: str) -> Query:
     model = legend(tuple(label for label in by if label == "model_name"))
     return scope.recorded(name, f"{THRESHOLD}{when} {model}".strip(), **others)
+
+
+def versions(scope: Scope) -> str:
+    """Return PromQL of a version of the encoder that has just become the usual one, by model.
+
+    It is known where `model_version` is a slice: it has more than half of the slow window, five
+    minutes after another one had.
+    """
+    share = scope.select(f.SLICE_RATIO, slice='="model_version"')
+    now, before = (
+        f"max by (model_name, value) ({share}{past}) > 0.5" for past in ("", " offset 5m")
+    )
+    return f"({now}) unless ({before}) and on (model_name) ({before})"

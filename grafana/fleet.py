@@ -98,5 +98,6 @@ FLEET = Dashboard(
     ),
     alerts=_ALERTS,
     pins=drift.pins(_models),
+    versions=drift.versions(_models),
     sections=(_now, _drift, _vectors),
 )

@@ -258,6 +258,7 @@ MODEL = Dashboard(
     ),
     alerts=_ALERTS,
     pins=drift.pins(_model),
+    versions=drift.versions(_model),
     sections=(_drift, _slices, _past, _quality, _vectors),
     links=(url("Drift report", "${exporter_url}/drift/${model_name:percentencode}"),),
 )

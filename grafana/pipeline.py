@@ -169,5 +169,6 @@ PIPELINE = Dashboard(
     # The watchdog always fires, so it would cover the whole graph.
     alerts='area="pipeline", alertname!="EmbeddingDriftWatchdog"',
     pins=drift.pins(_scope),
+    versions=drift.versions(_scope),
     sections=(_exporter, _ingest, _watch, _models),
 )

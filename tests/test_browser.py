@@ -6,7 +6,9 @@ import asyncio
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
@@ -17,13 +19,18 @@ import psycopg
 import pytest
 
 from exporter.monitor import baseline
+from ingest.runtime.thresholds import KEPT_SECONDS
+from ingest.store import explanations
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
+from tests.exporter.explained import drawn, explained, point
 from tests.service import Service, serving, wait_for
 
 HOSTILE = "<script>document.title='run'</script><img src=//example.org/x>"
+
+DRIFTED_AT = float(int(time.time()) - 86_400)
 
 pytestmark = pytest.mark.skipif(
     shutil.which("chromium") is None, reason="needs Chromium: run make tools"
@@ -44,6 +51,10 @@ def service(store: str, connection: psycopg.Connection, tmp_path: Path) -> Itera
     baseline.pin(connection, "docs", Selection(first=1_000))
     asyncio.run(fill("docs", 200))
     asyncio.run(fill(HOSTILE, 3))
+    explanation = explained(DRIFTED_AT, "docs")
+    explanations.keep(connection, explanation, KEPT_SECONDS)
+    told = point(7, "g1") | {"text": HOSTILE}
+    explanations.keep_map(connection, explanation, drawn(told, point(8), rings=("g2",)))
     config = tmp_path / "config.yaml"
     config.write_text(
         f"database: {{connection_string: {json.dumps(store)}}}\nserver: {{port: 0}}\n"
@@ -88,6 +99,10 @@ def show(url: str, folder: Path) -> Shown:
         ("/", "<h1>2 models</h1>"),
         ("/drift/docs", "embedding-drift baseline pin docs"),
         ("/drift/docs?range=30d&at=2026-01-01T00:00:00Z", "This is the state at 2026-01-01"),
+        (
+            f"/drift/docs?at={datetime.fromtimestamp(DRIFTED_AT + 1, UTC):%Y-%m-%dT%H:%M:%SZ}",
+            'aria-label="Map of the fast window',
+        ),
         (f"/drift/{quote(HOSTILE)}", "&lt;script&gt;document.title"),
         ("/runbook", "EmbeddingDriftDetected"),
     ],

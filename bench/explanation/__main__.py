@@ -17,6 +17,7 @@ from typing import get_args
 
 import numpy as np
 
+from bench.explanation.cost import cost
 from bench.explanation.incidents import INCIDENTS
 from bench.explanation.sets import load
 from bench.explanation.trials import Tally, Trial, new_topics, quiet, quiet_sessions, vanished_topic
@@ -34,7 +35,7 @@ MODEL_KINDS = ("model", "scale", "precision", "stuck", "foreign")
 
 def main(paths: list[Path], quick: bool) -> None:
     """Print all tables."""
-    trials = 2 if quick else 4
+    trials = 2 if quick else 6
     tallies: dict[str, dict[str, Tally]] = {}
     causes: Counter[tuple[str, str]] = Counter()
     sides: Counter[bool] = Counter()
@@ -45,17 +46,20 @@ def main(paths: list[Path], quick: bool) -> None:
             _groups(trial, tallies[data.name])
             if seed < 2:
                 _causes(trial, causes, sides)
-        for seed in range(1 if quick else 2):
+        for seed in range(1 if quick else 4):
             quiet_sessions(data, seed, 3 if quick else 5, tallies[data.name]["10 + 5 %"])
     _show(tallies, causes, sides, quick)
+    head = ("1,000 vectors of 768 dimensions", "CPU ms")
+    rows = cost(load(paths[0]))
+    report("explanation", "cost", "Cost, one BLAS thread", head, rows, quick)
 
 
 def _groups(trial: Trial, tallies: dict[str, Tally]) -> None:
     for name, shares in SHARES.items():
         new_topics(trial, shares, tallies[name])
     first = tallies["10 + 5 %"]
-    vanished_topic(trial, first)
-    for _ in range(3):
+    for _ in range(4):
+        vanished_topic(trial, first)
         quiet(trial, first)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from exporter.detector.ratio import ChangedRatio, Comparison
 from exporter.detector.sums import fingerprints
 from exporter.explain.clusters import nearest
 from exporter.explain.kinds import Kind
-from exporter.explain.observations import Observations
+from exporter.explain.observations import VERSION, Observations
 from exporter.stats.arrays import Floats, Vectors
 
 Column = NDArray[np.float32]
@@ -51,6 +52,10 @@ _NEW = 0.1
 """The same of the most changed vectors, from which their content is new."""
 _COHERENT = 0.65
 """How alike the clusters moved, from which the model has changed. New topics give 0.3 to 0.6."""
+_LOCAL = 0.6
+"""Share of the change that grown groups account for, from which it is one of these groups only."""
+_ALL = 0.9
+"""Changed ratio from which all vectors have changed, whatever groups account for."""
 _FEWEST_CHANGED = 20
 """Vectors that count as the most changed ones, at least."""
 _LEAST_ROOM = 0.02
@@ -61,6 +66,8 @@ _PAIRS = 10
 _SAME_TEXT = 5e-5
 """Cosine distance of the same text's vectors, from which its encoder has changed. Rounding to
 float16 or bfloat16 gives 6e-6 at most, and rounding to int8 gives 4e-4."""
+_LONGEST = 100
+"""Characters of a version."""
 _COMPARED = 300
 """Vectors whose nearest ones are looked up."""
 _NEIGHBOURS = 1_500
@@ -125,6 +132,13 @@ class Facts(NamedTuple):
         baseline, 1 as random directions.
     coherence : float
         How alike the clusters moved, 0 to 1.
+    grouped : float
+        Share of the window by which the grown groups grew.
+    version, version_before : str
+        The most frequent ``model_version`` of the metadata, now and in the baseline; empty if none
+        was sent.
+    other_version : float
+        Share of the window with a version that the baseline lacks; 0 unless both sides have one.
     pairs : int
         Texts that both sides have.
     pairs_moved : float
@@ -144,6 +158,10 @@ class Facts(NamedTuple):
     outside: float
     outside_of_changed: float
     coherence: float
+    grouped: float
+    version: str
+    version_before: str
+    other_version: float
     pairs: int
     pairs_moved: float
 
@@ -158,6 +176,8 @@ def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
     """Yield the kinds whose rule holds, the surest first, with the evidence."""
     changed = f"{f.changed:.0%} of the vectors changed"
     coarse = f.different < _COARSER or f.bits >= _FEWER_BITS
+    # A few groups move the clusters around them, and alike if they are related.
+    is_local = f.changed < _ALL and f.grouped >= _LOCAL * f.changed
     if f.equal >= max(_STUCK, _HALF * f.changed):
         yield "stuck", f"{f.equal:.0%} of the vectors are copies of three or fewer"
     if f.silent:
@@ -176,11 +196,14 @@ def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
     if coarse and f.changed < _FAR:
         yield "precision", _coarser(f), changed
     if not same_texts:
+        if f.changed >= _FAR and f.other_version >= max(_FAR, _HALF * f.changed):
+            versions = f"model_version is {f.version} in {f.other_version:.0%} of the vectors"
+            yield "model", f"{versions}; the baseline has {f.version_before}", changed
         if f.far >= max(_FAR, _HALF * f.changed):
             yield "model", f"{f.far:.0%} of the vectors have no near vector in the baseline"
         if f.outside_of_changed > _APART and f.changed > 0:
             yield "model", "the changed vectors lie outside the baseline's space", changed
-        if f.coherence > _COHERENT and f.changed >= _FAR:
+        if f.coherence > _COHERENT and f.changed >= _FAR and not is_local:
             yield "model", f"all topics moved alike ({f.coherence:.2f} of 1)", changed
         if f.outside > _FOREIGN:
             yield (
@@ -190,7 +213,9 @@ def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
     if f.outside_of_changed > _NEW:
         yield (
             "new content",
-            f"topics moved differently ({f.coherence:.2f} of 1)",
+            "groups that grew account for most of the change"
+            if is_local
+            else f"topics moved differently ({f.coherence:.2f} of 1)",
             (f"the changed vectors are {f.outside_of_changed:.0%} of the way out of its space"),
         )
     yield "other mix", "the changed vectors lie within the baseline's space", changed
@@ -210,6 +235,7 @@ def measure(
     window: Observations,
     places: Vectors,
     known: Vectors,
+    grouped: float,
 ) -> Facts:
     """Measure the facts of a window.
 
@@ -224,6 +250,8 @@ def measure(
         Places of the baseline's vectors.
     known : ndarray of float32, shape (c, p)
         Centres of the baseline's clusters.
+    grouped : float
+        Share of the window by which the grown groups grew.
     """
     new, old = window.vectors, baseline.vectors
     lengths, usual = np.linalg.norm(new, axis=1), np.linalg.norm(old, axis=1)
@@ -231,6 +259,7 @@ def measure(
     out, usually_out = detector.outside(new), detector.outside(old)
     outside, of_changed = _outside(compared, out, usually_out, 1 - detector.leading / new.shape[1])
     pairs, moved = _same_texts(window, baseline)
+    version, version_before, other_version = _versions(window, baseline)
     deviation = np.maximum(places.std(axis=0), _LEAST_DEVIATION)
     weight = _WEIGHT_OUTSIDE / max(float(usually_out.std()), _LEAST_ROOM / 10)
     return Facts(
@@ -252,8 +281,12 @@ def measure(
             nearest(compared.places, known),
             nearest(places, known),
         ),
+        grouped=grouped,
         pairs=pairs,
         pairs_moved=moved,
+        version=version,
+        version_before=version_before,
+        other_version=other_version,
     )
 
 
@@ -376,6 +409,21 @@ def _same_texts(window: Observations, baseline: Observations) -> tuple[int, floa
     if not pairs or _moved(baseline.vectors, baseline.vectors, repeats) > 0:
         return 0, 0.0
     return len(pairs), _moved(window.vectors, baseline.vectors, pairs)
+
+
+def _versions(window: Observations, baseline: Observations) -> tuple[str, str, float]:
+    """Compare the versions of the model; see `Facts.version`."""
+    now, before = (
+        [str(each[VERSION])[:_LONGEST] for each in side.metadata or () if each and VERSION in each]
+        for side in (window, baseline)
+    )
+    if not now or not before:
+        return "", "", 0.0
+    known = set(before)
+    other = Counter(each for each in now if each not in known)
+    [(usual, _)] = Counter(before).most_common(1)
+    [(newest, _)] = (other or Counter(now)).most_common(1)
+    return newest, usual, other.total() / len(window)
 
 
 def _moved(new: Vectors, old: Vectors, pairs: list[tuple[int, int]]) -> float:

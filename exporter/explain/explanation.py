@@ -25,7 +25,7 @@ _MOST_VECTORS = 2_500
 _MOST_OF_BASELINE = 5_000
 """Vectors that are looked at."""
 _MOST_TEXTS = 2_500
-"""Texts of the baseline that words are compared with."""
+"""Texts and metadata of the baseline that those of the window are compared with."""
 _MOST_FOR_CAUSE = 2_500
 """Vectors of the baseline that the cause is found from."""
 _STRETCHES = 10
@@ -146,18 +146,19 @@ def explain(
     score = detector.score(detector.sums(window.vectors, window.times))
     rows = _thinned(len(window), _MOST_VECTORS, _STRETCHES)
     baseline_rows = _thinned(len(baseline), _MOST_OF_BASELINE, _STRETCHES)
-    new, old = window.take(rows), baseline.take(baseline_rows)
+    new, old = _taken(window, rows), _taken(baseline, baseline_rows)
     compared = detector.compare(new.vectors)
     places = detector.places(old.vectors)
     known = groups.baseline_centres(places)
-    some = _thinned(len(old), _MOST_FOR_CAUSE, _SHORT_STRETCHES)
-    of_some = groups.baseline_centres(places[some])
-    why = cause.decide(
-        cause.measure(detector, compared, score, old.take(some), new, places[some], of_some)
-    )
-    naming = _Naming(new, old)
     effect = groups.dependence(compared.places, places, known)
     grown = groups.grown(compared, places, known, effect)[:_MOST_GROUPS]
+    grouped = sum(len(each.window) / len(new) - len(each.baseline) / len(old) for each in grown)
+    some = _thinned(len(old), _MOST_FOR_CAUSE, _SHORT_STRETCHES)
+    facts = cause.measure(
+        detector, compared, score, old.take(some), new, places[some], known, grouped
+    )
+    why = cause.decide(facts)
+    naming = _Naming(new, old)
     inside = np.zeros(len(new), bool)
     for each in grown:
         inside[each.window] = True
@@ -175,11 +176,7 @@ def explain(
         n=len(window),
         score=score,
         changed=compared.changed,
-        explained=sum(
-            max(each.share - each.share_before, 0.0)
-            for each in identified
-            if each.change == "grown"
-        ),
+        explained=grouped,
         groups=tuple(
             replace(
                 each,
@@ -199,33 +196,38 @@ class _Naming:
     """Words and metadata of both sides."""
 
     def __init__(self, window: Observations, baseline: Observations) -> None:
-        self._n, self._m = len(window), len(baseline)
+        self._n = len(window)
         self._words, self._words_before = Vocabulary(window.texts), Vocabulary(baseline.texts)
-        self._compared = np.arange(0, self._m, -(-self._m // _MOST_TEXTS))
+        self._compared = np.arange(0, len(baseline), -(-len(baseline) // _MOST_TEXTS))
         now, before = window.metadata, baseline.metadata
         self._values = Catalogue([None] * self._n if now is None else now)
-        self._values_before = Catalogue([None] * self._m if before is None else before)
+        compared = [None if before is None else before[row] for row in self._compared.tolist()]
+        self._values_before = Catalogue(compared)
         self._identifiers = self._values.identifiers | self._values_before.identifiers
 
     def grown(self, rows: NDArray[np.intp]) -> tuple[tuple[str, ...], tuple[Value, ...]]:
         """Name rows of the window, against the baseline."""
         return (
             tuple(keywords(self._words[rows], self._words_before[self._compared])),
-            self._over(self._values[rows], self._values_before[range(self._m)]),
+            self._over(self._values[rows], self._values_before[range(len(self._compared))]),
         )
 
     def shrunk(self, rows: NDArray[np.intp]) -> tuple[tuple[str, ...], tuple[Value, ...]]:
         """Name rows of the baseline, against its other rows."""
-        rest = np.setdiff1d(np.arange(self._m), rows)
-        compared = np.setdiff1d(self._compared, rows)
+        inside = np.isin(self._compared, rows)
+        others = self._words_before[self._compared[~inside]]
         return (
-            tuple(keywords(self._words_before[rows], self._words_before[compared])),
-            self._over(self._values_before[rows], self._values_before[rest]),
+            tuple(keywords(self._words_before[rows], others)),
+            self._over(
+                self._values_before[np.flatnonzero(inside)],
+                self._values_before[np.flatnonzero(~inside)],
+            ),
         )
 
     def of_window(self) -> tuple[Value, ...]:
         """Return the values that are over-represented in the window."""
-        return self._over(self._values[range(self._n)], self._values_before[range(self._m)])
+        every = range(len(self._compared))
+        return self._over(self._values[range(self._n)], self._values_before[every])
 
     def _over(
         self, observed: Sequence[set[tuple[str, str]]], others: Sequence[set[tuple[str, str]]]
@@ -307,6 +309,11 @@ def _continued(
 
 _TOUCHING = 1e-3
 """Squared distance of two centres that are the same but for rounding."""
+
+
+def _taken(observed: Observations, rows: NDArray[np.intp]) -> Observations:
+    """Take the rows that `_thinned` chose; a copy of all of them would take time."""
+    return observed if len(rows) == len(observed) else observed.take(rows)
 
 
 def _thinned(n: int, most: int, stretches: int) -> NDArray[np.intp]:

@@ -27,7 +27,14 @@ _LEAST_KNOWN = 20
 _GONE = 0.5
 """Largest ratio of the shares of a cluster, now and before, that counts as shrunk."""
 _FALSE_ALARMS = 0.05
-"""Chance that a window without drift names a group, for grown and for shrunk ones."""
+"""Chance that a window without drift names a shrunk group, and level of the tests in blocks."""
+_SURE, _SURE_IF_CHANGED = 1e-5, 7e-3
+"""p-values below which a cluster has grown: in any window, and in one that has certainly changed.
+
+The ranking has looked at the neighbours of a vector, and vectors in a cluster are neighbours. So
+these p-values are too small: the least of a window without drift is often 1e-3. The interval of the
+changed ratio does not have this fault.
+"""
 _WINDOW_BLOCKS = 4
 _BASELINE_BLOCKS = 10
 """Blocks in which the dependence of the vectors is measured. They hold interleaved sessions."""
@@ -82,7 +89,8 @@ def grown(compared: Comparison, baseline: Vectors, known: Vectors, effect: float
 
     The vectors most unlike the baseline, of both sides, are clustered without regard to the side. A
     cluster counts if it holds more of the window than chance explains, by Fisher's test and in
-    blocks of arrival. Members are then all vectors that are nearer to its centre than to any other.
+    blocks of arrival; much more, if the interval of the changed ratio holds 0. Members are then all
+    vectors that are nearer to its centre than to any other.
 
     Parameters
     ----------
@@ -149,7 +157,7 @@ def _candidates(compared: Comparison, effect: float) -> Iterator[tuple[float, ND
     places = np.concatenate([compared.places, compared.reference_places])
     unlike = np.concatenate([compared.unlikeness, compared.reference_unlikeness])
     order = np.argsort(-unlike, kind="stable")
-    level = np.log(_FALSE_ALARMS / (_NEW * len(_TOPS)))
+    level = np.log(_SURE_IF_CHANGED if compared.changed.lower > 0 else _SURE)
     for share in _TOPS:
         top = order[: max(round(share * (n + h)), _NEW)]
         centres = k_means(places[top], _NEW)

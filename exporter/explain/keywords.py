@@ -40,7 +40,7 @@ def terms(text: str) -> set[str]:
         found |= {part[at : at + 2] for at in range(len(part) - 1)}
     words = _WORD.findall(_UNSPACED.sub(" ", folded))[:_LONGEST]
     found.update(words)
-    found.update(f"{one} {two}" for one, two in itertools.pairwise(words))
+    found.update(map(" ".join, itertools.pairwise(words)))
     return found
 
 
@@ -77,12 +77,13 @@ def keywords(texts: Sequence[set[str]], others: Sequence[set[str]]) -> list[str]
     texts, others : sequence of set of str
         The `terms` of each text.
     """
-    count = Counter(term for found in texts for term in found)
+    count = Counter(itertools.chain.from_iterable(texts))
     different = {frozenset(found) for found in texts}
     candidates = sorted(term for term, many in count.items() if many >= _FEWEST)
     if not candidates or not others:
         return []
-    other_count = Counter(term for found in others for term in found)
+    shared = map(set(candidates).intersection, others)
+    other_count = Counter(itertools.chain.from_iterable(shared))
     here = np.array([count[term] for term in candidates], float)
     there = np.array([other_count[term] for term in candidates], float)
     n, other_n = len(texts), len(others)

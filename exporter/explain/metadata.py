@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -61,8 +62,8 @@ def pairs(metadata: Mapping[str, object] | None) -> set[Pair]:
             found.update(_traits(value))
         elif isinstance(value, bool):
             found.add((key, str(value).lower()))
-        elif isinstance(value, str | int | float) and len(str(value)) <= _LONGEST:
-            found.add((key, str(value)))
+        elif isinstance(value, str | int | float) and len(shown := str(value)) <= _LONGEST:
+            found.add((key, shown))
     return found
 
 
@@ -81,7 +82,10 @@ def _traits(text: str) -> Iterator[Pair]:
 
 def _script(text: str) -> str:
     """Return the most frequent script of the letters, by the names of their characters."""
-    scripts = Counter(map(_script_of, filter(str.isalpha, text[:_CHARACTERS])))
+    begin = text[:_CHARACTERS]
+    if begin.isascii():  # most texts are; names of characters take time
+        return "latin" if any(map(str.isalpha, begin)) else "none"
+    scripts = Counter(map(_script_of, filter(str.isalpha, begin)))
     return scripts.most_common(1)[0][0] if scripts else "none"
 
 
@@ -100,8 +104,8 @@ class Catalogue:
 
     def __init__(self, metadata: Sequence[Mapping[str, object] | None]) -> None:
         self._pairs = [pairs(each) for each in metadata]
-        with_key = Counter(key for found in self._pairs for key in {key for key, _ in found})
-        values = Counter(key for key, _ in {pair for found in self._pairs for pair in found})
+        with_key = Counter(key for key, _ in itertools.chain.from_iterable(self._pairs))
+        values = Counter(key for key, _ in set[Pair]().union(*self._pairs))
         self.identifiers = {
             key for key, many in values.items() if many > max(_IDENTIFIER * with_key[key], _FEWEST)
         }
@@ -130,7 +134,8 @@ def overrepresented(
     candidates = sorted(pair for pair, many in count.items() if many >= _FEWEST)
     if not candidates or not others:
         return []
-    other_count = Counter(pair for found in others for pair in found)
+    shared = map(set(candidates).intersection, others)
+    other_count = Counter(itertools.chain.from_iterable(shared))
     here = np.array([count[pair] for pair in candidates])
     there = np.array([other_count[pair] for pair in candidates])
     n, other_n = len(observed), len(others)

@@ -12,6 +12,8 @@ from exporter.stats.arrays import Floats, Vectors
 
 TEXT = "text"
 """Key of the metadata that holds the text that was embedded."""
+VERSION = "model_version"
+"""Key of the metadata that holds the version of the encoder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +47,10 @@ class Observations:
         """The text of each vector, where its metadata holds one."""
         if self.metadata is None:
             return [None] * len(self)
-        found = ((each or {}).get(TEXT) for each in self.metadata)
-        return [text if isinstance(text, str) else None for text in found]
+        return [
+            text if each and isinstance(text := each.get(TEXT), str) else None
+            for each in self.metadata
+        ]
 
     def take(self, rows: NDArray[np.intp]) -> Observations:
         """Return those in some rows, in this order."""

@@ -391,6 +391,7 @@ def _past(
     if view.at is not None:
         rows = history.rows_at(connection, name, view.at)
         explained = _explained(connection, name, view.at, permits)
+    shown = model_page.known_now(model) if view.at is None else explained
     drifts = explanations.drifts(connection, name, since, until, model_page.MOST_DRIFTS)
     past = model_page.Past(
         history.course(connection, [name], since, until, view.stretch),
@@ -399,6 +400,7 @@ def _past(
         baselines.versions(connection, name),
         explained,
         model_page.drifts(drifts, permits),
+        explanations.maps(connection, name, [each.explained_at for each in shown]),
     )
     return past, reports.watched(connection)
 

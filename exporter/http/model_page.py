@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from urllib.parse import quote
 from msgspec import UNSET
 
 from exporter.explain.kinds import Kind
-from exporter.http import charts, condition
+from exporter.http import charts, condition, islands
 from exporter.http.condition import (
     CAUSES,
     REASONS,
@@ -60,6 +60,8 @@ class Past:
         What was known at the past time; empty unless one was asked for.
     drifts : sequence of PastDrift
         Those that the timeline shows, the newest first.
+    maps : mapping of str to mapping
+        The maps of what is explained, by window, as the store has them.
     """
 
     points: Sequence[Point]
@@ -68,6 +70,7 @@ class Past:
     versions: Sequence[Version]
     explained: Sequence[Explanation] = ()
     drifts: Sequence[PastDrift] = ()
+    maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class PastDrift(NamedTuple):
@@ -142,9 +145,7 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         if any(row.baseline_version != known for row in rows):
             stage = "provisional"
     thresholds = of_fleet(stage, watched)
-    explained = [each.explanation for each in windows.values() if each.explanation is not UNSET]
-    if view.at is not None:
-        explained = [] if past is None else list(past.explained)
+    explained = known_now(model) if view.at is None else [] if past is None else past.explained
     causes: dict[str, Kind] = {each.window: each.cause.kind for each in explained if not each.slice}
     slices = [] if view.at is not None else list(_sliced(model))
     averages = {} if past is None else past.averages
@@ -165,7 +166,9 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         runbook=heading(found),
         checked_at=f"{model.computed_at:%Y-%m-%d %H:%M:%S} UTC",
         age=condition.duration(model.age) if model.age and view.at is None else "",
-        explained=[_told(each, until) for each in explained],
+        explained=[_told(each, until, {} if past is None else past.maps) for each in explained],
+        width=islands.WIDTH,
+        height=islands.HEIGHT,
         drifts=[] if past is None else [_listed_drift(each) for each in past.drifts],
         at=None if shown_at is None else f"{shown_at:%Y-%m-%d %H:%M:%S} UTC",
         at_query="" if shown_at is None else f"&at={shown_at:%Y-%m-%dT%H:%M:%SZ}",
@@ -186,8 +189,15 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
     )
 
 
-def _told(told: Explanation, now: float) -> dict[str, Any]:
+def known_now(model: Drift) -> list[Explanation]:
+    """Return what is known of the windows that drift."""
+    windows = (model.windows.fast, model.windows.slow)
+    return [each.explanation for each in windows if each.explanation is not UNSET]
+
+
+def _told(told: Explanation, now: float, maps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the page tells of a window that drifts."""
+    drawn = None if told.slice else maps.get(told.window)
     minutes = max(now - told.explained_at.timestamp(), 0.0) / 60
     return {
         "window": told.window,
@@ -200,6 +210,7 @@ def _told(told: Explanation, now: float) -> dict[str, Any]:
         "evidence": told.cause.evidence,
         "metadata": told.metadata,
         "groups": told.groups,
+        "map": None if drawn is None else islands.chart(drawn, told.groups),
         "has_texts": any(each.text for group in told.groups for each in group.examples),
     }
 

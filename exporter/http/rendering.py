@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from exporter.http import charts
+from exporter.http import charts, islands
 from exporter.http.condition import Condition
 from ingest.runtime.version import __version__
 
@@ -100,6 +100,7 @@ def _templates() -> Environment:
         "share": as_share,
         "moment": as_moment,
         "quoted": shlex.quote,
+        "colour": islands.colour,
         "slug": lambda word: word.replace(" ", "-"),
     }
     found.globals["version"] = __version__

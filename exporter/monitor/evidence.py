@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,6 +11,7 @@ import psycopg
 
 from exporter.detector import Detector
 from exporter.explain.explanation import Explanation, Group
+from exporter.explain.map import Map
 from exporter.explain.observations import TEXT, Observations
 from exporter.monitor import baseline, slices
 from exporter.monitor.baseline import Baseline
@@ -28,6 +29,9 @@ from ingest.store.dimension import require_dimension
 from ingest.store.explanations import ExplanationRow
 from ingest.store.newest import newest
 from ingest.store.stored_vector import StoredVector
+
+_LONGEST_ON_MAP = 80
+"""Characters of a text that a map has of each vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,35 @@ class Evidence:
     ) -> dict[str, list[dict[str, object]]]:
         """Return what is known of the examples of each group, by its id."""
         return {group.id: self._examples(group, allowed.texts == "full") for group in found.groups}
+
+    def drawn(
+        self, chart: Map, found: Explanation, allowed: ExplanationSettings
+    ) -> dict[str, object]:
+        """Return a map as JSON objects: positions from -1 to 1, and what is known of each vector.
+
+        Vectors of grown groups have their ids, and the typical ones come first.
+        """
+        grown = [group for group in found.groups if group.change == "grown"]
+        group_of = {row: group.id for group in grown for row in group.rows.tolist()}
+        typical = {row for group in grown for row in group.examples.tolist()}
+        points = sorted(
+            zip(chart.rows.tolist(), chart.window.tolist(), strict=True),
+            key=lambda point: point[0] not in typical,
+        )
+        return {
+            "baseline": np.round(chart.baseline, 3).tolist(),
+            "regions": [asdict(each) for each in chart.regions],
+            "rings": [asdict(each) for each in chart.rings],
+            "points": [
+                {
+                    "x": round(x, 3),
+                    "y": round(y, 3),
+                    "group": group_of.get(row),
+                    **_told(self.rows[row], allowed.texts == "full", _LONGEST_ON_MAP),
+                }
+                for row, (x, y) in points
+            ],
+        }
 
     def _examples(self, group: Group, with_texts: bool) -> list[dict[str, object]]:
         rows = self.rows if group.change == "grown" else self.reference_rows
@@ -173,10 +206,13 @@ def recorded(
     return row
 
 
-def _told(row: StoredVector, with_texts: bool) -> dict[str, object]:
+def _told(row: StoredVector, with_text: bool, longest: int | None = None) -> dict[str, object]:
     at = row.received_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     told: dict[str, object] = {"seq": row.seq, "id": row.id, "received_at": at}
-    return told | {"text": (row.metadata or {}).get(TEXT)} if with_texts else told
+    if not with_text:
+        return told
+    text = (row.metadata or {}).get(TEXT)
+    return told | {"text": text[:longest] if isinstance(text, str) else None}
 
 
 def _observed(

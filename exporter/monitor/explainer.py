@@ -11,11 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
-from exporter.explain.explanation import explain
+import numpy as np
+
+from exporter.explain.explanation import Explanation, explain
+from exporter.explain.map import draw
 from exporter.explain.summary import headline, recalled, told
 from exporter.monitor import evidence, privacy
 from exporter.monitor.drifting import Drift, Drifting
+from exporter.monitor.evidence import Evidence
 from exporter.monitor.model import Model, Models
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot, SeriesSnapshot
@@ -37,11 +42,21 @@ EXPLANATION = "explanation"
 _WAIT_SECONDS = 0.1
 
 
+class _Explained(NamedTuple):
+    """An explanation without a map, and what it was made from; the settings are those of then."""
+
+    row: ExplanationRow
+    found: Explanation
+    read: Evidence
+    settings: ExplanationSettings
+
+
 class Explainer:
     """Explains each drift when it begins and at `REFRESHED_AFTER`, and keeps that in the store.
 
     Of several processes that follow the same model, the first one explains, and the others take its
-    explanation from the store. After a restart, a drift that lasts keeps its explanation.
+    explanation from the store. After a restart, a drift that lasts keeps its explanation. Maps are
+    drawn when all windows of a model are explained: an alert waits for the words.
 
     Parameters
     ----------
@@ -166,7 +181,7 @@ class Explainer:
         standing = model.standing  # read once: the tail replaces it when a baseline is adopted
         subject = model.judge(standing, self._models.now())
         self._drifting.notice(subject, watched)
-        explained, has_explained = {}, False
+        explained, made = {}, list[_Explained]()
         for each in subject.series:
             drift = self._drifting.now.get(each.series)
             if drift is None:
@@ -175,8 +190,7 @@ class Explainer:
             try:
                 current, number = self._current(each.series, drift)
                 if number is not None:
-                    current = self._explain(subject, each, drift, current, number)
-                    has_explained = True
+                    current = self._explain(subject, each, drift, current, number, made)
             except StoreUnavailable:
                 raise
             except Exception as error:
@@ -188,7 +202,9 @@ class Explainer:
             if current is not None:
                 explained[window] = current
         standing.explained = MappingProxyType(explained)
-        return has_explained
+        for without_map in made:
+            self._draw(without_map)
+        return bool(made)
 
     def _permits(self, row: ExplanationRow) -> bool:
         return privacy.permits(self.settings, row.told["texts"], row.told["metadata_keys"])
@@ -218,8 +234,12 @@ class Explainer:
         drift: Drift,
         current: ExplanationRow | None,
         number: int,
+        made: list[_Explained],
     ) -> ExplanationRow:
-        """Explain a window and keep that; return what counts, which may be another process's."""
+        """Explain a window and keep that; return what counts, which may be another process's.
+
+        Add it to those that were made, if it counts.
+        """
         assert subject.baseline is not None
         series, version, settings = each.series, subject.baseline.version, self.settings
         with self._pool.borrow() as connection:
@@ -245,7 +265,20 @@ class Explainer:
             told=told(found, read.examples(found, settings)) | privacy.shown(settings),
         )
         with self._primary.borrow() as connection:
-            return explanations.keep(connection, row, KEPT_SECONDS)
+            kept = explanations.keep(connection, row, KEPT_SECONDS)
+        if kept is row:
+            made.append(_Explained(row, found, read, settings))
+        return kept
+
+    def _draw(self, explained: _Explained) -> None:
+        """Draw the map of an explanation, and keep it."""
+        row, found, read, settings = explained
+        with self._primary.borrow() as connection:
+            before = explanations.last_map(connection, row.model_name, row.baseline_version)
+        positions = None if before is None else np.array(before["baseline"], np.float32)
+        drawn = draw(read.detector, read.reference, read.window, found, positions)
+        with self._primary.borrow() as connection:
+            explanations.keep_map(connection, row, read.drawn(drawn, found, settings))
 
 
 def _log_failure(error: Exception) -> None:

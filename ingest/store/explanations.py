@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -125,6 +126,43 @@ def see(connection: psycopg.Connection, row: ExplanationRow, seen_at: float) -> 
         " and began_at = to_timestamp(%s)",
         [seen_at, row.model_name, row.window_name, row.slice, row.number, row.began_at],
     )
+
+
+def keep_map(connection: psycopg.Connection, row: ExplanationRow, drawn: Mapping[str, Any]) -> None:
+    """Store the map of an explanation, as JSON objects."""
+    connection.execute(
+        "update explanation set map = %s"
+        " where (model_name, window_name, slice, number) = (%s, %s, %s, %s)"
+        " and began_at = to_timestamp(%s)",
+        [Jsonb(drawn), row.model_name, row.window_name, row.slice, row.number, row.began_at],
+    )
+
+
+def last_map(
+    connection: psycopg.Connection, model_name: str, baseline_version: int
+) -> Mapping[str, Any] | None:
+    """Return the newest map of a baseline, if there is any."""
+    found = connection.execute(
+        "select map from explanation where model_name = %s and baseline_version = %s"
+        " and map is not null order by explained_at desc limit 1",
+        [model_name, baseline_version],
+    ).fetchone()
+    return None if found is None else found[0]
+
+
+def maps(
+    connection: psycopg.Connection, model_name: str, explained_at: Sequence[datetime]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the maps of the explanations that were made at these times, by window.
+
+    Slices have none.
+    """
+    found = connection.execute(
+        "select window_name, map from explanation where model_name = %s and slice = ''"
+        " and explained_at = any(%s) and map is not null",
+        [model_name, list(explained_at)],
+    )
+    return dict(found.fetchall())
 
 
 def between(

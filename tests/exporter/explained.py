@@ -1,6 +1,8 @@
-"""An explanation of a window, as the explainer would have made it."""
+"""An explanation of a window and its map, as the explainer would have made them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from ingest.store.explanations import ExplanationRow
 
@@ -39,3 +41,19 @@ def explained(at: float, model_name: str = "m", kind: str = "new content") -> Ex
         "metadata_keys": None,
     }
     return ExplanationRow(model_name, "fast", "", at, 0, at, at, 1, SUMMARY, told)
+
+
+def point(seq: int, of: str | None = None, x: float = 0.0, y: float = 0.0) -> dict[str, Any]:
+    """A vector on a map."""
+    told = {"seq": seq, "id": f"doc {seq}", "received_at": "2026-01-01T00:00:00Z"}
+    return {"x": x, "y": y, "group": of, **told}
+
+
+def drawn(*points: dict[str, Any], rings: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A map, as the store has it."""
+    return {
+        "baseline": [[-1, 0], [1, 0], [0, 1]],
+        "regions": [{"x": 0.5, "y": -0.5, "name": "perl", "radius": 0.0}],
+        "rings": [{"x": -0.5, "y": 0.5, "name": ring, "radius": 0.1} for ring in rings],
+        "points": list(points),
+    }

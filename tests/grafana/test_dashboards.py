@@ -153,12 +153,13 @@ def test_a_series_links_from_the_fleet_to_the_model_and_to_its_report() -> None:
 
 
 @of_prometheus
-def test_firing_alerts_and_pins_are_annotations(dashboard: Json) -> None:
-    alerts, pins = dashboard["annotations"]["list"]
+def test_firing_alerts_pins_and_versions_are_annotations(dashboard: Json) -> None:
+    alerts, pins, versions = dashboard["annotations"]["list"]
     assert 'alertstate="firing"' in alerts["expr"]
     # The value of a pin is its time in milliseconds.
     assert pins["useValueForTime"] is True
     assert pins["textFormat"] == "{{model_name}}: version {{version}}, {{stage}}"
+    assert 'slice="model_version"' in versions["expr"]
 
 
 def test_provisioning_names_the_data_sources_and_the_folder_of_the_dashboards() -> None:

@@ -127,7 +127,11 @@ def test_every_metric_is_drawn_somewhere() -> None:
     assert {name for name in FAMILIES if not re.search(rf"\b{name}(_bucket)?\{{", text)} == set()
 
 
-@pytest.mark.parametrize(("where", "expr"), QUERIES)
+@pytest.mark.parametrize(
+    ("where", "expr"),
+    # In the incident, no other version of the encoder becomes the usual one.
+    [query for query in QUERIES if not query[0].endswith(": Versions of the encoder")],
+)
 def test_a_query_returns_data_in_an_incident(where: str, expr: str, prometheus: Prometheus) -> None:
     # A zero that stands for nothing would hide that nothing was found.
     expr = expr.removesuffix(" or vector(0)")

@@ -27,8 +27,12 @@ QUIET = Facts(
     outside=0.0,
     outside_of_changed=0.0,
     coherence=0.0,
+    grouped=0.0,
     pairs=0,
     pairs_moved=0.0,
+    version="",
+    version_before="",
+    other_version=0.0,
 )
 DRIFT = QUIET._replace(score=20.0, changed=0.3, directions_changed=0.3)
 
@@ -56,11 +60,19 @@ DRIFT = QUIET._replace(score=20.0, changed=0.3, directions_changed=0.3)
         (DRIFT._replace(coherence=0.7, outside_of_changed=0.3), "model"),
         (DRIFT._replace(coherence=0.6, outside_of_changed=0.3), "new content"),
         (DRIFT._replace(coherence=0.9, changed=0.04), "other mix"),
+        (DRIFT._replace(coherence=0.9, outside_of_changed=0.3, grouped=0.2), "new content"),
+        (DRIFT._replace(coherence=0.9, outside_of_changed=0.3, grouped=0.1), "model"),
+        (DRIFT._replace(coherence=0.9, changed=1.0, grouped=0.9), "model"),
         (DRIFT._replace(outside=0.4, outside_of_changed=0.5), "foreign"),
         (DRIFT._replace(outside_of_changed=0.05), "other mix"),
         (DRIFT._replace(pairs=12, pairs_moved=1.0), "model"),
         (DRIFT._replace(pairs=12, pairs_moved=0.0, coherence=0.9), "other mix"),
         (DRIFT._replace(pairs=9, pairs_moved=1.0), "other mix"),
+        (DRIFT._replace(other_version=0.3), "model"),
+        (DRIFT._replace(other_version=0.1), "other mix"),
+        (DRIFT._replace(other_version=1.0, pairs=12, pairs_moved=0.0), "other mix"),
+        (DRIFT._replace(other_version=1.0, changed=0.02), "other mix"),
+        (QUIET._replace(other_version=1.0), "none"),
     ],
 )
 def test_the_facts_decide(facts: Facts, kind: Kind) -> None:
@@ -94,7 +106,7 @@ def facts_of(detector: Detector, baseline: Vectors) -> Callable[..., Facts]:
             new = Observations(window, [{"text": text} for text in texts[0]])
             old = Observations(baseline, [{"text": text} for text in texts[1]])
         score = detector.score(window)
-        return measure(detector, detector.compare(window), score, old, new, places, known)
+        return measure(detector, detector.compare(window), score, old, new, places, known, 0.0)
 
     return measured
 
@@ -226,3 +238,58 @@ def test_few_vectors_give_no_coherence_from_chance() -> None:
         coherence(random.normal(size=(80, 20)), old, np.arange(80) % 10, of_old) for _ in range(50)
     ]
     assert np.quantile(found, 0.9) < 0.65
+
+
+def versioned(vectors: Vectors, *versions: str | None) -> Observations:
+    """Give the vectors these versions of the model in turn; None sends none."""
+    shares = [versions[row % len(versions)] for row in range(len(vectors))]
+    return Observations(vectors, [{} if v is None else {"model_version": v} for v in shares])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        (["v1"], ["v1", "v2", "v2", "v2"], ("v2", "v1", 0.75)),
+        (["v1", "v2", "v2"], ["v1"], ("v1", "v2", 0.0)),
+        (["v1"], ["v2", "v3", "v3", None], ("v3", "v1", 0.75)),
+        ([None], ["v2"], ("", "", 0.0)),
+        (["v1"], [None], ("", "", 0.0)),
+    ],
+)
+def test_the_versions_that_the_baseline_lacks_are_counted(
+    detector: Detector,
+    baseline: Vectors,
+    draw: Draw,
+    before: list[str | None],
+    now: list[str | None],
+    expected: tuple[str, str, float],
+) -> None:
+    window = draw(KNOWN, 400)
+    places = detector.places(baseline)
+    facts = measure(
+        detector,
+        detector.compare(window),
+        0.0,
+        versioned(baseline, *before),
+        versioned(window, *now),
+        places,
+        baseline_centres(places),
+        0.0,
+    )
+    assert (facts.version, facts.version_before, facts.other_version) == expected
+
+
+def test_another_version_of_the_model_is_told_as_the_cause_of_a_change() -> None:
+    facts = DRIFT._replace(version="e5-2", version_before="e5-1", other_version=1.0)
+    cause = decide(facts)
+    assert cause.kind == "model"
+    assert (
+        cause.evidence[0] == "model_version is e5-2 in 100% of the vectors; the baseline has e5-1"
+    )
+
+
+def test_new_content_says_whether_groups_account_for_it() -> None:
+    facts = DRIFT._replace(coherence=0.4, outside_of_changed=0.3)
+    assert decide(facts).evidence[0] == "topics moved differently (0.40 of 1)"
+    grouped = decide(facts._replace(grouped=0.25))
+    assert grouped.evidence[0] == "groups that grew account for most of the change"

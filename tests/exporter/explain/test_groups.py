@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from exporter.detector import Detector
+from exporter.detector.ratio import ChangedRatio
 from exporter.explain.groups import Members, baseline_centres, dependence, grown, shrunk
 from tests.exporter.explain.space import KNOWN, Draw, Vectors
 
@@ -87,6 +91,19 @@ def test_windows_without_drift_have_no_group(
     found = [groups_of(detector, baseline, draw(KNOWN, 1_000)) for _ in range(20)]
     assert sum(bool(new) for new, _ in found) <= 2
     assert sum(bool(gone) for _, gone in found) <= 2
+
+
+@pytest.mark.parametrize(("lower", "groups"), [(0.0, 0), (0.01, 1)])
+def test_a_weak_group_counts_only_where_the_window_has_certainly_changed(
+    detector: Detector, baseline: Vectors, draw: Draw, lower: float, groups: int
+) -> None:
+    window = np.random.default_rng(0).permutation(
+        np.concatenate([draw([20], 15), draw(KNOWN, 985)])
+    )
+    compared, places = detector.compare(window), detector.places(baseline)
+    known = baseline_centres(places)
+    of_ratio = replace(compared, changed=ChangedRatio(0.02, lower, 0.05))
+    assert len(grown(of_ratio, places, known, 1.06)) == groups
 
 
 def test_a_small_baseline_has_few_clusters(baseline: Vectors) -> None:

@@ -23,7 +23,7 @@ from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.baselines import Version
 from ingest.store.changes import ModelRow
 from ingest.store.history import HistoryRow, Point
-from tests.exporter.explained import SUMMARY, explained
+from tests.exporter.explained import SUMMARY, drawn, explained, point
 from tests.exporter.shown import HOSTILE, NOW, SECONDS, detail, drifting, past
 
 
@@ -139,11 +139,49 @@ def test_the_page_of_a_model_says_what_changed_with_evidence_groups_and_examples
     assert "Cause: new content (topics moved differently (0.31 of 1))." in shown
     assert "Explained at 2025-12-31 23:55 UTC, 5 min before." in shown
     assert "More often: tenant = acme, 40% (was 5%)." in shown
-    assert '<th scope="row">audio, player</th><td>grown</td>' in shown
+    assert re.search(r'<tr id="fast-g1"><th scope="row"><svg .*</svg>audio, player</th>', shown)
     assert "section = sound 80%" in shown
     assert "doc 7, 2026-01-01 00:00 UTC" in shown
     assert "Texts are shown only if <code>explanation.texts</code> is <code>full</code>" in shown
     assert "What changed" not in model_page.render_model(detail("m"), View(), past(), 1)
+
+
+def test_the_map_links_its_vectors_and_groups_to_what_is_known_of_them() -> None:
+    known = replace(past(), maps={"fast": drawn(point(7, "g1"), point(8), rings=("g2",))})
+    shown = model_page.render_model(reporting.detail(drifting()), View(), known, 1)
+    assert '<svg viewBox="0 0 760 460" role="group" aria-label="Map of the fast window: ' in shown
+    for seq in (7, 8):
+        assert f'<a href="#fast-{seq}" tabindex="-1">' in shown
+        assert f'<li id="fast-{seq}">doc {seq}, 2026-01-01 00:00:00 UTC</li>' in shown
+    assert "<title>doc 7</title>" in shown
+    for group in ("g1", "g2"):
+        assert f'<a href="#fast-{group}">' in shown
+        assert f'<tr id="fast-{group}">' in shown
+    # A click leads somewhere, and to one place only.
+    places = re.findall(r' id="([^"]*)"', shown)
+    assert len(places) == len(set(places))
+    assert set(re.findall(r'href="#([^"]*)"', shown)) <= set(places)
+    assert "Map of" not in model_page.render_model(reporting.detail(drifting()), View(), past(), 1)
+
+
+def test_a_page_with_two_large_maps_with_texts_is_small_enough() -> None:
+    points = [
+        point(row, "g1" if row % 9 == 0 else None) | {"text": "long " * 16} for row in range(260)
+    ]
+    large = drawn(*points) | {"baseline": [[-0.123, 0.456]] * 600}
+    model = drifting()
+    series = tuple(
+        replace(each, explanation=replace(explained(SECONDS), window_name=each.series.window))
+        for each in model.series
+    )
+    shown = model_page.render_model(
+        reporting.detail(replace(model, series=series)),
+        View(),
+        replace(past(), maps={"fast": large, "slow": large}),
+        1,
+    )
+    assert shown.count('<svg viewBox="0 0 760') == 2
+    assert len(shown.encode()) < 200_000
 
 
 def test_hostile_texts_and_values_stay_text() -> None:
@@ -152,15 +190,20 @@ def test_hostile_texts_and_values_stay_text() -> None:
     group = row.told["groups"][0]
     group["name"] = group["metadata"][0]["value"] = HOSTILE
     group["examples"][0]["text"] = HOSTILE
+    mapped = drawn(point(7, "g1") | {"text": HOSTILE}, point(8) | {"id": HOSTILE})
+    mapped["regions"][0]["name"] = HOSTILE
     row.told["cause"]["evidence"] = [HOSTILE]
     hostile = replace(row, summary=HOSTILE)
     series = tuple(replace(each, explanation=hostile) for each in model.series)
     drifts = model_page.drifts([hostile], lambda *_: True)
     shown = model_page.render_model(
-        reporting.detail(replace(model, series=series)), View(), replace(past(), drifts=drifts), 1
+        reporting.detail(replace(model, series=series)),
+        View(),
+        replace(past(), drifts=drifts, maps={"fast": mapped}),
+        1,
     )
     assert "<script" not in shown
-    assert shown.count("&lt;script&gt;") >= 6
+    assert shown.count("&lt;script&gt;") >= 12
     assert "Texts are shown only if" not in shown
 
 

@@ -9,6 +9,8 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -183,6 +185,49 @@ def test_a_drift_is_explained_again_four_times_and_its_groups_keep_their_ids(
     assert len({row.began_at for row in kept}) == 1
     assert {tuple(group["id"] for group in row.told["groups"]) for row in kept} == {("g1",)}
     assert kept[-1].seen_at > kept[-1].explained_at
+
+
+def drawn_map(connection: psycopg.Connection, row: ExplanationRow | None) -> dict[str, Any]:
+    assert row is not None
+    at = datetime.fromtimestamp(row.explained_at, UTC)
+    return dict(explanations.maps(connection, "m", [at])["fast"])
+
+
+def test_an_explanation_has_a_map_on_which_the_baseline_stays(
+    pool: Pool, connection: psycopg.Connection, models: Models, clock: Clock
+) -> None:
+    explaining = explainer(pool, models, ExplanationSettings(texts="full"))
+    set_score(models, HIGH)
+    explaining.look()
+    first = drawn_map(connection, explanation(models))
+    clock.time += REFRESHED_AFTER[0]
+    # After a restart, too.
+    explainer(pool, models, ExplanationSettings(texts="keywords")).look()
+    later = drawn_map(connection, explanation(models))
+    assert len(first["baseline"]) == 600
+    assert first["baseline"] == later["baseline"]
+    in_group = [point for point in first["points"] if point["group"] == "g1"]
+    assert "zebra" in in_group[0]["text"]
+    assert not any("text" in point for point in later["points"])
+
+
+def test_a_map_that_cannot_be_drawn_leaves_the_explanation(
+    pool: Pool,
+    connection: psycopg.Connection,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no map")
+
+    monkeypatch.setattr("exporter.monitor.explainer.draw", fail)
+    explaining = explainer(pool, models)
+    set_score(models, HIGH)
+    with pytest.raises(RuntimeError, match="no map"):
+        explaining.look()
+    assert explanation(models) is not None
+    assert not explaining.examined[EXPLANATION].success
+    assert explanations.last_map(connection, "m", 1) is None
 
 
 def test_after_a_restart_a_drift_that_lasts_keeps_its_explanation(

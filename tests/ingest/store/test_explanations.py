@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import psycopg
@@ -90,3 +91,23 @@ def test_a_list_of_drifts_has_the_newest_explanation_of_each_without_what_it_tel
     assert explanations.drifts(connection, "m", 0, 3_000, 1) == found[:1]
     assert explanations.drifts(connection, "m", 0, 2_000, 50) == found[1:]
     assert explanations.drifts(connection, "m", 2_550, 3_000, 50) == found[:1]
+
+
+def test_a_map_is_found_by_its_baseline_and_by_the_time_of_its_explanation(
+    connection: psycopg.Connection,
+) -> None:
+    slow, of_slice = replace(ROW, window_name="slow"), replace(LATER, slice="tenant=acme")
+    keep(connection, ROW, LATER, slow, of_slice)
+    assert explanations.last_map(connection, "m", 1) is None
+    for row, name in ((ROW, "first"), (LATER, "later"), (of_slice, "of a slice")):
+        explanations.keep_map(connection, row, {"name": name})
+    first, later = (datetime.fromtimestamp(row.explained_at, UTC) for row in (ROW, LATER))
+    assert explanations.maps(connection, "m", [first]) == {"fast": {"name": "first"}}
+    assert explanations.maps(connection, "m", [later]) == {"fast": {"name": "later"}}
+    assert explanations.maps(connection, "m", []) == {}
+    explanations.keep_map(connection, ROW, {"name": "again"})
+    assert explanations.maps(connection, "m", [first])["fast"] == {"name": "again"}
+    found = explanations.last_map(connection, "m", 1)
+    assert found is not None
+    assert found["name"] in ("later", "of a slice")
+    assert explanations.last_map(connection, "m", 2) is None

@@ -1,0 +1,181 @@
+"""The map of a window as SVG: the baseline in the middle, and an island for each group that grew.
+
+It is drawn on the server, as the lines are. A click on a vector shows its text below: the link's
+target is an item of a list that is hidden otherwise. So the map needs no script.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+WIDTH, HEIGHT = 760, 460
+_MIDDLE = (WIDTH / 2, HEIGHT / 2)
+_RADIUS = 205.0
+"""Of the map, in user units."""
+_PLACES = [(x, y) for y in (55.0, 165.0, 275.0, 385.0) for x in (WIDTH - 85.0, 85.0)]
+"""Where the middle of an island may be: right and left by turns."""
+COLOURS = len(_PLACES)
+_DOT = 4.5
+"""Distance of the vectors of an island, about."""
+_GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
+_WORDS = 22
+"""Characters of a name on the map."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A vector of the window: where it is, and what is known of it."""
+
+    x: float
+    y: float
+    told: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Island:
+    """A group that grew; its place and its colour belong to its id."""
+
+    id: str
+    colour: int
+    name: str
+    share: str
+    x: float
+    label: float
+    points: list[Point] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Where a group was that shrank."""
+
+    id: str
+    colour: int
+    name: str
+    share: str
+    x: float
+    y: float
+    radius: float
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The name of a part of the map."""
+
+    x: float
+    y: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """The whole map.
+
+    Attributes
+    ----------
+    baseline : str
+        Data of an SVG path that draws a dot for each vector.
+    labels : list of Label
+    points : list of Point
+        Vectors of the window that are in no group.
+    islands : list of Island
+    rings : list of Ring
+    """
+
+    baseline: str
+    labels: list[Label]
+    points: list[Point]
+    islands: list[Island]
+    rings: list[Ring]
+
+    def listed(self) -> Iterator[Point]:
+        """Yield all vectors of the window that are drawn."""
+        for island in self.islands:
+            yield from island.points
+        yield from self.points
+
+
+def colour(group_id: str) -> int:
+    """Return the number of the colour of a group: the same as long as it has its id."""
+    return (int(group_id.removeprefix("g")) - 1) % COLOURS
+
+
+def chart(drawn: Mapping[str, Any], groups: Sequence[Any]) -> Chart:
+    """Lay out a map.
+
+    Parameters
+    ----------
+    drawn : mapping
+        As the store has it: ``baseline``, ``regions``, ``rings`` and ``points``.
+    groups : sequence of exporter.monitor.report.Group
+        Those of the same explanation.
+    """
+    by_id = {each.id: each for each in groups}
+    members: dict[str | None, list[Mapping[str, Any]]] = {}
+    for point in drawn["points"]:
+        known = point["group"] if point["group"] in by_id else None
+        members.setdefault(known, []).append(point)
+    return Chart(
+        baseline="".join(
+            "M{} {}h0".format(*map(round, _place(x, y))) for x, y in drawn["baseline"]
+        ),
+        labels=[_label(each) for each in drawn["regions"]],
+        points=[Point(*_place(each["x"], each["y"]), each) for each in members.get(None, [])],
+        islands=list(_islands([each for each in groups if each.change == "grown"], members)),
+        rings=[_ring(each, by_id[each["name"]]) for each in drawn["rings"]],
+    )
+
+
+def _place(x: float, y: float) -> tuple[float, float]:
+    return round(_MIDDLE[0] + _RADIUS * x, 1), round(_MIDDLE[1] - _RADIUS * y, 1)
+
+
+def _islands(
+    grown: Sequence[Any], members: Mapping[str | None, Sequence[Mapping[str, Any]]]
+) -> Iterator[Island]:
+    """Lay out the groups. The typical vectors are in the middle of an island."""
+    free = dict(enumerate(_PLACES))
+    for group in sorted(grown, key=lambda each: int(each.id.removeprefix("g"))):
+        preferred = colour(group.id)
+        # Two groups with the same colour are rare: the later one takes another place.
+        x, y = free.pop(preferred if preferred in free else min(free))
+        inside = members.get(group.id, [])
+        island = Island(
+            group.id,
+            preferred,
+            _short(group.name),
+            _share(group),
+            x,
+            round(y + _DOT * math.sqrt(len(inside)) + 20, 1),
+        )
+        for rank, told in enumerate(inside):
+            away = _DOT * math.sqrt(rank)
+            angle = rank * _GOLDEN_ANGLE
+            island.points.append(
+                Point(
+                    round(x + away * math.cos(angle), 1),
+                    round(y + away * math.sin(angle), 1),
+                    told,
+                )
+            )
+        yield island
+
+
+def _ring(drawn: Mapping[str, Any], group: Any) -> Ring:
+    x, y = _place(drawn["x"], drawn["y"])
+    radius = round(_RADIUS * drawn["radius"], 1)
+    return Ring(group.id, colour(group.id), _short(group.name), _share(group), x, y, radius)
+
+
+def _label(region: Mapping[str, Any]) -> Label:
+    return Label(*_place(region["x"], region["y"]), _short(region["name"]))
+
+
+def _share(group: Any) -> str:
+    return f"{100 * group.share:.1f}% (was {100 * group.share_before:.1f}%)"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _WORDS else f"{name[: _WORDS - 1]}…"

@@ -1,0 +1,63 @@
+"""The map as SVG: islands keep their place and colour, and all stays inside the drawing."""
+
+from __future__ import annotations
+
+from exporter.http.islands import COLOURS, HEIGHT, WIDTH, chart, colour
+from exporter.monitor.report import Group
+from tests.exporter.explained import drawn, point
+
+
+def group(number: int, change: str = "grown", name: str = "audio, player") -> Group:
+    assert change in ("grown", "shrunk")
+    return Group(f"g{number}", name, change, 0.095, 0.08, 0.11, 0.022, [], [], [])  # type: ignore[arg-type]
+
+
+def test_a_group_keeps_its_place_and_its_colour_when_others_come_and_go() -> None:
+    alone = chart(drawn(point(1, "g2")), [group(2)])
+    among = chart(drawn(point(1, "g2")), [group(number) for number in (4, 2, 1)])
+    [island] = alone.islands
+    [same] = [each for each in among.islands if each.id == "g2"]
+    assert (same.x, same.colour) == (island.x, island.colour)
+    assert len({(each.x, each.label) for each in among.islands}) == 3
+
+
+def test_groups_of_the_same_colour_have_different_places() -> None:
+    found = chart(drawn(), [group(1), group(1 + COLOURS)])
+    one, other = found.islands
+    assert one.colour == other.colour == colour("g1")
+    assert (one.x, one.label) != (other.x, other.label)
+
+
+def test_what_is_typical_is_in_the_middle_of_an_island() -> None:
+    [island] = chart(drawn(*(point(seq, "g1") for seq in range(30))), [group(1)]).islands
+    first = island.points[0]
+    away = [abs(each.x - first.x) + abs(each.y - first.y) for each in island.points]
+    assert away.index(0) == 0
+    assert max(away[:5]) < max(away)
+    assert island.label > max(each.y for each in island.points)
+
+
+def test_vectors_of_no_group_and_of_shrunk_ones_stay_on_the_map() -> None:
+    shown = chart(drawn(point(1, x=0.5), point(2, "g9"), rings=("g3",)), [group(3, "shrunk")])
+    assert [each.told["seq"] for each in shown.points] == [1, 2]
+    assert [each.told["seq"] for each in shown.listed()] == [1, 2]
+    [ring] = shown.rings
+    assert (ring.name, ring.share) == ("audio, player", "9.5% (was 2.2%)")
+    assert ring.x < WIDTH / 2 < shown.points[0].x
+    assert ring.y < HEIGHT / 2  # up is positive in the store, and negative in SVG
+
+
+def test_everything_is_inside_the_drawing() -> None:
+    groups = [group(number) for number in range(1, COLOURS + 1)]
+    points = [point(row, f"g{1 + row % COLOURS}") for row in range(250)]
+    found = chart(drawn(*points), groups)
+    for each in found.listed():
+        assert 0 <= each.x <= WIDTH
+        assert 0 <= each.y <= HEIGHT
+    assert all(island.label + 15 < HEIGHT for island in found.islands)
+
+
+def test_a_long_name_is_cut() -> None:
+    [island] = chart(drawn(), [group(1, name="x" * 60)]).islands
+    assert len(island.name) == 22
+    assert island.name.endswith("…")
