@@ -80,6 +80,8 @@ def tables() -> dict[str, tuple[Line, list[Line]]]:
         "costs": (COSTS_HEAD, list(costs())),
         "exporters": (EXPORTERS_HEAD, list(exporters())),
         "month": (MONTH_HEAD, list(month())),
+        "install": as_measured("program", "install"),
+        "start": as_measured("program", "start"),
     }
 
 
