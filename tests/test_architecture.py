@@ -187,7 +187,7 @@ def test_the_runtime_does_not_need_the_database() -> None:
     assert offenders("ingest/runtime", ["psycopg", "psycopg_pool"]) == []
 
 
-@pytest.mark.parametrize("heavy", ["dask", "pandas", "pyarrow", "scipy"])
+@pytest.mark.parametrize("heavy", ["dask", "pandas", "scipy"])
 def test_ingest_stays_light(heavy: str) -> None:
     assert offenders("ingest", [heavy]) == []
 
