@@ -296,7 +296,8 @@ def _described(seen: Preview) -> Iterator[str]:
 def _selection(
     first: int | None, last: int | None, start: datetime | None, end: datetime | None
 ) -> Selection:
-    from ingest.store.selection import Selection
+    with importing():
+        from ingest.store.selection import Selection
 
     given = [first is not None, last is not None, start is not None or end is not None]
     if sum(given) != 1:
@@ -316,8 +317,9 @@ def _selection(
 @configured
 def list_(settings: Settings, model_name: str) -> None:
     """List the baselines of MODEL_NAME, newest first."""
-    from ingest import service
-    from ingest.store import baselines
+    with importing():
+        from ingest import service
+        from ingest.store import baselines
 
     with service.opened(settings, "baseline list") as connection:
         for found in baselines.versions(connection, model_name):
@@ -332,8 +334,9 @@ def list_(settings: Settings, model_name: str) -> None:
 @configured
 def use(settings: Settings, model_name: str, version: int) -> None:
     """Use VERSION of the baseline of MODEL_NAME. From then on only people replace it."""
-    from ingest import service
-    from ingest.store import baselines
+    with importing():
+        from ingest import service
+        from ingest.store import baselines
 
     with service.opened(settings, "baseline use") as connection:
         baselines.use(connection, model_name, version)
@@ -386,7 +389,8 @@ def _print_told(
     headline: str, told: Mapping[str, Any], model_name: str, window: str, as_json: bool
 ) -> None:
     """Print an explanation, of now or of the past."""
-    from exporter.explain import summary
+    with importing():
+        from exporter.explain import summary
 
     if as_json:
         whole = {"model_name": model_name, "window": window, "summary": headline, **told}

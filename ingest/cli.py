@@ -11,6 +11,7 @@ import click
 
 from ingest.files.command import reading
 from ingest.runtime.command import ModelName, TextFile, configured, group
+from ingest.runtime.importing import importing
 
 if TYPE_CHECKING:
     from ingest.files.columns import Options
@@ -36,11 +37,12 @@ main = group
 @configured
 def migrate(settings: Settings, citus: bool, grant: str | None, timeout: float) -> None:
     """Bring the store's schema up to date. Safe to run at any time and more than once."""
-    from ingest.store import embedded, rights
-    from ingest.store.citus import distribute
-    from ingest.store.connection import connect, unavailable
-    from ingest.store.migrate import migrate as migrate_store
-    from ingest.store.patience import patiently
+    with importing():
+        from ingest.store import embedded, rights
+        from ingest.store.citus import distribute
+        from ingest.store.connection import connect, unavailable
+        from ingest.store.migrate import migrate as migrate_store
+        from ingest.store.patience import patiently
 
     def attempt() -> tuple[list[str], list[str]]:
         with unavailable(), connect(rights.owner(settings.database, store)) as connection:
@@ -68,8 +70,9 @@ def model() -> None:
 @configured
 def list_(settings: Settings) -> None:
     """List the models by name: dimension, number of vectors ever stored, time of the newest."""
-    from ingest import service
-    from ingest.store import models
+    with importing():
+        from ingest import service
+        from ingest.store import models
 
     with service.opened(settings, "model list") as connection:
         found = models.summaries(connection)
@@ -89,8 +92,9 @@ def resolve(settings: Settings, model_name: str) -> None:
 
     The state dimension_changed ends, until vectors of another dimension arrive again.
     """
-    from ingest import service
-    from ingest.store import models
+    with importing():
+        from ingest import service
+        from ingest.store import models
 
     with service.opened(settings, "model resolve") as connection:
         models.resolve_dimension(connection, model_name)
@@ -107,8 +111,9 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
     A running exporter forgets the model at its next poll. Stop the senders first: a vector that
     arrives later creates a new model of that name.
     """
-    from ingest import service
-    from ingest.store import models
+    with importing():
+        from ingest import service
+        from ingest.store import models
 
     if not yes:
         click.confirm(f"remove {model_name} with its vectors, baselines and history?", abort=True)
@@ -127,8 +132,9 @@ def canary() -> None:
 @configured
 def accept(settings: Settings, model_name: str) -> None:
     """Compare later canaries of MODEL_NAME with its newest ones: the encoder changed on purpose."""
-    from ingest import service
-    from ingest.store import canaries
+    with importing():
+        from ingest import service
+        from ingest.store import canaries
 
     with service.opened(settings, "canary accept") as connection:
         names = canaries.accept(connection, model_name)
@@ -140,8 +146,9 @@ def accept(settings: Settings, model_name: str) -> None:
 @configured
 def remove_canaries(settings: Settings, model_name: str) -> None:
     """Forget the canaries of MODEL_NAME: nobody sends them any longer."""
-    from ingest import service
-    from ingest.store import canaries
+    with importing():
+        from ingest import service
+        from ingest.store import canaries
 
     with service.opened(settings, "canary remove") as connection:
         canaries.remove(connection, model_name)
@@ -197,11 +204,12 @@ def replay(
     URL that fsspec can read. Files are Parquet, Arrow or Feather, CSV or TSV, JSON or JSON lines,
     npy or npz, fvecs or bvecs, or HDF5; compressed or not.
     """
-    from tqdm import tqdm
+    with importing():
+        from tqdm import tqdm
 
-    from ingest.files.reader import SUFFIXES
-    from ingest.files.replay import Replay, sending
-    from ingest.files.source import Source
+        from ingest.files.reader import SUFFIXES
+        from ingest.files.replay import Replay, sending
+        from ingest.files.source import Source
 
     token = None if token_ is None else token_.strip()
     # disable=None: show the bar only on a terminal.
@@ -245,7 +253,8 @@ def token(file: Path, name: str, scopes: tuple[str, ...]) -> None:
 
     The token cannot be printed again: only its hash is stored.
     """
-    from ingest.runtime.auth import tokens
+    with importing():
+        from ingest.runtime.auth import tokens
 
     click.echo(tokens.add(file, name, scopes))
 
@@ -260,7 +269,8 @@ def check() -> None:
 @click.option("--database", is_flag=True, help="Also ask the database whether standbys are safe.")
 def check_config(file: Path, database: bool) -> None:
     """Check a configuration FILE together with the environment variables."""
-    from ingest.runtime.settings.configuration import load
+    with importing():
+        from ingest.runtime.settings.configuration import load
 
     settings = load(file, os.environ)
     click.echo(f"{file}: valid")
@@ -269,8 +279,9 @@ def check_config(file: Path, database: bool) -> None:
 
 
 def _replication(settings: Settings) -> str:
-    from ingest.store import embedded, standbys
-    from ingest.store.connection import connect, unavailable
+    with importing():
+        from ingest.store import embedded, standbys
+        from ingest.store.connection import connect, unavailable
 
     with (
         embedded.connection_string(settings.database, creates=False) as store,

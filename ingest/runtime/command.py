@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from ingest.runtime.errors import MonitorError, SettingsError
+from ingest.runtime.importing import importing
 from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings.configuration import CONFIG_VARIABLE, from_text, load
 from ingest.runtime.settings.settings import Settings, keys
@@ -72,7 +73,8 @@ def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., 
     @reconfigurable
     @functools.wraps(command)
     def with_settings(live: LiveSettings, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        from ingest.runtime import logs
+        with importing():
+            from ingest.runtime import logs
 
         logs.leave_out_steps("ingest.store.embedded")
         return command(live.settings, *args, **kwargs)
@@ -100,8 +102,9 @@ def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callab
     def with_live_settings(
         *args: Any, config: Path | None, assignments: tuple[str, ...], **kwargs: Any
     ) -> R:
-        from ingest.runtime import logs
-        from ingest.runtime.settings.reload import LiveSettings
+        with importing():
+            from ingest.runtime import logs
+            from ingest.runtime.settings.reload import LiveSettings
 
         if config is None and _DEFAULT_CONFIG.is_file():
             config = _DEFAULT_CONFIG
