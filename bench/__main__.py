@@ -11,6 +11,7 @@ MODULES = (
     "bench.traffic",
     "bench.history",
     "bench.exact",
+    "bench.program",
     "bench.scrape",
     "bench.door",
     "bench.footprint",

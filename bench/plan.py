@@ -80,6 +80,8 @@ def tables() -> dict[str, tuple[Line, list[Line]]]:
         "costs": (COSTS_HEAD, list(costs())),
         "exporters": (EXPORTERS_HEAD, list(exporters())),
         "month": (MONTH_HEAD, list(month())),
+        "install": as_measured("program", "install"),
+        "start": as_measured("program", "start"),
     }
 
 
@@ -141,13 +143,13 @@ def costs() -> Iterator[Line]:
     yield "Prometheus: per model", f"{SERIES} series"
     for vectors in PINNED.values():
         fit = _footprint("baselines", "seconds to fit", vectors=vectors)
-        store = _footprint("baselines", "seconds to store", vectors=vectors)
+        store = _footprint("baselines", "CPU seconds to store", vectors=vectors)
         what = f"a baseline of {vectors:,}"
         yield (
             f"{what}: to fit, one at a time in each exporter",
             f"{fit:.0f} s, {FIT_GB[vectors]:.1f} GB",
         )
-        yield f"{what}: to store and index, one at a time in the database", f"{store:.0f} s"
+        yield f"{what}: to store and index, one at a time in the database", f"{store:.1f} s"
         yield f"{what}: on disk, per version (three are kept)", f"{PINNED_GB[vectors] * 1e3:.0f} MB"
     yield (
         "history: per row; two rows every `check_interval`, kept for 35 days",

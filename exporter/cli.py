@@ -1,7 +1,7 @@
 """All commands of ``embedding-drift``. This module may import every other one.
 
-The commands import the exporter when they run: scipy and statsmodels take a second to import,
-which ``--help`` and short commands need not wait for.
+The commands import what they need when they run, so that ``--help`` and short commands wait for
+neither scipy nor a web server.
 """
 
 from __future__ import annotations
@@ -14,34 +14,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from prometheus_client import CollectorRegistry
 
-from ingest import service
 from ingest.cli import main
-from ingest.files.columns import Options
 from ingest.files.command import reading
-from ingest.http.app import Ingest, Searching
-from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.command import ModelName, Names, TextFile, configured, reconfigurable, setting
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.extras import needs
-from ingest.runtime.http import server
-from ingest.runtime.http.application import Half
 from ingest.runtime.importing import importing
 from ingest.runtime.model_name import ALLOWED, is_legal
-from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings, WindowsSettings
-from ingest.store import baselines, embedded, rights
-from ingest.store.connection import ConnectionString, connect
-from ingest.store.migrate import migrate
-from ingest.store.selection import Selection
-from ingest.watch.sources import registry as sources
-from ingest.watch.sources.source import Location, Terms
-from ingest.watch.watch import Watch
 from rules import render as rule_files
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from exporter.monitor.preview import Preview
+    from ingest.files.columns import Options
+    from ingest.runtime.http.application import Half
+    from ingest.runtime.settings.reload import LiveSettings
+    from ingest.store.connection import ConnectionString
+    from ingest.store.selection import Selection
 
 __all__ = ["PORT", "main"]
 
@@ -55,6 +47,9 @@ def serve(live: LiveSettings) -> None:
     with importing():
         from exporter.http.app import Exporter
         from exporter.monitor.monitor import Monitor
+        from ingest import service
+        from ingest.http.app import Ingest
+        from ingest.pipeline.pipeline import Pipeline
 
     settings = live.settings
 
@@ -74,6 +69,9 @@ def ingest(live: LiveSettings) -> None:
     """
     with importing():
         from exporter.http.door import Showing
+        from ingest import service
+        from ingest.http.app import Ingest
+        from ingest.pipeline.pipeline import Pipeline
 
     settings = live.settings
 
@@ -93,6 +91,7 @@ def exporter(live: LiveSettings) -> None:
     with importing():
         from exporter.http.app import Exporter
         from exporter.monitor.monitor import Monitor
+        from ingest import service
 
     def halves(store: ConnectionString, registry: CollectorRegistry) -> list[Half]:
         return [Exporter(Monitor(store, live.settings), registry)]
@@ -184,6 +183,13 @@ def watch(
     with importing():
         from exporter.http.app import Exporter
         from exporter.monitor.monitor import Monitor
+        from ingest import service
+        from ingest.http.app import Searching
+        from ingest.pipeline.pipeline import Pipeline
+        from ingest.runtime.http import server
+        from ingest.watch.sources import registry as sources
+        from ingest.watch.sources.source import Location, Terms
+        from ingest.watch.watch import Watch
 
     settings = live.settings
     server.exit_on_signals()  # the server of the table may take long to answer
@@ -237,6 +243,8 @@ def pin(
     with importing():
         from exporter.monitor import baseline
         from exporter.monitor.preview import preview
+        from ingest import service
+        from ingest.store import baselines
 
     selection = _selection(first, last, start, end)
     with service.opened(settings, "baseline pin") as connection:
@@ -288,6 +296,9 @@ def _described(seen: Preview) -> Iterator[str]:
 def _selection(
     first: int | None, last: int | None, start: datetime | None, end: datetime | None
 ) -> Selection:
+    with importing():
+        from ingest.store.selection import Selection
+
     given = [first is not None, last is not None, start is not None or end is not None]
     if sum(given) != 1:
         raise SettingsError(
@@ -306,6 +317,10 @@ def _selection(
 @configured
 def list_(settings: Settings, model_name: str) -> None:
     """List the baselines of MODEL_NAME, newest first."""
+    with importing():
+        from ingest import service
+        from ingest.store import baselines
+
     with service.opened(settings, "baseline list") as connection:
         for found in baselines.versions(connection, model_name):
             kind = ("automatic" if found.automatic else "by hand") + ", in use" * found.in_use
@@ -319,6 +334,10 @@ def list_(settings: Settings, model_name: str) -> None:
 @configured
 def use(settings: Settings, model_name: str, version: int) -> None:
     """Use VERSION of the baseline of MODEL_NAME. From then on only people replace it."""
+    with importing():
+        from ingest import service
+        from ingest.store import baselines
+
     with service.opened(settings, "baseline use") as connection:
         baselines.use(connection, model_name, version)
     click.echo(f"{model_name}: baseline {version} is in use")
@@ -345,6 +364,7 @@ def explain(
     with importing():
         from exporter.explain import explanation, summary
         from exporter.monitor.evidence import gather, recorded
+        from ingest import service
 
     try:
         with service.opened(settings, "explain") as connection:
@@ -369,7 +389,8 @@ def _print_told(
     headline: str, told: Mapping[str, Any], model_name: str, window: str, as_json: bool
 ) -> None:
     """Print an explanation, of now or of the past."""
-    from exporter.explain import summary
+    with importing():
+        from exporter.explain import summary
 
     if as_json:
         whole = {"model_name": model_name, "window": window, "summary": headline, **told}
@@ -447,6 +468,9 @@ def backfill(
         with importing():
             from exporter.backfill.backfill import Backfill
             from exporter.backfill.dataset import Dataset
+            from ingest.store import embedded, rights
+            from ingest.store.connection import connect
+            from ingest.store.migrate import migrate
     except ModuleNotFoundError as error:
         raise click.ClickException(needs(error.name, "scale")) from error
     found = Dataset.open(dataset, model, options, skips)

@@ -5,25 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from tqdm import tqdm
 
-from ingest import service
-from ingest.files.columns import Options
 from ingest.files.command import reading
-from ingest.files.reader import SUFFIXES
-from ingest.files.replay import Counts, Replay, sending
-from ingest.files.source import Source
-from ingest.runtime.auth import tokens
 from ingest.runtime.command import ModelName, TextFile, configured, group
-from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.settings import Settings
-from ingest.store import canaries, embedded, models, rights, standbys
-from ingest.store.citus import distribute
-from ingest.store.connection import connect, unavailable
-from ingest.store.migrate import migrate as migrate_store
-from ingest.store.patience import patiently
+from ingest.runtime.importing import importing
+
+if TYPE_CHECKING:
+    from ingest.files.columns import Options
+    from ingest.files.replay import Counts
+    from ingest.runtime.settings.settings import Settings
 
 main = group
 
@@ -44,6 +37,12 @@ main = group
 @configured
 def migrate(settings: Settings, citus: bool, grant: str | None, timeout: float) -> None:
     """Bring the store's schema up to date. Safe to run at any time and more than once."""
+    with importing():
+        from ingest.store import embedded, rights
+        from ingest.store.citus import distribute
+        from ingest.store.connection import connect, unavailable
+        from ingest.store.migrate import migrate as migrate_store
+        from ingest.store.patience import patiently
 
     def attempt() -> tuple[list[str], list[str]]:
         with unavailable(), connect(rights.owner(settings.database, store)) as connection:
@@ -71,6 +70,10 @@ def model() -> None:
 @configured
 def list_(settings: Settings) -> None:
     """List the models by name: dimension, number of vectors ever stored, time of the newest."""
+    with importing():
+        from ingest import service
+        from ingest.store import models
+
     with service.opened(settings, "model list") as connection:
         found = models.summaries(connection)
     for summary in found:
@@ -89,6 +92,10 @@ def resolve(settings: Settings, model_name: str) -> None:
 
     The state dimension_changed ends, until vectors of another dimension arrive again.
     """
+    with importing():
+        from ingest import service
+        from ingest.store import models
+
     with service.opened(settings, "model resolve") as connection:
         models.resolve_dimension(connection, model_name)
     click.echo(f"{model_name}: resolved")
@@ -104,6 +111,10 @@ def remove(settings: Settings, model_name: str, yes: bool) -> None:
     A running exporter forgets the model at its next poll. Stop the senders first: a vector that
     arrives later creates a new model of that name.
     """
+    with importing():
+        from ingest import service
+        from ingest.store import models
+
     if not yes:
         click.confirm(f"remove {model_name} with its vectors, baselines and history?", abort=True)
     with service.opened(settings, "model remove") as connection:
@@ -121,6 +132,10 @@ def canary() -> None:
 @configured
 def accept(settings: Settings, model_name: str) -> None:
     """Compare later canaries of MODEL_NAME with its newest ones: the encoder changed on purpose."""
+    with importing():
+        from ingest import service
+        from ingest.store import canaries
+
     with service.opened(settings, "canary accept") as connection:
         names = canaries.accept(connection, model_name)
     click.echo(f"{model_name}: the newest canaries are the reference ({', '.join(names)})")
@@ -131,6 +146,10 @@ def accept(settings: Settings, model_name: str) -> None:
 @configured
 def remove_canaries(settings: Settings, model_name: str) -> None:
     """Forget the canaries of MODEL_NAME: nobody sends them any longer."""
+    with importing():
+        from ingest import service
+        from ingest.store import canaries
+
     with service.opened(settings, "canary remove") as connection:
         canaries.remove(connection, model_name)
     click.echo(f"{model_name}: canaries removed")
@@ -185,6 +204,13 @@ def replay(
     URL that fsspec can read. Files are Parquet, Arrow or Feather, CSV or TSV, JSON or JSON lines,
     npy or npz, fvecs or bvecs, or HDF5; compressed or not.
     """
+    with importing():
+        from tqdm import tqdm
+
+        from ingest.files.reader import SUFFIXES
+        from ingest.files.replay import Replay, sending
+        from ingest.files.source import Source
+
     token = None if token_ is None else token_.strip()
     # disable=None: show the bar only on a terminal.
     with sending(url, token) as send, tqdm(unit=" rows", disable=None) as bar:
@@ -227,6 +253,9 @@ def token(file: Path, name: str, scopes: tuple[str, ...]) -> None:
 
     The token cannot be printed again: only its hash is stored.
     """
+    with importing():
+        from ingest.runtime.auth import tokens
+
     click.echo(tokens.add(file, name, scopes))
 
 
@@ -240,6 +269,9 @@ def check() -> None:
 @click.option("--database", is_flag=True, help="Also ask the database whether standbys are safe.")
 def check_config(file: Path, database: bool) -> None:
     """Check a configuration FILE together with the environment variables."""
+    with importing():
+        from ingest.runtime.settings.configuration import load
+
     settings = load(file, os.environ)
     click.echo(f"{file}: valid")
     if database:
@@ -247,6 +279,10 @@ def check_config(file: Path, database: bool) -> None:
 
 
 def _replication(settings: Settings) -> str:
+    with importing():
+        from ingest.store import embedded, standbys
+        from ingest.store.connection import connect, unavailable
+
     with (
         embedded.connection_string(settings.database, creates=False) as store,
         unavailable(),

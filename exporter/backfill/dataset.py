@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.stats.arrays import Numbers, Positions, Vectors
-from ingest.files.columns import MODEL, TIMESTAMP, Options
+from ingest.files.columns import Options
+from ingest.files.names import MODEL, TIMESTAMP
 from ingest.files.reader import SUFFIXES, Dimensions, File, Rows, Want, opened
 from ingest.files.source import Source, partitions
 from ingest.runtime.errors import PayloadError

@@ -7,17 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ingest.files.names import EMBEDDING, ID, MODEL, TEXT, TIMESTAMP
 from ingest.files.table import Kind, Times
-
-EMBEDDING, ID, TIMESTAMP, TEXT, MODEL, METADATA = (
-    "embedding",
-    "id",
-    "timestamp",
-    "text",
-    "model_name",
-    "metadata",
-)
-"""Names of columns that are found without an option."""
 
 _USUAL = (EMBEDDING, "embeddings", "vector", "vectors", "values", "dense", "emb", "train")
 """Names of columns of vectors. The last one is that of the benchmarks in HDF5, whose files hold

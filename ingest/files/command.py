@@ -10,8 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
-from ingest.files.columns import EMBEDDING, ID, MODEL, TEXT, TIMESTAMP, Options
-from ingest.files.table import Times
+from ingest.files.names import EMBEDDING, ID, MODEL, TEXT, TIMESTAMP
 from ingest.runtime.timestamps import TICKS
 
 
@@ -103,6 +102,9 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
         on_error: str,
         **kwargs: Any,
     ) -> Any:
+        from ingest.files.columns import Options
+        from ingest.files.table import Times
+
         options = Options(vector, id_, time, text, model_, drop, Times(unit, zone))
         return command(*args, options=options, skips=on_error == "skip", **kwargs)
 

@@ -7,7 +7,7 @@ from typing import IO, Any, ClassVar, Literal
 
 import numpy as np
 
-from ingest.files.columns import EMBEDDING
+from ingest.files.names import EMBEDDING
 from ingest.files.table import CHUNK, Array, Chunk, Kind, Table
 
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import msgspec
 
-from ingest.files.columns import EMBEDDING, ID, METADATA, MODEL, TEXT
+from ingest.files.names import EMBEDDING, ID, METADATA, MODEL, TEXT
 from ingest.files.table import Records
 
 Record = dict[str, Any] | str

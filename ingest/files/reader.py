@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.files import compression, table
-from ingest.files.columns import METADATA, TEXT, Choice, Options, choose, it_has
+from ingest.files.columns import Choice, Options, choose, it_has
+from ingest.files.names import METADATA, TEXT
 from ingest.files.remote import shown
 from ingest.files.source import Source, partitions, path_of, plain, stem
 from ingest.files.table import Chunk, Column, Objects, Table

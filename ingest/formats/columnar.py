@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.files.columns import METADATA, TEXT, Choice, Options, choose
+from ingest.files.columns import Choice, Options, choose
+from ingest.files.names import METADATA, TEXT
 from ingest.files.reader import id_text, wrong_id
 from ingest.files.table import Chunk, Column, Table, Times
 from ingest.formats import checks

@@ -13,17 +13,19 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from ingest.runtime import logs
 from ingest.runtime.errors import MonitorError, SettingsError
+from ingest.runtime.importing import importing
 from ingest.runtime.model_name import ALLOWED, is_legal
 from ingest.runtime.settings.configuration import CONFIG_VARIABLE, from_text, load
-from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings, keys
 from ingest.runtime.version import __version__
+
+if TYPE_CHECKING:
+    from ingest.runtime.settings.reload import LiveSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,6 +73,9 @@ def configured(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., 
     @reconfigurable
     @functools.wraps(command)
     def with_settings(live: LiveSettings, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with importing():
+            from ingest.runtime import logs
+
         logs.leave_out_steps("ingest.store.embedded")
         return command(live.settings, *args, **kwargs)
 
@@ -97,6 +102,10 @@ def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callab
     def with_live_settings(
         *args: Any, config: Path | None, assignments: tuple[str, ...], **kwargs: Any
     ) -> R:
+        with importing():
+            from ingest.runtime import logs
+            from ingest.runtime.settings.reload import LiveSettings
+
         if config is None and _DEFAULT_CONFIG.is_file():
             config = _DEFAULT_CONFIG
         flags = click.get_current_context().meta.get(_FLAGS, {})

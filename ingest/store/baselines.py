@@ -30,6 +30,12 @@ or chose. One more drops the oldest of its kind."""
 _DROP_MILLISECONDS = 200
 """Longest wait for the lock that dropping an index needs; searches wait meanwhile."""
 _ADVISORY_LOCK = 0x456D6242  # "EmbB"
+_MOST_INDEX_BYTES = 1 << 30
+"""Memory for building an index, at most. A larger one is built on disk, which takes four times as
+long."""
+_CANDIDATES = 32
+"""Neighbours that are considered for each vector of an index. pgvector's 64 takes twice as long and
+finds no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +175,7 @@ def create(
             time_zone,
         )
         _copy_vectors(connection, model_name, version, rows)
-        _index_vectors(connection, model_name, version, rows["embedding"].shape[1])
+        _index_vectors(connection, model_name, version, *rows["embedding"].shape)
         _drop_old_versions(connection, model_name)
     return version
 
@@ -231,7 +237,7 @@ def create_from_vectors(
             time_zone,
         )
         _write_vectors(connection, model_name, version, rows)
-        _index_vectors(connection, model_name, version, components)
+        _index_vectors(connection, model_name, version, len(rows), components)
         _drop_old_versions(connection, model_name)
     return version
 
@@ -348,21 +354,35 @@ def _write_vectors(
 
 
 def _index_vectors(
-    connection: psycopg.Connection, model_name: str, version: int, components: int
+    connection: psycopg.Connection, model_name: str, version: int, size: int, components: int
 ) -> None:
-    """Index the vectors of a version, if the role owns the table. Otherwise upkeep does."""
-    stored, operators = indexed("embedding", components)
+    """Index the vectors of a version if they are many and the role owns the table.
+
+    If it does not, upkeep does. In a transaction, to whose end the settings hold.
+    """
+    stored, operators = indexed("embedding", components, size)
     if operators is None or not owns(connection):
         return
+    # A vector and its 16 to 32 links, with what pgvector keeps for each.
+    needed = min(size * (4 * components + 1_500), _MOST_INDEX_BYTES)
+    connection.execute(
+        "select set_config('maintenance_work_mem', greatest(%s,"
+        " pg_size_bytes(current_setting('maintenance_work_mem'))) / 1024 || 'kB', true),"
+        # Workers would share the memory in /dev/shm, which has 64 MB in a container.
+        " set_config('max_parallel_maintenance_workers', '0', true)",
+        [needed],
+    )
     statement = sql.SQL(
         "create index if not exists {index} on baseline_embedding"
-        " using hnsw (({stored}) {operators}) where model_name = {name} and version = {version}"
+        " using hnsw (({stored}) {operators}) with (ef_construction = {candidates})"
+        " where model_name = {name} and version = {version}"
     )
     connection.execute(
         statement.format(
             index=sql.Identifier(_index(model_name, version)),
             stored=stored,
             operators=operators,
+            candidates=sql.Literal(_CANDIDATES),
             name=sql.Literal(model_name),
             version=sql.Literal(version),
         )
@@ -382,9 +402,14 @@ def tidy_indexes(connection: psycopg.Connection) -> None:
     with connection.transaction():
         lock(connection)
         found = connection.execute(
-            "select model_name, version, dimension from baseline join model using (model_name)"
+            "select model_name, version, vectors, dimension"
+            " from baseline join model using (model_name)"
         ).fetchall()
-        wanted = {_index(name, version): (name, version, size) for name, version, size in found}
+        wanted = {
+            _index(name, version): (name, version, size, components)
+            for name, version, size, components in found
+            if indexed("embedding", components, size)[1] is not None
+        }
         present = {
             name
             for (name,) in connection.execute(

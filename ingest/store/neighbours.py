@@ -1,6 +1,7 @@
 """Find the stored vectors that are most similar to a vector, by cosine similarity.
 
-The search of a window is exact; the search of a baseline uses its HNSW index.
+The search of a window is exact, and so is that of a baseline, unless it is large enough for an HNSW
+index.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from ingest.store.dimension import mismatch
 from ingest.store.stored_vector import StoredVector
 
 MOST_SEARCHED = 10_000
-"""Vectors that an exact search compares, at most: the newest ones."""
+"""Vectors that an exact search compares, at most: the newest ones of a window. A baseline with more
+has an index."""
 _EF_SEARCH_MAX = 1_000
 """Greatest value of ``hnsw.ef_search`` that pgvector accepts."""
 
@@ -142,8 +144,9 @@ async def baseline(
 ) -> list[Match]:
     """Return the k vectors of the baseline in use that are most similar, best first.
 
-    The search uses the HNSW index and is approximate. With ``metadata``, an encoded JSON object, it
-    is exact, and finds those whose metadata has all of it.
+    In a baseline of more than `MOST_SEARCHED` vectors, the search uses the HNSW index and is
+    approximate. With ``metadata``, an encoded JSON object, it is exact, and finds those whose
+    metadata has all of it.
 
     Raises
     ------
@@ -151,23 +154,24 @@ async def baseline(
         If the model has no baseline yet.
     """
     cursor = await connection.execute(
-        "select version from baseline_in_use where model_name = %s", [model_name]
+        "select version, vectors from baseline_in_use join baseline using (model_name, version)"
+        " where model_name = %s",
+        [model_name],
     )
     row = await cursor.fetchone()
     if row is None:
         raise NotFound(f"model {model_name} has no baseline yet")
+    version, size = row
     async with connection.transaction(), connection.cursor(row_factory=class_row(Match)) as found:
         # Many more candidates than k: with the size of a baseline, good recall costs little.
         ef_search = min(_EF_SEARCH_MAX, max(200, 4 * k))
         await found.execute("select set_config('hnsw.ef_search', %s, true)", [str(ef_search)])
-        if metadata is None:
-            filtered = sql.SQL("")
-            stored, _ = indexed("embedding", len(vector))
-            wanted, _ = indexed("%(vector)s::vector", len(vector))
-        else:
+        filtered = sql.SQL("")
+        if metadata is not None:
             # Not by the index, which returns its candidates before they are filtered.
-            filtered = sql.SQL(" and metadata @> %(metadata)s::jsonb")
-            stored, wanted = sql.SQL("embedding"), sql.SQL("%(vector)s::vector")
+            filtered, size = sql.SQL(" and metadata @> %(metadata)s::jsonb"), 0
+        stored, _ = indexed("embedding", len(vector), size)
+        wanted, _ = indexed("%(vector)s::vector", len(vector), size)
         statement = sql.SQL(
             "select seq, id, received_at, embedded_at, metadata,"
             " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"
@@ -179,7 +183,7 @@ async def baseline(
             {
                 "vector": Vector(vector).to_text(),
                 "model": model_name,
-                "version": row[0],
+                "version": version,
                 "metadata": None if metadata is None else metadata.decode(),
                 "k": k,
             },
@@ -187,18 +191,23 @@ async def baseline(
         return await found.fetchall()
 
 
-def indexed(vector: str, dimension: int) -> tuple[sql.SQL, sql.SQL | None]:
+def indexed(vector: str, dimension: int, size: int) -> tuple[sql.SQL, sql.SQL | None]:
     """Return the SQL expression that an HNSW index holds of a vector, and its operator class.
 
     pgvector indexes ``vector`` up to 2,000 dimensions and ``halfvec`` up to 4,000. With more
-    dimensions there is no index, the operator class is None, and a search is exact.
+    dimensions, or up to `MOST_SEARCHED` vectors, there is no index, the operator class is None, and
+    a search is exact.
 
     Parameters
     ----------
     vector : str
         SQL expression of the vector.
     dimension : int
+    size : int
+        Vectors of the baseline.
     """
+    if size <= MOST_SEARCHED:
+        return sql.SQL(vector), None
     if dimension <= 2_000:
         return sql.SQL(f"{vector}::vector({int(dimension)})"), sql.SQL("vector_cosine_ops")
     if dimension <= 4_000:

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-pytest.importorskip("statsmodels")
-
 from exporter.stats.decomposition import DAY, WEEK, _filled, day_ahead_errors, decompose
 
 Hours = NDArray[np.float64]
@@ -40,6 +38,21 @@ def test_a_weekly_season_forecasts_weekends(days: int) -> None:
     known = values[: days * DAY] + noise(days * DAY)
     season = decompose(known, weekly=True)
     np.testing.assert_allclose(season.next_day, values[days * DAY :], atol=0.5)
+
+
+@pytest.mark.parametrize(("days", "periods"), [(10, [DAY]), (21, [DAY]), (28, [DAY, WEEK])])
+def test_the_season_is_that_of_statsmodels(days: int, periods: list[int]) -> None:
+    # Its STL averages over all periods, too, if the window of the season is this long.
+    seasonal = pytest.importorskip("statsmodels.tsa.seasonal")
+    options: dict[str, int] = {"seasonal_deg": 0, "inner_iter": 1, "outer_iter": 3}
+    windows = [100_001] * len(periods)
+    values = weekly(days * DAY) if WEEK in periods else daily(days * DAY)
+    values += noise(days * DAY) + 0.01 * np.arange(days * DAY)
+    values[50] += 5
+    fit = seasonal.MSTL(values, periods=periods, windows=windows, stl_kwargs=options).fit()
+    theirs = fit.seasonal.reshape(len(values), -1).sum(axis=1)
+    ours = decompose(values, WEEK in periods).repeated[:-DAY]
+    np.testing.assert_allclose(ours, theirs, atol=0.05)
 
 
 def test_gaps_and_outliers_do_not_change_the_season() -> None:

@@ -43,7 +43,12 @@ def batch(model_name: str, vectors: int = 20) -> Batch:
 
 
 @pytest.fixture
-def everything(store: str, connection: psycopg.Connection, insert_all: InsertAll) -> None:
+def everything(
+    store: str,
+    connection: psycopg.Connection,
+    insert_all: InsertAll,
+    small_ones_are_indexed: None,
+) -> None:
     """Two models, each with rows in every table."""
     insert_all(batch("m"), batch("other"))
     for name in ("m", "other"):

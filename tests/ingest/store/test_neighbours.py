@@ -87,6 +87,7 @@ def test_a_vector_of_zeros_has_no_similarity(store: str, insert_all: InsertAll) 
     assert [match.similarity for match in found] == [pytest.approx(0.7071068), None]
 
 
+@pytest.mark.usefixtures("small_ones_are_indexed")
 @pytest.mark.parametrize("dimension", [384, 2_200])
 def test_the_search_of_a_baseline_finds_nearly_all(
     store: str,
@@ -109,9 +110,17 @@ def test_the_search_of_a_baseline_finds_nearly_all(
     assert hits >= 98
 
 
-def test_the_search_of_a_baseline_uses_the_index(
-    store: str, insert_all: InsertAll, connection: psycopg.Connection, sentences: Vectors
+@pytest.mark.parametrize(("most", "expected"), [(999, 1), (1_000, None)])
+def test_the_search_of_a_baseline_uses_the_index_if_it_is_large(
+    store: str,
+    insert_all: InsertAll,
+    connection: psycopg.Connection,
+    sentences: Vectors,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    expected: int | None,
 ) -> None:
+    monkeypatch.setattr(neighbours, "MOST_SEARCHED", most)
     insert_all(Batch("m", sentences[:1_000]))
     rows = select(connection, "m", Selection(first=1_000))
     baselines.create(connection, "m", rows, b"", {}, "first 1000")
@@ -121,9 +130,10 @@ def test_the_search_of_a_baseline_uses_the_index(
         "select sum(idx_scan) from pg_stat_user_indexes join pg_indexes on"
         " indexname = indexrelname where indexdef like '%hnsw%'"
     ).fetchone()
-    assert scans == (1,)
+    assert scans == (expected,)
 
 
+@pytest.mark.usefixtures("small_ones_are_indexed")
 def test_components_too_large_for_a_halfvec_are_indexed_and_found(
     store: str, insert_all: InsertAll, connection: psycopg.Connection
 ) -> None:

@@ -261,6 +261,7 @@ def indexes(connection: psycopg.Connection) -> int:
     return int(row[0])
 
 
+@pytest.mark.usefixtures("small_ones_are_indexed")
 def test_the_owner_indexes_what_others_pinned_and_drops_what_they_left(
     connection: psycopg.Connection, app: str
 ) -> None:
