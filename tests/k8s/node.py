@@ -111,7 +111,8 @@ def running(folder: Path, kubectl: str, helm: str, archives: list[Path]) -> Iter
         subprocess.run(command.split(), check=True)
     authority, client = trustme.CA(), folder / "client.pem"
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued = authority.issue_cert(common_name="kube-apiserver")
+    # Go refuses a certificate without a name beside the common one.
+    issued = authority.issue_cert("kube-apiserver", common_name="kube-apiserver")
     issued.private_key_and_cert_chain_pem.write_to_path(str(client))
     of_kubelet = (
         f"--kubelet-client-certificate={client}",
@@ -129,7 +130,6 @@ def running(folder: Path, kubectl: str, helm: str, archives: list[Path]) -> Iter
         for archive in archives:
             node.load(archive)
         _start(node, folder, found.kubeconfig)
-        wait_for(lambda: _is_ready(found), "the node")
         yield node
         node.check()
 
@@ -154,6 +154,8 @@ def _start(node: Node, folder: Path, kubeconfig: Path) -> None:
         f" kubernetes cluster.local {{\n  kubeconfig {kubeconfig}\n }}\n}}\n"
     )
     node.start("coredns", built("coredns", "coredns"), f"-conf={corefile}")
+    wait_for(lambda: _is_ready(node.cluster), "the node")
+    # It ends if there is no node of that name yet.
     node.start(
         "kube-router",
         built("kube-router", "router"),
