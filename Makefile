@@ -18,7 +18,7 @@ MATRIX_TESTS = tests/exporter/stats tests/exporter/detector tests/exporter/http 
     tests/ingest/pipeline tests/client tests/test_lock.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshots test kills test-lowest matrix lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check dist clean
+.PHONY: help run demo screenshots test kills test-lowest matrix lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check cluster-test dist clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -85,6 +85,10 @@ image: ## Build the container image; needs Docker
 
 image-check: $(BIN)/.test ## Build and test the image; needs Docker, or Debian and root
 	.ci/image $(IMAGE) $(BIN)/python $(BIN)/python -m pytest tests/container/test_image.py
+
+cluster-test: $(BIN)/.test ## Test the chart with real pods, on a Kubernetes node of this machine; needs Debian and root
+	@.ci/node
+	.ci/image $(IMAGE) $(BIN)/python .ci/pods $(BIN)/python -m pytest -rP tests/k8s/test_pods.py
 
 dist: $(BIN)/.test ## Build the files of a release: packages, rules, dashboards, manifests, chart
 	rm -rf dist

@@ -27,7 +27,7 @@ _OF_HELM = ("app.kubernetes.io/managed-by", "helm.sh/")
 
 
 def tool(program: str, version_of: str) -> Path:
-    """Return where ``.ci/kubernetes`` builds a program, by the version that it has there now."""
+    """Return where ``.ci/kubernetes`` puts a program or file, by the version that it has there."""
     text = (ROOT / ".ci" / "kubernetes").read_text(encoding="utf-8")
     [version] = re.findall(rf"(?m)^{version_of}=(\S+)$", text)
     return TOOLS / f"{program}-{version}"

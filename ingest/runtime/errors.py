@@ -18,6 +18,7 @@
     ├── SlowClient (TimeoutError)         a request did not arrive in time
     ├── NotChecked (RuntimeError)         no exporter has reported on a model yet
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
+    │   └── StoreRefused                  it refuses the connection until somebody changes something
     ├── ClusterFailed (ConnectionError)   the Dask cluster or its scratch storage failed
     └── SourceUnavailable (ConnectionError) a watched table cannot be read now
 
@@ -168,6 +169,13 @@ class StoreUnavailable(MonitorError, ConnectionError):
 
     status = 503
     title = "Store unavailable"
+
+
+class StoreRefused(StoreUnavailable):
+    """PostgreSQL refuses the connection, and waiting does not help.
+
+    The password is wrong, the role or the database does not exist, or TLS is refused.
+    """
 
 
 class ClusterFailed(MonitorError, ConnectionError):

@@ -24,7 +24,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
 from psycopg_pool import PoolTimeout
 
-from ingest.runtime.errors import SettingsError, StoreUnavailable
+from ingest.runtime.errors import SettingsError, StoreRefused, StoreUnavailable
 
 ConnectionString = str | Callable[[], str]
 """A connection string of libpq, or a function that returns it.
@@ -239,7 +239,7 @@ def connect(connection_string: ConnectionString) -> Connection:
     SettingsError
         If the connection string cannot be read.
     StoreUnavailable
-        If the server cannot be reached.
+        If the server cannot be reached; StoreRefused if it refuses the connection for good.
     """
     string = readable(connection_string)
     with unavailable():
@@ -275,16 +275,39 @@ def readable(connection_string: ConnectionString) -> str:
 def unavailable() -> Iterator[None]:
     """Raise StoreUnavailable if the server cannot be reached or does not accept work.
 
-    Errors in data or in SQL are not changed.
+    It is StoreRefused if waiting does not help. Errors in data or in SQL are not changed.
     """
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
-        raise StoreUnavailable(_summary(error)) from error
+        kind = StoreRefused if _is_refused(error) else StoreUnavailable
+        raise kind(_summary(error)) from error
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise StoreUnavailable(_summary(error)) from error
     except psycopg.errors.UndefinedTable as error:
         raise StoreUnavailable(NO_SCHEMA) from error
+
+
+# libpq has no SQLSTATE for a connection that failed, only the text. A server that speaks another
+# language is waited for.
+_FAILURE = re.compile(r"connection to server (?:at|on socket) .* failed: (.*)")
+_REFUSALS = re.compile(
+    r"""FATAL:\ +(?: password\ authentication\ failed\ for\ user
+        | no\ pg_hba\.conf\ entry\ for | pg_hba\.conf\ rejects\ connection
+        | (?:role|database)\ ".*"\ does\ not\ exist | permission\ denied\ for\ database )
+    | fe_sendauth:\ no\ password\ supplied
+    | server\ does\ not\ support\ SSL
+    | root\ certificate\ file\ .*\ does\ not\ exist
+    | SSL\ error:\ certificate\ verify\ failed
+    | server\ certificate\ for\ .*\ does\ not\ match\ host\ name""",
+    re.VERBOSE,
+)
+
+
+def _is_refused(error: psycopg.Error) -> bool:
+    """Whether each server that was tried refuses the connection for good."""
+    failures = _FAILURE.findall(str(error))
+    return bool(failures) and all(map(_REFUSALS.match, failures))
 
 
 def _summary(error: psycopg.Error) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.errors import StoreRefused, StoreUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -22,12 +22,14 @@ def patiently(attempt: Callable[[], T], timeout: float) -> T:
     Parameters
     ----------
     attempt : callable
-        May be repeated after it raised StoreUnavailable.
+        May be repeated after it raised StoreUnavailable, unless that is StoreRefused.
     timeout : float
         Seconds after which it is not tried again.
 
     Raises
     ------
+    StoreRefused
+        If waiting does not help.
     StoreUnavailable
         If PostgreSQL could not be used in time.
     """
@@ -36,6 +38,8 @@ def patiently(attempt: Callable[[], T], timeout: float) -> T:
     while True:
         try:
             return attempt()
+        except StoreRefused:
+            raise
         except StoreUnavailable as error:
             left = end - time.monotonic()
             if left <= 0:

@@ -19,7 +19,12 @@ import yaml
 from k8s.helm import tool
 from tests.programs import find, missing
 
-_TOKEN = "administrator"  # of a server on loopback that ends with the tests
+NODE = "node"
+"""Name of the node that may join."""
+_TOKENS = {  # of a server that only this machine reaches, and that ends with the tests
+    "administrator": "administrator,administrator,system:masters",
+    NODE: f"system:node:{NODE},{NODE},system:nodes",
+}
 _WAIT_SECONDS = 240.0
 
 
@@ -27,6 +32,7 @@ class Cluster:
     """The commands of people, sent to one cluster."""
 
     def __init__(self, kubectl: str, helm: str, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
         self._kubectl = [kubectl, f"--kubeconfig={kubeconfig}"]
         self._helm = [helm, f"--kubeconfig={kubeconfig}"]
 
@@ -37,6 +43,10 @@ class Cluster:
     def helm(self, *arguments: str | Path) -> str:
         """Run helm and return its output."""
         return _run([*self._helm, *map(str, arguments)], (0,))
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Create objects, or change them."""
+        _run([*self._kubectl, "apply", "--filename=-"], (0,), yaml.safe_dump_all(objects))
 
     def get(self, *arguments: str) -> Any:
         """Return an object, or the list of objects, that kubectl finds."""
@@ -53,20 +63,29 @@ class Cluster:
         self.kubectl("delete", "namespace", name, "--timeout=240s")
 
 
-def _run(command: list[str], allowed: tuple[int, ...]) -> str:
-    answer = subprocess.run(command, capture_output=True, text=True)
+def _run(command: list[str], allowed: tuple[int, ...], given: str | None = None) -> str:
+    answer = subprocess.run(command, capture_output=True, text=True, input=given)
     assert answer.returncode in allowed, f"{command}: {answer.stdout}{answer.stderr}"
     return answer.stdout
 
 
 @contextlib.contextmanager
-def running(folder: Path, kubectl: str, helm: str) -> Iterator[Cluster]:
-    """Start a cluster with its files in a folder; stop it afterwards."""
+def running(
+    folder: Path, kubectl: str, helm: str, address: str = "127.0.0.1", *options: str
+) -> Iterator[Cluster]:
+    """Start a cluster with its files in a folder; stop it afterwards.
+
+    The API server listens at the address, with more options. A node joins with the file
+    ``NODE.kubeconfig``.
+    """
     etcd_port, peer_port, port, manager_port = _free_ports(4)
-    key, tokens, kubeconfig = folder / "key.pem", folder / "tokens.csv", folder / "kubeconfig"
+    key, tokens = folder / "key.pem", folder / "tokens.csv"
     _run([find("openssl"), "genrsa", "-out", str(key), "2048"], (0,))
-    tokens.write_text(f"{_TOKEN},administrator,administrator,system:masters\n")
-    kubeconfig.write_text(yaml.safe_dump(_kubeconfig(port)))
+    tokens.write_text("".join(f"{token},{user}\n" for token, user in _TOKENS.items()))
+    for token in _TOKENS:
+        file = folder / f"{token}.kubeconfig"
+        file.write_text(yaml.safe_dump(_kubeconfig(f"https://{address}:{port}", token)))
+    kubeconfig = folder / "administrator.kubeconfig"
     etcd = f"http://127.0.0.1:{etcd_port}"
     programs = {
         "etcd": [
@@ -79,16 +98,17 @@ def running(folder: Path, kubectl: str, helm: str) -> Iterator[Cluster]:
         "kube-apiserver": [
             f"--etcd-servers={etcd}",
             f"--secure-port={port}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={address}",
+            f"--advertise-address={address}",
             "--endpoint-reconciler-type=none",
             f"--cert-dir={folder / 'certificates'}",
             f"--token-auth-file={tokens}",
-            "--authorization-mode=RBAC",
+            "--authorization-mode=Node,RBAC",
             "--service-cluster-ip-range=10.0.0.0/24",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
+            *options,
         ],
         "kube-controller-manager": [
             f"--kubeconfig={kubeconfig}",
@@ -103,7 +123,8 @@ def running(folder: Path, kubectl: str, helm: str) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         for name, arguments in programs.items():
             log = stack.enter_context((folder / f"{name}.log").open("w"))
-            process = subprocess.Popen([_tool(name), *arguments], stdout=log, stderr=log)
+            command = [built(name, "etcd" if name == "etcd" else "kubernetes"), *arguments]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
             stack.callback(process.wait)
             stack.callback(process.terminate)
             if name == "kube-apiserver":
@@ -111,9 +132,10 @@ def running(folder: Path, kubectl: str, helm: str) -> Iterator[Cluster]:
         yield cluster
 
 
-def _tool(name: str) -> str:
-    built = tool(name, "etcd" if name == "etcd" else "kubernetes")
-    return str(built) if built.exists() else missing(f"{name} is not built; make tools-kubernetes")
+def built(name: str, version_of: str) -> str:
+    """Return the path of a program; without it, the test says how to build it."""
+    program = tool(name, version_of)
+    return str(program) if program.exists() else missing(f"{name} is not built; see .ci/kubernetes")
 
 
 def _free_ports(count: int) -> list[int]:
@@ -124,13 +146,13 @@ def _free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def _kubeconfig(port: int) -> dict[str, Any]:
-    server = {"server": f"https://127.0.0.1:{port}", "insecure-skip-tls-verify": True}
+def _kubeconfig(server: str, token: str) -> dict[str, Any]:
+    cluster = {"server": server, "insecure-skip-tls-verify": True}
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "tests", "cluster": server}],
-        "users": [{"name": "tests", "user": {"token": _TOKEN}}],
+        "clusters": [{"name": "tests", "cluster": cluster}],
+        "users": [{"name": "tests", "user": {"token": token}}],
         "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
         "current-context": "tests",
     }

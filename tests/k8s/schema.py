@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from k8s.helm import tool
 from k8s.manifest import load
+from tests.k8s.overlays import OWN
+from tests.programs import missing
 
 
-def validators(folder: Path) -> dict[tuple[str, str], Draft202012Validator]:
-    """Return a validator for each apiVersion and kind that the definitions in a folder serve."""
+def definitions() -> list[Path]:
+    """Return the files that define custom resources. That of a gateway's routes is a large one."""
+    routes = tool("httproutes", "gateway")
+    if not routes.exists():
+        missing(f"{routes.name} is not in the cache; make tools-kubernetes")
+    return [*sorted((OWN / "crds").glob("*.yaml")), routes]
+
+
+def validators(files: Iterable[Path]) -> dict[tuple[str, str], Draft202012Validator]:
+    """Return a validator for each apiVersion and kind that definitions serve."""
     found = {}
-    for file in folder.glob("*.yaml"):
+    for file in files:
         [spec] = [found["spec"] for found in load(file.read_text())]
         for version in spec["versions"]:
             schema = _strict(version["schema"]["openAPIV3Schema"])

@@ -11,7 +11,8 @@ import yaml
 
 from k8s.helm import CHART
 from tests.k8s.cluster import Cluster, running, wait_for
-from tests.k8s.overlays import DEFAULT, FOLDER, OVERLAYS, OWN
+from tests.k8s.overlays import DEFAULT, FOLDER, OVERLAYS
+from tests.k8s.schema import definitions
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -23,14 +24,15 @@ KEPT_BY_KUBERNETES = {
 KINDS = (
     "deployments,statefulsets,replicasets,pods,services,configmaps,secrets,serviceaccounts,"
     "networkpolicies,poddisruptionbudgets,horizontalpodautoscalers,ingresses,"
-    "persistentvolumeclaims,servicemonitors,prometheusrules,alertmanagerconfigs,"
-    "clusters.postgresql.cnpg.io,databases.postgresql.cnpg.io"
+    "httproutes.gateway.networking.k8s.io,persistentvolumeclaims,servicemonitors,"
+    "prometheusrules,alertmanagerconfigs,clusters.postgresql.cnpg.io,databases.postgresql.cnpg.io"
 )
 EVERYTHING: dict[str, Any] = {
     "database": {"trial": {"enabled": True}},
     "exporter": {"shards": 3},
     "externalUrl": "https://drift.example.org",
     "ingress": {"enabled": True},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway", "namespace": "gateways"}]},
     "serviceMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True},
     "alertmanagerConfig": {"enabled": True},
@@ -42,7 +44,8 @@ EVERYTHING: dict[str, Any] = {
 def cluster(kubectl: str, helm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Return a cluster that knows the custom resources."""
     with running(tmp_path_factory.mktemp("cluster"), kubectl, helm) as found:
-        found.kubectl("apply", "--server-side", "--filename", OWN / "crds")
+        for file in definitions():
+            found.kubectl("apply", "--server-side", "--filename", file)
         found.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=240s")
         yield found
 
@@ -127,6 +130,23 @@ def test_helm_installs_upgrades_rolls_back_and_uninstalls(
             "Secret/drift-embedding-drift-database",
         }
         wait_for(lambda: left(cluster, namespace) == kept, "the end of all other objects")
+
+
+def test_the_route_of_a_gateway_leads_every_path_to_the_exporter(
+    cluster: Cluster, values: Callable[[dict[str, Any]], Path]
+) -> None:
+    with cluster.namespace("route") as namespace:
+        place = f"--namespace={namespace}"
+        cluster.helm("install", "drift", CHART, place, "--values", values(EVERYTHING))
+        [route] = cluster.get("httproutes", place)
+        assert route["spec"]["hostnames"] == ["drift.example.org"]
+        [rule] = route["spec"]["rules"]
+        # The definition of the Gateway API adds the path.
+        assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
+        [backend] = rule["backendRefs"]
+        [port] = cluster.get("service", backend["name"], place)["spec"]["ports"]
+        assert backend["port"] == port["port"]
+        cluster.helm("uninstall", "drift", place)
 
 
 def secret_data(cluster: Cluster, namespace: str) -> dict[str, Any]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from k8s.helm import render as render_chart
 from k8s.manifest import Manifest
-from tests.k8s.overlays import FOLDER, OWN, Render, of_kind
-from tests.k8s.schema import validators
+from tests.k8s.overlays import FOLDER, Render, of_kind
+from tests.k8s.schema import definitions, validators
 
 # The oldest version that README.md names, and the newest that kubernetes-validate knows.
 KUBERNETES = ("1.30", "1.33")
@@ -20,7 +22,7 @@ MAXIMUM_ANNOTATION_BYTES = 256 * 1024
 
 @pytest.fixture(scope="module")
 def custom() -> dict[tuple[str, str], Draft202012Validator]:
-    return validators(OWN / "crds")
+    return validators(definitions())
 
 
 def validate(manifest: Manifest, custom: dict[tuple[str, str], Draft202012Validator]) -> None:
@@ -36,6 +38,21 @@ def test_every_object_is_valid(
     objects: list[Manifest], custom: dict[tuple[str, str], Draft202012Validator]
 ) -> None:
     for manifest in objects:
+        validate(manifest, custom)
+
+
+def test_an_ingress_and_the_route_of_a_gateway_are_valid(
+    helm: str, tmp_path: Path, custom: dict[tuple[str, str], Draft202012Validator]
+) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "externalUrl: https://drift.example.org\n"
+        "ingress: {enabled: true, className: nginx, tlsSecret: certificate}\n"
+        "httpRoute: {enabled: true, parentRefs: [{name: gateway, namespace: gateways}]}\n"
+    )
+    found = of_kind(render_chart(values), "Ingress", "HTTPRoute")
+    assert len(found) == 2
+    for manifest in found:
         validate(manifest, custom)
 
 

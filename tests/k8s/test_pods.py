@@ -1,0 +1,261 @@
+"""The chart with real pods, on a node that this machine becomes.
+
+``make cluster-test`` builds what it needs, and runs these tests as root.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+import yaml
+
+from embedding_drift_client import Client
+from k8s.helm import CHART, TOOLS
+from k8s.manifest import load
+from tests.k8s import archive
+from tests.k8s import node as nodes
+from tests.k8s.cluster import Cluster, wait_for
+from tests.k8s.node import Node
+
+ARCHIVE = os.environ.get("TEST_ARCHIVE", "")
+pytestmark = pytest.mark.skipif(
+    not ARCHIVE, reason="TEST_ARCHIVE names no image; make cluster-test"
+)
+
+NAME = "drift-embedding-drift"
+INGEST = f"deployment/{NAME}-ingest"
+ENTRY_POINT = (Path(__file__).parent / "postgresql.sh").read_text()
+TRIAL = load((CHART / "values.yaml").read_text())[0]["database"]["trial"]
+OWNER: int = TRIAL["podSecurityContext"]["runAsUser"]
+
+
+@pytest.fixture(scope="module")
+def node(kubectl: str, helm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """Return a node with the images of this program and of PostgreSQL."""
+    folder = tmp_path_factory.mktemp("node")
+    postgresql = folder / "postgresql.tar"
+    path = {"Env": ["PATH=/usr/lib/postgresql/17/bin:/usr/bin:/bin"]}
+    images = {
+        f"docker.io/{TRIAL['image']}": {"Entrypoint": ["sh", "-c", ENTRY_POINT], **path},
+        nodes.PAUSE: {"Entrypoint": ["sleep", "infinity"], **path},
+    }
+    archive.write(postgresql, TOOLS / "postgresql-trixie.tar", images)
+    with nodes.running(folder, kubectl, helm, [Path(ARCHIVE), postgresql]) as found:
+        yield found
+
+
+@dataclass(frozen=True)
+class Release:
+    """The chart, installed in a namespace, and how this machine reaches it."""
+
+    cluster: Cluster
+    namespace: str
+    ready_seconds: float
+
+    def helm(self, *arguments: str | Path) -> str:
+        """Run helm in the namespace."""
+        return self.cluster.helm(*arguments, f"--namespace={self.namespace}")
+
+    def kubectl(self, *arguments: str | Path) -> str:
+        """Run kubectl in the namespace."""
+        return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments)
+
+    def get(self, *arguments: str) -> Any:
+        """Return objects of the namespace."""
+        return self.cluster.get(f"--namespace={self.namespace}", *arguments)
+
+    def url(self, half: str) -> str:
+        """Return the address of a Service."""
+        spec = self.get("service", f"{NAME}-{half}")["spec"]
+        return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
+
+    @property
+    def token(self) -> str:
+        """The token of clients."""
+        data = self.get("secret", f"{NAME}-tokens")["data"]
+        return base64.b64decode(data["clients"]).decode()
+
+
+@contextmanager
+def installed(
+    node: Node, namespace: str, values: dict[str, Any], folder: Path
+) -> Iterator[Release]:
+    """Install the chart with a trial database; remove it afterwards."""
+    file = folder / f"{namespace}.yaml"
+    file.write_text(yaml.safe_dump({"database": {"trial": {"enabled": True}}} | values))
+    with node.cluster.namespace(namespace):
+        node.volume(namespace, OWNER)
+        start = time.monotonic()
+        node.cluster.helm(
+            "install", "drift", CHART, f"--namespace={namespace}", f"--values={file}", "--wait",
+            "--timeout=5m",
+        )  # fmt: skip
+        yield Release(node.cluster, namespace, time.monotonic() - start)
+        node.cluster.helm("uninstall", "drift", f"--namespace={namespace}", "--wait")
+
+
+@pytest.fixture(scope="module")
+def trial(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    """Return a trial that all tests of the module share."""
+    with installed(node, "trial", {}, tmp_path_factory.mktemp("values")) as found:
+        yield found
+
+
+def stored(release: Release, model: str) -> tuple[int, int]:
+    """Return how many vectors of a model are stored, and how many ids they have."""
+    query = "select count(*), count(distinct id) from embedding where model_name = "
+    answer = release.kubectl(
+        "exec", f"{NAME}-postgresql-0", "--",
+        "psql", "--username=embedding_drift", "--dbname=embeddings", "--tuples-only",
+        "--no-align", "--field-separator= ", f"--command={query}'{model}'",
+    )  # fmt: skip
+    vectors, ids = answer.split()
+    return int(vectors), int(ids)
+
+
+@contextmanager
+def sending(release: Release, model: str) -> Iterator[None]:
+    """Send vectors during the block. What was acknowledged must be stored, each vector once.
+
+    A client gives no vector up: each one that it was given is acknowledged in the end.
+    """
+    vector = np.arange(16, dtype=np.float32)
+    done = threading.Event()
+    with Client(
+        release.url("ingest"), model, token=release.token, batch_size=20, interval=0.1,
+        max_queue_vectors=1_000_000,
+    ) as client:  # fmt: skip
+
+        def send() -> None:
+            for number in itertools.count():
+                client.add([vector + number], ids=[str(number)])
+                if done.wait(0.01):
+                    return
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            wait_for(lambda: client.sent > 0, "the first answer")
+            yield
+            before = client.sent
+            wait_for(lambda: client.sent > before, "an answer afterwards")
+        finally:
+            done.set()
+            thread.join()
+        client.flush(600)
+    assert client.dropped == client.failed == 0
+    print(f"{client.added} vectors acknowledged, {client.duplicates} of them at a second try")
+    assert client.sent + client.duplicates == client.added
+    assert stored(release, model) == (client.added, client.added)
+
+
+def ready(release: Release, workload: str) -> None:
+    """Wait until all pods of a workload are new and ready."""
+    release.kubectl("rollout", "status", workload, "--timeout=5m")
+
+
+def pods(release: Release, half: str) -> list[Any]:
+    """Return the pods of a half that are not about to end."""
+    found = release.get("pods", f"--selector=app.kubernetes.io/component={half}")
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+def roll_out(release: Release, node: Node) -> None:
+    release.kubectl("rollout", "restart", INGEST)
+    ready(release, INGEST)
+
+
+def delete_a_pod_by_force(release: Release, node: Node) -> None:
+    name = pods(release, "ingest")[0]["metadata"]["name"]
+    release.kubectl("delete", "pod", name, "--force", "--grace-period=0")
+    ready(release, INGEST)
+
+
+def delete_postgresql(release: Release, node: Node) -> None:
+    release.kubectl("delete", "pod", f"{NAME}-postgresql-0")
+    ready(release, f"statefulset/{NAME}-postgresql")
+
+
+def kill_the_kubelet(release: Release, node: Node) -> None:
+    node.restart("kubelet")
+    roll_out(release, node)  # it manages pods again
+
+
+def upgrade_and_roll_back(release: Release, node: Node) -> None:
+    """A change of the configuration replaces the pods, and so does going back."""
+    change = "--set=config.monitoring.drift_threshold=0.3"
+    release.helm("upgrade", "drift", CHART, "--reuse-values", change, "--wait", "--timeout=5m")
+    release.helm("rollback", "drift", "1", "--wait", "--timeout=5m")
+
+
+def test_helm_test_stores_a_vector_in_an_installed_trial_and_reads_it_back(trial: Release) -> None:
+    print(f"all pods ready {trial.ready_seconds:.0f} s after helm install")
+    assert "Succeeded" in trial.helm("test", "drift", "--timeout=5m")
+
+
+def test_the_page_of_the_fleet_is_reached_through_the_service(trial: Release) -> None:
+    answer = httpx2.get(f"{trial.url('exporter')}/", headers={"Accept": "text/html"})
+    assert answer.status_code == 200
+    assert "text/html" in answer.headers["Content-Type"]
+
+
+@pytest.mark.parametrize(
+    "disturb",
+    [
+        roll_out,
+        delete_a_pod_by_force,
+        delete_postgresql,
+        kill_the_kubelet,
+        upgrade_and_roll_back,
+    ],
+    ids=lambda disturb: disturb.__name__,
+)
+def test_each_acknowledged_vector_is_stored_once_whatever_happens_meanwhile(
+    trial: Release, node: Node, disturb: Callable[[Release, Node], None]
+) -> None:
+    with sending(trial, disturb.__name__):
+        disturb(trial, node)
+
+
+def test_every_replica_of_a_sharded_fleet_answers_for_every_model_also_without_its_shard(
+    node: Node, tmp_path: Path
+) -> None:
+    small = {"requests": {"cpu": "10m", "memory": "128Mi"}}
+    values = {
+        "exporter": {"shards": 3, "resources": small},
+        "ingest": {"resources": small},
+        "autoscaling": {"minReplicas": 1},
+    }
+    models = [f"model-{number}" for number in range(6)]
+    vectors = np.arange(160, dtype=np.float32).reshape(10, 16)
+    with installed(node, "sharded", values, tmp_path) as release:
+        for model in models:
+            with Client(release.url("ingest"), model, token=release.token) as client:
+                client.add(vectors)
+                client.flush(300)
+
+        def unanswered() -> list[str]:
+            """Addresses that do not answer for a model: of each replica, and of the Service."""
+            found = [f"http://{pod['status']['podIP']}:10910" for pod in pods(release, "exporter")]
+            urls = [*found, release.url("exporter")]
+            reports = [f"{url}/drift/{model}" for url in urls for model in models]
+            return [url for url in reports if httpx2.get(url).status_code != 200]
+
+        wait_for(lambda: not unanswered(), "the reports of all models")
+        workload = f"statefulset/{NAME}-exporter"
+        release.kubectl("scale", workload, "--replicas=2")
+        wait_for(lambda: len(pods(release, "exporter")) == 2, "the end of a shard")
+        release.kubectl("wait", "--for=delete", f"pod/{NAME}-exporter-2", "--timeout=2m")
+        assert unanswered() == []
