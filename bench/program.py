@@ -1,6 +1,6 @@
 """What a plain install weighs, and what the shortest command costs.
 
-The limits are 350 MB and 0.3 s of processor time. An interpreter that does nothing is the peer.
+An interpreter that does nothing is the peer.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
     changed = f"{f.changed:.0%} of the vectors changed"
     coarse = f.different < _COARSER or f.bits >= _FEWER_BITS
     # A few groups move the clusters around them, and alike if they are related.
-    is_local = f.changed < _ALL and f.grouped >= _LOCAL * f.changed
+    is_local = 0 < f.changed < _ALL and f.grouped >= _LOCAL * f.changed
     if f.equal >= max(_STUCK, _HALF * f.changed):
         yield "stuck", f"{f.equal:.0%} of the vectors are copies of three or fewer"
     if f.silent:
@@ -414,7 +414,11 @@ def _same_texts(window: Observations, baseline: Observations) -> tuple[int, floa
 def _versions(window: Observations, baseline: Observations) -> tuple[str, str, float]:
     """Compare the versions of the model; see `Facts.version`."""
     now, before = (
-        [str(each[VERSION])[:_LONGEST] for each in side.metadata or () if each and VERSION in each]
+        [
+            str(each[VERSION])[:_LONGEST]
+            for each in side.metadata or ()
+            if each and _is_plain(each.get(VERSION))
+        ]
         for side in (window, baseline)
     )
     if not now or not before:
@@ -424,6 +428,11 @@ def _versions(window: Observations, baseline: Observations) -> tuple[str, str, f
     [(usual, _)] = Counter(before).most_common(1)
     [(newest, _)] = (other or Counter(now)).most_common(1)
     return newest, usual, other.total() / len(window)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value of metadata is a text or a number."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _moved(new: Vectors, old: Vectors, pairs: list[tuple[int, int]]) -> float:

@@ -15,6 +15,8 @@ _TREND_PERIODS = 1.5
 """Span of the trend, in periods: the least that leaves the season its variation."""
 _ROBUST_ITERATIONS = 3
 _LEAST_WEIGHT = 1e-6
+_ROUNDING = 1e-6
+"""Residuals that are this small beside the largest one are rounding."""
 
 Hours = NDArray[np.float64]
 
@@ -115,8 +117,9 @@ def _cycle(values: Hours, period: int) -> Hours:
 def _bisquare(residuals: Hours) -> Hours:
     """Return the weight of each residual: 1 for none, almost 0 for six medians or more."""
     sizes = np.abs(residuals)
-    most = 6 * np.median(sizes)
-    ratios = np.divide(sizes, most, out=(sizes > 0).astype(np.float64), where=most > 0)
+    # Where nearly all residuals are 0 but for rounding, none of these may look like an outlier.
+    most = max(6 * float(np.median(sizes)), _ROUNDING * float(sizes.max()))
+    ratios = np.divide(sizes, most, out=np.zeros_like(sizes), where=most > 0)
     # Never 0: an hour of the day may have nothing but outliers.
     weights: Hours = np.maximum((1 - np.minimum(ratios, 1) ** 2) ** 2, _LEAST_WEIGHT)
     return weights

@@ -240,7 +240,7 @@ def test_few_vectors_give_no_coherence_from_chance() -> None:
     assert np.quantile(found, 0.9) < 0.65
 
 
-def versioned(vectors: Vectors, *versions: str | None) -> Observations:
+def versioned(vectors: Vectors, *versions: object) -> Observations:
     """Give the vectors these versions of the model in turn; None sends none."""
     shares = [versions[row % len(versions)] for row in range(len(vectors))]
     return Observations(vectors, [{} if v is None else {"model_version": v} for v in shares])
@@ -254,14 +254,16 @@ def versioned(vectors: Vectors, *versions: str | None) -> Observations:
         (["v1"], ["v2", "v3", "v3", None], ("v3", "v1", 0.75)),
         ([None], ["v2"], ("", "", 0.0)),
         (["v1"], [None], ("", "", 0.0)),
+        (["v1"], [{"name": "v2"}, True], ("", "", 0.0)),
+        ([1], [2], ("2", "1", 1.0)),
     ],
 )
 def test_the_versions_that_the_baseline_lacks_are_counted(
     detector: Detector,
     baseline: Vectors,
     draw: Draw,
-    before: list[str | None],
-    now: list[str | None],
+    before: list[object],
+    now: list[object],
     expected: tuple[str, str, float],
 ) -> None:
     window = draw(KNOWN, 400)
@@ -293,3 +295,5 @@ def test_new_content_says_whether_groups_account_for_it() -> None:
     assert decide(facts).evidence[0] == "topics moved differently (0.40 of 1)"
     grouped = decide(facts._replace(grouped=0.25))
     assert grouped.evidence[0] == "groups that grew account for most of the change"
+    unseen = decide(facts._replace(changed=0.0))
+    assert unseen.evidence[0] == "topics moved differently (0.40 of 1)"

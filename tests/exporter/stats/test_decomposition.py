@@ -107,6 +107,18 @@ def test_outliers_at_the_same_hour_of_many_days_do_not_move_it(
     assert forecast == pytest.approx(daily(8)[7], abs=0.3)
 
 
+@pytest.mark.parametrize(("days", "weekly"), [(10, False), (21, True)])
+@pytest.mark.parametrize("amplitude", [0.0, 0.05])
+def test_an_outlier_among_values_without_noise_does_not_move_them(
+    days: int, weekly: bool, amplitude: float
+) -> None:
+    hours = np.arange(days * DAY)
+    exact = 0.9 + amplitude * np.sin(2 * np.pi * hours / DAY)
+    values = exact.copy()
+    values[5 * DAY + 7] = 0.4
+    assert np.abs(decompose(values, weekly).next_day - exact[:DAY]).max() < 1e-5
+
+
 @pytest.mark.parametrize("weekly_too", [False, True])
 def test_the_level_is_that_of_the_last_day(weekly_too: bool) -> None:
     trend = 0.02 * np.arange(28 * DAY)
