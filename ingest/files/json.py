@@ -213,16 +213,22 @@ def _by_key(value: Mapping[str, Any]) -> Iterator[Record]:
 
 
 def _is_rows_by_key(value: Any) -> bool:
-    """Return whether an object holds two or more rows, each under its id, and nothing else."""
+    """Return whether an object holds rows, each under its id, and nothing else.
+
+    Rows are three or more, and alike. Two objects are rather the two vectors of one row.
+    """
     rows = list(value.values()) if isinstance(value, dict) else []
-    return (
-        len(rows) > 1
-        and _is_list_of_objects(rows)
-        and all(
-            any(isinstance(item, list) and _is_vector(item) for item in row.values())
-            for row in rows
-        )
+    if len(rows) < 3 or not _is_list_of_objects(rows):
+        return False
+    names, vectors = rows[0].keys(), _vectors(rows[0])
+    return bool(vectors) and all(
+        row.keys() == names and _vectors(row) == vectors for row in rows[1:]
     )
+
+
+def _vectors(row: Mapping[str, Any]) -> set[str]:
+    """Return the names of the vectors in a row."""
+    return {name for name, item in row.items() if isinstance(item, list) and _is_vector(item)}
 
 
 def _model(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -155,12 +155,32 @@ def test_objects_may_follow_each_other_without_lines(
             whole(path)
 
 
-def test_two_named_vectors_on_a_line_are_one_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lines", [1, 2])
+def test_vectors_under_names_are_one_row_however_many_lines_there_are(
+    lines: int, tmp_path: Path
+) -> None:
     line = '{"title": {"values": [1, 2]}, "body": {"values": [1, 2]}}\n'
     with pytest.raises(
         PayloadError, match=r"has 2 columns of vectors: title\.values, body\.values"
     ):
-        read(tmp_path, 2 * line)
+        read(tmp_path, lines * line)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"shape": [1, 2]},
+        {"embedding": [1, 2], "shape": [1, 2]},
+        {"embedding": 2},
+        {"embedding": [[1, 2]]},
+    ],
+)
+def test_parts_of_another_kind_are_no_rows_by_id(other: object, tmp_path: Path) -> None:
+    value = {"data": {"embedding": [1, 2]}, "more": {"embedding": [3, 4]}, "meta": other}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(value, indent=1))
+    with pytest.raises(PayloadError, match=r"columns of vectors: data\.embedding, more\.embedding"):
+        whole(path)
 
 
 def test_utf_16_is_read_as_programs_of_windows_write_it(tmp_path: Path) -> None:
