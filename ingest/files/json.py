@@ -7,6 +7,7 @@ import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 import msgspec
@@ -32,7 +33,12 @@ _LISTS = (
     "documents",
 )
 """Names under which an object may hold the list of all rows."""
-_EXTENDED = ("$oid", "$uuid", "$date", "$numberLong", "$numberInt", "$numberDouble")
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    "$numberLong": int,
+    "$numberInt": int,
+    "$numberDouble": float,
+}
+_EXTENDED = ("$oid", "$uuid", "$date", *_NUMBERS)
 """Names by which MongoDB's Extended JSON tells the type of a value."""
 _BETWEEN = re.compile(r"[\s,]*")
 _READ = 2**20
@@ -279,7 +285,12 @@ def _row(row: dict[str, Any]) -> Record:
 
 
 def _plain(value: Any) -> Any:
-    """Return what MongoDB writes as an object: {"$oid": "..."}, {"$date": "..."}."""
+    """Return what MongoDB writes as an object, alone or in a list: {"$oid": "..."}."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [_plain(item) for item in value]
     while isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _EXTENDED:
-        [value] = value.values()
+        [(name, value)] = value.items()
+        if name in _NUMBERS and isinstance(value, str):
+            with suppress(ValueError):
+                value = _NUMBERS[name](value)
     return value

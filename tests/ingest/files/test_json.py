@@ -194,7 +194,16 @@ def test_times_and_numbers_of_mongodb_are_read(tmp_path: Path) -> None:
     row = {"embedding": [1, 2], "n": {"$numberLong": "7"}}
     rows = read(tmp_path, json.dumps(row | {"timestamp": {"$date": "2023-11-14T22:13:20Z"}}))
     assert rows.times == [1_700_000_000]
-    assert rows.metadata == [{"n": "7"}]
+    assert rows.metadata == [{"n": 7}]
+
+
+def test_vectors_of_mongodb_may_tell_the_type_of_each_component(tmp_path: Path) -> None:
+    canonical = [{"$numberDouble": "0.5"}, {"$numberInt": "2"}, {"$numberLong": "-3"}]
+    rows = read(tmp_path, json.dumps([{"_id": {"$oid": "a"}, "embedding": canonical, "n": [1]}]))
+    np.testing.assert_array_equal(rows.vectors, [[0.5, 2, -3]])
+    assert rows.ids == ["a"]
+    text = json.dumps([{"embedding": [1, 2], "a": [{"$oid": "b"}], "n": {"$numberInt": "x"}}])
+    assert read(tmp_path, text).metadata == [{"a": ["b"], "n": "x"}]
 
 
 def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
