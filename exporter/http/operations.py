@@ -18,6 +18,7 @@ from ingest.runtime.http.openapi import (
     schema,
 )
 from ingest.runtime.settings.settings import WindowsSettings
+from ingest.runtime.timestamps import END
 
 _YEARS = r"^(19[7-9]\d|[2-4]\d{3}|50\d\d|51[0-2]\d|513[0-7])-"
 """Begin of the times that `ingest.runtime.timestamps` takes."""
@@ -110,8 +111,14 @@ _DRIFT: Json = {
         ),
         _parameter(
             "at",
-            "A past time, as in RFC 3339: the answer is what was recorded before it.",
-            {"type": "string", "format": "date-time", "pattern": _YEARS},
+            "A past time, as in RFC 3339 or in seconds since the epoch: the answer is what was"
+            " recorded before it.",
+            {
+                "oneOf": [
+                    {"type": "string", "format": "date-time", "pattern": _YEARS},
+                    {"type": "number", "minimum": 1e8, "exclusiveMaximum": END},
+                ]
+            },
         ),
         PRETTY,
     ],

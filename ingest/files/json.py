@@ -7,6 +7,7 @@ import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 import msgspec
@@ -32,7 +33,12 @@ _LISTS = (
     "documents",
 )
 """Names under which an object may hold the list of all rows."""
-_EXTENDED = ("$oid", "$uuid", "$date", "$numberLong", "$numberInt", "$numberDouble")
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    "$numberLong": int,
+    "$numberInt": int,
+    "$numberDouble": float,
+}
+_EXTENDED = ("$oid", "$uuid", "$date", *_NUMBERS)
 """Names by which MongoDB's Extended JSON tells the type of a value."""
 _BETWEEN = re.compile(r"[\s,]*")
 _READ = 2**20
@@ -213,16 +219,22 @@ def _by_key(value: Mapping[str, Any]) -> Iterator[Record]:
 
 
 def _is_rows_by_key(value: Any) -> bool:
-    """Return whether an object holds two or more rows, each under its id, and nothing else."""
+    """Return whether an object holds rows, each under its id, and nothing else.
+
+    Rows are three or more, and alike. Two objects are rather the two vectors of one row.
+    """
     rows = list(value.values()) if isinstance(value, dict) else []
-    return (
-        len(rows) > 1
-        and _is_list_of_objects(rows)
-        and all(
-            any(isinstance(item, list) and _is_vector(item) for item in row.values())
-            for row in rows
-        )
+    if len(rows) < 3 or not _is_list_of_objects(rows):
+        return False
+    names, vectors = rows[0].keys(), _vectors(rows[0])
+    return bool(vectors) and all(
+        row.keys() == names and _vectors(row) == vectors for row in rows[1:]
     )
+
+
+def _vectors(row: Mapping[str, Any]) -> set[str]:
+    """Return the names of the vectors in a row."""
+    return {name for name, item in row.items() if isinstance(item, list) and _is_vector(item)}
 
 
 def _model(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,7 +285,12 @@ def _row(row: dict[str, Any]) -> Record:
 
 
 def _plain(value: Any) -> Any:
-    """Return what MongoDB writes as an object: {"$oid": "..."}, {"$date": "..."}."""
+    """Return what MongoDB writes as an object, alone or in a list: {"$oid": "..."}."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [_plain(item) for item in value]
     while isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _EXTENDED:
-        [value] = value.values()
+        [(name, value)] = value.items()
+        if name in _NUMBERS and isinstance(value, str):
+            with suppress(ValueError):
+                value = _NUMBERS[name](value)
     return value

@@ -12,6 +12,7 @@ from importlib import import_module
 from lzma import LZMAError
 from tokenize import TokenError
 from typing import IO, Any, Literal, NamedTuple
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -407,8 +408,11 @@ def id_text(value: Any) -> str | None:
         value = int(value)
     if not isinstance(value, bytes):
         return str(value)
-    text = value.decode("utf-8", "replace")
-    return text if text.isprintable() and "\ufffd" not in text else value.hex()
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
+    return value.hex() if any(category(each) == "Cc" for each in text) else text
 
 
 def _times(file: File, chunk: Chunk, reasons: list[str | None]) -> NDArray[np.float64] | None:

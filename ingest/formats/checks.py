@@ -33,7 +33,6 @@ _ID_LENGTH = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A NUL in a string, which PostgreSQL cannot store. An even number of backslashes before it is text.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_TIMES = "allowed are seconds since the epoch, and RFC 3339 with an offset or Z"
 
 
 def refuse(problems: Sequence[Problem]) -> PayloadError:
@@ -187,11 +186,11 @@ def timestamp(value: object, now: float) -> float | str | None:
     if value is None:
         return None
     if isinstance(value, bool | list | dict):
-        return f"is {kind(value)}; {_TIMES}"
+        return f"is {kind(value)}; {timestamps.ALLOWED}"
     try:
         seconds = timestamps.seconds(value)
     except ValueError as error:
-        return f"{error}; {_TIMES}"
+        return f"{error}; {timestamps.ALLOWED}"
     if (late := timestamps.too_late(seconds, now)) is not None:
         return f"{value!r:.40} {late}"
     return seconds

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from typing import TypeAlias
 
 import numpy as np
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -25,9 +26,24 @@ _TO_SPANS = (1, 2, 2)
 """Numbers of the fields resource_spans, scope_spans and spans, one in the other."""
 _VARINT_BITS = 70
 _MOST_FIELDS = 2**20
-"""Fields of all spans of a request: attributes, events and links, of which each takes 50 bytes."""
+"""Fields of a request, down to the attributes. Each takes up to 50 bytes once it is decoded."""
 _FEW_BYTES = 4 * 1024 * 1024
 """The fields of a shorter request need not be counted: they take little whatever they are."""
+
+Messages: TypeAlias = dict[int, "Messages"]
+"""The fields of a message that hold messages, by number, and the fields of those."""
+
+
+def _messages(of: Descriptor) -> Messages:
+    """Find the messages in one of a type, down to the attributes."""
+    return {
+        field.number: _messages(field.message_type)
+        for field in of.fields
+        if field.message_type not in (None, KeyValue.DESCRIPTOR)
+    }
+
+
+_MESSAGES = _messages(ExportTraceServiceRequest.DESCRIPTOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +101,12 @@ def read(body: bytes) -> Iterator[Span]:
 
 
 def _check_count(body: memoryview) -> None:
-    """Check how many fields there are, down to the spans, before all of them are decoded.
+    """Check how many spans and other fields there are, before all of them are decoded.
 
     Raises
     ------
     BodyTooLarge
-        If there are too many on a level.
+        If there are too many on a level, or in all.
     DecodeError
         If the body is not in the encoding of Protocol Buffers.
     """
@@ -106,12 +122,31 @@ def _check_count(body: memoryview) -> None:
                     below.append(part)
         level = below
     if len(body) > _FEW_BYTES:
-        fields = chain.from_iterable(map(_fields, level))
-        if next(islice(fields, _MOST_FIELDS, None), None) is not None:
-            raise BodyTooLarge(
-                f"the spans of the request have more than {_MOST_FIELDS} attributes, events and"
-                " links; send fewer at a time"
-            )
+        _check_fields(body)
+
+
+def _check_fields(body: memoryview) -> None:
+    """Check how many fields all messages of a request have: attributes, events, links and others.
+
+    Raises
+    ------
+    BodyTooLarge
+        If there are too many.
+    DecodeError
+        If the body is not in the encoding of Protocol Buffers.
+    """
+    left, count = [(body, _MESSAGES)], 0
+    while left:
+        message, messages = left.pop()
+        for number, part in _fields(message):
+            count += 1
+            if count > _MOST_FIELDS:
+                raise BodyTooLarge(
+                    f"the request has more than {_MOST_FIELDS} attributes and other fields; send"
+                    " fewer at a time"
+                )
+            if number in messages:
+                left.append((part, messages[number]))
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

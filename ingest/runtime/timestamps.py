@@ -15,10 +15,15 @@ END = 1e11
 """Times are from 1970 to before this one. It is in the year 5138 if it counts seconds, and in 1973
 if milliseconds: a number beyond is taken for another unit."""
 
+ALLOWED = "allowed are seconds since the epoch, and RFC 3339 with an offset or Z"
+"""What to write where no unit and no zone can be declared."""
+
 _NAMES: dict[Unit, str] = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _DAY = 86_400.0
 _COUNT = re.compile(
-    r"\s*-?(?:\d{9,20}(?P<part>\.\d{0,20})?|\d(?P<power>(?:\.\d{1,20})?e\+?\d\d))\s*", re.I
+    r"\s*-?(?:\d{9,20}(?P<part>\.\d{0,20})?"
+    r"|\d(?P<power>(?:\.\d{1,20})?e\+?(?:0?[89]|[1-9]\d)))\s*",
+    re.ASCII | re.IGNORECASE,
 )
 """A number as text, as CSV and queries write it. Eight digits are a date without hyphens."""
 

@@ -54,7 +54,9 @@ def whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
 
 
 def moment(query: Mapping[str, str], name: str) -> float | None:
-    """Read a parameter that is a time as in RFC 3339, in seconds since the epoch; or None.
+    """Read a parameter that is a time, in seconds since the epoch; or None.
+
+    It may be a number of seconds since the epoch, or a time as in RFC 3339.
 
     Raises
     ------
@@ -65,7 +67,8 @@ def moment(query: Mapping[str, str], name: str) -> float | None:
     try:
         return None if value is None else timestamps.seconds(value)
     except ValueError as error:
-        raise PayloadError(f"{name}: {error}", [Problem(name, str(error))]) from error
+        reason = f"{error}; {timestamps.ALLOWED}"
+        raise PayloadError(f"{name}: {reason}", [Problem(name, reason)]) from error
 
 
 def _refused(name: str, value: str, allowed: str) -> PayloadError:

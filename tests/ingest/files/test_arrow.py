@@ -125,6 +125,10 @@ def test_ids_in_bytes_stay_different_and_can_be_shown(tmp_path: Path) -> None:
         map(str, uuids)
     )
     assert read(tmp_path, {"id": [b"a", b"\xc3\xa4", b"\xe4"], "e": LISTS}).ids == ["a", "ä", "e4"]
+    texts = ["a\u00a0b", "\u6771\u3000\u4eac", "\ufffd"]
+    assert read(tmp_path, {"id": [each.encode() for each in texts], "e": LISTS}).ids == texts
+    controls = [b"a\0", b"a\n", b"\xc2\x85"]
+    assert read(tmp_path, {"id": controls, "e": LISTS}).ids == ["6100", "610a", "c285"]
 
 
 STAMPS: dict[str, object] = {

@@ -155,12 +155,32 @@ def test_objects_may_follow_each_other_without_lines(
             whole(path)
 
 
-def test_two_named_vectors_on_a_line_are_one_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lines", [1, 2])
+def test_vectors_under_names_are_one_row_however_many_lines_there_are(
+    lines: int, tmp_path: Path
+) -> None:
     line = '{"title": {"values": [1, 2]}, "body": {"values": [1, 2]}}\n'
     with pytest.raises(
         PayloadError, match=r"has 2 columns of vectors: title\.values, body\.values"
     ):
-        read(tmp_path, 2 * line)
+        read(tmp_path, lines * line)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"shape": [1, 2]},
+        {"embedding": [1, 2], "shape": [1, 2]},
+        {"embedding": 2},
+        {"embedding": [[1, 2]]},
+    ],
+)
+def test_parts_of_another_kind_are_no_rows_by_id(other: object, tmp_path: Path) -> None:
+    value = {"data": {"embedding": [1, 2]}, "more": {"embedding": [3, 4]}, "meta": other}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(value, indent=1))
+    with pytest.raises(PayloadError, match=r"columns of vectors: data\.embedding, more\.embedding"):
+        whole(path)
 
 
 def test_utf_16_is_read_as_programs_of_windows_write_it(tmp_path: Path) -> None:
@@ -174,7 +194,16 @@ def test_times_and_numbers_of_mongodb_are_read(tmp_path: Path) -> None:
     row = {"embedding": [1, 2], "n": {"$numberLong": "7"}}
     rows = read(tmp_path, json.dumps(row | {"timestamp": {"$date": "2023-11-14T22:13:20Z"}}))
     assert rows.times == [1_700_000_000]
-    assert rows.metadata == [{"n": "7"}]
+    assert rows.metadata == [{"n": 7}]
+
+
+def test_vectors_of_mongodb_may_tell_the_type_of_each_component(tmp_path: Path) -> None:
+    canonical = [{"$numberDouble": "0.5"}, {"$numberInt": "2"}, {"$numberLong": "-3"}]
+    rows = read(tmp_path, json.dumps([{"_id": {"$oid": "a"}, "embedding": canonical, "n": [1]}]))
+    np.testing.assert_array_equal(rows.vectors, [[0.5, 2, -3]])
+    assert rows.ids == ["a"]
+    text = json.dumps([{"embedding": [1, 2], "a": [{"$oid": "b"}], "n": {"$numberInt": "x"}}])
+    assert read(tmp_path, text).metadata == [{"a": ["b"], "n": "x"}]
 
 
 def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:

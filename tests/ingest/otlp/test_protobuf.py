@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ingest.otlp import protobuf
 from ingest.runtime.errors import BodyTooLarge, PayloadError
@@ -24,8 +23,12 @@ def test_no_spans_are_a_request() -> None:
 
 
 def framed(number: int, content: bytes) -> bytes:
-    """Encode a field with a length below 128."""
-    return bytes([number << 3 | 2, len(content)]) + content
+    """Encode a field that has a length."""
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
 EMPTY_SPAN = framed(1, framed(2, framed(2, b"")))
@@ -40,21 +43,36 @@ def test_a_request_of_many_small_parts_is_refused_before_it_is_decoded(
         list(protobuf.read(part * 70_000))
 
 
-@pytest.mark.parametrize("tag", [b"\x4a", b"\x5a", b"\x6a"])
-def test_spans_of_many_small_parts_are_refused_before_they_are_decoded(
-    tag: bytes, monkeypatch: pytest.MonkeyPatch
+PLACES: dict[str, tuple[int, ...]] = {
+    "attributes of the resource": (1, 1, 1),
+    "entities of the resource": (1, 1, 3),
+    "keys of an entity of the resource": (1, 1, 3, 3),
+    "attributes of the scope": (1, 2, 1, 3),
+    "attributes of a span": (1, 2, 2, 9),
+    "events": (1, 2, 2, 11),
+    "attributes of an event": (1, 2, 2, 11, 3),
+    "links": (1, 2, 2, 13),
+    "attributes of a link": (1, 2, 2, 13, 4),
+}
+"""Where many small parts may be: numbers of the fields, one in the other."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_many_small_parts_are_refused_wherever_they_are_before_they_are_decoded(
+    place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protobuf, "ExportTraceServiceRequest", None)
-    spans = b"".join(map(long_span, [(tag + b"\0") * 700_000] * 4))
-    with pytest.raises(BodyTooLarge, match="more than 1048576 attributes, events and links"):
-        list(protobuf.read(spans))
+    *outer, last = PLACES[place]
+    content = framed(last, b"") * 700_000
+    for number in reversed(outer):
+        content = framed(number, content)
+    with pytest.raises(BodyTooLarge, match="more than 1048576 attributes and other fields"):
+        list(protobuf.read(content * 4))
 
 
-def long_span(content: bytes) -> bytes:
-    """Encode a request of one span, whose fields are given."""
-    request = ExportTraceServiceRequest()
-    request.resource_spans.add().scope_spans.add().spans.add().MergeFromString(content)
-    return request.SerializeToString()
+def test_a_long_request_of_long_vectors_is_read() -> None:
+    vectors = [span({"a": [0.5] * 50_000}) for _ in range(10)]
+    assert len(list(protobuf.read(export(*vectors).SerializeToString()))) == 10
 
 
 def test_as_many_spans_as_an_exporter_sends_are_read() -> None:

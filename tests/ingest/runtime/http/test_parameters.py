@@ -34,10 +34,15 @@ def test_another_number_is_refused_with_the_range(value: str) -> None:
 def test_a_time_counts_from_the_epoch() -> None:
     assert parameters.moment({}, "a") is None
     assert parameters.moment({"a": "1970-01-01T00:01:00.5Z"}, "a") == 60.5
+    assert parameters.moment({"a": "1700000000"}, "a") == 1_700_000_000
 
 
-def test_another_time_is_refused_with_what_is_wrong() -> None:
-    with pytest.raises(PayloadError, match="a: 'noon' is not a time as in RFC 3339") as refused:
+def test_another_time_is_refused_with_what_is_wrong_and_what_is_allowed() -> None:
+    wanted = (
+        "a: 'noon' is not a time as in RFC 3339; allowed are seconds since the epoch, and RFC 3339"
+        " with an offset or Z"
+    )
+    with pytest.raises(PayloadError, match=f"^{wanted}$") as refused:
         parameters.moment({"a": "noon"}, "a")
     assert refused.value.problems[0].pointer == "a"
 
