@@ -253,7 +253,9 @@ class Explainer:
             )
         previous = None if current is None else recalled(current.told)
         found = explain(read.detector, read.reference, read.window, previous)
-        now = self._models.now()
+        # The time joins an explanation with its map. PostgreSQL and Python round some microseconds
+        # differently, but no milliseconds.
+        now = round(self._models.now(), 3)
         row = ExplanationRow(
             *series,
             began_at=drift.began_at if current is None else current.began_at,

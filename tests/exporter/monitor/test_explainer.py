@@ -9,7 +9,6 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from psycopg import sql
 
 from exporter.metrics import families
-from exporter.monitor import baseline
+from exporter.monitor import baseline, recorded
 from exporter.monitor.explainer import EXPLANATION, REFRESHED_AFTER, Explainer
 from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.snapshot import ModelSnapshot, Snapshot
@@ -43,6 +42,8 @@ from tests.exporter.explain.space import KNOWN, Vectors, drawing
 
 HIGH = SCORE["provisional"]["fast"].sudden + 5
 CHECK = 300.0
+ROUNDED_APART = 1_790_788_723.3511355
+"""Seconds that PostgreSQL and Python round to different microseconds."""
 WORDS = ["red", "green", "blue"]
 
 
@@ -189,7 +190,7 @@ def test_a_drift_is_explained_again_four_times_and_its_groups_keep_their_ids(
 
 def drawn_map(connection: psycopg.Connection, row: ExplanationRow | None) -> dict[str, Any]:
     assert row is not None
-    at = datetime.fromtimestamp(row.explained_at, UTC)
+    at = recorded.explanation(row).explained_at
     return dict(explanations.maps(connection, "m", [at])["fast"])
 
 
@@ -209,6 +210,17 @@ def test_an_explanation_has_a_map_on_which_the_baseline_stays(
     in_group = [point for point in first["points"] if point["group"] == "g1"]
     assert "zebra" in in_group[0]["text"]
     assert not any("text" in point for point in later["points"])
+
+
+def test_the_map_is_found_whatever_the_time_of_its_explanation(
+    pool: Pool, connection: psycopg.Connection, models: Models, clock: Clock
+) -> None:
+    explaining = explainer(pool, models)
+    explaining.look()
+    clock.time = ROUNDED_APART
+    set_score(models, HIGH)
+    explaining.look()
+    assert drawn_map(connection, explanation(models))["points"]
 
 
 def test_a_map_that_cannot_be_drawn_leaves_the_explanation(
