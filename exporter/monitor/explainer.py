@@ -203,7 +203,14 @@ class Explainer:
                 explained[window] = current
         standing.explained = MappingProxyType(explained)
         for without_map in made:
-            self._draw(without_map)
+            try:
+                self._draw(without_map)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                row = without_map.row
+                error.add_note(f"Raised by the map of {row.model_name}, {row.window_name} window")
+                errors.append(error)
         return bool(made)
 
     def _permits(self, row: ExplanationRow) -> bool:

@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from psycopg import sql
 
+from exporter.explain.map import Map, draw
 from exporter.metrics import families
 from exporter.monitor import baseline, recorded
 from exporter.monitor.explainer import EXPLANATION, REFRESHED_AFTER, Explainer
@@ -72,9 +73,10 @@ def keep(store: str, name: str, vectors: Vectors, is_new: NDArray[np.bool_]) -> 
 
 
 class Scored(Model):
-    """A model whose fast window has the score that the test sets."""
+    """A model whose fast window has the score that the test sets; its slow one, too, if asked."""
 
     score = 0.0
+    with_slow = False
     measured: Measurement | None = None
 
     def judge(
@@ -91,8 +93,12 @@ class Scored(Model):
         assert self.measured is not None
         measured = replace(self.measured, score=self.score)
         verdict = replace(fast.verdict, state="ok", measurement=measured)
-        still = replace(slow, verdict=replace(slow.verdict, measurement=None))
-        return replace(found, series=(replace(fast, verdict=verdict), still))
+        still = replace(slow.verdict, measurement=None)
+        series = (
+            replace(fast, verdict=verdict),
+            replace(slow, verdict=verdict if self.with_slow else still),
+        )
+        return replace(found, series=series)
 
 
 def follow(pool: Pool, clock: Clock) -> Models:
@@ -240,6 +246,33 @@ def test_a_map_that_cannot_be_drawn_leaves_the_explanation(
     assert explanation(models) is not None
     assert not explaining.examined[EXPLANATION].success
     assert explanations.last_map(connection, "m", 1) is None
+
+
+def test_a_map_that_cannot_be_drawn_leaves_the_map_of_the_other_window(
+    pool: Pool,
+    connection: psycopg.Connection,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[object] = []
+
+    def fail_once(*told: Any) -> Map:
+        tries.append(told)
+        if len(tries) == 1:
+            raise RuntimeError("no map")
+        return draw(*told)
+
+    monkeypatch.setattr("exporter.monitor.explainer.draw", fail_once)
+    rests: list[float] = []
+    set_score(models, SCORE["provisional"]["slow"].sudden + 5)
+    monkeypatch.setattr(models.by_name["m"], "with_slow", True)
+    explaining = explainer(pool, models, rest=rests.append)
+    with pytest.raises(RuntimeError, match="no map"):
+        explaining.look()
+    slow = models.by_name["m"].standing.explained["slow"]
+    at = recorded.explanation(slow).explained_at
+    assert list(explanations.maps(connection, "m", [at])) == ["slow"]
+    assert len(rests) == 1
 
 
 def test_after_a_restart_a_drift_that_lasts_keeps_its_explanation(
