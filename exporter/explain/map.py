@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.explain.clusters import k_means, nearest, square_distances
-from exporter.explain.explanation import Explanation
+from exporter.explain.explanation import Explanation, Group
 from exporter.explain.keywords import Vocabulary, keywords
 from exporter.explain.observations import Observations
 from exporter.stats.arrays import Vectors
@@ -101,9 +101,9 @@ def draw(
         window=np.median(positions[near], axis=1),
         regions=_regions(positions, baseline.take(shown)),
         rings=tuple(
-            _ring(each.id, positions[np.isin(shown, each.rows)])
+            _ring(each.id, positions[_members(each, places)])
             for each in explanation.groups
-            if each.change == "shrunk" and np.isin(shown, each.rows).any()
+            if each.change == "shrunk"
         ),
     )
 
@@ -118,6 +118,17 @@ def _regions(positions: Vectors, baseline: Observations) -> tuple[Region, ...]:
         if named:
             found.append(_at(positions[inside], named[0]))
     return tuple(found)
+
+
+def _members(group: Group, places: Vectors) -> NDArray[np.intp]:
+    """Return the rows of places nearest to the centre of a group, its share of them.
+
+    An explanation and a map look at different vectors of a large baseline, so a group may have
+    none of those shown.
+    """
+    count = max(round(group.share_before * len(places)), 1)
+    from_centre = square_distances(places, group.centre[None])[:, 0]
+    return np.argsort(from_centre, kind="stable")[:count]
 
 
 def _ring(name: str, positions: Vectors) -> Region:
