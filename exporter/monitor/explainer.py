@@ -43,7 +43,7 @@ _WAIT_SECONDS = 0.1
 
 
 class _Explained(NamedTuple):
-    """An explanation without a map, and what it was made from; the settings are those of then."""
+    """An explanation without a map, and what that is drawn from; the settings are those of then."""
 
     row: ExplanationRow
     found: Explanation
@@ -276,7 +276,7 @@ class Explainer:
         with self._primary.borrow() as connection:
             kept = explanations.keep(connection, row, KEPT_SECONDS)
         if kept is row:
-            made.append(_Explained(row, found, read, settings))
+            made.append(_Explained(row, found, read.for_map(), settings))
         return kept
 
     def _draw(self, explained: _Explained) -> None:
