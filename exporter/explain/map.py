@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.explain.clusters import k_means, nearest, square_distances
-from exporter.explain.explanation import Explanation
+from exporter.explain.explanation import Explanation, Group
 from exporter.explain.keywords import Vocabulary, keywords
 from exporter.explain.observations import Observations
 from exporter.stats.arrays import Vectors
@@ -68,6 +68,11 @@ class Map:
     rings: tuple[Region, ...]
 
 
+def shown(n: int) -> NDArray[np.intp]:
+    """Return the rows of a baseline of n vectors that its maps show."""
+    return np.unique(np.linspace(0, n - 1, _OF_BASELINE).astype(np.intp))
+
+
 def draw(
     detector: Detector,
     baseline: Observations,
@@ -81,29 +86,29 @@ def draw(
     ----------
     detector : Detector
     baseline, window : Observations
-        What the explanation was made from.
+        What the explanation was made from. Of the baseline, the `shown` rows are enough.
     explanation : Explanation
     before : ndarray of float32, shape (k, 2), optional
         Positions of the baseline in another map of it. Without them, they are computed, which takes
         a second.
     """
-    shown = np.unique(np.linspace(0, len(baseline) - 1, _OF_BASELINE).astype(np.intp))
-    places = detector.places(baseline.vectors[shown])
-    positions = before if before is not None and len(before) == len(shown) else tsne(places)
+    baseline = baseline.take(shown(len(baseline)))
+    places = detector.places(baseline.vectors)
+    positions = before if before is not None and len(before) == len(places) else tsne(places)
     grown = [each for each in explanation.groups if each.change == "grown"]
     spread = np.linspace(0, len(window) - 1, min(len(window), _OF_WINDOW)).astype(np.intp)
     rows = np.unique(np.concatenate([spread, *(each.examples for each in grown)]))
     distances = square_distances(detector.places(window.vectors[rows]), places)
-    near = np.argpartition(distances, min(_NEAREST, len(shown)) - 1, axis=1)[:, :_NEAREST]
+    near = np.argpartition(distances, min(_NEAREST, len(places)) - 1, axis=1)[:, :_NEAREST]
     return Map(
         baseline=positions,
         rows=rows,
         window=np.median(positions[near], axis=1),
-        regions=_regions(positions, baseline.take(shown)),
+        regions=_regions(positions, baseline),
         rings=tuple(
-            _ring(each.id, positions[np.isin(shown, each.rows)])
+            _ring(each.id, positions[_members(each, places)])
             for each in explanation.groups
-            if each.change == "shrunk" and np.isin(shown, each.rows).any()
+            if each.change == "shrunk"
         ),
     )
 
@@ -118,6 +123,17 @@ def _regions(positions: Vectors, baseline: Observations) -> tuple[Region, ...]:
         if named:
             found.append(_at(positions[inside], named[0]))
     return tuple(found)
+
+
+def _members(group: Group, places: Vectors) -> NDArray[np.intp]:
+    """Return the rows of places nearest to the centre of a group, its share of them.
+
+    An explanation and a map look at different vectors of a large baseline, so a group may have
+    none of those shown.
+    """
+    count = max(round(group.share_before * len(places)), 1)
+    from_centre = square_distances(places, group.centre[None])[:, 0]
+    return np.argsort(from_centre, kind="stable")[:count]
 
 
 def _ring(name: str, positions: Vectors) -> Region:

@@ -15,9 +15,9 @@ WIDTH, HEIGHT = 760, 460
 _MIDDLE = (WIDTH / 2, HEIGHT / 2)
 _RADIUS = 205.0
 """Of the map, in user units."""
-_PLACES = [(x, y) for y in (55.0, 165.0, 275.0, 385.0) for x in (WIDTH - 85.0, 85.0)]
-"""Where the middle of an island may be: right and left by turns."""
-COLOURS = len(_PLACES)
+COLOURS = 8
+_TOP, _BOTTOM, _ASIDE = 55.0, 385.0, 85.0
+"""Where the highest and the lowest island is, and how far all are from the sides."""
 _DOT = 4.5
 """Distance of the vectors of an island, about."""
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
@@ -136,7 +136,7 @@ def _islands(
     grown: Sequence[Any], members: Mapping[str | None, Sequence[Mapping[str, Any]]]
 ) -> Iterator[Island]:
     """Lay out the groups. The typical vectors are in the middle of an island."""
-    free = dict(enumerate(_PLACES))
+    free = dict(enumerate(_places(max(COLOURS, len(grown)))))
     for group in sorted(grown, key=lambda each: int(each.id.removeprefix("g"))):
         preferred = colour(group.id)
         # Two groups with the same colour are rare: the later one takes another place.
@@ -161,6 +161,13 @@ def _islands(
                 )
             )
         yield island
+
+
+def _places(count: int) -> list[tuple[float, float]]:
+    """Return where the middle of an island may be: right and left by turns, from the top."""
+    rows = math.ceil(count / 2)
+    apart = (_BOTTOM - _TOP) / (rows - 1)
+    return [(x, _TOP + apart * row) for row in range(rows) for x in (WIDTH - _ASIDE, _ASIDE)]
 
 
 def _ring(drawn: Mapping[str, Any], group: Any) -> Ring:

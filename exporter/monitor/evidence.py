@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,7 +11,7 @@ import psycopg
 
 from exporter.detector import Detector
 from exporter.explain.explanation import Explanation, Group
-from exporter.explain.map import Map
+from exporter.explain.map import Map, shown
 from exporter.explain.observations import TEXT, Observations
 from exporter.monitor import baseline, slices
 from exporter.monitor.baseline import Baseline
@@ -62,6 +62,15 @@ class Evidence:
     ) -> dict[str, list[dict[str, object]]]:
         """Return what is known of the examples of each group, by its id."""
         return {group.id: self._examples(group, allowed.texts == "full") for group in found.groups}
+
+    def for_map(self) -> Evidence:
+        """Return what a map is drawn from: of the baseline, which may be large, what it shows."""
+        rows = shown(len(self.reference))
+        return replace(
+            self,
+            reference_rows=[self.reference_rows[row] for row in rows.tolist()],
+            reference=self.reference.take(rows),
+        )
 
     def drawn(
         self, chart: Map, found: Explanation, allowed: ExplanationSettings

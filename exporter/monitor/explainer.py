@@ -43,7 +43,7 @@ _WAIT_SECONDS = 0.1
 
 
 class _Explained(NamedTuple):
-    """An explanation without a map, and what it was made from; the settings are those of then."""
+    """An explanation without a map, and what that is drawn from; the settings are those of then."""
 
     row: ExplanationRow
     found: Explanation
@@ -203,7 +203,14 @@ class Explainer:
                 explained[window] = current
         standing.explained = MappingProxyType(explained)
         for without_map in made:
-            self._draw(without_map)
+            try:
+                self._draw(without_map)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                row = without_map.row
+                error.add_note(f"Raised by the map of {row.model_name}, {row.window_name} window")
+                errors.append(error)
         return bool(made)
 
     def _permits(self, row: ExplanationRow) -> bool:
@@ -253,7 +260,9 @@ class Explainer:
             )
         previous = None if current is None else recalled(current.told)
         found = explain(read.detector, read.reference, read.window, previous)
-        now = self._models.now()
+        # The time joins an explanation with its map. PostgreSQL and Python round some microseconds
+        # differently, but no milliseconds.
+        now = round(self._models.now(), 3)
         row = ExplanationRow(
             *series,
             began_at=drift.began_at if current is None else current.began_at,
@@ -267,7 +276,7 @@ class Explainer:
         with self._primary.borrow() as connection:
             kept = explanations.keep(connection, row, KEPT_SECONDS)
         if kept is row:
-            made.append(_Explained(row, found, read, settings))
+            made.append(_Explained(row, found, read.for_map(), settings))
         return kept
 
     def _draw(self, explained: _Explained) -> None:

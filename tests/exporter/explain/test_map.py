@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +94,16 @@ def test_a_vanished_topic_is_ringed_where_it_was(drawn: Drawn) -> None:
     [ring] = drawn.map.rings
     inside = np.linalg.norm(drawn.map.baseline - [ring.x, ring.y], axis=1) <= ring.radius
     assert 0.02 < inside.mean() < 0.1
+
+
+def test_a_group_is_ringed_if_the_map_shows_none_of_its_rows(drawn: Drawn) -> None:
+    shown = np.linspace(0, len(drawn.baseline) - 1, len(drawn.map.baseline)).astype(np.intp)
+    unseen = tuple(
+        replace(group, rows=np.setdiff1d(group.rows, shown)) for group in drawn.found.groups
+    )
+    found = replace(drawn.found, groups=unseen)
+    again = draw(drawn.detector, drawn.baseline, drawn.window, found, drawn.map.baseline)
+    assert again.rings == drawn.map.rings
 
 
 def test_parts_of_the_map_have_the_words_of_their_texts(drawn: Drawn) -> None:

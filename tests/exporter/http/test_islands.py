@@ -28,6 +28,14 @@ def test_groups_of_the_same_colour_have_different_places() -> None:
     assert (one.x, one.label) != (other.x, other.label)
 
 
+def test_any_number_of_groups_has_places_inside_the_drawing() -> None:
+    many = [group(number) for number in range(1, 2 * COLOURS + 2)]
+    found = chart(drawn(*(point(seq, f"g{seq}") for seq in range(1, len(many) + 1))), many)
+    places = {(each.x, each.y) for each in found.listed()}
+    assert len(places) == len(many)
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
+
+
 def test_what_is_typical_is_in_the_middle_of_an_island() -> None:
     [island] = chart(drawn(*(point(seq, "g1") for seq in range(30))), [group(1)]).islands
     first = island.points[0]

@@ -219,6 +219,22 @@ def test_a_past_time_shows_what_was_known_then() -> None:
     assert SUMMARY not in shown
 
 
+def test_a_window_and_its_slice_have_no_common_places() -> None:
+    whole = explained(SECONDS - 7_200)
+    rows = (whole, replace(whole, slice="tenant=acme"))
+    known = replace(
+        past(),
+        explained=[recorded.explanation(row) for row in rows],
+        maps={"fast": drawn(point(7, "g1"), rings=("g2",))},
+    )
+    view = View("6h", SECONDS - 3_600)
+    shown = model_page.render_model(reporting.detail(drifting()), view, known, 1)
+    assert "What changed in the fast window, tenant=acme" in shown
+    places = re.findall(r' id="([^"]*)"', shown)
+    assert len(places) == len(set(places))
+    assert {"fast-g1", "fast-g2", "fast-7"} <= set(places)
+
+
 def test_drifts_are_shaded_and_link_to_what_was_known() -> None:
     first, later = explained(SECONDS - 7_200), explained(SECONDS - 3_600)
     later = replace(later, began_at=first.began_at, number=1, seen_at=SECONDS - 1_800)

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from exporter.cli import main
+from exporter.explain.explanation import explain
+from exporter.explain.map import draw
 from exporter.monitor import baseline
 from exporter.monitor.evidence import Evidence, gather
 from ingest.runtime.errors import NotFound
@@ -83,6 +85,18 @@ def test_only_what_is_allowed_is_read(connection: psycopg.Connection, changed: V
     found = read(connection, ExplanationSettings(texts="none"))
     assert found.window.metadata is not None
     assert {tuple(each or ()) for each in found.window.metadata} == {("tenant",)}
+
+
+@pytest.mark.usefixtures("changed")
+def test_a_map_needs_few_vectors_of_the_baseline(connection: psycopg.Connection) -> None:
+    whole = read(connection, ExplanationSettings())
+    found = explain(whole.detector, whole.reference, whole.window)
+    few = whole.for_map()
+    assert len(few.reference) == len(few.reference_rows) == 600
+    one, other = (
+        draw(each.detector, each.reference, each.window, found).baseline for each in (whole, few)
+    )
+    np.testing.assert_array_equal(one, other)
 
 
 def test_without_a_baseline_there_is_nothing_to_compare_with(

@@ -9,7 +9,6 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ import pytest
 from numpy.typing import NDArray
 from psycopg import sql
 
+from exporter.explain.map import Map, draw
 from exporter.metrics import families
-from exporter.monitor import baseline
+from exporter.monitor import baseline, recorded
 from exporter.monitor.explainer import EXPLANATION, REFRESHED_AFTER, Explainer
 from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.snapshot import ModelSnapshot, Snapshot
@@ -43,6 +43,8 @@ from tests.exporter.explain.space import KNOWN, Vectors, drawing
 
 HIGH = SCORE["provisional"]["fast"].sudden + 5
 CHECK = 300.0
+ROUNDED_APART = 1_790_788_723.3511355
+"""Seconds that PostgreSQL and Python round to different microseconds."""
 WORDS = ["red", "green", "blue"]
 
 
@@ -71,9 +73,10 @@ def keep(store: str, name: str, vectors: Vectors, is_new: NDArray[np.bool_]) -> 
 
 
 class Scored(Model):
-    """A model whose fast window has the score that the test sets."""
+    """A model whose fast window has the score that the test sets; its slow one, too, if asked."""
 
     score = 0.0
+    with_slow = False
     measured: Measurement | None = None
 
     def judge(
@@ -90,8 +93,12 @@ class Scored(Model):
         assert self.measured is not None
         measured = replace(self.measured, score=self.score)
         verdict = replace(fast.verdict, state="ok", measurement=measured)
-        still = replace(slow, verdict=replace(slow.verdict, measurement=None))
-        return replace(found, series=(replace(fast, verdict=verdict), still))
+        still = replace(slow.verdict, measurement=None)
+        series = (
+            replace(fast, verdict=verdict),
+            replace(slow, verdict=verdict if self.with_slow else still),
+        )
+        return replace(found, series=series)
 
 
 def follow(pool: Pool, clock: Clock) -> Models:
@@ -189,7 +196,7 @@ def test_a_drift_is_explained_again_four_times_and_its_groups_keep_their_ids(
 
 def drawn_map(connection: psycopg.Connection, row: ExplanationRow | None) -> dict[str, Any]:
     assert row is not None
-    at = datetime.fromtimestamp(row.explained_at, UTC)
+    at = recorded.explanation(row).explained_at
     return dict(explanations.maps(connection, "m", [at])["fast"])
 
 
@@ -211,6 +218,17 @@ def test_an_explanation_has_a_map_on_which_the_baseline_stays(
     assert not any("text" in point for point in later["points"])
 
 
+def test_the_map_is_found_whatever_the_time_of_its_explanation(
+    pool: Pool, connection: psycopg.Connection, models: Models, clock: Clock
+) -> None:
+    explaining = explainer(pool, models)
+    explaining.look()
+    clock.time = ROUNDED_APART
+    set_score(models, HIGH)
+    explaining.look()
+    assert drawn_map(connection, explanation(models))["points"]
+
+
 def test_a_map_that_cannot_be_drawn_leaves_the_explanation(
     pool: Pool,
     connection: psycopg.Connection,
@@ -228,6 +246,35 @@ def test_a_map_that_cannot_be_drawn_leaves_the_explanation(
     assert explanation(models) is not None
     assert not explaining.examined[EXPLANATION].success
     assert explanations.last_map(connection, "m", 1) is None
+
+
+def test_a_map_that_cannot_be_drawn_leaves_the_map_of_the_other_window(
+    pool: Pool,
+    connection: psycopg.Connection,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[object] = []
+
+    def fail_once(*told: Any) -> Map:
+        tries.append(told)
+        # Of a large baseline, only what is shown is held until then.
+        assert len(told[1]) == 600
+        if len(tries) == 1:
+            raise RuntimeError("no map")
+        return draw(*told)
+
+    monkeypatch.setattr("exporter.monitor.explainer.draw", fail_once)
+    rests: list[float] = []
+    set_score(models, SCORE["provisional"]["slow"].sudden + 5)
+    monkeypatch.setattr(models.by_name["m"], "with_slow", True)
+    explaining = explainer(pool, models, rest=rests.append)
+    with pytest.raises(RuntimeError, match="no map"):
+        explaining.look()
+    slow = models.by_name["m"].standing.explained["slow"]
+    at = recorded.explanation(slow).explained_at
+    assert list(explanations.maps(connection, "m", [at])) == ["slow"]
+    assert len(rests) == 1
 
 
 def test_after_a_restart_a_drift_that_lasts_keeps_its_explanation(
