@@ -195,7 +195,7 @@ def kill_the_kubelet(release: Release, node: Node) -> None:
 
 def upgrade_and_roll_back(release: Release, node: Node) -> None:
     """A change of the configuration replaces the pods, and so does going back."""
-    change = "--set=config.monitoring.drift_threshold=0.3"
+    change = "--set-json=config.monitoring.drift_threshold=0.3"  # --set makes a text of it
     release.helm("upgrade", "drift", CHART, "--reuse-values", change, "--wait", "--timeout=5m")
     release.helm("rollback", "drift", "1", "--wait", "--timeout=5m")
 
@@ -237,6 +237,8 @@ def test_every_replica_of_a_sharded_fleet_answers_for_every_model_also_without_i
         "exporter": {"shards": 3, "resources": small},
         "ingest": {"resources": small},
         "autoscaling": {"minReplicas": 1},
+        # The owner of a model writes its report at each check.
+        "config": {"monitoring": {"check_interval": 10}},
     }
     models = [f"model-{number}" for number in range(6)]
     vectors = np.arange(160, dtype=np.float32).reshape(10, 16)
