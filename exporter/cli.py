@@ -472,7 +472,7 @@ def backfill(
             from ingest.store.connection import connect
             from ingest.store.migrate import migrate
     except ModuleNotFoundError as error:
-        raise click.ClickException(needs(error.name, "scale")) from error
+        raise click.ClickException(needs(error, "scale")) from error
     found = Dataset.open(dataset, model, options, skips)
     with (
         # Only a baseline may come before everything else.

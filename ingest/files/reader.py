@@ -287,11 +287,14 @@ def opened(source: Source, file: str, options: Options) -> Iterator[File]:
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Raise PayloadError for what is wrong with a file, or missing to read it, with its name."""
+    """Raise PayloadError for what is wrong with a file, or missing to read it, with its name.
+
+    A module that the extra does not install is a fault of the installation, and raised as it is.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
-        raise PayloadError(f"{name}: {needs(error.name, 'files')}") from error
+        raise PayloadError(f"{name}: {needs(error, 'files')}") from error
     except PayloadError as error:
         if str(error).startswith(name):
             raise

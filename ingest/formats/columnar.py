@@ -25,6 +25,7 @@ from ingest.formats import checks
 from ingest.formats.format import Format
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem, UnsupportedMediaType
+from ingest.runtime.extras import missing
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
 
@@ -66,7 +67,7 @@ def read(
             rows.add(chunk)
     except ModuleNotFoundError as error:
         raise UnsupportedMediaType(
-            f"this content type needs {error.name} at the server: pip install"
+            f"this content type needs {missing(error, 'files')} at the server: pip install"
             " 'embedding-drift-exporter[files]'"
         ) from error
     except PayloadError:

@@ -44,7 +44,7 @@ class Kind(NamedTuple):
         try:
             found: Finder = import_module(f"ingest.watch.sources.{self.module}").find
         except ModuleNotFoundError as error:
-            raise SettingsError(f"--source {needs(error.name, self.extra)}") from error
+            raise SettingsError(f"--source {needs(error, self.extra)}") from error
         return found
 
 

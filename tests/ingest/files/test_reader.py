@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,16 @@ def test_each_model_has_a_dimension_of_its_own(tmp_path: Path) -> None:
         "has a vector of 1 components, those before it 2",
         "has no model in column 'model_name'",
     ]
+
+
+def test_a_module_that_no_extra_installs_is_an_error_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "v.jsonl").write_text('{"v": [1, 2]}')
+    monkeypatch.delitem(sys.modules, "ingest.files.json", raising=False)
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    with pytest.raises(ModuleNotFoundError, match="msgspec"):
+        whole(tmp_path / "v.jsonl")
 
 
 TIMES = {
