@@ -34,12 +34,18 @@ _SMALLEST = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of the map with a name, and a radius if it is the ring of a shrunk group."""
+    """A part of the map with a name: where its middle is."""
 
     x: float
     y: float
     name: str
-    radius: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ring(Region):
+    """Where a group was that shrank, named by its id."""
+
+    radius: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,15 +63,15 @@ class Map:
         Their positions.
     regions : tuple of Region
         Parts of the baseline, named by their first keyword. None without texts.
-    rings : tuple of Region
-        Where the shrunk groups were, named by their ids.
+    rings : tuple of Ring
+        One of each shrunk group.
     """
 
     baseline: Vectors
     rows: NDArray[np.intp]
     window: Vectors
     regions: tuple[Region, ...]
-    rings: tuple[Region, ...]
+    rings: tuple[Ring, ...]
 
 
 def shown(n: int) -> NDArray[np.intp]:
@@ -121,7 +127,7 @@ def _regions(positions: Vectors, baseline: Observations) -> tuple[Region, ...]:
         inside = np.flatnonzero(of == each)
         named = keywords(words[inside], words[np.flatnonzero(of != each)])
         if named:
-            found.append(_at(positions[inside], named[0]))
+            found.append(Region(*_middle(positions[inside]), named[0]))
     return tuple(found)
 
 
@@ -136,12 +142,12 @@ def _members(group: Group, places: Vectors) -> NDArray[np.intp]:
     return np.argsort(from_centre, kind="stable")[:count]
 
 
-def _ring(name: str, positions: Vectors) -> Region:
-    middle = np.median(positions, axis=0)
-    radius = np.quantile(np.linalg.norm(positions - middle, axis=1), _INSIDE)
-    return _at(positions, name, max(float(radius), _SMALLEST))
+def _ring(name: str, positions: Vectors) -> Ring:
+    x, y = _middle(positions)
+    radius = np.quantile(np.linalg.norm(positions - [x, y], axis=1), _INSIDE)
+    return Ring(x, y, name, max(float(radius), _SMALLEST))
 
 
-def _at(positions: Vectors, name: str, radius: float = 0.0) -> Region:
+def _middle(positions: Vectors) -> tuple[float, float]:
     x, y = np.median(positions, axis=0).tolist()
-    return Region(x, y, name, radius)
+    return x, y

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import cache
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 import psycopg
@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from exporter.http import fleet_page, model_page, operations, rendering
-from exporter.http.condition import WORDS
+from exporter.http.condition import WORDS, Word
 from exporter.http.operations import MOST_CHECKS, MOST_PAGES
 from exporter.monitor import privacy, recorded, report
 from exporter.monitor.privacy import Permits
@@ -45,6 +45,8 @@ _QUERIES_AT_ONCE = 4
 ANSWER_SECONDS = 10.0
 """Shorter than the time for which a stopping service waits for its requests."""
 WINDOWS = tuple(WindowsSettings.model_fields)
+_STATES: tuple[Literal[""] | Word, ...] = ("", *WORDS)
+"""Of the models that are listed; the empty one stands for all."""
 
 _PAGE_SECONDS = 2.0
 """How long a page waits for the past before it is shown without it."""
@@ -422,7 +424,7 @@ def _wants_page(request: Request) -> bool:
 
 
 def _fleet_query(asked: QueryParams) -> fleet_page.FleetQuery:
-    state = parameters.choice(asked, "state", WORDS, WORDS[0]) if asked.get("state") else None
+    state = parameters.choice(asked, "state", _STATES, "") or None
     page = parameters.whole(asked, "page", 1, MOST_PAGES)
     return fleet_page.FleetQuery(asked.get("q", "").strip(), state, page)
 

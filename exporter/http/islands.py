@@ -36,14 +36,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Island:
-    """A group that grew; its place and its colour belong to its id."""
+    """A group that grew; its place and its colour belong to its id.
+
+    Its name is below its vectors, at ``x`` and ``name_y``.
+    """
 
     id: str
     colour: int
     name: str
     share: str
     x: float
-    label: float
+    name_y: float
     points: list[Point] = field(default_factory=list)
 
 

@@ -53,7 +53,7 @@ def drawn(*points: dict[str, Any], rings: tuple[str, ...] = ()) -> dict[str, Any
     """A map, as the store has it."""
     return {
         "baseline": [[-1, 0], [1, 0], [0, 1]],
-        "regions": [{"x": 0.5, "y": -0.5, "name": "perl", "radius": 0.0}],
+        "regions": [{"x": 0.5, "y": -0.5, "name": "perl"}],
         "rings": [{"x": -0.5, "y": 0.5, "name": ring, "radius": 0.1} for ring in rings],
         "points": list(points),
     }

@@ -18,14 +18,14 @@ def test_a_group_keeps_its_place_and_its_colour_when_others_come_and_go() -> Non
     [island] = alone.islands
     [same] = [each for each in among.islands if each.id == "g2"]
     assert (same.x, same.colour) == (island.x, island.colour)
-    assert len({(each.x, each.label) for each in among.islands}) == 3
+    assert len({(each.x, each.name_y) for each in among.islands}) == 3
 
 
 def test_groups_of_the_same_colour_have_different_places() -> None:
     found = chart(drawn(), [group(1), group(1 + COLOURS)])
     one, other = found.islands
     assert one.colour == other.colour == colour("g1")
-    assert (one.x, one.label) != (other.x, other.label)
+    assert (one.x, one.name_y) != (other.x, other.name_y)
 
 
 def test_any_number_of_groups_has_places_inside_the_drawing() -> None:
@@ -42,7 +42,7 @@ def test_what_is_typical_is_in_the_middle_of_an_island() -> None:
     away = [abs(each.x - first.x) + abs(each.y - first.y) for each in island.points]
     assert away.index(0) == 0
     assert max(away[:5]) < max(away)
-    assert island.label > max(each.y for each in island.points)
+    assert island.name_y > max(each.y for each in island.points)
 
 
 def test_vectors_of_no_group_and_of_shrunk_ones_stay_on_the_map() -> None:
@@ -62,7 +62,7 @@ def test_everything_is_inside_the_drawing() -> None:
     for each in found.listed():
         assert 0 <= each.x <= WIDTH
         assert 0 <= each.y <= HEIGHT
-    assert all(island.label + 15 < HEIGHT for island in found.islands)
+    assert all(island.name_y + 15 < HEIGHT for island in found.islands)
 
 
 def test_a_long_name_is_cut() -> None:
