@@ -195,7 +195,7 @@ def kill_the_kubelet(release: Release, node: Node) -> None:
 
 def upgrade_and_roll_back(release: Release, node: Node) -> None:
     """A change of the configuration replaces the pods, and so does going back."""
-    change = "--set-json=config.monitoring.drift_threshold=0.3"  # --set makes a text of it
+    change = "--set-json=config.monitoring.drift_threshold=0.16"  # --set makes a text of it
     release.helm("upgrade", "drift", CHART, "--reuse-values", change, "--wait", "--timeout=5m")
     release.helm("rollback", "drift", "1", "--wait", "--timeout=5m")
 
@@ -227,6 +227,81 @@ def test_each_acknowledged_vector_is_stored_once_whatever_happens_meanwhile(
 ) -> None:
     with sending(trial, disturb.__name__):
         disturb(trial, node)
+
+
+REACH = """
+import socket, sys
+for address in sys.argv[1:]:
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=3).close()
+    except OSError:
+        continue
+    print(address)
+"""
+PYTHON = "/opt/embedding-drift/bin/python"
+
+
+@contextmanager
+def visitor(
+    cluster: Cluster, namespace: str, image: str, *labels: str
+) -> Iterator[Callable[..., set[str]]]:
+    """Start a pod in a namespace of its own; give the addresses that it can connect to."""
+    security = {
+        "runAsNonRoot": True,
+        "runAsUser": 10_001,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {
+        "name": "visitor",
+        "image": image,
+        "command": [PYTHON, "-c", "import time; time.sleep(3600)"],
+        "securityContext": security,
+    }
+    with cluster.namespace(namespace):
+        if labels:
+            cluster.kubectl("label", "namespace", namespace, *labels)
+        cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "visitor", "namespace": namespace},
+                "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+            }
+        )
+        place = f"--namespace={namespace}"
+        cluster.kubectl("wait", "--for=condition=ready", "pod/visitor", place, "--timeout=2m")
+        yield lambda *addresses: set(
+            cluster.kubectl("exec", "visitor", place, "--", PYTHON, "-c", REACH, *addresses).split()
+        )
+
+
+def test_who_may_connect_depends_on_the_namespace_and_pods_reach_only_the_database(
+    trial: Release,
+) -> None:
+    halves = [trial.url(half).removeprefix("http://") for half in ("ingest", "exporter")]
+    ingest, exporter = halves
+    pod = trial.get("deployment", f"{NAME}-ingest")["spec"]["template"]["spec"]
+    image = pod["containers"][0]["image"]
+    client = "embedding-drift/client=true"
+    with (
+        visitor(trial.cluster, "monitoring", image) as of_monitoring,
+        visitor(trial.cluster, "shop", image, client) as of_client,
+        visitor(trial.cluster, "stranger", image) as of_stranger,
+    ):
+        # The router learns of a new pod after a moment.
+        wait_for(lambda: of_monitoring(*halves) == set(halves), "the way from monitoring")
+        wait_for(lambda: of_client(*halves) == {ingest}, "the way from a client")
+        assert of_stranger(*halves) == set()
+    database = trial.get("service", f"{NAME}-postgresql")["spec"]["clusterIP"]
+    if database == "None":
+        database = f"{NAME}-postgresql"
+    reached = trial.kubectl(
+        "exec", INGEST, "--", PYTHON, "-c", REACH, f"{database}:5432", exporter
+    ).split()
+    assert reached == [f"{database}:5432"]
 
 
 def test_every_replica_of_a_sharded_fleet_answers_for_every_model_also_without_its_shard(
