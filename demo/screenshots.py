@@ -13,7 +13,7 @@ import click
 import httpx2
 
 MAP_WITHIN = 60.0
-SIZE = "1000,1310"
+SIZE = "1000,1470"
 """Width and height, in pixels."""
 
 
