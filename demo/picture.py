@@ -95,7 +95,7 @@ class Recording:
 
 
 _THRESHOLDS = {
-    "score": (("sudden", "at once", WARNING), ("lasting", "for 15 min", WARNING)),
+    "score": (("sudden", "for 2 min", WARNING), ("lasting", "for an hour", WARNING)),
     "magnitude": (("warning", "warning", WARNING), ("critical", "critical", CRITICAL)),
 }
 
@@ -105,8 +105,9 @@ def _draw_panel(axes: Axes, recording: Recording, metric: str, label: str, model
         series = f'model_window:embedding_drift_{metric}:max{{{model},window="{name}"}}'
         axes.plot(*recording.series(series), color=color, lw=2, label=f"{name} window")
     for name, text, color in _THRESHOLDS[metric]:
+        level, which = ("model_window", ',window="fast"') if metric == "score" else ("model", "")
         times, values = recording.series(
-            f"model:embedding_drift_{metric}_{name}:threshold{{{model}}}"
+            f"{level}:embedding_drift_{metric}_{name}:threshold{{{model}{which}}}"
         )
         axes.plot(times, values, color=color, lw=1.2, ls="--")
         if values:
