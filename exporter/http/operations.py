@@ -110,6 +110,11 @@ _DRIFT: Json = {
             {"enum": list(RANGES), "default": "24h"},
         ),
         _parameter(
+            "slice",
+            "Of the page: shows only this slice, `key=value`.",
+            {"type": "string", "examples": ["tenant=acme"]},
+        ),
+        _parameter(
             "at",
             "A past time, as in RFC 3339 or in seconds since the epoch: the answer is what was"
             " recorded before it.",
@@ -125,7 +130,7 @@ _DRIFT: Json = {
     "responses": {
         "200": _REPORT,
         "400": problem("`exact`, `pretty`, `at`, or `range` of a page, is not allowed."),
-        "404": problem("There is no such model."),
+        "404": problem("There is no such model, or for a page no such slice."),
         "503": problem(
             "No exporter has checked the model yet, or PostgreSQL does not answer. An exporter"
             " needs it for other exporters' models, and with `exact=true`.",
@@ -136,10 +141,15 @@ _DRIFT: Json = {
 
 _HISTORY: Json = {
     "operationId": "history",
-    "summary": "What was recorded of a window, the newest first",
+    "summary": "What was recorded of a window, or of a slice of it, the newest first",
     "parameters": [
         _MODEL_NAME,
         _window("slow"),
+        _parameter(
+            "slice",
+            "`key=value`; empty for all vectors of the model.",
+            {"type": "string", "default": ""},
+        ),
         _newest("checks", 100, MOST_CHECKS),
         PRETTY,
     ],

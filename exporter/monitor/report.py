@@ -236,14 +236,11 @@ class Interval(Struct):
     upper: Share
 
 
-class Explanation(Struct):
-    """What changed in a window, as it was found out at one time of its drift."""
+class Told(Struct):
+    """What changed in a window, or in a slice of it."""
 
     window: str
     slice: Annotated[str, Meta(description="Empty for all vectors of the model.")]
-    began_at: Annotated[Moment, Meta(description="When the drift began.")]
-    explained_at: Moment
-    baseline_version: Count
     summary: str
     vectors: Count
     score: float
@@ -254,6 +251,14 @@ class Explanation(Struct):
     cause: Cause
     metadata: list[Value]
     groups: list[Group]
+
+
+class Explanation(Told):
+    """What changed in a window, as it was found out at one time of its drift."""
+
+    began_at: Annotated[Moment, Meta(description="When the drift began.")]
+    explained_at: Moment
+    baseline_version: Count
     texts: Annotated[Texts, Meta(description="What `explanation.texts` allowed then.")]
     metadata_keys: Annotated[
         list[str] | None, Meta(description="Those of `explanation.metadata_keys` then.")
@@ -406,6 +411,13 @@ class SliceWindow(Struct):
     vectors: Count
     score: Number
     magnitude: Magnitude | None
+    explanation: (
+        Annotated[
+            Explanation,
+            Meta(description="While it drifts, of the three slices that began to drift first."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class SliceWindows(Struct):
@@ -485,12 +497,14 @@ class Drift(Struct):
 
 
 class Past(Struct):
-    """What was recorded of a model before a time: the last check of each window.
+    """What was recorded of a model before a time: the last check of each window and slice.
 
-    Of each window that drifted then, it has the explanation of that time.
+    Of each window or slice that drifted then, it has the explanation of that time. Checks of slices
+    are by the name of the slice, and then by window; they are null in what only windows have.
     """
 
     model_name: str
     at: Moment
     checks: dict[str, Check]
+    slices: dict[str, dict[str, Check]]
     explanations: list[Explanation]

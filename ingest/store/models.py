@@ -22,6 +22,7 @@ _TABLES = (
     "embedding_id",
     "idempotency_key",
     "drift_history",
+    "slice_history",
     "watch",
     "watch_sample",
     "canary",

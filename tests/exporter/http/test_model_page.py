@@ -229,7 +229,8 @@ def test_a_window_and_its_slice_have_no_common_places() -> None:
     )
     view = View("6h", SECONDS - 3_600)
     shown = model_page.render_model(reporting.detail(drifting()), view, known, 1)
-    assert "What changed in the fast window, tenant=acme" in shown
+    link = '<a href="?range=6h&amp;slice=tenant%3Dacme&amp;at=2025-12-31T23:00:00Z">tenant=acme</a>'
+    assert f"What changed in the fast window, {link}" in shown
     places = re.findall(r' id="([^"]*)"', shown)
     assert len(places) == len(set(places))
     assert {"fast-g1", "fast-g2", "fast-7"} <= set(places)
@@ -255,7 +256,9 @@ def test_slices_are_a_table_in_which_the_drifting_one_is_told(sliced: ModelSnaps
     shown = model_page.render_model(reporting.detail(sliced), View(), past(), 3)
     rows = [
         re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", row)).strip()
-        for row in re.findall(r"<tr>(<th scope=\"row\">tenant=.*?)</tr>", shown, re.DOTALL)
+        for row in re.findall(
+            r"<tr>(<th scope=\"row\">(?:<a [^>]*>)?tenant=.*?)</tr>", shown, re.DOTALL
+        )
     ]
     assert re.fullmatch(r"tenant=&lt;b&gt;acme 50% 40% [\d.]+ [\d.]+ drifting", rows[0])
     assert re.fullmatch(r"tenant=bolt 30% \(changed\) 60% [\d.]+ [\d.]+ quiet", rows[1])
@@ -266,8 +269,58 @@ def test_slices_are_a_table_in_which_the_drifting_one_is_told(sliced: ModelSnaps
     assert "slices that drift: tenant=&lt;b&gt;acme." in shown
 
 
-def test_the_past_and_models_without_slices_have_no_such_table(sliced: ModelSnapshot) -> None:
-    assert "Slices" not in model_page.render_model(
-        reporting.detail(sliced), View("6h", SECONDS - 60), past(), 3
+def test_the_page_of_a_slice_shows_its_windows_course_and_explanation_only(
+    sliced: ModelSnapshot,
+) -> None:
+    rows = (explained(SECONDS - 300), replace(explained(SECONDS - 300), slice="tenant=<b>acme"))
+    drifts = model_page.drifts(rows, lambda *_: True)
+    points = [Point("m", "fast", SECONDS - after, 30.0, 0.5) for after in (1_200, 600, 0)]
+    known = replace(past(*points), drifts=drifts[1:])
+    view = View(slice="tenant=<b>acme")
+    shown = model_page.render_model(reporting.detail(sliced), view, known, 3)
+    assert "<h1>m, tenant=&lt;b&gt;acme</h1>" in shown
+    assert '<span class="word drifting">drifting</span>' in shown
+    assert "it has drifted since before 2025-12-31 23:40 UTC" in shown
+    assert shown.count('<rect class="shade fast"') == 2
+    query = "slice=tenant%3D%3Cb%3Eacme"
+    assert f'href="?range=7d&amp;{query}"' in shown
+    assert f"?range=24h&amp;{query}&amp;at=" in shown
+    assert '<a href="?range=24h">Show all vectors of m</a>' in shown
+    for heading in ("Slices", "Quality of the vectors", "Baseline", "What the score is made of"):
+        assert f"<h2>{heading}</h2>" not in shown
+    assert "tenant=bolt" not in shown
+
+
+def test_a_past_time_shows_the_slices_of_then_and_each_links_to_its_page(
+    sliced: ModelSnapshot,
+) -> None:
+    row = HistoryRow("m", "fast", "ok", 90, 1, 30.0, 0.5, 0.4, 0.6)
+    known = replace(
+        past(rows=(replace(row, score=1.0),)),
+        sliced=[("tenant=acme", row), ("tenant=bolt", replace(row, score=0.5))],
+        explained=[recorded.explanation(replace(explained(SECONDS - 300), slice="tenant=acme"))],
     )
+    detail, at = reporting.detail(sliced), SECONDS - 60
+    shown = model_page.render_model(detail, View("6h", at), known, 3)
+    table = shown[shown.index("<h2>Slices</h2>") :]
+    link = "?range=6h&amp;slice=tenant%3Dacme&amp;at=2025-12-31T23:59:00Z"
+    assert f'<a href="{link}">tenant=acme</a>' in table
+    assert "Share now" not in table
+    assert "slices that drift: tenant=acme." in shown
+    shown = model_page.render_model(detail, View("6h", at, "tenant=acme"), known, 3)
+    assert "The score of the fast window of tenant=acme is 30.0; at least 40%" in shown
+    assert "audio, player" in shown
+    assert 'href="/drift/m?slice=tenant%3Dacme">Show the state now' in shown
+    shown = model_page.render_model(detail, View("6h", at, "tenant=bolt"), known, 3)
+    assert '<span class="word quiet">quiet</span>' in shown
+    assert "audio, player" not in shown
+
+
+def test_a_slice_that_is_not_measured_now_says_so(sliced: ModelSnapshot) -> None:
+    view = View(slice="tenant=gone")
+    shown = model_page.render_model(reporting.detail(sliced), view, past(), 3)
+    assert "The slice is not measured now" in shown
+
+
+def test_models_without_slices_have_no_such_table() -> None:
     assert "Slices" not in model_page.render_model(detail("m"), View(), past(), 1)
