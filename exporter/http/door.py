@@ -22,12 +22,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from exporter.http import fleet_page, model_page, operations, rendering
+from exporter.http import fleet_page, islands, model_page, operations, rendering
 from exporter.http.condition import WORDS, Word
 from exporter.http.operations import MOST_CHECKS, MOST_PAGES
 from exporter.monitor import privacy, recorded, report
 from exporter.monitor.privacy import Permits
-from exporter.monitor.report import Drift, Explanation, ListedModel, Past
+from exporter.monitor.report import Drift, Explanation, ListedModel, Map, Past
 from ingest.runtime import model_name
 from ingest.runtime.errors import NotChecked, NotFound, PayloadError, StoreUnavailable
 from ingest.runtime.http import application, parameters
@@ -198,11 +198,14 @@ class Door:
     async def _report(self, request: Request, name: str) -> Response:
         query = request.query_params
         exact, view = parameters.flag(query, "exact"), _view(query)
+        map_of = parameters.choice(query, "map", ("", *WINDOWS), "")
         self._require_possible(name)
-        found: Drift | Past
+        found: Drift | Past | Map
         if _wants_page(request):
             return await self._model_page(await self.detail(name), view)
-        if view.at is not None:
+        if map_of:
+            found = await self._map(name, map_of, view.at)
+        elif view.at is not None:
             found = await self._query(_recorded, name, view.at, self._permits)
         elif exact:
             if self._followed is None:
@@ -214,6 +217,16 @@ class Door:
         answer = application.json_response(found, query=query)
         answer.headers["Vary"] = "Accept"
         return answer
+
+    async def _map(self, name: str, window: str, at: float | None) -> Map:
+        known = [] if at is not None else model_page.known_now(await self.detail(name))
+        found = await self._query(_map, name, window, at, known, self._permits)
+        if found is None:
+            raise NotFound(
+                f"the {window} window of {name} has no map"
+                f" {'at that time' if at is not None else 'now'}: it gets one while it drifts"
+            )
+        return found
 
     async def detail(self, name: str) -> Drift:
         """Report a model: as it is now if it is followed here, else as the store has it.
@@ -383,6 +396,23 @@ def _recorded(connection: psycopg.Connection, name: str, at: float, permits: Per
         slice_history.rows_at(connection, name, at),
         _explained(connection, name, at, permits),
     )
+
+
+def _map(
+    connection: psycopg.Connection,
+    name: str,
+    window: str,
+    at: float | None,
+    known: Sequence[Explanation],
+    permits: Permits,
+) -> Map | None:
+    """Read the map of a window at a time, or that of what is known now."""
+    if at is not None:
+        require_dimension(connection, name)
+        known = _explained(connection, name, at, permits)
+    told = [each for each in known if each.window == window and not each.slice]
+    drawn = explanations.maps(connection, name, [each.explained_at for each in told])
+    return islands.described(name, told[0], drawn[window]) if told and window in drawn else None
 
 
 def _explained(

@@ -265,6 +265,54 @@ class Explanation(Told):
     ]
 
 
+class Place(Struct):
+    """A position on a map. The vectors of the baseline lie within 1 of the middle, (0, 0)."""
+
+    x: float
+    y: float
+
+
+class MapRegion(Place):
+    """The middle of a part of the baseline, and its name."""
+
+    name: str
+
+
+class MapGroup(Place):
+    """A group: as an island beside the map if it grew, where it was on the map if it shrank."""
+
+    id: str
+    name: str
+    change: Literal["grown", "shrunk"]
+    share: Share
+    share_before: Share
+
+
+class MapPoint(Place, omit_defaults=True):
+    """A vector of the window, among those of the baseline that are most like it.
+
+    The text is present only if `explanation.texts` is `full`.
+    """
+
+    group: Annotated[str | None, Meta(description="Id of the grown group that it belongs to.")]
+    seq: Count
+    id: str | None
+    received_at: Moment
+    text: str | UnsetType | None = UNSET
+
+
+class Map(Struct):
+    """The map of a window that drifts. The positions of the baseline stay from map to map."""
+
+    model_name: str
+    window: str
+    explained_at: Annotated[Moment, Meta(description="Of the explanation that it belongs to.")]
+    baseline: list[Place]
+    regions: list[MapRegion]
+    groups: list[MapGroup]
+    points: list[MapPoint]
+
+
 class History(Struct):
     """What the recorded past says about the cosine similarity of a window."""
 

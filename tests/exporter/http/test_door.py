@@ -37,7 +37,7 @@ from ingest.store import explanations, models, reports, slice_history
 from ingest.store.changes import ModelRow
 from ingest.store.history import HistoryRow
 from ingest.store.reports import Report
-from tests.exporter.explained import SUMMARY, explained
+from tests.exporter.explained import SUMMARY, drawn, explained, point
 from tests.service import serving, wait_for
 
 Vectors = NDArray[np.float32]
@@ -376,6 +376,34 @@ def test_a_slice_has_a_page_a_past_and_a_history(
     assert "audio, player" in page
     assert missing.status_code == 404
     assert "model 'm' has no slice 'tenant=x'; it has none" in missing.json()["detail"]
+
+
+def test_the_map_of_a_window_that_drifts_or_drifted_is_there_for_programs(
+    store: str, connection: psycopg.Connection, send: Callable[..., None], vectors: Vectors
+) -> None:
+    send(vectors[:10], "m")
+    at = round(time.time(), 3)
+    row = explained(at)
+    model = Model(
+        ModelRow("m", vectors.shape[1], 10, None, None, None, datetime.now(UTC)),
+        MonitoringSettings(),
+    )
+    model.standing.explained = {Series("m", "fast"): row}
+    made = reporting.detail(model.snapshot(at))
+    reports.write(connection, [Report("m", 0.0, b"{}", msgspec.json.encode(made))], 300)
+    explanations.keep(connection, row, 900)
+    explanations.keep_map(connection, row, drawn(point(7, "g1")))
+    with showing(store) as client:
+        now = client.get("/drift/m?map=fast").raise_for_status().json()
+        then = client.get(f"/drift/m?map=fast&at={at + 1:.0f}").raise_for_status().json()
+        missing = client.get("/drift/m?map=slow")
+        wrong = client.get("/drift/m?map=both")
+    assert now == then
+    assert [(each["seq"], each["group"]) for each in now["points"]] == [(7, "g1")]
+    assert now["groups"][0]["name"] == "audio, player"
+    assert missing.status_code == 404
+    assert "the slow window of m has no map now" in missing.json()["detail"]
+    assert wrong.status_code == 400
 
 
 def test_a_name_that_no_model_may_have_is_not_found(store: str) -> None:
