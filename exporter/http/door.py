@@ -461,7 +461,11 @@ def _past(
 def _require_slice(model: Drift, view: model_page.View, past: model_page.Past | None) -> None:
     """Raise NotFound if the slice that is asked for is not measured, and was not in this time."""
     listed = {of_slice for of_slice, _, _ in model_page.windows_of_slices(model)}
-    was = past is not None and (past.points or view.slice in dict(past.sliced))
+    past_slices = set[str]()
+    if past is not None:
+        past_slices |= {of_slice for of_slice, _ in past.sliced}
+        past_slices |= {each.slice for each in past.explained}
+    was = view.slice in past_slices or (past is not None and len(past.points) > 0)
     if view.slice and view.slice not in listed and not was:
         has = f"it has {', '.join(sorted(listed))}" if listed else "it has none"
         raise NotFound(f"model {model.model_name!r} has no slice {view.slice!r}; {has}")

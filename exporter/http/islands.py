@@ -27,6 +27,8 @@ _DOT = 4.5
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 _WORDS = 22
 """Characters of a name on the map."""
+_LETTER, _LINE = 7.0, 14.0
+"""Width of a letter of such a name, about, and height of its line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def chart(drawn: Mapping[str, Any], groups: Sequence[Any]) -> Chart:
         baseline="".join(
             "M{} {}h0".format(*map(round, _place(x, y))) for x, y in drawn["baseline"]
         ),
-        labels=[_label(each) for each in drawn["regions"]],
+        labels=_labels(drawn["regions"]),
         points=[Point(*_place(each.x, each.y), each) for each in members.get(None, [])],
         islands=list(_islands([each for each in groups if each.change == "grown"], members)),
         rings=[_ring(each, by_id[each["name"]]) for each in drawn["rings"]],
@@ -217,8 +219,19 @@ def _ring(drawn: Mapping[str, Any], group: Any) -> Ring:
     return Ring(group.id, colour(group.id), _short(group.name), _share(group), x, y, radius)
 
 
-def _label(region: Mapping[str, Any]) -> Label:
-    return Label(*_place(region["x"], region["y"]), _short(region["name"]))
+def _labels(regions: Sequence[Mapping[str, Any]]) -> list[Label]:
+    """Return the names of regions, but those that would cover one before."""
+    labels: list[Label] = []
+    for region in regions:
+        label = Label(*_place(region["x"], region["y"]), _short(region["name"]))
+        if not any(_overlap(label, other) for other in labels):
+            labels.append(label)
+    return labels
+
+
+def _overlap(one: Label, other: Label) -> bool:
+    room = _LETTER * (len(one.name) + len(other.name)) / 2
+    return abs(one.y - other.y) < _LINE and abs(one.x - other.x) < room
 
 
 def _share(group: Any) -> str:

@@ -280,7 +280,8 @@ def _headline(
         parts.append(
             f"at least {worst.lower:.0%} of its {worst.vectors} vectors are unlike the baseline"
         )
-    if names := list(dict.fromkeys(each.slice for each in drifting(slices, thresholds))):
+    names = list(dict.fromkeys(each.slice for each in drifting(slices, thresholds)))
+    if names and names != [worst.slice]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         parts.append(f"slices that drift: {', '.join(names[:_NAMED])}{more}")
     # The points of the whole model say nothing of a slice.

@@ -92,3 +92,10 @@ def test_programs_get_groups_with_names_shares_and_positions_and_vectors() -> No
     ]
     [region] = found.regions
     assert region.name == "perl"
+
+
+def test_no_name_of_a_region_covers_another() -> None:
+    places = {"perl": (0.0, 0.0), "ruby": (0.1, 0.02), "fonts": (0.0, 0.1), "kernel": (0.5, 0.0)}
+    regions = [{"x": x, "y": y, "name": name} for name, (x, y) in places.items()]
+    shown = chart(drawn() | {"regions": regions}, [])
+    assert [each.name for each in shown.labels] == ["perl", "fonts", "kernel"]
