@@ -125,7 +125,9 @@ def average_scores(
 def rows_at(
     connection: psycopg.Connection, model_name: str, moment: float
 ) -> list[tuple[float, str, HistoryRow]]:
-    """Return the rows of the last check before a time: its time, the slice, and the row.
+    """Return the rows of the last check in the day before a time: its time, the slice, and the row.
+
+    A model whose last such check is older has no slices any more: checks are a day apart at most.
 
     Parameters
     ----------
@@ -139,7 +141,8 @@ def rows_at(
         " vectors, baseline_version, score, changed_ratio, changed_ratio_lower,"
         " changed_ratio_upper from slice_history where model_name = %(name)s and computed_at ="
         " (select max(computed_at) from slice_history where model_name = %(name)s"
-        " and computed_at <= to_timestamp(%(moment)s)) order by slice, window_name",
+        " and computed_at <= to_timestamp(%(moment)s)"
+        " and computed_at > to_timestamp(%(moment)s - 86400)) order by slice, window_name",
         {"name": model_name, "moment": moment},
     )
     return [(at, of_slice, HistoryRow(*values)) for at, of_slice, *values in rows]

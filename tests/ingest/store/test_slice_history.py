@@ -69,6 +69,7 @@ def test_the_rows_at_a_time_are_those_of_the_last_check_before_it(
         (ACME, "slow", 4.0),
     ]
     assert slice_history.rows_at(connection, "m", PAST - 1) == []
+    assert slice_history.rows_at(connection, "m", PAST + 300 + 86_400) == []  # no slices any more
     assert slice_history.rows_at(connection, "other", PAST + 301) == []
 
 
