@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from exporter.monitor.preview import Preview
+    from exporter.monitor.report import Told
     from ingest.files.columns import Options
     from ingest.runtime.http.application import Half
     from ingest.runtime.settings.reload import LiveSettings
@@ -355,60 +356,76 @@ def use(settings: Settings, model_name: str, version: int) -> None:
     type=click.DateTime((*click.DateTime().formats, "%Y-%m-%dT%H:%M:%SZ")),
     help="Print what was known at this time (UTC), as of a past alert.",
 )
+@click.option("--slice", "slice_name", default="", help="Only vectors of this slice, KEY=VALUE.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @configured
 def explain(
-    settings: Settings, model_name: str, window: str | None, at: datetime | None, as_json: bool
+    settings: Settings,
+    model_name: str,
+    window: str | None,
+    at: datetime | None,
+    slice_name: str,
+    as_json: bool,
 ) -> None:
     """Say what changed in the newest vectors of MODEL_NAME: how much, which groups, and why."""
     with importing():
+        import msgspec
+
         from exporter.explain import explanation, summary
         from exporter.monitor.evidence import gather, recorded
+        from exporter.monitor.recorded import explanation as reported
+        from exporter.monitor.report import Told
         from ingest import service
 
     try:
         with service.opened(settings, "explain") as connection:
             if at is not None:
                 moment = at.replace(tzinfo=UTC).timestamp()
-                row = recorded(connection, model_name, window, moment, settings.explanation)
-                _print_told(row.summary, row.told, model_name, row.window_name, as_json)
+                row = recorded(
+                    connection, model_name, window, moment, settings.explanation, slice_name
+                )
+                _print_told(model_name, reported(row), {}, as_json)
                 return
             window = window or "slow"
-            evidence = gather(connection, model_name, window, settings)
+            evidence = gather(connection, model_name, window, settings, slice_name)
         found = explanation.explain(evidence.detector, evidence.reference, evidence.window)
     except ValueError as error:
         raise click.ClickException(f"{model_name}, {window} window: {error}") from None
-    told = summary.told(found, evidence.examples(found, settings.explanation))
-    told["slices"] = {
-        key: [asdict(each) for each in shares] for key, shares in evidence.shares.items()
+    known = {
+        "window": window,
+        "slice": slice_name,
+        "summary": summary.headline(summary.titled(model_name, slice_name), found),
     }
-    _print_told(summary.headline(model_name, found), told, model_name, window, as_json)
+    told = summary.told(found, evidence.examples(found, settings.explanation))
+    shares = {key: [asdict(each) for each in shares] for key, shares in evidence.shares.items()}
+    _print_told(model_name, msgspec.convert({**told, **known}, Told), {"slices": shares}, as_json)
 
 
 def _print_told(
-    headline: str, told: Mapping[str, Any], model_name: str, window: str, as_json: bool
+    model_name: str, told: Told, more: Mapping[str, Mapping[str, Any]], as_json: bool
 ) -> None:
-    """Print an explanation, of now or of the past."""
+    """Print an explanation, of now or of the past; as JSON, it is that of the HTTP API."""
     with importing():
+        import msgspec
+
         from exporter.explain import summary
 
+    whole = {"model_name": model_name, **msgspec.to_builtins(told), **more}
     if as_json:
-        whole = {"model_name": model_name, "window": window, "summary": headline, **told}
         click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
         return
-    click.echo(headline)
-    for sentence in summary.details(told):
+    click.echo(told.summary)
+    for sentence in summary.details(whole):
         click.echo(sentence)
-    for key, listed in told.get("slices", {}).items():
+    for key, listed in whole.get("slices", {}).items():
         for each in listed:
             changed = ", changed" if each["changed"] else ""
             was = f"(was {each['share_before']:.1%}{changed})"
             click.echo(f"{key} = {each['value']}: {each['share']:.1%} {was}.")
-    for group in told["groups"]:
+    for group in whole["groups"]:
         click.echo(f"\n{group['name']} ({group['change']}), for example:")
         for example in group["examples"]:
-            keys = ("seq", "id", "received_at", "text")  # the store keeps them in no order
-            shown = (f"{key} {example[key]}" for key in keys if example.get(key) is not None)
+            shown = (f"{key} {value}" for key, value in example.items() if value is not None)
             click.echo(f"  {'  '.join(shown)}")
 
 

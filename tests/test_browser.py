@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +54,7 @@ def service(store: str, connection: psycopg.Connection, tmp_path: Path) -> Itera
     asyncio.run(fill(HOSTILE, 3))
     explanation = explained(DRIFTED_AT, "docs")
     explanations.keep(connection, explanation, KEPT_SECONDS)
+    explanations.keep(connection, replace(explanation, slice="tenant=acme"), KEPT_SECONDS)
     told = point(7, "g1") | {"text": HOSTILE}
     explanations.keep_map(connection, explanation, drawn(told, point(8), rings=("g2",)))
     config = tmp_path / "config.yaml"
@@ -103,11 +105,16 @@ def show(url: str, folder: Path) -> Shown:
             f"/drift/docs?at={datetime.fromtimestamp(DRIFTED_AT + 1, UTC):%Y-%m-%dT%H:%M:%SZ}",
             'aria-label="Map of the fast window',
         ),
+        (
+            f"/drift/docs?slice=tenant%3Dacme"
+            f"&at={datetime.fromtimestamp(DRIFTED_AT + 1, UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "<h1>docs, tenant=acme</h1>",
+        ),
         (f"/drift/{quote(HOSTILE)}", "&lt;script&gt;document.title"),
         ("/runbook", "EmbeddingDriftDetected"),
     ],
     # Processes that share the tests must agree on their names, so these have no time.
-    ids=["fleet", "model", "past", "map", "hostile", "runbook"],
+    ids=["fleet", "model", "past", "map", "slice", "hostile", "runbook"],
 )
 def test_a_page_shows_without_complaint_and_loads_nothing_from_elsewhere(
     service: Service, tmp_path: Path, path: str, expected: str

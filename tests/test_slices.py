@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,15 @@ def test_one_tenant_of_five_drifts_and_the_alert_names_it(
                 "the message that names the tenant",
             )
             alerts = prometheus.query('ALERTS{area="drift"}')
+            explained = 'embedding_drift_explanation_info{model_name="docs",slice="tenant=acme"}'
+            wait_for(lambda: len(prometheus.query(explained)) > 0, "the explanation")
+            then = {"slice": "tenant=acme", "at": f"{time.time():.0f}"}
+            html = {"Accept": "text/html"}
+            wait_for(
+                lambda: "drifting</span>" in httpx2.get(drift, params=then, headers=html).text,
+                "a check of the slice",
+            )
+            linked = httpx2.get(drift, params=then, headers=html)
         wait_for(lambda: "acme" in values(drift, "tenant"), "a report with slices")
         acme = values(drift, "tenant")["acme"]
         page = httpx2.get(drift, headers={"Accept": "text/html"}, timeout=60).text
@@ -134,4 +144,9 @@ def test_one_tenant_of_five_drifts_and_the_alert_names_it(
     named = {alert["metric"].get("slice", "") for alert in alerts}
     assert {"tenant=acme"} <= named <= {"", "tenant=acme"}
     assert acme["share"] > acme["share_before"]
-    assert '<th scope="row">tenant=acme</th>' in page
+    assert ">tenant=acme</a></th>" in page
+    # The alert links to the page of its tenant, at its time.
+    shown = linked.raise_for_status().text
+    assert "<h1>docs, tenant=acme</h1>" in shown
+    assert "window, tenant=acme</h2>" in shown
+    assert "Slices" not in shown

@@ -11,6 +11,7 @@ import exporter  # noqa: F401  (one BLAS thread, before numpy)
 # isort: split
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import get_args
@@ -19,7 +20,8 @@ import numpy as np
 
 from bench.explanation.cost import cost
 from bench.explanation.incidents import INCIDENTS
-from bench.explanation.sets import load
+from bench.explanation.limits import limits
+from bench.explanation.sets import Set, load
 from bench.explanation.trials import Tally, Trial, new_topics, quiet, quiet_sessions, vanished_topic
 from bench.results import report
 from exporter.explain.explanation import explain
@@ -49,6 +51,7 @@ def main(paths: list[Path], quick: bool) -> None:
         for seed in range(1 if quick else 4):
             quiet_sessions(data, seed, 3 if quick else 5, tallies[data.name]["10 + 5 %"])
     _show(tallies, causes, sides, quick)
+    _show_limits(list(map(load, paths)), quick)
     head = ("1,000 vectors of 768 dimensions", "CPU ms")
     rows = cost(load(paths[0]))
     report("explanation", "cost", "Cost, one BLAS thread", head, rows, quick)
@@ -108,7 +111,29 @@ def _show(
     report("explanation", "causes", title, ("truth", *kinds), table, quick)
 
 
-def _mean(values: list[float]) -> float | str:
+def _show_limits(sets: list[Set], quick: bool) -> None:
+    rows = []
+    for data in sets:
+        found = limits(data, 2 if quick else 16)
+        rows.append(
+            (
+                data.name,
+                *map(_mean, (found.new, found.new_known, found.vanished, found.vanished_known)),
+                _mean(found.quiet),
+            )
+        )
+    head = (
+        "data",
+        "new found",
+        "by one who knows",
+        "vanished found",
+        "this by one who knows",
+        "quiet with a group",
+    )
+    report("explanation", "limits", "Any label, and what can be found at all", head, rows, quick)
+
+
+def _mean(values: Sequence[float]) -> float | str:
     return round(float(np.mean(values)), 2) if values else "-"
 
 

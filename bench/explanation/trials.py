@@ -17,7 +17,8 @@ from exporter.explain.keywords import terms
 from exporter.explain.observations import Observations
 
 SIZE = 1_000
-_VANISHED = (0.03, 0.09)
+VANISHED = (0.03, 0.09)
+"""Shares of the baseline between which a topic may vanish."""
 
 
 @dataclass
@@ -107,7 +108,7 @@ def vanished_topic(trial: Trial, tally: Tally) -> None:
     """Ask for a topic that the window lacks; nothing is new."""
     topic = trial.data.topic
     shares = {name: (topic[trial.reference] == name).mean() for name in trial.data.coherent}
-    candidates = [name for name in shares if _VANISHED[0] <= shares[name] <= _VANISHED[1]]
+    candidates = [name for name in shares if VANISHED[0] <= shares[name] <= VANISHED[1]]
     if not candidates:
         return
     name = str(trial.random.choice(candidates))

@@ -59,6 +59,11 @@ def headline(model_name: str, explanation: Explanation) -> str:
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 4].rpartition(' ')[0]} ..."
 
 
+def titled(model_name: str, slice_name: str) -> str:
+    """Return the name of a model in a headline, with that of a slice unless it is empty."""
+    return f"{model_name} ({slice_name})" if slice_name else model_name
+
+
 def details(told: Mapping[str, Any]) -> Iterator[str]:
     """Yield further sentences: the cause, its evidence, and the values of the metadata.
 

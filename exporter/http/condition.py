@@ -114,8 +114,8 @@ class Reading:
         return cls(name, window.state, *numbers, None, None, {}, of_slice)
 
     @classmethod
-    def past(cls, row: HistoryRow) -> Reading:
-        """Read a window as it was."""
+    def past(cls, row: HistoryRow, of_slice: str = "") -> Reading:
+        """Read a window, or a slice of it, as it was."""
         return cls(
             row.window_name,
             next(state for state in REASONS if state == row.state),
@@ -125,6 +125,7 @@ class Reading:
             row.changed_ratio_lower,
             row.changed_ratio_upper,
             row.components or {},
+            of_slice,
         )
 
 
@@ -163,13 +164,13 @@ class Condition:
         return 0 if self.is_drift else WORDS.index(self.word), -score
 
 
-def explained(found: Sequence[Explanation]) -> Condition | None:
-    """Tell the condition of a model by what was found out of its drift; None without any."""
+def explained(found: Sequence[Explanation], of_slice: str = "") -> Condition | None:
+    """Tell the condition of a model or slice by what was found out of its drift, if anything."""
     for each in found:
-        if not each.slice:
+        if each.slice == of_slice:
             ratio, kind = each.changed_ratio, each.cause.kind
             interval = ratio.estimate, ratio.lower, ratio.upper
-            reading = Reading(each.window, "ok", each.vectors, each.score, *interval, {})
+            reading = Reading(each.window, "ok", each.vectors, each.score, *interval, {}, of_slice)
             return Condition(_word(kind), None, reading, cause=kind)
     return None
 

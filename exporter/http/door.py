@@ -22,12 +22,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from exporter.http import fleet_page, model_page, operations, rendering
+from exporter.http import fleet_page, islands, model_page, operations, rendering
 from exporter.http.condition import WORDS, Word
 from exporter.http.operations import MOST_CHECKS, MOST_PAGES
 from exporter.monitor import privacy, recorded, report
 from exporter.monitor.privacy import Permits
-from exporter.monitor.report import Drift, Explanation, ListedModel, Past
+from exporter.monitor.report import Drift, Explanation, ListedModel, Map, Past
 from ingest.runtime import model_name
 from ingest.runtime.errors import NotChecked, NotFound, PayloadError, StoreUnavailable
 from ingest.runtime.http import application, parameters
@@ -35,7 +35,7 @@ from ingest.runtime.http.negotiation import media_types
 from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.settings import Settings, Texts, WindowsSettings
 from ingest.runtime.thresholds import KEPT_SECONDS, LASTING_SECONDS
-from ingest.store import baselines, explanations, history, reports
+from ingest.store import baselines, explanations, history, reports, slice_history
 from ingest.store.connection import ConnectionString
 from ingest.store.dimension import find_dimension, require_dimension
 from ingest.store.pool import Pool, open_sync
@@ -189,7 +189,7 @@ class Door:
             return await self._report(request, whole)
         window = parameters.choice(query, "window", WINDOWS, "slow")
         checks = parameters.whole(query, "newest", 100, MOST_CHECKS)
-        found = await self._query(_checks, name, window, checks)
+        found = await self._query(_checks, name, window, checks, query.get("slice", ""))
         return application.json_response(found, query=query)
 
     async def _drift(self, request: Request) -> Response:
@@ -198,11 +198,14 @@ class Door:
     async def _report(self, request: Request, name: str) -> Response:
         query = request.query_params
         exact, view = parameters.flag(query, "exact"), _view(query)
+        map_of = parameters.choice(query, "map", ("", *WINDOWS), "")
         self._require_possible(name)
-        found: Drift | Past
+        found: Drift | Past | Map
         if _wants_page(request):
             return await self._model_page(await self.detail(name), view)
-        if view.at is not None:
+        if map_of:
+            found = await self._map(name, map_of, view.at)
+        elif view.at is not None:
             found = await self._query(_recorded, name, view.at, self._permits)
         elif exact:
             if self._followed is None:
@@ -214,6 +217,16 @@ class Door:
         answer = application.json_response(found, query=query)
         answer.headers["Vary"] = "Accept"
         return answer
+
+    async def _map(self, name: str, window: str, at: float | None) -> Map:
+        known = [] if at is not None else model_page.known_now(await self.detail(name))
+        found = await self._query(_map, name, window, at, known, self._permits)
+        if found is None:
+            raise NotFound(
+                f"the {window} window of {name} has no map"
+                f" {'at that time' if at is not None else 'now'}: it gets one while it drifts"
+            )
+        return found
 
     async def detail(self, name: str) -> Drift:
         """Report a model: as it is now if it is followed here, else as the store has it.
@@ -234,7 +247,7 @@ class Door:
             if self._followed.is_whole:
                 raise NotFound(missing(name))
         found = await self._query(_stored, name)
-        for window in (found.windows.fast, found.windows.slow):
+        for window in model_page.windows(found):
             told = window.explanation
             # It was made with the settings of another process, perhaps long ago.
             if told is not UNSET and not self._permits(told.texts, told.metadata_keys):
@@ -270,6 +283,7 @@ class Door:
             past, watched = await self._query(
                 _past, model, view, self._permits, seconds=_PAGE_SECONDS
             )
+        _require_slice(model, view, past)
         page = await asyncio.to_thread(model_page.render_model, model, view, past, watched)
         return HTMLResponse(page, headers={"Vary": "Accept"})
 
@@ -358,9 +372,15 @@ def _stored(connection: psycopg.Connection, name: str) -> Drift:
     raise NotChecked(f"model {name!r} cannot be shown yet: {reason}")
 
 
-def _checks(connection: psycopg.Connection, name: str, window: str, most: int) -> report.Checks:
+def _checks(
+    connection: psycopg.Connection, name: str, window: str, most: int, of_slice: str
+) -> report.Checks:
     require_dimension(connection, name)
-    return recorded.checks(name, window, history.newest(connection, name, window, most))
+    if of_slice:
+        rows = slice_history.newest(connection, name, of_slice, window, most)
+    else:
+        rows = history.newest(connection, name, window, most)
+    return recorded.checks(name, window, rows)
 
 
 def _day(connection: psycopg.Connection, names: list[str], now: float) -> list[history.Point]:
@@ -369,8 +389,30 @@ def _day(connection: psycopg.Connection, names: list[str], now: float) -> list[h
 
 def _recorded(connection: psycopg.Connection, name: str, at: float, permits: Permits) -> Past:
     require_dimension(connection, name)
-    rows = history.rows_at(connection, name, at)
-    return recorded.past(name, at, rows, _explained(connection, name, at, permits))
+    return recorded.past(
+        name,
+        at,
+        history.rows_at(connection, name, at),
+        slice_history.rows_at(connection, name, at),
+        _explained(connection, name, at, permits),
+    )
+
+
+def _map(
+    connection: psycopg.Connection,
+    name: str,
+    window: str,
+    at: float | None,
+    known: Sequence[Explanation],
+    permits: Permits,
+) -> Map | None:
+    """Read the map of a window at a time, or that of what is known now."""
+    if at is not None:
+        require_dimension(connection, name)
+        known = _explained(connection, name, at, permits)
+    told = [each for each in known if each.window == window and not each.slice]
+    drawn = explanations.maps(connection, name, [each.explained_at for each in told])
+    return islands.described(name, told[0], drawn[window]) if told and window in drawn else None
 
 
 def _explained(
@@ -384,27 +426,49 @@ def _past(
     connection: psycopg.Connection, model: Drift, view: model_page.View, permits: Permits
 ) -> tuple[model_page.Past, int]:
     """Read what the store knows of a model, and how many models and slices are watched."""
-    name = model.model_name
+    name, part = model.model_name, view.slice
     until = model.computed_at.timestamp() if view.at is None else view.at
-    averages = history.average_scores(connection, until - LASTING_SECONDS, until, name)
-    since = until - model_page.RANGES[view.range]
+    hour, since = until - LASTING_SECONDS, until - model_page.RANGES[view.range]
+    if part:
+        averages = slice_history.average_scores(connection, name, part, hour, until)
+        points = slice_history.course(connection, name, part, since, until, view.stretch)
+    else:
+        of_models = history.average_scores(connection, hour, until, name)
+        averages = {window: average for (_, window), average in of_models.items()}
+        points = history.course(connection, [name], since, until, view.stretch)
     rows: list[tuple[float, history.HistoryRow]] = []
+    sliced: list[tuple[float, str, history.HistoryRow]] = []
     explained: list[Explanation] = []
     if view.at is not None:
         rows = history.rows_at(connection, name, view.at)
+        sliced = slice_history.rows_at(connection, name, view.at)
         explained = _explained(connection, name, view.at, permits)
     shown = model_page.known_now(model) if view.at is None else explained
-    drifts = explanations.drifts(connection, name, since, until, model_page.MOST_DRIFTS)
+    drifts = explanations.drifts(connection, name, since, until, model_page.MOST_DRIFTS, part)
     past = model_page.Past(
-        history.course(connection, [name], since, until, view.stretch),
-        {window: average for (_, window), average in averages.items()},
+        points,
+        averages,
         [row for _, row in rows],
         baselines.versions(connection, name),
         explained,
         model_page.drifts(drifts, permits),
         explanations.maps(connection, name, [each.explained_at for each in shown]),
+        [(of_slice, row) for _, of_slice, row in sliced],
     )
     return past, reports.watched(connection)
+
+
+def _require_slice(model: Drift, view: model_page.View, past: model_page.Past | None) -> None:
+    """Raise NotFound if the slice that is asked for is not measured, and was not in this time."""
+    listed = {of_slice for of_slice, _, _ in model_page.windows_of_slices(model)}
+    past_slices = set[str]()
+    if past is not None:
+        past_slices |= {of_slice for of_slice, _ in past.sliced}
+        past_slices |= {each.slice for each in past.explained}
+    was = view.slice in past_slices or (past is not None and len(past.points) > 0)
+    if view.slice and view.slice not in listed and not was:
+        has = f"it has {', '.join(sorted(listed))}" if listed else "it has none"
+        raise NotFound(f"model {model.model_name!r} has no slice {view.slice!r}; {has}")
 
 
 @cache
@@ -431,7 +495,7 @@ def _fleet_query(asked: QueryParams) -> fleet_page.FleetQuery:
 
 def _view(asked: QueryParams) -> model_page.View:
     shown = parameters.choice(asked, "range", tuple(model_page.RANGES), "24h")
-    return model_page.View(shown, parameters.moment(asked, "at"))
+    return model_page.View(shown, parameters.moment(asked, "at"), asked.get("slice", ""))
 
 
 def missing(name: str) -> str:

@@ -11,6 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
+from exporter.monitor.report import Explanation, Map, MapPoint
+
 WIDTH, HEIGHT = 760, 460
 _MIDDLE = (WIDTH / 2, HEIGHT / 2)
 _RADIUS = 205.0
@@ -23,6 +27,8 @@ _DOT = 4.5
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 _WORDS = 22
 """Characters of a name on the map."""
+_LETTER, _LINE = 7.0, 14.0
+"""Width of a letter of such a name, about, and height of its line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +37,14 @@ class Point:
 
     x: float
     y: float
-    told: Mapping[str, Any]
+    told: MapPoint
 
 
 @dataclass(frozen=True, slots=True)
 class Island:
     """A group that grew; its place and its colour belong to its id.
 
-    Its name is below its vectors, at ``x`` and ``name_y``.
+    Its middle is at ``x`` and ``y``. Its name is below its vectors, at ``x`` and ``name_y``.
     """
 
     id: str
@@ -46,6 +52,7 @@ class Island:
     name: str
     share: str
     x: float
+    y: float
     name_y: float
     points: list[Point] = field(default_factory=list)
 
@@ -116,18 +123,50 @@ def chart(drawn: Mapping[str, Any], groups: Sequence[Any]) -> Chart:
         Those of the same explanation.
     """
     by_id = {each.id: each for each in groups}
-    members: dict[str | None, list[Mapping[str, Any]]] = {}
-    for point in drawn["points"]:
-        known = point["group"] if point["group"] in by_id else None
+    members: dict[str | None, list[MapPoint]] = {}
+    for point in msgspec.convert(drawn["points"], list[MapPoint]):
+        known = point.group if point.group in by_id else None
         members.setdefault(known, []).append(point)
     return Chart(
         baseline="".join(
             "M{} {}h0".format(*map(round, _place(x, y))) for x, y in drawn["baseline"]
         ),
-        labels=[_label(each) for each in drawn["regions"]],
-        points=[Point(*_place(each["x"], each["y"]), each) for each in members.get(None, [])],
+        labels=_labels(drawn["regions"]),
+        points=[Point(*_place(each.x, each.y), each) for each in members.get(None, [])],
         islands=list(_islands([each for each in groups if each.change == "grown"], members)),
         rings=[_ring(each, by_id[each["name"]]) for each in drawn["rings"]],
+    )
+
+
+def described(model_name: str, told: Explanation, drawn: Mapping[str, Any]) -> Map:
+    """Describe the map of an explanation for programs, in the coordinates of the store."""
+    laid_out = chart(drawn, told.groups)
+    places = {each.id: (each.x, each.y) for each in laid_out.islands}
+    places |= {each.id: (each.x, each.y) for each in laid_out.rings}
+    groups = [
+        {
+            "x": round((places[each.id][0] - _MIDDLE[0]) / _RADIUS, 3),
+            "y": round((_MIDDLE[1] - places[each.id][1]) / _RADIUS, 3),
+            "id": each.id,
+            "name": each.name,
+            "change": each.change,
+            "share": each.share,
+            "share_before": each.share_before,
+        }
+        for each in told.groups
+        if each.id in places
+    ]
+    return msgspec.convert(
+        {
+            "model_name": model_name,
+            "window": told.window,
+            "explained_at": told.explained_at,
+            "baseline": [{"x": x, "y": y} for x, y in drawn["baseline"]],
+            "regions": drawn["regions"],
+            "groups": groups,
+            "points": drawn["points"],
+        },
+        Map,
     )
 
 
@@ -136,7 +175,7 @@ def _place(x: float, y: float) -> tuple[float, float]:
 
 
 def _islands(
-    grown: Sequence[Any], members: Mapping[str | None, Sequence[Mapping[str, Any]]]
+    grown: Sequence[Any], members: Mapping[str | None, Sequence[MapPoint]]
 ) -> Iterator[Island]:
     """Lay out the groups. The typical vectors are in the middle of an island."""
     free = dict(enumerate(_places(max(COLOURS, len(grown)))))
@@ -151,6 +190,7 @@ def _islands(
             _short(group.name),
             _share(group),
             x,
+            y,
             round(y + _DOT * math.sqrt(len(inside)) + 20, 1),
         )
         for rank, told in enumerate(inside):
@@ -179,8 +219,19 @@ def _ring(drawn: Mapping[str, Any], group: Any) -> Ring:
     return Ring(group.id, colour(group.id), _short(group.name), _share(group), x, y, radius)
 
 
-def _label(region: Mapping[str, Any]) -> Label:
-    return Label(*_place(region["x"], region["y"]), _short(region["name"]))
+def _labels(regions: Sequence[Mapping[str, Any]]) -> list[Label]:
+    """Return the names of regions, but those that would cover one before."""
+    labels: list[Label] = []
+    for region in regions:
+        label = Label(*_place(region["x"], region["y"]), _short(region["name"]))
+        if not any(_overlap(label, other) for other in labels):
+            labels.append(label)
+    return labels
+
+
+def _overlap(one: Label, other: Label) -> bool:
+    room = _LETTER * (len(one.name) + len(other.name)) / 2
+    return abs(one.y - other.y) < _LINE and abs(one.x - other.x) < room
 
 
 def _share(group: Any) -> str:

@@ -22,11 +22,12 @@ from exporter.http.condition import (
 )
 from exporter.http.rendering import TEMPLATES, as_moment, as_score, as_share, heading, since
 from exporter.monitor.privacy import Permits
-from exporter.monitor.report import COMPONENTS, Drift, Explanation
+from exporter.monitor.report import COMPONENTS, Drift, Explanation, SliceWindow, Window
 from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
 from ingest.store.baselines import Version
 from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow, Point
+from ingest.store.slice_history import SlicedRow
 
 Range = Literal["1h", "6h", "24h", "7d", "30d"]
 RANGES: Mapping[Range, int] = {
@@ -55,6 +56,8 @@ class Past:
         Average score of the last hour by window.
     rows : sequence of HistoryRow
         The last of each window; empty unless a past time was asked for.
+    sliced : sequence of (str, HistoryRow)
+        The same of slices, by name.
     versions : sequence of Version
     explained : sequence of Explanation
         What was known at the past time; empty unless one was asked for.
@@ -71,6 +74,7 @@ class Past:
     explained: Sequence[Explanation] = ()
     drifts: Sequence[PastDrift] = ()
     maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sliced: Sequence[SlicedRow] = ()
 
 
 class PastDrift(NamedTuple):
@@ -111,10 +115,21 @@ def drifts(rows: Iterable[ExplanationRow], permits: Permits) -> list[PastDrift]:
 
 
 class View(NamedTuple):
-    """What of a model is shown: a range, and a past time in seconds since the epoch or None."""
+    """What of a model is shown.
+
+    Attributes
+    ----------
+    range : str
+        How far back the timeline goes.
+    at : float or None
+        A past time, in seconds since the epoch.
+    slice : str
+        ``key=value`` of the vectors that are shown; empty for all.
+    """
 
     range: Range = "24h"
     at: float | None = None
+    slice: str = ""
 
     @property
     def stretch(self) -> int:
@@ -136,33 +151,43 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
     """
     name, baseline = model.model_name, model.baseline
     stage: Stage = "provisional" if baseline is None else baseline.stage
-    windows = {"fast": model.windows.fast, "slow": model.windows.slow}
-    readings = [Reading.of(*each) for each in windows.items()]
+    readings = [Reading.of("fast", model.windows.fast), Reading.of("slow", model.windows.slow)]
+    slices = list(_sliced(model))
     if view.at is not None:
-        rows = () if past is None else past.rows
+        rows, sliced = ((), ()) if past is None else (past.rows, past.sliced)
         readings = [Reading.past(row) for row in rows]
+        slices = [Reading.past(row, of_slice) for of_slice, row in sliced]
         known = None if baseline is None else baseline.version
-        if any(row.baseline_version != known for row in rows):
+        if any(row.baseline_version != known for row in (*rows, *(row for _, row in sliced))):
             stage = "provisional"
     thresholds = of_fleet(stage, watched)
     explained = known_now(model) if view.at is None else [] if past is None else past.explained
-    causes: dict[str, Kind] = {each.window: each.cause.kind for each in explained if not each.slice}
-    slices = [] if view.at is not None else list(_sliced(model))
+    if view.slice:
+        readings, slices = [each for each in slices if each.slice == view.slice], []
+        explained = [each for each in explained if each.slice == view.slice]
+    causes: dict[str, Kind] = {
+        each.window: each.cause.kind for each in explained if each.slice == view.slice
+    }
     averages = {} if past is None else past.averages
     found = judge(readings, thresholds, averages, causes, slices)
     if view.at is None:
+        if not readings:
+            found = Condition("cannot tell", "the slice is not measured now", None)
         found = condition.now(found, model.age, model.overdue)
     elif not found.is_drift:
         # The check before may be older than the drift.
-        found = condition.explained(explained) or found
+        found = condition.explained(explained, view.slice) or found
     measured = [each for each in readings if each.components]
+    is_whole_now = view.at is None and not view.slice
     until = model.computed_at.timestamp() if view.at is None else view.at
     shown_at = None if view.at is None else datetime.fromtimestamp(view.at, UTC)
     return TEMPLATES.get_template("model.html").render(
         name=name,
+        slice=view.slice,
+        slice_query=f"&slice={quote(view.slice, safe='')}" if view.slice else "",
         path=quote(name, safe=""),
         condition=found,
-        headline=_headline(found, past, thresholds, slices),
+        headline=_headline(found, view, past, thresholds, slices),
         runbook=heading(found),
         checked_at=f"{model.computed_at:%Y-%m-%d %H:%M:%S} UTC",
         age=condition.duration(model.age) if model.age and view.at is None else "",
@@ -180,19 +205,24 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         reasons=REASONS,
         measured=measured,
         components=list(COMPONENTS.items()) if measured else [],
-        slices=_slices(model, slices, thresholds) if view.at is None else [],
-        folded=model.slices_folded,
-        qualities=_qualities(model) if view.at is None else [],
-        canaries=_canaries(model) if view.at is None else None,
+        slices=_slices(model, slices, thresholds) if is_whole_now else _judged(slices, thresholds),
+        folded=model.slices_folded if is_whole_now else 0,
+        qualities=_qualities(model) if is_whole_now else [],
+        canaries=_canaries(model) if is_whole_now else None,
         baseline=_baseline(model),
         versions=() if past is None else past.versions,
     )
 
 
 def known_now(model: Drift) -> list[Explanation]:
-    """Return what is known of the windows that drift."""
-    windows = (model.windows.fast, model.windows.slow)
-    return [each.explanation for each in windows if each.explanation is not UNSET]
+    """Return what is known of the windows and of the slices that drift."""
+    return [each.explanation for each in windows(model) if each.explanation is not UNSET]
+
+
+def windows(model: Drift) -> list[Window | SliceWindow]:
+    """Return the windows of a model and of its slices."""
+    of_slices = (window for _, _, window in windows_of_slices(model))
+    return [model.windows.fast, model.windows.slow, *of_slices]
 
 
 def _told(told: Explanation, now: float, maps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -202,6 +232,7 @@ def _told(told: Explanation, now: float, maps: Mapping[str, Mapping[str, Any]]) 
     return {
         "window": told.window,
         "slice": told.slice,
+        "query": quote(told.slice, safe=""),
         "summary": told.summary,
         "began_at": told.began_at,
         "explained_at": told.explained_at,
@@ -223,6 +254,7 @@ def _listed_drift(drift: PastDrift) -> dict[str, Any]:
     return {
         "window": drift.window,
         "slice": drift.slice,
+        "query": f"&slice={quote(drift.slice, safe='')}" if drift.slice else "",
         "began_at": began,
         "seen_at": seen,
         # A second later, so that the explanation is not after it.
@@ -233,6 +265,7 @@ def _listed_drift(drift: PastDrift) -> dict[str, Any]:
 
 def _headline(
     condition: Condition,
+    view: View,
     past: Past | None,
     thresholds: Mapping[str, Thresholds],
     slices: Sequence[Reading],
@@ -247,10 +280,12 @@ def _headline(
         parts.append(
             f"at least {worst.lower:.0%} of its {worst.vectors} vectors are unlike the baseline"
         )
-    if names := list(dict.fromkeys(each.slice for each in drifting(slices, thresholds))):
+    names = list(dict.fromkeys(each.slice for each in drifting(slices, thresholds)))
+    if names and names != [worst.slice]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         parts.append(f"slices that drift: {', '.join(names[:_NAMED])}{more}")
-    if condition.is_drift and past is not None and not worst.slice:
+    # The points of the whole model say nothing of a slice.
+    if condition.is_drift and past is not None and worst.slice == view.slice:
         samples = [(p.at, p.score) for p in past.points if p.window_name == worst.window]
         if (began := since(samples, thresholds[worst.window].lasting)) is not None:
             parts.append(f"it has drifted since {began}")
@@ -290,7 +325,9 @@ def _drawn(
             "ticks": frame.values(),
             "times": frame.times(),
             "drifts": [
-                (each.window, frame.x(each.began_at), frame.x(each.seen_at)) for each in past.drifts
+                (each.window, frame.x(each.began_at), frame.x(each.seen_at))
+                for each in past.drifts
+                if each.slice == view.slice
             ],
             "pins": [charts.Tick(frame.x(at), label) for at, label in pins],
             "limits": [(window, frame.y(limit)) for window, limit in limited],
@@ -305,38 +342,60 @@ def _drawn(
 
 def _sliced(model: Drift) -> Iterator[Reading]:
     """Read the windows of the slices."""
+    for name, window, told in windows_of_slices(model):
+        yield Reading.of_slice(name, window, told)
+
+
+def windows_of_slices(model: Drift) -> Iterator[tuple[str, str, SliceWindow]]:
+    """Yield the name of each slice, that of each of its windows, and the window."""
     for key in model.slices:
         for value in key.values:
             if value.windows is not None:
                 windows = {"fast": value.windows.fast, "slow": value.windows.slow}
-                for name, window in windows.items():
-                    if window is not None:
-                        yield Reading.of_slice(f"{key.key}={value.value}", name, window)
+                for window, told in windows.items():
+                    if told is not None:
+                        yield f"{key.key}={value.value}", window, told
 
 
 def _slices(
     model: Drift, readings: Sequence[Reading], thresholds: Mapping[str, Thresholds]
 ) -> list[dict[str, Any]]:
     """Describe each value whose share is known, and its slice if it has one."""
+    judged = {each["name"]: each for each in _judged(readings, thresholds)}
+    unjudged = {
+        "query": "",
+        "scores": [None for _ in thresholds],
+        "word": None,
+        "why": "too few vectors in the baseline",
+    }
+    return [
+        {**judged.get(name, unjudged), "name": name, "share": value}
+        for key in model.slices
+        for value in key.values
+        for name in [f"{key.key}={value.value}"]
+    ]
+
+
+def _judged(
+    readings: Sequence[Reading], thresholds: Mapping[str, Thresholds]
+) -> list[dict[str, Any]]:
+    """Describe each slice by the readings of its windows."""
     of_slice: dict[str, list[Reading]] = {}
     for each in readings:
         of_slice.setdefault(each.slice, []).append(each)
     rows = []
-    for key in model.slices:
-        for value in key.values:
-            name = f"{key.key}={value.value}"
-            found = of_slice.get(name, [])
-            judged = judge(found, thresholds, {}) if found else None
-            scores = {reading.window: reading.score for reading in found}
-            rows.append(
-                {
-                    "name": name,
-                    "share": value,
-                    "scores": [scores.get(window) for window in thresholds],
-                    "word": None if judged is None else judged.word,
-                    "why": "too few vectors in the baseline" if judged is None else judged.why,
-                }
-            )
+    for name, found in of_slice.items():
+        judged = judge(found, thresholds, {})
+        scores = {reading.window: reading.score for reading in found}
+        rows.append(
+            {
+                "name": name,
+                "query": quote(name, safe=""),
+                "scores": [scores.get(window) for window in thresholds],
+                "word": judged.word,
+                "why": judged.why,
+            }
+        )
     return rows
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from exporter.http.condition import WORDS
 from exporter.http.model_page import RANGES
-from exporter.monitor.report import Checks, Drift, Models, NewestVectors, Past
+from exporter.monitor.report import Checks, Drift, Map, Models, NewestVectors, Past
 from ingest.runtime.http.openapi import (
     PRETTY,
     RETRY_AFTER,
@@ -81,9 +81,9 @@ _FLEET["responses"]["503"] = problem(
 )
 
 _REPORT = answer(
-    "Everything known of the model, or with `at` what was recorded before that time.",
+    "Everything known of the model, or with `at` what was recorded before that time, or a map.",
     "application/json",
-    {"anyOf": [schema(Drift), schema(Past)]},
+    {"anyOf": [schema(Drift), schema(Past), schema(Map)]},
 )
 _REPORT["content"]["text/html"] = {"schema": {"type": "string"}}
 """A page, if the client prefers ``text/html``; JSON for every other."""
@@ -110,6 +110,11 @@ _DRIFT: Json = {
             {"enum": list(RANGES), "default": "24h"},
         ),
         _parameter(
+            "slice",
+            "Of the page: shows only this slice, `key=value`.",
+            {"type": "string", "examples": ["tenant=acme"]},
+        ),
+        _parameter(
             "at",
             "A past time, as in RFC 3339 or in seconds since the epoch: the answer is what was"
             " recorded before it.",
@@ -120,12 +125,18 @@ _DRIFT: Json = {
                 ]
             },
         ),
+        _parameter(
+            "map",
+            "Not of the page: the answer is the map of this window while it drifts, with `at` that"
+            " of then.",
+            {"enum": ["", *WindowsSettings.model_fields], "default": ""},
+        ),
         PRETTY,
     ],
     "responses": {
         "200": _REPORT,
-        "400": problem("`exact`, `pretty`, `at`, or `range` of a page, is not allowed."),
-        "404": problem("There is no such model."),
+        "400": problem("`exact`, `map`, `pretty`, `at`, or `range` of a page, is not allowed."),
+        "404": problem("There is no such model, no such slice for a page, or no map."),
         "503": problem(
             "No exporter has checked the model yet, or PostgreSQL does not answer. An exporter"
             " needs it for other exporters' models, and with `exact=true`.",
@@ -136,10 +147,15 @@ _DRIFT: Json = {
 
 _HISTORY: Json = {
     "operationId": "history",
-    "summary": "What was recorded of a window, the newest first",
+    "summary": "What was recorded of a window, or of a slice of it, the newest first",
     "parameters": [
         _MODEL_NAME,
         _window("slow"),
+        _parameter(
+            "slice",
+            "`key=value`; empty for all vectors of the model.",
+            {"type": "string", "default": ""},
+        ),
         _newest("checks", 100, MOST_CHECKS),
         PRETTY,
     ],
@@ -200,7 +216,7 @@ SHOWING = Description(
         "/drift/{model_name}": {"get": _DRIFT},
         "/drift/{model_name}/history": {"get": _HISTORY},
     },
-    structs=(Models, Drift, Past, Checks),
+    structs=(Models, Drift, Past, Map, Checks),
 )
 """Of every process that shows the fleet."""
 

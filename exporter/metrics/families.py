@@ -51,7 +51,7 @@ def _group_ratios(row: ExplanationRow) -> Iterator[tuple[str, float]]:
 
 
 def _summaries(snapshot: Snapshot) -> Iterator[Sample]:
-    for each in every_series(snapshot):
+    for each in every_series(snapshot, SLICED):
         if each.explanation is not None and snapshot.has_words:
             yield (*each.series, each.explanation.summary), 1.0
 

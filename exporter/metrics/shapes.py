@@ -236,11 +236,14 @@ def of_explanation(
     label: str | None,
     values: Callable[[ExplanationRow], Iterable[tuple[str, float]]],
 ) -> SnapshotFamily:
-    """Define a family of each window that drifts and is explained, with one more label or none."""
+    """Define a family of each window or slice that drifts and is explained.
+
+    It has one more label, or none.
+    """
     labels = SLICED if label is None else (*SLICED, label)
 
     def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for each in every_series(snapshot):
+        for each in every_series(snapshot, SLICED):
             if each.explanation is not None:
                 for value, found in values(each.explanation):
                     yield (*each.series, value)[: len(labels)], found

@@ -1,10 +1,10 @@
-"""Drifting: which windows drift now, and a line in the log when it begins and when it ends."""
+"""Drifting: which windows and slices drift now, and a line in the log when that begins and ends."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -18,7 +18,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A drift of one window that has not ended. Times are in seconds since the epoch.
+    """A drift of one window, or of a slice of it, that has not ended.
+
+    Times are in seconds since the epoch.
 
     Attributes
     ----------
@@ -53,7 +55,9 @@ class Drifting:
         self.now: Mapping[Series, Drift] = MappingProxyType({})
 
     def notice(self, model: ModelSnapshot, watched: int) -> None:
-        """Look at the windows of a model, at each check.
+        """Look at the windows and slices of a model, at each check.
+
+        The drift of a slice that is not measured any more ends without a word.
 
         Parameters
         ----------
@@ -65,21 +69,25 @@ class Drifting:
             return
         version, now = model.baseline.version, dict(self.now)
         thresholds = of_fleet(model.baseline.stage, watched)
-        for each in model.series:
-            known = now.pop(each.series, None)
-            found = self._drift(model, each, version, thresholds[each.series.window], known)
+        present = {each.series: each for each in _every(model)}
+        for series, each in present.items():
+            known = now.pop(series, None)
+            found = self._drift(model, each, version, thresholds[series.window], known)
             if found is not None:
-                now[each.series] = found
+                now[series] = found
+        for series in [one for one in now if one.model_name == model.row.model_name]:
+            if series not in present and model.computed_at - now[series].seen_at >= KEPT_SECONDS:
+                del now[series], self._hours[series]
         self.now = MappingProxyType(now)
 
     def is_news(self, model: ModelSnapshot, watched: int) -> bool:
-        """Return whether a window of a model has a score of drift, but is not known to drift."""
+        """Return whether a window or slice has a score of drift, but is not known to drift."""
         if model.baseline is None:
             return False
         thresholds = of_fleet(model.baseline.stage, watched)
         return any(
             measured.score > thresholds[each.series.window].sudden and each.series not in self.now
-            for each in model.series
+            for each in _every(model)
             if (measured := each.verdict.measurement) is not None
         )
 
@@ -123,12 +131,22 @@ class Drifting:
         return known
 
 
+def _every(model: ModelSnapshot) -> Iterator[SeriesSnapshot]:
+    yield from model.series
+    yield from model.slices
+
+
+def _named(series: Series) -> dict[str, str]:
+    """Return the fields of a line in the log that say which series it is about."""
+    named = {"model_name": series.model_name, "window": series.window}
+    return named | {"slice": series.slice} if series.slice else named
+
+
 def _tell_begin(series: Series, crossing: Crossing) -> None:
     _log.warning(
         "drift began",
         extra={
-            "model_name": series.model_name,
-            "window": series.window,
+            **_named(series),
             "score": round(crossing.score, 1),
             "threshold": round(crossing.threshold, 1),
         },
@@ -139,8 +157,7 @@ def _tell_end(each: SeriesSnapshot, score: float, drift: Drift) -> None:
     _log.info(
         "drift ended",
         extra={
-            "model_name": each.series.model_name,
-            "window": each.series.window,
+            **_named(each.series),
             # Not measured any more, unless it is ok.
             "state": each.verdict.state,
             "score": None if math.isnan(score) else round(score, 1),

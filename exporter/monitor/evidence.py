@@ -17,7 +17,7 @@ from exporter.monitor import baseline, slices
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.local_time import to_local
 from exporter.monitor.privacy import permits
-from exporter.monitor.slices import Shares
+from exporter.monitor.slices import Shares, Slice
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Vectors
 from ingest.runtime.errors import NotFound
@@ -47,7 +47,7 @@ class Evidence:
     window, reference : Observations
         The same, as far as `explanation` allows their metadata to be read.
     shares : Shares
-        Of the values of the keys in `monitoring.slices`.
+        Of the values of the keys in `monitoring.slices`; none of a slice.
     """
 
     detector: Detector
@@ -107,16 +107,20 @@ class Evidence:
 
 
 def gather(
-    connection: psycopg.Connection, model_name: str, window_name: str, settings: Settings
+    connection: psycopg.Connection,
+    model_name: str,
+    window_name: str,
+    settings: Settings,
+    slice_name: str = "",
 ) -> Evidence:
-    """Read the newest vectors of a window, and those of the baseline in use.
+    """Read the newest vectors of a window or of a slice of it, and those of the baseline in use.
 
     A window that holds a sample is read as its newest vectors.
 
     Raises
     ------
     NotFound
-        If there is no such model, or it has no baseline.
+        If there is no such model, it has no baseline, or there is no such slice.
     """
     dimension = require_dimension(connection, model_name)
     version = baselines.in_use(connection, model_name)
@@ -126,7 +130,20 @@ def gather(
     window = dict(settings.monitoring.windows)[window_name]
     limits = Limits.of(window, found.detector.n_reference)
     keys = settings.monitoring.slices_of(model_name)
-    return read(connection, model_name, dimension, found, limits, settings.explanation, keys)
+    part = slices.one(connection, model_name, found, keys, slice_name) if slice_name else None
+    whole = read(
+        connection,
+        model_name,
+        dimension,
+        found,
+        limits,
+        settings.explanation,
+        () if part is not None else keys,
+    )
+    if part is None or not whole.rows:
+        return whole
+    capacity = Limits.of(window, part.detector.n_reference).capacity
+    return of_slice(connection, model_name, whole, part, version, capacity)
 
 
 def read(
@@ -159,6 +176,31 @@ def read(
     )
 
 
+def of_slice(
+    connection: psycopg.Connection,
+    model_name: str,
+    whole: Evidence,
+    part: Slice,
+    version: int,
+    capacity: int,
+) -> Evidence:
+    """Keep of this evidence what belongs to a slice.
+
+    Of the window, that is at most the ``capacity`` of the slice, its newest vectors.
+    """
+    read = _values(connection, model_name, whole.rows, whole.reference_rows, version, [part.key])
+    ours, theirs = (np.flatnonzero(np.array(side[part.key], object) == part.value) for side in read)
+    ours = ours[-capacity:]
+    return Evidence(
+        part.detector,
+        [whole.rows[row] for row in ours.tolist()],
+        whole.window.take(ours),
+        [whole.reference_rows[row] for row in theirs.tolist()],
+        whole.reference.take(theirs),
+        {},
+    )
+
+
 def _shares(
     connection: psycopg.Connection,
     model_name: str,
@@ -169,11 +211,23 @@ def _shares(
 ) -> Shares:
     if not keys or not rows:
         return {}
+    return slices.compare(*_values(connection, model_name, rows, reference_rows, version, keys))
+
+
+def _values(
+    connection: psycopg.Connection,
+    model_name: str,
+    rows: Sequence[StoredVector],
+    reference_rows: Sequence[StoredVector],
+    version: int,
+    keys: Sequence[str],
+) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
+    """Read the values of each key, of a window that is not empty and of its baseline."""
     seqs = [row.seq for row in rows]
     times = [row.received_at.timestamp() for row in rows]
     now = stored_slices.of_vectors(connection, model_name, keys, seqs, min(times), max(times))
     before = stored_slices.of_baseline(connection, model_name, version, keys)
-    return slices.compare(
+    return (
         slices.by_key(keys, seqs, now),
         slices.by_key(keys, [row.seq for row in reference_rows], before),
     )
@@ -185,8 +239,9 @@ def recorded(
     window_name: str | None,
     moment: float,
     allowed: ExplanationSettings,
+    slice_name: str = "",
 ) -> ExplanationRow:
-    """Read what was known of a window at a time, in seconds since the epoch.
+    """Read what was known of a window, or of a slice of it, at a time in seconds since the epoch.
 
     Without the name of a window, that is the one that drifted; the slow one, if both did.
 
@@ -200,12 +255,13 @@ def recorded(
     found = [
         row
         for row in explanations.at(connection, model_name, moment, KEPT_SECONDS)
-        if window_name in (None, row.window_name) and not row.slice
+        if window_name in (None, row.window_name) and row.slice == slice_name
     ]
     when = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
     if not found:
         whose = "" if window_name is None else f"the {window_name} window of "
-        raise NotFound(f"no drift of {whose}{model_name} is known at {when}")
+        part = f" ({slice_name})" if slice_name else ""
+        raise NotFound(f"no drift of {whose}{model_name}{part} is known at {when}")
     row = max(found, key=lambda each: each.window_name)
     if not permits(allowed, row.told["texts"], row.told["metadata_keys"]):
         raise NotFound(

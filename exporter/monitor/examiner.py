@@ -20,10 +20,11 @@ from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.worker import Worker, WorkStatus
-from ingest.store import history, reports, standbys
+from ingest.store import history, reports, slice_history, standbys
 from ingest.store.history import HistoryRow
 from ingest.store.pool import Pool
 from ingest.store.reports import Report
+from ingest.store.slice_history import SlicedRow
 from ingest.store.standbys import Standbys
 
 _log = logging.getLogger(__name__)
@@ -166,6 +167,7 @@ class Examiner:
 
     def _check(self, check: _Check) -> None:
         rows: list[HistoryRow] = []
+        sliced: list[SlicedRow] = []
         judged: list[ModelSnapshot] = []
         try:
             for model in self._models.by_name.values():
@@ -178,14 +180,20 @@ class Examiner:
                     subject = self._examine(model, standing, due, check)
                     rows += _rows(subject, standing)
                     # Again: now with what the examinations found.
-                    judged.append(model.judge(standing, self._models.now()))
+                    found = model.judge(standing, self._models.now())
+                    judged.append(found)
+                    sliced += _sliced_rows(found)
         finally:
             # Also without the replica that the examinations need: this needs the primary only.
             if not self._worker.is_stopping:
-                self._record(rows, judged, check)
+                self._record(rows, sliced, judged, check)
 
     def _record(
-        self, rows: Sequence[HistoryRow], judged: Sequence[ModelSnapshot], check: _Check
+        self,
+        rows: Sequence[HistoryRow],
+        sliced: Sequence[SlicedRow],
+        judged: Sequence[ModelSnapshot],
+        check: _Check,
     ) -> None:
         now, made, found = self._models.now(), list[Report](), None
         for model in judged:
@@ -194,6 +202,7 @@ class Examiner:
         try:
             with check.timed(RECORD), self._pool.borrow() as connection:
                 history.append(connection, rows)
+                slice_history.append(connection, sliced)
                 self._report(connection, made)
                 found = standbys.read(connection)
         finally:
@@ -285,6 +294,16 @@ def _rows(subject: ModelSnapshot, standing: Standing) -> list[HistoryRow]:
         norm = None if found.quality is None else found.quality.norm
         magnitude = None if found.magnitude is None else found.magnitude.ratio
         rows.append(history_row(each.series, each.verdict, norm, magnitude))
+    return rows
+
+
+def _sliced_rows(found: ModelSnapshot) -> list[SlicedRow]:
+    """Return the rows of the slices, if this check measured them."""
+    rows = []
+    for each in found.slices:
+        magnitude = each.findings.magnitude
+        changed = None if magnitude is None else magnitude.ratio
+        rows.append((each.series.slice, history_row(each.series, each.verdict, None, changed)))
     return rows
 
 

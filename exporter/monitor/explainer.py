@@ -1,4 +1,4 @@
-"""The explainer: says what changed in each window that drifts, in a background thread.
+"""The explainer: says what changed in each window or slice that drifts, in a background thread.
 
 It is slower than an examination, and reads texts and metadata from the store. So it has a thread of
 its own, which explains one window at a time and then rests for as long as that took.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from exporter.explain.explanation import Explanation, explain
 from exporter.explain.map import draw
-from exporter.explain.summary import headline, recalled, told
+from exporter.explain.summary import headline, recalled, titled, told
 from exporter.monitor import evidence, privacy
 from exporter.monitor.drifting import Drift, Drifting
 from exporter.monitor.evidence import Evidence
@@ -39,6 +39,8 @@ REFRESHED_AFTER = (300.0, 1_800.0, 7_200.0, 28_800.0)
 Prometheus, so a drift has five at most."""
 EXPLANATION = "explanation"
 """Value of the label `examination` on the metrics page."""
+_MOST_SLICES = 3
+"""Slices of a model that are explained while they drift, at most: those that began first."""
 _WAIT_SECONDS = 0.1
 
 
@@ -56,7 +58,7 @@ class Explainer:
 
     Of several processes that follow the same model, the first one explains, and the others take its
     explanation from the store. After a restart, a drift that lasts keeps its explanation. Maps are
-    drawn when all windows of a model are explained: an alert waits for the words.
+    drawn when all windows of a model are explained: an alert waits for the words. Slices have none.
 
     Parameters
     ----------
@@ -124,7 +126,7 @@ class Explainer:
         for model in self._models.by_name.values():
             standing = model.standing
             standing.explained = MappingProxyType(
-                {window: row for window, row in standing.explained.items() if self._permits(row)}
+                {series: row for series, row in standing.explained.items() if self._permits(row)}
             )
         self._worker.wake()
 
@@ -182,11 +184,7 @@ class Explainer:
         subject = model.judge(standing, self._models.now())
         self._drifting.notice(subject, watched)
         explained, made = {}, list[_Explained]()
-        for each in subject.series:
-            drift = self._drifting.now.get(each.series)
-            if drift is None:
-                continue
-            window = each.series.window
+        for each, drift in self._due(subject):
             try:
                 current, number = self._current(each.series, drift)
                 if number is not None:
@@ -196,13 +194,15 @@ class Explainer:
             except Exception as error:
                 error.add_note(f"Raised by the explanation of {each.series}")
                 errors.append(error)
-                current = standing.explained.get(window)
+                current = standing.explained.get(each.series)
                 if current is not None and not self._permits(current):
                     current = None
             if current is not None:
-                explained[window] = current
+                explained[each.series] = current
         standing.explained = MappingProxyType(explained)
         for without_map in made:
+            if without_map.row.slice:
+                continue
             try:
                 self._draw(without_map)
             except StoreUnavailable:
@@ -212,6 +212,19 @@ class Explainer:
                 error.add_note(f"Raised by the map of {row.model_name}, {row.window_name} window")
                 errors.append(error)
         return bool(made)
+
+    def _due(self, subject: ModelSnapshot) -> Iterator[tuple[SeriesSnapshot, Drift]]:
+        """Yield the windows that drift, and then the slices that began to drift first."""
+        now = self._drifting.now
+        for each in subject.series:
+            if each.series in now:
+                yield each, now[each.series]
+        drifting = [each for each in subject.slices if each.series in now]
+        drifting.sort(key=lambda each: now[each.series].began_at)
+        names = list(dict.fromkeys(each.series.slice for each in drifting))[:_MOST_SLICES]
+        for each in drifting:
+            if each.series.slice in names:
+                yield each, now[each.series]
 
     def _permits(self, row: ExplanationRow) -> bool:
         return privacy.permits(self.settings, row.told["texts"], row.told["metadata_keys"])
@@ -249,15 +262,7 @@ class Explainer:
         """
         assert subject.baseline is not None
         series, version, settings = each.series, subject.baseline.version, self.settings
-        with self._pool.borrow() as connection:
-            read = evidence.read(
-                connection,
-                series.model_name,
-                subject.row.dimension,
-                subject.baseline,
-                each.limits,
-                settings,
-            )
+        read = self._read(subject, each, settings)
         previous = None if current is None else recalled(current.told)
         found = explain(read.detector, read.reference, read.window, previous)
         # The time joins an explanation with its map. PostgreSQL and Python round some microseconds
@@ -270,7 +275,7 @@ class Explainer:
             explained_at=now,
             seen_at=max(now, drift.seen_at),
             baseline_version=version,
-            summary=headline(series.model_name, found),
+            summary=headline(titled(series.model_name, series.slice), found),
             told=told(found, read.examples(found, settings)) | privacy.shown(settings),
         )
         with self._primary.borrow() as connection:
@@ -278,6 +283,25 @@ class Explainer:
         if kept is row:
             made.append(_Explained(row, found, read.for_map(), settings))
         return kept
+
+    def _read(
+        self, subject: ModelSnapshot, each: SeriesSnapshot, settings: ExplanationSettings
+    ) -> Evidence:
+        """Read the vectors of a window, or of a slice of it."""
+        assert subject.baseline is not None
+        name, window, of_slice = each.series
+        whole = next(one for one in subject.series if one.series.window == window)
+        with self._pool.borrow() as connection:
+            read = evidence.read(
+                connection, name, subject.row.dimension, subject.baseline, whole.limits, settings
+            )
+            if not of_slice:
+                return read
+            assert subject.slicing is not None
+            part = next(part for part in subject.slicing.slices if part.name == of_slice)
+            return evidence.of_slice(
+                connection, name, read, part, subject.baseline.version, each.limits.capacity
+            )
 
     def _draw(self, explained: _Explained) -> None:
         """Draw the map of an explanation, and keep it."""

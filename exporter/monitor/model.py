@@ -53,8 +53,8 @@ class Standing:
     windows : ModelWindows
     findings : mapping of str to Findings
         By name of the window.
-    explained : mapping of str to ExplanationRow
-        What changed in the windows that drift, by name of the window. The explainer's thread
+    explained : mapping of Series to ExplanationRow
+        What changed in the windows that drift, and in slices of them. The explainer's thread
         replaces it as a whole.
     examined_at : dict of str to float
         When each examination last succeeded, by a clock that never steps; kept by the examiner.
@@ -70,7 +70,7 @@ class Standing:
         self.findings: Mapping[str, Findings] = MappingProxyType(
             dict.fromkeys(windows, Findings(forecast=forecast))
         )
-        self.explained: Mapping[str, ExplanationRow] = MappingProxyType({})
+        self.explained: Mapping[Series, ExplanationRow] = MappingProxyType({})
         self.examined_at: dict[str, float] = {}
         self.slicing: Slicing | None = None
         self._measured: dict[str, tuple[int, Measurement]] = {}
@@ -105,13 +105,19 @@ class Standing:
                     verdict,
                     _about(findings[name], verdict),
                     Revisions.of(self.windows.revised_cosines(name)),
-                    explained.get(name),
+                    explained.get(Series(row.model_name, name)),
                     self.windows.arrivals(name) if with_vectors else None,
                 )
                 for name, verdict in verdicts.items()
             )
         slices = tuple(
-            self._slice(row.model_name, name, each, found.slices.computed_at, circumstances)
+            self._slice(
+                Series(row.model_name, name, each.slice.name),
+                each,
+                found.slices.computed_at,
+                circumstances,
+                explained,
+            )
             for name, found in findings.items()
             if found.slices is not None
             for each in found.slices.slices
@@ -130,14 +136,14 @@ class Standing:
 
     def _slice(
         self,
-        model_name: str,
-        name: str,
+        series: Series,
         found: SliceFinding,
         computed_at: float,
         circumstances: Circumstances,
+        explained: Mapping[Series, ExplanationRow],
     ) -> SeriesSnapshot:
         """Judge a slice of a window by what the last examination measured."""
-        detector, settings = found.slice.detector, self.windows.limits[name].settings
+        detector, settings = found.slice.detector, self.windows.limits[series.window].settings
         circumstances = replace(
             circumstances,
             last_received_at=found.received_at or circumstances.last_received_at,
@@ -157,11 +163,12 @@ class Standing:
             Magnitude(found.changed, computed_at) if shown and found.changed is not None else None
         )
         return SeriesSnapshot(
-            Series(model_name, name, found.slice.name),
+            series,
             Limits.of(settings, detector.n_reference),
             verdict,
             Findings(magnitude=magnitude),
             Revisions(0, None),
+            explained.get(series),
         )
 
     def _verdict(self, name: str, circumstances: Circumstances, deadline: float) -> Verdict:

@@ -54,13 +54,18 @@ def past(
     model_name: str,
     at: float,
     rows: Iterable[tuple[float, HistoryRow]],
+    sliced: Iterable[tuple[float, str, HistoryRow]],
     explained: Iterable[Explanation],
 ) -> Past:
     """Report what was recorded before a time, in seconds since the epoch."""
+    slices: dict[str, dict[str, Check]] = {}
+    for computed_at, of_slice, row in sliced:
+        slices.setdefault(of_slice, {})[row.window_name] = _check(_moment(computed_at), row)
     return Past(
         model_name,
         _moment(at),
         {row.window_name: _check(_moment(computed_at), row) for computed_at, row in rows},
+        slices,
         list(explained),
     )
 

@@ -236,14 +236,11 @@ class Interval(Struct):
     upper: Share
 
 
-class Explanation(Struct):
-    """What changed in a window, as it was found out at one time of its drift."""
+class Told(Struct):
+    """What changed in a window, or in a slice of it."""
 
     window: str
     slice: Annotated[str, Meta(description="Empty for all vectors of the model.")]
-    began_at: Annotated[Moment, Meta(description="When the drift began.")]
-    explained_at: Moment
-    baseline_version: Count
     summary: str
     vectors: Count
     score: float
@@ -254,10 +251,66 @@ class Explanation(Struct):
     cause: Cause
     metadata: list[Value]
     groups: list[Group]
+
+
+class Explanation(Told):
+    """What changed in a window, as it was found out at one time of its drift."""
+
+    began_at: Annotated[Moment, Meta(description="When the drift began.")]
+    explained_at: Moment
+    baseline_version: Count
     texts: Annotated[Texts, Meta(description="What `explanation.texts` allowed then.")]
     metadata_keys: Annotated[
         list[str] | None, Meta(description="Those of `explanation.metadata_keys` then.")
     ]
+
+
+class Place(Struct):
+    """A position on a map. The vectors of the baseline lie within 1 of the middle, (0, 0)."""
+
+    x: float
+    y: float
+
+
+class MapRegion(Place):
+    """The middle of a part of the baseline, and its name."""
+
+    name: str
+
+
+class MapGroup(Place):
+    """A group: as an island beside the map if it grew, where it was on the map if it shrank."""
+
+    id: str
+    name: str
+    change: Literal["grown", "shrunk"]
+    share: Share
+    share_before: Share
+
+
+class MapPoint(Place, omit_defaults=True):
+    """A vector of the window, among those of the baseline that are most like it.
+
+    The text is present only if `explanation.texts` is `full`.
+    """
+
+    group: Annotated[str | None, Meta(description="Id of the grown group that it belongs to.")]
+    seq: Count
+    id: str | None
+    received_at: Moment
+    text: str | UnsetType | None = UNSET
+
+
+class Map(Struct):
+    """The map of a window that drifts. The positions of the baseline stay from map to map."""
+
+    model_name: str
+    window: str
+    explained_at: Annotated[Moment, Meta(description="Of the explanation that it belongs to.")]
+    baseline: list[Place]
+    regions: list[MapRegion]
+    groups: list[MapGroup]
+    points: list[MapPoint]
 
 
 class History(Struct):
@@ -406,6 +459,13 @@ class SliceWindow(Struct):
     vectors: Count
     score: Number
     magnitude: Magnitude | None
+    explanation: (
+        Annotated[
+            Explanation,
+            Meta(description="While it drifts, of the three slices that began to drift first."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class SliceWindows(Struct):
@@ -485,12 +545,14 @@ class Drift(Struct):
 
 
 class Past(Struct):
-    """What was recorded of a model before a time: the last check of each window.
+    """What was recorded of a model before a time: the last check of each window and slice.
 
-    Of each window that drifted then, it has the explanation of that time.
+    Of each window or slice that drifted then, it has the explanation of that time. Checks of slices
+    are by the name of the slice, and then by window; they are null in what only windows have.
     """
 
     model_name: str
     at: Moment
     checks: dict[str, Check]
+    slices: dict[str, dict[str, Check]]
     explanations: list[Explanation]

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from msgspec import UNSET
+
 from exporter.detector.exact import Exact as Compared
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.recorded import explanation
@@ -131,6 +133,7 @@ def _slice(each: SeriesSnapshot) -> SliceWindow:
         each.verdict.vectors,
         None if measured is None else measured.score,
         None if magnitude is None else _magnitude(magnitude),
+        UNSET if each.explanation is None else explanation(each.explanation),
     )
 
 

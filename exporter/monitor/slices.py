@@ -31,6 +31,7 @@ from exporter.monitor.verdict import Measurement, measure
 from exporter.monitor.windows import REFERENCE_RATIO, Limits
 from exporter.stats import shares
 from exporter.stats.shares import Share
+from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import WindowSettings
 from ingest.store import slices
 from ingest.store.changes import sampled_ratio
@@ -173,25 +174,76 @@ def divide(
     NotFound
         If the baseline was dropped.
     """
-    rows = baseline.reference(connection, model_name, found.version)
-    read = slices.of_baseline(connection, model_name, found.version, keys)
-    values = by_key(keys, rows["seq"].tolist(), read)
+    rows, values = _read(connection, model_name, found, keys)
     candidates = list(_candidates(values))
     made = []
     for key, value in candidates[:MOST_SLICES]:
-        chosen = rows[np.array(values[key], object) == value]
-        source = f"baseline {found.version}, {key}={value}"
         try:
-            fit = baseline.fit(model_name, chosen, source, found.zone)
+            part = _fit(model_name, found, rows, values, key, value)
         except ValueError as error:
             _log.warning(
                 "slice not watched",
                 extra={"model_name": model_name, "slice": f"{key}={value}", "error": str(error)},
             )
             continue
-        if fit.detector.seasons == found.detector.seasons:
-            made.append(Slice(key, value, fit.detector, fit.varies))
+        if part.detector.seasons == found.detector.seasons:
+            made.append(part)
     return Slicing(keys, values, tuple(made), max(len(candidates) - MOST_SLICES, 0))
+
+
+def one(
+    connection: psycopg.Connection,
+    model_name: str,
+    found: Baseline,
+    keys: Sequence[str],
+    name: str,
+) -> Slice:
+    """Fit a detector to one slice of a baseline, by its name ``key=value``.
+
+    Raises
+    ------
+    NotFound
+        If its key is none of these, or the baseline has too few vectors of it.
+    ValueError
+        If no detector can be fitted to them.
+    """
+    key, _, value = name.partition("=")
+    if key not in keys:
+        listed = ", ".join(keys) or "none"
+        raise NotFound(
+            f"there is no slice {name!r}: model {model_name} has slices of the keys: {listed}"
+        )
+    rows, values = _read(connection, model_name, found, (key,))
+    count = values[key].count(value)
+    if count < _FEWEST:
+        raise NotFound(
+            f"there is no slice {name!r}: baseline {found.version} of model {model_name} has"
+            f" {count} such vectors, and a slice needs {_FEWEST}"
+        )
+    return _fit(model_name, found, rows, values, key, value)
+
+
+def _read(
+    connection: psycopg.Connection, model_name: str, found: Baseline, keys: Sequence[str]
+) -> tuple[NDArray[np.void], dict[str, Sequence[str]]]:
+    """Read the vectors of a baseline, and their values of each key."""
+    rows = baseline.reference(connection, model_name, found.version)
+    read = slices.of_baseline(connection, model_name, found.version, keys)
+    return rows, by_key(keys, rows["seq"].tolist(), read)
+
+
+def _fit(
+    model_name: str,
+    found: Baseline,
+    rows: NDArray[np.void],
+    values: Mapping[str, Sequence[str]],
+    key: str,
+    value: str,
+) -> Slice:
+    chosen = rows[np.array(values[key], object) == value]
+    source = f"baseline {found.version}, {key}={value}"
+    fit = baseline.fit(model_name, chosen, source, found.zone)
+    return Slice(key, value, fit.detector, fit.varies)
 
 
 def _candidates(values: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,25 +16,13 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from ingest.runtime.errors import NotFound
-from ingest.store import copy
+from ingest.store import baseline_index, copy
 from ingest.store.dimension import check_dimension, require_dimension
-from ingest.store.neighbours import indexed
-from ingest.store.rights import owns
 from ingest.store.stored_vector import StoredVector
 
 KEPT_VERSIONS = 3
 """Automatic versions of a model's baseline that are kept, and as many of those that people pinned
 or chose. One more drops the oldest of its kind."""
-
-_DROP_MILLISECONDS = 200
-"""Longest wait for the lock that dropping an index needs; searches wait meanwhile."""
-_ADVISORY_LOCK = 0x456D6242  # "EmbB"
-_MOST_INDEX_BYTES = 1 << 30
-"""Memory for building an index, at most. A larger one is built on disk, which takes four times as
-long."""
-_CANDIDATES = 32
-"""Neighbours that are considered for each vector of an index. pgvector's 64 takes twice as long and
-finds no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +93,7 @@ def use(connection: psycopg.Connection, model_name: str, version: int) -> None:
         If there is no such version.
     """
     with connection.transaction():
-        lock(connection)
+        baseline_index.lock(connection)
         chosen = connection.execute(
             "update baseline set used_at = clock_timestamp(), automatic = false, matures = false"
             " where model_name = %s and version = %s",
@@ -175,7 +162,7 @@ def create(
             time_zone,
         )
         _copy_vectors(connection, model_name, version, rows)
-        _index_vectors(connection, model_name, version, *rows["embedding"].shape)
+        baseline_index.build(connection, model_name, version, *rows["embedding"].shape)
         _drop_old_versions(connection, model_name)
     return version
 
@@ -237,7 +224,7 @@ def create_from_vectors(
             time_zone,
         )
         _write_vectors(connection, model_name, version, rows)
-        _index_vectors(connection, model_name, version, len(rows), components)
+        baseline_index.build(connection, model_name, version, len(rows), components)
         _drop_old_versions(connection, model_name)
     return version
 
@@ -245,29 +232,21 @@ def create_from_vectors(
 def drop(connection: psycopg.Connection, model_name: str) -> None:
     """Drop all baselines of a model. Without the right to drop indexes, upkeep drops them.
 
-    Call this last in a transaction that took the :func:`lock`: until the transaction ends, the
-    searches of all models' baselines wait.
+    Call this last in a transaction that took :func:`baseline_index.lock`: until the transaction
+    ends, the searches of all models' baselines wait.
 
     Raises
     ------
     psycopg.errors.LockNotAvailable
         If a running search would make this call, and with it all later searches, wait.
     """
-    connection.execute(sql.SQL("set local lock_timeout = {}").format(_DROP_MILLISECONDS))
+    baseline_index.wait_briefly(connection)
     found = connection.execute("select version from baseline where model_name = %s", [model_name])
     _drop_versions(connection, model_name, [version for (version,) in found])
 
 
-def lock(connection: psycopg.Connection) -> None:
-    """Keep others from pinning a baseline until the transaction ends."""
-    # Not the lock of the model's row: writers of the model would wait while the index is built.
-    # One lock for all models: two transactions that have both inserted into a table deadlock when
-    # they create indexes on it.
-    connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
-
-
 def _next_version(connection: psycopg.Connection, model_name: str) -> int:
-    lock(connection)
+    baseline_index.lock(connection)
     require_dimension(connection, model_name)  # raises if it was removed in the meantime
     found = connection.execute(
         "select coalesce(max(version), 0) + 1 from baseline where model_name = %s", [model_name]
@@ -353,85 +332,6 @@ def _write_vectors(
             stream.write_row((model_name, version, int(row["seq"]), moment, row["embedding"]))
 
 
-def _index_vectors(
-    connection: psycopg.Connection, model_name: str, version: int, size: int, components: int
-) -> None:
-    """Index the vectors of a version if they are many and the role owns the table.
-
-    If it does not, upkeep does. In a transaction, to whose end the settings hold.
-    """
-    stored, operators = indexed("embedding", components, size)
-    if operators is None or not owns(connection):
-        return
-    # A vector and its 16 to 32 links, with what pgvector keeps for each.
-    needed = min(size * (4 * components + 1_500), _MOST_INDEX_BYTES)
-    connection.execute(
-        "select set_config('maintenance_work_mem', greatest(%s,"
-        " pg_size_bytes(current_setting('maintenance_work_mem'))) / 1024 || 'kB', true),"
-        # Workers would share the memory in /dev/shm, which has 64 MB in a container.
-        " set_config('max_parallel_maintenance_workers', '0', true)",
-        [needed],
-    )
-    statement = sql.SQL(
-        "create index if not exists {index} on baseline_embedding"
-        " using hnsw (({stored}) {operators}) with (ef_construction = {candidates})"
-        " where model_name = {name} and version = {version}"
-    )
-    connection.execute(
-        statement.format(
-            index=sql.Identifier(_index(model_name, version)),
-            stored=stored,
-            operators=operators,
-            candidates=sql.Literal(_CANDIDATES),
-            name=sql.Literal(model_name),
-            version=sql.Literal(version),
-        )
-    )
-
-
-def tidy_indexes(connection: psycopg.Connection) -> None:
-    """Make the indexes that baselines lack, and drop those whose baselines are gone.
-
-    There are some after a role that does not own the tables has pinned or dropped baselines.
-
-    Parameters
-    ----------
-    connection : psycopg.Connection
-        Of the owner of the tables, in autocommit mode.
-    """
-    with connection.transaction():
-        lock(connection)
-        found = connection.execute(
-            "select model_name, version, vectors, dimension"
-            " from baseline join model using (model_name)"
-        ).fetchall()
-        wanted = {
-            _index(name, version): (name, version, size, components)
-            for name, version, size, components in found
-            if indexed("embedding", components, size)[1] is not None
-        }
-        present = {
-            name
-            for (name,) in connection.execute(
-                "select relname from pg_index join pg_class on pg_class.oid = indexrelid"
-                " where indrelid = 'baseline_embedding'::regclass"
-                " and relname ~ '^baseline_[0-9a-f]{32}_[0-9]+$'"
-            )
-        }
-        for name in wanted.keys() - present:
-            _index_vectors(connection, *wanted[name])
-    for name in present - wanted.keys():
-        with connection.transaction():
-            connection.execute(sql.SQL("set local lock_timeout = {}").format(_DROP_MILLISECONDS))
-            connection.execute(sql.SQL("drop index if exists {}").format(sql.Identifier(name)))
-
-
-def _index(model_name: str, version: int) -> str:
-    # A digest, because names of models may be longer than PostgreSQL allows for an index.
-    digest = hashlib.sha256(model_name.encode()).hexdigest()[:32]
-    return f"baseline_{digest}_{version}"
-
-
 def _drop_old_versions(connection: psycopg.Connection, model_name: str) -> None:
     """Keep the newest versions of each kind."""
     found = connection.execute(
@@ -451,9 +351,7 @@ def _drop_versions(connection: psycopg.Connection, model_name: str, dropped: Seq
             [model_name, list(dropped)],
         )
     # Last, because searches of all baselines wait for the lock until the transaction ends.
-    for version in dropped if owns(connection) else ():
-        index = sql.Identifier(_index(model_name, version))
-        connection.execute(sql.SQL("drop index if exists {}").format(index))
+    baseline_index.drop(connection, model_name, dropped)
 
 
 def load(connection: psycopg.Connection, model_name: str, version: int) -> StoredBaseline:

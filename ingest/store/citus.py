@@ -14,6 +14,7 @@ TABLES = (
     "baseline",
     "baseline_embedding",
     "drift_history",
+    "slice_history",
     "watch",
     "watch_sample",
     "canary",

@@ -189,7 +189,12 @@ def between(
 
 
 def drifts(
-    connection: psycopg.Connection, model_name: str, since: float, until: float, most: int
+    connection: psycopg.Connection,
+    model_name: str,
+    since: float,
+    until: float,
+    most: int,
+    of_slice: str = "",
 ) -> list[ExplanationRow]:
     """Return the newest explanation of each drift that was seen in a span, the newest drift first.
 
@@ -203,6 +208,8 @@ def drifts(
         Seconds since the epoch.
     most : int
         Drifts, at most.
+    of_slice : str
+        The only slice that counts; empty for all vectors and every slice.
     """
     found = connection.execute(
         "select model_name, window_name, slice, extract(epoch from began_at)::float8, number,"
@@ -211,9 +218,10 @@ def drifts(
         " jsonb_build_object('texts', told->'texts', 'metadata_keys', told->'metadata_keys')"
         " from (select distinct on (window_name, slice, began_at) * from explanation"
         " where model_name = %s and began_at <= to_timestamp(%s) and seen_at >= to_timestamp(%s)"
+        " and slice = coalesce(nullif(%s, ''), slice)"
         " order by window_name, slice, began_at, explained_at desc) newest"
         " order by began_at desc limit %s",
-        [model_name, until, since, most],
+        [model_name, until, since, of_slice, most],
     )
     return [ExplanationRow(*row) for row in found]
 

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from ingest.store import baselines
+from ingest.store import baseline_index, baselines
 from ingest.store.dimension import require_dimension
 
 _log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ _TABLES = (
     "embedding_id",
     "idempotency_key",
     "drift_history",
+    "slice_history",
     "watch",
     "watch_sample",
     "canary",
@@ -121,7 +122,7 @@ def _finish(connection: psycopg.Connection, model_name: str) -> bool:
     """Remove the rest. Return False, with nothing done, if running searches would block it."""
     try:
         with connection.transaction():
-            baselines.lock(connection)
+            baseline_index.lock(connection)
             connection.execute("select from model where model_name = %s for update", [model_name])
             _clear(connection, model_name)
             connection.execute("delete from model where model_name = %s", [model_name])

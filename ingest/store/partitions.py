@@ -94,6 +94,7 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
     _delete(connection, "idempotency_key", "received_at", oldest)
     if oldest_history is not None:
         _delete(connection, "drift_history", "computed_at", oldest_history)
+        _delete(connection, "slice_history", "computed_at", oldest_history)
         _delete(connection, "explanation", "explained_at", oldest_history)
         connection.execute("delete from upkeep where day < %s", [oldest_history])
     with connection.transaction():

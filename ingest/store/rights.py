@@ -39,7 +39,11 @@ _PINNING = _all(
         drift_history="select",
     ),
 )
-_SHOWING = _all(_BASELINES, _rights(report="select", drift_history="select", explanation="select"))
+_SHOWING = _all(
+    _BASELINES,
+    _rights(report="select", explanation="select"),
+    _rights(drift_history="select", slice_history="select"),
+)
 _INGEST = _rights(
     migration="select",
     model="select insert update",
@@ -53,7 +57,8 @@ _INGEST = _rights(
 _EXPORTER = _all(
     _PINNING,
     _SHOWING,
-    _rights(drift_history="insert", canary="select", explanation="select insert update"),
+    _rights(drift_history="insert", slice_history="insert"),
+    _rights(canary="select", explanation="select insert update"),
     _rights(report="insert update delete"),
 )
 
@@ -81,7 +86,8 @@ NEEDED: Mapping[str, Rights] = {
     "model remove": _all(
         _rights(model="select update delete", baseline="select delete"),
         _rights(**dict.fromkeys(("embedding", "embedding_id"), "select delete")),
-        _rights(**dict.fromkeys(("idempotency_key", "drift_history"), "select delete")),
+        _rights(idempotency_key="select delete"),
+        _rights(**dict.fromkeys(("drift_history", "slice_history"), "select delete")),
         _rights(**dict.fromkeys(("watch", "watch_sample"), "select delete")),
         _rights(**dict.fromkeys(("baseline_embedding", "canary"), "select delete")),
         _rights(explanation="select delete", report="select delete"),

@@ -14,6 +14,7 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
 from exporter.monitor.report import Drift
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.series import Series
 from exporter.monitor.slices import Slice, SliceFinding, SlicesFinding, Slicing
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.verdict import measure
@@ -55,7 +56,7 @@ def drifting(kind: str = "new content", name: str = "m") -> ModelSnapshot:
     windows = ModelWindows(8, MonitoringSettings(), detector)
     windows.append(Arrivals.numbered(5 + vectors[500:], np.full(100, SECONDS)))
     model.adopt(Baseline(1, NOW, 0, NOW, NOW, True, "x", assess(vectors), detector), windows)
-    model.standing.explained = {"fast": explained(SECONDS - 300, name, kind)}
+    model.standing.explained = {Series(name, "fast"): explained(SECONDS - 300, name, kind)}
     return model.snapshot(SECONDS)
 
 

@@ -28,6 +28,7 @@ from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.series import Series
 from exporter.monitor.slices import Slice, SliceFinding, SlicesFinding, Slicing
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot, PollStatus, Snapshot
 from exporter.monitor.verdict import measure
@@ -126,7 +127,7 @@ class Replay:
         for examination in (QualityExamination(), MagnitudeExamination()):
             self._drifting.standing.attach(examination.name, examination.examine(now))
         self._drifting.standing.attach("exact", {"fast": EXACT})
-        self._drifting.standing.explained = {"fast": explained(time.time(), MODEL)}
+        self._drifting.standing.explained = {Series(MODEL, "fast"): explained(time.time(), MODEL)}
         self._drifting.standing.attach("slices", dict.fromkeys(("fast", "slow"), self._sliced(now)))
         self._polls += 1
         self._watch.succeeded()

@@ -285,9 +285,16 @@ def test_slices_without_a_paragraph_are_named_in_a_line(
     assert len(text_of(of_slices(*hostile), rendered, tmp_path, tool)) < 4_000
 
 
-@pytest.mark.parametrize(("labels", "at"), [({}, "?at=2024-05-01T10:00:00Z"), (OF_SLICE, "")])
-def test_the_link_has_the_time_of_the_alert_unless_it_is_of_a_slice(
-    labels: dict[str, str], at: str, rendered: Path, tmp_path: Path, tool: Callable[[str], str]
+@pytest.mark.parametrize(
+    ("labels", "query"),
+    [
+        ({}, "?at=2024-05-01T10:00:00Z"),
+        (OF_SLICE, "?slice=tenant%3Dacme&at=2024-05-01T10:00:00Z"),
+        ({"slice": "tenant=a&b <"}, "?slice=tenant%3Da%26b+%3C&at=2024-05-01T10:00:00Z"),
+    ],
+)
+def test_the_link_has_the_slice_and_the_time_of_the_alert(
+    labels: dict[str, str], query: str, rendered: Path, tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     page = "http://a.example/drift/m"
     firing = {
@@ -296,7 +303,7 @@ def test_the_link_has_the_time_of_the_alert_unless_it_is_of_a_slice(
         "annotations": {"dashboard_url": page},
         "startsAt": "2024-05-01T10:00:00Z",
     }
-    assert text_of([firing], rendered, tmp_path, tool, "dashboard").strip() == page + at
+    assert text_of([firing], rendered, tmp_path, tool, "dashboard").strip() == page + query
 
 
 def test_a_title_tells_that_there_are_alerts_of_other_slices(

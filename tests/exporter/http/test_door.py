@@ -28,14 +28,16 @@ from exporter.http.door import Showing
 from exporter.monitor import reporting
 from exporter.monitor.model import Model
 from exporter.monitor.monitor import Monitor
+from exporter.monitor.series import Series
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import MonitoringSettings
-from ingest.store import models, reports
+from ingest.store import explanations, models, reports, slice_history
 from ingest.store.changes import ModelRow
+from ingest.store.history import HistoryRow
 from ingest.store.reports import Report
-from tests.exporter.explained import SUMMARY, explained
+from tests.exporter.explained import SUMMARY, drawn, explained, point
 from tests.service import serving, wait_for
 
 Vectors = NDArray[np.float32]
@@ -334,7 +336,9 @@ def test_a_stored_explanation_that_says_more_than_is_allowed_now_is_not_shown(
         ModelRow("m", dimension, 10, None, None, None, datetime.now(UTC)), MonitoringSettings()
     )
     row = explained(time.time())
-    model.standing.explained = {"fast": replace(row, told={**row.told, "texts": "full"})}
+    model.standing.explained = {
+        Series("m", "fast"): replace(row, told={**row.told, "texts": "full"})
+    }
     made = reporting.detail(model.snapshot(time.time()))
     reports.write(connection, [Report("m", 0.0, b"{}", msgspec.json.encode(made))], 300)
     with showing(store, texts) as client:
@@ -342,6 +346,64 @@ def test_a_stored_explanation_that_says_more_than_is_allowed_now_is_not_shown(
         page = client.get("/drift/m", headers=BROWSER).raise_for_status().text
     assert ("explanation" in window) == is_shown
     assert (SUMMARY in page) == is_shown
+
+
+def test_a_slice_has_a_page_a_past_and_a_history(
+    store: str, connection: psycopg.Connection, send: Callable[..., None], vectors: Vectors
+) -> None:
+    send(vectors[:10], "m")
+    dimension, at = vectors.shape[1], time.time()
+    model = Model(
+        ModelRow("m", dimension, 10, None, None, None, datetime.now(UTC)), MonitoringSettings()
+    )
+    made = reporting.detail(model.snapshot(at))
+    reports.write(connection, [Report("m", 0.0, b"{}", msgspec.json.encode(made))], 300)
+    row = HistoryRow("m", "fast", "ok", 90, 1, 30.0, 0.5, 0.4, 0.6)
+    slice_history.append(connection, [("tenant=a&b", row)])
+    explanations.keep(connection, replace(explained(at), slice="tenant=a&b"), 900)
+    asked = {"at": f"{at + 1:.0f}"}
+    with showing(store) as client:
+        then = client.get("/drift/m", params=asked).raise_for_status().json()
+        checks = client.get("/drift/m/history?slice=tenant%3Da%26b&window=fast").json()["checks"]
+        of_slice = asked | {"slice": "tenant=a&b"}
+        page = client.get("/drift/m", params=of_slice, headers=BROWSER).raise_for_status().text
+        missing = client.get("/drift/m?slice=tenant%3Dx", headers=BROWSER)
+    assert then["slices"]["tenant=a&b"]["fast"]["score"] == 30.0
+    assert [each["slice"] for each in then["explanations"]] == ["tenant=a&b"]
+    assert [each["score"] for each in checks] == [30.0]
+    assert "<h1>m, tenant=a&amp;b</h1>" in page
+    assert "The score of the fast window of tenant=a&amp;b is 30.0" in page
+    assert "audio, player" in page
+    assert missing.status_code == 404
+    assert "model 'm' has no slice 'tenant=x'; it has none" in missing.json()["detail"]
+
+
+def test_the_map_of_a_window_that_drifts_or_drifted_is_there_for_programs(
+    store: str, connection: psycopg.Connection, send: Callable[..., None], vectors: Vectors
+) -> None:
+    send(vectors[:10], "m")
+    at = round(time.time(), 3)
+    row = explained(at)
+    model = Model(
+        ModelRow("m", vectors.shape[1], 10, None, None, None, datetime.now(UTC)),
+        MonitoringSettings(),
+    )
+    model.standing.explained = {Series("m", "fast"): row}
+    made = reporting.detail(model.snapshot(at))
+    reports.write(connection, [Report("m", 0.0, b"{}", msgspec.json.encode(made))], 300)
+    explanations.keep(connection, row, 900)
+    explanations.keep_map(connection, row, drawn(point(7, "g1")))
+    with showing(store) as client:
+        now = client.get("/drift/m?map=fast").raise_for_status().json()
+        then = client.get(f"/drift/m?map=fast&at={at + 1:.0f}").raise_for_status().json()
+        missing = client.get("/drift/m?map=slow")
+        wrong = client.get("/drift/m?map=both")
+    assert now == then
+    assert [(each["seq"], each["group"]) for each in now["points"]] == [(7, "g1")]
+    assert now["groups"][0]["name"] == "audio, player"
+    assert missing.status_code == 404
+    assert "the slow window of m has no map now" in missing.json()["detail"]
+    assert wrong.status_code == 400
 
 
 def test_a_name_that_no_model_may_have_is_not_found(store: str) -> None:

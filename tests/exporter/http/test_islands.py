@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from exporter.http.islands import COLOURS, HEIGHT, WIDTH, chart, colour
+from exporter.http.islands import COLOURS, HEIGHT, WIDTH, chart, colour, described
+from exporter.monitor import recorded
 from exporter.monitor.report import Group
-from tests.exporter.explained import drawn, point
+from tests.exporter.explained import drawn, explained, point
 
 
 def group(number: int, change: str = "grown", name: str = "audio, player") -> Group:
@@ -47,8 +48,8 @@ def test_what_is_typical_is_in_the_middle_of_an_island() -> None:
 
 def test_vectors_of_no_group_and_of_shrunk_ones_stay_on_the_map() -> None:
     shown = chart(drawn(point(1, x=0.5), point(2, "g9"), rings=("g3",)), [group(3, "shrunk")])
-    assert [each.told["seq"] for each in shown.points] == [1, 2]
-    assert [each.told["seq"] for each in shown.listed()] == [1, 2]
+    assert [each.told.seq for each in shown.points] == [1, 2]
+    assert [each.told.seq for each in shown.listed()] == [1, 2]
     [ring] = shown.rings
     assert (ring.name, ring.share) == ("audio, player", "9.5% (was 2.2%)")
     assert ring.x < WIDTH / 2 < shown.points[0].x
@@ -69,3 +70,32 @@ def test_a_long_name_is_cut() -> None:
     [island] = chart(drawn(), [group(1, name="x" * 60)]).islands
     assert len(island.name) == 22
     assert island.name.endswith("…")
+
+
+def test_programs_get_groups_with_names_shares_and_positions_and_vectors() -> None:
+    told = recorded.explanation(explained(1e9))
+    found = described("m", told, drawn(point(7, "g1", 0.5, -0.25), point(8), rings=("g2",)))
+    assert (found.model_name, found.window) == ("m", "fast")
+    grown, shrunk = found.groups
+    assert (grown.id, grown.name, grown.share, grown.share_before) == (
+        "g1",
+        "audio, player",
+        0.095,
+        0.022,
+    )
+    assert grown.x**2 + grown.y**2 > 1  # an island
+    assert (shrunk.name, shrunk.change, shrunk.x, shrunk.y) == ("perl", "shrunk", -0.5, 0.5)
+    assert [(each.x, each.y) for each in found.baseline] == [(-1, 0), (1, 0), (0, 1)]
+    assert [(each.seq, each.group, each.x, each.y) for each in found.points] == [
+        (7, "g1", 0.5, -0.25),
+        (8, None, 0.0, 0.0),
+    ]
+    [region] = found.regions
+    assert region.name == "perl"
+
+
+def test_no_name_of_a_region_covers_another() -> None:
+    places = {"perl": (0.0, 0.0), "ruby": (0.1, 0.02), "fonts": (0.0, 0.1), "kernel": (0.5, 0.0)}
+    regions = [{"x": x, "y": y, "name": name} for name, (x, y) in places.items()]
+    shown = chart(drawn() | {"regions": regions}, [])
+    assert [each.name for each in shown.labels] == ["perl", "fonts", "kernel"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from exporter.detector import Detector
-from exporter.http import model_page
+from exporter.http import model_page, rendering
 from exporter.http.model_page import Past, View
 from exporter.monitor import recorded, reporting
 from exporter.monitor.baseline import Baseline
@@ -139,7 +139,7 @@ def test_the_page_of_a_model_says_what_changed_with_evidence_groups_and_examples
     assert "Cause: new content (topics moved differently (0.31 of 1))." in shown
     assert "Explained at 2025-12-31 23:55 UTC, 5 min before." in shown
     assert "More often: tenant = acme, 40% (was 5%)." in shown
-    assert re.search(r'<tr id="fast-g1"><th scope="row"><svg .*</svg>audio, player</th>', shown)
+    assert re.search(r'<tr id="fast-g1"><th scope="row"><svg .*</svg><bdi>audio, player<', shown)
     assert "section = sound 80%" in shown
     assert "doc 7, 2026-01-01 00:00 UTC" in shown
     assert "Texts are shown only if <code>explanation.texts</code> is <code>full</code>" in shown
@@ -152,7 +152,7 @@ def test_the_map_links_its_vectors_and_groups_to_what_is_known_of_them() -> None
     assert '<svg viewBox="0 0 760 460" role="group" aria-label="Map of the fast window: ' in shown
     for seq in (7, 8):
         assert f'<a href="#fast-{seq}" tabindex="-1">' in shown
-        assert f'<li id="fast-{seq}">doc {seq}, 2026-01-01 00:00:00 UTC</li>' in shown
+        assert f'<li id="fast-{seq}">doc {seq}, 2026-01-01 00:00 UTC</li>' in shown
     assert "<title>doc 7</title>" in shown
     for group in ("g1", "g2"):
         assert f'<a href="#fast-{group}">' in shown
@@ -182,6 +182,17 @@ def test_a_page_with_two_large_maps_with_texts_is_small_enough() -> None:
     )
     assert shown.count('<svg viewBox="0 0 760') == 2
     assert len(shown.encode()) < 200_000
+
+
+def test_words_of_another_direction_do_not_turn_what_is_around_them() -> None:
+    told = {**explained(SECONDS - 300).told}
+    told["groups"] = [{**told["groups"][0], "name": "إلغاء, الاشتراك"}]
+    row = replace(explained(SECONDS - 300), told=told)
+    known = replace(past(), explained=[recorded.explanation(row)])
+    view = View("6h", SECONDS - 60)
+    shown = model_page.render_model(reporting.detail(drifting()), view, known, 1)
+    assert "</svg><bdi>إلغاء, الاشتراك</bdi></th>" in shown
+    assert "unicode-bidi: plaintext" in rendering.style()
 
 
 def test_hostile_texts_and_values_stay_text() -> None:
@@ -229,7 +240,8 @@ def test_a_window_and_its_slice_have_no_common_places() -> None:
     )
     view = View("6h", SECONDS - 3_600)
     shown = model_page.render_model(reporting.detail(drifting()), view, known, 1)
-    assert "What changed in the fast window, tenant=acme" in shown
+    link = '<a href="?range=6h&amp;slice=tenant%3Dacme&amp;at=2025-12-31T23:00:00Z">tenant=acme</a>'
+    assert f"What changed in the fast window, {link}" in shown
     places = re.findall(r' id="([^"]*)"', shown)
     assert len(places) == len(set(places))
     assert {"fast-g1", "fast-g2", "fast-7"} <= set(places)
@@ -255,7 +267,9 @@ def test_slices_are_a_table_in_which_the_drifting_one_is_told(sliced: ModelSnaps
     shown = model_page.render_model(reporting.detail(sliced), View(), past(), 3)
     rows = [
         re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", row)).strip()
-        for row in re.findall(r"<tr>(<th scope=\"row\">tenant=.*?)</tr>", shown, re.DOTALL)
+        for row in re.findall(
+            r"<tr>(<th scope=\"row\">(?:<a [^>]*>)?tenant=.*?)</tr>", shown, re.DOTALL
+        )
     ]
     assert re.fullmatch(r"tenant=&lt;b&gt;acme 50% 40% [\d.]+ [\d.]+ drifting", rows[0])
     assert re.fullmatch(r"tenant=bolt 30% \(changed\) 60% [\d.]+ [\d.]+ quiet", rows[1])
@@ -263,11 +277,65 @@ def test_slices_are_a_table_in_which_the_drifting_one_is_told(sliced: ModelSnaps
     assert "7 more values have enough vectors" in shown
     assert "<b>" not in shown
     assert "window of tenant=&lt;b&gt;acme is" in shown
-    assert "slices that drift: tenant=&lt;b&gt;acme." in shown
+    assert "slices that drift" not in shown  # it is named already
 
 
-def test_the_past_and_models_without_slices_have_no_such_table(sliced: ModelSnapshot) -> None:
-    assert "Slices" not in model_page.render_model(
-        reporting.detail(sliced), View("6h", SECONDS - 60), past(), 3
+def test_the_page_of_a_slice_shows_its_windows_course_and_explanation_only(
+    sliced: ModelSnapshot,
+) -> None:
+    rows = (explained(SECONDS - 300), replace(explained(SECONDS - 300), slice="tenant=<b>acme"))
+    drifts = model_page.drifts(rows, lambda *_: True)
+    points = [Point("m", "fast", SECONDS - after, 30.0, 0.5) for after in (1_200, 600, 0)]
+    known = replace(past(*points), drifts=drifts[1:])
+    view = View(slice="tenant=<b>acme")
+    shown = model_page.render_model(reporting.detail(sliced), view, known, 3)
+    assert "<h1>m, tenant=&lt;b&gt;acme</h1>" in shown
+    assert '<span class="word drifting">drifting</span>' in shown
+    assert "it has drifted since before 2025-12-31 23:40 UTC" in shown
+    assert shown.count('<rect class="shade fast"') == 2
+    query = "slice=tenant%3D%3Cb%3Eacme"
+    assert f'href="?range=7d&amp;{query}"' in shown
+    assert f"?range=24h&amp;{query}&amp;at=" in shown
+    assert '<a href="?range=24h">Show all vectors of m</a>' in shown
+    for heading in ("Slices", "Quality of the vectors", "Baseline", "What the score is made of"):
+        assert f"<h2>{heading}</h2>" not in shown
+    assert "tenant=bolt" not in shown
+
+
+def test_a_past_time_shows_the_slices_of_then_and_each_links_to_its_page(
+    sliced: ModelSnapshot,
+) -> None:
+    row = HistoryRow("m", "fast", "ok", 90, 1, 30.0, 0.5, 0.4, 0.6)
+    known = replace(
+        past(rows=(replace(row, score=1.0),)),
+        sliced=[
+            ("tenant=acme", row),
+            ("tenant=bolt", replace(row, score=0.5)),
+            ("tenant=core", replace(row, score=25.0)),
+        ],
+        explained=[recorded.explanation(replace(explained(SECONDS - 300), slice="tenant=acme"))],
     )
+    detail, at = reporting.detail(sliced), SECONDS - 60
+    shown = model_page.render_model(detail, View("6h", at), known, 3)
+    table = shown[shown.index("<h2>Slices</h2>") :]
+    link = "?range=6h&amp;slice=tenant%3Dacme&amp;at=2025-12-31T23:59:00Z"
+    assert f'<a href="{link}">tenant=acme</a>' in table
+    assert "Share now" not in table
+    assert "slices that drift: tenant=acme, tenant=core." in shown
+    shown = model_page.render_model(detail, View("6h", at, "tenant=acme"), known, 3)
+    assert "The score of the fast window of tenant=acme is 30.0; at least 40%" in shown
+    assert "audio, player" in shown
+    assert 'href="/drift/m?slice=tenant%3Dacme">Show the state now' in shown
+    shown = model_page.render_model(detail, View("6h", at, "tenant=bolt"), known, 3)
+    assert '<span class="word quiet">quiet</span>' in shown
+    assert "audio, player" not in shown
+
+
+def test_a_slice_that_is_not_measured_now_says_so(sliced: ModelSnapshot) -> None:
+    view = View(slice="tenant=gone")
+    shown = model_page.render_model(reporting.detail(sliced), view, past(), 3)
+    assert "The slice is not measured now" in shown
+
+
+def test_models_without_slices_have_no_such_table() -> None:
     assert "Slices" not in model_page.render_model(detail("m"), View(), past(), 1)

@@ -33,6 +33,7 @@ from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ExaminationStatus, Magnitude, PollStatus, Snapshot
 from exporter.monitor.states import STATES
 from exporter.monitor.windows import ModelWindows
@@ -167,7 +168,7 @@ def test_a_model_with_a_baseline_has_every_family(
     model.standing.attach("forecast", {"slow": HISTORY})
     exact = compare(vectors[:1_000], vectors[1_000:1_100], [5])
     model.standing.attach("exact", {"fast": exact})
-    model.standing.explained = {"fast": explained(NOW.timestamp() - 60)}
+    model.standing.explained = {Series("m", "fast"): explained(NOW.timestamp() - 60)}
     lines = page(models)
     [moved] = [line for line in lines if "top_dimension" in line]
     assert 'dimension="5",model_name="m",window="fast"' in moved
@@ -195,7 +196,7 @@ def test_what_changed_is_one_cause_shares_by_rank_a_time_and_a_summary(
     models: Models, vectors: NDArray[np.float32]
 ) -> None:
     model = add(models, vectors[1_000:1_100])
-    model.standing.explained = {"fast": explained(NOW.timestamp() - 60)}
+    model.standing.explained = {Series("m", "fast"): explained(NOW.timestamp() - 60)}
     lines = page(models)
     window = 'model_name="m",{}window="fast"'
     causes = [line for line in lines if line.startswith("embedding_drift_cause")]
@@ -217,7 +218,7 @@ def test_one_setting_keeps_words_out_of_prometheus(
     models: Models, vectors: NDArray[np.float32]
 ) -> None:
     model = add(models, vectors[1_000:1_100])
-    model.standing.explained = {"fast": explained(NOW.timestamp() - 60)}
+    model.standing.explained = {Series("m", "fast"): explained(NOW.timestamp() - 60)}
     lines = page(models, has_words=False)
     assert not any("audio" in line for line in lines)
     assert any(line.startswith("embedding_drift_cause") for line in lines)

@@ -19,6 +19,7 @@ from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.series import Series
 from exporter.monitor.slices import Slice, SliceFinding, SlicesFinding, Slicing
 from exporter.monitor.snapshot import ExaminationStatus, Magnitude, PollStatus, Snapshot
 from exporter.monitor.verdict import measure
@@ -64,7 +65,7 @@ def full(vectors: Vectors, detector: Detector) -> Snapshot:
         Baseline(1, NOW, 0, NOW, NOW, False, "first 1000", assess(vectors[:1_000]), detector),
         windows,
     )
-    model.standing.explained = {"fast": explained(NOW.timestamp())}
+    model.standing.explained = {Series("m", "fast"): explained(NOW.timestamp())}
     exact = compare(vectors[:1_000], fresh, [5])
     model.standing.attach("quality", {"fast": assess(fresh)})
     magnitude = Magnitude(ChangedRatio(0.12, 0.09, 0.15), NOW.timestamp())

@@ -20,6 +20,7 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.drifting import Drifting
 from exporter.monitor.model import Model
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
@@ -185,3 +186,32 @@ def test_the_wait_is_that_of_the_rules() -> None:
         rule["keep_firing_for"] for rule in rules if rule.get("alert") == "EmbeddingDriftDetected"
     ]
     assert kept == f"{KEPT_SECONDS // 60}m"
+
+
+def of_slice(snapshot: ModelSnapshot, score: float, at: float) -> ModelSnapshot:
+    """A snapshot of a model whose fast window is quiet, but one tenant has this score."""
+    quiet = with_score(snapshot, 0.0, at)
+    acme = with_score(snapshot, score, at).series[0]
+    acme = replace(acme, series=Series("m", "fast", "tenant=acme"))
+    return replace(quiet, slices=(acme,))
+
+
+def test_a_slice_drifts_by_itself_and_the_log_names_it(
+    snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    drifting = Drifting()
+    assert drifting.is_news(of_slice(snapshot, HIGH, 0.0), 2)
+    drifting.notice(of_slice(snapshot, HIGH, 0.0), 2)
+    assert list(drifting.now) == [("m", "fast", "tenant=acme")]
+    [record] = caplog.records
+    assert vars(record)["slice"] == "tenant=acme"
+    assert not drifting.is_news(of_slice(snapshot, HIGH, CHECK), 2)
+
+
+def test_the_drift_of_a_slice_that_is_not_measured_any_more_ends(snapshot: ModelSnapshot) -> None:
+    drifting = Drifting()
+    drifting.notice(of_slice(snapshot, HIGH, 0.0), 2)
+    drifting.notice(with_score(snapshot, 0.0, KEPT_SECONDS - 1), 1)
+    assert len(drifting.now) == 1
+    drifting.notice(with_score(snapshot, 0.0, KEPT_SECONDS), 1)
+    assert len(drifting.now) == 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import psycopg
 import pytest
@@ -15,10 +17,11 @@ from numpy.typing import NDArray
 from exporter.cli import main
 from exporter.explain.explanation import explain
 from exporter.explain.map import draw
-from exporter.monitor import baseline
+from exporter.monitor import baseline, recorded
 from exporter.monitor.evidence import Evidence, gather
+from exporter.monitor.report import Told
 from ingest.runtime.errors import NotFound
-from ingest.runtime.settings.settings import ExplanationSettings, Settings
+from ingest.runtime.settings.settings import ExplanationSettings, MonitoringSettings, Settings
 from ingest.store import explanations
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection
@@ -197,3 +200,58 @@ def test_too_few_vectors_are_an_error(store: str, connection: psycopg.Connection
     done = CliRunner().invoke(main, ["explain", "m"], env=environment)
     assert done.exit_code == 1
     assert "m, slow window: an explanation needs at least 10 vectors, got 0" in done.output
+
+
+def test_the_evidence_of_a_slice_has_its_newest_vectors_only(
+    store: str, connection: psycopg.Connection
+) -> None:
+    keep_usual(store, 1_500)
+    baseline.pin(connection, "m", Selection(first=1_500))
+    is_new = np.arange(1_000) % 5 > 0
+    keep(store, drawing(1)(KNOWN, 1_000), ~is_new, "second")
+    settings = Settings(monitoring=MonitoringSettings(slices=["tenant"]))
+    found = gather(connection, "m", "slow", settings, "tenant=acme")
+    assert {(row.metadata or {})["tenant"] for row in found.rows} == {"acme"}
+    # The window has the newest 750 vectors of all tenants.
+    assert len(found.rows) == len(found.window) == 600
+    assert found.rows[-1].seq == 2_500
+    assert len(found.reference) == 1_500
+    assert found.detector.n_reference == 1_500
+
+
+def test_a_slice_is_explained_by_its_vectors_alone(
+    store: str, changed: Vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDDING_DRIFT_MONITORING_SLICES", '["tenant"]')
+    output = explained(store, "--json", "--slice", "tenant=acme")
+    told = json.loads(output[output.index("{\n") :])  # after a line of the log
+    assert told["slice"] == "tenant=acme"
+    assert told["summary"].startswith("m (tenant=acme): the last ")
+    assert told["vectors"] < len(changed)
+    assert told["cause"]["kind"] == "none"
+    code, output = asked(store, "--slice", "tenant=other")
+    assert code == 1
+    assert "baseline 1 of model m has 0 such vectors, and a slice needs 250" in output
+    code, output = asked(store, "--slice", "language=de")
+    assert code == 1
+    assert "no slice 'language=de': model m has slices of the keys: tenant" in output
+
+
+def test_json_is_that_of_the_http_api(store: str, connection: psycopg.Connection) -> None:
+    keep_usual(store, 10)
+    at = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    row = replace(explained_row(at.timestamp()), slice="tenant=acme")
+    explanations.keep(connection, row, 900)
+    _, told = asked(store, "--at", "2026-01-01T12:05:00Z", "--slice", "tenant=acme", "--json")
+    of_api = msgspec.to_builtins(recorded.explanation(row))
+    assert json.loads(told) == {"model_name": "m", **of_api}
+    code, told = asked(store, "--at", "2026-01-01T12:05:00Z")
+    assert (code, "no drift of m is known" in told) == (1, True)
+    code, told = asked(store, "--at", "2026-01-01T12:05:00Z", "--slice", "tenant=b")
+    assert (code, "no drift of m (tenant=b) is known" in told) == (1, True)
+
+
+@pytest.mark.usefixtures("changed")
+def test_json_of_now_has_the_fields_of_the_http_api_that_need_no_drift(store: str) -> None:
+    told = json.loads(explained(store, "--json"))
+    assert told.keys() == {"model_name", "slices", *Told.__struct_fields__}

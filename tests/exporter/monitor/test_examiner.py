@@ -21,6 +21,7 @@ from exporter.monitor.examiner import Examiner
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Model, Models
 from exporter.monitor.monitor import examinations
+from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.tail import Tail
 from ingest.runtime.errors import StoreUnavailable
@@ -340,7 +341,7 @@ def test_one_model_that_cannot_be_reported_leaves_the_reports_of_the_others(
     send(vectors[:100], "a")
     followed_both = followed(pool)
     kept = explained(time.time(), "a", kind="unheard of")
-    followed_both.by_name["a"].standing.explained = {"fast": kept}
+    followed_both.by_name["a"].standing.explained = {Series("a", "fast"): kept}
     with pytest.raises(msgspec.ValidationError, match="unheard of"):
         examiner(pool, followed_both).check()
     with pool.connection() as connection:

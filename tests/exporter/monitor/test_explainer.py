@@ -7,8 +7,9 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from psycopg import sql
 
 from exporter.explain.map import Map, draw
 from exporter.metrics import families
-from exporter.monitor import baseline, recorded
+from exporter.monitor import baseline, recorded, reporting, slices
+from exporter.monitor.examinations import SlicesExamination
 from exporter.monitor.explainer import EXPLANATION, REFRESHED_AFTER, Explainer
 from exporter.monitor.model import Model, Models, Standing
+from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot, Snapshot
 from exporter.monitor.tail import Tail
 from exporter.monitor.verdict import Measurement
@@ -59,9 +62,14 @@ class Clock:
 
 
 def keep(store: str, name: str, vectors: Vectors, is_new: NDArray[np.bool_]) -> None:
-    """Store vectors with a text each; those of the new topic are about zebras."""
+    """Store vectors of five tenants with a text each; those of the new topic are about zebras."""
     metadata: list[bytes | None] = [
-        json.dumps({"text": f"{'zebra' if new else 'usual'} {WORDS[at % 3]} of{at}"}).encode()
+        json.dumps(
+            {
+                "text": f"{'zebra' if new else 'usual'} {WORDS[at % 3]} of{at}",
+                "tenant": f"t{at % 5}",
+            }
+        ).encode()
         for at, new in enumerate(is_new.tolist())
     ]
 
@@ -77,6 +85,7 @@ class Scored(Model):
 
     score = 0.0
     with_slow = False
+    of_slices: Mapping[str, float] = MappingProxyType({})
     measured: Measurement | None = None
 
     def judge(
@@ -98,7 +107,20 @@ class Scored(Model):
             replace(fast, verdict=verdict),
             replace(slow, verdict=verdict if self.with_slow else still),
         )
-        return replace(found, series=series)
+        slices = tuple(
+            replace(
+                each,
+                verdict=replace(
+                    verdict,
+                    measurement=replace(
+                        self.measured, score=self.of_slices.get(each.series.slice, 0.0)
+                    ),
+                ),
+            )
+            for each in found.slices
+            if each.series.window == "fast"
+        )
+        return replace(found, series=series, slices=slices)
 
 
 def follow(pool: Pool, clock: Clock) -> Models:
@@ -131,7 +153,7 @@ def explainer(
 
 
 def explanation(models: Models, name: str = "m") -> ExplanationRow | None:
-    return models.by_name[name].standing.explained.get("fast")
+    return models.by_name[name].standing.explained.get(Series(name, "fast"))
 
 
 @pytest.fixture
@@ -271,7 +293,7 @@ def test_a_map_that_cannot_be_drawn_leaves_the_map_of_the_other_window(
     explaining = explainer(pool, models, rest=rests.append)
     with pytest.raises(RuntimeError, match="no map"):
         explaining.look()
-    slow = models.by_name["m"].standing.explained["slow"]
+    slow = models.by_name["m"].standing.explained[Series("m", "slow")]
     at = recorded.explanation(slow).explained_at
     assert list(explanations.maps(connection, "m", [at])) == ["slow"]
     assert len(rests) == 1
@@ -459,3 +481,53 @@ def test_a_day_of_fifty_models_that_drift_on_and_off_costs_few_series(
     assert len(words) <= len(explained) == MODELS * 2 * 3
     # Whatever happens: nine causes, three ranks and a time.
     assert len(others) <= MODELS * (9 + 3 + 1)
+
+
+@pytest.fixture
+def sliced(models: Models, pool: Pool, connection: psycopg.Connection) -> Scored:
+    """The same model, whose five tenants are slices with scores that the test sets."""
+    model = models.by_name["m"]
+    assert isinstance(model, Scored)
+    assert model.baseline is not None
+    model.standing.slicing = slices.divide(connection, "m", model.baseline, ("tenant",))
+    subject = model.judge(model.standing, models.now(), with_vectors=True)
+    model.standing.attach("slices", SlicesExamination(pool).examine(subject))
+    return model
+
+
+def test_a_slice_that_drifts_is_explained_by_its_own_vectors(
+    pool: Pool, connection: psycopg.Connection, models: Models, sliced: Scored
+) -> None:
+    sliced.of_slices = {"tenant=t1": HIGH}
+    explaining = explainer(pool, models)
+    explaining.look()
+    [(series, row)] = sliced.standing.explained.items()
+    assert series == ("m", "fast", "tenant=t1")
+    assert row.slice == "tenant=t1"
+    assert row.summary.startswith("m (tenant=t1): ")
+    assert row.told["vectors"] == 100
+    assert explanations.last_map(connection, "m", 1) is None
+    told = reporting.detail(sliced.snapshot(models.now()))
+    snapshot = Snapshot(tuple(models.snapshots()))
+    summaries = list(families.EXPLANATION_INFO.read(snapshot))
+    assert [labels[2:] for labels, _ in summaries] == [("tenant=t1", row.summary)]
+    windows = {value.value: value.windows for key in told.slices for value in key.values}
+    assert windows["t1"] is not None
+    assert windows["t1"].fast is not None
+    assert windows["t1"].fast.explanation == recorded.explanation(row)
+
+
+def test_of_many_slices_that_drift_the_first_three_are_explained(
+    pool: Pool, models: Models, sliced: Scored, clock: Clock
+) -> None:
+    explaining = explainer(pool, models)
+    sliced.of_slices = {"tenant=t4": HIGH}
+    explaining.look()
+    clock.time += 1
+    sliced.of_slices = {f"tenant=t{at}": HIGH + at for at in range(5)}
+    explaining.look()
+    first = {series.slice for series in sliced.standing.explained}
+    assert len(first) == 3
+    assert "tenant=t4" in first
+    explaining.look()
+    assert {series.slice for series in sliced.standing.explained} == first

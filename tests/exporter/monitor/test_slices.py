@@ -24,6 +24,7 @@ from exporter.monitor.tail import Tail
 from exporter.monitor.windows import REFERENCE_RATIO
 from exporter.stats.shares import OTHER, Share
 from ingest.runtime.settings.settings import ModelSettings, MonitoringSettings
+from ingest.store import slice_history
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection
 from ingest.store.pool import Pool
@@ -436,3 +437,22 @@ def test_a_check_works_without_the_vectors_that_have_expired(
 )
 def test_a_value_becomes_one_short_line(value: str | None, name: str) -> None:
     assert named(value) == name
+
+
+def test_each_check_records_the_slices(
+    watch: Watch,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    keep(vectors[N : N + 500], of_tenants(500))
+    found = by_name(watch.check())
+    rows = slice_history.rows_at(connection, "m", watch.models.now() + 60)
+    fast = {name: row for _, name, row in rows if row.window_name == "fast"}
+    assert set(fast) == set(found)
+    for name, row in fast.items():
+        magnitude = found[name].findings.magnitude
+        assert magnitude is not None
+        assert (row.score, row.changed_ratio) == (score(found[name]), magnitude.ratio.estimate)
+        assert (row.state, row.vectors, row.baseline_version) == ("ok", 100, 1)
+        assert (row.components, row.norm) == (None, None)

@@ -93,6 +93,14 @@ def test_a_list_of_drifts_has_the_newest_explanation_of_each_without_what_it_tel
     assert explanations.drifts(connection, "m", 2_550, 3_000, 50) == found[:1]
 
 
+def test_a_list_of_drifts_may_be_that_of_one_slice(connection: psycopg.Connection) -> None:
+    acme, bolt = (replace(ROW, slice=f"tenant={name}") for name in ("acme", "bolt"))
+    keep(connection, ROW, acme, bolt)
+    assert len(explanations.drifts(connection, "m", 0, 3_000, 50)) == 3
+    [found] = explanations.drifts(connection, "m", 0, 3_000, 50, "tenant=acme")
+    assert found.slice == "tenant=acme"
+
+
 def test_a_map_is_found_by_its_baseline_and_by_the_time_of_its_explanation(
     connection: psycopg.Connection,
 ) -> None:

@@ -21,6 +21,7 @@ from ingest.store import (
     positions,
     reports,
     samples,
+    slice_history,
 )
 from ingest.store.batch import Batch
 from ingest.store.canaries import CanarySet
@@ -56,6 +57,7 @@ def everything(
             rows = select(connection, name, Selection(first=10))
             assert baselines.create(connection, name, rows, b"", {}, "first 10") == version
         history.append(connection, [HistoryRow(name, "fast", "ok", 10, 1, cosine_similarity=0.5)])
+        slice_history.append(connection, [("tenant=a", HistoryRow(name, "fast", "ok", 10, 1))])
         reports.write(connection, [Report(name, 0.0, b"{}", b"{}")], 300)
         told = ExplanationRow(name, "fast", "", 1.0, 0, 1.0, 1.0, 1, "what changed", {})
         explanations.keep(connection, told, 900)

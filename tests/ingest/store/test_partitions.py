@@ -10,11 +10,12 @@ import numpy as np
 import psycopg
 import pytest
 
-from ingest.store import explanations, partitions
+from ingest.store import explanations, partitions, slice_history
 from ingest.store import migrate as migrations
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.explanations import ExplanationRow
+from ingest.store.history import HistoryRow
 from ingest.store.migrate import migrate
 from ingest.store.vectors import Stored
 from tests.service import wait_for, waits_for_a_lock
@@ -124,6 +125,23 @@ def test_explanations_are_kept_as_long_as_the_history(
     partitions.drop_expired(connection, 8)
     [left] = explanations.between(connection, "m", 0, now)
     assert left.began_at > now - 86_400 * days
+
+
+def test_the_history_of_slices_is_kept_as_long_as_that_of_models(
+    connection: psycopg.Connection, insert_all: InsertAll
+) -> None:
+    insert_all(Batch("m", np.ones((1, 2), np.float32)))
+    days = partitions.history_days(8)
+    for age in (days - 1, days + 1):
+        slice_history.append(connection, [(f"{age} days old", HistoryRow("m", "fast", "ok", 1))])
+        connection.execute(
+            "update slice_history set computed_at = computed_at - %s where slice = %s",
+            [timedelta(days=age), f"{age} days old"],
+        )
+    live(connection, -days, 0)
+    partitions.drop_expired(connection, 8)
+    left = connection.execute("select slice from slice_history").fetchall()
+    assert left == [(f"{days - 1} days old",)]
 
 
 def test_nothing_within_the_retention_is_dropped(

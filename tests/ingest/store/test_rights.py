@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import SettingsError, StoreUnavailable
 from ingest.store import (
+    baseline_index,
     baselines,
     canaries,
     changes,
@@ -271,11 +272,11 @@ def test_the_owner_indexes_what_others_pinned_and_drops_what_they_left(
         rows = select(own, "m", Selection(first=250))
         baselines.create(own, "m", rows, b"", {}, "first 250")
         assert indexes(connection) == 0
-        baselines.tidy_indexes(connection)
+        baseline_index.tidy(connection)
         assert indexes(connection) == 1
         models.remove(own, "m")
     assert indexes(connection) == 1
-    baselines.tidy_indexes(connection)
+    baseline_index.tidy(connection)
     assert indexes(connection) == 0
 
 
