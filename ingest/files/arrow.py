@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import IO, Any, Literal
@@ -116,9 +117,9 @@ class _Frames:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
-        for name in schema.names:
-            if schema.names.count(name) > 1:
-                raise ValueError(f"has two columns named {name!r}; rename or drop one of them")
+        repeated = [name for name, count in Counter(schema.names).items() if count > 1]
+        if repeated:
+            raise ValueError(f"has two columns named {repeated[0]!r}; rename or drop one of them")
 
     @cached_property
     def kinds(self) -> Mapping[str, Kind]:
@@ -146,20 +147,20 @@ class _Frames:
         raise NotImplementedError
 
     def _chunk(self, batch: pa.RecordBatch, names: Sequence[str], first: int) -> Chunk:
-        columns: dict[str, Column] = {}
-        for name in names:
-            columns[name] = ArrowColumn(_array(batch, name))
+        # Once: to look a name up in the batch takes a time that grows with its columns.
+        arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+        columns: dict[str, Column] = {name: ArrowColumn(_array(arrays, name)) for name in names}
         return Chunk(columns, range(first, first + batch.num_rows))
 
 
-def _array(batch: pa.RecordBatch, name: str) -> pa.Array:
-    if name in batch.schema.names:
-        return batch[name]
+def _array(arrays: Mapping[str, pa.Array], name: str) -> pa.Array:
+    if name in arrays:
+        return arrays[name]
     path = name.split(".")
     for at in range(len(path) - 1, 0, -1):
         outer = ".".join(path[:at])
-        if outer in batch.schema.names:
-            return pc.struct_field(batch[outer], path[at:])
+        if outer in arrays:
+            return pc.struct_field(arrays[outer], path[at:])
     raise KeyError(name)
 
 
