@@ -117,9 +117,10 @@ class _Frames:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
-        repeated = [name for name, count in Counter(schema.names).items() if count > 1]
-        if repeated:
-            raise ValueError(f"has two columns named {repeated[0]!r}; rename or drop one of them")
+        names = schema.names
+        if len(set(names)) < len(names):
+            [(name, _)] = Counter(names).most_common(1)
+            raise ValueError(f"has two columns named {name!r}; rename or drop one of them")
 
     @cached_property
     def kinds(self) -> Mapping[str, Kind]:
