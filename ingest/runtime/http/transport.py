@@ -38,7 +38,7 @@ class Transport(asyncio.Transport):
     pipelined request of a client that hung up: it marks only the last one as disconnected.
 
     The head and the body of an answer, which uvicorn writes one after the other, are sent by one
-    system call. A second one would take as long as a tenth of a request.
+    system call. A second one is a noticeable part of a short request.
 
     Parameters
     ----------
