@@ -39,6 +39,8 @@ _OTHER_COLUMNS = 256
 """Columns that a body may have beside one for each component."""
 _SHARING = ("list_view", "large_list_view", "run_end_encoded", "dense_union", "sparse_union")
 """Types whose rows may share a value, so that a short body holds very much."""
+_PARQUET_ROWS = 256
+"""Rows of a Parquet file that are read before it is known how much they take."""
 _NUMBER_BYTES = 8
 _DAMAGED = (
     ValueError,
@@ -370,7 +372,8 @@ def _bytes_apart(column: Any) -> int:
 
 
 def _parquet(body: bytes, limits: IngestSettings) -> Table:
-    """Read a Parquet file, once it is known how much comes out."""
+    """Read a Parquet file, until too much comes out."""
+    import pyarrow as pa
     from pyarrow import parquet
 
     from ingest.files.arrow import Batches
@@ -379,19 +382,49 @@ def _parquet(body: bytes, limits: IngestSettings) -> Table:
     found = file.metadata
     checks.count(found.num_rows, limits)
     _check_columns(file.schema_arrow, limits)
-    size = 0
-    for group in map(found.row_group, range(found.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            size += max(column.total_uncompressed_size, _NUMBER_BYTES * column.num_values)
-    if size > limits.max_body_bytes:
-        raise BodyTooLarge(
-            f"the body, decompressed, exceeds {limits.max_body_bytes} bytes (ingest.max_body_bytes)"
-        )
+    # Not by the metadata of columns: pyarrow aborts the process if those are damaged.
+    groups = map(found.row_group, range(found.num_row_groups))
+    if sum(group.total_byte_size for group in groups) > limits.max_body_bytes:
+        raise _too_long(limits)
     columns = [file.schema.column(at) for at in range(len(file.schema))]
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     # A value that many rows have is in the file only once. As a dictionary it is here, too.
     read = parquet.ParquetFile(io.BytesIO(body), metadata=found, read_dictionary=texts)
-    return Batches(file.schema_arrow, _checked(read.iter_batches(use_threads=False), limits))
+    some = _bounded(read.iter_batches(_PARQUET_ROWS, use_threads=False), limits)
+    batches = pa.Table.from_batches(list(some), read.schema_arrow).combine_chunks().to_batches()
+    return Batches(file.schema_arrow, _checked(batches, limits))
+
+
+def _bounded(batches: Iterable[Any], limits: IngestSettings) -> Iterator[Any]:
+    """Yield record batches until they take too much: repeated values hardly take any in a file."""
+    size = 0
+    for batch in batches:
+        size += sum(map(_own_bytes, batch.columns))
+        if size > limits.max_body_bytes:
+            raise _too_long(limits)
+        yield batch
+
+
+def _own_bytes(column: Any) -> int:
+    """Return what a column takes without dictionaries, which batches share."""
+    import pyarrow as pa
+
+    kind, types = column.type, pa.types
+    if types.is_dictionary(kind):
+        return int(column.indices.nbytes)
+    if types.is_struct(kind):
+        return sum(map(_own_bytes, column.flatten()))
+    if types.is_map(kind):
+        return _own_bytes(column.keys) + _own_bytes(column.items)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _own_bytes(column.flatten())
+    return int(column.nbytes)
+
+
+def _too_long(limits: IngestSettings) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body, decompressed, exceeds {limits.max_body_bytes} bytes (ingest.max_body_bytes)"
+    )
 
 
 def _described(what: str) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingest.runtime.errors import BodyTooLarge, UnsupportedMediaType
+from ingest.runtime.errors import BodyTooLarge, PayloadError, UnsupportedMediaType
 from ingest.runtime.settings.settings import IngestSettings
 from tests.ingest.formats.bodies import (
     NOW,
@@ -151,6 +152,23 @@ def test_a_parquet_file_is_refused_by_what_would_come_out() -> None:
     refused = refusal(bomb, content_type=PARQUET, x_model_name="m", limits=limits)
     assert type(refused) is BodyTooLarge
     assert "decompressed, exceeds 100000 bytes" in refused.detail
+
+
+def test_many_different_texts_of_a_parquet_file_count_once() -> None:
+    table = table_of(np.ones((2_000, 2), np.float32), text=[f"{n:05000}" for n in range(2_000)])
+    batch = read(parquet_file(table), PARQUET, limits=IngestSettings(), x_model_name="m")
+    assert batch.metadata is not None
+    assert {len(item or b"") for item in batch.metadata} == {5_011}
+
+
+def test_a_parquet_file_with_a_damaged_footer_is_refused_by_a_process_that_lives() -> None:
+    # Some of these made pyarrow abort the process when it read the metadata of a column.
+    body = parquet_file(table_of(ROWS, id=["a", "b"], s=[{"a": 1}, {"a": 2}]))
+    start = len(body) - 8 - int.from_bytes(body[-8:-4], "little")
+    for at in range(start, len(body) - 8):
+        damaged = body[:at] + bytes([body[at] ^ 2]) + body[at + 1 :]
+        with suppress(PayloadError):
+            read(damaged, PARQUET, x_model_name="m")
 
 
 @both
