@@ -1,15 +1,16 @@
-"""``python -m bench.ingest.columns``: what a vector in Arrow costs, against raw float32.
+"""``python -m bench.ingest.columns``: what a vector in each form costs, against raw float32.
 
-The same vectors come as raw rows, as an Arrow stream, as Parquet and as base64 in JSON. Compared is
-the CPU time of the service for a vector, because other processes disturb it less than the rate; the
-forms take turns. What the service takes without requests is subtracted, because a slow form would
-get more of it.
+The same vectors come as raw rows, as an ``.npy`` file, as an Arrow stream, as Parquet and as base64
+in JSON, without and with new ids. Compared is the CPU time of the service for a vector, because
+other processes disturb it less than the rate; the forms take turns. What the service takes without
+requests is subtracted, because a slow form would get more of it.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import secrets
 import statistics
 import sys
 import time
@@ -23,6 +24,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from bench.ingest import service
+from bench.ingest.wrk import FRESH
 from bench.results import report
 
 DIMENSION = 768
@@ -39,16 +41,21 @@ def forms(vectors: np.ndarray) -> dict[str, Form]:
     """Write vectors in each form; the first is the one to compare with."""
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION)
     table = pa.table({"embedding": lists})
-    stream, file = io.BytesIO(), io.BytesIO()
+    stream, file, array = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with pa.ipc.new_stream(stream, table.schema) as writer:
         writer.write_table(table)
     parquet.write_table(table, file)
+    np.save(array, vectors)
     encoded = [base64.b64encode(row.tobytes()).decode() for row in vectors]
+    ids = [f"{FRESH}-{row}" for row in range(len(vectors))]
+    named = msgspec.json.encode({"embeddings": encoded, "ids": ids})
     bodies = {
         "raw float32": ("application/octet-stream", vectors.tobytes()),
+        ".npy": ("application/x-npy", array.getvalue()),
         "Arrow stream": ("application/vnd.apache.arrow.stream", stream.getvalue()),
         "Parquet": ("application/vnd.apache.parquet", file.getvalue()),
         "base64 in JSON": ("application/json", msgspec.json.encode({"embeddings": encoded})),
+        "base64 in JSON with ids": ("application/json", named),
     }
     return {
         f"{what}, batches of {len(vectors):,}": (NAMED | {"Content-Type": content_type}, body)
@@ -75,7 +82,8 @@ def measured(running: service.Service, form: Form, batch: int, idle: float) -> f
     before, start = cpu_seconds(running), time.monotonic()
     with httpx2.Client(timeout=60) as client:
         for _ in range(BODIES[batch]):
-            answer = client.post(f"{running.url}/embeddings", content=body, headers=headers)
+            fresh = body.replace(FRESH.encode(), secrets.token_hex(len(FRESH) // 2).encode())
+            answer = client.post(f"{running.url}/embeddings", content=fresh, headers=headers)
             answer.raise_for_status()
     spent = cpu_seconds(running) - before - idle * (time.monotonic() - start)
     return spent / (BODIES[batch] * batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import IO, Any, Literal
@@ -83,10 +84,13 @@ class ArrowColumn:
         if pa.types.is_timestamp(array.type):
             array = _microseconds(array)
         try:
-            return list(array.to_pylist())
+            values = list(array.to_pylist())
         except ValueError:
             # Nanoseconds within lists or objects, which Python's datetime cannot hold.
             return list(array.cast(pa.string()).to_pylist())
+        if pa.types.is_map(array.type) and _is_text(array.type.key_type):
+            return [None if pairs is None else dict(pairs) for pairs in values]
+        return values
 
 
 def _numbers(array: pa.Array, dimension: int | None) -> pa.Array:
@@ -116,9 +120,10 @@ class _Frames:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
-        for name in schema.names:
-            if schema.names.count(name) > 1:
-                raise ValueError(f"has two columns named {name!r}; rename or drop one of them")
+        names = schema.names
+        if len(set(names)) < len(names):
+            [(name, _)] = Counter(names).most_common(1)
+            raise ValueError(f"has two columns named {name!r:.80}; rename or drop one of them")
 
     @cached_property
     def kinds(self) -> Mapping[str, Kind]:
@@ -146,20 +151,20 @@ class _Frames:
         raise NotImplementedError
 
     def _chunk(self, batch: pa.RecordBatch, names: Sequence[str], first: int) -> Chunk:
-        columns: dict[str, Column] = {}
-        for name in names:
-            columns[name] = ArrowColumn(_array(batch, name))
+        # Once: to look a name up in the batch takes a time that grows with its columns.
+        arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+        columns: dict[str, Column] = {name: ArrowColumn(_array(arrays, name)) for name in names}
         return Chunk(columns, range(first, first + batch.num_rows))
 
 
-def _array(batch: pa.RecordBatch, name: str) -> pa.Array:
-    if name in batch.schema.names:
-        return batch[name]
+def _array(arrays: Mapping[str, pa.Array], name: str) -> pa.Array:
+    if name in arrays:
+        return arrays[name]
     path = name.split(".")
     for at in range(len(path) - 1, 0, -1):
         outer = ".".join(path[:at])
-        if outer in batch.schema.names:
-            return pc.struct_field(batch[outer], path[at:])
+        if outer in arrays:
+            return pc.struct_field(arrays[outer], path[at:])
     raise KeyError(name)
 
 
@@ -175,15 +180,22 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind))
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
 def _is_ambiguous(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     types = pa.types
     return bool(
-        types.is_string(kind)
-        or types.is_large_string(kind)
+        _is_text(kind)
         or types.is_binary(kind)
         or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
         or types.is_fixed_size_binary(kind)
         or (types.is_list(kind) and _is_list(kind.value_type))
     )
@@ -284,6 +296,10 @@ class Arrow(_Frames):
                 yield reader.get_batch(number)
         else:
             yield from reader
+            if self._file.read(1):
+                raise ValueError(
+                    "has more after the end of its stream; write each stream to a file of its own"
+                )
 
     def _head(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for batch in self._batches():

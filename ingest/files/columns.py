@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from string import digits
 
 from ingest.files.names import EMBEDDING, ID, MODEL, TEXT, TIMESTAMP
 from ingest.files.table import Kind, Times
@@ -14,7 +15,12 @@ _USUAL = (EMBEDDING, "embeddings", "vector", "vectors", "values", "dense", "emb"
 """Names of columns of vectors. The last one is that of the benchmarks in HDF5, whose files hold
 queries, too."""
 _IDS = (ID, "ids", "_id")
-_NUMBERED = re.compile(r"(.*?)[_.\- ]?(\d+)", re.DOTALL)
+_SEPARATORS = ("_", ".", "-", " ")
+"""What may stand before the number of a component."""
+_LONGEST_NUMBER = 9
+"""Digits of the number of a component."""
+_SHOWN_NAMES, _SHOWN_LETTERS = 30, 80
+"""Columns that an error lists, and letters of each."""
 _INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__|index|level_0")
 """Columns of row numbers that pandas writes."""
 _FEWEST = 2
@@ -90,7 +96,8 @@ def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
     taken = {name for name in (time, text, model, named_id, *options.drop) if name is not None}
     free = {name: kind for name, kind in kinds.items() if name not in taken}
     vectors, is_wide = _vectors(free, kinds, options.vector)
-    used = {*vectors, *taken}
+    objects = _objects(kinds)
+    used = {*vectors, *taken, *_around(vectors, objects)}
     others = [
         name
         for name, kind in kinds.items()
@@ -99,14 +106,34 @@ def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
         and kind is not Kind.VECTORS
         and not _is_index(name, kind)
         # What lies within an object is metadata with it; the object of the vectors is not.
-        and not _is_within(name, kinds)
-        and not any(vector.startswith(f"{name}.") for vector in vectors)
+        and name not in objects
     ]
     return Choice(vectors, is_wide, named_id, time, text, model, tuple(others))
 
 
-def _is_within(name: str, kinds: Mapping[str, Kind]) -> bool:
-    return any(name[:at] in kinds for at, letter in enumerate(name) if letter == ".")
+def _objects(names: Iterable[str]) -> Mapping[str, str]:
+    """Return the object that each name lies in, as `inner` does in `outer.inner`, if it does."""
+    objects: dict[str, str] = {}
+    around: list[str] = []
+    # In this order an object comes directly before what lies in it.
+    for name in sorted(names, key=lambda name: f"{name}."):
+        while around and not name.startswith(f"{around[-1]}."):
+            around.pop()
+        if around:
+            objects[name] = around[-1]
+        around.append(name)
+    return objects
+
+
+def _around(names: Iterable[str], objects: Mapping[str, str]) -> set[str]:
+    """Return all objects that names lie in."""
+    found: set[str] = set()
+    for name in names:
+        around = objects.get(name)
+        while around is not None and around not in found:
+            found.add(around)
+            around = objects.get(around)
+    return found
 
 
 def _is_index(name: str, kind: Kind) -> bool:
@@ -137,7 +164,7 @@ def _vectors(
         return ((usual or lists)[0],), False
     if lists:
         raise ValueError(
-            f"has {len(lists)} columns of vectors: {', '.join(lists)}; choose one with"
+            f"has {len(lists)} columns of vectors: {_listed(lists)}; choose one with"
             " --vector-column"
         )
     components = _components(free)
@@ -156,8 +183,9 @@ def _components(free: Mapping[str, Kind]) -> tuple[str, ...]:
     ]
     groups: dict[str, list[str]] = {}
     for name in numbers:
-        if match := _NUMBERED.fullmatch(name):
-            groups.setdefault(match[1], []).append(name)
+        stem, number = _numbered(name)
+        if number is not None:
+            groups.setdefault(stem, []).append(name)
     longest = max(groups.values(), key=len, default=[])
     if len(longest) >= _FEWEST:
         return _in_order(longest)
@@ -169,10 +197,10 @@ def _components(free: Mapping[str, Kind]) -> tuple[str, ...]:
 
 def _in_order(names: Sequence[str]) -> tuple[str, ...]:
     """Sort columns by the numbers in their names, and check that none is missing."""
-    matches = [_NUMBERED.fullmatch(name) for name in names]
-    if not all(matches):
+    numbers = [number for _, number in map(_numbered, names) if number is not None]
+    if len(numbers) < len(names):
         return tuple(names)
-    numbered = {int(match[2]): match[0] for match in matches if match is not None}
+    numbered = dict(zip(numbers, names, strict=True))
     first = min(numbered)
     missing = [n for n in range(first, first + len(numbered)) if n not in numbered]
     if missing or first > 1 or len(numbered) != len(names):
@@ -184,7 +212,21 @@ def _in_order(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(numbered[n] for n in sorted(numbered))
 
 
+def _numbered(name: str) -> tuple[str, int | None]:
+    """Cut a name such as `dim_7` into `dim` and 7; the number is None if there is none."""
+    stem = name.rstrip(digits)
+    number = name[len(stem) :]
+    if not 0 < len(number) <= _LONGEST_NUMBER:
+        return name, None
+    return stem[:-1] if stem[-1:] in _SEPARATORS else stem, int(number)
+
+
 def it_has(kinds: Mapping[str, Kind]) -> str:
     """List the columns of a file, for messages."""
-    shown = ", ".join(map(repr, list(kinds)[:30])) or "none"
-    return f"its columns are {shown}{', ...' * (len(kinds) > 30)}"
+    return f"its columns are {_listed(list(map(repr, kinds))) or 'none'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List names, not all and not the whole of each if there are many or they are long."""
+    shown = ", ".join(f"{name:.{_SHOWN_LETTERS}}" for name in names[:_SHOWN_NAMES])
+    return shown + ", ..." * (len(names) > _SHOWN_NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping
 from typing import IO, Any
@@ -27,6 +28,7 @@ class _Stream:
         header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         self.shape, self._is_fortran, self.dtype = header(file)
         self._file = file
+        self._left = math.prod(self.shape)
         self._whole: NDArray[Any] | None = None
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
@@ -46,6 +48,9 @@ class _Stream:
         data = self._file.read(size)
         if len(data) != size:
             raise ValueError("is cut off: it has fewer values than its header says")
+        self._left -= count
+        if not self._left and self._file.read(1):
+            raise ValueError("has more after its first array; save each array to a file of its own")
         return np.frombuffer(data, self.dtype)
 
 

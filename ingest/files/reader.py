@@ -76,6 +76,8 @@ FORMATS = (
 
 SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)
 
+_INEXACT = 2**53
+"""From here on, float64 does not have each whole number."""
 _DAMAGED = (
     ValueError,
     EOFError,
@@ -398,8 +400,10 @@ def _ids(file: File, chunk: Chunk, reasons: list[str | None]) -> Sequence[str | 
 
 def wrong_id(value: Any) -> str | None:
     """Return what is wrong with the type of an id; None if nothing is."""
-    if isinstance(value, list | Mapping):
+    if isinstance(value, bool | list | Mapping):
         return f"has {value!r:.40} as id; allowed are texts and integers"
+    if isinstance(value, float) and abs(value) >= _INEXACT:
+        return f"has {value!r} as id, a float that cannot tell it from others; allowed are integers"
     return None
 
 

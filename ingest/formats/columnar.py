@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,10 @@ _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 """Types of messages (Message.fbs of Arrow)."""
 _OTHER_COLUMNS = 256
 """Columns that a body may have beside one for each component."""
+_SHARING = ("list_view", "large_list_view", "run_end_encoded", "dense_union", "sparse_union")
+"""Types whose rows may share a value, so that a short body holds very much."""
+_PARQUET_ROWS = 256
+"""Rows of a Parquet file that are read before it is known how much they take."""
 _NUMBER_BYTES = 8
 _DAMAGED = (
     ValueError,
@@ -224,25 +228,50 @@ def _stream(body: bytes, limits: IngestSettings) -> Table:
 
     if body[:6] == b"ARROW1":
         raise ValueError("is a file of Arrow, but the content type is that of a stream")
-    for message in pa.ipc.MessageReader.open_stream(body):
+    source = pa.BufferReader(body)
+    for message in pa.ipc.MessageReader.open_stream(source):
         if _is_compressed(memoryview(message.metadata)):
             raise UnsupportedMediaType(
                 "the buffers of the Arrow stream are compressed; write them without compression,"
                 " and use Content-Encoding"
             )
+    if rest := len(body) - source.tell():
+        raise PayloadError(
+            f"the body has {rest} bytes beyond the end of its stream; send each stream by itself"
+        )
     with pa.ipc.open_stream(body) as reader:
-        _check_columns(len(reader.schema), limits)
+        _check_columns(reader.schema, limits)
         return Batches(reader.schema, _checked(reader, limits))
 
 
-def _check_columns(count: int, limits: IngestSettings) -> None:
-    # Each takes its time, even without rows.
-    most = limits.max_dimension + _OTHER_COLUMNS
-    if count > most:
+def _check_columns(schema: Any, limits: IngestSettings) -> None:
+    """Refuse too many columns: each takes its time, even without rows."""
+    import pyarrow as pa
+
+    kinds = [kind for field in schema for kind in _within(field.type)]
+    is_number = [pa.types.is_floating(kind) or pa.types.is_integer(kind) for kind in kinds]
+    others = len(kinds) - sum(is_number)
+    if len(kinds) > limits.max_dimension + _OTHER_COLUMNS or others > _OTHER_COLUMNS:
         raise BodyTooLarge(
-            f"the body has {count} columns; at most {most} are allowed (ingest.max_dimension, and"
-            f" {_OTHER_COLUMNS} others)"
+            f"the body has {len(kinds)} columns; allowed are at most {limits.max_dimension} of"
+            f" components (ingest.max_dimension) and {_OTHER_COLUMNS} others. Each field of an"
+            " object counts as one"
         )
+
+
+def _within(kind: Any) -> Iterator[Any]:
+    """Yield the types of a column and of the fields of objects in it. A list is what it holds."""
+    import pyarrow as pa
+
+    kind = getattr(kind, "storage_type", kind)
+    inner = getattr(kind, "item_type", getattr(kind, "value_type", None))
+    if inner is not None:
+        yield from _within(inner)
+        return
+    yield kind
+    if isinstance(kind, pa.StructType):
+        for field in kind:
+            yield from _within(field.type)
 
 
 def _checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
@@ -251,10 +280,12 @@ def _checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
     for batch in batches:
         count += batch.num_rows
         checks.count(count or 1, limits)
-        # Arrow trusts the sender: damaged offsets would be read from anywhere in memory.
-        batch.validate(full=True)
+        batch.validate()
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             _check_size(name, column, limits)
+        # Arrow trusts the sender: damaged offsets would be read from anywhere in memory. This reads
+        # each value, so their size is known before.
+        batch.validate(full=True)
         found.append(batch)
     return found
 
@@ -294,35 +325,55 @@ def _field(data: memoryview, table: int, slot: int) -> int | None:
 def _check_size(name: str, column: Any, limits: IngestSettings) -> None:
     """Refuse a column whose values take much more memory than it does."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
     kind, types = column.type, pa.types
-    value = getattr(kind, "value_type", kind)
-    if not types.is_dictionary(kind) and (types.is_floating(value) or types.is_integer(value)):
-        return
-    if any(word in str(kind) for word in ("view", "run_end")):
+    if str(kind).partition("<")[0] in _SHARING:
         raise PayloadError(f"column {name!r:.60} is of type {kind!s:.60}, which is not supported")
+    if types.is_floating(kind) or types.is_integer(kind):
+        return
+    # A null, or an object without fields, takes no byte of the body.
+    if max(_NUMBER_BYTES * len(column), _bytes_apart(column)) > limits.max_body_bytes:
+        raise BodyTooLarge(
+            f"column {name!r:.60}, each row with its value, exceeds {limits.max_body_bytes}"
+            " bytes (ingest.max_body_bytes)"
+        )
     if types.is_struct(kind):
         for field, inner in zip(kind, column.flatten(), strict=True):
             _check_size(f"{name}.{field.name}", inner, limits)
     elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         _check_size(name, column.flatten(), limits)
-    elif types.is_dictionary(kind) and len(column.dictionary):
-        values = column.dictionary
-        is_binary = types.is_binary(values.type) or types.is_large_binary(values.type)
-        is_text = types.is_string(values.type) or types.is_large_string(values.type)
-        longest = (
-            pc.max(pc.binary_length(values)).as_py() if is_binary or is_text else values.nbytes
-        )
-        if (longest or 0) * len(column) > limits.max_body_bytes:
-            raise BodyTooLarge(
-                f"column {name!r:.60}, each row with its value, exceeds {limits.max_body_bytes}"
-                " bytes (ingest.max_body_bytes)"
-            )
+    elif types.is_map(kind):
+        for inner in (column.keys, column.items):
+            _check_size(name, inner, limits)
+
+
+def _bytes_apart(column: Any) -> int:
+    """Return what values that rows may share take, if each row has its own."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    types = pa.types
+    if not len(column):
+        return 0
+    if types.is_string_view(column.type) or types.is_binary_view(column.type):
+        # Of each row, the length and where its bytes are.
+        views = np.frombuffer(column.buffers()[1], np.int32).reshape(-1, 4)
+        lengths = views[column.offset : column.offset + len(column), 0]
+        return int(lengths[column.is_valid().to_numpy(zero_copy_only=False)].sum(dtype=np.int64))
+    if not types.is_dictionary(column.type) or not len(column.dictionary):
+        return 0
+    values = column.dictionary
+    is_binary = types.is_binary(values.type) or types.is_large_binary(values.type)
+    is_text = types.is_string(values.type) or types.is_large_string(values.type)
+    longest = pc.max(pc.binary_length(values)).as_py() if is_binary or is_text else values.nbytes
+    return (longest or 0) * len(column)
 
 
 def _parquet(body: bytes, limits: IngestSettings) -> Table:
-    """Read a Parquet file, once it is known how much comes out."""
+    """Read a Parquet file, until too much comes out."""
+    import pyarrow as pa
     from pyarrow import parquet
 
     from ingest.files.arrow import Batches
@@ -330,20 +381,50 @@ def _parquet(body: bytes, limits: IngestSettings) -> Table:
     file = parquet.ParquetFile(io.BytesIO(body))
     found = file.metadata
     checks.count(found.num_rows, limits)
-    _check_columns(found.num_columns, limits)
-    size = 0
-    for group in map(found.row_group, range(found.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            size += max(column.total_uncompressed_size, _NUMBER_BYTES * column.num_values)
-    if size > limits.max_body_bytes:
-        raise BodyTooLarge(
-            f"the body, decompressed, exceeds {limits.max_body_bytes} bytes (ingest.max_body_bytes)"
-        )
+    _check_columns(file.schema_arrow, limits)
+    # Not by the metadata of columns: pyarrow aborts the process if those are damaged.
+    groups = map(found.row_group, range(found.num_row_groups))
+    if sum(group.total_byte_size for group in groups) > limits.max_body_bytes:
+        raise _too_long(limits)
     columns = [file.schema.column(at) for at in range(len(file.schema))]
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     # A value that many rows have is in the file only once. As a dictionary it is here, too.
     read = parquet.ParquetFile(io.BytesIO(body), metadata=found, read_dictionary=texts)
-    return Batches(file.schema_arrow, _checked(read.iter_batches(use_threads=False), limits))
+    some = _bounded(read.iter_batches(_PARQUET_ROWS, use_threads=False), limits)
+    batches = pa.Table.from_batches(list(some), read.schema_arrow).combine_chunks().to_batches()
+    return Batches(file.schema_arrow, _checked(batches, limits))
+
+
+def _bounded(batches: Iterable[Any], limits: IngestSettings) -> Iterator[Any]:
+    """Yield record batches until they take too much: repeated values hardly take any in a file."""
+    size = 0
+    for batch in batches:
+        size += sum(map(_own_bytes, batch.columns))
+        if size > limits.max_body_bytes:
+            raise _too_long(limits)
+        yield batch
+
+
+def _own_bytes(column: Any) -> int:
+    """Return what a column takes without dictionaries, which batches share."""
+    import pyarrow as pa
+
+    kind, types = column.type, pa.types
+    if types.is_dictionary(kind):
+        return int(column.indices.nbytes)
+    if types.is_struct(kind):
+        return sum(map(_own_bytes, column.flatten()))
+    if types.is_map(kind):
+        return _own_bytes(column.keys) + _own_bytes(column.items)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _own_bytes(column.flatten())
+    return int(column.nbytes)
+
+
+def _too_long(limits: IngestSettings) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body, decompressed, exceeds {limits.max_body_bytes} bytes (ingest.max_body_bytes)"
+    )
 
 
 def _described(what: str) -> dict[str, Any]:

@@ -28,8 +28,10 @@ class Losses(NamedTuple):
 
         This includes 0. Prometheus sees an increase only from a value that it has scraped before.
         """
-        for reason, vectors in self._asdict().items():
-            metrics.client_lost.labels(model_name, reason).inc(vectors)
+        if any(self) or model_name not in metrics.with_losses:
+            metrics.with_losses.add(model_name)
+            for reason, vectors in self._asdict().items():
+                metrics.client_lost.labels(model_name, reason).inc(vectors)
 
 
 def parse(headers: Mapping[str, str]) -> Losses:

@@ -110,7 +110,13 @@ WATCH_FAMILIES = (WATCH_UP, WATCH_TIMESTAMP, WATCH_RESETS)
 
 
 class IngestMetrics:
-    """The metrics of ingest, registered in ``registry``."""
+    """The metrics of ingest, registered in ``registry``.
+
+    Attributes
+    ----------
+    with_losses : set of str
+        Models that have counters of losses: to look them up takes long for each request.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(family: Family) -> Counter:
@@ -124,6 +130,7 @@ class IngestMetrics:
         self.rejected = counter(REJECTED)
         self.spans = counter(SPANS)
         self.client_lost = counter(CLIENT_LOST)
+        self.with_losses: set[str] = set()
         self.queue_bytes = Gauge(QUEUE.name, QUEUE.help, registry=registry)
         self.commit_duration = Histogram(
             COMMIT_DURATION.name,
@@ -158,6 +165,7 @@ class IngestMetrics:
         """Remove the counters of a model."""
         for counter in self._by_model:
             counter.remove_by_labels({"model_name": model_name})
+        self.with_losses.discard(model_name)
 
 
 class WatchMetrics:

@@ -65,6 +65,11 @@ class Guard:
     tokens : collection of Token
     check : callable
         Tells whether a password matches a hash. It may take long.
+
+    Attributes
+    ----------
+    schemes : list of str
+        Ways to authenticate: basic if there are users, bearer if there are tokens.
     """
 
     def __init__(
@@ -75,6 +80,8 @@ class Guard:
     ) -> None:
         self._users = dict(users or {})
         self._tokens = tuple(tokens)
+        known = {"basic": self._users, "bearer": self._tokens}
+        self.schemes = [scheme for scheme, credentials in known.items() if credentials]
         self._check = check
         # Checked for users that do not exist, so that the time of an answer does not reveal which
         # users exist.
@@ -83,12 +90,6 @@ class Guard:
         # One at a time, because bcrypt is slow and wrong passwords could use every core.
         self._checking = asyncio.Lock()
         self._waiting = 0
-
-    @property
-    def schemes(self) -> list[str]:
-        """Ways to authenticate: basic if there are users, bearer if there are tokens."""
-        known = {"basic": self._users, "bearer": self._tokens}
-        return [scheme for scheme, credentials in known.items() if credentials]
 
     @property
     def challenges(self) -> list[str]:

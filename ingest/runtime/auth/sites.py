@@ -11,10 +11,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 
 from ingest.runtime.errors import Forbidden, PayloadError
 
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+_KNOWN_HOSTS = 64
+"""Hosts that are remembered as answered."""
 _CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN = frozenset({"same-origin", "none"})
 """``Sec-Fetch-Site`` of requests by the service's own pages, and by the user."""
@@ -36,6 +39,8 @@ class Sites:
     def __init__(self, names: Collection[str] | None = None, on_loopback: bool = False) -> None:
         self._names = None if names is None else {*map(str.lower, names), "localhost"}
         self._on_loopback = on_loopback
+        # A client sends the same host each time, and addresses are slow to parse.
+        self._checked = lru_cache(maxsize=_KNOWN_HOSTS)(self._check_host)
 
     def check(self, method: str, headers: Mapping[bytes, Sequence[bytes]]) -> None:
         """Check where a request goes, and where it comes from if it may change something.
@@ -56,7 +61,16 @@ class Sites:
         hosts = headers.get(b"host", ())
         if len(hosts) != 1:
             raise PayloadError(f"the request has {len(hosts)} Host headers; it needs one")
-        host = hosts[0].decode("latin-1")
+        host = self._checked(hosts[0])
+        if method not in _CHANGES_NOTHING and not _is_own(host, headers):
+            raise Forbidden(
+                "a page of another origin sent this request; allowed are the service's own pages"
+                " and clients that are no browsers"
+            )
+
+    def _check_host(self, sent: bytes) -> str:
+        """Check the header, and return it as text."""
+        host = sent.decode("latin-1")
         found = _HOST.fullmatch(host)
         if found is None:
             raise PayloadError("the Host header is not a name or address with an optional port")
@@ -65,11 +79,7 @@ class Sites:
                 f"Host {found['name'][:80]} is not answered; allowed are localhost, loopback"
                 " addresses and the names in server.allowed_hosts"
             )
-        if method not in _CHANGES_NOTHING and not _is_own(host, headers):
-            raise Forbidden(
-                "a page of another origin sent this request; allowed are the service's own pages"
-                " and clients that are no browsers"
-            )
+        return host
 
     def _answers_to(self, name: str) -> bool:
         if self._names is None:
@@ -89,5 +99,5 @@ def _is_own(host: str, headers: Mapping[bytes, Sequence[bytes]]) -> bool:
     """
     if sites := headers.get(b"sec-fetch-site"):
         return {site.decode("latin-1") for site in sites} <= _OWN
-    own = {f"{scheme}://{host}".lower() for scheme in ("http", "https")}
-    return {origin.decode("latin-1").lower() for origin in headers.get(b"origin", ())} <= own
+    origins = {origin.decode("latin-1").lower() for origin in headers.get(b"origin", ())}
+    return origins <= {f"{scheme}://{host}".lower() for scheme in ("http", "https")}

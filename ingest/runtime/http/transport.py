@@ -1,10 +1,13 @@
-"""A transport that reports its closing, and a timer."""
+"""A transport that reports its closing and joins short pieces, and a timer."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
+
+_SHORT_BYTES = 4 * 1024
+"""Pieces up to this size wait for the next one. The head of an answer is such a piece."""
 
 
 class Timer:
@@ -34,6 +37,9 @@ class Transport(asyncio.Transport):
     asyncio's transports ignore that. uvloop's raise an error, which uvicorn would log for each
     pipelined request of a client that hung up: it marks only the last one as disconnected.
 
+    The head and the body of an answer, which uvicorn writes one after the other, are sent by one
+    system call. A second one is a noticeable part of a short request.
+
     Parameters
     ----------
     transport : asyncio.Transport
@@ -45,6 +51,8 @@ class Transport(asyncio.Transport):
         super().__init__()
         self._transport = transport
         self._on_close = on_close
+        self._loop = asyncio.get_running_loop()
+        self._held: bytes | bytearray | memoryview = b""
 
     def lost(self) -> None:
         """Let go of the other transport, whose memory is large by TLS, as soon as it is closed.
@@ -55,12 +63,25 @@ class Transport(asyncio.Transport):
         self._transport = _CLOSED
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send, if the connection is open."""
+        """Send, if the connection is open, a short piece with the next one or soon."""
+        if self._held:
+            held, self._held = self._held, b""
+            data = b"".join((held, data))
+        elif len(data) <= _SHORT_BYTES:
+            self._held = data
+            self._loop.call_soon(self._flush)
+            return
         if not self._transport.is_closing():
             self._transport.write(data)
 
+    def _flush(self) -> None:
+        """Send what waits for a next piece."""
+        if self._held:
+            self.write(b"")
+
     def close(self) -> None:
         """Send what was written, and close the connection."""
+        self._flush()
         self._on_close()
         self._transport.close()
 

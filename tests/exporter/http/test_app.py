@@ -398,9 +398,25 @@ def test_a_model_may_be_called_history(client: TestClient, store: str, vectors: 
     assert client.get("/drift/a/b/history/history").json()["checks"] == []
 
 
-@pytest.mark.parametrize("path", ["/drift", "/drift/a/b", "/models/a/b/vectors", "/openapi.json"])
-def test_answers_are_indented_for_people_on_request(client: TestClient, path: str) -> None:
-    dense, pretty = client.get(path).text, client.get(f"{path}?pretty").text
-    assert dense.count("\n") == 0
-    assert pretty.startswith('{\n  "')
-    assert pretty.endswith("}\n")
+def test_every_get_that_answers_with_json_indents_it_on_request(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()["paths"]
+    promised = {
+        path
+        for path, operations in described.items()
+        if any(each["name"] == "pretty" for each in operations.get("get", {}).get("parameters", ()))
+    }
+    answering = {
+        path
+        for path, operations in described.items()
+        if "application/json"
+        in operations.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+    }
+    assert promised == answering >= {"/drift", "/models/{model_name}/vectors"}
+    for path in promised:
+        own = path.replace("{model_name}", "a/b")
+        for query in ("pretty", "pretty=true"):
+            pretty = client.get(f"{own}?{query}", headers={"Accept": "application/json"}).text
+            assert pretty.startswith('{\n  "')
+            assert pretty.endswith("}\n")
+        for dense in (own, f"{own}?pretty=false"):
+            assert "\n" not in client.get(dense, headers={"Accept": "application/json"}).text

@@ -191,3 +191,13 @@ def test_without_pyarrow_the_message_says_what_to_install(
     for name in ("v.parquet", "v.jsonl.zst"):
         with pytest.raises(PayloadError, match=rf"{name}: needs pyarrow: /.* -m pip install '.*fi"):
             whole(tmp_path / name)
+
+
+def test_what_comes_after_the_end_of_a_stream_is_not_lost_in_silence(tmp_path: Path) -> None:
+    table = pa.table({"v": LISTS})
+    path = tmp_path / "v.arrow"
+    for _ in range(2):
+        with path.open("ab") as file, pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(PayloadError, match="has more after the end of its stream; write each"):
+        whole(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ingest.files.columns import Options, choose
@@ -28,6 +30,20 @@ def test_several_columns_of_vectors_are_listed() -> None:
         choose(kinds, Options())
     choice = choose(kinds, Options(vector="content_vector"))
     assert (choice.vectors, choice.others) == (("content_vector",), ())
+
+
+@pytest.mark.parametrize("name", ["." * 100_000, "1" * 50_000 + "x", "x" + "1" * 50_000])
+def test_no_name_takes_long(name: str) -> None:
+    start = time.thread_time()
+    assert choose({"embedding": LISTS, name: NUMBERS}, Options()).others == (name,)
+    assert choose({name: NUMBERS, "b": NUMBERS}, Options()).vectors == (name, "b")
+    assert time.thread_time() - start < 1
+
+
+def test_long_names_are_not_shown_whole() -> None:
+    with pytest.raises(ValueError, match="has no column of vectors") as error:
+        choose({"x" * 10_000: OTHER, "y" * 10_000: OTHER}, Options())
+    assert len(str(error.value)) < 500
 
 
 def test_components_are_numbered_columns_in_order() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -74,6 +74,17 @@ def test_an_archive_without_usable_vectors_is_refused(mistake: str, tmp_path: Pa
     np.savez(tmp_path / "v.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(PayloadError, match=message):
         whole(tmp_path / "v.npz")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_what_comes_after_an_array_is_not_lost_in_silence(
+    order: Literal["C", "F"], tmp_path: Path
+) -> None:
+    with (tmp_path / "v.npy").open("wb") as file:
+        for _ in range(2):
+            np.save(file, np.asarray(VECTORS, order=order))
+    with pytest.raises(PayloadError, match="has more after its first array; save each array"):
+        whole(tmp_path / "v.npy")
 
 
 def test_an_array_of_objects_that_is_dropped_does_no_harm(tmp_path: Path) -> None:

@@ -503,6 +503,15 @@ def test_search_over_a_window_finds_what_brute_force_finds(client: TestClient) -
         assert found.json()["matches"][0]["similarity"] == pytest.approx(1)
 
 
+def test_the_answer_to_a_search_is_indented_on_request(client: TestClient) -> None:
+    client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR}).raise_for_status()
+    wanted = {"model_name": "m", "seq": 1}
+    dense, pretty = (client.post(f"/search{query}", json=wanted) for query in ("", "?pretty"))
+    assert dense.json() == pretty.json()
+    assert "\n" not in dense.text
+    assert pretty.text.startswith('{\n  "model_name": "m"')
+
+
 def test_a_search_is_limited_to_metadata(client: TestClient) -> None:
     for tenant in ("a", "b"):
         body = {"embeddings": [VECTOR] * 2, "metadata": [{"tenant": tenant}] * 2}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from ingest.http.losses import Losses, parse
+from ingest.pipeline.metrics import IngestMetrics
 from ingest.runtime.errors import PayloadError
 
 
@@ -49,3 +51,24 @@ def test_any_other_value_is_refused_with_what_is_allowed(value: str) -> None:
     assert "from 0 to 1000000000000" in caught.value.detail
     assert len(caught.value.detail) < 300
     assert [problem.pointer for problem in caught.value.problems] == ["X-Client-Lost"]
+
+
+def test_a_model_that_was_removed_begins_with_0_again() -> None:
+    registry = CollectorRegistry()
+    metrics = IngestMetrics(registry)
+
+    def shown() -> list[str]:
+        return [
+            line.rpartition(",")[2]
+            for line in generate_latest(registry).decode().splitlines()
+            if line.startswith("embedding_drift_client_lost_vectors_total{")
+        ]
+
+    nothing = ['reason="dropped"} 0.0', 'reason="failed"} 0.0']
+    Losses().add_to(metrics, "m")
+    assert shown() == nothing
+    Losses(2, 0).add_to(metrics, "m")
+    metrics.forget("m")
+    assert shown() == []
+    Losses().add_to(metrics, "m")
+    assert shown() == nothing

@@ -1,9 +1,10 @@
-"""A transport's closing, and timers."""
+"""A transport's closing and pieces, and timers."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable
 
 from ingest.runtime.http.transport import Timer, Transport
 
@@ -25,26 +26,60 @@ class Recorder(asyncio.Transport):
         return "close" in self.told
 
 
-def test_what_is_written_after_closing_is_dropped_and_the_closing_reported() -> None:
+def run(use: Callable[[Transport], None]) -> list[str]:
+    """Use a transport in a turn of the loop, and return what it told then and in the next."""
     recorder = Recorder()
-    transport = Transport(recorder, lambda: recorder.told.append("reported"))
-    transport.write(b"before")
-    transport.close()
-    transport.write(b"after")
-    assert recorder.told == ["before", "reported", "close"]
+
+    async def main() -> None:
+        use(Transport(recorder, lambda: recorder.told.append("reported")))
+        recorder.told.append("turn")
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    return recorder.told
+
+
+def test_what_is_written_after_closing_is_dropped_and_the_closing_reported() -> None:
+    def use(transport: Transport) -> None:
+        transport.write(b"before")
+        transport.close()
+        transport.write(b"after")
+
+    assert run(use) == ["before", "reported", "close", "turn"]
+
+
+def test_the_head_and_the_body_of_an_answer_are_sent_at_once() -> None:
+    def use(transport: Transport) -> None:
+        for answer in ("one", "two"):
+            transport.write(f"head of {answer}, ".encode())
+            transport.write(f"body of {answer}".encode())
+
+    assert run(use) == ["head of one, body of one", "head of two, body of two", "turn"]
+
+
+def test_a_head_without_a_body_is_sent_in_the_next_turn() -> None:
+    assert run(lambda transport: transport.write(b"head")) == ["turn", "head"]
+
+
+def test_a_long_piece_does_not_wait_for_another() -> None:
+    assert run(lambda transport: transport.write(b"x" * 100_000)) == ["x" * 100_000, "turn"]
 
 
 def test_a_lost_transport_is_freed_at_once_and_counts_as_closed() -> None:
-    recorder = Recorder()
-    transport = Transport(recorder, lambda: None)
-    freed = weakref.ref(recorder)
-    del recorder
-    transport.lost()
-    assert freed() is None
-    transport.write(b"after")
-    transport.close()
-    transport.abort()
-    assert transport.is_closing()
+    async def main() -> None:
+        recorder = Recorder()
+        transport = Transport(recorder, lambda: None)
+        transport.write(b"before")
+        freed = weakref.ref(recorder)
+        del recorder
+        transport.lost()
+        assert freed() is None
+        transport.write(b"after")
+        transport.close()
+        transport.abort()
+        assert transport.is_closing()
+
+    asyncio.run(main())
 
 
 def test_a_timer_calls_once_unless_it_is_stopped() -> None:
