@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from exporter.explain.kinds import KINDS
 from exporter.metrics.shapes import (
     DEFINED,
+    MODEL,
     SLICED,
     Sample,
     every_series,
@@ -24,6 +25,7 @@ from exporter.metrics.shapes import (
     of_magnitude,
     of_measurement,
     of_model,
+    of_models,
     of_process,
     of_quality,
     of_series,
@@ -181,11 +183,13 @@ LAST_VECTOR_TIMESTAMP = of_model(
     "Time at which the model's newest vector was stored.",
     lambda m: seconds(m.row.last_received_at),
 )
-FOLLOWED_TIMESTAMP = of_model(
+FOLLOWED_TIMESTAMP = family(
     "embedding_drift_followed_timestamp_seconds",
     "gauge",
     "Time up to which the windows have every vector that was acknowledged for the model.",
-    lambda m: m.following.followed_at,
+    MODEL,
+    # Of the snapshot, because it changes with every poll.
+    lambda s: (((m.row.model_name,), m.following.followed_at) for m in s.models),
 )
 VECTORS_BEHIND = of_model(
     "embedding_drift_vectors_behind",
@@ -193,15 +197,13 @@ VECTORS_BEHIND = of_model(
     "Acknowledged vectors of the model that were not followed at the last poll of the store.",
     lambda m: m.following.behind,
 )
-NOT_FOLLOWED = family(
+NOT_FOLLOWED = of_models(
     "embedding_drift_not_followed",
     "gauge",
     "Why the model is not followed (1); absent while it is. The state of its windows is then "
     "not_followed.",
     ("model_name", "reason"),
-    lambda s: (
-        ((m.row.model_name, m.not_followed), 1.0) for m in s.models if m.not_followed is not None
-    ),
+    lambda m: () if m.not_followed is None else [((m.row.model_name, m.not_followed), 1.0)],
 )
 BASELINE_VERSION = of_baseline(
     "embedding_drift_baseline_version",
@@ -223,17 +225,15 @@ BASELINE_COSINE_SIMILARITY = of_baseline(
     "Mean cosine similarity of the baseline's vectors to their own centroid.",
     lambda b: b.detector.reference_cosine_similarity,
 )
-BASELINE_STAGE = family(
+BASELINE_STAGE = of_models(
     "embedding_drift_baseline_stage",
     "gauge",
     "How much of the usual traffic the baseline has seen (1 for its stage): less than a day "
     "(provisional), a day or more (daily), a week or more (weekly).",
     ("model_name", "stage"),
-    lambda s: (
-        ((m.row.model_name, m.baseline.stage), 1.0) for m in s.models if m.baseline is not None
-    ),
+    lambda m: () if m.baseline is None else [((m.row.model_name, m.baseline.stage), 1.0)],
 )
-BASELINE_WAITS = family(
+BASELINE_WAITS = of_models(
     "embedding_drift_baseline_waits",
     "gauge",
     "What the next baseline of the model waits for (1): the end of a day or week (time) or of one "
@@ -242,22 +242,21 @@ BASELINE_WAITS = family(
     "newer ones (unlike), or no detector can be fitted to it (unfit). Absent if it is not known, "
     "or nothing is to come.",
     ("model_name", "reason"),
-    lambda s: (
-        ((m.row.model_name, m.maturing.waits_for), 1.0)
-        for m in s.models
-        if m.maturing is not None and m.maturing.waits_for is not None
+    lambda m: (
+        ()
+        if m.maturing is None or m.maturing.waits_for is None
+        else [((m.row.model_name, m.maturing.waits_for), 1.0)]
     ),
 )
 
-CANARY_DISTANCE = family(
+CANARY_DISTANCE = of_models(
     "embedding_drift_canary_distance",
     "gauge",
     "How far the newest canaries are from their reference: 1 - cosine (0 to 2), the median over "
     "the texts or the largest. Canaries are the same texts, embedded again. Absent without any.",
     ("model_name", "aggregate"),
-    lambda s: (
+    lambda m: (
         ((m.row.model_name, aggregate), distance)
-        for m in s.models
         for aggregate, distance in _canary_distances(m.row)
     ),
 )
