@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.explain.kinds import KINDS
 from exporter.metrics.shapes import (
     DEFINED,
     MODEL,
@@ -30,11 +29,9 @@ from exporter.metrics.shapes import (
     of_quality,
     of_series,
     of_shares,
-    one_of,
     seconds,
 )
 from exporter.monitor.snapshot import Snapshot
-from exporter.monitor.states import FORECAST_STATES, STATES
 from exporter.monitor.verdict import AGGREGATES
 from ingest.runtime.version import __version__
 from ingest.store.changes import ModelRow
@@ -275,10 +272,10 @@ CANARY_GAP = of_model(
 
 STATE = of_each(
     "embedding_drift_state",
-    "Whether drift of the window can be measured (state ok is 1), or the reason why not. Exactly "
-    "one state is 1.",
+    "Always 1; the label says whether drift of the window can be measured (ok), or the reason why "
+    "not. Other states have no series.",
     "state",
-    lambda s: one_of(STATES, s.verdict.state),
+    lambda s: [(s.verdict.state, 1.0)],
     SLICED,
 )
 SCORE = of_measurement(
@@ -342,12 +339,10 @@ COSINE_SIMILARITY = of_measurement(
 )
 HISTORY_STATE = of_each(
     "embedding_drift_history_state",
-    "Which seasons the history of the window's cosine similarity is long enough for (daily or "
-    "weekly), or why it is for none. Exactly one state is 1.",
+    "Always 1; the label says which seasons the history of the window's cosine similarity is long "
+    "enough for (daily or weekly), or why it is for none. Other states have no series.",
     "state",
-    lambda s: (
-        () if s.findings.forecast is None else one_of(FORECAST_STATES, s.findings.forecast.state)
-    ),
+    lambda s: () if s.findings.forecast is None else [(s.findings.forecast.state, 1.0)],
 )
 COSINE_SIMILARITY_EXPECTED = of_forecast(
     "embedding_drift_cosine_similarity_expected",
@@ -389,10 +384,10 @@ COSINE_SIMILARITY_CHANGE_TIMESTAMP = of_forecast(
 )
 CAUSE = of_explanation(
     "embedding_drift_cause",
-    "What probably changed while the window drifts. Exactly one cause is 1; absent without drift, "
-    "and until it is explained.",
+    "Always 1; the label says what probably changed while the window drifts. Other causes have no "
+    "series. Absent without drift, and until it is explained.",
     "cause",
-    lambda row: one_of(KINDS, row.told["cause"]["kind"]),
+    lambda row: [(row.told["cause"]["kind"], 1.0)],
 )
 GROUP_RATIO = of_explanation(
     "embedding_drift_group_ratio",

@@ -275,8 +275,3 @@ def of_explanation(
 def seconds(moment: datetime | None) -> float | None:
     """Return seconds since the epoch."""
     return None if moment is None else moment.timestamp()
-
-
-def one_of(states: Iterable[str], state: str) -> Iterator[tuple[str, float]]:
-    """Yield 1 for the state that holds, and 0 for each other one."""
-    return ((each, float(each == state)) for each in states)

@@ -38,6 +38,17 @@ def test_each_family_has_samples_with_the_labels_that_it_declares(
         assert isinstance(value, int | float)
 
 
+@pytest.mark.parametrize("family", [families.STATE, families.HISTORY_STATE, families.CAUSE])
+def test_of_the_states_of_a_window_only_the_one_that_holds_has_a_series(
+    family: SnapshotFamily, full: Snapshot
+) -> None:
+    one_model = replace(full, models=full.models[:1])
+    samples = list(family.read(one_model))
+    assert {value for _, value in samples} == {1}
+    windows = [labels[:-1] for labels, _ in samples]
+    assert len(windows) == len(set(windows))
+
+
 def test_what_is_not_known_has_no_sample() -> None:
     empty = Snapshot(())
     assert list(families.POLL_TIMESTAMP.read(empty)) == []
