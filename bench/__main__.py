@@ -15,6 +15,7 @@ MODULES = (
     "bench.scrape",
     "bench.door",
     "bench.footprint",
+    "bench.restart",
     "bench.slices",
     "bench.ingest",
     "bench.ingest.shortcuts",

@@ -47,9 +47,9 @@ def main(quick: bool) -> None:
     models = 20 if quick else 1_000
     random = np.random.default_rng(0)
     sample = random.normal(size=(2_000, DIMENSION)).astype(np.float32)
-    detector = Detector.fit(sample)
+    fitted = Detector.fit(sample).to_bytes()
     # One model with a full report; the others have the same under other names.
-    [snapshot] = fleet(1, 400, detector, sample).snapshots()
+    [snapshot] = fleet(1, 400, fitted, sample).snapshots()
     glance, detail = _encode(snapshot)
     names = [f"model-{number}" for number in range(models)]
     written = [Report(name, 0.0, glance, detail) for name in names]

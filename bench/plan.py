@@ -48,6 +48,11 @@ SCRAPE_SECONDS = {
     window: results.number("scrape", "scrape", "seconds", models=100, window=window) / 100
     for window in WINDOWS
 }
+UNCHANGED_SECONDS = (
+    results.number("scrape", "scrape", "unchanged", models=100, window=WINDOWS[0]) / 100
+)
+_restart = partial(results.number, "restart", "restart", "CPU seconds")
+RESTART_SECONDS = (_restart(models=100) - _restart(models=0)) / 100
 SERIES = int(results.number("scrape", "scrape", "samples", models=100, window=WINDOWS[0])) // 100
 INGEST_RATE = 30_000
 """Vectors per second that one ingest stores from batches.
@@ -140,6 +145,8 @@ def costs() -> Iterator[Line]:
     for window in WINDOWS:
         seconds = SCRAPE_SECONDS[window]
         yield f"a scrape: per model, windows of {window:,}", f"{seconds * 1e3:.1f} ms"
+    yield "a scrape: per model that has not changed", f"{UNCHANGED_SECONDS * 1e3:.2f} ms"
+    yield "a restart: per model, windows of 1,000", f"{RESTART_SECONDS * 1e3:.0f} ms"
     yield "Prometheus: per model", f"{SERIES} series"
     for vectors in PINNED.values():
         fit = _footprint("baselines", "seconds to fit", vectors=vectors)

@@ -24,6 +24,7 @@ from exporter.monitor.examiner import RECORD
 from exporter.monitor.explainer import EXPLANATION
 from exporter.monitor.following import REASONS
 from exporter.monitor.snapshot import Findings
+from exporter.monitor.states import FORECAST_STATES, STATES
 from ingest.pipeline import metrics
 from ingest.runtime.family import Family
 from ingest.runtime.http import application
@@ -105,8 +106,8 @@ def label_rows() -> Iterator[tuple[str, ...]]:
         "`component`": Detector.COMPONENTS,
         "`aggregate` (over dimensions)": families.AGGREGATES,
         f"`aggregate` of `{families.CANARY_DISTANCE.name}`": families.CANARY_AGGREGATES,
-        f"`state` of `{families.STATE.name}`": families.STATES,
-        f"`state` of `{families.HISTORY_STATE.name}`": families.FORECAST_STATES,
+        f"`state` of `{families.STATE.name}`": STATES,
+        f"`state` of `{families.HISTORY_STATE.name}`": FORECAST_STATES,
         f"`reason` of `{families.NOT_FOLLOWED.name}`": REASONS,
     }
     for label, of_label in values.items():

@@ -13,7 +13,7 @@ from exporter.stats import ks, wasserstein
 from exporter.stats.columns import sorted_columns
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Exact:
     """A window compared with its baseline, per dimension.
 

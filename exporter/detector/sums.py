@@ -31,7 +31,7 @@ class Part:
         Number of vectors.
     total : ndarray of int64
         Sum of each feature.
-    bins : ndarray of uint8, shape (n, d), or of int32, shape (d * 256,)
+    bins : ndarray of uint8, shape (n, d), or of int32, shape (256 * d,)
         Bin of each component or, from `SPARSE` vectors on, `Sums.bins`.
     fingerprints : ndarray of int64, shape (n,)
         Hash of each vector.
@@ -80,8 +80,8 @@ class Sums:
         Vectors in the window.
     total : ndarray of int64
         Sum of each feature.
-    bins : ndarray of int32, shape (d * 256,)
-        Vectors per bin of each dimension.
+    bins : ndarray of int32, shape (256 * d,)
+        Vectors per bin of each dimension, bin by bin.
     pairs, squares : int
         Sum of c (c - 1) over different vectors with c copies each, and of its square.
     """

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.explain.kinds import KINDS
 from exporter.metrics.shapes import (
     DEFINED,
+    MODEL,
     SLICED,
     Sample,
     every_series,
@@ -24,15 +24,14 @@ from exporter.metrics.shapes import (
     of_magnitude,
     of_measurement,
     of_model,
+    of_models,
     of_process,
     of_quality,
     of_series,
     of_shares,
-    one_of,
     seconds,
 )
 from exporter.monitor.snapshot import Snapshot
-from exporter.monitor.states import FORECAST_STATES, STATES
 from exporter.monitor.verdict import AGGREGATES
 from ingest.runtime.version import __version__
 from ingest.store.changes import ModelRow
@@ -181,11 +180,13 @@ LAST_VECTOR_TIMESTAMP = of_model(
     "Time at which the model's newest vector was stored.",
     lambda m: seconds(m.row.last_received_at),
 )
-FOLLOWED_TIMESTAMP = of_model(
+FOLLOWED_TIMESTAMP = family(
     "embedding_drift_followed_timestamp_seconds",
     "gauge",
     "Time up to which the windows have every vector that was acknowledged for the model.",
-    lambda m: m.following.followed_at,
+    MODEL,
+    # Of the snapshot, because it changes with every poll.
+    lambda s: (((m.row.model_name,), m.following.followed_at) for m in s.models),
 )
 VECTORS_BEHIND = of_model(
     "embedding_drift_vectors_behind",
@@ -193,15 +194,13 @@ VECTORS_BEHIND = of_model(
     "Acknowledged vectors of the model that were not followed at the last poll of the store.",
     lambda m: m.following.behind,
 )
-NOT_FOLLOWED = family(
+NOT_FOLLOWED = of_models(
     "embedding_drift_not_followed",
     "gauge",
     "Why the model is not followed (1); absent while it is. The state of its windows is then "
     "not_followed.",
     ("model_name", "reason"),
-    lambda s: (
-        ((m.row.model_name, m.not_followed), 1.0) for m in s.models if m.not_followed is not None
-    ),
+    lambda m: () if m.not_followed is None else [((m.row.model_name, m.not_followed), 1.0)],
 )
 BASELINE_VERSION = of_baseline(
     "embedding_drift_baseline_version",
@@ -223,17 +222,15 @@ BASELINE_COSINE_SIMILARITY = of_baseline(
     "Mean cosine similarity of the baseline's vectors to their own centroid.",
     lambda b: b.detector.reference_cosine_similarity,
 )
-BASELINE_STAGE = family(
+BASELINE_STAGE = of_models(
     "embedding_drift_baseline_stage",
     "gauge",
     "How much of the usual traffic the baseline has seen (1 for its stage): less than a day "
     "(provisional), a day or more (daily), a week or more (weekly).",
     ("model_name", "stage"),
-    lambda s: (
-        ((m.row.model_name, m.baseline.stage), 1.0) for m in s.models if m.baseline is not None
-    ),
+    lambda m: () if m.baseline is None else [((m.row.model_name, m.baseline.stage), 1.0)],
 )
-BASELINE_WAITS = family(
+BASELINE_WAITS = of_models(
     "embedding_drift_baseline_waits",
     "gauge",
     "What the next baseline of the model waits for (1): the end of a day or week (time) or of one "
@@ -242,22 +239,21 @@ BASELINE_WAITS = family(
     "newer ones (unlike), or no detector can be fitted to it (unfit). Absent if it is not known, "
     "or nothing is to come.",
     ("model_name", "reason"),
-    lambda s: (
-        ((m.row.model_name, m.maturing.waits_for), 1.0)
-        for m in s.models
-        if m.maturing is not None and m.maturing.waits_for is not None
+    lambda m: (
+        ()
+        if m.maturing is None or m.maturing.waits_for is None
+        else [((m.row.model_name, m.maturing.waits_for), 1.0)]
     ),
 )
 
-CANARY_DISTANCE = family(
+CANARY_DISTANCE = of_models(
     "embedding_drift_canary_distance",
     "gauge",
     "How far the newest canaries are from their reference: 1 - cosine (0 to 2), the median over "
     "the texts or the largest. Canaries are the same texts, embedded again. Absent without any.",
     ("model_name", "aggregate"),
-    lambda s: (
+    lambda m: (
         ((m.row.model_name, aggregate), distance)
-        for m in s.models
         for aggregate, distance in _canary_distances(m.row)
     ),
 )
@@ -276,10 +272,10 @@ CANARY_GAP = of_model(
 
 STATE = of_each(
     "embedding_drift_state",
-    "Whether drift of the window can be measured (state ok is 1), or the reason why not. Exactly "
-    "one state is 1.",
+    "Always 1; the label says whether drift of the window can be measured (ok), or the reason why "
+    "not. Other states have no series.",
     "state",
-    lambda s: one_of(STATES, s.verdict.state),
+    lambda s: [(s.verdict.state, 1.0)],
     SLICED,
 )
 SCORE = of_measurement(
@@ -343,12 +339,10 @@ COSINE_SIMILARITY = of_measurement(
 )
 HISTORY_STATE = of_each(
     "embedding_drift_history_state",
-    "Which seasons the history of the window's cosine similarity is long enough for (daily or "
-    "weekly), or why it is for none. Exactly one state is 1.",
+    "Always 1; the label says which seasons the history of the window's cosine similarity is long "
+    "enough for (daily or weekly), or why it is for none. Other states have no series.",
     "state",
-    lambda s: (
-        () if s.findings.forecast is None else one_of(FORECAST_STATES, s.findings.forecast.state)
-    ),
+    lambda s: () if s.findings.forecast is None else [(s.findings.forecast.state, 1.0)],
 )
 COSINE_SIMILARITY_EXPECTED = of_forecast(
     "embedding_drift_cosine_similarity_expected",
@@ -390,10 +384,10 @@ COSINE_SIMILARITY_CHANGE_TIMESTAMP = of_forecast(
 )
 CAUSE = of_explanation(
     "embedding_drift_cause",
-    "What probably changed while the window drifts. Exactly one cause is 1; absent without drift, "
-    "and until it is explained.",
+    "Always 1; the label says what probably changed while the window drifts. Other causes have no "
+    "series. Absent without drift, and until it is explained.",
     "cause",
-    lambda row: one_of(KINDS, row.told["cause"]["kind"]),
+    lambda row: [(row.told["cause"]["kind"], 1.0)],
 )
 GROUP_RATIO = of_explanation(
     "embedding_drift_group_ratio",

@@ -42,9 +42,13 @@ class SnapshotFamily(Family):
     ----------
     read : callable
         Gives the samples.
+    read_model : callable or None
+        Gives the samples of one model, settled. None if they are of the process, or change with
+        every poll.
     """
 
     read: Callable[[Snapshot], Iterable[Sample]]
+    read_model: Callable[[ModelSnapshot], Iterable[Sample]] | None = None
 
 
 DEFINED: list[SnapshotFamily] = []
@@ -57,11 +61,30 @@ def family(
     help_text: str,
     labels: tuple[str, ...],
     read: Callable[[Snapshot], Iterable[Sample]],
+    read_model: Callable[[ModelSnapshot], Iterable[Sample]] | None = None,
 ) -> SnapshotFamily:
     """Define a family of any shape."""
-    defined = SnapshotFamily(name=name, type=kind, help=help_text, labels=labels, read=read)
+    defined = SnapshotFamily(
+        name=name, type=kind, help=help_text, labels=labels, read=read, read_model=read_model
+    )
     DEFINED.append(defined)
     return defined
+
+
+def of_models(
+    name: str,
+    kind: Kind,
+    help_text: str,
+    labels: tuple[str, ...],
+    read_model: Callable[[ModelSnapshot], Iterable[Sample]],
+) -> SnapshotFamily:
+    """Define a family of any samples of each model."""
+
+    def read(snapshot: Snapshot) -> Iterator[Sample]:
+        for model in snapshot.models:
+            yield from read_model(model)
+
+    return family(name, kind, help_text, labels, read, read_model)
 
 
 def of_process(
@@ -93,12 +116,11 @@ def of_model(
 ) -> SnapshotFamily:
     """Define a family of one sample per model."""
 
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for model in snapshot.models:
-            if (found := value(model)) is not None:
-                yield (model.row.model_name,), found
+    def read_model(model: ModelSnapshot) -> Iterator[Sample]:
+        if (found := value(model)) is not None:
+            yield (model.row.model_name,), found
 
-    return family(name, kind, help_text, MODEL, read)
+    return of_models(name, kind, help_text, MODEL, read_model)
 
 
 def of_baseline(name: str, help_text: str, value: Callable[[Baseline], float]) -> SnapshotFamily:
@@ -116,12 +138,12 @@ def of_series(
 ) -> SnapshotFamily:
     """Define a family of one sample per series; with the labels `SLICED`, of slices too."""
 
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for each in every_series(snapshot, labels):
+    def read_model(model: ModelSnapshot) -> Iterator[Sample]:
+        for each in series_of(model, labels):
             if (found := value(each)) is not None:
                 yield each.series[: len(labels)], found
 
-    return family(name, "gauge", help_text, labels, read)
+    return of_models(name, "gauge", help_text, labels, read_model)
 
 
 def of_each(
@@ -133,12 +155,12 @@ def of_each(
 ) -> SnapshotFamily:
     """Define a family of several samples per series, with one more label."""
 
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for each in every_series(snapshot, labels):
+    def read_model(model: ModelSnapshot) -> Iterator[Sample]:
+        for each in series_of(model, labels):
             for value, found in values(each):
                 yield (*each.series[: len(labels)], value), found
 
-    return family(name, "gauge", help_text, (*labels, label), read)
+    return of_models(name, "gauge", help_text, (*labels, label), read_model)
 
 
 def of_measurement(
@@ -197,37 +219,39 @@ def of_forecast(
 def of_quality(name: str, help_text: str, value: Callable[[Quality], float]) -> SnapshotFamily:
     """Define a family of one sample per series, and one of the baseline as window ``baseline``."""
 
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for model in snapshot.models:
-            if model.baseline is not None:
-                yield (model.row.model_name, BASELINE), value(model.baseline.quality)
-        for each in every_series(snapshot):
+    def read_model(model: ModelSnapshot) -> Iterator[Sample]:
+        if model.baseline is not None:
+            yield (model.row.model_name, BASELINE), value(model.baseline.quality)
+        for each in model.series:
             if each.findings.quality is not None:
                 yield each.series[:2], value(each.findings.quality)
 
-    return family(name, "gauge", f"{help_text}; window is also baseline.", SERIES, read)
+    help_text = f"{help_text}; window is also baseline."
+    return of_models(name, "gauge", help_text, SERIES, read_model)
 
 
 def every_series(snapshot: Snapshot, labels: tuple[str, ...] = SERIES) -> Iterator[SeriesSnapshot]:
     """Yield the series that a family with these labels has."""
     for model in snapshot.models:
-        yield from model.series
-        if labels == SLICED:
-            yield from model.slices
+        yield from series_of(model, labels)
+
+
+def series_of(model: ModelSnapshot, labels: tuple[str, ...]) -> tuple[SeriesSnapshot, ...]:
+    """Return the series of one model that a family with these labels has."""
+    return model.series + model.slices if labels == SLICED else model.series
 
 
 def of_shares(name: str, help_text: str, ratio: Callable[[Share], float]) -> SnapshotFamily:
     """Define a family of one sample per value that is listed in the slow window."""
 
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for model in snapshot.models:
-            for each in model.series:
-                if each.series.window == SHARES_WINDOW and each.findings.slices is not None:
-                    for key, values in each.findings.slices.shares.items():
-                        for share in values:
-                            yield (model.row.model_name, key, share.value), ratio(share)
+    def read_model(model: ModelSnapshot) -> Iterator[Sample]:
+        for each in model.series:
+            if each.series.window == SHARES_WINDOW and each.findings.slices is not None:
+                for key, values in each.findings.slices.shares.items():
+                    for share in values:
+                        yield (model.row.model_name, key, share.value), ratio(share)
 
-    return family(name, "gauge", help_text, ("model_name", "slice", "value"), read)
+    return of_models(name, "gauge", help_text, ("model_name", "slice", "value"), read_model)
 
 
 def of_explanation(
@@ -242,20 +266,15 @@ def of_explanation(
     """
     labels = SLICED if label is None else (*SLICED, label)
 
-    def read(snapshot: Snapshot) -> Iterator[Sample]:
-        for each in every_series(snapshot, SLICED):
+    def read_model(model: ModelSnapshot) -> Iterator[Sample]:
+        for each in series_of(model, SLICED):
             if each.explanation is not None:
                 for value, found in values(each.explanation):
                     yield (*each.series, value)[: len(labels)], found
 
-    return family(name, "gauge", help_text, labels, read)
+    return of_models(name, "gauge", help_text, labels, read_model)
 
 
 def seconds(moment: datetime | None) -> float | None:
     """Return seconds since the epoch."""
     return None if moment is None else moment.timestamp()
-
-
-def one_of(states: Iterable[str], state: str) -> Iterator[tuple[str, float]]:
-    """Yield 1 for the state that holds, and 0 for each other one."""
-    return ((each, float(each == state)) for each in states)

@@ -74,6 +74,7 @@ class Standing:
         self.examined_at: dict[str, float] = {}
         self.slicing: Slicing | None = None
         self._measured: dict[str, tuple[int, Measurement]] = {}
+        self._revised: dict[str, tuple[int, Revisions]] = {}
 
     def attach(self, examination: str, found: Mapping[str, Any]) -> None:
         """Replace what an examination found out about each window; by name of the window."""
@@ -104,7 +105,7 @@ class Standing:
                     self.windows.limits[name],
                     verdict,
                     _about(findings[name], verdict),
-                    Revisions.of(self.windows.revised_cosines(name)),
+                    self._revisions(name),
                     explained.get(Series(row.model_name, name)),
                     self.windows.arrivals(name) if with_vectors else None,
                 )
@@ -203,6 +204,14 @@ class Standing:
         measurement = measure(detector, window.sums)
         self._measured[name] = (window.generation, measurement)
         return measurement, False
+
+    def _revisions(self, name: str) -> Revisions:
+        generation = self.windows.views[name].window.generation
+        known = self._revised.get(name)
+        if known is None or known[0] != generation:
+            found = Revisions.of(self.windows.revised_cosines(name))
+            self._revised[name] = known = generation, found
+        return known[1]
 
 
 def _states(

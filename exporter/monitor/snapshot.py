@@ -7,7 +7,8 @@ together, even while other threads change the state.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from exporter.detector.exact import Exact
 from exporter.detector.ratio import ChangedRatio
@@ -27,6 +28,8 @@ from ingest.store.changes import ModelRow
 from ingest.store.explanations import ExplanationRow
 from ingest.store.shard import WHOLE, Shard
 from ingest.store.standbys import Standbys
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Findings:
     slices: SlicesFinding | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class SeriesSnapshot:
     """One series: its verdict, and the latest findings of the examinations.
 
@@ -89,7 +92,7 @@ class SeriesSnapshot:
         return None if self.arrivals is None else self.arrivals.vectors
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class ModelSnapshot:
     """One model: its row in the store, its baseline, and its series measured against it.
 
@@ -121,6 +124,19 @@ class ModelSnapshot:
     maturing: Maturing | None = None
     slicing: Slicing | None = None
     slices: tuple[SeriesSnapshot, ...] = ()
+
+    def settled(self) -> ModelSnapshot:
+        """Return it without what changes with every poll of the store.
+
+        It equals that of an earlier moment if nothing has entered or left the windows, no
+        examination has run, and no state has changed.
+        """
+        return replace(
+            self,
+            row=replace(self.row, now=_NEVER),
+            computed_at=0.0,
+            following=Following(0.0, behind=self.following.behind),
+        )
 
     @property
     def watched(self) -> int:

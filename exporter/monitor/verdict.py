@@ -190,7 +190,16 @@ def _top(marginals: Marginals) -> tuple[Dimension, ...]:
 def _aggregate(statistic: NDArray[np.float64]) -> dict[str, float]:
     aggregates = {
         "mean": float(statistic.mean()),
-        "p95": float(np.quantile(statistic, 0.95)),
+        "p95": _p95(statistic),
         "max": float(statistic.max()),
     }
     return {name: max(value, 0.0) for name, value in aggregates.items()}
+
+
+def _p95(statistic: NDArray[np.float64]) -> float:
+    """Return the 95th percentile. np.quantile takes five times as long."""
+    place = 0.95 * (len(statistic) - 1)
+    low = int(place)
+    high = min(low + 1, len(statistic) - 1)
+    ordered = np.partition(statistic, [low, high])
+    return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))

@@ -362,7 +362,8 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
     NotFound
         If there is no such version.
     """
-    with connection.cursor(row_factory=class_row(StoredBaseline)) as cursor:
+    # In text, a detector of 10 MB comes as 20 million hexadecimal digits.
+    with connection.cursor(binary=True, row_factory=class_row(StoredBaseline)) as cursor:
         cursor.execute(
             "select version, pinned_at, vectors, last_seq, first_at, last_at, automatic, matures,"
             " source, quality, detector, time_zone"

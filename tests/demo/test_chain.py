@@ -17,7 +17,6 @@ from demo import stack
 from demo.slack import Message, Slack
 from demo.stack import Prometheus
 from demo.stack import alertmanager as alertmanager_process
-from exporter.explain.kinds import KINDS
 from exporter.metrics.families import (
     CAUSE,
     COMPONENT_SCORE,
@@ -62,8 +61,7 @@ def explain(
     in_window: str = "fast",
 ) -> None:
     series = {"model_name": model_name, "window": in_window, "slice": ""}
-    for kind in KINDS:
-        page.set(CAUSE, float(kind == cause), cause=kind, **series)
+    page.set(CAUSE, 1, cause=cause, **series)
     page.set(EXPLANATION_INFO, 1, summary=summary, **series)
 
 

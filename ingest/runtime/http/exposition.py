@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import prometheus_client
 from prometheus_client import (
     CollectorRegistry,
     GCCollector,
+    Metric,
     PlatformCollector,
     ProcessCollector,
 )
@@ -32,11 +34,46 @@ _MARGIN = 0.9
 _MEDIA_TYPES = ("text/plain", "application/openmetrics-text")
 
 
+class Format(NamedTuple):
+    """A format of the page: how clients call it, and how prometheus_client writes it."""
+
+    content_type: str
+    encode: Callable[[Collector], bytes]
+
+
 deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 """When this scrape should have collected everything, by ``time.monotonic``.
 
 A registry does not pass the request to its collectors, so they read Prometheus's timeout here.
 """
+written: ContextVar[Format | None] = ContextVar("written", default=None)
+"""The format in which a collector may yield each family as `Text`; None if it has to yield samples.
+"""
+
+
+class Families(Collector):
+    """Families that were collected before."""
+
+    def __init__(self, *families: Metric) -> None:
+        self._families = families
+
+    def collect(self) -> tuple[Metric, ...]:
+        """Return them."""
+        return self._families
+
+
+class Text(Metric):
+    """A family that its collector has written.
+
+    Attributes
+    ----------
+    text : str
+        What prometheus_client would write for it, without the end of the page.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(name, "", "unknown")
+        self.text = text
 
 
 def process_registry() -> CollectorRegistry:
@@ -69,9 +106,10 @@ def route(registry: CollectorRegistry) -> Route:
 def _render(registry: CollectorRegistry, request: Request) -> Response:
     deadline.set(time.monotonic() + _MARGIN * _timeout(request))
     names = request.query_params.getlist("name[]")
-    encode, content_type = _encoder(_header(request, "accept"))
-    page = encode(registry.restricted_registry(names) if names else registry)
-    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    form = _format(_header(request, "accept"))
+    # Text cannot be selected by name.
+    page = form.encode(registry.restricted_registry(names)) if names else write(registry, form)
+    headers = {"Content-Type": form.content_type, "Vary": "Accept, Accept-Encoding"}
     if accepts_gzip(_header(request, "accept-encoding")):
         # The fastest level, because every level compresses about tenfold.
         page = gzip.compress(page, compresslevel=1)
@@ -79,14 +117,28 @@ def _render(registry: CollectorRegistry, request: Request) -> Response:
     return Response(page, headers=headers)
 
 
-def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+def write(registry: Collector, form: Format) -> bytes:
+    """Write a page."""
+    token = written.set(form)
+    try:
+        found = list(registry.collect())
+    finally:
+        written.reset(token)
+    others = Families(*(each for each in found if not isinstance(each, Text)))
+    texts = [each.text.encode() for each in found if isinstance(each, Text)]
+    end = form.encode(Families())
+    return b"".join([form.encode(others).removesuffix(end), *texts, end])
+
+
+def _format(accept: str) -> Format:
     """Choose the format that the client likes best; plain text if none is acceptable."""
     for media_type in media_types(accept, _MEDIA_TYPES):
         encode, content_type = choose_encoder(media_type)
         # It falls back to text for a version that it does not know.
         if content_type.partition(";")[0] == media_type.partition(";")[0]:
-            return encode, content_type
-    return choose_encoder("")
+            return Format(content_type, encode)
+    encode, content_type = choose_encoder("")
+    return Format(content_type, encode)
 
 
 def _header(request: Request, name: str) -> str:

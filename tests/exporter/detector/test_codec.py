@@ -47,6 +47,26 @@ def test_nested_dataclasses_come_back() -> None:
     assert found.small.tolist() == [0, 1, 2, 3]
 
 
+def test_arrays_in_the_order_of_fortran_come_back() -> None:
+    value = Inner(np.asfortranarray(np.arange(6.0).reshape(2, 3)), 0.5)
+    found = codec.unpack(Inner, codec.pack(value, 5), 5)
+    np.testing.assert_array_equal(found.values, value.values)
+    assert found.values.flags.f_contiguous
+
+
+def test_what_comes_back_cannot_be_changed() -> None:
+    found = codec.unpack(Outer, codec.pack(VALUE, 5), 5)
+    with pytest.raises(ValueError, match="read-only"):
+        found.first.values[0, 0] = 1
+
+
+def test_a_changed_byte_is_damage() -> None:
+    data = bytearray(codec.pack(VALUE, 5))
+    data[data.index(VALUE.first.values.tobytes()) + 3] ^= 1
+    with pytest.raises(ValueError, match=r"^detector is damaged or truncated$"):
+        codec.unpack(Outer, bytes(data), 5)
+
+
 def test_the_bytes_are_a_header_and_an_archive_that_numpy_reads() -> None:
     data = codec.pack(VALUE, 5)
     header = b"embedding-drift detector\n5\n"

@@ -55,6 +55,43 @@ def test_the_page_has_metrics_of_the_process_without_created_series() -> None:
     assert "_created" not in page
 
 
+class Writer(Collector):
+    """Yields a family that is written already, if that is wanted."""
+
+    def describe(self) -> list[Metric]:
+        return [Metric("written", "By hand.", "gauge")]
+
+    def collect(self) -> list[Metric]:
+        [family] = self.describe()
+        family.add_sample("written", {}, 1.5)
+        if (form := exposition.written.get()) is None:
+            return [family]
+        name = "openmetrics" if "openmetrics" in form.content_type else "text"
+        return [exposition.Text("written", f"written as {name}\n")]
+
+
+@pytest.mark.parametrize(
+    ("accept", "last"),
+    [
+        ("text/plain", ["temperature 20.0", "written as text"]),
+        (
+            "application/openmetrics-text",
+            ["temperature 20.0", "written as openmetrics", "# EOF"],
+        ),
+    ],
+)
+def test_a_collector_may_write_its_families_itself(accept: str, last: list[str]) -> None:
+    registry = CollectorRegistry()
+    registry.register(Writer())
+    Gauge("temperature", "Of the room.", registry=registry).set(20)
+    client = TestClient(Starlette(routes=[exposition.route(registry)]))
+    page = client.get("/metrics", headers={"Accept": accept}).text
+    assert page.splitlines()[-len(last) :] == last
+    selected = client.get("/metrics?name[]=written", headers={"Accept": accept}).text
+    assert "written 1.5" in selected.splitlines()
+    assert exposition.written.get() is None
+
+
 @pytest.fixture
 def client() -> TestClient:
     registry = exposition.process_registry()

@@ -1,0 +1,112 @@
+"""A restart of an exporter: its processor time until `/metrics` has every score.
+
+The peer is the same program without models.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import exporter  # noqa: F401  (one BLAS thread, before numpy)
+
+# isort: split
+import httpx2
+import numpy as np
+import psutil
+import yaml
+
+from bench.footprint import send, store
+from bench.results import report
+from exporter.detector.detector import Detector
+from exporter.stats.quality import assess
+from ingest.store import baselines
+from ingest.store.batch import Batch
+from ingest.store.connection import connect
+from ingest.store.selection import Selection, select
+
+DIMENSION = 768
+WINDOW = 1_000
+_PINNED = 100
+"""Vectors of each baseline that are stored. A restart does not read them, but the detector."""
+_WINDOWS = 2
+_SECONDS = 86_400
+_PAUSE_SECONDS = 0.1
+
+
+def fill(string: str, models: int) -> None:
+    """Store models with the detector of 5,000 vectors, and full windows."""
+    random = np.random.default_rng(0)
+    sample = random.normal(size=(5 * WINDOW, 64)) @ random.normal(size=(64, DIMENSION))
+    sample = (sample + random.normal(size=sample.shape)).astype(np.float32)
+    fitted, quality = Detector.fit(sample).to_bytes(), asdict(assess(sample))
+    with connect(string) as connection:
+        for number in range(models):
+            name = f"model-{number}"
+            send(string, [Batch(name, sample[:_PINNED])])
+            rows = select(connection, name, Selection(first=_PINNED))
+            baselines.create(connection, name, rows, fitted, quality, "bench")
+            send(string, [Batch(name, np.roll(sample, number, axis=0)[:WINDOW])])
+
+
+@contextmanager
+def started(string: str) -> Iterator[tuple[psutil.Process, str]]:
+    """Start an exporter, and give its process and its address."""
+    with tempfile.TemporaryDirectory(prefix="embedding-drift-") as folder:
+        config, log = Path(folder, "config.yaml"), Path(folder, "log")
+        windows = {name: {"seconds": _SECONDS, "max_vectors": WINDOW} for name in ("fast", "slow")}
+        settings = {
+            "database": {"connection_string": string},
+            "monitoring": {"windows": windows, "baseline": {"mature": False}},
+            "server": {"port": 0},
+        }
+        config.write_text(yaml.safe_dump(settings))
+        command = [sys.executable, "-m", "exporter", "exporter", "--config", str(config)]
+        with log.open("w") as stream, subprocess.Popen(command, stderr=stream) as process:
+            try:
+                yield psutil.Process(process.pid), _address(process, log)
+            finally:
+                process.send_signal(signal.SIGTERM)
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    while not (found := re.search(r"msg=listening.* url=(\S+)", log.read_text())):
+        assert process.poll() is None, log.read_text()
+        time.sleep(_PAUSE_SECONDS)
+    return found[1]
+
+
+def restart(string: str, models: int) -> float:
+    """Return the seconds of processor time until every window has a score."""
+    with started(string) as (process, url):
+        scores = f"{url}/metrics?name[]=embedding_drift_score"
+        while httpx2.get(f"{url}/-/ready").status_code != 200:
+            time.sleep(_PAUSE_SECONDS)
+        # If the first poll took long, its windows count as not followed until the next one.
+        while httpx2.get(scores).text.count("\nembedding_drift_score") < _WINDOWS * models:
+            time.sleep(_PAUSE_SECONDS)
+        return sum(process.cpu_times()[:2])
+
+
+def main(quick: bool) -> None:
+    """Measure and print."""
+    rows = []
+    for models in (0, 5 if quick else 100):
+        with store() as string:
+            fill(string, models)
+            seconds = np.median([restart(string, models) for _ in range(1 if quick else 5)])
+            rows.append((models, WINDOW, round(float(seconds), 1)))
+    title = f"Restart: an exporter reads its models, with two windows x {DIMENSION} each"
+    report("restart", "restart", title, ("models", "window", "CPU seconds"), rows, quick)
+
+
+if __name__ == "__main__":
+    main("--quick" in sys.argv[1:])
