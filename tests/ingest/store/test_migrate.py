@@ -124,7 +124,7 @@ ROWS = {
             ('m', 'fast', '', now(), 0, now(), now(), 1, 'what changed', '{}');
     """,
     "0014_watch_sample": "insert into watch_sample values ('m', 'docs', 0, '\\x01');",
-    "0017_history_of_slices": """
+    "0016_history_of_slices": """
         insert into slice_history values
             ('m', '2026-01-01', 'tenant=a', 'fast', 'ok', 100, 1, 1.5, 0.1, 0.0, 0.2);
     """,
