@@ -189,7 +189,7 @@ class Door:
             return await self._report(request, whole)
         window = parameters.choice(query, "window", WINDOWS, "slow")
         checks = parameters.whole(query, "newest", 100, MOST_CHECKS)
-        found = await self._query(_checks, name, window, checks, query.get("slice", ""))
+        found = await self._query(_checks, name, window, checks, _slice(query))
         return application.json_response(found, query=query)
 
     async def _drift(self, request: Request) -> Response:
@@ -495,7 +495,15 @@ def _fleet_query(asked: QueryParams) -> fleet_page.FleetQuery:
 
 def _view(asked: QueryParams) -> model_page.View:
     shown = parameters.choice(asked, "range", tuple(model_page.RANGES), "24h")
-    return model_page.View(shown, parameters.moment(asked, "at"), asked.get("slice", ""))
+    return model_page.View(shown, parameters.moment(asked, "at"), _slice(asked))
+
+
+def _slice(asked: QueryParams) -> str:
+    """Return the slice that is asked for; empty without one. PostgreSQL takes no NUL in a text."""
+    found = asked.get("slice", "")
+    if "\0" in found:
+        raise PayloadError(f"slice={found!r} is not allowed: a slice is KEY=VALUE, without NUL")
+    return found
 
 
 def missing(name: str) -> str:

@@ -22,6 +22,7 @@ from ingest.runtime.timestamps import END
 
 _YEARS = r"^(19[7-9]\d|[2-4]\d{3}|50\d\d|51[0-2]\d|513[0-7])-"
 """Begin of the times that `ingest.runtime.timestamps` takes."""
+_SLICE = {"type": "string", "pattern": r"^[^\x00]*$"}
 MOST_CHECKS = 10_000
 """Checks of a history that one answer may have."""
 MOST_PAGES = 999_999
@@ -112,7 +113,7 @@ _DRIFT: Json = {
         _parameter(
             "slice",
             "Of the page: shows only this slice, `key=value`.",
-            {"type": "string", "examples": ["tenant=acme"]},
+            {**_SLICE, "examples": ["tenant=acme"]},
         ),
         _parameter(
             "at",
@@ -135,7 +136,9 @@ _DRIFT: Json = {
     ],
     "responses": {
         "200": _REPORT,
-        "400": problem("`exact`, `map`, `pretty`, `at`, or `range` of a page, is not allowed."),
+        "400": problem(
+            "`exact`, `map`, `pretty`, `at`, `slice`, or `range` of a page, is not allowed."
+        ),
         "404": problem("There is no such model, no such slice for a page, or no map."),
         "503": problem(
             "No exporter has checked the model yet, or PostgreSQL does not answer. An exporter"
@@ -154,7 +157,7 @@ _HISTORY: Json = {
         _parameter(
             "slice",
             "`key=value`; empty for all vectors of the model.",
-            {"type": "string", "default": ""},
+            {**_SLICE, "default": ""},
         ),
         _newest("checks", 100, MOST_CHECKS),
         PRETTY,

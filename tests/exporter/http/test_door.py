@@ -368,6 +368,8 @@ def test_a_slice_has_a_page_a_past_and_a_history(
         of_slice = asked | {"slice": "tenant=a&b"}
         page = client.get("/drift/m", params=of_slice, headers=BROWSER).raise_for_status().text
         missing = client.get("/drift/m?slice=tenant%3Dx", headers=BROWSER)
+        for path in ("/drift/m?slice=%00", "/drift/m/history?slice=%00"):
+            assert "slice='\\x00' is not allowed" in client.get(path).json()["detail"]
     assert then["slices"]["tenant=a&b"]["fast"]["score"] == 30.0
     assert [each["slice"] for each in then["explanations"]] == ["tenant=a&b"]
     assert [each["score"] for each in checks] == [30.0]
