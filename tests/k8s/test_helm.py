@@ -64,6 +64,19 @@ def test_a_wrong_value_is_an_error_that_names_it(
     assert message in error.value.stderr
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [({}, None), ({"scaleDown": {"stabilizationWindowSeconds": 30}},) * 2],
+    ids=["default", "own"],
+)
+def test_the_autoscaler_has_the_behavior_of_kubernetes_or_the_one_given(
+    values: dict[str, Any], expected: dict[str, Any] | None, chart: Chart
+) -> None:
+    objects = chart({"autoscaling": {"behavior": values}})
+    [autoscaler] = of_kind(objects, "HorizontalPodAutoscaler")
+    assert autoscaler["spec"].get("behavior") == expected
+
+
 RULES_CONFIG = {
     "alerting": {
         "exporter_url": "https://drift.example.org",
