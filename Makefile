@@ -22,7 +22,7 @@ MATRIX_TESTS = tests/exporter/stats tests/exporter/detector tests/exporter/http 
     tests/ingest/pipeline tests/client tests/test_lock.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshots test kills test-lowest matrix lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check cluster-test dist dist-check clean
+.PHONY: help run demo screenshots test kills test-lowest matrix test-postgresql lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check cluster-test dist dist-check clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,11 @@ test-lowest: $(VENV)-lowest/.test tools ## Test with the lowest versions that py
 
 matrix: tools ## Test a part with each Python from 3.11 to 3.14 that is installed
 	@.ci/matrix $(MATRIX_TESTS)
+
+test-postgresql: $(BIN)/.test ## Test the store with PostgreSQL 17 and 18 of Debian; needs Debian and root
+	for version in 17 18; do \
+	    .ci/postgresql $$version $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/ingest/store || exit 1; \
+	done
 
 lint: $(BIN)/.test ## Check style and types
 	$(BIN)/ruff check
