@@ -11,6 +11,10 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
     --generate-hashes --no-emit-index-url
 
+# An archive has the same bytes for the same commit.
+ARCHIVE = tar --create --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
+    --mtime="@$$(git log -1 --format=%ct)" --format=ustar
+
 # What depends on the versions of libraries; the other tests read files or repeat these.
 LOWEST_TESTS = tests/ingest tests/exporter tests/test_clients.py tests/test_openapi.py tests/test_serve.py
 # What depends on the version of Python: numbers, times, parsers, the event loop, the whole once.
@@ -18,7 +22,7 @@ MATRIX_TESTS = tests/exporter/stats tests/exporter/detector tests/exporter/http 
     tests/ingest/pipeline tests/client tests/test_lock.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshots test kills test-lowest matrix lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check cluster-test dist clean
+.PHONY: help run demo screenshots test kills test-lowest matrix test-postgresql lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check cluster-test dist dist-check clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +47,11 @@ test-lowest: $(VENV)-lowest/.test tools ## Test with the lowest versions that py
 
 matrix: tools ## Test a part with each Python from 3.11 to 3.14 that is installed
 	@.ci/matrix $(MATRIX_TESTS)
+
+test-postgresql: $(BIN)/.test ## Test the store with PostgreSQL 17 and 18 of Debian; needs Debian and root
+	for version in 17 18; do \
+	    .ci/postgresql $$version $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/ingest/store || exit 1; \
+	done
 
 lint: $(BIN)/.test ## Check style and types
 	$(BIN)/ruff check
@@ -90,17 +99,25 @@ cluster-test: $(BIN)/.test ## Test the chart with real pods, on a Kubernetes nod
 	@.ci/node
 	.ci/image $(IMAGE) $(BIN)/python .ci/pods $(BIN)/python -m pytest -rP tests/k8s/test_pods.py
 
-dist: $(BIN)/.test ## Build the files of a release: packages, rules, dashboards, manifests, chart
+dist: $(BIN)/.release ## Build the files of a release: packages, rules, dashboards, manifests, chart, bill of materials
 	rm -rf dist
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist ./client .
+	for project in client .; do \
+	    $(BIN)/python -m build --no-isolation --outdir dist $$project || exit 1; \
+	done
+	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/embedding-drift rules render --output dist/rules
-	tar --create --gzip --directory dist --file dist/rules.tar.gz --remove-files rules
-	tar --create --gzip --directory grafana --file dist/dashboards.tar.gz dashboards provisioning
+	$(ARCHIVE) --directory dist rules | gzip --no-name >dist/rules.tar.gz
+	rm -r dist/rules
+	$(ARCHIVE) --directory grafana dashboards provisioning | gzip --no-name >dist/dashboards.tar.gz
 	for overlay in $(notdir $(patsubst %/kustomization.yaml,%,$(wildcard k8s/overlays/*/kustomization.yaml))); do \
 	    kubectl kustomize k8s/overlays/$$overlay >dist/embedding-drift-$$overlay.yaml || exit 1; \
 	done
 	cp k8s/embedding-drift.yaml dist/embedding-drift-default.yaml
 	.ci/chart dist
+	$(BIN)/cyclonedx-py requirements --output-reproducible --output-file dist/python.cdx.json requirements.lock
+
+dist-check: $(BIN)/.release ## Build the files of a release twice, compare them, and install the packages
+	@.ci/dist $(BIN)/python
 
 tools: ## Install Debian's Prometheus, Alertmanager, PgBouncer and Chromium; start no service
 	@.ci/tools
@@ -160,4 +177,8 @@ $(BIN)/.mutants: $(BIN)/.test pyproject.toml
 
 $(BIN)/.lock: $(BIN)/python pyproject.toml client/pyproject.toml
 	$(INSTALL) --editable ./client --editable '.[lock]'
+	@touch $@
+
+$(BIN)/.release: $(BIN)/.test pyproject.toml
+	$(INSTALL) --editable ./client --editable '.[release]'
 	@touch $@
