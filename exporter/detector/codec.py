@@ -68,7 +68,8 @@ def unpack(kind: type[T], data: bytes, version: int) -> T:
 def _array(content: bytes) -> NDArray[Any]:
     """Return a view of the data of a file in numpy's npy format. np.load would copy them."""
     file = io.BytesIO(content)
-    npy.read_magic(file)
+    if npy.read_magic(file) != (1, 0):
+        raise ValueError("detector is damaged or truncated")
     shape, is_fortran, dtype = npy.read_array_header_1_0(file)
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be read")

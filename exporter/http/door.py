@@ -204,6 +204,10 @@ class Door:
         if _wants_page(request):
             return await self._model_page(await self.detail(name), view)
         if map_of:
+            if exact or view.slice:
+                raise PayloadError(
+                    f"map={map_of} is of the whole window: leave slice and exact out"
+                )
             found = await self._map(name, map_of, view.at)
         elif view.at is not None:
             found = await self._query(_recorded, name, view.at, self._permits)
@@ -283,7 +287,8 @@ class Door:
             past, watched = await self._query(
                 _past, model, view, self._permits, seconds=_PAGE_SECONDS
             )
-        _require_slice(model, view, past)
+        if past is not None:
+            _require_slice(model, view.slice, past)
         page = await asyncio.to_thread(model_page.render_model, model, view, past, watched)
         return HTMLResponse(page, headers={"Vary": "Accept"})
 
@@ -378,6 +383,8 @@ def _checks(
     require_dimension(connection, name)
     if of_slice:
         rows = slice_history.newest(connection, name, of_slice, window, most)
+        if not rows:
+            raise NotFound(f"nothing was recorded of a slice {of_slice!r} of model {name!r}")
     else:
         rows = history.newest(connection, name, window, most)
     return recorded.checks(name, window, rows)
@@ -458,17 +465,13 @@ def _past(
     return past, reports.watched(connection)
 
 
-def _require_slice(model: Drift, view: model_page.View, past: model_page.Past | None) -> None:
+def _require_slice(model: Drift, name: str, past: model_page.Past) -> None:
     """Raise NotFound if the slice that is asked for is not measured, and was not in this time."""
     listed = {of_slice for of_slice, _, _ in model_page.windows_of_slices(model)}
-    past_slices = set[str]()
-    if past is not None:
-        past_slices |= {of_slice for of_slice, _ in past.sliced}
-        past_slices |= {each.slice for each in past.explained}
-    was = view.slice in past_slices or (past is not None and len(past.points) > 0)
-    if view.slice and view.slice not in listed and not was:
+    was = {of_slice for of_slice, _ in past.sliced} | {each.slice for each in past.explained}
+    if name and name not in listed | was and not past.points:
         has = f"it has {', '.join(sorted(listed))}" if listed else "it has none"
-        raise NotFound(f"model {model.model_name!r} has no slice {view.slice!r}; {has}")
+        raise NotFound(f"model {model.model_name!r} has no slice {name!r}; {has}")
 
 
 @cache
@@ -501,7 +504,7 @@ def _view(asked: QueryParams) -> model_page.View:
 def _slice(asked: QueryParams) -> str:
     """Return the slice that is asked for; empty without one. PostgreSQL takes no NUL in a text."""
     found = asked.get("slice", "")
-    if "\0" in found:
+    if found and ("=" not in found or "\0" in found):
         raise PayloadError(f"slice={found!r} is not allowed: a slice is KEY=VALUE, without NUL")
     return found
 

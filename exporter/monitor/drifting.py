@@ -75,9 +75,15 @@ class Drifting:
             found = self._drift(model, each, version, thresholds[series.window], known)
             if found is not None:
                 now[series] = found
-        for series in [one for one in now if one.model_name == model.row.model_name]:
-            if series not in present and model.computed_at - now[series].seen_at >= KEPT_SECONDS:
-                del now[series], self._hours[series]
+        gone = [
+            series
+            for series in self._hours
+            if series.model_name == model.row.model_name and series not in present
+        ]
+        for series in gone:
+            if series not in now or model.computed_at - now[series].seen_at >= KEPT_SECONDS:
+                now.pop(series, None)
+                del self._hours[series]
         self.now = MappingProxyType(now)
 
     def is_news(self, model: ModelSnapshot, watched: int) -> bool:

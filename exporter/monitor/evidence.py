@@ -188,8 +188,10 @@ def of_slice(
 
     Of the window, that is at most the ``capacity`` of the slice, its newest vectors.
     """
-    read = _values(connection, model_name, whole.rows, whole.reference_rows, version, [part.key])
-    ours, theirs = (np.flatnonzero(np.array(side[part.key], object) == part.value) for side in read)
+    values = _values(connection, model_name, whole.rows, whole.reference_rows, version, [part.key])
+    ours, theirs = (
+        np.flatnonzero(np.array(side[part.key], object) == part.value) for side in values
+    )
     ours = ours[-capacity:]
     return Evidence(
         part.detector,

@@ -298,7 +298,7 @@ def _rows(subject: ModelSnapshot, standing: Standing) -> list[HistoryRow]:
 
 
 def _sliced_rows(found: ModelSnapshot) -> list[SlicedRow]:
-    """Return the rows of the slices, if this check measured them."""
+    """Return the rows of the slices, as they were last measured."""
     rows = []
     for each in found.slices:
         magnitude = each.findings.magnitude

@@ -1,7 +1,7 @@
 """The explainer: says what changed in each window or slice that drifts, in a background thread.
 
 It is slower than an examination, and reads texts and metadata from the store. So it has a thread of
-its own, which explains one window at a time and then rests for as long as that took.
+its own, which explains one window or slice at a time and then rests for as long as that took.
 """
 
 from __future__ import annotations
@@ -219,7 +219,12 @@ class Explainer:
         for each in subject.series:
             if each.series in now:
                 yield each, now[each.series]
-        drifting = [each for each in subject.slices if each.series in now]
+        # A slice that is no longer fitted was measured before.
+        parts = () if subject.slicing is None else subject.slicing.slices
+        fitted = {part.name for part in parts}
+        drifting = [
+            each for each in subject.slices if each.series in now and each.series.slice in fitted
+        ]
         drifting.sort(key=lambda each: now[each.series].began_at)
         names = list(dict.fromkeys(each.series.slice for each in drifting))[:_MOST_SLICES]
         for each in drifting:

@@ -24,14 +24,8 @@ class Losses(NamedTuple):
     failed: int = 0
 
     def add_to(self, metrics: IngestMetrics, model_name: str) -> None:
-        """Add the losses to the metrics of a model.
-
-        This includes 0. Prometheus sees an increase only from a value that it has scraped before.
-        """
-        if any(self) or model_name not in metrics.with_losses:
-            metrics.with_losses.add(model_name)
-            for reason, vectors in self._asdict().items():
-                metrics.client_lost.labels(model_name, reason).inc(vectors)
+        """Add the losses to the metrics of a model."""
+        metrics.add_losses(model_name, self._asdict())
 
 
 def parse(headers: Mapping[str, str]) -> Losses:

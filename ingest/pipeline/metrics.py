@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ingest.runtime.family import Family
@@ -110,13 +112,7 @@ WATCH_FAMILIES = (WATCH_UP, WATCH_TIMESTAMP, WATCH_RESETS)
 
 
 class IngestMetrics:
-    """The metrics of ingest, registered in ``registry``.
-
-    Attributes
-    ----------
-    with_losses : set of str
-        Models that have counters of losses: to look them up takes long for each request.
-    """
+    """The metrics of ingest, registered in ``registry``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(family: Family) -> Counter:
@@ -130,7 +126,8 @@ class IngestMetrics:
         self.rejected = counter(REJECTED)
         self.spans = counter(SPANS)
         self.client_lost = counter(CLIENT_LOST)
-        self.with_losses: set[str] = set()
+        # Models that have counters of losses: to look them up takes long for each request.
+        self._counted: set[str] = set()
         self.queue_bytes = Gauge(QUEUE.name, QUEUE.help, registry=registry)
         self.commit_duration = Histogram(
             COMMIT_DURATION.name,
@@ -152,6 +149,16 @@ class IngestMetrics:
             self.client_lost,
         )
 
+    def add_losses(self, model_name: str, losses: Mapping[str, int]) -> None:
+        """Add what a client lost of a model, by reason.
+
+        This includes 0. Prometheus sees an increase only from a value that it has scraped before.
+        """
+        if any(losses.values()) or model_name not in self._counted:
+            self._counted.add(model_name)
+            for reason, vectors in losses.items():
+                self.client_lost.labels(model_name, reason).inc(vectors)
+
     def models(self) -> set[str]:
         """Return the names of the models that have counters."""
         return {
@@ -165,7 +172,7 @@ class IngestMetrics:
         """Remove the counters of a model."""
         for counter in self._by_model:
             counter.remove_by_labels({"model_name": model_name})
-        self.with_losses.discard(model_name)
+        self._counted.discard(model_name)
 
 
 class WatchMetrics:

@@ -85,7 +85,7 @@ def test_the_program_accepts_its_configuration_and_listens_on_the_ports_of_the_p
 ) -> None:
     for workload in halves(objects):
         settings = configuration(objects, workload, tmp_path)
-        requires_credentials = security.read(settings.server).guard.schemes != []
+        requires_credentials = security.read(settings.server).guard.schemes != ()
         assert requires_credentials == (half_of(workload) == "ingest")
         container = containers(workload)[-1]
         [port] = container["ports"]

@@ -81,7 +81,7 @@ class Guard:
         self._users = dict(users or {})
         self._tokens = tuple(tokens)
         known = {"basic": self._users, "bearer": self._tokens}
-        self.schemes = [scheme for scheme, credentials in known.items() if credentials]
+        self.schemes = tuple(scheme for scheme, credentials in known.items() if credentials)
         self._check = check
         # Checked for users that do not exist, so that the time of an answer does not reveal which
         # users exist.

@@ -155,7 +155,7 @@ def _routes(live: LiveSettings, halves: Sequence[Half], protection: Protection) 
     live.subscribe(forget)
 
     async def describe(request: Request) -> Response:
-        made, schemes = documents, tuple(protection.security.guard.schemes)
+        made, schemes = documents, protection.security.guard.schemes
         # Made once, because it takes long and needs no credentials.
         if schemes not in made:
             made[schemes] = openapi.document([half.described() for half in halves], schemes)

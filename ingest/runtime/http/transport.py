@@ -8,6 +8,8 @@ from typing import Any
 
 _SHORT_BYTES = 4 * 1024
 """Pieces up to this size wait for the next one. The head of an answer is such a piece."""
+_JOINED_BYTES = 64 * 1024
+"""Pieces up to this size are joined to the one that waits. To copy a longer one takes longer."""
 
 
 class Timer:
@@ -52,7 +54,7 @@ class Transport(asyncio.Transport):
         self._transport = transport
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
-        self._held: bytes | bytearray | memoryview = b""
+        self._held = b""
 
     def lost(self) -> None:
         """Let go of the other transport, whose memory is large by TLS, as soon as it is closed.
@@ -64,15 +66,16 @@ class Transport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send, if the connection is open, a short piece with the next one or soon."""
-        if self._held:
-            held, self._held = self._held, b""
-            data = b"".join((held, data))
-        elif len(data) <= _SHORT_BYTES:
-            self._held = data
+        held, self._held = self._held, b""
+        if not held and len(data) <= _SHORT_BYTES:
+            self._held = bytes(data)
             self._loop.call_soon(self._flush)
             return
-        if not self._transport.is_closing():
-            self._transport.write(data)
+        # A long body would be copied.
+        pieces = [held + data] if len(data) <= _JOINED_BYTES else [held, data]
+        for piece in pieces:
+            if piece and not self._transport.is_closing():
+                self._transport.write(piece)
 
     def _flush(self) -> None:
         """Send what waits for a next piece."""

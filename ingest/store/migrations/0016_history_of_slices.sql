@@ -12,6 +12,7 @@ create table slice_history (
     changed_ratio double precision,
     changed_ratio_lower double precision,
     changed_ratio_upper double precision,
-    primary key (model_name, computed_at, slice, window_name)
+    primary key (model_name, slice, window_name, computed_at)
 );
+create index on slice_history (model_name, computed_at);
 create index on slice_history (computed_at);

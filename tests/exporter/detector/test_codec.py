@@ -54,6 +54,13 @@ def test_arrays_in_the_order_of_fortran_come_back() -> None:
     assert found.values.flags.f_contiguous
 
 
+def test_an_array_in_another_version_of_the_format_is_damage() -> None:
+    packed = codec.pack(VALUE, 5)
+    assert b"NUMPY\x01\x00" in packed
+    with pytest.raises(ValueError, match="damaged"):
+        codec.unpack(Outer, packed.replace(b"NUMPY\x01\x00", b"NUMPY\x02\x00"), 5)
+
+
 def test_what_comes_back_cannot_be_changed() -> None:
     found = codec.unpack(Outer, codec.pack(VALUE, 5), 5)
     with pytest.raises(ValueError, match="read-only"):

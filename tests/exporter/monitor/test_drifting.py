@@ -208,6 +208,15 @@ def test_a_slice_drifts_by_itself_and_the_log_names_it(
     assert not drifting.is_news(of_slice(snapshot, HIGH, CHECK), 2)
 
 
+def test_the_scores_of_a_slice_that_went_are_forgotten(snapshot: ModelSnapshot) -> None:
+    drifting = Drifting()
+    for number in range(12):
+        drifting.notice(of_slice(snapshot, BETWEEN, number * CHECK), 1)
+    drifting.notice(with_score(snapshot, 0.0, 12 * CHECK), 1)
+    drifting.notice(of_slice(snapshot, BETWEEN, 13 * CHECK), 1)
+    assert not drifting.now
+
+
 def test_the_drift_of_a_slice_that_is_not_measured_any_more_ends(snapshot: ModelSnapshot) -> None:
     drifting = Drifting()
     drifting.notice(of_slice(snapshot, HIGH, 0.0), 2)

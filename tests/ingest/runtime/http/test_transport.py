@@ -65,6 +65,23 @@ def test_a_long_piece_does_not_wait_for_another() -> None:
     assert run(lambda transport: transport.write(b"x" * 100_000)) == ["x" * 100_000, "turn"]
 
 
+def test_a_long_body_is_not_copied_behind_the_head() -> None:
+    def use(transport: Transport) -> None:
+        transport.write(b"head")
+        transport.write(b"x" * 100_000)
+
+    assert run(use) == ["head", "x" * 100_000, "turn"]
+
+
+def test_a_piece_that_waits_may_be_used_again() -> None:
+    def use(transport: Transport) -> None:
+        piece = bytearray(b"head")
+        transport.write(piece)
+        piece[:] = b"else"
+
+    assert run(use) == ["turn", "head"]
+
+
 def test_a_lost_transport_is_freed_at_once_and_counts_as_closed() -> None:
     async def main() -> None:
         recorder = Recorder()
