@@ -29,7 +29,7 @@ from exporter.monitor import privacy, recorded, report
 from exporter.monitor.privacy import Permits
 from exporter.monitor.report import Drift, Explanation, ListedModel, Map, Past
 from ingest.runtime import model_name
-from ingest.runtime.errors import NotChecked, NotFound, PayloadError, StoreUnavailable
+from ingest.runtime.errors import NotChecked, NotFound, PayloadError, Problem, StoreUnavailable
 from ingest.runtime.http import application, parameters
 from ingest.runtime.http.negotiation import media_types
 from ingest.runtime.http.openapi import Description
@@ -204,10 +204,8 @@ class Door:
         if _wants_page(request):
             return await self._model_page(await self.detail(name), view)
         if map_of:
-            if exact or view.slice:
-                raise PayloadError(
-                    f"map={map_of} is of the whole window: leave slice and exact out"
-                )
+            if view.slice:
+                raise NotFound(f"slice {view.slice!r} has no map; whole windows have one")
             found = await self._map(name, map_of, view.at)
         elif view.at is not None:
             found = await self._query(_recorded, name, view.at, self._permits)
@@ -505,7 +503,8 @@ def _slice(asked: QueryParams) -> str:
     """Return the slice that is asked for; empty without one. PostgreSQL takes no NUL in a text."""
     found = asked.get("slice", "")
     if found and ("=" not in found or "\0" in found):
-        raise PayloadError(f"slice={found!r} is not allowed: a slice is KEY=VALUE, without NUL")
+        reason = f"is {found!r:.40}; allowed are slices, KEY=VALUE without NUL"
+        raise PayloadError(f"slice {reason}", [Problem("slice", reason)])
     return found
 
 

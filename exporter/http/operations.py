@@ -22,7 +22,7 @@ from ingest.runtime.timestamps import END
 
 _YEARS = r"^(19[7-9]\d|[2-4]\d{3}|50\d\d|51[0-2]\d|513[0-7])-"
 """Begin of the times that `ingest.runtime.timestamps` takes."""
-_SLICE = {"type": "string", "pattern": r"^[^\x00]*$"}
+_SLICE = {"type": "string", "pattern": r"^([^\x00]*=[^\x00]*)?$"}
 MOST_CHECKS = 10_000
 """Checks of a history that one answer may have."""
 MOST_PAGES = 999_999

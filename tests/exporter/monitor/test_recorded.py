@@ -26,7 +26,7 @@ def test_checks_of_a_window_have_their_time_in_utc() -> None:
 
 def test_a_past_time_has_the_last_check_and_the_explanation_of_each_window() -> None:
     at = NOW.timestamp()
-    found = recorded.past("m", at, [(at - 60, ROW)], [recorded.explanation(explained(at - 30))])
+    found = recorded.past("m", at, [(at - 60, ROW)], [], [recorded.explanation(explained(at - 30))])
     assert found.at == NOW
     assert {name: check.score for name, check in found.checks.items()} == {"fast": 1.5}
     [told] = found.explanations
