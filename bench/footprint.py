@@ -186,10 +186,10 @@ def _part(batch: Batch, start: int, stop: int) -> Batch:
     )
 
 
-def model(number: int, vectors: NDArray[np.float32], detector: Detector) -> Model:
-    """Build a model with its own detector and two full windows."""
+def model(number: int, vectors: NDArray[np.float32], detector: Detector, window: int) -> Model:
+    """Build a model with its own detector and two full windows of this many vectors."""
     now = datetime.now(UTC)
-    limits = WindowSettings(seconds=86_400)
+    limits = WindowSettings(seconds=86_400, max_vectors=window)
     settings = MonitoringSettings(windows=WindowsSettings(fast=limits, slow=limits))
     row = ModelRow(f"model-{number}", vectors.shape[1], len(vectors), now, None, 1, now)
     built = Model(row, settings)
@@ -212,10 +212,10 @@ def memory(quick: bool) -> None:
         for window in (1_000, 10_000):
             reference = sample[: 5 * window]
             detector = Detector.fit(reference)
-            model(-1, sample, detector)
+            model(-1, sample, detector, window)
             before, built = _resident(), []
             for number in range(8):
-                built.append(model(number, sample, detector))
+                built.append(model(number, sample, detector, window))
                 built[-1].snapshot(datetime.now(UTC).timestamp())
             taken = (_resident() - before) / len(built)
             raw = 4 * dimension * window
@@ -256,7 +256,7 @@ def passage(quick: bool) -> None:
     rows = []
     for dimension in DIMENSIONS[: 1 if quick else None]:
         sample = random.normal(size=(5_000, dimension)).astype(np.float32)
-        followed = model(0, sample, Detector.fit(sample))
+        followed = model(0, sample, Detector.fit(sample), len(sample) // 2)
         batch = sample[:512]
         times = np.full(len(batch), datetime.now(UTC).timestamp())
         arrivals = Arrivals.numbered(batch, times)

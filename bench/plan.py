@@ -71,7 +71,7 @@ GB_OF_DISK, GB_OF_MEMORY, CORE = 0.10, 4, 25
 
 def memory_formula(dimension: int, window: int) -> float:
     """Return the MB of a model, by the formula in docs/scaling.md."""
-    return (4 * dimension * window + 12_000 * dimension) / 1e6 + 2.5
+    return (5 * dimension * window + 10_000 * dimension) / 1e6 + 2.5
 
 
 def tables() -> dict[str, tuple[Line, list[Line]]]:

@@ -276,7 +276,7 @@ def test_an_exporter_has_the_measured_memory(overlay: str, models: int, render: 
     objects = rendered() if overlay == "default" else render(overlay)
     [exporter] = [half for half in halves(objects) if half_of(half) == "exporter"]
     [container] = containers(exporter)
-    follows = plan.PROGRAM_GB + models * plan.MODEL_GB[1_000]
+    follows = plan.PROGRAM_GB + models * plan.memory_formula(768, 5_000 // 2) / 1e3
     pins = follows + plan.FIT_GB[50_000]
     for kind, measured in (("requests", follows), ("limits", pins)):
         given = gigabytes(container["resources"][kind]["memory"])
