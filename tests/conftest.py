@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -55,6 +57,9 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         pytest.MonkeyPatch.context() as patch,
     ):
         folder = Path(name)
+        # The library of the embedded server makes the folder again for its lock when the process
+        # ends. What was registered first runs last.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o711)
         patch.setenv("TMPDIR", name)
         patch.setattr(tempfile, "tempdir", name)
