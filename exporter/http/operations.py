@@ -165,7 +165,7 @@ _HISTORY: Json = {
     "responses": {
         "200": answer("The newest checks.", "application/json", schema(Checks)),
         "400": problem("A parameter has a value that is not allowed."),
-        "404": problem("There is no such model."),
+        "404": problem("There is no such model, or nothing was recorded of such a slice."),
         "503": problem("PostgreSQL does not answer.", RETRY_AFTER),
     },
 }

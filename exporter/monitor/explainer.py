@@ -219,7 +219,7 @@ class Explainer:
         for each in subject.series:
             if each.series in now:
                 yield each, now[each.series]
-        # A slice that is no longer fitted was measured before.
+        # For a moment, findings may have slices of the baseline before, which are fitted no more.
         parts = () if subject.slicing is None else subject.slicing.slices
         fitted = {part.name for part in parts}
         drifting = [

@@ -372,7 +372,11 @@ def _bytes_apart(column: Any) -> int:
 
 
 def _parquet(body: bytes, limits: IngestSettings) -> Table:
-    """Read a Parquet file, until too much comes out."""
+    """Read a Parquet file, until too much comes out.
+
+    A list of equal numbers takes no room in a file, and what the file says of their number may be
+    wrong. So the lists of the first rows are bounded only after they were read.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
