@@ -23,7 +23,7 @@ from exporter.detector.marginals import Bins, Marginals
 from exporter.detector.ratio import FEWEST, ChangedRatio, Comparison, HeldOut
 from exporter.detector.repeats import Repeats, Rest, popular
 from exporter.detector.season import Season, Swing, checked_times, known_seasons, waves_at
-from exporter.detector.sums import Part, Sums, checked, fingerprints, pack
+from exporter.detector.sums import Part, Sums, checked, fingerprints, pack, pack_each
 from exporter.stats.arrays import Floats
 
 __all__ = ["Detector", "Marginals", "Sums"]
@@ -195,6 +195,10 @@ class Detector:
     def pack(self, batch: ArrayLike, times: Floats | None = None) -> Part:
         """Return the sums of vectors, shape (n, d), in little space; see `Sums.take`."""
         return pack(self._features, self._bins, batch, times)
+
+    def pack_each(self, batch: ArrayLike, times: Floats | None = None) -> list[Part]:
+        """Return the sums of each of some vectors, shape (n, d)."""
+        return pack_each(self._features, self._bins, batch, times)
 
     @property
     def seasons(self) -> tuple[str, ...]:

@@ -168,6 +168,11 @@ class Features:
             total[2 * d :] += narrow.sum(axis=0).astype(np.int64)
         return total
 
+    def each(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the integer features of each vector, shape (n, size)."""
+        rows = [np.hstack([*wide, narrow]) for wide, narrow in self._measure(vectors)]
+        return np.vstack(rows).astype(np.int64)
+
     def table(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the features of each vector, shape (n, size)."""
         return np.vstack(

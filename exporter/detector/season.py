@@ -245,13 +245,17 @@ def no_waves() -> NDArray[np.int64]:
     return np.zeros(_TERMS, np.int64)
 
 
+def each_waves(times: Floats) -> NDArray[np.int64]:
+    """Return the regression terms at times, shape (n, k), rounded to integers."""
+    return np.rint(_waves(times) * _WAVE_UNIT).astype(np.int64)
+
+
 def total_waves(times: Floats) -> NDArray[np.int64]:
     """Return the integer sum of the regression terms over vectors stored at times, shape (k,).
 
     Each term is rounded before it is added, so that sums do not depend on the order.
     """
-    waves = np.rint(_waves(times) * _WAVE_UNIT).astype(np.int64)
-    total: NDArray[np.int64] = waves.sum(axis=0)
+    total: NDArray[np.int64] = each_waves(times).sum(axis=0)
     return total
 
 

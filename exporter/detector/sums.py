@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exporter.detector.season import counted, mean_waves, no_waves, total_waves
+from exporter.detector.season import counted, each_waves, mean_waves, no_waves, total_waves
 from exporter.stats.arrays import Floats
 
 if TYPE_CHECKING:
@@ -173,6 +173,19 @@ def pack(features: Features, bins: Bins, batch: ArrayLike, times: Floats | None 
         bins.count(vectors, found, 1)
     waves = no_waves() if times is None else total_waves(times)
     return Part(len(vectors), features.total(vectors), found, fingerprints(vectors), waves)
+
+
+def pack_each(
+    features: Features, bins: Bins, batch: ArrayLike, times: Floats | None = None
+) -> list[Part]:
+    """Pack vectors, shape (n, d), into a part for each."""
+    vectors = checked(batch, features.dimension)
+    n = len(vectors)
+    totals, found, keys = features.each(vectors), bins.numbers(vectors), fingerprints(vectors)
+    waves = np.tile(no_waves(), (n, 1)) if times is None else each_waves(times)
+    return [
+        Part(1, totals[at], found[at : at + 1], keys[at : at + 1], waves[at]) for at in range(n)
+    ]
 
 
 def checked(batch: ArrayLike, dimension: int) -> NDArray[np.float32]:

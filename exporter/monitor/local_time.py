@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from exporter.stats.arrays import Floats
+from ingest.runtime import time_zone
 
 _MINUTE = 60
 
@@ -31,6 +32,8 @@ def to_local(times: Floats, zone: ZoneInfo) -> Floats:
         Seconds from 1970-01-01 00:00 to what the local clock shows. An hour that the clock repeats
         is there twice.
     """
+    if zone is time_zone.UTC:
+        return times
     # Clocks change at whole minutes.
     minutes, at = np.unique(times // _MINUTE, return_inverse=True)
     offsets = np.array([_offset(minute * _MINUTE, zone) for minute in minutes.tolist()], float)

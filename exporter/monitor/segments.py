@@ -100,6 +100,13 @@ class Segments:
             return
         assert self._recall is not None, "only a stream whose vectors are kept can be cut"
         assert part.n < SPARSE
+        if part.n <= _SMALL:
+            # Vectors that came one by one leave one by one.
+            kept = self._recall(first, first + part.n)
+            local = to_local(kept.times, self._zone)
+            self._parts[at : at + 1] = self.detector.pack_each(kept.vectors, local)
+            self._firsts[at : at + 1] = range(first, first + part.n)
+            return
         kept = self._recall(first, position)
         head = self._pack(kept.vectors, kept.times)
         self._parts[at : at + 1] = [head, part.without(head)]

@@ -28,6 +28,8 @@ from ingest.store.changes import sampled_ratio
 _CHUNK = 512
 """Vectors added at a time: bounds how long a scrape waits for the lock."""
 _PAUSE_SECONDS = 0.0005
+_PART = 128
+"""Vectors packed at a time. Where a window begins inside a part, those before are packed anew."""
 
 REFERENCE_RATIO = 2
 """A reference of n vectors calibrates windows of at most n / 2."""
@@ -70,8 +72,10 @@ class Stream:
     def append(self, arrivals: Arrivals) -> None:
         """Add the newest vectors, all of them in the sample."""
         self.ring.append(arrivals)
-        if self.segments is not None and len(arrivals):
-            self.segments.append(arrivals.vectors, arrivals.times)
+        if self.segments is not None:
+            for at in range(0, len(arrivals), _PART):
+                part = slice(at, at + _PART)
+                self.segments.append(arrivals.vectors[part], arrivals.times[part])
 
     def tidy(self, first: int) -> None:
         """Drop the parts before a position, and join small ones; windows have taken them."""

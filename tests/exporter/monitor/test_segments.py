@@ -82,6 +82,30 @@ def test_a_vector_is_packed_once_when_windows_move_by_whole_parts(
     assert sum(packed) == 1_000
 
 
+def test_vectors_that_come_one_by_one_leave_one_by_one_without_being_packed_one_by_one(
+    vectors: Vectors, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[int] = []
+    pack_each = Detector.pack_each
+
+    def counting(self: Detector, batch: Vectors, times: NDArray[np.float64]) -> list[Part]:
+        packed.append(len(batch))
+        return pack_each(self, batch, times)
+
+    segments = stream_of(vectors, detector)
+    window = Window(segments)
+    for at in range(96):
+        segments.append(vectors[at : at + 1], TIMES[at : at + 1])
+        window.move(0, at + 1)
+        segments.compact()
+    monkeypatch.setattr(Detector, "pack_each", counting)
+    monkeypatch.setattr(Detector, "pack", None)
+    for at in range(1, 80):
+        window.move(at, 96)
+        assert_holds(window.sums, detector.sums(vectors[at:96], TIMES[at:96]))
+    assert packed == [16] * 5
+
+
 def test_small_parts_are_joined_and_old_parts_forgotten(
     vectors: Vectors, detector: Detector
 ) -> None:
