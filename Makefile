@@ -22,7 +22,7 @@ MATRIX_TESTS = tests/exporter/stats tests/exporter/detector tests/exporter/http 
     tests/ingest/pipeline tests/client tests/test_lock.py tests/test_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshots test kills test-lowest matrix test-postgresql lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check cluster-test dist dist-check clean
+.PHONY: help run demo screenshots test kills soak test-lowest matrix test-postgresql lint bench mutants tools tools-newest tools-checkov tools-moto tools-collector tools-kafka tools-kubernetes docs dashboards manifests lock audit pin image image-check cluster-test dist dist-check clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ test: $(BIN)/.test tools ## Run all tests, in 20 minutes on two cores; TESTS="te
 
 kills: $(BIN)/.test ## Kill services and PostgreSQL under load, and count what is stored; KILLS=100
 	$(BIN)/python -m pytest -rP --kills $(or $(KILLS),100) -k any_kill tests/test_durability.py
+
+soak: $(BIN)/.test ## Send, read and remove under mixed traffic, and watch memory and series; MINUTES=30
+	$(BIN)/python -m pytest -rP --soak $(or $(MINUTES),30) tests/test_soak.py
 
 test-lowest: $(VENV)-lowest/.test tools ## Test with the lowest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadgroup $(LOWEST_TESTS)

@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=6, help="kills of services and servers under load, per server"
     )
+    parser.addoption("--soak", type=float, default=0, help="minutes of mixed traffic")
 
 
 _OF_LIBRARIES = (".lockfile", ".lark_cache_", "pytest-of-")

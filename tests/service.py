@@ -111,6 +111,31 @@ def serving(
         process.wait(60)
 
 
+def get(url: str, **options: Any) -> httpx2.Response:
+    """Ask with the patience that a busy machine needs: the default is 5 seconds."""
+    return httpx2.get(url, timeout=60, **options)
+
+
+def metrics(url: str) -> str:
+    """The page that Prometheus scrapes."""
+    return get(f"{url}/metrics").text
+
+
+def drift(url: str, model_name: str = "m") -> dict[str, Any]:
+    """What the service says of a model; nothing while it has not read the model yet."""
+    answer = get(f"{url}/drift/{model_name}")
+    if answer.status_code in {404, 503}:
+        return {}
+    told: dict[str, Any] = answer.raise_for_status().json()
+    return told
+
+
+def window(url: str, model_name: str = "m", name: str = "fast") -> dict[str, Any]:
+    """What the service says of a window of a model; nothing while it is not known."""
+    told: dict[str, Any] = drift(url, model_name).get("windows", {}).get(name, {})
+    return told
+
+
 def post(
     url: str,
     vectors: NDArray[np.float32],
@@ -133,7 +158,7 @@ def post(
 def report(url: str, model_name: str = "m") -> dict[str, Any]:
     """What the service says of a model, but for what depends on when it was asked or checked."""
     exact = f"{url}/drift/{model_name}?exact=true"
-    told: dict[str, Any] = httpx2.get(exact, timeout=60).raise_for_status().json()
+    told: dict[str, Any] = get(exact).raise_for_status().json()
     for moment in ("computed_at", "following"):
         told.pop(moment)
     for window in told["windows"].values():

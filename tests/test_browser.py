@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-import httpx2
 import numpy as np
 import psycopg
 import pytest
@@ -27,7 +26,7 @@ from ingest.store.connection import AsyncConnection
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
 from tests.exporter.explained import drawn, explained, point
-from tests.service import Service, serving, wait_for
+from tests.service import Service, get, serving, wait_for
 
 HOSTILE = "<script>document.title='run'</script><img src=//example.org/x>"
 
@@ -63,7 +62,7 @@ def service(store: str, connection: psycopg.Connection, tmp_path: Path) -> Itera
     )
     with serving(config) as service:
         listing = f"{service.url}/drift"
-        wait_for(lambda: len(httpx2.get(listing).json()["models"]) == 2, "both models")
+        wait_for(lambda: len(get(listing).json()["models"]) == 2, "both models")
         yield service
 
 

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import httpx2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from embedding_drift_client import Client
 from ingest.runtime.thresholds import CANARY
 from ingest.store.canaries import distances
-from tests.service import command, serving, wait_for
+from tests.service import command, drift, metrics, serving, wait_for
 
 CONFIG = """
 monitoring: {poll_interval: 0.1}
@@ -94,7 +93,7 @@ def run(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def metric(url: str, sample: str) -> float | None:
-    found = re.search(rf"^{re.escape(sample)} (\S+)$", httpx2.get(f"{url}/metrics").text, re.M)
+    found = re.search(rf"^{re.escape(sample)} (\S+)$", metrics(url), re.M)
     return None if found is None else float(found[1])
 
 
@@ -126,7 +125,7 @@ def test_canaries_come_from_the_client_to_the_metrics_and_are_accepted(
         assert answer.median_distance == np.median(moved)
         comes(np.median(moved), "the distance of int8 weights")
         assert shown("max") == moved.max()
-        report = httpx2.get(f"{service.url}/drift/m").json()
+        report = drift(service.url)
         assert report["canaries"]["median_distance"] == np.median(moved)
         assert report["vectors"] == 0
         accepted = run(config, "canary", "accept", "m")
@@ -134,7 +133,7 @@ def test_canaries_come_from_the_client_to_the_metrics_and_are_accepted(
         comes(0, "the new reference")
         assert run(config, "canary", "remove", "m").stdout == "m: canaries removed\n"
         wait_for(lambda: np.isnan(shown("median")), "the removal")
-        assert httpx2.get(f"{service.url}/drift/m").json()["canaries"] is None
+        assert drift(service.url)["canaries"] is None
         missing = run(config, "canary", "accept", "m")
         assert missing.returncode == 1
         assert missing.stderr.endswith("Error: model 'm' has no canaries\n")

@@ -8,12 +8,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx2
 import numpy as np
 import psutil
 import pytest
 
-from tests.service import Service, post, serving, wait_for
+from tests.service import Service, get, metrics, post, serving, wait_for
 
 ROWS = np.ones((10, 8), np.float32)
 MIB = 1024 * 1024
@@ -57,7 +56,7 @@ def test_a_body_that_does_not_arrive_in_time_is_a_408(tmp_path: Path, store: str
     with running(tmp_path, store) as service, connect(service) as client:
         client.sendall(head(320) + bytes(32))
         assert answer(client).startswith(b"HTTP/1.1 408")
-        page = httpx2.get(f"{service.url}/metrics").text
+        page = metrics(service.url)
         assert 'rejected_total{reason="SlowClient",route="/embeddings"} 1.0' in page
         assert "embedding_drift_ingest_queue_bytes 0.0" in page
 
@@ -100,7 +99,7 @@ def test_a_client_that_hangs_up_within_its_body_leaves_no_memory_in_use(
         with connect(service) as client:
             client.sendall(head(320) + bytes(32))
         assert post(service.url, ROWS).status_code == 201
-        page = httpx2.get(f"{service.url}/metrics").text
+        page = metrics(service.url)
         assert "embedding_drift_ingest_queue_bytes 0.0" in page
         assert 'embedding_drift_ingest_vectors_total{model_name="m"} 10.0' in page
         assert "request failed" not in service.log.read_text()
@@ -188,8 +187,8 @@ def test_other_clients_are_served_during_a_thousand_connections(tmp_path: Path, 
             for client in clients[::2]:
                 send(client, bytes([byte]))
         assert post(service.url, ROWS).status_code == 201
-        assert httpx2.get(f"{service.url}/metrics").status_code == 200
-        assert httpx2.get(f"{service.url}/-/ready").status_code == 200
+        assert get(f"{service.url}/metrics").status_code == 200
+        assert get(f"{service.url}/-/ready").status_code == 200
         assert all(is_hung_up(client) for client in clients)
         assert post(service.url, ROWS).status_code == 201
 
@@ -218,7 +217,7 @@ def test_the_memory_of_all_bodies_together_is_bounded(tmp_path: Path, store: str
             client = stack.enter_context(connect(service))
             client.settimeout(0.2)
             refused += begin(client, size)
-        page = httpx2.get(f"{service.url}/metrics").text
+        page = metrics(service.url)
         grown = psutil.Process(service.process.pid).memory_info().rss - before
         assert refused > 50
         assert 'rejected_total{reason="QueueFull",route="/embeddings"}' in page

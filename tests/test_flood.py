@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import trustme
 
-from tests.service import Service, serving, wait_for, wait_until_hung_up
+from tests.service import Service, get, serving, wait_for, wait_until_hung_up
 
 ALLOWED_MB = 64
 HEAD = b"POST /embeddings HTTP/1.1\r\nHost: localhost\r\n"
@@ -209,10 +209,10 @@ def test_clients_that_need_no_credentials_are_limited_too(folder: Path, store: s
 
         for _ in range(512):
             connected().sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + 20_000 * b"x")
-        wait_for(lambda: httpx2.get(f"{service.url}/drift", verify=False).status_code == 429, "429")
+        wait_for(lambda: get(f"{service.url}/drift", verify=False).status_code == 429, "429")
         assert megabytes(service, "VmHWM") - idle <= ALLOWED_MB
         for path in ("metrics", "-/healthy", "-/ready"):
-            assert httpx2.get(f"{service.url}/{path}", verify=False).status_code == 200
+            assert get(f"{service.url}/{path}", verify=False).status_code == 200
 
 
 @contextmanager

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from tests.service import post, serving, wait_for
+from tests.service import drift, get, metrics, post, serving, wait_for, window
 
 CONFIG = """
 monitoring: {poll_interval: 0.1, baseline: {vectors: 500}}
@@ -27,13 +25,8 @@ DAMAGE = """
 """
 
 
-def told(url: str, name: str) -> dict[str, Any]:
-    response = httpx2.get(f"{url}/drift/{name}")
-    return dict(response.json()) if response.is_success else {"windows": {"fast": {"state": ""}}}
-
-
 def state(url: str, name: str) -> str:
-    return str(told(url, name)["windows"]["fast"]["state"])
+    return str(window(url, name).get("state", ""))
 
 
 def test_a_damaged_vector_stops_only_its_model_until_it_is_deleted(
@@ -50,29 +43,31 @@ def test_a_damaged_vector_stops_only_its_model_until_it_is_deleted(
         for name in ("m", "other"):
             assert post(service.url, sentences[600:700], name).status_code == 201
         wait_for(lambda: state(service.url, "m") == "not_followed", "the trouble in the state")
-        report = told(service.url, "m")
+        report = drift(service.url)
         assert "score" not in report["windows"]["fast"]
         assert report["vectors"] == 700
         following = report["following"]
         assert following["behind"] == 100
         assert following["reason"] == "vectors_unreadable"
         assert following["since"] > following["followed_at"]
-        page = httpx2.get(f"{service.url}/metrics").text
+        page = metrics(service.url)
         assert 'not_followed{model_name="m",reason="vectors_unreadable"} 1.0' in page
         assert 'embedding_drift_vectors_behind{model_name="m"} 100.0' in page
         assert 'embedding_drift_score{model_name="m"' not in page
         html_only = {"Accept": "text/html"}
-        people = httpx2.get(f"{service.url}/drift/m", headers=html_only).text
+        people = get(f"{service.url}/drift/m", headers=html_only).text
         assert "It is not followed since" in people
         assert following["detail"] in html.unescape(people)
-        others = httpx2.get(f"{service.url}/drift/other", headers=html_only).text
+        others = get(f"{service.url}/drift/other", headers=html_only).text
         assert "not followed since" not in others
-        wait_for(lambda: told(service.url, "other")["vectors"] == 700, "the other model's vectors")
+        wait_for(
+            lambda: drift(service.url, "other").get("vectors") == 700, "the other model's vectors"
+        )
         wait_for(lambda: state(service.url, "other") == "ok", "the other model's verdict")
 
         # The runbook: delete the row that the detail names.
         assert "seq 650 has a vector of dimension 1; the model's is 384" in following["detail"]
         connection.execute("delete from embedding where model_name = 'm' and seq = 650")
         wait_for(lambda: state(service.url, "m") == "ok", "the end of the trouble")
-        assert told(service.url, "m")["following"]["behind"] == 0
-        assert "is not followed" not in httpx2.get(f"{service.url}/").text
+        assert drift(service.url)["following"]["behind"] == 0
+        assert "is not followed" not in get(f"{service.url}/").text

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 from ingest.store import partitions
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
-from tests.service import post, postmaster_of, serving, wait_for, waits_for_a_lock
+from tests.service import get, metrics, post, postmaster_of, serving, wait_for, waits_for_a_lock
 
 CONFIG = """
 monitoring: {poll_interval: 0.1, baseline: {vectors: 500}}
@@ -55,7 +55,7 @@ def embedded_config(folder: Path) -> Path:
 
 
 def metric(url: str, name: str) -> float:
-    page = httpx2.get(f"{url}/metrics").text
+    page = metrics(url)
     [line] = [line for line in page.splitlines() if line.startswith(f"{name} ")]
     return float(line.split()[1])
 
@@ -65,7 +65,7 @@ def test_an_outage_is_reported_to_everyone_and_ends_by_itself(
 ) -> None:
     with serving(config) as service:
         assert post(service.url, sentences[:600]).status_code == 201
-        wait_for(lambda: 'state="ok",window="fast"} 1.0' in page(service.url), "a verdict")
+        wait_for(lambda: 'state="ok",window="fast"} 1.0' in metrics(service.url), "a verdict")
         measured = drift_lines(service.url)
 
         postgresql.stop()
@@ -77,7 +77,7 @@ def test_an_outage_is_reported_to_everyone_and_ends_by_itself(
         wait_for(lambda: metric(service.url, "embedding_drift_up") == 0, "the outage on the page")
         assert drift_lines(service.url) == measured
         assert metric(service.url, "embedding_drift_store_poll_timestamp_seconds") > 0
-        assert httpx2.get(f"{service.url}/-/healthy").status_code == 200
+        assert get(f"{service.url}/-/healthy").status_code == 200
         told = re.findall(r"logger=psycopg.pool (msg=.*)", service.log.read_text())
         assert len(told) == len(set(told)) > 0, "each reason once"
 
@@ -85,7 +85,7 @@ def test_an_outage_is_reported_to_everyone_and_ends_by_itself(
         wait_for(lambda: post(service.url, sentences[700:800]).status_code == 201, "recovery")
         wait_for(lambda: metric(service.url, "embedding_drift_up") == 1, "the recovery on the page")
         wait_for(
-            lambda: 'embedding_drift_vectors_total{model_name="m"} 700.0' in page(service.url),
+            lambda: 'embedding_drift_vectors_total{model_name="m"} 700.0' in metrics(service.url),
             "exactly the vectors that were acknowledged",
         )
 
@@ -100,7 +100,7 @@ def test_a_process_that_has_started_stays_ready_while_postgresql_restarts(
     with serving(config, command) as service:
 
         def ready() -> bool:
-            return httpx2.get(f"{service.url}/-/ready").status_code == 200
+            return get(f"{service.url}/-/ready").status_code == 200
 
         wait_for(ready, "the start")
         postgresql.stop()
@@ -115,9 +115,7 @@ def test_a_process_that_has_started_stays_ready_while_postgresql_restarts(
         start(postgresql)
         if command != "exporter":
             wait_for(lambda: post(service.url, sentences[:100]).status_code == 201, "recovery")
-        wait_for(
-            lambda: httpx2.get(f"{service.url}/drift/none/history").status_code == 404, "recovery"
-        )
+        wait_for(lambda: get(f"{service.url}/drift/none/history").status_code == 404, "recovery")
         assert ready()
 
 
@@ -134,7 +132,7 @@ def test_senders_lose_nothing_and_are_never_refused_while_postgresql_restarts(
                 while True:
                     status = post(service.url, sentences[at : at + 10]).status_code
                     assert status in (201, 503)
-                    assert httpx2.get(f"{service.url}/-/ready").status_code == 200
+                    assert get(f"{service.url}/-/ready").status_code == 200
                     if status == 201:
                         acknowledged += 10
                         break
@@ -166,7 +164,7 @@ def test_the_embedded_server_is_started_again_when_it_was_killed(
         wait_for(lambda: "started again" in service.log.read_text(), "the server")
         wait_for(lambda: post(service.url, sentences[100:200]).status_code == 201, "recovery")
         wait_for(
-            lambda: 'embedding_drift_vectors_total{model_name="m"} 200.0' in page(service.url),
+            lambda: 'embedding_drift_vectors_total{model_name="m"} 200.0' in metrics(service.url),
             "all acknowledged vectors",
         )
 
@@ -183,18 +181,14 @@ def test_the_embedded_server_that_hangs_does_not_keep_the_service_from_stopping(
     wait_for(lambda: not any(map(psutil.Process.is_running, processes)), "the end of them all")
     with serving(embedded_config) as service:
         wait_for(
-            lambda: 'embedding_drift_vectors_total{model_name="m"} 100.0' in page(service.url),
+            lambda: 'embedding_drift_vectors_total{model_name="m"} 100.0' in metrics(service.url),
             "all acknowledged vectors",
         )
 
 
-def page(url: str) -> str:
-    return httpx2.get(f"{url}/metrics").text
-
-
 def drift_lines(url: str) -> list[str]:
     prefixes = ("embedding_drift_score", "embedding_drift_wasserstein", "embedding_drift_window")
-    return [line for line in page(url).splitlines() if line.startswith(prefixes)]
+    return [line for line in metrics(url).splitlines() if line.startswith(prefixes)]
 
 
 def start(server: PostgresServer) -> None:
@@ -307,7 +301,7 @@ def test_a_fault_of_the_store_is_reported_and_ends_by_itself(
 ) -> None:
     with serving(config) as service:
         assert post(service.url, sentences[:600]).status_code == 201
-        wait_for(lambda: 'state="ok",window="fast"} 1.0' in page(service.url), "a verdict")
+        wait_for(lambda: 'state="ok",window="fast"} 1.0' in metrics(service.url), "a verdict")
         with fault(postgresql):
             refused = post(service.url, sentences[600:700], timeout=60, key="once")
             assert refused.status_code == 503, refused.text
@@ -321,14 +315,14 @@ def test_a_fault_of_the_store_is_reported_and_ends_by_itself(
                 assert metric(service.url, POLLED_AT) == polled_at
             assert metric(service.url, UP) == readable
             assert drift_lines(service.url) == measured
-            assert httpx2.get(f"{service.url}/-/healthy").status_code == 200
+            assert get(f"{service.url}/-/healthy").status_code == 200
 
         def accepted() -> bool:
             return post(service.url, sentences[600:700], timeout=60, key="once").status_code == 201
 
         wait_for(accepted, "recovery")
         wait_for(lambda: metric(service.url, UP) == 1, "the recovery on the page")
-        wait_for(lambda: 'vectors_total{model_name="m"} 700.0' in page(service.url), "each once")
+        wait_for(lambda: 'vectors_total{model_name="m"} 700.0' in metrics(service.url), "each once")
         assert metric(service.url, POLLED_AT) > polled_at
 
 
@@ -338,7 +332,7 @@ def test_a_stopped_server_does_not_keep_the_service_from_stopping(
     """Within the 25 s that a pod's hook leaves it, of which requests under way take 15."""
     with serving(config) as service:
         assert post(service.url, sentences[:600]).status_code == 201
-        wait_for(lambda: 'state="ok",window="fast"} 1.0' in page(service.url), "a verdict")
+        wait_for(lambda: 'state="ok",window="fast"} 1.0' in metrics(service.url), "a verdict")
         with stopped(postgresql), ThreadPoolExecutor(41) as clients:
             answers = [clients.submit(post, service.url, sentences[600:700], timeout=60)]
             for _ in range(40):
@@ -422,7 +416,7 @@ def test_a_full_disk_is_a_503_and_what_was_acknowledged_stays(
         while (answer := post(service.url, sentences, timeout=60)).status_code == 201:
             acknowledged += len(sentences)
         assert answer.status_code == 503, answer.text
-        assert httpx2.get(f"{service.url}/metrics").status_code == 200
+        assert get(f"{service.url}/metrics").status_code == 200
         ballast.unlink()
 
         def recovered() -> bool:
@@ -436,4 +430,6 @@ def test_a_full_disk_is_a_503_and_what_was_acknowledged_stays(
             f'embedding_drift_vectors_total{{model_name="m"}} {count}.0'
             for count in (acknowledged + 1, acknowledged + len(sentences) + 1)
         ]
-        wait_for(lambda: any(s in page(service.url) for s in possible), "all acknowledged vectors")
+        wait_for(
+            lambda: any(s in metrics(service.url) for s in possible), "all acknowledged vectors"
+        )

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from demo.tools import ToolMissing
 from ingest.store.connection import connect
-from tests.service import command, post, serving, wait_for
+from tests.service import command, drift, post, serving, wait_for, window
 
 POOLER = """
 [databases]
@@ -115,21 +115,17 @@ def test_the_service_works_through_a_pooler_and_its_times_are_utc(
     config = folder / "config.yaml"
     config.write_text(CONFIG.format(port=pooler))
 
-    def fast(url: str) -> dict[str, object]:
-        response = httpx2.get(f"{url}/drift/m")
-        return dict(response.json()["windows"]["fast"]) if response.is_success else {}
-
     with serving(config) as service:
         for at in range(0, 700, 100):
             assert post(service.url, sentences[at : at + 100]).status_code == 201
-        wait_for(lambda: fast(service.url).get("state") == "ok", "a verdict")
-        wait_for(lambda: "quality" in fast(service.url), "the first check")
+        wait_for(lambda: window(service.url).get("state") == "ok", "a verdict")
+        wait_for(lambda: "quality" in window(service.url), "the first check")
         found = httpx2.post(
             f"{service.url}/search",
             json={"model_name": "m", "embedding": sentences[650].tolist(), "k": 1, "scope": "fast"},
         ).json()
         assert found["matches"][0]["similarity"] == pytest.approx(1, abs=1e-5)
-        report = httpx2.get(f"{service.url}/drift/m").json()
+        report = drift(service.url)
         log = service.log.read_text()
         listed = run(config, "model", "list"), run(config, "baseline", "list", "m")
     times = [

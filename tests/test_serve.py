@@ -26,7 +26,18 @@ from exporter.metrics import families
 from exporter.metrics.families import FAMILIES
 from ingest.pipeline import metrics as ingest_metrics
 from ingest.runtime.http import application
-from tests.service import Service, command, post, report, serving, wait_for
+from tests.service import (
+    Service,
+    command,
+    drift,
+    get,
+    metrics,
+    post,
+    report,
+    serving,
+    wait_for,
+    window,
+)
 
 NOT_YET = (
     families.COSINE_SIMILARITY_EXPECTED,
@@ -70,18 +81,19 @@ def config(folder: Path) -> Path:
     return file
 
 
-def state(url: str, window: str = "fast") -> str:
-    response = httpx2.get(f"{url}/drift/m")
-    return response.json()["windows"][window]["state"] if response.is_success else "unknown"
+def state(url: str, of: str = "fast") -> str:
+    told: str = window(url, name=of).get("state", "unknown")
+    return told
 
 
 def version(url: str) -> int:
-    return httpx2.get(f"{url}/drift/m").json()["baseline"]["version"]
+    """Version of the baseline; 0 without one."""
+    return int((drift(url).get("baseline") or {"version": 0})["version"])
 
 
 def assessed(url: str) -> bool:
     """Whether the first check after the verdict is done."""
-    return "quality" in httpx2.get(f"{url}/drift/m").json()["windows"]["fast"]
+    return "quality" in window(url)
 
 
 def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.float32]) -> None:
@@ -91,9 +103,9 @@ def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.f
         wait_for(lambda: state(service.url) == "ok", "a verdict")
         wait_for(lambda: assessed(service.url), "the vectors' quality")
         waits = families.BASELINE_WAITS.name + "{"
-        wait_for(lambda: waits in httpx2.get(f"{service.url}/metrics").text, "the next baseline")
+        wait_for(lambda: waits in metrics(service.url), "the next baseline")
 
-        page = httpx2.get(f"{service.url}/metrics").text
+        page = metrics(service.url)
         found = {family.name for family in text_string_to_metric_families(page)}
         expected = {
             f.name.removesuffix("_total")
@@ -101,17 +113,17 @@ def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.f
         }
         assert expected - found == {family.name for family in NOT_YET}
 
-        report = httpx2.get(f"{service.url}/drift/m").json()
+        report = drift(service.url)
         assert report["baseline"]["vectors"] == 1_000
         assert report["windows"]["fast"]["vectors"] == 200
         assert report["windows"]["fast"]["score"] < 4.5
-        assert httpx2.get(f"{service.url}/drift").json()["models"][0]["model_name"] == "m"
+        assert get(f"{service.url}/drift").json()["models"][0]["model_name"] == "m"
 
         rotated = np.roll(sentences[1_200:1_400], 1, axis=1)
         assert post(service.url, rotated).status_code == 201
 
         def drifted() -> bool:
-            fast = httpx2.get(f"{service.url}/drift/m").json()["windows"]["fast"]
+            fast = window(service.url)
             return bool(fast["score"] > 4.5)
 
         wait_for(drifted, "a score above the threshold")
@@ -123,7 +135,7 @@ def test_promtool_has_nothing_to_say_against_a_live_page(
     with serving(config) as service:
         assert post(service.url, sentences[:1_200]).status_code == 201
         wait_for(lambda: state(service.url) == "ok", "a verdict")
-        page = httpx2.get(f"{service.url}/metrics").text
+        page = metrics(service.url)
     check = [tool("promtool"), "check", "metrics"]
     answer = subprocess.run(check, input=page, capture_output=True, text=True)
     assert (answer.returncode, answer.stdout + answer.stderr) == (0, "")
@@ -131,7 +143,7 @@ def test_promtool_has_nothing_to_say_against_a_live_page(
 
 def test_an_unknown_model_is_a_404_that_says_where_to_look(config: Path) -> None:
     with serving(config) as service:
-        response = httpx2.get(f"{service.url}/drift/none")
+        response = get(f"{service.url}/drift/none")
         assert response.status_code == 404
         assert response.headers["content-type"] == "application/problem+json"
         assert "GET /drift lists" in response.json()["detail"]
@@ -189,7 +201,7 @@ def test_settings_are_reloaded_while_the_service_runs(
             httpx2.post(f"{service.url}/-/reload")
 
     def says(service: Service, sample: str) -> bool:
-        return sample in httpx2.get(f"{service.url}/metrics").text
+        return sample in metrics(service.url)
 
     good = config.read_text()
     with serving(config) as service:
@@ -222,7 +234,7 @@ def test_a_killed_service_is_taken_over_by_the_next(
         service.process.wait()
     with serving(config) as service:
         wait_for(lambda: state(service.url) != "unknown", "the model")
-        assert httpx2.get(f"{service.url}/drift/m").json()["vectors"] == 100
+        assert drift(service.url)["vectors"] == 100
 
 
 def test_requests_under_way_are_finished_before_leaving(
@@ -255,7 +267,7 @@ def test_a_body_half_sent_when_the_service_stops_is_a_503_to_be_sent_again(
     with serving(config, "ingest") as service:
 
         def has_half() -> bool:
-            page = httpx2.get(f"{service.url}/metrics").text
+            page = metrics(service.url)
             return f"embedding_drift_ingest_queue_bytes {len(body) / 2}" in page
 
         address = httpx2.URL(service.url)
@@ -279,8 +291,8 @@ def test_both_halves_run_as_processes_of_their_own(
     with serving(config, "ingest") as ingest, serving(config, "exporter") as exporter:
         assert post(ingest.url, sentences[:1_100]).status_code == 201
         wait_for(lambda: state(exporter.url) == "ok", "a verdict")
-        assert "models" in httpx2.get(f"{ingest.url}/drift").raise_for_status().json()
-        assert "embedding_drift_ingest_vectors_total" in httpx2.get(f"{ingest.url}/metrics").text
+        assert "models" in get(f"{ingest.url}/drift").raise_for_status().json()
+        assert "embedding_drift_ingest_vectors_total" in metrics(ingest.url)
 
 
 def run(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -302,7 +314,7 @@ NOT_THERE = "database.connection_string=postgresql://u:hunter2@127.0.0.1:1/db"
 
 def test_a_service_waits_for_a_server_that_is_not_there(config: Path) -> None:
     with serving(config, "serve", "--set", NOT_THERE) as service:
-        answer = httpx2.get(f"{service.url}/-/ready")
+        answer = get(f"{service.url}/-/ready")
         log = service.log.read_text()
     assert answer.status_code == 503
     assert "store: PostgreSQL is not available" in answer.text
@@ -363,9 +375,8 @@ def test_a_changed_dimension_is_shown_until_a_person_resolves_it(
         assert post(service.url, sentences[1_300:1_400]).status_code == 201
         wait_for(lambda: state(service.url) == "dimension_changed", "the change")
         # The refusal may be seen a poll before the vectors.
-        address = f"{service.url}/drift/m"
-        wait_for(lambda: httpx2.get(address).json()["vectors"] == 1_400, "the vectors after it")
-        report = httpx2.get(address).json()
+        wait_for(lambda: drift(service.url).get("vectors") == 1_400, "the vectors after it")
+        report = drift(service.url)
         assert report["windows"]["fast"]["score"] >= 0
         assert run(config, "model", "resolve", "m").stdout == "m: resolved\n"
         wait_for(lambda: state(service.url) == "ok", "the end of it")
@@ -384,7 +395,7 @@ def test_a_model_can_be_listed_and_removed_while_a_service_runs(
         assert state(service.url) == "no_baseline"
         assert run(config, "model", "remove", "m", "--yes").stdout == "m: removed\n"
         wait_for(lambda: state(service.url) == "unknown", "the removal")
-        page = httpx2.get(f"{service.url}/metrics").text
+        page = metrics(service.url)
         of_model = re.findall(r'^(\w+){model_name="m"', page, re.MULTILINE)
         # What ingest has counted stays, as counters do.
         assert {family.name for family in FAMILIES}.isdisjoint(of_model)
@@ -392,7 +403,7 @@ def test_a_model_can_be_listed_and_removed_while_a_service_runs(
         assert run(config, "model", "remove", "n", "--yes").returncode == 0
         assert post(service.url, sentences[600:700]).json()["stored"] == 100
         wait_for(lambda: state(service.url) != "unknown", "the model anew")
-        assert httpx2.get(f"{service.url}/drift/m").json()["vectors"] == 100
+        assert drift(service.url)["vectors"] == 100
         missing = run(config, "model", "remove", "n", "--yes")
         assert missing.returncode == 1
         # Before it, the log tells that the service runs the database.
@@ -436,7 +447,7 @@ def test_a_service_waits_until_it_may_write_the_schema(
     """As on a standby that is about to be promoted."""
     string = make_conninfo(empty_database, options="-c default_transaction_read_only=on")
     with serving(config, name, "--set", f"database.connection_string={string}") as service:
-        answer = httpx2.get(f"{service.url}/-/ready")
+        answer = get(f"{service.url}/-/ready")
         log = service.log.read_text()
     assert answer.status_code == 503
     assert "read-only transaction" in answer.text
@@ -449,4 +460,4 @@ def test_a_read_only_server_with_the_schema_is_served_and_stores_nothing(
     string = make_conninfo(store, options="-c default_transaction_read_only=on")
     with serving(config, "serve", "--set", f"database.connection_string={string}") as service:
         assert post(service.url, sentences[:10]).status_code == 503
-        assert httpx2.get(f"{service.url}/metrics").status_code == 200
+        assert get(f"{service.url}/metrics").status_code == 200

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import pytest
 import yaml
@@ -20,7 +19,7 @@ from demo.slack import Message, Slack
 from embedding_drift_client import Client
 from ingest.runtime.settings.configuration import load
 from rules.render import render
-from tests.service import serving, wait_for
+from tests.service import drift, get, metrics, serving, wait_for
 
 PAGE = Path(__file__).parent.parent / "docs" / "slices.md"
 TENANTS = ("acme", "bolt", "core", "dune", "echo")
@@ -70,10 +69,9 @@ def send(client: Client, vectors: NDArray[np.float32], tenants: list[str]) -> No
     assert client.flush(60)
 
 
-def values(drift: str, key: str) -> dict[str, Any]:
+def values(url: str, key: str) -> dict[str, Any]:
     """What is reported of the values of a key; nothing before the first check."""
-    answer = httpx2.get(drift, timeout=60)
-    found = answer.json()["slices"] if answer.status_code == 200 else []
+    found = drift(url, "docs").get("slices", [])
     return {
         each["value"]: each for listed in found if listed["key"] == key for each in listed["values"]
     }
@@ -108,13 +106,12 @@ def test_one_tenant_of_five_drifts_and_the_alert_names_it(
     ):
         render(load(config, flags={"alerting.slack_webhook": slack.url}), rendered)
         stack.shorten_waits(rendered)
-        drift = f"{service.url}/drift/docs"
         send(client, usual[:BASELINE], random.choice(TENANTS, BASELINE).tolist())
-        wait_for(lambda: httpx2.get(drift, timeout=60).json()["baseline"] is not None, "baseline")
+        wait_for(lambda: drift(service.url, "docs").get("baseline") is not None, "the baseline")
         send(client, usual[BASELINE : BASELINE + 400], random.choice(TENANTS, 400).tolist())
         fitted = 'embedding_drift_slices_folded{model_name="docs"} 0.0'
-        wait_for(lambda: fitted in httpx2.get(f"{service.url}/metrics").text, "the detectors")
-        wait_for(lambda: are_measured(values(drift, "tenant")), "the slices")
+        wait_for(lambda: fitted in metrics(service.url), "the detectors")
+        wait_for(lambda: are_measured(values(service.url, "tenant")), "the slices")
         with (
             stack.alertmanager(tmp_path / "am", rendered / "alertmanager.yml") as alertmanager,
             stack.prometheus(tmp_path / "p", rendered, service.url, alertmanager) as prometheus,
@@ -130,16 +127,17 @@ def test_one_tenant_of_five_drifts_and_the_alert_names_it(
             alerts = prometheus.query('ALERTS{area="drift"}')
             explained = 'embedding_drift_explanation_info{model_name="docs",slice="tenant=acme"}'
             wait_for(lambda: len(prometheus.query(explained)) > 0, "the explanation")
+            url = f"{service.url}/drift/docs"
             then = {"slice": "tenant=acme", "at": f"{time.time():.0f}"}
             html = {"Accept": "text/html"}
             wait_for(
-                lambda: "drifting</span>" in httpx2.get(drift, params=then, headers=html).text,
+                lambda: "drifting</span>" in get(url, params=then, headers=html).text,
                 "a check of the slice",
             )
-            linked = httpx2.get(drift, params=then, headers=html)
-        wait_for(lambda: "acme" in values(drift, "tenant"), "a report with slices")
-        acme = values(drift, "tenant")["acme"]
-        page = httpx2.get(drift, headers={"Accept": "text/html"}, timeout=60).text
+            linked = get(url, params=then, headers=html)
+        wait_for(lambda: "acme" in values(service.url, "tenant"), "a report with slices")
+        acme = values(service.url, "tenant")["acme"]
+        page = get(url, headers=html).text
     # All vectors are English, so that is no slice.
     named = {alert["metric"].get("slice", "") for alert in alerts}
     assert {"tenant=acme"} <= named <= {"", "tenant=acme"}

@@ -20,7 +20,7 @@ from qdrant_client import models
 from tests.broker import Broker
 from tests.postgresql import Application
 from tests.qdrant import Qdrant
-from tests.service import command, serving, wait_for
+from tests.service import command, get, metrics, serving, wait_for
 
 CONFIG = """
 monitoring: {poll_interval: 0.1, baseline: {vectors: 500}}
@@ -53,10 +53,6 @@ def add(connection: psycopg.Connection, vectors: NDArray[np.float32]) -> None:
             stream.write_row([str(vector.tolist())])
 
 
-def page(url: str) -> str:
-    return httpx2.get(f"{url}/metrics").text
-
-
 def test_a_killed_watch_continues_where_it_stopped(
     config: Path,
     application: Application,
@@ -64,7 +60,7 @@ def test_a_killed_watch_continues_where_it_stopped(
     sentences: NDArray[np.float32],
 ) -> None:
     def counts(url: str, vectors: int) -> bool:
-        return f'embedding_drift_vectors_total{{model_name="docs"}} {vectors}.0' in page(url)
+        return f'embedding_drift_vectors_total{{model_name="docs"}} {vectors}.0' in metrics(url)
 
     add(application.connection, sentences[:600])
     with serving(config, *WATCH, environment=environment) as service:
@@ -72,10 +68,10 @@ def test_a_killed_watch_continues_where_it_stopped(
         wait_for(lambda: counts(service.url, 500), "the baseline's vectors")
         add(application.connection, sentences[600:800])
         wait_for(lambda: counts(service.url, 700), "the new vectors")
-        wait_for(lambda: 'state="ok",window="fast"} 1.0' in page(service.url), "a verdict")
-        assert 'embedding_drift_watch_up{model_name="docs"} 1.0' in page(service.url)
-        assert 'watch_poll_timestamp_seconds{model_name="docs"} ' in page(service.url)
-        assert httpx2.get(f"{service.url}/-/ready").status_code == 200
+        wait_for(lambda: 'state="ok",window="fast"} 1.0' in metrics(service.url), "a verdict")
+        assert 'embedding_drift_watch_up{model_name="docs"} 1.0' in metrics(service.url)
+        assert 'watch_poll_timestamp_seconds{model_name="docs"} ' in metrics(service.url)
+        assert get(f"{service.url}/-/ready").status_code == 200
         assert httpx2.post(f"{service.url}/embeddings", content=b"").status_code == 404
         wanted = {"model_name": "docs", "embedding": sentences[790].tolist(), "k": 1}
         [match] = httpx2.post(f"{service.url}/search", json=wanted).json()["matches"]
@@ -97,14 +93,14 @@ def test_a_missing_table_is_reported_and_followed_again_when_it_is_back(
     sentences: NDArray[np.float32],
 ) -> None:
     def up(url: str, value: int) -> bool:
-        return f'embedding_drift_watch_up{{model_name="docs"}} {value}.0' in page(url)
+        return f'embedding_drift_watch_up{{model_name="docs"}} {value}.0' in metrics(url)
 
     add(application.connection, sentences[:10])
     with serving(config, *WATCH, environment=environment) as service:
         wait_for(lambda: up(service.url, 1), "the first poll")
         application.connection.execute("alter table docs rename to gone")
         wait_for(lambda: up(service.url, 0), "the loss on the page")
-        assert "embedding_drift_up 1.0" in page(service.url)
+        assert "embedding_drift_up 1.0" in metrics(service.url)
         reader = conninfo_to_dict(application.reader)["user"]
         application.connection.execute(
             f"begin; revoke select on gone from {reader}; alter table gone rename to docs; commit"
@@ -222,25 +218,25 @@ def test_no_message_of_kafka_is_lost_or_stored_twice_when_the_watch_is_killed(
         wait_for(lambda: total(service.url) == sent, "all messages")
         topic.send(b"not JSON")
         wait_for(lambda: "partition 0, offset " in service.log.read_text(), "the bad message")
-        assert 'embedding_drift_watch_up{model_name="docs"} 0.0' in page(service.url)
+        assert 'embedding_drift_watch_up{model_name="docs"} 0.0' in metrics(service.url)
         match = found(service.url, sentences[155])
         assert match["metadata"] == {"n": 155}
     with serving(config, *watched, "--on-error", "skip") as service:
         topic.send(json.dumps({"embedding": sentences[sent].tolist()}).encode())
         wait_for(lambda: total(service.url) == sent + 1, "what comes after it")
-        assert 'reason="PayloadError",route="watch"} 1.0' in page(service.url)
+        assert 'reason="PayloadError",route="watch"} 1.0' in metrics(service.url)
 
 
 def sample(url: str, metric: str) -> float | None:
     """The value of a metric of the model, or None while there is none."""
-    match = re.search(rf'^{metric}{{model_name="docs"}} (\S+)$', page(url), re.MULTILINE)
+    match = re.search(rf'^{metric}{{model_name="docs"}} (\S+)$', metrics(url), re.MULTILINE)
     return None if match is None else float(match[1])
 
 
 def score(url: str) -> float:
     """The score of the fast window, or 0 while there is none."""
     labels = '{model_name="docs",window="fast"}'
-    match = re.search(rf"^embedding_drift_score{labels} (\S+)$", page(url), re.MULTILINE)
+    match = re.search(rf"^embedding_drift_score{labels} (\S+)$", metrics(url), re.MULTILINE)
     return 0.0 if match is None else float(match[1])
 
 

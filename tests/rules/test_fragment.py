@@ -12,7 +12,7 @@ import yaml
 from demo import stack
 from ingest.runtime.settings.configuration import load
 from rules.render import render
-from tests.service import wait_for
+from tests.service import get, wait_for
 
 # As kube-prometheus installs it.
 EXISTING = """
@@ -121,7 +121,7 @@ def test_our_rules_suppress_our_alerts_and_no_others(
             httpx2.post(alerts, json=[{"labels": each} for each in firing]).raise_for_status()
 
             def found() -> list[Any]:
-                told: list[Any] = httpx2.get(alerts).raise_for_status().json()
+                told: list[Any] = get(alerts).raise_for_status().json()
                 return [each for each in told if each["status"]["state"] != "unprocessed"]
 
             wait_for(lambda: len(found()) >= len(firing), "the notifications")

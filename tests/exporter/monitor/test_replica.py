@@ -26,7 +26,7 @@ from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.pool import open_sync
 from tests.exporter.monitor import conservation
-from tests.service import Service, serving, wait_for
+from tests.service import Service, get, metrics, serving, wait_for
 
 Vectors = NDArray[np.float32]
 
@@ -248,13 +248,11 @@ def versions(store: str) -> list[int]:
         return [row[0] for row in connection.execute("select version from baseline")]
 
 
-def page(service: Service) -> str:
-    return httpx2.get(f"{service.url}/metrics").text
-
-
 def drift(service: Service) -> list[str]:
     return re.findall(
-        r"^embedding_drift_(?:score|wasserstein_distance|window_vectors)\b.*", page(service), re.M
+        r"^embedding_drift_(?:score|wasserstein_distance|window_vectors)\b.*",
+        metrics(service.url),
+        re.M,
     )
 
 
@@ -273,28 +271,30 @@ def test_the_exporter_reads_from_the_replica_and_writes_to_the_primary(
         send(vectors[:1_000])
         wait_for(lambda: versions(store) == [1], "the baseline on the primary")
         send(vectors[1_000:1_200])
-        wait_for(lambda: "embedding_drift_score{" in page(service), "a verdict")
+        wait_for(lambda: "embedding_drift_score{" in metrics(service.url), "a verdict")
         wait_for(lambda: history(store) > 0, "history on the primary")
-        exact = httpx2.get(f"{service.url}/drift/m?exact=true").json()
+        exact = get(f"{service.url}/drift/m?exact=true").json()
         assert "exact" in exact["windows"]["fast"]
 
-        wait_for(lambda: seen.format(1_200) in page(service), "the vectors")
+        wait_for(lambda: seen.format(1_200) in metrics(service.url), "the vectors")
         copy.hold()
         send(vectors[1_200:1_300])
         recorded = history(store)
         wait_for(lambda: history(store) > recorded, "history while the replica is held back")
-        assert seen.format(1_200) in page(service)
+        assert seen.format(1_200) in metrics(service.url)
         copy.let_go()
-        wait_for(lambda: seen.format(1_300) in page(service), "the vectors held back")
+        wait_for(lambda: seen.format(1_300) in metrics(service.url), "the vectors held back")
 
         measured = drift(service)
         replica.stop()
-        wait_for(lambda: "\nembedding_drift_up 0.0" in page(service), "the outage on the page")
+        wait_for(
+            lambda: "\nembedding_drift_up 0.0" in metrics(service.url), "the outage on the page"
+        )
         assert drift(service) == measured
         refused = httpx2.get(f"{service.url}/drift/m?exact=true", timeout=30)
         assert refused.status_code == 503
         replica.ensure_postgres_running()
-        wait_for(lambda: "\nembedding_drift_up 1.0" in page(service), "the recovery")
+        wait_for(lambda: "\nembedding_drift_up 1.0" in metrics(service.url), "the recovery")
     assert "Traceback" not in service.log.read_text()
 
 

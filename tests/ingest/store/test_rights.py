@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import numpy as np
 import psycopg
 import pytest
@@ -39,7 +38,7 @@ from ingest.store.newest import newest
 from ingest.store.pool import open_async
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
-from tests.service import command, post, serving, wait_for
+from tests.service import command, drift, post, serving, wait_for
 
 ROW = HistoryRow("m", "fast", "ok", 100, 1, 1.5)
 
@@ -301,9 +300,8 @@ def test_a_role_with_few_rights_serves_and_the_owners_upkeep_makes_its_partition
         assert post(service.url, vectors(400)).status_code == 201
 
         def is_pinned() -> bool:
-            return httpx2.get(f"{service.url}/drift/m").json().get("baseline") is not None
+            return drift(service.url).get("baseline") is not None
 
-        wait_for(lambda: httpx2.get(f"{service.url}/drift/m").is_success, "the model")
         wait_for(is_pinned, "the baseline")
         forget_partitions(connection)
         assert post(service.url, vectors(10)).status_code == 201
