@@ -138,7 +138,8 @@ class Fitting:
             # Work that runs already pins nothing: a new model has too few vectors for a first
             # baseline, and does not use the version that another one would replace.
             if work is not None and not work.future.cancel():
-                self._forgotten.append(work.future)
+                left = [*self._forgotten, work.future]
+                self._forgotten = [future for future in left if not future.done()]
 
     def stop(self) -> None:
         """Stop after the work under way. Work that waits for the server is interrupted."""

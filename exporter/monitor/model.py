@@ -360,6 +360,7 @@ class Models:
         """Forget a model."""
         left = {name: model for name, model in self.by_name.items() if name != model_name}
         self.by_name = MappingProxyType(left)
+        self._failing.pop(model_name, None)
 
     def snapshots(self, deadline: float = math.inf) -> Iterator[ModelSnapshot]:
         """Judge every model. A model that raises is left out and logged; the others go on."""

@@ -50,6 +50,19 @@ def test_the_first_vectors_of_a_model_become_its_baseline(
     assert versions(connection, "m") == [1]
 
 
+def test_nothing_is_kept_of_the_fits_of_models_that_were_removed(
+    pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    with fitting(pool, [0.0]) as made:
+        for name in ("first", "second"):
+            send(vectors[:300], model_name=name)
+            made.request_first(name, 250, UTC)
+            wait_for(made._works[name].future.done, "the end of the fit")
+            made.forget(name)
+        assert made._works == {}
+        assert made._forgotten == []
+
+
 def test_a_fit_that_failed_is_tried_again_a_minute_later(
     pool: Pool,
     send: Send,
