@@ -6,7 +6,6 @@ not be compressed; ``Content-Encoding`` is bounded.
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from ingest.files.names import METADATA, TEXT
 from ingest.files.reader import id_text, wrong_id
 from ingest.files.table import Chunk, Column, Table, Times
 from ingest.formats import checks
-from ingest.formats.format import Format
+from ingest.formats.format import Format, up_to
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem, UnsupportedMediaType
 from ingest.runtime.extras import missing
@@ -39,8 +38,6 @@ _OTHER_COLUMNS = 256
 """Columns that a body may have beside one for each component."""
 _SHARING = ("list_view", "large_list_view", "run_end_encoded", "dense_union", "sparse_union")
 """Types whose rows may share a value, so that a short body holds very much."""
-_PARQUET_ROWS = 256
-"""Rows of a Parquet file that are read before it is known how much they take."""
 _NUMBER_BYTES = 8
 _DAMAGED = (
     ValueError,
@@ -240,11 +237,11 @@ def _stream(body: bytes, limits: IngestSettings) -> Table:
             f"the body has {rest} bytes beyond the end of its stream; send each stream by itself"
         )
     with pa.ipc.open_stream(body) as reader:
-        _check_columns(reader.schema, limits)
-        return Batches(reader.schema, _checked(reader, limits))
+        check_columns(reader.schema, limits)
+        return Batches(reader.schema, checked(reader, limits))
 
 
-def _check_columns(schema: Any, limits: IngestSettings) -> None:
+def check_columns(schema: Any, limits: IngestSettings) -> None:
     """Refuse too many columns: each takes its time, even without rows."""
     import pyarrow as pa
 
@@ -274,7 +271,7 @@ def _within(kind: Any) -> Iterator[Any]:
             yield from _within(field.type)
 
 
-def _checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
+def checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
     """Return record batches whose values take not much more memory than they do."""
     found, count = [], 0
     for batch in batches:
@@ -371,67 +368,8 @@ def _bytes_apart(column: Any) -> int:
     return (longest or 0) * len(column)
 
 
-def _parquet(body: bytes, limits: IngestSettings) -> Table:
-    """Read a Parquet file, until too much comes out.
-
-    A list of equal numbers takes no room in a file, and what the file says of their number may be
-    wrong. So the lists of the first rows are bounded only after they were read.
-    """
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    from ingest.files.arrow import Batches
-
-    file = parquet.ParquetFile(io.BytesIO(body))
-    found = file.metadata
-    checks.count(found.num_rows, limits)
-    _check_columns(file.schema_arrow, limits)
-    # Not by the metadata of columns: pyarrow aborts the process if those are damaged.
-    groups = map(found.row_group, range(found.num_row_groups))
-    if sum(group.total_byte_size for group in groups) > limits.max_body_bytes:
-        raise _too_long(limits)
-    columns = [file.schema.column(at) for at in range(len(file.schema))]
-    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    # A value that many rows have is in the file only once. As a dictionary it is here, too.
-    read = parquet.ParquetFile(io.BytesIO(body), metadata=found, read_dictionary=texts)
-    some = _bounded(read.iter_batches(_PARQUET_ROWS, use_threads=False), limits)
-    batches = pa.Table.from_batches(list(some), read.schema_arrow).combine_chunks().to_batches()
-    return Batches(file.schema_arrow, _checked(batches, limits))
-
-
-def _bounded(batches: Iterable[Any], limits: IngestSettings) -> Iterator[Any]:
-    """Yield record batches until they take too much: repeated values hardly take any in a file."""
-    size = 0
-    for batch in batches:
-        size += sum(map(_own_bytes, batch.columns))
-        if size > limits.max_body_bytes:
-            raise _too_long(limits)
-        yield batch
-
-
-def _own_bytes(column: Any) -> int:
-    """Return what a column takes without dictionaries, which batches share."""
-    import pyarrow as pa
-
-    kind, types = column.type, pa.types
-    if types.is_dictionary(kind):
-        return int(column.indices.nbytes)
-    if types.is_struct(kind):
-        return sum(map(_own_bytes, column.flatten()))
-    if types.is_map(kind):
-        return _own_bytes(column.keys) + _own_bytes(column.items)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return _own_bytes(column.flatten())
-    return int(column.nbytes)
-
-
-def _too_long(limits: IngestSettings) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"the body, decompressed, exceeds {limits.max_body_bytes} bytes (ingest.max_body_bytes)"
-    )
-
-
-def _described(what: str) -> dict[str, Any]:
+def described(what: str) -> dict[str, Any]:
+    """Describe a body of columns, as OpenAPI has it."""
     return {
         "type": "string",
         "format": "binary",
@@ -447,11 +385,6 @@ def _described(what: str) -> dict[str, Any]:
 STREAM = Format(
     "application/vnd.apache.arrow.stream",
     partial(read, opener=_stream),
-    _described("A stream of Arrow's IPC format, its buffers not compressed,"),
-    inline_bytes=1024 * 1024,
-)
-PARQUET = Format(
-    "application/vnd.apache.parquet",
-    partial(read, opener=_parquet),
-    _described("A Parquet file"),
+    described("A stream of Arrow's IPC format, its buffers not compressed,"),
+    place=up_to(1024 * 1024),
 )

@@ -156,8 +156,8 @@ class Ingest:
             limits=self._settings.ingest,
             now=time.time(),
         )
-        inline_bytes = registry.find(request.headers).inline_bytes
-        batch = await self._parser.parsed(request, parse, inline_bytes)
+        place = registry.find(request.headers).place(request.body)
+        batch = await self._parser.parsed(request, parse, place)
         guard.require_write(request.scopes, batch.model_name)
         return batch
 

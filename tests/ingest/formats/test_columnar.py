@@ -1,4 +1,4 @@
-"""Arrow streams and Parquet files: their columns, and what must not come out of them."""
+"""Columns of Arrow streams and Parquet files, and what must not come out of streams."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingest.runtime.errors import BodyTooLarge, PayloadError, UnsupportedMediaType
+from ingest.runtime.errors import BodyTooLarge, UnsupportedMediaType
 from ingest.runtime.settings.settings import IngestSettings
 from tests.ingest.formats.bodies import (
     NOW,
@@ -144,41 +143,13 @@ def test_compressed_buffers_of_a_stream_are_refused_unread() -> None:
         assert pa.total_allocated_bytes() <= before
 
 
-def test_a_parquet_file_is_refused_by_what_would_come_out() -> None:
-    limits = IngestSettings(max_body_bytes=100_000)
-    zeros = np.zeros((1_000, 100), np.float32)
-    bomb = parquet_file(table_of(zeros))
-    assert len(bomb) < 10_000
-    refused = refusal(bomb, content_type=PARQUET, x_model_name="m", limits=limits)
-    assert type(refused) is BodyTooLarge
-    assert "decompressed, exceeds 100000 bytes" in refused.detail
-
-
-def test_many_different_texts_of_a_parquet_file_count_once() -> None:
-    table = table_of(np.ones((2_000, 2), np.float32), text=[f"{n:05000}" for n in range(2_000)])
-    batch = read(parquet_file(table), PARQUET, limits=IngestSettings(), x_model_name="m")
-    assert batch.metadata is not None
-    assert {len(item or b"") for item in batch.metadata} == {5_011}
-
-
-def test_a_parquet_file_with_a_damaged_footer_is_refused_by_a_process_that_lives() -> None:
-    # Some of these made pyarrow abort the process when it read the metadata of a column.
-    body = parquet_file(table_of(ROWS, id=["a", "b"], s=[{"a": 1}, {"a": 2}]))
-    start = len(body) - 8 - int.from_bytes(body[-8:-4], "little")
-    for at in range(start, len(body) - 8):
-        damaged = body[:at] + bytes([body[at] ^ 2]) + body[at + 1 :]
-        with suppress(PayloadError):
-            read(damaged, PARQUET, x_model_name="m")
-
-
-@both
-def test_a_long_text_that_every_row_has_is_not_copied_for_each(content_type: str) -> None:
+def test_a_long_text_that_every_row_has_is_not_copied_for_each() -> None:
     limits = IngestSettings(max_body_bytes=1_000_000)
     rows = np.ones((1_000, 2), np.float32)
     text = pa.array(["x" * 100_000] * 1_000).dictionary_encode()
-    body = WRITERS[content_type](table_of(rows, text=text))
+    body = arrow_stream(table_of(rows, text=text))
     tracemalloc.start()
-    refused = refusal(body, content_type=content_type, x_model_name="m", limits=limits)
+    refused = refusal(body, content_type=STREAM, x_model_name="m", limits=limits)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert "column 'text', each row with its value, exceeds 1000000 bytes" in refused.detail
@@ -301,14 +272,11 @@ def test_damaged_offsets_are_refused() -> None:
     assert "the body is damaged" in refusal(damaged, content_type=STREAM, x_model_name="m").detail
 
 
-@both
-def test_without_the_library_the_extra_is_named(
-    content_type: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    body = WRITERS[content_type](table_of(ROWS))
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = arrow_stream(table_of(ROWS))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "ingest.files.arrow", raising=False)
-    refused = refusal(body, content_type=content_type, x_model_name="m")
+    refused = refusal(body, content_type=STREAM, x_model_name="m")
     assert type(refused) is UnsupportedMediaType
     assert "needs pyarrow at the server: pip install 'embedding-drift-exporter[files]'" in str(
         refused

@@ -1,4 +1,4 @@
-"""The parser: what it decompresses, and which bodies it reads in its thread."""
+"""The parser: what it decompresses, and where it reads bodies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from ingest.formats.format import Place
 from ingest.http.body_reader import BodyReader
 from ingest.http.endpoint import IncomingRequest
 from ingest.http.parser import Parser
@@ -23,13 +24,14 @@ def parse(body: bytes) -> tuple[bytes, str]:
     return body, threading.current_thread().name
 
 
-@pytest.mark.parametrize(("inline_bytes", "thread"), [(4, "MainThread"), (3, "parser_0")])
-def test_a_long_body_is_parsed_in_the_thread_and_no_longer_held(
-    inline_bytes: int, thread: str
-) -> None:
+@pytest.mark.parametrize(
+    ("place", "thread"),
+    [(Place.LOOP, "MainThread"), (Place.THREAD, "parser_0"), (Place.PROCESS, "waiting_0")],
+)
+def test_a_body_is_parsed_in_its_place_and_no_longer_held(place: Place, thread: str) -> None:
     parser = Parser(READER)
     request = IncomingRequest(b"body", {}, {}, ())
-    assert asyncio.run(parser.parsed(request, parse, inline_bytes)) == (b"body", thread)
+    assert asyncio.run(parser.parsed(request, parse, place)) == (b"body", thread)
     assert request.body == b""
     parser.close()
 
@@ -37,7 +39,7 @@ def test_a_long_body_is_parsed_in_the_thread_and_no_longer_held(
 def test_an_error_is_that_of_the_function() -> None:
     parser = Parser(READER)
     with pytest.raises(PayloadError, match="empty"):
-        asyncio.run(parser.parsed(IncomingRequest(b"", {}, {}, ()), parse, 0))
+        asyncio.run(parser.parsed(IncomingRequest(b"", {}, {}, ()), parse, Place.THREAD))
     parser.close()
 
 
