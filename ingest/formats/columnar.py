@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,8 +21,8 @@ from ingest.files.columns import Choice, Options, choose
 from ingest.files.names import METADATA, TEXT
 from ingest.files.reader import id_text, wrong_id
 from ingest.files.table import Chunk, Column, Table, Times
-from ingest.formats import checks
-from ingest.formats.format import Format, up_to
+from ingest.formats import checks, messages
+from ingest.formats.format import Format, Place
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem, UnsupportedMediaType
 from ingest.runtime.extras import missing
@@ -32,13 +33,16 @@ Opener = Callable[[bytes, IngestSettings], Table]
 
 _OPTION = re.compile(r"[;.,]? (?:[^;.]*)--[a-z]+-(?:column|zone|unit).*$", re.DOTALL)
 """What an error advises for a command, which has options."""
-_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
-"""Types of messages (Message.fbs of Arrow)."""
 _OTHER_COLUMNS = 256
 """Columns that a body may have beside one for each component."""
 _SHARING = ("list_view", "large_list_view", "run_end_encoded", "dense_union", "sparse_union")
 """Types whose rows may share a value, so that a short body holds very much."""
 _NUMBER_BYTES = 8
+_SHORT_BYTES = 1024 * 1024
+_FEW_VALUES = 1_000
+"""What the event loop may wait for: a value takes up to 25 microseconds, numbers apart."""
+_has_library = threading.Event()
+"""Set once pyarrow is imported, for which the event loop must not wait."""
 _DAMAGED = (
     ValueError,
     OSError,
@@ -223,11 +227,12 @@ def _stream(body: bytes, limits: IngestSettings) -> Table:
 
     from ingest.files.arrow import Batches
 
+    _has_library.set()
     if body[:6] == b"ARROW1":
         raise ValueError("is a file of Arrow, but the content type is that of a stream")
     source = pa.BufferReader(body)
     for message in pa.ipc.MessageReader.open_stream(source):
-        if _is_compressed(memoryview(message.metadata)):
+        if messages.is_compressed(memoryview(message.metadata)):
             raise UnsupportedMediaType(
                 "the buffers of the Arrow stream are compressed; write them without compression,"
                 " and use Content-Encoding"
@@ -285,38 +290,6 @@ def checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
         batch.validate(full=True)
         found.append(batch)
     return found
-
-
-def _is_compressed(metadata: memoryview) -> bool:
-    """Return whether a message has compressed buffers (Message.fbs: RecordBatch.compression)."""
-    message = _root(metadata)
-    kind = _field(metadata, message, 1)
-    header = _field(metadata, message, 2)
-    if kind is None or header is None or metadata[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
-        return False
-    batch: int | None = header + _offset(metadata, header)
-    if metadata[kind] == _DICTIONARY_BATCH:
-        data = _field(metadata, batch or 0, 1)
-        batch = None if data is None else data + _offset(metadata, data)
-    return batch is not None and _field(metadata, batch, 3) is not None
-
-
-def _root(data: memoryview) -> int:
-    return _offset(data, 0)
-
-
-def _offset(data: memoryview, at: int) -> int:
-    return int(struct.unpack_from("<I", data, at)[0])
-
-
-def _field(data: memoryview, table: int, slot: int) -> int | None:
-    """Return where a field of a flatbuffers table is; None if it is absent."""
-    virtual = table - struct.unpack_from("<i", data, table)[0]
-    size = struct.unpack_from("<H", data, virtual)[0]
-    if 4 + 2 * slot >= size:
-        return None
-    offset = struct.unpack_from("<H", data, virtual + 4 + 2 * slot)[0]
-    return table + offset if offset else None
 
 
 def _check_size(name: str, column: Any, limits: IngestSettings) -> None:
@@ -381,10 +354,26 @@ def described(what: str) -> dict[str, Any]:
     }
 
 
-# Short bodies are read in the event loop, although the first one waits for pyarrow's import.
+def _place(body: bytes) -> Place:
+    """Have short bodies of few values read in the event loop."""
+    if len(body) > _SHORT_BYTES or not _has_library.is_set():
+        return Place.THREAD
+    import pyarrow as pa
+
+    count = 0
+    try:
+        for message in pa.ipc.MessageReader.open_stream(pa.BufferReader(body)):
+            count += messages.values(memoryview(message.metadata))
+            if count > _FEW_VALUES:
+                return Place.THREAD
+    except _DAMAGED:
+        return Place.THREAD
+    return Place.LOOP
+
+
 STREAM = Format(
     "application/vnd.apache.arrow.stream",
     partial(read, opener=_stream),
     described("A stream of Arrow's IPC format, its buffers not compressed,"),
-    place=up_to(1024 * 1024),
+    place=_place,
 )

@@ -33,9 +33,6 @@ def up_to(size: int) -> Callable[[bytes], Place]:
     return lambda body: Place.LOOP if len(body) <= size else Place.THREAD
 
 
-_SHORT = up_to(128 * 1024)
-
-
 @dataclass(frozen=True, slots=True)
 class Format:
     """A format of the body of ``POST /embeddings``.
@@ -47,14 +44,14 @@ class Format:
     read : Reader
     schema : dict
         OpenAPI schema of the body.
-    structs : tuple of Struct types
-        What the schema refers to.
     place : callable
         Tells where to read a body: in the event loop only if it may wait for that.
+    structs : tuple of Struct types
+        What the schema refers to.
     """
 
     content_type: str
     read: Reader
     schema: dict[str, Any]
+    place: Callable[[bytes], Place]
     structs: tuple[type[msgspec.Struct], ...] = ()
-    place: Callable[[bytes], Place] = _SHORT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -14,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ingest.formats.format import Place
+from ingest.formats.registry import FORMATS
 from ingest.runtime.errors import BodyTooLarge, UnsupportedMediaType
 from ingest.runtime.settings.settings import IngestSettings
 from tests.ingest.formats.bodies import (
@@ -281,3 +284,40 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     assert "needs pyarrow at the server: pip install 'embedding-drift-exporter[files]'" in str(
         refused
     )
+
+
+LIGHT = {
+    "a batch": table_of(np.ones((100, 768), np.float32), id=range(100), text=["a"] * 100),
+    "vectors": table_of(np.ones((300, 768), np.float32)),
+}
+HEAVY = {
+    "times as texts": table_of(np.ones((5_000, 2), np.float32), timestamp=["2024"] * 5_000),
+    "columns without values": table_of(
+        np.ones((100, 2), np.float32), **{f"c{n}": pa.nulls(100) for n in range(250)}
+    ),
+    "a column for each component": pa.table({f"dim_{n}": [1.0] for n in range(1_000)}),
+    "many short batches": pa.Table.from_batches(table_of(ROWS).to_batches() * 200),
+}
+
+
+def test_a_short_stream_of_few_values_is_read_in_the_event_loop_and_others_are_not() -> None:
+    place = FORMATS[STREAM].place
+    read(arrow_stream(table_of(ROWS)), STREAM, x_model_name="m")
+    assert {place(arrow_stream(table)) for table in LIGHT.values()} == {Place.LOOP}
+    assert {place(arrow_stream(table)) for table in HEAVY.values()} == {Place.THREAD}
+    assert max(len(arrow_stream(table)) for table in HEAVY.values()) < 200_000
+    long = arrow_stream(table_of(np.ones((400, 768), np.float32)))
+    assert place(long) is place(b"damaged") is Place.THREAD
+
+
+def test_the_event_loop_does_not_wait_for_the_import_of_the_library() -> None:
+    program = """
+from ingest.formats.registry import FORMATS
+from tests.ingest.formats.test_columnar import ROWS, STREAM, arrow_stream, read, table_of
+body = arrow_stream(table_of(ROWS))
+print(FORMATS[STREAM].place(body).name)
+read(body, STREAM, x_model_name="m")
+print(FORMATS[STREAM].place(body).name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["THREAD", "LOOP"], done.stderr
