@@ -218,6 +218,7 @@ class _Rows:
             if reason is not None:
                 at = self._count + index
                 self._problems.append(Problem(f"/metadata/{at}", reason, at))
+                encoded = None
             self._metadata.append(encoded)
 
 
@@ -278,13 +279,16 @@ def _within(kind: Any) -> Iterator[Any]:
 
 def checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
     """Return record batches whose values take not much more memory than they do."""
-    found, count = [], 0
+    found, count, shared = [], 0, 0
     for batch in batches:
         count += batch.num_rows
         checks.count(count or 1, limits)
         batch.validate()
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            _check_size(name, column, limits)
+            # Also of earlier batches: a dictionary counts for all of them.
+            shared += _shared_bytes(name, column, limits)
+            if shared > limits.max_body_bytes:
+                raise _too_much(name, limits)
         # Arrow trusts the sender: damaged offsets would be read from anywhere in memory. This reads
         # each value, so their size is known before.
         batch.validate(full=True)
@@ -292,8 +296,14 @@ def checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
     return found
 
 
-def _check_size(name: str, column: Any, limits: IngestSettings) -> None:
-    """Refuse a column whose values take much more memory than it does."""
+def _shared_bytes(name: str, column: Any, limits: IngestSettings) -> int:
+    """Return what values that rows may share take, if each row has its own.
+
+    Raises
+    ------
+    PayloadError
+        If the type is one whose rows share even more, or there are too many values.
+    """
     import pyarrow as pa
 
     if isinstance(column, pa.ExtensionArray):
@@ -302,25 +312,28 @@ def _check_size(name: str, column: Any, limits: IngestSettings) -> None:
     if str(kind).partition("<")[0] in _SHARING:
         raise PayloadError(f"column {name!r:.60} is of type {kind!s:.60}, which is not supported")
     if types.is_floating(kind) or types.is_integer(kind):
-        return
+        return 0
     # A null, or an object without fields, takes no byte of the body.
-    if max(_NUMBER_BYTES * len(column), _bytes_apart(column)) > limits.max_body_bytes:
-        raise BodyTooLarge(
-            f"column {name!r:.60}, each row with its value, exceeds {limits.max_body_bytes}"
-            " bytes (ingest.max_body_bytes)"
-        )
+    if _NUMBER_BYTES * len(column) > limits.max_body_bytes:
+        raise _too_much(name, limits)
     if types.is_struct(kind):
-        for field, inner in zip(kind, column.flatten(), strict=True):
-            _check_size(f"{name}.{field.name}", inner, limits)
-    elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        _check_size(name, column.flatten(), limits)
-    elif types.is_map(kind):
-        for inner in (column.keys, column.items):
-            _check_size(name, inner, limits)
+        fields = zip(kind, column.flatten(), strict=True)
+        return sum(_shared_bytes(f"{name}.{field.name}", each, limits) for field, each in fields)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _shared_bytes(name, column.flatten(), limits)
+    if types.is_map(kind):
+        return sum(_shared_bytes(name, each, limits) for each in (column.keys, column.items))
+    return _bytes_apart(column)
+
+
+def _too_much(name: str, limits: IngestSettings) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"column {name!r:.60}, each row with its value, exceeds {limits.max_body_bytes} bytes"
+        " (ingest.max_body_bytes), with those before it"
+    )
 
 
 def _bytes_apart(column: Any) -> int:
-    """Return what values that rows may share take, if each row has its own."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -332,13 +345,13 @@ def _bytes_apart(column: Any) -> int:
         views = np.frombuffer(column.buffers()[1], np.int32).reshape(-1, 4)
         lengths = views[column.offset : column.offset + len(column), 0]
         return int(lengths[column.is_valid().to_numpy(zero_copy_only=False)].sum(dtype=np.int64))
-    if not types.is_dictionary(column.type) or not len(column.dictionary):
+    if not types.is_dictionary(column.type):
         return 0
     values = column.dictionary
     is_binary = types.is_binary(values.type) or types.is_large_binary(values.type)
-    is_text = types.is_string(values.type) or types.is_large_string(values.type)
-    longest = pc.max(pc.binary_length(values)).as_py() if is_binary or is_text else values.nbytes
-    return (longest or 0) * len(column)
+    if is_binary or types.is_string(values.type) or types.is_large_string(values.type):
+        return pc.sum(pc.binary_length(values).take(column.indices)).as_py() or 0
+    return int(values.nbytes) * len(column)
 
 
 def described(what: str) -> dict[str, Any]:

@@ -159,6 +159,25 @@ def test_a_long_text_that_every_row_has_is_not_copied_for_each() -> None:
     assert peak < 10_000_000
 
 
+def test_texts_that_rows_share_count_for_all_columns_and_batches() -> None:
+    limits = IngestSettings(max_body_bytes=1_000_000)
+    rows = np.ones((50, 2), np.float32)
+    text = pa.array(["x" * 10_000] * 50).dictionary_encode()
+    one = table_of(rows, a=text)
+    assert len(read(arrow_stream(one), STREAM, limits=limits, x_model_name="m")) == 50
+    for table in (table_of(rows, a=text, b=text, c=text), pa.concat_tables([one] * 3)):
+        refused = refusal(arrow_stream(table), content_type=STREAM, x_model_name="m", limits=limits)
+        assert "each row with its value, exceeds 1000000 bytes" in refused.detail
+        assert isinstance(refused, BodyTooLarge)
+
+
+def test_one_long_text_among_short_ones_counts_once() -> None:
+    text = pa.array(["x" * 10_000, *["a"] * 9_999]).dictionary_encode()
+    body = arrow_stream(table_of(np.ones((10_000, 2), np.float32), text=text))
+    limits = IngestSettings(max_body_bytes=1_000_000)
+    assert len(read(body, STREAM, limits=limits, x_model_name="m")) == 10_000
+
+
 @both
 def test_more_columns_than_vectors_and_metadata_need_are_refused(content_type: str) -> None:
     table = pa.table({f"c{n}": pa.array([1.0], pa.float32()) for n in range(2_000)})
