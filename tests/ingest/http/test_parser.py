@@ -30,7 +30,7 @@ def parse(body: bytes) -> tuple[bytes, str]:
 )
 def test_a_body_is_parsed_in_its_place_and_no_longer_held(place: Place, thread: str) -> None:
     parser = Parser(READER)
-    request = IncomingRequest(b"body", {}, {}, ())
+    request = IncomingRequest(b"body", {}, {}, (), 0)
     assert asyncio.run(parser.parsed(request, parse, place)) == (b"body", thread)
     assert request.body == b""
     parser.close()
@@ -39,22 +39,22 @@ def test_a_body_is_parsed_in_its_place_and_no_longer_held(place: Place, thread: 
 def test_an_error_is_that_of_the_function() -> None:
     parser = Parser(READER)
     with pytest.raises(PayloadError, match="empty"):
-        asyncio.run(parser.parsed(IncomingRequest(b"", {}, {}, ()), parse, Place.THREAD))
+        asyncio.run(parser.parsed(IncomingRequest(b"", {}, {}, (), 0), parse, Place.THREAD))
     parser.close()
 
 
 def test_a_compressed_body_is_held_at_its_real_size() -> None:
     reader = BodyReader(READER.settings, 1)
     parser = Parser(reader)
-    request = IncomingRequest(gzip.compress(bytes(1_600)), {"content-encoding": "gzip"}, {}, ())
+    request = IncomingRequest(gzip.compress(bytes(1_600)), {"content-encoding": "gzip"}, {}, (), 0)
     assert asyncio.run(parser.unpack(request)) == reader.held_bytes == len(request.body) == 1_600
-    again = IncomingRequest(gzip.compress(bytes(1_600)), {"content-encoding": "gzip"}, {}, ())
+    again = IncomingRequest(gzip.compress(bytes(1_600)), {"content-encoding": "gzip"}, {}, (), 0)
     with pytest.raises(QueueFull):
         asyncio.run(parser.unpack(again))
-    bomb = IncomingRequest(gzip.compress(bytes(2_001)), {"content-encoding": "gzip"}, {}, ())
+    bomb = IncomingRequest(gzip.compress(bytes(2_001)), {"content-encoding": "gzip"}, {}, (), 0)
     with pytest.raises(BodyTooLarge):
         asyncio.run(parser.unpack(bomb))
-    plain = IncomingRequest(b"body", {}, {}, ())
+    plain = IncomingRequest(b"body", {}, {}, (), 0)
     assert asyncio.run(parser.unpack(plain)) == 0
     assert reader.held_bytes == 1_600
     parser.close()
