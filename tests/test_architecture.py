@@ -36,6 +36,7 @@ UNMIRRORED = {
         f"ingest/formats/answers/{name}.py": "tests/ingest/formats/answers/test_registry.py"
         for name in ("cohere", "ollama", "openai", "tei")
     },
+    "ingest/formats/confinement.py": "tests/ingest/formats/test_child.py runs the program",
     "ingest/formats/fields.py": "types: tests/test_openapi.py describes them",
     "ingest/http/bodies.py": "data: tests/ingest/http/test_app.py sends and reads the bodies",
     "ingest/http/searches.py": "tests/ingest/http/test_app.py sends searches",

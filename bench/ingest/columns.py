@@ -64,9 +64,10 @@ def forms(vectors: np.ndarray) -> dict[str, Form]:
 
 
 def cpu_seconds(running: service.Service) -> float:
-    """Return the CPU time of the service so far."""
-    times = psutil.Process(running.pid).cpu_times()
-    return times.user + times.system
+    """Return the CPU time of the service and of its processes so far."""
+    main = psutil.Process(running.pid)
+    times = [each.cpu_times() for each in (main, *main.children())]
+    return sum(each.user + each.system for each in times)
 
 
 def idle_share(running: service.Service) -> float:

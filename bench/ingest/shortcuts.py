@@ -84,7 +84,7 @@ def function(path: str, endpoint: Endpoint) -> Route:
         size = len(body)
         try:
             query, scopes = request.query_params, request.scope["auth"]
-            return await answer(IncomingRequest(body, request.headers, query, scopes))
+            return await answer(IncomingRequest(body, request.headers, query, scopes, len(body)))
         finally:
             reader.release(size)
 

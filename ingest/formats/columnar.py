@@ -6,9 +6,9 @@ not be compressed; ``Content-Encoding`` is bounded.
 
 from __future__ import annotations
 
-import io
 import re
 import struct
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -21,8 +21,8 @@ from ingest.files.columns import Choice, Options, choose
 from ingest.files.names import METADATA, TEXT
 from ingest.files.reader import id_text, wrong_id
 from ingest.files.table import Chunk, Column, Table, Times
-from ingest.formats import checks
-from ingest.formats.format import Format
+from ingest.formats import checks, messages
+from ingest.formats.format import Format, Place
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem, UnsupportedMediaType
 from ingest.runtime.extras import missing
@@ -33,15 +33,16 @@ Opener = Callable[[bytes, IngestSettings], Table]
 
 _OPTION = re.compile(r"[;.,]? (?:[^;.]*)--[a-z]+-(?:column|zone|unit).*$", re.DOTALL)
 """What an error advises for a command, which has options."""
-_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
-"""Types of messages (Message.fbs of Arrow)."""
 _OTHER_COLUMNS = 256
 """Columns that a body may have beside one for each component."""
 _SHARING = ("list_view", "large_list_view", "run_end_encoded", "dense_union", "sparse_union")
 """Types whose rows may share a value, so that a short body holds very much."""
-_PARQUET_ROWS = 256
-"""Rows of a Parquet file that are read before it is known how much they take."""
 _NUMBER_BYTES = 8
+_SHORT_BYTES = 1024 * 1024
+_FEW_VALUES = 1_000
+"""What the event loop may wait for: a value takes up to 25 microseconds, numbers apart."""
+_has_library = threading.Event()
+"""Set once pyarrow is imported, for which the event loop must not wait."""
 _DAMAGED = (
     ValueError,
     OSError,
@@ -217,6 +218,7 @@ class _Rows:
             if reason is not None:
                 at = self._count + index
                 self._problems.append(Problem(f"/metadata/{at}", reason, at))
+                encoded = None
             self._metadata.append(encoded)
 
 
@@ -226,11 +228,12 @@ def _stream(body: bytes, limits: IngestSettings) -> Table:
 
     from ingest.files.arrow import Batches
 
+    _has_library.set()
     if body[:6] == b"ARROW1":
         raise ValueError("is a file of Arrow, but the content type is that of a stream")
     source = pa.BufferReader(body)
     for message in pa.ipc.MessageReader.open_stream(source):
-        if _is_compressed(memoryview(message.metadata)):
+        if messages.is_compressed(memoryview(message.metadata)):
             raise UnsupportedMediaType(
                 "the buffers of the Arrow stream are compressed; write them without compression,"
                 " and use Content-Encoding"
@@ -240,11 +243,11 @@ def _stream(body: bytes, limits: IngestSettings) -> Table:
             f"the body has {rest} bytes beyond the end of its stream; send each stream by itself"
         )
     with pa.ipc.open_stream(body) as reader:
-        _check_columns(reader.schema, limits)
-        return Batches(reader.schema, _checked(reader, limits))
+        check_columns(reader.schema, limits)
+        return Batches(reader.schema, checked(reader, limits))
 
 
-def _check_columns(schema: Any, limits: IngestSettings) -> None:
+def check_columns(schema: Any, limits: IngestSettings) -> None:
     """Refuse too many columns: each takes its time, even without rows."""
     import pyarrow as pa
 
@@ -274,15 +277,18 @@ def _within(kind: Any) -> Iterator[Any]:
             yield from _within(field.type)
 
 
-def _checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
+def checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
     """Return record batches whose values take not much more memory than they do."""
-    found, count = [], 0
+    found, count, shared = [], 0, 0
     for batch in batches:
         count += batch.num_rows
         checks.count(count or 1, limits)
         batch.validate()
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            _check_size(name, column, limits)
+            # Also of earlier batches: a dictionary counts for all of them.
+            shared += _shared_bytes(name, column, limits)
+            if shared > limits.max_body_bytes:
+                raise _too_much(name, limits)
         # Arrow trusts the sender: damaged offsets would be read from anywhere in memory. This reads
         # each value, so their size is known before.
         batch.validate(full=True)
@@ -290,40 +296,14 @@ def _checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
     return found
 
 
-def _is_compressed(metadata: memoryview) -> bool:
-    """Return whether a message has compressed buffers (Message.fbs: RecordBatch.compression)."""
-    message = _root(metadata)
-    kind = _field(metadata, message, 1)
-    header = _field(metadata, message, 2)
-    if kind is None or header is None or metadata[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
-        return False
-    batch: int | None = header + _offset(metadata, header)
-    if metadata[kind] == _DICTIONARY_BATCH:
-        data = _field(metadata, batch or 0, 1)
-        batch = None if data is None else data + _offset(metadata, data)
-    return batch is not None and _field(metadata, batch, 3) is not None
+def _shared_bytes(name: str, column: Any, limits: IngestSettings) -> int:
+    """Return what values that rows may share take, if each row has its own.
 
-
-def _root(data: memoryview) -> int:
-    return _offset(data, 0)
-
-
-def _offset(data: memoryview, at: int) -> int:
-    return int(struct.unpack_from("<I", data, at)[0])
-
-
-def _field(data: memoryview, table: int, slot: int) -> int | None:
-    """Return where a field of a flatbuffers table is; None if it is absent."""
-    virtual = table - struct.unpack_from("<i", data, table)[0]
-    size = struct.unpack_from("<H", data, virtual)[0]
-    if 4 + 2 * slot >= size:
-        return None
-    offset = struct.unpack_from("<H", data, virtual + 4 + 2 * slot)[0]
-    return table + offset if offset else None
-
-
-def _check_size(name: str, column: Any, limits: IngestSettings) -> None:
-    """Refuse a column whose values take much more memory than it does."""
+    Raises
+    ------
+    PayloadError
+        If the type is one whose rows share even more, or there are too many values.
+    """
     import pyarrow as pa
 
     if isinstance(column, pa.ExtensionArray):
@@ -332,25 +312,28 @@ def _check_size(name: str, column: Any, limits: IngestSettings) -> None:
     if str(kind).partition("<")[0] in _SHARING:
         raise PayloadError(f"column {name!r:.60} is of type {kind!s:.60}, which is not supported")
     if types.is_floating(kind) or types.is_integer(kind):
-        return
+        return 0
     # A null, or an object without fields, takes no byte of the body.
-    if max(_NUMBER_BYTES * len(column), _bytes_apart(column)) > limits.max_body_bytes:
-        raise BodyTooLarge(
-            f"column {name!r:.60}, each row with its value, exceeds {limits.max_body_bytes}"
-            " bytes (ingest.max_body_bytes)"
-        )
+    if _NUMBER_BYTES * len(column) > limits.max_body_bytes:
+        raise _too_much(name, limits)
     if types.is_struct(kind):
-        for field, inner in zip(kind, column.flatten(), strict=True):
-            _check_size(f"{name}.{field.name}", inner, limits)
-    elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        _check_size(name, column.flatten(), limits)
-    elif types.is_map(kind):
-        for inner in (column.keys, column.items):
-            _check_size(name, inner, limits)
+        fields = zip(kind, column.flatten(), strict=True)
+        return sum(_shared_bytes(f"{name}.{field.name}", each, limits) for field, each in fields)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _shared_bytes(name, column.flatten(), limits)
+    if types.is_map(kind):
+        return sum(_shared_bytes(name, each, limits) for each in (column.keys, column.items))
+    return _bytes_apart(column)
+
+
+def _too_much(name: str, limits: IngestSettings) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"column {name!r:.60}, each row with its value, exceeds {limits.max_body_bytes} bytes"
+        " (ingest.max_body_bytes), with those before it"
+    )
 
 
 def _bytes_apart(column: Any) -> int:
-    """Return what values that rows may share take, if each row has its own."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -362,76 +345,17 @@ def _bytes_apart(column: Any) -> int:
         views = np.frombuffer(column.buffers()[1], np.int32).reshape(-1, 4)
         lengths = views[column.offset : column.offset + len(column), 0]
         return int(lengths[column.is_valid().to_numpy(zero_copy_only=False)].sum(dtype=np.int64))
-    if not types.is_dictionary(column.type) or not len(column.dictionary):
+    if not types.is_dictionary(column.type):
         return 0
     values = column.dictionary
     is_binary = types.is_binary(values.type) or types.is_large_binary(values.type)
-    is_text = types.is_string(values.type) or types.is_large_string(values.type)
-    longest = pc.max(pc.binary_length(values)).as_py() if is_binary or is_text else values.nbytes
-    return (longest or 0) * len(column)
+    if is_binary or types.is_string(values.type) or types.is_large_string(values.type):
+        return pc.sum(pc.binary_length(values).take(column.indices)).as_py() or 0
+    return int(values.nbytes) * len(column)
 
 
-def _parquet(body: bytes, limits: IngestSettings) -> Table:
-    """Read a Parquet file, until too much comes out.
-
-    A list of equal numbers takes no room in a file, and what the file says of their number may be
-    wrong. So the lists of the first rows are bounded only after they were read.
-    """
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    from ingest.files.arrow import Batches
-
-    file = parquet.ParquetFile(io.BytesIO(body))
-    found = file.metadata
-    checks.count(found.num_rows, limits)
-    _check_columns(file.schema_arrow, limits)
-    # Not by the metadata of columns: pyarrow aborts the process if those are damaged.
-    groups = map(found.row_group, range(found.num_row_groups))
-    if sum(group.total_byte_size for group in groups) > limits.max_body_bytes:
-        raise _too_long(limits)
-    columns = [file.schema.column(at) for at in range(len(file.schema))]
-    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    # A value that many rows have is in the file only once. As a dictionary it is here, too.
-    read = parquet.ParquetFile(io.BytesIO(body), metadata=found, read_dictionary=texts)
-    some = _bounded(read.iter_batches(_PARQUET_ROWS, use_threads=False), limits)
-    batches = pa.Table.from_batches(list(some), read.schema_arrow).combine_chunks().to_batches()
-    return Batches(file.schema_arrow, _checked(batches, limits))
-
-
-def _bounded(batches: Iterable[Any], limits: IngestSettings) -> Iterator[Any]:
-    """Yield record batches until they take too much: repeated values hardly take any in a file."""
-    size = 0
-    for batch in batches:
-        size += sum(map(_own_bytes, batch.columns))
-        if size > limits.max_body_bytes:
-            raise _too_long(limits)
-        yield batch
-
-
-def _own_bytes(column: Any) -> int:
-    """Return what a column takes without dictionaries, which batches share."""
-    import pyarrow as pa
-
-    kind, types = column.type, pa.types
-    if types.is_dictionary(kind):
-        return int(column.indices.nbytes)
-    if types.is_struct(kind):
-        return sum(map(_own_bytes, column.flatten()))
-    if types.is_map(kind):
-        return _own_bytes(column.keys) + _own_bytes(column.items)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return _own_bytes(column.flatten())
-    return int(column.nbytes)
-
-
-def _too_long(limits: IngestSettings) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"the body, decompressed, exceeds {limits.max_body_bytes} bytes (ingest.max_body_bytes)"
-    )
-
-
-def _described(what: str) -> dict[str, Any]:
+def described(what: str) -> dict[str, Any]:
+    """Describe a body of columns, as OpenAPI has it."""
     return {
         "type": "string",
         "format": "binary",
@@ -443,15 +367,26 @@ def _described(what: str) -> dict[str, Any]:
     }
 
 
-# Short bodies are read in the event loop, although the first one waits for pyarrow's import.
+def _place(body: bytes) -> Place:
+    """Have short bodies of few values read in the event loop."""
+    if len(body) > _SHORT_BYTES or not _has_library.is_set():
+        return Place.THREAD
+    import pyarrow as pa
+
+    count = 0
+    try:
+        for message in pa.ipc.MessageReader.open_stream(pa.BufferReader(body)):
+            count += messages.values(memoryview(message.metadata))
+            if count > _FEW_VALUES:
+                return Place.THREAD
+    except _DAMAGED:
+        return Place.THREAD
+    return Place.LOOP
+
+
 STREAM = Format(
     "application/vnd.apache.arrow.stream",
     partial(read, opener=_stream),
-    _described("A stream of Arrow's IPC format, its buffers not compressed,"),
-    inline_bytes=1024 * 1024,
-)
-PARQUET = Format(
-    "application/vnd.apache.parquet",
-    partial(read, opener=_parquet),
-    _described("A Parquet file"),
+    described("A stream of Arrow's IPC format, its buffers not compressed,"),
+    place=_place,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -19,6 +20,19 @@ Raises PayloadError, which names everything that is wrong, where, and what is al
 """
 
 
+class Place(Enum):
+    """Where a body is read."""
+
+    LOOP = "in the event loop"
+    THREAD = "in a thread"
+    PROCESS = "in a process of its own, for which a thread waits"
+
+
+def up_to(size: int) -> Callable[[bytes], Place]:
+    """Make a function that has bodies of at most ``size`` bytes read in the event loop."""
+    return lambda body: Place.LOOP if len(body) <= size else Place.THREAD
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """A format of the body of ``POST /embeddings``.
@@ -30,15 +44,14 @@ class Format:
     read : Reader
     schema : dict
         OpenAPI schema of the body.
+    place : callable
+        Tells where to read a body: in the event loop only if it may wait for that.
     structs : tuple of Struct types
         What the schema refers to.
-    inline_bytes : int
-        Size of the longest body that the event loop may wait for. Longer ones are read in a
-        thread.
     """
 
     content_type: str
     read: Reader
     schema: dict[str, Any]
+    place: Callable[[bytes], Place]
     structs: tuple[type[msgspec.Struct], ...] = ()
-    inline_bytes: int = 128 * 1024

@@ -13,7 +13,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from ingest.formats import checks
-from ingest.formats.format import Format
+from ingest.formats.format import Format, up_to
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.settings.settings import IngestSettings
@@ -104,5 +104,5 @@ FORMAT = Format(
             " or two dimensions."
         ),
     },
-    inline_bytes=1024 * 1024,
+    place=up_to(1024 * 1024),
 )

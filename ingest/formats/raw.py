@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ingest.formats import checks, dtypes, npy
-from ingest.formats.format import Format
+from ingest.formats.format import Format, up_to
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import PayloadError, Problem
 from ingest.runtime.settings.settings import IngestSettings
@@ -46,5 +46,5 @@ FORMAT = Format(
             " body that starts as a `.npy` file is read as one."
         ),
     },
-    inline_bytes=1024 * 1024,
+    place=up_to(1024 * 1024),
 )

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ingest.formats import checks, columnar, json, npy, raw
+from ingest.formats import checks, columnar, json, npy, parquet, raw
 from ingest.formats.format import Format
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import UnsupportedMediaType
@@ -23,7 +23,7 @@ FORMATS: Mapping[str, Format] = {
         raw.FORMAT,
         npy.FORMAT,
         columnar.STREAM,
-        columnar.PARQUET,
+        parquet.FORMAT,
     )
 }
 """Formats by content type."""

@@ -156,10 +156,21 @@ class Ingest:
             limits=self._settings.ingest,
             now=time.time(),
         )
-        inline_bytes = registry.find(request.headers).inline_bytes
-        batch = await self._parser.parsed(request, parse, inline_bytes)
+        place = registry.find(request.headers).place(request.body)
+        batch = await self._parser.parsed(request, parse, place)
+        self._hold(request, batch)
         guard.require_write(request.scopes, batch.model_name)
         return batch
+
+    def _hold(self, request: IncomingRequest, batch: Batch) -> None:
+        """Hold what came out of a body that says much in few bytes, as Parquet does."""
+        metadata = sum(len(item) for item in batch.metadata or () if item is not None)
+        size = batch.vectors.nbytes + metadata
+        # No more than for the longest body: whatever is accepted has room when nothing else is.
+        more = min(size, self._settings.ingest.max_body_bytes) - request.held_bytes
+        if more > 0:
+            self._reader.hold(more)
+            request.held_bytes += more
 
 
 class Searching:

@@ -29,12 +29,15 @@ class IncomingRequest:
     query : mapping
     scopes : collection of str
         What the client's credentials allow.
+    held_bytes : int
+        What the reader holds for the request, until it is answered.
     """
 
     body: bytes
     headers: Mapping[str, str]
     query: Mapping[str, str]
     scopes: Collection[str]
+    held_bytes: int
 
 
 class Endpoint:
@@ -71,27 +74,23 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. The middleware answers errors."""
-        code, size = 500, 0
+        code = 500
         try:
             headers = {
                 name.decode("latin-1"): value.decode("latin-1")
                 for name, value in reversed(scope["headers"])
             }
+            query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
             try:
                 body = await self._reader.read(headers, receive)
-                size = len(body)
-                query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
-                request = IncomingRequest(body, headers, query, scope["auth"])
+                request = IncomingRequest(body, headers, query, scope["auth"], len(body))
                 # The request holds the only reference, so that the answer can free the memory.
                 del body
-                size += await self._unpack(request)
-                response = await self._answer(request)
+                response = await self._response(request)
             except CancelledError as error:
                 # uvicorn cancels what still runs when it stops, and would answer 500, which
                 # clients do not retry.
                 raise StoreUnavailable("the service stops before the request was done") from error
-            finally:
-                self._reader.release(size)
             code = response.status_code
             await response(scope, receive, send)
         except MonitorError as error:
@@ -100,3 +99,10 @@ class Endpoint:
             raise
         finally:
             self._answered(code).inc()
+
+    async def _response(self, request: IncomingRequest) -> Response:
+        try:
+            request.held_bytes += await self._unpack(request)
+            return await self._answer(request)
+        finally:
+            self._reader.release(request.held_bytes)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from ingest.formats.format import Place
 from ingest.http.body_reader import BodyReader
 from ingest.http.decompression import decompress, encoding
 from ingest.http.endpoint import IncomingRequest
@@ -16,7 +17,7 @@ T = TypeVar("T")
 
 
 class Parser:
-    """Calls functions on bodies, in a thread where that takes long.
+    """Calls functions on bodies, outside the event loop where that takes long.
 
     Parameters
     ----------
@@ -28,6 +29,8 @@ class Parser:
         self._reader = reader
         # One thread, because several would take too much time from the event loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parser")
+        # Another one waits for the process, so that other bodies need not.
+        self._waiting = ThreadPoolExecutor(1, thread_name_prefix="waiting")
 
     async def unpack(self, request: IncomingRequest) -> int:
         """Decompress the body of a request if it is compressed.
@@ -49,12 +52,12 @@ class Parser:
             return 0
         limit = self._reader.settings.max_body_bytes
         unpacked = partial(decompress, encoding=how, limit=limit)
-        request.body = await self.parsed(request, unpacked, inline_bytes=0)
+        request.body = await self.parsed(request, unpacked, Place.THREAD)
         self._reader.hold(len(request.body))
         return len(request.body)
 
     async def parsed(
-        self, request: IncomingRequest, parse: Callable[[bytes], T], inline_bytes: int
+        self, request: IncomingRequest, parse: Callable[[bytes], T], place: Place
     ) -> T:
         """Parse the body of a request, and empty it.
 
@@ -62,14 +65,16 @@ class Parser:
         ----------
         request : IncomingRequest
         parse : callable
-        inline_bytes : int
-            Size of the longest body that the event loop may wait for.
+        place : Place
+            Where to call the function.
         """
         body, request.body = request.body, b""
-        if len(body) <= inline_bytes:
+        if place is Place.LOOP:
             return parse(body)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, parse, body)
+        thread = self._waiting if place is Place.PROCESS else self._thread
+        return await asyncio.get_running_loop().run_in_executor(thread, parse, body)
 
     def close(self) -> None:
-        """Wait for the thread to end."""
+        """Wait for the threads to end."""
         self._thread.shutdown()
+        self._waiting.shutdown()

@@ -47,7 +47,7 @@ class Searches:
     async def answer(self, request: IncomingRequest) -> Response:
         """Find the vectors that a request asks for."""
         parse = partial(search.parse, headers=request.headers, limits=self.settings.ingest)
-        wanted = await self._parser.parsed(request, parse, json.FORMAT.inline_bytes)
+        wanted = await self._parser.parsed(request, parse, json.FORMAT.place(request.body))
         try:
             async with asyncio.timeout(_SEARCH_SECONDS):
                 matches = await self._matches(wanted)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from ingest.formats import checks
+from ingest.formats.format import Place
 from ingest.http.body_reader import BodyReader
 from ingest.http.endpoint import IncomingRequest
 from ingest.http.parser import Parser
@@ -43,7 +44,6 @@ _READERS: Mapping[str, Callable[[bytes], Iterator[Span]]] = {
     answers.PROTOBUF: protobuf.read,
     answers.JSON: json.read,
 }
-_INLINE_BYTES = 128 * 1024
 _PERMANENT = (PayloadError, Forbidden, TooManyModels)
 """Errors of a batch that sending it again would not help. Others concern the whole request."""
 
@@ -77,7 +77,7 @@ class Traces:
             )
         limits = self._reader.settings
         read = partial(_read, content_type=content_type, limits=limits, now=time.time())
-        export = await self._parser.parsed(request, read, _INLINE_BYTES)
+        export = await self._parser.parsed(request, read, Place.THREAD)
         refused = await self._stored(export, request.scopes)
         accepted = export.spans - len(refused)
         self._count(export, accepted, refused)

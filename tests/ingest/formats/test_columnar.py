@@ -1,21 +1,23 @@
-"""Arrow streams and Parquet files: their columns, and what must not come out of them."""
+"""Columns of Arrow streams and Parquet files, and what must not come out of streams."""
 
 from __future__ import annotations
 
 import json
 import struct
+import subprocess
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingest.runtime.errors import BodyTooLarge, PayloadError, UnsupportedMediaType
+from ingest.formats.format import Place
+from ingest.formats.registry import FORMATS
+from ingest.runtime.errors import BodyTooLarge, UnsupportedMediaType
 from ingest.runtime.settings.settings import IngestSettings
 from tests.ingest.formats.bodies import (
     NOW,
@@ -144,45 +146,36 @@ def test_compressed_buffers_of_a_stream_are_refused_unread() -> None:
         assert pa.total_allocated_bytes() <= before
 
 
-def test_a_parquet_file_is_refused_by_what_would_come_out() -> None:
-    limits = IngestSettings(max_body_bytes=100_000)
-    zeros = np.zeros((1_000, 100), np.float32)
-    bomb = parquet_file(table_of(zeros))
-    assert len(bomb) < 10_000
-    refused = refusal(bomb, content_type=PARQUET, x_model_name="m", limits=limits)
-    assert type(refused) is BodyTooLarge
-    assert "decompressed, exceeds 100000 bytes" in refused.detail
-
-
-def test_many_different_texts_of_a_parquet_file_count_once() -> None:
-    table = table_of(np.ones((2_000, 2), np.float32), text=[f"{n:05000}" for n in range(2_000)])
-    batch = read(parquet_file(table), PARQUET, limits=IngestSettings(), x_model_name="m")
-    assert batch.metadata is not None
-    assert {len(item or b"") for item in batch.metadata} == {5_011}
-
-
-def test_a_parquet_file_with_a_damaged_footer_is_refused_by_a_process_that_lives() -> None:
-    # Some of these made pyarrow abort the process when it read the metadata of a column.
-    body = parquet_file(table_of(ROWS, id=["a", "b"], s=[{"a": 1}, {"a": 2}]))
-    start = len(body) - 8 - int.from_bytes(body[-8:-4], "little")
-    for at in range(start, len(body) - 8):
-        damaged = body[:at] + bytes([body[at] ^ 2]) + body[at + 1 :]
-        with suppress(PayloadError):
-            read(damaged, PARQUET, x_model_name="m")
-
-
-@both
-def test_a_long_text_that_every_row_has_is_not_copied_for_each(content_type: str) -> None:
+def test_a_long_text_that_every_row_has_is_not_copied_for_each() -> None:
     limits = IngestSettings(max_body_bytes=1_000_000)
     rows = np.ones((1_000, 2), np.float32)
     text = pa.array(["x" * 100_000] * 1_000).dictionary_encode()
-    body = WRITERS[content_type](table_of(rows, text=text))
+    body = arrow_stream(table_of(rows, text=text))
     tracemalloc.start()
-    refused = refusal(body, content_type=content_type, x_model_name="m", limits=limits)
+    refused = refusal(body, content_type=STREAM, x_model_name="m", limits=limits)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert "column 'text', each row with its value, exceeds 1000000 bytes" in refused.detail
     assert peak < 10_000_000
+
+
+def test_texts_that_rows_share_count_for_all_columns_and_batches() -> None:
+    limits = IngestSettings(max_body_bytes=1_000_000)
+    rows = np.ones((50, 2), np.float32)
+    text = pa.array(["x" * 10_000] * 50).dictionary_encode()
+    one = table_of(rows, a=text)
+    assert len(read(arrow_stream(one), STREAM, limits=limits, x_model_name="m")) == 50
+    for table in (table_of(rows, a=text, b=text, c=text), pa.concat_tables([one] * 3)):
+        refused = refusal(arrow_stream(table), content_type=STREAM, x_model_name="m", limits=limits)
+        assert "each row with its value, exceeds 1000000 bytes" in refused.detail
+        assert isinstance(refused, BodyTooLarge)
+
+
+def test_one_long_text_among_short_ones_counts_once() -> None:
+    text = pa.array(["x" * 10_000, *["a"] * 9_999]).dictionary_encode()
+    body = arrow_stream(table_of(np.ones((10_000, 2), np.float32), text=text))
+    limits = IngestSettings(max_body_bytes=1_000_000)
+    assert len(read(body, STREAM, limits=limits, x_model_name="m")) == 10_000
 
 
 @both
@@ -301,15 +294,49 @@ def test_damaged_offsets_are_refused() -> None:
     assert "the body is damaged" in refusal(damaged, content_type=STREAM, x_model_name="m").detail
 
 
-@both
-def test_without_the_library_the_extra_is_named(
-    content_type: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    body = WRITERS[content_type](table_of(ROWS))
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = arrow_stream(table_of(ROWS))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "ingest.files.arrow", raising=False)
-    refused = refusal(body, content_type=content_type, x_model_name="m")
+    refused = refusal(body, content_type=STREAM, x_model_name="m")
     assert type(refused) is UnsupportedMediaType
     assert "needs pyarrow at the server: pip install 'embedding-drift-exporter[files]'" in str(
         refused
     )
+
+
+LIGHT = {
+    "a batch": table_of(np.ones((100, 768), np.float32), id=range(100), text=["a"] * 100),
+    "vectors": table_of(np.ones((300, 768), np.float32)),
+}
+HEAVY = {
+    "times as texts": table_of(np.ones((5_000, 2), np.float32), timestamp=["2024"] * 5_000),
+    "columns without values": table_of(
+        np.ones((100, 2), np.float32), **{f"c{n}": pa.nulls(100) for n in range(250)}
+    ),
+    "a column for each component": pa.table({f"dim_{n}": [1.0] for n in range(1_000)}),
+    "many short batches": pa.Table.from_batches(table_of(ROWS).to_batches() * 200),
+}
+
+
+def test_a_short_stream_of_few_values_is_read_in_the_event_loop_and_others_are_not() -> None:
+    place = FORMATS[STREAM].place
+    read(arrow_stream(table_of(ROWS)), STREAM, x_model_name="m")
+    assert {place(arrow_stream(table)) for table in LIGHT.values()} == {Place.LOOP}
+    assert {place(arrow_stream(table)) for table in HEAVY.values()} == {Place.THREAD}
+    assert max(len(arrow_stream(table)) for table in HEAVY.values()) < 200_000
+    long = arrow_stream(table_of(np.ones((400, 768), np.float32)))
+    assert place(long) is place(b"damaged") is Place.THREAD
+
+
+def test_the_event_loop_does_not_wait_for_the_import_of_the_library() -> None:
+    program = """
+from ingest.formats.registry import FORMATS
+from tests.ingest.formats.test_columnar import ROWS, STREAM, arrow_stream, read, table_of
+body = arrow_stream(table_of(ROWS))
+print(FORMATS[STREAM].place(body).name)
+read(body, STREAM, x_model_name="m")
+print(FORMATS[STREAM].place(body).name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["THREAD", "LOOP"], done.stderr

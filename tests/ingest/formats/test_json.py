@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from ingest.formats.format import Place
+from ingest.formats.json import FORMAT
 from ingest.runtime.errors import (
     PayloadError,
 )
@@ -285,3 +287,16 @@ def test_metadata_may_be_nested_to_one_depth_in_every_form(
     for levels in (101, 500, 990, 1_000, 1_100, 10_000):
         with pytest.raises(PayloadError, match="is nested more than 100 levels deep"):
             read(body(levels), limits=IngestSettings())
+
+
+def test_a_short_body_of_few_values_is_read_in_the_event_loop_and_others_are_not() -> None:
+    metadata = {"text": "a", "n": 1}
+    light = (one(embedding=[0.125] * 4_000), several(ids=["a", "b"], metadata=[metadata] * 2))
+    heavy = (
+        one(embedding=[0.125] * 40_000),
+        several(embeddings=[[1]] * 600),
+        several(ids=["a"] * 600),
+        several(metadata=[{}] * 600),
+    )
+    for bodies, place in ((light, Place.LOOP), (heavy, Place.THREAD)):
+        assert {FORMAT.place(json.dumps(body).encode()) for body in bodies} == {place}

@@ -26,6 +26,7 @@ from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.store.connection import connect
 from tests.ingest.formats.bodies import arrow_stream, parquet_file, table_of
+from tests.service import wait_for
 
 VECTOR = [0.5, -1.0, 2.0]
 JSON = "application/json"
@@ -544,6 +545,28 @@ def test_an_impossible_search_is_refused_with_the_reason(
     client.post("/embeddings", json={"model_name": "m", "embedding": VECTOR})
     said = problem(client.post("/search", json=body), status)
     assert part in json.dumps(said)
+
+
+def test_what_came_out_of_a_short_body_is_held_until_it_is_stored(
+    client: TestClient, store: str
+) -> None:
+    body = parquet_file(table_of(np.ones((50, 100), np.float32)))
+    assert len(body) < 5_000
+    headers = {"Content-Type": "application/vnd.apache.parquet", "X-Model-Name": "m"}
+
+    def held() -> float:
+        page = client.get("/metrics").text
+        found = re.search(r"^embedding_drift_ingest_queue_bytes (\S+)$", page, re.MULTILINE)
+        assert found is not None
+        return float(found[1])
+
+    with connect(store) as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute("lock table embedding")
+            answer = thread.submit(client.post, "/embeddings", content=body, headers=headers)
+            wait_for(lambda: held() == 50 * 100 * 4, "the vectors of the body")
+        assert answer.result(30).status_code == 201
+    assert held() == 0
 
 
 @pytest.mark.parametrize(

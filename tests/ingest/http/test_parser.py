@@ -1,4 +1,4 @@
-"""The parser: what it decompresses, and which bodies it reads in its thread."""
+"""The parser: what it decompresses, and where it reads bodies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from ingest.formats.format import Place
 from ingest.http.body_reader import BodyReader
 from ingest.http.endpoint import IncomingRequest
 from ingest.http.parser import Parser
@@ -23,13 +24,14 @@ def parse(body: bytes) -> tuple[bytes, str]:
     return body, threading.current_thread().name
 
 
-@pytest.mark.parametrize(("inline_bytes", "thread"), [(4, "MainThread"), (3, "parser_0")])
-def test_a_long_body_is_parsed_in_the_thread_and_no_longer_held(
-    inline_bytes: int, thread: str
-) -> None:
+@pytest.mark.parametrize(
+    ("place", "thread"),
+    [(Place.LOOP, "MainThread"), (Place.THREAD, "parser_0"), (Place.PROCESS, "waiting_0")],
+)
+def test_a_body_is_parsed_in_its_place_and_no_longer_held(place: Place, thread: str) -> None:
     parser = Parser(READER)
-    request = IncomingRequest(b"body", {}, {}, ())
-    assert asyncio.run(parser.parsed(request, parse, inline_bytes)) == (b"body", thread)
+    request = IncomingRequest(b"body", {}, {}, (), 0)
+    assert asyncio.run(parser.parsed(request, parse, place)) == (b"body", thread)
     assert request.body == b""
     parser.close()
 
@@ -37,22 +39,22 @@ def test_a_long_body_is_parsed_in_the_thread_and_no_longer_held(
 def test_an_error_is_that_of_the_function() -> None:
     parser = Parser(READER)
     with pytest.raises(PayloadError, match="empty"):
-        asyncio.run(parser.parsed(IncomingRequest(b"", {}, {}, ()), parse, 0))
+        asyncio.run(parser.parsed(IncomingRequest(b"", {}, {}, (), 0), parse, Place.THREAD))
     parser.close()
 
 
 def test_a_compressed_body_is_held_at_its_real_size() -> None:
     reader = BodyReader(READER.settings, 1)
     parser = Parser(reader)
-    request = IncomingRequest(gzip.compress(bytes(1_600)), {"content-encoding": "gzip"}, {}, ())
+    request = IncomingRequest(gzip.compress(bytes(1_600)), {"content-encoding": "gzip"}, {}, (), 0)
     assert asyncio.run(parser.unpack(request)) == reader.held_bytes == len(request.body) == 1_600
-    again = IncomingRequest(gzip.compress(bytes(1_600)), {"content-encoding": "gzip"}, {}, ())
+    again = IncomingRequest(gzip.compress(bytes(1_600)), {"content-encoding": "gzip"}, {}, (), 0)
     with pytest.raises(QueueFull):
         asyncio.run(parser.unpack(again))
-    bomb = IncomingRequest(gzip.compress(bytes(2_001)), {"content-encoding": "gzip"}, {}, ())
+    bomb = IncomingRequest(gzip.compress(bytes(2_001)), {"content-encoding": "gzip"}, {}, (), 0)
     with pytest.raises(BodyTooLarge):
         asyncio.run(parser.unpack(bomb))
-    plain = IncomingRequest(b"body", {}, {}, ())
+    plain = IncomingRequest(b"body", {}, {}, (), 0)
     assert asyncio.run(parser.unpack(plain)) == 0
     assert reader.held_bytes == 1_600
     parser.close()

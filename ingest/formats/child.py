@@ -1,0 +1,214 @@
+"""A process that reads bodies for this one, within limits of memory and time.
+
+Whatever a body makes it do, it can neither take memory of this process nor end it. What the process
+does is in :mod:`~ingest.formats.confinement`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import IO
+
+import msgspec
+import numpy as np
+
+from ingest.formats.parameters import Parameters
+from ingest.runtime import errors
+from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem
+from ingest.runtime.settings.settings import IngestSettings
+from ingest.store.batch import Batch
+
+_MEMORY_FACTOR = 8
+_MEMORY_BESIDE = 64 * 1024 * 1024
+MOST_SECONDS = 30
+"""Time that reading one body may take."""
+OUT_OF_MEMORY = 3
+"""Exit code of a process whose memory did not suffice."""
+
+_LENGTHS = struct.Struct("<QQ")
+_MODULE = "ingest.formats.confinement"
+_SECRETS = ("EMBEDDING_DRIFT_", "PG")
+"""Variables of the environment that the process has no use for."""
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""Ends of a process that no body causes by itself."""
+
+
+def most_memory(limits: IngestSettings) -> int:
+    """Return how many bytes of memory reading a body may take.
+
+    Bodies that are as long as they may be take up to eight times that: int8 becomes float32, and
+    short texts become objects.
+    """
+    return _MEMORY_FACTOR * limits.max_body_bytes + _MEMORY_BESIDE
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """How to read a body: settings in JSON, parameters, and the time."""
+
+    limits: str
+    parameters: Parameters
+    now: float
+
+
+class Read(msgspec.Struct, frozen=True, tag=True):
+    """A batch without its vectors, which come after it."""
+
+    model_name: str
+    dimension: int
+    ids: list[str | None] | None
+    metadata: list[bytes | None] | None
+    timestamps: list[float | None] | None
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """Why a body cannot be used: an error by the name of its class."""
+
+    error: str
+    detail: str
+    problems: tuple[Problem, ...]
+
+
+def send(stream: IO[bytes], message: object, data: bytes | memoryview) -> None:
+    """Write a message, and bytes that belong to it."""
+    encoded = msgspec.msgpack.encode(message)
+    stream.write(_LENGTHS.pack(len(encoded), len(data)))
+    stream.write(encoded)
+    stream.write(data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[bytes, bytes]:
+    """Read what :func:`send` wrote.
+
+    Raises
+    ------
+    EOFError
+        If the other process has ended.
+    """
+    message, data = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
+    return _exactly(stream, message), _exactly(stream, data)
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    found = stream.read(size)
+    if len(found) < size:
+        raise EOFError
+    return found
+
+
+_ANSWERS = msgspec.msgpack.Decoder(Read | Refused)
+
+
+class _Ended(Exception):
+    """The process ended before it answered, with this code; of a signal, its negative number."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Child:
+    """Reads bodies in a process, one at a time. The process starts with the first body.
+
+    It ends when its input does, which the kernel closes however this process ends.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        atexit.register(self.close)
+
+    def read(
+        self, body: bytes, parameters: Parameters, limits: IngestSettings, now: float
+    ) -> Batch:
+        """Read a body as :func:`ingest.formats.parquet.read` does."""
+        asked = Asked(limits.model_dump_json(), parameters, now)
+        with self._lock:
+            try:
+                try:
+                    return self._answer(asked, body)
+                except _Ended as end:
+                    if end.code not in _FROM_OUTSIDE:
+                        raise
+                return self._answer(asked, body)
+            except _Ended as end:
+                raise _error(end.code, limits) from end
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        with self._lock:
+            self._end()
+
+    def _answer(self, asked: Asked, body: bytes) -> Batch:
+        if self._process is None:
+            self._process = _started()
+        try:
+            send(_open(self._process.stdin), asked, body)
+            message, vectors = receive(_open(self._process.stdout))
+        except (EOFError, BrokenPipeError) as error:
+            raise _Ended(self._end()) from error
+        answer = _ANSWERS.decode(message)
+        if isinstance(answer, Refused):
+            kind: type[PayloadError] = getattr(errors, answer.error)
+            raise kind(answer.detail, answer.problems)
+        rows = np.frombuffer(vectors, np.float32).reshape(-1, answer.dimension)
+        return Batch(answer.model_name, rows, answer.ids, answer.metadata, answer.timestamps)
+
+    def _end(self) -> int:
+        """End the process, and return its code."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.kill()
+        for stream in (process.stdin, process.stdout):
+            # What a buffer still holds cannot be written anymore.
+            with suppress(BrokenPipeError):
+                _open(stream).close()
+        return process.wait()
+
+
+def _started() -> subprocess.Popen[bytes]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
+    options = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        # Allocators that reserve addresses in advance would reach the limit without using memory.
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "MALLOC_ARENA_MAX": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    return subprocess.Popen(
+        # Not from the current folder, where anything may lie.
+        [sys.executable, "-P", "-m", _MODULE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=kept | options,
+    )
+
+
+def _open(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+def _error(code: int, limits: IngestSettings) -> Exception:
+    """Return the error for a process that ended with a code."""
+    if code == OUT_OF_MEMORY:
+        return BodyTooLarge(
+            f"to read the body takes more than {most_memory(limits)} bytes of memory, which is"
+            f" {_MEMORY_FACTOR} times ingest.max_body_bytes and 64 MiB"
+        )
+    if code == -signal.SIGALRM:
+        return BodyTooLarge(f"to read the body takes more than {MOST_SECONDS} s")
+    if code < 0:
+        return PayloadError(
+            "the body is damaged, or made to do harm: the process that read it ended with"
+            f" {signal.Signals(-code).name}"
+        )
+    return RuntimeError(f"the process that reads bodies ended with code {code}; see its traceback")

@@ -1,0 +1,90 @@
+"""The program of a :class:`~ingest.formats.child.Child`: reads bodies that come on its input.
+
+It ends when its memory does not suffice or when a body takes too long: how it ended tells why.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+from contextlib import suppress
+
+import msgspec
+import psutil
+
+from ingest.formats import parquet
+from ingest.formats.child import (
+    MOST_SECONDS,
+    OUT_OF_MEMORY,
+    Asked,
+    Read,
+    Refused,
+    most_memory,
+    receive,
+    send,
+)
+from ingest.runtime.errors import PayloadError
+from ingest.runtime.settings.settings import IngestSettings
+
+
+def main() -> None:
+    """Read bodies until the input ends."""
+    # The service finishes the requests under way after these; then it closes the input.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    with suppress(ModuleNotFoundError):  # whoever sends a body is told
+        import ingest.files.arrow  # noqa: F401
+    taken = psutil.Process().memory_info().vms
+    while True:
+        try:
+            message, body = receive(sys.stdin.buffer)
+        except EOFError:
+            return
+        asked = msgspec.msgpack.decode(message, type=Asked)
+        limits = IngestSettings.model_validate_json(asked.limits)
+        _limit_memory(taken + most_memory(limits))
+        # The signal ends the process, whatever it does.
+        signal.alarm(MOST_SECONDS)
+        try:
+            send(sys.stdout.buffer, *_answer(body, asked, limits))
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
+        signal.alarm(0)
+
+
+def _answer(
+    body: bytes, asked: Asked, limits: IngestSettings
+) -> tuple[Read | Refused, bytes | memoryview]:
+    try:
+        batch = parquet.read(body, asked.parameters, limits, asked.now)
+    except PayloadError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise error.__cause__ from error
+        return Refused(type(error).__name__, error.detail, error.problems), b""
+    read = Read(batch.model_name, batch.dimension, batch.ids, batch.metadata, batch.timestamps)
+    return read, batch.vectors.data.cast("B")
+
+
+def _limit_memory(size: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        size = min(size, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+
+
+def _end_with_input() -> None:
+    """End the process as soon as nobody can write to its input, also while it reads a body."""
+    end = select.poll()
+    end.register(sys.stdin, 0)
+    end.poll()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
