@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import socket
 import threading
 import time
 import uuid
@@ -22,6 +21,7 @@ import psutil
 import psycopg
 import pytest
 
+from demo.stack import free_port
 from ingest.store import changes
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
@@ -86,14 +86,12 @@ def database(request: pytest.FixtureRequest) -> Database:
 @pytest.fixture
 def config(folder: Path, database: Database) -> Path:
     """Of a service that comes back at the same address."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
     file = folder / "config.yaml"
     file.write_text(
         f"monitoring: {{poll_interval: 0.1, baseline: {{vectors: {BASELINE_VECTORS}}},"
         # A day: a hundred kills may take an hour.
         " windows: {fast: {seconds: 86400}, slow: {seconds: 86400}}}\n"
-        f"server: {{port: {port}}}\n"
+        f"server: {{port: {free_port()}}}\n"
         f"database: {{{database.setting}}}\n"
     )
     return file

@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from psycopg.conninfo import conninfo_to_dict
 
+from demo.stack import free_port
 from demo.tools import ToolMissing
 from ingest.store.connection import connect
 from tests.service import command, drift, post, serving, wait_for, window
@@ -38,12 +39,6 @@ database: {{connection_string: "postgresql://any@127.0.0.1:{port}/store"}}
 monitoring: {{poll_interval: 0.1, check_interval: 1, baseline: {{vectors: 500}}}}
 server: {{port: 0}}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
