@@ -107,7 +107,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         [*java, "kafka.tools.StorageTool", *identity, "-c", str(config)],
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=240,
     )
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen([*java, "kafka.Kafka", str(config)], stdout=log, stderr=log)

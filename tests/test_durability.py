@@ -29,6 +29,7 @@ from ingest.store.migrate import migrate
 from ingest.store.pool import open_async
 from ingest.store.postgresql import Server
 from ingest.store.vectors import Stored, insert
+from tests.postgresql import start
 from tests.service import Service, metrics, report, serving, wait_for
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def external(postgresql: PostgresServer) -> Database:
         pid = postgresql.get_pid()
         assert pid is not None
         kill(psutil.Process(pid))
-        postgresql.ensure_postgres_running()
+        start(postgresql)
 
     string = postgresql.get_uri()
     return Database(f"connection_string: '{string}'", string, kill_and_start)
@@ -230,7 +231,7 @@ def test_acknowledged_vectors_are_stored_once_after_any_kill(
             wait_for(follows(service, name, len(rows)), f"all vectors of {name}")
             reports[name] = report(service.url, name)
         service.process.terminate()
-        service.process.wait(60)
+        service.process.wait(240)
         recounting = stack.enter_context(serving(config))
         for name, rows in found.items():
             wait_for(follows(recounting, name, len(rows)), f"all vectors of {name}")

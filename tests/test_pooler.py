@@ -70,7 +70,7 @@ def pooler(folder: Path, empty_database: str) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
 
 
 def test_each_transaction_through_a_pooler_has_our_settings(
@@ -96,7 +96,7 @@ def test_each_transaction_through_a_pooler_has_our_settings(
 
 def run(config: Path, *arguments: str) -> str:
     return subprocess.run(
-        command(config, *arguments), capture_output=True, text=True, timeout=60, check=True
+        command(config, *arguments), capture_output=True, text=True, timeout=240, check=True
     ).stdout
 
 
@@ -118,6 +118,7 @@ def test_the_service_works_through_a_pooler_and_its_times_are_utc(
         found = httpx2.post(
             f"{service.url}/search",
             json={"model_name": "m", "embedding": sentences[650].tolist(), "k": 1, "scope": "fast"},
+            timeout=60,
         ).json()
         assert found["matches"][0]["similarity"] == pytest.approx(1, abs=1e-5)
         report = drift(service.url)

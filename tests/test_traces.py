@@ -153,7 +153,7 @@ def collecting(collector: Path, config: Path, port: int, **settings: str) -> Ite
         yield log
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(240)
 
 
 def instrumented(

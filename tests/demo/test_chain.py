@@ -110,7 +110,7 @@ def raise_alert(
         }
         for labels in alerts
     ]
-    httpx2.post(f"{alertmanager}/api/v2/alerts", json=body).raise_for_status()
+    httpx2.post(f"{alertmanager}/api/v2/alerts", json=body, timeout=60).raise_for_status()
 
 
 def test_a_detected_drift_reaches_slack_in_full(

@@ -181,7 +181,8 @@ def test_a_fleet_is_shown_while_the_exporter_of_a_part_of_it_is_dead(
         )
         ingest = stack.enter_context(serving(config, "ingest"))
         clients = [
-            stack.enter_context(httpx2.Client(base_url=each.url)) for each in (living, ingest)
+            stack.enter_context(httpx2.Client(base_url=each.url, timeout=60))
+            for each in (living, ingest)
         ]
         for client in clients:
             wait_for(
