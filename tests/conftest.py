@@ -26,8 +26,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and the programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# That a busy machine is slow is no fault of what is tested, nor that Hypothesis builds its tables of
-# Unicode first on a new one.
+# That a machine is busy is no fault of what is tested, nor that Hypothesis builds its tables of
+# Unicode on a new one.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
