@@ -52,7 +52,7 @@ class Prometheus:
         )
 
     def _get(self, endpoint: str, **parameters: str) -> list[dict[str, Any]]:
-        answer = httpx2.get(f"{self.url}/api/v1/{endpoint}", params=parameters, timeout=10)
+        answer = httpx2.get(f"{self.url}/api/v1/{endpoint}", params=parameters, timeout=60)
         answer.raise_for_status()
         result: list[dict[str, Any]] = answer.json()["data"]["result"]
         return result

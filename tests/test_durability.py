@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import socket
 import threading
 import time
 import uuid
@@ -22,6 +21,7 @@ import psutil
 import psycopg
 import pytest
 
+from demo.stack import free_port
 from ingest.store import changes
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
@@ -29,6 +29,7 @@ from ingest.store.migrate import migrate
 from ingest.store.pool import open_async
 from ingest.store.postgresql import Server
 from ingest.store.vectors import Stored, insert
+from tests.postgresql import start
 from tests.service import Service, metrics, report, serving, wait_for
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def external(postgresql: PostgresServer) -> Database:
         pid = postgresql.get_pid()
         assert pid is not None
         kill(psutil.Process(pid))
-        postgresql.ensure_postgres_running()
+        start(postgresql)
 
     string = postgresql.get_uri()
     return Database(f"connection_string: '{string}'", string, kill_and_start)
@@ -86,14 +87,12 @@ def database(request: pytest.FixtureRequest) -> Database:
 @pytest.fixture
 def config(folder: Path, database: Database) -> Path:
     """Of a service that comes back at the same address."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
     file = folder / "config.yaml"
     file.write_text(
         f"monitoring: {{poll_interval: 0.1, baseline: {{vectors: {BASELINE_VECTORS}}},"
         # A day: a hundred kills may take an hour.
         " windows: {fast: {seconds: 86400}, slow: {seconds: 86400}}}\n"
-        f"server: {{port: {port}}}\n"
+        f"server: {{port: {free_port()}}}\n"
         f"database: {{{database.setting}}}\n"
     )
     return file
@@ -232,7 +231,7 @@ def test_acknowledged_vectors_are_stored_once_after_any_kill(
             wait_for(follows(service, name, len(rows)), f"all vectors of {name}")
             reports[name] = report(service.url, name)
         service.process.terminate()
-        service.process.wait(60)
+        service.process.wait(240)
         recounting = stack.enter_context(serving(config))
         for name, rows in found.items():
             wait_for(follows(recounting, name, len(rows)), f"all vectors of {name}")

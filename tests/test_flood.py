@@ -112,7 +112,7 @@ def flood(service: Service, shape: str, connections: int, tls: bool) -> None:
     with ExitStack() as stack:
         unsent: dict[socket.socket, bytes] = {}
         for _ in range(connections):
-            client = stack.enter_context(socket.create_connection(address(service), timeout=10))
+            client = stack.enter_context(socket.create_connection(address(service), timeout=60))
             if tls and shape != "half a handshake":
                 client = stack.enter_context(trusting.wrap_socket(client))
             client.setblocking(False)
@@ -165,7 +165,7 @@ def test_a_client_is_served_although_others_hold_connections(guarded: Service) -
     with ExitStack() as stack:
         for _ in range(60 if tls else 300):
             stack.enter_context(socket.create_connection(address(guarded)))
-        with httpx2.Client(verify=False, auth=("prometheus", "secret"), timeout=30) as client:
+        with httpx2.Client(verify=False, auth=("prometheus", "secret"), timeout=60) as client:
             assert client.get(f"{guarded.url}/metrics").status_code == 200
 
 
@@ -182,7 +182,7 @@ def test_a_scrape_from_another_address_passes_a_flood_that_waits(guarded: Servic
             stack.enter_context(socket.create_connection(address(guarded)))
         # Linux has all of 127.0.0.0/8 on this machine.
         other = httpx2.HTTPTransport(verify=False, local_address="127.0.0.2")
-        with httpx2.Client(transport=other, auth=("prometheus", "secret"), timeout=30) as client:
+        with httpx2.Client(transport=other, auth=("prometheus", "secret"), timeout=60) as client:
             page = client.get(f"{guarded.url}/metrics").text
     # In the order of their coming, more than 600 would go before it.
     assert closed(page, "not_admitted") < 500

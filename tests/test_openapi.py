@@ -163,7 +163,7 @@ def service(request: pytest.FixtureRequest, store: str, tmp_path: Path) -> Itera
     vectors = np.random.default_rng(0).normal(size=(400, openapi_bodies.DIMENSION))
     with (
         serving(config) as service,
-        httpx2.Client(base_url=service.url, auth=("user", PASSWORD)) as client,
+        httpx2.Client(base_url=service.url, auth=("user", PASSWORD), timeout=60) as client,
     ):
         body = {"model_name": MODEL, "embeddings": vectors.tolist()}
         assert client.post("/embeddings", json=body).status_code == 201

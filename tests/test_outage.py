@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx2
 import numpy as np
 import psutil
 import psycopg
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 from ingest.store import partitions
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
+from tests.postgresql import start
 from tests.service import get, metrics, post, postmaster_of, serving, wait_for, waits_for_a_lock
 
 CONFIG = """
@@ -105,7 +105,7 @@ def test_a_process_that_has_started_stays_ready_while_postgresql_restarts(
         wait_for(ready, "the start")
         postgresql.stop()
         for _ in range(3):
-            answer = httpx2.get(f"{service.url}/drift/m/history", timeout=30)
+            answer = get(f"{service.url}/drift/m/history")
             if command != "exporter":
                 answer = post(service.url, sentences[:100])
             assert answer.status_code == 503
@@ -189,10 +189,6 @@ def test_the_embedded_server_that_hangs_does_not_keep_the_service_from_stopping(
 def drift_lines(url: str) -> list[str]:
     prefixes = ("embedding_drift_score", "embedding_drift_wasserstein", "embedding_drift_window")
     return [line for line in metrics(url).splitlines() if line.startswith(prefixes)]
-
-
-def start(server: PostgresServer) -> None:
-    server.ensure_postgres_running()
 
 
 @contextmanager
@@ -337,7 +333,7 @@ def test_a_stopped_server_does_not_keep_the_service_from_stopping(
             answers = [clients.submit(post, service.url, sentences[600:700], timeout=60)]
             for _ in range(40):
                 url = f"{service.url}/drift/m?exact=true"
-                answers.append(clients.submit(httpx2.get, url, timeout=60))
+                answers.append(clients.submit(get, url))
             wait_for(lambda: metric(service.url, UP) == 0, "a poll that hangs")
             service.process.terminate()
             assert service.process.wait(25) == 0
@@ -422,7 +418,7 @@ def test_a_full_disk_is_a_503_and_what_was_acknowledged_stays(
         def recovered() -> bool:
             # Its recovery may have begun when the disk was still full, and give up yet.
             start(postgresql)
-            return post(service.url, sentences[:1]).status_code == 201
+            return post(service.url, sentences[:1], key="once").status_code == 201
 
         wait_for(recovered, "recovery")
         # Of the batch that was refused, the commit may have happened before the disk was full.

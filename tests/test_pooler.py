@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from psycopg.conninfo import conninfo_to_dict
 
+from demo.stack import free_port
 from demo.tools import ToolMissing
 from ingest.store.connection import connect
 from tests.service import command, drift, post, serving, wait_for, window
@@ -38,12 +39,6 @@ database: {{connection_string: "postgresql://any@127.0.0.1:{port}/store"}}
 monitoring: {{poll_interval: 0.1, check_interval: 1, baseline: {{vectors: 500}}}}
 server: {{port: 0}}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -75,7 +70,7 @@ def pooler(folder: Path, empty_database: str) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
 
 
 def test_each_transaction_through_a_pooler_has_our_settings(
@@ -101,7 +96,7 @@ def test_each_transaction_through_a_pooler_has_our_settings(
 
 def run(config: Path, *arguments: str) -> str:
     return subprocess.run(
-        command(config, *arguments), capture_output=True, text=True, timeout=60, check=True
+        command(config, *arguments), capture_output=True, text=True, timeout=240, check=True
     ).stdout
 
 
@@ -123,6 +118,7 @@ def test_the_service_works_through_a_pooler_and_its_times_are_utc(
         found = httpx2.post(
             f"{service.url}/search",
             json={"model_name": "m", "embedding": sentences[650].tolist(), "k": 1, "scope": "fast"},
+            timeout=60,
         ).json()
         assert found["matches"][0]["similarity"] == pytest.approx(1, abs=1e-5)
         report = drift(service.url)

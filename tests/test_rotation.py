@@ -88,5 +88,5 @@ def test_a_password_that_is_changed_in_its_file_needs_no_restart(
             "a new connection with the new password",
         )
         wait_for(lambda: stored(service.url, 300), "what was stored, on the page")
-        assert httpx2.post(f"{service.url}/-/reload").status_code == 200
+        assert httpx2.post(f"{service.url}/-/reload", timeout=60).status_code == 200
         assert not {"hunter1", "hunter2"} & set(re.findall(r"\w+", service.log.read_text()))

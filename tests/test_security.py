@@ -77,7 +77,7 @@ def client(
     trusting = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     if own is not None:
         own.configure_cert(trusting)
-    return httpx2.Client(base_url=url, verify=trusting, headers=headers)
+    return httpx2.Client(base_url=url, verify=trusting, headers=headers, timeout=60)
 
 
 def user(service: Service, folder: Path, password: str = PASSWORD) -> httpx2.Client:
@@ -103,7 +103,7 @@ def test_a_connection_string_that_cannot_be_read_is_refused_without_its_password
     config = folder / "config.yaml"
     config.write_text(f"database: {json.dumps(strings)}\nserver: {{port: 0}}\n")
     line = command(config, "exporter")
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2
     assert f"{key} cannot be read" in done.stderr
     assert "hunter2" not in done.stderr

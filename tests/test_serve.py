@@ -91,27 +91,23 @@ def version(url: str) -> int:
     return int((drift(url).get("baseline") or {"version": 0})["version"])
 
 
-def assessed(url: str) -> bool:
-    """Whether the first check after the verdict is done."""
-    return "quality" in window(url)
-
-
 def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.float32]) -> None:
     with serving(config) as service:
         assert post(service.url, sentences[:1_000]).status_code == 201
         assert post(service.url, sentences[1_000:1_200]).status_code == 201
         wait_for(lambda: state(service.url) == "ok", "a verdict")
-        wait_for(lambda: assessed(service.url), "the vectors' quality")
-        waits = families.BASELINE_WAITS.name + "{"
-        wait_for(lambda: waits in metrics(service.url), "the next baseline")
-
-        page = metrics(service.url)
-        found = {family.name for family in text_string_to_metric_families(page)}
         expected = {
             f.name.removesuffix("_total")
             for f in (*FAMILIES, *ingest_metrics.FAMILIES, *application.FAMILIES)
-        }
-        assert expected - found == {family.name for family in NOT_YET}
+        } - {family.name for family in NOT_YET}
+
+        def shown() -> set[str]:
+            page = text_string_to_metric_families(metrics(service.url))
+            return {family.name for family in page}
+
+        # Each examination of the first check adds its own.
+        wait_for(lambda: expected <= shown(), "all families")
+        assert shown().isdisjoint(family.name for family in NOT_YET)
 
         report = drift(service.url)
         assert report["baseline"]["vectors"] == 1_000
@@ -123,8 +119,7 @@ def test_vectors_go_in_and_drift_comes_out(config: Path, sentences: NDArray[np.f
         assert post(service.url, rotated).status_code == 201
 
         def drifted() -> bool:
-            fast = window(service.url)
-            return bool(fast["score"] > 4.5)
+            return bool(window(service.url).get("score", 0) > 4.5)
 
         wait_for(drifted, "a score above the threshold")
 
@@ -184,7 +179,7 @@ def test_a_signal_stops_cleanly_children_included(config: Path, number: signal.S
     with serving(config) as service:
         assert any(_works_in(p, data) for p in psutil.process_iter())
         service.process.send_signal(number)
-        assert service.process.wait(60) == 0, service.log.read_text()
+        assert service.process.wait(240) == 0, service.log.read_text()
     left = [p for p in psutil.process_iter() if _works_in(p, data)]
     assert left == []
     assert "Traceback" not in service.log.read_text()
@@ -198,7 +193,7 @@ def test_settings_are_reloaded_while_the_service_runs(
         if way == "hangup":
             service.process.send_signal(signal.SIGHUP)
         else:
-            httpx2.post(f"{service.url}/-/reload")
+            httpx2.post(f"{service.url}/-/reload", timeout=60)
 
     def says(service: Service, sample: str) -> bool:
         return sample in metrics(service.url)
@@ -241,7 +236,7 @@ def test_requests_under_way_are_finished_before_leaving(
     config: Path, sentences: NDArray[np.float32]
 ) -> None:
     with serving(config) as service:
-        with httpx2.Client() as client:
+        with httpx2.Client(timeout=60) as client:
             for at in range(0, 500, 50):
                 headers = {
                     "Content-Type": "application/octet-stream",
@@ -252,7 +247,7 @@ def test_requests_under_way_are_finished_before_leaving(
                 sent = client.post(f"{service.url}/embeddings", content=body, headers=headers)
                 assert sent.status_code == 201
             os.kill(service.process.pid, signal.SIGTERM)
-        assert service.process.wait(60) == 0
+        assert service.process.wait(240) == 0
 
 
 def test_a_body_half_sent_when_the_service_stops_is_a_503_to_be_sent_again(
@@ -278,7 +273,7 @@ def test_a_body_half_sent_when_the_service_stops_is_a_503_to_be_sent_again(
             answer = HTTPResponse(client)
             answer.begin()
             said = answer.read().decode()
-        assert service.process.wait(60) == 0
+        assert service.process.wait(240) == 0
     assert answer.status == 503, said
     assert json.loads(said)["detail"] == "the service stops before the request was done"
     assert int(answer.headers["Retry-After"]) > 0
@@ -297,7 +292,7 @@ def test_both_halves_run_as_processes_of_their_own(
 
 def run(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(config, *arguments), capture_output=True, text=True, timeout=120, check=False
+        command(config, *arguments), capture_output=True, text=True, timeout=240, check=False
     )
 
 
@@ -413,7 +408,7 @@ def test_a_model_can_be_listed_and_removed_while_a_service_runs(
 def test_check_config_says_valid_or_what_is_wrong(config: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "exporter", "check", "config", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
     assert run(str(config)).stdout == f"{config}: valid\n"
     wrong = tmp_path / "wrong.yaml"

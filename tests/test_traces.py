@@ -153,7 +153,7 @@ def collecting(collector: Path, config: Path, port: int, **settings: str) -> Ite
         yield log
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(240)
 
 
 def instrumented(
@@ -168,6 +168,11 @@ def instrumented(
     finally:
         instrumentor.uninstrument()
     return [item.embedding for item in answer.data]
+
+
+def exporter_to(url: str, compression: Compression = Compression.NoCompression) -> OTLPSpanExporter:
+    """Make an exporter with the patience that a busy machine needs: the default is 10 seconds."""
+    return OTLPSpanExporter(f"{url}/v1/traces", compression=compression, timeout=60)
 
 
 def stored(connection: psycopg.Connection) -> list[tuple[str, str, list[float], dict[str, Any]]]:
@@ -186,13 +191,13 @@ def test_an_instrumented_program_needs_one_exporter(
     traces_of: type[PlainProvider],
 ) -> None:
     traces = traces_of(resource=Resource({"service.name": "search"}))
-    exporter = OTLPSpanExporter(f"{service.url}/v1/traces", compression=compression)
+    exporter = exporter_to(service.url, compression)
     traces.add_span_processor(BatchSpanProcessor(exporter))
     texts = [f"text {number}" for number in range(3)]
     got = instrumented(traces, provider, texts, "session 1")
     with traces.get_tracer("program").start_as_current_span("a span without vectors"):
         pass
-    assert traces.force_flush()
+    assert traces.force_flush(240_000)
     traces.shutdown()
     rows = stored(connection)
     vectors = np.array([row[2] for row in rows], np.float32)
@@ -207,7 +212,7 @@ def test_an_instrumented_program_needs_one_exporter(
 def test_a_retried_export_stores_nothing_twice(
     service: Service, provider: Provider, connection: psycopg.Connection
 ) -> None:
-    traces, exporter = PlainProvider(), OTLPSpanExporter(f"{service.url}/v1/traces")
+    traces, exporter = PlainProvider(), exporter_to(service.url)
 
     class Twice(BatchSpanProcessor):
         """As an exporter does when the answer to the first try is lost."""
@@ -227,9 +232,9 @@ def test_a_span_of_more_texts_than_the_sdk_keeps_attributes_loses_texts_and_no_v
 ) -> None:
     """The SDK's default of 128 attributes. The log of the service says so."""
     traces = PlainProvider()
-    traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{service.url}/v1/traces")))
+    traces.add_span_processor(BatchSpanProcessor(exporter_to(service.url)))
     instrumented(traces, provider, [f"text {number}" for number in range(100)], "s")
-    assert traces.force_flush()
+    assert traces.force_flush(240_000)
     traces.shutdown()
     rows = stored(connection)
     assert len(rows) == 100
@@ -240,7 +245,7 @@ def test_a_span_of_more_texts_than_the_sdk_keeps_attributes_loses_texts_and_no_v
 def test_a_refused_export_fails_in_the_program_and_the_log_of_the_service_says_why(
     service: Service,
 ) -> None:
-    traces, exporter = PlainProvider(), OTLPSpanExporter(f"{service.url}/v1/traces")
+    traces, exporter = PlainProvider(), exporter_to(service.url)
     tracer = traces.get_tracer("program")
     results = []
 
@@ -285,10 +290,10 @@ def test_a_collector_forwards_vectors_and_tries_again_while_the_store_is_away(
 
     def exported(text: str) -> None:
         traces = PlainProvider(resource=Resource({"service.name": "search"}))
-        exporter = OTLPSpanExporter(f"http://127.0.0.1:{port}/v1/traces")
+        exporter = exporter_to(f"http://127.0.0.1:{port}")
         traces.add_span_processor(BatchSpanProcessor(exporter))
         instrumented(traces, provider, [text], "s")
-        assert traces.force_flush()
+        assert traces.force_flush(240_000)
         traces.shutdown()
 
     def texts() -> list[str]:

@@ -30,17 +30,34 @@ AnyClient = Client | AsyncClient
 Use = Callable[..., None]
 
 
-def use(url: str, calls: Callable[[AnyClient], None], **options: Any) -> AnyClient:
-    """Run ``calls`` in the client's with block; return the client."""
+def always(_: AnyClient) -> bool:
+    return True
+
+
+def use(
+    url: str,
+    calls: Callable[[AnyClient], None],
+    until: Callable[[AnyClient], bool] = always,
+    **options: Any,
+) -> AnyClient:
+    """Run ``calls`` in the client's with block, leave it when a condition holds; return it."""
     with Client(url, "m", **options) as client:
         calls(client)
+        wait_for(lambda: until(client), "the time to leave")
     return client
 
 
-def use_async(url: str, calls: Callable[[AnyClient], None], **options: Any) -> AnyClient:
+def use_async(
+    url: str,
+    calls: Callable[[AnyClient], None],
+    until: Callable[[AnyClient], bool] = always,
+    **options: Any,
+) -> AnyClient:
     async def run() -> AnyClient:
-        async with AsyncClient(url, "m", **options) as client:
+        async with AsyncClient(url, "m", **options) as client, asyncio.timeout(240):
             calls(client)
+            while not until(client):
+                await asyncio.sleep(0.01)
         return client
 
     return asyncio.run(run())
@@ -371,17 +388,23 @@ def test_vectors_added_outside_the_loop_wait_for_it(
 NOWHERE = "http://127.0.0.1:1"
 
 
-def seconds_to_leave(network: Network, use: Use, **options: Any) -> tuple[float, AnyClient]:
-    """Measure how long the with block takes after its last call."""
+def seconds_to_leave(
+    network: Network, use: Use, until: Callable[[AnyClient], bool] = always, **options: Any
+) -> tuple[float, AnyClient]:
+    """Measure how long the with block takes after its last call and a condition."""
     left = 0.0
 
-    def calls(client: AnyClient) -> None:
+    def may_leave(client: AnyClient) -> bool:
         nonlocal left
-        client.add(VECTORS)
         left = time.monotonic()
+        return until(client)
 
-    client = use(network.url, calls, batch_size=3, **options)
+    client = use(network.url, lambda c: c.add(VECTORS), may_leave, batch_size=3, **options)
     return time.monotonic() - left, client
+
+
+def was_refused(client: AnyClient) -> bool:
+    return client._sender.trouble is not None
 
 
 @either
@@ -389,10 +412,13 @@ def seconds_to_leave(network: Network, use: Use, **options: Any) -> tuple[float,
 def test_leaving_a_with_block_takes_no_longer_than_the_close_timeout(
     network: Network, use: Use, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def has_begun(client: AnyClient) -> bool:
+        return was_refused(client) if fault == "busy" else len(network.requests) > 0
+
     if fault == "hanging":
         network.closed.clear()
     network.faults = [Reply(503, {"Retry-After": "60"})] * 9
-    seconds, client = seconds_to_leave(network, use, close_timeout=0.5)
+    seconds, client = seconds_to_leave(network, use, has_begun, close_timeout=0.5)
     assert 0.5 <= seconds < 20, "far from the 30 seconds of a request or the 60 of the pause"
     assert counts(client) == {"failed": 3, "dropped": 1}
     because = "" if fault == "hanging" else f"; {network.url}/embeddings answers 503: not now"
@@ -422,7 +448,7 @@ def test_a_closed_client_sends_no_more_requests_and_ends_its_thread(network: Net
     network.faults = [Reply(503, {"Retry-After": "60"})]
     client = Client(network.url, "m")
     client.add(VECTORS)
-    wait_for(lambda: client._sender.trouble is not None, "the answer")
+    wait_for(lambda: was_refused(client), "the answer")
     client.close(timeout=0)
     thread = client._thread
     assert thread is not None
@@ -450,6 +476,7 @@ def test_an_answer_that_comes_after_the_close_does_not_change_the_counts(
 def test_closing_without_a_service_counts_the_vectors() -> None:
     client = Client(NOWHERE, "m", batch_size=3)
     client.add(VECTORS)
+    wait_for(lambda: was_refused(client), "the refusal")
     client.close(timeout=0.05)
     assert counts(client) == {"failed": 3, "dropped": 1}
 
@@ -547,7 +574,7 @@ def test_wrong_parameters_are_refused_at_once(
 def python(program: str, url: str = "") -> str:
     """Run a program in another interpreter; return what it prints."""
     line = [sys.executable, "-c", program, url]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

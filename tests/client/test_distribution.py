@@ -100,7 +100,7 @@ def test_the_client_runs_where_only_its_dependencies_are_installed(
         env=os.environ | {"PYTHONPATH": str(CLIENT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert (done.stdout, done.stderr) == ("1 1 1\n\n", "")
     assert len(shelf) == 3

@@ -106,7 +106,7 @@ def healthcheck() -> list[str]:
 
 
 def metric(url: str, sample: str) -> str | None:
-    page = httpx2.get(f"{url}/metrics").text
+    page = httpx2.get(f"{url}/metrics", timeout=60).text
     found = re.search(rf"^{re.escape(sample)} (\S+)$", page, re.MULTILINE)
     return found and found[1]
 

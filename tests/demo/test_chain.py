@@ -34,7 +34,7 @@ from tests.programs import NEWEST, missing
 from tests.service import get, wait_for
 
 MODEL = "sentence-transformer"
-SECONDS = 90.0
+SECONDS = 240.0
 
 
 class Page(Protocol):
@@ -110,7 +110,7 @@ def raise_alert(
         }
         for labels in alerts
     ]
-    httpx2.post(f"{alertmanager}/api/v2/alerts", json=body).raise_for_status()
+    httpx2.post(f"{alertmanager}/api/v2/alerts", json=body, timeout=60).raise_for_status()
 
 
 def test_a_detected_drift_reaches_slack_in_full(
@@ -179,7 +179,7 @@ def test_vmalert_on_victoriametrics_sends_the_same_message(
         alertmanager_process(tmp_path / "alerts", rendered / "alertmanager.yml") as alertmanager,
         victoriametrics.evaluating(tmp_path / "metrics", rendered, page.url, alertmanager),
     ):
-        message = slack.wait(about(f"WARNING: Embeddings of {MODEL} are drifting"), 2 * SECONDS)
+        message = slack.wait(about(f"WARNING: Embeddings of {MODEL} are drifting"), SECONDS)
     text = without_times(message)["attachments"][0]["text"]
     assert "At least 6 % of the vectors are unlike the baseline (estimate 12 %). " in text
     assert "Largest component: mean (score 7.3)." in text
@@ -196,6 +196,8 @@ def test_a_critical_drift_is_one_message_not_three(
     assert len(slack.messages) == 2
 
 
+# The second is resolved before it escalates, however long its first message takes.
+@pytest.mark.parametrize("escalates_after", [20])
 def test_two_models_drift_one_escalates_and_both_are_resolved(
     page: Page, prometheus: Prometheus, alertmanager: str, slack: Slack
 ) -> None:

@@ -73,9 +73,9 @@ def test_a_kept_demo_answers_its_links_until_it_is_interrupted(
             told = read(demo.stdout)
             links = re.findall(r"\| \[\w+\] (\S+)", told)
             assert len(links) == 2 * 3
-            assert {httpx2.get(link, timeout=10).status_code for link in links} == {200}
+            assert {httpx2.get(link, timeout=60).status_code for link in links} == {200}
             demo.send_signal(signal.SIGINT)
-            assert demo.wait(60) == 0
+            assert demo.wait(240) == 0
         finally:
             demo.kill()  # does nothing if it has ended
     assert_nothing_is_left(temporary)

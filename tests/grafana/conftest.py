@@ -219,7 +219,7 @@ def prometheus(
     trust_baseline(rules, MODEL)
     absent = f"http://127.0.0.1:{stack.free_port()}"
     with stack.prometheus(folder / "prometheus", rules, incident, absent) as prometheus:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         fires = f'ALERTS{{alertname="EmbeddingDriftDetected", model_name="{MODEL}"}}'
         while not prometheus.query(fires):
             assert time.monotonic() < deadline, "the incident's alert did not fire"

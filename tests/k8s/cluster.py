@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from demo.stack import free_port
 from k8s.helm import tool
 from tests.programs import find, missing
 
@@ -78,7 +78,7 @@ def running(
     The API server listens at the address, with more options. A node joins with the file
     ``NODE.kubeconfig``.
     """
-    etcd_port, peer_port, port, manager_port = _free_ports(4)
+    etcd_port, peer_port, port, manager_port = (free_port() for _ in range(4))
     key, tokens = folder / "key.pem", folder / "tokens.csv"
     _run([find("openssl"), "genrsa", "-out", str(key), "2048"], (0,))
     tokens.write_text("".join(f"{token},{user}\n" for token, user in _TOKENS.items()))
@@ -136,14 +136,6 @@ def built(name: str, version_of: str) -> str:
     """Return the path of a program; without it, the test says how to build it."""
     program = tool(name, version_of)
     return str(program) if program.exists() else missing(f"{name} is not built; see .ci/kubernetes")
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def _kubeconfig(server: str, token: str) -> dict[str, Any]:

@@ -206,7 +206,7 @@ def test_helm_test_stores_a_vector_in_an_installed_trial_and_reads_it_back(trial
 
 
 def test_the_page_of_the_fleet_is_reached_through_the_service(trial: Release) -> None:
-    answer = httpx2.get(f"{trial.url('exporter')}/", headers={"Accept": "text/html"})
+    answer = httpx2.get(f"{trial.url('exporter')}/", headers={"Accept": "text/html"}, timeout=60)
     assert answer.status_code == 200
     assert "text/html" in answer.headers["Content-Type"]
 
@@ -324,7 +324,7 @@ def test_every_replica_of_a_sharded_fleet_answers_for_every_model_also_without_i
             found = [f"http://{pod['status']['podIP']}:10910" for pod in pods(release, "exporter")]
             urls = [*found, release.url("exporter")]
             reports = [f"{url}/drift/{model}" for url in urls for model in models]
-            return [url for url in reports if httpx2.get(url).status_code != 200]
+            return [url for url in reports if httpx2.get(url, timeout=60).status_code != 200]
 
         wait_for(lambda: not unanswered(), "the reports of all models")
         workload = f"statefulset/{NAME}-exporter"

@@ -215,7 +215,9 @@ def inhibited(firing: list[dict[str, str]], tmp_path: Path) -> list[dict[str, st
     stack.shorten_waits(tmp_path)
     with stack.alertmanager(tmp_path / "data", tmp_path / "alertmanager.yml") as url:
         alerts = f"{url}/api/v2/alerts"
-        httpx2.post(alerts, json=[{"labels": labels} for labels in firing]).raise_for_status()
+        httpx2.post(
+            alerts, json=[{"labels": labels} for labels in firing], timeout=60
+        ).raise_for_status()
 
         def are_processed() -> bool:
             told = get(alerts).raise_for_status().json()

@@ -118,7 +118,9 @@ def test_our_rules_suppress_our_alerts_and_no_others(
         alerts = f"{url}/api/v2/alerts"
 
         def suppressed(*firing: dict[str, str]) -> list[dict[str, str]]:
-            httpx2.post(alerts, json=[{"labels": each} for each in firing]).raise_for_status()
+            httpx2.post(
+                alerts, json=[{"labels": each} for each in firing], timeout=60
+            ).raise_for_status()
 
             def found() -> list[Any]:
                 told: list[Any] = get(alerts).raise_for_status().json()

@@ -107,6 +107,7 @@ def apply_and_destroy(account: Path, terraform: Terraform, address: str) -> None
         address,
         json={"SecretId": "embedding-drift/slack-webhook"},
         headers={"X-Amz-Target": "secretsmanager.GetSecretValue", "Authorization": SIGNED},
+        timeout=60,
     )
     webhook = told.raise_for_status().json()["SecretString"]
     assert webhook.startswith("https://hooks.slack.com/")

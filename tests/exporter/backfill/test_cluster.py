@@ -109,7 +109,7 @@ def test_an_existing_cluster_does_the_work_until_its_workers_die(
 def test_a_scheduler_that_ends_during_the_work_is_an_error(
     lake: str, store: str, connection: psycopg.Connection
 ) -> None:
-    patience = {"distributed.comm.timeouts.connect": "1s"}
+    patience = {"distributed.comm.timeouts.connect": "5s"}
     with (
         dask.config.set(patience),
         LocalCluster(

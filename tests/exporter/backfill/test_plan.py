@@ -37,7 +37,7 @@ seconds = st.lists(st.integers(1, 120), min_size=1, max_size=60).map(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(times=seconds, interval=st.integers(1, 12))
 def test_a_window_spans_its_seconds_and_holds_all_vectors_or_a_sample(
     times: Floats, interval: int
@@ -57,7 +57,7 @@ def test_a_window_spans_its_seconds_and_holds_all_vectors_or_a_sample(
     np.testing.assert_array_equal(plan.whole.times, times[plan.kept])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(times=seconds, ends=st.tuples(st.integers(1, 60), st.integers(0, 60)))
 def test_what_the_baseline_was_fitted_to_is_in_no_window(
     times: Floats, ends: tuple[int, int]
@@ -93,7 +93,7 @@ def test_vectors_that_no_window_holds_are_not_kept() -> None:
     np.testing.assert_array_equal(np.flatnonzero(plan.kept), np.arange(10))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 999), least=st.integers(1, 20), gaps=st.booleans(), bursts=st.booleans())
 def test_runs_cover_all_check_times_and_hold_all_they_need(
     seed: int, least: int, gaps: bool, bursts: bool

@@ -34,7 +34,7 @@ def judge(detector: Detector) -> Judge:
     )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 10_000),
     cuts=st.lists(st.integers(0, 400), max_size=12),

@@ -19,7 +19,7 @@ from exporter.stats.arrays import Vectors
 from ingest.runtime.errors import ClusterFailed
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 999), groups=st.integers(1, 4), batch=st.integers(1, 70))
 def test_vectors_written_in_any_order_are_read_in_the_order_of_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, groups: int, batch: int

@@ -37,7 +37,7 @@ def fitted(vectors: Vectors) -> tuple[Features, Axes]:
 BATCHES = {d: (normal(260, d, 1), fit(normal(200, d))[0]) for d in (1, 2, 3, 7, 8, 33, 100)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(d=st.sampled_from(list(BATCHES)), cuts=st.lists(st.integers(0, 260), max_size=8))
 def test_features_do_not_depend_on_the_batch(d: int, cuts: list[int]) -> None:
     vectors, features = BATCHES[d]

@@ -71,7 +71,7 @@ def samples(draw: st.DrawFn) -> tuple[Vectors, Vectors]:
     return reference.astype(np.float32), window.astype(np.float32)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(samples())
 def test_binned_ks_is_below_the_exact_one_by_a_bin_at_most(pair: tuple[Vectors, Vectors]) -> None:
     reference, window = pair
@@ -81,7 +81,7 @@ def test_binned_ks_is_below_the_exact_one_by_a_bin_at_most(pair: tuple[Vectors, 
     assert (exact <= found + resolution(bins, reference) + 1e-6).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(samples())
 def test_distances_are_those_of_the_plain_formula_in_double_precision(
     pair: tuple[Vectors, Vectors],

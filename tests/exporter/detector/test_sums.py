@@ -33,7 +33,7 @@ def same(one: Sums, other: Sums) -> bool:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 400), max_size=6), seed=st.integers(0, 99))
 def test_sums_do_not_depend_on_order_and_batches(
     detector: Detector, fresh: Vectors, cuts: list[int], seed: int
@@ -46,7 +46,7 @@ def test_sums_do_not_depend_on_order_and_batches(
     assert same(sums, detector.sums(vectors))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(first=st.integers(0, 300), size=st.integers(1, 300), batch=st.integers(1, 130))
 def test_removing_vectors_restores_the_sums(
     detector: Detector, fresh: Vectors, first: int, size: int, batch: int

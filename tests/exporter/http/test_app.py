@@ -51,10 +51,7 @@ def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iter
     half = Exporter(Monitor(store, load()), registry)
     app = application.application(registry, LiveSettings(load), half)
     with TestClient(app, raise_server_exceptions=False) as client:
-        deadline = time.monotonic() + 30
-        while client.get("/-/ready").status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for(lambda: client.get("/-/ready").status_code == 200, "readiness")
         yield client
 
 

@@ -133,11 +133,17 @@ def test_every_process_shows_every_model(
             assert {model["windows"]["fast"]["vectors"] for model in listed} == {100}
             assert "<h1>6 models</h1>" in client.get("/").text
             for name, owner in has_models.items():
+                # On a busy machine, a check may be late.
+                wait_for(
+                    lambda client=client, name=name: (
+                        not client.get(f"/drift/{name}").json()["overdue"]
+                    ),
+                    "a check",
+                )
                 report = client.get(f"/drift/{name}").json()
                 assert report["vectors"] == 350
                 assert report["windows"]["fast"]["vectors"] == 100
                 assert (report["age"] == 0) == (owner == ordinal)
-                assert not report["overdue"]
                 page = client.get(f"/drift/{name}", headers=BROWSER)
                 assert f"<h1>{name}</h1>" in page.text
                 assert ("saw at its last check" in page.text) == (owner != ordinal)
@@ -181,7 +187,8 @@ def test_a_fleet_is_shown_while_the_exporter_of_a_part_of_it_is_dead(
         )
         ingest = stack.enter_context(serving(config, "ingest"))
         clients = [
-            stack.enter_context(httpx2.Client(base_url=each.url)) for each in (living, ingest)
+            stack.enter_context(httpx2.Client(base_url=each.url, timeout=60))
+            for each in (living, ingest)
         ]
         for client in clients:
             wait_for(

@@ -380,6 +380,6 @@ def test_a_fit_that_waits_for_the_server_does_not_keep_the_service_from_stopping
         made.request_first("m", 250, UTC)
         wait_for(lambda: waits_for_a_lock(connection), "the fit")
         stopping.start()
-        stopping.join(20)
+        stopping.join(240)
         assert not stopping.is_alive()
     assert versions(connection, "m") == []

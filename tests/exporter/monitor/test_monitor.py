@@ -65,5 +65,5 @@ def test_it_stops_though_the_store_does_not_answer(
         monitor.start()
         wait_for(lambda: waits_for_a_lock(connection), "the tail")
         stopping.start()
-        stopping.join(20)
+        stopping.join(240)
         assert not stopping.is_alive()

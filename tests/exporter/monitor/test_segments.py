@@ -38,7 +38,7 @@ def assert_holds(sums: Sums | None, expected: Sums) -> None:
         np.testing.assert_array_equal(sums.mean_waves, expected.mean_waves)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steps=st.lists(
         st.tuples(st.integers(1, 40), st.integers(0, 60), st.integers(0, 60)),

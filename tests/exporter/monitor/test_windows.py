@@ -64,7 +64,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(steps=steps, measured=st.booleans())
 def test_windows_equal_a_recount_whatever_enters_and_leaves(
     steps: list[tuple[int, float, bool]], measured: bool, vectors: Vectors, detector: Detector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
@@ -12,7 +12,6 @@ from exporter.stats import ks
 from tests.exporter.stats.samples import pairs
 
 
-@settings(deadline=None)
 @given(pairs())
 def test_every_dimension_has_scipys_statistic(pair: tuple[NDArray, NDArray]) -> None:
     reference, current = pair

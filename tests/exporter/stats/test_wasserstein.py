@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
@@ -12,7 +12,6 @@ from exporter.stats import wasserstein
 from tests.exporter.stats.samples import pairs
 
 
-@settings(deadline=None)
 @given(pairs())
 def test_every_dimension_has_scipys_distance(pair: tuple[NDArray, NDArray]) -> None:
     reference, current = pair

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -149,10 +149,6 @@ def test_an_illegal_name_is_refused_with_what_is_allowed(content_type: str, name
     assert len(refused.value.detail) < 500
 
 
-# On a new machine Hypothesis first builds its tables of Unicode, which takes long.
-untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
 finite_vectors = arrays.arrays(
     np.float32,
     st.tuples(st.integers(1, 5), st.integers(1, 8)),
@@ -161,7 +157,6 @@ finite_vectors = arrays.arrays(
 
 
 @every_format
-@untimed
 @given(vectors=finite_vectors)
 def test_vectors_are_kept_bit_for_bit(content_type: str, vectors: NDArray[np.float32]) -> None:
     assert sent(content_type, vectors).vectors.tobytes() == vectors.tobytes()
@@ -230,7 +225,6 @@ headers_of_npy = st.text(st.characters(max_codepoint=127), max_size=80).map(npy_
 
 
 @pytest.mark.filterwarnings("default")  # numpy and Python warn of what a header contains
-@untimed
 @given(
     body=spliced() | named_bodies | headers_of_npy | st.binary(max_size=200),
     content_type=st.sampled_from([*FORMATS]),

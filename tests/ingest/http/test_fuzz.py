@@ -423,7 +423,7 @@ def send(client: TestClient, request: Request) -> httpx2.Response:
 def test_the_store_has_exactly_the_acknowledged_vectors(
     client: TestClient, connection: psycopg.Connection, long: bool
 ) -> None:
-    @settings(max_examples=10_000 if long else 300, deadline=None, derandomize=not long)
+    @settings(max_examples=10_000 if long else 300, derandomize=not long)
     @given(st.lists(requests(), min_size=1, max_size=3))
     def holds(sent: list[Request]) -> None:
         connection.execute("delete from embedding")

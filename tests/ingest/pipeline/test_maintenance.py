@@ -26,7 +26,7 @@ def test_it_ends_although_the_server_does_not_answer(
     with connect(store) as other, other.transaction():
         partitions.ensure(other)
         running.start()
-        running.join(20)
+        running.join(240)
         assert not running.is_alive()
 
 

@@ -29,7 +29,7 @@ def named(registry: CollectorRegistry) -> set[tuple[str, str]]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while not condition():
             await asyncio.sleep(0.02)
 

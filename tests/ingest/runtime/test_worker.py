@@ -116,12 +116,12 @@ def test_a_worker_that_is_woken_does_what_it_does_meanwhile() -> None:
         meanwhile=meanwhile,
     )
     waiting.start()
-    assert ran.wait(10)
+    assert ran.wait(240)
     assert not woken.wait(0.05)
     for _ in range(2):
         woken.clear()
         waiting.wake()
-        assert woken.wait(10)
+        assert woken.wait(240)
     waiting.stop(nothing)
     assert errors == ["meanwhile"]
     assert waiting.status.failures == 2

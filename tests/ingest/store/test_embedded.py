@@ -93,7 +93,7 @@ def test_a_second_process_is_told_so_and_survives_the_first(
         assert shared in caplog.messages
         pid = postmaster_of(folder / "data")
         with connect(string) as connection:
-            first.communicate(timeout=30)
+            first.communicate(timeout=240)
             assert connection.execute("select 1").fetchone() == (1,)
         assert postmaster_of(folder / "data") == pid
         kill(folder / "data")
@@ -128,7 +128,7 @@ def test_the_first_process_survives_the_second(
     with embedded.running(folder / "data") as string, connect(string) as connection:
         assert caplog.messages == []
         with another(folder / "data") as second:
-            second.communicate(timeout=30)
+            second.communicate(timeout=240)
         assert connection.execute("select 1").fetchone() == (1,)
 
 
@@ -281,7 +281,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command on the data folder ``data``."""
     config = folder / "config.yaml"
     config.write_text(f"server: {{port: 0}}\ndatabase: {{data_directory: {folder / 'data'}}}\n")
-    return subprocess.run(command(config, *arguments), capture_output=True, text=True, timeout=60)
+    return subprocess.run(command(config, *arguments), capture_output=True, text=True, timeout=240)
 
 
 def kill(data: Path) -> None:

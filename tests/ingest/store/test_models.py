@@ -189,7 +189,7 @@ def test_baselines_of_other_models_can_be_searched_while_a_removal_waits(
 
     async def found() -> list[neighbours.Match]:
         async with await AsyncConnection.connect(store, autocommit=True) as asynchronous:
-            await asynchronous.execute("set statement_timeout = '2s'")
+            await asynchronous.execute("set statement_timeout = '60s'")
             return await neighbours.baseline(asynchronous, "other", np.ones(4, np.float32), 3)
 
     with connect(store) as other, ThreadPoolExecutor(1) as threads:
@@ -199,5 +199,5 @@ def test_baselines_of_other_models_can_be_searched_while_a_removal_waits(
             wait_for(lambda: waits_for_a_lock(connection), "the removal")
             assert len(asyncio.run(found())) == 3
             assert not removing.done()
-        removing.result(30)
+        removing.result(240)
     assert not any(rows_of(connection, "m").values())

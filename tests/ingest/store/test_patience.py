@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import SettingsError, StoreRefused, StoreUnavailable
 from ingest.store.patience import patiently
+from tests.postgresql import start
 from tests.service import command, wait_for
 
 if TYPE_CHECKING:
@@ -86,12 +87,12 @@ def test_migrate_waits_for_a_server_that_comes_late(
     log = folder / "migrate.log"
     with log.open("w") as stream:
         migrating = subprocess.Popen(
-            command(config, "migrate", "--timeout", "60"), stdout=stream, stderr=stream
+            command(config, "migrate", "--timeout", "240"), stdout=stream, stderr=stream
         )
         wait_for(lambda: "waiting for PostgreSQL" in log.read_text(), "what it waits for")
         assert migrating.poll() is None
-        postgresql.ensure_postgres_running()
-        assert migrating.wait(60) == 0
+        start(postgresql)
+        assert migrating.wait(240) == 0
     assert "PostgreSQL is not available" in log.read_text()
     assert re.search(r"^applied: 0001_initial", log.read_text(), re.MULTILINE)
 

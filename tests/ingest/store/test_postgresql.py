@@ -149,9 +149,9 @@ def test_a_first_start_that_was_killed_at_any_moment_leaves_nothing_in_the_way(
             for each in [psutil.Process(process.pid), *descendants(process.pid)]:
                 with suppress(psutil.NoSuchProcess):
                     each.send_signal(number)
-            assert process.wait(60) == (0 if number == signal.SIGTERM else -number)
+            assert process.wait(240) == (0 if number == signal.SIGTERM else -number)
         ended = subprocess.run(
-            command, input=b"", capture_output=True, timeout=60, check=True
+            command, input=b"", capture_output=True, timeout=240, check=True
         ).stdout
         assert ended == b"starting\nstarted\n"
         left = {path.name for path in data.iterdir()}
@@ -227,7 +227,7 @@ def test_another_user_can_neither_connect_nor_lock(folder: Path) -> None:
             assert found.exists()
             look = subprocess.run(["test", "-e", found], user=65534, group=65534, extra_groups=[])
             assert look.returncode == 1
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
 
 
 @needs_root
@@ -247,7 +247,7 @@ def test_two_users_can_run_servers_at_the_same_time(folder: Path) -> None:
             b"started\n",
         ]
     for program in programs:
-        program.communicate(timeout=30)
+        program.communicate(timeout=240)
         assert program.returncode == 0
 
 

@@ -288,13 +288,13 @@ def test_a_role_with_few_rights_serves_and_the_owners_upkeep_makes_its_partition
         "monitoring: {poll_interval: 0.1, baseline: {vectors: 300}}\nserver: {port: 0}\n"
     )
     role = str(psycopg.conninfo.conninfo_to_dict(app)["user"])
-    refused = subprocess.run(command(config, "serve"), capture_output=True, text=True, timeout=60)
+    refused = subprocess.run(command(config, "serve"), capture_output=True, text=True, timeout=240)
     assert refused.returncode == 2
     assert f"embedding-drift migrate --grant {role}" in refused.stderr
     assert f'grant insert, select on "embedding" to "{role}"' in refused.stderr
     assert "Traceback" not in refused.stderr
     granted = [*command(config, "migrate"), "--grant", role]
-    done = subprocess.run(granted, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(granted, capture_output=True, text=True, timeout=240, check=True)
     assert f"granted: what all commands need, to {role}" in done.stdout
     with serving(config) as service:
         assert post(service.url, vectors(400)).status_code == 201

@@ -96,7 +96,6 @@ def run(bench: Bench, connection: psycopg.Connection, kind: Kind, examples: int)
         settings=settings(
             max_examples=examples,
             stateful_step_count=30,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

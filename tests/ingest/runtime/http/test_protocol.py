@@ -19,22 +19,24 @@ from starlette.types import Receive, Scope, Send
 from ingest.runtime.http.server import Server
 from tests.service import wait_until_hung_up
 
-READ_TIMEOUT = WRITE_TIMEOUT = 0.5
+READ_TIMEOUT = WRITE_TIMEOUT = 1.0
 MIB = 1024 * 1024
+
+may_answer = threading.Event()
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the body's size; /refused reads no body, /slow takes two seconds.
 
-    /endless waits until the client is gone. /long answers with 8 MiB more, and /fields with the
-    names of the request's fields.
+    /held reads no body either, and answers when it may. /endless waits until the client is gone.
+    /long answers with 8 MiB more, and /fields with the names of the request's fields.
     """
     request = Request(scope, receive)
     size = 0
-    if request.url.path == "/slow-refused":
-        await asyncio.sleep(2)
-    elif request.url.path != "/refused":
+    if request.url.path not in ("/refused", "/held"):
         size = len(await request.body())
+    while request.url.path == "/held" and not may_answer.is_set():
+        await asyncio.sleep(0.02)
     if request.url.path == "/slow":
         await asyncio.sleep(2)
     while request.url.path == "/endless" and not await request.is_disconnected():
@@ -48,16 +50,16 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def connected(loop: str) -> Iterator[socket.socket]:
+def connected(loop: str, read_timeout: float, write_timeout: float) -> Iterator[socket.socket]:
     """Serve the application and connect to it."""
     listener = socket.create_server(("127.0.0.1", 0))
     registry = CollectorRegistry()
-    timeouts = READ_TIMEOUT, WRITE_TIMEOUT
+    timeouts = read_timeout, write_timeout
     server = Server(app, listener, registry, None, *timeouts, loop=loop, lifespan="off")
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        with socket.create_connection(listener.getsockname()[:2], timeout=10) as client:
+        with socket.create_connection(listener.getsockname()[:2], timeout=60) as client:
             yield client
     finally:
         server.should_exit = True
@@ -66,7 +68,15 @@ def connected(loop: str) -> Iterator[socket.socket]:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def client(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
-    with connected(request.param) as client:
+    """A client of a server whose patience does not end within a test."""
+    with connected(request.param, 240, 240) as client:
+        yield client
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def timed(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    """A client of a server that waits for a second."""
+    with connected(request.param, READ_TIMEOUT, WRITE_TIMEOUT) as client:
         yield client
 
 
@@ -77,8 +87,9 @@ def head(path: str, *fields: str) -> bytes:
 def answer(client: socket.socket) -> bytes:
     """Read one answer; what there is of it if the server hangs up."""
     data = b""
-    while not data.endswith(b"bytes\n") and (more := client.recv(65_536)):
-        data += more
+    with suppress(ConnectionError):
+        while not data.endswith(b"bytes\n") and (more := client.recv(65_536)):
+            data += more
     return data
 
 
@@ -107,19 +118,19 @@ def test_a_head_without_end_is_hung_up_on_while_a_request_is_answered(
 
 
 def test_a_body_may_be_longer_than_the_allowance_and_slower_than_a_head(
-    client: socket.socket,
+    timed: socket.socket,
 ) -> None:
-    client.sendall(head("/", "Transfer-Encoding: chunked"))
+    timed.sendall(head("/", "Transfer-Encoding: chunked"))
     for _ in range(4):
-        client.sendall(b"100000\r\n" + bytes(MIB) + b"\r\n")
+        timed.sendall(b"100000\r\n" + bytes(MIB) + b"\r\n")
         time.sleep(READ_TIMEOUT / 2)
-    client.sendall(b"0\r\n\r\n")
-    assert answer(client).endswith(b"4194304 bytes\n")
+    timed.sendall(b"0\r\n\r\n")
+    assert answer(timed).endswith(b"4194304 bytes\n")
 
 
-def test_an_answer_may_take_longer_than_a_head(client: socket.socket) -> None:
-    client.sendall(head("/slow", "Content-Length: 0"))
-    assert answer(client).endswith(b"0 bytes\n")
+def test_an_answer_may_take_longer_than_a_head(timed: socket.socket) -> None:
+    timed.sendall(head("/slow", "Content-Length: 0"))
+    assert answer(timed).endswith(b"0 bytes\n")
 
 
 def test_a_refused_request_may_send_its_body_to_the_end(client: socket.socket) -> None:
@@ -131,11 +142,11 @@ def test_a_refused_request_may_send_its_body_to_the_end(client: socket.socket) -
     assert answer(client).endswith(b"3 bytes\n")
 
 
-def test_the_body_of_a_refused_request_has_to_arrive_in_time(client: socket.socket) -> None:
-    client.sendall(head("/refused", f"Content-Length: {4 * MIB}"))
-    answer(client)
-    client.sendall(b"x")
-    assert answer(client) == b""
+def test_the_body_of_a_refused_request_has_to_arrive_in_time(timed: socket.socket) -> None:
+    timed.sendall(head("/refused", f"Content-Length: {4 * MIB}"))
+    answer(timed)
+    timed.sendall(b"x")
+    assert answer(timed) == b""
 
 
 def test_pipelined_requests_are_answered_in_their_order(client: socket.socket) -> None:
@@ -183,31 +194,33 @@ def test_more_pipelined_requests_than_a_few_are_an_error(client: socket.socket) 
 
 def test_no_more_of_a_body_is_read_than_the_application_asks_for(client: socket.socket) -> None:
     client.settimeout(1)
-    client.sendall(head("/slow-refused", f"Content-Length: {64 * MIB}"))
+    may_answer.clear()
+    client.sendall(head("/held", f"Content-Length: {64 * MIB}"))
     sent = 0
     with suppress(TimeoutError):
         while sent < 64 * MIB:
             sent += client.send(bytes(MIB))
+    may_answer.set()
     assert sent < 32 * MIB  # the buffers of both sockets
 
 
-def test_a_client_that_does_not_read_is_hung_up_on(client: socket.socket) -> None:
-    client.sendall(head("/long", "Content-Length: 0") * 3)
-    received = len(client.recv(1))
-    wait_until_hung_up(os.getpid(), client)
+def test_a_client_that_does_not_read_is_hung_up_on(timed: socket.socket) -> None:
+    timed.sendall(head("/long", "Content-Length: 0") * 3)
+    received = len(timed.recv(1))
+    wait_until_hung_up(os.getpid(), timed)
     with suppress(ConnectionError):
-        while more := client.recv(MIB):
+        while more := timed.recv(MIB):
             received += len(more)
     assert received < 24 * MIB
 
 
 def test_a_client_that_does_not_read_is_hung_up_on_although_its_answer_is_the_last(
-    client: socket.socket,
+    timed: socket.socket,
 ) -> None:
-    client.sendall(head("/long", "Content-Length: 0", "Connection: close"))
-    data = client.recv(1)
-    wait_until_hung_up(os.getpid(), client)
+    timed.sendall(head("/long", "Content-Length: 0", "Connection: close"))
+    data = timed.recv(1)
+    wait_until_hung_up(os.getpid(), timed)
     with suppress(ConnectionError):
-        while more := client.recv(MIB):
+        while more := timed.recv(MIB):
             data += more
     assert not data.endswith(b"bytes\n")
