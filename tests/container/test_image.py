@@ -135,6 +135,32 @@ def test_it_has_no_compiler() -> None:
     assert found == "/opt/embedding-drift/bin/embedding-drift\n"
 
 
+def test_its_files_take_at_most_350_mebibytes() -> None:
+    sizes = shell("find / -xdev -type f -printf '%s\n' 2>/dev/null; true", "--user=0").split()
+    print(f"{sum(map(int, sizes)) / 2**20:.0f} MiB")
+    assert sum(map(int, sizes)) <= 350 * 2**20
+
+
+IMPORTS = """
+import importlib, pkgutil
+for top in ("embedding_drift_client", "exporter", "ingest"):
+    package = importlib.import_module(top)
+    for module in pkgutil.walk_packages(package.__path__, f"{top}."):
+        if not module.name.endswith("__main__"):
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:
+                print(error.name)
+"""
+
+
+def test_its_modules_only_lack_the_libraries_of_extras() -> None:
+    answer = run("-c", IMPORTS, options=("--entrypoint=python",))
+    assert answer.returncode == 0, answer.stderr
+    of_extras = {"confluent_kafka", "dask", "distributed", "h5py", "pyarrow", "qdrant_client"}
+    assert set(answer.stdout.split()) <= of_extras
+
+
 def test_it_has_no_traces_of_its_build() -> None:
     look = "find / -xdev -name pip.conf -o -path /source -o -name healthcheck.py 2>/dev/null; true"
     assert shell(look, "--user=0") == "/opt/healthcheck.py\n"

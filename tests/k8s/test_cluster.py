@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from k8s.helm import CHART
+from k8s.helm import CHART, ROOT
+from tests.k8s import previous
 from tests.k8s.cluster import Cluster, running, wait_for
 from tests.k8s.overlays import DEFAULT, FOLDER, OVERLAYS
 from tests.k8s.schema import definitions
@@ -130,6 +131,58 @@ def test_helm_installs_upgrades_rolls_back_and_uninstalls(
             "Secret/drift-embedding-drift-database",
         }
         wait_for(lambda: left(cluster, namespace) == kept, "the end of all other objects")
+
+
+def lasting(cluster: Cluster, namespace: str) -> dict[str, str]:
+    """Return the identity of each object that an upgrade keeps, by its name.
+
+    A new template has a new ReplicaSet with new pods. Helm keeps a secret for each revision.
+    """
+    kinds = ",".join(kind for kind in KINDS.split(",") if kind not in ("replicasets", "pods"))
+    return {
+        f"{each['kind']}/{each['metadata']['name']}": each["metadata"]["uid"]
+        for each in cluster.get(kinds, f"--namespace={namespace}")
+        if not each["metadata"]["name"].startswith("sh.helm.release.")
+    }
+
+
+def has_new_pods(cluster: Cluster, namespace: str) -> bool:
+    """Return whether each Deployment has a pod of its newest template. No pod gets ready here."""
+    return all(
+        each["status"].get("observedGeneration") == each["metadata"]["generation"]
+        and each["status"].get("updatedReplicas", 0) > 0
+        for each in cluster.get("deployments", f"--namespace={namespace}")
+    )
+
+
+def test_the_previous_release_is_upgraded_to_this_one_and_back(
+    cluster: Cluster, values: Callable[[dict[str, Any]], Path], tmp_path: Path
+) -> None:
+    before = previous.chart(ROOT, tmp_path / "previous")
+    given = ("--values", values(EVERYTHING))
+    with cluster.namespace("fresh") as namespace:
+        place = f"--namespace={namespace}"
+        cluster.helm("install", "drift", CHART, place, *given)
+        wait_for(lambda: has_its_pods(cluster, namespace), "the pods of this release")
+        of_this = set(lasting(cluster, namespace))
+        cluster.helm("uninstall", "drift", place)
+    with cluster.namespace("upgraded") as namespace:
+        place = f"--namespace={namespace}"
+        cluster.helm("install", "drift", before, place, *given)
+        wait_for(lambda: has_its_pods(cluster, namespace), "the pods of the previous release")
+        of_previous, secrets = lasting(cluster, namespace), secret_data(cluster, namespace)
+        cluster.helm("upgrade", "drift", CHART, place, *given)
+        wait_for(lambda: has_new_pods(cluster, namespace), "pods of this release")
+        upgraded = lasting(cluster, namespace)
+        assert set(upgraded) == of_this
+        # What both releases have was changed in place. Passwords and tokens are those of before.
+        in_both = of_this & set(of_previous)
+        assert {upgraded[name] for name in in_both} == {of_previous[name] for name in in_both}
+        assert secret_data(cluster, namespace) == secrets
+        cluster.helm("rollback", "drift", "1", place)
+        wait_for(lambda: has_new_pods(cluster, namespace), "pods of the previous release again")
+        assert set(lasting(cluster, namespace)) == set(of_previous)
+        cluster.helm("uninstall", "drift", place)
 
 
 def test_the_route_of_a_gateway_leads_every_path_to_the_exporter(
