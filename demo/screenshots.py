@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import httpx2
 
-MAP_WITHIN = 60.0
+MAP_WITHIN = 240.0
 SIZE = "1000,1470"
 """Width and height, in pixels."""
 
@@ -36,7 +36,7 @@ def take(page: str, explained_at: datetime, file: Path) -> None:
     """
     then = f"{page}?range=1h&at={explained_at.astimezone(UTC) + timedelta(seconds=1):%FT%TZ}"
     deadline = time.monotonic() + MAP_WITHIN
-    while "Map of the" not in httpx2.get(then, headers={"Accept": "text/html"}, timeout=10).text:
+    while "Map of the" not in httpx2.get(then, headers={"Accept": "text/html"}, timeout=60).text:
         if time.monotonic() > deadline:
             raise click.ClickException(f"no map on {then} within {MAP_WITHIN:g} s")
         time.sleep(0.5)

@@ -217,8 +217,8 @@ def test_the_service_answers_as_described(
     script = Path(sys.executable).with_name("schemathesis")
     line = [script, "--config-file", config, "run", str(service.base_url.join("/openapi.json"))]
     effort = ["--max-examples", "300"] if long else ["--max-examples", "20", "--seed", "0"]
-    credentials = ["--auth", f"user:{PASSWORD}"]
-    done = subprocess.run([*line, *effort, *credentials], cwd=tmp_path, capture_output=True)
+    options = ["--auth", f"user:{PASSWORD}", "--request-timeout", "60"]
+    done = subprocess.run([*line, *effort, *options], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stdout.decode()
 
 

@@ -293,6 +293,14 @@ def test_history_against_another_baseline_is_replaced(
     assert {row.baseline_version for row in found.values()} == {2}
 
 
+HOLD = """
+    create function hold() returns trigger language plpgsql as $$
+        begin perform pg_advisory_xact_lock(1); return new; end $$;
+    create trigger hold before insert on drift_history for each row
+        when (new.computed_at >= to_timestamp({last})) execute function hold()
+"""
+
+
 def test_a_restart_does_the_rest_after_a_kill(
     client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
 ) -> None:
@@ -314,6 +322,10 @@ def test_a_restart_does_the_rest_after_a_kill(
         ).fetchall()
         return {row[:-1]: row[-1] for row in found}
 
+    checks = check_times(times[0], times[-1], 120)
+    # However late the kill comes, the last row waits for it.
+    connection.execute(HOLD.format(last=float(checks[-1])).encode())
+    connection.execute("select pg_advisory_lock(1)")
     # A group of their own, for the whole of it to be killed as if the machine went down.
     environment = os.environ | {"TMPDIR": str(tmp_path)}  # what is killed cannot clean up
     with subprocess.Popen(command, start_new_session=True, env=environment) as running:
@@ -323,10 +335,15 @@ def test_a_restart_does_the_rest_after_a_kill(
             assert time.monotonic() < deadline
             time.sleep(0.005)
         os.killpg(running.pid, signal.SIGKILL)
+    connection.execute(
+        "select pg_terminate_backend(pid, 60000) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    connection.execute("drop trigger hold on drift_history")
     before = stored()
     done = subprocess.run(command, check=True, timeout=600, capture_output=True, text=True)
     after = stored()
-    assert 0 < len(before) < len(after) == 2 * len(check_times(times[0], times[-1], 120))
+    assert 0 < len(before) < len(after) == 2 * len(checks)
     assert done.stdout == f"m: {len(after) - len(before)} rows of history added\n"
     assert after == after | before
     # Processes of their own give the numbers of one.

@@ -152,8 +152,8 @@ def test_the_body_of_a_refused_request_has_to_arrive_in_time(timed: socket.socke
 def test_pipelined_requests_are_answered_in_their_order(client: socket.socket) -> None:
     client.sendall(b"".join(head("/", f"Content-Length: {n}") + n * b"x" for n in range(5)))
     data = b""
-    while data.count(b"bytes\n") < 5:
-        data += client.recv(65_536)
+    while data.count(b"bytes\n") < 5 and (more := client.recv(65_536)):
+        data += more
     assert [int(line.split()[0]) for line in data.splitlines() if b"bytes" in line] == [*range(5)]
 
 
