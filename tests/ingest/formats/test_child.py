@@ -136,11 +136,15 @@ def test_a_body_whose_process_is_killed_from_outside_is_read_by_another(
 
 
 def test_signals_to_stop_leave_the_process_alone_until_the_service_has_finished(
-    interrupted: Callable[[int], Future[Batch]], only: Callable[[], psutil.Process]
+    read: Read,
+    interrupted: Callable[[int], Future[Batch]],
+    only: Callable[[], psutil.Process],
 ) -> None:
+    read(BODY)
+    first = only()
     for number in (signal.SIGTERM, signal.SIGINT):
         assert len(interrupted(number).result()) == len(ROWS)
-    assert only().is_running()
+    assert only() == first
 
 
 PROGRAM = """
