@@ -75,7 +75,7 @@ def test_an_outage_is_reported_to_everyone_and_ends_by_itself(
         assert refused.headers["content-type"] == "application/problem+json"
         assert refused.json()["title"] == "Store unavailable"
         wait_for(lambda: metric(service.url, "embedding_drift_up") == 0, "the outage on the page")
-        assert drift_lines(service.url) == measured
+        assert set(drift_lines(service.url)) <= set(measured)
         assert metric(service.url, "embedding_drift_store_poll_timestamp_seconds") > 0
         assert get(f"{service.url}/-/healthy").status_code == 200
         told = re.findall(r"logger=psycopg.pool (msg=.*)", service.log.read_text())
@@ -187,6 +187,7 @@ def test_the_embedded_server_that_hangs_does_not_keep_the_service_from_stopping(
 
 
 def drift_lines(url: str) -> list[str]:
+    """Drift on the page. Ten seconds after the last poll, scores are withdrawn."""
     prefixes = ("embedding_drift_score", "embedding_drift_wasserstein", "embedding_drift_window")
     return [line for line in metrics(url).splitlines() if line.startswith(prefixes)]
 
@@ -310,7 +311,7 @@ def test_a_fault_of_the_store_is_reported_and_ends_by_itself(
                 time.sleep(0.5)
                 assert metric(service.url, POLLED_AT) == polled_at
             assert metric(service.url, UP) == readable
-            assert drift_lines(service.url) == measured
+            assert set(drift_lines(service.url)) <= set(measured)
             assert get(f"{service.url}/-/healthy").status_code == 200
 
         def accepted() -> bool:
