@@ -195,11 +195,13 @@ def test_a_service_neither_grows_nor_keeps_series_of_removed_models(
     warm = np.array(seconds) > WARM_UP * 60 * minutes
     slope, _, low, high = theilslopes(np.array(bytes_then)[warm], np.array(seconds)[warm])
     usual = float(np.median(np.array(bytes_then)[warm]))
+    by_tenths = [part[len(part) // 2] / 1e6 for part in np.array_split(bytes_then, 10)]
     print(
         f"{minutes:g} minutes, {traffic.models[-1].removeprefix('soak-')} models came,"
         f" answers: {dict(sorted(traffic.answers.items()))};"
         f" {usual / 1e6:.0f} MB, gaining {3_600 * slope / 1e6:.1f} MB an hour"
-        f" ({3_600 * low / 1e6:.1f} to {3_600 * high / 1e6:.1f}); {files} open files at the end"
+        f" ({3_600 * low / 1e6:.1f} to {3_600 * high / 1e6:.1f}); {files} open files at the end;"
+        f" MB by tenths of the time: {', '.join(f'{part:.0f}' for part in by_tenths)}"
     )
     assert not {name for name in traffic.answers if name[-3:] >= "500"}
     assert 3_600 * slope < GROWTH * usual
