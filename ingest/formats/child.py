@@ -7,6 +7,7 @@ does is in :mod:`~ingest.formats.confinement`.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import struct
@@ -25,17 +26,19 @@ from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
 
+_log = logging.getLogger(__name__)
+
 _MEMORY_FACTOR = 8
 _MEMORY_BESIDE = 64 * 1024 * 1024
 MOST_SECONDS = 30
-"""Time that reading one body may take."""
+"""Processor time that reading one body may take."""
 OUT_OF_MEMORY = 3
 """Exit code of a process whose memory did not suffice."""
 
 _LENGTHS = struct.Struct("<QQ")
 _MODULE = "ingest.formats.confinement"
-_SECRETS = ("EMBEDDING_DRIFT_", "PG")
-"""Variables of the environment that the process has no use for."""
+_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TZ")
+"""All of the environment that the process has a use for. The rest may hold secrets."""
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Ends of a process that no body causes by itself."""
 
@@ -49,7 +52,7 @@ def most_memory(limits: IngestSettings) -> int:
     return _MEMORY_FACTOR * limits.max_body_bytes + _MEMORY_BESIDE
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True):
     """How to read a body: settings in JSON, parameters, and the time."""
 
     limits: str
@@ -57,7 +60,7 @@ class Asked(msgspec.Struct, frozen=True):
     now: float
 
 
-class Read(msgspec.Struct, frozen=True, tag=True):
+class Answer(msgspec.Struct, frozen=True, tag=True):
     """A batch without its vectors, which come after it."""
 
     model_name: str
@@ -103,15 +106,16 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     return found
 
 
-_ANSWERS = msgspec.msgpack.Decoder(Read | Refused)
+_ANSWERS = msgspec.msgpack.Decoder(Answer | Refused)
 
 
 class _Ended(Exception):
     """The process ended before it answered, with this code; of a signal, its negative number."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, had_answered: bool) -> None:
         super().__init__(code)
         self.code = code
+        self.had_answered = had_answered
 
 
 class Child:
@@ -122,6 +126,8 @@ class Child:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._has_answered = False
+        self._is_closed = False
         self._lock = threading.Lock()
         atexit.register(self.close)
 
@@ -129,32 +135,50 @@ class Child:
         self, body: bytes, parameters: Parameters, limits: IngestSettings, now: float
     ) -> Batch:
         """Read a body as :func:`ingest.formats.parquet.read` does."""
-        asked = Asked(limits.model_dump_json(), parameters, now)
+        request = Request(limits.model_dump_json(), parameters, now)
         with self._lock:
             try:
                 try:
-                    return self._answer(asked, body)
+                    return self._answer(request, body)
                 except _Ended as end:
-                    if end.code not in _FROM_OUTSIDE:
+                    if self._is_closed or not self._may_be_innocent(end):
                         raise
-                return self._answer(asked, body)
+                return self._answer(request, body)
             except _Ended as end:
                 raise _error(end.code, limits) from end
 
     def close(self) -> None:
-        """End the process, if there is one."""
+        """End the process, whatever it does, and start no other."""
+        self._is_closed = True
+        # Without the lock: a thread that waits for the process has it.
+        process = self._process
+        if process is not None:
+            process.kill()
         with self._lock:
             self._end()
 
-    def _answer(self, asked: Asked, body: bytes) -> Batch:
+    def _may_be_innocent(self, end: _Ended) -> bool:
+        """Whether something else than the body may have ended the process."""
+        is_signal = end.code < 0 and end.code != -signal.SIGPROF
+        return is_signal and (end.had_answered or end.code in _FROM_OUTSIDE)
+
+    def _answer(self, request: Request, body: bytes) -> Batch:
         if self._process is None:
-            self._process = _started()
+            self._process, self._has_answered = _started(), False
         try:
-            send(_open(self._process.stdin), asked, body)
+            send(_open(self._process.stdin), request, body)
             message, vectors = receive(_open(self._process.stdout))
+            answer = _ANSWERS.decode(message)
         except (EOFError, BrokenPipeError) as error:
-            raise _Ended(self._end()) from error
-        answer = _ANSWERS.decode(message)
+            had_answered, code = self._has_answered, self._end()
+            if not self._is_closed:
+                _log.warning("a process that read a body has ended", extra={"code": code})
+            raise _Ended(code, had_answered) from error
+        except BaseException:
+            # What is left in the pipes must not be read as the answer to another body.
+            self._end()
+            raise
+        self._has_answered = True
         if isinstance(answer, Refused):
             kind: type[PayloadError] = getattr(errors, answer.error)
             raise kind(answer.detail, answer.problems)
@@ -175,7 +199,7 @@ class Child:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
+    kept = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     options = {
         "PYTHONPATH": os.pathsep.join(sys.path),
         # Allocators that reserve addresses in advance would reach the limit without using memory.
@@ -204,8 +228,8 @@ def _error(code: int, limits: IngestSettings) -> Exception:
             f"to read the body takes more than {most_memory(limits)} bytes of memory, which is"
             f" {_MEMORY_FACTOR} times ingest.max_body_bytes and 64 MiB"
         )
-    if code == -signal.SIGALRM:
-        return BodyTooLarge(f"to read the body takes more than {MOST_SECONDS} s")
+    if code == -signal.SIGPROF:
+        return BodyTooLarge(f"to read the body takes more than {MOST_SECONDS} s of processor time")
     if code < 0:
         return PayloadError(
             "the body is damaged, or made to do harm: the process that read it ended with"

@@ -20,9 +20,9 @@ from ingest.formats import parquet
 from ingest.formats.child import (
     MOST_SECONDS,
     OUT_OF_MEMORY,
-    Asked,
-    Read,
+    Answer,
     Refused,
+    Request,
     most_memory,
     receive,
     send,
@@ -34,7 +34,7 @@ from ingest.runtime.settings.settings import IngestSettings
 def main() -> None:
     """Read bodies until the input ends."""
     # The service finishes the requests under way after these; then it closes the input.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_input, daemon=True).start()
@@ -42,40 +42,41 @@ def main() -> None:
         import ingest.files.arrow  # noqa: F401
     taken = psutil.Process().memory_info().vms
     while True:
+        _limit_memory(resource.RLIM_INFINITY)
         try:
             message, body = receive(sys.stdin.buffer)
         except EOFError:
             return
-        asked = msgspec.msgpack.decode(message, type=Asked)
-        limits = IngestSettings.model_validate_json(asked.limits)
+        request = msgspec.msgpack.decode(message, type=Request)
+        limits = IngestSettings.model_validate_json(request.limits)
         _limit_memory(taken + most_memory(limits))
         # The signal ends the process, whatever it does.
-        signal.alarm(MOST_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
         try:
-            send(sys.stdout.buffer, *_answer(body, asked, limits))
+            send(sys.stdout.buffer, *_answer(body, request, limits))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _answer(
-    body: bytes, asked: Asked, limits: IngestSettings
-) -> tuple[Read | Refused, bytes | memoryview]:
+    body: bytes, request: Request, limits: IngestSettings
+) -> tuple[Answer | Refused, bytes | memoryview]:
     try:
-        batch = parquet.read(body, asked.parameters, limits, asked.now)
+        batch = parquet.read(body, request.parameters, limits, request.now)
     except PayloadError as error:
         if isinstance(error.__cause__, MemoryError):
             raise error.__cause__ from error
         return Refused(type(error).__name__, error.detail, error.problems), b""
-    read = Read(batch.model_name, batch.dimension, batch.ids, batch.metadata, batch.timestamps)
-    return read, batch.vectors.data.cast("B")
+    answer = Answer(batch.model_name, batch.dimension, batch.ids, batch.metadata, batch.timestamps)
+    return answer, batch.vectors.data.cast("B")
 
 
 def _limit_memory(size: int) -> None:
+    """Limit the memory to a size, or as far as the limit that this process was started with."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard != resource.RLIM_INFINITY:
-        size = min(size, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+    finite = [each for each in (size, hard) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(finite, default=hard), hard))
 
 
 def _end_with_input() -> None:

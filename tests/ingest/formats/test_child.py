@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
 
+from ingest.formats import child as children
 from ingest.formats.child import Child
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import BodyTooLarge, PayloadError, UnsupportedMediaType
@@ -43,11 +46,17 @@ def read(child: Child) -> Read:
 
 def processes(of: int | None = None) -> list[psutil.Process]:
     """The processes of children that run."""
-    return [
-        process
-        for process in psutil.Process(of).children()
-        if "ingest.formats.confinement" in process.cmdline()
-    ]
+    found = []
+    for process in psutil.Process(of).children():
+        with suppress(psutil.NoSuchProcess):
+            if "ingest.formats.confinement" in process.cmdline():
+                found.append(process)
+    return found
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process runs no longer, though nobody may have asked how it ended."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.fixture
@@ -102,37 +111,92 @@ def interrupted(read: Read, only: Callable[[], psutil.Process]) -> Callable[[int
         with ThreadPoolExecutor(1) as thread:
             answer = thread.submit(read, BODY)
             os.kill(process.pid, number)
-            process.resume()
+            with suppress(psutil.NoSuchProcess):  # its parent may have asked already
+                process.resume()
         return answer
 
     return interrupted
 
 
-@pytest.mark.parametrize(
-    ("number", "error", "told"),
-    [
-        (signal.SIGABRT, PayloadError, "the process that read it ended with SIGABRT"),
-        (signal.SIGSEGV, PayloadError, "the process that read it ended with SIGSEGV"),
-        (signal.SIGALRM, BodyTooLarge, "to read the body takes more than 30 s"),
-    ],
-)
-def test_a_body_that_ends_the_process_is_refused_and_the_next_one_is_read(
-    number: int,
-    error: type[PayloadError],
-    told: str,
-    interrupted: Callable[[int], Future[Batch]],
-    read: Read,
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV])
+def test_a_body_that_ends_a_fresh_process_is_refused_and_the_next_one_is_read(
+    number: signal.Signals, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = interrupted(number).exception()
-    assert type(refused) is error
-    assert told in str(refused)
+    (tmp_path / "pyarrow.py").write_text(f"import os; os.kill(os.getpid(), {int(number)})")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        told = f"the process that read it ended with {number.name}"
+        with pytest.raises(PayloadError, match=told) as raised:
+            read(BODY)
+    assert type(raised.value) is PayloadError
     assert len(read(BODY)) == len(ROWS)
 
 
-def test_a_body_whose_process_is_killed_from_outside_is_read_by_another(
-    interrupted: Callable[[int], Future[Batch]],
+SLOW = """
+import sys
+program = sys.modules["__main__"]
+if program.MOST_SECONDS == 0.2:
+    while True:
+        pass
+program.MOST_SECONDS = 0.2
+raise ModuleNotFoundError("at the start")
+"""
+
+
+def test_a_body_that_takes_too_much_processor_time_is_refused(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert len(interrupted(signal.SIGKILL).result()) == len(ROWS)
+    (tmp_path / "pyarrow.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BodyTooLarge, match="takes more than 30 s of processor time"):
+        read(BODY)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_body_whose_process_was_ended_by_something_else_is_read_by_another(
+    number: int, interrupted: Callable[[int], Future[Batch]]
+) -> None:
+    assert len(interrupted(number).result()) == len(ROWS)
+
+
+def test_an_answer_that_cannot_be_received_is_not_taken_for_that_to_another_body(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(BODY)
+
+    def receive(stream: IO[bytes]) -> tuple[bytes, bytes]:
+        stream.read(3)
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(children, "receive", receive)
+        with pytest.raises(MemoryError):
+            read(BODY)
+    assert read(BODY).vectors.tolist() == ROWS.tolist()
+
+
+def test_closing_does_not_wait_for_a_body(
+    child: Child, read: Read, only: Callable[[], psutil.Process]
+) -> None:
+    read(BODY)
+    process = only()
+    process.suspend()
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(read, BODY)
+        wait_for(child._lock.locked, "the start of the reading")
+        child.close()
+        assert "SIGKILL" in str(answer.exception())
+    assert has_ended(process)
+
+
+def test_a_limit_that_was_raised_holds_for_the_next_body(child: Child, read: Read) -> None:
+    rows = np.ones((330_000, 64), np.float32)
+    body = parquet_file(table_of(rows), compression="none", use_dictionary=False)
+    read(BODY)
+    # Longer than all the memory that the first body might take.
+    assert len(body) > 64 * 1024 * 1024 + 8 * LIMITS.max_body_bytes
+    longer = IngestSettings(max_body_bytes=100_000_000, max_batch_vectors=len(rows))
+    assert len(child.read(body, Parameters("m"), longer, NOW)) == len(rows)
 
 
 def test_signals_to_stop_leave_the_process_alone_until_the_service_has_finished(
@@ -142,13 +206,14 @@ def test_signals_to_stop_leave_the_process_alone_until_the_service_has_finished(
 ) -> None:
     read(BODY)
     first = only()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         assert len(interrupted(number).result()) == len(ROWS)
     assert only() == first
 
 
 PROGRAM = """
 import sys
+from ingest.formats import child as children
 from ingest.formats.child import Child
 from tests.ingest.formats.test_child import BODY, LIMITS, NOW, Parameters
 child = Child()
@@ -170,14 +235,14 @@ def test_the_process_ends_with_the_program_however_that_ends(number: int | None)
             program.communicate()
         else:
             os.kill(program.pid, number)
-    wait_for(lambda: not process.is_running(), "the end of the process")
+    wait_for(lambda: has_ended(process), "the end of the process")
 
 
 def test_the_process_knows_no_secret_of_the_service(
     monkeypatch: pytest.MonkeyPatch, read: Read, only: Callable[[], psutil.Process]
 ) -> None:
-    monkeypatch.setenv("EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING", "secret")
-    monkeypatch.setenv("PGPASSWORD", "secret")
+    for name in ("EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING", "PGPASSWORD", "AWS_SECRET"):
+        monkeypatch.setenv(name, "secret")
     read(BODY)
     assert "secret" not in only().environ().values()
 
