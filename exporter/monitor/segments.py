@@ -6,7 +6,7 @@ parts. A part is cut where a window begins inside it.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from itertools import count
 from zoneinfo import ZoneInfo
@@ -62,12 +62,16 @@ class Segments:
         self._parts.append(self._pack(vectors, times))
         self.end += len(vectors)
 
-    def compact(self) -> None:
-        """Join the two newest parts if they are small; call when windows have taken them."""
-        if len(self._parts) > 1 and self._parts[-2].n + self._parts[-1].n <= _SMALL:
-            newest = self._parts.pop()
-            self._firsts.pop()
-            self._parts[-1] = self._parts[-1].joined(newest)
+    def compact(self, position: int) -> None:
+        """Join the parts before a position while they are small.
+
+        Call when windows that end or begin there have taken or dropped them.
+        """
+        at = bisect_left(self._firsts, position)
+        while at > 1 and self._parts[at - 2].n + self._parts[at - 1].n <= _SMALL:
+            self._parts[at - 2 : at] = [self._parts[at - 2].joined(self._parts[at - 1])]
+            del self._firsts[at - 1]
+            at -= 1
 
     def parts(self, first: int, last: int) -> Iterator[Part]:
         """Yield the parts that hold exactly the vectors at positions first <= p < last."""

@@ -77,11 +77,12 @@ class Stream:
                 part = slice(at, at + _PART)
                 self.segments.append(arrivals.vectors[part], arrivals.times[part])
 
-    def tidy(self, first: int) -> None:
-        """Drop the parts before a position, and join small ones; windows have taken them."""
+    def tidy(self, firsts: Collection[int]) -> None:
+        """Drop the parts before all windows, which begin at these positions; join small ones."""
         if self.segments is not None:
-            self.segments.forget(first)
-            self.segments.compact()
+            self.segments.forget(min(firsts))
+            for position in {*firsts, self.ring.end}:
+                self.segments.compact(position)
 
 
 class Source(Protocol):
@@ -336,4 +337,4 @@ class ModelWindows:
         return stream.ring.after(float(arrivals.times[-1]) - self.limits[name].settings.seconds)
 
     def _tidy(self, stream: Stream, names: Collection[str]) -> None:
-        stream.tidy(min(self.views[name].window.first for name in names))
+        stream.tidy([self.views[name].window.first for name in names])

@@ -78,7 +78,10 @@ def running(
     The API server listens at the address, with more options. A node joins with the file
     ``NODE.kubeconfig``.
     """
-    etcd_port, peer_port, port, manager_port = (free_port() for _ in range(4))
+    ports: set[int] = set()
+    while len(ports) < 4:
+        ports.add(free_port())
+    etcd_port, peer_port, port, manager_port = ports
     key, tokens = folder / "key.pem", folder / "tokens.csv"
     _run([find("openssl"), "genrsa", "-out", str(key), "2048"], (0,))
     tokens.write_text("".join(f"{token},{user}\n" for token, user in _TOKENS.items()))
