@@ -10,25 +10,23 @@ from pathlib import Path
 from typing import Any
 
 
-def write(archive: Path, layers: list[Path], images: dict[str, dict[str, Any]]) -> None:
+def write(archive: Path, files: Path, images: dict[str, dict[str, Any]]) -> None:
     """Write images that share one file system and differ in their configuration.
 
     Parameters
     ----------
     archive
         File to write, in the format of ``docker save``.
-    layers
-        The file system as tar files, each on top of the one before.
+    files
+        The file system as a tar file.
     images
         For each name with tag, what to run, as in ``{"Entrypoint": [...]}``.
     """
-    manifest, digests = [], []
+    with files.open("rb") as stream:
+        layer = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    manifest = []
     with tarfile.open(archive, "w") as written:
-        for layer in layers:
-            written.add(layer, layer.name)
-            with layer.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            digests.append(f"sha256:{digest}")
+        written.add(files, "layer.tar")
         for number, (name, config) in enumerate(images.items()):
             _add(
                 written,
@@ -37,11 +35,12 @@ def write(archive: Path, layers: list[Path], images: dict[str, dict[str, Any]]) 
                     "architecture": "amd64",
                     "os": "linux",
                     "config": config,
-                    "rootfs": {"type": "layers", "diff_ids": digests},
+                    "rootfs": {"type": "layers", "diff_ids": [layer]},
                 },
             )
-            names = [layer.name for layer in layers]
-            manifest.append({"Config": f"{number}.json", "RepoTags": [name], "Layers": names})
+            manifest.append(
+                {"Config": f"{number}.json", "RepoTags": [name], "Layers": ["layer.tar"]}
+            )
         _add(written, "manifest.json", manifest)
 
 
