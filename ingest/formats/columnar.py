@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.files.columns import Choice, Options, choose
-from ingest.files.names import METADATA, TEXT
+from ingest.files.names import ID, METADATA, MODEL, TEXT, TIMESTAMP
 from ingest.files.reader import id_text, wrong_id
 from ingest.files.table import Chunk, Column, Table, Times
 from ingest.formats import checks, messages
@@ -37,10 +37,14 @@ _OTHER_COLUMNS = 256
 """Columns that a body may have beside one for each component."""
 _SHARING = ("list_view", "large_list_view", "run_end_encoded", "dense_union", "sparse_union")
 """Types whose rows may share a value, so that a short body holds very much."""
-_NUMBER_BYTES = 8
+_NUMBER_BYTES, _VALUE_BYTES, _LIST_BYTES, _OBJECT_BYTES = 4, 8, 64, 256
+"""What a number, another value, a list and an object count, however few bytes of the body they
+take. As values of Python, numbers and others take up to ten times that."""
 _SHORT_BYTES = 1024 * 1024
 _FEW_VALUES = 1_000
 """What the event loop may wait for: a value takes up to 25 microseconds, numbers apart."""
+_SINGLE = (ID, "ids", "_id", MODEL, TEXT, TIMESTAMP)
+"""Columns that hold no vectors, even if they are lists of numbers."""
 _has_library = threading.Event()
 """Set once pyarrow is imported, for which the event loop must not wait."""
 _DAMAGED = (
@@ -86,10 +90,16 @@ def read(
 
 def _chosen(table: Table) -> Choice:
     try:
-        return choose(table.kinds, Options())
+        choice = choose(table.kinds, Options())
     except ValueError as error:
         told = _OPTION.sub("", str(error))
         raise PayloadError(f'the body {told}; name the column of vectors "embedding"') from error
+    if len(choice.others) > _OTHER_COLUMNS:
+        raise BodyTooLarge(
+            f"the body has {len(choice.others)} columns of metadata; allowed are at most"
+            f" {_OTHER_COLUMNS}"
+        )
+    return choice
 
 
 class _Rows:
@@ -249,11 +259,8 @@ def _stream(body: bytes, limits: IngestSettings) -> Table:
 
 def check_columns(schema: Any, limits: IngestSettings) -> None:
     """Refuse too many columns: each takes its time, even without rows."""
-    import pyarrow as pa
-
     kinds = [kind for field in schema for kind in _within(field.type)]
-    is_number = [pa.types.is_floating(kind) or pa.types.is_integer(kind) for kind in kinds]
-    others = len(kinds) - sum(is_number)
+    others = len(kinds) - sum(map(_is_number, kinds))
     if len(kinds) > limits.max_dimension + _OTHER_COLUMNS or others > _OTHER_COLUMNS:
         raise BodyTooLarge(
             f"the body has {len(kinds)} columns; allowed are at most {limits.max_dimension} of"
@@ -279,15 +286,15 @@ def _within(kind: Any) -> Iterator[Any]:
 
 def checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
     """Return record batches whose values take not much more memory than they do."""
-    found, count, shared = [], 0, 0
+    found, count, taken = [], 0, 0
     for batch in batches:
         count += batch.num_rows
         checks.count(count or 1, limits)
         batch.validate()
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             # Also of earlier batches: a dictionary counts for all of them.
-            shared += _shared_bytes(name, column, limits)
-            if shared > limits.max_body_bytes:
+            taken += _taken_bytes(name, column, limits)
+            if taken > limits.max_body_bytes:
                 raise _too_much(name, limits)
         # Arrow trusts the sender: damaged offsets would be read from anywhere in memory. This reads
         # each value, so their size is known before.
@@ -296,8 +303,24 @@ def checked(batches: Iterable[Any], limits: IngestSettings) -> list[Any]:
     return found
 
 
-def _shared_bytes(name: str, column: Any, limits: IngestSettings) -> int:
-    """Return what values that rows may share take, if each row has its own.
+def _taken_bytes(name: str, column: Any, limits: IngestSettings) -> int:
+    """Return what a column counts, beside numbers and vectors that are not copied one by one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = _stored(column)
+    kind = column.type
+    if _is_number(kind):
+        return 0
+    if _is_vectors(name, kind) and not column.null_count and not column.values.null_count:
+        is_fixed = pa.types.is_fixed_size_list(kind)
+        if is_fixed or len(pc.list_value_length(column).unique()) <= 1:
+            return 0
+    return _value_bytes(name, column, limits)
+
+
+def _value_bytes(name: str, column: Any, limits: IngestSettings) -> int:
+    """Return what values count, with all within them, if each row has its own.
 
     Raises
     ------
@@ -306,24 +329,54 @@ def _shared_bytes(name: str, column: Any, limits: IngestSettings) -> int:
     """
     import pyarrow as pa
 
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
+    column = _stored(column)
     kind, types = column.type, pa.types
     if str(kind).partition("<")[0] in _SHARING:
         raise PayloadError(f"column {name!r:.60} is of type {kind!s:.60}, which is not supported")
-    if types.is_floating(kind) or types.is_integer(kind):
-        return 0
     # A null, or an object without fields, takes no byte of the body.
-    if _NUMBER_BYTES * len(column) > limits.max_body_bytes:
+    size = len(column) * _bytes_of_one(kind)
+    if size > limits.max_body_bytes:
         raise _too_much(name, limits)
     if types.is_struct(kind):
         fields = zip(kind, column.flatten(), strict=True)
-        return sum(_shared_bytes(f"{name}.{field.name}", each, limits) for field, each in fields)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return _shared_bytes(name, column.flatten(), limits)
-    if types.is_map(kind):
-        return sum(_shared_bytes(name, each, limits) for each in (column.keys, column.items))
-    return _bytes_apart(column)
+        within = [(f"{name}.{field.name}", each) for field, each in fields]
+    elif types.is_map(kind):
+        within = [(name, column.keys), (name, column.items)]
+    elif types.is_nested(kind):
+        within = [(name, column.flatten())]
+    else:
+        return size + _bytes_apart(name, column, limits)
+    return size + sum(_value_bytes(inner, each, limits) for inner, each in within)
+
+
+def _bytes_of_one(kind: Any) -> int:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return _OBJECT_BYTES
+    if pa.types.is_nested(kind):
+        return _LIST_BYTES
+    return _NUMBER_BYTES if _is_number(kind) else _VALUE_BYTES
+
+
+def _stored(column: Any) -> Any:
+    import pyarrow as pa
+
+    return column.storage if isinstance(column, pa.ExtensionArray) else column
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def _is_vectors(name: str, kind: Any) -> bool:
+    import pyarrow as pa
+
+    kind, types = getattr(kind, "storage_type", kind), pa.types
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return is_list and _is_number(kind.value_type) and name not in _SINGLE
 
 
 def _too_much(name: str, limits: IngestSettings) -> BodyTooLarge:
@@ -333,7 +386,8 @@ def _too_much(name: str, limits: IngestSettings) -> BodyTooLarge:
     )
 
 
-def _bytes_apart(column: Any) -> int:
+def _bytes_apart(name: str, column: Any, limits: IngestSettings) -> int:
+    """Return what texts of views and values of dictionaries take, which rows may share."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -351,7 +405,8 @@ def _bytes_apart(column: Any) -> int:
     is_binary = types.is_binary(values.type) or types.is_large_binary(values.type)
     if is_binary or types.is_string(values.type) or types.is_large_string(values.type):
         return pc.sum(pc.binary_length(values).take(column.indices)).as_py() or 0
-    return int(values.nbytes) * len(column)
+    within = _value_bytes(name, values, limits) if types.is_nested(values.type) else 0
+    return (int(values.nbytes) + within) * len(column)
 
 
 def described(what: str) -> dict[str, Any]:
@@ -379,9 +434,21 @@ def _place(body: bytes) -> Place:
             count += messages.values(memoryview(message.metadata))
             if count > _FEW_VALUES:
                 return Place.THREAD
+        schema = pa.ipc.open_stream(body).schema
     except _DAMAGED:
         return Place.THREAD
-    return Place.LOOP
+    is_light = all(_is_vectors(field.name, field.type) or _is_flat(field.type) for field in schema)
+    return Place.LOOP if is_light else Place.THREAD
+
+
+def _is_flat(kind: Any) -> bool:
+    """Return whether values hold no lists, which may be of any length."""
+    import pyarrow as pa
+
+    kind = getattr(kind, "storage_type", kind)
+    if isinstance(kind, pa.StructType):
+        return all(_is_flat(field.type) for field in kind)
+    return not pa.types.is_nested(kind)
 
 
 STREAM = Format(

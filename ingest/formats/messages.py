@@ -35,7 +35,9 @@ def values(metadata: memoryview) -> int:
     if rows is None or columns is None:
         return _MESSAGE_VALUES
     (length,) = struct.unpack_from("<q", metadata, rows)
-    return _MESSAGE_VALUES + int(length) * _offset(metadata, columns + _offset(metadata, columns))
+    count = _offset(metadata, columns + _offset(metadata, columns))
+    # A negative length must not make up for that of another message.
+    return _MESSAGE_VALUES + max(0, int(length)) * count
 
 
 def _kind(metadata: memoryview) -> int:

@@ -21,6 +21,8 @@ from ingest.store.batch import Batch
 
 _MAGIC = b"PAR1"
 """How a file begins and ends."""
+_MOST_MAGIC = 100_000
+"""How often a body may have these bytes, each of which takes a microsecond to look at."""
 _ROWS = 256
 """Rows that are read before it is known how much they take."""
 _LENGTH_BYTES = 4
@@ -63,6 +65,11 @@ def _check_single(body: bytes) -> None:
     """
     if not body.startswith(_MAGIC):
         raise ValueError(f"it does not begin with {_MAGIC.decode()}")
+    if (count := body.count(_MAGIC)) > _MOST_MAGIC:
+        raise BodyTooLarge(
+            f"the body has {_MAGIC.decode()}, which ends a file, {count} times; allowed are at"
+            f" most {_MOST_MAGIC}"
+        )
     at = body.find(_MAGIC, len(_MAGIC))
     while 0 <= at < len(body) - len(_MAGIC):
         length = int.from_bytes(body[at - _LENGTH_BYTES : at], "little")

@@ -263,6 +263,69 @@ def test_very_many_values_that_take_no_bytes_are_refused(what: str) -> None:
     assert "column 'x', each row with its value, exceeds" in refused.detail
 
 
+def in_one_row(items: pa.Array, rows: int = 2) -> pa.Array:
+    """Return lists, of which the last one holds everything."""
+    return pa.LargeListArray.from_arrays(pa.array([0] * rows + [len(items)], pa.int64()), items)
+
+
+def objects_in_objects(rows: int, depth: int) -> pa.Array:
+    found = pa.nulls(rows)
+    for _ in range(depth):
+        found = pa.StructArray.from_arrays([found], ["a"])
+    return found
+
+
+TINY = pa.array(np.full(300_000, -100, np.int8))
+LARGE: dict[str, dict[str, pa.Array]] = {
+    "objects of nulls": {
+        "x": in_one_row(
+            pa.StructArray.from_arrays([pa.nulls(1_000)] * 200, [f"f{n}" for n in range(200)])
+        )
+    },
+    "objects in objects": {"x": objects_in_objects(100, 50)},
+    "empty lists": {"x": in_one_row(pa.array([[]] * 20_000, pa.list_(pa.null())))},
+    "nulls of two columns": {"a": in_one_row(pa.nulls(90_000)), "x": in_one_row(pa.nulls(90_000))},
+    "a list that rows share": {
+        "x": pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int8()), [[None] * 10_000])
+    },
+    "short numbers in lists": {"x": in_one_row(in_one_row(TINY))},
+    "short numbers as text": {"text": in_one_row(TINY)},
+    "vectors of several lengths": {"x": in_one_row(TINY)},
+    "a vector with a null": {"x": in_one_row(pa.concat_arrays([TINY, pa.nulls(1, pa.int8())]), 1)},
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_a_short_body_of_values_that_take_much_as_objects_is_refused(what: str) -> None:
+    columns = LARGE[what]
+    rows = np.ones((len(next(iter(columns.values()))), 2), np.float32)
+    body = arrow_stream(table_of(rows, **columns))
+    assert len(body) < 400_000
+    limits = IngestSettings(max_body_bytes=1_000_000)
+    refused = refusal(body, content_type=STREAM, x_model_name="m", limits=limits)
+    assert isinstance(refused, BodyTooLarge)
+    assert f"column '{list(columns)[-1]}" in refused.detail
+    assert "each row with its value, exceeds 1000000 bytes" in refused.detail
+
+
+def test_short_numbers_of_vectors_may_take_all_of_a_body() -> None:
+    limits = IngestSettings(max_body_bytes=1_000_000)
+    for kind in (pa.list_(pa.int8()), pa.list_(pa.int8(), 900)):
+        table = pa.table({"embedding": pa.array([[1] * 900] * 1_000, kind)})
+        batch = read(arrow_stream(table), STREAM, x_model_name="m", limits=limits)
+        assert batch.vectors.shape == (1_000, 900)
+
+
+@both
+def test_more_columns_of_metadata_than_allowed_are_refused_also_if_they_are_numbers(
+    content_type: str,
+) -> None:
+    body = WRITERS[content_type](table_of(ROWS, **{f"c{n}": [1, 2] for n in range(257)}))
+    refused = refusal(body, content_type=content_type, x_model_name="m", limits=IngestSettings())
+    assert isinstance(refused, BodyTooLarge)
+    assert "has 257 columns of metadata; allowed are at most 256" in refused.detail
+
+
 def test_lists_that_rows_may_share_are_refused() -> None:
     table = pa.table({"embedding": pa.array(ROWS.tolist(), pa.list_view(pa.float32()))})
     refused = refusal(arrow_stream(table), content_type=STREAM, x_model_name="m")
@@ -308,6 +371,8 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 LIGHT = {
     "a batch": table_of(np.ones((100, 768), np.float32), id=range(100), text=["a"] * 100),
     "vectors": table_of(np.ones((300, 768), np.float32)),
+    "vectors in lists of any length": pa.table({"embedding": ROWS.tolist()}),
+    "objects": table_of(ROWS, s=[{"a": {"b": 1}}] * 2),
 }
 HEAVY = {
     "times as texts": table_of(np.ones((5_000, 2), np.float32), timestamp=["2024"] * 5_000),
@@ -316,17 +381,31 @@ HEAVY = {
     ),
     "a column for each component": pa.table({f"dim_{n}": [1.0] for n in range(1_000)}),
     "many short batches": pa.Table.from_batches(table_of(ROWS).to_batches() * 200),
+    "a list of nulls": table_of(ROWS, x=in_one_row(pa.nulls(4_000_000))),
+    "a list of times": table_of(
+        ROWS, x=in_one_row(pa.array(np.zeros(120_000, np.int64), pa.timestamp("us")))
+    ),
+    "a list in an object": table_of(
+        ROWS, x=pa.StructArray.from_arrays([in_one_row(pa.nulls(4_000_000))], ["a"])
+    ),
+    "a map": table_of(ROWS, x=pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64()))),
+    "a list of numbers as text": table_of(ROWS, text=in_one_row(TINY)),
+    "a long one": table_of(np.ones((400, 768), np.float32)),
 }
 
 
-def test_a_short_stream_of_few_values_is_read_in_the_event_loop_and_others_are_not() -> None:
-    place = FORMATS[STREAM].place
+@pytest.mark.parametrize("what", [*LIGHT, *HEAVY])
+def test_a_short_stream_of_few_values_is_read_in_the_event_loop_and_others_are_not(
+    what: str,
+) -> None:
     read(arrow_stream(table_of(ROWS)), STREAM, x_model_name="m")
-    assert {place(arrow_stream(table)) for table in LIGHT.values()} == {Place.LOOP}
-    assert {place(arrow_stream(table)) for table in HEAVY.values()} == {Place.THREAD}
-    assert max(len(arrow_stream(table)) for table in HEAVY.values()) < 200_000
-    long = arrow_stream(table_of(np.ones((400, 768), np.float32)))
-    assert place(long) is place(b"damaged") is Place.THREAD
+    body = arrow_stream((LIGHT | HEAVY)[what])
+    assert FORMATS[STREAM].place(body) is (Place.LOOP if what in LIGHT else Place.THREAD)
+    assert (len(body) < 1024 * 1024) == (what != "a long one")
+
+
+def test_a_damaged_stream_is_not_read_in_the_event_loop() -> None:
+    assert FORMATS[STREAM].place(b"damaged") is Place.THREAD
 
 
 def test_the_event_loop_does_not_wait_for_the_import_of_the_library() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -33,6 +34,14 @@ def test_values_are_those_of_all_columns_but_the_components_of_vectors() -> None
     _, rows = map(messages.values, metadata_of(table))
     # Lists and components, id, s, a and b.
     assert rows == 10 + 100 * 6
+
+
+def test_a_negative_number_of_rows_does_not_lower_the_count() -> None:
+    _, rows = metadata_of(table_of(np.ones((100, 8), np.float32)))
+    length = struct.pack("<q", 100)
+    assert length in rows.tobytes()
+    damaged = rows.tobytes().replace(length, struct.pack("<q", -100))
+    assert messages.values(memoryview(damaged)) == 10
 
 
 def test_a_schema_counts_by_its_columns() -> None:

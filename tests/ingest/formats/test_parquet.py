@@ -81,6 +81,12 @@ def test_a_text_may_have_what_ends_a_file(text: str) -> None:
     assert len(read(body, PARQUET, x_model_name="m")) == len(ROWS)
 
 
+def test_a_body_of_nothing_but_ends_of_files_is_refused() -> None:
+    refused = refusal(b"PAR1" * 100_001, content_type=PARQUET, x_model_name="m")
+    assert type(refused) is BodyTooLarge
+    assert "has PAR1, which ends a file, 100001 times; allowed are at most 100000" in refused.detail
+
+
 def test_a_file_may_have_all_that_writers_put_between_its_rows_and_its_metadata() -> None:
     names = ["id", "text"]
     body = parquet_file(

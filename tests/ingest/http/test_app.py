@@ -547,26 +547,54 @@ def test_an_impossible_search_is_refused_with_the_reason(
     assert part in json.dumps(said)
 
 
-def test_what_came_out_of_a_short_body_is_held_until_it_is_stored(
-    client: TestClient, store: str
+SHORT: dict[str, dict[str, Any]] = {
+    "int8": {
+        "content": np.ones((100, 100), np.int8).tobytes(),
+        "headers": RAW_HEADERS | {"X-Dimension": "100", "X-Dtype": "int8"},
+    },
+}
+
+
+def held(client: TestClient) -> float:
+    """Return the bytes that are held for requests under way."""
+    page = client.get("/metrics").text
+    found = re.search(r"^embedding_drift_ingest_queue_bytes (\S+)$", page, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+@pytest.mark.parametrize("what", SHORT)
+@pytest.mark.parametrize("most", [100_000, 30_000])
+def test_all_that_came_out_of_a_short_body_is_held_until_it_is_stored(
+    client: TestClient, chosen: dict[str, Any], store: str, what: str, most: int
 ) -> None:
-    body = parquet_file(table_of(np.ones((50, 100), np.float32)))
-    assert len(body) < 5_000
-    headers = {"Content-Type": "application/vnd.apache.parquet", "X-Model-Name": "m"}
-
-    def held() -> float:
-        page = client.get("/metrics").text
-        found = re.search(r"^embedding_drift_ingest_queue_bytes (\S+)$", page, re.MULTILINE)
-        assert found is not None
-        return float(found[1])
-
+    assert len(SHORT[what]["content"]) < 25_000 < 100 * 100 * 4
+    # Also a body that takes more than all may take together is stored, alone.
+    chosen["ingest.max_queue_bytes"] = most
+    assert client.post("/-/reload").is_success
     with connect(store) as other, ThreadPoolExecutor(1) as thread:
         with other.transaction():
             other.execute("lock table embedding")
-            answer = thread.submit(client.post, "/embeddings", content=body, headers=headers)
-            wait_for(lambda: held() == 50 * 100 * 4, "the vectors of the body")
+            answer = thread.submit(client.post, "/embeddings", **SHORT[what])
+            wait_for(lambda: held(client) == min(100 * 100 * 4, most), "the vectors of the body")
         assert answer.result(30).status_code == 201
-    assert held() == 0
+    assert held(client) == 0
+
+
+def test_bodies_are_refused_while_what_came_out_of_others_takes_all_room(
+    client: TestClient, chosen: dict[str, Any], store: str
+) -> None:
+    chosen["ingest.max_queue_bytes"] = 100_000
+    assert client.post("/-/reload").is_success
+    with connect(store) as other, ThreadPoolExecutor(2) as threads:
+        with other.transaction():
+            other.execute("lock table embedding")
+            two = [threads.submit(client.post, "/embeddings", **SHORT["int8"]) for _ in range(2)]
+            wait_for(lambda: held(client) == 2 * 40_000, "the vectors of two bodies")
+            refused = client.post("/embeddings", **SHORT["int8"])
+            assert "ingest.max_queue_bytes" in problem(refused, 429)["detail"]
+            assert held(client) == 2 * 40_000
+        assert [answer.result(30).status_code for answer in two] == [201, 201]
 
 
 @pytest.mark.parametrize(
