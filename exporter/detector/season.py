@@ -107,7 +107,8 @@ class Season:
         )
         # The residuals of few hours are too small, because the waves explain some of any hours. So
         # the shrinkage is cautious: a weak season that is missed would be drift to large windows.
-        kept = np.maximum(1 - by_chance / np.maximum(sizes, _TINY), 0.0)
+        # Where there is nothing, rounding may make less than nothing of either.
+        kept = np.clip(1 - by_chance / np.maximum(sizes, _TINY), 0.0, 1.0)
         shrinkage = directions * kept @ directions.T
         # The constant is what the waves leave of the mean.
         lift = np.zeros((_TERMS, len(terms) + 1))

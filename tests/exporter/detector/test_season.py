@@ -66,6 +66,8 @@ def test_the_expectation_is_exact_at_the_mean_of_the_waves() -> None:
     usual = design(TIMES).mean(axis=0)
     np.testing.assert_allclose(season.expected(usual), TABLE.mean(axis=0), rtol=1e-5, atol=1e-6)
     assert season.uncertainty(usual) == pytest.approx(1 / 500, rel=1e-3)
+    # Four features leave four combinations of waves without any size, but for rounding.
+    assert np.abs(season.covariance).max() < 1
 
 
 def noise(seed: int, features: int = 200) -> NDArray[np.float32]:

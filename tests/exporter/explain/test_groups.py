@@ -98,7 +98,7 @@ def test_a_weak_group_counts_only_where_the_window_has_certainly_changed(
     detector: Detector, baseline: Vectors, draw: Draw, lower: float, groups: int
 ) -> None:
     window = np.random.default_rng(0).permutation(
-        np.concatenate([draw([20], 15), draw(KNOWN, 985)])
+        np.concatenate([draw([20], 12), draw(KNOWN, 988)])
     )
     compared, places = detector.compare(window), detector.places(baseline)
     known = baseline_centres(places)

@@ -106,9 +106,10 @@ def vector_of_json(embedding: Any) -> bytes:
 
 def moment(metadata: Any) -> float | None:
     given = (metadata or {}).get("timestamp")
-    if isinstance(given, str):
+    try:
+        return None if given is None else float(given)
+    except ValueError:
         return datetime.fromisoformat(given).timestamp()
-    return None if given is None else float(given)
 
 
 def same(sent: Any, stored: Any) -> bool:
