@@ -36,7 +36,7 @@ demo: $(BIN)/.test tools ## Play two incidents until their alerts arrive: a new 
 screenshots: $(BIN)/.test tools ## Play the demo, and take the screenshot of its page in docs/
 	$(BIN)/python -m demo --screenshot docs/page.png
 
-test: $(BIN)/.test tools ## Run all tests, in 20 minutes on two cores; TESTS="tests/client -k queue" runs some
+test: $(BIN)/.test tools ## Run all tests, in 20 to 30 minutes on two cores; TESTS="tests/client -k queue" runs some
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup $(TESTS)
 
 kills: $(BIN)/.test ## Kill services and PostgreSQL under load, and count what is stored; KILLS=100

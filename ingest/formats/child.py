@@ -127,7 +127,7 @@ class Child:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._has_answered = False
-        self._is_closed = False
+        self._is_closing = False
         self._lock = threading.Lock()
         atexit.register(self.close)
 
@@ -141,21 +141,22 @@ class Child:
                 try:
                     return self._answer(request, body)
                 except _Ended as end:
-                    if self._is_closed or not self._may_be_innocent(end):
+                    if self._is_closing or not self._may_be_innocent(end):
                         raise
                 return self._answer(request, body)
             except _Ended as end:
                 raise _error(end.code, limits) from end
 
     def close(self) -> None:
-        """End the process, whatever it does, and start no other."""
-        self._is_closed = True
+        """End the process, whatever it does. The body that it reads is refused."""
+        self._is_closing = True
         # Without the lock: a thread that waits for the process has it.
         process = self._process
         if process is not None:
             process.kill()
         with self._lock:
             self._end()
+            self._is_closing = False
 
     def _may_be_innocent(self, end: _Ended) -> bool:
         """Whether something else than the body may have ended the process."""
@@ -165,13 +166,15 @@ class Child:
     def _answer(self, request: Request, body: bytes) -> Batch:
         if self._process is None:
             self._process, self._has_answered = _started(), False
+            if self._is_closing:
+                self._process.kill()
         try:
             send(_open(self._process.stdin), request, body)
             message, vectors = receive(_open(self._process.stdout))
             answer = _ANSWERS.decode(message)
         except (EOFError, BrokenPipeError) as error:
             had_answered, code = self._has_answered, self._end()
-            if not self._is_closed:
+            if not self._is_closing:
                 _log.warning("a process that read a body has ended", extra={"code": code})
             raise _Ended(code, had_answered) from error
         except BaseException:

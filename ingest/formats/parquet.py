@@ -106,9 +106,10 @@ def _too_long(limits: IngestSettings) -> BodyTooLarge:
     )
 
 
+CHILD = Child()
 FORMAT = Format(
     "application/vnd.apache.parquet",
-    Child().read,
+    CHILD.read,
     columnar.described("A Parquet file"),
     place=lambda _: Place.PROCESS,
 )

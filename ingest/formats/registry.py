@@ -93,6 +93,11 @@ def parse(
     return replace(batch, idempotency_key=key, fingerprint=_fingerprint(body, format_, parameters))
 
 
+def close() -> None:
+    """End what reads bodies outside this process. A body that it reads is refused."""
+    parquet.CHILD.close()
+
+
 def _fingerprint(body: bytes, format_: Format, parameters: Parameters) -> bytes:
     """Hash a body and all that decides on how it is read."""
     given = (parameters.model_name, parameters.dimension, parameters.dtype)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from ingest.formats import registry
 from ingest.formats.format import Place
 from ingest.http.body_reader import BodyReader
 from ingest.http.decompression import decompress, encoding
@@ -75,6 +76,9 @@ class Parser:
         return await asyncio.get_running_loop().run_in_executor(thread, parse, body)
 
     def close(self) -> None:
-        """Wait for the threads to end."""
-        self._thread.shutdown()
+        """End the process that reads bodies, and wait for the threads to end."""
+        # What still waits for the process must not start another one.
+        self._waiting.shutdown(wait=False, cancel_futures=True)
+        registry.close()
         self._waiting.shutdown()
+        self._thread.shutdown()

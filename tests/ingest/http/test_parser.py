@@ -6,14 +6,20 @@ import asyncio
 import gzip
 import threading
 
+import psutil
 import pytest
 
+from ingest.formats import parquet
 from ingest.formats.format import Place
+from ingest.formats.parameters import Parameters
 from ingest.http.body_reader import BodyReader
 from ingest.http.endpoint import IncomingRequest
 from ingest.http.parser import Parser
 from ingest.runtime.errors import BodyTooLarge, PayloadError, QueueFull
 from ingest.runtime.settings.settings import IngestSettings
+from ingest.store.batch import Batch
+from tests.ingest.formats.bodies import NOW, ROWS, parquet_file, table_of
+from tests.service import wait_for
 
 READER = BodyReader(IngestSettings(max_body_bytes=2_000, max_queue_bytes=3_000), 1)
 
@@ -58,3 +64,38 @@ def test_a_compressed_body_is_held_at_its_real_size() -> None:
     assert asyncio.run(parser.unpack(plain)) == 0
     assert reader.held_bytes == 1_600
     parser.close()
+
+
+def test_closing_does_not_wait_for_a_process_that_reads_a_body_for_long() -> None:
+    body, reading = parquet_file(table_of(ROWS)), threading.Event()
+
+    def read(body: bytes) -> Batch:
+        reading.set()
+        return parquet.CHILD.read(body, Parameters("m"), IngestSettings(), NOW)
+
+    read(body)
+    assert parquet.CHILD._process is not None
+    process = psutil.Process(parquet.CHILD._process.pid)
+    process.suspend()
+    reading.clear()
+    # Otherwise the test would wait for ever, too.
+    later = threading.Timer(20, process.resume)
+    later.start()
+
+    async def close_meanwhile() -> None:
+        parser = Parser(READER)
+        requests = [IncomingRequest(body, {}, {}, (), 0) for _ in range(2)]
+        first, second = (
+            asyncio.ensure_future(parser.parsed(request, read, Place.PROCESS))
+            for request in requests
+        )
+        await asyncio.to_thread(wait_for, reading.is_set, "the reading")
+        parser.close()
+        with pytest.raises(PayloadError, match="SIGKILL"):
+            await first
+        with pytest.raises(asyncio.CancelledError):
+            await second
+
+    asyncio.run(close_meanwhile())
+    later.cancel()
+    assert not process.is_running()
