@@ -77,8 +77,13 @@ def waits_for_a_lock(connection: psycopg.Connection) -> bool:
 
 
 def postmaster_of(data: Path) -> int:
-    """Process of the embedded server of a data directory."""
-    return int((data / "postgresql" / "postmaster.pid").read_text().split()[0])
+    """Process of the embedded server of a data directory, as soon as its file names one.
+
+    PostgreSQL makes the file before it writes into it.
+    """
+    file = data / "postgresql" / "postmaster.pid"
+    wait_for(lambda: file.exists() and file.read_text() != "", "the process of the server")
+    return int(file.read_text().split()[0])
 
 
 @contextmanager

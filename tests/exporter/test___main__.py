@@ -20,11 +20,11 @@ SIGNALS = pytest.mark.parametrize(
 def test_a_signal_while_the_program_starts_ends_it_without_a_word(
     folder: Path, number: signal.Signals
 ) -> None:
-    program = start(folder, "migrate")
-    maps = Path(f"/proc/{program.pid}/maps")
-    wait_for(lambda: "/psycopg_binary" in maps.read_text(), "the imports")
-    program.send_signal(number)
-    assert program.communicate(timeout=60) == ("", "")
+    with start(folder, "migrate") as program:
+        maps = Path(f"/proc/{program.pid}/maps")
+        wait_for(lambda: "/psycopg_binary" in maps.read_text(), "the imports")
+        program.send_signal(number)
+        assert program.communicate(timeout=60) == ("", "")
     assert program.returncode == -number
     assert not (folder / "data").exists()
 
@@ -33,12 +33,10 @@ def test_a_signal_while_the_program_starts_ends_it_without_a_word(
 def test_a_signal_while_a_command_runs_stops_what_it_started(
     folder: Path, number: signal.Signals
 ) -> None:
-    program = start(folder, "migrate")
-    data = folder / "data"
-    wait_for((data / "postgresql" / "postmaster.pid").exists, "the server")
-    server = psutil.Process(postmaster_of(data))
-    program.send_signal(number)
-    assert program.communicate(timeout=60) == ("", "\nAborted!\n")
+    with start(folder, "migrate") as program:
+        server = psutil.Process(postmaster_of(folder / "data"))
+        program.send_signal(number)
+        assert program.communicate(timeout=60) == ("", "\nAborted!\n")
     assert program.returncode == 1
     assert not server.is_running()
 
