@@ -356,17 +356,18 @@ def test_partitions_that_cannot_be_made_do_not_keep_the_service_from_stopping(
         connect(postgresql.get_uri()) as connection,
         connect(postgresql.get_uri()) as other,
         ThreadPoolExecutor(1) as client,
+        other.transaction(),
     ):
-        drop_partitions(connection)
-        with other.transaction():
-            # As another process that makes them, and is not done yet.
-            partitions.ensure(other)
-            answer = client.submit(post, service.url, sentences[:100], timeout=60)
-            wait_for(lambda: waits_for_a_lock(connection), "the writer")
-            with stopped(postgresql):
-                service.process.terminate()
-                assert service.process.wait(25) == 0
-                assert answer.result().status_code == 503
+        # As another process that makes them, and is not done yet. Meanwhile the service makes none.
+        partitions.ensure(other)
+        drop_partitions(other)
+        partitions.ensure(other)
+        answer = client.submit(post, service.url, sentences[:100], timeout=60)
+        wait_for(lambda: waits_for_a_lock(connection), "the writer")
+        with stopped(postgresql):
+            service.process.terminate()
+            assert service.process.wait(25) == 0
+            assert answer.result().status_code == 503
     assert "Traceback" not in service.log.read_text()
 
 
