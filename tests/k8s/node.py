@@ -20,7 +20,8 @@ from tests.k8s import cluster
 from tests.k8s.cluster import NODE, Cluster, built, wait_for
 from tests.programs import find
 
-_ADDRESS = "10.244.0.1"  # of the node, on the bridge of the pods
+ADDRESS = "10.244.0.1"
+"""Address of the node on the bridge of the pods."""
 _PODS = "10.244.0.0/24"
 _SERVICES = "10.0.0.0/24"
 _DNS = "10.0.0.10"
@@ -102,9 +103,9 @@ def running(folder: Path, kubectl: str, helm: str, archives: list[Path]) -> Iter
     """Start a cluster with a node that has the images of some archives."""
     for command in (
         f"ip link add {_BRIDGE} type bridge",
-        f"ip address add {_ADDRESS}/24 dev {_BRIDGE}",
+        f"ip address add {ADDRESS}/24 dev {_BRIDGE}",
         f"ip link set {_BRIDGE} up",
-        f"ip route add {_SERVICES} dev {_BRIDGE} src {_ADDRESS}",
+        f"ip route add {_SERVICES} dev {_BRIDGE} src {ADDRESS}",
         f"ip address add {_DNS}/32 dev lo",
         "sysctl --quiet --write net.ipv4.ip_forward=1",
     ):
@@ -114,13 +115,14 @@ def running(folder: Path, kubectl: str, helm: str, archives: list[Path]) -> Iter
     # Go refuses a certificate without a name beside the common one.
     issued = authority.issue_cert("kube-apiserver", common_name="kube-apiserver")
     issued.private_key_and_cert_chain_pem.write_to_path(str(client))
-    of_kubelet = (
+    options = (
         f"--kubelet-client-certificate={client}",
         f"--kubelet-client-key={client}",
         "--kubelet-preferred-address-types=InternalIP",
+        "--endpoint-reconciler-type=lease",  # pods find the API server
     )
     with (
-        cluster.running(folder, kubectl, helm, _ADDRESS, *of_kubelet) as found,
+        cluster.running(folder, kubectl, helm, ADDRESS, *options) as found,
         contextlib.ExitStack() as stack,
     ):
         node = Node(found, folder)
@@ -143,7 +145,7 @@ def _start(node: Node, folder: Path, kubeconfig: Path) -> None:
         f"--config={_kubelet(folder)}",
         f"--kubeconfig={folder / f'{NODE}.kubeconfig'}",
         f"--hostname-override={NODE}",
-        f"--node-ip={_ADDRESS}",
+        f"--node-ip={ADDRESS}",
         f"--root-dir={folder / 'kubelet'}",
         f"--cert-dir={folder / 'kubelet-certificates'}",
     )
@@ -220,7 +222,7 @@ def _kubelet(folder: Path) -> Path:
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "address": _ADDRESS,
+            "address": ADDRESS,
             "authentication": {
                 "anonymous": {"enabled": False},
                 "webhook": {"enabled": False},
