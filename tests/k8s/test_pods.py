@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
+import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import httpx2
 import numpy as np
@@ -395,3 +399,64 @@ def test_through_the_operator_prometheus_scrapes_all_pods_and_an_alert_reaches_s
             rules = [rule for group in groups for rule in group["rules"]]
             assert len(rules) == len(declared)
             assert {rule["health"] for rule in rules} == {"ok"}
+
+
+@contextmanager
+def load(release: Release, model: str) -> Iterator[None]:
+    """Send bodies during the block, each over a new connection.
+
+    What was acknowledged must be stored.
+    """
+    embeddings = np.random.default_rng(0).normal(size=(200, 256)).tolist()
+    body = json.dumps({"model_name": model, "embeddings": embeddings}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {release.token}"}
+    request = Request(f"{release.url('ingest')}/embeddings", body, headers)
+    done = threading.Event()
+
+    def send() -> int:
+        """Return how many vectors were acknowledged. A pod that ends may not answer."""
+        acknowledged = 0
+        while not done.is_set():
+            with contextlib.suppress(OSError), urlopen(request, timeout=60):
+                acknowledged += len(embeddings)
+        return acknowledged
+
+    with ThreadPoolExecutor(4) as threads:
+        results = [threads.submit(send) for _ in range(4)]
+        try:
+            yield
+        finally:
+            done.set()
+    acknowledged = sum(result.result() for result in results)
+    print(f"{acknowledged} vectors acknowledged under load")
+    assert 0 < acknowledged <= stored(release, model)[0]
+
+
+def test_ingest_grows_to_eight_pods_under_load_and_back_to_two_and_loses_no_vector(
+    node: Node, tmp_path: Path
+) -> None:
+    at_once = {
+        "stabilizationWindowSeconds": 0,
+        "policies": [{"type": "Pods", "value": 8, "periodSeconds": 15}],
+    }
+    values = {
+        "exporter": {"resources": SMALL},
+        "ingest": {"resources": SMALL},
+        "autoscaling": {
+            "averageCpu": "40m",  # a share of the test's machine that load reaches
+            "behavior": {"scaleUp": at_once, "scaleDown": at_once},
+        },
+    }
+    with installed(node, "scaled", values, tmp_path) as release:
+
+        def is_scaled_to(replicas: int) -> bool:
+            """Whether all pods are ready, and no other is left."""
+            status = release.get("deployment", f"{NAME}-ingest")["status"]
+            found = release.get("pods", "--selector=app.kubernetes.io/component=ingest")
+            return len(found) == status.get("readyReplicas", 0) == replicas
+
+        wait_for(lambda: is_scaled_to(2), "two pods")
+        with sending(release, "steady"):
+            with load(release, "heavy"):
+                wait_for(lambda: is_scaled_to(8), "eight pods")
+            wait_for(lambda: is_scaled_to(2), "two pods")
