@@ -87,7 +87,7 @@ def _attachment_problem(attachment: dict[str, Any]) -> str | None:
 
 @dataclass
 class Slack:
-    """The webhook. It listens on a free port of loopback while the context is open.
+    """The webhook. It listens on a free port of an address while the context is open.
 
     Examples
     --------
@@ -97,6 +97,8 @@ class Slack:
     ...     slack.wait(lambda message: "drift" in str(message.body), seconds=30)
     """
 
+    address: str = "127.0.0.1"
+    """Where it listens: by default, where only this machine reaches it."""
     messages: list[Message] = field(default_factory=list)
     """Accepted messages, in order."""
     refused: list[str] = field(default_factory=list)
@@ -105,7 +107,7 @@ class Slack:
     def __enter__(self) -> Slack:
         self._news = threading.Condition()
         self._refusals: deque[int] = deque()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer((self.address, 0), _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), daemon=True
@@ -126,7 +128,7 @@ class Slack:
     @property
     def url(self) -> str:
         """URL of the webhook."""
-        return f"http://127.0.0.1:{self._server.server_port}{PATH}"
+        return f"http://{self.address}:{self._server.server_port}{PATH}"
 
     def refuse(self, status: int, times: int) -> None:
         """Reject the next ``times`` requests with ``status``."""

@@ -10,23 +10,25 @@ from pathlib import Path
 from typing import Any
 
 
-def write(archive: Path, files: Path, images: dict[str, dict[str, Any]]) -> None:
+def write(archive: Path, layers: list[Path], images: dict[str, dict[str, Any]]) -> None:
     """Write images that share one file system and differ in their configuration.
 
     Parameters
     ----------
     archive
         File to write, in the format of ``docker save``.
-    files
-        The file system as a tar file.
+    layers
+        The file system as tar files, each on top of the one before.
     images
         For each name with tag, what to run, as in ``{"Entrypoint": [...]}``.
     """
-    with files.open("rb") as stream:
-        layer = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
-    manifest = []
+    manifest, digests = [], []
     with tarfile.open(archive, "w") as written:
-        written.add(files, "layer.tar")
+        for layer in layers:
+            written.add(layer, layer.name)
+            with layer.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digests.append(f"sha256:{digest}")
         for number, (name, config) in enumerate(images.items()):
             _add(
                 written,
@@ -35,12 +37,11 @@ def write(archive: Path, files: Path, images: dict[str, dict[str, Any]]) -> None
                     "architecture": "amd64",
                     "os": "linux",
                     "config": config,
-                    "rootfs": {"type": "layers", "diff_ids": [layer]},
+                    "rootfs": {"type": "layers", "diff_ids": digests},
                 },
             )
-            manifest.append(
-                {"Config": f"{number}.json", "RepoTags": [name], "Layers": ["layer.tar"]}
-            )
+            names = [layer.name for layer in layers]
+            manifest.append({"Config": f"{number}.json", "RepoTags": [name], "Layers": names})
         _add(written, "manifest.json", manifest)
 
 

@@ -118,6 +118,7 @@ def running(
             "--bind-address=127.0.0.1",
             f"--secure-port={manager_port}",
             f"--cert-dir={folder / 'certificates'}",
+            f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}",
             "--leader-elect=false",
             f"--service-account-private-key-file={key}",
         ],

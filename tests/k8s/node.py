@@ -1,4 +1,4 @@
-"""A Kubernetes node on this machine: containerd, kubelet, kube-proxy, CoreDNS and kube-router.
+"""A Kubernetes node on this machine: containerd, kubelet, kube-proxy, kube-router, DNS and metrics.
 
 ``.ci/pods`` gives it a network, processes and mounts of its own, and takes them away.
 """
@@ -20,11 +20,13 @@ from tests.k8s import cluster
 from tests.k8s.cluster import NODE, Cluster, built, wait_for
 from tests.programs import find
 
-_ADDRESS = "10.244.0.1"  # of the node, on the bridge of the pods
+ADDRESS = "10.244.0.1"
+"""Address of the node on the bridge of the pods."""
 _PODS = "10.244.0.0/24"
 _SERVICES = "10.0.0.0/24"
 _DNS = "10.0.0.10"
 _BRIDGE = "pods"
+_METRICS_PORT = 4443
 PAUSE = "localhost/pause:1"
 """The image that holds the network of a pod: any program that waits."""
 
@@ -102,9 +104,9 @@ def running(folder: Path, kubectl: str, helm: str, archives: list[Path]) -> Iter
     """Start a cluster with a node that has the images of some archives."""
     for command in (
         f"ip link add {_BRIDGE} type bridge",
-        f"ip address add {_ADDRESS}/24 dev {_BRIDGE}",
+        f"ip address add {ADDRESS}/24 dev {_BRIDGE}",
         f"ip link set {_BRIDGE} up",
-        f"ip route add {_SERVICES} dev {_BRIDGE} src {_ADDRESS}",
+        f"ip route add {_SERVICES} dev {_BRIDGE} src {ADDRESS}",
         f"ip address add {_DNS}/32 dev lo",
         "sysctl --quiet --write net.ipv4.ip_forward=1",
     ):
@@ -114,13 +116,22 @@ def running(folder: Path, kubectl: str, helm: str, archives: list[Path]) -> Iter
     # Go refuses a certificate without a name beside the common one.
     issued = authority.issue_cert("kube-apiserver", common_name="kube-apiserver")
     issued.private_key_and_cert_chain_pem.write_to_path(str(client))
-    of_kubelet = (
+    options = (
         f"--kubelet-client-certificate={client}",
         f"--kubelet-client-key={client}",
         "--kubelet-preferred-address-types=InternalIP",
+        "--endpoint-reconciler-type=lease",  # pods find the API server
+        # It passes requests for metrics on.
+        f"--requestheader-client-ca-file={folder / 'ca.pem'}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={client}",
+        f"--proxy-client-key-file={client}",
+        "--enable-aggregator-routing",
     )
     with (
-        cluster.running(folder, kubectl, helm, _ADDRESS, *of_kubelet) as found,
+        cluster.running(folder, kubectl, helm, ADDRESS, *options) as found,
         contextlib.ExitStack() as stack,
     ):
         node = Node(found, folder)
@@ -130,6 +141,7 @@ def running(folder: Path, kubectl: str, helm: str, archives: list[Path]) -> Iter
         for archive in archives:
             node.load(archive)
         _start(node, folder, found.kubeconfig)
+        _measure(node, folder, client)
         yield node
         node.check()
 
@@ -143,7 +155,7 @@ def _start(node: Node, folder: Path, kubeconfig: Path) -> None:
         f"--config={_kubelet(folder)}",
         f"--kubeconfig={folder / f'{NODE}.kubeconfig'}",
         f"--hostname-override={NODE}",
-        f"--node-ip={_ADDRESS}",
+        f"--node-ip={ADDRESS}",
         f"--root-dir={folder / 'kubelet'}",
         f"--cert-dir={folder / 'kubelet-certificates'}",
     )
@@ -164,6 +176,53 @@ def _start(node: Node, folder: Path, kubeconfig: Path) -> None:
         f"--service-cluster-ip-range={_SERVICES}",
         "--run-router=false",
         "--run-service-proxy=false",
+    )
+
+
+def _measure(node: Node, folder: Path, client: Path) -> None:
+    """Start the metrics server, and tell the API server where it is."""
+    kubeconfig = node.cluster.kubeconfig
+    node.start(
+        "metrics-server",
+        built("metrics-server", "metrics"),
+        f"--kubeconfig={kubeconfig}",
+        f"--authentication-kubeconfig={kubeconfig}",
+        f"--authorization-kubeconfig={kubeconfig}",
+        f"--bind-address={ADDRESS}",
+        f"--secure-port={_METRICS_PORT}",
+        f"--cert-dir={folder / 'metrics-certificates'}",
+        f"--kubelet-client-certificate={client}",
+        f"--kubelet-client-key={client}",
+        "--kubelet-insecure-tls",
+        "--kubelet-preferred-address-types=InternalIP",
+        "--metric-resolution=15s",
+    )
+    place = {"name": "metrics-server", "namespace": "kube-system"}
+    labels = {"kubernetes.io/service-name": place["name"]}
+    port = {"name": "https", "port": _METRICS_PORT}
+    node.cluster.apply(
+        {"apiVersion": "v1", "kind": "Service", "metadata": place, "spec": {"ports": [port]}},
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {**place, "labels": labels},
+            "addressType": "IPv4",
+            "ports": [port],
+            "endpoints": [{"addresses": [ADDRESS]}],
+        },
+        {
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "kind": "APIService",
+            "metadata": {"name": "v1beta1.metrics.k8s.io"},
+            "spec": {
+                "group": "metrics.k8s.io",
+                "version": "v1beta1",
+                "service": {**place, "port": _METRICS_PORT},
+                "insecureSkipTLSVerify": True,
+                "groupPriorityMinimum": 100,
+                "versionPriority": 100,
+            },
+        },
     )
 
 
@@ -220,7 +279,7 @@ def _kubelet(folder: Path) -> Path:
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "address": _ADDRESS,
+            "address": ADDRESS,
             "authentication": {
                 "anonymous": {"enabled": False},
                 "webhook": {"enabled": False},

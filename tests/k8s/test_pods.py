@@ -6,25 +6,30 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
+import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import httpx2
 import numpy as np
 import pytest
 import yaml
 
+from demo.slack import Slack
 from embedding_drift_client import Client
 from k8s.helm import CHART, TOOLS
 from k8s.manifest import load
-from tests.k8s import archive
+from tests.k8s import archive, monitoring
 from tests.k8s import node as nodes
 from tests.k8s.cluster import Cluster, wait_for
 from tests.k8s.node import Node
@@ -51,8 +56,10 @@ def node(kubectl: str, helm: str, tmp_path_factory: pytest.TempPathFactory) -> I
         f"docker.io/{TRIAL['image']}": {"Entrypoint": ["sh", "-c", ENTRY_POINT], **path},
         nodes.PAUSE: {"Entrypoint": ["sleep", "infinity"], **path},
     }
-    archive.write(postgresql, TOOLS / "postgresql-trixie.tar", images)
-    with nodes.running(folder, kubectl, helm, [Path(ARCHIVE), postgresql]) as found:
+    base = TOOLS / "postgresql-trixie.tar"
+    archive.write(postgresql, [base], images)
+    archives = [Path(ARCHIVE), postgresql, monitoring.images(base, folder)]
+    with nodes.running(folder, kubectl, helm, archives) as found:
         yield found
 
 
@@ -229,6 +236,9 @@ def test_each_acknowledged_vector_is_stored_once_whatever_happens_meanwhile(
         disturb(trial, node)
 
 
+SMALL = {"requests": {"cpu": "10m", "memory": "128Mi"}}
+
+
 REACH = """
 import socket, sys
 for address in sys.argv[1:]:
@@ -303,10 +313,9 @@ def test_who_may_connect_depends_on_the_namespace_and_pods_reach_only_the_databa
 def test_every_replica_of_a_sharded_fleet_answers_for_every_model_also_without_its_shard(
     node: Node, tmp_path: Path
 ) -> None:
-    small = {"requests": {"cpu": "10m", "memory": "128Mi"}}
     values = {
-        "exporter": {"shards": 3, "resources": small},
-        "ingest": {"resources": small},
+        "exporter": {"shards": 3, "resources": SMALL},
+        "ingest": {"resources": SMALL},
         "autoscaling": {"minReplicas": 1},
         # The owner of a model writes its report at each check.
         "config": {"monitoring": {"check_interval": 10}},
@@ -332,3 +341,122 @@ def test_every_replica_of_a_sharded_fleet_answers_for_every_model_also_without_i
         wait_for(lambda: len(pods(release, "exporter")) == 2, "the end of a shard")
         release.kubectl("wait", "--for=delete", f"pod/{NAME}-exporter-2", "--timeout=2m")
         assert unanswered() == []
+
+
+def test_through_the_operator_prometheus_scrapes_all_pods_and_an_alert_reaches_slack(
+    node: Node, tmp_path: Path
+) -> None:
+    with monitoring.running(node.cluster) as found, Slack(nodes.ADDRESS) as slack:
+        values = {
+            "exporter": {"resources": SMALL},
+            "ingest": {"resources": SMALL},
+            "serviceMonitor": {"enabled": True},
+            "prometheusRule": {"enabled": True},
+            "alertmanagerConfig": {"enabled": True},
+            "externalUrl": "https://drift.example.org",
+            "config": {"monitoring": {"check_interval": 10, "baseline": {"vectors": 250}}},
+            "extraManifests": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {"name": f"{NAME}-slack"},
+                    "stringData": {"slack_webhook": slack.url},
+                }
+            ],
+        }
+        with installed(node, "watched", values, tmp_path) as release:
+
+            def are_scraped() -> bool:
+                names = {
+                    pod["metadata"]["name"]
+                    for half in ("ingest", "exporter")
+                    for pod in pods(release, half)
+                }
+                up = found.query("query", query='up{namespace="watched"} == 1')
+                return {series["metric"]["pod"] for series in up["result"]} == names
+
+            wait_for(are_scraped, "the pods in Prometheus")
+
+            def send(dimension: int) -> None:
+                vectors = np.random.default_rng(0).normal(size=(300, dimension))
+                with Client(release.url("ingest"), "model", token=release.token) as client:
+                    client.add(vectors)
+                    client.flush(60)
+
+            send(16)
+            measured = 'embedding_drift_state{model_name="model", state="ok"} == 1'
+            wait_for(lambda: found.query("query", query=measured)["result"], "a baseline")
+            send(8)
+            message = slack.wait(lambda message: "another dimension" in str(message.body), 240)
+            assert "https://drift.example.org/drift/model" in str(message.body)
+            declared = [
+                rule
+                for each in release.get("prometheusrules")
+                for group in each["spec"]["groups"]
+                for rule in group["rules"]
+            ]
+            groups = found.query("rules")["groups"]
+            rules = [rule for group in groups for rule in group["rules"]]
+            assert len(rules) == len(declared)
+            assert {rule["health"] for rule in rules} == {"ok"}
+
+
+@contextmanager
+def load(release: Release, model: str) -> Iterator[None]:
+    """Send bodies during the block, each over a new connection.
+
+    What was acknowledged must be stored.
+    """
+    embeddings = np.random.default_rng(0).normal(size=(200, 256)).tolist()
+    body = json.dumps({"model_name": model, "embeddings": embeddings}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {release.token}"}
+    request = Request(f"{release.url('ingest')}/embeddings", body, headers)
+    done = threading.Event()
+
+    def send() -> int:
+        """Return how many vectors were acknowledged. A pod that ends may not answer."""
+        acknowledged = 0
+        while not done.is_set():
+            with contextlib.suppress(OSError), urlopen(request, timeout=60):
+                acknowledged += len(embeddings)
+        return acknowledged
+
+    with ThreadPoolExecutor(4) as threads:
+        results = [threads.submit(send) for _ in range(4)]
+        try:
+            yield
+        finally:
+            done.set()
+    acknowledged = sum(result.result() for result in results)
+    print(f"{acknowledged} vectors acknowledged under load")
+    assert 0 < acknowledged <= stored(release, model)[0]
+
+
+def test_ingest_grows_to_eight_pods_under_load_and_back_to_two_and_loses_no_vector(
+    node: Node, tmp_path: Path
+) -> None:
+    at_once = {
+        "stabilizationWindowSeconds": 0,
+        "policies": [{"type": "Pods", "value": 8, "periodSeconds": 15}],
+    }
+    values = {
+        "exporter": {"resources": SMALL},
+        "ingest": {"resources": SMALL},
+        "autoscaling": {
+            "averageCpu": "40m",  # a share of the test's machine that load reaches
+            "behavior": {"scaleUp": at_once, "scaleDown": at_once},
+        },
+    }
+    with installed(node, "scaled", values, tmp_path) as release:
+
+        def is_scaled_to(replicas: int) -> bool:
+            """Whether all pods are ready, and no other is left."""
+            status = release.get("deployment", f"{NAME}-ingest")["status"]
+            found = release.get("pods", "--selector=app.kubernetes.io/component=ingest")
+            return len(found) == status.get("readyReplicas", 0) == replicas
+
+        wait_for(lambda: is_scaled_to(2), "two pods")
+        with sending(release, "steady"):
+            with load(release, "heavy"):
+                wait_for(lambda: is_scaled_to(8), "eight pods")
+            wait_for(lambda: is_scaled_to(2), "two pods")
