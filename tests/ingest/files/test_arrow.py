@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from ingest.files.arrow import ArrowColumn
 from ingest.runtime.errors import PayloadError
 from tests.ingest.files.vectors import IDS, VECTORS, Whole, whole
 
@@ -59,6 +61,19 @@ def test_vectors_of_any_form_are_read(form: str, tmp_path: Path) -> None:
 def test_integers_of_one_byte_are_vectors(tmp_path: Path) -> None:
     rows = read(tmp_path, {"v": pa.array([[1, -128], [3, 127]], pa.list_(pa.int8()))})
     assert rows.vectors.tolist() == [[1, -128], [3, 127]]
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.float16(), pa.float64()], ids=str)
+def test_lists_of_several_lengths_make_no_object_of_each_number(kind: pa.DataType) -> None:
+    numbers = pa.array(np.arange(100_000, dtype=np.int64) % 3, pa.int64()).cast(kind)
+    column = ArrowColumn(pa.ListArray.from_arrays(pa.array([0, 2, 100_000], pa.int32()), numbers))
+    tracemalloc.start()
+    one, other = column.vectors()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(one, [0, 1])
+    assert np.array_equal(other, np.arange(2, 100_000) % 3)
+    assert peak < 6 * 100_000  # a float32 takes four bytes, and a reference to an object eight
 
 
 @pytest.mark.parametrize("names", [("0", "1"), ("dim_0", "dim_1"), ("x.1", "x.2"), ("e00", "e01")])
