@@ -28,7 +28,8 @@ def score(scope: Scope, *by: str, link: str | None = None) -> Panel:
             ),
         ),
         note="Dashed: the thresholds of each window. The alert fires if the score exceeds the "
-        "sudden one for two minutes, or if its average of an hour exceeds the lasting one.",
+        "sudden one for two minutes, or if its average of an hour exceeds the lasting one. It also "
+        "fires if the slow window's average of 8 hours rises over that of a week before.",
         link=link,
     )
 

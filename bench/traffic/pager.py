@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from statistics import fmean
@@ -28,7 +28,16 @@ _LASTING = re.compile(
     r"\s*and\s*avg_over_time\(model_window:embedding_drift_score:max\[(\d+)m\]\)"
     rf"{_ABOVE}model_window:embedding_drift_score_lasting:threshold\n"
 )
+_RISE = re.compile(
+    r"avg_over_time\((model_window:embedding_drift_score:max\{window=\"(\w+)\"\})\[(\d+)h\]\)"
+    r"\s*> \(\s*avg_over_time\(\1\[\3h\] offset (\d+)w\)"
+    r"\s*\+ on \(model_name, window\) group_left \(\)"
+    r"\s*max_over_time\(model_window:embedding_drift_score_rise:threshold\[\3h\]\)\s*\)"
+    r"\s*and\s*avg_over_time\(\1\[(\d+)h\]\)"
+    rf"{_ABOVE}model_window:embedding_drift_score_rise:threshold\n"
+)
 _HOUR = 60
+_WEEK = 7 * 24 * _HOUR
 
 
 class Condition(NamedTuple):
@@ -44,12 +53,16 @@ class Condition(NamedTuple):
     minutes : int
     recent : int
         The last minutes, whose least or average is above the present threshold, too.
+    before : int
+        How many minutes earlier the same statistic is lower by more than the threshold; 0 if there
+        is nothing to compare with.
     """
 
     statistic: Callable[[list[float]], float]
     thresholds: Mapping[tuple[Stage, str], float]
     minutes: int
     recent: int = 0
+    before: int = 0
 
 
 class Rule(NamedTuple):
@@ -84,9 +97,14 @@ class Rule(NamedTuple):
         each = [(stage, window) for stage in STAGES for window in WindowsSettings.model_fields]
         sudden = {(s, w): recorded[name.format("sudden"), s, w] for s, w in each}
         lasting = {(s, w): recorded[name.format("lasting"), s, w] for s, w in each}
+        [(_, only, long, weeks, last)] = _RISE.findall(condition)
+        rise = {
+            (s, w): recorded[name.format("rise"), s, w] if w == only else math.inf for s, w in each
+        }
         conditions = (
             Condition(min, sudden, int(minutes)),
             Condition(fmean, lasting, _HOUR * int(hours), int(recent)),
+            Condition(fmean, rise, _HOUR * int(long), _HOUR * int(last), _WEEK * int(weeks)),
         )
         return cls(conditions, int(alert["keep_firing_for"].removesuffix("m")))
 
@@ -109,11 +127,9 @@ class Pager:
 
     def __init__(self, rule: Rule, windows: Iterable[str]) -> None:
         self._rule = rule
-        samples = 1 + max(condition.minutes for condition in rule.conditions)
-        self._scores: dict[str, deque[float | None]] = {
-            name: deque([None] * samples, samples) for name in windows
-        }
-        self._stages: deque[Stage | None] = deque([None] * samples, samples)
+        samples = 1 + max(each.minutes + each.before for each in rule.conditions)
+        self._scores: dict[str, list[float | None]] = {name: [None] * samples for name in windows}
+        self._stages: list[Stage | None] = [None] * samples
         self._left = dict.fromkeys(self._scores, 0)
 
     @property
@@ -129,8 +145,10 @@ class Pager:
         # Of a single model, the threshold is recorded only while a window of it has a score.
         is_known = any(score is not None for score in scores.values())
         self._stages.append(stage if is_known else None)
+        del self._stages[0]
         for name, held in self._scores.items():
             held.append(scores[name])
+            del held[0]
             if self._holds(name):
                 # Plus one: this minute, too.
                 self._left[name] = self._rule.keep_firing + 1
@@ -138,25 +156,29 @@ class Pager:
                 self._left[name] -= 1
 
     def _holds(self, window: str) -> bool:
-        stages = list(self._stages)
-        for statistic, of_stage, minutes, recent in self._rule.conditions:
+        for statistic, of_stage, minutes, recent, before in self._rule.conditions:
             # The first sample is required; a later one that is missing is passed over.
             if self._scores[window][-1 - minutes] is None:
                 continue
-            thresholds = [of_stage[stage, window] for stage in stages[-1 - minutes :] if stage]
-            if statistic(self._known(window, minutes)) <= max(thresholds):
+            value = statistic(self._known(window, minutes))
+            if before:
+                earlier = self._known(window, minutes, before)
+                value -= statistic(earlier) if earlier else math.inf
+            stages = {stage for stage in self._stages[-1 - minutes :] if stage}
+            if value <= max(of_stage[stage, window] for stage in stages):
                 continue
             if not recent:
                 return True
-            newest, stage = self._known(window, recent), stages[-1]
+            newest, stage = self._known(window, recent), self._stages[-1]
             if newest and stage and statistic(newest) > of_stage[stage, window]:
                 return True
         return False
 
-    def _known(self, window: str, minutes: int) -> list[float]:
-        """Return the scores of the last minutes, and of the one before."""
-        held = list(self._scores[window])[-1 - minutes :]
-        return [score for score in held if score is not None]
+    def _known(self, window: str, minutes: int, before: int = 0) -> list[float]:
+        """Return the scores of some minutes and of the one before them, some minutes ago."""
+        held = self._scores[window]
+        end = len(held) - before
+        return [score for score in held[end - 1 - minutes : end] if score is not None]
 
     def copy(self) -> Pager:
         """Return another pager in the same state."""

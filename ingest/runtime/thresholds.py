@@ -52,6 +52,12 @@ To a provisional baseline every hour that it has not seen is news, and to a dail
 slow window holds enough vectors to see a day's small differences. Where these are news, only what
 changes nearly every vector counts, such as another encoder.
 """
+RISE: dict[Stage, float] = {"provisional": 30.0, "daily": 30.0, "weekly": 1.0}
+"""By stage: how much higher than a week before the slow window's average of eight hours may be.
+
+A small new topic raises the slow window's score by 1 to 3 for as long as it lasts. Where weekends
+differ more than the waves of a baseline follow, the score is as high every week, without drift.
+"""
 STEADY: dict[Stage, Mapping[str, Thresholds]] = {
     "provisional": {"fast": Thresholds(15.0, 10.0), "slow": Thresholds(15.0, 10.0)},
     "daily": {"fast": _FAST, "slow": Thresholds(15.0, 10.0)},

@@ -77,6 +77,12 @@ def test_the_two_thresholds_of_the_configuration_become_series(tmp_path: Path) -
             )
             for name, value in zip(("sudden", "lasting"), each, strict=True)
         },
+        **{
+            f"fleet:embedding_drift_score_rise:threshold{{stage={stage}}}{{window=slow}}": (
+                f"vector({value})"
+            )
+            for stage, value in (("provisional", 30.0), ("daily", 30.0), ("weekly", 1.0))
+        },
         "fleet:embedding_drift_magnitude_warning:threshold": "vector(0.3)",
         "fleet:embedding_drift_magnitude_critical:threshold": "vector(0.45)",
         "fleet:embedding_drift_seasonal_anomaly:threshold": "vector(5.0)",

@@ -32,8 +32,11 @@ def promtool_agrees(tmp_path: Path, tool: Callable[[str], str]) -> Callable[...,
         scores: dict[str, list[float | None]],
         expected: list[tuple[str, ...]],
         stages: list[str | None] | None = None,
+        week: str = "1w",
     ) -> None:
         render(Settings(), tmp_path)
+        rules = tmp_path / "drift.rules.yaml"
+        rules.write_text(rules.read_text().replace("offset 1w", f"offset {week}"))
         series = [
             {
                 "series": f'embedding_drift_score{{model_name="docs", window="{name}"}}',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -11,7 +12,7 @@ import pytest
 
 from bench.traffic.pager import Condition, Pager, Rule
 from ingest.runtime.settings.settings import Settings
-from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage
+from ingest.runtime.thresholds import LASTING_SECONDS, RISE, SCORE, Stage
 
 
 def by_window(scores: dict[Stage, float], slow: float = 0) -> dict[tuple[Stage, str], float]:
@@ -42,11 +43,13 @@ def fired(rule: Rule, stage: Stage = "weekly", **scores: Scores) -> list[tuple[s
 
 def test_the_shipped_rule_has_the_rendered_thresholds() -> None:
     rule = Rule.shipped(Settings())
-    sudden, lasting = rule.conditions
+    sudden, lasting, rise = rule.conditions
     for stage, windows in SCORE.items():
         for window, thresholds in windows.items():
             assert sudden.thresholds[stage, window] == thresholds.sudden
             assert lasting.thresholds[stage, window] == thresholds.lasting
+        assert rise.thresholds[stage, "slow"] == RISE[stage]
+        assert rise.thresholds[stage, "fast"] == math.inf
     # Baselines mature by the same time.
     assert lasting.minutes == LASTING_SECONDS / 60
     text = (Path(__file__).parents[3] / "rules" / "drift.rules.yaml").read_text()
@@ -55,6 +58,7 @@ def test_the_shipped_rule_has_the_rendered_thresholds() -> None:
         f"avg_over_time(model_window:embedding_drift_score:max[{lasting.minutes // 60}h])" in text
     )
     assert f"avg_over_time(model_window:embedding_drift_score:max[{lasting.recent}m])" in text
+    assert (rise.minutes, rise.recent, rise.before) == (480, 60, 10_080)
     assert f"keep_firing_for: {rule.keep_firing}m" in text
 
 
@@ -77,6 +81,18 @@ def test_an_average_ends_soon_after_the_drift() -> None:
     lasting = Condition(fmean, LASTING, 4, recent=1)
     rule = Rule((lasting,), keep_firing=0)
     assert fired(rule, fast=[9, 9, 9, 9, 9, 4, 0, 0])[4:] == [("fast",)] * 2 + [()] * 2
+
+
+def test_what_was_as_high_a_while_before_is_no_rise() -> None:
+    rule = Rule((Condition(fmean, LASTING, 1, before=6),), keep_firing=0)
+    assert fired(rule, fast=[0, 0, 0, 4, 4, 0, 0, 0, 0, 4, 4]) == [()] * 11
+    assert fired(rule, fast=[0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 4]) == [()] * 10 + [("fast",)]
+
+
+def test_without_scores_of_a_while_before_there_is_no_rise() -> None:
+    rule = Rule((Condition(fmean, LASTING, 1, before=6),), keep_firing=0)
+    assert fired(rule, fast=[9] * 6) == [()] * 6
+    assert fired(rule, fast=[None] * 4 + [0.0] + [9] * 8)[9:] == [(), ("fast",), ("fast",), ()]
 
 
 def test_each_window_has_its_threshold_of_a_lasting_score() -> None:
@@ -149,3 +165,26 @@ def test_it_agrees_with_prometheus_when_the_stage_changes(promtool_agrees: Agree
     assert expected[145:150] == [("slow",)] * 5
     assert expected[-1] == ("fast", "slow")
     promtool_agrees(scores, expected, stages)
+
+
+def test_it_agrees_with_prometheus_on_what_rose_since_the_week_before(
+    promtool_agrees: Agrees,
+) -> None:
+    # A week of minutes would take promtool a minute.
+    week = 20 * 60
+    rule = Rule.shipped(Settings())
+    *others, rise = rule.conditions
+    rule = rule._replace(conditions=(*others, rise._replace(before=week)))
+    usual = np.full(week, 0.2)
+    usual[100:700] = 1.5
+    drift = usual.copy()
+    drift[800:1_100] = 2.4
+    random = np.random.default_rng(0)
+    slow = np.round(np.r_[usual, drift] + random.uniform(0, 0.1, 2 * week), 6).tolist()
+    for gap in (300, week + 900):
+        slow[gap : gap + 40] = [None] * 40
+    expected = fired(rule, slow=slow)
+    assert not any(expected[: week + 800])
+    assert any(expected)
+    assert not expected[-1]
+    promtool_agrees({"slow": slow}, expected, week="20h")
