@@ -48,7 +48,7 @@ soak: $(BIN)/.test ## Send, read and remove under mixed traffic, and watch memor
 test-lowest: $(VENV)-lowest/.test tools ## Test with the lowest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadgroup $(LOWEST_TESTS)
 
-matrix: tools ## Test a part with each Python from 3.11 to 3.14 that is installed
+matrix: tools ## Test a part with each Python from 3.11 to 3.14, with the locked versions of libraries
 	@.ci/matrix $(MATRIX_TESTS)
 
 test-postgresql: $(BIN)/.test ## Test the store with PostgreSQL 17 and 18 of Debian; needs Debian and root

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from ingest.runtime.version import __version__
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = {file.stem: file for file in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))}
+MATRIX = ROOT / ".ci" / "matrix"
 MAKE = re.compile(r"\bmake ([a-z-]+)")
 
 
@@ -72,9 +75,34 @@ def test_every_python_and_postgresql_that_the_readme_names_is_tested() -> None:
     postgresql = re.search(r"PostgreSQL \((\d+) to (\d+)", readme)
     assert python
     assert postgresql
-    assert matrix["python"] == [f"3.{minor}" for minor in span(python)]
-    assert jobs["lint"]["strategy"]["matrix"]["python"] == matrix["python"]
+    versions = [f"3.{minor}" for minor in span(python)]
+    assert matrix["python"] == versions
+    assert jobs["lint"]["strategy"]["matrix"]["python"] == versions
+    assert f"\nfor version in {' '.join(versions)}; do\n" in MATRIX.read_text()
     assert matrix["postgresql"] == [str(major) for major in span(postgresql)]
+
+
+@pytest.mark.parametrize("folder", [".", "client"])
+def test_a_registry_shows_every_python_that_the_readme_names(folder: str) -> None:
+    named = re.search(r"Python 3\.(\d+) to 3\.(\d+)", (ROOT / "README.md").read_text())
+    assert named
+    project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+    prefix = "Programming Language :: Python :: "
+    shown = [text for text in project["classifiers"] if text.startswith(prefix)]
+    assert shown == [f"{prefix}3.{minor}" for minor in span(named)]
+
+
+@pytest.mark.parametrize(("ci", "status"), [("", 0), ("true", 1)])
+def test_a_python_that_cannot_be_had_is_passed_over_but_not_on_the_forge(
+    tmp_path: Path, ci: str, status: int
+) -> None:
+    (tmp_path / ".ci").mkdir()
+    matrix = Path(shutil.copy(MATRIX, tmp_path / ".ci"))
+    (tmp_path / ".ci" / "python").symlink_to("/bin/false")
+    (tmp_path / "requirements.lock").touch()
+    answer = subprocess.run([matrix], env=os.environ | {"CI": ci}, capture_output=True, text=True)
+    assert answer.stderr == "not tested: Python 3.11 3.12 3.13 3.14\n"
+    assert answer.returncode == status
 
 
 def name_image(tag: str, environment: Path) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from exporter.detector.sums import fingerprints
 from exporter.explain.clusters import nearest
 from exporter.explain.kinds import Kind
 from exporter.explain.observations import VERSION, Observations
-from exporter.stats.arrays import Floats, Vectors
+from exporter.stats.arrays import Vectors
 
 Column = NDArray[np.float32]
 
@@ -255,7 +255,7 @@ def measure(
     """
     new, old = window.vectors, baseline.vectors
     lengths, usual = np.linalg.norm(new, axis=1), np.linalg.norm(old, axis=1)
-    length = float(max(np.median(lengths), _SHORTEST) / max(np.median(usual), _SHORTEST))
+    length = max(float(np.median(lengths)), _SHORTEST) / max(float(np.median(usual)), _SHORTEST)
     out, usually_out = detector.outside(new), detector.outside(old)
     outside, of_changed = _outside(compared, out, usually_out, 1 - detector.leading / new.shape[1])
     pairs, moved = _same_texts(window, baseline)
@@ -294,8 +294,8 @@ def _directions(
     detector: Detector,
     changed: ChangedRatio,
     new: Vectors,
-    lengths: Floats,
-    usual: Floats,
+    lengths: Column,
+    usual: Column,
     length: float,
 ) -> float:
     """Return the changed ratio of the directions; see `Facts.directions_changed`."""

@@ -320,7 +320,8 @@ class Showing:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Close the connections in the end."""
+        """Connect, and close the connections in the end."""
+        self._pool.open()
         try:
             yield
         finally:

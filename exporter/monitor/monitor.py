@@ -76,7 +76,9 @@ class Monitor:
         )
 
     def start(self) -> None:
-        """Start to follow the store."""
+        """Connect, and start to follow the store."""
+        self._primary.open()
+        self.pool.open()
         self._tail.start()
         self._examiner.start()
         self._explainer.start()

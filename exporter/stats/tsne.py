@@ -47,7 +47,7 @@ def tsne(places: Vectors) -> Vectors:
     rate = np.float32(max(n / _EXAGGERATION, 50.0))
     for step in range(_STEPS):
         is_early = step < _EXAGGERATED
-        near = 1 / (1 + _square_distances(points))
+        near = np.reciprocal(1 + _square_distances(points))
         np.fill_diagonal(near, 0)
         force = attraction * np.float32(_EXAGGERATION if is_early else 1) - near / near.sum()
         force *= near

@@ -143,7 +143,9 @@ def _check_server(connection: psycopg.Connection) -> None:
 
 
 def open_sync(connection_string: ConnectionString, size: int) -> Pool:
-    """Make and open a pool for threads. It connects as soon as the server can be reached.
+    """Make a pool for threads. It opens when it is entered, or by ``open``.
+
+    It connects as soon as the server can be reached.
 
     Raises
     ------
@@ -153,4 +155,4 @@ def open_sync(connection_string: ConnectionString, size: int) -> Pool:
     string = partial(readable, connection_string)
     string()
     check = _check_server
-    return Pool(string, max_size=size, check=check, open=True, **_POOL)
+    return Pool(string, max_size=size, check=check, open=False, **_POOL)

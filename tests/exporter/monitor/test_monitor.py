@@ -67,3 +67,9 @@ def test_it_stops_though_the_store_does_not_answer(
         stopping.start()
         stopping.join(240)
         assert not stopping.is_alive()
+
+
+def test_one_that_never_starts_has_nothing_to_close(settings: Settings) -> None:
+    before = set(threading.enumerate())
+    Monitor("host=nowhere.example.org", settings)
+    assert set(threading.enumerate()) == before
