@@ -46,7 +46,7 @@ from ingest.store.batch import Batch
 from ingest.store.changes import ModelRow
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.migrate import migrate
-from ingest.store.pool import open_sync
+from ingest.store.pool import sync_pool
 from ingest.store.selection import Selection, select
 from ingest.store.shard import Shard
 from ingest.store.vectors import insert
@@ -298,7 +298,7 @@ def poll(string: str, quick: bool) -> None:
     vectors = random.normal(size=(size, 768)).astype(np.float32)
     batches = [Batch(f"polled-{number}", vectors) for number in range(models)]
     following = Models()
-    with open_sync(string, 1) as pool, connect(string) as connection:
+    with sync_pool(string, 1) as pool, connect(string) as connection:
         polling = Tail(pool, following, MonitoringSettings())
         polling.poll()
         send(string, batches)

@@ -26,7 +26,7 @@ from ingest.store import changes
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
-from ingest.store.pool import open_async
+from ingest.store.pool import async_pool
 from ingest.store.postgresql import Server
 from ingest.store.vectors import Stored, insert
 from tests.postgresql import start
@@ -262,7 +262,7 @@ def test_what_is_acknowledged_is_on_disk_whatever_the_session_inherits(
         monkeypatch.setenv("PGOPTIONS", "-c synchronous_commit=off")
 
     async def store() -> list[object]:
-        async with open_async(external.string, 1) as pool, pool.connection() as own:
+        async with async_pool(external.string, 1) as pool, pool.connection() as own:
             return list(await insert(own, [Batch("m", np.ones((5, 2), np.float32))], 1))
 
     acknowledged = asyncio.run(store())

@@ -30,7 +30,7 @@ from ingest.store import embedded, partitions
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
-from ingest.store.pool import open_async
+from ingest.store.pool import async_pool
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _serve_bare(store: str) -> None:
     with connect(store) as connection:
         migrate(connection)
         partitions.ensure(connection)
-    pool = open_async(store, 2)
+    pool = async_pool(store, 2)
     writer = Writer(pool, IngestSettings(), IngestMetrics(CollectorRegistry()), lambda: None)
 
     async def write(request: Request) -> Response:

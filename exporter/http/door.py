@@ -38,7 +38,7 @@ from ingest.runtime.thresholds import KEPT_SECONDS, LASTING_SECONDS
 from ingest.store import baselines, explanations, history, reports, slice_history
 from ingest.store.connection import ConnectionString
 from ingest.store.dimension import find_dimension, require_dimension
-from ingest.store.pool import Pool, open_sync
+from ingest.store.pool import Pool, sync_pool
 from ingest.store.reports import Stored
 
 _QUERIES_AT_ONCE = 4
@@ -312,7 +312,7 @@ class Showing:
         replica = settings.database.replica_connection_string
         string = connection_string if replica is None else replica.get_secret_value
         self._allowed = settings.explanation
-        self._pool = open_sync(string, min(settings.database.pool_size, _QUERIES_AT_ONCE))
+        self._pool = sync_pool(string, min(settings.database.pool_size, _QUERIES_AT_ONCE))
         self._door = Door(self._pool, None, self._permits)
         self.routes = self._door.routes
         self.endpoints: application.Endpoints = {}

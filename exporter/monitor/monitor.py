@@ -24,7 +24,7 @@ from exporter.monitor.snapshot import Snapshot
 from exporter.monitor.tail import Tail
 from ingest.runtime.settings.settings import Settings, Texts
 from ingest.store.connection import ConnectionString
-from ingest.store.pool import Pool, open_sync
+from ingest.store.pool import Pool, sync_pool
 from ingest.store.shard import Shard
 
 
@@ -54,8 +54,8 @@ class Monitor:
         self.shard: Shard = shard(settings.monitoring, socket.gethostname())
         self.models = Models()
         size, replica = settings.database.pool_size, settings.database.replica_connection_string
-        self._primary = open_sync(connection_string, size)
-        self.pool = self._primary if replica is None else open_sync(replica.get_secret_value, size)
+        self._primary = sync_pool(connection_string, size)
+        self.pool = self._primary if replica is None else sync_pool(replica.get_secret_value, size)
         self._tail = Tail(
             self.pool, self.models, settings.monitoring, self.shard, primary=self._primary
         )

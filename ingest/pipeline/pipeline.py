@@ -15,7 +15,7 @@ from ingest.pipeline.writer import Writer
 from ingest.runtime.settings.settings import Settings
 from ingest.store.batch import Batch
 from ingest.store.connection import ConnectionString
-from ingest.store.pool import open_async
+from ingest.store.pool import async_pool
 from ingest.store.rights import owner
 from ingest.store.vectors import Stored
 
@@ -44,7 +44,7 @@ class Pipeline:
         self, connection_string: ConnectionString, settings: Settings, registry: CollectorRegistry
     ) -> None:
         self.metrics = IngestMetrics(registry)
-        self.pool = open_async(connection_string, settings.database.pool_size)
+        self.pool = async_pool(connection_string, settings.database.pool_size)
         self._removals = Removals(self.pool, self.metrics)
         self._sampler = Sampler(settings.ingest)
         self._maintenance = Maintenance(

@@ -108,7 +108,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection]):
         self.cut()
 
 
-def open_async(connection_string: ConnectionString, size: int) -> AsyncPool:
+def async_pool(connection_string: ConnectionString, size: int) -> AsyncPool:
     """Make a pool for asyncio. It opens when it is entered.
 
     Raises
@@ -142,7 +142,7 @@ def _check_server(connection: psycopg.Connection) -> None:
     psycopg.Cursor(connection).execute("")
 
 
-def open_sync(connection_string: ConnectionString, size: int) -> Pool:
+def sync_pool(connection_string: ConnectionString, size: int) -> Pool:
     """Make a pool for threads. It opens when it is entered, or by ``open``.
 
     It connects as soon as the server can be reached.

@@ -57,7 +57,7 @@ def test_the_demo_shows_the_alert_and_leaves_no_process_or_file(
     assert_nothing_is_left(temporary)
 
 
-# The demo is the same in each release, and the test above runs it in both.
+# The test above runs the demo with each release of Prometheus.
 @pytest.mark.parametrize("release", ["newest"], indirect=True)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_kept_demo_answers_its_links_until_it_is_interrupted(

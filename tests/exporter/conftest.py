@@ -57,7 +57,7 @@ def send(store: str) -> Callable[..., None]:
 @pytest.fixture
 def pool(store: str) -> Iterator[Pool]:
     """A pool of connections to the store."""
-    from ingest.store.pool import open_sync
+    from ingest.store.pool import sync_pool
 
-    with open_sync(store, 2) as pool:
+    with sync_pool(store, 2) as pool:
         yield pool

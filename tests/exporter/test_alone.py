@@ -26,7 +26,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_detector_works_without_any_other_library() -> None:
-    """That no module there imports another one is tested in ``tests/test_architecture.py``."""
+    """``tests/test_architecture.py`` tests that no module of it imports another library."""
     result = run("tests/exporter/detector/test_detector.py")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "passed" in result.stdout

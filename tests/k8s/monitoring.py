@@ -31,7 +31,9 @@ def images(base: Path, folder: Path) -> Path:
     alertmanager = NEWEST / "prometheus-alertmanager"
     if not alertmanager.exists():
         missing(f"{alertmanager} does not exist; make tools-newest")
-    [deployment] = [found for found in load(_manifests().read_text()) if _is_operator(found)]
+    [deployment] = [
+        found for found in load(_manifests().read_text()) if found["kind"] == "Deployment"
+    ]
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     [reloader] = re.findall(r"--prometheus-config-reloader=(\S+)", " ".join(container["args"]))
     programs = {
@@ -61,10 +63,6 @@ def _manifests() -> Path:
     return tool("prometheus-operator-manifests", "operator")
 
 
-def _is_operator(found: dict[str, Any]) -> bool:
-    return bool(found["kind"] == "Deployment")
-
-
 class Monitoring:
     """What people read at the Prometheus of a cluster."""
 
@@ -76,12 +74,15 @@ class Monitoring:
         name = "prometheus-all-0"
         pod = self._cluster.get("pod", name, f"--namespace={NAMESPACE}")
         url = f"http://{pod['status']['podIP']}:9090/api/v1/{path}"
-        return httpx2.get(url, params=parameters).raise_for_status().json()["data"]
+        return httpx2.get(url, params=parameters, timeout=60).raise_for_status().json()["data"]
 
 
 @contextmanager
 def running(cluster: Cluster) -> Iterator[Monitoring]:
-    """Install the operator as its manifests do, and let it start the others."""
+    """Install the operator as its manifests do, and let it start the others.
+
+    The operator stays until the node ends.
+    """
     cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={_manifests()}")
     cluster.kubectl("rollout", "status", "deployment/prometheus-operator", "--timeout=4m")
     with cluster.namespace(NAMESPACE):

@@ -44,6 +44,7 @@ INGEST = f"deployment/{NAME}-ingest"
 ENTRY_POINT = (Path(__file__).parent / "postgresql.sh").read_text()
 TRIAL = load((CHART / "values.yaml").read_text())[0]["database"]["trial"]
 OWNER: int = TRIAL["podSecurityContext"]["runAsUser"]
+SMALL = {"requests": {"cpu": "10m", "memory": "128Mi"}}
 
 
 @pytest.fixture(scope="module")
@@ -236,9 +237,6 @@ def test_each_acknowledged_vector_is_stored_once_whatever_happens_meanwhile(
         disturb(trial, node)
 
 
-SMALL = {"requests": {"cpu": "10m", "memory": "128Mi"}}
-
-
 REACH = """
 import socket, sys
 for address in sys.argv[1:]:
@@ -402,7 +400,7 @@ def test_through_the_operator_prometheus_scrapes_all_pods_and_an_alert_reaches_s
 
 
 @contextmanager
-def load(release: Release, model: str) -> Iterator[None]:
+def loading(release: Release, model: str) -> Iterator[None]:
     """Send bodies during the block, each over a new connection.
 
     What was acknowledged must be stored.
@@ -443,7 +441,8 @@ def test_ingest_grows_to_eight_pods_under_load_and_back_to_two_and_loses_no_vect
         "exporter": {"resources": SMALL},
         "ingest": {"resources": SMALL},
         "autoscaling": {
-            "averageCpu": "40m",  # a share of the test's machine that load reaches
+            # Load on eight pods exceeds it, and the steady client on two does not.
+            "averageCpu": "40m",
             "behavior": {"scaleUp": at_once, "scaleDown": at_once},
         },
     }
@@ -453,10 +452,10 @@ def test_ingest_grows_to_eight_pods_under_load_and_back_to_two_and_loses_no_vect
             """Whether all pods are ready, and no other is left."""
             status = release.get("deployment", f"{NAME}-ingest")["status"]
             found = release.get("pods", "--selector=app.kubernetes.io/component=ingest")
-            return len(found) == status.get("readyReplicas", 0) == replicas
+            return bool(len(found) == status.get("readyReplicas", 0) == replicas)
 
         wait_for(lambda: is_scaled_to(2), "two pods")
         with sending(release, "steady"):
-            with load(release, "heavy"):
+            with loading(release, "heavy"):
                 wait_for(lambda: is_scaled_to(8), "eight pods")
             wait_for(lambda: is_scaled_to(2), "two pods")

@@ -17,7 +17,7 @@ from psycopg import IsolationLevel, sql
 from ingest.files import vectors
 from ingest.runtime.errors import SourceUnavailable
 from ingest.store.connection import ConnectionString
-from ingest.store.pool import open_async
+from ingest.store.pool import async_pool
 from ingest.store.positions import Position
 from ingest.watch.follower import TableFollower
 from ingest.watch.sources.source import Identity, Row, Terms
@@ -309,7 +309,7 @@ class Server:
     """
 
     def __init__(self, connection_string: ConnectionString) -> None:
-        self._pool = open_async(connection_string, 1)
+        self._pool = async_pool(connection_string, 1)
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:

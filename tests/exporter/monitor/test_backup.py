@@ -22,7 +22,7 @@ from exporter.monitor.tail import Tail
 from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection, connect
-from ingest.store.pool import open_sync
+from ingest.store.pool import sync_pool
 from ingest.store.selection import Selection
 from ingest.store.vectors import Stored, insert
 
@@ -49,7 +49,7 @@ def version(file: Path) -> int:
 
 def report(store: str) -> dict[str, Any]:
     models = Models(monotonic=lambda: 0.0)
-    with open_sync(store, 1) as pool:
+    with sync_pool(store, 1) as pool:
         Tail(pool, models, SETTINGS).poll()
     found = to_builtins(detail(models.by_name["m"].snapshot(models.now())))
     del found["computed_at"], found["following"]

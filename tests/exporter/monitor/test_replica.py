@@ -22,7 +22,7 @@ from exporter.monitor.tail import Tail
 from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
-from ingest.store.pool import open_sync
+from ingest.store.pool import sync_pool
 from tests.exporter.monitor import conservation
 from tests.postgresql import new_server, start
 from tests.service import Service, get, metrics, serving, wait_for
@@ -131,7 +131,7 @@ def test_a_replica_that_lags_delays_vectors_and_neither_loses_nor_repeats_one(
     store: str, copy: Replica, send: Callable[[Vectors], None], vectors: Vectors
 ) -> None:
     models = Models()
-    with open_sync(copy.string, 1) as reads, open_sync(store, 1) as primary:
+    with sync_pool(copy.string, 1) as reads, sync_pool(store, 1) as primary:
         tail = Tail(reads, models, MonitoringSettings(), primary=primary)
         send(vectors[:100])
         copy.catch_up()
@@ -155,7 +155,7 @@ def test_older_rows_from_a_lagging_replica_are_ignored(
     send(vectors[:900])
     copy.catch_up()
     copy.hold()
-    with open_sync(copy.string, 1) as behind, open_sync(store, 1) as ahead:
+    with sync_pool(copy.string, 1) as behind, sync_pool(store, 1) as ahead:
         send(vectors[900:1_000])
         leading = Tail(ahead, models, SETTINGS)
         lagging = Tail(behind, models, SETTINGS, primary=ahead)
@@ -190,7 +190,7 @@ def test_a_replica_that_lags_for_long_leaves_the_model_not_followed(
     models = Models()
     send(vectors[:400])
     copy.catch_up()
-    with open_sync(copy.string, 1) as reads, open_sync(store, 1) as primary:
+    with sync_pool(copy.string, 1) as reads, sync_pool(store, 1) as primary:
         tail = Tail(reads, models, SETTINGS, primary=primary)
         tail.poll()
         copy.hold()
@@ -215,7 +215,7 @@ def test_a_baseline_is_pinned_once_while_the_replica_does_not_show_it(
     send(vectors[:1_000])
     copy.catch_up()
     copy.hold()
-    with open_sync(copy.string, 1) as reads, open_sync(store, 1) as primary:
+    with sync_pool(copy.string, 1) as reads, sync_pool(store, 1) as primary:
         tail = Tail(reads, models, SETTINGS, monotonic=lambda: now[0], primary=primary)
         tail.poll()
         first = tail._fitting._works["m"].future
@@ -302,8 +302,8 @@ def test_what_a_replica_delays_is_followed_once_it_has_caught_up(
     """Also if models were restored, removed or made anew meanwhile."""
     with (
         connect(store) as connection,
-        open_sync(copy.string, 1) as reads,
-        open_sync(store, 1) as primary,
+        sync_pool(copy.string, 1) as reads,
+        sync_pool(store, 1) as primary,
     ):
         examples = 300 if long else 60
         conservation.run(store, primary, connection, examples, (copy, reads))

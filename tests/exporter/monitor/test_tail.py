@@ -29,7 +29,7 @@ from ingest.store.changes import is_sampled, sampled_ratio
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.migrate import migrate
 from ingest.store.models import remove
-from ingest.store.pool import Pool, open_sync
+from ingest.store.pool import Pool, sync_pool
 from ingest.store.selection import Selection
 from ingest.store.vectors import Stored, insert
 from tests.exporter.monitor.polling import SETTINGS, Vectors, held, verdict
@@ -242,7 +242,7 @@ def test_a_model_that_only_a_replica_does_not_show_stays(
     Tail(pool, models, SETTINGS).poll()
     with connect(empty_database) as connection:
         migrate(connection)
-    with open_sync(empty_database, 1) as behind:
+    with sync_pool(empty_database, 1) as behind:
         Tail(behind, models, SETTINGS, primary=pool).poll()
     np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
 

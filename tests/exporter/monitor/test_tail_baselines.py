@@ -15,7 +15,7 @@ from exporter.monitor.model import Model, Models
 from exporter.monitor.report import Drift
 from exporter.monitor.tail import Tail
 from ingest.store.changes import is_sampled
-from ingest.store.pool import Pool, open_sync
+from ingest.store.pool import Pool, sync_pool
 from ingest.store.selection import Selection
 from tests.exporter.monitor.polling import SETTINGS, Vectors, held, poll_until, verdict
 
@@ -304,7 +304,7 @@ def test_an_outdated_detector_is_fitted_again_while_the_tail_goes_on(
     models = Models()
     # As a replica, what the tail reads from cannot be written.
     reads = make_conninfo(store, options="-c default_transaction_read_only=on")
-    with open_sync(reads, 2) as replica:
+    with sync_pool(reads, 2) as replica:
         tail = Tail(replica, models, SETTINGS, primary=pool)
         with connection.transaction():
             connection.execute("lock table baseline_embedding")

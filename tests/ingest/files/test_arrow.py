@@ -68,9 +68,11 @@ def test_lists_of_several_lengths_make_no_object_of_each_number(kind: pa.DataTyp
     numbers = pa.array(np.arange(100_000, dtype=np.int64) % 3, pa.int64()).cast(kind)
     column = ArrowColumn(pa.ListArray.from_arrays(pa.array([0, 2, 100_000], pa.int32()), numbers))
     tracemalloc.start()
-    one, other = column.vectors()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    try:
+        one, other = column.vectors()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert np.array_equal(one, [0, 1])
     assert np.array_equal(other, np.arange(2, 100_000) % 3)
     assert peak < 6 * 100_000  # a float32 takes four bytes, and a reference to an object eight

@@ -17,7 +17,7 @@ from ingest.pipeline.writer import Writer
 from ingest.runtime.errors import DimensionMismatch, PayloadError, StoreUnavailable
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
-from ingest.store.pool import open_async
+from ingest.store.pool import async_pool
 from ingest.store.vectors import Stored
 
 Body = Callable[[Writer], Awaitable[None]]
@@ -31,7 +31,7 @@ def batch(model_name: str = "m", count: int = 1, **fields: object) -> Batch:
 async def running(
     store: str, settings: IngestSettings, registry: CollectorRegistry
 ) -> AsyncIterator[Writer]:
-    async with open_async(store, 2) as pool:
+    async with async_pool(store, 2) as pool:
         metrics = IngestMetrics(registry)
         writer = Writer(pool, settings, metrics, Maintenance(store, 30).make_partitions)
         async with writer.running():

@@ -27,7 +27,7 @@ from ingest.store import baselines, neighbours
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection, connect, readable, unavailable
 from ingest.store.migrate import migrate
-from ingest.store.pool import open_async, open_sync
+from ingest.store.pool import async_pool, sync_pool
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
 from tests.service import wait_for
@@ -64,14 +64,14 @@ def test_times_are_utc_whatever_the_time_zone_of_the_database(tokyo: str, binary
     statement = "select current_setting('timezone'), %s::timestamptz"
 
     async def asynchronous() -> None:
-        async with open_async(tokyo, 1) as pool, pool.connection() as connection:
+        async with async_pool(tokyo, 1) as pool, pool.connection() as connection:
             cursor = await connection.execute(statement, [MOMENT], binary=binary)
             check(await cursor.fetchone())
 
     asyncio.run(asynchronous())
     with connect(tokyo) as connection:
         check(connection.execute(statement, [MOMENT], binary=binary).fetchone())
-    with open_sync(tokyo, 1) as pool, pool.connection() as connection:
+    with sync_pool(tokyo, 1) as pool, pool.connection() as connection:
         check(connection.execute(statement, [MOMENT], binary=binary).fetchone())
 
 
@@ -348,7 +348,7 @@ def test_what_is_right_does_not_depend_on_inherited_settings(
     async def asynchronous(
         within: Callable[[AsyncConnection], AbstractAsyncContextManager[object]],
     ) -> dict[str, str]:
-        async with open_async(string, 1) as pool, pool.connection() as own, within(own):
+        async with async_pool(string, 1) as pool, pool.connection() as own, within(own):
             cursors = {name: await own.execute(shown, [name]) for name in PINNED}
             return {name: (await cursor.fetchone() or ())[0] for name, cursor in cursors.items()}
 
@@ -358,7 +358,7 @@ def test_what_is_right_does_not_depend_on_inherited_settings(
 
     assert asyncio.run(asynchronous(in_transaction)) == PINNED
     assert asyncio.run(asynchronous(nullcontext)) == PINNED
-    with open_sync(string, 1) as pool, pool.connection() as pooled:
+    with sync_pool(string, 1) as pool, pool.connection() as pooled:
         assert of(pooled) == PINNED
         with pooled.transaction():
             assert of(pooled) == PINNED
@@ -376,7 +376,7 @@ def test_every_way_to_write_commits_to_the_disk(
     string = hostile({"synchronous_commit": "off"})
 
     async def asynchronous() -> None:
-        async with open_async(string, 1) as pool, pool.connection() as own:
+        async with async_pool(string, 1) as pool, pool.connection() as own:
             await own.execute("insert into seen values (1)")
             async with own.cursor() as cursor:
                 await cursor.executemany("insert into seen values (%s)", [[1], [2]])
@@ -424,7 +424,7 @@ def test_pgvector_is_found_in_any_schema(
     wanted = sentences[7, :8]
 
     async def stored() -> list[object]:
-        async with open_async(empty_database, 1) as pool, pool.connection() as own:
+        async with async_pool(empty_database, 1) as pool, pool.connection() as own:
             outcomes: list[object] = list(await insert(own, [batch], 1))
             outcomes += await insert(own, [batch], 1)
             outcomes += await neighbours.window(own, "m", wanted, 1, WindowSettings(seconds=900))
@@ -440,7 +440,7 @@ def test_pgvector_is_found_in_any_schema(
         assert baselines.create_from_vectors(connection, "m", rows, b"", {}, "file") == 2
 
     async def searched() -> list[neighbours.Match]:
-        async with open_async(empty_database, 1) as pool, pool.connection() as own:
+        async with async_pool(empty_database, 1) as pool, pool.connection() as own:
             return await neighbours.baseline(own, "m", wanted, 1)
 
     assert [found.seq for found in asyncio.run(searched())] == [8]

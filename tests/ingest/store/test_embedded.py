@@ -20,7 +20,7 @@ import pytest
 from ingest.runtime.errors import SettingsError, StoreUnavailable
 from ingest.store import embedded
 from ingest.store.connection import connect
-from ingest.store.pool import open_async
+from ingest.store.pool import async_pool
 from tests.service import STARTING, command, postmaster_of, wait_for
 
 SERVICE = "[other]\nhost=192.0.2.1\nport=1\nuser=other\ndbname=other\n"
@@ -43,7 +43,7 @@ def test_variables_of_libpq_do_not_redirect_connections(
             assert connection.info.user == "postgres"
 
         async def main() -> None:
-            async with open_async(string, 1) as pool, pool.connection() as connection:
+            async with async_pool(string, 1) as pool, pool.connection() as connection:
                 assert connection.info.user == "postgres"
 
         asyncio.run(main())

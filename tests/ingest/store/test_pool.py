@@ -11,7 +11,7 @@ import pytest
 from psycopg_pool import PoolTimeout
 
 from ingest.runtime.errors import StoreUnavailable
-from ingest.store.pool import Pool, open_async, open_sync
+from ingest.store.pool import Pool, async_pool, sync_pool
 from tests.descriptors import count_descriptors, name_of_socket
 from tests.service import wait_for
 
@@ -22,7 +22,7 @@ def test_a_string_that_becomes_unreadable_is_reported_without_its_password(
     # A service in the same process throttles these messages.
     monkeypatch.setattr(logging.getLogger("psycopg.pool"), "filters", [])
     strings = [store]
-    with open_sync(lambda: strings[-1], 1) as pool:
+    with sync_pool(lambda: strings[-1], 1) as pool:
         with pool.connection() as connection:
             strings.append("postgresql://user:hunter2@[host/db")
         connection.close()
@@ -39,7 +39,7 @@ def test_a_string_that_becomes_unreadable_is_reported_without_its_password(
 
 
 def test_a_connection_that_is_borrowed_asks_no_longer_than_it_may(store: str) -> None:
-    with open_sync(store, 1) as pool:
+    with sync_pool(store, 1) as pool:
         with pytest.raises(StoreUnavailable), pool.borrow(0.05) as borrowed:
             borrowed.execute("select pg_sleep(5)")
         with pool.borrow(5) as borrowed:
@@ -80,13 +80,13 @@ def test_closed_pools_leave_no_open_files(store: str) -> None:
     names: list[str] = []
 
     def use_one() -> None:
-        with open_sync(store, 2) as pool, pool.connection() as first, pool.connection() as second:
+        with sync_pool(store, 2) as pool, pool.connection() as first, pool.connection() as second:
             names.extend([name_of_socket(first), name_of_socket(second)])
             assert count_descriptors(*names) == 4  # its own and the duplicate, of each
 
     async def use_one_async() -> None:
         async with (
-            open_async(store, 2) as pool,
+            async_pool(store, 2) as pool,
             pool.connection() as first,
             pool.connection() as second,
         ):
@@ -102,7 +102,7 @@ def test_a_replaced_connection_leaves_no_open_file_while_it_is_referenced(
     store: str,
 ) -> None:
     """With an open file, the server would not learn that the connection was closed."""
-    with open_sync(store, 1) as pool:
+    with sync_pool(store, 1) as pool:
         with pool.connection() as lost:
             name = name_of_socket(lost)
             lost.close()

@@ -35,7 +35,7 @@ from ingest.store.connection import AsyncConnection, connect
 from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow
 from ingest.store.newest import newest
-from ingest.store.pool import open_async
+from ingest.store.pool import async_pool
 from ingest.store.selection import Selection, select
 from ingest.store.vectors import Stored, insert
 from tests.service import command, drift, post, serving, wait_for
@@ -74,7 +74,7 @@ def vectors(count: int) -> NDArray[np.float32]:
 
 def send(app: str, batch: Batch) -> list[object]:
     async def run() -> list[object]:
-        async with open_async(app, 1) as pool, pool.connection() as own:
+        async with async_pool(app, 1) as pool, pool.connection() as own:
             return list(await insert(own, [batch], 10))
 
     return asyncio.run(run())
@@ -147,7 +147,7 @@ def test_the_rights_of_ingest_are_enough(connection: psycopg.Connection, app: st
         assert explanations.at(own, "m", 1.0, 900) == []
 
     async def search() -> None:
-        async with open_async(app, 1) as pool, pool.connection() as own:
+        async with async_pool(app, 1) as pool, pool.connection() as own:
             assert len(await neighbours.stored_vector(own, "m", "a")) == 4
 
     asyncio.run(search())
@@ -245,7 +245,7 @@ def test_the_rights_of_watch_are_enough(connection: psycopg.Connection, app: str
     grant_needed(connection, app, "watch")
 
     async def follow() -> None:
-        async with open_async(app, 1) as pool, pool.connection() as own:
+        async with async_pool(app, 1) as pool, pool.connection() as own:
             for position in ("1", "2"):
                 await positions.save(own, "m", "docs", positions.Progress((position,)))
             assert await positions.load(own, "m", "docs") == positions.Progress(("2",))

@@ -13,7 +13,7 @@ import pytest
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.store.connection import connect
-from ingest.store.pool import open_async
+from ingest.store.pool import async_pool
 from ingest.watch.recheck import Recheck
 from ingest.watch.sources.postgres import PostgresSource
 from ingest.watch.sources.postgres_catalogue import describe
@@ -35,7 +35,7 @@ def choose(store: str, per_hour: float, pauses: list[float]) -> list[list[str]]:
 
     async def main() -> list[list[str]]:
         chosen = []
-        async with open_async(store, 1) as pool:
+        async with async_pool(store, 1) as pool:
             recheck = Recheck(pool, "m", per_hour, clock)
             for pause in pauses:
                 clock.now += pause
@@ -89,7 +89,7 @@ def test_the_store_is_asked_once_for_the_ids_of_an_hour(
     clock = Clock()
 
     async def main() -> None:
-        async with open_async(store, 1) as pool:
+        async with async_pool(store, 1) as pool:
             recheck = Recheck(pool, "m", 3_600, clock)
             clock.now += 5
             assert len(await recheck.choose()) == 5
