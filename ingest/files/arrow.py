@@ -106,7 +106,7 @@ def _numbers(array: pa.Array, dimension: int | None) -> pa.Array:
 def _components(row: pa.ListScalar) -> Any:
     """Return the components of a list as an array; as Python's numbers if one is null.
 
-    Reading them as Python's numbers takes a hundred times as long.
+    Reading them as Python's numbers takes 40 to 300 times as long.
     """
     values = row.values
     if values is None or values.null_count:

@@ -121,7 +121,7 @@ def running(folder: Path, kubectl: str, helm: str, archives: list[Path]) -> Iter
         f"--kubelet-client-key={client}",
         "--kubelet-preferred-address-types=InternalIP",
         "--endpoint-reconciler-type=lease",  # pods find the API server
-        # It passes requests for metrics on.
+        # The API server passes requests for metrics on to the metrics server.
         f"--requestheader-client-ca-file={folder / 'ca.pem'}",
         "--requestheader-username-headers=X-Remote-User",
         "--requestheader-group-headers=X-Remote-Group",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from statsmodels.tsa import seasonal
 
 from exporter.stats.decomposition import DAY, WEEK, _filled, day_ahead_errors, decompose
 
@@ -43,7 +44,6 @@ def test_a_weekly_season_forecasts_weekends(days: int) -> None:
 @pytest.mark.parametrize(("days", "periods"), [(10, [DAY]), (21, [DAY]), (28, [DAY, WEEK])])
 def test_the_season_is_that_of_statsmodels(days: int, periods: list[int]) -> None:
     # Its STL averages over all periods, too, if the window of the season is this long.
-    seasonal = pytest.importorskip("statsmodels.tsa.seasonal")
     options: dict[str, int] = {"seasonal_deg": 0, "inner_iter": 1, "outer_iter": 3}
     windows = [100_001] * len(periods)
     values = weekly(days * DAY) if WEEK in periods else daily(days * DAY)
