@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -52,9 +53,14 @@ def report(
 
 def table(command: str, name: str) -> list[Row]:
     """Read a table."""
-    kept = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    rows: list[Row] = kept[f"python -m bench.{command}"][name]
-    return rows
+    return _parse(FILE.read_text(encoding="utf-8"))[f"python -m bench.{command}"][name]
+
+
+@cache
+def _parse(text: str) -> dict[str, dict[str, list[Row]]]:
+    # The plan reads dozens of numbers when it is imported.
+    kept: dict[str, dict[str, list[Row]]] = yaml.safe_load(text)
+    return kept
 
 
 def number(command: str, name: str, column: str, **where: float) -> float:

@@ -193,6 +193,7 @@ def test_a_collection_of_qdrant_is_watched(
         assert (match["id"], match["metadata"]) == ("55", {"text": "text 55"})
 
 
+@pytest.mark.xdist_group("kafka")
 def test_no_message_of_kafka_is_lost_or_stored_twice_when_the_watch_is_killed(
     config: Path, kafka: Broker, sentences: NDArray[np.float32]
 ) -> None:

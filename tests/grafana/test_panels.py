@@ -19,6 +19,9 @@ from ingest.runtime.http import application
 from ingest.runtime.settings.settings import Settings
 from rules.render import render
 
+# One incident for all, of each release of Prometheus.
+pytestmark = pytest.mark.xdist_group("grafana")
+
 FAMILIES = {
     family.name: family
     for family in (

@@ -147,11 +147,13 @@ def slow(source: Source) -> Outcome:
     return simulate(source, "seasonal-1", 7, 0, 0, SETTINGS)
 
 
+@pytest.mark.xdist_group("slow")
 def test_the_same_seed_and_number_give_the_same_outcome(source: Source, slow: Outcome) -> None:
     again = simulate(source, "seasonal-1", 7, 0, 0, SETTINGS)
     assert replace(again, cpu_seconds=0) == replace(slow, cpu_seconds=0)
 
 
+@pytest.mark.xdist_group("slow")
 def test_each_drift_is_injected_once_in_three_days_from_day_four_on(slow: Outcome) -> None:
     assert {kind: len(delays) for kind, delays in slow.delays.items()} == dict.fromkeys(DRIFTS, 1)
     found = {kind: delays[0] for kind, delays in slow.delays.items()}

@@ -175,7 +175,14 @@ KINDS: dict[str, tuple[str, Callable[[pytest.FixtureRequest], Given]]] = {
 """By test case: the kind in the registry, and what makes an empty source of it."""
 
 
-@pytest.fixture(params=list(KINDS))
+# Tests of one group share the broker.
+CASES = [
+    pytest.param(case, marks=pytest.mark.xdist_group("kafka")) if kind == "kafka" else case
+    for case, (kind, _) in KINDS.items()
+]
+
+
+@pytest.fixture(params=CASES)
 def given(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Given:
     monkeypatch.setattr(kafka_source, "_ANSWER_SECONDS", 3.0)
     _, make = KINDS[request.param]

@@ -15,6 +15,9 @@ from ingest.watch.sources import kafka as source
 from ingest.watch.sources.source import Location, Message
 from tests.broker import Broker, Topic
 
+# One broker for all: it takes more of a processor to start than the tests do.
+pytestmark = pytest.mark.xdist_group("kafka")
+
 
 def find(topic: Topic, group: str = "watch") -> source.Topic:
     return source.find(topic.source(group), Location(topic.name))
