@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,7 +36,8 @@ settings.load_profile("patient")
 _PLUGINS = ["tests.broker", "tests.network", "tests.postgresql", "tests.qdrant"]
 pytest_plugins = _PLUGINS if find_spec("psycopg") else []
 
-DATA = Path(__file__).parent.parent / "demo" / "data" / "package-descriptions-minilm.npz"
+HERE = Path(__file__).parent
+DATA = HERE.parent / "demo" / "data" / "package-descriptions-minilm.npz"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,6 +48,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kills", type=int, default=6, help="kills of services and servers under load, per server"
     )
     parser.addoption("--soak", type=float, default=0, help="minutes of mixed traffic")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread each file of tests of the whole over the run, if several processes share it.
+
+    Those tests mostly wait, and the others compute. In the order of names, all processes would
+    compute first and wait in the end.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+
+    def part(item: pytest.Item) -> Path | None:
+        return item.path if item.path.parent in (HERE, HERE / "demo") else None
+
+    sizes, seen = Counter(map(part, items)), Counter[Path | None]()
+    places = {}
+    for item in items:
+        places[item] = seen[part(item)] / sizes[part(item)]
+        seen[part(item)] += 1
+    items.sort(key=places.__getitem__)
 
 
 _OF_LIBRARIES = (".lockfile", ".lark_cache_", "pytest-of-")
