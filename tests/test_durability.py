@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 import threading
 import time
 import uuid
@@ -171,11 +172,15 @@ def stored(store: str) -> dict[str, list[tuple[int, str]]]:
 
 def follows(service: Service, model_name: str, last: int) -> Callable[[], bool]:
     sample = f'embedding_drift_vectors_total{{model_name="{model_name}"}} {last}.0\n'
+    followed = rf'^embedding_drift_followed_timestamp_seconds{{model_name="{model_name}"}} (\S+)$'
+    asked_at = time.time()
 
     def told() -> bool:
         page = metrics(service.url)
         ok = f'embedding_drift_state{{model_name="{model_name}",state="ok",window="fast"}} 1.0'
-        return sample in page and ok in page
+        # Vectors are counted a moment before the windows have them.
+        found = re.search(followed, page, flags=re.MULTILINE)
+        return sample in page and ok in page and found is not None and float(found[1]) > asked_at
 
     return told
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -232,14 +233,30 @@ def stop(postmaster: int) -> list[psutil.Process]:
 @contextmanager
 def set_to(server: PostgresServer, setting: str, value: str) -> Iterator[None]:
     """A setting of the server, in force for every session."""
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+    with unaffected(server) as connection:
+        before = loaded_at(server)
         connection.execute(f"alter system set {setting} = {value}".encode())
         connection.execute("select pg_reload_conf()")
+    # The server tells its sessions before it lets one in that shows the new time.
+    wait_for(lambda: loaded_at(server) > before, f"the setting {setting}")
     yield
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute("set default_transaction_read_only = off")
+    with unaffected(server) as connection:
         connection.execute(f"alter system reset {setting}".encode())
         connection.execute("select pg_reload_conf()")
+
+
+def loaded_at(server: PostgresServer) -> datetime:
+    """When the server last read its settings."""
+    with unaffected(server) as connection:
+        [found] = connection.execute("select pg_conf_load_time()").fetchone() or ()
+    assert isinstance(found, datetime)
+    return found
+
+
+def unaffected(server: PostgresServer) -> psycopg.Connection:
+    """A session that the settings of these tests do not hinder."""
+    options = "-c statement_timeout=0 -c default_transaction_read_only=off"
+    return psycopg.connect(server.get_uri(), autocommit=True, options=options)
 
 
 def read_only(server: PostgresServer) -> AbstractContextManager[None]:
@@ -249,10 +266,9 @@ def read_only(server: PostgresServer) -> AbstractContextManager[None]:
 @contextmanager
 def locked(server: PostgresServer) -> Iterator[None]:
     """Somebody else's lock, that every statement waits for."""
-    with psycopg.connect(server.get_uri()) as other:
+    with unaffected(server) as other, other.transaction():
         other.execute("lock table model in access exclusive mode")
         yield
-        other.rollback()
 
 
 @contextmanager
