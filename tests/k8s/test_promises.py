@@ -237,6 +237,7 @@ def _answers(half: Callable[[Settings, CollectorRegistry], Half]) -> Iterator[tu
                 yield route.path, client.get(route.path).status_code
 
 
+@pytest.mark.xdist_group("answers")
 def test_a_probe_that_may_kill_a_pod_does_not_depend_on_the_database(
     objects: list[Manifest], answers: dict[str, dict[str, int]]
 ) -> None:
