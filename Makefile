@@ -37,7 +37,7 @@ screenshots: $(BIN)/.test tools ## Play the demo, and take the screenshot of its
 	$(BIN)/python -m demo --screenshot docs/page.png
 
 test: $(BIN)/.test tools ## Run all tests, in 20 to 30 minutes on two cores; TESTS="tests/client -k queue" runs some
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup $(TESTS)
 
 kills: $(BIN)/.test ## Kill services and PostgreSQL under load, and count what is stored; KILLS=100
 	$(BIN)/python -m pytest -rP --kills $(or $(KILLS),100) -k any_kill tests/test_durability.py
