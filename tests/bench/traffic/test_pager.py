@@ -176,9 +176,10 @@ def test_it_agrees_with_prometheus_on_a_rise_over_the_week_before(
     scores[200:400] += 0.5
     rises = np.round(1 + np.convolve(random.normal(size=600), np.ones(9) / 9, mode="same"), 6)
     slow: list[float | None] = scores.tolist()
-    slow[300:340] = [None] * 40
     risen: list[float | None] = rises.tolist()
-    risen[330:350] = [None] * 20
+    # A window without a score has no rise.
+    slow[300:340] = risen[300:340] = [None] * 40
+    risen[500:520] = [None] * 20
     risen[:50] = [None] * 50
     expected = fired(Rule.shipped(Settings()), rises=risen, slow=slow)
     assert {len(windows) for windows in expected} == {0, 1}
