@@ -6,7 +6,6 @@ from exporter.metrics import families as f
 from grafana.panel import THRESHOLD, Panel
 from grafana.query import RATE, Query, Scope, legend
 from ingest.runtime.settings.settings import WindowsSettings
-from ingest.runtime.thresholds import Thresholds
 
 
 def score(scope: Scope, *by: str, link: str | None = None) -> Panel:
@@ -23,14 +22,27 @@ def score(scope: Scope, *by: str, link: str | None = None) -> Panel:
                     by,
                     window=f'="{window}"',
                 )
-                for name in Thresholds._fields
+                for name in ("sudden", "lasting")
                 for window in WindowsSettings.model_fields
             ),
         ),
         note="Dashed: the thresholds of each window. The alert fires if the score exceeds the "
         "sudden one for two minutes, or if its average of an hour exceeds the lasting one. It also "
-        "fires if the slow window's average of 8 hours rises over that of a week before.",
+        "fires if the slow window rises over the week before.",
         link=link,
+    )
+
+
+def rise(scope: Scope, *by: str) -> Panel:
+    """Draw how much higher the score is than a week before, with the threshold of its alert."""
+    return Panel(
+        "Rise of the score over the week before",
+        (
+            scope.maximum(f.SCORE_RISE, *by),
+            _threshold(scope, "model_window:embedding_drift_score_rise:threshold", "rise", by),
+        ),
+        note="Average of 8 hours, less that of the last week without drift. Empty in the first "
+        "week of a baseline.",
     )
 
 

@@ -128,6 +128,7 @@ _drift = Section(
             "Dimensions that moved furthest",
             (_scope.maximum(f.TOP_DIMENSION_WASSERSTEIN, "window", "dimension"),),
         ),
+        drift.rise(_scope, "window"),
     ),
 )
 _slices = Section(

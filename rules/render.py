@@ -7,6 +7,7 @@ PromQL.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import tempfile
@@ -19,7 +20,7 @@ import yaml
 
 from ingest.runtime.errors import Problem, SettingsError
 from ingest.runtime.settings.settings import AlertingSettings, Settings
-from ingest.runtime.thresholds import CANARY, RISE, SCORE
+from ingest.runtime.thresholds import CANARY, SCORE
 from rules.fragment import fragment
 
 SEASONAL_ANOMALY = 5.0
@@ -129,11 +130,9 @@ def thresholds(settings: Settings) -> dict[str, Any]:
     for stage, score in SCORE.items():
         for window, thresholds in score.items():
             for name, value in thresholds._asdict().items():
-                series = f"fleet:embedding_drift_score_{name}:threshold"
-                rules.append(_record(series, value, stage=stage, window=window))
-    for stage, rise in RISE.items():
-        series = "fleet:embedding_drift_score_rise:threshold"
-        rules.append(_record(series, rise, stage=stage, window="slow"))
+                if math.isfinite(value):
+                    series = f"fleet:embedding_drift_score_{name}:threshold"
+                    rules.append(_record(series, value, stage=stage, window=window))
     for (aggregate, severity), distance in CANARY.items():
         series = "fleet:embedding_drift_canary_distance:threshold"
         rules.append(_record(series, distance, aggregate=aggregate, severity=severity))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.resources import files
 from statistics import fmean
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, get_args
 
 import yaml
 
@@ -29,40 +30,37 @@ _LASTING = re.compile(
     rf"{_ABOVE}model_window:embedding_drift_score_lasting:threshold\n"
 )
 _RISE = re.compile(
-    r"avg_over_time\((model_window:embedding_drift_score:max\{window=\"(\w+)\"\})\[(\d+)h\]\)"
-    r"\s*> \(\s*avg_over_time\(\1\[\3h\] offset (\d+)w\)"
-    r"\s*\+ on \(model_name, window\) group_left \(\)"
-    r"\s*max_over_time\(model_window:embedding_drift_score_rise:threshold\[\3h\]\)\s*\)"
-    r"\s*and\s*avg_over_time\(\1\[(\d+)h\]\)"
-    rf"{_ABOVE}model_window:embedding_drift_score_rise:threshold\n"
+    r"min_over_time\(model_window:embedding_drift_score_rise:max\[(\d+)m\]\)"
+    rf"{_ABOVE}max_over_time\(model_window:embedding_drift_score_rise:threshold\[\1m\]\)"
 )
 _HOUR = 60
-_WEEK = 7 * 24 * _HOUR
+
+
+Series = Literal["score", "rise"]
+"""What is compared with a threshold: the score of a window, or its rise over the week before."""
 
 
 class Condition(NamedTuple):
-    """The least or the average of the scores of some minutes, above a threshold.
+    """The least or the average of some minutes, above a threshold.
 
     If the stage of the baseline changes in these minutes, the higher threshold counts.
 
     Attributes
     ----------
+    series : Series
     statistic : callable
-        Of a list of scores.
+        Of a list of values.
     thresholds : mapping of (stage, window) to float
     minutes : int
     recent : int
         The last minutes, whose least or average is above the present threshold, too.
-    before : int
-        How many minutes earlier the same statistic is lower by more than the threshold; 0 if there
-        is nothing to compare with.
     """
 
+    series: Series
     statistic: Callable[[list[float]], float]
     thresholds: Mapping[tuple[Stage, str], float]
     minutes: int
     recent: int = 0
-    before: int = 0
 
 
 class Rule(NamedTuple):
@@ -97,14 +95,12 @@ class Rule(NamedTuple):
         each = [(stage, window) for stage in STAGES for window in WindowsSettings.model_fields]
         sudden = {(s, w): recorded[name.format("sudden"), s, w] for s, w in each}
         lasting = {(s, w): recorded[name.format("lasting"), s, w] for s, w in each}
-        [(_, only, long, weeks, last)] = _RISE.findall(condition)
-        rise = {
-            (s, w): recorded[name.format("rise"), s, w] if w == only else math.inf for s, w in each
-        }
+        [risen] = _RISE.findall(condition)
+        rise = {(s, w): recorded.get((name.format("rise"), s, w), math.inf) for s, w in each}
         conditions = (
-            Condition(min, sudden, int(minutes)),
-            Condition(fmean, lasting, _HOUR * int(hours), int(recent)),
-            Condition(fmean, rise, _HOUR * int(long), _HOUR * int(last), _WEEK * int(weeks)),
+            Condition("score", min, sudden, int(minutes)),
+            Condition("score", fmean, lasting, _HOUR * int(hours), int(recent)),
+            Condition("rise", min, rise, int(risen)),
         )
         return cls(conditions, int(alert["keep_firing_for"].removesuffix("m")))
 
@@ -122,33 +118,48 @@ class Pager:
     Parameters
     ----------
     rule : Rule
-    windows : iterable of str
+    windows : collection of str
     """
 
-    def __init__(self, rule: Rule, windows: Iterable[str]) -> None:
+    def __init__(self, rule: Rule, windows: Collection[str]) -> None:
         self._rule = rule
-        samples = 1 + max(each.minutes + each.before for each in rule.conditions)
-        self._scores: dict[str, list[float | None]] = {name: [None] * samples for name in windows}
+        samples = 1 + max(max(each.minutes, each.recent) for each in rule.conditions)
+        self._held: dict[tuple[Series, str], list[float | None]] = {
+            (series, name): [None] * samples for name in windows for series in get_args(Series)
+        }
         self._stages: list[Stage | None] = [None] * samples
-        self._left = dict.fromkeys(self._scores, 0)
+        self._left = dict.fromkeys(windows, 0)
 
     @property
     def firing(self) -> tuple[str, ...]:
         """The windows whose alert fires."""
         return tuple(name for name, left in self._left.items() if left)
 
-    def evaluate(self, scores: Mapping[str, float | None], stage: Stage) -> None:
-        """Evaluate the rule a minute later, with the new score of each window or None.
+    def evaluate(
+        self,
+        scores: Mapping[str, float | None],
+        stage: Stage,
+        rises: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Evaluate the rule a minute later.
 
-        ``stage`` is that of the baseline in use.
+        Parameters
+        ----------
+        scores : mapping of str to float or None
+            The new score of each window.
+        stage : Stage
+            Of the baseline in use.
+        rises : mapping of str to float
+            How much higher the scores of a window are than a week before, where it is known.
         """
         # Of a single model, the threshold is recorded only while a window of it has a score.
         is_known = any(score is not None for score in scores.values())
         self._stages.append(stage if is_known else None)
         del self._stages[0]
-        for name, held in self._scores.items():
-            held.append(scores[name])
+        for (series, name), held in self._held.items():
+            held.append(scores[name] if series == "score" else rises.get(name))
             del held[0]
+        for name in self._left:
             if self._holds(name):
                 # Plus one: this minute, too.
                 self._left[name] = self._rule.keep_firing + 1
@@ -156,34 +167,29 @@ class Pager:
                 self._left[name] -= 1
 
     def _holds(self, window: str) -> bool:
-        for statistic, of_stage, minutes, recent, before in self._rule.conditions:
+        for series, statistic, of_stage, minutes, recent in self._rule.conditions:
             # The first sample is required; a later one that is missing is passed over.
-            if self._scores[window][-1 - minutes] is None:
+            if self._held[series, window][-1 - minutes] is None:
                 continue
-            value = statistic(self._known(window, minutes))
-            if before:
-                earlier = self._known(window, minutes, before)
-                value -= statistic(earlier) if earlier else math.inf
+            value = statistic(self._known(series, window, minutes))
             stages = {stage for stage in self._stages[-1 - minutes :] if stage}
-            if value <= max(of_stage[stage, window] for stage in stages):
+            if value <= max((of_stage[stage, window] for stage in stages), default=math.inf):
                 continue
             if not recent:
                 return True
-            newest, stage = self._known(window, recent), self._stages[-1]
+            newest, stage = self._known(series, window, recent), self._stages[-1]
             if newest and stage and statistic(newest) > of_stage[stage, window]:
                 return True
         return False
 
-    def _known(self, window: str, minutes: int, before: int = 0) -> list[float]:
-        """Return the scores of some minutes and of the one before them, some minutes ago."""
-        held = self._scores[window]
-        end = len(held) - before
-        return [score for score in held[end - 1 - minutes : end] if score is not None]
+    def _known(self, series: Series, window: str, minutes: int) -> list[float]:
+        """Return the values of the last minutes and of the one before them."""
+        return [value for value in self._held[series, window][-1 - minutes :] if value is not None]
 
     def copy(self) -> Pager:
         """Return another pager in the same state."""
         other = Pager(self._rule, ())
-        other._scores = {name: held.copy() for name, held in self._scores.items()}
+        other._held = {key: held.copy() for key, held in self._held.items()}
         other._stages = self._stages.copy()
         other._left = dict(self._left)
         return other

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 import zlib
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ from exporter.monitor import ring
 from exporter.monitor.baseline import Baseline, Fit, fit
 from exporter.monitor.maturing import SPANS, Score
 from exporter.monitor.model import Model
+from exporter.monitor.rise import WINDOW, compare
 from exporter.monitor.successor import succeed
 from exporter.monitor.verdict import Circumstances, judge_state
 from exporter.monitor.windows import ModelWindows
@@ -31,6 +34,7 @@ from ingest.runtime.settings.settings import Settings
 from ingest.runtime.thresholds import Stage
 from ingest.store import copy
 from ingest.store.changes import ModelRow, is_sampled
+from ingest.store.history import Average
 
 _PATIENCE = 10.0
 """What the tail grants a vector on its way."""
@@ -63,6 +67,8 @@ class Stream:
         self._history: deque[Score] = deque()
         self._recorded_at = now
         self._reference: NDArray[np.void] | None = None
+        self._recorded = _Recorded([], [], [])
+        self._rises: Mapping[str, float] = {}
         self.pager = Pager(Rule.shipped(settings), self._model.windows)
         self.scores: dict[str, float | None] = {}
 
@@ -76,7 +82,7 @@ class Stream:
         self._store.append(arrivals.times, arrivals.vectors)
         self._follow(now)
         self.scores = self._judge(now)
-        self.pager.evaluate(self.scores, self.stage or "provisional")
+        self.pager.evaluate(self.scores, self.stage or "provisional", self._rises)
         if now - self._recorded_at >= self._settings.monitoring.check_interval:
             self._recorded_at = now
             self._record(now)
@@ -92,6 +98,7 @@ class Stream:
         other.pager = self.pager.copy()
         if self._model.baseline is not None:
             other._adopt(self._model.baseline, now)
+            other._recorded, other._rises = self._recorded.copy(), self._rises
         return other
 
     def _follow(self, now: float) -> None:
@@ -139,6 +146,8 @@ class Stream:
         )
         windows.follow(_Rows(self._store, now), self._store.last_seq, now)
         self._model.adopt(baseline, windows)
+        # Scores against different baselines are not compared.
+        self._recorded, self._rises = _Recorded([], [], []), {}
 
     def _judge(self, now: float) -> dict[str, float | None]:
         windows, received = self._model.windows, self._store.last_time
@@ -162,9 +171,12 @@ class Stream:
         return scores
 
     def _record(self, now: float) -> None:
-        """Write the history that the exporter writes at each check."""
-        stage = self.stage
-        if stage is not None:
+        """Compare with the history of the past, and write what the exporter writes at a check."""
+        stage, found = self.stage, self._model.baseline
+        if stage is not None and found is not None:
+            risen = compare(self._recorded, now, found.zone).by_slice
+            self._rises = {WINDOW: risen[""]} if risen else {}
+            self._recorded.append(now, self.scores[WINDOW], WINDOW in self.pager.firing)
             for window, score in self.scores.items():
                 value = math.nan if score is None else score
                 self._history.append(Score(window, now, value, stage))
@@ -202,6 +214,35 @@ class _Past(NamedTuple):
 
     def reference(self) -> NDArray[np.void]:
         return self.pinned
+
+
+class _Recorded(NamedTuple):
+    """What a history has of the window whose rise is measured, as the `Past` of that."""
+
+    times: list[float]
+    scores: list[float]
+    drifted_at: list[float]
+
+    def append(self, now: float, score: float | None, drifts: bool) -> None:
+        if score is not None:
+            self.times.append(now)
+            self.scores.append(score)
+        if drifts:
+            self.drifted_at.append(now)
+
+    def averages(self, since: float, until: float) -> dict[str, Average]:
+        first, end = bisect_right(self.times, since), bisect_right(self.times, until)
+        if first == end:
+            return {}
+        hours = len({at // 3_600 for at in self.times[first:end]})
+        return {"": Average(fmean(self.scores[first:end]), hours)}
+
+    def drifted(self, since: float, until: float) -> set[str]:
+        first = bisect_left(self.drifted_at, since)
+        return {""} if first < bisect_right(self.drifted_at, until) else set()
+
+    def copy(self) -> _Recorded:
+        return _Recorded(*(each.copy() for each in self))
 
 
 class _Rows(NamedTuple):

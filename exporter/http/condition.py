@@ -63,6 +63,8 @@ class Reading:
         Score of each component; empty unless drift was measured.
     slice : str
         ``key=value`` of the slice that it is about; empty for all vectors of the model.
+    rise : float or None
+        How much higher its scores are than a week before.
     """
 
     window: str
@@ -74,6 +76,7 @@ class Reading:
     upper: float | None
     components: Mapping[str, float | None]
     slice: str = ""
+    rise: float | None = None
 
     @classmethod
     def of(cls, name: str, window: Window) -> Reading:
@@ -88,6 +91,7 @@ class Reading:
             None if ratio is None else ratio.lower,
             None if ratio is None else ratio.upper,
             {} if window.components is UNSET else window.components,
+            rise=None if window.rise is UNSET else window.rise,
         )
 
     @classmethod
@@ -104,6 +108,7 @@ class Reading:
             None if ratio is None else ratio.upper,
             {},
             slice_name,
+            window.rise,
         )
 
     @classmethod
@@ -111,7 +116,7 @@ class Reading:
         """Read a window of a list of models."""
         numbers = window.vectors, window.score, window.magnitude
         of_slice = window.slice if isinstance(window, ListedSlice) else ""
-        return cls(name, window.state, *numbers, None, None, {}, of_slice)
+        return cls(name, window.state, *numbers, None, None, {}, of_slice, window.rise)
 
     @classmethod
     def past(cls, row: HistoryRow, of_slice: str = "") -> Reading:
@@ -230,10 +235,7 @@ def judge(
     """
     measured = _measured(readings, thresholds)
     for each in measured:
-        limit = thresholds[each.window]
-        if (each.score or 0.0) > limit.sudden or (
-            averages.get(each.window, 0.0) > limit.lasting and (each.score or 0.0) > limit.lasting
-        ):
+        if _is_drift(each, thresholds[each.window], averages.get(each.window, 0.0)):
             cause = causes.get(each.window)
             return Condition(_word(cause), None, each, cause=cause)
     for each in drifting(slices, thresholds)[:1]:
@@ -248,12 +250,21 @@ def judge(
     return Condition(word, REASONS[told.state], told)
 
 
+def _is_drift(reading: Reading, limits: Thresholds, average: float) -> bool:
+    score = reading.score or 0.0
+    return (
+        score > limits.sudden
+        or (score > limits.lasting and average > limits.lasting)
+        or (reading.rise or 0.0) > limits.rise
+    )
+
+
 def drifting(slices: Sequence[Reading], thresholds: Mapping[str, Thresholds]) -> list[Reading]:
-    """Return the readings of slices whose score alone is drift, the worst first."""
+    """Return the readings of slices that drift, whose averages are not known, the worst first."""
     return [
         each
         for each in _measured(slices, thresholds)
-        if (each.score or 0.0) > thresholds[each.window].sudden
+        if _is_drift(each, thresholds[each.window], 0.0)
     ]
 
 

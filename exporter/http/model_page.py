@@ -275,6 +275,10 @@ def _headline(
         return ""
     whose = f" of {worst.slice}" if worst.slice else ""
     parts = [f"The score of the {worst.window} window{whose} is {as_score(worst.score)}"]
+    if worst.rise is not None and worst.rise > thresholds[worst.window].rise:
+        parts.append(
+            f"its average of 8 hours is {worst.rise:.1f} higher than in the last week without drift"
+        )
     # The ratio may be from a check before the drift began: "at least 0%" would mislead.
     if worst.lower is not None and round(worst.lower, 2) > 0 and condition.is_drift:
         parts.append(

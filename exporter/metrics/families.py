@@ -284,6 +284,14 @@ SCORE = of_measurement(
     lambda m: m.score,
     SLICED,
 )
+SCORE_RISE = of_series(
+    "embedding_drift_score_rise",
+    "How much higher the slow window's average scores of 8 hours and of the last hour are than in "
+    "the same 8 hours of the last week without drift, as of the last check: the lower of both. "
+    "Absent while there is nothing to compare.",
+    lambda s: s.rise,
+    SLICED,
+)
 COMPONENT_SCORE = of_each_measured(
     "embedding_drift_component_score",
     "Decades of surprise of one component of the score alone (minus log10 of its p-value).",

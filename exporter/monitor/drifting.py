@@ -92,9 +92,11 @@ class Drifting:
             return False
         thresholds = of_fleet(model.baseline.stage, watched)
         return any(
-            measured.score > thresholds[each.series.window].sudden and each.series not in self.now
+            (measured.score > limits.sudden or _has_risen(each, limits))
+            and each.series not in self.now
             for each in _every(model)
             if (measured := each.verdict.measurement) is not None
+            and (limits := thresholds[each.series.window])
         )
 
     def keep(self, models: Container[str]) -> None:
@@ -125,16 +127,23 @@ class Drifting:
         self._hours[each.series] = version, hour
         score = Score(each.series.window, now, value, model.baseline.stage)
         crossing = hour.add(score, thresholds)
-        if crossing is not None and value > thresholds.lasting:
+        if crossing is not None and value <= thresholds.lasting:
+            # The average of the hour is still high, but the drift is over.
+            crossing = None
+        if crossing is not None or _has_risen(each, thresholds):
+            highest = value if crossing is None else crossing.score
             if known is None:
-                _tell_begin(each.series, crossing)
-                return Drift(now, now, version, crossing.score)
-            highest = max(known.highest, crossing.score)
-            return replace(known, seen_at=now, highest=highest)
+                _tell_begin(each, crossing, thresholds)
+                return Drift(now, now, version, highest)
+            return replace(known, seen_at=now, highest=max(known.highest, highest))
         if known is not None and now - known.seen_at >= KEPT_SECONDS:
             _tell_end(each, value, known)
             return None
         return known
+
+
+def _has_risen(each: SeriesSnapshot, thresholds: Thresholds) -> bool:
+    return each.rise is not None and each.rise > thresholds.rise
 
 
 def _every(model: ModelSnapshot) -> Iterator[SeriesSnapshot]:
@@ -148,15 +157,13 @@ def _named(series: Series) -> dict[str, str]:
     return named | {"slice": series.slice} if series.slice else named
 
 
-def _tell_begin(series: Series, crossing: Crossing) -> None:
-    _log.warning(
-        "drift began",
-        extra={
-            **_named(series),
-            "score": round(crossing.score, 1),
-            "threshold": round(crossing.threshold, 1),
-        },
-    )
+def _tell_begin(each: SeriesSnapshot, crossing: Crossing | None, thresholds: Thresholds) -> None:
+    if crossing is not None:
+        above = {"score": round(crossing.score, 1), "threshold": round(crossing.threshold, 1)}
+    else:
+        assert each.rise is not None
+        above = {"rise": round(each.rise, 1), "threshold": round(thresholds.rise, 1)}
+    _log.warning("drift began", extra={**_named(each.series), **above})
 
 
 def _tell_end(each: SeriesSnapshot, score: float, drift: Drift) -> None:

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from exporter.detector.exact import Exact, compare
-from exporter.monitor import forecast, slices
+from exporter.monitor import forecast, rise, slices
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.rise import Recorded, Rise
 from exporter.monitor.slices import SlicesFinding
 from exporter.monitor.snapshot import Magnitude, ModelSnapshot
 from exporter.stats.quality import Quality, assess
@@ -183,6 +184,36 @@ class ForecastExamination:
                 )
             judged[window] = forecast.judge(times, values, now, zone)
         return judged
+
+    def is_awaited(self, model: ModelSnapshot) -> bool:
+        """Return False: the next check is early enough."""
+        return False
+
+
+class RiseExamination:
+    """Compares the recorded scores of the slow window with those of a week before.
+
+    Parameters
+    ----------
+    pool : Pool
+        Of the store or of its replicas.
+    """
+
+    name = "rise"
+    interval = 0.0
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def examine(self, model: ModelSnapshot) -> Mapping[str, Rise]:
+        """Compare what was recorded against the baseline in use."""
+        if model.baseline is None:
+            return {}
+        name, version = model.row.model_name, model.baseline.version
+        with self._pool.borrow() as connection:
+            past = Recorded(connection, name, version, model.slicing is not None)
+            found = rise.compare(past, model.computed_at, model.baseline.zone)
+        return {rise.WINDOW: found}
 
     def is_awaited(self, model: ModelSnapshot) -> bool:
         """Return False: the next check is early enough."""

@@ -15,6 +15,7 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.following import Following, Ledger
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
+from exporter.monitor.rise import Rise
 from exporter.monitor.series import Series
 from exporter.monitor.slices import SliceFinding, Slicing
 from exporter.monitor.snapshot import Findings, Magnitude, ModelSnapshot, SeriesSnapshot
@@ -116,6 +117,7 @@ class Standing:
                 Series(row.model_name, name, each.slice.name),
                 each,
                 found.slices.computed_at,
+                found.rise,
                 circumstances,
                 explained,
             )
@@ -140,10 +142,11 @@ class Standing:
         series: Series,
         found: SliceFinding,
         computed_at: float,
+        risen: Rise | None,
         circumstances: Circumstances,
         explained: Mapping[Series, ExplanationRow],
     ) -> SeriesSnapshot:
-        """Judge a slice of a window by what the last examination measured."""
+        """Judge a slice of a window by what the last examinations found."""
         detector, settings = found.slice.detector, self.windows.limits[series.window].settings
         circumstances = replace(
             circumstances,
@@ -167,7 +170,7 @@ class Standing:
             series,
             Limits.of(settings, detector.n_reference),
             verdict,
-            Findings(magnitude=magnitude),
+            Findings(magnitude=magnitude, rise=risen if shown else None),
             Revisions(0, None),
             explained.get(series),
         )
@@ -229,7 +232,7 @@ def _current(findings: Findings, circumstances: Circumstances) -> Findings:
     """Leave out what is too old."""
     old = {
         name: None
-        for name in ("magnitude", "slices")
+        for name in ("magnitude", "rise", "slices")
         if (found := getattr(findings, name)) is not None
         and found.computed_at < circumstances.examined_since
     }
@@ -237,9 +240,9 @@ def _current(findings: Findings, circumstances: Circumstances) -> Findings:
 
 
 def _about(findings: Findings, verdict: Verdict) -> Findings:
-    """Leave out a magnitude that does not belong to the verdict."""
-    if findings.magnitude is not None and verdict.measurement is None:
-        return replace(findings, magnitude=None)
+    """Leave out what does not belong to a verdict without a measurement."""
+    if verdict.measurement is None and (findings.magnitude or findings.rise):
+        return replace(findings, magnitude=None, rise=None)
     return findings
 
 

@@ -14,6 +14,7 @@ from exporter.monitor.examinations import (
     ForecastExamination,
     MagnitudeExamination,
     QualityExamination,
+    RiseExamination,
     SlicesExamination,
 )
 from exporter.monitor.examiner import Examiner
@@ -146,5 +147,6 @@ def examinations(pool: Pool) -> tuple[Examination, ...]:
         MagnitudeExamination(),
         ExactExamination(pool),
         ForecastExamination(pool),
+        RiseExamination(pool),
         SlicesExamination(pool),
     )

@@ -9,12 +9,12 @@ import numpy as np
 import psycopg
 
 from exporter.detector.ratio import ChangedRatio
-from exporter.monitor import baseline, maturing
+from exporter.monitor import baseline, maturing, rise
 from exporter.monitor.history import past_scores
 from exporter.monitor.local_time import to_local
 from exporter.monitor.windows import REFERENCE_RATIO
 from ingest.runtime.thresholds import STEADY
-from ingest.store import baselines
+from ingest.store import baselines, explanations
 from ingest.store.selection import Selection, select
 
 _RECENT = timedelta(minutes=15)
@@ -105,6 +105,7 @@ def preview(
         local = to_local(sample["received_at"], used.zone)
         score = used.detector.score(used.detector.sums(sample["embedding"], local))
         recently = now - max(_RECENT, timedelta(seconds=_CHECKS * check_interval))
+        recent = recently.timestamp(), now.timestamp()
         since = min(first, recently)
         drift = np.array(
             list(maturing.drift(past_scores(connection, model_name, since, version, used.stage))),
@@ -119,6 +120,8 @@ def preview(
             float(inside.mean()) if len(inside) else None,
             # Checks may be rare, or the exporter may be away.
             score > STEADY[used.stage]["slow"].lasting
-            or bool(drifted[times > recently.timestamp()].any()),
+            or bool(drifted[times > recent[0]].any())
+            # The scores alone do not show a rise over the week before.
+            or "" in explanations.drifted(connection, model_name, rise.WINDOW, version, *recent),
         )
     return Preview(len(rows), first, last, compared)

@@ -47,6 +47,16 @@ Overdue = Annotated[
 ]
 
 
+RiseNumber = Annotated[
+    float,
+    Meta(
+        description="How much higher the average scores of 8 hours and of the last hour are than"
+        " in the same 8 hours of the last week without drift. Of the slow window only, and only"
+        " with a week to compare."
+    ),
+]
+
+
 class ListedWindow(Struct):
     """One window of a model at a glance."""
 
@@ -57,6 +67,7 @@ class ListedWindow(Struct):
     cause: Annotated[
         Kind | None, Meta(description="Of the drift; null without drift, and until it is known.")
     ] = None
+    rise: RiseNumber | None = None
 
 
 class ListedWindows(Struct):
@@ -75,6 +86,7 @@ class ListedSlice(Struct):
     vectors: Count
     score: Number
     magnitude: Number
+    rise: RiseNumber | None = None
 
 
 class ListedModel(Struct):
@@ -406,8 +418,8 @@ class Revisions(Struct):
 class Window(Struct):
     """One window of a model.
 
-    The numbers from `score` to `top_dimensions`, and `magnitude`, are present in the state ok only,
-    and in the state dimension_changed if enough vectors of the known dimension arrive. `magnitude`,
+    The numbers from `score` to `rise` are present in the state ok only, and in the state
+    dimension_changed if enough vectors of the known dimension arrive. `magnitude`, `rise`,
     `quality`, `history` and, of a window with a high score, `top_dimensions_exact` come from the
     last check.
     """
@@ -432,6 +444,7 @@ class Window(Struct):
     cosine_similarity: Number | UnsetType = UNSET
     top_dimensions: list[Dimension] | UnsetType = UNSET
     magnitude: Magnitude | UnsetType = UNSET
+    rise: RiseNumber | UnsetType = UNSET
     explanation: (
         Annotated[Explanation, Meta(description="Present while the window drifts.")] | UnsetType
     ) = UNSET
@@ -466,6 +479,7 @@ class SliceWindow(Struct):
         ]
         | UnsetType
     ) = UNSET
+    rise: RiseNumber | None = None
 
 
 class SliceWindows(Struct):

@@ -63,6 +63,7 @@ def _worst(slices: Iterable[SeriesSnapshot]) -> list[ListedSlice]:
                 found.vectors,
                 found.score,
                 found.magnitude,
+                found.rise,
             )
     return list(worst.values())
 
@@ -75,6 +76,7 @@ def _listed_window(each: SeriesSnapshot) -> ListedWindow:
         None if measured is None else measured.score,
         None if magnitude is None else magnitude.ratio.estimate,
         None if each.explanation is None else each.explanation.told["cause"]["kind"],
+        each.rise,
     )
 
 
@@ -134,6 +136,7 @@ def _slice(each: SeriesSnapshot) -> SliceWindow:
         None if measured is None else measured.score,
         None if magnitude is None else _magnitude(magnitude),
         UNSET if each.explanation is None else explanation(each.explanation),
+        each.rise,
     )
 
 
@@ -204,6 +207,8 @@ def _window(each: SeriesSnapshot) -> Window:
         _add_measurement(window, verdict.measurement)
     if findings.magnitude is not None:
         window.magnitude = _magnitude(findings.magnitude)
+    if each.rise is not None:
+        window.rise = each.rise
     if each.explanation is not None:
         window.explanation = explanation(each.explanation)
     if findings.quality is not None:

@@ -17,6 +17,7 @@ from exporter.monitor.following import Following, Reason
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.rise import Rise
 from exporter.monitor.series import Series
 from exporter.monitor.slices import SlicesFinding, Slicing
 from exporter.monitor.verdict import Revisions, Verdict
@@ -58,6 +59,7 @@ class Findings:
     magnitude: Magnitude | None = None
     exact: Exact | None = None
     forecast: Forecast | None = None
+    rise: Rise | None = None
     slices: SlicesFinding | None = None
 
 
@@ -90,6 +92,12 @@ class SeriesSnapshot:
     def vectors(self) -> Vectors | None:
         """The vectors, shape (n, d), oldest first, if they were asked for."""
         return None if self.arrivals is None else self.arrivals.vectors
+
+    @property
+    def rise(self) -> float | None:
+        """How much higher its scores are than a week before, if that is known."""
+        found = self.findings.rise
+        return None if found is None else found.by_slice.get(self.series.slice)
 
 
 @dataclass(frozen=True, slots=True)

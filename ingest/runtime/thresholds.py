@@ -28,19 +28,24 @@ class Thresholds(NamedTuple):
         For every score of two minutes.
     lasting : float
         For the average of `LASTING_SECONDS`.
+    rise : float
+        For how much the average of `RISE_SECONDS` is above that of the same hours a week before.
     """
 
     sudden: float
     lasting: float
+    rise: float = math.inf
 
 
 LASTING_SECONDS = 3_600
+RISE_SECONDS = 8 * 3_600
 KEPT_SECONDS = 900
 """Drift ends when it has not been seen for so long: the `keep_firing_for` of the rules."""
-_FAST, _SLOW = Thresholds(5.0, 1.6), Thresholds(5.0, 3.0)
+_FAST, _SLOW = Thresholds(5.0, 1.6), Thresholds(5.0, 3.0, rise=1.0)
+_YOUNG_SLOW = Thresholds(40.0, 30.0, rise=30.0)
 SCORE: dict[Stage, Mapping[str, Thresholds]] = {
-    "provisional": {"fast": Thresholds(15.0, 10.0), "slow": Thresholds(40.0, 30.0)},
-    "daily": {"fast": Thresholds(8.0, 3.5), "slow": Thresholds(40.0, 30.0)},
+    "provisional": {"fast": Thresholds(15.0, 10.0), "slow": _YOUNG_SLOW},
+    "daily": {"fast": Thresholds(8.0, 3.5), "slow": _YOUNG_SLOW},
     "weekly": {"fast": _FAST, "slow": _SLOW},
 }
 """By stage and window, for one model that is scraped once a minute. The rules add to them by the
@@ -51,12 +56,10 @@ The average of an hour is that of four fast windows, so a lower one is as rare.
 To a provisional baseline every hour that it has not seen is news, and to a daily one every day. The
 slow window holds enough vectors to see a day's small differences. Where these are news, only what
 changes nearly every vector counts, such as another encoder.
-"""
-RISE: dict[Stage, float] = {"provisional": 30.0, "daily": 30.0, "weekly": 1.0}
-"""By stage: how much higher than a week before the slow window's average of eight hours may be.
 
 A small new topic raises the slow window's score by 1 to 3 for as long as it lasts. Where weekends
-differ more than the waves of a baseline follow, the score is as high every week, without drift.
+differ more than the waves of a baseline follow, the score is as high every week, without drift. So
+a rise over the week before counts.
 """
 STEADY: dict[Stage, Mapping[str, Thresholds]] = {
     "provisional": {"fast": Thresholds(15.0, 10.0), "slow": Thresholds(15.0, 10.0)},
@@ -73,10 +76,12 @@ is never found.
 def of_fleet(stage: Stage, models: int) -> dict[str, Thresholds]:
     """Return the thresholds of each window, as the rules compute them for so many models."""
     decades = math.log10(max(models, 1))
-    # An average of four windows needs a quarter of what a single window needs.
+    # An average of several windows needs a quarter of what a single window needs.
     lasting = {"fast": decades / 4, "slow": decades}
     return {
-        window: Thresholds(each.sudden + decades, each.lasting + lasting[window])
+        window: Thresholds(
+            each.sudden + decades, each.lasting + lasting[window], each.rise + decades / 4
+        )
         for window, each in SCORE[stage].items()
     }
 

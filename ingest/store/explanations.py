@@ -188,6 +188,35 @@ def between(
     return [ExplanationRow(*row) for row in found]
 
 
+def drifted(
+    connection: psycopg.Connection,
+    model_name: str,
+    window_name: str,
+    baseline_version: int,
+    since: float,
+    until: float,
+) -> set[str]:
+    """Return the slices of a window of which a drift in a span was explained.
+
+    The name is empty if that was a drift of all vectors.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name, window_name : str
+    baseline_version : int
+    since, until : float
+        Seconds since the epoch.
+    """
+    found = connection.execute(
+        "select distinct slice from explanation where model_name = %s and window_name = %s"
+        " and baseline_version = %s and began_at <= to_timestamp(%s)"
+        " and seen_at >= to_timestamp(%s)",
+        [model_name, window_name, baseline_version, until, since],
+    )
+    return {of_slice for (of_slice,) in found}
+
+
 def drifts(
     connection: psycopg.Connection,
     model_name: str,

@@ -179,6 +179,48 @@ def cosine_similarities(
     return times, values
 
 
+class Average(NamedTuple):
+    """The average score of some checks.
+
+    Attributes
+    ----------
+    score : float
+    hours : int
+        Hours of the clock in which there were some.
+    """
+
+    score: float
+    hours: int
+
+
+def average(
+    connection: psycopg.Connection,
+    model_name: str,
+    window_name: str,
+    baseline_version: int,
+    since: float,
+    until: float,
+) -> Average | None:
+    """Return the average score of a window against a baseline between two times, if it had one.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name, window_name : str
+    baseline_version : int
+    since, until : float
+        Seconds since the epoch.
+    """
+    row = connection.execute(
+        "select avg(score), count(distinct date_trunc('hour', computed_at)) from drift_history"
+        " where model_name = %s and window_name = %s and baseline_version = %s"
+        " and computed_at > to_timestamp(%s) and computed_at <= to_timestamp(%s)"
+        " and score is not null having count(*) > 0",
+        (model_name, window_name, baseline_version, since, until),
+    ).fetchone()
+    return None if row is None else Average(*row)
+
+
 class Point(NamedTuple):
     """The highest values of a window in one stretch of time, None without any.
 

@@ -73,7 +73,7 @@ NEEDED: Mapping[str, Rights] = {
     ),
     "backfill": _all(_PINNING, _rights(model="insert", drift_history="insert update")),
     "baseline list": _BASELINES,
-    "baseline pin": _PINNING,
+    "baseline pin": _all(_PINNING, _rights(explanation="select")),
     "baseline use": _all(_BASELINES, _rights(baseline="update")),
     "explain": _all(
         _BASELINES,

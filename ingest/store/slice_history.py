@@ -10,7 +10,7 @@ from datetime import datetime
 
 import psycopg
 
-from ingest.store.history import HistoryRow, Point
+from ingest.store.history import Average, HistoryRow, Point
 
 SlicedRow = tuple[str, HistoryRow]
 """The name of a slice, ``key=value``, and what was measured of it."""
@@ -120,6 +120,34 @@ def average_scores(
         (model_name, of_slice, since, until),
     )
     return {window: float(score) for window, score in rows}
+
+
+def averages(
+    connection: psycopg.Connection,
+    model_name: str,
+    window_name: str,
+    baseline_version: int,
+    since: float,
+    until: float,
+) -> dict[str, Average]:
+    """Return the average score of each slice of a window, like `history.average` of all vectors.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name, window_name : str
+    baseline_version : int
+    since, until : float
+        Seconds since the epoch.
+    """
+    rows = connection.execute(
+        "select slice, avg(score), count(distinct date_trunc('hour', computed_at))"
+        " from slice_history where model_name = %s and window_name = %s and baseline_version = %s"
+        " and computed_at > to_timestamp(%s) and computed_at <= to_timestamp(%s)"
+        " and score is not null group by 1",
+        (model_name, window_name, baseline_version, since, until),
+    )
+    return {of_slice: Average(*average) for of_slice, *average in rows}
 
 
 def rows_at(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.rise import Rise
 from exporter.monitor.series import Series
 from exporter.monitor.slices import Slice, SliceFinding, SlicesFinding, Slicing
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot, PollStatus, Snapshot
@@ -75,6 +77,7 @@ def trust_baseline(rendered: Path, model_name: str) -> None:
         }
         for window, thresholds in SCORE["weekly"].items()
         for name, threshold in thresholds._asdict().items()
+        if math.isfinite(threshold)
     ]
     groups = {"groups": [{"name": "demo", "rules": overrides}]}
     (rendered / "demo.rules.yaml").write_text(yaml.safe_dump(groups), encoding="utf-8")
@@ -127,6 +130,7 @@ class Replay:
         for examination in (QualityExamination(), MagnitudeExamination()):
             self._drifting.standing.attach(examination.name, examination.examine(now))
         self._drifting.standing.attach("exact", {"fast": EXACT})
+        self._drifting.standing.attach("rise", {"slow": Rise({"": 0.5}, now.computed_at)})
         self._drifting.standing.explained = {Series(MODEL, "fast"): explained(time.time(), MODEL)}
         self._drifting.standing.attach("slices", dict.fromkeys(("fast", "slow"), self._sliced(now)))
         self._polls += 1

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,19 +32,12 @@ def promtool_agrees(tmp_path: Path, tool: Callable[[str], str]) -> Callable[...,
         scores: dict[str, list[float | None]],
         expected: list[tuple[str, ...]],
         stages: list[str | None] | None = None,
-        week: str = "1w",
+        rises: Sequence[float | None] = (),
     ) -> None:
         render(Settings(), tmp_path)
-        rules = tmp_path / "drift.rules.yaml"
-        rules.write_text(rules.read_text().replace("offset 1w", f"offset {week}"))
-        series = [
-            {
-                "series": f'embedding_drift_score{{model_name="docs", window="{name}"}}',
-                # A series that a scrape no longer has gets a stale marker.
-                "values": " ".join("stale" if score is None else repr(score) for score in each),
-            }
-            for name, each in scores.items()
-        ]
+        series = [_series("score", name, each) for name, each in scores.items()]
+        if rises:
+            series.append(_series("score_rise", "slow", rises))
         for stage in set(stages or ()) - {None}:
             values = " ".join("1" if each == stage else "stale" for each in stages or ())
             name = f'embedding_drift_baseline_stage{{model_name="docs", stage="{stage}"}}'
@@ -72,3 +65,11 @@ def promtool_agrees(tmp_path: Path, tool: Callable[[str], str]) -> Callable[...,
         assert answer.returncode == 0, (answer.stdout + answer.stderr)[:2_000]
 
     return check
+
+
+def _series(name: str, window: str, values: Sequence[float | None]) -> dict[str, str]:
+    return {
+        "series": f'embedding_drift_{name}{{model_name="docs", window="{window}"}}',
+        # A series that a scrape no longer has gets a stale marker.
+        "values": " ".join("stale" if value is None else repr(value) for value in values),
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +11,7 @@ import pytest
 
 from bench.traffic.pager import Condition, Pager, Rule
 from ingest.runtime.settings.settings import Settings
-from ingest.runtime.thresholds import LASTING_SECONDS, RISE, SCORE, Stage
+from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage
 
 
 def by_window(scores: dict[Stage, float], slow: float = 0) -> dict[tuple[Stage, str], float]:
@@ -25,18 +24,24 @@ def by_window(scores: dict[Stage, float], slow: float = 0) -> dict[tuple[Stage, 
 
 SUDDEN = by_window({"provisional": 9, "daily": 5, "weekly": 5})
 LASTING = by_window({"provisional": 7, "daily": 3, "weekly": 3}, slow=1)
-RULE = Rule((Condition(min, SUDDEN, 0), Condition(fmean, LASTING, 4)), keep_firing=2)
+RULE = Rule(
+    (Condition("score", min, SUDDEN, 0), Condition("score", fmean, LASTING, 4)), keep_firing=2
+)
 
 Scores = Sequence[float | None]
 Agrees = Callable[..., None]
 
 
-def fired(rule: Rule, stage: Stage = "weekly", **scores: Scores) -> list[tuple[str, ...]]:
-    """Return the windows that fire in each minute."""
+def fired(
+    rule: Rule, stage: Stage = "weekly", rises: Scores = (), **scores: Scores
+) -> list[tuple[str, ...]]:
+    """Return the windows that fire in each minute; the rises are those of the slow window."""
     pager = Pager(rule, scores)
     minutes = []
-    for each in zip(*scores.values(), strict=True):
-        pager.evaluate(dict(zip(scores, each, strict=True)), stage)
+    for minute, each in enumerate(zip(*scores.values(), strict=True)):
+        rise = rises[minute] if rises else None
+        risen = {} if rise is None else {"slow": rise}
+        pager.evaluate(dict(zip(scores, each, strict=True)), stage, risen)
         minutes.append(pager.firing)
     return minutes
 
@@ -48,8 +53,7 @@ def test_the_shipped_rule_has_the_rendered_thresholds() -> None:
         for window, thresholds in windows.items():
             assert sudden.thresholds[stage, window] == thresholds.sudden
             assert lasting.thresholds[stage, window] == thresholds.lasting
-        assert rise.thresholds[stage, "slow"] == RISE[stage]
-        assert rise.thresholds[stage, "fast"] == math.inf
+            assert rise.thresholds[stage, window] == thresholds.rise
     # Baselines mature by the same time.
     assert lasting.minutes == LASTING_SECONDS / 60
     text = (Path(__file__).parents[3] / "rules" / "drift.rules.yaml").read_text()
@@ -58,7 +62,7 @@ def test_the_shipped_rule_has_the_rendered_thresholds() -> None:
         f"avg_over_time(model_window:embedding_drift_score:max[{lasting.minutes // 60}h])" in text
     )
     assert f"avg_over_time(model_window:embedding_drift_score:max[{lasting.recent}m])" in text
-    assert (rise.minutes, rise.recent, rise.before) == (480, 60, 10_080)
+    assert (rise.series, rise.minutes, rise.recent) == ("rise", 2, 0)
     assert f"keep_firing_for: {rule.keep_firing}m" in text
 
 
@@ -78,21 +82,18 @@ def test_the_average_of_a_lasting_score_counts() -> None:
 
 
 def test_an_average_ends_soon_after_the_drift() -> None:
-    lasting = Condition(fmean, LASTING, 4, recent=1)
+    lasting = Condition("score", fmean, LASTING, 4, recent=1)
     rule = Rule((lasting,), keep_firing=0)
     assert fired(rule, fast=[9, 9, 9, 9, 9, 4, 0, 0])[4:] == [("fast",)] * 2 + [()] * 2
 
 
-def test_what_was_as_high_a_while_before_is_no_rise() -> None:
-    rule = Rule((Condition(fmean, LASTING, 1, before=6),), keep_firing=0)
-    assert fired(rule, fast=[0, 0, 0, 4, 4, 0, 0, 0, 0, 4, 4]) == [()] * 11
-    assert fired(rule, fast=[0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 4]) == [()] * 10 + [("fast",)]
-
-
-def test_without_scores_of_a_while_before_there_is_no_rise() -> None:
-    rule = Rule((Condition(fmean, LASTING, 1, before=6),), keep_firing=0)
-    assert fired(rule, fast=[9] * 6) == [()] * 6
-    assert fired(rule, fast=[None] * 4 + [0.0] + [9] * 8)[9:] == [(), ("fast",), ("fast",), ()]
+def test_a_rise_counts_as_soon_as_it_lasts_for_the_minutes() -> None:
+    rule = Rule((Condition("rise", min, LASTING, 1),), keep_firing=0)
+    rises = [None, 4.5, 4.5, 4.5, 3.9, 4.5, 4.5]
+    assert fired(rule, rises=rises, slow=[9] * 7) == (
+        [()] * 2 + [("slow",)] * 2 + [()] * 2 + [("slow",)]
+    )
+    assert fired(rule, rises=rises, fast=[9] * 7) == [()] * 7
 
 
 def test_each_window_has_its_threshold_of_a_lasting_score() -> None:
@@ -167,24 +168,19 @@ def test_it_agrees_with_prometheus_when_the_stage_changes(promtool_agrees: Agree
     promtool_agrees(scores, expected, stages)
 
 
-def test_it_agrees_with_prometheus_on_what_rose_since_the_week_before(
+def test_it_agrees_with_prometheus_on_a_rise_over_the_week_before(
     promtool_agrees: Agrees,
 ) -> None:
-    # A week of minutes would take promtool a minute.
-    week = 20 * 60
-    rule = Rule.shipped(Settings())
-    *others, rise = rule.conditions
-    rule = rule._replace(conditions=(*others, rise._replace(before=week)))
-    usual = np.full(week, 0.2)
-    usual[100:700] = 1.5
-    drift = usual.copy()
-    drift[800:1_100] = 2.4
     random = np.random.default_rng(0)
-    slow = np.round(np.r_[usual, drift] + random.uniform(0, 0.1, 2 * week), 6).tolist()
-    for gap in (300, week + 900):
-        slow[gap : gap + 40] = [None] * 40
-    expected = fired(rule, slow=slow)
-    assert not any(expected[: week + 800])
-    assert any(expected)
-    assert not expected[-1]
-    promtool_agrees({"slow": slow}, expected, week="20h")
+    scores = np.round(random.uniform(0.9, 1.1, 600), 6)
+    scores[200:400] += 0.5
+    rises = np.round(1 + np.convolve(random.normal(size=600), np.ones(9) / 9, mode="same"), 6)
+    slow: list[float | None] = scores.tolist()
+    risen: list[float | None] = rises.tolist()
+    # A window without a score has no rise.
+    slow[300:340] = risen[300:340] = [None] * 40
+    risen[500:520] = [None] * 20
+    risen[:50] = [None] * 50
+    expected = fired(Rule.shipped(Settings()), rises=risen, slow=slow)
+    assert {len(windows) for windows in expected} == {0, 1}
+    promtool_agrees({"slow": slow}, expected, rises=risen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import get_args
 
@@ -31,6 +32,8 @@ def test_thresholds_grow_with_the_number_of_models_as_in_the_rules() -> None:
     # rules/drift.rules.yaml adds a quarter to the average of the fast window.
     assert many["fast"].lasting == SCORE["weekly"]["fast"].lasting + 3 / 4
     assert many["slow"].lasting == SCORE["weekly"]["slow"].lasting + 3
+    assert many["slow"].rise == SCORE["weekly"]["slow"].rise + 3 / 4
+    assert many["fast"].rise == math.inf
 
 
 def test_a_score_above_the_sudden_threshold_is_drift() -> None:
@@ -47,6 +50,17 @@ def test_an_hour_above_the_lasting_threshold_is_drift_until_it_ends(
     now: float, hour: float, word: str
 ) -> None:
     assert judge([reading(now)], WEEKLY, {"fast": hour}).word == word
+
+
+@pytest.mark.parametrize(("rise", "word"), [(1.1, "drifting"), (0.9, "quiet"), (None, "quiet")])
+def test_a_rise_over_the_week_before_is_drift(rise: float | None, word: str) -> None:
+    slow = replace(reading(1.2, "slow"), rise=rise)
+    found = judge([reading(0.3), slow], WEEKLY, {})
+    assert found.word == word
+    if found.is_drift:
+        assert found.worst == slow
+    acme = replace(slow, slice="tenant=acme")
+    assert judge([reading(0.3)], WEEKLY, {}, slices=[acme]).word == word
 
 
 def test_a_slice_that_drifts_is_told_if_its_model_does_not() -> None:

@@ -20,6 +20,7 @@ from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.runtime.thresholds import SCORE
 from ingest.store.baselines import Version
 from ingest.store.changes import ModelRow
 from ingest.store.history import HistoryRow, Point
@@ -52,6 +53,18 @@ def test_the_headline_does_not_say_at_least_nothing(lower: float, told: bool) ->
     shown = model_page.render_model(detail("m"), View("6h", SECONDS - 60), past(rows=(row,)), 1)
     assert ("vectors are unlike the baseline" in shown) == told
     assert "The score of the fast window is 30.0" in shown
+
+
+def test_a_rise_is_told_while_it_is_above_its_threshold() -> None:
+    shown = detail("m")
+    thresholds = SCORE["provisional"]["slow"]
+    slow = shown.windows.slow
+    slow.state, slow.score, slow.rise = "ok", 31.0, thresholds.rise + 1
+    told = "average of 8 hours is 31.0 higher than in the last week without drift"
+    page = model_page.render_model(shown, View(), past(), 1)
+    assert '<span class="word drifting">drifting</span>' in page
+    assert told in page
+    assert told not in model_page.render_model(shown, View(), past(), 100_000)
 
 
 def test_the_page_of_a_model_is_shown_without_the_store() -> None:

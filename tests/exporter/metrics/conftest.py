@@ -16,6 +16,7 @@ from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.rise import Rise
 from exporter.monitor.series import Series
 from exporter.monitor.slices import Slice, SliceFinding, SlicesFinding, Slicing
 from exporter.monitor.snapshot import ExaminationStatus, Magnitude, PollStatus, Snapshot
@@ -55,6 +56,8 @@ def full(vectors: Vectors, detector: Detector) -> Snapshot:
     model.standing.attach("magnitude", {"fast": magnitude})
     model.standing.attach("exact", {"fast": exact})
     model.standing.attach("forecast", {"fast": FORECAST})
+    risen = Rise({"": 1.25, "tenant=acme": 2.5}, NOW.timestamp())
+    model.standing.attach("rise", {"slow": risen})
     model.maturing = Maturing("daily", NOW.timestamp(), "time")
     acme = Slice("tenant", "acme", detector, True)
     model.standing.slicing = Slicing(("tenant",), {"tenant": ["acme"] * 1_000}, (acme,), 0)

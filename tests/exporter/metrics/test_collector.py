@@ -32,6 +32,7 @@ from exporter.monitor.forecast import Forecast
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.rise import Rise
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ExaminationStatus, Magnitude, PollStatus, Snapshot
 from exporter.monitor.windows import ModelWindows
@@ -167,6 +168,7 @@ def test_a_model_with_a_baseline_has_every_family(
     magnitude = Magnitude(ChangedRatio(0.12, 0.09, 0.15), NOW.timestamp() - 60)
     model.standing.attach("magnitude", {"fast": magnitude})
     model.standing.attach("forecast", {"slow": HISTORY})
+    model.standing.attach("rise", {"slow": Rise({"": 1.25}, NOW.timestamp())})
     exact = compare(vectors[:1_000], vectors[1_000:1_100], [5])
     model.standing.attach("exact", {"fast": exact})
     model.standing.explained = {Series("m", "fast"): explained(NOW.timestamp() - 60)}
@@ -175,6 +177,7 @@ def test_a_model_with_a_baseline_has_every_family(
     assert 'dimension="5",model_name="m",window="fast"' in moved
     assert 'embedding_drift_seasonal_anomaly{model_name="m",window="slow"} -6.5' in lines
     assert 'embedding_drift_history_state{model_name="m",state="daily",window="slow"} 1.0' in lines
+    assert 'embedding_drift_score_rise{model_name="m",window="slow"} 1.25' in lines
     for suffix, value in (("", 0.12), ("_lower", 0.09), ("_upper", 0.15)):
         series = f'embedding_drift_magnitude{suffix}{{model_name="m",window="fast"}}'
         assert f"{series} {value}" in lines

@@ -66,6 +66,7 @@ def test_slices_have_series_of_their_own_in_few_families(full: Snapshot) -> None
     assert sliced == {
         "embedding_drift_state",
         "embedding_drift_score",
+        "embedding_drift_score_rise",
         "embedding_drift_magnitude",
         "embedding_drift_magnitude_lower",
         "embedding_drift_magnitude_upper",

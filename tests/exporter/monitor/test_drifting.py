@@ -20,6 +20,7 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.drifting import Drifting
 from exporter.monitor.model import Model
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.rise import Rise
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.windows import ModelWindows
@@ -29,7 +30,8 @@ from ingest.runtime.thresholds import KEPT_SECONDS, SCORE
 from ingest.store.changes import ModelRow
 
 CHECK = 300.0
-SUDDEN, LASTING = SCORE["provisional"]["fast"]
+SUDDEN, LASTING, _ = SCORE["provisional"]["fast"]
+RISE = SCORE["weekly"]["slow"].rise
 HIGH, BETWEEN = SUDDEN + 1, (SUDDEN + LASTING) / 2
 
 
@@ -177,6 +179,55 @@ def test_an_average_of_an_hour_that_was_high_does_not_outlast_the_drift(
     for number in range(13, 16):
         drifting.notice(with_score(snapshot, 0.0, number * CHECK), 1)
     assert not drifting.now
+
+
+@pytest.fixture
+def weekly(snapshot: ModelSnapshot, vectors: NDArray[np.float32]) -> ModelSnapshot:
+    """The same against a baseline that has seen a week."""
+    times = np.linspace(0, 8 * 86_400, 1_000)
+    detector = Detector.fit(vectors[:1_000], timestamps=times)
+    assert snapshot.baseline is not None
+    return replace(snapshot, baseline=replace(snapshot.baseline, detector=detector))
+
+
+def with_rise(weekly: ModelSnapshot, score: float, rise: float, at: float) -> ModelSnapshot:
+    """A snapshot of the slow window alone, with a score and a rise."""
+    found = with_score(weekly, score, at)
+    [each] = found.series
+    findings = replace(each.findings, rise=Rise({"": rise}, at))
+    slow = replace(each, series=Series("m", "slow"), findings=findings)
+    return replace(found, series=(slow,))
+
+
+@pytest.mark.parametrize(("rise", "drifts"), [(RISE + 0.1, True), (RISE - 0.1, False)])
+def test_scores_that_are_higher_than_a_week_before_are_drift(
+    weekly: ModelSnapshot, rise: float, drifts: bool
+) -> None:
+    drifting = Drifting()
+    found = with_rise(weekly, 1.5, rise, 0.0)
+    assert drifting.is_news(found, 1) is drifts
+    assert not drifting.is_news(found, 1_000)
+    drifting.notice(found, 1)
+    assert (list(drifting.now) == [("m", "slow", "")]) is drifts
+
+
+def test_a_rise_is_told_with_its_threshold_and_is_no_news_twice(
+    weekly: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    drifting = Drifting()
+    for number in range(4):
+        drifting.notice(with_rise(weekly, 1.5 + number, 1.2, number * CHECK), 1)
+        assert not drifting.is_news(with_rise(weekly, 1.5, 1.2, number * CHECK), 1)
+    [drift] = drifting.now.values()
+    assert (drift.began_at, drift.seen_at, drift.highest) == (0.0, 3 * CHECK, 4.5)
+    for number in range(4, 8):
+        drifting.notice(with_rise(weekly, 1.5, 0.8, number * CHECK), 1)
+    assert not drifting.now
+    began, ended = caplog.records
+    assert (vars(began)["rise"], vars(began)["threshold"]) == (1.2, RISE)
+    assert "score" not in vars(began)
+    assert ended.message == "drift ended"
 
 
 def test_the_wait_is_that_of_the_rules() -> None:

@@ -18,15 +18,19 @@ from exporter.monitor.examinations import (
     ForecastExamination,
     MagnitudeExamination,
     QualityExamination,
+    RiseExamination,
 )
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Models
 from exporter.monitor.monitor import examinations
+from exporter.monitor.rise import Rise
 from exporter.monitor.snapshot import Findings, Magnitude, ModelSnapshot
 from exporter.monitor.tail import Tail
 from exporter.stats.arrays import Floats
 from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings, WindowsSettings
+from ingest.store import history
+from ingest.store.history import HistoryRow
 from ingest.store.pool import Pool
 from ingest.store.selection import Selection
 
@@ -75,6 +79,7 @@ def test_every_examination_returns_findings_by_window(
         "magnitude": {"fast"},
         "exact": {"fast"},
         "forecast": {"fast", "slow"},
+        "rise": {"slow"},
         "slices": set(),
     }
 
@@ -134,6 +139,25 @@ def test_a_forecast_is_made_in_the_time_zone_of_the_baseline(
     assert zones == [kolkata, kolkata]
 
 
+def test_a_rise_is_that_of_the_scores_recorded_against_the_baseline_in_use(
+    pool: Pool, snapshot: ModelSnapshot, connection: psycopg.Connection
+) -> None:
+    now, week = snapshot.computed_at, 7 * 86_400
+    recorded = [
+        (now - 1_800 - 3_600 * hour - ago, version, score)
+        for hour in range(8)
+        for ago, version, score in ((0, 1, 2.0), (week, 1, 0.5), (60, 2, 9.0), (week + 60, 2, 0.1))
+    ]
+    history.fill(
+        connection,
+        [
+            (at, HistoryRow("m", "slow", "ok", 100, version, score=score))
+            for at, version, score in recorded
+        ],
+    )
+    assert RiseExamination(pool).examine(snapshot) == {"slow": Rise({"": 1.5}, now)}
+
+
 def test_nothing_else_is_awaited(
     snapshot: ModelSnapshot, all_examinations: tuple[Examination, ...]
 ) -> None:
@@ -153,5 +177,6 @@ def test_without_a_baseline_there_is_nothing_to_compare_with(
         "magnitude": set(),
         "exact": set(),
         "forecast": set(),
+        "rise": set(),
         "slices": set(),
     }

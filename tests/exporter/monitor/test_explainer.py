@@ -24,6 +24,7 @@ from exporter.monitor import baseline, recorded, reporting, slices
 from exporter.monitor.examinations import SlicesExamination
 from exporter.monitor.explainer import EXPLANATION, REFRESHED_AFTER, Explainer
 from exporter.monitor.model import Model, Models, Standing
+from exporter.monitor.rise import Rise
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot, Snapshot
 from exporter.monitor.tail import Tail
@@ -85,6 +86,7 @@ class Scored(Model):
 
     score = 0.0
     with_slow = False
+    risen: float | None = None
     of_slices: Mapping[str, float] = MappingProxyType({})
     measured: Measurement | None = None
 
@@ -107,6 +109,9 @@ class Scored(Model):
             replace(fast, verdict=verdict),
             replace(slow, verdict=verdict if self.with_slow else still),
         )
+        if self.risen is not None:
+            findings = replace(slow.findings, rise=Rise({"": self.risen}, now))
+            series = (series[0], replace(series[1], findings=findings))
         slices = tuple(
             replace(
                 each,
@@ -297,6 +302,23 @@ def test_a_map_that_cannot_be_drawn_leaves_the_map_of_the_other_window(
     at = recorded.explanation(slow).explained_at
     assert list(explanations.maps(connection, "m", [at])) == ["slow"]
     assert len(rests) == 1
+
+
+def test_a_rise_over_the_week_before_is_explained(
+    pool: Pool, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not high enough to drift without the rise.
+    thresholds = SCORE["provisional"]["slow"]
+    set_score(models, thresholds.lasting + 1)
+    model = models.by_name["m"]
+    monkeypatch.setattr(model, "with_slow", True)
+    for risen, is_explained in ((thresholds.rise - 1, False), (thresholds.rise + 1, True)):
+        monkeypatch.setattr(model, "risen", risen)
+        explainer(pool, models).look()
+        row = model.standing.explained.get(Series("m", "slow"))
+        assert (row is not None) is is_explained
+    assert row is not None
+    assert "zebra" in row.summary
 
 
 def test_after_a_restart_a_drift_that_lasts_keeps_its_explanation(

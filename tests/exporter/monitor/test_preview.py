@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from exporter.monitor import baseline
 from exporter.monitor.preview import Comparison, preview
+from ingest.store import explanations
+from ingest.store.explanations import ExplanationRow
 from ingest.store.selection import Selection, select
 
 Vectors = NDArray[np.float32]
@@ -136,3 +138,24 @@ def test_a_score_is_recent_until_the_check_after_the_next(
     send(vectors[600:800])
     recorded(connection, minutes=50, score=99)
     assert compared(connection, Selection(last=200), check_interval).drifts == drifts
+
+
+@pytest.mark.parametrize(
+    ("minutes", "version", "drifts"), [(14, 1, True), (16, 1, False), (14, 2, False)]
+)
+def test_what_is_higher_than_a_week_before_is_drift_although_its_scores_are_low(
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+    minutes: int,
+    version: int,
+    drifts: bool,
+) -> None:
+    send(vectors[:600])
+    baseline.pin(connection, "m", Selection(first=600))
+    send(vectors[600:800])
+    recorded(connection, minutes=5, score=1.5)
+    seen = datetime.now(UTC).timestamp() - 60 * minutes
+    row = ExplanationRow("m", "slow", "", seen - 600, 0, seen, seen, version, "m: new", {})
+    explanations.keep(connection, row, 900)
+    assert compared(connection, Selection(last=200), 60).drifts == drifts

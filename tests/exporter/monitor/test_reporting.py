@@ -17,6 +17,7 @@ from exporter.monitor import reporting
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.rise import Rise
 from exporter.monitor.snapshot import Magnitude
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
@@ -58,6 +59,7 @@ def test_a_model_that_is_measured_is_listed_with_its_score(model: Model) -> None
         "score": measured.score,
         "magnitude": None,
         "cause": None,
+        "rise": None,
     }
     assert encoded(reporting.listed(snapshot)) == {
         "model_name": "m",
@@ -82,9 +84,21 @@ def test_a_magnitude_is_shown_with_its_interval_and_its_time(model: Model) -> No
     }
 
 
+def test_a_rise_is_shown_where_it_is_known_and_the_window_is_measured(model: Model) -> None:
+    at = NOW.timestamp()
+    model.standing.attach("rise", {"slow": Rise({"": 1.25, "tenant=acme": 3.0}, at)})
+    windows = reporting.detail(model.snapshot(at)).windows
+    assert (windows.fast.rise, windows.slow.rise) == (msgspec.UNSET, 1.25)
+    listed = reporting.listed(model.snapshot(at)).windows
+    assert (listed.fast.rise, listed.slow.rise) == (None, 1.25)
+    # Too old, or stale.
+    for later in (901, 3_601):
+        assert reporting.detail(model.snapshot(at + later)).windows.slow.rise is msgspec.UNSET
+
+
 def test_a_model_that_is_not_measured_is_listed_with_its_state() -> None:
     new = Model(ModelRow("m", 8, 0, None, None, None, NOW), MonitoringSettings())
-    unknown = dict.fromkeys(("score", "magnitude", "cause"))
+    unknown = dict.fromkeys(("score", "magnitude", "cause", "rise"))
     window = {"state": "no_baseline", "vectors": 0, **unknown}
     assert encoded(reporting.listed(new.snapshot(NOW.timestamp()))) == {
         "model_name": "m",

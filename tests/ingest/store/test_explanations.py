@@ -119,3 +119,20 @@ def test_a_map_is_found_by_its_baseline_and_by_the_time_of_its_explanation(
     assert found is not None
     assert found["name"] in ("later", "of a slice")
     assert explanations.last_map(connection, "m", 2) is None
+
+
+def test_the_slices_of_a_window_that_drifted_in_a_span_are_found(
+    connection: psycopg.Connection,
+) -> None:
+    acme = replace(ROW, slice="tenant=acme", began_at=3_000.0, seen_at=3_500.0)
+    keep(connection, ROW, replace(LATER, seen_at=2_000.0), acme)
+    for since, until, expected in (
+        (0, 999, set()),
+        (0, 1_000, {""}),
+        (2_000, 2_999, {""}),
+        (2_001, 3_000, {"tenant=acme"}),
+        (0, 9_000, {"", "tenant=acme"}),
+    ):
+        assert explanations.drifted(connection, "m", "fast", 1, since, until) == expected
+    for others in (("m", "slow", 1), ("other", "fast", 1), ("m", "fast", 2)):
+        assert explanations.drifted(connection, *others, 0, 9_000) == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -130,6 +131,21 @@ def test_averages_leave_out_what_was_not_measured(connection: psycopg.Connection
     assert history.average_scores(connection, PAST, PAST + 3) == expected
     assert history.average_scores(connection, PAST, PAST + 3, "m") == expected
     assert history.average_scores(connection, PAST, PAST + 3, "other") == {}
+
+
+def test_the_average_of_a_window_against_a_baseline_says_of_how_many_hours_it_is(
+    connection: psycopg.Connection,
+) -> None:
+    rows = [(0, scored(9.0)), (1, scored(None)), (2, scored(1.0)), (3, scored(2.0))]
+    other = replace(scored(8.0), baseline_version=2)
+    history.fill(connection, [(PAST + at, row) for at, row in (*rows, (1.5, other))])
+    assert history.average(connection, "m", "fast", 1, PAST, PAST + 3) == (1.5, 1)
+    assert history.average(connection, "m", "fast", 2, PAST, PAST + 3) == (8.0, 1)
+    assert history.average(connection, "m", "slow", 1, PAST, PAST + 3) is None
+    assert history.average(connection, "other", "fast", 1, PAST, PAST + 3) is None
+    assert history.average(connection, "m", "fast", 1, PAST, PAST + 1) is None
+    history.fill(connection, [(PAST + at, scored(3.0)) for at in (3_599, 3_600, 7_200)])
+    assert history.average(connection, "m", "fast", 1, PAST + 3, PAST + 7_200) == (3.0, 3)
 
 
 def test_the_rows_at_a_time_are_the_last_before_it(connection: psycopg.Connection) -> None:

@@ -89,6 +89,18 @@ def test_averages_are_those_of_one_slice_and_leave_out_what_was_not_measured(
     assert found == {"fast": 1.5}
 
 
+def test_the_averages_of_a_window_say_of_how_many_hours_they_are(
+    connection: psycopg.Connection,
+) -> None:
+    for after, score in ((0, 9.0), (1, None), (2, 1.0), (3, 2.0)):
+        add(connection, after, (ACME, row(score)), (BOLT, row(7.0 if after > 2 else None)))
+    found = slice_history.averages(connection, "m", "fast", 1, PAST, PAST + 3)
+    assert found == {ACME: (1.5, 1), BOLT: (7.0, 1)}
+    assert slice_history.averages(connection, "m", "slow", 1, PAST, PAST + 3) == {}
+    assert slice_history.averages(connection, "m", "fast", 2, PAST, PAST + 3) == {}
+    assert slice_history.averages(connection, "other", "fast", 1, PAST, PAST + 3) == {}
+
+
 def test_the_newest_rows_of_a_slice_come_newest_first(connection: psycopg.Connection) -> None:
     for after, score in ((0, 1.0), (60, 2.0), (120, 3.0)):
         add(connection, after, (ACME, row(score)), (ACME, row(8.0, "slow")), (BOLT, row(9.0)))
