@@ -109,7 +109,10 @@ class Bins:
         cells = _cells(reference, low, step, atoms)
         per_dimension = _CELLS + 2 * len(atoms)
         in_cell = np.zeros((d, per_dimension), np.int64)
-        np.add.at(in_cell.reshape(-1), (cells + np.arange(d) * per_dimension).ravel(), 1)
+        cells += np.arange(d) * per_dimension
+        # A few rows at a time: other threads wait while np.add.at runs.
+        for at in range(0, n, _ROWS):
+            np.add.at(in_cell.reshape(-1), cells[at : at + _ROWS].ravel(), 1)
         before = np.cumsum(in_cell, axis=1) - in_cell
         bin_of = (before * BINS // n).clip(0, BINS - 1).astype(np.uint8)
         # The values below an atom may have the bin in which it begins. It ends three bins later.
