@@ -20,6 +20,7 @@ MODULES = (
     "bench.ingest",
     "bench.ingest.shortcuts",
     "bench.ingest.limits",
+    "bench.ingest.fitting",
     "bench.ingest.traces",
     "bench.retention",
     "bench.ingest.columns",

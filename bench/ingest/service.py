@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +60,14 @@ def postgresql() -> Iterator[str]:
 
 
 @contextmanager
-def serving(store: str, role: str) -> Iterator[Service]:
+def serving(
+    store: str, role: str, settings: Mapping[str, object] | None = None
+) -> Iterator[Service]:
     """Run ``embedding-drift ROLE`` on a database."""
     with tempfile.TemporaryDirectory() as name:
         config = Path(name) / "config.yaml"
-        settings = {"database": {"connection_string": store}, "server": {"port": 0}}
-        config.write_text(yaml.safe_dump(settings))
+        basic = {"database": {"connection_string": store}, "server": {"port": 0}}
+        config.write_text(yaml.safe_dump(basic | dict(settings or {})))
         command = [sys.executable, "-m", "exporter", role, "--config", str(config)]
         with child(command, Path(name) / "log") as service:
             yield service
