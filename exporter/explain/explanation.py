@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from exporter.detector import Detector
 from exporter.detector.ratio import FEWEST, ChangedRatio
@@ -253,6 +252,8 @@ def _group(
     naming: _Naming,
 ) -> Group:
     """Describe a group by its rows on the side where it is larger; ``places`` are of that side."""
+    from scipy.stats import binomtest
+
     interval = binomtest(len(members.window), n).proportion_ci(_LEVEL, method="wilson")
     words, values = naming.grown(rows) if change == "grown" else naming.shrunk(rows)
     return Group(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 from exporter.detector.ratio import Comparison
 from exporter.explain.clusters import k_means, nearest, square_distances
@@ -194,6 +193,8 @@ def shrunk(
     effect : float
         The design effect; see `dependence`.
     """
+    from scipy.stats import false_discovery_control
+
     if not len(others):
         return []
     in_window, in_baseline = nearest(window, known), nearest(baseline, known)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
 from exporter.explain.observations import TEXT
 from exporter.stats.enrichment import log_p_value
@@ -130,6 +129,8 @@ def overrepresented(
     identifiers : set of str
         Keys that are left out, because nearly every observation has another value.
     """
+    from scipy.stats import false_discovery_control
+
     count = Counter(pair for found in observed for pair in found if pair[0] not in identifiers)
     candidates = sorted(pair for pair, many in count.items() if many >= _FEWEST)
     if not candidates or not others:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr
 
 from exporter.stats.autocorrelation import long_run_variance
 
@@ -55,5 +55,5 @@ def step(values: NDArray[np.float64], shortest: int) -> int | None:
     level = np.where(np.arange(n) < at[best], lower[best], upper[best])
     variance = long_run_variance(np.where(known, values - level, 0.0), _FREQUENCIES)
     surprise = change[best] / max(variance, np.finfo(float).tiny) ** 0.5
-    p_value = 2 * stats.t.sf(surprise, _FREQUENCIES) * allowed.sum()
+    p_value = 2 * stdtr(_FREQUENCIES, -surprise) * allowed.sum()
     return int(at[best]) if p_value < _ALPHA else None

@@ -1,10 +1,13 @@
-"""Enrichment: whether something is more frequent in one sample than in another."""
+"""Enrichment: whether something is more frequent in one sample than in another.
+
+To import `scipy.stats` takes a third of what an exporter takes to start, so this waits until a
+window drifts.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import hypergeom, t
 
 from exporter.stats.arrays import Floats
 
@@ -33,6 +36,8 @@ def log_p_value(
         Natural logarithm of the probability that so many or more of those with the property fall
         into the first sample by chance. p-values themselves would underflow.
     """
+    from scipy.stats import hypergeom
+
     ours, theirs = _divided(count, effect), _divided(other_count, effect)
     n, other_n = round(n / effect), round(other_n / effect)
     together = ours + theirs
@@ -63,6 +68,8 @@ def log_p_value_in_blocks(
     n, other_n : int
         Sizes of the samples. The smaller one has twenty blocks, the other one more of that length.
     """
+    from scipy.stats import t
+
     length = max(min(n, other_n) // _BLOCKS, 1)
     shares, others = _shares(rows, n, length), _shares(other_rows, other_n, length)
     if min(len(shares), len(others)) < 2:

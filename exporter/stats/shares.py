@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtr
 
 from exporter.stats.arrays import Floats
 
@@ -117,7 +117,7 @@ def _p_values(now: Floats, before: Floats) -> Floats:
     variance = np.max([_variance(now), _variance(before), pooled * (1 - pooled)], axis=0)
     error = np.sqrt(variance * (1 / n + 1 / m))
     difference = np.abs(now.mean(axis=0) - before.mean(axis=0))
-    p_values: Floats = 2 * t.sf(difference / error, _BLOCKS - 1)
+    p_values: Floats = 2 * stdtr(_BLOCKS - 1, -difference / error)
     return p_values
 
 

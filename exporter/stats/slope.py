@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr
 
 from exporter.stats.autocorrelation import long_run_variance
 
@@ -33,7 +33,7 @@ def slope(values: NDArray[np.float64]) -> Slope:
     """
     steps = np.arange(len(values), dtype=np.float64)
     known = np.isfinite(values)
-    rough, intercept, *_ = stats.theilslopes(values[known], steps[known])
+    rough, intercept = _rough(values[known], steps[known])
     residual = values - (intercept + rough * steps)
     limit = _CLIP * _DEVIATION * np.nanmedian(np.abs(residual))
     centred = np.where(known, steps - steps[known].mean(), 0.0)
@@ -46,4 +46,12 @@ def slope(values: NDArray[np.float64]) -> Slope:
     if variance == 0:
         return Slope(found, 1.0 if found == 0 else 0.0)
     surprise = abs(found) * energy / variance**0.5
-    return Slope(found, float(2 * stats.t.sf(surprise, _FREQUENCIES)))
+    return Slope(found, float(2 * stdtr(_FREQUENCIES, -surprise)))
+
+
+def _rough(values: NDArray[np.float64], steps: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the median slope of all pairs, and an intercept (Theil 1950, Sen 1968)."""
+    first, second = np.triu_indices(len(steps), 1)
+    slopes = (values[second] - values[first]) / (steps[second] - steps[first])
+    median = float(np.median(slopes))
+    return median, float(np.median(values) - median * np.median(steps))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +36,12 @@ from tests.exporter.explained import explained
 from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
+
+
+def test_an_exporter_that_starts_does_not_import_what_only_drift_needs() -> None:
+    program = "import sys, exporter.http.app; print('scipy.stats' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert found.stdout.strip() == "False", found.stderr
 
 
 @pytest.fixture
