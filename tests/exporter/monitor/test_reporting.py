@@ -91,9 +91,9 @@ def test_a_rise_is_shown_where_it_is_known_and_the_window_is_measured(model: Mod
     assert (windows.fast.rise, windows.slow.rise) == (msgspec.UNSET, 1.25)
     listed = reporting.listed(model.snapshot(at)).windows
     assert (listed.fast.rise, listed.slow.rise) == (None, 1.25)
-    # Too old, or stale.
-    for later in (901, 3_601):
-        assert reporting.detail(model.snapshot(at + later)).windows.slow.rise is msgspec.UNSET
+    assert reporting.detail(model.snapshot(at + 901)).windows.slow.rise is msgspec.UNSET
+    model.settings = model.settings.model_copy(update={"stale_after": 60})
+    assert reporting.detail(model.snapshot(at + 61)).windows.slow.rise is msgspec.UNSET
 
 
 def test_a_model_that_is_not_measured_is_listed_with_its_state() -> None:
