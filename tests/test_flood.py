@@ -20,7 +20,7 @@ import trustme
 
 from tests.service import Service, get, serving, wait_for, wait_until_hung_up
 
-ALLOWED_MB = 64
+ALLOWED_MB = 80
 HEAD = b"POST /embeddings HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 WRONG_PASSWORD = b"Authorization: Basic cHJvbWV0aGV1czp4\r\n"

@@ -319,6 +319,7 @@ def test_one_failing_model_does_not_stop_the_check(
         "magnitude": True,
         "exact": False,
         "forecast": True,
+        "rise": True,
         "slices": True,
         "record": True,
     }

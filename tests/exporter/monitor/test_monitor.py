@@ -47,7 +47,7 @@ def test_a_snapshot_has_models_polls_checks_and_examinations(
     snapshot = monitor.snapshot()
     assert snapshot.polls.up
     assert set(snapshot.examinations) == {
-        *("quality", "magnitude", "exact", "forecast", "slices", "record"),
+        *("quality", "magnitude", "exact", "forecast", "rise", "slices", "record"),
         "explanation",
     }
     assert all(status.success for status in snapshot.examinations.values())

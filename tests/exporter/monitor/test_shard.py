@@ -114,6 +114,7 @@ def test_shards_together_show_what_one_exporter_shows_and_nothing_twice(
         families.COSINE_SIMILARITY_CHANGE_TIMESTAMP.name,
         families.NOT_FOLLOWED.name,
         families.REVISION_COSINE.name,
+        families.SCORE_RISE.name,
         families.CANARY_DISTANCE.name,
         families.CANARY_TIMESTAMP.name,
         families.CANARY_GAP.name,
