@@ -252,7 +252,7 @@ def _group(
     naming: _Naming,
 ) -> Group:
     """Describe a group by its rows on the side where it is larger; ``places`` are of that side."""
-    from scipy.stats import binomtest
+    from scipy.stats import binomtest  # late: see `enrichment`
 
     interval = binomtest(len(members.window), n).proportion_ci(_LEVEL, method="wilson")
     words, values = naming.grown(rows) if change == "grown" else naming.shrunk(rows)

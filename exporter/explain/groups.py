@@ -193,7 +193,7 @@ def shrunk(
     effect : float
         The design effect; see `dependence`.
     """
-    from scipy.stats import false_discovery_control
+    from scipy.stats import false_discovery_control  # late: see `enrichment`
 
     if not len(others):
         return []

@@ -129,7 +129,7 @@ def overrepresented(
     identifiers : set of str
         Keys that are left out, because nearly every observation has another value.
     """
-    from scipy.stats import false_discovery_control
+    from scipy.stats import false_discovery_control  # late: see `enrichment`
 
     count = Counter(pair for found in observed for pair in found if pair[0] not in identifiers)
     candidates = sorted(pair for pair, many in count.items() if many >= _FEWEST)

@@ -31,9 +31,11 @@ def slope(values: NDArray[np.float64]) -> Slope:
     allows for autocorrelation. For hours of 14 days it holds its level under white, heavy-tailed
     and moving-average noise, and under daily and weekly waves. A random walk counts as a trend.
     """
+    from scipy.stats import theilslopes  # late: see `enrichment`
+
     steps = np.arange(len(values), dtype=np.float64)
     known = np.isfinite(values)
-    rough, intercept = _rough(values[known], steps[known])
+    rough, intercept, *_ = theilslopes(values[known], steps[known])
     residual = values - (intercept + rough * steps)
     limit = _CLIP * _DEVIATION * np.nanmedian(np.abs(residual))
     centred = np.where(known, steps - steps[known].mean(), 0.0)
@@ -47,11 +49,3 @@ def slope(values: NDArray[np.float64]) -> Slope:
         return Slope(found, 1.0 if found == 0 else 0.0)
     surprise = abs(found) * energy / variance**0.5
     return Slope(found, float(2 * stdtr(_FREQUENCIES, -surprise)))
-
-
-def _rough(values: NDArray[np.float64], steps: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the median slope of all pairs, and an intercept (Theil 1950, Sen 1968)."""
-    first, second = np.triu_indices(len(steps), 1)
-    slopes = (values[second] - values[first]) / (steps[second] - steps[first])
-    median = float(np.median(slopes))
-    return median, float(np.median(values) - median * np.median(steps))
