@@ -92,11 +92,12 @@ class Drifting:
             return False
         thresholds = of_fleet(model.baseline.stage, watched)
         return any(
-            (measured.score > limits.sudden or _has_risen(each, limits))
-            and each.series not in self.now
+            each.series not in self.now
+            and (
+                _is_sudden(each, thresholds[each.series.window])
+                or _has_risen(each, thresholds[each.series.window])
+            )
             for each in _every(model)
-            if (measured := each.verdict.measurement) is not None
-            and (limits := thresholds[each.series.window])
         )
 
     def keep(self, models: Container[str]) -> None:
@@ -140,6 +141,11 @@ class Drifting:
             _tell_end(each, value, known)
             return None
         return known
+
+
+def _is_sudden(each: SeriesSnapshot, thresholds: Thresholds) -> bool:
+    measured = each.verdict.measurement
+    return measured is not None and measured.score > thresholds.sudden
 
 
 def _has_risen(each: SeriesSnapshot, thresholds: Thresholds) -> bool:
