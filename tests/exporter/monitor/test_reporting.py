@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta, timezone
 
 import msgspec
@@ -16,6 +17,7 @@ from exporter.detector.ratio import ChangedRatio
 from exporter.monitor import reporting
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
+from exporter.monitor.report import ListedModel
 from exporter.monitor.ring import Arrivals
 from exporter.monitor.rise import Rise
 from exporter.monitor.snapshot import Magnitude
@@ -94,6 +96,16 @@ def test_a_rise_is_shown_where_it_is_known_and_the_window_is_measured(model: Mod
     assert reporting.detail(model.snapshot(at + 901)).windows.slow.rise is msgspec.UNSET
     model.settings = model.settings.model_copy(update={"stale_after": 60})
     assert reporting.detail(model.snapshot(at + 61)).windows.slow.rise is msgspec.UNSET
+
+
+def test_a_report_of_an_exporter_that_knew_no_rise_is_read(model: Model) -> None:
+    at = NOW.timestamp()
+    model.standing.attach("rise", {"slow": Rise({"": 1.25}, at)})
+    written = msgspec.json.encode(reporting.listed(model.snapshot(at)))
+    assert msgspec.json.decode(written, type=ListedModel).windows.slow.rise == 1.25
+    older = re.sub(rb',"rise":[^}]+', b"", written)
+    assert b"rise" not in older
+    assert msgspec.json.decode(older, type=ListedModel).windows.slow.rise is None
 
 
 def test_a_model_that_is_not_measured_is_listed_with_its_state() -> None:
