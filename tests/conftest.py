@@ -54,13 +54,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread each file of tests of the whole over the run, if several processes share it.
 
     Those tests mostly wait, and the others compute. In the order of names, all processes would
-    compute first and wait in the end.
+    compute first and wait in the end, the longest time for a single test of Terraform.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
+    whole = (HERE, HERE / "demo", HERE / "terraform")
 
     def part(item: pytest.Item) -> Path | None:
-        return item.path if item.path.parent in (HERE, HERE / "demo") else None
+        return item.path if item.path.parent in whole else None
 
     sizes, seen = Counter(map(part, items)), Counter[Path | None]()
     places = {}
