@@ -71,6 +71,23 @@ def weekend(world: World, times: Floats) -> Floats:
     return weights
 
 
+def restless(world: World, times: Floats) -> Floats:
+    """Let the logarithm of each share vary by 0.1, independently at each midnight."""
+    day, part = np.divmod(world.local(times) / DAY, 1)
+    first, turn = int(day.min()), np.pi / 2 * part[:, None]
+    levels = np.array(
+        [
+            world.random(3, number).normal(size=len(world.shares))
+            for number in range(first, int(day.max()) + 2)
+        ]
+    )
+    at = day.astype(np.intp) - first
+    # The squares of sine and cosine sum to 1, so the variance is the same at any hour.
+    level = np.cos(turn) * levels[at] + np.sin(turn) * levels[at + 1]
+    weights: Floats = world.shares * np.exp(0.1 * level)
+    return weights
+
+
 CAMPAIGN = (8.0, 15.0)
 """When the campaign runs, in days after the start."""
 
@@ -236,6 +253,7 @@ REGIMES = {
     "reindex": Regime("the same corpus is embedded every night", extra=reindex),
     "popular": Regime("popular queries, by Zipf's law", extra=popular),
     "retries": Regime("clients send a vector 5 to 50 times", extra=retries),
+    "restless": Regime("topics vary from day to day, by chance", weights=restless),
     "campaign": Regime("a topic comes for a week", weights=campaign, change=CAMPAIGN),
     "deploy": Regime("gaps of two hours", extra=gaps),
     "weekend": Regime(

@@ -14,7 +14,7 @@ _WHOLE_SECONDS = 6 * 3_600.0
 """Age up to which every vector is kept, as the longest window needs."""
 _KEPT_SECONDS = 14 * 86_400.0
 """Age up to which a sample is kept, as the comparison of two weeks needs."""
-_SAMPLED = 40_000
+_SAMPLED = 160_000
 """Maximum vectors of that sample."""
 _STRETCH = 256
 """Vectors of a stretch, as in a large `Stretches`."""

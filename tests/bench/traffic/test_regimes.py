@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.traffic.arrivals import DAY, HOUR, WEEK, Arrivals, World
-from bench.traffic.regimes import REGIMES, campaign, popular, retries, seasonal
+from bench.traffic.regimes import REGIMES, campaign, popular, restless, retries, seasonal
 from bench.traffic.source import Source
 
 QUIET = [name for name, regime in REGIMES.items() if regime.change is None]
@@ -91,6 +91,24 @@ def test_topics_swing_by_a_fifth_with_the_day_and_a_tenth_with_the_week(source: 
     assert waves[1, kept] == pytest.approx(np.full(kept.sum(), 0.1))
     waves[[1, 7]] = 0
     assert waves[:, kept].max() < 1e-9
+
+
+def test_restless_topics_differ_by_a_tenth_from_day_to_day_and_change_slowly(
+    source: Source,
+) -> None:
+    world = world_of("restless", source)
+    times = np.arange(0, 100 * WEEK, HOUR)
+    kept = world.shares > 0
+    level = np.log(restless(world, times)[:, kept] / world.shares[kept])
+    assert np.abs(np.diff(level, axis=0)).max() < 0.06
+    for hour in (0, 7, 12):
+        assert level[hour::24].std() == pytest.approx(0.1, rel=0.05)
+    days = level[12::24]
+    # Of noon and noon, half of the variance is that of the midnight between.
+    assert np.corrcoef(days[1:, 0], days[:-1, 0])[0, 1] == pytest.approx(0.5, abs=0.1)
+    assert np.corrcoef(days[7:, 0], days[:-7, 0])[0, 1] == pytest.approx(0, abs=0.1)
+    assert np.corrcoef(days[:, 0], days[:, 1])[0, 1] == pytest.approx(0, abs=0.1)
+    np.testing.assert_allclose(restless(world, times[30:50]), restless(world, times)[30:50])
 
 
 def test_half_of_the_topics_swing_together_and_the_others_by_themselves(source: Source) -> None:

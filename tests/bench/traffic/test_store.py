@@ -44,8 +44,8 @@ def test_six_hours_are_whole_and_two_weeks_are_an_even_sample() -> None:
     end = 16 * DAY
     assert len(store.between(end - DAY / 4, end).seqs) == 6 * 60 * 17
     older = store.between(0, end - DAY / 4)
-    assert 20_000 < len(older.seqs) < 41_000
-    assert older.times[0] == pytest.approx(2 * DAY, abs=60 * 256 * 16 / 17)
+    assert 80_000 < len(older.seqs) < 161_000
+    assert older.times[0] == pytest.approx(2 * DAY, abs=60 * 256 * 4 / 17)
     assert np.ptp(np.histogram(older.times, 20)[0]) <= 2 * 256
     numbers = (older.seqs - 1) // 256
     assert set(np.bincount(numbers - numbers[0])[1:-1]) == {0, 256}
@@ -55,7 +55,7 @@ def test_a_month_is_thinned_more_than_once() -> None:
     store = filled(30, per_minute=17)
     older = store.between(0, 29.7 * DAY)
     assert older.times[0] == pytest.approx(16 * DAY, abs=DAY)
-    assert 10_000 < len(older.seqs) < 41_000
+    assert 40_000 < len(older.seqs) < 161_000
 
 
 def test_a_spread_is_whole_stretches_over_all_the_time() -> None:
@@ -69,7 +69,7 @@ def test_the_first_vectors_are_found_while_they_are_there() -> None:
     store = filled(0.5, per_minute=17)
     assert store.first(5_000).seqs.tolist() == list(range(1, 5_001))
     with pytest.raises(AssertionError, match="not there any more"):
-        filled(5, per_minute=17).first(5_000)
+        filled(8, per_minute=17).first(5_000)
 
 
 def test_a_copy_goes_its_own_way() -> None:
