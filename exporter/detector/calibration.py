@@ -151,6 +151,11 @@ class Tails:
         least: Floats = self.shape[:, 0].min(axis=0)
         return least
 
+    def mean_of(self, n: int) -> Floats:
+        """Return the mean of each statistic of windows of n vectors, shape (c,)."""
+        mean: Floats = self._at(n)[0][0]
+        return mean
+
     def _at(self, n: int) -> tuple[Floats, Floats, Floats]:
         """Interpolate linearly in the logarithm of the size, and constantly beyond the ends."""
         size = min(max(math.log(n), self.size[0]), self.size[-1])

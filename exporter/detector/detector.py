@@ -7,8 +7,9 @@ running `Sums`; both give the same numbers.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,8 +23,11 @@ from exporter.detector.features import Features, standard
 from exporter.detector.marginals import Bins, Marginals
 from exporter.detector.ratio import FEWEST, ChangedRatio, Comparison, HeldOut
 from exporter.detector.repeats import Repeats, Rest, popular
-from exporter.detector.season import Season, Swing, checked_times, known_seasons, waves_at
+from exporter.detector.season import Season, Swing
 from exporter.detector.sums import Part, Sums, checked, fingerprints, pack, pack_each
+from exporter.detector.totals import Totals
+from exporter.detector.unrest import unrest
+from exporter.detector.waves import checked_times, known_seasons, waves_at
 from exporter.stats.arrays import Floats
 
 __all__ = ["Detector", "Marginals", "Sums"]
@@ -39,6 +43,9 @@ _FURTHEST = 1e18
 overflow float32."""
 _SHAPING = 0.5
 """Share of the stretches that shapes the geometry."""
+_RESTLESS = 3
+"""Times the variance between hours that is usual. A new day has it once, and the days that the
+expectation is from had it. Few topics cause it, so it varies more than what chance causes."""
 _TRAITS = tuple(TRAITS.values())
 _ALL_TRAITS = (*_TRAITS, DUPLICATES)
 _LINEAR = np.array([trait.linear for trait in _TRAITS])
@@ -60,7 +67,7 @@ class Detector:
     """
 
     COMPONENTS: ClassVar[tuple[str, ...]] = NAMES
-    _VERSION: ClassVar[int] = 5
+    _VERSION: ClassVar[int] = 6
 
     n_reference: int
     reference_cosine_similarity: float
@@ -85,6 +92,7 @@ class Detector:
         seed: int = 0,
         timestamps: ArrayLike | None = None,
         positions: ArrayLike | None = None,
+        more: Iterable[tuple[ArrayLike, ArrayLike]] = (),
     ) -> Detector:
         """Fit the components and their null distributions.
 
@@ -106,6 +114,11 @@ class Detector:
         positions : array_like of int, shape (n,), optional
             Number of each vector in its stream, ascending, if the reference is a sample of
             stretches. Without it, all vectors count as consecutive.
+        more : iterable of tuples of array_like, shapes (m, d) and (m,), optional
+            Other vectors without drift, of the same time, in batches, and their timestamps, which
+            are needed if those of the reference are given. They only tell which means to expect:
+            more exactly than the reference alone, whose means are as uncertain as those of a large
+            window.
 
         Raises
         ------
@@ -129,25 +142,34 @@ class Detector:
         times = None if timestamps is None else checked_times(timestamps, len(everything))[others]
         seasons = () if times is None else known_seasons(times)
         times_held_out = None if times is None else times[held_out]
-        # The shaping half gives biased means of the features that it shaped. The first d features
-        # are linear, so the whole reference gives their means.
-        linear_season = Season.fit(table[:, : features.dimension], times, seasons, random)
-        season = Season.fit(table[held_out], times_held_out, seasons, random)
+        batches = _others(more, features.dimension, often, has_times=times is not None)
+        totals, linear = _totals(features, table, held_out, times, batches)
+        linear_season = Season.fit(linear, seasons, random)
+        season = Season.fit(totals, seasons, random)
         sample = Sample.of(vectors[shaping], features, axes, vectors[held_out], random)
         components = Components.fit(sample)
+
+        def statistics(shifts: NDArray[Any]) -> Floats:
+            return components.statistics(features.shift(shifts, axes.vectors))
+
         usual = season.residual(table[held_out], times_held_out)
         null = Null(
             usual,
             stretches(_positions(positions, len(everything))[others][held_out]),
-            lambda means: components.statistics(features.shift(means, axes.vectors)),
+            statistics,
             random,
         )
         tails, combination = null.calibrate(_TRAITS, DUPLICATES.weight)
         first = [int(np.flatnonzero(hashes == one)[0]) for one in often]
         of_popular = np.array([features.total(everything[[row]]) for row in first], np.int64)
         of_popular = of_popular.reshape(-1, features.size)
-        swings = _swings(season, linear_season)
-        unseen = components.statistics(features.shift(swings, axes.vectors)).mean(axis=0)
+        unseen = np.zeros(len(_TRAITS))
+        if seasons == ("daily",):
+            # The days of a week differ about as much as the hours of a day do.
+            unseen = statistics(_swings(season, linear_season)).mean(axis=0) / tails.mean
+        elif seasons:
+            known, known_linear = (totals, season), (linear, linear_season)
+            unseen = _RESTLESS * unrest(known, known_linear, statistics, tails, _LINEAR)
         repeats = Repeats.fit(hashes, often, of_popular, null.singles() / tails.mean)
         # Popular vectors shape nothing, but half of the others does.
         alike = np.flatnonzero(~others)[::2]
@@ -161,8 +183,7 @@ class Detector:
             _season=season,
             _linear_season=linear_season,
             _swing=Swing.fit(linear_season),
-            # The days of a week differ about as much as the hours of a day do.
-            _unseen=unseen / tails.mean if seasons == ("daily",) else np.zeros(len(_TRAITS)),
+            _unseen=unseen,
             _components=components,
             _tails=tails,
             _repeats=repeats,
@@ -421,6 +442,44 @@ def _checked_reference(reference: ArrayLike) -> NDArray[np.float32]:
     if len(array) < MIN_REFERENCE:
         raise ValueError(f"a reference needs at least {MIN_REFERENCE} vectors, got {len(array)}")
     return checked(array, array.shape[1])
+
+
+def _others(
+    batches: Iterable[tuple[ArrayLike, ArrayLike]],
+    dimension: int,
+    often: NDArray[np.int64],
+    *,
+    has_times: bool,
+) -> Iterator[tuple[NDArray[np.float32], Floats | None]]:
+    """Check batches of vectors and times, and leave out the popular vectors."""
+    for batch, times in batches:
+        rows = checked(batch, dimension)
+        kept = ~np.isin(fingerprints(rows), often)
+        yield rows[kept], checked_times(times, len(rows))[kept] if has_times else None
+
+
+def _totals(
+    features: Features,
+    table: NDArray[np.float32],
+    held_out: NDArray[np.intp],
+    times: Floats | None,
+    batches: Iterable[tuple[NDArray[np.float32], Floats | None]],
+) -> tuple[Totals, Totals]:
+    """Sum by the hour the features of a reference and of batches of other vectors.
+
+    Returns the sums of all features, and those of the linear ones. The half of the reference that
+    shaped the features gives biased means of them. The first d features are linear, so the whole
+    reference gives their means.
+    """
+    d = features.dimension
+    totals, linear = Totals.spanning(times, features.size), Totals.spanning(times, d)
+    totals.add(table[held_out], None if times is None else times[held_out])
+    linear.add(table[:, :d], times)
+    for rows, row_times in batches:
+        found = features.table(rows)
+        totals.add(found, row_times)
+        linear.add(found[:, :d], row_times)
+    return totals, linear
 
 
 def _expected(season: Season, linear: Season, waves: Floats | None) -> Floats:

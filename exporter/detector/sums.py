@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exporter.detector.season import counted, each_waves, mean_waves, no_waves, total_waves
+from exporter.detector.waves import counted, each_waves, mean_waves, no_waves, total_waves
 from exporter.stats.arrays import Floats
 
 if TYPE_CHECKING:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -30,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 _SAME = 1 - 1e-5
 """Mean cosine similarity to the centroid above which the vectors differ by rounding only."""
+_PARTS = 8
+"""Parts of the time of a baseline, of each of which more vectors are read."""
 _NAMED = 10
 """Numbers of absurd vectors that are logged, at most."""
 
@@ -107,10 +111,17 @@ class Fit(NamedTuple):
         return _varies(self.detector, self.quality)
 
 
-def fit(model_name: str, rows: NDArray[np.void], source: str, zone: ZoneInfo) -> Fit:
+def fit(
+    model_name: str,
+    rows: NDArray[np.void],
+    source: str,
+    zone: ZoneInfo,
+    more: Iterable[NDArray[np.void]] = (),
+) -> Fit:
     """Fit a detector to vectors, without those that are absurdly long.
 
-    Its seasons follow the local time of a zone.
+    Its seasons follow the local time of a zone. ``more`` are vectors of the same time, in batches,
+    that tell more exactly which means to expect; those among ``rows`` count once.
 
     Raises
     ------
@@ -118,8 +129,13 @@ def fit(model_name: str, rows: NDArray[np.void], source: str, zone: ZoneInfo) ->
         If none can be fitted to them: see :meth:`Detector.fit`.
     """
     rows, source = _sound(model_name, rows, source)
-    detector = _fit_detector(model_name, rows, zone)
+    detector = _fit_detector(model_name, rows, zone, more)
     return Fit(rows, source, zone, detector, assess(rows["embedding"]))
+
+
+def parts(start: float, end: float) -> Iterator[tuple[float, float]]:
+    """Divide a span of seconds. Of each part, as many more vectors are read as a baseline has."""
+    return pairwise(np.linspace(start, end, _PARTS + 1).tolist())
 
 
 def pin(
@@ -363,7 +379,18 @@ def _fitted_again(
 ) -> Detector:
     rows = reference(connection, model_name, stored.version)
     rows, _ = _sound(model_name, rows, f"baseline {stored.version}")
-    return _fit_detector(model_name, rows, time_zone.find(stored.time_zone))
+    spans = parts(stored.first_at.timestamp(), stored.last_at.timestamp())
+    more = (
+        select(connection, model_name, Selection(arrived=_moments(span), most=len(rows)))
+        # Others need not be from the store, or are all of a selection that a person made.
+        for span in (spans if stored.automatic else ())
+    )
+    return _fit_detector(model_name, rows, time_zone.find(stored.time_zone), more)
+
+
+def _moments(span: tuple[float, float]) -> tuple[datetime, datetime]:
+    start, end = (datetime.fromtimestamp(seconds, UTC) for seconds in span)
+    return start, end
 
 
 def _sound(model_name: str, rows: NDArray[np.void], source: str) -> tuple[NDArray[np.void], str]:
@@ -391,12 +418,19 @@ def _varies(detector: Detector, quality: Quality) -> bool:
     return different >= MIN_REFERENCE and not is_same
 
 
-def _fit_detector(model_name: str, rows: NDArray[np.void], zone: ZoneInfo) -> Detector:
+def _fit_detector(
+    model_name: str, rows: NDArray[np.void], zone: ZoneInfo, more: Iterable[NDArray[np.void]]
+) -> Detector:
     start = time.perf_counter()
     # Two writers may number their vectors across each other, within one moment.
     positions = np.sort(rows["seq"])
-    local = to_local(rows["received_at"], zone)
-    detector = Detector.fit(rows["embedding"], timestamps=local, positions=positions)
+    others = (batch[~np.isin(batch["seq"], positions)] for batch in more)
+    detector = Detector.fit(
+        rows["embedding"],
+        timestamps=to_local(rows["received_at"], zone),
+        positions=positions,
+        more=((each["embedding"], to_local(each["received_at"], zone)) for each in others),
+    )
     seconds = time.perf_counter() - start
     _log.info("baseline fitted", extra={"model_name": model_name, "fit_seconds": round(seconds, 3)})
     return detector

@@ -13,7 +13,7 @@ first of two spans in a row. Fitted to each of them, a detector must find no dri
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.monitor.baseline import Baseline, Fit, fit
+from exporter.monitor.baseline import Baseline, Fit, fit, parts
 from exporter.monitor.local_time import to_local
 from exporter.monitor.maturing import (
     LATER,
@@ -169,6 +169,9 @@ class _Attempt:
     def _vectors(self, planned: Maturing) -> NDArray[np.void]:
         return self.past.vectors(*self._span(planned), self._most)
 
+    def _more(self, start: float, end: float) -> Iterator[NDArray[np.void]]:
+        return (self.past.vectors(*part, self._most) for part in parts(start, end))
+
     @property
     def _most(self) -> int:
         return self.settings.baseline.mature_vectors
@@ -189,24 +192,26 @@ class _Attempt:
         _Refused
             If that is not possible, or they find drift.
         """
-        made, period = self._fitted(rows, planned.stage), SPANS[planned.stage]
+        period = SPANS[planned.stage]
+        made = self._fitted(rows, planned.stage, self._span(planned))
         _require_alike(made, self.past.reference(), 1, "the baseline in use")
         self._require_same_hours(period)
         if planned.compares:
             # A detector tolerates as much as the hours of its own span differ, so both judge.
-            newer = self.past.vectors(self.now - period, self.now, self._most)
-            second = self._fitted(newer, planned.stage)
+            latest = self.now - period, self.now
+            newer = self.past.vectors(*latest, self._most)
+            second = self._fitted(newer, planned.stage, latest)
             _require_alike(made, newer, _PIECES, "the following span")
             _require_alike(second, rows, _PIECES, "it, by the following span")
         return made
 
-    def _fitted(self, rows: NDArray[np.void], stage: Stage) -> Fit:
+    def _fitted(self, rows: NDArray[np.void], stage: Stage, span: tuple[float, float]) -> Fit:
         if len(rows) < _least(stage, self.settings):
             raise _Refused("vectors", f"{len(rows)} vectors")
         first, last = (datetime.fromtimestamp(at, UTC) for at in rows["received_at"][[0, -1]])
         source = str(Selection(arrived=(first, last)))
         try:
-            made = fit(self.past.model_name, rows, source, self.settings.zone)
+            made = fit(self.past.model_name, rows, source, self.settings.zone, self._more(*span))
         except ValueError as error:
             raise _Refused("unfit", str(error)) from error
         if not made.varies:

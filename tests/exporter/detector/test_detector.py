@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from exporter.detector import Detector
 from exporter.detector.components import DUPLICATES, TRAITS
 from exporter.detector.exact import compare
+from exporter.detector.waves import waves_at
 
 Vectors = NDArray[np.float32]
 
@@ -91,6 +92,78 @@ def test_linear_components_know_the_mean_from_the_whole_reference(n: int) -> Non
         assert components[name] == pytest.approx(0, abs=0.01)
     squares = detector.sums(vectors).total[8:16] / 1024 / n
     assert not np.allclose(detector._season.coefficients[0, 8:16], squares, atol=1e-4)
+
+
+def test_more_vectors_tell_which_means_to_expect(vectors: Vectors) -> None:
+    reference, others = vectors[:1_000], vectors[1_000:3_000]
+    parts = [*np.array_split(others, 3), others[:0]]
+    batches = [(part, np.zeros(len(part))) for part in parts]
+    alone, detector = Detector.fit(reference), Detector.fit(reference, more=batches)
+    assert detector._season.uncertainty(None) == pytest.approx(1 / 2_500, rel=0.01)
+    assert detector._linear_season.uncertainty(None) == 1 / 3_000
+    usual = detector.sums(vectors[:3_000]).total[: detector.dimension] / 1_024 / 3_000
+    np.testing.assert_allclose(detector._linear_season.coefficients[0], usual, atol=1e-3)
+    # Of the other features, the half that shaped them tells nothing.
+    held_out = 500 * alone._season.coefficients[0]
+    together = held_out + detector.sums(others).total / detector._features.unit
+    np.testing.assert_allclose(detector._season.coefficients[0], together / 2_500, atol=1e-3)
+    # The same geometry, so the same sums.
+    window = vectors[3_000:4_000]
+    np.testing.assert_array_equal(alone.sums(window).total, detector.sums(window).total)
+
+
+def test_what_more_vectors_tell_makes_a_large_window_surprise_more(vectors: Vectors) -> None:
+    reference, others = vectors[:600], vectors[600:2_500]
+    shift = np.float32(0.1) * vectors.std(axis=0) * np.resize([1, -1], vectors.shape[1])
+    window = vectors[2_500:] + shift.astype(np.float32)
+    alone, more = Detector.fit(reference).score(window), [(others, np.zeros(len(others)))]
+    assert Detector.fit(reference, more=more).score(window) > 1.3 * alone > 1
+    assert Detector.fit(reference, more=more).score(vectors[2_500:]) < 2
+
+
+def test_more_vectors_follow_the_season_of_the_reference(vectors: Vectors) -> None:
+    times = np.linspace(0, 8 * 86_400, 3_000)
+    moved = vectors.copy()
+    moved[:, 0] += vectors[:, 0].std() * np.sin(2 * np.pi * times / 86_400).astype(np.float32)
+    first = np.arange(3_000) % 4 == 0
+    reference = {"reference": moved[first], "timestamps": times[first]}
+    detector = Detector.fit(**reference, more=[(moved[~first], times[~first])])
+    alone = Detector.fit(**reference)
+    for at in (21_600.0, 64_800.0):
+        waves = waves_at(at)
+        known = [each._linear_season.uncertainty(waves) for each in (detector, alone)]
+        assert known[0] < 0.5 * known[1]
+        expected, amplitude = detector._linear_season.expected(waves), np.sin(np.pi * at / 43_200)
+        assert expected[0] == pytest.approx(
+            amplitude / detector._features.scale[0] * vectors[:, 0].std(), abs=0.1
+        )
+
+
+def test_popular_vectors_among_more_do_not_count(vectors: Vectors) -> None:
+    reference = vectors[:1_000].copy()
+    reference[::50] = reference[0]
+    others = np.concatenate([vectors[1_000:2_000], np.tile(reference[:1], (500, 1))])
+    with_popular = Detector.fit(reference, more=[(others, np.zeros(1_500))])
+    without = Detector.fit(reference, more=[(others[:1_000], np.zeros(1_000))])
+    assert with_popular.to_bytes() == without.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("shape", "times", "message"),
+    [
+        ((5, 3), 5, r"vectors must have shape \(n, 8\), got \(5, 3\)"),
+        ((5, 8), 4, "timestamps must be 5 finite numbers"),
+    ],
+)
+def test_more_vectors_are_checked(
+    vectors: Vectors, shape: tuple[int, int], times: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Detector.fit(
+            vectors[:300],
+            timestamps=np.linspace(0, 100, 300),
+            more=[(np.zeros(shape, np.float32), np.zeros(times))],
+        )
 
 
 def test_a_statistic_is_scaled_by_the_size_of_window_and_reference() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from exporter.detector import Detector
-from exporter.detector.season import waves_at
 from exporter.detector.sums import Sums, fingerprints
+from exporter.detector.waves import waves_at
 
 Vectors = NDArray[np.float32]
 

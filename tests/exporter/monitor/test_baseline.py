@@ -19,7 +19,7 @@ from exporter.stats.quality import assess
 from ingest.runtime.errors import DimensionMismatch, NotFound
 from ingest.runtime.time_zone import UTC
 from ingest.store import baselines
-from ingest.store.selection import Selection
+from ingest.store.selection import Selection, select
 
 Send = Callable[..., None]
 
@@ -185,11 +185,13 @@ def test_a_baseline_that_cannot_be_read_is_an_error(
         baseline.load(connection, "m", 1)
 
 
-def outdated(connection: psycopg.Connection) -> bytes:
+def outdated(connection: psycopg.Connection, version: int = 1) -> bytes:
     """Write the version before this one into the stored detector; return the current bytes."""
-    [(current,)] = connection.execute("select detector from baseline").fetchall()
-    earlier = bytes(current).replace(b"\n5\n", b"\n4\n", 1)
-    connection.execute("update baseline set detector = %s", [earlier])
+    [(current,)] = connection.execute(
+        "select detector from baseline where version = %s", [version]
+    ).fetchall()
+    earlier = bytes(current).replace(b"\n6\n", b"\n5\n", 1)
+    connection.execute("update baseline set detector = %s where version = %s", [earlier, version])
     return bytes(current)
 
 
@@ -203,6 +205,24 @@ def test_a_detector_of_an_earlier_version_is_fitted_again_and_stored(
         baseline.load(connection, "m", 1)
     baseline.fit_again(connection, "m", 1)
     assert baseline.load(connection, "m", 1).detector.to_bytes() == current
+
+
+def test_an_automatic_baseline_that_is_fitted_again_knows_the_means_of_more_vectors(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    for part in np.array_split(vectors[:2_000], 8):
+        send(part)
+    baseline.pin_first(connection, "m", 500)
+    rows = select(connection, "m", Selection(last=2_000))
+    found = baseline.fit("m", rows[::4], "a day", UTC, [rows[:1_000], rows[1_000:]])
+    baseline.pin_next(connection, "m", found, 1)
+    outdated(connection, 2)
+    baseline.fit_again(connection, "m", 2)
+    again = baseline.load(connection, "m", 2).detector
+    assert found.detector._linear_season.uncertainty(None) == 1 / 2_000
+    # All but those that arrived in the last moment of the span.
+    assert again._linear_season.uncertainty(None) == pytest.approx(1 / 1_812)
+    assert again.n_reference == 500
 
 
 def test_who_only_reads_fits_it_again_in_memory(
@@ -233,7 +253,7 @@ def test_a_detector_of_a_later_version_is_an_error(
     send(vectors[:500])
     baseline.pin(connection, "m", Selection(first=500))
     [(current,)] = connection.execute("select detector from baseline").fetchall()
-    later = bytes(current).replace(b"\n5\n", b"\n6\n", 1)
+    later = bytes(current).replace(b"\n6\n", b"\n7\n", 1)
     connection.execute("update baseline set detector = %s", [later])
-    with pytest.raises(ValueError, match="detector of version b'6', this program reads 5"):
+    with pytest.raises(ValueError, match="detector of version b'7', this program reads 6"):
         baseline.load(connection, "m", 1)

@@ -76,7 +76,7 @@ class Stream:
     def vectors(self, start: float, end: float, most: int) -> NDArray[np.void]:
         times = self.rows["received_at"]
         found = self.rows[(times >= start) & (times < end)]
-        return found[:: -(-len(found) // most)]
+        return found[:: max(-(-len(found) // most), 1)]
 
     def reference(self) -> NDArray[np.void]:
         return self.rows[:400]
@@ -112,6 +112,14 @@ def test_a_day_without_drift_becomes_the_next_baseline() -> None:
     assert successor.source == "from 2027-01-15 14:00:00 UTC to 2027-01-16 13:58:12 UTC"
     assert successor.detector.seasons == ("daily",)
     assert successor.rows["received_at"].min() == pytest.approx(stream.now - DAY, abs=300)
+
+
+def test_all_vectors_of_the_day_tell_which_means_to_expect() -> None:
+    stream = Stream(30)
+    _, successor = stream.next()
+    assert successor is not None
+    assert len(successor.rows) == successor.detector.n_reference == 800
+    assert successor.detector._linear_season.covariance[0, 0] == pytest.approx(1 / 2_400, rel=0.1)
 
 
 def test_a_week_is_looked_at_before_a_day() -> None:

@@ -1,0 +1,99 @@
+"""Waves: functions of the time that come again every day or every week, and the weekend."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from exporter.stats.arrays import Floats
+
+DAY = 86_400.0
+WEEK = 7 * DAY
+_HARMONICS = 2
+"""Sine and cosine pairs per period. Each pair adds variance to the expected mean."""
+TERMS = 2 + 4 * _HARMONICS
+"""Regression terms: the constant, a cosine and a sine per harmonic of two periods, the weekend."""
+_WEEKEND = TERMS - 1
+_COVERED = 0.97
+"""Share of a day or a week that the times must span."""
+_SPANS = {"daily": DAY, "weekly": WEEK}
+OF_SEASON = {
+    name: [1 + _HARMONICS * (at + part) + h for part in (0, 2) for h in range(_HARMONICS)]
+    for at, name in enumerate(_SPANS)
+}
+OF_SEASON["weekly"].append(_WEEKEND)
+"""The terms of each season: cosines, then sines, then the weekend."""
+_UNIT = 2.0**30
+"""A regression term of 1 as an integer. Integers add up to the same sum in any order."""
+
+
+def checked_times(times: ArrayLike, n: int) -> Floats:
+    """Return the times of n vectors as an array.
+
+    Raises
+    ------
+    ValueError
+        If the times are not n finite numbers.
+    """
+    array = np.asarray(times, dtype=np.float64)
+    if array.shape != (n,) or not np.isfinite(array).all():
+        raise ValueError(f"timestamps must be {n} finite numbers, got shape {array.shape}")
+    return array
+
+
+def known_seasons(times: Floats) -> tuple[str, ...]:
+    """Return the seasons whose whole length the times of a reference span."""
+    # A day of a stream begins and ends with an arrival, not with its first and last second.
+    return tuple(name for name, length in _SPANS.items() if np.ptp(times) > _COVERED * length)
+
+
+def waves_of(times: Floats) -> Floats:
+    """Return the regression terms at times, shape (n, k), the constant first."""
+    turns = [
+        2 * np.pi * harmonic / period * times
+        for period in (DAY, WEEK)
+        for harmonic in range(1, _HARMONICS + 1)
+    ]
+    # The epoch began on a Thursday.
+    is_weekend = (times - 2 * DAY) % WEEK < 2 * DAY
+    # Of mean zero and, as a wave, of mean square one half over a week.
+    weekend = np.where(is_weekend, np.sqrt(5) / 2, -1 / np.sqrt(5))
+    return np.column_stack(
+        [np.ones(len(times)), *map(np.cos, turns), *map(np.sin, turns), weekend],
+    )
+
+
+def waves_at(time: float) -> Floats:
+    """Return the regression terms at one time, in seconds since the epoch, shape (k,)."""
+    waves: Floats = waves_of(np.array([time]))[0]
+    return waves
+
+
+def no_waves() -> NDArray[np.int64]:
+    """Return the integer sum of the regression terms over no vectors, shape (k,)."""
+    return np.zeros(TERMS, np.int64)
+
+
+def each_waves(times: Floats) -> NDArray[np.int64]:
+    """Return the regression terms at times, shape (n, k), rounded to integers."""
+    return np.rint(waves_of(times) * _UNIT).astype(np.int64)
+
+
+def total_waves(times: Floats) -> NDArray[np.int64]:
+    """Return the integer sum of the regression terms over vectors stored at times, shape (k,).
+
+    Each term is rounded before it is added, so that sums do not depend on the order.
+    """
+    total: NDArray[np.int64] = each_waves(times).sum(axis=0)
+    return total
+
+
+def mean_waves(total: NDArray[np.int64], n: int) -> Floats:
+    """Return the mean of the regression terms over n vectors from their integer sum."""
+    mean: Floats = total / (_UNIT * n)
+    return mean
+
+
+def counted(total: NDArray[np.int64]) -> int:
+    """Return how many vectors an integer sum of the regression terms holds."""
+    return int(total[0] // int(_UNIT))

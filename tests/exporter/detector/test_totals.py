@@ -1,0 +1,47 @@
+"""Totals: sums by the hour of the week."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from exporter.detector.totals import Totals
+from tests.exporter.detector.terms import DAY, TABLE, TIMES, design, totals_of
+
+
+def test_totals_are_sums_by_the_hour_of_the_week() -> None:
+    times = np.sort(np.random.default_rng(0).uniform(1e9, 1e9 + 15 * DAY, 500))
+    totals = totals_of(TABLE, times)
+    hours = ((times - times[0]) // 3_600).astype(int) % 168
+    assert totals.n.shape == (168,)
+    for hour in range(168):
+        rows = hours == hour
+        assert totals.n[hour] == rows.sum()
+        np.testing.assert_allclose(totals.waves[hour], design(times[rows]).sum(axis=0), atol=1e-6)
+        np.testing.assert_allclose(totals.features[hour], TABLE[rows].sum(axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize(("hours", "parts"), [(0, 1), (1, 65), (24, 65), (64, 65), (100, 101)])
+def test_a_short_time_has_shorter_parts(hours: float, parts: int) -> None:
+    totals = totals_of(TABLE, 1e9 + 3_600 * np.linspace(0, hours, 500))
+    assert len(totals.n) == parts
+    if hours:
+        np.testing.assert_allclose(totals.n[:-1], 500 / (parts - 1), atol=1)
+
+
+def test_totals_without_times_have_one_part() -> None:
+    totals = totals_of(TABLE[:300], None)
+    totals.add(TABLE[300:], None)
+    assert totals.n.tolist() == [500]
+    np.testing.assert_allclose(totals.features[0], TABLE.sum(axis=0, dtype=float))
+
+
+def test_vectors_are_added_in_any_order_and_number() -> None:
+    whole = totals_of(TABLE, TIMES)
+    parts = Totals.spanning(TIMES[[0, -1]], 4)
+    order = np.random.default_rng(0).permutation(500)
+    for rows in (*np.array_split(order, 7), order[:0]):
+        parts.add(TABLE[rows], TIMES[rows])
+    np.testing.assert_array_equal(parts.n, whole.n)
+    np.testing.assert_allclose(parts.waves, whole.waves, atol=1e-9)
+    np.testing.assert_allclose(parts.features, whole.features, atol=1e-9)
