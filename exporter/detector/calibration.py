@@ -151,10 +151,13 @@ class Tails:
         least: Floats = self.shape[:, 0].min(axis=0)
         return least
 
-    def mean_of(self, n: int) -> Floats:
-        """Return the mean of each statistic of windows of n vectors, shape (c,)."""
-        mean: Floats = self._at(n)[0][0]
-        return mean
+    def moments(self, n: int) -> tuple[Floats, Floats]:
+        """Return the mean and the deviation of the statistics of windows of n vectors.
+
+        They are scaled by 1 / (1/n + 1/n_reference), shape (c,) each.
+        """
+        mean, deviation = self._at(n)[0][:2]
+        return mean, deviation
 
     def _at(self, n: int) -> tuple[Floats, Floats, Floats]:
         """Interpolate linearly in the logarithm of the size, and constantly beyond the ends."""

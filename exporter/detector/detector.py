@@ -116,15 +116,14 @@ class Detector:
             stretches. Without it, all vectors count as consecutive.
         more : iterable of tuples of array_like, shapes (m, d) and (m,), optional
             Other vectors without drift, of the same time, in batches, and their timestamps, which
-            are needed if those of the reference are given. They only tell which means to expect:
-            more exactly than the reference alone, whose means are as uncertain as those of a large
-            window.
+            are needed if those of the reference are given. They only tell which means to expect.
+            The means of the reference alone are as uncertain as those of a large window.
 
         Raises
         ------
         ValueError
-            If the shape is wrong, a value is not finite or too large, or there are too few
-            vectors.
+            If a shape is wrong, a value or a time is not finite, a value is too large, or there are
+            too few vectors.
         """
         everything = _checked_reference(reference)
         hashes = fingerprints(everything)
@@ -142,7 +141,7 @@ class Detector:
         times = None if timestamps is None else checked_times(timestamps, len(everything))[others]
         seasons = () if times is None else known_seasons(times)
         times_held_out = None if times is None else times[held_out]
-        batches = _others(more, features.dimension, often, has_times=times is not None)
+        batches = _unpopular(more, features.dimension, often, has_times=times is not None)
         totals, linear = _totals(features, table, held_out, times, batches)
         linear_season = Season.fit(linear, seasons, random)
         season = Season.fit(totals, seasons, random)
@@ -444,7 +443,7 @@ def _checked_reference(reference: ArrayLike) -> NDArray[np.float32]:
     return checked(array, array.shape[1])
 
 
-def _others(
+def _unpopular(
     batches: Iterable[tuple[ArrayLike, ArrayLike]],
     dimension: int,
     often: NDArray[np.int64],

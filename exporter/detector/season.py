@@ -24,7 +24,7 @@ Two harmonics reproduce a sine exactly, but miss 40 % of a step, other than that
 
 @dataclass(frozen=True, slots=True)
 class Season:
-    """A harmonic regression of feature means on the time of day and of the week.
+    """A regression of feature means on waves of the day and of the week, and on weekends.
 
     Without times the only term is the constant, and the expectation is the mean.
 

@@ -21,6 +21,9 @@ _HOURS = (6, 24)
 """Hours of the means that are compared: those of a slow window, and a day."""
 _MOST_LEVERAGE = 0.95
 """Where nearly everything is followed, what is left says nothing."""
+_TINY = 1e-30
+_ERRORS = 1.5
+"""Standard errors that the excess must have to count at all."""
 
 
 def unrest(
@@ -32,9 +35,9 @@ def unrest(
 ) -> Floats:
     """Return the variance between hours, shape (c,), where that of a single vector counts as 1.
 
-    Of each statistic, this is what the means of some hours exceed those of windows of as many
-    vectors by. The season of a week also follows much of what was new in its days. So the excess is
-    divided by the share that it cannot follow.
+    This is by how much the means of some hours vary more than those of windows of as many vectors.
+    The season of a week also follows much of what was new in its days. So the excess is divided by
+    the share that it cannot follow. It shrinks towards zero by the share that chance explains.
 
     Source: DerSimonian and Laird (1986), "Meta-analysis in clinical trials", for the variance
     between groups by the method of moments.
@@ -43,7 +46,7 @@ def unrest(
     ----------
     known, known_linear : tuple of (Totals, Season)
         Sums of features by the hour of a week, and the season fitted to them: of all f features,
-        and of those that come first and are linear.
+        and of those that come first and are linear, for which there are more vectors.
     statistics : callable
         Turns shifts of feature means, shape (w, f), into statistics, shape (w, c).
     tails : Tails
@@ -56,30 +59,38 @@ def unrest(
     ndarray of float64, shape (c,)
         The larger one of those between six hours and between days; 0 or more.
     """
-
-    def of_hours(hours: int) -> Floats:
-        of_all, of_linear = (_Means.of(*each, hours) for each in (known, known_linear))
-        n, followed, leverage = (
-            np.where(is_linear, linear[:, None], whole[:, None])
-            for whole, linear in zip(of_all[1:], of_linear[1:], strict=True)
-        )
-        deviations = of_all.deviations
-        deviations[:, : of_linear.deviations.shape[1]] = of_linear.deviations
-        # By chance alone, the squares are what the season does not follow of 1.
-        squares = n * statistics(deviations) / tails.mean_of(int(n.mean()))
-        excess = squares - (1 - followed)
-        found: Floats = excess.sum(axis=0) / (n * (1 - leverage)).sum(axis=0)
-        return found * known[0].weeks
-
-    variance: Floats = np.max([np.zeros(len(is_linear)), *map(of_hours, _HOURS)], axis=0)
-    return variance
+    found = [np.zeros(len(is_linear))]
+    for hours in _HOURS:
+        # An hour without vectors says nothing.
+        filled = known[0].joined(hours).n > 0
+        means = _Means.of(*known, hours, filled)
+        linear = _Means.of(*known_linear, hours, filled)
+        deviations = means.deviations
+        deviations[:, : linear.deviations.shape[1]] = linear.deviations
+        n = np.where(is_linear, linear.n, means.n)
+        mean, deviation = tails.moments(int(n.mean()))
+        # By chance, the mean of the squares is what the season does not follow of 1.
+        by_chance = 1 - np.where(is_linear, linear.followed, means.followed)
+        excess = (n * statistics(deviations) / mean - by_chance).sum(axis=0)
+        error = _ERRORS * deviation / mean * np.sqrt(np.square(by_chance).sum(axis=0))
+        kept = np.clip(1 - np.square(error / np.maximum(excess, _TINY)), 0, 1)
+        free = n * (1 - np.where(is_linear, linear.leverage, means.leverage))
+        found.append(known[0].weeks * kept * excess / free.sum(axis=0))
+    largest: Floats = np.max(found, axis=0)
+    return largest
 
 
 class _Means(NamedTuple):
-    """Means of hours: how far they are from the expectation, shape (h, f), and others, shape (h,).
+    """Means of groups of hours.
 
-    Their number of vectors, the share of their variance that the season follows, and the share that
-    it could follow.
+    Attributes
+    ----------
+    deviations : ndarray of float64, shape (h, f)
+        From the expectation.
+    n : ndarray of float64, shape (h, 1)
+        Number of vectors.
+    followed, leverage : ndarray of float64, shape (h, 1)
+        Share of the variance of each mean that the season follows, and that it could follow.
     """
 
     deviations: Floats
@@ -88,11 +99,11 @@ class _Means(NamedTuple):
     leverage: Floats
 
     @classmethod
-    def of(cls, totals: Totals, season: Season, hours: int) -> _Means:
+    def of(cls, totals: Totals, season: Season, hours: int, filled: NDArray[np.bool_]) -> _Means:
         joined = totals.joined(hours)
-        n = np.maximum(joined.n, 1)
-        waves = joined.waves / n[:, None]
-        deviations = joined.features / n[:, None] - [season.expected(each) for each in waves]
-        followed = n * [season.uncertainty(each) for each in waves]
-        leverage = np.minimum(totals.leverage(hours), _MOST_LEVERAGE)
-        return cls(deviations, joined.n, np.minimum(followed, 1), leverage)
+        n = joined.n[filled, None]
+        waves = joined.waves[filled] / n
+        deviations = joined.features[filled] / n - [season.expected(each) for each in waves]
+        followed = n[:, 0] * [season.uncertainty(each) for each in waves]
+        leverage = np.minimum(totals.leverage(hours)[filled], _MOST_LEVERAGE)
+        return cls(deviations, n, np.minimum(followed, 1)[:, None], leverage[:, None])

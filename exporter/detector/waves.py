@@ -13,16 +13,17 @@ _HARMONICS = 2
 """Sine and cosine pairs per period. Each pair adds variance to the expected mean."""
 TERMS = 2 + 4 * _HARMONICS
 """Regression terms: the constant, a cosine and a sine per harmonic of two periods, the weekend."""
-_WEEKEND = TERMS - 1
+OF_SEASON = {"daily": [1, 2, 5, 6], "weekly": [3, 4, 7, 8, 9]}
+"""The terms of each season: cosines, then sines, then the weekend."""
 _COVERED = 0.97
 """Share of a day or a week that the times must span."""
 _SPANS = {"daily": DAY, "weekly": WEEK}
-OF_SEASON = {
-    name: [1 + _HARMONICS * (at + part) + h for part in (0, 2) for h in range(_HARMONICS)]
-    for at, name in enumerate(_SPANS)
-}
-OF_SEASON["weekly"].append(_WEEKEND)
-"""The terms of each season: cosines, then sines, then the weekend."""
+_MIDWEEKEND = 3 * DAY
+"""Midnight from a Saturday to a Sunday: the epoch began on a Thursday."""
+_FOLLOWED = {h: 2 / (np.pi * h) * np.sin(2 * np.pi * h / 7) for h in range(1, _HARMONICS + 1)}
+"""What the weekly waves follow of a weekend, which is two days of seven: Fourier coefficients."""
+_REST = 2 / 7 * 5 / 7 - sum(amplitude**2 for amplitude in _FOLLOWED.values()) / 2
+"""Mean square of what they do not follow."""
 _UNIT = 2.0**30
 """A regression term of 1 as an integer. Integers add up to the same sum in any order."""
 
@@ -54,13 +55,22 @@ def waves_of(times: Floats) -> Floats:
         for period in (DAY, WEEK)
         for harmonic in range(1, _HARMONICS + 1)
     ]
-    # The epoch began on a Thursday.
-    is_weekend = (times - 2 * DAY) % WEEK < 2 * DAY
-    # Of mean zero and, as a wave, of mean square one half over a week.
-    weekend = np.where(is_weekend, np.sqrt(5) / 2, -1 / np.sqrt(5))
     return np.column_stack(
-        [np.ones(len(times)), *map(np.cos, turns), *map(np.sin, turns), weekend],
+        [np.ones(len(times)), *map(np.cos, turns), *map(np.sin, turns), _weekend(times)],
     )
+
+
+def _weekend(times: Floats) -> Floats:
+    """Return 1 at weekends and 0 on other days, less what the other terms follow of that.
+
+    Over weeks, it is orthogonal to them and has the mean square of a wave, one half.
+    """
+    since = times - _MIDWEEKEND
+    step = np.where((since + DAY) % WEEK < 2 * DAY, 5 / 7, -2 / 7)
+    for harmonic, amplitude in _FOLLOWED.items():
+        step -= amplitude * np.cos(2 * np.pi * harmonic * since / WEEK)
+    weekend: Floats = step / np.sqrt(2 * _REST)
+    return weekend
 
 
 def waves_at(time: float) -> Floats:

@@ -313,7 +313,7 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Basel
 
 
 def load_or_fit(connection: psycopg.Connection, model_name: str, version: int) -> Baseline:
-    """Do the same, but fit a detector to its vectors if the stored one is outdated.
+    """Do the same, but fit a detector again if the stored one is outdated.
 
     Nothing is stored, so that a connection to a replica will do.
     """
@@ -424,7 +424,7 @@ def _fit_detector(
     start = time.perf_counter()
     # Two writers may number their vectors across each other, within one moment.
     positions = np.sort(rows["seq"])
-    others = (batch[~np.isin(batch["seq"], positions)] for batch in more)
+    others = (_without(batch, positions) for batch in more)
     detector = Detector.fit(
         rows["embedding"],
         timestamps=to_local(rows["received_at"], zone),
@@ -434,6 +434,12 @@ def _fit_detector(
     seconds = time.perf_counter() - start
     _log.info("baseline fitted", extra={"model_name": model_name, "fit_seconds": round(seconds, 3)})
     return detector
+
+
+def _without(batch: NDArray[np.void], seqs: NDArray[np.int64]) -> NDArray[np.void]:
+    """Leave out vectors by their numbers, and absurd ones."""
+    others = batch[~np.isin(batch["seq"], seqs)]
+    return others[~outliers(others["embedding"])] if len(others) else others
 
 
 def _store(

@@ -20,11 +20,28 @@ def weekday(times: Floats) -> list[int]:
     return [datetime.fromtimestamp(time, UTC).weekday() for time in times]
 
 
-def design(times: Floats) -> Floats:
-    """Return the constant, cosines and sines of two harmonics of two periods, and weekends."""
+def waves(times: Floats) -> Floats:
+    """Return the constant, and cosines and sines of two harmonics of two periods."""
     turns = [2 * np.pi * times * k / period for period in (DAY, WEEK) for k in (1, 2)]
-    weekend = np.where(np.array(weekday(times)) >= 5, 5**0.5 / 2, -(5**-0.5))
-    return np.array([np.ones_like(times), *np.cos(turns), *np.sin(turns), weekend]).T
+    return np.array([np.ones_like(times), *np.cos(turns), *np.sin(turns)]).T
+
+
+MINUTES = np.arange(30, WEEK, 60.0)
+
+
+def weekend(times: Floats) -> Floats:
+    return np.asarray(weekday(times)) >= 5
+
+
+# What a regression on the waves leaves of weekends.
+FOLLOWED, *_ = np.linalg.lstsq(waves(MINUTES), weekend(MINUTES).astype(float), rcond=None)
+LEFT = (weekend(MINUTES) - waves(MINUTES) @ FOLLOWED).std()
+
+
+def design(times: Floats) -> Floats:
+    """Return all regression terms: those and what they leave of weekends, scaled like a wave."""
+    left = (weekend(times) - waves(times) @ FOLLOWED) / LEFT / 2**0.5
+    return np.column_stack([waves(times), left])
 
 
 TIMES = np.sort(np.random.default_rng(0).uniform(1e9, 1e9 + 8 * DAY, 500))

@@ -120,6 +120,8 @@ def test_between_sizes_moments_are_interpolated_in_the_logarithm() -> None:
     beyond = tails(*moments, freedom=[20.0] * 3, effect=[3 + later] * 3)
     for n, same in ((70, between), (150, beyond)):
         np.testing.assert_allclose(several.decades(BOTH, n), same.decades(BOTH, n), rtol=1e-9)
+        np.testing.assert_allclose(several.moments(n), same.moments(n), rtol=1e-9)
+    np.testing.assert_allclose(several.moments(70), [[1 + part] * 2, [1 + 0.5 * part] * 2])
 
 
 @pytest.mark.parametrize(("beyond", "end"), [(1, 50), (49, 50), (201, 200), (10_000, 200)])

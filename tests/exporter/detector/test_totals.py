@@ -45,3 +45,25 @@ def test_vectors_are_added_in_any_order_and_number() -> None:
     np.testing.assert_array_equal(parts.n, whole.n)
     np.testing.assert_allclose(parts.waves, whole.waves, atol=1e-9)
     np.testing.assert_allclose(parts.features, whole.features, atol=1e-9)
+
+
+def test_parts_are_joined_in_their_order() -> None:
+    totals = totals_of(TABLE, TIMES)
+    joined = totals.joined(24)
+    assert len(joined.n) == 7
+    for day in range(7):
+        hours = slice(24 * day, 24 * day + 24)
+        assert joined.n[day] == totals.n[hours].sum()
+        np.testing.assert_allclose(joined.waves[day], totals.waves[hours].sum(axis=0))
+        np.testing.assert_allclose(joined.features[day], totals.features[hours].sum(axis=0))
+
+
+def test_the_leverage_of_all_parts_is_the_number_of_terms() -> None:
+    random = np.random.default_rng(0)
+    times = 1e9 + np.sort(random.uniform(0, 7 * DAY, 20_000))
+    totals = totals_of(np.zeros((20_000, 1), np.float32), times)
+    assert totals.leverage(1).sum() == pytest.approx(10, abs=0.05)
+    # Days differ in the constant, the four weekly waves and the weekend only, and less than hours.
+    days = totals.leverage(24)
+    assert 4 < days.sum() < 6
+    assert days.max() < 1

@@ -37,15 +37,20 @@ def measured(
     deviation: float,
     days: float = 7,
     weekly: float = 0,
+    open_hours: float = 24,
+    open_days: float = 7,
     scale: float = 1,
 ) -> Floats:
     """Measure a stream of unit variance whose mean is another one in each stretch of some hours."""
     random = np.random.default_rng(seed)
-    times = 1e9 // DAY * DAY + np.sort(random.uniform(0, days * DAY, N))
+    monday = 1e9 // DAY * DAY + DAY
+    times = monday + np.sort(random.uniform(0, days * DAY, N))
+    times = times[(times - monday) % (7 * DAY) < open_days * DAY]
+    times = times[(times - monday) % DAY < 3_600 * open_hours]
     levels = deviation * random.normal(size=(round(24 * days / hours), FEATURES))
-    part = ((times - times[0]) // (3_600 * hours)).astype(int).clip(max=len(levels) - 1)
+    part = ((times - monday) // (3_600 * hours)).astype(int).clip(max=len(levels) - 1)
     wave = np.sin(2 * np.pi * times / (7 * DAY))[:, None] * random.normal(size=FEATURES)
-    table = random.normal(size=(N, FEATURES)) + levels[part] + weekly * wave
+    table = random.normal(size=(len(times), FEATURES)) + levels[part] + weekly * wave
     table = (scale * table).astype(np.float32)
     known = []
     for width in (FEATURES, FEATURES // 2):
@@ -80,6 +85,14 @@ def test_a_season_is_none() -> None:
     np.testing.assert_array_equal(typical(hours=24, deviation=0, weekly=0.3), 0)
 
 
+def test_hours_and_days_without_vectors_say_nothing() -> None:
+    found = typical(hours=6, deviation=0.1, open_hours=10, open_days=5)
+    np.testing.assert_allclose(found, 0.01, rtol=0.5)
+    # Of five days, the terms of a week could follow nearly everything.
+    assert typical(hours=24, deviation=0.1, open_hours=10, open_days=5).min() > 0.003
+    np.testing.assert_array_equal(typical(hours=6, deviation=0, open_hours=10, open_days=5), 0)
+
+
 def test_it_counts_in_variances_of_a_single_vector() -> None:
     np.testing.assert_allclose(
         measured(0, hours=24, deviation=0.1, scale=3),
@@ -104,6 +117,18 @@ def test_linear_statistics_read_what_is_known_of_linear_features() -> None:
     of_linear, of_all = unrest(known[0], known[1], square, tails(), np.array([True, False]))
     assert of_linear < 0.000_2
     assert of_all > 0.001
+
+
+@pytest.mark.parametrize("days", [8, 28])
+def test_few_independent_vectors_have_none(days: float) -> None:
+    found = []
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        times = 1e9 + np.sort(random.uniform(0, days * DAY, 2_000))
+        found.append(Detector.fit(random.normal(size=(2_000, 16)), timestamps=times)._unseen)
+    # A window of 1,000 has a variance of 1 / 1,000 and another of the baseline.
+    assert np.mean(np.max(found, axis=1) > 0.002) < 0.5
+    assert np.median(np.max(found, axis=1)) == 0
 
 
 def test_a_window_may_differ_as_much_as_the_days_of_the_reference_did() -> None:

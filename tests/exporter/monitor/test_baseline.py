@@ -9,16 +9,17 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import psycopg
 import pytest
+from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.detector.codec import Outdated
 from exporter.monitor import baseline
 from exporter.monitor.local_time import to_local
-from exporter.stats.arrays import Vectors
+from exporter.stats.arrays import Floats, Vectors
 from exporter.stats.quality import assess
 from ingest.runtime.errors import DimensionMismatch, NotFound
 from ingest.runtime.time_zone import UTC
-from ingest.store import baselines
+from ingest.store import baselines, copy
 from ingest.store.selection import Selection, select
 
 Send = Callable[..., None]
@@ -223,6 +224,47 @@ def test_an_automatic_baseline_that_is_fitted_again_knows_the_means_of_more_vect
     # All but those that arrived in the last moment of the span.
     assert again._linear_season.uncertainty(None) == pytest.approx(1 / 1_812)
     assert again.n_reference == 500
+
+
+def test_a_sample_that_a_person_pinned_is_fitted_again_by_itself(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    for part in np.array_split(vectors[:2_000], 8):
+        send(part)
+    baseline.pin(connection, "m", Selection(most=500))
+    current = outdated(connection)
+    baseline.fit_again(connection, "m", 1)
+    assert baseline.load(connection, "m", 1).detector.to_bytes() == current
+
+
+def stored(vectors: Vectors, times: Floats) -> NDArray[np.void]:
+    rows = np.empty(len(vectors), copy.row_type(vectors.shape[1]))
+    rows["seq"], rows["received_at"], rows["embedding"] = np.arange(len(vectors)), times, vectors
+    return rows
+
+
+def test_more_vectors_count_once_and_by_local_time(vectors: Vectors) -> None:
+    rows = stored(vectors[:2_000], AUTUMN + 345.5 * np.arange(2_000))
+    found = baseline.fit("m", rows[::2], "a week", BERLIN, [rows[:900], rows[900:]])
+    local = to_local(rows["received_at"], BERLIN)
+    batches = [
+        (rows["embedding"][start:stop:2], local[start:stop:2])
+        for start, stop in ((1, 900), (901, 2_000))
+    ]
+    expected = Detector.fit(
+        vectors[:2_000:2], timestamps=local[::2], positions=rows["seq"][::2], more=batches
+    )
+    assert expected.seasons == ("daily", "weekly")
+    assert found.detector.to_bytes() == expected.to_bytes()
+
+
+def test_more_vectors_that_are_absurdly_long_are_left_out(vectors: Vectors) -> None:
+    rows, absurd = (stored(vectors[:1_000], np.arange(1_000.0)) for _ in range(2))
+    absurd["embedding"][[601, 707]] *= np.float32(1e4)
+    found = baseline.fit("m", rows[:500], "first", UTC, [absurd[500:], absurd[:0]])
+    sound = baseline.fit("m", rows[:500], "first", UTC, [np.delete(rows[500:], [101, 207])])
+    assert found.detector.to_bytes() == sound.detector.to_bytes()
+    assert len(found.rows) == 500
 
 
 def test_who_only_reads_fits_it_again_in_memory(
