@@ -235,17 +235,29 @@ def memory(quick: bool) -> None:
 
 
 def fitting(quick: bool) -> None:
-    """Measure the peak memory of fitting a baseline, without its vectors."""
+    """Measure the peak memory and the time of fitting a baseline of a week, without its vectors.
+
+    Alone, and with eight times as many more vectors of the week, as an automatic baseline has.
+    """
     random = np.random.default_rng(0)
     rows = []
     for count in (1_000,) if quick else (5_000, 50_000):
         vectors = random.standard_normal((count, 768), dtype=np.float32)
-        tracemalloc.start()
-        Detector.fit(vectors)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        rows.append((count, round(vectors.nbytes / 1e6), round(peak / 1e6)))
-    head = ("vectors", "MB of vectors", "MB besides")
+        times = np.linspace(0, 604_800.0, count)
+        measured: list[float] = [round(vectors.nbytes / 1e6)]
+        for parts in (0, 8):
+            # The same ones: drawing others would take longer than to measure them.
+            more = [(vectors, times)] * parts
+            start = time.process_time()
+            Detector.fit(vectors, timestamps=times, more=more)
+            seconds = time.process_time() - start
+            tracemalloc.start()
+            Detector.fit(vectors, timestamps=times, more=more)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            measured += [round(peak / 1e6), round(seconds, 1)]
+        rows.append((count, *measured))
+    head = ("vectors", "MB of vectors", "MB besides", "CPU s", "MB with more", "CPU s with more")
     report("footprint", "fitting", "Memory: fitting a baseline x 768", head, rows, quick)
     title = "Memory: this program after its imports"
     report("footprint", "program", title, ("MB",), [(round(_IDLE / 1e6),)], quick)
