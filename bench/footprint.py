@@ -246,13 +246,11 @@ def fitting(quick: bool) -> None:
         times = np.linspace(0, 604_800.0, count)
         measured: list[float] = [round(vectors.nbytes / 1e6)]
         for parts in (0, 8):
-            # The same ones: drawing others would take longer than to measure them.
-            more = [(vectors, times)] * parts
             start = time.process_time()
-            Detector.fit(vectors, timestamps=times, more=more)
+            Detector.fit(vectors, timestamps=times, more=_copies(vectors, times, parts))
             seconds = time.process_time() - start
             tracemalloc.start()
-            Detector.fit(vectors, timestamps=times, more=more)
+            Detector.fit(vectors, timestamps=times, more=_copies(vectors, times, parts))
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             measured += [round(peak / 1e6), round(seconds, 1)]
@@ -261,6 +259,13 @@ def fitting(quick: bool) -> None:
     report("footprint", "fitting", "Memory: fitting a baseline x 768", head, rows, quick)
     title = "Memory: this program after its imports"
     report("footprint", "program", title, ("MB",), [(round(_IDLE / 1e6),)], quick)
+
+
+def _copies(
+    vectors: NDArray[np.float32], times: NDArray[np.float64], number: int
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float64]]]:
+    """Yield the same vectors again: drawing others would take longer than to measure them."""
+    return ((vectors.copy(), times) for _ in range(number))
 
 
 def passage(quick: bool) -> None:

@@ -44,8 +44,9 @@ overflow float32."""
 _SHAPING = 0.5
 """Share of the stretches that shapes the geometry."""
 _RESTLESS = 3
-"""Times the variance between hours that is usual. A new day has it once, and the days that the
-expectation is from had it. Few topics cause it, so it varies more than what chance causes."""
+"""Times the variance between hours that counts as usual. A new day has it, and so had the days that
+the expectation is from. Besides, days that follow from each other show too little of it: see
+`unrest`."""
 _TRAITS = tuple(TRAITS.values())
 _ALL_TRAITS = (*_TRAITS, DUPLICATES)
 _LINEAR = np.array([trait.linear for trait in _TRAITS])
@@ -453,8 +454,10 @@ def _unpopular(
     """Check batches of vectors and times, and leave out the popular vectors."""
     for batch, times in batches:
         rows = checked(batch, dimension)
+        at = checked_times(times, len(rows)) if has_times else None
         kept = ~np.isin(fingerprints(rows), often)
-        yield rows[kept], checked_times(times, len(rows))[kept] if has_times else None
+        if kept.any():
+            yield rows[kept], None if at is None else at[kept]
 
 
 def _totals(

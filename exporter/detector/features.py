@@ -175,12 +175,12 @@ class Features:
 
     def table(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the features of each vector, shape (n, size)."""
-        none = np.empty((0, self.size), np.float32)
-        found = (
-            (np.hstack([*wide, narrow]) / self.unit).astype(np.float32)
-            for wide, narrow in self._measure(vectors)
+        return np.vstack(
+            [
+                (np.hstack([*wide, narrow]) / self.unit).astype(np.float32)
+                for wide, narrow in self._measure(vectors)
+            ]
         )
-        return np.vstack([none, *found])
 
     def shift(self, means: NDArray[Any], axes: NDArray[Any]) -> Shift:
         """Split differences of feature means, shape (w, size), by kind; axes: shape (d, k)."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.detector.waves import TERMS, WEEK, waves_of
+from exporter.detector.waves import TERMS, WEEK, known_seasons, waves_of
 from exporter.stats.arrays import Floats
 
 _HOUR = 3_600.0
-_FEWEST_HOURS = 64
-"""Parts of a span, at least: hours, or smaller ones. They hold sessions whole."""
+_FEWEST = 64
+"""Parts of a span, at least: hours, or shorter ones. Few sessions reach into two of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,9 @@ class Totals:
         start, length, weeks, parts = 0.0, _HOUR, 1.0, 1
         if times is not None:
             start, span = float(times.min()), float(np.ptp(times))
-            length = min(span / _FEWEST_HOURS, _HOUR) or _HOUR
-            parts = min(int(span / length) + 1, round(WEEK / _HOUR))
+            length = min(span / _FEWEST, _HOUR) or _HOUR
+            week = round(WEEK / _HOUR)
+            parts = week if "weekly" in known_seasons(times) else min(int(span / length) + 1, week)
             weeks = max(span / WEEK, 1.0)
         sums = np.zeros(parts), np.zeros((parts, TERMS)), np.zeros((parts, features))
         return cls(start, length, weeks, *sums)
@@ -60,7 +61,7 @@ class Totals:
         if times is None:
             self.n[0] += len(table)
             self.features[0] += table.sum(axis=0, dtype=np.float64)
-        elif len(table):
+        else:
             part = ((times - self.start) // self.length).astype(np.intp) % len(self.n)
             order = np.argsort(part, kind="stable")
             found, first = np.unique(part[order], return_index=True)
@@ -79,7 +80,8 @@ class Totals:
     def leverage(self, parts: int) -> Floats:
         """Return how far the mean of so many parts each determines its own expectation, 0 to 1.
 
-        For a regression on all terms, without shrinkage: of a week, most of what is new in a day.
+        This is for a regression on all terms, without shrinkage. In a single week, a day determines
+        most of its own expectation.
         """
         n = np.maximum(self.n, 1)[:, None]
         covariance = np.linalg.inv(self.waves.T @ (self.waves / n) + np.eye(TERMS))

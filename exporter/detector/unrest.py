@@ -39,6 +39,9 @@ def unrest(
     The season of a week also follows much of what was new in its days. So the excess is divided by
     the share that it cannot follow. It shrinks towards zero by the share that chance explains.
 
+    If each day is new, this is the variance of a new day. If days follow from each other, the
+    season follows more of them than is assumed, and this is too little.
+
     Source: DerSimonian and Laird (1986), "Meta-analysis in clinical trials", for the variance
     between groups by the method of moments.
 
@@ -65,8 +68,8 @@ def unrest(
         filled = known[0].joined(hours).n > 0
         means = _Means.of(*known, hours, filled)
         linear = _Means.of(*known_linear, hours, filled)
-        deviations = means.deviations
-        deviations[:, : linear.deviations.shape[1]] = linear.deviations
+        others = means.deviations[:, linear.deviations.shape[1] :]
+        deviations = np.hstack([linear.deviations, others])
         n = np.where(is_linear, linear.n, means.n)
         mean, deviation = tails.moments(int(n.mean()))
         # By chance, the mean of the squares is what the season does not follow of 1.

@@ -13,8 +13,9 @@ _HARMONICS = 2
 """Sine and cosine pairs per period. Each pair adds variance to the expected mean."""
 TERMS = 2 + 4 * _HARMONICS
 """Regression terms: the constant, a cosine and a sine per harmonic of two periods, the weekend."""
-OF_SEASON = {"daily": [1, 2, 5, 6], "weekly": [3, 4, 7, 8, 9]}
-"""The terms of each season: cosines, then sines, then the weekend."""
+_DAILY = [*range(1, 1 + _HARMONICS), *range(1 + 2 * _HARMONICS, 1 + 3 * _HARMONICS)]
+OF_SEASON = {"daily": _DAILY, "weekly": sorted({*range(1, TERMS)} - {*_DAILY})}
+"""The terms of each season. All cosines come before all sines, and the weekend comes last."""
 _COVERED = 0.97
 """Share of a day or a week that the times must span."""
 _SPANS = {"daily": DAY, "weekly": WEEK}

@@ -382,7 +382,7 @@ def _fitted_again(
     spans = parts(stored.first_at.timestamp(), stored.last_at.timestamp())
     more = (
         select(connection, model_name, Selection(arrived=_moments(span), most=len(rows)))
-        # Others need not be from the store, or are all of a selection that a person made.
+        # What a person pinned need not be from the store. Who chose it did not choose the others.
         for span in (spans if stored.automatic else ())
     )
     return _fit_detector(model_name, rows, time_zone.find(stored.time_zone), more)
@@ -432,14 +432,14 @@ def _fit_detector(
         more=((each["embedding"], to_local(each["received_at"], zone)) for each in others),
     )
     seconds = time.perf_counter() - start
-    _log.info("baseline fitted", extra={"model_name": model_name, "fit_seconds": round(seconds, 3)})
+    _log.info("baseline fitted", extra={"model_name": model_name, "seconds": round(seconds, 3)})
     return detector
 
 
 def _without(batch: NDArray[np.void], seqs: NDArray[np.int64]) -> NDArray[np.void]:
     """Leave out vectors by their numbers, and absurd ones."""
-    others = batch[~np.isin(batch["seq"], seqs)]
-    return others[~outliers(others["embedding"])] if len(others) else others
+    sound = batch[~outliers(batch["embedding"])] if len(batch) else batch
+    return sound[~np.isin(sound["seq"], seqs)]
 
 
 def _store(

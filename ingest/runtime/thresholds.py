@@ -57,9 +57,9 @@ To a provisional baseline every hour that it has not seen is news, and to a dail
 slow window holds enough vectors to see a day's small differences. Where these are news, only what
 changes nearly every vector counts, such as another encoder.
 
-A small new topic raises the slow window's score by 1 to 3 for as long as it lasts. Where weekends
-differ more than the waves of a baseline follow, the score is as high every week, without drift. So
-a rise over the week before counts.
+A small new topic may raise the slow window's score by 1 to 3 only, for as long as it lasts. Where
+hours of the week differ more than the waves of a baseline follow, the score is as high every week,
+without drift. So a rise over the week before counts.
 """
 STEADY: dict[Stage, Mapping[str, Thresholds]] = {
     "provisional": {"fast": Thresholds(15.0, 10.0), "slow": Thresholds(15.0, 10.0)},

@@ -29,6 +29,12 @@ def test_a_short_time_has_shorter_parts(hours: float, parts: int) -> None:
         np.testing.assert_allclose(totals.n[:-1], 500 / (parts - 1), atol=1)
 
 
+def test_a_week_that_ends_early_still_has_its_last_hours() -> None:
+    totals = Totals.spanning(1e9 + DAY * np.linspace(0, 6.85, 500), 1)
+    totals.add(np.ones((1, 1), np.float32), 1e9 + np.array([166.5 * 3_600]))
+    assert np.flatnonzero(totals.n).tolist() == [166]
+
+
 def test_totals_without_times_have_one_part() -> None:
     totals = totals_of(TABLE[:300], None)
     totals.add(TABLE[300:], None)

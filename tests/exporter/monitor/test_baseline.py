@@ -265,6 +265,11 @@ def test_more_vectors_that_are_absurdly_long_are_left_out(vectors: Vectors) -> N
     sound = baseline.fit("m", rows[:500], "first", UTC, [np.delete(rows[500:], [101, 207])])
     assert found.detector.to_bytes() == sound.detector.to_bytes()
     assert len(found.rows) == 500
+    # They are no part of the baseline either, so a batch may hold nothing else that is new.
+    everything = baseline.fit("m", absurd, "all", UTC, [absurd[:500], absurd[500:]])
+    assert (
+        everything.detector.to_bytes() == baseline.fit("m", absurd, "all", UTC).detector.to_bytes()
+    )
 
 
 def test_who_only_reads_fits_it_again_in_memory(
