@@ -80,7 +80,7 @@ def unrest(
         free = n * (1 - np.where(is_linear, linear.leverage, means.leverage))
         found.append(known[0].weeks * kept * excess / free.sum(axis=0))
     largest: Floats = np.max(found, axis=0)
-    return largest
+    return largest + 0.0  # no -0.0
 
 
 class _Means(NamedTuple):

@@ -327,7 +327,8 @@ def scores_after(change: float, zone: ZoneInfo) -> list[float]:
     def stream(times: NDArray[np.float64]) -> Vectors:
         hours = 2 * np.pi * to_local(times, BERLIN) / day
         vectors = random.standard_normal((len(times), 8))
-        vectors[:, 0] += 2 * np.sin(hours)
+        # Twice a day, so that an hour changes more than a third of the season's size.
+        vectors[:, 0] += 2 * np.sin(2 * hours)
         return vectors.astype(np.float32)
 
     fitted = np.sort(random.uniform(change - 8 * day, change, 5_000))
@@ -338,11 +339,11 @@ def scores_after(change: float, zone: ZoneInfo) -> list[float]:
         )
     )
     windows = ModelWindows(8, settings, detector, zone=zone)
-    times = np.arange(change + day, change + 2 * day, 20.0)
+    times = np.arange(change + day, change + 2 * day, 5.0)
     vectors = stream(times)
     scores = []
-    for at in range(0, len(times), 90):
-        windows.append(arrivals(vectors[at : at + 90], times[at : at + 90], at))
+    for at in range(0, len(times), 360):
+        windows.append(arrivals(vectors[at : at + 360], times[at : at + 360], at))
         sums = windows.views["fast"].window.sums
         assert sums is not None
         scores.append(detector.score(sums))
