@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread each file of tests of the whole over the run, if several processes share it.
 
     Those tests mostly wait, and the others compute. In the order of names, all processes would
-    compute first and wait in the end, the longest time for a single test of Terraform.
+    compute first and wait in the end. One test of Terraform alone waits for three minutes.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
