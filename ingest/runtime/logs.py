@@ -54,6 +54,9 @@ def configure(settings: LogSettings) -> None:
     # Otherwise Python writes warnings to standard error in another format.
     logging.captureWarnings(True)
     leave_out_steps("httpx2", "uvicorn.error", "psycopg.pool")
+    # Its warnings are of what else fails while an error or Ctrl-C ends a transaction. The first
+    # error is raised.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     # uvicorn warns of each request that it cannot parse, the pool of each attempt to connect. A
     # client or an outage could fill the disk.
     for name in ("uvicorn.error", "psycopg.pool"):

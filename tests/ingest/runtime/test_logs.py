@@ -54,3 +54,20 @@ def test_logfmt_shows_what_it_escapes() -> None:
         text=True,
     )
     assert r"path=a\x0db" in ran.stderr
+
+
+INTERRUPTED = """
+import sys
+from ingest.runtime import logs
+from ingest.runtime.settings.settings import LogSettings
+from ingest.store.connection import connect
+logs.configure(LogSettings())
+with connect(sys.argv[1]) as connection, connection.transaction():
+    connection.pgconn.send_query(b"select 1")
+    sys.exit("interrupted")
+"""
+
+
+def test_an_interrupt_between_a_statement_and_its_answer_is_told_alone(store: str) -> None:
+    ran = subprocess.run([sys.executable, "-c", INTERRUPTED, store], capture_output=True, text=True)
+    assert ran.stderr == "interrupted\n"
