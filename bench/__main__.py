@@ -16,6 +16,7 @@ MODULES = (
     "bench.door",
     "bench.footprint",
     "bench.restart",
+    "bench.search",
     "bench.slices",
     "bench.ingest",
     "bench.ingest.shortcuts",

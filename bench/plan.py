@@ -42,7 +42,7 @@ FIT_GB = {
     for vectors in PINNED.values()
 }
 PINNED_GB = {
-    vectors: _gb("baselines", "MB with index", "MB of detector", vectors=vectors)
+    vectors: _gb("baselines", "MB on disk", "MB of detector", vectors=vectors)
     for vectors in PINNED.values()
 }
 SCRAPE_SECONDS = {
@@ -151,15 +151,18 @@ def costs() -> Iterator[Line]:
     yield "a restart: per model, windows of 1,000", f"{RESTART_SECONDS * 1e3:.0f} ms"
     yield "Prometheus: per model", f"{SERIES} series"
     for vectors in PINNED.values():
-        fit = _footprint("baselines", "seconds to fit", vectors=vectors)
+        fit = _footprint("fitting", "CPU s with more", vectors=vectors)
         store = _footprint("baselines", "CPU seconds to store", vectors=vectors)
         what = f"a baseline of {vectors:,}"
         yield (
             f"{what}: to fit, one at a time in each exporter",
-            f"{fit:.0f} s, {FIT_GB[vectors]:.1f} GB",
+            f"{fit:.0f} s of a core, {FIT_GB[vectors]:.1f} GB",
         )
-        yield f"{what}: to store and index, one at a time in the database", f"{store:.1f} s"
+        yield f"{what}: to store, one at a time in the database", f"{store:.1f} s"
         yield f"{what}: on disk, per version (three are kept)", f"{PINNED_GB[vectors] * 1e3:.0f} MB"
+    for searched in (10_000, 50_000):
+        milliseconds = results.number("search", "search", "CPU ms exact", vectors=searched)
+        yield f"a search among the {searched:,} vectors of a baseline", f"{milliseconds:.0f} ms"
     yield (
         "history: per row; two rows every `check_interval`, kept for 35 days",
         f"{HISTORY_BYTES:.0f} bytes",

@@ -17,8 +17,7 @@ Scope = Annotated[
     Literal["fast", "slow", "baseline"],
     Meta(
         description=(
-            "Where to search: exactly, in the newest vectors of a window's length, or by an HNSW"
-            " index, in the baseline."
+            "Where to search: in the newest vectors of a window's length, or in the baseline."
         )
     ),
 ]

@@ -11,7 +11,7 @@ import psycopg
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.worker import Worker
-from ingest.store import baseline_index, partitions, rights
+from ingest.store import partitions, rights
 from ingest.store.connection import ConnectionString, connect, unavailable
 from ingest.store.sockets import Sockets
 
@@ -22,7 +22,7 @@ _RETRY_SECONDS = 60.0
 
 
 class Maintenance:
-    """Makes partitions, drops those that expired, and indexes baselines, as the tables' owner.
+    """Makes partitions and drops those that expired, as the tables' owner.
 
     It opens its own connections, because it may hold one for long and a pool has few.
 
@@ -69,7 +69,7 @@ class Maintenance:
             partitions.ensure(connection)
 
     def maintain(self) -> None:
-        """Make the partitions that are missing, drop those that expired, and index baselines.
+        """Make the partitions that are missing, and drop those that expired.
 
         A role that does not own the tables does nothing.
 
@@ -84,7 +84,6 @@ class Maintenance:
             partitions.ensure(connection)
             for day in partitions.drop_expired(connection, self._retention_days):
                 _log.info("partition dropped", extra={"day": day.isoformat()})
-            baseline_index.tidy(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -16,13 +15,14 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from ingest.runtime.errors import NotFound
-from ingest.store import baseline_index, copy
+from ingest.store import copy
 from ingest.store.dimension import check_dimension, require_dimension
 from ingest.store.stored_vector import StoredVector
 
 KEPT_VERSIONS = 3
 """Automatic versions of a model's baseline that are kept, and as many of those that people pinned
 or chose. One more drops the oldest of its kind."""
+_ADVISORY_LOCK = 0x456D6242  # "EmbB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,12 @@ class StoredBaseline:
     time_zone: str
 
 
+def lock(connection: psycopg.Connection) -> None:
+    """Keep others from pinning or choosing a baseline until the transaction ends."""
+    # Not the lock of the model's row: writers of the model would wait while vectors are copied.
+    connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+
+
 def in_use(connection: psycopg.Connection, model_name: str) -> int | None:
     """Return the version of a model's baseline that is in use: the one that was chosen last.
 
@@ -93,7 +99,7 @@ def use(connection: psycopg.Connection, model_name: str, version: int) -> None:
         If there is no such version.
     """
     with connection.transaction():
-        baseline_index.lock(connection)
+        lock(connection)
         chosen = connection.execute(
             "update baseline set used_at = clock_timestamp(), automatic = false, matures = false"
             " where model_name = %s and version = %s",
@@ -162,7 +168,6 @@ def create(
             time_zone,
         )
         _copy_vectors(connection, model_name, version, rows)
-        baseline_index.build(connection, model_name, version, *rows["embedding"].shape)
         _drop_old_versions(connection, model_name)
     return version
 
@@ -202,7 +207,7 @@ def create_from_vectors(
         If the model's vectors have another dimension.
     """
     components = rows["embedding"].shape[1]
-    # In its own transaction: otherwise writers of the model would wait for the index.
+    # In its own transaction: otherwise writers of the model would wait for the vectors.
     connection.execute(
         "insert into model (model_name, dimension) values (%s, %s) on conflict do nothing",
         [model_name, components],
@@ -224,29 +229,19 @@ def create_from_vectors(
             time_zone,
         )
         _write_vectors(connection, model_name, version, rows)
-        baseline_index.build(connection, model_name, version, len(rows), components)
         _drop_old_versions(connection, model_name)
     return version
 
 
 def drop(connection: psycopg.Connection, model_name: str) -> None:
-    """Drop all baselines of a model. Without the right to drop indexes, upkeep drops them.
-
-    Call this last in a transaction that took :func:`baseline_index.lock`: until the transaction
-    ends, the searches of all models' baselines wait.
-
-    Raises
-    ------
-    psycopg.errors.LockNotAvailable
-        If a running search would make this call, and with it all later searches, wait.
-    """
-    baseline_index.wait_briefly(connection)
-    found = connection.execute("select version from baseline where model_name = %s", [model_name])
-    _drop_versions(connection, model_name, [version for (version,) in found])
+    """Drop all baselines of a model, in a transaction that took :func:`lock`."""
+    for table in ("baseline", "baseline_embedding"):
+        statement = sql.SQL("delete from {} where model_name = %s").format(sql.Identifier(table))
+        connection.execute(statement, [model_name])
 
 
 def _next_version(connection: psycopg.Connection, model_name: str) -> int:
-    baseline_index.lock(connection)
+    lock(connection)
     require_dimension(connection, model_name)  # raises if it was removed in the meantime
     found = connection.execute(
         "select coalesce(max(version), 0) + 1 from baseline where model_name = %s", [model_name]
@@ -339,19 +334,14 @@ def _drop_old_versions(connection: psycopg.Connection, model_name: str) -> None:
         " desc) as place from baseline where model_name = %s) as ranked where place > %s",
         [model_name, KEPT_VERSIONS],
     )
-    _drop_versions(connection, model_name, [version for (version,) in found])
-
-
-def _drop_versions(connection: psycopg.Connection, model_name: str, dropped: Sequence[int]) -> None:
+    dropped = [version for (version,) in found]
     for table in ("baseline", "baseline_embedding"):
         connection.execute(
             sql.SQL("delete from {} where model_name = %s and version = any(%s)").format(
                 sql.Identifier(table)
             ),
-            [model_name, list(dropped)],
+            [model_name, dropped],
         )
-    # Last, because searches of all baselines wait for the lock until the transaction ends.
-    baseline_index.drop(connection, model_name, dropped)
 
 
 def load(connection: psycopg.Connection, model_name: str, version: int) -> StoredBaseline:

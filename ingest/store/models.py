@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +10,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from ingest.store import baseline_index, baselines
+from ingest.store import baselines
 from ingest.store.dimension import require_dimension
-
-_log = logging.getLogger(__name__)
 
 _TABLES = (
     "embedding",
@@ -29,8 +25,7 @@ _TABLES = (
     "explanation",
     "report",
 )
-"""Tables whose rows are deleted by model. The others need the locks that :func:`_finish` takes."""
-_RETRY_SECONDS = 1.0
+"""Tables whose rows are deleted by model. The others need the locks that :func:`remove` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +107,12 @@ def remove(connection: psycopg.Connection, model_name: str) -> None:
     # Most rows are deleted first, while writers continue. The rest is deleted together with the
     # model in one transaction, so that a new model of the same name starts empty.
     _clear(connection, model_name)
-    while not _finish(connection, model_name):
-        _log.warning("waiting for readers of baselines", extra={"model_name": model_name})
-        time.sleep(_RETRY_SECONDS)
+    with connection.transaction():
+        baselines.lock(connection)
+        connection.execute("select from model where model_name = %s for update", [model_name])
         _clear(connection, model_name)
-
-
-def _finish(connection: psycopg.Connection, model_name: str) -> bool:
-    """Remove the rest. Return False, with nothing done, if running searches would block it."""
-    try:
-        with connection.transaction():
-            baseline_index.lock(connection)
-            connection.execute("select from model where model_name = %s for update", [model_name])
-            _clear(connection, model_name)
-            connection.execute("delete from model where model_name = %s", [model_name])
-            baselines.drop(connection, model_name)
-    except psycopg.errors.LockNotAvailable:
-        return False
-    return True
+        connection.execute("delete from model where model_name = %s", [model_name])
+        baselines.drop(connection, model_name)
 
 
 def _clear(connection: psycopg.Connection, model_name: str) -> None:

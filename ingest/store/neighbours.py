@@ -1,7 +1,7 @@
 """Find the stored vectors that are most similar to a vector, by cosine similarity.
 
-The search of a window is exact, and so is that of a baseline, unless it is large enough for an HNSW
-index.
+Searches are exact. A baseline has at most 50,000 vectors, so an HNSW index would save less than a
+tenth of a second of a search, and take a minute to build (``bench.search``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 from pgvector import Vector
-from psycopg import sql
 from psycopg.rows import class_row
 
 from ingest.runtime.errors import NotFound
@@ -22,10 +21,7 @@ from ingest.store.dimension import mismatch
 from ingest.store.stored_vector import StoredVector
 
 MOST_SEARCHED = 10_000
-"""Vectors that an exact search compares, at most: the newest ones of a window. A baseline with more
-has an index."""
-_EF_SEARCH_MAX = 1_000
-"""Greatest value of ``hnsw.ef_search`` that pgvector accepts."""
+"""Vectors of a window that a search compares, at most: the newest ones."""
 
 # A baseline's copies are kept when the vectors themselves have expired.
 _STORED: dict[str, tuple[LiteralString, ...]] = {
@@ -111,8 +107,8 @@ async def window(
 ) -> list[Match]:
     """Return the k vectors of the last seconds of a window that are most similar, best first.
 
-    The search is exact, in the newest `MOST_SEARCHED`. With ``metadata``, an encoded JSON object,
-    it finds those of them whose metadata has all of it.
+    They are those of the newest `MOST_SEARCHED`. With ``metadata``, an encoded JSON object, their
+    metadata has all of it.
     """
     async with connection.transaction(), connection.cursor(row_factory=class_row(Match)) as cursor:
         await cursor.execute(
@@ -144,9 +140,7 @@ async def baseline(
 ) -> list[Match]:
     """Return the k vectors of the baseline in use that are most similar, best first.
 
-    In a baseline of more than `MOST_SEARCHED` vectors, the search uses the HNSW index and is
-    approximate. With ``metadata``, an encoded JSON object, it is exact, and finds those whose
-    metadata has all of it.
+    With ``metadata``, an encoded JSON object, their metadata has all of it.
 
     Raises
     ------
@@ -154,64 +148,24 @@ async def baseline(
         If the model has no baseline yet.
     """
     cursor = await connection.execute(
-        "select version, vectors from baseline_in_use join baseline using (model_name, version)"
-        " where model_name = %s",
-        [model_name],
+        "select version from baseline_in_use where model_name = %s", [model_name]
     )
     row = await cursor.fetchone()
     if row is None:
         raise NotFound(f"model {model_name} has no baseline yet")
-    version, size = row
-    async with connection.transaction(), connection.cursor(row_factory=class_row(Match)) as found:
-        # Many more candidates than k: with the size of a baseline, good recall costs little.
-        ef_search = min(_EF_SEARCH_MAX, max(200, 4 * k))
-        await found.execute("select set_config('hnsw.ef_search', %s, true)", [str(ef_search)])
-        filtered = sql.SQL("")
-        if metadata is not None:
-            # Not by the index, which returns its candidates before they are filtered.
-            filtered, size = sql.SQL(" and metadata @> %(metadata)s::jsonb"), 0
-        stored, _ = indexed("embedding", len(vector), size)
-        wanted, _ = indexed("%(vector)s::vector", len(vector), size)
-        statement = sql.SQL(
+    async with connection.cursor(row_factory=class_row(Match)) as found:
+        await found.execute(
             "select seq, id, received_at, embedded_at, metadata,"
             " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"
             " from baseline_embedding where model_name = %(model)s and version = %(version)s"
-            "{filter} order by {stored} <=> {wanted} limit %(k)s"
-        ).format(filter=filtered, stored=stored, wanted=wanted)
-        await found.execute(
-            statement,
+            " and (%(metadata)s::jsonb is null or metadata @> %(metadata)s::jsonb)"
+            " order by embedding <=> %(vector)s::vector, seq limit %(k)s",
             {
                 "vector": Vector(vector).to_text(),
                 "model": model_name,
-                "version": version,
+                "version": row[0],
                 "metadata": None if metadata is None else metadata.decode(),
                 "k": k,
             },
         )
         return await found.fetchall()
-
-
-def indexed(vector: str, dimension: int, size: int) -> tuple[sql.SQL, sql.SQL | None]:
-    """Return the SQL expression that an HNSW index holds of a vector, and its operator class.
-
-    pgvector indexes ``vector`` up to 2,000 dimensions and ``halfvec`` up to 4,000. With more
-    dimensions, or up to `MOST_SEARCHED` vectors, there is no index, the operator class is None, and
-    a search is exact.
-
-    Parameters
-    ----------
-    vector : str
-        SQL expression of the vector.
-    dimension : int
-    size : int
-        Vectors of the baseline.
-    """
-    if size <= MOST_SEARCHED:
-        return sql.SQL(vector), None
-    if dimension <= 2_000:
-        return sql.SQL(f"{vector}::vector({int(dimension)})"), sql.SQL("vector_cosine_ops")
-    if dimension <= 4_000:
-        # A component of a halfvec is at most 65,504, so vectors are scaled to unit length.
-        halves = f"l2_normalize({vector})::halfvec({int(dimension)})"
-        return sql.SQL(halves), sql.SQL("halfvec_cosine_ops")
-    return sql.SQL(vector), None

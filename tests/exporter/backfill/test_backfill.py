@@ -44,7 +44,7 @@ from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store import baseline_index, baselines, history
+from ingest.store import baselines, history
 from ingest.store.changes import ModelRow
 from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
@@ -450,7 +450,7 @@ def test_a_models_writers_do_not_wait_for_a_baseline_to_come_in(
 
     with ThreadPoolExecutor(1) as pool, connect(store) as other:
         with other.transaction():
-            baseline_index.lock(other)
+            baselines.lock(other)
             pinning = pool.submit(backfill(client, lake).pin, store, Selection(first=FITTED))
             wait_for(waits, "the lock")
             send(vectors[:10])

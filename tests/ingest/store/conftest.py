@@ -10,18 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ingest.store import neighbours
 from ingest.store.batch import Batch
 from ingest.store.connection import OPTIONS, AsyncConnection
 from ingest.store.vectors import insert
 
 InsertAll = Callable[..., list[object]]
-
-
-@pytest.fixture
-def small_ones_are_indexed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each baseline of three vectors or more an index, as large ones have."""
-    monkeypatch.setattr(neighbours, "MOST_SEARCHED", 2)
 
 
 @pytest.fixture

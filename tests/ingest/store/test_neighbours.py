@@ -17,7 +17,6 @@ from ingest.store import baselines, neighbours
 from ingest.store.batch import Batch
 from ingest.store.neighbours import Match
 from ingest.store.selection import Selection, select
-from tests.service import wait_for
 
 InsertAll = Callable[..., list[object]]
 Vectors = NDArray[np.float32]
@@ -88,67 +87,22 @@ def test_a_vector_of_zeros_has_no_similarity(store: str, insert_all: InsertAll) 
     assert [match.similarity for match in found] == [pytest.approx(0.7071068), None]
 
 
-@pytest.mark.usefixtures("small_ones_are_indexed")
-@pytest.mark.parametrize("dimension", [384, 2_200])
-def test_the_search_of_a_baseline_finds_nearly_all(
+@pytest.mark.parametrize("dimension", [384, 2_200, 4_100])
+def test_the_search_of_a_baseline_is_exact_in_any_dimension(
     store: str,
     insert_all: InsertAll,
     connection: psycopg.Connection,
     sentences: Vectors,
     dimension: int,
 ) -> None:
-    """2,200 dimensions are indexed as halfvec; similarities are computed from the vectors."""
-    wide = np.tile(sentences, 6)[:, :dimension]
-    insert_all(Batch("m", np.ascontiguousarray(wide[:1_000])))
-    rows = select(connection, "m", Selection(first=1_000))
-    baselines.create(connection, "m", rows, b"", {}, "first 1000")
-    hits = 0
-    for query in wide[1_000:1_010]:
-        found = ask(store, lambda c, q=query: neighbours.baseline(c, "m", q, 10))
-        seqs, similarities = brute_force(query, wide[:1_000], 10)
-        hits += len(set(seqs) & {match.seq for match in found})
-        assert found[0].similarity == pytest.approx(similarities[0], abs=1e-6)
-    assert hits >= 98
-
-
-@pytest.mark.parametrize(("most", "expected"), [(999, 1), (1_000, None)])
-def test_the_search_of_a_baseline_uses_the_index_if_it_is_large(
-    store: str,
-    insert_all: InsertAll,
-    connection: psycopg.Connection,
-    sentences: Vectors,
-    monkeypatch: pytest.MonkeyPatch,
-    most: int,
-    expected: int | None,
-) -> None:
-    monkeypatch.setattr(neighbours, "MOST_SEARCHED", most)
-    insert_all(Batch("m", sentences[:1_000]))
-    rows = select(connection, "m", Selection(first=1_000))
-    baselines.create(connection, "m", rows, b"", {}, "first 1000")
-    ask(store, lambda c: neighbours.baseline(c, "m", sentences[0], 10))
-
-    def scans() -> int | None:
-        connection.execute("select pg_stat_clear_snapshot()")
-        [found] = connection.execute(
-            "select sum(idx_scan) from pg_stat_user_indexes join pg_indexes on"
-            " indexname = indexrelname where indexdef like '%hnsw%'"
-        ).fetchone()
-        return found
-
-    # The session that searched reports when it ends, a moment after it was closed.
-    wait_for(lambda: scans() == expected, "the count of scans")
-
-
-@pytest.mark.usefixtures("small_ones_are_indexed")
-def test_components_too_large_for_a_halfvec_are_indexed_and_found(
-    store: str, insert_all: InsertAll, connection: psycopg.Connection
-) -> None:
-    long = np.eye(3, 2_200, dtype=np.float32) * 1e6
-    insert_all(Batch("m", long))
-    rows = select(connection, "m", Selection(first=3))
-    baselines.create(connection, "m", rows, b"", {}, "first 3")
-    [nearest] = ask(store, lambda c: neighbours.baseline(c, "m", long[1], 1))
-    assert (nearest.seq, nearest.similarity) == (2, pytest.approx(1))
+    wide = np.ascontiguousarray(np.tile(sentences, 11)[:1_005, :dimension])
+    insert_all(Batch("m", wide[:1_000]))
+    for size in (1_000, 500):  # the version in use is searched alone
+        rows = select(connection, "m", Selection(first=size))
+        baselines.create(connection, "m", rows, b"", {}, f"first {size}")
+        for query in wide[1_000:]:
+            found = ask(store, lambda c, q=query: neighbours.baseline(c, "m", q, 10))
+            assert_same(found, query, wide[:size], 10)
 
 
 def test_a_model_without_a_baseline_is_an_error(store: str, insert_all: InsertAll) -> None:
@@ -178,7 +132,6 @@ def test_a_vector_is_found_by_id_or_number_also_when_only_the_baseline_has_it(
 def test_a_filter_finds_only_vectors_whose_metadata_has_all_of_it(
     store: str, insert_all: InsertAll, connection: psycopg.Connection, sentences: Vectors
 ) -> None:
-    """The rarest are found too: the index of the baseline would return others first."""
     tenants = ["a"] * 990 + ["b"] * 10
     metadata: list[bytes | None] = [
         f'{{"tenant": "{tenant}", "tags": ["x", {number}]}}'.encode()

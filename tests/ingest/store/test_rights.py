@@ -17,7 +17,6 @@ from psycopg.conninfo import make_conninfo
 
 from ingest.runtime.errors import SettingsError, StoreUnavailable
 from ingest.store import (
-    baseline_index,
     baselines,
     canaries,
     changes,
@@ -251,32 +250,6 @@ def test_the_rights_of_watch_are_enough(connection: psycopg.Connection, app: str
             assert await positions.load(own, "m", "docs") == positions.Progress(("2",))
 
     asyncio.run(follow())
-
-
-def indexes(connection: psycopg.Connection) -> int:
-    row = connection.execute(
-        "select count(*) from pg_indexes where indexname like 'baseline\\_%\\_1'"
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-@pytest.mark.usefixtures("small_ones_are_indexed")
-def test_the_owner_indexes_what_others_pinned_and_drops_what_they_left(
-    connection: psycopg.Connection, app: str
-) -> None:
-    send(connection.info.dsn, Batch("m", vectors(300)))
-    rights.grant(connection, str(psycopg.conninfo.conninfo_to_dict(app)["user"]))
-    with connect(app) as own:
-        rows = select(own, "m", Selection(first=250))
-        baselines.create(own, "m", rows, b"", {}, "first 250")
-        assert indexes(connection) == 0
-        baseline_index.tidy(connection)
-        assert indexes(connection) == 1
-        models.remove(own, "m")
-    assert indexes(connection) == 1
-    baseline_index.tidy(connection)
-    assert indexes(connection) == 0
 
 
 def test_a_role_with_few_rights_serves_and_the_owners_upkeep_makes_its_partitions(
