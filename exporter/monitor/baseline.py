@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from exporter.detector.codec import Outdated
 from exporter.detector.detector import MIN_REFERENCE, Detector
+from exporter.monitor import fit_process
 from exporter.monitor.local_time import to_local
 from exporter.monitor.maturing import stage_of
 from exporter.stats.outliers import outliers
@@ -425,11 +426,11 @@ def _fit_detector(
     # Two writers may number their vectors across each other, within one moment.
     positions = np.sort(rows["seq"])
     others = (_without(batch, positions) for batch in more)
-    detector = Detector.fit(
+    detector = fit_process.fit(
         rows["embedding"],
-        timestamps=to_local(rows["received_at"], zone),
-        positions=positions,
-        more=((each["embedding"], to_local(each["received_at"], zone)) for each in others),
+        to_local(rows["received_at"], zone),
+        positions,
+        ((each["embedding"], to_local(each["received_at"], zone)) for each in others),
     )
     seconds = time.perf_counter() - start
     _log.info("baseline fitted", extra={"model_name": model_name, "seconds": round(seconds, 3)})

@@ -8,14 +8,8 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import signal
-import struct
-import subprocess
-import sys
 import threading
-from contextlib import suppress
-from typing import IO
 
 import msgspec
 import numpy as np
@@ -23,6 +17,7 @@ import numpy as np
 from ingest.formats.parameters import Parameters
 from ingest.runtime import errors
 from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem
+from ingest.runtime.process import Process
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
 
@@ -35,10 +30,9 @@ MOST_SECONDS = 30
 OUT_OF_MEMORY = 3
 """Exit code of a process whose memory did not suffice."""
 
-_LENGTHS = struct.Struct("<QQ")
 _MODULE = "ingest.formats.confinement"
-_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TZ")
-"""All of the environment that the process has a use for. The rest may hold secrets."""
+# Allocators that reserve addresses in advance would reach the limit without using memory.
+_ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Ends of a process that no body causes by itself."""
 
@@ -78,34 +72,6 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     problems: tuple[Problem, ...]
 
 
-def send(stream: IO[bytes], message: object, data: bytes | memoryview) -> None:
-    """Write a message, and bytes that belong to it."""
-    encoded = msgspec.msgpack.encode(message)
-    stream.write(_LENGTHS.pack(len(encoded), len(data)))
-    stream.write(encoded)
-    stream.write(data)
-    stream.flush()
-
-
-def receive(stream: IO[bytes]) -> tuple[bytes, bytes]:
-    """Read what :func:`send` wrote.
-
-    Raises
-    ------
-    EOFError
-        If the other process has ended.
-    """
-    message, data = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
-    return _exactly(stream, message), _exactly(stream, data)
-
-
-def _exactly(stream: IO[bytes], size: int) -> bytes:
-    found = stream.read(size)
-    if len(found) < size:
-        raise EOFError
-    return found
-
-
 _ANSWERS = msgspec.msgpack.Decoder(Answer | Refused)
 
 
@@ -119,13 +85,10 @@ class _Ended(Exception):
 
 
 class Child:
-    """Reads bodies in a process, one at a time. The process starts with the first body.
-
-    It ends when its input does, which the kernel closes however this process ends.
-    """
+    """Reads bodies in a process, one at a time. The process starts with the first body."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._has_answered = False
         self._is_closing = False
         self._lock = threading.Lock()
@@ -165,12 +128,12 @@ class Child:
 
     def _answer(self, request: Request, body: bytes) -> Batch:
         if self._process is None:
-            self._process, self._has_answered = _started(), False
+            self._process, self._has_answered = Process(_MODULE, **_ALLOCATORS), False
             if self._is_closing:
                 self._process.kill()
         try:
-            send(_open(self._process.stdin), request, body)
-            message, vectors = receive(_open(self._process.stdout))
+            self._process.send(request, body)
+            message, vectors = self._process.receive()
             answer = _ANSWERS.decode(message)
         except (EOFError, BrokenPipeError) as error:
             had_answered, code = self._has_answered, self._end()
@@ -191,37 +154,7 @@ class Child:
     def _end(self) -> int:
         """End the process, and return its code."""
         process, self._process = self._process, None
-        if process is None:
-            return 0
-        process.kill()
-        for stream in (process.stdin, process.stdout):
-            # What a buffer still holds cannot be written anymore.
-            with suppress(BrokenPipeError):
-                _open(stream).close()
-        return process.wait()
-
-
-def _started() -> subprocess.Popen[bytes]:
-    kept = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-    options = {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        # Allocators that reserve addresses in advance would reach the limit without using memory.
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
-        "MALLOC_ARENA_MAX": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-    return subprocess.Popen(
-        # Not from the current folder, where anything may lie.
-        [sys.executable, "-P", "-m", _MODULE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=kept | options,
-    )
-
-
-def _open(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None
-    return stream
+        return 0 if process is None else process.end()
 
 
 def _error(code: int, limits: IngestSettings) -> Exception:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import signal
 import sys
-import threading
 from contextlib import suppress
 
 import msgspec
@@ -24,20 +22,16 @@ from ingest.formats.child import (
     Refused,
     Request,
     most_memory,
-    receive,
-    send,
 )
 from ingest.runtime.errors import PayloadError
+from ingest.runtime.process import follow_input, receive, send
 from ingest.runtime.settings.settings import IngestSettings
 
 
 def main() -> None:
     """Read bodies until the input ends."""
-    # The service finishes the requests under way after these; then it closes the input.
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    follow_input()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    threading.Thread(target=_end_with_input, daemon=True).start()
     with suppress(ModuleNotFoundError):  # whoever sends a body is told
         import ingest.files.arrow  # noqa: F401
     taken = psutil.Process().memory_info().vms
@@ -77,14 +71,6 @@ def _limit_memory(size: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     finite = [each for each in (size, hard) if each != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min(finite, default=hard), hard))
-
-
-def _end_with_input() -> None:
-    """End the process as soon as nobody can write to its input, also while it reads a body."""
-    end = select.poll()
-    end.register(sys.stdin, 0)
-    end.poll()
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@
     ├── QueueFull (RuntimeError)          too many requests or passwords wait
     ├── SlowClient (TimeoutError)         a request did not arrive in time
     ├── NotChecked (RuntimeError)         no exporter has reported on a model yet
+    ├── FitFailed (RuntimeError)          the process that fitted a baseline ended too early
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
     │   └── StoreRefused                  it refuses the connection until somebody changes something
     ├── ClusterFailed (ConnectionError)   the Dask cluster or its scratch storage failed
@@ -159,6 +160,12 @@ class NotChecked(MonitorError, RuntimeError):
 
     status = 503
     title = "Not checked yet"
+
+
+class FitFailed(MonitorError, RuntimeError):
+    """The process that fitted a baseline ended before it was done."""
+
+    title = "Baseline not fitted"
 
 
 class StoreUnavailable(MonitorError, ConnectionError):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -17,9 +15,9 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from ingest.formats import child as children
 from ingest.formats.child import Child
 from ingest.formats.parameters import Parameters
+from ingest.runtime import process as processing
 from ingest.runtime.errors import BodyTooLarge, PayloadError, UnsupportedMediaType
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
@@ -44,10 +42,10 @@ def read(child: Child) -> Read:
     return lambda body: child.read(body, Parameters("m"), LIMITS, NOW)
 
 
-def processes(of: int | None = None) -> list[psutil.Process]:
+def processes() -> list[psutil.Process]:
     """The processes of children that run."""
     found = []
-    for process in psutil.Process(of).children():
+    for process in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
             if "ingest.formats.confinement" in process.cmdline():
                 found.append(process)
@@ -169,7 +167,7 @@ def test_an_answer_that_cannot_be_received_is_not_taken_for_that_to_another_body
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(children, "receive", receive)
+        patch.setattr(processing, "receive", receive)
         with pytest.raises(MemoryError):
             read(BODY)
     assert read(BODY).vectors.tolist() == ROWS.tolist()
@@ -209,42 +207,6 @@ def test_signals_to_stop_leave_the_process_alone_until_the_service_has_finished(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         assert len(interrupted(number).result()) == len(ROWS)
     assert only() == first
-
-
-PROGRAM = """
-import sys
-from ingest.formats import child as children
-from ingest.formats.child import Child
-from tests.ingest.formats.test_child import BODY, LIMITS, NOW, Parameters
-child = Child()
-child.read(BODY, Parameters("m"), LIMITS, NOW)
-print("read", flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.mark.parametrize("number", [None, signal.SIGKILL])
-def test_the_process_ends_with_the_program_however_that_ends(number: int | None) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as program:
-        assert program.stdout is not None
-        assert program.stdout.readline() == "read\n"
-        [process] = processes(program.pid)
-        if number is None:
-            program.communicate()
-        else:
-            os.kill(program.pid, number)
-    wait_for(lambda: has_ended(process), "the end of the process")
-
-
-def test_the_process_knows_no_secret_of_the_service(
-    monkeypatch: pytest.MonkeyPatch, read: Read, only: Callable[[], psutil.Process]
-) -> None:
-    for name in ("EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING", "PGPASSWORD", "AWS_SECRET"):
-        monkeypatch.setenv(name, "secret")
-    read(BODY)
-    assert "secret" not in only().environ().values()
 
 
 def test_without_the_library_the_extra_is_named(

@@ -1,0 +1,130 @@
+"""The fit of a detector, in a process of its own if it is large.
+
+It takes seconds of a core and gigabytes of memory. Here it would delay requests and scrapes, and
+the memory would stay with this process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.detector import Detector
+from ingest.runtime.errors import FitFailed
+from ingest.runtime.process import Process, follow_input, receive, send
+
+SMALL = 1_000_000
+"""Components of all vectors of a reference whose fit takes no longer than to start a process."""
+_NICENESS = 10
+"""Requests, scrapes and the database come first."""
+
+
+class _Array(msgspec.Struct, frozen=True, tag=True):
+    """An array, whose data come after it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class _End(msgspec.Struct, frozen=True, tag=True):
+    """There are no more arrays."""
+
+
+class _Fitted(msgspec.Struct, frozen=True, tag=True):
+    """A detector, whose bytes come after it."""
+
+
+class _Refused(msgspec.Struct, frozen=True, tag=True):
+    """Why no detector can be fitted."""
+
+    detail: str
+
+
+_REQUESTS = msgspec.msgpack.Decoder(_Array | _End)
+_ANSWERS = msgspec.msgpack.Decoder(_Fitted | _Refused)
+
+
+def fit(
+    vectors: NDArray[np.float32],
+    timestamps: NDArray[np.float64],
+    positions: NDArray[np.int64],
+    more: Iterable[tuple[NDArray[np.float32], NDArray[np.float64]]],
+) -> Detector:
+    """Fit a detector; see :meth:`exporter.detector.Detector.fit`.
+
+    Raises
+    ------
+    ValueError
+        As there.
+    FitFailed
+        If its process ended before it was done.
+    """
+    if vectors.size <= SMALL:
+        return Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
+    process = Process(__name__)
+    try:
+        # What it refused, it did not read to the end.
+        with suppress(BrokenPipeError):
+            for array in (vectors, timestamps, positions):
+                process.send(*_encoded(array))
+            for batch in more:
+                for array in batch:
+                    process.send(*_encoded(array))
+            process.send(_End(), b"")
+        message, fitted = process.receive()
+    except EOFError as error:
+        raise _failed(process.end()) from error
+    finally:
+        process.end()
+    answer = _ANSWERS.decode(message)
+    if isinstance(answer, _Refused):
+        raise ValueError(answer.detail)
+    return Detector.from_bytes(fitted)
+
+
+def _failed(code: int) -> FitFailed:
+    ended = f"with {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+    advice = "; it may need more memory" if code == -signal.SIGKILL else ""
+    return FitFailed(f"the process that fitted a baseline ended {ended}{advice}")
+
+
+def _encoded(array: NDArray[Any]) -> tuple[_Array, memoryview]:
+    whole = np.ascontiguousarray(array)
+    return _Array(whole.dtype.str, whole.shape), whole.reshape(-1).view(np.uint8).data
+
+
+def _arrays() -> Iterator[NDArray[Any]]:
+    while True:
+        message, data = receive(sys.stdin.buffer)
+        request = _REQUESTS.decode(message)
+        if isinstance(request, _End):
+            return
+        yield np.frombuffer(data, request.dtype).reshape(request.shape)
+
+
+def main() -> None:
+    """Fit the detector of the arrays that come on the input."""
+    follow_input()
+    os.nice(_NICENESS)
+    arrays = _arrays()
+    vectors, timestamps, positions = next(arrays), next(arrays), next(arrays)
+    # The same iterator twice, so that each batch gets its timestamps.
+    more = zip(arrays, arrays, strict=True)
+    try:
+        detector = Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
+    except ValueError as error:
+        send(sys.stdout.buffer, _Refused(str(error)), b"")
+    else:
+        send(sys.stdout.buffer, _Fitted(), detector.to_bytes())
+
+
+if __name__ == "__main__":
+    main()
