@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -65,6 +66,8 @@ class Reading:
         ``key=value`` of the slice that it is about; empty for all vectors of the model.
     rise : float or None
         How much higher its scores are than a week before.
+    ratio_at : datetime or None
+        When the changed ratio was computed, which takes too long for every scrape.
     """
 
     window: str
@@ -77,6 +80,7 @@ class Reading:
     components: Mapping[str, float | None]
     slice: str = ""
     rise: float | None = None
+    ratio_at: datetime | None = None
 
     @classmethod
     def of(cls, name: str, window: Window) -> Reading:
@@ -92,6 +96,7 @@ class Reading:
             None if ratio is None else ratio.upper,
             {} if window.components is UNSET else window.components,
             rise=None if window.rise is UNSET else window.rise,
+            ratio_at=None if ratio is None else ratio.computed_at,
         )
 
     @classmethod
@@ -109,6 +114,7 @@ class Reading:
             {},
             slice_name,
             window.rise,
+            None if ratio is None else ratio.computed_at,
         )
 
     @classmethod

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import demo
 from exporter.detector import Detector
 from exporter.detector.ratio import ChangedRatio
 
 Vectors = NDArray[np.float32]
+
+DATA = Path(demo.__file__).parent / "data" / "package-descriptions-minilm.npz"
 
 
 def mixture(random: np.random.Generator, n: int, topics: int = 30) -> Vectors:
@@ -75,12 +80,41 @@ def test_it_is_the_share_of_vectors_from_another_space(
     assert share - found.lower < 0.1
 
 
-def test_new_topics_are_part_of_it_and_never_more(
+def test_other_proportions_of_known_topics_are_a_part_of_it(
     judge: Detector, fresh: Vectors, random: np.random.Generator
 ) -> None:
     # Sentences of one side of the space only: all of their topics are known, in other proportions.
     side = fresh[fresh @ random.normal(size=384).astype(np.float32) > 0.05]
     assert 0.2 < judge.changed_ratio(side[:500]).estimate < 0.9
+
+
+@pytest.fixture(scope="module")
+def windows_of_new_topics() -> dict[float, list[float]]:
+    """The changed ratio of windows, by the share of a topic that the reference does not have."""
+    with np.load(DATA) as data:
+        vectors, topics = data["embedding"].astype(np.float32), data["section"]
+    random, found = np.random.default_rng(0), defaultdict(list)
+    for topic in ("doc", "libdevel", "perl", "python"):
+        known, new = random.permutation(vectors[topics != topic]), vectors[topics == topic]
+        judge, others = Detector.fit(known[:4_000]), known[4_000:]
+        for share in (0.25, 0.5, 1.0):
+            count = int(share * 450)
+            for _ in range(4):
+                window = [
+                    new[random.choice(len(new), count, replace=False)],
+                    others[random.choice(len(others), 450 - count, replace=False)],
+                ]
+                found[share].append(judge.changed_ratio(np.concatenate(window)).estimate)
+    return found
+
+
+@pytest.mark.parametrize(("share", "least"), [(0.25, 0.12), (0.5, 0.3), (1.0, 0.65)])
+def test_a_new_topic_is_most_of_it_and_never_more(
+    windows_of_new_topics: dict[float, list[float]], share: float, least: float
+) -> None:
+    found = windows_of_new_topics[share]
+    assert np.mean(found) > least
+    assert max(found) < share + 0.05
 
 
 @pytest.mark.parametrize(

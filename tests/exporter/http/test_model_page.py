@@ -15,7 +15,7 @@ from exporter.http.model_page import Past, View
 from exporter.monitor import recorded, reporting
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
-from exporter.monitor.report import COMPONENTS
+from exporter.monitor.report import COMPONENTS, Magnitude
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
@@ -45,6 +45,17 @@ def test_the_label_of_a_pin_stays_inside_the_chart(hours: int, anchored: bool) -
     pinned = Version(7, NOW - timedelta(hours=hours), 1_000, NOW, NOW, True, "first", False)
     shown = model_page.render_model(detail("m"), View(), Past([], {}, (), [pinned]), 1)
     assert bool(re.search(r'text-anchor="end" y="8">baseline 7<', shown)) == anchored
+
+
+def test_the_page_says_when_the_share_of_changed_vectors_was_computed() -> None:
+    shown = detail("m")
+    assert "<td>2026-01-01 00:00 UTC</td>" not in model_page.render_model(shown, View(), past(), 1)
+    shown.windows.slow.magnitude = Magnitude(0.4, 0.3, 0.5, NOW)
+    page = model_page.render_model(shown, View(), past(), 1)
+    assert (
+        '<td class="number">40%</td>\n<td class="number">30% to 50%</td>\n'
+        "<td>2026-01-01 00:00 UTC</td></tr>"
+    ) in page
 
 
 @pytest.mark.parametrize(("lower", "told"), [(0.3, True), (0.004, False)])

@@ -132,6 +132,29 @@ def followed(pool: Pool, settings: MonitoringSettings) -> tuple[Models, Model]:
     return models, found
 
 
+@pytest.mark.parametrize(("automatic", "expected"), [(True, [2, 1]), (False, [1])])
+def test_a_baseline_matures_by_itself_unless_the_settings_forbid_it(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    automatic: bool,
+    expected: list[int],
+) -> None:
+    allowed = BaselineSettings(vectors=400, mature_vectors=600, mature=automatic)
+    send(vectors[:1_500])
+    spread(connection, 1.5)
+    baseline.pin_first(connection, "m", 400)
+    measured(connection)
+    models = Models()
+    tail = Tail(pool, models, MonitoringSettings(baseline=allowed))
+    tail.poll()  # takes up the baseline
+    tail.poll()
+    tail.stop()  # after the fit under way
+    assert versions(connection, "m") == expected
+    assert (models.by_name["m"].maturing is not None) == automatic
+
+
 def test_a_day_of_vectors_becomes_the_next_baseline(
     pool: Pool,
     send: Send,
