@@ -6,12 +6,14 @@ This is no drift. But a vector with many copies moves the mean of a window as a 
 1. **Popular vectors of the reference** are left out on both sides. Their features are known, so
    they are subtracted from the sums of a window, and their share may change.
 2. **Other repeats** in a window make every statistic less certain, by the variance that they add.
-3. **Too many repeats** are drift of their own: the encoder is stuck.
+3. **Too many repeats** are drift of their own: the encoder is stuck. Bursts of clients that try
+   again count for themselves, so that one in the reference does not hide a stuck encoder.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,8 +91,10 @@ class Repeats:
     size : ndarray, shape (g,)
         Logarithms of window sizes.
     tolerated : ndarray, shape (g,)
-        Share of repeats that is no drift, by size: the largest in windows of consecutive vectors of
-        the reference, which hold whole bursts, or 10 % more than the mean of these windows.
+        Share of repeats without bursts that is no drift, by size: the largest in windows of
+        consecutive vectors of the reference, or 10 % more than the mean of these windows.
+    usual : int
+        Most repeats in the bursts of such a window, which are no drift either.
     reach : ndarray, shape (c,)
         Statistic of a single unusual vector, as a multiple of the mean of that statistic.
     """
@@ -99,6 +103,7 @@ class Repeats:
     features: NDArray[np.int64]
     size: Floats
     tolerated: Floats
+    usual: int
     reach: Floats
 
     @classmethod
@@ -112,13 +117,15 @@ class Repeats:
         """Learn from the hashes of a reference, shape (n,), in the order of arrival."""
         n = len(fingerprints)
         sizes = np.geomspace(min(50, n // 4), n // 2, _SIZES).astype(np.intp)
-        tolerated = []
+        tolerated, usual = [], 0
         for size in sizes.tolist():
             starts = range(0, n - size + 1, size // 2)
-            different = [len(np.unique(fingerprints[start : start + size])) for start in starts]
-            shares = 1 - np.array(different) / size
+            windows = [_count(fingerprints[start : start + size]) for start in starts]
+            repeats, bursts = np.array(windows).T
+            shares = (repeats - bursts) / size
             tolerated.append(max(shares.max(), shares.mean() + _TOLERATED_SHARE))
-        return cls(popular, features, np.log(sizes), np.array(tolerated), reach)
+            usual = max(usual, int(bursts.max()))
+        return cls(popular, features, np.log(sizes), np.array(tolerated), usual, reach)
 
     def rest(self, window: Sums) -> Rest:
         """Return a window without the popular vectors."""
@@ -135,22 +142,21 @@ class Repeats:
         """Return the decades of surprise of the number of repeats.
 
         This is a rule, not a probability: equal vectors have many harmless causes that no
-        reference shows. A share is tolerated, and the decades grow with the share beyond it. They
-        do not grow far while two bursts explain it: bursts leave a window soon, but an encoder that
-        is stuck goes on.
+        reference shows. Bursts as large as those of the reference and a share of others are
+        tolerated, and the decades grow with the share beyond them. They do not grow far while two
+        bursts explain it: bursts leave a window soon, but an encoder that is stuck goes on.
         """
         if not window.repeats:
             return 0.0
         share = float(np.interp(np.log(window.n), self.size, self.tolerated))
-        tolerated = share * window.n + _TOLERATED
-        decades = _DECADES * max(window.repeats - tolerated, 0.0) / window.n
+        beyond = window.repeats - share * window.n - _TOLERATED
+        if beyond <= 0:
+            return 0.0
+        bursts = _in_bursts(window.most_copies(_BURSTS), window.n)
+        decades = _DECADES * max(beyond - min(bursts, self.usual), 0.0) / window.n
         if decades <= _BURST_DECADES:
             return decades
-        bursts = [copies - 1 for copies in window.most_copies(_BURSTS) if copies <= _BURST]
-        if sum(bursts) > _MOST_IN_BURSTS * window.n:
-            return decades
-        others = _DECADES * (window.repeats - sum(bursts) - tolerated) / window.n
-        return max(others, _BURST_DECADES)
+        return max(_DECADES * (beyond - bursts) / window.n, _BURST_DECADES)
 
     def variance(self, rest: Rest) -> Floats:
         """Return the variance that repeats add to each statistic, shape (c,).
@@ -165,3 +171,16 @@ class Repeats:
         few = math.sqrt(rest.squares)
         added: Floats = (rest.pairs + (self.reach - 1) * few) / rest.n**2
         return added
+
+
+def _count(fingerprints: NDArray[np.int64]) -> tuple[int, int]:
+    """Count the repeats of a window, and those of them that are in bursts."""
+    copies = np.sort(np.unique(fingerprints, return_counts=True)[1])
+    n = len(fingerprints)
+    return n - len(copies), _in_bursts(copies[-_BURSTS:].tolist(), n)
+
+
+def _in_bursts(copies: Iterable[int], n: int) -> int:
+    """Count the repeats in bursts, by the most copies; none if they are nearly the whole window."""
+    bursts = sum(each - 1 for each in copies if each <= _BURST)
+    return bursts if bursts <= _MOST_IN_BURSTS * n else 0

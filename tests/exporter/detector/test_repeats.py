@@ -39,10 +39,12 @@ def window(detector: Detector, vectors: Vectors) -> Sums:
     return detector.sums(vectors[rows])
 
 
-def judge(window: Sums, often: NDArray[np.int64], tolerated: float = 0.1) -> Repeats:
+def judge(
+    window: Sums, often: NDArray[np.int64], tolerated: float = 0.1, usual: int = 0
+) -> Repeats:
     features = np.zeros((len(often), len(window.total)), np.int64) + np.arange(len(often))[:, None]
     sizes = np.log([50.0, 500.0])
-    return Repeats(often, features, sizes, np.full(2, tolerated), np.array([1.0, 5.0]))
+    return Repeats(often, features, sizes, np.full(2, tolerated), usual, np.array([1.0, 5.0]))
 
 
 def test_the_rest_of_a_window_lacks_the_popular_vectors(window: Sums, vectors: Vectors) -> None:
@@ -66,7 +68,7 @@ def test_repeats_add_the_variance_of_their_weights() -> None:
     rest = Rest(100, np.zeros(1, np.int64), 4 * 3 + 3 * 2, (4 * 3) ** 2 + 3 * 2**2)
     pairs, few = 18, 156**0.5
     expected = [pairs / 100**2, (pairs + 4 * few) / 100**2]
-    repeats = Repeats(*[np.empty(0, np.int64)] * 4, np.array([1.0, 5.0]))
+    repeats = Repeats(*[np.empty(0, np.int64)] * 4, 0, np.array([1.0, 5.0]))
     np.testing.assert_allclose(repeats.variance(rest), expected)
     np.testing.assert_array_equal(repeats.variance(rest._replace(pairs=0, squares=0)), 0)
 
@@ -103,6 +105,21 @@ def test_two_bursts_explain_a_few_decades_and_nothing_else_does(
     assert judge(window, np.empty(0, np.int64)).decades(window) == pytest.approx(decades)
 
 
+@pytest.mark.parametrize(
+    ("copies", "decades"),
+    [([50], 0), ([40, 11], 0), ([50, 50], 5.5), ([51], 28), ([50, 50, 50], 27)],
+    ids=str,
+)
+def test_bursts_as_large_as_usual_are_nothing_and_hide_no_stuck_encoder(
+    detector: Detector, vectors: Vectors, copies: list[int], decades: float
+) -> None:
+    different = np.arange(200 - sum(copies) + len(copies))
+    rows = np.r_[different, np.repeat(different[: len(copies)], np.array(copies) - 1)] + 1_000
+    window = detector.sums(vectors[rows])
+    found = judge(window, np.empty(0, np.int64), usual=49).decades(window)
+    assert found == pytest.approx(decades)
+
+
 def test_a_window_that_is_nearly_all_burst_is_stuck(detector: Detector, vectors: Vectors) -> None:
     def decades(others: int) -> float:
         window = detector.sums(vectors[np.r_[np.zeros(50, int), 1 : others + 1] + 1_000])
@@ -117,7 +134,7 @@ def test_the_tolerated_share_is_interpolated_in_the_logarithm_of_the_size(
 ) -> None:
     window = detector.sums(vectors[np.r_[np.arange(100), np.zeros(100, int)] + 1_000])
     repeats = Repeats(
-        *[np.empty(0, np.int64)] * 2, np.log([50.0, 800.0]), np.array([0.1, 0.5]), np.ones(1)
+        *[np.empty(0, np.int64)] * 2, np.log([50.0, 800.0]), np.array([0.1, 0.5]), 0, np.ones(1)
     )
     assert repeats.decades(window) == pytest.approx(200 * (0.5 - 0.3) - 2)
 
@@ -131,12 +148,25 @@ def test_ten_percent_more_than_usual_or_the_largest_share_is_tolerated() -> None
         return repeats.tolerated
 
     np.testing.assert_allclose(tolerated(np.arange(2_000)), 0.1)
-    # Every vector twice in a row: half of each window.
-    np.testing.assert_allclose(tolerated(np.arange(2_000) // 2), 0.6, atol=0.01)
-    # One burst of 40 equal vectors within the first 50.
-    burst = np.arange(2_000)
-    burst[5:45] = 5
-    np.testing.assert_allclose(tolerated(burst)[[0, -1]], [39 / 50, 0.1 + 39 / 3_000])
+    # Every vector twice in a row: half of each window, but for the two that count as bursts.
+    np.testing.assert_allclose(tolerated(np.arange(2_000) // 2), 0.6, atol=0.051)
+    # More equal vectors than a burst has.
+    stuck = np.arange(2_000)
+    stuck[200:260] = 5
+    np.testing.assert_allclose(tolerated(stuck)[[0, -1]], [49 / 50, 0.1 + 60 / 3_000])
+
+
+@pytest.mark.parametrize(("bursts", "usual"), [([40], 39), ([40, 30, 20], 68)])
+def test_bursts_of_the_reference_are_usual_and_raise_no_share(
+    bursts: list[int], usual: int
+) -> None:
+    prints, nothing = np.arange(2_000), np.empty((0, 1), np.int64)
+    for number, copies in enumerate(bursts):
+        prints[100 * number : 100 * number + copies] = -1 - number
+    repeats = Repeats.fit(prints, nothing[:, 0], nothing, np.ones(1))
+    assert repeats.usual == usual
+    # The third of three bursts is no more than 10 %.
+    np.testing.assert_allclose(repeats.tolerated, 0.1, atol=0.007)
 
 
 def popular_query(window: Vectors, query: Vectors, seed: int) -> Vectors:
@@ -155,6 +185,22 @@ def test_a_popular_query_is_no_drift_new_or_gone(sentences: Vectors) -> None:
         assert knowing.score(window) < 3
         assert knowing.score(popular_query(window, others[0], seed)) < 3
         assert knowing.score(popular_query(window, others[seed + 1], seed)) < 3
+
+
+@pytest.mark.parametrize("bursts", [0, 1, 3])
+def test_a_half_stuck_encoder_is_found_whatever_bursts_the_reference_has(
+    sentences: Vectors, bursts: int
+) -> None:
+    reference, window = sentences[:4_000].copy(), sentences[4_000:4_255].copy()
+    for start in range(0, 1_000 * bursts, 1_000):
+        reference[start : start + 50] = reference[start]
+    detector = Detector.fit(reference)
+    stuck, burst = window.copy(), window.copy()
+    stuck[::5] = stuck[0]
+    burst[100:150] = burst[100]
+    assert detector.score(stuck) > 8
+    assert (detector.score(burst) < 3) == bool(bursts)
+    assert detector.score(burst) < 5
 
 
 def test_retries_and_bursts_are_no_drift_and_a_stuck_encoder_is(sentences: Vectors) -> None:
