@@ -70,7 +70,7 @@ def main(quick: bool) -> None:
         page = _page(string)
         psycopg.Cursor(connection).execute("vacuum full report")  # outside a transaction
         [(size,)] = connection.execute("select pg_total_relation_size('report')")
-    head = (
+    head: tuple[str, ...] = (
         "models",
         "microseconds to make and write a report",
         "of the rows of history",

@@ -105,8 +105,8 @@ def disk(string: str, quick: bool) -> None:
     with connect(string) as connection:
         for dimension in DIMENSIONS[: 2 if quick else None]:
             vectors = random.normal(size=(_ROWS, dimension)).astype(np.float32)
-            metadata = [f'{{"text": "{"x" * 88}"}}'.encode()] * _ROWS
-            ids = [str(uuid.uuid4()) for _ in range(_ROWS)]
+            metadata: list[bytes | None] = [f'{{"text": "{"x" * 88}"}}'.encode()] * _ROWS
+            ids: list[str | None] = [str(uuid.uuid4()) for _ in range(_ROWS)]
             plain = Batch(f"plain-{dimension}", vectors)
             full = Batch(f"full-{dimension}", vectors, ids=ids, metadata=metadata)
             of_both = (*_stored(string, connection, plain), *_stored(string, connection, full))

@@ -55,7 +55,7 @@ def measure(noise: Noise, days: int, trials: int) -> tuple[str, ...]:
     """Evaluate many histories without an event."""
     random = np.random.default_rng(0)
     hours = days * DAY
-    times = NOW - forecast.HOUR_SECONDS * (np.arange(hours)[::-1] + 0.5)
+    times = NOW - forecast.HOUR_SECONDS * (np.arange(hours, dtype=np.float64)[::-1] + 0.5)
     judged = []
     start = time.perf_counter()
     for _ in range(trials):

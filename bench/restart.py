@@ -45,8 +45,8 @@ _PAUSE_SECONDS = 0.1
 def fill(string: str, models: int) -> None:
     """Store models with the detector of 5,000 vectors, and full windows."""
     random = np.random.default_rng(0)
-    sample = random.normal(size=(5 * WINDOW, 64)) @ random.normal(size=(64, DIMENSION))
-    sample = (sample + random.normal(size=sample.shape)).astype(np.float32)
+    mixed = random.normal(size=(5 * WINDOW, 64)) @ random.normal(size=(64, DIMENSION))
+    sample = (mixed + random.normal(size=mixed.shape)).astype(np.float32)
     fitted, quality = Detector.fit(sample).to_bytes(), asdict(assess(sample))
     with connect(string) as connection:
         for number in range(models):

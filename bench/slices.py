@@ -40,7 +40,7 @@ def _measure(dimension: int) -> tuple[int, float, float, float]:
     vectors = random.normal(size=(_BASELINE + _WINDOW, dimension)).astype(np.float32)
     tenants = (f"t{at}" for at in range(_TENANTS))
     names = islice(cycle(tenants), len(vectors))
-    metadata = [json.dumps({"tenant": name}).encode() for name in names]
+    metadata: list[bytes | None] = [json.dumps({"tenant": name}).encode() for name in names]
     with store() as string, connect(string) as connection:
 
         async def fill() -> None:

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ from exporter.monitor.explainer import EXPLANATION
 from exporter.monitor.following import REASONS
 from exporter.monitor.snapshot import Findings
 from exporter.monitor.states import FORECAST_STATES, STATES
+from exporter.monitor.verdict import AGGREGATES
 from ingest.pipeline import metrics
 from ingest.runtime.family import Family
 from ingest.runtime.http import application
@@ -104,7 +106,7 @@ def label_rows() -> Iterator[tuple[str, ...]]:
         "`window` of the quality families": (*WindowsSettings.model_fields, shapes.BASELINE),
         "`examination`": (*(field.name for field in fields(Findings)), RECORD, EXPLANATION),
         "`component`": Detector.COMPONENTS,
-        "`aggregate` (over dimensions)": families.AGGREGATES,
+        "`aggregate` (over dimensions)": AGGREGATES,
         f"`aggregate` of `{families.CANARY_DISTANCE.name}`": families.CANARY_AGGREGATES,
         f"`state` of `{families.STATE.name}`": STATES,
         f"`state` of `{families.HISTORY_STATE.name}`": FORECAST_STATES,
@@ -144,10 +146,14 @@ def fill(text: str, blocks: dict[str, str]) -> str:
     """
     for name, content in blocks.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, count = marked.subn(lambda m, c=content: f"{m[1]}{c}\n{m[2]}", text)
+        text, count = marked.subn(partial(_filled, content), text)
         if count != 1:
             raise SystemExit(f"found {count} blocks named {name!r}; expected one")
     return text
+
+
+def _filled(content: str, block: re.Match[str]) -> str:
+    return f"{block[1]}{content}\n{block[2]}"
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.detection.data import Dataset, Source, Trial, Vectors
-from bench.detection.scenarios import ROUNDING
+from bench.detection.scenarios import ROUNDING, Scenario
 from bench.table import show
 from exporter.detector.detector import Detector
 
@@ -17,11 +17,11 @@ def false_alarms(dataset: Dataset, trials: int, windows: int) -> None:
     """Print how often windows alarm without drift, or with rounding only."""
     largest = dataset.n_reference // 5
     kinds: dict[str, Callable[[Trial], Vectors]] = {
-        f"no drift, {size} vectors": lambda trial, size=size: trial.window(size)
+        f"no drift, {size} vectors": _of_size(Trial.window, size)
         for size in sorted({50, 100, 200, largest})
     }
     for name, rounded in ROUNDING.items():
-        kinds[f"{name}, {largest} vectors"] = lambda trial, r=rounded: r(trial, largest)
+        kinds[f"{name}, {largest} vectors"] = _of_size(rounded, largest)
     alarms: dict[str, list[bool]] = defaultdict(list)
     for seed in range(trials):
         trial = Trial(dataset, 1_000 + seed)
@@ -34,6 +34,10 @@ def false_alarms(dataset: Dataset, trials: int, windows: int) -> None:
         ("", "alarms"),
         [(name, f"{np.mean(each):.1%}") for name, each in alarms.items()],
     )
+
+
+def _of_size(scenario: Scenario, size: int) -> Callable[[Trial], Vectors]:
+    return lambda trial: scenario(trial, size)
 
 
 def sessions(dataset: Dataset, trials: int) -> None:

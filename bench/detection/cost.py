@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from bench.table import median_seconds, show
@@ -15,12 +17,12 @@ def cost(quick: bool) -> None:
         random = np.random.default_rng(0)
         vectors = random.normal(size=(6_000, dimension)).astype(np.float32)
         detector = Detector.fit(vectors[:5_000])
-        fit = median_seconds(lambda v=vectors: Detector.fit(v[:5_000]), 1 if quick else 3)
+        fit = median_seconds(partial(Detector.fit, vectors[:5_000]), 1 if quick else 3)
         sums = detector.sums()
-        add = median_seconds(lambda s=sums, v=vectors: s.add(v[5_000:]), 9)
+        add = median_seconds(partial(sums.add, vectors[5_000:]), 9)
         full = detector.sums(vectors[5_000:])
-        score = median_seconds(lambda d=detector, s=full: d.score(s), 99)
-        marginals = median_seconds(lambda d=detector, s=full: d.marginals(s), 20)
+        score = median_seconds(partial(detector.score, full), 99)
+        marginals = median_seconds(partial(detector.marginals, full), 20)
         rows.append(
             (
                 str(dimension),

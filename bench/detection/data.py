@@ -48,7 +48,7 @@ class Trial:
         order = self.random.permutation(len(dataset.topic))
         known = order[dataset.topic[order] != self.new_topic]
         self.reference = dataset.vectors[known[: dataset.n_reference]]
-        self.pool = dataset.vectors[known[dataset.n_reference :]]
+        self.pool: Vectors = dataset.vectors[known[dataset.n_reference :]]
         self.new = dataset.vectors[dataset.topic == self.new_topic]
         self.reference_topic = dataset.topic[known[: dataset.n_reference]]
         self.pool_topic = dataset.topic[known[dataset.n_reference :]]
@@ -114,4 +114,5 @@ class Source:
         near = self._near[rows, self.random.integers(self._near.shape[1], size=len(rows))]
         part = self.random.random((len(rows), 1), np.float32)
         mixed = self._vectors[rows] * (1 - part) + self._vectors[near] * part
-        return mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+        unit: Vectors = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+        return unit

@@ -31,16 +31,16 @@ def oracle(dataset: Dataset, trials: int, windows: int) -> None:
                 moved = window.mean(axis=0) - trial.reference.mean(axis=0)
                 values["oracle", share].append(float(moved @ towards))
                 values["score", share].append(detector.score(window))
-    rows = []
+    lines = []
     for name in ("oracle", "score"):
         threshold = np.quantile(values[name, 0.0], 0.99)
         found = [np.mean(np.array(values[name, share]) > threshold) for share in SHARES[1:]]
-        rows.append((name, *(f"{power:.2f}" for power in found)))
+        lines.append((name, *(f"{power:.2f}" for power in found)))
     show(
         f"Power on new topics: {dataset.name}, windows of {size}, {trials * windows} windows each; "
         "the oracle knows half of the new topic's vectors, the other half is mixed in",
         ("", *(f"{share:.0%}" for share in SHARES[1:])),
-        rows,
+        lines,
     )
 
 
@@ -49,4 +49,5 @@ def _discriminant(reference: Vectors, topic: Vectors) -> Vectors:
     covariance = np.cov(reference.T, dtype=np.float64)
     covariance += _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     towards = np.linalg.solve(covariance, topic.mean(axis=0) - reference.mean(axis=0))
-    return (towards / (reference @ towards).std()).astype(np.float32)
+    scaled: Vectors = (towards / (reference @ towards).std()).astype(np.float32)
+    return scaled

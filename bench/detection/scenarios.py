@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.detection.data import Trial, Vectors
 
@@ -24,7 +25,9 @@ def odds(trial: Trial, size: int, ratio: float) -> Vectors:
     weight = ratio * trial.in_half.mean()
     often = round(size * weight / (weight + 1 - trial.in_half.mean()))
     parts = (np.flatnonzero(trial.in_half), often), (np.flatnonzero(~trial.in_half), size - often)
-    rows = [trial.random.choice(part, count, replace=count > len(part)) for part, count in parts]
+    rows: list[NDArray[np.intp]] = [
+        trial.random.choice(part, count, replace=count > len(part)) for part, count in parts
+    ]
     return trial.pool[np.concatenate(rows)]
 
 
@@ -37,8 +40,8 @@ def noise(trial: Trial, size: int, share: float) -> Vectors:
     """Add noise of a share of the norm. Unit vectors stay unit vectors, as in an encoder."""
     vectors = trial.window(size)
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    noisy = vectors + share * norm / vectors.shape[1] ** 0.5 * trial.random.normal(
-        size=vectors.shape
+    noisy: NDArray[np.float64] = vectors + share * norm / vectors.shape[1] ** 0.5 * (
+        trial.random.normal(size=vectors.shape)
     )
     if np.allclose(norm, 1, atol=1e-3):
         noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
@@ -61,7 +64,8 @@ def scaled(trial: Trial, size: int, factor: float) -> Vectors:
 def collapsed(trial: Trial, size: int, share: float) -> Vectors:
     """Move all vectors a part of the way to their mean."""
     vectors = trial.window(size)
-    return vectors + np.float32(share) * (trial.reference.mean(axis=0) - vectors)
+    moved: Vectors = vectors + np.float32(share) * (trial.reference.mean(axis=0) - vectors)
+    return moved
 
 
 def stuck(trial: Trial, size: int, share: float) -> Vectors:
@@ -85,7 +89,8 @@ def int8(trial: Trial, size: int) -> Vectors:
     """Round to 255 levels."""
     vectors = trial.window(size)
     step = np.abs(vectors).max() / 127
-    return np.round(vectors / step) * step
+    rounded: Vectors = np.round(vectors / step) * step
+    return rounded
 
 
 DRIFT: dict[str, Scenario] = {

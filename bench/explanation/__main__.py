@@ -98,9 +98,9 @@ def _show(
         )
         for data, by in tallies.items()
     ]
-    head = ("data", "vanished topic found", "group without drift", "the same in sessions")
+    columns = ("data", "vanished topic found", "group without drift", "the same in sessions")
     report(
-        "explanation", "silence", "Vanished topics, and windows without drift", head, rows, quick
+        "explanation", "silence", "Vanished topics, and windows without drift", columns, rows, quick
     )
     kinds = [kind for kind in get_args(Kind) if any(kind in pair for pair in causes)]
     truths = list(dict.fromkeys(truth for truth, _ in INCIDENTS.values()))

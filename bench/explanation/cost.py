@@ -39,8 +39,11 @@ def cost(data: Set) -> list[tuple[str, float]]:
     )
     vectors = _wide(data.vectors[rows], random)
     metadata: list[dict[str, object]] = [
-        {"tenant": f"t{row % 20}", "request": f"r{at}"}
-        | ({} if data.texts is None else {"text": str(data.texts[row])})
+        {
+            "tenant": f"t{row % 20}",
+            "request": f"r{at}",
+            **({} if data.texts is None else {"text": str(data.texts[row])}),
+        }
         for at, row in enumerate(rows.tolist())
     ]
     order = _BASELINE + random.permutation(_WINDOW)
@@ -69,7 +72,8 @@ def _wide(vectors: Vectors, random: np.random.Generator) -> Vectors:
     turn = np.linalg.qr(random.normal(size=(_DIMENSION, d)))[0].T
     noise = random.normal(size=(len(vectors), _DIMENSION)) * _NOISE / _DIMENSION**0.5
     wide: Vectors = (vectors @ turn + noise).astype(np.float32)
-    return wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    unit: Vectors = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    return unit
 
 
 def _timed(run: Callable[[], Result], runs: int) -> tuple[float, Result]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.explanation.sets import Vectors
 from bench.explanation.trials import SIZE, Trial
@@ -42,7 +43,8 @@ def _permuted(trial: Trial) -> Vectors:
 
 def _flipped(trial: Trial) -> Vectors:
     window = _known(trial)
-    return window * trial.random.choice(np.array([-1, 1], np.float32), window.shape[1])
+    signs: Vectors = trial.random.choice(np.array([-1, 1], np.float32), window.shape[1])
+    return window * signs
 
 
 def _centred(trial: Trial) -> Vectors:
@@ -103,7 +105,8 @@ def _brain(trial: Trial) -> Vectors:
 def _int8(trial: Trial) -> Vectors:
     window = _known(trial)
     step = np.abs(window).max(axis=1, keepdims=True) / 127
-    return (np.rint(window / step) * step).astype(np.float32)
+    rounded: Vectors = np.rint(window / step) * step
+    return rounded.astype(np.float32)
 
 
 def _stuck(trial: Trial, share: float) -> Vectors:
@@ -121,7 +124,8 @@ def _new(trial: Trial, share: float) -> Vectors:
         trial.random.choice(rows, many, replace=False),
         trial.random.choice(trial.pool, rest, replace=False),
     ]
-    return trial.data.vectors[trial.random.permutation(np.concatenate(chosen))]
+    order: NDArray[np.intp] = trial.random.permutation(np.concatenate(chosen))
+    return trial.data.vectors[order]
 
 
 def _mixed(trial: Trial, odds: float) -> Vectors:
@@ -129,7 +133,9 @@ def _mixed(trial: Trial, odds: float) -> Vectors:
     half = trial.random.permutation(topics)[: len(topics) // 2]
     weight = np.where(np.isin(trial.data.topic[trial.pool], half), odds, 1.0)
     size = min(SIZE, len(trial.pool) // 2)
-    rows = trial.random.choice(trial.pool, size, replace=False, p=weight / weight.sum())
+    rows: NDArray[np.intp] = trial.random.choice(
+        trial.pool, size, replace=False, p=weight / weight.sum()
+    )
     return trial.data.vectors[rows]
 
 

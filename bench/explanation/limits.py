@@ -123,7 +123,8 @@ def _classified(trial: Trial, inside: Rows, outside: Rows, share: float) -> NDAr
     """
     vectors = trial.data.vectors.astype(np.float64)
     sides = [vectors[inside], vectors[outside]]
-    scatter = sum(len(side) * np.cov(side.T) for side in sides) / sum(map(len, sides))
+    scatter: Floats = np.sum([len(side) * np.cov(side.T) for side in sides], axis=0)
+    scatter /= sum(map(len, sides))
     scatter += _RIDGE * np.trace(scatter) / len(scatter) * np.eye(len(scatter))
     apart = sides[0].mean(axis=0) - sides[1].mean(axis=0)
     score: Floats = vectors @ np.linalg.solve(scatter, apart)
@@ -131,4 +132,6 @@ def _classified(trial: Trial, inside: Rows, outside: Rows, share: float) -> NDAr
     recall = (score[inside] > cuts[:, None]).mean(axis=1)
     wrong = (score[outside] > cuts[:, None]).mean(axis=1)
     taken = recall * share + wrong * (1 - share)
-    return score > cuts[int(np.argmax(2 * recall * share / (taken + share)))]
+    best = int(np.argmax(2 * recall * share / (taken + share)))
+    above: NDArray[np.bool_] = score > cuts[best]
+    return above

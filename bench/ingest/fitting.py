@@ -30,8 +30,8 @@ _SECONDS = 2.0
 def fill(string: str, models: int, vectors: int) -> None:
     """Store models that have just the vectors of a first baseline."""
     random = np.random.default_rng(0)
-    sample = random.normal(size=(vectors, 64)) @ random.normal(size=(64, DIMENSION))
-    sample = (sample + random.normal(size=sample.shape)).astype(np.float32)
+    mixed = random.normal(size=(vectors, 64)) @ random.normal(size=(64, DIMENSION))
+    sample = (mixed + random.normal(size=mixed.shape)).astype(np.float32)
     with connect(string) as connection:
         migrate(connection)
     for number in range(models):
@@ -66,7 +66,7 @@ def _quantiles(took: list[np.ndarray]) -> list[float]:
 
 def main(quick: bool) -> None:
     """Measure and print."""
-    rows = []
+    rows: list[tuple[float | str, ...]] = []
     for models, vectors in ((2, 1_000),) if quick else ((10, 5_000), (1, 50_000)):
         beside, without = measure(models, vectors)
         times = [f"{milliseconds:.1f}" for milliseconds in (*beside, *without)]

@@ -135,6 +135,7 @@ def _serve_bare(store: str) -> None:
     async def write(request: Request) -> Response:
         body = await request.body()
         numbers = simdjson.Parser().parse(body[body.index(b"[") : body.rindex(b"]") + 1])
+        assert isinstance(numbers, simdjson.Array)
         vector = np.frombuffer(numbers.as_buffer(of_type="d")).astype(np.float32)
         await writer.write(Batch("bare", vector[np.newaxis]))
         return Response(status_code=201)

@@ -69,7 +69,7 @@ class Stream:
         self._reference: NDArray[np.void] | None = None
         self._recorded = _Recorded([], [], [])
         self._rises: Mapping[str, float] = {}
-        self.pager = Pager(Rule.shipped(settings), self._model.windows)
+        self.pager = Pager(Rule.shipped(settings), self._model.windows.limits)
         self.scores: dict[str, float | None] = {}
 
     @property
