@@ -17,7 +17,7 @@ import pytest
 
 from ingest.formats import parse
 from ingest.runtime.errors import DimensionMismatch, MonitorError
-from ingest.runtime.http.application import problem
+from ingest.runtime.http.problems import problem
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
 from tests.service import serving

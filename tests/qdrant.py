@@ -49,7 +49,7 @@ class Qdrant:
             return {"exists": self.local.collection_exists(name)}
         if not rest:
             return self.local.get_collection(name)
-        options = {key: body[key] for key in ("limit", "offset") if key in body}
+        options: dict[str, Any] = {key: body[key] for key in ("limit", "offset") if key in body}
         options |= {key: body.get(key, False) for key in ("with_payload", "with_vector")}
         options["with_vectors"] = options.pop("with_vector")
         if rest == "/points/count":

@@ -253,12 +253,12 @@ def test_what_is_acknowledged_is_on_disk_whatever_the_session_inherits(
 ) -> None:
     with connect(external.string) as connection:
         migrate(connection)
-    with psycopg.connect(external.string, autocommit=True) as connection:
+    with psycopg.connect(external.string, autocommit=True) as admin:
         # Until then, nothing but a commit that waits writes the log to the disk.
-        connection.execute("alter system set wal_writer_delay = '10s'")
-        connection.execute("select pg_reload_conf()")
+        admin.execute("alter system set wal_writer_delay = '10s'")
+        admin.execute("select pg_reload_conf()")
         if origin != "PGOPTIONS":  # role and database have the same name
-            connection.execute(f"alter {origin} postgres set synchronous_commit = off".encode())
+            admin.execute(f"alter {origin} postgres set synchronous_commit = off".encode())
     if origin == "PGOPTIONS":
         monkeypatch.setenv("PGOPTIONS", "-c synchronous_commit=off")
 

@@ -40,15 +40,15 @@ class Load:
             if self.done.is_set():
                 return
             ids = [f"{sender}-{number}-{n}" for n in range(_BATCH)]
-            body = {"model_name": "m", "ids": ids, "embeddings": self._vectors[:_BATCH].tolist()}
-            while not self._send(body) and not self.done.is_set():
+            while not self._send(ids) and not self.done.is_set():
                 time.sleep(0.1)
 
-    def _send(self, body: dict[str, object]) -> bool:
+    def _send(self, ids: list[str]) -> bool:
+        body = {"model_name": "m", "ids": ids, "embeddings": self._vectors[:_BATCH].tolist()}
         answer = httpx2.post(f"{self._url}/embeddings", json=body, timeout=60)
         assert answer.status_code in (201, 503), answer.text
         if answer.status_code == 201:
-            self.acknowledged.update(body["ids"])  # type: ignore[arg-type, call-overload]
+            self.acknowledged.update(ids)
             return True
         self.unavailable += 1
         return False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ def entries(lock: str) -> list[str]:
     return [entry.replace("\\\n", "") for entry in re.findall(r"^\w(?:.*\\\n)*.*", text, re.M)]
 
 
-def pinned(lock: str, python: str) -> dict[str, Version]:
+def pinned(lock: str, python: str) -> dict[NormalizedName, Version]:
     """What pip installs from the lock with a version of Python on Linux."""
     found = {}
     environment = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,9 @@ def _searching(store: str, settings: Settings, registry: CollectorRegistry) -> S
     return Searching(Pipeline(store, settings, registry), settings)
 
 
-ROLES = {
+Make = Callable[[str, Settings, CollectorRegistry], application.Half]
+
+ROLES: dict[str, tuple[Make, ...]] = {
     "serve": (_ingest, _exporter),
     "ingest": (_ingest, _showing),
     "exporter": (_exporter,),
@@ -215,7 +217,8 @@ def test_the_service_answers_as_described(
     config = tmp_path / "schemathesis.toml"
     config.write_text(SCHEMATHESIS.format(hooks=openapi_bodies.__file__))
     script = Path(sys.executable).with_name("schemathesis")
-    line = [script, "--config-file", config, "run", str(service.base_url.join("/openapi.json"))]
+    address = str(service.base_url.join("/openapi.json"))
+    line = [str(script), "--config-file", str(config), "run", address]
     effort = ["--max-examples", "300"] if long else ["--max-examples", "20", "--seed", "0"]
     options = ["--auth", f"user:{PASSWORD}", "--request-timeout", "60"]
     done = subprocess.run([*line, *effort, *options], cwd=tmp_path, capture_output=True)

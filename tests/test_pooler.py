@@ -55,7 +55,7 @@ def pooler(folder: Path, empty_database: str) -> Iterator[int]:
     joined = " ".join(f"{key}='{value}'" for key, value in target.items())
     config.write_text(POOLER.format(target=joined, port=port))
     # PgBouncer refuses to run as root, and only the embedded server's user may enter its folder.
-    socket_folder = Path(target.get("host") or "/")
+    socket_folder = Path(str(target.get("host") or "/"))
     user = socket_folder.owner() if socket_folder.is_dir() else "nobody"
     as_user = ["-u", user] if os.geteuid() == 0 and user != "root" else []
     process = subprocess.Popen([program, *as_user, config], stderr=subprocess.PIPE, text=True)

@@ -9,7 +9,7 @@ from bench import plan, results
 
 def test_the_formula_for_memory_is_within_a_tenth_of_the_measurement() -> None:
     rows = results.table("footprint", "memory")
-    assert [plan.memory_formula(row["dimension"], row["window"]) for row in rows] == [
+    assert [plan.memory_formula(int(row["dimension"]), int(row["window"])) for row in rows] == [
         pytest.approx(row["MB"], rel=0.1) for row in rows
     ]
 

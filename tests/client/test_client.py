@@ -27,7 +27,7 @@ VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 NAN = float("nan")
 
 AnyClient = Client | AsyncClient
-Use = Callable[..., None]
+Use = Callable[..., AnyClient]
 
 
 def always(_: AnyClient) -> bool:
@@ -129,9 +129,9 @@ def test_bad_vectors_are_counted_and_their_neighbours_stored(
         client.add(VECTORS)
         client.add([1, 2, NAN])
         client.add("text")
-        client.add(None)
+        client.add(None)  # type: ignore[arg-type]
         client.add([1, 2])
-        client.add([[7, 8, 9], [7, "8", 9], [7, 8]])
+        client.add([[7, 8, 9], [7, "8", 9], [7, 8]])  # type: ignore[arg-type]
 
     client = use(real.url, calls)
     assert counts(client) == {"sent": 5, "failed": 6}

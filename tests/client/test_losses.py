@@ -27,14 +27,15 @@ def test_other_words_or_another_kind_of_error_are_another_reason(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     losses = LossLog()
-    for what, why in [
+    told: list[tuple[str, Exception | str]] = [
         ("lost", "gone"),
         ("dropped", "gone"),
         ("lost", "away"),
         ("lost", Undelivered("gone")),
         ("lost", QueueFull("gone")),
         ("lost", Undelivered("gone")),
-    ]:
+    ]
+    for what, why in told:
         losses.tell(what, why)
     assert logged(caplog) == ["lost: gone", "dropped: gone", "lost: away", *["lost: gone"] * 2]
 

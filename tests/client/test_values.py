@@ -64,7 +64,11 @@ class Tensor:
         calls: list[str] | None = None,
     ) -> None:
         self._values = np.asarray(values)
-        self._state = {"requires_grad": requires_grad, "device": device, "dtype": dtype}
+        self._state: dict[str, Any] = {
+            "requires_grad": requires_grad,
+            "device": device,
+            "dtype": dtype,
+        }
         self.calls: list[str] = [] if calls is None else calls
 
     def _with(self, call: str, **state: Any) -> Tensor:
@@ -88,7 +92,8 @@ class Tensor:
             raise TypeError(f"can't convert {self._state['device']} device type tensor to numpy.")
         if self._state["dtype"] == "bfloat16":
             raise TypeError("Got unsupported ScalarType BFloat16")
-        return self._values.astype(self._state["dtype"])
+        found: np.ndarray = self._values.astype(self._state["dtype"])
+        return found
 
     def __array__(self, *_: object, **__: object) -> np.ndarray:
         return self.numpy()

@@ -69,7 +69,7 @@ def test_the_base_is_pinned_by_the_digest_that_the_registry_has(tmp_path: Path) 
         shutil.copy(ROOT / name, tmp_path)
     docker, file = tmp_path / "docker", tmp_path / "Dockerfile"
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    pin = ["make", "--silent", "--directory", tmp_path, "pin"]
+    pin = ["make", "--silent", "--directory", str(tmp_path), "pin"]
     for digest in ("sha256:" + 64 * "a", "sha256:" + 64 * "b"):
         docker.write_text(f'#!/bin/sh\n[ "$6" = python:3.13-slim-trixie ] && echo {digest}\n')
         docker.chmod(0o755)

@@ -38,6 +38,8 @@ SECONDS = 240.0
 
 
 class Page(Protocol):
+    url: str
+
     def set(self, family: Family, value: float, **labels: str) -> None: ...
 
 

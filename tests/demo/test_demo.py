@@ -80,7 +80,7 @@ def test_a_kept_demo_answers_its_links_until_it_is_interrupted(
 
 def read(stream: IO[str]) -> str:
     """Read what the demo says until it keeps running."""
-    lines = []
+    lines: list[str] = []
     while lines[-1:] == [] or "keeps running" not in lines[-1]:
         lines.append(stream.readline())
         assert lines[-1], "".join(lines)

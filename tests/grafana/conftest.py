@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
@@ -165,12 +166,14 @@ class Replay:
 
     def _add(self, name: str) -> Model:
         now = datetime.now(UTC)
-        canaries = {
-            "canary_median_distance": 1e-8,
-            "canary_max_distance": 1e-7,
-            "canary_gap": 3600.0,
-        }
-        row = ModelRow(name, 384, 0, now, None, None, now, canaries_received_at=now, **canaries)
+        bare = ModelRow(name, 384, 0, now, None, None, now)
+        row = replace(
+            bare,
+            canaries_received_at=now,
+            canary_median_distance=1e-8,
+            canary_max_distance=1e-7,
+            canary_gap=3600.0,
+        )
         model = Model(row, MonitoringSettings())
         self._models.set_clock(now.timestamp())
         self._models.add(model)

@@ -36,7 +36,8 @@ def targets(dashboard: Json) -> Iterator[tuple[Json, int, Json]]:
 
 
 def variable(dashboard: Json, name: str) -> Json:
-    (found,) = [each for each in dashboard["templating"]["list"] if each["name"] == name]
+    listed: list[Json] = dashboard["templating"]["list"]
+    [found] = [each for each in listed if each["name"] == name]
     return found
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from k8s.__main__ import DEFAULT, FOLDER
 from k8s.helm import CHART, ROOT
 from tests.k8s import previous
 from tests.k8s.cluster import Cluster, running, wait_for
-from tests.k8s.overlays import DEFAULT, FOLDER, OVERLAYS
+from tests.k8s.overlays import OVERLAYS
 from tests.k8s.schema import definitions
 
 pytestmark = pytest.mark.xdist_group("kubernetes")

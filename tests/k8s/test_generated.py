@@ -37,7 +37,7 @@ def test_kubectl_apply_f_finds_only_the_default() -> None:
 
 def test_kubectl_reads_exactly_the_objects_of_the_default(kubectl: str) -> None:
     # kubectl reads a folder the same way for every command. This one needs no cluster.
-    command = [kubectl, "label", "--local", "--filename", FOLDER, "a=b", "--output", "name"]
+    command = [kubectl, "label", "--local", "--filename", str(FOLDER), "a=b", "--output", "name"]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     names = [line.split("/")[1] for line in answer.stdout.splitlines()]

@@ -313,7 +313,7 @@ def test_every_value_is_described() -> None:
 
 
 def test_the_pod_of_helm_test_may_connect_to_both_halves_while_it_runs(helm: str) -> None:
-    command = [helm, "template", NAME, CHART, "--kube-version=1.34.0"]
+    command = [helm, "template", NAME, str(CHART), "--kube-version=1.34.0"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     hooks = [
         found

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
+from starlette.routing import Route
 
 from exporter import cli as exporter_cli
 from exporter.monitor.shard import shard
@@ -18,9 +19,9 @@ from ingest.runtime.settings.configuration import CONFIG_VARIABLE, load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings, keys
 from ingest.runtime.version import __version__
+from k8s.__main__ import FOLDER
 from k8s.manifest import Manifest
 from tests.k8s.overlays import (
-    FOLDER,
     ROOT,
     Render,
     containers,
@@ -182,6 +183,7 @@ def test_prometheus_scrapes_the_metrics_of_both_halves(overlay: str, render: Ren
     routes = {
         route.path
         for route in application.application(CollectorRegistry(), LiveSettings(load)).routes
+        if isinstance(route, Route)
     }
     assert endpoint["path"] in routes
 

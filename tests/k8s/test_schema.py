@@ -10,9 +10,10 @@ import kubernetes_validate
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from k8s.__main__ import FOLDER
 from k8s.helm import render as render_chart
 from k8s.manifest import Manifest
-from tests.k8s.overlays import FOLDER, Render, of_kind
+from tests.k8s.overlays import Render, of_kind
 from tests.k8s.schema import definitions, validators
 
 # The oldest version that README.md names, and the newest that kubernetes-validate knows.

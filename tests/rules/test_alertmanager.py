@@ -84,15 +84,16 @@ def test_markup_in_a_label_is_escaped_in_the_message(
     status: str, rendered: Path, tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     hostile = "<!channel> <http://evil.example|click> & <script>"
+    labels = {"alertname": "EmbeddingDriftLarge", "severity": "critical"}
     alert = {
         "status": status,
-        "labels": {"alertname": "EmbeddingDriftLarge", "severity": "critical"},
+        "labels": labels,
         "annotations": {"summary": hostile, "description": hostile},
         "startsAt": "2024-05-01T10:00:00Z",
         "endsAt": "2024-05-01T11:00:00Z",
     }
-    labels = alert["labels"] | {"model_name": hostile}
-    data = {"status": status, "alerts": [alert], "commonLabels": labels}
+    common = labels | {"model_name": hostile}
+    data = {"status": status, "alerts": [alert], "commonLabels": common}
     (tmp_path / "data.json").write_text(json.dumps(data | {"externalURL": "http://a.example"}))
     shown = {}
     for name in ("title", "text", "alertmanager"):
@@ -299,7 +300,7 @@ def test_the_link_has_the_slice_and_the_time_of_the_alert(
     labels: dict[str, str], query: str, rendered: Path, tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     page = "http://a.example/drift/m"
-    firing = {
+    firing: dict[str, object] = {
         "status": "firing",
         "labels": DETECTED | labels,
         "annotations": {"dashboard_url": page},

@@ -76,7 +76,7 @@ def test_promtool_accepts_the_rules_without_warnings(
 def test_vmalert_of_victoriametrics_accepts_the_rules(rendered: Path) -> None:
     if not NEWEST.is_dir():
         missing("vmalert is not in the cache; make tools-newest")
-    check = [NEWEST / "vmalert", "-dryRun", f"-rule={rendered / '*.rules.yaml'}"]
+    check = [str(NEWEST / "vmalert"), "-dryRun", f"-rule={rendered / '*.rules.yaml'}"]
     answer = subprocess.run(check, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "found 4 files" in answer.stdout + answer.stderr

@@ -145,7 +145,7 @@ def walk(random: np.random.Generator, minutes: int) -> list[float | None]:
 def test_it_agrees_with_prometheus_minute_by_minute(seed: int, promtool_agrees: Agrees) -> None:
     random = np.random.default_rng(seed)
     scores = {"fast": walk(random, 900), "slow": walk(random, 900)}
-    expected = fired(Rule.shipped(Settings()), **scores)
+    expected = fired(Rule.shipped(Settings()), fast=scores["fast"], slow=scores["slow"])
     assert {len(windows) for windows in expected} == {0, 1, 2}
     promtool_agrees(scores, expected)
 
@@ -155,7 +155,7 @@ def test_it_agrees_with_prometheus_when_the_stage_changes(promtool_agrees: Agree
         "fast": [12.0] * 80 + [None] * 5 + [0.5] * 65 + [4.0] * 30,
         "slow": [8.0] * 80 + [None] * 5 + [4.0] * 95,
     }
-    stages: list[Stage] = ["provisional"] * 80 + ["weekly"] * 100
+    stages: list[Stage] = ["provisional" if minute < 80 else "weekly" for minute in range(180)]
     pager = Pager(Rule.shipped(Settings()), scores)
     expected = []
     for minute, stage in enumerate(stages):

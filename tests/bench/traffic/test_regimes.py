@@ -235,7 +235,7 @@ def test_the_weekend_stream_begins_on_a_saturday_and_changes_on_monday(source: S
 
 def test_the_users_clock_changes_after_eight_days(source: Source) -> None:
     world = world_of("clock-change", source)
-    days = world.start + DAY * np.arange(12)
+    days = world.start + DAY * np.arange(12.0)
     offsets = world.local(days) - days
     assert set(offsets) == {HOUR, 2 * HOUR}
     changed = int(np.argmax(offsets == 2 * HOUR))

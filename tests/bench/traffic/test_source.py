@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,8 @@ def test_a_file_is_read_with_its_topics_or_sections(source: Source, tmp_path: Pa
     for label in ("topic", "section"):
         file = tmp_path / f"{label}.npz"
         half = source.vectors.astype(np.float16)
-        np.savez(file, embedding=half, **{label: source.topic})
+        named: dict[str, Any] = {label: source.topic}
+        np.savez(file, embedding=half, **named)
         read = Source.load(file)
         assert (read.vectors == half).all()
         assert read.vectors.dtype == np.float32

@@ -108,7 +108,8 @@ def assert_same_numbers(
 
 def after_the_baseline(times: Floats) -> Floats:
     checks = check_times(times[0], times[-1], MONITORING.check_interval)
-    return checks[checks >= times[FITTED - 1]]
+    after: Floats = checks[checks >= times[FITTED - 1]]
+    return after
 
 
 @pytest.fixture
@@ -304,7 +305,7 @@ HOLD = """
 def test_a_restart_does_the_rest_after_a_kill(
     client: Client, tmp_path: Path, store: str, connection: psycopg.Connection, vectors: Vectors
 ) -> None:
-    times = START + np.arange(5_000) * 60.0
+    times = START + np.arange(5_000.0) * 60
     lake = write(tmp_path / "lake", vectors[np.arange(5_000) % 1_300], times, files=4)
     config = tmp_path / "config.yaml"
     config.write_text(
@@ -429,7 +430,7 @@ def test_a_baseline_of_very_many_vectors_is_thinned_evenly(
     count = 120_000
     numbers = np.random.default_rng(0).normal(size=(count, 1)).astype(np.float32)
     path = tmp_path / "long.parquet"
-    parquet.write_table(table(numbers, START + np.arange(count)), path)
+    parquet.write_table(table(numbers, START + np.arange(float(count))), path)
     backfill(client, str(path)).pin(store, Selection(start=datetime(2000, 1, 1, tzinfo=UTC)))
     places = Stretches.of(count, MOST_VECTORS).places(count)
     assert 49_000 < len(places) <= MOST_VECTORS
@@ -483,12 +484,10 @@ def test_a_store_that_fails_meanwhile_is_an_error(
     with pytest.raises(StoreUnavailable):
         filling.run(store, SETTINGS)
     connection.execute("alter table baseline rename to gone_too")
-    for work in (
-        lambda: filling.run(store, SETTINGS),
-        lambda: filling.pin(store, Selection(first=FITTED)),
-    ):
-        with pytest.raises(StoreUnavailable):
-            work()
+    with pytest.raises(StoreUnavailable):
+        filling.run(store, SETTINGS)
+    with pytest.raises(StoreUnavailable):
+        filling.pin(store, Selection(first=FITTED))
 
 
 def test_history_needs_a_baseline(client: Client, lake: str, store: str, send: Send) -> None:

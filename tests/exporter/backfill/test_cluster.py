@@ -48,7 +48,7 @@ def test_files_of_different_dimensions_cannot_be_a_baseline(
     client: Client, tmp_path: Path, store: str
 ) -> None:
     for number, dimension in enumerate((3, 4)):
-        times = START + 100 * number + np.arange(100)
+        times = START + 100 * number + np.arange(100.0)
         vectors = np.ones((100, dimension), np.float32)
         parquet.write_table(table(vectors, times), tmp_path / f"{number}.parquet")
     with pytest.raises(PayloadError, match=r"1\.parquet: has vectors of 4 components, files befo"):
@@ -139,6 +139,7 @@ def test_workers_that_do_not_start_are_an_error(tmp_path: Path) -> None:
 
 def test_workers_started_here_refuse_connections_without_a_certificate() -> None:
     with cluster.started(1) as client:
+        assert client.scheduler is not None
         address = str(client.scheduler.address)
         assert client.submit(abs, -1).result() == 1
         plain = address.replace("tls:", "tcp:")

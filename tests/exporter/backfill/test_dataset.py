@@ -103,7 +103,7 @@ def test_some_vectors_of_a_row_group_are_read(tmp_path: Path) -> None:
     path = tmp_path / "long.parquet"
     named = table(
         numbers,
-        np.arange(count) + START,
+        np.arange(float(count)) + START,
         model_name=pa.array(np.where(np.arange(count) % 2 == 0, "m", "other")),
     )
     parquet.write_table(named, path, row_group_size=count)
@@ -124,7 +124,7 @@ def test_every_file_system_of_fsspec_can_be_used(
     assert baselines.versions(connection, "m")[0].source == "memory:///lake: first 1000"
 
 
-class Signed(AbstractFileSystem):
+class Signed(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """Local files whose paths are URLs with credentials, like those of https."""
 
     protocol = "signed"
@@ -170,7 +170,7 @@ def test_credentials_are_neither_stored_nor_shown(
         Dataset.open("nowhere://me:pw@host/x?sig=SECRET", "m")
 
 
-GOOD = table(np.ones((200, 2), np.float32), START + np.arange(200))
+GOOD = table(np.ones((200, 2), np.float32), START + np.arange(200.0))
 VECTORS: list[object] = [[1.0, 2.0]] * 199
 TIMES: list[object] = [START] * 199
 

@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from exporter.backfill.plan import Fitted, Limits, Plan, check_times, recorded
+from exporter.backfill.plan import Fitted, Plan, check_times, recorded
+from exporter.monitor.windows import Limits
 from ingest.runtime.settings.settings import WindowSettings
 from ingest.store.changes import is_sampled
 from tests.exporter.backfill.lake import held

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.backfill.plan import Fitted, Limits, Plan, check_times
+from exporter.backfill.plan import Fitted, Plan, check_times
 from exporter.backfill.replay import Judge, measure_run
 from exporter.detector.detector import Detector
+from exporter.monitor.windows import Limits
 from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import WindowSettings
 from tests.exporter.backfill.lake import Vectors, held

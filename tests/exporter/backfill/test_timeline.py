@@ -25,7 +25,7 @@ def test_a_route_reads_files_of_any_order_in_the_order_of_time(
     tmp_path: Path, jumbled: bool, files: int
 ) -> None:
     random = np.random.default_rng(0)
-    times = START + random.integers(0, 500, 900)
+    times = START + random.integers(0, 500, 900).astype(np.float64)
     dataset, stream = stream_of(tmp_path, times if jumbled else np.sort(times), files)
     kept = np.flatnonzero(random.random(900) < 0.7)
     read = np.concatenate(list(stream.route(stream.order[kept]).vectors(dataset, 1)))

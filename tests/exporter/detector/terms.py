@@ -29,7 +29,7 @@ def waves(times: Floats) -> Floats:
 MINUTES = np.arange(30, WEEK, 60.0)
 
 
-def weekend(times: Floats) -> Floats:
+def weekend(times: Floats) -> NDArray[np.bool_]:
     return np.asarray(weekday(times)) >= 5
 
 

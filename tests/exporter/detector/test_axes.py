@@ -15,7 +15,8 @@ def centred(n: int, variances: NDArray[np.float64], seed: int = 0) -> NDArray[np
     d = len(variances)
     turn = np.linalg.qr(random.normal(size=(d, d)))[0]
     vectors = random.normal(size=(n, d)) * np.sqrt(variances) @ turn
-    return (vectors - vectors.mean(axis=0)).astype(np.float32)
+    shifted: NDArray[np.float32] = (vectors - vectors.mean(axis=0)).astype(np.float32)
+    return shifted
 
 
 def test_axes_are_eigenvectors_of_the_covariance_in_falling_order() -> None:

@@ -137,7 +137,7 @@ def test_decades_have_a_ceiling_and_never_overflow() -> None:
     for stretch in (1.0, 0.5):
         with np.errstate(all="raise", under="ignore"):
             found = tails([2.0] * 3, [1e-3] * 3, stretch=stretch).decades(values, 100)
-        np.testing.assert_allclose(found, [[0, 0], [CEILING, CEILING]], atol=1e-12)
+        np.testing.assert_allclose(found, [[0.0, 0.0], [CEILING, CEILING]], atol=1e-12)
 
 
 def test_a_fit_takes_the_moments_of_each_size() -> None:
@@ -263,7 +263,8 @@ def test_a_light_tail_of_the_score_is_not_shortened() -> None:
 
 
 def squared_length(shift: NDArray[np.float32]) -> Floats:
-    return np.square(shift, dtype=np.float64).sum(axis=1, keepdims=True)
+    squared: Floats = np.square(shift, dtype=np.float64).sum(axis=1, keepdims=True)
+    return squared
 
 
 def null(n: int = 300, d: int = 4, seed: int = 0) -> Null:

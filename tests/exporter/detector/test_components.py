@@ -239,7 +239,8 @@ def spread_inverse(shape: Floats) -> Floats:
     floor = np.array([0.5] * (shape.shape[1] - 3) + [0.02] * 3)
     deviation = np.maximum(shape.std(axis=0), floor)
     correlation = np.cov((shape / deviation).T) + RIDGE / 4 * np.eye(len(deviation))
-    return np.linalg.inv(np.diag(deviation) @ correlation @ np.diag(deviation))
+    covariance = np.diag(deviation) @ correlation @ np.diag(deviation)
+    return np.linalg.inv(covariance).astype(np.float64)
 
 
 def nearest(shift: Floats, fit: Floats, inverse: Floats) -> Floats:
@@ -279,9 +280,11 @@ def test_noise_effects_are_those_of_noise_in_a_quarter_of_the_vectors(sample: Sa
     lengths = np.sqrt((quarter.astype(np.float64) ** 2).sum(axis=1, keepdims=True) / 8)
     noise = np.random.default_rng(7).standard_normal(quarter.shape, np.float32) * lengths
 
-    def shape(vectors: Floats) -> Floats:
+    def shape(vectors: NDArray[np.floating]) -> Floats:
         table = sample.features.table(vectors.astype(np.float32))
-        return sample.features.shift(table, sample.axes.vectors).shape.mean(axis=0, dtype=float)
+        shift = sample.features.shift(table, sample.axes.vectors)
+        mean: Floats = shift.shape.mean(axis=0, dtype=float)
+        return mean
 
     much, tolerated = fresh(sample).noise_effects()
     np.testing.assert_allclose(much, shape(quarter + 0.1 * noise) - shape(quarter), atol=1e-4)

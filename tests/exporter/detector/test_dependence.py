@@ -137,7 +137,8 @@ def test_the_effect_of_interleaved_sessions_is_found_from_stretches_shorter_than
     stretch = np.arange(len(table)) // 100
 
     def squares(means: NDArray[np.float32], size: int) -> Floats:
-        return size * np.square(means, dtype=np.float64).sum(axis=1, keepdims=True)
+        of_means: Floats = np.square(means, dtype=np.float64).sum(axis=1, keepdims=True)
+        return size * of_means
 
     found = Dependence.fit(
         SIZES,

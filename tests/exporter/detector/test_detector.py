@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -343,7 +344,7 @@ NORMAL = np.random.default_rng(0).normal(size=(300, 4))
         (NORMAL * 1e37, "the largest value allowed here is 1e[+]30"),
     ],
 )
-def test_a_bad_reference_is_refused(reference: NDArray, message: str) -> None:
+def test_a_bad_reference_is_refused(reference: NDArray[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Detector.fit(reference)
 

@@ -73,8 +73,8 @@ def test_each_feature_is_its_formula(fitted: tuple[Features, Axes], vectors: Vec
     values = np.rint(np.clip(values, -8, 8) * 1024) / 1024
     found = features.table(rows)
     squares = np.minimum(values**2, 16)
-    tight = {"rtol": 0, "atol": 2 / 1024}
-    np.testing.assert_allclose(found[:, :8], values, **tight)
+    tight = 2 / 1024
+    np.testing.assert_allclose(found[:, :8], values, rtol=0, atol=tight)
     np.testing.assert_allclose(found[:, 8:16], squares, rtol=0, atol=0.02)
 
     probes = np.hstack([axes.leading, axes.quiet]).astype(np.float64)

@@ -68,7 +68,8 @@ def test_repeats_add_the_variance_of_their_weights() -> None:
     rest = Rest(100, np.zeros(1, np.int64), 4 * 3 + 3 * 2, (4 * 3) ** 2 + 3 * 2**2)
     pairs, few = 18, 156**0.5
     expected = [pairs / 100**2, (pairs + 4 * few) / 100**2]
-    repeats = Repeats(*[np.empty(0, np.int64)] * 4, 0, np.array([1.0, 5.0]))
+    none, unknown = np.empty(0, np.int64), np.empty(0)
+    repeats = Repeats(none, none, unknown, unknown, 0, np.array([1.0, 5.0]))
     np.testing.assert_allclose(repeats.variance(rest), expected)
     np.testing.assert_array_equal(repeats.variance(rest._replace(pairs=0, squares=0)), 0)
 
@@ -133,9 +134,8 @@ def test_the_tolerated_share_is_interpolated_in_the_logarithm_of_the_size(
     detector: Detector, vectors: Vectors
 ) -> None:
     window = detector.sums(vectors[np.r_[np.arange(100), np.zeros(100, int)] + 1_000])
-    repeats = Repeats(
-        *[np.empty(0, np.int64)] * 2, np.log([50.0, 800.0]), np.array([0.1, 0.5]), 0, np.ones(1)
-    )
+    none = np.empty(0, np.int64)
+    repeats = Repeats(none, none, np.log([50.0, 800.0]), np.array([0.1, 0.5]), 0, np.ones(1))
     assert repeats.decades(window) == pytest.approx(200 * (0.5 - 0.3) - 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from exporter.detector.calibration import CEILING
 from exporter.stats import ks
 
 Vectors = NDArray[np.float32]
+Change = Callable[[Vectors], NDArray[Any]]
 DAY = 86_400.0
 
 
@@ -37,12 +39,12 @@ def test_windows_without_drift_rarely_alarm(judge: Detector, fresh: Vectors) -> 
     ],
     ids=["float16", "int8", "noise of 1 %"],
 )
-def test_rounding_is_not_drift(judge: Detector, fresh: Vectors, rounded) -> None:
+def test_rounding_is_not_drift(judge: Detector, fresh: Vectors, rounded: Change) -> None:
     alarms = sum(judge.alarm(rounded(window)) for window in windows(fresh, 500, 40))
     assert alarms <= 3
 
 
-DRIFTS = {
+DRIFTS: dict[str, Change] = {
     "rotation": lambda x: x @ np.linalg.qr(np.random.default_rng(0).normal(size=(384, 384)))[0],
     "noise": lambda x: x + 0.3 / 384**0.5 * np.random.default_rng(0).normal(size=x.shape),
     "three dimensions zeroed": lambda x: np.where(np.isin(np.arange(384), [5, 99, 200]), 0, x),
@@ -54,7 +56,7 @@ DRIFTS = {
 
 
 @pytest.mark.parametrize("drift", DRIFTS.values(), ids=list(DRIFTS))
-def test_a_broken_pipeline_scores_high(judge: Detector, fresh: Vectors, drift) -> None:
+def test_a_broken_pipeline_scores_high(judge: Detector, fresh: Vectors, drift: Change) -> None:
     for window in windows(fresh, 200, 5):
         assert judge.score(drift(window)) > 4.5
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +110,9 @@ def test_absurd_vectors_leave_no_trace(detector: Detector, fresh: Vectors) -> No
         (np.full((2, 8), 1e300), "finite in float32"),
     ],
 )
-def test_a_bad_batch_is_refused_whole(detector: Detector, batch: NDArray, message: str) -> None:
+def test_a_bad_batch_is_refused_whole(
+    detector: Detector, batch: NDArray[Any], message: str
+) -> None:
     sums = detector.sums()
     with pytest.raises(ValueError, match=message):
         sums.add(batch)
@@ -118,16 +121,18 @@ def test_a_bad_batch_is_refused_whole(detector: Detector, batch: NDArray, messag
 
 # Times and parts
 
-TIMES = 1e9 + 600.0 * np.arange(400)
+TIMES = 1e9 + 600 * np.arange(400.0)
 
 
 def test_times_are_added_and_removed_with_their_vectors(detector: Detector, fresh: Vectors) -> None:
+    assert detector.sums().mean_waves is None
     sums = detector.sums()
-    assert sums.mean_waves is None
     sums.add(fresh[:100], TIMES[:100])
     sums.add(fresh[100:250], TIMES[100:250])
     expected = np.mean([waves_at(time) for time in TIMES[:250]], axis=0)
-    np.testing.assert_allclose(sums.mean_waves, expected, atol=1e-8)
+    mean_waves = sums.mean_waves
+    assert mean_waves is not None
+    np.testing.assert_allclose(mean_waves, expected, atol=1e-8)
     other = detector.sums()
     other.add(fresh[250:400], TIMES[250:])
     sums.add(fresh[250:400], TIMES[250:])

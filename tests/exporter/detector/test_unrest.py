@@ -61,7 +61,7 @@ def measured(
 
 
 def typical(**of_stream: float) -> Floats:
-    return np.median([measured(seed, **of_stream) for seed in range(12)], axis=0)  # type: ignore[arg-type]
+    return np.median([measured(seed, **of_stream) for seed in range(12)], axis=0)
 
 
 def test_hours_that_differ_by_chance_have_none() -> None:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from exporter.detector import Detector
-from exporter.explain.cause import Facts, Kind, coherence, decide, measure
+from exporter.explain.cause import Facts, coherence, decide, measure
 from exporter.explain.groups import baseline_centres
+from exporter.explain.kinds import Kind
 from exporter.explain.observations import Observations
 from tests.exporter.explain.space import KNOWN, Draw, Vectors
+
+FactsOf = Callable[..., Facts]
 
 QUIET = Facts(
     n=1_000,
@@ -93,7 +96,7 @@ def test_the_evidence_is_in_words() -> None:
 
 
 @pytest.fixture(scope="module")
-def facts_of(detector: Detector, baseline: Vectors) -> Callable[..., Facts]:
+def facts_of(detector: Detector, baseline: Vectors) -> FactsOf:
     places = detector.places(baseline)
     known = baseline_centres(places)
 
@@ -113,10 +116,11 @@ def facts_of(detector: Detector, baseline: Vectors) -> Callable[..., Facts]:
 
 def turned(window: Vectors) -> Vectors:
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(64, 64)))[0]
-    return (window @ turn).astype(np.float32)
+    found: Vectors = (window @ turn).astype(np.float32)
+    return found
 
 
-def test_without_drift_every_fact_is_as_usual(facts_of, draw: Draw) -> None:
+def test_without_drift_every_fact_is_as_usual(facts_of: FactsOf, draw: Draw) -> None:
     facts = facts_of(draw(KNOWN, 1_000))
     assert facts.changed < 0.05
     assert (facts.equal, facts.silent, facts.bits, facts.pairs) == (0, 0, 0, 0)
@@ -127,7 +131,9 @@ def test_without_drift_every_fact_is_as_usual(facts_of, draw: Draw) -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 1.0])
-def test_vectors_of_another_encoder_are_far_from_all_others(facts_of, draw: Draw, share) -> None:
+def test_vectors_of_another_encoder_are_far_from_all_others(
+    facts_of: FactsOf, draw: Draw, share: float
+) -> None:
     window = draw(KNOWN, 1_000)
     changed = np.random.default_rng(0).random(1_000) < share
     window[changed] = turned(window[changed])
@@ -136,14 +142,16 @@ def test_vectors_of_another_encoder_are_far_from_all_others(facts_of, draw: Draw
     assert decide(facts).kind == "model"
 
 
-def test_new_topics_are_not_far_and_not_coherent(facts_of, draw: Draw) -> None:
+def test_new_topics_are_not_far_and_not_coherent(facts_of: FactsOf, draw: Draw) -> None:
     window = np.concatenate([draw([20, 21], 150), draw(KNOWN, 850)])
     facts = facts_of(np.random.default_rng(0).permutation(window))
     assert facts.coherence < 0.5
     assert facts.outside_of_changed > 0.1
 
 
-def test_a_scale_is_seen_by_the_lengths_while_directions_stay(facts_of, draw: Draw) -> None:
+def test_a_scale_is_seen_by_the_lengths_while_directions_stay(
+    facts_of: FactsOf, draw: Draw
+) -> None:
     facts = facts_of(3 * draw(KNOWN, 1_000))
     assert facts.length == pytest.approx(3, rel=0.01)
     assert facts.changed > 0.9
@@ -151,7 +159,7 @@ def test_a_scale_is_seen_by_the_lengths_while_directions_stay(facts_of, draw: Dr
     assert decide(facts).kind == "scale"
 
 
-def test_a_shift_of_all_vectors_is_coherent(facts_of, draw: Draw) -> None:
+def test_a_shift_of_all_vectors_is_coherent(facts_of: FactsOf, draw: Draw) -> None:
     shift = np.random.default_rng(2).normal(size=64)
     shifted = draw(KNOWN, 1_000) + 0.1 * shift / np.linalg.norm(shift)
     facts = facts_of((shifted / np.linalg.norm(shifted, axis=1, keepdims=True)).astype(np.float32))
@@ -167,13 +175,15 @@ def test_a_shift_of_all_vectors_is_coherent(facts_of, draw: Draw) -> None:
     ],
     ids=["float16", "bfloat16"],
 )
-def test_rounding_shortens_the_mantissas(facts_of, draw: Draw, rounded, bits: int) -> None:
+def test_rounding_shortens_the_mantissas(
+    facts_of: FactsOf, draw: Draw, rounded: Callable[[Vectors], Vectors], bits: int
+) -> None:
     facts = facts_of(rounded(draw(KNOWN, 1_000)))
     assert facts.bits == bits
     assert decide(facts).kind == "precision"
 
 
-def test_rounding_to_int8_leaves_few_different_values(facts_of, draw: Draw) -> None:
+def test_rounding_to_int8_leaves_few_different_values(facts_of: FactsOf, draw: Draw) -> None:
     window = draw(KNOWN, 1_000)
     step = np.abs(window).max(axis=1, keepdims=True) / 127
     facts = facts_of((np.rint(window / step) * step).astype(np.float32))
@@ -183,7 +193,7 @@ def test_rounding_to_int8_leaves_few_different_values(facts_of, draw: Draw) -> N
 
 
 def test_copies_of_three_vectors_are_counted_beyond_those_of_the_baseline(
-    facts_of, draw: Draw, baseline: Vectors
+    facts_of: FactsOf, draw: Draw, baseline: Vectors
 ) -> None:
     window = draw(KNOWN, 1_000)
     window[::5] = window[0]
@@ -192,14 +202,14 @@ def test_copies_of_three_vectors_are_counted_beyond_those_of_the_baseline(
     assert facts_of(window).equal == pytest.approx(0.2 - 1 / len(baseline))
 
 
-def test_a_dimension_that_becomes_constant_is_silent(facts_of, draw: Draw) -> None:
+def test_a_dimension_that_becomes_constant_is_silent(facts_of: FactsOf, draw: Draw) -> None:
     window = draw(KNOWN, 1_000)
     window[:, [3, 9]] = 0.01
     assert facts_of(window).silent == 2
 
 
 def test_the_same_text_shows_whether_the_encoder_is_the_same(
-    facts_of, draw: Draw, baseline: Vectors
+    facts_of: FactsOf, draw: Draw, baseline: Vectors
 ) -> None:
     before = [f"text {row}" for row in range(len(baseline))]
     after = [f"new {row}" for row in range(1_000)]
@@ -214,17 +224,21 @@ def test_the_same_text_shows_whether_the_encoder_is_the_same(
 
 
 def test_texts_that_do_not_determine_the_vector_show_nothing(
-    facts_of, draw: Draw, baseline: Vectors
+    facts_of: FactsOf, draw: Draw, baseline: Vectors
 ) -> None:
     before = ["title only"] * 2 + [f"text {row}" for row in range(len(baseline) - 2)]
     assert facts_of(draw(KNOWN, 1_000), (before[100:1_100], before))[-2:] == (0, 0.0)
 
 
+def drawn(random: np.random.Generator, n: int) -> Vectors:
+    return random.normal(size=(n, 20)).astype(np.float32)
+
+
 def test_coherence_is_1_for_the_same_move_and_0_for_unrelated_ones() -> None:
     random = np.random.default_rng(0)
-    old, new = random.normal(size=(2_000, 20)), random.normal(size=(1_000, 20))
+    old, new = drawn(random, 2_000), drawn(random, 1_000)
     of_old, of_new = np.arange(2_000) % 10, np.arange(1_000) % 10
-    moves = random.normal(size=(10, 20))
+    moves = drawn(random, 10)
     assert coherence(new + moves[0], old, of_new, of_old) > 0.9
     assert coherence(new + moves[of_new], old, of_new, of_old) < 0.3
     assert coherence(new, old, of_new, of_old) < 0.3
@@ -233,10 +247,8 @@ def test_coherence_is_1_for_the_same_move_and_0_for_unrelated_ones() -> None:
 
 def test_few_vectors_give_no_coherence_from_chance() -> None:
     random = np.random.default_rng(3)
-    old, of_old = random.normal(size=(2_000, 20)), np.arange(2_000) % 10
-    found = [
-        coherence(random.normal(size=(80, 20)), old, np.arange(80) % 10, of_old) for _ in range(50)
-    ]
+    old, of_old = drawn(random, 2_000), np.arange(2_000) % 10
+    found = [coherence(drawn(random, 80), old, np.arange(80) % 10, of_old) for _ in range(50)]
     assert np.quantile(found, 0.9) < 0.65
 
 

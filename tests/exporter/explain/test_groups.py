@@ -125,7 +125,7 @@ def interleaved(draw: Draw, n: int, seed: int) -> Vectors:
     """Draw sessions of 40 near vectors each, eight at a time."""
     random = np.random.default_rng(seed)
     firsts = draw(KNOWN, n // 40)
-    rows = np.concatenate(
+    rows: Vectors = np.concatenate(
         [np.tile(firsts[at : at + 8], (40, 1)) for at in range(0, len(firsts), 8)]
     )
     return rows + 0.04 * random.normal(size=rows.shape).astype(np.float32)

@@ -47,13 +47,14 @@ def test_a_sure_but_small_difference_names_nothing() -> None:
 
 
 def test_identifiers_are_left_out() -> None:
-    observed = [{"request": f"r{row // 3}"} for row in range(30)]
-    others = [{"request": f"s{row}"} for row in range(1_000)]
+    observed: list[dict[str, object]] = [{"request": f"r{row // 3}"} for row in range(30)]
+    others: list[dict[str, object]] = [{"request": f"s{row}"} for row in range(1_000)]
     assert found(observed, others) == []
 
 
 def test_one_value_in_a_few_observations_is_no_evidence() -> None:
-    assert found([{"a": "x"}] * 2 + [{}] * 98, [{}] * 1_000) == []
+    observed: list[dict[str, object]] = [{"a": "x"}, {"a": "x"}, *[{}] * 98]
+    assert found(observed, [{}] * 1_000) == []
 
 
 @pytest.mark.parametrize(

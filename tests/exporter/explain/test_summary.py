@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from exporter.detector.ratio import ChangedRatio
-from exporter.explain.cause import Cause, Kind
+from exporter.explain.cause import Cause
 from exporter.explain.explanation import Explanation, Group
+from exporter.explain.kinds import Kind
 from exporter.explain.metadata import Value
 from exporter.explain.summary import details, headline, name, recalled, told
 

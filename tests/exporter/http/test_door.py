@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -116,6 +117,10 @@ def owners(connection: psycopg.Connection) -> dict[str, int]:
     return dict(connection.execute(query, [NAMES]).fetchall())
 
 
+def is_checked(client: httpx2.Client, name: str) -> bool:
+    return not client.get(f"/drift/{name}").json()["overdue"]
+
+
 def age(client: httpx2.Client, name: str) -> float:
     return float(client.get(f"/drift/{name}").raise_for_status().json()["age"])
 
@@ -134,12 +139,7 @@ def test_every_process_shows_every_model(
             assert "<h1>6 models</h1>" in client.get("/").text
             for name, owner in has_models.items():
                 # On a busy machine, a check may be late.
-                wait_for(
-                    lambda client=client, name=name: (
-                        not client.get(f"/drift/{name}").json()["overdue"]
-                    ),
-                    "a check",
-                )
+                wait_for(partial(is_checked, client, name), "a check")
                 report = client.get(f"/drift/{name}").json()
                 assert report["vectors"] == 350
                 assert report["windows"]["fast"]["vectors"] == 100
@@ -177,6 +177,12 @@ def test_exporters_compute_from_the_store_what_they_do_not_follow(
 def test_a_fleet_is_shown_while_the_exporter_of_a_part_of_it_is_dead(
     config: Path, send: Callable[..., None], connection: psycopg.Connection, vectors: Vectors
 ) -> None:
+    def are_shown(client: httpx2.Client) -> bool:
+        return all(client.get(f"/drift/{name}").is_success for name in NAMES)
+
+    def are_overdue(client: httpx2.Client) -> bool:
+        return not any(is_checked(client, name) for name in lost)
+
     for name in NAMES:
         send(vectors[:60], name)
     lost = [name for name, owner in owners(connection).items() if owner == 0]
@@ -191,21 +197,11 @@ def test_a_fleet_is_shown_while_the_exporter_of_a_part_of_it_is_dead(
             for each in (living, ingest)
         ]
         for client in clients:
-            wait_for(
-                lambda client=client: all(
-                    client.get(f"/drift/{name}").is_success for name in NAMES
-                ),
-                "the reports",
-            )
+            wait_for(partial(are_shown, client), "the reports")
         dying.process.kill()
         dying.process.wait()
         for client in clients:
-            wait_for(
-                lambda client=client: all(
-                    client.get(f"/drift/{name}").json()["overdue"] for name in lost
-                ),
-                "the age",
-            )
+            wait_for(partial(are_overdue, client), "the age")
             for name in lost:
                 first = age(client, name)
                 assert first > 3

@@ -144,8 +144,10 @@ def test_a_baseline_of_equal_vectors_is_explained() -> None:
 
 
 def test_the_distances_of_canaries_are_shown_where_there_are_any() -> None:
-    canaries = {"canary_median_distance": 2.4e-8, "canary_max_distance": 0.5}
-    row = ModelRow("<m>", 8, 0, None, None, None, NOW, canaries_received_at=NOW, **canaries)
+    bare = ModelRow("<m>", 8, 0, None, None, None, NOW)
+    row = replace(
+        bare, canaries_received_at=NOW, canary_median_distance=2.4e-8, canary_max_distance=0.5
+    )
     snapshot = Model(row, MonitoringSettings()).snapshot(SECONDS)
     shown = model_page.render_model(reporting.detail(snapshot), View(), past(), 1)
     assert "embedded again, came last at 2026-01-01 00:00 UTC" in shown

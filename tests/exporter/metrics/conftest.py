@@ -39,8 +39,14 @@ FORECAST = Forecast("daily", 0.5, 0.45, 0.55, -6.5, -0.01, 3.5, 1_700_000_000.0)
 def full(vectors: Vectors, detector: Detector) -> Snapshot:
     """A snapshot from which each family has something to read."""
     fresh = vectors[1_000:1_100]
-    canaries = {"canary_median_distance": 1e-8, "canary_max_distance": 1e-7, "canary_gap": 60.0}
-    row = ModelRow("m", 8, len(fresh), NOW, None, None, NOW, canaries_received_at=NOW, **canaries)
+    bare = ModelRow("m", 8, len(fresh), NOW, None, None, NOW)
+    row = replace(
+        bare,
+        canaries_received_at=NOW,
+        canary_median_distance=1e-8,
+        canary_max_distance=1e-7,
+        canary_gap=60.0,
+    )
     model = Model(row, MonitoringSettings())
     windows = ModelWindows(8, MonitoringSettings(), detector)
     cosines = np.full(len(fresh), 0.5, np.float32)

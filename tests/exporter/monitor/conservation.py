@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -88,7 +87,7 @@ def _machine(
     pool: Pool,
     connection: psycopg.Connection,
     replica: tuple[Replica, Pool] | None,
-) -> Callable[[], RuleBasedStateMachine]:
+) -> type[RuleBasedStateMachine]:
     class Conservation(RuleBasedStateMachine):
         """A store, its exporters, and a list of what each model was promised."""
 

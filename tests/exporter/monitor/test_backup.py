@@ -44,14 +44,16 @@ def programs(major: int) -> Path:
 def version(file: Path) -> int:
     """Return the major version of one of PostgreSQL's programs."""
     said = subprocess.run([file, "--version"], capture_output=True, text=True, check=True).stdout
-    return int(re.search(r"\) (\d+)", said)[1])
+    found = re.search(r"\) (\d+)", said)
+    assert found is not None, said
+    return int(found[1])
 
 
 def report(store: str) -> dict[str, Any]:
     models = Models(monotonic=lambda: 0.0)
     with sync_pool(store, 1) as pool:
         Tail(pool, models, SETTINGS).poll()
-    found = to_builtins(detail(models.by_name["m"].snapshot(models.now())))
+    found: dict[str, Any] = to_builtins(detail(models.by_name["m"].snapshot(models.now())))
     del found["computed_at"], found["following"]
     return found
 

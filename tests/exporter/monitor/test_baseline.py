@@ -149,7 +149,7 @@ AUTUMN = datetime(2026, 10, 25, tzinfo=BERLIN).timestamp()
 def test_a_baseline_keeps_the_time_zone_that_it_was_pinned_with(
     connection: psycopg.Connection, vectors: Vectors
 ) -> None:
-    times = AUTUMN + 691.0 * np.arange(1_000)
+    times = AUTUMN + 691 * np.arange(1_000.0)
     assert baseline.pin_vectors(connection, "m", vectors[:1_000], times, "lake", BERLIN) == 1
     expected = Detector.fit(vectors[:1_000], timestamps=to_local(times, BERLIN)).to_bytes()
     loaded = baseline.load(connection, "m", 1)
@@ -244,7 +244,7 @@ def stored(vectors: Vectors, times: Floats) -> NDArray[np.void]:
 
 
 def test_more_vectors_count_once_and_by_local_time(vectors: Vectors) -> None:
-    rows = stored(vectors[:2_000], AUTUMN + 345.5 * np.arange(2_000))
+    rows = stored(vectors[:2_000], AUTUMN + 345.5 * np.arange(2_000.0))
     found = baseline.fit("m", rows[::2], "a week", BERLIN, [rows[:900], rows[900:]])
     local = to_local(rows["received_at"], BERLIN)
     batches = [

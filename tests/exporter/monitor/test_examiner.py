@@ -455,6 +455,9 @@ def test_verdicts_are_recorded_though_an_examination_lost_its_replica(
         def examine(self, model: ModelSnapshot) -> dict[str, object]:
             raise StoreUnavailable("the replica is away")
 
+        def is_awaited(self, model: ModelSnapshot) -> bool:
+            return False
+
     lost = Examiner(models, [*examinations(pool)[:1], Lost()], pool, 300, threading.Event())
     with pytest.raises(StoreUnavailable, match="the replica is away"):
         lost.check()

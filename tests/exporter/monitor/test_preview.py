@@ -80,7 +80,7 @@ def test_the_baseline_in_use_says_how_unlike_the_vectors_are(
 def test_the_vectors_are_compared_in_the_time_zone_of_the_baseline(
     connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:
-    week = 691.0 * np.arange(1_000)
+    week = 691 * np.arange(1_000.0)
     baseline.pin_vectors(connection, "m", vectors[:1_000], week, "lake", ZoneInfo("Asia/Kolkata"))
     send(vectors[1_000:1_200] + np.float32(0.3))
     detector = baseline.load(connection, "m", 1).detector

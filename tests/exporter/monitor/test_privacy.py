@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from exporter.monitor.privacy import permits, shown
@@ -23,5 +25,5 @@ def test_an_explanation_that_was_kept_is_shown_if_it_says_no_more_than_is_allowe
     then: tuple[Texts, list[str] | None], now: tuple[Texts, list[str] | None], permitted: bool
 ) -> None:
     before, after = (ExplanationSettings(texts=t, metadata_keys=keys) for t, keys in (then, now))
-    kept = shown(before)
+    kept: dict[str, Any] = shown(before)
     assert permits(after, kept["texts"], kept["metadata_keys"]) == permitted

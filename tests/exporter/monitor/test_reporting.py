@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import msgspec
@@ -174,8 +175,10 @@ def test_findings_are_shown_with_their_window(model: Model, vectors: Vectors) ->
 
 
 def test_canaries_are_reported_in_utc_or_as_null() -> None:
-    canaries = {"canary_median_distance": 2.4e-8, "canary_max_distance": 0.5}
-    row = ModelRow("m", 8, 0, None, None, None, NOW, canaries_received_at=NOW, **canaries)
+    bare = ModelRow("m", 8, 0, None, None, None, NOW)
+    row = replace(
+        bare, canaries_received_at=NOW, canary_median_distance=2.4e-8, canary_max_distance=0.5
+    )
     with_canaries = Model(row, MonitoringSettings()).snapshot(NOW.timestamp())
     assert encoded(reporting.canaries(with_canaries)) == {
         "received_at": "2026-01-01T00:00:00Z",

@@ -25,6 +25,7 @@ from exporter.monitor.windows import REFERENCE_RATIO
 from exporter.stats.shares import OTHER, Share
 from ingest.runtime.settings.settings import ModelSettings, MonitoringSettings
 from ingest.store import slice_history
+from ingest.store import slices as stored
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection
 from ingest.store.pool import Pool
@@ -368,7 +369,7 @@ def test_a_model_without_slices_reads_nothing(
     own = MonitoringSettings(slices=["tenant"], models={"m": ModelSettings(slices=[])})
     watch = Watch(pool, own)
     monkeypatch.delattr(slices, "divide")
-    monkeypatch.setattr(slices.slices, "of_vectors", None)
+    monkeypatch.setattr(stored, "of_vectors", None)
     model = watch.check()
     assert model.slicing is None
     assert model.slices == ()

@@ -43,7 +43,8 @@ def between(first: float, last: float) -> Change:
     """Move all vectors by two standard deviations between two hours."""
 
     def change(vectors: Vectors, hours: Floats) -> Vectors:
-        return vectors + np.float32(4) * ((first <= hours) & (hours < last))[:, None]
+        inside = (first <= hours) & (hours < last)
+        return vectors + 4 * inside.astype(np.float32)[:, None]
 
     return change
 

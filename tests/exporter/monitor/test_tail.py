@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import psycopg
@@ -175,7 +176,7 @@ def test_a_scrape_sees_no_windows_half_read(
 
     models, done = Models(), threading.Event()
     seen: set[tuple[int | None, int]] = set()
-    before = 1, np.count_nonzero(is_sampled(np.arange(501, 2_601), 14))
+    before = 1, int(np.count_nonzero(is_sampled(np.arange(501, 2_601), 14)))
     tail = Tail(pool, models, SETTINGS)
     send(vectors[:2_600])
     baseline.pin(connection, "m", Selection(first=500))
@@ -325,7 +326,8 @@ def test_the_store_is_not_followed_while_a_poll_does_not_end(
     with locked(connection, "model") as waited_for:
         wait_for(waited_for, "the poll")
         now[0] += 9
-        assert tail.status.up
+        early = tail.status
+        assert early.up
         now[0] += 2
         assert not tail.status.up
         assert tail.status.failures == 0
@@ -482,13 +484,16 @@ def test_a_failure_that_comes_back_is_logged_again(
             for r in caplog.records
         )
 
+    def has_failed(times: int) -> bool:
+        return failures() == times
+
     send(vectors[:10])
     tail = Tail(pool, Models(), SETTINGS.model_copy(update={"poll_interval": 0.05}))
     tail.start()
     for expected in (1, 2):
         send(vectors[10:20])
         connection.execute("update embedding set embedding = '[1]' where seq > 10")
-        wait_for(lambda expected=expected: failures() == expected, "the failure")
+        wait_for(partial(has_failed, expected), "the failure")
         connection.execute("update embedding set embedding = '[1,1,1,1,1,1,1,1]' where seq > 10")
         wait_for(lambda: tail._last_partial_failure == "", "a good poll")
     tail.stop()

@@ -111,7 +111,7 @@ def test_a_baseline_whose_windows_cannot_be_read_is_adopted_at_the_next_poll(
     with pytest.raises(ExceptionGroup, match="some models could not be read from the store"):
         tail.poll()
     found = verdict(models, "slow")
-    sampled = np.count_nonzero(is_sampled(np.arange(501, 2_601), 14))
+    sampled = int(np.count_nonzero(is_sampled(np.arange(501, 2_601), 14)))
     assert (found.state, found.baseline_version, found.vectors) == ("ok", 1, sampled)
     connection.execute("alter table gone rename to embedding")
     tail.poll()
@@ -179,7 +179,9 @@ def test_a_reason_why_no_baseline_can_be_fitted_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def errors() -> list[str]:
-        return [r.error for r in caplog.records if r.message.startswith("baseline not pinned")]
+        return [
+            vars(r)["error"] for r in caplog.records if r.message.startswith("baseline not pinned")
+        ]
 
     absurd = vectors[:1_000].copy()
     absurd[4:] = 3e38
@@ -187,7 +189,7 @@ def test_a_reason_why_no_baseline_can_be_fitted_is_logged(
     tail = Tail(pool, Models(), SETTINGS)
     poll_until(tail, lambda: len(errors()) == 1)
     assert errors() == ["a reference needs at least 100 vectors, got 4"]
-    assert [r.left_out for r in caplog.records if "left out" in r.message] == [996]
+    assert [vars(r)["left_out"] for r in caplog.records if "left out" in r.message] == [996]
     tail.stop()
 
 

@@ -176,7 +176,7 @@ def test_windows_that_are_filled_together_each_hold_their_own_span(
     vectors: Vectors, detector: Detector
 ) -> None:
     windows = ModelWindows(8, SETTINGS, detector)
-    times = 1e9 + np.arange(100)
+    times = 1e9 + np.arange(100.0)
     windows.fill(0, ["fast", "slow"], arrivals(vectors[:100], times))
     np.testing.assert_array_equal(windows.arrivals("fast").vectors, vectors[90:100])
     np.testing.assert_array_equal(windows.arrivals("slow").vectors, vectors[:100])

@@ -18,7 +18,9 @@ from exporter.stats.columns import sorted_columns
         (np.int8, np.float64),
     ],
 )
-def test_rows_are_ascending_dimensions_in_enough_precision(kind: type, widened: type) -> None:
+def test_rows_are_ascending_dimensions_in_enough_precision(
+    kind: type[np.number], widened: type
+) -> None:
     sample = np.random.default_rng(0).integers(-100, 100, size=(40, 3)).astype(kind)
     columns = sorted_columns(sample)
     assert columns.dtype == widened

@@ -11,7 +11,7 @@ from exporter.stats.enrichment import log_p_value, log_p_value_in_blocks
 
 @pytest.mark.parametrize(("ours", "theirs"), [(0, 4), (3, 2), (12, 1), (30, 30), (50, 0)])
 def test_it_is_fishers_exact_test(ours: int, theirs: int) -> None:
-    table = [[ours, 50 - ours], [theirs, 200 - theirs]]
+    table = np.array([[ours, 50 - ours], [theirs, 200 - theirs]])
     expected = fisher_exact(table, alternative="greater").pvalue
     assert np.exp(log_p_value(ours, 50, theirs, 200)) == pytest.approx(expected)
 

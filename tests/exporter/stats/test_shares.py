@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,7 +35,8 @@ def stream(
             whose[session] = random.choice(len(TENANTS), p=weights)
         left[session] -= 1
         sent += [int(whose[session])] * repeats
-    return TENANTS[sent[:n]].tolist()
+    values: list[str] = TENANTS[sent[:n]].tolist()
+    return values
 
 
 def by_value(found: tuple[Share, ...]) -> dict[str, Share]:
@@ -78,7 +81,7 @@ def test_a_new_value_and_a_vanished_one_are_changed() -> None:
         pytest.param(500, {"repeats": 4}, id="repeats"),
     ],
 )
-def test_without_a_change_hardly_any_sample_shows_one(n: int, kind: dict[str, int]) -> None:
+def test_without_a_change_hardly_any_sample_shows_one(n: int, kind: dict[str, Any]) -> None:
     random = np.random.default_rng(1)
     trials = 40
     alarms = sum(

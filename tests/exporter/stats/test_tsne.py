@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from exporter.stats.arrays import Vectors
 from exporter.stats.tsne import tsne
@@ -19,7 +20,7 @@ def places() -> Vectors:
     return (np.repeat(centres, 40, axis=0) + random.normal(size=(200, 20))).astype(np.float32)
 
 
-def neighbours(points: Vectors) -> Vectors:
+def neighbours(points: Vectors) -> NDArray[np.intp]:
     apart = np.square(points[:, None] - points).sum(axis=2)
     np.fill_diagonal(apart, np.inf)
     return np.argsort(apart, axis=1)[:, :10]

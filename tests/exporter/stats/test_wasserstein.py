@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from tests.exporter.stats.samples import pairs
 
 
 @given(pairs())
-def test_every_dimension_has_scipys_distance(pair: tuple[NDArray, NDArray]) -> None:
+def test_every_dimension_has_scipys_distance(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
     reference, current = pair
     expected = [
         wasserstein_distance(x, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,8 @@ def test_dropped_columns_are_no_metadata() -> None:
 
 @pytest.mark.parametrize("option", ["vector", "id", "time", "text", "model"])
 def test_a_column_that_does_not_exist_is_an_error_that_lists_those_that_do(option: str) -> None:
+    chosen: dict[str, Any] = {option: "x"}
     with pytest.raises(ValueError, match=f"--{option}-column 'x': its columns are 'v', 'w'"):
-        choose({"v": LISTS, "w": OTHER}, Options(**{option: "x"}))
+        choose({"v": LISTS, "w": OTHER}, Options(**chosen))
     with pytest.raises(ValueError, match="--drop 'x': its columns are 'v'"):
         choose({"v": LISTS}, Options(drop=("x",)))

@@ -164,6 +164,7 @@ def test_an_error_without_a_message_is_reported_by_its_type() -> None:
 def test_errors_outside_the_file_system_are_not_changed(tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"12345")
     file = open_file(fsspec.filesystem("file"), str(tmp_path / "one"), "rb")
+    nothing: dict[object, object] = {}
     with pytest.raises(KeyError), file:
-        {}[file.seek(3), file.read(9), file.tell()]
+        nothing[file.seek(3), file.read(9), file.tell()]
     assert file.closed

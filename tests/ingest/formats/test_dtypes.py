@@ -27,7 +27,7 @@ def scaled(vectors: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """Quantise vectors if the type is of integers."""
     if name not in ("int8", "uint8"):
         return vectors
-    steps = np.round(vectors / np.abs(vectors).max() * 127)
+    steps: NDArray[np.float64] = np.round(vectors / np.abs(vectors).max() * 127)
     return steps if name == "int8" else steps + 128
 
 

@@ -14,7 +14,7 @@ from tests.ingest.formats.bodies import (
     read,
 )
 
-WRONG = {
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no model": ({"x_dimension": "3"}, "X-Model-Name"),
     "illegal model": ({"x_model_name": "a b", "x_dimension": "3"}, "X-Model-Name: 'a b' is not"),
     "dimension 0": ({"x_model_name": "m", "x_dimension": "0"}, "not a whole number above 0"),
@@ -32,7 +32,6 @@ WRONG = {
 
 @pytest.mark.parametrize("mistake", WRONG)
 def test_a_mistake_is_named(mistake: str) -> None:
-    arguments: dict[str, Any]
     arguments, message = WRONG[mistake]
     with pytest.raises(PayloadError, match=message):
         read(bytes(12), "application/octet-stream", **arguments)
@@ -53,8 +52,9 @@ def test_the_model_of_the_request_counts_more_than_that_of_a_json_body() -> None
 
 @pytest.mark.parametrize("name", ["@cf/baai/bge", "/models/m", "modèle", "\u6a21\u578b"])
 def test_a_header_may_be_utf_8(name: str) -> None:
-    by_header = {"x_model_name": name.encode().decode("latin-1"), "x_dimension": "3"}
-    assert read(bytes(12), "application/octet-stream", **by_header).model_name == name
+    sent = name.encode().decode("latin-1")
+    found = read(bytes(12), "application/octet-stream", x_model_name=sent, x_dimension="3")
+    assert found.model_name == name
     assert read(one(), x_model_name="mod\xe8le").model_name == "modèle"
 
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,8 +19,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 from ingest.http.app import Ingest
-from ingest.http.decompression import zstd
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
@@ -488,7 +493,8 @@ def test_healthy_and_ready_answer(client: TestClient) -> None:
 def nearest(query: np.ndarray, among: np.ndarray, k: int) -> list[int]:
     """Brute force: positions of the k most similar by cosine."""
     similarity = among @ query / (np.linalg.norm(among, axis=1) * np.linalg.norm(query))
-    return np.argsort(-similarity, kind="stable")[:k].tolist()
+    found: list[int] = np.argsort(-similarity, kind="stable")[:k].tolist()
+    return found
 
 
 def test_search_over_a_window_finds_what_brute_force_finds(client: TestClient) -> None:

@@ -105,7 +105,7 @@ def vector_of_json(embedding: Any) -> bytes:
 
 
 def moment(metadata: Any) -> float | None:
-    given = (metadata or {}).get("timestamp")
+    given: Any = (metadata or {}).get("timestamp")
     try:
         return None if given is None else float(given)
     except ValueError:
@@ -124,13 +124,13 @@ def same(sent: Any, stored: Any) -> bool:
 
 
 def same_row(sent: Row, stored: Row) -> bool:
-    moments = (sent.embedded_at, stored.embedded_at)
+    one, other = sent.embedded_at, stored.embedded_at
     return (
         replace(sent, metadata=None, embedded_at=None)
         == replace(stored, metadata=None, embedded_at=None)
         and same(sent.metadata, stored.metadata)
         # The store counts microseconds.
-        and (moments[0] == moments[1] or abs(float(moments[0]) - float(moments[1])) <= 1e-6)
+        and (one == other or (one is not None and other is not None and abs(one - other) <= 1e-6))
     )
 
 
@@ -139,7 +139,7 @@ def revises(after: bytes, before: bytes) -> bool:
     new, old = (np.frombuffer(vector, "<f4").astype(np.longdouble) for vector in (after, before))
     lengths = np.sqrt(new @ new), np.sqrt(old @ old)
     if 0 in lengths:
-        return max(lengths) > 0
+        return bool(max(lengths) > 0)
     is_turned = new @ old < (1 - 1e-6) * lengths[0] * lengths[1]
     return bool(is_turned or max(lengths) - min(lengths) > 1e-6 * max(lengths))
 
@@ -354,10 +354,10 @@ def headers_of_npy(draw: st.DrawFn) -> bytes:
     }
     written = [repr(fields), "(" * 9_000, "{" * 50, "", "__import__('os')", "'" * 300]
     written += [repr(fields).replace("2", "0x" + "f" * 8_000)]
-    text = draw(rarely(st.sampled_from(written), st.just(written[0])))
+    text: str = draw(rarely(st.sampled_from(written), st.just(written[0])))
     header = text.encode("latin-1", "replace") + b"\n"
     version = draw(rarely(st.sampled_from([3, 0, 255]), st.sampled_from([1, 2])))
-    length = draw(rarely(st.integers(0, 65_535), st.just(len(header))))
+    length: int = draw(rarely(st.integers(0, 65_535), st.just(len(header))))
     start = npy.MAGIC_PREFIX + bytes([version, 0])
     return start + length.to_bytes(4 if version == 2 else 2, "little") + header
 
@@ -414,7 +414,7 @@ def send(client: TestClient, request: Request) -> httpx2.Response:
     return client.post(
         "/embeddings",
         content=request.body,
-        headers={name: value.encode("latin-1") for name, value in headers.items()},  # type: ignore[misc]
+        headers={name.encode(): value.encode("latin-1") for name, value in headers.items()},
         params=request.query,
     )
 

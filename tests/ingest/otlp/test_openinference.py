@@ -89,7 +89,8 @@ def test_spans_without_vectors_are_counted() -> None:
 def test_chosen_attributes_are_metadata_and_the_span_precedes_the_resource() -> None:
     limits = IngestSettings(trace_attributes=["service.name", "session.id", "tags", "nobody"])
     resource = {"service.name": "search", "session.id": "of the resource", "host.name": "h"}
-    attributes = embeddings([A], **{"session.id": "s", "tags": ["x", 1], "user.id": "u"})
+    others: dict[str, Any] = {"session.id": "s", "tags": ["x", 1], "user.id": "u"}
+    attributes = embeddings([A], **others)
     found = read(span(attributes), limits=limits, resource=resource)
     assert metadata(found) == [{"service.name": "search", "session.id": "s", "tags": ["x", 1]}]
 

@@ -74,7 +74,8 @@ def test_a_value_is_plain(read: Read, value: Any, plain: Any) -> None:
 def test_only_a_text_is_a_text(read: Read) -> None:
     assert attribute(read, "a").text() == "a"
     assert attribute(read, "").text() == ""
-    assert [attribute(read, value).text() for value in (None, 1, [1.0], {})] == [None] * 4
+    others: list[Any] = [None, 1, [1.0], {}]
+    assert [attribute(read, value).text() for value in others] == [None] * 4
 
 
 @pytest.mark.parametrize(

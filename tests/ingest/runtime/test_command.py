@@ -42,7 +42,7 @@ def test_the_file_in_the_folder_is_read_if_there_is_one(run: Run, tmp_path: Path
 
 
 def test_options_override_assignments_and_assignments_override_the_file(
-    run, tmp_path: Path
+    run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "other.yaml").write_text("ingest: {max_models: 7}")
     assert run("--config", "other.yaml").output == "7\n"

@@ -52,7 +52,8 @@ def test_status_has_the_end_of_the_last_successful_run_and_counts_failures() -> 
             raise error
 
     failing, _ = worker(work)
-    assert failing.status.timestamp is None
+    before = failing.status
+    assert before.timestamp is None
     failing.start()
     wait_for(done.is_set, "the third run")
     failing.stop(nothing)

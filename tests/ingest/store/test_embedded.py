@@ -76,7 +76,7 @@ def test_a_hanging_session_does_not_prevent_the_stop(
 @contextmanager
 def another(data: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run another process that uses the server, until its input ends."""
-    command = [sys.executable, "-c", STARTING, data]
+    command = [sys.executable, "-c", STARTING, str(data)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"starting\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,9 @@ def test_the_search_of_a_window_is_exact(
 ) -> None:
     insert_all(Batch("m", sentences[:1_000]))
     for query in sentences[1_000:1_005]:
-        found = ask(store, lambda c, q=query: neighbours.window(c, "m", q, 10, WINDOW))
+        found = ask(
+            store, partial(neighbours.window, model_name="m", vector=query, k=10, settings=WINDOW)
+        )
         assert_same(found, query, sentences[:1_000], 10)
 
 
@@ -101,7 +104,7 @@ def test_the_search_of_a_baseline_is_exact_in_any_dimension(
         rows = select(connection, "m", Selection(first=size))
         baselines.create(connection, "m", rows, b"", {}, f"first {size}")
         for query in wide[1_000:]:
-            found = ask(store, lambda c, q=query: neighbours.baseline(c, "m", q, 10))
+            found = ask(store, partial(neighbours.baseline, model_name="m", vector=query, k=10))
             assert_same(found, query, wide[:size], 10)
 
 
@@ -120,7 +123,7 @@ def test_a_vector_is_found_by_id_or_number_also_when_only_the_baseline_has_it(
     baselines.create(connection, "m", rows, b"", {}, "first 3")
     for _ in range(2):
         for which in ("b", 2):
-            found = ask(store, lambda c, w=which: neighbours.stored_vector(c, "m", w))
+            found = ask(store, partial(neighbours.stored_vector, model_name="m", which=which))
             np.testing.assert_array_equal(found, vectors[1])
         connection.execute("truncate embedding, embedding_id")
     with pytest.raises(NotFound, match="no vector with id 'd'"):

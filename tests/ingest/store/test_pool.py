@@ -68,6 +68,7 @@ def test_cutting_does_not_touch_another_socket_that_reused_the_number(
 ) -> None:
     with Pool(store, connection_class=Hasty, min_size=1, open=True) as pool:
         with pool.connection() as connection:
+            assert isinstance(connection, Hasty)
             connection.is_watched = True
             pool.cut()
             one, other = connection.other or socket.socketpair()

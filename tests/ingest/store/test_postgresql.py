@@ -140,7 +140,7 @@ def test_a_first_start_that_was_killed_at_any_moment_leaves_nothing_in_the_way(
     chance = random.Random()
     for attempt in range(60 if long else 3):
         data = folder / str(attempt)
-        command = [sys.executable, "-c", STARTING, data]
+        command = [sys.executable, "-c", STARTING, str(data)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
@@ -217,7 +217,7 @@ def test_only_its_user_reaches_the_server(folder: Path, name: str) -> None:
 def test_another_user_can_neither_connect_nor_lock(folder: Path) -> None:
     folder.chmod(0o755)
     (folder / "data").mkdir(mode=0o755)
-    command = [sys.executable, "-c", STARTING, folder / "data"]
+    command = [sys.executable, "-c", STARTING, str(folder / "data")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -238,7 +238,7 @@ def test_two_users_can_run_servers_at_the_same_time(folder: Path) -> None:
     for user, place in places.items():
         place.mkdir()
         os.chown(place, user, user)
-        command = [sys.executable, "-c", STARTING, place / "data", str(user)]
+        command = [sys.executable, "-c", STARTING, str(place / "data"), str(user)]
         programs.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
     for program in programs:
         assert program.stdout is not None

@@ -34,8 +34,9 @@ def compared(before: list[float], after: list[float]) -> tuple[bool, float]:
 def test_a_vector_equals_another_in_direction_and_length(
     before: list[float], after: list[float], is_same: bool, cosine: float
 ) -> None:
-    found = compared(before, after)
-    assert found == (is_same, pytest.approx(cosine, nan_ok=True))
+    same, found = compared(before, after)
+    assert same == is_same
+    assert found == pytest.approx(cosine, nan_ok=True)
 
 
 @pytest.mark.parametrize(("distance", "is_same"), [(0.9, True), (1.1, False)])
@@ -55,8 +56,8 @@ def test_the_relative_length_of_the_same_vector_has_a_bound(
 
 
 def test_rows_are_compared_one_by_one() -> None:
-    before = np.float32([[1, 0], [1, 0], [0, 0]])
-    after = np.float32([[1, 0], [0, 1], [0, 0]])
+    before = np.array([[1, 0], [1, 0], [0, 0]], np.float32)
+    after = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
     same, cosine = compare(before, after)
     assert same.tolist() == [True, False, True]
     np.testing.assert_array_equal(cosine, [1, 0, np.nan])

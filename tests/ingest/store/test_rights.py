@@ -210,13 +210,19 @@ def test_the_rights_of_ingest_are_enough_for_canaries(
         assert not keep_canaries(app).is_reference
 
 
+def described(own: psycopg.Connection) -> object:
+    version = baselines.in_use(own, "m")
+    assert version is not None
+    return baselines.described(own, "m", version, 4)
+
+
 @pytest.mark.parametrize(
     ("name", "command"),
     [
         ("canary accept", lambda own: canaries.accept(own, "m")),
         ("canary remove", lambda own: canaries.remove(own, "m")),
         ("model resolve", lambda own: models.resolve_dimension(own, "m")),
-        ("explain", lambda own: baselines.described(own, "m", baselines.in_use(own, "m"), 4)),
+        ("explain", described),
         ("explain", lambda own: newest(own, "m", 4, 60, 10)),
         ("explain", lambda own: explanations.at(own, "m", 1.0, 900)),
     ],

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -28,7 +29,7 @@ def batch(model_name: str = "m", count: int = 2, dimension: int = 3, **fields: o
     return Batch(model_name, vectors, **fields)  # type: ignore[arg-type]
 
 
-def rows(store: str, columns: str = "seq, embedding::text") -> list[tuple[object, ...]]:
+def rows(store: str, columns: str = "seq, embedding::text") -> list[tuple[Any, ...]]:
     with connect(store) as connection:
         query = f"select {columns} from embedding order by model_name, seq"
         return connection.execute(query.encode()).fetchall()
@@ -114,7 +115,7 @@ def test_the_cosine_of_a_revision_is_stored_in_the_portion_it_belongs_to(
     angles = np.linspace(0.01, 3, 1_000)
     ids: list[str | None] = [f"{n}" for n in range(1_000)]
     metadata: list[bytes | None] = [b'{"n": %d}' % n for n in range(1_000)]
-    before = np.tile(np.float32([1, 0]), (1_000, 1))
+    before = np.tile(np.array([1, 0], np.float32), (1_000, 1))
     after = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     insert_all(Batch("m", before, ids=ids))
     [outcome] = insert_all(Batch("m", after, ids=ids, metadata=metadata))

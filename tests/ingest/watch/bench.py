@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from ingest.watch.sources.source import Location
 from tests.postgresql import Application
 from tests.watching import Watching
 
-Poll = Callable[[], Awaitable[None]]
+Poll = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.runtime.auth import security
 from ingest.runtime.auth.security import PAGE_HEADERS, Protection, Security
-from ingest.runtime.http import application
+from ingest.runtime.http import application, openapi
 from ingest.runtime.http.openapi import Description
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
@@ -132,7 +132,7 @@ def test_the_description_is_made_once_for_the_settings_in_force(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     numbers = count(1)
-    monkeypatch.setattr(application.openapi, "document", lambda *_: {"n": next(numbers)})
+    monkeypatch.setattr(openapi, "document", lambda *_: {"n": next(numbers)})
     live = LiveSettings(Settings)
     client = TestClient(application.application(CollectorRegistry(), live, Broken()))
     assert [client.get("/openapi.json").json() for _ in range(3)] == 3 * [{"n": 1}]

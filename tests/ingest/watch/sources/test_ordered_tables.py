@@ -160,6 +160,7 @@ def test_a_row_is_what_was_added(table: Table) -> None:
             return row
 
     row = asyncio.run(main())
+    assert isinstance(row.vector, np.ndarray)
     assert row.vector.dtype == np.float32
     assert row.vector.tolist() == [7, 2]
     assert row.seconds is None or row.seconds > 1.7e9
@@ -309,7 +310,12 @@ def test_an_identity_stays_while_rows_are_added_and_changes_when_they_are_replac
 ) -> None:
     async def main() -> None:
         identities = []
-        for change in (lambda: table.add([1]), lambda: table.add([2]), lambda: table.refill([3])):
+        changes: list[Callable[[], object]] = [
+            lambda: table.add([1]),
+            lambda: table.add([2]),
+            lambda: table.refill([3]),
+        ]
+        for change in changes:
             change()
             async with opened(table) as source, source.snapshot() as snapshot:
                 identities.append(await snapshot.identity())

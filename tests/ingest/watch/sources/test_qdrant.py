@@ -42,9 +42,12 @@ def test_the_chosen_vectors_of_a_collection_are_read_with_the_chosen_payload(
         vectors_config={"text": TWO, "title": TWO, "tokens": MANY},
         sparse_vectors_config=sparse,
     )
-    text = {"text": [1.0, 2.0], "title": [3.0, 4.0]}
     points = [
-        models.PointStruct(id=7, vector=text, payload={"tenant": "a", "n": [1], "other": 1}),
+        models.PointStruct(
+            id=7,
+            vector={"text": [1.0, 2.0], "title": [3.0, 4.0]},
+            payload={"tenant": "a", "n": [1], "other": 1},
+        ),
         models.PointStruct(id=UUID(ID).hex, vector={"title": [5.0, 6.0]}, payload={}),
         models.PointStruct(id=9, vector={}, payload={"tenant": "b"}),
     ]
