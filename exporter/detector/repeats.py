@@ -93,8 +93,8 @@ class Repeats:
     tolerated : ndarray, shape (g,)
         Share of repeats without bursts that is no drift, by size: the largest in windows of
         consecutive vectors of the reference, or 10 % more than the mean of these windows.
-    usual : int
-        Most repeats in the bursts of such a window, which are no drift either.
+    usual_in_bursts : int
+        The largest number of repeats that bursts made in one of these windows.
     reach : ndarray, shape (c,)
         Statistic of a single unusual vector, as a multiple of the mean of that statistic.
     """
@@ -103,7 +103,7 @@ class Repeats:
     features: NDArray[np.int64]
     size: Floats
     tolerated: Floats
-    usual: int
+    usual_in_bursts: int
     reach: Floats
 
     @classmethod
@@ -116,11 +116,12 @@ class Repeats:
     ) -> Repeats:
         """Learn from the hashes of a reference, shape (n,), in the order of arrival."""
         n = len(fingerprints)
+        _, numbers, copies = np.unique(fingerprints, return_inverse=True, return_counts=True)
         sizes = np.geomspace(min(50, n // 4), n // 2, _SIZES).astype(np.intp)
         tolerated, usual = [], 0
         for size in sizes.tolist():
             starts = range(0, n - size + 1, size // 2)
-            windows = [_count(fingerprints[start : start + size]) for start in starts]
+            windows = [_count(numbers[start : start + size], copies) for start in starts]
             repeats, bursts = np.array(windows).T
             shares = (repeats - bursts) / size
             tolerated.append(max(shares.max(), shares.mean() + _TOLERATED_SHARE))
@@ -153,7 +154,7 @@ class Repeats:
         if beyond <= 0:
             return 0.0
         bursts = _in_bursts(window.most_copies(_BURSTS), window.n)
-        decades = _DECADES * max(beyond - min(bursts, self.usual), 0.0) / window.n
+        decades = _DECADES * max(beyond - min(bursts, self.usual_in_bursts), 0.0) / window.n
         if decades <= _BURST_DECADES:
             return decades
         return max(_DECADES * (beyond - bursts) / window.n, _BURST_DECADES)
@@ -173,11 +174,21 @@ class Repeats:
         return added
 
 
-def _count(fingerprints: NDArray[np.int64]) -> tuple[int, int]:
-    """Count the repeats of a window, and those of them that are in bursts."""
-    copies = np.sort(np.unique(fingerprints, return_counts=True)[1])
-    n = len(fingerprints)
-    return n - len(copies), _in_bursts(copies[-_BURSTS:].tolist(), n)
+def _count(window: NDArray[np.intp], copies: NDArray[np.intp]) -> tuple[int, int]:
+    """Count the repeats of a window of the reference, and those of them that are in bursts.
+
+    A query that is always frequent has few copies in a small window, but it is no burst.
+
+    Parameters
+    ----------
+    window : ndarray, shape (w,)
+        Number of each vector; equal ones have the same.
+    copies : ndarray, shape (k,)
+        Copies in the whole reference, by this number.
+    """
+    numbers, here = np.unique(window, return_counts=True)
+    most = np.sort(here[copies[numbers] <= _BURST])[-_BURSTS:]
+    return len(window) - len(numbers), _in_bursts(most.tolist(), len(window))
 
 
 def _in_bursts(copies: Iterable[int], n: int) -> int:

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +26,8 @@ SMALL = 1_000_000
 """Components of all vectors of a reference whose fit takes no longer than to start a process."""
 _NICENESS = 10
 """Requests, scrapes and the database come first."""
+_FIRST_TO_KILL = "1000"
+"""Where memory ends, Linux kills this process and not the service, unless it kills all."""
 
 
 class _Array(msgspec.Struct, frozen=True, tag=True):
@@ -92,7 +95,9 @@ def fit(
 
 def _failed(code: int) -> FitFailed:
     ended = f"with {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
-    advice = "; it may need more memory" if code == -signal.SIGKILL else ""
+    advice = "; see its traceback" if code >= 0 else ""
+    if code == -signal.SIGKILL:
+        advice = "; it may need more memory"
     return FitFailed(f"the process that fitted a baseline ended {ended}{advice}")
 
 
@@ -114,6 +119,8 @@ def main() -> None:
     """Fit the detector of the arrays that come on the input."""
     follow_input()
     os.nice(_NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_KILL)
     arrays = _arrays()
     vectors, timestamps, positions = next(arrays), next(arrays), next(arrays)
     # The same iterator twice, so that each batch gets its timestamps.

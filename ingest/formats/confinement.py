@@ -31,7 +31,6 @@ from ingest.runtime.settings.settings import IngestSettings
 def main() -> None:
     """Read bodies until the input ends."""
     follow_input()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(ModuleNotFoundError):  # whoever sends a body is told
         import ingest.files.arrow  # noqa: F401
     taken = psutil.Process().memory_info().vms

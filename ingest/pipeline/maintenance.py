@@ -11,7 +11,7 @@ import psycopg
 
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.worker import Worker
-from ingest.store import partitions, rights
+from ingest.store import baselines, partitions, rights
 from ingest.store.connection import ConnectionString, connect, unavailable
 from ingest.store.sockets import Sockets
 
@@ -84,6 +84,7 @@ class Maintenance:
             partitions.ensure(connection)
             for day in partitions.drop_expired(connection, self._retention_days):
                 _log.info("partition dropped", extra={"day": day.isoformat()})
+            baselines.drop_indexes(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection]:

@@ -7,6 +7,7 @@ input does, which the kernel closes however this process ends.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import struct
@@ -29,7 +30,7 @@ class Process:
     Parameters
     ----------
     module : str
-        Its first act is :func:`follow_input`.
+        Calls :func:`follow_input` first.
     variables : str
         Variables of its environment.
 
@@ -47,6 +48,8 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=kept | common | variables,
+            # Ctrl-C is for the service, also while the process still imports.
+            process_group=0,
         )
         self.pid = self._popen.pid
 
@@ -112,6 +115,8 @@ def follow_input() -> None:
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # A core would hold what clients sent.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_input, daemon=True).start()
 
 

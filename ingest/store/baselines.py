@@ -70,7 +70,35 @@ class StoredBaseline:
 def lock(connection: psycopg.Connection) -> None:
     """Keep others from pinning or choosing a baseline until the transaction ends."""
     # Not the lock of the model's row: writers of the model would wait while vectors are copied.
+    # One for all models, because the release before takes it, too.
     connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+
+
+def drop_indexes(connection: psycopg.Connection) -> None:
+    """Drop the indexes that the release before makes of large baselines.
+
+    They would outlive their baselines, and one of another dimension would refuse new vectors.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        Of the owner of the tables, in autocommit mode.
+
+    Raises
+    ------
+    psycopg.errors.LockNotAvailable
+        If a running search would make this call, and with it all later searches, wait.
+    """
+    found = connection.execute(
+        "select relname from pg_index join pg_class on pg_class.oid = indexrelid"
+        " where indrelid = 'baseline_embedding'::regclass"
+        " and relname ~ '^baseline_[0-9a-f]{32}_[0-9]+$'"
+    ).fetchall()
+    for (name,) in found:
+        with connection.transaction():
+            lock(connection)
+            connection.execute("set local lock_timeout = '200ms'")
+            connection.execute(sql.SQL("drop index if exists {}").format(sql.Identifier(name)))
 
 
 def in_use(connection: psycopg.Connection, model_name: str) -> int | None:

@@ -19,7 +19,7 @@ from ingest.store.rights import owns, role
 _log = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 0x456D6244  # "EmbD"
-_MINIMUM_PGVECTOR = (0, 7)  # the first with halfvec, which can index more than 2,000 dimensions
+_MINIMUM_PGVECTOR = (0, 7)  # older ones are not tested
 
 
 def migrate(connection: psycopg.Connection) -> list[str]:

@@ -1,7 +1,7 @@
 """Rights: what each command needs in the database, how a role gets it, and who owns the tables.
 
-The owner of the tables migrates them, makes and drops partitions, and indexes baselines. Every
-other command is done with rights that the owner grants.
+The owner of the tables migrates them, and makes and drops partitions. Every other command is done
+with rights that the owner grants.
 """
 
 from __future__ import annotations

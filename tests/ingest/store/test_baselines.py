@@ -132,3 +132,32 @@ def test_the_oldest_version_is_dropped_with_its_vectors(
     assert left.fetchall() == [(2,), (3,), (4,)]
     with pytest.raises(NotFound, match="m has no baseline 1"):
         baselines.load(connection, "m", 1)
+
+
+def test_indexes_that_the_release_before_makes_are_dropped_and_no_others(
+    connection: psycopg.Connection,
+) -> None:
+    found = "select indexname from pg_indexes where tablename = 'baseline_embedding' order by 1"
+    others = connection.execute(found).fetchall()
+    for version in (1, 12):
+        connection.execute(
+            f"create index baseline_{'0a' * 16}_{version} on baseline_embedding using hnsw"
+            f" ((embedding::vector(3)) vector_cosine_ops) where version = {version}".encode()
+        )
+    assert len(connection.execute(found).fetchall()) == len(others) + 2
+    baselines.drop_indexes(connection)
+    assert connection.execute(found).fetchall() == others
+    baselines.drop_indexes(connection)
+
+
+def test_a_search_does_not_wait_for_the_drop_of_an_index(
+    store: str, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        f"create index baseline_{'0a' * 16}_1 on baseline_embedding (version)".encode()
+    )
+    with connect(store) as searching, searching.transaction():
+        searching.execute("select from baseline_embedding")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            baselines.drop_indexes(connection)
+    baselines.drop_indexes(connection)

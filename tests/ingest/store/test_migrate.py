@@ -237,8 +237,6 @@ def test_a_newer_schema_is_used_as_it_is_with_a_warning(
 def test_migrations_only_add_so_that_the_previous_release_still_works() -> None:
     for name, statements in migrations._migrations():
         code = re.sub(r"--.*", "", statements)
-        # A result does not depend on an index, and the previous release makes it again.
-        code = code.replace("drop index", "")
         assert not re.search(r"\b(drop|rename|truncate|delete|set not null|type)\b", code), name
 
 
@@ -287,19 +285,3 @@ def test_a_baseline_that_the_release_before_pins_after_the_migration_can_be_read
         assert found.pinned_at - found.first_at < timedelta(seconds=1)
         assert not found.matures
         assert len(baselines.versions(connection, "m")) == 2
-
-
-def test_indexes_of_baselines_are_dropped_and_no_others(
-    released: Callable[[str], None], empty_database: str
-) -> None:
-    released("0016_history_of_slices")
-    found = "select indexname from pg_indexes where tablename = 'baseline_embedding' order by 1"
-    with connect(empty_database) as connection:
-        others = connection.execute(found).fetchall()
-        for version in (1, 12):
-            connection.execute(
-                f"create index baseline_{'0a' * 16}_{version} on baseline_embedding using hnsw"
-                f" ((embedding::vector(3)) vector_cosine_ops) where version = {version}".encode()
-            )
-        assert migrate(connection) == ["0017_exact_search"]
-        assert connection.execute(found).fetchall() == others
