@@ -69,7 +69,7 @@ class Maintenance:
             partitions.ensure(connection)
 
     def maintain(self) -> None:
-        """Make the partitions that are missing, and drop those that expired.
+        """Make missing partitions; drop those that expired, and indexes of earlier versions.
 
         A role that does not own the tables does nothing.
 

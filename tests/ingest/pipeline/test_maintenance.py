@@ -30,6 +30,15 @@ def test_it_ends_although_the_server_does_not_answer(
         assert not running.is_alive()
 
 
+def test_it_drops_the_indexes_that_the_release_before_made(
+    store: str, connection: psycopg.Connection
+) -> None:
+    left_over = f"baseline_{'0a' * 16}_1"
+    connection.execute(f"create index {left_over} on baseline_embedding (version)".encode())
+    Maintenance(store, 30).maintain()
+    assert connection.execute("select to_regclass(%s)", [left_over]).fetchone() == (None,)
+
+
 def test_it_does_not_connect_after_its_end(store: str) -> None:
     maintenance = Maintenance(store, 30)
 
