@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,3 +182,13 @@ def report(url: str, model_name: str = "m") -> dict[str, Any]:
     if told["baseline"] is not None:
         told["baseline"].pop("next")
     return told
+
+
+def children(module: str) -> list[psutil.Process]:
+    """The processes of this one that run a module."""
+    found = []
+    for process in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if module in process.cmdline():
+                found.append(process)
+    return found

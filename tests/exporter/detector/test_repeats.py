@@ -39,6 +39,13 @@ def window(detector: Detector, vectors: Vectors) -> Sums:
     return detector.sums(vectors[rows])
 
 
+def bursts_of(copies: list[int], detector: Detector, vectors: Vectors) -> Sums:
+    """A window of 200 vectors, some with copies, and others that are all different."""
+    different = np.arange(200 - sum(copies) + len(copies))
+    rows = np.r_[different, np.repeat(different[: len(copies)], np.array(copies) - 1)] + 1_000
+    return detector.sums(vectors[rows])
+
+
 def judge(
     window: Sums, often: NDArray[np.int64], tolerated: float = 0.1, usual: int = 0
 ) -> Repeats:
@@ -100,9 +107,7 @@ def test_repeats_beyond_the_tolerated_share_count_two_decades_a_percent(
 def test_two_bursts_explain_a_few_decades_and_nothing_else_does(
     detector: Detector, vectors: Vectors, copies: list[int], decades: float
 ) -> None:
-    different = np.arange(200 - sum(copies) + len(copies))
-    rows = np.r_[different, np.repeat(different[: len(copies)], np.array(copies) - 1)] + 1_000
-    window = detector.sums(vectors[rows])
+    window = bursts_of(copies, detector, vectors)
     assert judge(window, np.empty(0, np.int64)).decades(window) == pytest.approx(decades)
 
 
@@ -114,9 +119,7 @@ def test_two_bursts_explain_a_few_decades_and_nothing_else_does(
 def test_bursts_as_large_as_usual_are_nothing_and_hide_no_stuck_encoder(
     detector: Detector, vectors: Vectors, copies: list[int], decades: float
 ) -> None:
-    different = np.arange(200 - sum(copies) + len(copies))
-    rows = np.r_[different, np.repeat(different[: len(copies)], np.array(copies) - 1)] + 1_000
-    window = detector.sums(vectors[rows])
+    window = bursts_of(copies, detector, vectors)
     found = judge(window, np.empty(0, np.int64), usual=49).decades(window)
     assert found == pytest.approx(decades)
 

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,13 @@ from numpy.typing import NDArray
 from exporter.detector import Detector
 from exporter.monitor import fit_process
 from ingest.runtime.errors import FitFailed
-from tests.service import wait_for
+from tests.service import children, wait_for
 
 Floats = NDArray[np.float32]
 COUNT = 400
 TIMES = np.linspace(0.0, 86_400.0 * 2, COUNT)
 POSITIONS = np.arange(COUNT)
+PROGRAM = "exporter.monitor.fit_process"
 
 
 @pytest.fixture(autouse=True)
@@ -40,21 +40,11 @@ def more(vectors: Floats) -> list[tuple[Floats, NDArray[np.float64]]]:
     return [(vectors[::-1] + np.float32(0.1), TIMES), (vectors[:9] + np.float32(0.2), TIMES[:9])]
 
 
-def processes() -> list[psutil.Process]:
-    """The processes that fit."""
-    found = []
-    for process in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):
-            if "exporter.monitor.fit_process" in process.cmdline():
-                found.append(process)
-    return found
-
-
 def test_the_detector_is_the_same_as_without_a_process(
     vectors: Floats, more: list[tuple[Floats, NDArray[np.float64]]]
 ) -> None:
     apart = fit_process.fit(vectors, TIMES, POSITIONS, iter(more))
-    assert processes() == []
+    assert children(PROGRAM) == []
     direct = Detector.fit(vectors, timestamps=TIMES, positions=POSITIONS, more=more)
     assert apart.to_bytes() == direct.to_bytes()
     fewer = Detector.fit(vectors, timestamps=TIMES, positions=POSITIONS)
@@ -83,7 +73,7 @@ def test_an_error_while_more_vectors_are_read_ends_the_process(vectors: Floats) 
 
     with pytest.raises(ConnectionError, match="the store is away"):
         fit_process.fit(vectors, TIMES, POSITIONS, broken())
-    assert processes() == []
+    assert children(PROGRAM) == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +84,7 @@ def test_a_process_that_is_ended_is_an_error_that_says_how(
     number: signal.Signals, told: str, vectors: Floats
 ) -> None:
     def ended() -> Iterator[tuple[Floats, NDArray[np.float64]]]:
-        [process] = processes()
+        [process] = children(PROGRAM)
         os.kill(process.pid, number)
         wait_for(lambda: process.status() == psutil.STATUS_ZOMBIE, "its end")
         yield vectors, TIMES
@@ -112,13 +102,16 @@ def test_a_fault_of_the_program_is_an_error_that_says_so(
         fit_process.fit(vectors, TIMES, POSITIONS, ())
 
 
-def test_it_lets_requests_and_scrapes_go_first(vectors: Floats) -> None:
+def test_it_lets_requests_and_scrapes_go_first_and_is_the_first_to_be_killed(
+    vectors: Floats,
+) -> None:
     niceness = psutil.Process().nice()
     found: list[int] = []
 
     def batches() -> Iterator[tuple[Floats, NDArray[np.float64]]]:
-        [process] = processes()
-        wait_for(lambda: process.nice() > niceness, "its niceness")
+        [process] = children(PROGRAM)
+        adjustment = Path(f"/proc/{process.pid}/oom_score_adj")
+        wait_for(lambda: adjustment.read_text() == "1000\n", "its place among the killed")
         found.append(process.nice())
         yield vectors, TIMES
 

@@ -22,7 +22,7 @@ from ingest.runtime.errors import BodyTooLarge, PayloadError, UnsupportedMediaTy
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
 from tests.ingest.formats.bodies import NOW, ROWS, parquet_file, table_of
-from tests.service import wait_for
+from tests.service import children, wait_for
 
 BODY = parquet_file(table_of(ROWS, id=["a", None], tenant=["x", "y"]))
 LIMITS = IngestSettings(max_body_bytes=1_000_000)
@@ -42,16 +42,6 @@ def read(child: Child) -> Read:
     return lambda body: child.read(body, Parameters("m"), LIMITS, NOW)
 
 
-def processes() -> list[psutil.Process]:
-    """The processes of children that run."""
-    found = []
-    for process in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):
-            if "ingest.formats.confinement" in process.cmdline():
-                found.append(process)
-    return found
-
-
 def has_ended(process: psutil.Process) -> bool:
     """Whether a process runs no longer, though nobody may have asked how it ended."""
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
@@ -60,10 +50,10 @@ def has_ended(process: psutil.Process) -> bool:
 @pytest.fixture
 def only() -> Callable[[], psutil.Process]:
     """Find the process that a test started."""
-    before = processes()
+    before = children("ingest.formats.confinement")
 
     def only() -> psutil.Process:
-        [process] = [each for each in processes() if each not in before]
+        [process] = [each for each in children("ingest.formats.confinement") if each not in before]
         return process
 
     return only

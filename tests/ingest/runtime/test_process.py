@@ -50,6 +50,12 @@ def test_it_knows_no_secret_of_this_process(monkeypatch: pytest.MonkeyPatch) -> 
     process.end()
 
 
+def test_it_hears_no_signal_of_the_terminal_and_writes_no_core(process: Process) -> None:
+    ask(process, "echo")
+    assert os.getpgid(process.pid) == process.pid != os.getpgid(0)
+    assert psutil.Process(process.pid).rlimit(psutil.RLIMIT_CORE) == (0, 0)
+
+
 def test_signals_to_stop_the_service_do_not_end_it(process: Process) -> None:
     number, _ = ask(process, "pid")
     assert isinstance(number, int)
