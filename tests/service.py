@@ -70,10 +70,17 @@ def wait_until_hung_up(server: int, client: socket.socket) -> None:
     wait_for(is_hung_up, "the end of the connection")
 
 
-def waits_for_a_lock(connection: psycopg.Connection) -> bool:
-    """Whether a session of the connection's database waits for another."""
-    waiting = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = "
-    return connection.execute(f"{waiting} current_database()".encode()).fetchone() is not None
+def waits_for_a_lock(connection: psycopg.Connection, statement: str = "") -> bool:
+    """Whether a session of the connection's database waits for another.
+
+    ``statement`` is the beginning of what it executes: a service does several things at once.
+    """
+    waiting = connection.execute(
+        "select from pg_stat_activity where wait_event_type = 'Lock' and"
+        " datname = current_database() and starts_with(query, %s)",
+        [statement],
+    )
+    return waiting.fetchone() is not None
 
 
 def postmaster_of(data: Path) -> int:

@@ -379,7 +379,8 @@ def test_partitions_that_cannot_be_made_do_not_keep_the_service_from_stopping(
         drop_partitions(other)
         partitions.ensure(other)
         answer = client.submit(post, service.url, sentences[:100], timeout=60)
-        wait_for(lambda: waits_for_a_lock(connection), "the writer")
+        # Not the upkeep, which waits for the same from the start on.
+        wait_for(lambda: waits_for_a_lock(connection, "copy embedding ("), "the writer")
         with stopped(postgresql):
             service.process.terminate()
             assert service.process.wait(25) == 0
