@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx2
 import numpy as np
 import psutil
 import psycopg
@@ -29,7 +30,16 @@ from ingest.store import partitions
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
 from tests.postgresql import start
-from tests.service import get, metrics, post, postmaster_of, serving, wait_for, waits_for_a_lock
+from tests.service import (
+    Service,
+    get,
+    metrics,
+    post,
+    postmaster_of,
+    serving,
+    wait_for,
+    waits_for_a_lock,
+)
 
 CONFIG = """
 monitoring: {poll_interval: 0.1, baseline: {vectors: 500}}
@@ -357,11 +367,19 @@ def test_a_stopped_server_does_not_keep_the_service_from_stopping(
             for _ in range(40):
                 url = f"{service.url}/drift/m?exact=true"
                 answers.append(clients.submit(get, url))
+            wait_for(lambda: connections(service) >= 41, "all clients")
             wait_for(lambda: metric(service.url, UP) == 0, "a poll that hangs")
             service.process.terminate()
             assert service.process.wait(25) == 0
             assert {answer.result().status_code for answer in answers} == {503}
     assert "Traceback" not in service.log.read_text()
+
+
+def connections(service: Service) -> int:
+    """Return how many connections of clients the service has accepted."""
+    found = psutil.Process(service.process.pid).net_connections("tcp")
+    port = httpx2.URL(service.url).port
+    return sum(each.laddr.port == port and each.status == "ESTABLISHED" for each in found)
 
 
 def test_partitions_that_cannot_be_made_do_not_keep_the_service_from_stopping(
