@@ -34,6 +34,7 @@ from ingest.runtime.settings.settings import Settings
 from ingest.runtime.thresholds import Stage
 from ingest.store import copy
 from ingest.store.changes import ModelRow, is_sampled
+from ingest.store.explanations import LastSeen
 from ingest.store.history import Average
 
 _PATIENCE = 10.0
@@ -208,6 +209,9 @@ class _Past(NamedTuple):
 
     def scores(self, since: float) -> Sequence[Score]:
         return self.history
+
+    def drift_seen(self) -> LastSeen:
+        return LastSeen(-math.inf, -math.inf)  # The scores show all but a rise.
 
     def vectors(self, start: float, end: float, most: int) -> NDArray[np.void]:
         return _rows(self.store.spread(start, end, most))

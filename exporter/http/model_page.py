@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from exporter.http.condition import (
     judge,
 )
 from exporter.http.rendering import TEMPLATES, as_moment, as_score, as_share, heading, since
+from exporter.monitor.maturing import MOVED, SPANS
 from exporter.monitor.privacy import Permits
 from exporter.monitor.report import COMPONENTS, Drift, Explanation, SliceWindow, Window
 from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
@@ -210,6 +212,7 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         qualities=_qualities(model) if is_whole_now else [],
         canaries=_canaries(model) if is_whole_now else None,
         baseline=_baseline(model),
+        suggested=_suggested(model),
         versions=() if past is None else past.versions,
     )
 
@@ -429,6 +432,12 @@ def _baseline(model: Drift) -> str | None:
     )
     if found.next is None:
         return seen
+    if found.next.waits_for == "decision":
+        return (
+            f"{seen} The traffic has moved away from it, too little for an alert: in the last"
+            f" week, the score of the slow window was above {MOVED:g} on average. Without drift"
+            f" it is {1 / math.log(10):.2f}."
+        )
     due = as_moment(found.next.due_at)
     waits = {
         None: "is being pinned",
@@ -441,6 +450,17 @@ def _baseline(model: Drift) -> str | None:
         "unfit": f"was refused: no detector can be fitted to it. It is tried again at {due}",
     }
     return f"{seen} The {found.next.stage} one {waits[found.next.waits_for]}."
+
+
+def _suggested(model: Drift) -> str | None:
+    """Return the options that pin the week that is suggested as the next baseline, if one is."""
+    if model.baseline is None or model.baseline.next is None:
+        return None
+    planned = model.baseline.next
+    if planned.waits_for != "decision":
+        return None
+    start = planned.due_at - timedelta(seconds=SPANS[planned.stage])
+    return f"--from {start:%Y-%m-%dT%H:%M:%S} --to {planned.due_at:%Y-%m-%dT%H:%M:%S}"
 
 
 def _canaries(model: Drift) -> str | None:

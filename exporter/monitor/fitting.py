@@ -19,9 +19,11 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.history import past_scores
 from exporter.monitor.maturing import Score
 from exporter.monitor.model import Model, Standing
-from exporter.monitor.successor import succeed
+from exporter.monitor.successor import RETRY_SECONDS, succeed, suggest
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.worker import await_end
+from ingest.store import explanations
+from ingest.store.explanations import LastSeen
 from ingest.store.pool import Pool
 from ingest.store.selection import Selection, select
 
@@ -56,6 +58,7 @@ class Fitting:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="baseline")
         self._works: dict[str, _Work] = {}
         self._slicings: dict[str, _Work] = {}
+        self._suggestions: dict[str, _Work] = {}
         self._forgotten: list[Future[None]] = []
 
     def request_first(self, model_name: str, vectors: int, zone: ZoneInfo) -> None:
@@ -103,6 +106,19 @@ class Fitting:
         name, pause = model.row.model_name, float(model.settings.check_interval)
         self._request(name, lambda connection: mature(connection, model, now), pause)
 
+    def request_suggestion(self, model: Model, now: float) -> None:
+        """Note whether another weekly baseline is suggested, unless that was done within the hour.
+
+        For the parameters see `request_next`.
+        """
+        self._request_of(
+            self._suggestions,
+            model.row.model_name,
+            lambda connection: note_suggestion(connection, model, now),
+            RETRY_SECONDS,
+            "no suggestion of another baseline",
+        )
+
     def request_slices(self, model_name: str, standing: Standing, keys: tuple[str, ...]) -> None:
         """Divide the baseline of a standing by keys of the metadata, which sets its slicing."""
         found = standing.baseline
@@ -133,7 +149,7 @@ class Fitting:
 
     def forget(self, model_name: str) -> None:
         """Forget a model that was removed, or replaced by another of its name."""
-        for works in (self._works, self._slicings):
+        for works in self._all:
             work = works.pop(model_name, None)
             # Work that runs already pins nothing: a new model has too few vectors for a first
             # baseline, and does not use the version that another one would replace.
@@ -144,10 +160,14 @@ class Fitting:
     def stop(self) -> None:
         """Stop after the work under way. Work that waits for the server is interrupted."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        works = [*self._works.values(), *self._slicings.values()]
+        works = (work for works in self._all for work in works.values())
         futures = [*self._forgotten, *(work.future for work in works)]
         running = [future for future in futures if not future.cancelled()]
         await_end(lambda seconds: not wait(running, seconds).not_done, self._pool.cut)
+
+    @property
+    def _all(self) -> tuple[dict[str, _Work], ...]:
+        return self._works, self._slicings, self._suggestions
 
     def _do(
         self, model_name: str, work: Callable[[psycopg.Connection], object], failure: str
@@ -175,6 +195,9 @@ class _Past(NamedTuple):
         version, stage = self.baseline.version, self.baseline.stage
         return past_scores(self.connection, self.model_name, _moment(since), version, stage)
 
+    def drift_seen(self) -> LastSeen:
+        return explanations.last_seen(self.connection, self.model_name, self.baseline.version)
+
     def vectors(self, start: float, end: float, most: int) -> NDArray[np.void]:
         span = Selection(arrived=(_moment(start), _moment(end)), most=most)
         return select(self.connection, self.model_name, span)
@@ -188,18 +211,33 @@ def mature(connection: psycopg.Connection, model: Model, now: float) -> None:
     found, name = model.baseline, model.row.model_name
     if found is None or not found.matures:
         return
-    scores = {
-        each.series.window: each.verdict.measurement.score
-        for each in model.snapshot(now).series
-        if each.verdict.measurement is not None
-    }
     past = _Past(connection, name, found)
-    planned, successor = succeed(found, past, scores, model.settings, now)
+    planned, successor = succeed(found, past, _scores(model, now), model.settings, now)
     if successor is not None:
         baseline.pin_next(connection, name, successor, found.version)
     # A baseline that was adopted meanwhile has another future.
     if model.baseline is found:
         model.maturing = planned
+
+
+def note_suggestion(connection: psycopg.Connection, model: Model, now: float) -> None:
+    """Note whether another weekly baseline is suggested to people."""
+    found = model.baseline
+    if found is None:
+        return
+    past = _Past(connection, model.row.model_name, found)
+    suggested = suggest(found, past, _scores(model, now), model.settings, now)
+    if model.baseline is found:
+        model.maturing = suggested
+
+
+def _scores(model: Model, now: float) -> dict[str, float]:
+    """Return the scores that the windows of a model have now."""
+    return {
+        each.series.window: each.verdict.measurement.score
+        for each in model.snapshot(now).series
+        if each.verdict.measurement is not None
+    }
 
 
 def _moment(seconds: float) -> datetime:

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from exporter.stats.arrays import Floats
-from ingest.runtime.thresholds import LASTING_SECONDS, STEADY, Stage, Thresholds
+from ingest.runtime.thresholds import KEPT_SECONDS, LASTING_SECONDS, STEADY, Stage, Thresholds
 
 SPANS: Mapping[Stage, float] = {"daily": 86_400.0, "weekly": 604_800.0}
 """Seconds of the vectors that each later stage is made of."""
@@ -30,7 +30,7 @@ LATER: Mapping[Stage, Sequence[Stage]] = {
 }
 """The stages that may follow each."""
 
-Wait = Literal["time", "drift", "vectors", "scores", "unlike", "unfit"]
+Wait = Literal["time", "drift", "vectors", "scores", "unlike", "unfit", "decision"]
 WAITS: tuple[Wait, ...] = get_args(Wait)
 """What a next baseline waits for.
 
@@ -40,7 +40,17 @@ vectors : its span has too few, or they do not span it
 scores : too few vectors of its span were measured when they came
 unlike : it was fitted, and finds drift where there should be none: see `successor`
 unfit : no detector can be fitted to the vectors of its span
+decision : a person decides, see `suggestion`
 """
+MOVED = 1.0
+"""Average of a week's scores of the slow window above which another weekly baseline is suggested.
+
+Without drift, scores are exponential and average 0.43 (1 / ln 10).
+"""
+_CHECKS = 2
+"""Intervals between checks after which what was seen is no longer recent."""
+_SCORED_HOURS = 84
+"""Hours of the week that must have scores: half of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,8 @@ class Maturing:
     stage : Stage
         Of the next baseline.
     due_at : float
-        When it can be pinned at the earliest, in seconds since the epoch.
+        When it can be pinned at the earliest, in seconds since the epoch. If a person decides, the
+        end of the span that is suggested.
     waits_for : Wait or None
         None if it is due.
     compares : bool
@@ -91,7 +102,7 @@ def plan(later: Sequence[Stage], first_at: float, drifted_at: float, now: float)
         When the oldest vector of the baseline in use arrived. An older one is never in the next: a
         person may have pinned this baseline because everything was different then.
     drifted_at : float
-        When there last was drift; minus infinity if never.
+        When there last was drift, of all vectors or of a slice; minus infinity if never.
     now : float
         All in seconds since the epoch.
     """
@@ -106,6 +117,31 @@ def plan(later: Sequence[Stage], first_at: float, drifted_at: float, now: float)
         return Maturing(name, first_at + 2 * span, None, compares=True)
     waits_for: Wait = "drift" if first_at + span <= now else "time"
     return Maturing(name, min(start, first_at + span) + span, waits_for)
+
+
+def suggestion(scores: Iterable[Score], last_at: float, now: float) -> Maturing | None:
+    """Return the suggestion to replace a weekly baseline by the last week; None if there is none.
+
+    It is made if the usual traffic has moved away from the baseline, too little for an alert.
+
+    Parameters
+    ----------
+    scores : iterable of Score
+        Of a week without drift.
+    last_at : float
+        When the newest vector of the baseline arrived.
+    now : float
+        Both in seconds since the epoch.
+    """
+    if last_at + SPANS["weekly"] > now:
+        return None
+    hours: dict[float, list[float]] = {}
+    for score in scores:
+        if score.window == "slow" and not math.isnan(score.value):
+            hours.setdefault(score.time // 3_600, []).append(score.value)
+    if len(hours) < _SCORED_HOURS or fmean(map(fmean, hours.values())) <= MOVED:
+        return None
+    return Maturing("weekly", now, "decision")
 
 
 class Crossing(NamedTuple):
@@ -160,6 +196,14 @@ def drift(scores: Iterable[Score]) -> Iterator[tuple[float, bool]]:
 def last_drift(scores: Iterable[Score]) -> float:
     """Return when there last was or may have been drift; minus infinity if never."""
     return max((time for time, is_drift in drift(scores) if is_drift), default=-math.inf)
+
+
+def recent_seconds(check_interval: float) -> float:
+    """Return for how long after a drift was last seen it may still last.
+
+    Checks may be rare, or the exporter may have missed one.
+    """
+    return max(KEPT_SECONDS, _CHECKS * check_interval)
 
 
 def measured_ratio(times: Floats, scores: Iterable[Score], seconds: Mapping[str, float]) -> float:

@@ -9,18 +9,13 @@ import numpy as np
 import psycopg
 
 from exporter.detector.ratio import ChangedRatio
-from exporter.monitor import baseline, maturing, rise
+from exporter.monitor import baseline, maturing
 from exporter.monitor.history import past_scores
 from exporter.monitor.local_time import to_local
 from exporter.monitor.windows import REFERENCE_RATIO
 from ingest.runtime.thresholds import STEADY
 from ingest.store import baselines, explanations
 from ingest.store.selection import Selection, select
-
-_RECENT = timedelta(minutes=15)
-"""As long as an alert keeps firing after its last sign of drift."""
-_CHECKS = 2
-"""Intervals between checks after which a score is no longer recent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +33,8 @@ class Comparison:
     alarm_ratio : float or None
         Share of the recorded scores in their span that were drift; None without any.
     drifts : bool
-        Whether the selected vectors are drift, or there was drift within the last minutes.
+        Whether the selected vectors are drift, or there was drift within the last minutes, of all
+        vectors or of a slice.
     """
 
     version: int
@@ -104,9 +100,8 @@ def preview(
         sample = rows[:: -(-len(rows) // most)]
         local = to_local(sample["received_at"], used.zone)
         score = used.detector.score(used.detector.sums(sample["embedding"], local))
-        recently = now - max(_RECENT, timedelta(seconds=_CHECKS * check_interval))
-        recent = recently.timestamp(), now.timestamp()
-        since = min(first, recently)
+        recently = now - timedelta(seconds=maturing.recent_seconds(check_interval))
+        since, recent = min(first, recently), recently.timestamp()
         drift = np.array(
             list(maturing.drift(past_scores(connection, model_name, since, version, used.stage))),
             dtype=np.float64,
@@ -118,10 +113,9 @@ def preview(
             score,
             used.detector.changed_ratio(sample["embedding"]),
             float(inside.mean()) if len(inside) else None,
-            # Checks may be rare, or the exporter may be away.
             score > STEADY[used.stage]["slow"].lasting
-            or bool(drifted[times > recent[0]].any())
-            # The scores alone do not show a rise over the week before.
-            or "" in explanations.drifted(connection, model_name, rise.WINDOW, version, *recent),
+            or bool(drifted[times > recent].any())
+            # The scores of the windows show neither a rise over the week before nor a slice.
+            or max(explanations.last_seen(connection, model_name, version)) >= recent,
         )
     return Preview(len(rows), first, last, compared)

@@ -122,7 +122,7 @@ class Quality(Struct):
 
 
 class Next(Struct):
-    """The baseline that follows this one by itself."""
+    """The baseline that follows this one by itself, or is suggested."""
 
     stage: Stage
     due_at: Moment
@@ -132,7 +132,9 @@ class Next(Struct):
             description="Null if it is due. `time`: its span has not ended. `drift`: there was"
             " drift in its span. `vectors`: its span has too few. `scores`: too few of them were"
             " measured when they came. `unlike`: it finds drift in vectors of the baseline in use,"
-            " or in newer ones. `unfit`: no detector can be fitted to it."
+            " or in newer ones. `unfit`: no detector can be fitted to it. `decision`: another"
+            " weekly one, of the week until `due_at`, is only suggested: in that week there was no"
+            " drift, but the score of the slow window was above 1 on average."
         ),
     ]
 
@@ -147,7 +149,7 @@ class Baseline(Struct):
     pinned_at: Moment
     next: Annotated[
         Next | None,
-        Meta(description="Null if none comes by itself, or it is not known yet."),
+        Meta(description="Null if none comes or is suggested, or it is not known yet."),
     ]
     source: str
     first_at: Annotated[Moment, Meta(description="When its oldest vector arrived.")]

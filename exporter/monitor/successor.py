@@ -32,12 +32,15 @@ from exporter.monitor.maturing import (
     last_drift,
     measured_ratio,
     plan,
+    recent_seconds,
     stage_of,
+    suggestion,
 )
 from exporter.monitor.windows import REFERENCE_RATIO
 from exporter.stats.arrays import Floats
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.thresholds import STEADY, Stage
+from ingest.store.explanations import LastSeen
 from ingest.store.selection import Selection
 
 _log = logging.getLogger(__name__)
@@ -74,6 +77,9 @@ class Past(Protocol):
 
     def scores(self, since: float) -> Sequence[Score]:
         """Return the recorded scores since a time, oldest first."""
+
+    def drift_seen(self) -> LastSeen:
+        """Return when the explainer last saw a drift from the baseline in use."""
 
     def vectors(self, start: float, end: float, most: int) -> NDArray[np.void]:
         """Return the vectors that arrived in a span, or stretches spread evenly over them."""
@@ -119,6 +125,20 @@ def succeed(
     return planned, successor
 
 
+def suggest(
+    found: Baseline,
+    past: Past,
+    current: Mapping[str, float],
+    settings: MonitoringSettings,
+    now: float,
+) -> Maturing | None:
+    """Return the suggestion to replace a weekly baseline, if the last week had no drift.
+
+    For the parameters see `succeed`.
+    """
+    return _Attempt(found, past, current, settings, now).suggested()
+
+
 @dataclass(frozen=True)
 class _Attempt:
     """An attempt to find the successor; for the fields see `succeed`."""
@@ -132,11 +152,13 @@ class _Attempt:
     def at(self, later: Sequence[Stage]) -> tuple[Maturing | None, Fit | None]:
         """Find a successor of one of these stages."""
         first_at = self.found.first_at.timestamp()
-        scores = self.past.scores(self.now - max(SPANS.values()))
-        planned = plan(later, first_at, last_drift(scores), self.now)
+        scores, seen = self._scores(), self.past.drift_seen()
+        planned = plan(later, first_at, max(last_drift(scores), *seen), self.now)
         if planned is None or planned.waits_for is not None:
             return planned, None
-        if not planned.compares and self._drifts_now():
+        # Spans are compared where a season looks like drift, but not a slice that drifts for good.
+        slice_drifts = self.now - seen.slices < recent_seconds(self.settings.check_interval)
+        if slice_drifts or (not planned.compares and self._drifts_now()):
             # It may pass, or become drift by the rules. The next look will tell.
             return replace(planned, waits_for="drift"), None
         rows = self._vectors(planned)
@@ -151,6 +173,16 @@ class _Attempt:
         except _Refused as refused:
             self._log(planned, refused)
             return replace(planned, due_at=self._later, waits_for=refused.reason), None
+
+    def suggested(self) -> Maturing | None:
+        """Return the suggestion to replace a weekly baseline; see `suggest`."""
+        scores, week = self._scores(), self.now - SPANS["weekly"]
+        if max(last_drift(scores), *self.past.drift_seen()) > week or self._drifts_now():
+            return None
+        return suggestion(scores, self.found.last_at.timestamp(), self.now)
+
+    def _scores(self) -> Sequence[Score]:
+        return self.past.scores(self.now - max(SPANS.values()))
 
     @property
     def _later(self) -> float:

@@ -320,8 +320,8 @@ class Tail:
                 self._fitting.request_another(model)
             return
         if found.stage == "weekly":
-            return
-        if planned is None or now >= planned.due_at:
+            self._fitting.request_suggestion(model, now)
+        elif planned is None or now >= planned.due_at:
             self._fitting.request_next(model, now)
 
     def _adopt(

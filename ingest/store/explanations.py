@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -215,6 +215,27 @@ def drifted(
         [model_name, window_name, baseline_version, until, since],
     )
     return {of_slice for (of_slice,) in found}
+
+
+class LastSeen(NamedTuple):
+    """When drift was last seen, in seconds since the epoch; minus infinity if never."""
+
+    whole: float
+    """Of all vectors of a window."""
+    slices: float
+    """Of a slice."""
+
+
+def last_seen(connection: psycopg.Connection, model_name: str, baseline_version: int) -> LastSeen:
+    """Return when a drift from a baseline was last seen."""
+    row = connection.execute(
+        "select coalesce(extract(epoch from max(seen_at) filter (where slice = '')), '-infinity')"
+        "::float8, coalesce(extract(epoch from max(seen_at) filter (where slice <> '')),"
+        " '-infinity')::float8 from explanation where model_name = %s and baseline_version = %s",
+        [model_name, baseline_version],
+    ).fetchone()
+    assert row is not None
+    return LastSeen(*row)
 
 
 def drifts(

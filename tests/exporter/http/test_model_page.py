@@ -15,7 +15,7 @@ from exporter.http.model_page import Past, View
 from exporter.monitor import recorded, reporting
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
-from exporter.monitor.report import COMPONENTS, Magnitude
+from exporter.monitor.report import COMPONENTS, Magnitude, Next
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import assess
@@ -38,6 +38,17 @@ def test_the_page_of_a_model_draws_lines_thresholds_and_pins() -> None:
     assert "embedding-drift baseline use m 7</code>" in shown
     assert "embedding-drift baseline pin m --last 5000" in shown
     assert len(shown) < 200_000
+
+
+def test_a_suggested_baseline_is_shown_with_the_command_that_pins_it() -> None:
+    shown = reporting.detail(drifting())
+    assert shown.baseline is not None
+    shown.baseline.next = Next("weekly", NOW, "decision")
+    page = model_page.render_model(shown, View(), past(), 1)
+    assert "was above 1 on average. Without drift it is 0.43.</p>" in page
+    assert "If the traffic of that week is what you want" in page
+    assert "baseline pin m --from 2025-12-25T00:00:00 --to 2026-01-01T00:00:00</code>" in page
+    assert "--last" not in page
 
 
 @pytest.mark.parametrize(("hours", "anchored"), [(1, True), (20, False)])

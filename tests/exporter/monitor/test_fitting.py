@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from exporter.monitor import baseline
 from exporter.monitor.fitting import Fitting, mature
+from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.tail import Tail
 from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
@@ -153,6 +154,39 @@ def test_a_baseline_matures_by_itself_unless_the_settings_forbid_it(
     tail.stop()  # after the fit under way
     assert versions(connection, "m") == expected
     assert (models.by_name["m"].maturing is not None) == automatic
+
+
+def test_another_weekly_baseline_is_suggested_once_an_hour(
+    pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 20)
+    baseline.pin(connection, "m", Selection(first=900))
+    assert baseline.load(connection, "m", 1).stage == "weekly"
+    measured(connection, 0.5)
+    models, clock = Models(), [0.0]
+    tail = Tail(pool, models, MonitoringSettings(), monotonic=lambda: clock[0])
+    tail.poll()
+    model, made = models.by_name["m"], tail._fitting
+
+    def look(score: float) -> Maturing | None:
+        connection.execute("update drift_history set score = %s", [score])
+        tail.poll()
+        wait_for(made._suggestions["m"].future.done, "the look")
+        return model.maturing
+
+    assert look(0.5) is None
+    clock[0] = 3_599
+    assert look(1.5) is None
+    clock[0] = 3_600
+    suggested = look(1.5)
+    assert suggested is not None
+    assert suggested == Maturing("weekly", suggested.due_at, "decision")
+    assert suggested.due_at == pytest.approx(models.now(), abs=60)
+    clock[0] = 7_200
+    assert look(3.5) is None
+    tail.stop()
+    assert versions(connection, "m") == [1]
 
 
 def test_a_day_of_vectors_becomes_the_next_baseline(

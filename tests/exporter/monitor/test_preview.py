@@ -140,13 +140,15 @@ def test_a_score_is_recent_until_the_check_after_the_next(
     assert compared(connection, Selection(last=200), check_interval).drifts == drifts
 
 
+@pytest.mark.parametrize("of_slice", ["", "tenant=acme"])
 @pytest.mark.parametrize(
     ("minutes", "version", "drifts"), [(14, 1, True), (16, 1, False), (14, 2, False)]
 )
-def test_what_is_higher_than_a_week_before_is_drift_although_its_scores_are_low(
+def test_a_rise_or_a_slice_is_drift_although_the_scores_of_the_windows_are_low(
     connection: psycopg.Connection,
     send: Send,
     vectors: Vectors,
+    of_slice: str,
     minutes: int,
     version: int,
     drifts: bool,
@@ -156,6 +158,6 @@ def test_what_is_higher_than_a_week_before_is_drift_although_its_scores_are_low(
     send(vectors[600:800])
     recorded(connection, minutes=5, score=1.5)
     seen = datetime.now(UTC).timestamp() - 60 * minutes
-    row = ExplanationRow("m", "slow", "", seen - 600, 0, seen, seen, version, "m: new", {})
+    row = ExplanationRow("m", "slow", of_slice, seen - 600, 0, seen, seen, version, "m: new", {})
     explanations.keep(connection, row, 900)
     assert compared(connection, Selection(last=200), 60).drifts == drifts

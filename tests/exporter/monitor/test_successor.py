@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from exporter.monitor.baseline import Baseline, Fit, fit
 from exporter.monitor.maturing import Maturing, Score, Wait
-from exporter.monitor.successor import RETRY_SECONDS, succeed
+from exporter.monitor.successor import RETRY_SECONDS, succeed, suggest
 from exporter.stats.arrays import Floats, Vectors
 from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
 from ingest.store import copy
+from ingest.store.explanations import LastSeen
 
 HOUR = 3_600.0
 DAY = 24 * HOUR
@@ -66,6 +68,7 @@ class Stream:
         self.rows["received_at"] = START + HOUR * passed
         self.rows["embedding"] = vectors
         self.now = START + HOUR * hours
+        self.seen = LastSeen(-math.inf, -math.inf)
         self.recorded = [
             Score("slow", float(time), 0.0, "provisional")
             for time in np.arange(START + 5 * HOUR, self.now, 300)
@@ -73,6 +76,9 @@ class Stream:
 
     def scores(self, since: float) -> Sequence[Score]:
         return [score for score in self.recorded if score.time >= since]
+
+    def drift_seen(self) -> LastSeen:
+        return self.seen
 
     def vectors(self, start: float, end: float, most: int) -> NDArray[np.void]:
         times = self.rows["received_at"]
@@ -92,6 +98,13 @@ class Stream:
         made = fit("m", rows, "first", settings.zone)
         found = Baseline(1, last, 400, first, last, True, "first", made.quality, made.detector)
         return succeed(found, self, current, settings, self.now)
+
+    def suggested(self, current: Mapping[str, float] = MappingProxyType({})) -> Maturing | None:
+        rows = self.rows[:16_800]
+        first, last = (datetime.fromtimestamp(at, UTC) for at in rows["received_at"][[0, -1]])
+        made = fit("m", rows[::10], "a week", SETTINGS.zone)
+        found = Baseline(3, last, 16_800, first, last, True, "a week", made.quality, made.detector)
+        return suggest(found, self, current, SETTINGS, self.now)
 
     def waits_for(self, current: Mapping[str, float] = MappingProxyType({})) -> Wait | None:
         planned, successor = self.next(current)
@@ -165,6 +178,43 @@ def test_drift_in_the_scores_is_waited_out() -> None:
     assert planned is not None
     assert planned.waits_for == "drift"
     assert planned.due_at == START + 2 * DAY
+
+
+def test_the_drift_of_a_slice_is_waited_out() -> None:
+    stream = Stream(30)
+    stream.seen = LastSeen(-math.inf, START + 5 * HOUR)
+    assert stream.next() == (Maturing("daily", START + 29 * HOUR, None), ANY)
+    stream.seen = LastSeen(-math.inf, START + 20 * HOUR)
+    assert stream.next() == (Maturing("daily", START + 44 * HOUR, "drift"), None)
+
+
+def test_a_slice_that_drifts_for_good_never_becomes_normal() -> None:
+    stream = always_high(Stream(49, season))
+    for ago, waits_for in ((1_000.0, None), (800.0, "drift")):
+        stream.seen = LastSeen(stream.now, stream.now - ago)
+        assert stream.waits_for({"fast": 50.0}) == waits_for
+
+
+def test_another_weekly_baseline_is_suggested_after_a_week_without_drift() -> None:
+    stream = Stream(15 * 24)
+
+    def scored(value: float) -> None:
+        at = np.arange(START, stream.now, 300)
+        stream.recorded = [Score("slow", float(time), value, "weekly") for time in at]
+
+    scored(0.5)
+    assert stream.suggested() is None
+    scored(1.5)
+    suggested = Maturing("weekly", stream.now, "decision")
+    assert stream.suggested({"fast": 1.5, "slow": 2.9}) == suggested
+    assert stream.suggested({"fast": 1.7, "slow": 2.9}) is None
+    for seen in (LastSeen(START + 8.5 * DAY, START), LastSeen(START, START + 8.5 * DAY)):
+        stream.seen = seen
+        assert stream.suggested() is None
+    stream.seen = LastSeen(START + 7.9 * DAY, START + 7.9 * DAY)
+    assert stream.suggested() == suggested
+    scored(3.1)
+    assert stream.suggested() is None
 
 
 @pytest.mark.parametrize("lost", ["all", "first 15 hours", "states that are not ok"])

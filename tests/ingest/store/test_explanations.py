@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import pytest
 
 from ingest.store import explanations
 from ingest.store.batch import Batch
-from ingest.store.explanations import ExplanationRow
+from ingest.store.explanations import ExplanationRow, LastSeen
 
 KEPT = 900.0
 ROW = ExplanationRow("m", "fast", "", 1_000.0, 0, 1_000.5, 1_000.5, 1, "m: new", {"score": 7.5})
@@ -119,6 +120,21 @@ def test_a_map_is_found_by_its_baseline_and_by_the_time_of_its_explanation(
     assert found is not None
     assert found["name"] in ("later", "of a slice")
     assert explanations.last_map(connection, "m", 2) is None
+
+
+def test_when_drift_was_last_seen_is_told_of_all_vectors_and_of_slices(
+    connection: psycopg.Connection,
+) -> None:
+    never = -math.inf
+    assert explanations.last_seen(connection, "m", 1) == (never, never)
+    slow = replace(LATER, window_name="slow", seen_at=2_000.5)
+    keep(connection, ROW, slow)
+    assert explanations.last_seen(connection, "m", 1) == LastSeen(whole=2_000.5, slices=never)
+    for name, seen_at in (("acme", 3_000.0), ("bolt", 2_500.0)):
+        keep(connection, replace(ROW, slice=f"tenant={name}", seen_at=seen_at))
+    assert explanations.last_seen(connection, "m", 1) == LastSeen(2_000.5, slices=3_000.0)
+    for others in (("m", 2), ("other", 1)):
+        assert explanations.last_seen(connection, *others) == (never, never)
 
 
 def test_the_slices_of_a_window_that_drifted_in_a_span_are_found(
