@@ -30,6 +30,10 @@ _FIRST_TO_KILL = "1000"
 """Where memory ends, Linux kills this process and not the service, unless it kills all."""
 
 
+_running: set[Process] = set()
+"""The processes of the fits under way."""
+
+
 class _Array(msgspec.Struct, frozen=True, tag=True):
     """An array, whose data come after it."""
 
@@ -68,11 +72,12 @@ def fit(
     ValueError
         As there.
     FitFailed
-        If its process ended before it was done.
+        If its process ended before it was done, as after `kill`.
     """
     if vectors.size <= SMALL:
         return Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
     process = Process(__name__)
+    _running.add(process)
     try:
         # What it refused, it did not read to the end.
         with suppress(BrokenPipeError):
@@ -86,11 +91,18 @@ def fit(
     except EOFError as error:
         raise _failed(process.end()) from error
     finally:
+        _running.remove(process)
         process.end()
     answer = _ANSWERS.decode(message)
     if isinstance(answer, _Refused):
         raise ValueError(answer.detail)
     return Detector.from_bytes(fitted)
+
+
+def kill() -> None:
+    """Kill the processes of the fits under way; any thread may."""
+    for process in _running.copy():
+        process.kill()
 
 
 def _failed(code: int) -> FitFailed:

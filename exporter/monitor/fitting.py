@@ -14,13 +14,13 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from exporter.monitor import baseline, slices
+from exporter.monitor import baseline, fit_process, slices
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.history import past_scores
 from exporter.monitor.maturing import Score
 from exporter.monitor.model import Model, Standing
 from exporter.monitor.successor import RETRY_SECONDS, succeed, suggest
-from ingest.runtime.errors import MonitorError
+from ingest.runtime.errors import FitFailed, MonitorError
 from ingest.runtime.worker import await_end
 from ingest.store import explanations
 from ingest.store.explanations import LastSeen
@@ -60,6 +60,7 @@ class Fitting:
         self._slicings: dict[str, _Work] = {}
         self._suggestions: dict[str, _Work] = {}
         self._forgotten: list[Future[None]] = []
+        self._is_stopping = False
 
     def request_first(self, model_name: str, vectors: int, zone: ZoneInfo) -> None:
         """Pin the first n vectors of a model, unless that is under way or just failed."""
@@ -158,12 +159,20 @@ class Fitting:
                 self._forgotten = [future for future in left if not future.done()]
 
     def stop(self) -> None:
-        """Stop after the work under way. Work that waits for the server is interrupted."""
+        """Stop after the work under way.
+
+        Work that waits for the server, or for the process of a large fit, is interrupted.
+        """
+        self._is_stopping = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         works = (work for works in self._all for work in works.values())
         futures = [*self._forgotten, *(work.future for work in works)]
         running = [future for future in futures if not future.cancelled()]
-        await_end(lambda seconds: not wait(running, seconds).not_done, self._pool.cut)
+        await_end(lambda seconds: not wait(running, seconds).not_done, self._cut)
+
+    def _cut(self) -> None:
+        self._pool.cut()
+        fit_process.kill()
 
     @property
     def _all(self) -> tuple[dict[str, _Work], ...]:
@@ -175,13 +184,22 @@ class Fitting:
         try:
             with self._pool.borrow() as connection:
                 work(connection)
+        except FitFailed as error:
+            if self._is_stopping:
+                _log.info("fit interrupted", extra={"model_name": model_name})
+            else:
+                _log.error(f"{failure}; it will be tried again", extra=_about(model_name, error))
         # Log every error: the thread has no caller that would see it.
         except Exception as error:
             _log.error(
                 f"{failure}; it will be tried again",
                 exc_info=not isinstance(error, MonitorError | ValueError),
-                extra={"model_name": model_name, "error": str(error)},
+                extra=_about(model_name, error),
             )
+
+
+def _about(model_name: str, error: Exception) -> dict[str, str]:
+    return {"model_name": model_name, "error": str(error)}
 
 
 class _Past(NamedTuple):

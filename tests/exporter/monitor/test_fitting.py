@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,18 +14,19 @@ import psycopg
 import pytest
 from numpy.typing import NDArray
 
-from exporter.monitor import baseline
+from exporter.monitor import baseline, fit_process
 from exporter.monitor.fitting import Fitting, mature
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.tail import Tail
+from ingest.runtime.process import Process
 from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
 from ingest.runtime.time_zone import UTC
 from ingest.store import baselines
 from ingest.store.connection import connect
 from ingest.store.pool import Pool
 from ingest.store.selection import Selection
-from tests.service import wait_for, waits_for_a_lock
+from tests.service import children, wait_for, waits_for_a_lock
 
 Vectors = NDArray[np.float32]
 Send = Callable[..., None]
@@ -151,7 +154,8 @@ def test_a_baseline_matures_by_itself_unless_the_settings_forbid_it(
     tail = Tail(pool, models, MonitoringSettings(baseline=allowed))
     tail.poll()  # takes up the baseline
     tail.poll()
-    tail.stop()  # after the fit under way
+    wait_for(lambda: not tail._fitting.is_under_way("m"), "the fit")
+    tail.stop()
     assert versions(connection, "m") == expected
     assert (models.by_name["m"].maturing is not None) == automatic
 
@@ -424,6 +428,37 @@ def test_a_model_that_was_created_again_is_not_pinned_from_too_few_vectors(
         wait_for(lambda: versions(connection, "waits") == [1], "the first fit")
     assert versions(connection, "m") == []
     assert versions(connection, "new") == []
+
+
+def test_a_large_fit_does_not_keep_the_service_from_stopping(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Endless(Process):
+        def __init__(self, module: str) -> None:
+            super().__init__(module)
+            os.kill(self.pid, signal.SIGSTOP)
+
+    monkeypatch.setattr(fit_process, "SMALL", 0)
+    monkeypatch.setattr(fit_process, "Process", Endless)
+    caplog.set_level("INFO", "exporter.monitor.fitting")
+    send(vectors[:300])
+    made = Fitting(pool)
+    made.request_first("m", 250, UTC)
+    wait_for(lambda: len(children(fit_process.__name__)) == 1, "the fit")
+    stopping = threading.Thread(target=made.stop, daemon=True)
+    stopping.start()
+    stopping.join(240)
+    assert not stopping.is_alive()
+    assert children(fit_process.__name__) == []
+    assert versions(connection, "m") == []
+    assert [(each.levelname, each.message) for each in caplog.records] == [
+        ("INFO", "fit interrupted")
+    ]
 
 
 def test_a_fit_that_waits_for_the_server_does_not_keep_the_service_from_stopping(
