@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.resources import as_file
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.traffic.__main__ import DEMO
 from bench.traffic.arrivals import Arrivals
 from bench.traffic.drifts import DRIFTS
 from bench.traffic.simulation import Outcome, Stream, simulate
@@ -170,6 +172,32 @@ def test_pages_are_in_order_and_within_the_days(regime: str, source: Source) -> 
     assert times == sorted(times)
     assert all(0 < time <= 1 for time in times)
     assert all(delays == [] for delays in found.delays.values())
+
+
+@pytest.fixture(scope="module")
+def sentences() -> Source:
+    """Those of the demo, by the defaults of `python -m bench.traffic`."""
+    with as_file(DEMO) as demo:
+        return Source.load(str(demo))
+
+
+@pytest.mark.parametrize(
+    "regime", ["volume", "one-user", "eight-users", "reindex", "popular", "retries"]
+)
+def test_usual_traffic_pages_nobody_on_its_first_day(regime: str, sentences: Source) -> None:
+    assert simulate(sentences, regime, 1, 0, 0, Settings()).pages == []
+
+
+def test_topics_that_follow_the_day_page_nobody_in_a_week_and_drift_does(
+    sentences: Source,
+) -> None:
+    found = simulate(sentences, "seasonal-17", 7, 0, 0, Settings())
+    assert found.pages == []
+    delays = {kind: delay for kind, [delay] in found.delays.items()}
+    assert delays["rotation"] is not None
+    assert delays["rotation"] < 10
+    for kind in ("scale 1.05", "topic 25 %"):
+        assert delays[kind] is not None, kind
 
 
 def test_the_command_prints_tables_and_writes_a_file(source: Source, tmp_path: Path) -> None:
