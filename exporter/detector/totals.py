@@ -15,7 +15,7 @@ _FEWEST = 64
 """Parts of a span, at least: hours, or shorter ones. Few sessions reach into two of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Totals:
     """Sums over vectors by the hour in which they arrived.
 
