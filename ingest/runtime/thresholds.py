@@ -41,7 +41,7 @@ LASTING_SECONDS = 3_600
 RISE_SECONDS = 8 * 3_600
 KEPT_SECONDS = 900
 """Drift ends when it has not been seen for so long: the `keep_firing_for` of the rules."""
-_FAST, _SLOW = Thresholds(5.0, 1.6), Thresholds(5.0, 3.0, rise=1.0)
+_FAST, _SLOW = Thresholds(5.0, 1.6), Thresholds(5.0, 3.0, rise=1.3)
 _YOUNG_SLOW = Thresholds(40.0, 30.0, rise=30.0)
 SCORE: dict[Stage, Mapping[str, Thresholds]] = {
     "provisional": {"fast": Thresholds(15.0, 10.0), "slow": _YOUNG_SLOW},

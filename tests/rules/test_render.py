@@ -81,7 +81,7 @@ def test_the_two_thresholds_of_the_configuration_become_series(tmp_path: Path) -
             f"fleet:embedding_drift_score_rise:threshold{{stage={stage}}}{{window=slow}}": (
                 f"vector({value})"
             )
-            for stage, value in (("provisional", 30.0), ("daily", 30.0), ("weekly", 1.0))
+            for stage, value in (("provisional", 30.0), ("daily", 30.0), ("weekly", 1.3))
         },
         "fleet:embedding_drift_magnitude_warning:threshold": "vector(0.3)",
         "fleet:embedding_drift_magnitude_critical:threshold": "vector(0.45)",

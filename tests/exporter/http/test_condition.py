@@ -52,7 +52,7 @@ def test_an_hour_above_the_lasting_threshold_is_drift_until_it_ends(
     assert judge([reading(now)], WEEKLY, {"fast": hour}).word == word
 
 
-@pytest.mark.parametrize(("rise", "word"), [(1.1, "drifting"), (0.9, "quiet"), (None, "quiet")])
+@pytest.mark.parametrize(("rise", "word"), [(1.4, "drifting"), (1.2, "quiet"), (None, "quiet")])
 def test_a_rise_over_the_week_before_is_drift(rise: float | None, word: str) -> None:
     slow = replace(reading(1.2, "slow"), rise=rise)
     found = judge([reading(0.3), slow], WEEKLY, {})
