@@ -45,6 +45,7 @@ _PAUSE_SECONDS = 0.1
 _TIMES = 5
 _FLEET, _FLEET_BYTES = 1_000, 20e9
 _SCORE = "\nembedding_drift_score{"
+_CHECKED = re.compile(r"^embedding_drift_check_timestamp_seconds \d", re.MULTILINE)
 _POLL = re.compile(r"^embedding_drift_store_poll_duration_seconds (\S+)$", re.MULTILINE)
 
 
@@ -58,9 +59,9 @@ class Measured(NamedTuple):
     resident: int
     """Bytes."""
     scrape_seconds: float
-    """Median, where nothing has changed since the last one."""
+    """Median, after the first check, where nothing has changed since the last scrape."""
     poll_seconds: float
-    """Of the last poll, which found nothing new."""
+    """Median of polls that found nothing new."""
 
 
 def fill(string: str, models: int) -> None:
@@ -110,22 +111,31 @@ def restart(string: str, models: int) -> Measured:
     begun = time.perf_counter()
     with started(string) as (process, url):
         scores = f"{url}/metrics?name[]=embedding_drift_score"
-        while httpx2.get(f"{url}/-/ready").status_code != 200:
+        while httpx2.get(f"{url}/-/ready", timeout=60).status_code != 200:
             time.sleep(_PAUSE_SECONDS)
         # If the first poll took long, its windows count as not followed until the next one.
         while httpx2.get(scores, timeout=60).text.count(_SCORE) < _WINDOWS * models:
             time.sleep(_PAUSE_SECONDS)
         cpu, seconds = sum(process.cpu_times()[:2]), time.perf_counter() - begun
-        scrape = median_seconds(lambda: httpx2.get(f"{url}/metrics", timeout=60), _TIMES)
-        polled = _POLL.search(httpx2.get(f"{url}/metrics", timeout=60).text)
-        assert polled is not None
-        return Measured(cpu, seconds, process.memory_info().rss, scrape, float(polled[1]))
+        while not _CHECKED.search(httpx2.get(f"{url}/metrics", timeout=60).text):
+            time.sleep(_PAUSE_SECONDS)
+        polls: list[float] = []
+
+        def scrape() -> None:
+            page = httpx2.get(f"{url}/metrics", timeout=60).text
+            polls.extend(map(float, _POLL.findall(page)))
+
+        scraped = median_seconds(scrape, _TIMES)
+        resident = process.memory_info().rss
+        return Measured(cpu, seconds, resident, scraped, float(np.median(polls)))
 
 
 def main(quick: bool) -> None:
     """Measure and print."""
     rows = []
     fleet = (_FLEET,) if psutil.virtual_memory().available > _FLEET_BYTES else ()
+    if not fleet:
+        print(f"{_FLEET:,} models are left out: they need {_FLEET_BYTES / 1e9:.0f} GB of memory")
     for models in (0, 5) if quick else (0, 100, *fleet):
         with store() as string:
             fill(string, models)
