@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,6 +222,7 @@ def baseline() -> None:
 @click.argument("model_name", type=ModelName())
 @click.option("--first", type=click.IntRange(1), help="Use the first N vectors stored.")
 @click.option("--last", type=click.IntRange(1), help="Use the last N vectors stored.")
+@click.option("--week", is_flag=True, help="Use the vectors that arrived in the last 7 days.")
 @click.option("--from", "start", type=click.DateTime(), help="Use vectors from this time (UTC).")
 @click.option("--to", "end", type=click.DateTime(), help="Use vectors up to this time (UTC).")
 @click.option("--dry-run", is_flag=True, help="Only say what the baseline in use says of them.")
@@ -232,6 +233,7 @@ def pin(
     model_name: str,
     first: int | None,
     last: int | None,
+    week: bool,
     start: datetime | None,
     end: datetime | None,
     dry_run: bool,
@@ -239,7 +241,8 @@ def pin(
 ) -> None:
     """Pin a new baseline for MODEL_NAME. A running exporter uses it from its next poll.
 
-    While the model drifts, or if the vectors are drift by the baseline in use, this needs --force.
+    While the model or a slice drifts, or if the vectors are drift by the baseline in use, this
+    needs --force.
     """
     with importing():
         from exporter.monitor import baseline
@@ -247,7 +250,7 @@ def pin(
         from ingest import service
         from ingest.store import baselines
 
-    selection = _selection(first, last, start, end)
+    selection = _selection(first, last, week, start, end)
     with service.opened(settings, "baseline pin") as connection:
         try:
             interval = settings.monitoring.check_interval
@@ -258,7 +261,8 @@ def pin(
                 return
             if seen.comparison is not None and seen.comparison.drifts and not force:
                 raise click.ClickException(
-                    f"{model_name} drifts now, or these vectors are drift, and the new baseline"
+                    f"{model_name} or a slice of it drifts now, or these vectors are drift, and the"
+                    " new baseline"
                     " would take that for normal. --dry-run shows what the vectors are; --force"
                     " pins them"
                 )
@@ -291,20 +295,27 @@ def _described(seen: Preview) -> Iterator[str]:
     if compared.alarm_ratio is not None:
         yield f"while they arrived, the model drifted {compared.alarm_ratio:.0%} of the time"
     if compared.drifts:
-        yield "they are drift, or the model drifts now: to pin them needs --force"
+        yield "they are drift, or the model or a slice of it drifts now: to pin them needs --force"
 
 
 def _selection(
-    first: int | None, last: int | None, start: datetime | None, end: datetime | None
+    first: int | None,
+    last: int | None,
+    week: bool,
+    start: datetime | None,
+    end: datetime | None,
 ) -> Selection:
     with importing():
         from ingest.store.selection import Selection
 
-    given = [first is not None, last is not None, start is not None or end is not None]
+    given = [first is not None, last is not None, week, start is not None or end is not None]
     if sum(given) != 1:
         raise SettingsError(
-            "choose the vectors with exactly one of: --first; --last; --from and --to"
+            "choose the vectors with exactly one of: --first; --last; --week; --from and --to"
         )
+    if week:
+        now = datetime.now(UTC)
+        return Selection(arrived=(now - timedelta(days=7), now))
     return Selection(
         first,
         last,
@@ -502,7 +513,7 @@ def backfill(
             rights.check(connection, "backfill")
         if pins_baseline:
             first = None if start or end else settings.monitoring.baseline.vectors
-            selection = _selection(first, None, start, end)
+            selection = _selection(first, None, False, start, end)
             version = filling.pin(store, selection, settings.monitoring.zone)
             click.echo(f"{model}: baseline {version} pinned ({selection})")
         else:

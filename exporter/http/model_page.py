@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,9 +21,9 @@ from exporter.http.condition import (
     judge,
 )
 from exporter.http.rendering import TEMPLATES, as_moment, as_score, as_share, heading, since
-from exporter.monitor.maturing import MOVED, SPANS
 from exporter.monitor.privacy import Permits
 from exporter.monitor.report import COMPONENTS, Drift, Explanation, SliceWindow, Window
+from exporter.monitor.successor import UNLIKE
 from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
 from ingest.store.baselines import Version
 from ingest.store.explanations import ExplanationRow
@@ -40,6 +39,12 @@ RANGES: Mapping[Range, int] = {
     "30d": 2_592_000,
 }
 """Seconds that a timeline may show."""
+_SUGGESTED = (
+    "In the last week neither the model nor a slice drifted, but the score of the slow window was"
+    f" above {UNLIKE:g} on average. Without drift this average is about 0.4. So that week is a"
+    " little unlike the baseline, too little for an alert. If you do not want its traffic, look for"
+    " what changed slowly."
+)
 _POINTS = 360
 MOST_DRIFTS = 50
 """Drifts that a timeline shows, at most."""
@@ -211,8 +216,8 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         folded=model.slices_folded if is_whole_now else 0,
         qualities=_qualities(model) if is_whole_now else [],
         canaries=_canaries(model) if is_whole_now else None,
-        baseline=_baseline(model),
-        suggested=_suggested(model),
+        baseline=_baseline(model, found.is_drift),
+        suggested=_is_suggested(model) and not found.is_drift,
         versions=() if past is None else past.versions,
     )
 
@@ -421,8 +426,13 @@ def _not_followed(model: Drift) -> str | None:
     return f"It is not followed{since}, {told.behind} vectors behind: {told.detail or ''}."
 
 
-def _baseline(model: Drift) -> str | None:
-    """Tell what a baseline has seen, and what its next one waits for, if one comes by itself."""
+def _is_suggested(model: Drift) -> bool:
+    planned = None if model.baseline is None else model.baseline.next
+    return planned is not None and planned.waits_for == "person"
+
+
+def _baseline(model: Drift, drifts: bool) -> str | None:
+    """Tell what a baseline has seen, and what comes next for it."""
     found = model.baseline
     if found is None:
         return None
@@ -432,12 +442,8 @@ def _baseline(model: Drift) -> str | None:
     )
     if found.next is None:
         return seen
-    if found.next.waits_for == "decision":
-        return (
-            f"{seen} The traffic has moved away from it, too little for an alert: in the last"
-            f" week, the score of the slow window was above {MOVED:g} on average. Without drift"
-            f" it is {1 / math.log(10):.2f}."
-        )
+    if found.next.waits_for == "person":
+        return seen if drifts else f"{seen} {_SUGGESTED}"
     due = as_moment(found.next.due_at)
     waits = {
         None: "is being pinned",
@@ -450,17 +456,6 @@ def _baseline(model: Drift) -> str | None:
         "unfit": f"was refused: no detector can be fitted to it. It is tried again at {due}",
     }
     return f"{seen} The {found.next.stage} one {waits[found.next.waits_for]}."
-
-
-def _suggested(model: Drift) -> str | None:
-    """Return the options that pin the week that is suggested as the next baseline, if one is."""
-    if model.baseline is None or model.baseline.next is None:
-        return None
-    planned = model.baseline.next
-    if planned.waits_for != "decision":
-        return None
-    start = planned.due_at - timedelta(seconds=SPANS[planned.stage])
-    return f"--from {start:%Y-%m-%dT%H:%M:%S} --to {planned.due_at:%Y-%m-%dT%H:%M:%S}"
 
 
 def _canaries(model: Drift) -> str | None:

@@ -237,7 +237,7 @@ BASELINE_WAITS = of_models(
     "without drift (drift), more vectors (vectors), more vectors that are measured when they come "
     "(scores). Or why it was refused: it finds drift in the vectors of the baseline in use or in "
     "newer ones (unlike), or no detector can be fitted to it (unfit). Or that another one is only "
-    "suggested, because the usual traffic has moved a little (decision). Absent if it is not "
+    "suggested, because the last week was a little unlike it (person). Absent if it is not "
     "known, or nothing is to come.",
     ("model_name", "reason"),
     lambda m: (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -20,10 +21,11 @@ from exporter.monitor.history import past_scores
 from exporter.monitor.maturing import Score
 from exporter.monitor.model import Model, Standing
 from exporter.monitor.successor import RETRY_SECONDS, succeed, suggest
-from ingest.runtime.errors import FitFailed, MonitorError
+from ingest.runtime.errors import MonitorError
 from ingest.runtime.worker import await_end
-from ingest.store import explanations
+from ingest.store import explanations, history
 from ingest.store.explanations import LastSeen
+from ingest.store.history import Average
 from ingest.store.pool import Pool
 from ingest.store.selection import Selection, select
 
@@ -184,22 +186,16 @@ class Fitting:
         try:
             with self._pool.borrow() as connection:
                 work(connection)
-        except FitFailed as error:
-            if self._is_stopping:
-                _log.info("fit interrupted", extra={"model_name": model_name})
-            else:
-                _log.error(f"{failure}; it will be tried again", extra=_about(model_name, error))
         # Log every error: the thread has no caller that would see it.
         except Exception as error:
+            if self._is_stopping and isinstance(error, MonitorError):
+                _log.info("fit interrupted", extra={"model_name": model_name})
+                return
             _log.error(
                 f"{failure}; it will be tried again",
                 exc_info=not isinstance(error, MonitorError | ValueError),
-                extra=_about(model_name, error),
+                extra={"model_name": model_name, "error": str(error)},
             )
-
-
-def _about(model_name: str, error: Exception) -> dict[str, str]:
-    return {"model_name": model_name, "error": str(error)}
 
 
 class _Past(NamedTuple):
@@ -212,6 +208,10 @@ class _Past(NamedTuple):
     def scores(self, since: float) -> list[Score]:
         version, stage = self.baseline.version, self.baseline.stage
         return past_scores(self.connection, self.model_name, _moment(since), version, stage)
+
+    def average(self, since: float) -> Average | None:
+        version, name = self.baseline.version, self.model_name
+        return history.average(self.connection, name, "slow", version, since, math.inf)
 
     def drift_seen(self) -> LastSeen:
         return explanations.last_seen(self.connection, self.model_name, self.baseline.version)
@@ -241,7 +241,7 @@ def mature(connection: psycopg.Connection, model: Model, now: float) -> None:
 def note_suggestion(connection: psycopg.Connection, model: Model, now: float) -> None:
     """Note whether another weekly baseline is suggested to people."""
     found = model.baseline
-    if found is None:
+    if found is None or not found.matures or found.stage != "weekly":
         return
     past = _Past(connection, model.row.model_name, found)
     suggested = suggest(found, past, _scores(model, now), model.settings, now)

@@ -30,7 +30,7 @@ LATER: Mapping[Stage, Sequence[Stage]] = {
 }
 """The stages that may follow each."""
 
-Wait = Literal["time", "drift", "vectors", "scores", "unlike", "unfit", "decision"]
+Wait = Literal["time", "drift", "vectors", "scores", "unlike", "unfit", "person"]
 WAITS: tuple[Wait, ...] = get_args(Wait)
 """What a next baseline waits for.
 
@@ -40,17 +40,10 @@ vectors : its span has too few, or they do not span it
 scores : too few vectors of its span were measured when they came
 unlike : it was fitted, and finds drift where there should be none: see `successor`
 unfit : no detector can be fitted to the vectors of its span
-decision : a person decides, see `suggestion`
-"""
-MOVED = 1.0
-"""Average of a week's scores of the slow window above which another weekly baseline is suggested.
-
-Without drift, scores are exponential and average 0.43 (1 / ln 10).
+person : another weekly one is only suggested: see `successor.suggest`
 """
 _CHECKS = 2
 """Intervals between checks after which what was seen is no longer recent."""
-_SCORED_HOURS = 84
-"""Hours of the week that must have scores: half of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +55,7 @@ class Maturing:
     stage : Stage
         Of the next baseline.
     due_at : float
-        When it can be pinned at the earliest, in seconds since the epoch. If a person decides, the
-        end of the span that is suggested.
+        When it can be pinned at the earliest, in seconds since the epoch.
     waits_for : Wait or None
         None if it is due.
     compares : bool
@@ -117,31 +109,6 @@ def plan(later: Sequence[Stage], first_at: float, drifted_at: float, now: float)
         return Maturing(name, first_at + 2 * span, None, compares=True)
     waits_for: Wait = "drift" if first_at + span <= now else "time"
     return Maturing(name, min(start, first_at + span) + span, waits_for)
-
-
-def suggestion(scores: Iterable[Score], last_at: float, now: float) -> Maturing | None:
-    """Return the suggestion to replace a weekly baseline by the last week; None if there is none.
-
-    It is made if the usual traffic has moved away from the baseline, too little for an alert.
-
-    Parameters
-    ----------
-    scores : iterable of Score
-        Of a week without drift.
-    last_at : float
-        When the newest vector of the baseline arrived.
-    now : float
-        Both in seconds since the epoch.
-    """
-    if last_at + SPANS["weekly"] > now:
-        return None
-    hours: dict[float, list[float]] = {}
-    for score in scores:
-        if score.window == "slow" and not math.isnan(score.value):
-            hours.setdefault(score.time // 3_600, []).append(score.value)
-    if len(hours) < _SCORED_HOURS or fmean(map(fmean, hours.values())) <= MOVED:
-        return None
-    return Maturing("weekly", now, "decision")
 
 
 class Crossing(NamedTuple):

@@ -132,9 +132,9 @@ class Next(Struct):
             description="Null if it is due. `time`: its span has not ended. `drift`: there was"
             " drift in its span. `vectors`: its span has too few. `scores`: too few of them were"
             " measured when they came. `unlike`: it finds drift in vectors of the baseline in use,"
-            " or in newer ones. `unfit`: no detector can be fitted to it. `decision`: another"
-            " weekly one, of the week until `due_at`, is only suggested: in that week there was no"
-            " drift, but the score of the slow window was above 1 on average."
+            " or in newer ones. `unfit`: no detector can be fitted to it. `person`: another"
+            " weekly one is only suggested: in the week before `due_at` there was no drift, but the"
+            " score of the slow window was above 1 on average."
         ),
     ]
 

@@ -34,13 +34,13 @@ from exporter.monitor.maturing import (
     plan,
     recent_seconds,
     stage_of,
-    suggestion,
 )
 from exporter.monitor.windows import REFERENCE_RATIO
 from exporter.stats.arrays import Floats
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.thresholds import STEADY, Stage
 from ingest.store.explanations import LastSeen
+from ingest.store.history import Average
 from ingest.store.selection import Selection
 
 _log = logging.getLogger(__name__)
@@ -59,6 +59,13 @@ _PIECES = 10
 """Parts in which a span is judged: the smaller, the shorter the drift that shows."""
 _FEWEST = 50
 """Vectors that are judged together, at least."""
+UNLIKE = 1.0
+"""Average score of the slow window in a week above which another weekly baseline is suggested.
+
+Without drift, scores are exponential and average 0.43 (1 / ln 10).
+"""
+_SCORED_HOURS = 84
+"""Hours of that week that must have scores: half of them."""
 _LAST_RATIO = 5
 """A weekly baseline may have this many times fewer vectors than a first one. It is the last, and
 without it the model would be watched by the thresholds of a provisional one."""
@@ -86,6 +93,13 @@ class Past(Protocol):
 
     def reference(self) -> NDArray[np.void]:
         """Return the vectors of the baseline in use."""
+
+
+class ScoredPast(Past, Protocol):
+    """The same, with the average of what was measured."""
+
+    def average(self, since: float) -> Average | None:
+        """Return the average score of the slow window against the baseline in use, if any."""
 
 
 class _Refused(Exception):
@@ -127,16 +141,30 @@ def succeed(
 
 def suggest(
     found: Baseline,
-    past: Past,
+    past: ScoredPast,
     current: Mapping[str, float],
     settings: MonitoringSettings,
     now: float,
 ) -> Maturing | None:
-    """Return the suggestion to replace a weekly baseline, if the last week had no drift.
+    """Return the suggestion to replace a weekly baseline by the last week; None if there is none.
 
+    It is made if that week had no drift from the baseline, but was a little unlike it all the time.
     For the parameters see `succeed`.
     """
-    return _Attempt(found, past, current, settings, now).suggested()
+    week = now - SPANS["weekly"]
+    if found.pinned_at.timestamp() > week or _drifts(found.stage, current):
+        return None
+    average = past.average(week)
+    if average is None or average.hours < _SCORED_HOURS or average.score <= UNLIKE:
+        return None
+    if max(last_drift(past.scores(week)), *past.drift_seen()) > week:
+        return None
+    return Maturing("weekly", now, "person")
+
+
+def _drifts(stage: Stage, current: Mapping[str, float]) -> bool:
+    thresholds = STEADY[stage]
+    return any(score > thresholds[window].lasting for window, score in current.items())
 
 
 @dataclass(frozen=True)
@@ -152,13 +180,15 @@ class _Attempt:
     def at(self, later: Sequence[Stage]) -> tuple[Maturing | None, Fit | None]:
         """Find a successor of one of these stages."""
         first_at = self.found.first_at.timestamp()
-        scores, seen = self._scores(), self.past.drift_seen()
+        scores, seen = self.past.scores(self.now - max(SPANS.values())), self.past.drift_seen()
         planned = plan(later, first_at, max(last_drift(scores), *seen), self.now)
         if planned is None or planned.waits_for is not None:
             return planned, None
-        # Spans are compared where a season looks like drift, but not a slice that drifts for good.
-        slice_drifts = self.now - seen.slices < recent_seconds(self.settings.check_interval)
-        if slice_drifts or (not planned.compares and self._drifts_now()):
+        # Spans are compared where a season looks like drift. A slice that drifts for good goes on.
+        passed_at = seen.slices + recent_seconds(self.settings.check_interval)
+        if passed_at > self.now:
+            return replace(planned, due_at=passed_at, waits_for="drift"), None
+        if not planned.compares and _drifts(self.found.stage, self.current):
             # It may pass, or become drift by the rules. The next look will tell.
             return replace(planned, waits_for="drift"), None
         rows = self._vectors(planned)
@@ -174,23 +204,9 @@ class _Attempt:
             self._log(planned, refused)
             return replace(planned, due_at=self._later, waits_for=refused.reason), None
 
-    def suggested(self) -> Maturing | None:
-        """Return the suggestion to replace a weekly baseline; see `suggest`."""
-        scores, week = self._scores(), self.now - SPANS["weekly"]
-        if max(last_drift(scores), *self.past.drift_seen()) > week or self._drifts_now():
-            return None
-        return suggestion(scores, self.found.last_at.timestamp(), self.now)
-
-    def _scores(self) -> Sequence[Score]:
-        return self.past.scores(self.now - max(SPANS.values()))
-
     @property
     def _later(self) -> float:
         return self.now + RETRY_SECONDS
-
-    def _drifts_now(self) -> bool:
-        thresholds = STEADY[self.found.stage]
-        return any(score > thresholds[window].lasting for window, score in self.current.items())
 
     def _span(self, planned: Maturing) -> tuple[float, float]:
         length = SPANS[planned.stage]

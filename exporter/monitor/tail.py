@@ -299,6 +299,8 @@ class Tail:
             self._divide(model)
             if self.settings.baseline.mature:
                 self._mature(model, row.now.timestamp())
+            else:
+                model.maturing = None
 
     def _divide(self, model: Model) -> None:
         """Have the slices fitted that the settings ask for."""

@@ -40,15 +40,21 @@ def test_the_page_of_a_model_draws_lines_thresholds_and_pins() -> None:
     assert len(shown) < 200_000
 
 
-def test_a_suggested_baseline_is_shown_with_the_command_that_pins_it() -> None:
-    shown = reporting.detail(drifting())
-    assert shown.baseline is not None
-    shown.baseline.next = Next("weekly", NOW, "decision")
-    page = model_page.render_model(shown, View(), past(), 1)
-    assert "was above 1 on average. Without drift it is 0.43.</p>" in page
+def test_a_suggested_baseline_is_shown_with_its_command_while_nothing_drifts() -> None:
+    drifts = reporting.detail(drifting())
+    quiet = reporting.detail(drifting())
+    for window in (quiet.windows.fast, quiet.windows.slow):
+        window.score = 0.5
+    for shown in (drifts, quiet):
+        assert shown.baseline is not None
+        shown.baseline.next = Next("weekly", NOW, "person")
+    page = model_page.render_model(quiet, View(), past(), 1)
+    assert "was above 1 on average" in page
     assert "If the traffic of that week is what you want" in page
-    assert "baseline pin m --from 2025-12-25T00:00:00 --to 2026-01-01T00:00:00</code>" in page
-    assert "--last" not in page
+    assert "baseline pin m --week</code>" in page
+    page = model_page.render_model(drifts, View(), past(), 1)
+    assert "on average. Without" not in page
+    assert "baseline pin m --last 5000</code>" in page
 
 
 @pytest.mark.parametrize(("hours", "anchored"), [(1, True), (20, False)])

@@ -7,7 +7,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import psycopg
@@ -15,7 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.monitor import baseline, fit_process
-from exporter.monitor.fitting import Fitting, mature
+from exporter.monitor import fitting as fitting_module
+from exporter.monitor.fitting import Fitting, mature, note_suggestion
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.tail import Tail
@@ -62,8 +64,9 @@ def test_nothing_is_kept_of_the_fits_of_models_that_were_removed(
             send(vectors[:300], model_name=name)
             made.request_first(name, 250, UTC)
             wait_for(made._works[name].future.done, "the end of the fit")
+            made._suggestions[name] = made._slicings[name] = made._works[name]
             made.forget(name)
-        assert made._works == {}
+        assert made._works == made._suggestions == made._slicings == {}
         assert made._forgotten == []
 
 
@@ -167,11 +170,15 @@ def test_another_weekly_baseline_is_suggested_once_an_hour(
     spread(connection, 20)
     baseline.pin(connection, "m", Selection(first=900))
     assert baseline.load(connection, "m", 1).stage == "weekly"
+    connection.execute("update baseline set pinned_at = pinned_at - interval '8 days'")
     measured(connection, 0.5)
     models, clock = Models(), [0.0]
     tail = Tail(pool, models, MonitoringSettings(), monotonic=lambda: clock[0])
     tail.poll()
     model, made = models.by_name["m"], tail._fitting
+
+    def noted() -> Maturing | None:
+        return model.maturing
 
     def look(score: float) -> Maturing | None:
         connection.execute("update drift_history set score = %s", [score])
@@ -185,11 +192,62 @@ def test_another_weekly_baseline_is_suggested_once_an_hour(
     clock[0] = 3_600
     suggested = look(1.5)
     assert suggested is not None
-    assert suggested == Maturing("weekly", suggested.due_at, "decision")
+    assert suggested == Maturing("weekly", suggested.due_at, "person")
     assert suggested.due_at == pytest.approx(models.now(), abs=60)
     clock[0] = 7_200
     assert look(3.5) is None
+    model.maturing = suggested
+    tail.settings = MonitoringSettings(baseline=BaselineSettings(mature=False))
+    tail.poll()
+    assert noted() is None
     tail.stop()
+
+
+def test_what_was_chosen_or_adopted_meanwhile_gets_no_suggestion(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    settings: MonitoringSettings,
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 20)
+    baseline.pin(connection, "m", Selection(first=900))
+    connection.execute("update baseline set pinned_at = pinned_at - interval '8 days'")
+    measured(connection, 1.5)
+    models, model = followed(pool, settings)
+
+    def noted() -> Maturing | None:
+        return model.maturing
+
+    note_suggestion(connection, model, models.now())
+    assert noted() is not None
+    adopted = baseline.load(connection, "m", 1)
+
+    def adopt(*_: object) -> dict[str, float]:
+        model.adopt(adopted, model.windows)
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting_module, "_scores", adopt)
+        note_suggestion(connection, model, models.now())
+    assert noted() is None
+    model.adopt(replace(adopted, matures=False), model.windows)
+    note_suggestion(connection, model, models.now())
+    assert noted() is None
+
+
+def test_a_suggested_week_is_pinned_by_its_command(
+    send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:1_500])
+    spread(connection, 20)
+    now = datetime.now(UTC)
+    week = Selection(arrived=(now - 7 * DAY, now))
+    assert baseline.pin(connection, "m", week) == 1
+    found = baseline.load(connection, "m", 1)
+    assert found.stage == "weekly"
+    assert found.first_at > now - 7 * DAY
     assert versions(connection, "m") == [1]
 
 

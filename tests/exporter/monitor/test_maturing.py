@@ -16,7 +16,6 @@ from exporter.monitor.maturing import (
     plan,
     recent_seconds,
     stage_of,
-    suggestion,
 )
 from ingest.runtime.thresholds import SCORE, STAGES, STEADY, Stage
 
@@ -129,33 +128,6 @@ def test_each_window_drifts_by_itself_and_by_its_own_threshold() -> None:
     assert last_drift(scores(*slow, window="slow", stage="weekly")) == NOW
     apart = [*scores(*[HIGH] * 7), *scores(*[HIGH] * 6, window="slow", stage="weekly")]
     assert last_drift(sorted(apart, key=lambda each: each.time)) == NEVER
-
-
-def hourly(count: int, value: float, window: str = "slow") -> list[Score]:
-    """One score an hour, and one that is not a number."""
-    at = (NOW - 3_600 * n for n in reversed(range(count)))
-    return [Score(window, time, v, "weekly") for time in at for v in (value, math.nan)]
-
-
-@pytest.mark.parametrize(
-    ("week", "age", "suggested"),
-    [
-        (hourly(168, 1.01), 7, True),
-        (hourly(168, 1.0), 7, False),
-        (hourly(84, 1.01), 7, True),
-        (hourly(83, 1.01), 7, False),
-        (hourly(168, 1.01), 6.9, False),
-        (hourly(168, 1.01, "fast") + hourly(168, 0.5), 7, False),
-        ([], 7, False),
-        # Each hour counts once, however often it was measured.
-        (hourly(100, 0.9) + [Score("slow", NOW, 2.9, "weekly")] * 50, 7, False),
-    ],
-)
-def test_a_week_is_suggested_if_it_is_a_little_unlike_the_baseline(
-    week: list[Score], age: float, suggested: bool
-) -> None:
-    expected = Maturing("weekly", NOW, "decision") if suggested else None
-    assert suggestion(week, NOW - age * DAY, NOW) == expected
 
 
 @pytest.mark.parametrize(("check_interval", "seconds"), [(60, 900), (450, 900), (3_600, 7_200)])
