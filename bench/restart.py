@@ -27,7 +27,6 @@ import yaml
 
 from bench.footprint import send, store
 from bench.results import report
-from bench.table import median_seconds
 from exporter.detector.detector import Detector
 from exporter.stats.quality import assess
 from ingest.store import baselines
@@ -42,6 +41,8 @@ _PINNED = 100
 _WINDOWS = 2
 _SECONDS = 86_400
 _PAUSE_SECONDS = 0.1
+_POLLS_SECONDS = 3.0
+"""Longer than from one poll to the next."""
 _TIMES = 5
 _FLEET, _FLEET_BYTES = 1_000, 20e9
 _SCORE = "\nembedding_drift_score{"
@@ -119,15 +120,15 @@ def restart(string: str, models: int) -> Measured:
         cpu, seconds = sum(process.cpu_times()[:2]), time.perf_counter() - begun
         while not _CHECKED.search(httpx2.get(f"{url}/metrics", timeout=60).text):
             time.sleep(_PAUSE_SECONDS)
-        polls: list[float] = []
-
-        def scrape() -> None:
+        scrapes, polls = list[float](), list[float]()
+        for _ in range(_TIMES):
+            time.sleep(_POLLS_SECONDS)
+            start = time.perf_counter()
             page = httpx2.get(f"{url}/metrics", timeout=60).text
-            polls.extend(map(float, _POLL.findall(page)))
-
-        scraped = median_seconds(scrape, _TIMES)
-        resident = process.memory_info().rss
-        return Measured(cpu, seconds, resident, scraped, float(np.median(polls)))
+            scrapes.append(time.perf_counter() - start)
+            polls += map(float, _POLL.findall(page))
+        middle = [float(np.median(each)) for each in (scrapes, polls)]
+        return Measured(cpu, seconds, process.memory_info().rss, *middle)
 
 
 def main(quick: bool) -> None:

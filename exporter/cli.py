@@ -222,7 +222,7 @@ def baseline() -> None:
 @click.argument("model_name", type=ModelName())
 @click.option("--first", type=click.IntRange(1), help="Use the first N vectors stored.")
 @click.option("--last", type=click.IntRange(1), help="Use the last N vectors stored.")
-@click.option("--week", is_flag=True, help="Use the vectors that arrived in the last 7 days.")
+@click.option("--week", is_flag=True, help="Use the last 7 days, as an automatic one.")
 @click.option("--from", "start", type=click.DateTime(), help="Use vectors from this time (UTC).")
 @click.option("--to", "end", type=click.DateTime(), help="Use vectors up to this time (UTC).")
 @click.option("--dry-run", is_flag=True, help="Only say what the baseline in use says of them.")
@@ -250,7 +250,8 @@ def pin(
         from ingest import service
         from ingest.store import baselines
 
-    selection = _selection(first, last, week, start, end)
+    most = settings.monitoring.baseline.mature_vectors if week else None
+    selection = _selection(first, last, week, start, end, most)
     with service.opened(settings, "baseline pin") as connection:
         try:
             interval = settings.monitoring.check_interval
@@ -259,6 +260,12 @@ def pin(
                 for line in _described(seen):
                     click.echo(f"{model_name}: {line}")
                 return
+            if week and seen.stage != "weekly" and not force:
+                raise click.ClickException(
+                    f"the vectors of {model_name} that arrived in the last 7 days do not span them,"
+                    " so they make no weekly baseline. Pin them while vectors arrive, or with"
+                    " --force"
+                )
             if seen.comparison is not None and seen.comparison.drifts and not force:
                 raise click.ClickException(
                     f"{model_name} or a slice of it drifts now, or these vectors are drift, and the"
@@ -282,6 +289,7 @@ def _described(seen: Preview) -> Iterator[str]:
         yield "no vectors are selected"
         return
     yield _contents(seen.vectors, seen.first_at, seen.last_at)
+    yield f"their baseline would be {seen.stage}"
     compared = seen.comparison
     if compared is None:
         yield "there is no baseline to compare them with"
@@ -304,9 +312,10 @@ def _selection(
     week: bool,
     start: datetime | None,
     end: datetime | None,
+    most: int | None = None,
 ) -> Selection:
     with importing():
-        from ingest.store.selection import Selection
+        from ingest.store.selection import MOST_VECTORS, Selection
 
     given = [first is not None, last is not None, week, start is not None or end is not None]
     if sum(given) != 1:
@@ -315,7 +324,7 @@ def _selection(
         )
     if week:
         now = datetime.now(UTC)
-        return Selection(arrived=(now - timedelta(days=7), now))
+        return Selection(arrived=(now - timedelta(days=7), now), most=most or MOST_VECTORS)
     return Selection(
         first,
         last,

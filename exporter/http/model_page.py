@@ -186,6 +186,7 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         found = condition.explained(explained, view.slice) or found
     measured = [each for each in readings if each.components]
     is_whole_now = view.at is None and not view.slice
+    is_suggested = view.at is None and found.word == "quiet" and _is_suggested(model)
     until = model.computed_at.timestamp() if view.at is None else view.at
     shown_at = None if view.at is None else datetime.fromtimestamp(view.at, UTC)
     return TEMPLATES.get_template("model.html").render(
@@ -216,8 +217,8 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         folded=model.slices_folded if is_whole_now else 0,
         qualities=_qualities(model) if is_whole_now else [],
         canaries=_canaries(model) if is_whole_now else None,
-        baseline=_baseline(model, found.is_drift),
-        suggested=_is_suggested(model) and not found.is_drift,
+        baseline=_baseline(model, is_suggested),
+        suggested=is_suggested,
         versions=() if past is None else past.versions,
     )
 
@@ -431,7 +432,7 @@ def _is_suggested(model: Drift) -> bool:
     return planned is not None and planned.waits_for == "person"
 
 
-def _baseline(model: Drift, drifts: bool) -> str | None:
+def _baseline(model: Drift, is_suggested: bool) -> str | None:
     """Tell what a baseline has seen, and what comes next for it."""
     found = model.baseline
     if found is None:
@@ -443,7 +444,7 @@ def _baseline(model: Drift, drifts: bool) -> str | None:
     if found.next is None:
         return seen
     if found.next.waits_for == "person":
-        return seen if drifts else f"{seen} {_SUGGESTED}"
+        return f"{seen} {_SUGGESTED}" if is_suggested else seen
     due = as_moment(found.next.due_at)
     waits = {
         None: "is being pinned",

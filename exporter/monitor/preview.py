@@ -9,11 +9,12 @@ import numpy as np
 import psycopg
 
 from exporter.detector.ratio import ChangedRatio
+from exporter.detector.waves import known_seasons
 from exporter.monitor import baseline, maturing
 from exporter.monitor.history import past_scores
 from exporter.monitor.local_time import to_local
 from exporter.monitor.windows import REFERENCE_RATIO
-from ingest.runtime.thresholds import STEADY
+from ingest.runtime.thresholds import STEADY, Stage
 from ingest.store import baselines, explanations
 from ingest.store.selection import Selection, select
 
@@ -53,6 +54,8 @@ class Preview:
     vectors : int
     first_at, last_at : datetime or None
         When the oldest and the newest of them arrived; None if there are none.
+    stage : Stage
+        That a baseline of them would have.
     comparison : Comparison or None
         None if there are none, or the model has no baseline.
     """
@@ -60,6 +63,7 @@ class Preview:
     vectors: int
     first_at: datetime | None
     last_at: datetime | None
+    stage: Stage
     comparison: Comparison | None
 
 
@@ -90,7 +94,7 @@ def preview(
     """
     rows = select(connection, model_name, selection)
     if not len(rows):
-        return Preview(0, None, None, None)
+        return Preview(0, None, None, "provisional", None)
     first, last = (datetime.fromtimestamp(at, UTC) for at in rows["received_at"][[0, -1]])
     version = baselines.in_use(connection, model_name)
     compared = None
@@ -118,4 +122,5 @@ def preview(
             # The scores of the windows show neither a rise over the week before nor a slice.
             or max(explanations.last_seen(connection, model_name, version)) >= recent,
         )
-    return Preview(len(rows), first, last, compared)
+    stage = maturing.stage_of(known_seasons(rows["received_at"]))
+    return Preview(len(rows), first, last, stage, compared)

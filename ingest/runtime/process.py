@@ -111,7 +111,7 @@ def receive(stream: IO[bytes]) -> tuple[bytes, bytes]:
 def follow_input() -> None:
     """Let this process end with its input, also while it works, and not with the service's signals.
 
-    The service finishes the work under way after these; then it closes the input.
+    After these, the service waits for the work under way, or kills this process.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

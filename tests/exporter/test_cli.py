@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -38,14 +39,19 @@ def test_every_command_has_help() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [[], ["--first", "5", "--last", "5"], ["--first", "5", "--from", "2026-01-01"]],
+    [
+        [],
+        ["--first", "5", "--last", "5"],
+        ["--first", "5", "--from", "2026-01-01"],
+        ["--week", "--last", "5"],
+    ],
     ids=" ".join,
 )
 def test_a_baseline_needs_exactly_one_way_to_choose_vectors(options: list[str]) -> None:
     done = CliRunner().invoke(main, ["baseline", "pin", "m", *options])
     assert done.exit_code == 2
     assert "choose" in done.output
-    assert "--first; --last; --from and --to" in done.output
+    assert "--first; --last; --week; --from and --to" in done.output
 
 
 def test_a_pinned_baseline_has_the_configured_time_zone(
@@ -63,3 +69,37 @@ def test_a_pinned_baseline_has_the_configured_time_zone(
     done = CliRunner().invoke(main, options, env=environment)
     assert done.exit_code == 0, done.output
     assert baselines.load(connection, "m", 1).time_zone == "Asia/Kolkata"
+
+
+@pytest.mark.parametrize(("days", "is_weekly"), [(20, True), (6, False)])
+def test_the_last_week_is_pinned_if_its_vectors_span_it(
+    store: str,
+    connection: psycopg.Connection,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    days: float,
+    is_weekly: bool,
+) -> None:
+    send(vectors[:1_500])
+    connection.execute("create table past partition of embedding default")
+    connection.execute(
+        "update embedding set received_at = clock_timestamp() - interval '1 minute'"
+        " - make_interval(secs => %s * 86400.0 * (1500 - seq) / 1499)",
+        [days],
+    )
+    environment = {
+        "EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING": store,
+        "EMBEDDING_DRIFT_MONITORING_BASELINE_MATURE_VECTORS": "400",
+    }
+    options = ["baseline", "pin", "m", "--week"]
+    done = CliRunner().invoke(main, options, env=environment)
+    assert (done.exit_code == 0) == is_weekly, done.output
+    if not is_weekly:
+        assert "do not span them" in done.output
+        done = CliRunner().invoke(main, [*options, "--force"], env=environment)
+        assert done.exit_code == 0, done.output
+    [pinned] = baselines.versions(connection, "m")
+    assert 300 < pinned.vectors <= 400
+    assert pinned.last_at - pinned.first_at == pytest.approx(
+        timedelta(days=min(days, 7)), abs=timedelta(hours=8)
+    )

@@ -52,9 +52,12 @@ def test_a_suggested_baseline_is_shown_with_its_command_while_nothing_drifts() -
     assert "was above 1 on average" in page
     assert "If the traffic of that week is what you want" in page
     assert "baseline pin m --week</code>" in page
-    page = model_page.render_model(drifts, View(), past(), 1)
-    assert "on average. Without" not in page
-    assert "baseline pin m --last 5000</code>" in page
+    for shown, view in ((drifts, View()), (quiet, View(at=SECONDS))):
+        page = model_page.render_model(shown, view, past(), 1)
+        assert "on average. Without" not in page
+        assert "--week" not in page
+    quiet.overdue = True
+    assert "--week" not in model_page.render_model(quiet, View(), past(), 1)
 
 
 @pytest.mark.parametrize(("hours", "anchored"), [(1, True), (20, False)])

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import psycopg
@@ -235,20 +235,6 @@ def test_what_was_chosen_or_adopted_meanwhile_gets_no_suggestion(
     model.adopt(replace(adopted, matures=False), model.windows)
     note_suggestion(connection, model, models.now())
     assert noted() is None
-
-
-def test_a_suggested_week_is_pinned_by_its_command(
-    send: Send, vectors: Vectors, connection: psycopg.Connection
-) -> None:
-    send(vectors[:1_500])
-    spread(connection, 20)
-    now = datetime.now(UTC)
-    week = Selection(arrived=(now - 7 * DAY, now))
-    assert baseline.pin(connection, "m", week) == 1
-    found = baseline.load(connection, "m", 1)
-    assert found.stage == "weekly"
-    assert found.first_at > now - 7 * DAY
-    assert versions(connection, "m") == [1]
 
 
 def test_a_day_of_vectors_becomes_the_next_baseline(
