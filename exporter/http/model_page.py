@@ -23,8 +23,7 @@ from exporter.http.condition import (
 from exporter.http.rendering import TEMPLATES, as_moment, as_score, as_share, heading, since
 from exporter.monitor.privacy import Permits
 from exporter.monitor.report import COMPONENTS, Drift, Explanation, SliceWindow, Window
-from exporter.monitor.successor import UNLIKE
-from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
+from ingest.runtime.thresholds import UNLIKE, Stage, Thresholds, of_fleet
 from ingest.store.baselines import Version
 from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow, Point

@@ -38,7 +38,7 @@ from exporter.monitor.maturing import (
 from exporter.monitor.windows import REFERENCE_RATIO
 from exporter.stats.arrays import Floats
 from ingest.runtime.settings.settings import MonitoringSettings
-from ingest.runtime.thresholds import STEADY, Stage
+from ingest.runtime.thresholds import STEADY, UNLIKE, Stage
 from ingest.store.explanations import LastSeen
 from ingest.store.history import Average
 from ingest.store.selection import Selection
@@ -59,11 +59,6 @@ _PIECES = 10
 """Parts in which a span is judged: the smaller, the shorter the drift that shows."""
 _FEWEST = 50
 """Vectors that are judged together, at least."""
-UNLIKE = 1.0
-"""Average score of the slow window in a week above which another weekly baseline is suggested.
-
-Without drift, scores are exponential and average 0.43 (1 / ln 10).
-"""
 _SCORED_HOURS = 84
 """Hours of that week that must have scores: half of them."""
 _LAST_RATIO = 5

@@ -71,6 +71,11 @@ STEADY: dict[Stage, Mapping[str, Thresholds]] = {
 They are at most those of `SCORE`. A page without drift costs somebody a look. A drift in a baseline
 is never found.
 """
+UNLIKE = 1.0
+"""Average score of the slow window in a week above which another weekly baseline is suggested.
+
+Without drift, scores are exponential and average 0.43 (1 / ln 10).
+"""
 
 
 def of_fleet(stage: Stage, models: int) -> dict[str, Thresholds]:

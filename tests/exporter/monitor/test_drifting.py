@@ -217,15 +217,15 @@ def test_a_rise_is_told_with_its_threshold_and_is_no_news_twice(
     caplog.set_level(logging.INFO)
     drifting = Drifting()
     for number in range(4):
-        drifting.notice(with_rise(weekly, 1.5 + number, 1.2, number * CHECK), 1)
-        assert not drifting.is_news(with_rise(weekly, 1.5, 1.2, number * CHECK), 1)
+        drifting.notice(with_rise(weekly, 1.5 + number, 1.4, number * CHECK), 1)
+        assert not drifting.is_news(with_rise(weekly, 1.5, 1.4, number * CHECK), 1)
     [drift] = drifting.now.values()
     assert (drift.began_at, drift.seen_at, drift.highest) == (0.0, 3 * CHECK, 4.5)
     for number in range(4, 8):
-        drifting.notice(with_rise(weekly, 1.5, 0.8, number * CHECK), 1)
+        drifting.notice(with_rise(weekly, 1.5, 1.2, number * CHECK), 1)
     assert not drifting.now
     began, ended = caplog.records
-    assert (vars(began)["rise"], vars(began)["threshold"]) == (1.2, RISE)
+    assert (vars(began)["rise"], vars(began)["threshold"]) == (1.4, RISE)
     assert "score" not in vars(began)
     assert ended.message == "drift ended"
 
