@@ -222,7 +222,7 @@ def baseline() -> None:
 @click.argument("model_name", type=ModelName())
 @click.option("--first", type=click.IntRange(1), help="Use the first N vectors stored.")
 @click.option("--last", type=click.IntRange(1), help="Use the last N vectors stored.")
-@click.option("--week", is_flag=True, help="Use the last 7 days, as an automatic one.")
+@click.option("--week", is_flag=True, help="Use vectors that arrived in the last 7 days.")
 @click.option("--from", "start", type=click.DateTime(), help="Use vectors from this time (UTC).")
 @click.option("--to", "end", type=click.DateTime(), help="Use vectors up to this time (UTC).")
 @click.option("--dry-run", is_flag=True, help="Only say what the baseline in use says of them.")
@@ -250,8 +250,8 @@ def pin(
         from ingest import service
         from ingest.store import baselines
 
-    most = settings.monitoring.baseline.mature_vectors if week else None
-    selection = _selection(first, last, week, start, end, most)
+    of_week = settings.monitoring.baseline.mature_vectors if week else None
+    selection = _selection(first, last, start, end, of_week)
     with service.opened(settings, "baseline pin") as connection:
         try:
             interval = settings.monitoring.check_interval
@@ -269,9 +269,8 @@ def pin(
             if seen.comparison is not None and seen.comparison.drifts and not force:
                 raise click.ClickException(
                     f"{model_name} or a slice of it drifts now, or these vectors are drift, and the"
-                    " new baseline"
-                    " would take that for normal. --dry-run shows what the vectors are; --force"
-                    " pins them"
+                    " new baseline would take that for normal. --dry-run shows what the vectors"
+                    " are; --force pins them"
                 )
             baseline.pin(connection, model_name, selection, zone=settings.monitoring.zone)
         except ValueError as error:
@@ -309,22 +308,25 @@ def _described(seen: Preview) -> Iterator[str]:
 def _selection(
     first: int | None,
     last: int | None,
-    week: bool,
     start: datetime | None,
     end: datetime | None,
-    most: int | None = None,
+    of_week: int | None = None,
 ) -> Selection:
+    """Return what the options select; ``of_week`` is the maximum vectors of the last 7 days."""
     with importing():
-        from ingest.store.selection import MOST_VECTORS, Selection
+        from ingest.store.selection import Selection
 
-    given = [first is not None, last is not None, week, start is not None or end is not None]
+    given = [
+        *(each is not None for each in (first, last, of_week)),
+        start is not None or end is not None,
+    ]
     if sum(given) != 1:
         raise SettingsError(
             "choose the vectors with exactly one of: --first; --last; --week; --from and --to"
         )
-    if week:
+    if of_week is not None:
         now = datetime.now(UTC)
-        return Selection(arrived=(now - timedelta(days=7), now), most=most or MOST_VECTORS)
+        return Selection(arrived=(now - timedelta(days=7), now), most=of_week)
     return Selection(
         first,
         last,
@@ -522,7 +524,7 @@ def backfill(
             rights.check(connection, "backfill")
         if pins_baseline:
             first = None if start or end else settings.monitoring.baseline.vectors
-            selection = _selection(first, None, False, start, end)
+            selection = _selection(first, None, start, end)
             version = filling.pin(store, selection, settings.monitoring.zone)
             click.echo(f"{model}: baseline {version} pinned ({selection})")
         else:

@@ -244,7 +244,7 @@ def note_suggestion(connection: psycopg.Connection, model: Model, now: float) ->
     if found is None or not found.matures or found.stage != "weekly":
         return
     past = _Past(connection, model.row.model_name, found)
-    suggested = suggest(found, past, _scores(model, now), model.settings, now)
+    suggested = suggest(found, past, _scores(model, now), now)
     if model.baseline is found:
         model.maturing = suggested
 

@@ -60,7 +60,7 @@ _PIECES = 10
 _FEWEST = 50
 """Vectors that are judged together, at least."""
 _SCORED_HOURS = 84
-"""Hours of that week that must have scores: half of them."""
+"""Hours of the last week that must have scores, for a suggestion: half of them."""
 _LAST_RATIO = 5
 """A weekly baseline may have this many times fewer vectors than a first one. It is the last, and
 without it the model would be watched by the thresholds of a provisional one."""
@@ -138,7 +138,6 @@ def suggest(
     found: Baseline,
     past: ScoredPast,
     current: Mapping[str, float],
-    settings: MonitoringSettings,
     now: float,
 ) -> Maturing | None:
     """Return the suggestion to replace a weekly baseline by the last week; None if there is none.

@@ -113,7 +113,7 @@ class Stream:
         found = Baseline(
             3, self.pinned_at, 16_800, first, last, True, "", made.quality, made.detector
         )
-        return suggest(found, self, current, SETTINGS, self.now)
+        return suggest(found, self, current, self.now)
 
     def waits_for(self, current: Mapping[str, float] = MappingProxyType({})) -> Wait | None:
         planned, successor = self.next(current)
