@@ -129,7 +129,7 @@ def _arrays() -> Iterator[NDArray[Any]]:
 
 def main() -> None:
     """Fit the detector of the arrays that come on the input."""
-    follow_input()
+    answers = follow_input()
     os.nice(_NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_KILL)
@@ -140,9 +140,9 @@ def main() -> None:
     try:
         detector = Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
     except ValueError as error:
-        send(sys.stdout.buffer, _Refused(str(error)), b"")
+        send(answers, _Refused(str(error)), b"")
     else:
-        send(sys.stdout.buffer, _Fitted(), detector.to_bytes())
+        send(answers, _Fitted(), detector.to_bytes())
 
 
 if __name__ == "__main__":

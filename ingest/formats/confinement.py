@@ -30,7 +30,7 @@ from ingest.runtime.settings.settings import IngestSettings
 
 def main() -> None:
     """Read bodies until the input ends."""
-    follow_input()
+    answers = follow_input()
     with suppress(ModuleNotFoundError):  # whoever sends a body is told
         import ingest.files.arrow  # noqa: F401
     taken = psutil.Process().memory_info().vms
@@ -46,7 +46,7 @@ def main() -> None:
         # The signal ends the process, whatever it does.
         signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
         try:
-            send(sys.stdout.buffer, *_answer(body, request, limits))
+            send(answers, *_answer(body, request, limits))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         signal.setitimer(signal.ITIMER_PROF, 0)

@@ -30,7 +30,7 @@ class Process:
     Parameters
     ----------
     module : str
-        Calls :func:`follow_input` first.
+        Calls :func:`follow_input` first, and answers on the stream that it returns.
     variables : str
         Variables of its environment.
 
@@ -108,16 +108,25 @@ def receive(stream: IO[bytes]) -> tuple[bytes, bytes]:
     return _exactly(stream, message), _exactly(stream, data)
 
 
-def follow_input() -> None:
+def follow_input() -> IO[bytes]:
     """Let this process end with its input, also while it works, and not with the service's signals.
 
     After these, the service waits for the work under way, or kills this process.
+
+    Returns
+    -------
+    IO[bytes]
+        Takes the answers. What a library prints goes to stderr: among answers it would break them.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     # A core would hold what clients sent.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_input, daemon=True).start()
+    answers = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # Open until the process has ended: whoever reads the end of the answers asks for its code next.
+    return os.fdopen(answers, "wb", closefd=False)
 
 
 def _end_with_input() -> None:

@@ -39,6 +39,15 @@ def test_messages_and_their_bytes_are_answered_in_turn(process: Process) -> None
     assert ask(process, "echo", bytes(3_000_000)) == ("echo", bytes(3_000_000))
 
 
+def test_what_is_printed_goes_to_stderr_and_not_between_the_answers(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    process = Process(MODULE, GIVEN="a")
+    assert ask(process, "print", b"one") == ("printed", b"one")
+    assert capfd.readouterr().err == "not an answer\nnot an answer"
+    process.end()
+
+
 def test_it_knows_no_secret_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING", "PGPASSWORD", "AWS_SECRET"):
         monkeypatch.setenv(name, "secret")
@@ -123,21 +132,26 @@ def test_it_ends_with_this_program_however_that_ends_and_whatever_it_does(
 
 def main() -> None:
     """Answer questions."""
-    follow_input()
+    answers = follow_input()
     with suppress(EOFError):
         while True:
             message, data = receive(sys.stdin.buffer)
             match msgspec.msgpack.decode(message):
                 case "environment":
-                    send(sys.stdout.buffer, dict(os.environ), b"")
+                    send(answers, dict(os.environ), b"")
                 case "pid":
-                    send(sys.stdout.buffer, os.getpid(), b"")
+                    send(answers, os.getpid(), b"")
+                case "print":
+                    # As Python does it, and as a library in C does.
+                    print("not an answer", flush=True)
+                    os.write(1, b"not an answer")
+                    send(answers, "printed", data)
                 case "leave":
                     sys.exit(5)
                 case "sleep":
                     signal.pause()
                 case other:
-                    send(sys.stdout.buffer, other, data)
+                    send(answers, other, data)
 
 
 if __name__ == "__main__":
