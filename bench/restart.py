@@ -143,7 +143,7 @@ def main(quick: bool) -> None:
             # A fleet is restarted once: its first check takes minutes.
             times = 1 if quick or models == _FLEET else _TIMES
             all_of_them = [restart(string, models) for _ in range(times)]
-            middle = Measured(*np.median(all_of_them, axis=0))
+            middle = Measured(*np.median(all_of_them, axis=0).tolist())
             rows.append(
                 (
                     models,
