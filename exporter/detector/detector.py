@@ -24,7 +24,7 @@ from exporter.detector.marginals import Bins, Marginals
 from exporter.detector.ratio import FEWEST, ChangedRatio, Comparison, HeldOut
 from exporter.detector.repeats import Repeats, Rest, popular
 from exporter.detector.season import Season, Swing
-from exporter.detector.sums import Part, Sums, checked, fingerprints, pack, pack_each
+from exporter.detector.sums import Part, Sums, checked, fingerprints, pack, pack_each, rest
 from exporter.detector.totals import Totals
 from exporter.detector.unrest import unrest
 from exporter.detector.waves import checked_times, known_seasons, waves_at
@@ -220,6 +220,10 @@ class Detector:
     def pack_each(self, batch: ArrayLike, times: Floats | None = None) -> list[Part]:
         """Return the sums of each of some vectors, shape (n, d)."""
         return pack_each(self._features, self._bins, batch, times)
+
+    def rest(self, whole: Part, part: Part, rows: slice) -> Part:
+        """Return the rows of a part that are left without another, its first or last vectors."""
+        return rest(self._bins, whole, part, rows)
 
     @property
     def seasons(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +134,7 @@ class Bins:
         """Number of counts: 256 per dimension."""
         return len(self.low) * BINS
 
-    def count(self, vectors: NDArray[np.float32], counts: NDArray[np.int32], sign: int) -> None:
+    def count(self, vectors: NDArray[np.float32], counts: NDArray[Any], sign: int) -> None:
         """Add ``sign`` to the bin of each value of each vector, shape (n, d)."""
         for at in range(0, len(vectors), _ROWS):
             self.count_numbers(self.numbers(vectors[at : at + _ROWS]), counts, sign)
@@ -144,14 +145,15 @@ class Bins:
         first_cell = np.arange(len(self.low), dtype=np.int32) * per_dimension
         return self.bin_of.take(_cells(vectors, self.low, self.step, self.atoms) + first_cell)
 
-    def count_numbers(
-        self, numbers: NDArray[np.uint8], counts: NDArray[np.int32], sign: int
-    ) -> None:
+    def count_numbers(self, numbers: NDArray[np.uint8], counts: NDArray[Any], sign: int) -> None:
         """Add ``sign`` to each of these bins, shape (n, d)."""
         d = len(self.low)
+        # A negative number would not fit counts without a sign.
+        change = np.add if sign > 0 else np.subtract
         for at in range(0, len(numbers), _ROWS):
-            places = numbers[at : at + _ROWS] * np.intp(d) + np.arange(d)
-            np.add.at(counts, places.ravel(), np.int32(sign))
+            places = numbers[at : at + _ROWS] * np.intp(d)
+            places += np.arange(d)
+            change.at(counts, places.ravel(), counts.dtype.type(1))
 
     def marginals(self, counts: NDArray[np.int32], n: int) -> Marginals:
         """Compare the counts of a window of n vectors with the reference.

@@ -21,9 +21,17 @@ _COVERED = 0.97
 _SPANS = {"daily": DAY, "weekly": WEEK}
 _MIDWEEKEND = 3 * DAY
 """Midnight from a Saturday to a Sunday: the epoch began on a Thursday."""
-_FOLLOWED = {h: 2 / (np.pi * h) * np.sin(2 * np.pi * h / 7) for h in range(1, _HARMONICS + 1)}
-"""What the weekly waves follow of a weekend, which is two days of seven: Fourier coefficients."""
-_REST = 2 / 7 * 5 / 7 - sum(amplitude**2 for amplitude in _FOLLOWED.values()) / 2
+_HARMONIC = np.tile(np.arange(1.0, 1 + _HARMONICS), 2)
+_RATES = 2 * np.pi * _HARMONIC / np.repeat([DAY, WEEK], _HARMONICS)
+"""Radians a second of each pair."""
+_WEEKLY = np.repeat([0.0, 1.0], _HARMONICS)
+_FOLLOWED = _WEEKLY * 2 / (np.pi * _HARMONIC) * np.sin(2 * np.pi * _HARMONIC / 7)
+"""What the pairs follow of a weekend, which is two days of seven: Fourier coefficients."""
+_FOLLOWING = np.r_[
+    _FOLLOWED * np.cos(_RATES * _MIDWEEKEND), _FOLLOWED * np.sin(_RATES * _MIDWEEKEND)
+]
+"""The same for the cosines and sines, which do not begin at a weekend."""
+_REST = 2 / 7 * 5 / 7 - np.square(_FOLLOWED).sum() / 2
 """Mean square of what they do not follow."""
 _UNIT = 2.0**30
 """A regression term of 1 as an integer. Integers add up to the same sum in any order."""
@@ -51,27 +59,17 @@ def known_seasons(times: Floats) -> tuple[str, ...]:
 
 def waves_of(times: Floats) -> Floats:
     """Return the regression terms at times, shape (n, k), the constant first."""
-    turns = [
-        2 * np.pi * harmonic / period * times
-        for period in (DAY, WEEK)
-        for harmonic in range(1, _HARMONICS + 1)
-    ]
-    return np.column_stack(
-        [np.ones(len(times)), *map(np.cos, turns), *map(np.sin, turns), _weekend(times)],
-    )
-
-
-def _weekend(times: Floats) -> Floats:
-    """Return 1 at weekends and 0 on other days, less what the other terms follow of that.
-
-    Over weeks, it is orthogonal to them and has the mean square of a wave, one half.
-    """
-    since = times - _MIDWEEKEND
-    step = np.where((since + DAY) % WEEK < 2 * DAY, 5 / 7, -2 / 7)
-    for harmonic, amplitude in _FOLLOWED.items():
-        step -= amplitude * np.cos(2 * np.pi * harmonic * since / WEEK)
-    weekend: Floats = step / np.sqrt(2 * _REST)
-    return weekend
+    turns = times[:, None] * _RATES
+    waves = np.empty((len(times), TERMS))
+    waves[:, 0] = 1
+    pairs = waves[:, 1:-1]
+    np.cos(turns, out=pairs[:, : len(_RATES)])
+    np.sin(turns, out=pairs[:, len(_RATES) :])
+    # The weekend less what the others follow of it. Over weeks, it is orthogonal to them and has
+    # the mean square of a wave, one half.
+    weekend = np.where((times - (_MIDWEEKEND - DAY)) % WEEK < 2 * DAY, 5 / 7, -2 / 7)
+    waves[:, -1] = (weekend - (pairs * _FOLLOWING).sum(axis=1)) / np.sqrt(2 * _REST)
+    return waves
 
 
 def waves_at(time: float) -> Floats:

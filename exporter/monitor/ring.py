@@ -135,11 +135,10 @@ class Ring:
 
     def after(self, horizon: float) -> int:
         """Return the position of the oldest vector that was stored later than ``horizon``."""
-        low, high = self.start, self.end
-        while low < high:
-            middle = (low + high) // 2
-            if self.time(middle) > horizon:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+        times = self._kept.times[: self.end - self.start]
+        oldest = self.start % self._capacity
+        before, wrapped = times[oldest:], times[:oldest]
+        found = int(before.searchsorted(horizon, "right"))
+        if found == len(before):
+            found += int(wrapped.searchsorted(horizon, "right"))
+        return self.start + found

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.detector import Detector
-from exporter.detector.sums import SPARSE, Part
+from exporter.detector.sums import FEWEST_COUNTED, Part
 from exporter.monitor.local_time import to_local
 from exporter.monitor.ring import Arrivals
 from exporter.stats.arrays import Floats
@@ -103,18 +103,34 @@ class Segments:
         if first == position:
             return
         assert self._recall is not None, "only a stream whose vectors are kept can be cut"
-        assert part.n < SPARSE
         if part.n <= _SMALL:
             # Vectors that came one by one leave one by one.
-            kept = self._recall(first, first + part.n)
+            last = first + part.n
+            kept = self._recall(first, last)
             local = to_local(kept.times, self._zone)
             self._parts[at : at + 1] = self.detector.pack_each(kept.vectors, local)
-            self._firsts[at : at + 1] = range(first, first + part.n)
+            self._firsts[at : at + 1] = range(first, last)
             return
-        kept = self._recall(first, position)
-        head = self._pack(kept.vectors, kept.times)
-        self._parts[at : at + 1] = [head, part.without(head)]
+        self._parts[at : at + 1] = self._sides(part, first, position)
         self._firsts.insert(at + 1, position)
+
+    def _sides(self, part: Part, first: int, position: int) -> tuple[Part, Part]:
+        """Return the vectors of a part, which begins at ``first``, before a position and after."""
+        last = first + part.n
+        before, after = position - first, last - position
+        if part.is_counted and max(before, after) < FEWEST_COUNTED:
+            return self._packed(first, position), self._packed(position, last)
+        # Only the shorter side is packed anew.
+        if before <= after:
+            head = self._packed(first, position)
+            return head, self.detector.rest(part, head, slice(before, None))
+        tail = self._packed(position, last)
+        return self.detector.rest(part, tail, slice(before)), tail
+
+    def _packed(self, first: int, last: int) -> Part:
+        assert self._recall is not None, "only a stream whose vectors are kept can be cut"
+        kept = self._recall(first, last)
+        return self._pack(kept.vectors, kept.times)
 
     def _pack(self, vectors: NDArray[np.float32], times: Floats) -> Part:
         return self.detector.pack(vectors, to_local(times, self._zone))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from exporter.detector import Detector
-from exporter.detector.sums import Sums, fingerprints
+from exporter.detector.sums import Part, Sums, fingerprints
 from exporter.detector.waves import waves_at
 
 Vectors = NDArray[np.float32]
@@ -60,7 +60,7 @@ def test_removing_vectors_restores_the_sums(
     assert same(sums, detector.sums(kept))
 
 
-@pytest.mark.parametrize("size", [0, 1, 130, 1_023, 1_024, 2_000])
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 300, 2_000])
 def test_packed_sums_are_the_sums_also_in_a_copy_of_the_detector(
     detector: Detector, fresh: Vectors, size: int
 ) -> None:
@@ -75,7 +75,8 @@ def test_packed_sums_are_the_sums_also_in_a_copy_of_the_detector(
     sums.take(packed)
     sums.remove(vectors)
     assert same(sums, detector.sums(fresh[2_000:2_100]))
-    assert len(pickle.dumps(packed)) < (len(vectors) + 9) * (detector.dimension + 1_100)
+    # At most two bytes a component, and what any part takes.
+    assert len(pickle.dumps(packed)) < (len(vectors) + 9) * (2 * detector.dimension + 1_100)
 
 
 def test_fingerprints_differ_by_any_bit_and_are_equal_in_every_process() -> None:
@@ -143,19 +144,52 @@ def test_times_are_added_and_removed_with_their_vectors(detector: Detector, fres
     assert sums.mean_waves is None
 
 
-def test_parts_are_joined_and_cut(detector: Detector, fresh: Vectors) -> None:
-    first, later = (
-        detector.pack(fresh[rows], TIMES[rows]) for rows in (slice(0, 120), slice(120, 300))
+def equal(one: Part, other: Part) -> bool:
+    names = ("total", "bins", "fingerprints", "waves")
+    return one.n == other.n and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in names
     )
-    both = first.joined(later)
-    whole = detector.pack(fresh[:300], TIMES[:300])
-    for found, expected in ((both, whole), (both.without(first), later)):
-        assert found.n == expected.n
-        for name in ("total", "bins", "fingerprints", "waves"):
-            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    sums = detector.sums()
-    sums.take(first)
-    sums.take(later)
-    np.testing.assert_array_equal(sums._waves, whole.waves)
-    sums.drop(first)
-    np.testing.assert_array_equal(sums._waves, later.waves)
+
+
+def pack(detector: Detector, fresh: Vectors, first: int, last: int) -> Part:
+    return detector.pack(fresh[first:last], TIMES[first:last])
+
+
+def test_small_parts_are_joined(detector: Detector, fresh: Vectors) -> None:
+    both = pack(detector, fresh, 0, 50).joined(pack(detector, fresh, 50, 120))
+    assert equal(both, pack(detector, fresh, 0, 120))
+
+
+@pytest.mark.parametrize("size", [100, 255, 400])
+@pytest.mark.parametrize("cut", [1, 30, 99])
+def test_the_rest_of_a_part_is_the_sums_of_its_other_vectors(
+    detector: Detector, fresh: Vectors, size: int, cut: int
+) -> None:
+    # Equal components, so that one bin of a dimension counts all vectors.
+    vectors = fresh.copy()
+    vectors[:, 0] = 1
+    whole = pack(detector, vectors, 0, size)
+    head, tail = pack(detector, vectors, 0, cut), pack(detector, vectors, cut, size)
+    for rest, other in (
+        (detector.rest(whole, head, slice(cut, None)), tail),
+        (detector.rest(whole, tail, slice(cut)), head),
+    ):
+        taken, expected = detector.sums(), detector.sums()
+        taken.take(rest)
+        expected.take(other)
+        assert same(taken, expected)
+        np.testing.assert_array_equal(taken.mean_waves, expected.mean_waves)
+    # The whole is as it was.
+    assert equal(whole, pack(detector, vectors, 0, size))
+
+
+@pytest.mark.parametrize(("size", "kind"), [(128, "u1"), (255, "u1"), (256, "u2"), (400, "u2")])
+def test_counts_of_a_part_are_as_small_as_its_number_of_vectors_allows(
+    detector: Detector, size: int, kind: str
+) -> None:
+    equal_vectors = np.ones((size, detector.dimension), np.float32)
+    part = detector.pack(equal_vectors)
+    assert part.is_counted
+    assert part.bins.dtype == kind
+    assert part.bins.sum(dtype=np.int64) == size * detector.dimension
+    assert not detector.pack(equal_vectors[:127]).is_counted
