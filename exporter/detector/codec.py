@@ -1,25 +1,39 @@
 """Codec: write dataclasses of arrays as bytes and read them back, without pickle.
 
-The body is numpy's npz format; the name of an array is the path of its field.
+After a line with the version come a checksum, a table of the arrays (the name of each is the path
+of its field), and their data. An array that is read is a view of these bytes: a detector is 10 MB,
+and a service reads many at its start.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
+import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
+import msgspec
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 T = TypeVar("T")
 
 _MAGIC = b"embedding-drift detector\n"
+_HEAD = struct.Struct("<II")
+"""CRC-32 of all that follows it, and length of the table."""
+_DAMAGED = "detector is damaged or truncated"
+_ALIGNMENT = 64
+"""Data begin at multiples of this. numpy copies what is not aligned, each time that it is used."""
+
+
+class _Entry(NamedTuple):
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    is_fortran: bool
 
 
 class Outdated(ValueError):
@@ -28,13 +42,21 @@ class Outdated(ValueError):
 
 def pack(value: Any, version: int) -> bytes:
     """Write a dataclass whose fields are arrays, numbers, or dataclasses of the same kind."""
-    arrays: dict[str, Any] = dict(_flatten(value, ""))
-    # numpy before 2.1 would pickle them: its savez has no allow_pickle.
+    arrays = dict(_flatten(value, ""))
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
-        raise ValueError(f"Object arrays cannot be written: {', '.join(objects)}")
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return _MAGIC + b"%d\n" % version + file.getvalue()
+        raise ValueError(f"object arrays cannot be written: {', '.join(objects)}")
+    entries = [
+        _Entry(name, array.dtype.str, array.shape, not array.flags.c_contiguous)
+        for name, array in arrays.items()
+    ]
+    line, table = _MAGIC + b"%d\n" % version, msgspec.msgpack.encode(entries)
+    parts, length = [table], len(line) + _HEAD.size + len(table)
+    for entry, array in zip(entries, arrays.values(), strict=True):
+        padding = bytes(-length % _ALIGNMENT)
+        parts += padding, array.tobytes("F" if entry.is_fortran else "C")
+        length += len(padding) + array.nbytes
+    body = b"".join(parts)
+    return b"".join([line, _HEAD.pack(zlib.crc32(body), len(table)), body])
 
 
 def unpack(kind: type[T], data: bytes, version: int) -> T:
@@ -55,26 +77,27 @@ def unpack(kind: type[T], data: bytes, version: int) -> T:
         is_earlier = head in [b"%d" % earlier for earlier in range(1, version)]
         raise Outdated(message) if is_earlier else ValueError(message)
     try:
-        # A zip archive may follow other bytes. To cut them off would copy 10 MB.
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            arrays = {
-                name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()
-            }
-        return _build(kind, arrays, "")
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
-        raise ValueError("detector is damaged or truncated") from error
+        return _build(kind, _arrays(data, len(_MAGIC) + len(head) + 1), "")
+    except (struct.error, msgspec.DecodeError, KeyError) as error:
+        raise ValueError(_DAMAGED) from error
 
 
-def _array(content: bytes) -> NDArray[Any]:
-    """Return a view of the data of a file in numpy's npy format. np.load would copy them."""
-    file = io.BytesIO(content)
-    if npy.read_magic(file) != (1, 0):
-        raise ValueError("detector is damaged or truncated")
-    shape, is_fortran, dtype = npy.read_array_header_1_0(file)
-    if dtype.hasobject:
-        raise ValueError("Object arrays cannot be read")
-    data = np.frombuffer(content, dtype, math.prod(shape), file.tell())
-    return data.reshape(shape, order="F" if is_fortran else "C")
+def _arrays(data: bytes, at: int) -> Mapping[str, NDArray[Any]]:
+    """Return views of the arrays whose head begins at a place."""
+    checksum, table = _HEAD.unpack_from(data, at)
+    at += _HEAD.size
+    content = memoryview(data)
+    if zlib.crc32(content[at:]) != checksum:
+        raise ValueError(_DAMAGED)
+    entries = msgspec.msgpack.decode(content[at : at + table], type=list[_Entry])
+    at += table
+    arrays = {}
+    for name, dtype, shape, is_fortran in entries:
+        at += -at % _ALIGNMENT
+        found = np.frombuffer(content, dtype, math.prod(shape), at)
+        arrays[name] = found.reshape(shape, order="F" if is_fortran else "C")
+        at += found.nbytes
+    return arrays
 
 
 def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -68,7 +68,7 @@ class Detector:
     """
 
     COMPONENTS: ClassVar[tuple[str, ...]] = NAMES
-    _VERSION: ClassVar[int] = 7
+    _VERSION: ClassVar[int] = 8
 
     n_reference: int
     reference_cosine_similarity: float

@@ -191,7 +191,7 @@ def outdated(connection: psycopg.Connection, version: int = 1) -> bytes:
     [(current,)] = connection.execute(
         "select detector from baseline where version = %s", [version]
     ).fetchall()
-    earlier = bytes(current).replace(b"\n7\n", b"\n5\n", 1)
+    earlier = bytes(current).replace(b"\n8\n", b"\n7\n", 1)
     connection.execute("update baseline set detector = %s where version = %s", [earlier, version])
     return bytes(current)
 
@@ -300,7 +300,7 @@ def test_a_detector_of_a_later_version_is_an_error(
     send(vectors[:500])
     baseline.pin(connection, "m", Selection(first=500))
     [(current,)] = connection.execute("select detector from baseline").fetchall()
-    later = bytes(current).replace(b"\n7\n", b"\n8\n", 1)
+    later = bytes(current).replace(b"\n8\n", b"\n9\n", 1)
     connection.execute("update baseline set detector = %s", [later])
-    with pytest.raises(ValueError, match="detector of version b'8', this program reads 7"):
+    with pytest.raises(ValueError, match="detector of version b'9', this program reads 8"):
         baseline.load(connection, "m", 1)
