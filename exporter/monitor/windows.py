@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import pairwise
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -26,11 +25,11 @@ from ingest.runtime import time_zone
 from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings
 from ingest.store.changes import sampled_ratio
 
-_CHUNK = 512
-"""Vectors added at a time: bounds how long a scrape waits for the lock."""
-_PAUSE_SECONDS = 0.0005
 _PART = 255
 """Vectors packed at a time, at most: their counts fit a byte."""
+_CHUNK = 2 * _PART
+"""Vectors added at a time: bounds how long a scrape waits for the lock."""
+_PAUSE_SECONDS = 0.0005
 
 REFERENCE_RATIO = 2
 """A reference of n vectors calibrates windows of at most n / 2."""
@@ -74,10 +73,9 @@ class Stream:
         """Add the newest vectors, all of them in the sample."""
         self.ring.append(arrivals)
         if self.segments is not None:
-            n = len(arrivals)
-            parts = -(-n // _PART)
-            for first, last in pairwise([*(n * part // parts for part in range(parts)), n]):
-                self.segments.append(arrivals.vectors[first:last], arrivals.times[first:last])
+            for at in range(0, len(arrivals), _PART):
+                part = slice(at, at + _PART)
+                self.segments.append(arrivals.vectors[part], arrivals.times[part])
 
     def tidy(self, firsts: Collection[int]) -> None:
         """Drop the parts before all windows, which begin at these positions; join small ones."""
