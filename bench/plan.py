@@ -85,6 +85,7 @@ def tables() -> dict[str, tuple[Line, list[Line]]]:
         "memory": (MEMORY_HEAD, list(memory())),
         "costs": (COSTS_HEAD, list(costs())),
         "exporters": (EXPORTERS_HEAD, list(exporters())),
+        "fleet": as_measured("restart", "restart"),
         "month": (MONTH_HEAD, list(month())),
         "install": as_measured("program", "install"),
         "start": as_measured("program", "start"),

@@ -22,11 +22,14 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 _MAGIC = b"embedding-drift detector\n"
-_HEAD = struct.Struct("<II")
-"""CRC-32 of all that follows it, and length of the table."""
+_CHECKSUM = struct.Struct("<I")
+"""CRC-32 of all that follows it."""
+_LENGTH = struct.Struct("<I")
+"""Bytes of the table that follows it."""
 _DAMAGED = "detector is damaged or truncated"
-_ALIGNMENT = 64
-"""Data begin at multiples of this. numpy copies what is not aligned, each time that it is used."""
+_ALIGNMENT = 16
+"""Data begin at multiples of this, counted from the first byte; Python aligns bytes as much. numpy
+copies what is not aligned, each time that it is used."""
 
 
 class _Entry(NamedTuple):
@@ -50,13 +53,14 @@ def pack(value: Any, version: int) -> bytes:
         for name, array in arrays.items()
     ]
     line, table = _MAGIC + b"%d\n" % version, msgspec.msgpack.encode(entries)
-    parts, length = [table], len(line) + _HEAD.size + len(table)
+    parts = [_LENGTH.pack(len(table)), table]
+    length = len(line) + _CHECKSUM.size + _LENGTH.size + len(table)
     for entry, array in zip(entries, arrays.values(), strict=True):
         padding = bytes(-length % _ALIGNMENT)
         parts += padding, array.tobytes("F" if entry.is_fortran else "C")
         length += len(padding) + array.nbytes
     body = b"".join(parts)
-    return b"".join([line, _HEAD.pack(zlib.crc32(body), len(table)), body])
+    return b"".join([line, _CHECKSUM.pack(zlib.crc32(body)), body])
 
 
 def unpack(kind: type[T], data: bytes, version: int) -> T:
@@ -71,26 +75,28 @@ def unpack(kind: type[T], data: bytes, version: int) -> T:
     """
     if not data.startswith(_MAGIC):
         raise ValueError("not a detector")
-    head = data[len(_MAGIC) : data.find(b"\n", len(_MAGIC))]
-    if head != b"%d" % version:
-        message = f"detector of version {head[:9]!r}, this program reads {version}"
-        is_earlier = head in [b"%d" % earlier for earlier in range(1, version)]
+    written = data[len(_MAGIC) : data.find(b"\n", len(_MAGIC))]
+    if written != b"%d" % version:
+        message = f"detector of version {written[:9]!r}, this program reads {version}"
+        is_earlier = written in [b"%d" % earlier for earlier in range(1, version)]
         raise Outdated(message) if is_earlier else ValueError(message)
     try:
-        return _build(kind, _arrays(data, len(_MAGIC) + len(head) + 1), "")
+        return _build(kind, _arrays(data, len(_MAGIC) + len(written) + 1), "")
     except (struct.error, msgspec.DecodeError, KeyError) as error:
         raise ValueError(_DAMAGED) from error
 
 
 def _arrays(data: bytes, at: int) -> Mapping[str, NDArray[Any]]:
-    """Return views of the arrays whose head begins at a place."""
-    checksum, table = _HEAD.unpack_from(data, at)
-    at += _HEAD.size
+    """Return views of the arrays; their checksum is ``at`` bytes from the beginning."""
     content = memoryview(data)
+    (checksum,) = _CHECKSUM.unpack_from(content, at)
+    at += _CHECKSUM.size
     if zlib.crc32(content[at:]) != checksum:
         raise ValueError(_DAMAGED)
-    entries = msgspec.msgpack.decode(content[at : at + table], type=list[_Entry])
-    at += table
+    (length,) = _LENGTH.unpack_from(content, at)
+    at += _LENGTH.size
+    entries = msgspec.msgpack.decode(content[at : at + length], type=list[_Entry])
+    at += length
     arrays = {}
     for name, dtype, shape, is_fortran in entries:
         at += -at % _ALIGNMENT

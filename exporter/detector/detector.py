@@ -24,7 +24,16 @@ from exporter.detector.marginals import Bins, Marginals
 from exporter.detector.ratio import FEWEST, ChangedRatio, Comparison, HeldOut
 from exporter.detector.repeats import Repeats, Rest, popular
 from exporter.detector.season import Season, Swing
-from exporter.detector.sums import Part, Sums, checked, fingerprints, pack, pack_each, rest
+from exporter.detector.sums import (
+    Part,
+    Sums,
+    checked,
+    fingerprints,
+    pack,
+    pack_each,
+    without_first,
+    without_last,
+)
 from exporter.detector.totals import Totals
 from exporter.detector.unrest import unrest
 from exporter.detector.waves import checked_times, known_seasons, waves_at
@@ -221,9 +230,13 @@ class Detector:
         """Return the sums of each of some vectors, shape (n, d)."""
         return pack_each(self._features, self._bins, batch, times)
 
-    def rest(self, whole: Part, part: Part, rows: slice) -> Part:
-        """Return the rows of a part that are left without another, its first or last vectors."""
-        return rest(self._bins, whole, part, rows)
+    def without_first(self, whole: Part, head: Part) -> Part:
+        """Return the part that is left when the first vectors are removed."""
+        return without_first(self._bins, whole, head)
+
+    def without_last(self, whole: Part, tail: Part) -> Part:
+        """Return the part that is left when the last vectors are removed."""
+        return without_last(self._bins, whole, tail)
 
     @property
     def seasons(self) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Counts = NDArray[np.integer[Any]]
+
 BINS = 256
 """Bins per dimension."""
 _BLOCK = 16
@@ -134,7 +136,7 @@ class Bins:
         """Number of counts: 256 per dimension."""
         return len(self.low) * BINS
 
-    def count(self, vectors: NDArray[np.float32], counts: NDArray[Any], sign: int) -> None:
+    def count(self, vectors: NDArray[np.float32], counts: Counts, sign: int) -> None:
         """Add ``sign`` to the bin of each value of each vector, shape (n, d)."""
         for at in range(0, len(vectors), _ROWS):
             self.count_numbers(self.numbers(vectors[at : at + _ROWS]), counts, sign)
@@ -145,13 +147,14 @@ class Bins:
         first_cell = np.arange(len(self.low), dtype=np.int32) * per_dimension
         return self.bin_of.take(_cells(vectors, self.low, self.step, self.atoms) + first_cell)
 
-    def count_numbers(self, numbers: NDArray[np.uint8], counts: NDArray[Any], sign: int) -> None:
+    def count_numbers(self, numbers: NDArray[np.uint8], counts: Counts, sign: int) -> None:
         """Add ``sign`` to each of these bins, shape (n, d)."""
         d = len(self.low)
-        # A negative number would not fit counts without a sign.
+        # Counts may be unsigned.
         change = np.add if sign > 0 else np.subtract
         for at in range(0, len(numbers), _ROWS):
-            places = numbers[at : at + _ROWS] * np.intp(d)
+            places = numbers[at : at + _ROWS].astype(np.intp)
+            places *= d
             places += np.arange(d)
             change.at(counts, places.ravel(), counts.dtype.type(1))
 

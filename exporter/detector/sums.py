@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from exporter.detector.marginals import Bins
 
 COUNTED = 128
-"""Vectors from which a part has counts. They are added in a tenth of the time, and their 256 bins
-take at most twice the space of one byte per component."""
-FEWEST_COUNTED = COUNTED // 2
-"""Vectors below which a side of a part that was cut is not left with counts."""
+"""Vectors from which a part is packed with counts. They are added in a tenth of the time, and take
+at most twice the space of one byte per component."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +33,7 @@ class Part:
     total : ndarray of int64
         Sum of each feature.
     bins : ndarray of uint8, shape (n, d), or of unsigned integers, shape (256 * d,)
-        Bin of each component or, from `COUNTED` vectors on, their counts, as in `Sums.bins`.
+        Bin of each component or, if `is_counted`, the counts of bins, as in `Sums.bins`.
     fingerprints : ndarray of int64, shape (n,)
         Hash of each vector.
     waves : ndarray of int64
@@ -54,7 +52,9 @@ class Part:
         return self.bins.ndim == 1
 
     def joined(self, later: Part) -> Part:
-        """Return the part of these vectors and those of a later part; both below `COUNTED`."""
+        """Return the part of these vectors and those of a later part; neither has counts."""
+        assert not self.is_counted
+        assert not later.is_counted
         return Part(
             self.n + later.n,
             self.total + later.total,
@@ -159,7 +159,7 @@ class Sums:
 
 
 def pack(features: Features, bins: Bins, batch: ArrayLike, times: Floats | None = None) -> Part:
-    """Sum vectors, shape (n, d), into a part that takes one byte per component or less."""
+    """Sum vectors, shape (n, d), into a part that takes two bytes per component or less."""
     vectors = checked(batch, features.dimension)
     if len(vectors) < COUNTED:
         found: NDArray[Any] = bins.numbers(vectors)
@@ -183,8 +183,17 @@ def pack_each(
     ]
 
 
-def rest(bins: Bins, whole: Part, part: Part, rows: slice) -> Part:
-    """Return the rows of a part that are left without another part, its first or last vectors."""
+def without_first(bins: Bins, whole: Part, head: Part) -> Part:
+    """Return the part that is left when the first vectors are removed."""
+    return _left(bins, whole, head, slice(head.n, None))
+
+
+def without_last(bins: Bins, whole: Part, tail: Part) -> Part:
+    """Return the part that is left when the last vectors are removed."""
+    return _left(bins, whole, tail, slice(whole.n - tail.n))
+
+
+def _left(bins: Bins, whole: Part, part: Part, rows: slice) -> Part:
     if whole.is_counted:
         left = whole.bins.copy()
         _count(bins, part, left, -1)
@@ -199,14 +208,17 @@ def rest(bins: Bins, whole: Part, part: Part, rows: slice) -> Part:
     )
 
 
-def _count(bins: Bins, part: Part, counts: NDArray[Any], sign: int) -> None:
+def _count(bins: Bins, part: Part, counts: NDArray[np.integer[Any]], sign: int) -> None:
     """Add the vectors of a part to the counts of bins, or remove them."""
-    if part.is_counted:
-        # Adding arrays of one type is faster than adding bytes.
-        change = part.bins.astype(counts.dtype)
-        (np.add if sign > 0 else np.subtract)(counts, change, out=counts)
-    else:
+    if not part.is_counted:
         bins.count_numbers(part.bins, counts, sign)
+        return
+    # To add arrays of one type is faster than to add bytes.
+    change = part.bins.astype(counts.dtype)
+    if sign > 0:
+        counts += change
+    else:
+        counts -= change
 
 
 def checked(batch: ArrayLike, dimension: int) -> NDArray[np.float32]:

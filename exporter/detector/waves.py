@@ -21,17 +21,18 @@ _COVERED = 0.97
 _SPANS = {"daily": DAY, "weekly": WEEK}
 _MIDWEEKEND = 3 * DAY
 """Midnight from a Saturday to a Sunday: the epoch began on a Thursday."""
-_HARMONIC = np.tile(np.arange(1.0, 1 + _HARMONICS), 2)
-_RATES = 2 * np.pi * _HARMONIC / np.repeat([DAY, WEEK], _HARMONICS)
+_HARMONIC_OF = np.tile(np.arange(1.0, 1 + _HARMONICS), 2)
+"""Harmonic of each pair: those of the day, then those of the week."""
+_RATES = 2 * np.pi * _HARMONIC_OF / np.repeat([DAY, WEEK], _HARMONICS)
 """Radians a second of each pair."""
-_WEEKLY = np.repeat([0.0, 1.0], _HARMONICS)
-_FOLLOWED = _WEEKLY * 2 / (np.pi * _HARMONIC) * np.sin(2 * np.pi * _HARMONIC / 7)
+_IS_WEEKLY = np.repeat([0.0, 1.0], _HARMONICS)
+_AMPLITUDES = _IS_WEEKLY * 2 / (np.pi * _HARMONIC_OF) * np.sin(2 * np.pi * _HARMONIC_OF / 7)
 """What the pairs follow of a weekend, which is two days of seven: Fourier coefficients."""
-_FOLLOWING = np.r_[
-    _FOLLOWED * np.cos(_RATES * _MIDWEEKEND), _FOLLOWED * np.sin(_RATES * _MIDWEEKEND)
+_WEEKEND = np.r_[
+    _AMPLITUDES * np.cos(_RATES * _MIDWEEKEND), _AMPLITUDES * np.sin(_RATES * _MIDWEEKEND)
 ]
-"""The same for the cosines and sines, which do not begin at a weekend."""
-_REST = 2 / 7 * 5 / 7 - np.square(_FOLLOWED).sum() / 2
+"""The same of each cosine and sine."""
+_REST = 2 / 7 * 5 / 7 - np.square(_AMPLITUDES).sum() / 2
 """Mean square of what they do not follow."""
 _UNIT = 2.0**30
 """A regression term of 1 as an integer. Integers add up to the same sum in any order."""
@@ -68,7 +69,8 @@ def waves_of(times: Floats) -> Floats:
     # The weekend less what the others follow of it. Over weeks, it is orthogonal to them and has
     # the mean square of a wave, one half.
     weekend = np.where((times - (_MIDWEEKEND - DAY)) % WEEK < 2 * DAY, 5 / 7, -2 / 7)
-    waves[:, -1] = (weekend - (pairs * _FOLLOWING).sum(axis=1)) / np.sqrt(2 * _REST)
+    # Not by `@`: its last bits depend on the number of rows.
+    waves[:, -1] = (weekend - (pairs * _WEEKEND).sum(axis=1)) / np.sqrt(2 * _REST)
     return waves
 
 

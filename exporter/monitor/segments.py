@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.detector import Detector
-from exporter.detector.sums import FEWEST_COUNTED, Part
+from exporter.detector.sums import COUNTED, Part
 from exporter.monitor.local_time import to_local
 from exporter.monitor.ring import Arrivals
 from exporter.stats.arrays import Floats
@@ -23,6 +23,8 @@ from ingest.runtime import time_zone
 
 _SMALL = 16
 """Parts below this size are joined: the sums of a part take as much memory as some 16 vectors."""
+_FEWEST_COUNTED = COUNTED // 2
+"""Vectors from which a side of a split part keeps counts: at most four bytes per component."""
 
 _generations = count()
 
@@ -102,35 +104,37 @@ class Segments:
         first, part = self._firsts[at], self._parts[at]
         if first == position:
             return
-        assert self._recall is not None, "only a stream whose vectors are kept can be cut"
         if part.n <= _SMALL:
             # Vectors that came one by one leave one by one.
             last = first + part.n
-            kept = self._recall(first, last)
+            kept = self._recalled(first, last)
             local = to_local(kept.times, self._zone)
             self._parts[at : at + 1] = self.detector.pack_each(kept.vectors, local)
             self._firsts[at : at + 1] = range(first, last)
             return
-        self._parts[at : at + 1] = self._sides(part, first, position)
+        self._parts[at : at + 1] = self._split(part, first, position)
         self._firsts.insert(at + 1, position)
 
-    def _sides(self, part: Part, first: int, position: int) -> tuple[Part, Part]:
-        """Return the vectors of a part, which begins at ``first``, before a position and after."""
+    def _split(self, part: Part, first: int, position: int) -> tuple[Part, Part]:
+        """Split a part, which begins at ``first``, at a position."""
         last = first + part.n
         before, after = position - first, last - position
-        if part.is_counted and max(before, after) < FEWEST_COUNTED:
+        if part.is_counted and max(before, after) < _FEWEST_COUNTED:
             return self._packed(first, position), self._packed(position, last)
         # Only the shorter side is packed anew.
         if before <= after:
             head = self._packed(first, position)
-            return head, self.detector.rest(part, head, slice(before, None))
+            return head, self.detector.without_first(part, head)
         tail = self._packed(position, last)
-        return self.detector.rest(part, tail, slice(before)), tail
+        return self.detector.without_last(part, tail), tail
 
     def _packed(self, first: int, last: int) -> Part:
-        assert self._recall is not None, "only a stream whose vectors are kept can be cut"
-        kept = self._recall(first, last)
+        kept = self._recalled(first, last)
         return self._pack(kept.vectors, kept.times)
+
+    def _recalled(self, first: int, last: int) -> Arrivals:
+        assert self._recall is not None, "only a stream whose vectors are kept can be cut"
+        return self._recall(first, last)
 
     def _pack(self, vectors: NDArray[np.float32], times: Floats) -> Part:
         return self.detector.pack(vectors, to_local(times, self._zone))

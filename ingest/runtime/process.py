@@ -116,7 +116,7 @@ def follow_input() -> IO[bytes]:
     Returns
     -------
     IO[bytes]
-        Takes the answers. What a library prints goes to stderr: among answers it would break them.
+        The stream for answers. What libraries print goes to stderr, because it would damage them.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -125,7 +125,8 @@ def follow_input() -> IO[bytes]:
     threading.Thread(target=_end_with_input, daemon=True).start()
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    # Open until the process has ended: whoever reads the end of the answers asks for its code next.
+    # The stream must not close before the process has ended: the service then kills the process,
+    # and would not learn its exit code.
     return os.fdopen(answers, "wb", closefd=False)
 
 

@@ -75,17 +75,8 @@ def test_what_comes_back_is_not_a_copy() -> None:
     assert np.shares_memory(found.values, np.frombuffer(data, np.uint8))
 
 
-def test_a_changed_byte_is_damage() -> None:
-    data = bytearray(codec.pack(VALUE, 5))
-    data[data.index(VALUE.first.values.tobytes()) + 3] ^= 1
-    with pytest.raises(ValueError, match=r"^detector is damaged or truncated$"):
-        codec.unpack(Outer, bytes(data), 5)
-
-
 def test_the_bytes_are_the_same_each_time() -> None:
-    data = codec.pack(VALUE, 5)
-    assert data.startswith(b"embedding-drift detector\n5\n")
-    assert codec.pack(VALUE, 5) == data
+    assert codec.pack(VALUE, 5) == codec.pack(VALUE, 5)
 
 
 def test_each_end_and_each_changed_byte_is_an_error() -> None:
@@ -103,6 +94,7 @@ def test_a_missing_field_is_damage() -> None:
 
 
 def test_other_versions_are_refused_by_name() -> None:
+    assert codec.pack(VALUE, 12).startswith(b"embedding-drift detector\n12\n")
     with pytest.raises(
         ValueError, match=r"^detector of version b'12', this program reads 2$"
     ) as later:
@@ -122,8 +114,8 @@ def test_objects_are_neither_written_nor_read() -> None:
     with pytest.raises(ValueError, match=r"^object arrays cannot be written: values$"):
         codec.pack(Inner(np.array([None]), 1.0), 5)
     data = codec.pack(VALUE.first, 5).replace(b"<f8", b"|O8")
-    checked = len(b"embedding-drift detector\n5\n") + 8
-    data = data[: checked - 8] + struct.pack("<I", zlib.crc32(data[checked:])) + data[checked - 4 :]
+    line = len(b"embedding-drift detector\n5\n")
+    data = data[:line] + struct.pack("<I", zlib.crc32(data[line + 4 :])) + data[line + 4 :]
     with pytest.raises(ValueError, match="OBJECT array"):
         codec.unpack(Inner, data, 5)
 

@@ -162,7 +162,7 @@ def test_small_parts_are_joined(detector: Detector, fresh: Vectors) -> None:
 
 @pytest.mark.parametrize("size", [100, 255, 400])
 @pytest.mark.parametrize("cut", [1, 30, 99])
-def test_the_rest_of_a_part_is_the_sums_of_its_other_vectors(
+def test_a_part_without_its_first_or_last_vectors_has_the_sums_of_the_others(
     detector: Detector, fresh: Vectors, size: int, cut: int
 ) -> None:
     # Equal components, so that one bin of a dimension counts all vectors.
@@ -170,12 +170,12 @@ def test_the_rest_of_a_part_is_the_sums_of_its_other_vectors(
     vectors[:, 0] = 1
     whole = pack(detector, vectors, 0, size)
     head, tail = pack(detector, vectors, 0, cut), pack(detector, vectors, cut, size)
-    for rest, other in (
-        (detector.rest(whole, head, slice(cut, None)), tail),
-        (detector.rest(whole, tail, slice(cut)), head),
+    for left, other in (
+        (detector.without_first(whole, head), tail),
+        (detector.without_last(whole, tail), head),
     ):
         taken, expected = detector.sums(), detector.sums()
-        taken.take(rest)
+        taken.take(left)
         expected.take(other)
         assert same(taken, expected)
         np.testing.assert_array_equal(taken.mean_waves, expected.mean_waves)

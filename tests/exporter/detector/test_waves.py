@@ -19,6 +19,12 @@ def test_over_weeks_the_terms_are_orthogonal_and_of_the_same_size() -> None:
     np.testing.assert_allclose(products, np.diag([1] + [0.5] * 9), atol=2e-4)
 
 
+def test_terms_of_a_time_do_not_depend_on_other_times() -> None:
+    times = np.random.default_rng(0).uniform(0, 2e9, 300)
+    singly = np.vstack([waves_of(times[at : at + 1]) for at in range(300)])
+    np.testing.assert_array_equal(singly, waves_of(times))
+
+
 def test_sums_of_terms_are_integers_that_give_their_mean() -> None:
     total = total_waves(TIMES)
     assert total.dtype == np.int64

@@ -23,9 +23,23 @@ def test_a_ring_keeps_order_across_its_end(vectors: Vectors) -> None:
     np.testing.assert_array_equal(held.vectors, vectors[15:25])
     assert held.times.tolist() == held.cosines.tolist() == list(range(15, 25))
     assert (ring.start, ring.end) == (15, 25)
-    assert ring.after(20.0) == 21
     assert [ring.time(p) for p in (15, 24)] == [15.0, 24.0]
     assert ring.cosines(15, 25).tolist() == list(range(15, 25))
+
+
+@pytest.mark.parametrize("count", [0, 4, 10, 15, 23])
+def test_the_oldest_vector_after_a_time_is_found_wherever_the_ring_wraps(
+    count: int, vectors: Vectors
+) -> None:
+    ring = Ring(8, 10)
+    # Two vectors arrive at the same time.
+    times = np.arange(count, dtype=np.float64) // 2
+    for at in range(count):
+        part = slice(at, at + 1)
+        ring.append(Arrivals.numbered(vectors[part], times[part], after=at))
+    for horizon in np.arange(-1, count / 2 + 1, 0.5):
+        later = [p for p in range(ring.start, ring.end) if times[p] > horizon]
+        assert ring.after(horizon) == min(later, default=count)
 
 
 def test_arrivals_within_seconds_are_those_before_the_newest(vectors: Vectors) -> None:

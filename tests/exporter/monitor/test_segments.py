@@ -41,9 +41,12 @@ def assert_holds(sums: Sums | None, expected: Sums) -> None:
 @settings(max_examples=60)
 @given(
     steps=st.lists(
-        st.tuples(st.integers(1, 40), st.integers(0, 60), st.integers(0, 60)),
+        # From 128 vectors on, a part has counts.
+        st.tuples(
+            st.integers(1, 40) | st.integers(100, 300), st.integers(0, 60), st.integers(0, 400)
+        ),
         min_size=1,
-        max_size=25,
+        max_size=10,
     )
 )
 def test_windows_that_share_segments_hold_exactly_their_vectors(
@@ -105,6 +108,36 @@ def test_vectors_that_come_one_by_one_leave_one_by_one_without_being_packed_one_
         window.move(at, 96)
         assert_holds(window.sums, detector.sums(vectors[at:96], TIMES[at:96]))
     assert packed == [16] * 5
+
+
+@pytest.mark.parametrize(
+    ("ends", "recalled"),
+    [
+        ([30], [(0, 30)]),  # the shorter side
+        ([170], [(170, 200)]),
+        ([30, 90], [(0, 30), (30, 90)]),
+        ([90, 160], [(0, 90), (160, 200)]),
+        # Both sides of 110 vectors are small.
+        ([90, 140], [(0, 90), (90, 140), (140, 200)]),
+    ],
+)
+def test_only_the_shorter_side_of_a_part_is_packed_anew_unless_both_are_small(
+    ends: list[int], recalled: list[tuple[int, int]], vectors: Vectors, detector: Detector
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def recall(first: int, last: int) -> Arrivals:
+        asked.append((first, last))
+        return Arrivals.numbered(vectors[first:last], TIMES[first:last], after=first)
+
+    segments = Segments(detector, recall)
+    segments.append(vectors[:200], TIMES[:200])
+    window = Window(segments)
+    window.move(0, 200)
+    for end in ends:
+        window.move(end, 200)
+        assert_holds(window.sums, detector.sums(vectors[end:200], TIMES[end:200]))
+    assert asked == recalled
 
 
 def test_small_parts_are_joined_and_old_parts_forgotten(

@@ -42,10 +42,12 @@ def test_messages_and_their_bytes_are_answered_in_turn(process: Process) -> None
 def test_what_is_printed_goes_to_stderr_and_not_between_the_answers(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    # Not the fixture: the process must start when stderr is captured.
     process = Process(MODULE, GIVEN="a")
-    assert ask(process, "print", b"one") == ("printed", b"one")
-    assert capfd.readouterr().err == "not an answer\nnot an answer"
+    answer = ask(process, "print", b"one")
     process.end()
+    assert answer == ("printed", b"one")
+    assert capfd.readouterr().err == "not an answer\nnot an answer"
 
 
 def test_it_knows_no_secret_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
