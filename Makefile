@@ -150,7 +150,7 @@ $(BIN)/python:
 $(VENV)-lowest/.test: pyproject.toml client/pyproject.toml
 	.ci/venv $(PYTHON) $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
-	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest \
+	$(VENV)-lowest/bin/uv pip install --quiet --compile-bytecode --python $(VENV)-lowest \
 	    --resolution lowest-direct --editable '.[test]'
 	@touch $@
 

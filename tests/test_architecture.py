@@ -120,7 +120,7 @@ _PURE = (
     *("__future__", "collections", "dataclasses", "functools", "heapq", "itertools", "math"),
     *("re", "typing", "unicodedata"),
     *("numpy", "scipy"),
-    *("msgspec", "struct", "zlib"),  # codec.py writes bytes in memory
+    *("json", "struct", "zlib"),  # codec.py writes bytes in memory
 )
 """Modules that these folders may import: none reads a file, a socket or a clock there."""
 

@@ -7,6 +7,7 @@ and a service reads many at its start.
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 import zlib
@@ -15,7 +16,6 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,7 +52,7 @@ def pack(value: Any, version: int) -> bytes:
         _Entry(name, array.dtype.str, array.shape, not array.flags.c_contiguous)
         for name, array in arrays.items()
     ]
-    line, table = _MAGIC + b"%d\n" % version, msgspec.msgpack.encode(entries)
+    line, table = _MAGIC + b"%d\n" % version, json.dumps(entries).encode()
     parts = [_LENGTH.pack(len(table)), table]
     length = len(line) + _CHECKSUM.size + _LENGTH.size + len(table)
     for entry, array in zip(entries, arrays.values(), strict=True):
@@ -82,7 +82,7 @@ def unpack(kind: type[T], data: bytes, version: int) -> T:
         raise Outdated(message) if is_earlier else ValueError(message)
     try:
         return _build(kind, _arrays(data, len(_MAGIC) + len(written) + 1), "")
-    except (struct.error, msgspec.DecodeError, KeyError) as error:
+    except (struct.error, KeyError, TypeError, ValueError) as error:
         raise ValueError(_DAMAGED) from error
 
 
@@ -95,7 +95,7 @@ def _arrays(data: bytes, at: int) -> Mapping[str, NDArray[Any]]:
         raise ValueError(_DAMAGED)
     (length,) = _LENGTH.unpack_from(content, at)
     at += _LENGTH.size
-    entries = msgspec.msgpack.decode(content[at : at + length], type=list[_Entry])
+    entries = [_Entry(*entry) for entry in json.loads(data[at : at + length])]
     at += length
     arrays = {}
     for name, dtype, shape, is_fortran in entries:

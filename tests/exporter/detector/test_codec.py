@@ -116,7 +116,7 @@ def test_objects_are_neither_written_nor_read() -> None:
     data = codec.pack(VALUE.first, 5).replace(b"<f8", b"|O8")
     line = len(b"embedding-drift detector\n5\n")
     data = data[:line] + struct.pack("<I", zlib.crc32(data[line + 4 :])) + data[line + 4 :]
-    with pytest.raises(ValueError, match="OBJECT array"):
+    with pytest.raises(ValueError, match=r"^detector is damaged or truncated$"):
         codec.unpack(Inner, data, 5)
 
 
