@@ -150,6 +150,7 @@ $(BIN)/python:
 $(VENV)-lowest/.test: pyproject.toml client/pyproject.toml
 	.ci/venv $(PYTHON) $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@# Compiled here, where a warning of a library's source is not yet an error.
 	$(VENV)-lowest/bin/uv pip install --quiet --compile-bytecode --python $(VENV)-lowest \
 	    --resolution lowest-direct --editable '.[test]'
 	@touch $@

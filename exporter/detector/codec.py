@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,6 @@ _ALIGNMENT = 16
 copies what is not aligned, each time that it is used."""
 
 
-class _Entry(NamedTuple):
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    is_fortran: bool
-
-
 class Outdated(ValueError):
     """The detector was written in an earlier version, and can be fitted again."""
 
@@ -49,15 +42,15 @@ def pack(value: Any, version: int) -> bytes:
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise ValueError(f"object arrays cannot be written: {', '.join(objects)}")
     entries = [
-        _Entry(name, array.dtype.str, array.shape, not array.flags.c_contiguous)
+        (name, array.dtype.str, array.shape, not array.flags.c_contiguous)
         for name, array in arrays.items()
     ]
     line, table = _MAGIC + b"%d\n" % version, json.dumps(entries).encode()
     parts = [_LENGTH.pack(len(table)), table]
     length = len(line) + _CHECKSUM.size + _LENGTH.size + len(table)
-    for entry, array in zip(entries, arrays.values(), strict=True):
+    for (*_, is_fortran), array in zip(entries, arrays.values(), strict=True):
         padding = bytes(-length % _ALIGNMENT)
-        parts += padding, array.tobytes("F" if entry.is_fortran else "C")
+        parts += padding, array.tobytes("F" if is_fortran else "C")
         length += len(padding) + array.nbytes
     body = b"".join(parts)
     return b"".join([line, _CHECKSUM.pack(zlib.crc32(body)), body])
@@ -95,7 +88,7 @@ def _arrays(data: bytes, at: int) -> Mapping[str, NDArray[Any]]:
         raise ValueError(_DAMAGED)
     (length,) = _LENGTH.unpack_from(content, at)
     at += _LENGTH.size
-    entries = [_Entry(*entry) for entry in json.loads(data[at : at + length])]
+    entries = json.loads(data[at : at + length])
     at += length
     arrays = {}
     for name, dtype, shape, is_fortran in entries:
