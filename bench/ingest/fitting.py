@@ -50,6 +50,8 @@ def measure(models: int, vectors: int) -> tuple[list[float], list[float]]:
     with service.postgresql() as string:
         fill(string, models, vectors)
         with service.serving(string, "serve", settings) as serve, connect(string) as connection:
+            # The service has just started.
+            pace.latencies(serve.url, sent, RATE, _SECONDS, CONNECTIONS)
             while scalar(connection, "select count(*) from baseline") < models:
                 beside.append(pace.latencies(serve.url, sent, RATE, _SECONDS, CONNECTIONS))
             # The windows are read anew.

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from exporter.detector.codec import Outdated
 from exporter.detector.detector import MIN_REFERENCE, Detector
 from exporter.monitor import fit_process
+from exporter.monitor.fit_process import Fitted
 from exporter.monitor.local_time import to_local
 from exporter.monitor.maturing import stage_of
 from exporter.stats.outliers import outliers
-from exporter.stats.quality import Quality, assess
+from exporter.stats.quality import Quality
 from ingest.runtime import time_zone
 from ingest.runtime.errors import NotFound
 from ingest.runtime.thresholds import Stage
@@ -130,8 +131,7 @@ def fit(
         If none can be fitted to them: see :meth:`Detector.fit`.
     """
     rows, source = _sound(model_name, rows, source)
-    detector = _fit_detector(model_name, rows, zone, more)
-    return Fit(rows, source, zone, detector, assess(rows["embedding"]))
+    return Fit(rows, source, zone, *_fit(model_name, rows, zone, more))
 
 
 def parts(start: float, end: float) -> Iterator[tuple[float, float]]:
@@ -386,7 +386,7 @@ def _fitted_again(
         # What a person pinned need not be from the store. Who chose it did not choose the others.
         for span in (spans if stored.automatic else ())
     )
-    return _fit_detector(model_name, rows, time_zone.find(stored.time_zone), more)
+    return _fit(model_name, rows, time_zone.find(stored.time_zone), more).detector
 
 
 def _moments(span: tuple[float, float]) -> tuple[datetime, datetime]:
@@ -419,14 +419,14 @@ def _varies(detector: Detector, quality: Quality) -> bool:
     return different >= MIN_REFERENCE and not is_same
 
 
-def _fit_detector(
+def _fit(
     model_name: str, rows: NDArray[np.void], zone: ZoneInfo, more: Iterable[NDArray[np.void]]
-) -> Detector:
+) -> Fitted:
     start = time.perf_counter()
     # Two writers may number their vectors across each other, within one moment.
     positions = np.sort(rows["seq"])
     others = (_without(batch, positions) for batch in more)
-    detector = fit_process.fit(
+    fitted = fit_process.fit(
         rows["embedding"],
         to_local(rows["received_at"], zone),
         positions,
@@ -434,7 +434,7 @@ def _fit_detector(
     )
     seconds = time.perf_counter() - start
     _log.info("baseline fitted", extra={"model_name": model_name, "seconds": round(seconds, 3)})
-    return detector
+    return fitted
 
 
 def _without(batch: NDArray[np.void], seqs: NDArray[np.int64]) -> NDArray[np.void]:

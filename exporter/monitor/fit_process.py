@@ -1,6 +1,6 @@
-"""The fit of a detector, in a process of its own if it is large.
+"""The fit of a detector, and the quality of its reference, in a process of its own if it is large.
 
-It takes seconds of a core and gigabytes of memory. Here it would delay requests and scrapes, and
+Both take seconds of a core and gigabytes of memory. Here they would delay requests and scrapes, and
 the memory would stay with this process.
 """
 
@@ -12,13 +12,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.detector import Detector
+from exporter.stats.quality import Quality, assess
 from ingest.runtime.errors import FitFailed
 from ingest.runtime.process import Process, follow_input, receive, send
 
@@ -28,6 +29,13 @@ _NICENESS = 10
 """Requests, scrapes and the database come first."""
 _FIRST_TO_KILL = "1000"
 """Where memory ends, Linux kills this process and not the service, unless it kills all."""
+
+
+class Fitted(NamedTuple):
+    """A detector, and the quality of the vectors it was fitted to."""
+
+    detector: Detector
+    quality: Quality
 
 
 _running: set[Process] = set()
@@ -46,7 +54,9 @@ class _End(msgspec.Struct, frozen=True, tag=True):
 
 
 class _Fitted(msgspec.Struct, frozen=True, tag=True):
-    """A detector, whose bytes come after it."""
+    """The quality of a reference. The bytes of its detector come after it."""
+
+    quality: Quality
 
 
 class _Refused(msgspec.Struct, frozen=True, tag=True):
@@ -64,8 +74,8 @@ def fit(
     timestamps: NDArray[np.float64],
     positions: NDArray[np.int64],
     more: Iterable[tuple[NDArray[np.float32], NDArray[np.float64]]],
-) -> Detector:
-    """Fit a detector; see :meth:`exporter.detector.Detector.fit`.
+) -> Fitted:
+    """Fit a detector, and assess its reference; see :meth:`exporter.detector.Detector.fit`.
 
     Raises
     ------
@@ -75,7 +85,7 @@ def fit(
         If its process ended before it was done, as after `kill`.
     """
     if vectors.size <= SMALL:
-        return Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
+        return _fit_here(vectors, timestamps, positions, more)
     process = Process(__name__)
     _running.add(process)
     try:
@@ -96,13 +106,23 @@ def fit(
     answer = _ANSWERS.decode(message)
     if isinstance(answer, _Refused):
         raise ValueError(answer.detail)
-    return Detector.from_bytes(fitted)
+    return Fitted(Detector.from_bytes(fitted), answer.quality)
 
 
 def kill() -> None:
     """Kill the processes of the fits under way; any thread may."""
     for process in _running.copy():
         process.kill()
+
+
+def _fit_here(
+    vectors: NDArray[np.float32],
+    timestamps: NDArray[np.float64],
+    positions: NDArray[np.int64],
+    more: Iterable[tuple[NDArray[np.float32], NDArray[np.float64]]],
+) -> Fitted:
+    detector = Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
+    return Fitted(detector, assess(vectors))
 
 
 def _failed(code: int) -> FitFailed:
@@ -138,11 +158,11 @@ def main() -> None:
     # The same iterator twice, so that each batch gets its timestamps.
     more = zip(arrays, arrays, strict=True)
     try:
-        detector = Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
+        fitted = _fit_here(vectors, timestamps, positions, more)
     except ValueError as error:
         send(answers, _Refused(str(error)), b"")
     else:
-        send(answers, _Fitted(), detector.to_bytes())
+        send(answers, _Fitted(fitted.quality), fitted.detector.to_bytes())
 
 
 if __name__ == "__main__":

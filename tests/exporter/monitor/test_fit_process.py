@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.monitor import fit_process
+from exporter.stats.quality import assess
 from ingest.runtime.errors import FitFailed
 from tests.service import children, wait_for
 
@@ -40,21 +41,22 @@ def more(vectors: Floats) -> list[tuple[Floats, NDArray[np.float64]]]:
     return [(vectors[::-1] + np.float32(0.1), TIMES), (vectors[:9] + np.float32(0.2), TIMES[:9])]
 
 
-def test_the_detector_is_the_same_as_without_a_process(
+def test_the_detector_and_the_quality_are_the_same_as_without_a_process(
     vectors: Floats, more: list[tuple[Floats, NDArray[np.float64]]]
 ) -> None:
     apart = fit_process.fit(vectors, TIMES, POSITIONS, iter(more))
     assert children(PROGRAM) == []
     direct = Detector.fit(vectors, timestamps=TIMES, positions=POSITIONS, more=more)
-    assert apart.to_bytes() == direct.to_bytes()
+    assert apart.detector.to_bytes() == direct.to_bytes()
     fewer = Detector.fit(vectors, timestamps=TIMES, positions=POSITIONS)
-    assert apart.to_bytes() != fewer.to_bytes()
+    assert apart.detector.to_bytes() != fewer.to_bytes()
+    assert apart.quality == assess(vectors)
 
 
 def test_a_small_one_is_fitted_here(vectors: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_process, "SMALL", vectors.size)
     monkeypatch.delattr(fit_process, "Process")
-    assert fit_process.fit(vectors, TIMES, POSITIONS, ()).n_reference == COUNT
+    assert fit_process.fit(vectors, TIMES, POSITIONS, ()).detector.n_reference == COUNT
 
 
 def test_vectors_that_are_refused_are_an_error_as_without_a_process(vectors: Floats) -> None:
@@ -125,4 +127,4 @@ def test_two_fits_at_once_do_not_disturb_each_other(vectors: Floats) -> None:
         fits = [threads.submit(fit_process.fit, each, TIMES, POSITIONS, ()) for each in scaled]
     for each, found in zip(scaled, fits, strict=True):
         direct = Detector.fit(each, timestamps=TIMES, positions=POSITIONS)
-        assert found.result().to_bytes() == direct.to_bytes()
+        assert found.result().detector.to_bytes() == direct.to_bytes()
