@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+_BLOCK = 1_024
+"""Vectors that are in memory in double precision at once, or as many as there are dimensions."""
 _DEAD = 1e-3
 """Dimensions with at most this share of the median standard deviation are dead."""
 
@@ -36,14 +39,20 @@ class Quality:
 
 def assess(vectors: NDArray[np.float32]) -> Quality:
     """Assess vectors, shape (n, d), n at least 2."""
-    centred = np.subtract(vectors, vectors.mean(axis=0, dtype=np.float64), dtype=np.float64)
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    squares, largest = np.zeros(vectors.shape[1]), 0.0
+    for centred in _centred(vectors, mean):
+        squares += np.einsum("ij,ij->j", centred, centred)
+        largest = max(largest, float(centred.max()), -float(centred.min()))
     # In units of 1 / sqrt(n), which cancel.
-    deviation = np.sqrt(np.einsum("ij,ij->j", centred, centred))
+    deviation = np.sqrt(squares)
+    # By their hashes: copies of all vectors at once would take as much memory again.
+    different = {hash(row.tobytes()) for row in vectors}
     return Quality(
         norm=float(norms(vectors).mean()),
-        effective_rank=_effective_rank(centred),
+        effective_rank=_effective_rank(vectors, mean, largest),
         dead_dimensions=int((deviation <= _DEAD * np.median(deviation)).sum()),
-        duplicate_ratio=1 - len({row.tobytes() for row in vectors}) / len(vectors),
+        duplicate_ratio=1 - len(different) / len(vectors),
     )
 
 
@@ -54,18 +63,32 @@ def norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.sqrt(squares)
 
 
-def _effective_rank(centred: NDArray[np.float64]) -> float:
-    """Return the participation ratio.
+def _centred(
+    vectors: NDArray[np.float32], mean: NDArray[np.float64]
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the vectors without their mean, a block at a time."""
+    # Fewer vectors than dimensions are one block: of these, all products are needed.
+    size = max(_BLOCK, vectors.shape[1])
+    for start in range(0, len(vectors), size):
+        yield vectors[start : start + size] - mean
+
+
+def _effective_rank(
+    vectors: NDArray[np.float32], mean: NDArray[np.float64], largest: float
+) -> float:
+    """Return the participation ratio of vectors whose largest difference from the mean is known.
 
     The eigenvalues of a matrix C sum to its trace, and their squares to its squared norm.
     """
-    largest = max(float(centred.max()), -float(centred.min()))
     if largest == 0:
         return 1.0
-    # The rank does not depend on the scale. At this one, float32 is precise enough, and half as
-    # expensive.
-    scaled = (centred / largest).astype(np.float32)
-    # X'X and XX' have the same norm and trace. The smaller one is cheaper.
-    small = scaled @ scaled.T if len(scaled) < scaled.shape[1] else scaled.T @ scaled
-    squares = float(np.square(small, dtype=np.float64).sum())
-    return float(np.trace(small, dtype=np.float64)) ** 2 / squares
+    is_wide = len(vectors) < vectors.shape[1]
+    products = np.zeros((min(vectors.shape),) * 2)
+    for centred in _centred(vectors, mean):
+        # The rank does not depend on the scale. At this one, float32 is precise enough, and half as
+        # expensive.
+        scaled = np.divide(centred, largest, out=centred).astype(np.float32)
+        # X'X and XX' have the same norm and trace. The smaller one is cheaper.
+        products += scaled @ scaled.T if is_wide else scaled.T @ scaled
+    squares = float(np.square(products).sum())
+    return float(np.trace(products)) ** 2 / squares

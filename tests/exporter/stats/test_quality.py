@@ -13,7 +13,7 @@ def normal(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
 
 
-@pytest.mark.parametrize("shape", [(40, 100), (400, 30)])
+@pytest.mark.parametrize("shape", [(40, 100), (400, 30), (3_000, 30)])
 def test_the_effective_rank_is_that_of_the_covariance(shape: tuple[int, int]) -> None:
     vectors = normal(*shape) * np.linspace(0.1, 3, shape[1], dtype=np.float32)
     eigenvalues = np.linalg.eigvalsh(np.cov(vectors.T, bias=True))
