@@ -89,11 +89,14 @@ def test_a_body_of_nothing_but_ends_of_files_is_refused() -> None:
 
 def test_a_file_may_have_all_that_writers_put_between_its_rows_and_its_metadata() -> None:
     names = ["id", "text"]
+    # pyarrow writes Bloom filters from version 24 on.
+    has_filters = int(pa.__version__.partition(".")[0]) >= 24
+    bloom = {"bloom_filter_options": dict.fromkeys(names, True)} if has_filters else {}
     body = parquet_file(
         table_of(np.ones((4, 3), np.float32), id=list("abcd"), text=["PAR1"] * 4),
         row_group_size=2,
         write_page_index=True,
         write_page_checksum=True,
-        bloom_filter_options=dict.fromkeys(names, True),
+        **bloom,
     )
     assert len(read(body, PARQUET, x_model_name="m")) == 4
