@@ -46,7 +46,7 @@ soak: $(BIN)/.test ## Send, read and remove under mixed traffic, and watch memor
 	$(BIN)/python -m pytest -rP --soak $(or $(MINUTES),30) tests/test_soak.py
 
 test-lowest: $(VENV)-lowest/.test tools ## Test with the lowest versions that pyproject.toml allows
-	$(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist loadgroup $(LOWEST_TESTS)
+	$(VENV)-lowest/bin/python -m pytest --numprocesses 4 --dist loadgroup $(LOWEST_TESTS)
 
 matrix: tools ## Test a part with each Python from 3.11 to 3.14, with the locked versions of libraries
 	@.ci/matrix $(MATRIX_TESTS)

@@ -1,7 +1,8 @@
 """``python -m bench.ingest.fitting``: latencies of ``serve`` while it fits baselines, and without.
 
 The same requests go to the same service, first until the baselines of all models are pinned, then
-as long again.
+as long again. The pauses of a disk hide the difference. Set ``TMPDIR`` to a folder in memory, as
+for the kept results.
 """
 
 from __future__ import annotations
