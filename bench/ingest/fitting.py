@@ -1,8 +1,7 @@
 """``python -m bench.ingest.fitting``: latencies of ``serve`` while it fits baselines, and without.
 
 The same requests go to the same service, first until the baselines of all models are pinned, then
-as long again. The pauses of a disk hide the difference. Set ``TMPDIR`` to a folder in memory, as
-for the kept results.
+as long again. PostgreSQL has its data in memory: the pauses of a disk would hide the difference.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ DIMENSION = 768
 RATE = 200
 """Requests per second, with one vector each: a fraction of what the service can take."""
 CONNECTIONS = 16
+_MEMORY = "/dev/shm"
 _SECONDS = 2.0
 """How long to send until it is looked whether everything is pinned."""
 
@@ -47,13 +47,14 @@ def measure(models: int, vectors: int) -> tuple[list[float], list[float]]:
     # Nothing else that is periodic runs meanwhile.
     baseline = {"vectors": vectors, "mature": False}
     settings = {"monitoring": {"check_interval": 3_600, "baseline": baseline}}
-    beside, without = [], []
-    with service.postgresql() as string:
+    beside: list[np.ndarray] = []
+    without: list[np.ndarray] = []
+    with service.postgresql(_MEMORY) as string:
         fill(string, models, vectors)
         with service.serving(string, "serve", settings) as serve, connect(string) as connection:
-            # The service has just started.
+            # Not counted: the first requests after a start are slower.
             pace.latencies(serve.url, sent, RATE, _SECONDS, CONNECTIONS)
-            while scalar(connection, "select count(*) from baseline") < models:
+            while not beside or scalar(connection, "select count(*) from baseline") < models:
                 beside.append(pace.latencies(serve.url, sent, RATE, _SECONDS, CONNECTIONS))
             # The windows are read anew.
             pace.latencies(serve.url, sent, RATE, _SECONDS, CONNECTIONS)

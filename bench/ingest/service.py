@@ -50,10 +50,10 @@ class Service:
 
 
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """Start a PostgreSQL with default settings and give its connection string."""
+def postgresql(folder: str | None = None) -> Iterator[str]:
+    """Start a PostgreSQL with default settings in a new folder and give its connection string."""
     with (
-        tempfile.TemporaryDirectory(prefix="embedding-drift-") as name,
+        tempfile.TemporaryDirectory(prefix="embedding-drift-", dir=folder) as name,
         embedded.running(Path(name)) as string,
     ):
         yield string

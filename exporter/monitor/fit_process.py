@@ -1,7 +1,7 @@
 """The fit of a detector, and the quality of its reference, in a process of its own if it is large.
 
-Both take seconds of a core and gigabytes of memory. Here they would delay requests and scrapes, and
-the memory would stay with this process.
+The fit takes seconds of a core and gigabytes of memory. Here it would delay requests and scrapes,
+and the memory would stay with this process.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _End(msgspec.Struct, frozen=True, tag=True):
     """There are no more arrays."""
 
 
-class _Fitted(msgspec.Struct, frozen=True, tag=True):
+class _Done(msgspec.Struct, frozen=True, tag=True):
     """The quality of a reference. The bytes of its detector come after it."""
 
     quality: Quality
@@ -66,7 +66,7 @@ class _Refused(msgspec.Struct, frozen=True, tag=True):
 
 
 _REQUESTS = msgspec.msgpack.Decoder(_Array | _End)
-_ANSWERS = msgspec.msgpack.Decoder(_Fitted | _Refused)
+_ANSWERS = msgspec.msgpack.Decoder(_Done | _Refused)
 
 
 def fit(
@@ -89,6 +89,11 @@ def fit(
     process = Process(__name__)
     _running.add(process)
     try:
+        # From here, because its imports take half a second of a core. A process that was killed
+        # already has no priority, and a sandbox may forbid to set it.
+        with suppress(OSError):
+            niceness = os.getpriority(os.PRIO_PROCESS, process.pid) + _NICENESS
+            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
         # What it refused, it did not read to the end.
         with suppress(BrokenPipeError):
             for array in (vectors, timestamps, positions):
@@ -148,9 +153,8 @@ def _arrays() -> Iterator[NDArray[Any]]:
 
 
 def main() -> None:
-    """Fit the detector of the arrays that come on the input."""
+    """Fit a detector to the arrays that come on the input, and assess them."""
     answers = follow_input()
-    os.nice(_NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_KILL)
     arrays = _arrays()
@@ -162,7 +166,7 @@ def main() -> None:
     except ValueError as error:
         send(answers, _Refused(str(error)), b"")
     else:
-        send(answers, _Fitted(fitted.quality), fitted.detector.to_bytes())
+        send(answers, _Done(fitted.quality), fitted.detector.to_bytes())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 1_024
-"""Vectors that are in memory in double precision at once, or as many as there are dimensions."""
+"""Vectors that are copied in double precision at a time; as many as dimensions, if more."""
 _DEAD = 1e-3
 """Dimensions with at most this share of the median standard deviation are dead."""
 
@@ -43,10 +43,11 @@ def assess(vectors: NDArray[np.float32]) -> Quality:
     squares, largest = np.zeros(vectors.shape[1]), 0.0
     for centred in _centred(vectors, mean):
         squares += np.einsum("ij,ij->j", centred, centred)
-        largest = max(largest, float(centred.max()), -float(centred.min()))
+        largest = max(float(centred.max()), -float(centred.min()), largest)
     # In units of 1 / sqrt(n), which cancel.
     deviation = np.sqrt(squares)
-    # By their hashes: copies of all vectors at once would take as much memory again.
+    # Copies of all vectors would take as much memory again. Two of 50,000 have the same hash, of 64
+    # bits, with a probability of 1e-10.
     different = {hash(row.tobytes()) for row in vectors}
     return Quality(
         norm=float(norms(vectors).mean()),
@@ -67,7 +68,7 @@ def _centred(
     vectors: NDArray[np.float32], mean: NDArray[np.float64]
 ) -> Iterator[NDArray[np.float64]]:
     """Yield the vectors without their mean, a block at a time."""
-    # Fewer vectors than dimensions are one block: of these, all products are needed.
+    # Fewer vectors than dimensions are one block: XX' needs each pair of them.
     size = max(_BLOCK, vectors.shape[1])
     for start in range(0, len(vectors), size):
         yield vectors[start : start + size] - mean

@@ -300,15 +300,12 @@ class Server:
             raise StoreUnavailable(f"{self} cannot start: {self._reason()}")
 
     def _is_in_folder(self, process: psutil.Process) -> bool:
-        # psutil lets this error through for a process that is just ending.
-        with suppress(FileNotFoundError):
-            # The current folder of each process of PostgreSQL is the data directory.
-            return (
-                process.name() == "postgres"
-                and process.status() != psutil.STATUS_ZOMBIE
-                and Path(process.cwd()) == self.folder
-            )
-        return False
+        # The current folder of each process of PostgreSQL is the data directory.
+        return (
+            process.name() == "postgres"
+            and process.status() != psutil.STATUS_ZOMBIE
+            and Path(process.cwd()) == self.folder
+        )
 
     def _processes(self) -> Iterator[psutil.Process]:
         """Yield all processes of the server, with those whose main process was killed."""

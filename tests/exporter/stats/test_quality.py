@@ -13,7 +13,7 @@ def normal(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
 
 
-@pytest.mark.parametrize("shape", [(40, 100), (400, 30), (3_000, 30)])
+@pytest.mark.parametrize("shape", [(40, 100), (400, 30), (3_000, 30), (1_100, 1_200)])
 def test_the_effective_rank_is_that_of_the_covariance(shape: tuple[int, int]) -> None:
     vectors = normal(*shape) * np.linspace(0.1, 3, shape[1], dtype=np.float32)
     eigenvalues = np.linalg.eigvalsh(np.cov(vectors.T, bias=True))
@@ -42,6 +42,29 @@ def test_one_dimension_at_the_end_of_the_range_is_all_that_counts() -> None:
     vectors = normal(200, 30) * np.float32(1e-30)
     vectors[:, 7] = np.linspace(-3e38, 3e38, 200)
     assert assess(vectors).effective_rank == pytest.approx(1)
+
+
+@pytest.mark.parametrize("first", [1, 1e30])
+def test_quality_does_not_depend_on_the_block(
+    first: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = np.zeros(200, np.dtype([("seq", np.int64), ("embedding", np.float32, (12,))]))
+    vectors = records["embedding"]
+    vectors[:] = normal(200, 12)
+    # Two that cancel, so that only their block knows how large the vectors are, and that this
+    # dimension is not dead.
+    vectors[:, 5] = 0
+    vectors[0] = first
+    vectors[1] = -first
+    vectors[:, 3] = 7
+    vectors[150:160] = vectors[20:30]
+    whole = assess(vectors)
+    monkeypatch.setattr("exporter.stats.quality._BLOCK", 16)
+    found = assess(vectors)
+    assert found.effective_rank == pytest.approx(whole.effective_rank, rel=1e-5)
+    assert found.norm == whole.norm
+    assert found.dead_dimensions == whole.dead_dimensions == 1
+    assert found.duplicate_ratio == pytest.approx(0.05)
 
 
 def test_independent_dimensions_of_one_size_are_all_used() -> None:
