@@ -89,11 +89,6 @@ def fit(
     process = Process(__name__)
     _running.add(process)
     try:
-        # From here, because its imports take half a second of a core. A process that was killed
-        # already has no priority, and a sandbox may forbid to set it.
-        with suppress(OSError):
-            niceness = os.getpriority(os.PRIO_PROCESS, process.pid) + _NICENESS
-            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
         # What it refused, it did not read to the end.
         with suppress(BrokenPipeError):
             for array in (vectors, timestamps, positions):
@@ -155,6 +150,7 @@ def _arrays() -> Iterator[NDArray[Any]]:
 def main() -> None:
     """Fit a detector to the arrays that come on the input, and assess them."""
     answers = follow_input()
+    os.nice(_NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_KILL)
     arrays = _arrays()

@@ -17,7 +17,6 @@ from exporter.detector import Detector
 from exporter.monitor import fit_process
 from exporter.stats.quality import assess
 from ingest.runtime.errors import FitFailed
-from ingest.runtime.process import Process
 from tests.service import children, wait_for
 
 Floats = NDArray[np.float32]
@@ -107,43 +106,21 @@ def test_a_fault_of_the_program_is_an_error_that_says_so(
         fit_process.fit(vectors, TIMES, POSITIONS, ())
 
 
-def test_requests_and_scrapes_go_first_from_its_start(
-    vectors: Floats, monkeypatch: pytest.MonkeyPatch
+def test_it_lets_requests_and_scrapes_go_first_and_is_the_first_to_be_killed(
+    vectors: Floats,
 ) -> None:
-    class Stopped(Process):
-        def __init__(self, module: str) -> None:
-            super().__init__(module)
-            os.kill(self.pid, signal.SIGSTOP)
+    niceness = psutil.Process().nice()
+    found: list[int] = []
 
-        def send(self, message: object, data: bytes | memoryview) -> None:
-            found.add(psutil.Process(self.pid).nice())
-            os.kill(self.pid, signal.SIGCONT)
-            super().send(message, data)
-
-    found: set[int] = set()
-    monkeypatch.setattr(fit_process, "Process", Stopped)
-    fit_process.fit(vectors, TIMES, POSITIONS, ())
-    assert found == {min(psutil.Process().nice() + 10, 19)}
-
-
-def test_a_fit_goes_on_where_no_priority_may_be_set(
-    vectors: Floats, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forbidden(which: int, who: int, priority: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "setpriority", forbidden)
-    assert fit_process.fit(vectors, TIMES, POSITIONS, ()).detector.n_reference == COUNT
-
-
-def test_it_is_the_first_to_be_killed_where_memory_ends(vectors: Floats) -> None:
     def batches() -> Iterator[tuple[Floats, NDArray[np.float64]]]:
         [process] = children(PROGRAM)
         adjustment = Path(f"/proc/{process.pid}/oom_score_adj")
         wait_for(lambda: adjustment.read_text() == "1000\n", "its place among the killed")
+        found.append(process.nice())
         yield vectors, TIMES
 
     fit_process.fit(vectors, TIMES, POSITIONS, batches())
+    assert found == [min(niceness + 10, 19)]
 
 
 def test_two_fits_at_once_do_not_disturb_each_other(vectors: Floats) -> None:

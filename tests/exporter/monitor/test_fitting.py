@@ -119,6 +119,14 @@ def spread(connection: psycopg.Connection, days: float) -> None:
     )
 
 
+@pytest.fixture
+def day_and_a_half(send: Send, vectors: Vectors, connection: psycopg.Connection) -> None:
+    """Store 1,500 vectors that arrived in this time; the first 400 are the baseline."""
+    send(vectors[:1_500])
+    spread(connection, 1.5)
+    baseline.pin_first(connection, "m", 400)
+
+
 def measured(connection: psycopg.Connection, score: float = 0) -> None:
     """Record a score every five minutes of the last nine days."""
     connection.execute(
@@ -139,19 +147,15 @@ def followed(pool: Pool, settings: MonitoringSettings) -> tuple[Models, Model]:
     return models, found
 
 
+@pytest.mark.usefixtures("day_and_a_half")
 @pytest.mark.parametrize(("automatic", "expected"), [(True, [2, 1]), (False, [1])])
 def test_a_baseline_matures_by_itself_unless_the_settings_forbid_it(
     pool: Pool,
-    send: Send,
-    vectors: Vectors,
     connection: psycopg.Connection,
     automatic: bool,
     expected: list[int],
 ) -> None:
     allowed = BaselineSettings(vectors=400, mature_vectors=600, mature=automatic)
-    send(vectors[:1_500])
-    spread(connection, 1.5)
-    baseline.pin_first(connection, "m", 400)
     measured(connection)
     models = Models()
     tail = Tail(pool, models, MonitoringSettings(baseline=allowed))
@@ -237,16 +241,10 @@ def test_what_was_chosen_or_adopted_meanwhile_gets_no_suggestion(
     assert noted() is None
 
 
+@pytest.mark.usefixtures("day_and_a_half")
 def test_a_day_of_vectors_becomes_the_next_baseline(
-    pool: Pool,
-    send: Send,
-    vectors: Vectors,
-    connection: psycopg.Connection,
-    settings: MonitoringSettings,
+    pool: Pool, connection: psycopg.Connection, settings: MonitoringSettings
 ) -> None:
-    send(vectors[:1_500])
-    spread(connection, 1.5)
-    baseline.pin_first(connection, "m", 400)
     measured(connection)
     models, model = followed(pool, settings)
     mature(connection, model, models.now())
@@ -258,16 +256,10 @@ def test_a_day_of_vectors_becomes_the_next_baseline(
     assert (model.maturing.stage, model.maturing.waits_for) == ("daily", None)
 
 
+@pytest.mark.usefixtures("day_and_a_half")
 def test_the_next_baseline_has_the_time_zone_of_the_settings(
-    pool: Pool,
-    send: Send,
-    vectors: Vectors,
-    connection: psycopg.Connection,
-    settings: MonitoringSettings,
+    pool: Pool, connection: psycopg.Connection, settings: MonitoringSettings
 ) -> None:
-    send(vectors[:1_500])
-    spread(connection, 1.5)
-    baseline.pin_first(connection, "m", 400)
     measured(connection)
     models, model = followed(pool, settings.model_copy(update={"time_zone": "Asia/Kolkata"}))
     mature(connection, model, models.now())
@@ -345,16 +337,10 @@ def test_the_next_baseline_has_no_vectors_from_before_the_one_that_a_person_pinn
     assert model.maturing.due_at == pytest.approx(models.now() + 12 * 3_600, abs=900)
 
 
+@pytest.mark.usefixtures("day_and_a_half")
 def test_scores_that_were_drift_postpone_the_next_baseline(
-    pool: Pool,
-    send: Send,
-    vectors: Vectors,
-    connection: psycopg.Connection,
-    settings: MonitoringSettings,
+    pool: Pool, connection: psycopg.Connection, settings: MonitoringSettings
 ) -> None:
-    send(vectors[:1_500])
-    spread(connection, 1.5)
-    baseline.pin_first(connection, "m", 400)
     measured(connection)
     connection.execute(
         "update drift_history set score = 99 where computed_at"
@@ -369,16 +355,10 @@ def test_scores_that_were_drift_postpone_the_next_baseline(
     assert model.maturing.due_at == pytest.approx(models.now() + 12 * 3_600, abs=600)
 
 
+@pytest.mark.usefixtures("day_and_a_half")
 def test_scores_that_were_not_recorded_postpone_it_too(
-    pool: Pool,
-    send: Send,
-    vectors: Vectors,
-    connection: psycopg.Connection,
-    settings: MonitoringSettings,
+    pool: Pool, connection: psycopg.Connection, settings: MonitoringSettings
 ) -> None:
-    send(vectors[:1_500])
-    spread(connection, 1.5)
-    baseline.pin_first(connection, "m", 400)
     models, model = followed(pool, settings)
     mature(connection, model, models.now())
     assert versions(connection, "m") == [1]
@@ -386,6 +366,7 @@ def test_scores_that_were_not_recorded_postpone_it_too(
     assert model.maturing.waits_for == "scores"
 
 
+@pytest.mark.usefixtures("day_and_a_half")
 def test_a_window_that_drifts_now_keeps_the_baseline_from_maturing(
     pool: Pool,
     send: Send,
@@ -393,9 +374,6 @@ def test_a_window_that_drifts_now_keeps_the_baseline_from_maturing(
     connection: psycopg.Connection,
     settings: MonitoringSettings,
 ) -> None:
-    send(vectors[:1_500])
-    spread(connection, 1.5)
-    baseline.pin_first(connection, "m", 400)
     measured(connection)
     send(vectors[1_500:1_600] + np.float32(9))
     models, model = followed(pool, settings)
@@ -406,16 +384,10 @@ def test_a_window_that_drifts_now_keeps_the_baseline_from_maturing(
     assert model.maturing.due_at < models.now()  # so the next check looks again
 
 
+@pytest.mark.usefixtures("day_and_a_half")
 def test_another_exporter_may_have_pinned_the_next_baseline(
-    pool: Pool,
-    send: Send,
-    vectors: Vectors,
-    connection: psycopg.Connection,
-    settings: MonitoringSettings,
+    pool: Pool, connection: psycopg.Connection, settings: MonitoringSettings
 ) -> None:
-    send(vectors[:1_500])
-    spread(connection, 1.5)
-    baseline.pin_first(connection, "m", 400)
     measured(connection)
     models, model = followed(pool, settings)
     mature(connection, model, models.now())
