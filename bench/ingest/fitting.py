@@ -24,6 +24,7 @@ RATE = 200
 """Requests per second, with one vector each: a fraction of what the service can take."""
 CONNECTIONS = 16
 _MEMORY = "/dev/shm"
+"""A folder that Linux keeps in memory."""
 _SECONDS = 2.0
 """How long to send until it is looked whether everything is pinned."""
 

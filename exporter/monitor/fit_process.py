@@ -85,7 +85,8 @@ def fit(
         If its process ended before it was done, as after `kill`.
     """
     if vectors.size <= SMALL:
-        return _fit_here(vectors, timestamps, positions, more)
+        detector = Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
+        return Fitted(detector, assess(vectors))
     process = Process(__name__)
     _running.add(process)
     try:
@@ -113,16 +114,6 @@ def kill() -> None:
     """Kill the processes of the fits under way; any thread may."""
     for process in _running.copy():
         process.kill()
-
-
-def _fit_here(
-    vectors: NDArray[np.float32],
-    timestamps: NDArray[np.float64],
-    positions: NDArray[np.int64],
-    more: Iterable[tuple[NDArray[np.float32], NDArray[np.float64]]],
-) -> Fitted:
-    detector = Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
-    return Fitted(detector, assess(vectors))
 
 
 def _failed(code: int) -> FitFailed:
@@ -158,11 +149,11 @@ def main() -> None:
     # The same iterator twice, so that each batch gets its timestamps.
     more = zip(arrays, arrays, strict=True)
     try:
-        fitted = _fit_here(vectors, timestamps, positions, more)
+        detector = Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
     except ValueError as error:
         send(answers, _Refused(str(error)), b"")
     else:
-        send(answers, _Done(fitted.quality), fitted.detector.to_bytes())
+        send(answers, _Done(assess(vectors)), detector.to_bytes())
 
 
 if __name__ == "__main__":

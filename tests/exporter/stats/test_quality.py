@@ -51,8 +51,8 @@ def test_quality_does_not_depend_on_the_block(
     records = np.zeros(200, np.dtype([("seq", np.int64), ("embedding", np.float32, (12,))]))
     vectors = records["embedding"]
     vectors[:] = normal(200, 12)
-    # Two that cancel, so that only their block knows how large the vectors are, and that this
-    # dimension is not dead.
+    # Two that cancel: only their block knows how large the vectors are, and that dimension 5 is not
+    # dead.
     vectors[:, 5] = 0
     vectors[0] = first
     vectors[1] = -first
