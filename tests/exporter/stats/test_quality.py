@@ -116,3 +116,9 @@ def test_a_dimension_is_dead_below_a_thousandth_of_the_median(share: float, dead
     wave = np.where(np.arange(100) % 2, 1.0, -1.0)[:, None]
     vectors = (wave * np.array([1.0, 2.0, 2.0 * share, 2.0, 50.0])).astype(np.float32)
     assert assess(vectors).dead_dimensions == dead
+
+
+def test_vectors_that_are_not_numbers_have_no_rank() -> None:
+    vectors = normal(50, 7)
+    vectors[3, 2] = np.nan
+    assert np.isnan(assess(vectors).effective_rank)
