@@ -115,6 +115,10 @@ class _Followed:
         self.is_whole = monitor.shard == WHOLE
 
     @property
+    def has_followed(self) -> bool:
+        return self._monitor.has_followed
+
+    @property
     def names(self) -> Collection[str]:
         return self._monitor.models.by_name.keys()
 

@@ -58,6 +58,10 @@ class Followed(Protocol):
     """The models that this process follows itself."""
 
     @property
+    def has_followed(self) -> bool:
+        """Whether they have been read from the store; before, some or all are missing."""
+
+    @property
     def is_whole(self) -> bool:
         """Whether these are all models, so that no other exporter follows any."""
 
@@ -155,9 +159,19 @@ class Door:
 
         return await self.run(asked, within=limit)
 
+    @property
+    def _following(self) -> Followed | None:
+        """What this process follows; None until it has read that from the store.
+
+        An answer asks once: the first poll may end in between.
+        """
+        followed = self._followed
+        return followed if followed is not None and followed.has_followed else None
+
     def follows(self, name: str) -> bool:
         """Return whether this process follows a model."""
-        return self._followed is not None and name in self._followed.names
+        following = self._following
+        return following is not None and name in following.names
 
     def _require_possible(self, name: str) -> None:
         """Raise NotFound if no model has such a name. One of an earlier release may."""
@@ -165,18 +179,19 @@ class Door:
             raise NotFound(missing(name))
 
     async def _list(self, request: Request) -> Response:
-        own = await self._own()
-        listed = [*own, *await self._others(own)]
+        following = self._following
+        own = await _own(following)
+        listed = [*own, *await self._others(following, own)]
         listed.sort(key=lambda model: model.model_name)
         return application.json_response(report.Models(listed), query=request.query_params)
 
-    async def _own(self) -> list[ListedModel]:
-        return [] if self._followed is None else await asyncio.to_thread(self._followed.listed)
-
     async def _others(
-        self, own: Sequence[ListedModel], seconds: float | None = None
+        self,
+        following: Followed | None,
+        own: Sequence[ListedModel],
+        seconds: float | None = None,
     ) -> list[ListedModel]:
-        if self._followed is not None and self._followed.is_whole:
+        if following is not None and following.is_whole:
             return []
         names = [model.model_name for model in own]
         return await self._query(_listed, names, seconds=seconds)
@@ -240,13 +255,14 @@ class Door:
         NotChecked
             If no exporter has reported on it yet.
         StoreUnavailable
-            If PostgreSQL is away, and the model is not followed here.
+            If PostgreSQL is away, and the model is not followed here, or not yet.
         """
         self._require_possible(name)
-        if self._followed is not None:
-            if self.follows(name):
-                return await asyncio.to_thread(self._followed.detail, name)
-            if self._followed.is_whole:
+        following = self._following
+        if following is not None:
+            if name in following.names:
+                return await asyncio.to_thread(following.detail, name)
+            if following.is_whole:
                 raise NotFound(missing(name))
         found = await self._query(_stored, name)
         for window in model_page.windows(found):
@@ -258,14 +274,15 @@ class Door:
 
     async def _fleet(self, request: Request) -> Response:
         query = _fleet_query(request.query_params)
-        own, points = await self._own(), None
+        following, points = self._following, None
+        own = await _own(following)
         try:
-            others = await self._others(own, _PAGE_SECONDS)
+            others = await self._others(following, own, _PAGE_SECONDS)
             now, averages = await self._query(self._averages, seconds=_PAGE_SECONDS)
         except StoreUnavailable:
-            if self._followed is None:
+            if following is None:
                 raise
-            others, now, averages = [], self._followed.now(), None
+            others, now, averages = [], following.now(), None
         chosen = await asyncio.to_thread(fleet_page.fleet, [*own, *others], query, averages)
         if averages is not None:
             names = [each.model.model_name for each in chosen.shown]
@@ -280,7 +297,8 @@ class Door:
         return now, history.average_scores(connection, now - LASTING_SECONDS, now)
 
     async def _model_page(self, model: Drift, view: model_page.View) -> Response:
-        past, watched = None, 1 if self._followed is None else self._followed.watched
+        following = self._following
+        past, watched = None, 1 if following is None else following.watched
         with suppress(StoreUnavailable, NotFound):
             past, watched = await self._query(
                 _past, model, view, self._permits, seconds=_PAGE_SECONDS
@@ -342,6 +360,10 @@ class Showing:
     def not_ready(self) -> str | None:
         """Return None: a page that cannot be shown says why."""
         return None
+
+
+async def _own(following: Followed | None) -> list[ListedModel]:
+    return [] if following is None else await asyncio.to_thread(following.listed)
 
 
 def _listed(connection: psycopg.Connection, but: Sequence[str]) -> list[ListedModel]:

@@ -36,6 +36,7 @@ from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store import explanations, models, reports, slice_history
 from ingest.store.changes import ModelRow
+from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
 from ingest.store.reports import Report
 from tests.exporter.explained import SUMMARY, drawn, explained, point
@@ -60,20 +61,28 @@ def config(store: str, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def shard(store: str, ordinal: int) -> Iterator[TestClient]:
-    """One of two exporters of a store, which checks every second."""
-    flags = {
-        "monitoring.total_shards": 2,
-        "monitoring.shard": ordinal,
-        "monitoring.check_interval": 1,
-        "monitoring.baseline.vectors": 250,
-    }
-    settings = load(flags=flags)
+def starting(store: str, **flags: int) -> Iterator[TestClient]:
+    """An exporter of a store that checks every second, and may not have read it yet."""
+    settings = load(
+        flags={"monitoring.check_interval": 1, "monitoring.baseline.vectors": 250}
+        | {f"monitoring.{name}": value for name, value in flags.items()}
+    )
     registry = CollectorRegistry()
     half = Exporter(Monitor(store, settings), registry)
     app = application.application(registry, LiveSettings(lambda: settings), half)
     with TestClient(app, raise_server_exceptions=False) as client:
-        wait_for(lambda: client.get("/-/ready").status_code == 200, "the first poll")
+        yield client
+
+
+def is_ready(client: TestClient) -> bool:
+    return client.get("/-/ready").status_code == 200
+
+
+@contextmanager
+def shard(store: str, ordinal: int) -> Iterator[TestClient]:
+    """One of two exporters of a store, which checks every second."""
+    with starting(store, total_shards=2, shard=ordinal) as client:
+        wait_for(lambda: is_ready(client), "the first poll")
         yield client
 
 
@@ -299,6 +308,39 @@ def test_without_the_store_an_exporter_shows_what_it_follows_and_ingest_says_why
             answer = client.get(path)
             assert (answer.status_code, bool(answer.headers["Retry-After"])) == (503, True)
         assert client.get("/runbook").is_success
+
+
+def test_an_exporter_that_has_not_read_the_store_yet_shows_what_the_store_has(
+    store: str, send: Callable[..., None], vectors: Vectors
+) -> None:
+    send(vectors[:60], "m")
+    with connect(store) as other, ExitStack() as stack:
+        with other.transaction():
+            # The first poll waits for it.
+            other.execute("lock table embedding")
+            client = stack.enter_context(starting(store))
+            [listed] = client.get("/drift").json()["models"]
+            assert (listed["model_name"], listed["age"]) == ("m", None)
+            answer = client.get("/drift/m")
+            assert (answer.status_code, answer.json()["title"]) == (503, "Not checked yet")
+            assert "<h1>1 model</h1>" in client.get("/").text
+            assert client.get("/drift/none").status_code == 404
+            assert not is_ready(client)
+        wait_for(lambda: is_ready(client), "the first poll")
+        assert client.get("/drift/m").json()["vectors"] == 60
+        assert client.get("/drift/none").status_code == 404
+
+
+def test_an_exporter_that_has_never_reached_the_store_does_not_say_that_it_is_empty(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.http.door.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("exporter.http.door._PAGE_SECONDS", 0.2)
+    nowhere = make_conninfo(store, host="127.0.0.1", port=1)
+    with starting(nowhere) as client:
+        for path in ("/", "/drift", "/drift/m"):
+            answer = client.get(path)
+            assert (answer.status_code, bool(answer.headers["Retry-After"])) == (503, True)
 
 
 def test_a_report_of_another_release_is_not_shown_as_if_it_were_understood(

@@ -19,7 +19,13 @@ def page(*names: str, query: FleetQuery = ALL, points: list[Point] | None = None
 
 
 def test_a_store_without_vectors_says_how_to_send_some() -> None:
-    assert "No vectors yet: POST them to /embeddings." in page()
+    assert "No vectors yet: POST them to /embeddings." in page(points=[])
+
+
+def test_without_the_store_a_fleet_without_models_is_not_called_empty() -> None:
+    shown = page()
+    assert "PostgreSQL does not answer" in shown
+    assert "No vectors yet" not in shown
 
 
 def test_each_model_is_one_row_with_a_word_a_reason_and_help() -> None:
