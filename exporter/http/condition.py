@@ -220,7 +220,7 @@ def duration(seconds: float) -> str:
 def judge(
     readings: Sequence[Reading],
     thresholds: Mapping[str, Thresholds],
-    averages: Mapping[str, float],
+    averages: Mapping[tuple[str, str], float],
     causes: Mapping[str, Kind] = MappingProxyType({}),
     slices: Sequence[Reading] = (),
 ) -> Condition:
@@ -232,22 +232,21 @@ def judge(
         One of each window.
     thresholds : mapping of str to Thresholds
         Of each window.
-    averages : mapping of str to float
-        Average score of the last hour by window, where it is known.
+    averages : mapping of (str, str) to float
+        Average score of the last hour by window and slice, where it is known.
     causes : mapping of str to str
         Cause of the drift by window, where it is known.
     slices : sequence of Reading
-        Those of slices, whose averages are not known.
+        Those of slices.
     """
-    measured = _measured(readings, thresholds)
-    for each in measured:
-        if _is_drift(each, thresholds[each.window], averages.get(each.window, 0.0)):
-            cause = causes.get(each.window)
-            return Condition(_word(cause), None, each, cause=cause)
-    for each in drifting(slices, thresholds)[:1]:
+    for each in drifting(readings, thresholds, averages)[:1]:
+        cause = causes.get(each.window)
+        return Condition(_word(cause), None, each, cause=cause)
+    for each in drifting(slices, thresholds, averages)[:1]:
         return Condition("drifting", None, each)
     if not readings:
         return Condition("cannot tell", "nothing was recorded then", None)
+    measured = _measured(readings, thresholds)
     # A window may be measured although some of its vectors are refused: then quiet says too much.
     if measured and all(each.state == "ok" for each in measured):
         return Condition("quiet", None, measured[0])
@@ -265,12 +264,16 @@ def _is_drift(reading: Reading, limits: Thresholds, average: float) -> bool:
     )
 
 
-def drifting(slices: Sequence[Reading], thresholds: Mapping[str, Thresholds]) -> list[Reading]:
-    """Return the readings of slices that drift, whose averages are not known, the worst first."""
+def drifting(
+    readings: Sequence[Reading],
+    thresholds: Mapping[str, Thresholds],
+    averages: Mapping[tuple[str, str], float],
+) -> list[Reading]:
+    """Return the readings that show drift, the worst first."""
     return [
         each
-        for each in _measured(slices, thresholds)
-        if _is_drift(each, thresholds[each.window], 0.0)
+        for each in _measured(readings, thresholds)
+        if _is_drift(each, thresholds[each.window], averages.get((each.window, each.slice), 0.0))
     ]
 
 

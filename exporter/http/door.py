@@ -28,6 +28,7 @@ from exporter.http.operations import MOST_CHECKS, MOST_PAGES
 from exporter.monitor import privacy, recorded, report
 from exporter.monitor.privacy import Permits
 from exporter.monitor.report import Drift, Explanation, ListedModel, Map, Past
+from exporter.monitor.series import Series
 from ingest.runtime import model_name
 from ingest.runtime.errors import NotChecked, NotFound, PayloadError, Problem, StoreUnavailable
 from ingest.runtime.http import application, parameters
@@ -278,7 +279,12 @@ class Door:
         own = await _own(following)
         try:
             others = await self._others(following, own, _PAGE_SECONDS)
-            now, averages = await self._query(self._averages, seconds=_PAGE_SECONDS)
+            slices = [
+                Series(model.model_name, each.window, each.slice)
+                for model in (*own, *others)
+                for each in model.slices
+            ]
+            now, averages = await self._query(_averages, slices, seconds=_PAGE_SECONDS)
         except StoreUnavailable:
             if following is None:
                 raise
@@ -289,12 +295,6 @@ class Door:
             with suppress(StoreUnavailable):
                 points = await self._query(_day, names, now, seconds=_PAGE_SECONDS)
         return HTMLResponse(await asyncio.to_thread(fleet_page.render_fleet, chosen, points, now))
-
-    def _averages(
-        self, connection: psycopg.Connection
-    ) -> tuple[float, dict[tuple[str, str], float]]:
-        [(now,)] = connection.execute("select extract(epoch from clock_timestamp())::float8")
-        return now, history.average_scores(connection, now - LASTING_SECONDS, now)
 
     async def _model_page(self, model: Drift, view: model_page.View) -> Response:
         following = self._following
@@ -411,6 +411,17 @@ def _checks(
     return recorded.checks(name, window, rows)
 
 
+def _averages(
+    connection: psycopg.Connection, slices: Sequence[Series]
+) -> tuple[float, dict[Series, float]]:
+    """Read the time, and the average scores of all models and of these slices."""
+    [(now,)] = connection.execute("select extract(epoch from clock_timestamp())::float8")
+    hour = now - LASTING_SECONDS
+    of_models = history.average_scores(connection, hour, now)
+    of_slices = slice_history.average_scores(connection, hour, now, slices)
+    return now, {Series(*of): average for of, average in (*of_models.items(), *of_slices.items())}
+
+
 def _day(connection: psycopg.Connection, names: list[str], now: float) -> list[history.Point]:
     return history.course(connection, names, now - 86_400, now, fleet_page.DAY_STRETCH)
 
@@ -458,11 +469,8 @@ def _past(
     until = model.computed_at.timestamp() if view.at is None else view.at
     hour, since = until - LASTING_SECONDS, until - model_page.RANGES[view.range]
     if part:
-        averages = slice_history.average_scores(connection, name, part, hour, until)
         points = slice_history.course(connection, name, part, since, until, view.stretch)
     else:
-        of_models = history.average_scores(connection, hour, until, name)
-        averages = {window: average for (_, window), average in of_models.items()}
         points = history.course(connection, [name], since, until, view.stretch)
     rows: list[tuple[float, history.HistoryRow]] = []
     sliced: list[tuple[float, str, history.HistoryRow]] = []
@@ -471,6 +479,14 @@ def _past(
         rows = history.rows_at(connection, name, view.at)
         sliced = slice_history.rows_at(connection, name, view.at)
         explained = _explained(connection, name, view.at, permits)
+    slices = [(of_slice, row.window_name) for _, of_slice, row in sliced]
+    if view.at is None:
+        slices = [(each, window) for each, window, _ in model_page.windows_of_slices(model)]
+    of_whole = history.average_scores(connection, hour, until, name)
+    averages = {(window, ""): average for (_, window), average in of_whole.items()}
+    of_slices = [(name, window, of_slice) for of_slice, window in slices]
+    of_sliced = slice_history.average_scores(connection, hour, until, of_slices)
+    averages |= {(window, of_slice): each for (_, window, of_slice), each in of_sliced.items()}
     shown = model_page.known_now(model) if view.at is None else explained
     drifts = explanations.drifts(connection, name, since, until, model_page.MOST_DRIFTS, part)
     past = model_page.Past(

@@ -11,6 +11,7 @@ from exporter.http import charts, condition
 from exporter.http.condition import CAUSES, WORDS, Condition, Reading, Word, judge
 from exporter.http.rendering import TEMPLATES, as_score, heading, since
 from exporter.monitor.report import ListedModel
+from exporter.monitor.series import Series
 from ingest.runtime.thresholds import of_fleet
 from ingest.store.history import Point
 
@@ -48,7 +49,7 @@ class Fleet(NamedTuple):
 def fleet(
     models: Iterable[ListedModel],
     query: FleetQuery,
-    averages: Mapping[tuple[str, str], float] | None,
+    averages: Mapping[Series, float] | None,
 ) -> Fleet:
     """Judge all models, and choose those of one page, the worst first.
 
@@ -56,8 +57,8 @@ def fleet(
     ----------
     models : iterable of ListedModel
     query : FleetQuery
-    averages : mapping of (str, str) to float, or None
-        Average scores of the last hour by model and window; None if the store does not answer.
+    averages : mapping of Series to float, or None
+        Average scores of the last hour; None if the store does not answer.
     """
     models = list(models)
     watched = sum(model.watched for model in models)
@@ -76,14 +77,17 @@ def fleet(
     return Fleet(query, found[first : first + PER_PAGE], len(found), counts)
 
 
-def _listed(model: ListedModel, watched: int, averages: Mapping[tuple[str, str], float]) -> Listed:
+def _listed(model: ListedModel, watched: int, averages: Mapping[Series, float]) -> Listed:
     thresholds = of_fleet(model.stage or "provisional", watched)
     windows = {"fast": model.windows.fast, "slow": model.windows.slow}
     readings = [Reading.listed(*each) for each in windows.items()]
-    name = model.model_name
-    means = {window: averages[name, window] for window in thresholds if (name, window) in averages}
     causes = {name: each.cause for name, each in windows.items() if each.cause is not None}
     slices = [Reading.listed(each.window, each) for each in model.slices]
+    means = {
+        (each.window, each.slice): averages[series]
+        for each in (*readings, *slices)
+        if (series := Series(model.model_name, each.window, each.slice)) in averages
+    }
     judged = judge(readings, thresholds, means, causes, slices)
     found = condition.now(judged, model.age, model.overdue)
     window = "fast" if found.worst is None else found.worst.window
@@ -135,7 +139,7 @@ def _row(
     samples = lines.get((name, "fast" if worst is None else worst.window), ())
     values = [value for _, value in samples]
     frame = charts.frame(values, now - 86_400, now, True, width=140, height=24)
-    # The past of slices is not recorded.
+    # The points are those of all vectors of the model.
     is_of_model = each.condition.is_drift and worst is not None and not worst.slice
     return {
         "name": name,

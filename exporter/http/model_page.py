@@ -58,8 +58,8 @@ class Past:
     Attributes
     ----------
     points : sequence of Point
-    averages : mapping of str to float
-        Average score of the last hour by window.
+    averages : mapping of (str, str) to float
+        Average score of the last hour by window and slice, which is empty for all vectors.
     rows : sequence of HistoryRow
         The last of each window; empty unless a past time was asked for.
     sliced : sequence of (str, HistoryRow)
@@ -74,7 +74,7 @@ class Past:
     """
 
     points: Sequence[Point]
-    averages: Mapping[str, float]
+    averages: Mapping[tuple[str, str], float]
     rows: Sequence[HistoryRow]
     versions: Sequence[Version]
     explained: Sequence[Explanation] = ()
@@ -194,7 +194,7 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         slice_query=f"&slice={quote(view.slice, safe='')}" if view.slice else "",
         path=quote(name, safe=""),
         condition=found,
-        headline=_headline(found, view, past, thresholds, slices),
+        headline=_headline(found, view, past, thresholds, drifting(slices, thresholds, averages)),
         runbook=heading(found),
         checked_at=f"{model.computed_at:%Y-%m-%d %H:%M:%S} UTC",
         age=condition.duration(model.age) if model.age and view.at is None else "",
@@ -212,7 +212,9 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         reasons=REASONS,
         measured=measured,
         components=list(COMPONENTS.items()) if measured else [],
-        slices=_slices(model, slices, thresholds) if is_whole_now else _judged(slices, thresholds),
+        slices=_slices(model, slices, thresholds, averages)
+        if is_whole_now
+        else _judged(slices, thresholds, averages),
         folded=model.slices_folded if is_whole_now else 0,
         qualities=_qualities(model) if is_whole_now else [],
         canaries=_canaries(model) if is_whole_now else None,
@@ -276,7 +278,7 @@ def _headline(
     view: View,
     past: Past | None,
     thresholds: Mapping[str, Thresholds],
-    slices: Sequence[Reading],
+    drifting: Sequence[Reading],
 ) -> str:
     worst = condition.worst
     if worst is None or worst.score is None:
@@ -292,7 +294,7 @@ def _headline(
         parts.append(
             f"at least {worst.lower:.0%} of its {worst.vectors} vectors are unlike the baseline"
         )
-    names = list(dict.fromkeys(each.slice for each in drifting(slices, thresholds)))
+    names = list(dict.fromkeys(each.slice for each in drifting))
     if names and names != [worst.slice]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         parts.append(f"slices that drift: {', '.join(names[:_NAMED])}{more}")
@@ -370,10 +372,13 @@ def windows_of_slices(model: Drift) -> Iterator[tuple[str, str, SliceWindow]]:
 
 
 def _slices(
-    model: Drift, readings: Sequence[Reading], thresholds: Mapping[str, Thresholds]
+    model: Drift,
+    readings: Sequence[Reading],
+    thresholds: Mapping[str, Thresholds],
+    averages: Mapping[tuple[str, str], float],
 ) -> list[dict[str, Any]]:
     """Describe each value whose share is known, and its slice if it has one."""
-    judged = {each["name"]: each for each in _judged(readings, thresholds)}
+    judged = {each["name"]: each for each in _judged(readings, thresholds, averages)}
     unjudged = {
         "query": "",
         "scores": [None for _ in thresholds],
@@ -389,7 +394,9 @@ def _slices(
 
 
 def _judged(
-    readings: Sequence[Reading], thresholds: Mapping[str, Thresholds]
+    readings: Sequence[Reading],
+    thresholds: Mapping[str, Thresholds],
+    averages: Mapping[tuple[str, str], float],
 ) -> list[dict[str, Any]]:
     """Describe each slice by the readings of its windows."""
     of_slice: dict[str, list[Reading]] = {}
@@ -397,7 +404,7 @@ def _judged(
         of_slice.setdefault(each.slice, []).append(each)
     rows = []
     for name, found in of_slice.items():
-        judged = judge(found, thresholds, {})
+        judged = judge(found, thresholds, averages)
         scores = {reading.window: reading.score for reading in found}
         rows.append(
             {

@@ -102,7 +102,11 @@ class ListedModel(Struct):
     windows: ListedWindows
     watched: Annotated[Count, Meta(description="The model and its slices.")] = 1
     slices: Annotated[
-        list[ListedSlice], Meta(description="Of each window, the slice with the highest score.")
+        list[ListedSlice],
+        Meta(
+            description="Of each window, one slice: one that drifts, if any does; else that with"
+            " the highest score."
+        ),
     ] = []
 
 

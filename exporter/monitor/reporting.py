@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -40,6 +39,7 @@ from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from exporter.monitor.states import SHARES_WINDOW
 from exporter.monitor.verdict import Measurement
 from exporter.stats.quality import Quality as Assessed
+from ingest.runtime.thresholds import Stage, Thresholds, of_fleet
 
 
 def listed(model: ModelSnapshot) -> ListedModel:
@@ -47,25 +47,45 @@ def listed(model: ModelSnapshot) -> ListedModel:
     windows = {each.series.window: _listed_window(each) for each in model.series}
     stage = None if model.baseline is None else model.baseline.stage
     name, listed = model.row.model_name, ListedWindows(**windows)
-    return ListedModel(name, stage, 0.0, False, listed, model.watched, _worst(model.slices))
+    return ListedModel(name, stage, 0.0, False, listed, model.watched, _worst(model))
 
 
-def _worst(slices: Iterable[SeriesSnapshot]) -> list[ListedSlice]:
-    """List the slice with the highest score of each window."""
-    worst: dict[str, ListedSlice] = {}
-    for each in slices:
-        found, known = _listed_window(each), worst.get(each.series.window)
-        if found.score is not None and (known is None or found.score > (known.score or 0.0)):
-            worst[each.series.window] = ListedSlice(
-                each.series.slice,
-                each.series.window,
-                found.state,
-                found.vectors,
-                found.score,
-                found.magnitude,
-                found.rise,
+def _worst(model: ModelSnapshot) -> list[ListedSlice]:
+    """List of each window a slice that drifts, if any does; else that with the highest score."""
+    stage: Stage = "provisional" if model.baseline is None else model.baseline.stage
+    thresholds = of_fleet(stage, model.watched)
+    worst: dict[str, tuple[tuple[bool, bool, float], ListedSlice]] = {}
+    for each in model.slices:
+        window, found = each.series.window, _listed_window(each)
+        if found.score is None:
+            continue
+        rank = _rank(found.score, each, thresholds[window])
+        if window not in worst or rank > worst[window][0]:
+            worst[window] = (
+                rank,
+                ListedSlice(
+                    each.series.slice,
+                    window,
+                    found.state,
+                    found.vectors,
+                    found.score,
+                    found.magnitude,
+                    found.rise,
+                ),
             )
-    return list(worst.values())
+    return [listed for _, listed in worst.values()]
+
+
+def _rank(score: float, each: SeriesSnapshot, thresholds: Thresholds) -> tuple[bool, bool, float]:
+    """Return a key that is higher for a worse slice: by drift, then by what is sure, then by score.
+
+    The average of an hour is not known here. A slice that drifts by it is explained. An explanation
+    is kept for some time after the drift, so the score counts, too. In a large fleet, thresholds
+    are higher than those of one model, so what is explained is surer.
+    """
+    has_risen = (each.rise or 0.0) > thresholds.rise
+    is_sure = each.explanation is not None and (has_risen or score > thresholds.lasting)
+    return is_sure or has_risen or score > thresholds.sudden, is_sure, score
 
 
 def _listed_window(each: SeriesSnapshot) -> ListedWindow:

@@ -102,24 +102,32 @@ def course(
 
 
 def average_scores(
-    connection: psycopg.Connection, model_name: str, of_slice: str, since: float, until: float
-) -> dict[str, float]:
-    """Return the average score of a slice by window between two times.
+    connection: psycopg.Connection,
+    since: float,
+    until: float,
+    series: Sequence[tuple[str, str, str]],
+) -> dict[tuple[str, str, str], float]:
+    """Return the average score of some slices between two times, where there is one.
 
     Parameters
     ----------
     connection : psycopg.Connection
-    model_name, of_slice : str
     since, until : float
         Seconds since the epoch.
+    series : sequence of (str, str, str)
+        Model, window and slice of each.
     """
+    if not series:
+        return {}
     rows = connection.execute(
-        "select window_name, avg(score) from slice_history where model_name = %s and slice = %s"
-        " and computed_at > to_timestamp(%s) and computed_at <= to_timestamp(%s)"
-        " and score is not null group by 1",
-        (model_name, of_slice, since, until),
+        "select model_name, window_name, slice, avg(score) from slice_history"
+        " join unnest(%s::text[], %s::text[], %s::text[]) as asked (model_name, window_name, slice)"
+        " using (model_name, window_name, slice)"
+        " where computed_at > to_timestamp(%s) and computed_at <= to_timestamp(%s)"
+        " and score is not null group by 1, 2, 3",
+        (*map(list, zip(*series, strict=True)), since, until),
     )
-    return {window: float(score) for window, score in rows}
+    return {(name, window, of_slice): float(score) for name, window, of_slice, score in rows}
 
 
 def averages(

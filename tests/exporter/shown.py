@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,6 +16,7 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.model import Model
 from exporter.monitor.report import Drift
 from exporter.monitor.ring import Arrivals
+from exporter.monitor.rise import Rise
 from exporter.monitor.series import Series
 from exporter.monitor.slices import Slice, SliceFinding, SlicesFinding, Slicing
 from exporter.monitor.snapshot import ModelSnapshot
@@ -30,6 +33,7 @@ from tests.exporter.explained import explained
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECONDS = NOW.timestamp()
+ACME, BOLT = "tenant=<b>acme", "tenant=bolt"
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -58,6 +62,27 @@ def drifting(kind: str = "new content", name: str = "m") -> ModelSnapshot:
     model.adopt(Baseline(1, NOW, 0, NOW, NOW, True, "x", assess(vectors), detector), windows)
     model.standing.explained = {Series(name, "fast"): explained(SECONDS - 300, name, kind)}
     return model.snapshot(SECONDS)
+
+
+def scored(
+    model: ModelSnapshot, scores: Mapping[tuple[str, str], float], rises: Mapping[str, float] = {}
+) -> ModelSnapshot:
+    """Give windows of slices other scores, by window and slice, and slices a rise."""
+    rise = Rise(rises, SECONDS)
+    return replace(
+        model,
+        slices=tuple(
+            replace(
+                each,
+                verdict=replace(each.verdict, measurement=replace(measured, score=score)),
+                findings=replace(each.findings, rise=rise if window == "slow" else None),
+            )
+            for each in model.slices
+            if (measured := each.verdict.measurement) is not None
+            for window in [each.series.window]
+            for score in [scores.get((window, each.series.slice), 0.3)]
+        ),
+    )
 
 
 def sliced(detector: Detector, vectors: Vectors) -> ModelSnapshot:

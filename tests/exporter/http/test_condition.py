@@ -49,7 +49,15 @@ def test_a_score_above_the_sudden_threshold_is_drift() -> None:
 def test_an_hour_above_the_lasting_threshold_is_drift_until_it_ends(
     now: float, hour: float, word: str
 ) -> None:
-    assert judge([reading(now)], WEEKLY, {"fast": hour}).word == word
+    averages = {("fast", ""): hour, ("fast", "tenant=acme"): hour}
+    assert judge([reading(now)], WEEKLY, averages).word == word
+    acme, bolt = (replace(reading(now), slice=f"tenant={name}") for name in ("acme", "bolt"))
+    found = judge([reading(0.3)], WEEKLY, averages, slices=[bolt, acme])
+    assert found.word == word
+    if found.is_drift:
+        assert found.worst == acme
+    assert judge([acme], WEEKLY, averages).word == word
+    assert judge([bolt], WEEKLY, averages).word == "quiet"
 
 
 @pytest.mark.parametrize(("rise", "word"), [(1.4, "drifting"), (1.2, "quiet"), (None, "quiet")])
@@ -71,7 +79,7 @@ def test_a_slice_that_drifts_is_told_if_its_model_does_not() -> None:
     whole = reading(6.0)
     assert judge([whole], WEEKLY, {}, slices=[acme]).worst == whole
     assert judge([reading(1.0)], WEEKLY, {}, slices=[quiet]).word == "quiet"
-    assert drifting([quiet, acme], WEEKLY) == [acme]
+    assert drifting([quiet, acme], WEEKLY, {}) == [acme]
 
 
 def test_one_measured_window_is_enough() -> None:

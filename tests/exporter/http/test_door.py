@@ -30,16 +30,18 @@ from exporter.monitor import reporting
 from exporter.monitor.model import Model
 from exporter.monitor.monitor import Monitor
 from exporter.monitor.series import Series
+from exporter.monitor.snapshot import ModelSnapshot
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import MonitoringSettings
-from ingest.store import explanations, models, reports, slice_history
+from ingest.store import explanations, history, models, reports, slice_history
 from ingest.store.changes import ModelRow
 from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
 from ingest.store.reports import Report
 from tests.exporter.explained import SUMMARY, drawn, explained, point
+from tests.exporter.shown import ACME, BOLT, scored
 from tests.service import serving, wait_for
 
 Vectors = NDArray[np.float32]
@@ -429,6 +431,49 @@ def test_a_slice_has_a_page_a_past_and_a_history(
     assert (unknown.status_code, both.status_code) == (404, 404)
     assert "of a slice 'tenant=x' of model 'm'" in unknown.json()["detail"]
     assert "has no map" in both.json()["detail"]
+
+
+def test_the_hour_of_a_slice_comes_from_the_store(
+    store: str,
+    connection: psycopg.Connection,
+    send: Callable[..., None],
+    vectors: Vectors,
+    sliced: ModelSnapshot,
+) -> None:
+    send(vectors[:10], "m")
+    model = scored(sliced, {("fast", BOLT): 12.0})
+    row = HistoryRow("m", "fast", "ok", 100, 1, 12.0)
+    with showing(store) as client:
+        for of_slice, word in ((ACME, "quiet"), (BOLT, "drifting")):
+            slice_history.append(connection, [(of_slice, row)])
+            made = reporting.detail(replace(model, computed_at=time.time()))
+            glance = msgspec.json.encode(reporting.listed(model))
+            whole = Report("m", 0.0, glance, msgspec.json.encode(made))
+            reports.write(connection, [whole], 300)
+            for path in ("/", "/drift/m", "/drift/m?slice=tenant%3Dbolt"):
+                page = client.get(path, headers=BROWSER).raise_for_status().text
+                assert f'<span class="word {word}">{word}</span>' in page
+                assert ("drifting</span>" in page) == (word == "drifting")
+
+
+def test_a_past_time_judges_a_slice_by_its_hour_of_then(
+    store: str, connection: psycopg.Connection, send: Callable[..., None], vectors: Vectors
+) -> None:
+    send(vectors[:10], "m")
+    model = Model(
+        ModelRow("m", vectors.shape[1], 10, None, None, None, datetime.now(UTC)),
+        MonitoringSettings(),
+    )
+    made = reporting.detail(model.snapshot(time.time()))
+    reports.write(connection, [Report("m", 0.0, b"{}", msgspec.json.encode(made))], 300)
+    row = HistoryRow("m", "fast", "ok", 100, 1, 12.0)
+    history.append(connection, [replace(row, score=0.3)])
+    slice_history.append(connection, [(BOLT, row)])
+    asked = {"at": f"{time.time() + 1:.0f}"}
+    with showing(store) as client:
+        page = client.get("/drift/m", params=asked, headers=BROWSER).raise_for_status().text
+    assert '<p class="lead"><span class="word drifting">drifting</span>' in page
+    assert "The score of the fast window of tenant=bolt is 12.0" in page
 
 
 def test_the_map_of_a_window_that_drifts_or_drifted_is_there_for_programs(

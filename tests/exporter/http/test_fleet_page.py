@@ -6,9 +6,20 @@ from exporter.http import fleet_page, model_page
 from exporter.http.fleet_page import FleetQuery
 from exporter.http.model_page import View
 from exporter.monitor import reporting
+from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot
 from ingest.store.history import Point
-from tests.exporter.shown import HOSTILE, SECONDS, detail, drifting, past, snapshot
+from tests.exporter.shown import (
+    ACME,
+    BOLT,
+    HOSTILE,
+    SECONDS,
+    detail,
+    drifting,
+    past,
+    scored,
+    snapshot,
+)
 
 ALL = FleetQuery()
 
@@ -96,3 +107,26 @@ def test_a_model_is_drifting_in_the_fleet_if_one_of_its_slices_is(sliced: ModelS
         fleet_page.fleet([reporting.listed(sliced)], ALL, {}), None, SECONDS
     )
     assert "tenant=&lt;b&gt;acme" in shown
+
+
+def test_a_model_is_drifting_in_the_fleet_if_the_hour_of_a_slice_is(sliced: ModelSnapshot) -> None:
+    models = [reporting.listed(scored(sliced, {("fast", BOLT): 12.0}))]
+    averages = {Series("m", "fast", BOLT): 12.0}
+    [listed] = fleet_page.fleet(models, ALL, averages).shown
+    assert listed.condition.word == "drifting"
+    assert listed.condition.worst is not None
+    assert listed.condition.worst.slice == BOLT
+    for other in (Series("m", "fast"), Series("m", "fast", ACME), Series("n", "fast", BOLT)):
+        [listed] = fleet_page.fleet(models, ALL, {other: 12.0}).shown
+        assert listed.condition.word == "quiet"
+
+
+def test_a_slice_whose_scores_rise_is_not_hidden_by_one_with_a_higher_score(
+    sliced: ModelSnapshot,
+) -> None:
+    scores = {("slow", ACME): 14.0, ("slow", BOLT): 2.0}
+    models = [reporting.listed(scored(sliced, scores, {BOLT: 32.0}))]
+    [listed] = fleet_page.fleet(models, ALL, {}).shown
+    assert listed.condition.word == "drifting"
+    assert listed.condition.worst is not None
+    assert listed.condition.worst.slice == BOLT

@@ -25,7 +25,17 @@ from ingest.store.baselines import Version
 from ingest.store.changes import ModelRow
 from ingest.store.history import HistoryRow, Point
 from tests.exporter.explained import SUMMARY, drawn, explained, point
-from tests.exporter.shown import HOSTILE, NOW, SECONDS, detail, drifting, past
+from tests.exporter.shown import (
+    ACME,
+    BOLT,
+    HOSTILE,
+    NOW,
+    SECONDS,
+    detail,
+    drifting,
+    past,
+    scored,
+)
 
 
 def test_the_page_of_a_model_draws_lines_thresholds_and_pins() -> None:
@@ -324,6 +334,23 @@ def test_slices_are_a_table_in_which_the_drifting_one_is_told(sliced: ModelSnaps
     assert "<b>" not in shown
     assert "window of tenant=&lt;b&gt;acme is" in shown
     assert "slices that drift" not in shown  # it is named already
+
+
+def test_a_slice_that_drifts_by_its_hour_is_told_on_the_page_of_its_model_and_on_its_own(
+    sliced: ModelSnapshot,
+) -> None:
+    hour = 12.0
+    model = reporting.detail(scored(sliced, {("fast", BOLT): hour}))
+    for view in (View(), View(slice=BOLT)):
+        known = replace(past(), averages={("fast", BOLT): hour})
+        page = model_page.render_model(model, view, known, 3)
+        assert '<p class="lead"><span class="word drifting">drifting</span>' in page
+        assert "The score of the fast window of tenant=bolt is 12.0" in page
+        if not view.slice:
+            table = page[page.index("<h2>Slices</h2>") :]
+            assert table.count('<span class="word drifting">drifting</span>') == 1
+        quiet = replace(past(), averages={("fast", ""): hour, ("fast", ACME): hour})
+        assert "drifting" not in model_page.render_model(model, view, quiet, 3)
 
 
 def test_the_page_of_a_slice_shows_its_windows_course_and_explanation_only(

@@ -26,7 +26,8 @@ from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store.changes import ModelRow
-from tests.exporter.shown import sliced
+from tests.exporter.explained import explained
+from tests.exporter.shown import ACME, BOLT, SECONDS, scored, sliced
 
 Vectors = NDArray[np.float32]
 
@@ -213,3 +214,44 @@ def test_the_report_has_the_shares_and_the_windows_of_slices(
     assert acme.fast.magnitude.lower == 0.4
     assert bolt.slow is not None
     assert (acme.fast.score or 0) > 15 > (bolt.slow.score or 0)
+
+
+@pytest.mark.parametrize(
+    ("acme", "bolt", "rise", "is_explained", "worst"),
+    [
+        (3.0, 2.0, 0.0, False, ACME),
+        (3.0, 2.0, 31.0, False, BOLT),
+        (50.0, 2.0, 31.0, False, ACME),
+        (50.0, 2.0, 31.0, True, BOLT),
+        (38.0, 33.0, 0.0, True, BOLT),
+        (38.0, 33.0, 0.0, False, ACME),
+        (3.0, 2.0, 0.0, True, ACME),
+    ],
+    ids=[
+        "the highest score",
+        "a rise before a score without drift",
+        "the highest of two that drift",
+        "what is explained before what drifts by the thresholds of one model",
+        "the average of an hour, which is explained",
+        "a score that nothing says more about",
+        "an explanation that is kept for some time after the drift",
+    ],
+)
+def test_a_model_is_listed_with_the_slice_that_drifts(
+    acme: float,
+    bolt: float,
+    rise: float,
+    is_explained: bool,
+    worst: str,
+    detector: Detector,
+    vectors: Vectors,
+) -> None:
+    scores = {("slow", ACME): acme, ("slow", BOLT): bolt}
+    model = scored(sliced(detector, vectors), scores, {BOLT: rise})
+    row = explained(SECONDS)
+    told = tuple(
+        replace(each, explanation=row if is_explained and each.series.slice == BOLT else None)
+        for each in model.slices
+    )
+    _, slow = reporting.listed(replace(model, slices=told)).slices
+    assert (slow.window, slow.slice) == ("slow", worst)

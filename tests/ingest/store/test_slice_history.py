@@ -80,13 +80,15 @@ def test_a_course_has_the_highest_values_of_one_slice(connection: psycopg.Connec
     assert found == [("m", "fast", PAST, 3.0, 0.3), ("m", "fast", PAST + 600, None, None)]
 
 
-def test_averages_are_those_of_one_slice_and_leave_out_what_was_not_measured(
+def test_averages_are_those_of_the_slices_asked_for_and_leave_out_what_was_not_measured(
     connection: psycopg.Connection,
 ) -> None:
     for after, score in ((0, 9.0), (1, 1.0), (2, None), (3, 2.0)):
-        add(connection, after, (ACME, row(score)), (BOLT, row(7.0)))
-    found = slice_history.average_scores(connection, "m", ACME, PAST, PAST + 3)
-    assert found == {"fast": 1.5}
+        add(connection, after, (ACME, row(score)), (ACME, row(4.0, "slow")), (BOLT, row(7.0)))
+    asked = [("m", "fast", ACME), ("m", "slow", BOLT), ("m", "fast", BOLT), ("x", "fast", ACME)]
+    found = slice_history.average_scores(connection, PAST, PAST + 3, asked)
+    assert found == {("m", "fast", ACME): 1.5, ("m", "fast", BOLT): 7.0}
+    assert slice_history.average_scores(connection, PAST, PAST + 3, []) == {}
 
 
 def test_the_averages_of_a_window_say_of_how_many_hours_they_are(
