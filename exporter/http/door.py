@@ -299,10 +299,14 @@ class Door:
     async def _model_page(self, model: Drift, view: model_page.View) -> Response:
         following = self._following
         past, watched = None, 1 if following is None else following.watched
-        with suppress(StoreUnavailable, NotFound):
-            past, watched = await self._query(
-                _past, model, view, self._permits, seconds=_PAGE_SECONDS
-            )
+        is_past = view.at is not None
+        seconds = ANSWER_SECONDS if is_past else _PAGE_SECONDS
+        try:
+            past, watched = await self._query(_past, model, view, self._permits, seconds=seconds)
+        except StoreUnavailable:
+            # Of a past time there is nothing else to show.
+            if is_past:
+                raise
         if past is not None:
             _require_slice(model, view.slice, past)
         page = await asyncio.to_thread(model_page.render_model, model, view, past, watched)

@@ -476,6 +476,22 @@ def test_a_past_time_judges_a_slice_by_its_hour_of_then(
     assert "The score of the fast window of tenant=bolt is 12.0" in page
 
 
+def test_a_past_time_that_cannot_be_read_is_no_time_without_a_record(
+    store: str, send: Callable[..., None], vectors: Vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(vectors[:60], "m")
+    with starting(store) as client, connect(store) as other, other.transaction():
+        wait_for(lambda: is_ready(client), "the first poll")
+        other.execute("lock table drift_history")
+        monkeypatch.setattr("exporter.http.door.ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr("exporter.http.door._PAGE_SECONDS", 0.2)
+        then = client.get("/drift/m?at=2026-01-01T00:00:00Z", headers=BROWSER)
+        assert (then.status_code, bool(then.headers["Retry-After"])) == (503, True)
+        now = client.get("/drift/m", headers=BROWSER)
+        assert now.status_code == 200
+        assert "PostgreSQL does not answer, so the past is not shown" in now.text
+
+
 def test_the_map_of_a_window_that_drifts_or_drifted_is_there_for_programs(
     store: str, connection: psycopg.Connection, send: Callable[..., None], vectors: Vectors
 ) -> None:
