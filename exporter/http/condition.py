@@ -12,7 +12,6 @@ from msgspec import UNSET
 
 from exporter.explain.kinds import Kind
 from exporter.monitor.report import Explanation, ListedSlice, ListedWindow, SliceWindow, Window
-from exporter.monitor.states import State
 from ingest.runtime.thresholds import Thresholds
 from ingest.store.history import HistoryRow
 
@@ -20,7 +19,7 @@ Word = Literal["model changed", "drifting", "cannot tell", "learning", "quiet"]
 WORDS: tuple[Word, ...] = get_args(Word)
 """All words, worst first."""
 
-REASONS: Mapping[State, str] = {
+REASONS: Mapping[str, str] = {
     "ok": "measured",
     "not_followed": "its vectors are not followed",
     "no_baseline": "there is no baseline yet",
@@ -45,7 +44,7 @@ CAUSES: Mapping[Kind, str] = {
 """Each cause of drift in five words at most."""
 _OF_THE_MODEL: tuple[Kind, ...] = ("model", "scale", "precision")
 """Causes of the alert EmbeddingModelChanged."""
-_LEARNING: tuple[State, ...] = ("no_baseline", "baseline_too_small")
+_LEARNING: tuple[str, ...] = ("no_baseline", "baseline_too_small")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,8 @@ class Reading:
     Attributes
     ----------
     window : str
-    state : State
+    state : str
+        A `State`, or one that another release has recorded.
     vectors : int
     score : float or None
     ratio, lower, upper : float or None
@@ -71,7 +71,7 @@ class Reading:
     """
 
     window: str
-    state: State
+    state: str
     vectors: int
     score: float | None
     ratio: float | None
@@ -81,6 +81,11 @@ class Reading:
     slice: str = ""
     rise: float | None = None
     ratio_at: datetime | None = None
+
+    @property
+    def reason(self) -> str:
+        """What the state means."""
+        return REASONS.get(self.state, f"another release recorded the state {self.state}")
 
     @classmethod
     def of(cls, name: str, window: Window) -> Reading:
@@ -129,7 +134,7 @@ class Reading:
         """Read a window, or a slice of it, as it was."""
         return cls(
             row.window_name,
-            next(state for state in REASONS if state == row.state),
+            row.state,
             row.vectors,
             row.score,
             row.changed_ratio,
@@ -252,7 +257,7 @@ def judge(
         return Condition("quiet", None, measured[0])
     told = measured[0] if measured else readings[0]
     word: Word = "learning" if told.state in _LEARNING else "cannot tell"
-    return Condition(word, REASONS[told.state], told)
+    return Condition(word, told.reason, told)
 
 
 def _is_drift(reading: Reading, limits: Thresholds, average: float) -> bool:

@@ -14,7 +14,6 @@ from exporter.explain.kinds import Kind
 from exporter.http import charts, condition, islands
 from exporter.http.condition import (
     CAUSES,
-    REASONS,
     Condition,
     Reading,
     drifting,
@@ -209,7 +208,6 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         ranges=list(RANGES),
         drawn=None if past is None else _drawn(view, past, thresholds, until),
         readings=readings,
-        reasons=REASONS,
         measured=measured,
         components=list(COMPONENTS.items()) if measured else [],
         slices=_slices(model, slices, thresholds, averages)

@@ -127,6 +127,15 @@ def test_a_past_row_is_read_like_a_window() -> None:
     assert Reading.past(row) == Reading("slow", "ok", 9, 2.0, 0.3, 0.2, 0.4, {"mean": 1.0})
 
 
+def test_a_state_that_only_another_release_knows_cannot_be_told() -> None:
+    row = HistoryRow("m", "fast", "paused", 9, 1)
+    found = judge([Reading.past(row)], WEEKLY, {})
+    why = "another release recorded the state paused"
+    assert (found.word, found.why) == ("cannot tell", why)
+    found = judge([Reading.past(replace(row, score=0.3))], WEEKLY, {})
+    assert (found.word, found.why) == ("cannot tell", why)
+
+
 def test_drift_of_a_changed_model_has_a_word_of_its_own_and_sorts_by_its_score() -> None:
     high, low = reading(20.0), reading(9.0)
     assert judge([high], WEEKLY, {}, {"fast": "new content"}).word == "drifting"

@@ -136,6 +136,14 @@ def test_a_past_time_shows_the_state_that_was_recorded() -> None:
     assert all(words in shown for words in COMPONENTS.values())
 
 
+def test_a_past_time_shows_a_state_that_only_another_release_knows() -> None:
+    row = HistoryRow("m", "fast", "paused", 500)
+    view, known = View("6h", SECONDS - 60), replace(past(rows=(row,)), sliced=[(ACME, row)])
+    shown = model_page.render_model(detail("m"), view, known, 1)
+    assert '<p class="lead"><span class="word cannot-tell">cannot tell</span>' in shown
+    assert "<td>another release recorded the state paused</td>" in shown
+
+
 @pytest.mark.parametrize(
     ("scores", "since"),
     [
