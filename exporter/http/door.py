@@ -30,7 +30,14 @@ from exporter.monitor.privacy import Permits
 from exporter.monitor.report import Drift, Explanation, ListedModel, Map, Past
 from exporter.monitor.series import Series
 from ingest.runtime import model_name
-from ingest.runtime.errors import NotChecked, NotFound, PayloadError, Problem, StoreUnavailable
+from ingest.runtime.errors import (
+    AnswerLate,
+    NotChecked,
+    NotFound,
+    PayloadError,
+    Problem,
+    StoreUnavailable,
+)
 from ingest.runtime.http import application, parameters
 from ingest.runtime.http.negotiation import media_types
 from ingest.runtime.http.openapi import Description
@@ -139,14 +146,16 @@ class Door:
         Raises
         ------
         StoreUnavailable
-            If PostgreSQL is away, or this takes longer than so many seconds.
+            If PostgreSQL is away. AnswerLate if this takes longer than so many seconds.
         """
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(within):
                 return await loop.run_in_executor(self._queries, work, *arguments)
         except TimeoutError as error:
-            raise StoreUnavailable(f"PostgreSQL did not answer within {within:g} s") from error
+            raise AnswerLate(
+                f"no answer within {within:g} s: PostgreSQL is slow, or there is much to compute"
+            ) from error
 
     async def _query(
         self, ask: Callable[..., T], *arguments: object, seconds: float | None = None

@@ -19,7 +19,8 @@
     ├── NotChecked (RuntimeError)         no exporter has reported on a model yet
     ├── FitFailed (RuntimeError)          the process that fitted a baseline ended too early
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
-    │   └── StoreRefused                  it refuses the connection until somebody changes something
+    │   ├── StoreRefused                  it refuses the connection until somebody changes something
+    │   └── AnswerLate                    reading from it, and computing, took too long
     ├── ClusterFailed (ConnectionError)   the Dask cluster or its scratch storage failed
     └── SourceUnavailable (ConnectionError) a watched table cannot be read now
 
@@ -183,6 +184,12 @@ class StoreRefused(StoreUnavailable):
 
     The password is wrong, the role or the database does not exist, or TLS is refused.
     """
+
+
+class AnswerLate(StoreUnavailable):
+    """What reads from PostgreSQL and computes took too long, whichever of the two it was."""
+
+    title = "Answer took too long"
 
 
 class ClusterFailed(MonitorError, ConnectionError):

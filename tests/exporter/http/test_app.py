@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 
 from exporter.detector.exact import compare
 from exporter.http.app import Exporter
-from exporter.monitor import baseline
+from exporter.monitor import baseline, reporting
 from exporter.monitor.monitor import Monitor
 from ingest.runtime.http import application, exposition
 from ingest.runtime.settings.configuration import load
@@ -204,6 +204,18 @@ def test_a_hanging_database_gives_503_with_retry_after(
         wait_for(lambda: not is_waited_for(connection), "the end of what nobody waits for")
     monkeypatch.undo()
     assert client.get(path).status_code == 200
+
+
+def test_an_answer_that_is_computed_for_too_long_is_not_blamed_on_postgresql_alone(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.http.door.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(reporting, "exact", lambda _: time.sleep(1))
+    refused = client.get("/drift/a/b?exact=true")
+    told = "no answer within 0.2 s: PostgreSQL is slow, or there is much to compute"
+    assert problem(refused, 503) == told
+    assert refused.json()["title"] == "Answer took too long"
+    assert refused.headers["Retry-After"]
 
 
 def test_what_cannot_be_answered_says_why(client: TestClient) -> None:
