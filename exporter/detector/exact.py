@@ -35,12 +35,61 @@ class Exact:
     wasserstein: NDArray[np.float64]
 
 
+class Reference:
+    """The vectors of a baseline, which are sorted once for any number of windows.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+    dimensions : sequence of int, optional
+        Dimensions to compare; all by default.
+
+    Raises
+    ------
+    ValueError
+        If there are no vectors.
+    """
+
+    def __init__(
+        self, vectors: NDArray[np.float32], dimensions: Sequence[int] | None = None
+    ) -> None:
+        self._count, self._dimension = vectors.shape
+        every = range(self._dimension)
+        self._chosen = np.array(every if dimensions is None else dimensions, np.intp)
+        self._columns = sorted_columns(vectors[:, self._chosen])
+        _, scale = standard(vectors)
+        self._scale = scale[self._chosen]
+
+    def compare(self, current: NDArray[np.float32]) -> Exact:
+        """Compare a window with them.
+
+        Parameters
+        ----------
+        current : ndarray of float32, shape (m, d)
+
+        Raises
+        ------
+        ValueError
+            If the window is empty or has another dimension.
+        """
+        if current.shape[1] != self._dimension:
+            raise ValueError(f"dimensions differ: {self._dimension} and {current.shape[1]}")
+        columns = sorted_columns(current[:, self._chosen])
+        statistic = ks.of_columns(self._columns, columns)
+        return Exact(
+            dimension=self._chosen,
+            ks=statistic,
+            ks_p_value=ks.p_value(statistic, self._count, len(current)),
+            wasserstein=wasserstein.of_columns(self._columns, columns) / self._scale,
+        )
+
+
 def compare(
     reference: NDArray[np.float32],
     current: NDArray[np.float32],
     dimensions: Sequence[int] | None = None,
 ) -> Exact:
-    """Compare a window with the vectors of its baseline.
+    """Compare one window with the vectors of its baseline.
 
     Parameters
     ----------
@@ -54,19 +103,4 @@ def compare(
     ValueError
         If a sample is empty or their dimensions differ.
     """
-    if reference.shape[1] != current.shape[1]:
-        raise ValueError(f"dimensions differ: {reference.shape[1]} and {current.shape[1]}")
-    d = reference.shape[1]
-    chosen = np.arange(d) if dimensions is None else np.array(dimensions, np.intp)
-    of_reference, of_current = (
-        sorted_columns(reference[:, chosen]),
-        sorted_columns(current[:, chosen]),
-    )
-    _, scale = standard(reference)
-    statistic = ks.of_columns(of_reference, of_current)
-    return Exact(
-        dimension=chosen,
-        ks=statistic,
-        ks_p_value=ks.p_value(statistic, len(reference), len(current)),
-        wasserstein=wasserstein.of_columns(of_reference, of_current) / scale[chosen],
-    )
+    return Reference(reference, dimensions).compare(current)

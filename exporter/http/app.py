@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from exporter.detector import Detector
-from exporter.detector.exact import compare
+from exporter.detector.exact import Reference
 from exporter.http import operations
 from exporter.http.door import ANSWER_SECONDS, WINDOWS, Door, missing
 from exporter.http.operations import MOST_VECTORS
@@ -145,11 +145,12 @@ class _Followed:
             snapshot = self._snapshot(name, with_vectors=True)
             found = reporting.detail(snapshot)
             windows = {each.series.window: each.vectors for each in snapshot.series}
-        reference = self._reference(found, seconds)
-        for window, vectors in windows.items():
-            if reference is not None and vectors is not None and len(vectors):
-                compared = compare(reference, vectors)
-                getattr(found.windows, window).exact = reporting.exact(compared)
+        filled = {name: each for name, each in windows.items() if each is not None and len(each)}
+        reference = self._reference(found, seconds) if filled else None
+        if reference is not None:
+            known = Reference(reference)
+            for window, vectors in filled.items():
+                getattr(found.windows, window).exact = reporting.exact(known.compare(vectors))
         return found
 
     def _snapshot(self, name: str, with_vectors: bool = False) -> ModelSnapshot:

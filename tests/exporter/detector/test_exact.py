@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from exporter.detector.detector import Detector
-from exporter.detector.exact import compare
+from exporter.detector.exact import Reference, compare
 
 
 def test_every_dimension_agrees_with_scipy(vectors: NDArray[np.float32]) -> None:
@@ -42,6 +42,15 @@ def test_chosen_dimensions_are_compared_alone(vectors: NDArray[np.float32]) -> N
     assert chosen.dimension.dtype == np.intp
     for name in ("ks", "ks_p_value", "wasserstein"):
         np.testing.assert_allclose(getattr(chosen, name), getattr(every, name)[[5, 2]])
+
+
+def test_a_reference_is_the_same_for_every_window(vectors: NDArray[np.float32]) -> None:
+    reference, windows = vectors[:1_000], (vectors[1_000:1_200] + 0.1, vectors[1_200:1_300])
+    known = Reference(reference, [5, 2])
+    for current in windows:
+        alone, found = compare(reference, current, [5, 2]), known.compare(current)
+        for name in ("dimension", "ks", "ks_p_value", "wasserstein"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
 
 
 def test_p_values_are_those_of_both_sizes(vectors: NDArray[np.float32]) -> None:

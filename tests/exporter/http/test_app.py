@@ -23,6 +23,7 @@ from exporter.detector.exact import compare
 from exporter.http.app import Exporter
 from exporter.monitor import baseline, reporting
 from exporter.monitor.monitor import Monitor
+from exporter.stats.columns import sorted_columns
 from ingest.runtime.http import application, exposition
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
@@ -157,6 +158,21 @@ def test_exact_statistics_come_on_demand(client: TestClient, vectors: Vectors) -
     expected = compare(vectors[:1_000], vectors[1_000:1_100])
     assert fast["exact"]["ks"] == expected.ks.tolist()
     assert fast["exact"]["wasserstein"] == expected.wasserstein.tolist()
+
+
+def test_exact_statistics_sort_the_baseline_once_for_both_windows(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def noted(sample: Vectors) -> Vectors:
+        sizes.append(len(sample))
+        return sorted_columns(sample)
+
+    monkeypatch.setattr("exporter.detector.exact.sorted_columns", noted)
+    windows = client.get("/drift/a/b?exact=true").json()["windows"]
+    assert all("exact" in each for each in windows.values())
+    assert sizes == [1_000, 100, 100]
 
 
 def problem(response: httpx2.Response, status: int) -> str:
