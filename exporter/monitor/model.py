@@ -365,10 +365,20 @@ class Models:
         self.by_name = MappingProxyType(left)
         self._failing.pop(model_name, None)
 
-    def snapshots(self, deadline: float = math.inf) -> Iterator[ModelSnapshot]:
-        """Judge every model. A model that raises is left out and logged; the others go on."""
+    def snapshots(
+        self, deadline: float = math.inf, by_name: Mapping[str, Model] | None = None
+    ) -> Iterator[ModelSnapshot]:
+        """Judge every model. A model that raises is left out and logged; the others go on.
+
+        Parameters
+        ----------
+        deadline : float
+            By ``time.monotonic``; after it, the last measurement of a window is used.
+        by_name : mapping of str to Model, optional
+            Those to judge, for whoever counts what is left out. By default all at present.
+        """
         now = self.now()
-        for name, model in self.by_name.items():
+        for name, model in (self.by_name if by_name is None else by_name).items():
             try:
                 yield model.snapshot(now, deadline)
             except Exception as error:

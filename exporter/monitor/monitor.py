@@ -116,7 +116,8 @@ class Monitor:
             By ``time.monotonic``; after it, the last measurement of a window is used.
         """
         start = time.perf_counter()
-        models = tuple(self.models.snapshots(deadline))
+        known = self.models.by_name  # read once: the tail replaces it
+        models = tuple(self.models.snapshots(deadline, known))
         self._examiner.notice(models)
         self._explainer.notice(models)
         return Snapshot(
@@ -126,7 +127,7 @@ class Monitor:
             {**self._examiner.examined, **self._explainer.examined},
             self.shard,
             time.perf_counter() - start,
-            len(self.models.by_name) - len(models),
+            len(known) - len(models),
             self._explainer.settings.in_alerts,
             self._examiner.standbys,
         )

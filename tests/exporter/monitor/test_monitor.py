@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
 
+from exporter.monitor.model import Model
 from exporter.monitor.monitor import Monitor
+from exporter.monitor.snapshot import ModelSnapshot
 from ingest.runtime.settings.configuration import load
-from ingest.runtime.settings.settings import Settings
+from ingest.runtime.settings.settings import MonitoringSettings, Settings
+from ingest.store.changes import ModelRow
 from ingest.store.connection import connect
 from tests.service import wait_for, waits_for_a_lock
 
 Vectors = NDArray[np.float32]
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -53,6 +60,39 @@ def test_a_snapshot_has_models_polls_checks_and_examinations(
     assert all(status.success for status in snapshot.examinations.values())
     assert monitor.model("m") is not None
     assert monitor.model("none") is None
+
+
+class Odd(Model):
+    """A model that does something while it is judged."""
+
+    def __init__(self, name: str, act: Callable[[], object]) -> None:
+        super().__init__(ModelRow(name, 8, 0, None, None, None, NOW), MonitoringSettings())
+        self._act = act
+
+    def snapshot(
+        self, now: float, deadline: float = math.inf, with_vectors: bool = False
+    ) -> ModelSnapshot:
+        self._act()
+        return super().snapshot(now, deadline, with_vectors)
+
+
+def test_a_model_is_missing_if_it_cannot_be_judged_and_not_if_it_came_or_went_meanwhile(
+    settings: Settings,
+) -> None:
+    monitor = Monitor("host=nowhere.example.org", settings)
+    models = monitor.models
+    models.add(Odd("leaving", lambda: models.remove("leaving")))
+    found = monitor.snapshot()
+    assert (len(found.models), found.missing) == (1, 0)
+    models.add(Odd("first", lambda: models.add(Odd("second", lambda: None))))
+    found = monitor.snapshot()
+    assert (len(found.models), found.missing) == (1, 0)
+    models.add(Odd("leaving", lambda: models.remove("leaving")))
+    found = monitor.snapshot()
+    assert (len(found.models), found.missing) == (3, 0)
+    models.add(Odd("broken", lambda: 1 / 0))
+    found = monitor.snapshot()
+    assert (len(found.models), found.missing) == (2, 1)
 
 
 def test_it_stops_though_the_store_does_not_answer(
