@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from types import MappingProxyType
 
 from exporter.monitor.maturing import Crossing, Hour, Score
@@ -51,13 +52,16 @@ class Drifting:
     """
 
     def __init__(self) -> None:
-        self._hours: dict[Series, tuple[int, Hour]] = {}
+        # Each with the time at which its baseline was pinned: another model of a name may have the
+        # same version.
+        self._hours: dict[Series, tuple[datetime, Hour]] = {}
         self.now: Mapping[Series, Drift] = MappingProxyType({})
 
     def notice(self, model: ModelSnapshot, watched: int) -> None:
         """Look at the windows and slices of a model, at each check.
 
-        The drift of a slice that is not measured any more ends without a word.
+        The drift of a slice that is not measured any more ends without a word, and so does that of
+        a model that was removed, and is another one of its name now.
 
         Parameters
         ----------
@@ -66,13 +70,14 @@ class Drifting:
             Number of models and slices, by which the thresholds grow.
         """
         if model.baseline is None:
+            self._keep(lambda series: series.model_name != model.row.model_name)
             return
-        version, now = model.baseline.version, dict(self.now)
+        now = dict(self.now)
         thresholds = of_fleet(model.baseline.stage, watched)
         present = {each.series: each for each in _every(model)}
         for series, each in present.items():
             known = now.pop(series, None)
-            found = self._drift(model, each, version, thresholds[series.window], known)
+            found = self._drift(model, each, thresholds[series.window], known)
             if found is not None:
                 now[series] = found
         gone = [
@@ -102,30 +107,33 @@ class Drifting:
 
     def keep(self, models: Container[str]) -> None:
         """Forget all models but these."""
-        self._hours = {s: hour for s, hour in self._hours.items() if s.model_name in models}
-        kept = {series: drift for series, drift in self.now.items() if series.model_name in models}
+        self._keep(lambda series: series.model_name in models)
+
+    def _keep(self, keeps: Callable[[Series], bool]) -> None:
+        self._hours = {series: hour for series, hour in self._hours.items() if keeps(series)}
+        kept = {series: drift for series, drift in self.now.items() if keeps(series)}
         self.now = MappingProxyType(kept)
 
     def _drift(
         self,
         model: ModelSnapshot,
         each: SeriesSnapshot,
-        version: int,
         thresholds: Thresholds,
         known: Drift | None,
     ) -> Drift | None:
         """Return the drift of a window that goes on or begins, if there is one."""
         assert model.baseline is not None
+        pinned_at, version = model.baseline.pinned_at, model.baseline.version
         now, measured = model.computed_at, each.verdict.measurement
         value = math.nan if measured is None else measured.score
-        of_version, hour = self._hours.get(each.series, (version, Hour()))
-        if of_version != version:
+        of_baseline, hour = self._hours.get(each.series, (pinned_at, Hour()))
+        if of_baseline != pinned_at:
             # Scores against different baselines are not averaged.
             hour = Hour()
-        if known is not None and known.baseline_version != version:
-            _tell_end(each, value, known)
-            known = None
-        self._hours[each.series] = version, hour
+            if known is not None:
+                _tell_end(each, value, known)
+                known = None
+        self._hours[each.series] = pinned_at, hour
         score = Score(each.series.window, now, value, model.baseline.stage)
         crossing = hour.add(score, thresholds)
         if crossing is not None and value <= thresholds.lasting:

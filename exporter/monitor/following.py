@@ -24,6 +24,10 @@ baseline_unreadable : the newest baseline cannot be read by this version
 _TOLERATED_FAILURES = 1
 """Failures in a row after which a model still counts as followed: one may be an accident."""
 
+_RESOLUTION = 100
+"""Of the polls since a model was followed, those are kept that are further apart than this part of
+their time: it may last for days."""
+
 
 @dataclass(frozen=True, slots=True)
 class Following:
@@ -111,10 +115,14 @@ class Ledger:
         self._note(now, acknowledged, seen, patience)
 
     def _note(self, now: float, acknowledged: int, seen: int, patience: float) -> None:
-        self._acknowledged.append((now, acknowledged))
-        while self._acknowledged and self._acknowledged[0][1] <= seen:
+        polls = self._acknowledged
+        if len(polls) > 1 and now - polls[-2][0] < (now - polls[0][0]) / _RESOLUTION:
+            # Between two polls that are kept, the time of the earlier one counts.
+            polls.pop()
+        polls.append((now, acknowledged))
+        while polls and polls[0][1] <= seen:
             # A baseline that cannot be read leaves nothing followed, though vectors are seen.
-            moment, _ = self._acknowledged.popleft()
+            moment, _ = polls.popleft()
             if self._failure is None:
                 self._followed_at = moment
         since, reason, detail = self._failure or (None, None, None)

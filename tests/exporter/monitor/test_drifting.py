@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
@@ -126,17 +126,22 @@ def test_scores_against_another_baseline_do_not_count(
     snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
 ) -> None:
     drifting = Drifting()
-    assert snapshot.baseline is not None
     fast, _ = snapshot.series
     assert fast.verdict.measurement is not None
     measured = replace(fast.verdict.measurement, score=BETWEEN)
     series = (replace(fast, verdict=replace(fast.verdict, measurement=measured)),)
     for number in range(20):
-        baseline = replace(snapshot.baseline, version=1 + number // 10)
-        drifting.notice(
-            replace(snapshot, baseline=baseline, series=series, computed_at=number * CHECK), 1
-        )
+        of_another = number >= 10
+        found = pinned_again(snapshot, 2) if of_another else snapshot
+        drifting.notice(replace(found, series=series, computed_at=number * CHECK), 1)
     assert caplog.messages == []
+
+
+def pinned_again(snapshot: ModelSnapshot, version: int) -> ModelSnapshot:
+    """A snapshot against a baseline that was pinned a minute later."""
+    assert snapshot.baseline is not None
+    later = snapshot.baseline.pinned_at + timedelta(minutes=1)
+    return replace(snapshot, baseline=replace(snapshot.baseline, version=version, pinned_at=later))
 
 
 def with_score(snapshot: ModelSnapshot, score: float, at: float = 0.0) -> ModelSnapshot:
@@ -162,12 +167,30 @@ def test_thresholds_grow_with_the_fleet_as_in_the_rules(snapshot: ModelSnapshot)
 
 def test_drift_against_another_baseline_is_another_one(snapshot: ModelSnapshot) -> None:
     drifting = Drifting()
-    assert snapshot.baseline is not None
     drifting.notice(with_score(snapshot, HIGH, 0.0), 1)
-    pinned = replace(snapshot, baseline=replace(snapshot.baseline, version=2))
-    drifting.notice(with_score(pinned, HIGH, CHECK), 1)
+    drifting.notice(with_score(pinned_again(snapshot, 2), HIGH, CHECK), 1)
     [drift] = drifting.now.values()
     assert (drift.began_at, drift.baseline_version) == (CHECK, 2)
+
+
+def test_drift_of_another_model_of_the_same_name_is_another_one(snapshot: ModelSnapshot) -> None:
+    drifting = Drifting()
+    drifting.notice(with_score(snapshot, HIGH, 0.0), 1)
+    # Removed, made again, and pinned again: its baseline has the same version.
+    drifting.notice(with_score(pinned_again(snapshot, 1), HIGH, CHECK), 1)
+    [drift] = drifting.now.values()
+    assert drift.began_at == CHECK
+
+
+def test_a_model_that_was_made_again_does_not_drift_before_it_has_a_baseline(
+    snapshot: ModelSnapshot,
+) -> None:
+    drifting = Drifting()
+    drifting.notice(with_score(snapshot, HIGH, 0.0), 1)
+    drifting.notice(replace(snapshot, baseline=None, computed_at=CHECK), 1)
+    assert not drifting.now
+    drifting.notice(with_score(snapshot, 0.0, 2 * CHECK), 1)
+    assert not drifting.now
 
 
 def test_an_average_of_an_hour_that_was_high_does_not_outlast_the_drift(

@@ -435,6 +435,20 @@ def test_a_model_that_cannot_be_judged_leaves_the_others_alone(
     assert explanation(models) is not None
 
 
+def test_a_model_that_was_removed_and_made_again_is_not_explained_without_a_baseline(
+    store: str, pool: Pool, models: Models, connection: psycopg.Connection, clock: Clock
+) -> None:
+    set_score(models, HIGH)
+    explaining = explainer(pool, models)
+    explaining.look()
+    assert explanation(models) is not None
+    made_again = models.by_name["m"].row
+    models.add(Model(made_again, MonitoringSettings()))
+    explaining.look()
+    assert explanation(models) is None
+    assert explaining.examined[EXPLANATION].success
+
+
 def test_without_the_store_nothing_is_said(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:

@@ -57,3 +57,18 @@ def test_a_failure_with_nothing_new_to_read_is_one_too() -> None:
     assert ledger.following.trouble(103.0) == "baseline_unreadable"
     assert ledger.following.followed_at == 100.0
     assert ledger.following.behind == 0
+
+
+def test_a_replica_that_stands_still_for_a_day_takes_hardly_more_memory() -> None:
+    ledger = Ledger(0.0)
+    for second in range(1, 86_401):
+        ledger.succeed(float(second), acknowledged=10 * second, seen=0, patience=PATIENCE)
+    assert len(ledger._acknowledged) < 1_500
+    assert ledger.following.followed_at == 0.0
+    # On its way back, it has what was acknowledged in the first half of the day.
+    ledger.succeed(86_401.0, 864_010, seen=432_000, patience=PATIENCE)
+    assert 42_600.0 < ledger.following.followed_at <= 43_200.0
+    ledger.succeed(86_402.0, 864_020, seen=864_010, patience=PATIENCE)
+    assert 85_400.0 < ledger.following.followed_at <= 86_401.0
+    ledger.succeed(86_403.0, 864_020, seen=864_020, patience=PATIENCE)
+    assert ledger.following.followed_at == 86_403.0
