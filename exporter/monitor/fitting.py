@@ -35,10 +35,14 @@ _RETRY_SECONDS = 60.0
 
 
 class _Work(NamedTuple):
-    """Work on the baseline of a model, and the time from which it may be done again."""
+    """Work on the baseline of a model, and the time from which it may be done again.
+
+    It makes a version readable again, unless that is None.
+    """
 
     future: Future[None]
     again_at: float
+    version: int | None = None
 
 
 class Fitting:
@@ -78,12 +82,20 @@ class Fitting:
         def fit(connection: psycopg.Connection) -> None:
             baseline.fit_again(connection, model_name, version)
 
-        self._request(model_name, fit, _RETRY_SECONDS)
+        self._request_of(
+            self._works, model_name, fit, _RETRY_SECONDS, "baseline not fitted again", version
+        )
 
-    def is_under_way(self, model_name: str) -> bool:
-        """Return whether the baseline of a model is being worked on, or waits for that."""
+    def is_under_way(self, model_name: str, version: int) -> bool:
+        """Return whether a version of a baseline is better not read yet.
+
+        It will be fitted again, or another one is just being pinned. What only waits its turn to
+        pin another one may wait for long behind other models.
+        """
         work = self._works.get(model_name)
-        return work is not None and not work.future.done()
+        if work is None or work.future.done():
+            return False
+        return work.future.running() or work.version == version
 
     def request_another(self, model: Model) -> None:
         """Pin the newest vectors of a model, as many as of a first baseline, if they vary."""
@@ -144,18 +156,18 @@ class Fitting:
         work: Callable[[psycopg.Connection], object],
         pause: float,
         failure: str,
+        version: int | None = None,
     ) -> None:
         last = works.get(model_name)
         if last is None or (last.future.done() and self._monotonic() >= last.again_at):
             future = self._threads.submit(self._do, model_name, work, failure)
-            works[model_name] = _Work(future, self._monotonic() + pause)
+            works[model_name] = _Work(future, self._monotonic() + pause, version)
 
     def forget(self, model_name: str) -> None:
         """Forget a model that was removed, or replaced by another of its name."""
         for works in self._all:
             work = works.pop(model_name, None)
-            # Work that runs already pins nothing: a new model has too few vectors for a first
-            # baseline, and does not use the version that another one would replace.
+            # Work that runs already pins nothing: the vectors that it read are gone.
             if work is not None and not work.future.cancel():
                 left = [*self._forgotten, work.future]
                 self._forgotten = [future for future in left if not future.done()]

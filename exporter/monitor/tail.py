@@ -329,8 +329,8 @@ class Tail:
     def _adopt(
         self, connection: psycopg.Connection, model: Model, row: ModelRow, version: int
     ) -> None:
-        if self._fitting.is_under_way(row.model_name):
-            return  # a fit of an outdated one, or of one that will be newer still
+        if self._fitting.is_under_way(row.model_name, version):
+            return
         try:
             newest = baseline.load(connection, row.model_name, version)
         except NotFound:

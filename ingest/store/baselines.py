@@ -175,7 +175,8 @@ def create(
     Raises
     ------
     NotFound
-        If there is no such model.
+        If there is no such model, or some of the vectors are not stored any more: they expired, or
+        the model was removed, and is another one of its name now.
     """
     with connection.transaction():
         version = _next_version(connection, model_name)
@@ -323,7 +324,7 @@ def _insert(
 def _copy_vectors(
     connection: psycopg.Connection, model_name: str, version: int, rows: NDArray[np.void]
 ) -> None:
-    connection.execute(
+    copied = connection.execute(
         "insert into baseline_embedding"
         " (model_name, version, seq, received_at, embedded_at, id, metadata, embedding)"
         " select model_name, %s, seq, received_at, embedded_at, id, metadata, embedding"
@@ -333,11 +334,18 @@ def _copy_vectors(
             version,
             model_name,
             rows["seq"].tolist(),
-            # One second of tolerance: the times were converted to floating point.
-            rows["received_at"].min() - 1,
-            rows["received_at"].max() + 1,
+            # The times were rounded to floating point. Vectors of another model of the same name
+            # have the same numbers, but came later.
+            rows["received_at"].min() - 1e-3,
+            rows["received_at"].max() + 1e-3,
         ],
-    )
+    ).rowcount
+    if copied != len(rows):
+        gone = len(rows) - copied
+        raise NotFound(
+            f"{gone} of the {len(rows)} vectors of a baseline of model {model_name} are not stored"
+            " any more; they went while its detector was fitted"
+        )
 
 
 def _write_vectors(

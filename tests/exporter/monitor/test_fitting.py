@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from exporter.monitor import baseline, fit_process
 from exporter.monitor import fitting as fitting_module
+from exporter.monitor.fit_process import Fitted
 from exporter.monitor.fitting import Fitting, mature, note_suggestion
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
@@ -26,6 +28,7 @@ from ingest.runtime.settings.settings import BaselineSettings, MonitoringSetting
 from ingest.runtime.time_zone import UTC
 from ingest.store import baselines
 from ingest.store.connection import connect
+from ingest.store.models import remove
 from ingest.store.pool import Pool
 from ingest.store.selection import Selection
 from tests.service import children, wait_for, waits_for_a_lock
@@ -161,7 +164,8 @@ def test_a_baseline_matures_by_itself_unless_the_settings_forbid_it(
     tail = Tail(pool, models, MonitoringSettings(baseline=allowed))
     tail.poll()  # takes up the baseline
     tail.poll()
-    wait_for(lambda: not tail._fitting.is_under_way("m"), "the fit")
+    works = tail._fitting._works.values()
+    wait_for(lambda: all(work.future.done() for work in works), "the fit")
     tail.stop()
     assert versions(connection, "m") == expected
     assert (models.by_name["m"].maturing is not None) == automatic
@@ -406,7 +410,7 @@ def test_an_outdated_detector_is_fitted_again_and_stored(
     connection.execute("update baseline set detector = 'embedding-drift detector\n1\n'")
     with fitting(pool, [0.0]) as made:
         made.request_again("m", 1)
-        wait_for(lambda: not made.is_under_way("m"), "the fit")
+        wait_for(made._works["m"].future.done, "the fit")
     assert connection.execute("select detector from baseline").fetchone() == (current,)
 
 
@@ -421,7 +425,7 @@ def test_a_first_baseline_of_vectors_that_expired_says_why_there_is_none(
     connection.execute("delete from embedding where seq <= 100")
     with fitting(pool, [0.0]) as made:
         made.request_first("m", 250, UTC)
-        wait_for(lambda: not made.is_under_way("m"), "the attempt")
+        wait_for(made._works["m"].future.done, "the attempt")
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.__dict__["error"] == "200 of the 250 vectors of a first baseline are stored"
 
@@ -444,6 +448,34 @@ def test_a_model_that_was_created_again_is_not_pinned_from_too_few_vectors(
         wait_for(lambda: versions(connection, "waits") == [1], "the first fit")
     assert versions(connection, "m") == []
     assert versions(connection, "new") == []
+
+
+def test_a_model_that_is_made_again_while_its_first_baseline_is_fitted_does_not_get_that(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fit = fit_process.fit
+
+    def make_again(*arguments: Any) -> Fitted:
+        fitted = fit(*arguments)
+        with connect(store) as other:
+            remove(other, "m")
+        send(vectors[:300] + np.float32(5))
+        return fitted
+
+    monkeypatch.setattr(fit_process, "fit", make_again)
+    send(vectors[:300])
+    with fitting(pool, [0.0]) as made:
+        made.request_first("m", 250, UTC)
+        wait_for(made._works["m"].future.done, "the attempt")
+    assert versions(connection, "m") == []
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.__dict__["error"].startswith("250 of the 250 vectors of a baseline of model m")
 
 
 def test_a_large_fit_does_not_keep_the_service_from_stopping(

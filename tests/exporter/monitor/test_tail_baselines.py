@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from threading import Event
 
 import numpy as np
 import psycopg
@@ -66,6 +67,29 @@ def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
     assert model.baseline is not None
     assert (model.baseline.version, model.baseline.source) == (2, "first 600")
     np.testing.assert_array_equal(held(model, "slow"), vectors[600:800])
+
+
+def test_a_pinned_baseline_does_not_wait_until_the_fits_of_others_are_done(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    models, others_done = Models(), Event()
+    tail = Tail(pool, models, SETTINGS)
+    send(vectors[:1_100])
+    # The first baseline of the model waits its turn behind a long fit.
+    tail._fitting._threads.submit(others_done.wait)
+    try:
+        tail.poll()
+        assert baseline.pin(connection, "m", Selection(last=600)) == 1
+        tail.poll()
+        pinned = models.by_name["m"].baseline
+        assert pinned is not None
+        assert pinned.source == "last 600"
+    finally:
+        others_done.set()
+        tail.stop()
 
 
 def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(

@@ -52,6 +52,17 @@ def test_copies_stay_when_the_vectors_are_deleted(
 
 
 @pytest.mark.usefixtures("filled")
+def test_vectors_that_went_after_they_were_selected_are_no_baseline(
+    connection: psycopg.Connection,
+) -> None:
+    rows = select(connection, "m", Selection(first=5))
+    connection.execute("delete from embedding where model_name = 'm' and seq <= 2")
+    with pytest.raises(NotFound, match="2 of the 5 vectors of a baseline of model m are not"):
+        baselines.create(connection, "m", rows, b"", {}, "first 5")
+    assert baselines.versions(connection, "m") == []
+
+
+@pytest.mark.usefixtures("filled")
 def test_pinning_from_several_processes_at_once_gives_different_versions(
     store: str, connection: psycopg.Connection
 ) -> None:
