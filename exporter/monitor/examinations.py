@@ -49,7 +49,7 @@ class Examination(Protocol):
         Raises
         ------
         StoreUnavailable
-            If PostgreSQL is away; the check ends then.
+            If PostgreSQL is away; it is not run for other models in this check.
         Exception
             Anything else concerns this model alone.
         """

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from types import MappingProxyType
 
 import msgspec
@@ -21,6 +22,7 @@ from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.worker import Worker, WorkStatus
 from ingest.store import history, reports, slice_history, standbys
+from ingest.store.changes import ModelRow
 from ingest.store.history import HistoryRow
 from ingest.store.pool import Pool
 from ingest.store.reports import Report
@@ -88,7 +90,8 @@ class Examiner:
         )
         self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
         self.standbys: Standbys | None = None
-        self._reported: frozenset[str] = frozenset()
+        # When each model was made: another one of its name has no report yet.
+        self._reported: Mapping[str, datetime] = {}
 
     @property
     def status(self) -> WorkStatus:
@@ -105,7 +108,7 @@ class Examiner:
 
     def notice(self, models: Iterable[ModelSnapshot]) -> None:
         """Catch up soon if an examination of one of these models is awaited, or its report."""
-        if any(self._awaited(m) or m.row.model_name not in self._reported for m in models):
+        if any(self._awaited(m) or not self._is_reported(m.row) for m in models):
             self._worker.wake()
 
     def _work(self) -> None:
@@ -129,7 +132,7 @@ class Examiner:
         """
         check = _Check()
         now = self._models.now()
-        new: list[Report] = []
+        new = _Reports()
         for model in self._models.by_name.values():
             if self._worker.is_stopping:
                 return
@@ -137,18 +140,18 @@ class Examiner:
                 standing = model.standing
                 if awaited := self._awaited(model.judge(standing, now)):
                     self._examine(model, standing, awaited, check)
-                if model.row.model_name not in self._reported:
-                    new.append(_report(model.judge(standing, now), now))
+                if not self._is_reported(model.row):
+                    new.append((model.row, _report(model.judge(standing, now), now)))
         if new:
             with self._pool.borrow() as connection:
                 self._report(connection, new)
-        if check.first_error is not None:
-            raise check.first_error
+        check.raise_first()
 
     def check(self) -> None:
         """Run the examinations that are due, and record the verdicts.
 
-        The failure of one model, or of one examination, leaves the others alone.
+        The failure of one model, or of one examination, leaves the others alone. So the verdicts
+        are recorded also without the replica that an examination needs.
 
         Raises
         ------
@@ -162,31 +165,27 @@ class Examiner:
             self._check(check)
         finally:
             self.examined = MappingProxyType({**self.examined, **check.statuses()})
-        if check.first_error is not None:
-            raise check.first_error
+        check.raise_first()
 
     def _check(self, check: _Check) -> None:
         rows: list[HistoryRow] = []
         sliced: list[SlicedRow] = []
         judged: list[ModelSnapshot] = []
-        try:
-            for model in self._models.by_name.values():
-                if self._worker.is_stopping:
-                    return
-                with check.keeping(model.row.model_name):
-                    # Read once: the tail replaces it when a baseline is adopted.
-                    standing = model.standing
-                    due = [each for each in self._examinations if self._is_due(each, standing)]
-                    subject = self._examine(model, standing, due, check)
-                    rows += _rows(subject, standing)
-                    # Again: now with what the examinations found.
-                    found = model.judge(standing, self._models.now())
-                    judged.append(found)
-                    sliced += _sliced_rows(found)
-        finally:
-            # Also without the replica that the examinations need: this needs the primary only.
-            if not self._worker.is_stopping:
-                self._record(rows, sliced, judged, check)
+        for model in self._models.by_name.values():
+            if self._worker.is_stopping:
+                return
+            with check.keeping(model.row.model_name):
+                # Read once: the tail replaces it when a baseline is adopted.
+                standing = model.standing
+                due = [each for each in self._examinations if self._is_due(each, standing)]
+                subject = self._examine(model, standing, due, check)
+                rows += _rows(subject, standing)
+                # Again: now with what the examinations found.
+                found = model.judge(standing, self._models.now())
+                judged.append(found)
+                sliced += _sliced_rows(found)
+        if not self._worker.is_stopping:
+            self._record(rows, sliced, judged, check)
 
     def _record(
         self,
@@ -195,10 +194,10 @@ class Examiner:
         judged: Sequence[ModelSnapshot],
         check: _Check,
     ) -> None:
-        now, made, found = self._models.now(), list[Report](), None
+        now, made, found = self._models.now(), _Reports(), None
         for model in judged:
             with check.keeping(model.row.model_name):
-                made.append(_report(model, now))
+                made.append((model.row, _report(model, now)))
         try:
             with check.timed(RECORD), self._pool.borrow() as connection:
                 history.append(connection, rows)
@@ -208,10 +207,14 @@ class Examiner:
         finally:
             self.standbys = found
 
-    def _report(self, connection: psycopg.Connection, written: Sequence[Report]) -> None:
-        reports.write(connection, written, self.interval)
-        names = {each.model_name for each in written}
-        self._reported = (self._reported | names) & self._models.by_name.keys()
+    def _is_reported(self, row: ModelRow) -> bool:
+        return self._reported.get(row.model_name) == row.created_at
+
+    def _report(self, connection: psycopg.Connection, made: _Reports) -> None:
+        reports.write(connection, [report for _, report in made], self.interval)
+        reported = {**self._reported, **{row.model_name: row.created_at for row, _ in made}}
+        present = self._models.by_name
+        self._reported = {name: at for name, at in reported.items() if name in present}
 
     def _examine(
         self, model: Model, standing: Standing, due: Sequence[Examination], check: _Check
@@ -224,10 +227,17 @@ class Examiner:
                 standing.attach(examination.name, {})
             raise
         for examination in due:
+            if examination.name in check.lost:
+                continue
             found: Mapping[str, object] = {}
-            with check.keeping(model.row.model_name), check.timed(examination.name):
-                found = examination.examine(subject)
-                standing.examined_at[examination.name] = self._monotonic()
+            try:
+                with check.keeping(model.row.model_name), check.timed(examination.name):
+                    found = examination.examine(subject)
+                    standing.examined_at[examination.name] = self._monotonic()
+            except StoreUnavailable as error:
+                # What it found before stays. For each other model, it would wait as long.
+                check.lost[examination.name] = error
+                continue
             standing.attach(examination.name, found)
         return subject
 
@@ -239,13 +249,30 @@ class Examiner:
         return self._monotonic() - last >= examination.interval
 
 
+_Reports = list[tuple[ModelRow, Report]]
+"""Reports, each with the model that it is about."""
+
+
 class _Check:
-    """Duration and success of the examinations in one check, and the first error."""
+    """Duration and success of the examinations in one check, and the first error.
+
+    Attributes
+    ----------
+    lost : dict of str to StoreUnavailable
+        Examinations that lost the store. They are not run again in this check.
+    """
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
         self._failed: set[str] = set()
-        self.first_error: Exception | None = None
+        self._first_error: Exception | None = None
+        self.lost: dict[str, StoreUnavailable] = {}
+
+    def raise_first(self) -> None:
+        """Raise the first error. That the store was lost is told rather than what one model has."""
+        for error in (*self.lost.values(), self._first_error):
+            if error is not None:
+                raise error
 
     def statuses(self) -> dict[str, ExaminationStatus]:
         return {
@@ -265,7 +292,7 @@ class _Check:
             raise
         except Exception as error:
             error.add_note(f"Raised by the check of model {model_name}")
-            self.first_error = self.first_error or error
+            self._first_error = self._first_error or error
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

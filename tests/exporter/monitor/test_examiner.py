@@ -446,23 +446,56 @@ def test_it_stops_at_once_though_the_store_was_never_read(
 
 
 def test_verdicts_are_recorded_though_an_examination_lost_its_replica(
-    pool: Pool, models: Models, connection: psycopg.Connection
+    pool: Pool,
+    models: Models,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
 ) -> None:
+    send(vectors[:300], "z")
+    models = followed(pool)
+    asked = []
+
     class Lost:
         name = "exact"
         interval = 0.0
 
         def examine(self, model: ModelSnapshot) -> dict[str, object]:
+            asked.append(model.row.model_name)
             raise StoreUnavailable("the replica is away")
 
         def is_awaited(self, model: ModelSnapshot) -> bool:
             return False
 
-    lost = Examiner(models, [*examinations(pool)[:1], Lost()], pool, 300, threading.Event())
+    lost = Examiner(models, [Lost(), *examinations(pool)[:1]], pool, 300, threading.Event())
     with pytest.raises(StoreUnavailable, match="the replica is away"):
         lost.check()
     assert lost.examined["record"].success
     assert not lost.examined["exact"].success
+    # Each would wait as long for the replica.
+    assert asked == ["m"]
+    assert examined(models.by_name["z"], "quality") == {"fast", "slow"}
+    rows = connection.execute("select model_name, window_name from drift_history order by 1, 2")
+    assert rows.fetchall() == [("m", "fast"), ("m", "slow"), ("z", "fast"), ("z", "slow")]
+
+
+def test_a_model_that_was_made_again_is_reported_before_the_next_check(
+    pool: Pool,
+    models: Models,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    catching_up = examiner(pool, models)
+    catching_up.check()
+    remove(connection, "m")
+    send(vectors[:300])
+    models.remove("m")
+    for model in followed(pool).by_name.values():
+        models.add(model)
+    catching_up.catch_up()
+    [told] = reports.glances(connection)
+    assert told.text is not None
 
 
 def test_a_magnitude_that_is_missing_is_not_left_to_the_next_check(
