@@ -21,7 +21,7 @@ from exporter.explain.summary import headline, recalled, titled, told
 from exporter.monitor import evidence, privacy
 from exporter.monitor.drifting import Drift, Drifting
 from exporter.monitor.evidence import Evidence
-from exporter.monitor.model import Model, Models
+from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot, SeriesSnapshot
 from ingest.runtime.errors import StoreUnavailable
@@ -98,6 +98,7 @@ class Explainer:
         self._primary = primary
         self._interval = interval
         self.settings = settings
+        self._lock = threading.Lock()
         self._followed = followed
         self._stopped = threading.Event()
         self._rest = self._stopped.wait if rest is None else rest
@@ -122,12 +123,11 @@ class Explainer:
 
     def reconfigure(self, interval: float, settings: ExplanationSettings) -> None:
         """Apply other settings, and say again what they do not allow any more."""
-        self._interval, self.settings = interval, settings
-        for model in self._models.by_name.values():
-            standing = model.standing
-            standing.explained = MappingProxyType(
-                {series: row for series, row in standing.explained.items() if self._permits(row)}
-            )
+        self._interval = interval
+        with self._lock:
+            self.settings = settings
+            for model in self._models.by_name.values():
+                self._show(model.standing, model.standing.explained)
         self._worker.wake()
 
     def notice(self, models: Sequence[ModelSnapshot]) -> None:
@@ -195,11 +195,10 @@ class Explainer:
                 error.add_note(f"Raised by the explanation of {each.series}")
                 errors.append(error)
                 current = standing.explained.get(each.series)
-                if current is not None and not self._permits(current):
-                    current = None
             if current is not None:
                 explained[each.series] = current
-        standing.explained = MappingProxyType(explained)
+        with self._lock:
+            self._show(standing, explained)
         for without_map in made:
             if without_map.row.slice:
                 continue
@@ -212,6 +211,12 @@ class Explainer:
                 error.add_note(f"Raised by the map of {row.model_name}, {row.window_name} window")
                 errors.append(error)
         return bool(made)
+
+    def _show(self, standing: Standing, rows: Mapping[Series, ExplanationRow]) -> None:
+        """Attach the rows that the settings of now allow: those of a while ago allowed more."""
+        standing.explained = MappingProxyType(
+            {series: row for series, row in rows.items() if self._permits(row)}
+        )
 
     def _due(self, subject: ModelSnapshot) -> Iterator[tuple[SeriesSnapshot, Drift]]:
         """Yield the windows that drift, and then the slices that began to drift first."""

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,6 @@ LATER: Mapping[Stage, Sequence[Stage]] = {
 """The stages that may follow each."""
 
 Wait = Literal["time", "drift", "vectors", "scores", "unlike", "unfit", "person"]
-WAITS: tuple[Wait, ...] = get_args(Wait)
 """What a next baseline waits for.
 
 time : for the end of its span

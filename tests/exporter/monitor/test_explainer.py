@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from psycopg import sql
 
+from exporter.explain.explanation import Explanation, explain
 from exporter.explain.map import Map, draw
 from exporter.metrics import families
 from exporter.monitor import baseline, recorded, reporting, slices
@@ -400,6 +401,21 @@ def test_what_settings_do_not_allow_any_more_is_gone_at_once(
     connection.execute("delete from baseline_embedding")
     with pytest.raises(ValueError, match="needs vectors of the baseline"):
         explaining.look()
+    assert explanation(models) is None
+
+
+def test_what_settings_forbid_during_an_explanation_is_not_shown_after_it(
+    pool: Pool, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_score(models, HIGH)
+    explaining = explainer(pool, models, ExplanationSettings(texts="full"))
+
+    def forbid(*arguments: Any) -> Explanation:
+        explaining.reconfigure(CHECK, ExplanationSettings(texts="none"))
+        return explain(*arguments)
+
+    monkeypatch.setattr("exporter.monitor.explainer.explain", forbid)
+    explaining.look()
     assert explanation(models) is None
 
 
