@@ -61,7 +61,8 @@ def render(settings: Settings, output: Path, *, merged: bool = False) -> list[Pa
     Returns
     -------
     list of Path
-        The written files. ``slack_webhook`` holds a secret; only its owner can read it.
+        The written files. ``slack_webhook`` holds a secret; only its owner can read it, who stays
+        the one that it has.
 
     Raises
     ------
@@ -97,6 +98,10 @@ def _replace(output: Path, texts: Mapping[str, str]) -> None:
             staged = Path(staging, name)
             staged.touch(mode=0o600 if name == _WEBHOOK else 0o644)
             staged.write_text(text, encoding="utf-8")
+            if name == _WEBHOOK and (output / name).exists():
+                # The user that runs Alertmanager, not the one that renders.
+                owner = (output / name).stat()
+                os.chown(staged, owner.st_uid, owner.st_gid)
         for name in texts:
             os.replace(Path(staging, name), output / name)
     for optional in {_WEBHOOK, _WATCHDOG} - set(texts):

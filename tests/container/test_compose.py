@@ -43,7 +43,7 @@ def test_our_services_run_this_version_with_variables_that_it_reads(
     assert service["read_only"]
 
 
-def test_prometheus_scrapes_both_halves_and_has_rules_and_alertmanager(
+def test_prometheus_scrapes_both_halves_and_alertmanager_and_has_rules(
     compose: dict[str, Any], tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     file = tmp_path / "prometheus.yml"
@@ -52,10 +52,16 @@ def test_prometheus_scrapes_both_halves_and_has_rules_and_alertmanager(
     answer = subprocess.run(check, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     configuration = yaml.safe_load(file.read_text())
-    assert configuration["scrape_configs"][0]["static_configs"][0]["targets"] == [
-        f"exporter:{exporter_cli.PORT}",
-        f"ingest:{exporter_cli.INGEST_PORT}",
-    ]
+    scraped = {
+        job["job_name"]: job["static_configs"][0]["targets"]
+        for job in configuration["scrape_configs"]
+    }
+    [alertmanager] = configuration["alerting"]["alertmanagers"]
+    assert scraped == {
+        "embedding-drift": [f"exporter:{exporter_cli.PORT}", f"ingest:{exporter_cli.INGEST_PORT}"],
+        # An alert is about its failed notifications.
+        "alertmanager": alertmanager["static_configs"][0]["targets"],
+    }
     rendered = compose["services"]["rules"]["command"][-1]
     assert configuration["rule_files"] == [f"{rendered}/*.rules.yaml"]
     for reader in ("prometheus", "alertmanager"):

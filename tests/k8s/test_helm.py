@@ -51,6 +51,10 @@ def chart(tmp_path: Path) -> Chart:
             "config.database.connection_string: the configuration is no secret",
         ),
         (
+            {"config": {"alerting": {"slack_webhook": "https://hooks.slack.com/services/x"}}},
+            "config.alerting.slack_webhook: the configuration is no secret",
+        ),
+        (
             {"database": {"connectionString": "postgresql://x", "trial": {"enabled": True}}},
             "only one of existingSecret, connectionString, trial and cnpg",
         ),

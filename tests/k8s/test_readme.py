@@ -66,6 +66,18 @@ def test_a_database_and_a_dns_at_known_addresses(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("helm")
+@pytest.mark.parametrize("own", ["trial", "cnpg"])
+def test_a_database_beside_the_one_of_the_chart(own: str, tmp_path: Path) -> None:
+    _, limited, _ = shown("values.yaml")
+    values = limited | {"database": {own: {"enabled": True}}}
+    policies = of_kind(build(values, tmp_path), "NetworkPolicy")
+    [egress] = [found["spec"]["egress"] for found in policies if found["spec"].get("egress")]
+    of_chart, beside = egress[1]["to"]
+    assert "podSelector" in of_chart
+    assert beside == {"ipBlock": {"cidr": "192.0.2.10/32"}}
+
+
+@pytest.mark.usefixtures("helm")
 @pytest.mark.parametrize("shards", [1, 3])
 def test_an_exporter_that_reads_from_a_replica(shards: int, tmp_path: Path) -> None:
     *_, replica = shown("values.yaml")

@@ -232,6 +232,17 @@ def test_a_dashboard_is_opened_on_the_model(tmp_path: Path, dashboard: str, link
     assert found == link + "{{ $labels.model_name | urlquery }}"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file away")
+def test_the_webhook_stays_with_the_user_that_runs_alertmanager(tmp_path: Path) -> None:
+    render(settings(alerting__slack_webhook=WEBHOOK), tmp_path)
+    os.chown(tmp_path / "slack_webhook", 65_534, 65_533)
+    render(settings(alerting__slack_webhook=f"{WEBHOOK}/another"), tmp_path)
+    found = (tmp_path / "slack_webhook").stat()
+    assert (found.st_uid, found.st_gid) == (65_534, 65_533)
+    assert stat.S_IMODE(found.st_mode) == 0o600
+    assert (tmp_path / "slack_webhook").read_text() == f"{WEBHOOK}/another\n"
+
+
 def test_the_webhook_is_in_its_own_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     (tmp_path / "slack_webhook").write_text("an older one that everybody may read")
     (tmp_path / "slack_webhook").chmod(0o644)

@@ -17,6 +17,9 @@ kubectl port-forward --namespace {{ .Release.Namespace }} service/{{ include "em
 {{- fail (printf "config.database.%s: the configuration is no secret; use database.existingSecret, or EMBEDDING_DRIFT_DATABASE_%s_FILE in extraEnv with extraVolumes" $key (upper $key)) -}}
 {{- end -}}
 {{- end -}}
+{{- if .Values.config | dig "alerting" "slack_webhook" "" -}}
+{{- fail "config.alerting.slack_webhook: the configuration is no secret; use alertmanagerConfig.existingSecret" -}}
+{{- end -}}
 {{- $needed := dict
   "server" (dict "host" "0.0.0.0")
   "log" (dict "format" "json")
