@@ -67,7 +67,7 @@ class Drifting:
         ----------
         model : ModelSnapshot
         watched : int
-            Number of models and slices, by which the thresholds grow.
+            Number of models and slices with a score, by which the thresholds grow.
         """
         if model.baseline is None:
             self._keep(lambda series: series.model_name != model.row.model_name)

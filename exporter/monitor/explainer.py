@@ -28,7 +28,7 @@ from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings.settings import ExplanationSettings
 from ingest.runtime.thresholds import KEPT_SECONDS
 from ingest.runtime.worker import Worker
-from ingest.store import explanations
+from ingest.store import explanations, reports
 from ingest.store.explanations import ExplanationRow
 from ingest.store.pool import Pool
 
@@ -99,6 +99,7 @@ class Explainer:
         self._interval = interval
         self.settings = settings
         self._lock = threading.Lock()
+        self._watched = 1
         self._followed = followed
         self._stopped = threading.Event()
         self._rest = self._stopped.wait if rest is None else rest
@@ -132,7 +133,7 @@ class Explainer:
 
     def notice(self, models: Sequence[ModelSnapshot]) -> None:
         """Look soon if a drift has begun in one of these models: its alert comes soon, too."""
-        watched = sum(model.watched for model in models)
+        watched = max(self._watched, sum(model.watched for model in models))
         if any(self._drifting.is_news(model, watched) for model in models):
             self._worker.wake()
 
@@ -156,7 +157,7 @@ class Explainer:
             The first error that a model or a window raised.
         """
         models, spent, errors = self._models.by_name, 0.0, list[Exception]()
-        watched = self._models.watched
+        watched = self._watched = self._count_watched()
         for model in models.values():
             if self._worker.is_stopping:
                 return
@@ -177,6 +178,15 @@ class Explainer:
         self.examined = MappingProxyType({EXPLANATION: status})
         if errors:
             raise errors[0]
+
+    def _count_watched(self) -> int:
+        """Count the models and slices with a score, also those of other shards."""
+        own = self._models.watched
+        try:
+            with self._primary.borrow() as connection:
+                return max(own, reports.watched(connection))
+        except StoreUnavailable:
+            return max(own, self._watched)
 
     def _look_at(self, model: Model, watched: int, errors: list[Exception]) -> bool:
         """Attach the explanations to a model; return whether one was made."""

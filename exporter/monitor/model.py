@@ -351,9 +351,8 @@ class Models:
 
     @property
     def watched(self) -> int:
-        """Models and their slices: so many share the budget of false alarms of the rules."""
-        slicings = [model.standing.slicing for model in self.by_name.values()]
-        return len(slicings) + sum(len(each.slices) for each in slicings if each is not None)
+        """Models and slices that have a score now; see `ModelSnapshot`."""
+        return sum(each.watched for each in self.snapshots())
 
     def add(self, model: Model) -> None:
         """Add a model, or replace the one of its name."""

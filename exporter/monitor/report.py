@@ -100,7 +100,7 @@ class ListedModel(Struct):
     ]
     overdue: Overdue
     windows: ListedWindows
-    watched: Annotated[Count, Meta(description="The model and its slices.")] = 1
+    watched: Annotated[Count, Meta(description="Of it and its slices, how many have a score.")] = 1
     slices: Annotated[
         list[ListedSlice],
         Meta(

@@ -148,8 +148,12 @@ class ModelSnapshot:
 
     @property
     def watched(self) -> int:
-        """The model and its slices: so many share the budget of false alarms of the rules."""
-        return 1 + (0 if self.slicing is None else len(self.slicing.slices))
+        """Of the model and its slices, those with a score in a window.
+
+        Like all others of the fleet, they share the rules' budget of false alarms.
+        """
+        every = (*self.series, *self.slices)
+        return len({each.series.slice for each in every if each.verdict.measurement is not None})
 
 
 @dataclass(frozen=True, slots=True)

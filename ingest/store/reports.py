@@ -118,10 +118,10 @@ def detail(connection: psycopg.Connection, model_name: str) -> Stored:
 
 
 def watched(connection: psycopg.Connection) -> int:
-    """Count the models and their slices, as the glances have them."""
+    """Count the models and slices that had a score when their models were reported."""
     cursor = connection.execute(
         "select coalesce(sum(coalesce((glance::json->>'watched')::bigint, 1)), 0)::bigint"
-        " from model left join report using (model_name)"
+        " from report"
     )
     [(found,)] = cursor
     return int(found)

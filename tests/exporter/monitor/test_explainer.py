@@ -37,11 +37,12 @@ from ingest.runtime.settings.settings import (
     MonitoringSettings,
 )
 from ingest.runtime.thresholds import KEPT_SECONDS, SCORE
-from ingest.store import explanations
+from ingest.store import explanations, reports
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection
 from ingest.store.explanations import ExplanationRow
 from ingest.store.pool import Pool
+from ingest.store.reports import Report
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
 from tests.exporter.explain.space import KNOWN, Vectors, drawing
@@ -402,6 +403,19 @@ def test_what_settings_do_not_allow_any_more_is_gone_at_once(
     with pytest.raises(ValueError, match="needs vectors of the baseline"):
         explaining.look()
     assert explanation(models) is None
+
+
+def test_the_thresholds_are_those_of_the_whole_fleet_as_in_the_rules(
+    pool: Pool, models: Models, connection: psycopg.Connection
+) -> None:
+    set_score(models, HIGH - 4)
+    # The exporter of another shard has a thousand slices.
+    reports.write(connection, [Report("m", 0.0, b'{"watched": 1000}', b"{}")], CHECK)
+    explainer(pool, models).look()
+    assert explanation(models) is None
+    connection.execute("delete from report")
+    explainer(pool, models).look()
+    assert explanation(models) is not None
 
 
 def test_what_settings_forbid_during_an_explanation_is_not_shown_after_it(

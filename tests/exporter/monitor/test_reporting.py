@@ -120,7 +120,7 @@ def test_a_model_that_is_not_measured_is_listed_with_its_state() -> None:
         "age": 0.0,
         "overdue": False,
         "windows": {"fast": window, "slow": window},
-        "watched": 1,
+        "watched": 0,
         "slices": [],
     }
 

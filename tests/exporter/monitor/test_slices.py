@@ -260,7 +260,22 @@ def test_slices_above_the_cap_are_counted(
     slicing = watch.divide()
     assert [each.name for each in slicing.slices] == ["tenant=acme", "tenant=bolt"]
     assert slicing.folded == 2
-    assert watch.models.watched == watch.model.snapshot(watch.models.now()).watched == 3
+
+
+def test_what_has_no_score_takes_no_part_of_the_budget_of_false_alarms(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    keep(vectors[:N], of_tenants(N))
+    baseline.pin(connection, "m", Selection(first=N))
+    watch = Watch(pool)
+    assert len(watch.divide().slices) > 1
+    assert watch.models.watched == 0
+    keep(vectors[N : N + 500], [{"tenant": "acme"}] * 500)
+    model = watch.check()
+    assert watch.models.watched == model.watched == 2
 
 
 def test_a_value_with_too_few_vectors_in_the_baseline_has_no_series(

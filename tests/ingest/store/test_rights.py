@@ -141,7 +141,7 @@ def test_the_rights_of_ingest_are_enough(connection: psycopg.Connection, app: st
         baselines.rows(own, "m", 1, 4)
         # What the pages show.
         reports.glances(own)
-        assert reports.watched(own) == 1
+        assert reports.watched(own) == 0
         assert explanations.drifts(own, "m", 0, 1, 50) == []
         assert explanations.at(own, "m", 1.0, 900) == []
 
