@@ -77,11 +77,12 @@ def _worst(model: ModelSnapshot) -> list[ListedSlice]:
 
 
 def _rank(score: float, each: SeriesSnapshot, thresholds: Thresholds) -> tuple[bool, bool, float]:
-    """Return a key that is higher for a worse slice: by drift, then by what is sure, then by score.
+    """Return a key that is higher for a worse slice.
 
-    The average of an hour is not known here. A slice that drifts by it is explained. An explanation
-    is kept for some time after the drift, so the score counts, too. In a large fleet, thresholds
-    are higher than those of one model, so what is explained is surer.
+    One that drifts comes before one that does not. Here that is not quite known: the thresholds of
+    the whole fleet are higher, and the average of an hour is not at hand. The explainer knows both,
+    so a slice that it explained comes first, unless its score is low again: an explanation outlasts
+    the drift by some minutes.
     """
     has_risen = (each.rise or 0.0) > thresholds.rise
     is_sure = each.explanation is not None and (has_risen or score > thresholds.lasting)
