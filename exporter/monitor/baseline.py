@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -28,6 +29,7 @@ from ingest.runtime.errors import NotFound
 from ingest.runtime.thresholds import Stage
 from ingest.store import baselines, copy
 from ingest.store.dimension import require_dimension
+from ingest.store.pool import Borrow
 from ingest.store.selection import Selection, select
 
 _log = logging.getLogger(__name__)
@@ -171,9 +173,11 @@ def pin(
 
 
 def pin_first(
-    connection: psycopg.Connection, model_name: str, vectors: int, zone: ZoneInfo = time_zone.UTC
+    borrow: Borrow, model_name: str, vectors: int, zone: ZoneInfo = time_zone.UTC
 ) -> int | None:
     """Pin the first n vectors of a model automatically.
+
+    Like all that is done automatically, it keeps no connection during the fit.
 
     Returns
     -------
@@ -187,18 +191,19 @@ def pin_first(
     ValueError
         If fewer vectors are stored, or no detector can be fitted to them.
     """
-    if baselines.in_use(connection, model_name) is not None:
-        return None
     selection = Selection(first=vectors)
-    rows = select(connection, model_name, selection)
+    with borrow() as connection:
+        if baselines.in_use(connection, model_name) is not None:
+            return None
+        rows = select(connection, model_name, selection)
     if len(rows) < vectors:
         # Some have expired already, or the model was removed and created again.
         raise ValueError(f"{len(rows)} of the {vectors} vectors of a first baseline are stored")
-    return _store(connection, model_name, fit(model_name, rows, str(selection), zone), 0)
+    return pin_next(borrow, model_name, fit(model_name, rows, str(selection), zone), 0)
 
 
 def pin_another(
-    connection: psycopg.Connection,
+    borrow: Borrow,
     model_name: str,
     vectors: int,
     instead_of: int,
@@ -219,16 +224,16 @@ def pin_another(
     ValueError
         If no detector can be fitted to them.
     """
-    if baselines.in_use(connection, model_name) != instead_of:
-        return None
     selection = Selection(last=vectors)
-    found = fit(model_name, select(connection, model_name, selection), str(selection), zone)
-    return _store(connection, model_name, found, instead_of) if found.varies else None
+    with borrow() as connection:
+        if baselines.in_use(connection, model_name) != instead_of:
+            return None
+        rows = select(connection, model_name, selection)
+    found = fit(model_name, rows, str(selection), zone)
+    return pin_next(borrow, model_name, found, instead_of) if found.varies else None
 
 
-def pin_next(
-    connection: psycopg.Connection, model_name: str, found: Fit, instead_of: int
-) -> int | None:
+def pin_next(borrow: Borrow, model_name: str, found: Fit, instead_of: int) -> int | None:
     """Pin what was fitted automatically.
 
     Returns
@@ -241,7 +246,8 @@ def pin_next(
     NotFound
         If there is no such model.
     """
-    return _store(connection, model_name, found, instead_of)
+    with borrow() as connection:
+        return _store(connection, model_name, found, instead_of)
 
 
 def pin_vectors(
@@ -323,7 +329,7 @@ def load_or_fit(connection: psycopg.Connection, model_name: str, version: int) -
     try:
         detector = Detector.from_bytes(stored.detector)
     except Outdated:
-        detector = _fitted_again(connection, model_name, stored)
+        detector = _fitted_again(lambda: nullcontext(connection), model_name, stored)
     return _loaded(stored, detector)
 
 
@@ -346,7 +352,7 @@ def _loaded(stored: baselines.StoredBaseline, detector: Detector) -> Baseline:
     )
 
 
-def fit_again(connection: psycopg.Connection, model_name: str, version: int) -> None:
+def fit_again(borrow: Borrow, model_name: str, version: int) -> None:
     """Replace the stored detector of a baseline by one that this version of the project fits.
 
     Raises
@@ -356,9 +362,11 @@ def fit_again(connection: psycopg.Connection, model_name: str, version: int) -> 
     ValueError
         If no detector can be fitted to its vectors, or this machine does not know its time zone.
     """
-    stored = baselines.load(connection, model_name, version)
-    detector = _fitted_again(connection, model_name, stored)
-    baselines.replace_detector(connection, model_name, version, detector.to_bytes())
+    with borrow() as connection:
+        stored = baselines.load(connection, model_name, version)
+    detector = _fitted_again(borrow, model_name, stored)
+    with borrow() as connection:
+        baselines.replace_detector(connection, model_name, version, detector.to_bytes())
 
 
 def reference(connection: psycopg.Connection, model_name: str, version: int) -> NDArray[np.void]:
@@ -376,17 +384,19 @@ def reference(connection: psycopg.Connection, model_name: str, version: int) -> 
     return rows
 
 
-def _fitted_again(
-    connection: psycopg.Connection, model_name: str, stored: baselines.StoredBaseline
-) -> Detector:
-    rows = reference(connection, model_name, stored.version)
+def _fitted_again(borrow: Borrow, model_name: str, stored: baselines.StoredBaseline) -> Detector:
+    with borrow() as connection:
+        rows = reference(connection, model_name, stored.version)
     rows, _ = _sound(model_name, rows, f"baseline {stored.version}")
+
+    def others(span: tuple[float, float]) -> NDArray[np.void]:
+        selection = Selection(arrived=_moments(span), most=len(rows))
+        with borrow() as connection:
+            return select(connection, model_name, selection)
+
     spans = parts(stored.first_at.timestamp(), stored.last_at.timestamp())
-    more = (
-        select(connection, model_name, Selection(arrived=_moments(span), most=len(rows)))
-        # What a person pinned need not be from the store. Who chose it did not choose the others.
-        for span in (spans if stored.automatic else ())
-    )
+    # What a person pinned need not be from the store. Who chose it did not choose the others.
+    more = map(others, spans if stored.automatic else ())
     # Its quality is stored. To assess it once more takes less than a tenth of the fit.
     return _fit_rows(model_name, rows, time_zone.find(stored.time_zone), more).detector
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
 
 from exporter.monitor import baseline, fit_process, slices
@@ -26,7 +25,7 @@ from ingest.runtime.worker import await_end
 from ingest.store import explanations, history
 from ingest.store.explanations import LastSeen
 from ingest.store.history import Average
-from ingest.store.pool import Pool
+from ingest.store.pool import Borrow, Pool
 from ingest.store.selection import Selection, select
 
 _log = logging.getLogger(__name__)
@@ -71,16 +70,16 @@ class Fitting:
     def request_first(self, model_name: str, vectors: int, zone: ZoneInfo) -> None:
         """Pin the first n vectors of a model, unless that is under way or just failed."""
 
-        def pin(connection: psycopg.Connection) -> None:
-            baseline.pin_first(connection, model_name, vectors, zone)
+        def pin(borrow: Borrow) -> None:
+            baseline.pin_first(borrow, model_name, vectors, zone)
 
         self._request(model_name, pin, _RETRY_SECONDS)
 
     def request_again(self, model_name: str, version: int) -> None:
         """Fit an outdated detector again, unless that is under way or just failed."""
 
-        def fit(connection: psycopg.Connection) -> None:
-            baseline.fit_again(connection, model_name, version)
+        def fit(borrow: Borrow) -> None:
+            baseline.fit_again(borrow, model_name, version)
 
         self._request_of(
             self._works, model_name, fit, _RETRY_SECONDS, "baseline not fitted again", version
@@ -103,8 +102,8 @@ class Fitting:
         assert found is not None
         version, zone = found.version, model.settings.zone
 
-        def pin(connection: psycopg.Connection) -> None:
-            baseline.pin_another(connection, name, vectors, version, zone)
+        def pin(borrow: Borrow) -> None:
+            baseline.pin_another(borrow, name, vectors, version, zone)
 
         self._request(name, pin, float(model.settings.check_interval))
 
@@ -119,7 +118,7 @@ class Fitting:
             Time of the store.
         """
         name, pause = model.row.model_name, float(model.settings.check_interval)
-        self._request(name, lambda connection: mature(connection, model, now), pause)
+        self._request(name, lambda borrow: mature(borrow, model, now), pause)
 
     def request_suggestion(self, model: Model, now: float) -> None:
         """Note whether another weekly baseline is suggested, unless that was done within the hour.
@@ -129,7 +128,7 @@ class Fitting:
         self._request_of(
             self._suggestions,
             model.row.model_name,
-            lambda connection: note_suggestion(connection, model, now),
+            lambda borrow: note_suggestion(borrow, model, now),
             RETRY_SECONDS,
             "no suggestion of another baseline",
         )
@@ -139,21 +138,19 @@ class Fitting:
         found = standing.baseline
         assert found is not None
 
-        def divide(connection: psycopg.Connection) -> None:
-            standing.slicing = slices.divide(connection, model_name, found, keys)
+        def divide(borrow: Borrow) -> None:
+            standing.slicing = slices.divide(borrow, model_name, found, keys)
 
         self._request_of(self._slicings, model_name, divide, _RETRY_SECONDS, "slices not fitted")
 
-    def _request(
-        self, model_name: str, work: Callable[[psycopg.Connection], object], pause: float
-    ) -> None:
+    def _request(self, model_name: str, work: Callable[[Borrow], object], pause: float) -> None:
         self._request_of(self._works, model_name, work, pause, "baseline not pinned")
 
     def _request_of(
         self,
         works: dict[str, _Work],
         model_name: str,
-        work: Callable[[psycopg.Connection], object],
+        work: Callable[[Borrow], object],
         pause: float,
         failure: str,
         version: int | None = None,
@@ -192,12 +189,9 @@ class Fitting:
     def _all(self) -> tuple[dict[str, _Work], ...]:
         return self._works, self._slicings, self._suggestions
 
-    def _do(
-        self, model_name: str, work: Callable[[psycopg.Connection], object], failure: str
-    ) -> None:
+    def _do(self, model_name: str, work: Callable[[Borrow], object], failure: str) -> None:
         try:
-            with self._pool.borrow() as connection:
-                work(connection)
+            work(self._pool.borrow)
         # Log every error: the thread has no caller that would see it.
         except Exception as error:
             if self._is_stopping and isinstance(error, MonitorError):
@@ -213,49 +207,54 @@ class Fitting:
 class _Past(NamedTuple):
     """What the store has of a model, as the `Past` of its baseline."""
 
-    connection: psycopg.Connection
+    borrow: Borrow
     model_name: str
     baseline: Baseline
 
     def scores(self, since: float) -> list[Score]:
         version, stage = self.baseline.version, self.baseline.stage
-        return past_scores(self.connection, self.model_name, _moment(since), version, stage)
+        with self.borrow() as connection:
+            return past_scores(connection, self.model_name, _moment(since), version, stage)
 
     def average(self, since: float) -> Average | None:
         version, name = self.baseline.version, self.model_name
-        return history.average(self.connection, name, "slow", version, since, math.inf)
+        with self.borrow() as connection:
+            return history.average(connection, name, "slow", version, since, math.inf)
 
     def drift_seen(self) -> LastSeen:
-        return explanations.last_seen(self.connection, self.model_name, self.baseline.version)
+        with self.borrow() as connection:
+            return explanations.last_seen(connection, self.model_name, self.baseline.version)
 
     def vectors(self, start: float, end: float, most: int) -> NDArray[np.void]:
         span = Selection(arrived=(_moment(start), _moment(end)), most=most)
-        return select(self.connection, self.model_name, span)
+        with self.borrow() as connection:
+            return select(connection, self.model_name, span)
 
     def reference(self) -> NDArray[np.void]:
-        return baseline.reference(self.connection, self.model_name, self.baseline.version)
+        with self.borrow() as connection:
+            return baseline.reference(connection, self.model_name, self.baseline.version)
 
 
-def mature(connection: psycopg.Connection, model: Model, now: float) -> None:
+def mature(borrow: Borrow, model: Model, now: float) -> None:
     """Note what comes next for the baseline of a model, and pin it if it is due."""
     found, name = model.baseline, model.row.model_name
     if found is None or not found.matures:
         return
-    past = _Past(connection, name, found)
+    past = _Past(borrow, name, found)
     planned, successor = succeed(found, past, _scores(model, now), model.settings, now)
     if successor is not None:
-        baseline.pin_next(connection, name, successor, found.version)
+        baseline.pin_next(borrow, name, successor, found.version)
     # A baseline that was adopted meanwhile has another future.
     if model.baseline is found:
         model.maturing = planned
 
 
-def note_suggestion(connection: psycopg.Connection, model: Model, now: float) -> None:
+def note_suggestion(borrow: Borrow, model: Model, now: float) -> None:
     """Note whether another weekly baseline is suggested to people."""
     found = model.baseline
     if found is None or not found.matures or found.stage != "weekly":
         return
-    past = _Past(connection, model.row.model_name, found)
+    past = _Past(borrow, model.row.model_name, found)
     suggested = suggest(found, past, _scores(model, now), now)
     if model.baseline is found:
         model.maturing = suggested

@@ -35,6 +35,7 @@ from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import WindowSettings
 from ingest.store import slices
 from ingest.store.changes import sampled_ratio
+from ingest.store.pool import Borrow
 
 _log = logging.getLogger(__name__)
 
@@ -162,9 +163,7 @@ def by_key(
     return {key: [named(row[at]) for row in rows] for at, key in enumerate(keys)}
 
 
-def divide(
-    connection: psycopg.Connection, model_name: str, found: Baseline, keys: tuple[str, ...]
-) -> Slicing:
+def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ...]) -> Slicing:
     """Read a baseline by the values of its metadata, and fit a detector to each large slice.
 
     A slice that does not show the seasons that the baseline knows has too few vectors.
@@ -174,7 +173,8 @@ def divide(
     NotFound
         If the baseline was dropped.
     """
-    rows, values = _read(connection, model_name, found, keys)
+    with borrow() as connection:
+        rows, values = _read(connection, model_name, found, keys)
     candidates = list(_candidates(values))
     made = []
     for key, value in candidates[:MOST_SLICES]:

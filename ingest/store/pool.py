@@ -7,8 +7,8 @@ process ends in time even if the server hangs.
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,9 @@ from ingest.store.connection import (
     unavailable,
 )
 from ingest.store.sockets import Sockets
+
+Borrow = Callable[[], AbstractContextManager[psycopg.Connection]]
+"""Lends a connection, as `Pool.borrow` does, to work that needs one now and then."""
 
 _WAIT_SECONDS = 5.0
 """Longest wait for a connection; after it, the store counts as unavailable."""

@@ -20,6 +20,7 @@ from exporter.stats.quality import assess
 from ingest.runtime.errors import DimensionMismatch, NotFound
 from ingest.runtime.time_zone import UTC
 from ingest.store import baselines, copy
+from ingest.store.pool import Pool
 from ingest.store.selection import Selection, select
 
 Send = Callable[..., None]
@@ -37,18 +38,18 @@ def test_a_pinned_baseline_is_loaded_as_it_was(
 
 
 def test_an_automatic_baseline_replaces_the_one_it_was_made_for(
-    connection: psycopg.Connection, send: Send, vectors: Vectors
+    pool: Pool, connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:
     send(vectors[:500])
     with pytest.raises(ValueError, match="500 of the 501 vectors of a first baseline are stored"):
-        baseline.pin_first(connection, "m", 501)
-    assert baseline.pin_first(connection, "m", 500) == 1
-    assert baseline.pin_first(connection, "m", 500) is None
+        baseline.pin_first(pool.borrow, "m", 501)
+    assert baseline.pin_first(pool.borrow, "m", 500) == 1
+    assert baseline.pin_first(pool.borrow, "m", 500) is None
     first = baseline.load(connection, "m", 1)
     assert first.source == "first 500"
     found = baseline.fit("m", baseline.reference(connection, "m", 1), "a day", UTC)
-    assert baseline.pin_next(connection, "m", found, 1) == 2
-    assert baseline.pin_next(connection, "m", found, 1) is None
+    assert baseline.pin_next(pool.borrow, "m", found, 1) == 2
+    assert baseline.pin_next(pool.borrow, "m", found, 1) is None
     assert baseline.pin(connection, "m", Selection(first=500)) == 3
     kinds = [each.automatic for each in baselines.versions(connection, "m")]
     assert kinds == [False, True, True]
@@ -67,6 +68,7 @@ def test_no_vectors_make_no_baseline(
 
 
 def test_absurdly_long_vectors_are_left_out_and_said(
+    pool: Pool,
     connection: psycopg.Connection,
     send: Send,
     vectors: Vectors,
@@ -76,7 +78,7 @@ def test_absurdly_long_vectors_are_left_out_and_said(
     absurd[7, 3] = 3e38
     absurd[8] *= np.float32(1e4)
     send(absurd)
-    assert baseline.pin_first(connection, "m", 500) == 1
+    assert baseline.pin_first(pool.borrow, "m", 500) == 1
     loaded = baseline.load(connection, "m", 1)
     assert loaded.source == "first 500, without 2 absurdly long"
     assert loaded.quality == assess(np.delete(vectors[:500], [7, 8], axis=0))
@@ -116,6 +118,7 @@ def half_of_the_dimensions_constant(vectors: Vectors) -> Vectors:
     ],
 )
 def test_a_baseline_knows_whether_its_vectors_differ(
+    pool: Pool,
     connection: psycopg.Connection,
     send: Send,
     vectors: Vectors,
@@ -123,9 +126,9 @@ def test_a_baseline_knows_whether_its_vectors_differ(
     varies: bool,
 ) -> None:
     send(change(vectors[:500]))
-    baseline.pin_first(connection, "m", 500)
+    baseline.pin_first(pool.borrow, "m", 500)
     assert baseline.load(connection, "m", 1).varies == varies
-    replaced = baseline.pin_another(connection, "m", 500, instead_of=1)
+    replaced = baseline.pin_another(pool.borrow, "m", 500, instead_of=1)
     assert (replaced is not None) == varies
 
 
@@ -147,7 +150,7 @@ AUTUMN = datetime(2026, 10, 25, tzinfo=BERLIN).timestamp()
 
 
 def test_a_baseline_keeps_the_time_zone_that_it_was_pinned_with(
-    connection: psycopg.Connection, vectors: Vectors
+    pool: Pool, connection: psycopg.Connection, vectors: Vectors
 ) -> None:
     times = AUTUMN + 691 * np.arange(1_000.0)
     assert baseline.pin_vectors(connection, "m", vectors[:1_000], times, "lake", BERLIN) == 1
@@ -157,7 +160,7 @@ def test_a_baseline_keeps_the_time_zone_that_it_was_pinned_with(
     assert loaded.detector.to_bytes() == expected
     # Fitted again from what is stored, it still is in that zone.
     outdated(connection)
-    baseline.fit_again(connection, "m", 1)
+    baseline.fit_again(pool.borrow, "m", 1)
     assert baseline.load(connection, "m", 1).detector.to_bytes() == expected
     assert baseline.pin_vectors(connection, "m", vectors[:1_000], times, "lake") == 2
     assert baseline.load(connection, "m", 2).zone == UTC
@@ -197,28 +200,28 @@ def outdated(connection: psycopg.Connection, version: int = 1) -> bytes:
 
 
 def test_a_detector_of_an_earlier_version_is_fitted_again_and_stored(
-    connection: psycopg.Connection, send: Send, vectors: Vectors
+    pool: Pool, connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:
     send(vectors[:600])
     baseline.pin(connection, "m", Selection(first=500))
     current = outdated(connection)
     with pytest.raises(Outdated):
         baseline.load(connection, "m", 1)
-    baseline.fit_again(connection, "m", 1)
+    baseline.fit_again(pool.borrow, "m", 1)
     assert baseline.load(connection, "m", 1).detector.to_bytes() == current
 
 
 def test_an_automatic_baseline_that_is_fitted_again_knows_the_means_of_more_vectors(
-    connection: psycopg.Connection, send: Send, vectors: Vectors
+    pool: Pool, connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:
     for part in np.array_split(vectors[:2_000], 8):
         send(part)
-    baseline.pin_first(connection, "m", 500)
+    baseline.pin_first(pool.borrow, "m", 500)
     rows = select(connection, "m", Selection(last=2_000))
     found = baseline.fit("m", rows[::4], "a day", UTC, [rows[:1_000], rows[1_000:]])
-    baseline.pin_next(connection, "m", found, 1)
+    baseline.pin_next(pool.borrow, "m", found, 1)
     outdated(connection, 2)
-    baseline.fit_again(connection, "m", 2)
+    baseline.fit_again(pool.borrow, "m", 2)
     again = baseline.load(connection, "m", 2).detector
     assert found.detector._linear_season.uncertainty(None) == 1 / 2_000
     # All but those that arrived in the last moment of the span.
@@ -227,13 +230,13 @@ def test_an_automatic_baseline_that_is_fitted_again_knows_the_means_of_more_vect
 
 
 def test_a_sample_that_a_person_pinned_is_fitted_again_by_itself(
-    connection: psycopg.Connection, send: Send, vectors: Vectors
+    pool: Pool, connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:
     for part in np.array_split(vectors[:2_000], 8):
         send(part)
     baseline.pin(connection, "m", Selection(most=500))
     current = outdated(connection)
-    baseline.fit_again(connection, "m", 1)
+    baseline.fit_again(pool.borrow, "m", 1)
     assert baseline.load(connection, "m", 1).detector.to_bytes() == current
 
 
@@ -284,14 +287,14 @@ def test_who_only_reads_fits_it_again_in_memory(
 
 
 def test_a_baseline_that_is_dropped_meanwhile_is_not_found(
-    connection: psycopg.Connection, send: Send, vectors: Vectors
+    pool: Pool, connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:
     send(vectors[:600])
     baseline.pin(connection, "m", Selection(first=500))
     outdated(connection)
     connection.execute("delete from baseline_embedding")
     with pytest.raises(NotFound):
-        baseline.fit_again(connection, "m", 1)
+        baseline.fit_again(pool.borrow, "m", 1)
 
 
 def test_a_detector_of_a_later_version_is_an_error(

@@ -29,7 +29,7 @@ from ingest.runtime.time_zone import UTC
 from ingest.store import baselines
 from ingest.store.connection import connect
 from ingest.store.models import remove
-from ingest.store.pool import Pool
+from ingest.store.pool import Pool, sync_pool
 from ingest.store.selection import Selection
 from tests.service import children, wait_for, waits_for_a_lock
 
@@ -123,11 +123,13 @@ def spread(connection: psycopg.Connection, days: float) -> None:
 
 
 @pytest.fixture
-def day_and_a_half(send: Send, vectors: Vectors, connection: psycopg.Connection) -> None:
+def day_and_a_half(
+    pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
+) -> None:
     """Store 1,500 vectors that arrived in this time; the first 400 are the baseline."""
     send(vectors[:1_500])
     spread(connection, 1.5)
-    baseline.pin_first(connection, "m", 400)
+    baseline.pin_first(pool.borrow, "m", 400)
 
 
 def measured(connection: psycopg.Connection, score: float = 0) -> None:
@@ -228,7 +230,7 @@ def test_what_was_chosen_or_adopted_meanwhile_gets_no_suggestion(
     def noted() -> Maturing | None:
         return model.maturing
 
-    note_suggestion(connection, model, models.now())
+    note_suggestion(pool.borrow, model, models.now())
     assert noted() is not None
     adopted = baseline.load(connection, "m", 1)
 
@@ -238,10 +240,10 @@ def test_what_was_chosen_or_adopted_meanwhile_gets_no_suggestion(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting_module, "_scores", adopt)
-        note_suggestion(connection, model, models.now())
+        note_suggestion(pool.borrow, model, models.now())
     assert noted() is None
     model.adopt(replace(adopted, matures=False), model.windows)
-    note_suggestion(connection, model, models.now())
+    note_suggestion(pool.borrow, model, models.now())
     assert noted() is None
 
 
@@ -251,7 +253,7 @@ def test_a_day_of_vectors_becomes_the_next_baseline(
 ) -> None:
     measured(connection)
     models, model = followed(pool, settings)
-    mature(connection, model, models.now())
+    mature(pool.borrow, model, models.now())
     stored = baseline.load(connection, "m", 2)
     assert (stored.stage, stored.matures) == ("daily", True)
     assert stored.last_at - stored.first_at == pytest.approx(DAY, abs=DAY * 0.03)
@@ -266,7 +268,7 @@ def test_the_next_baseline_has_the_time_zone_of_the_settings(
 ) -> None:
     measured(connection)
     models, model = followed(pool, settings.model_copy(update={"time_zone": "Asia/Kolkata"}))
-    mature(connection, model, models.now())
+    mature(pool.borrow, model, models.now())
     assert baseline.load(connection, "m", 1).zone == UTC
     assert baseline.load(connection, "m", 2).zone.key == "Asia/Kolkata"
     with fitting(pool, [0.0]) as made:
@@ -296,10 +298,10 @@ def test_a_baseline_waits_for_time_and_vectors(
 ) -> None:
     send(vectors[:sent])
     spread(connection, days)
-    baseline.pin_first(connection, "m", 100)
+    baseline.pin_first(pool.borrow, "m", 100)
     measured(connection)
     models, model = followed(pool, settings)
-    mature(connection, model, models.now())
+    mature(pool.borrow, model, models.now())
     assert versions(connection, "m") == [1]
     assert model.maturing is not None
     assert model.maturing.waits_for == waits_for
@@ -317,7 +319,7 @@ def test_a_baseline_that_a_person_chose_stays(
     baseline.pin(connection, "m", Selection(first=400))
     baselines.use(connection, "m", 1)
     models, model = followed(pool, settings)
-    mature(connection, model, models.now())
+    mature(pool.borrow, model, models.now())
     assert versions(connection, "m") == [1]
     assert model.maturing is None
 
@@ -334,7 +336,7 @@ def test_the_next_baseline_has_no_vectors_from_before_the_one_that_a_person_pinn
     baseline.pin(connection, "m", Selection(last=250))
     send(vectors[1_500:1_600])
     models, model = followed(pool, settings)
-    mature(connection, model, models.now())
+    mature(pool.borrow, model, models.now())
     assert versions(connection, "m") == [1]
     assert model.maturing is not None
     assert model.maturing.waits_for == "time"
@@ -351,7 +353,7 @@ def test_scores_that_were_drift_postpone_the_next_baseline(
         " between clock_timestamp() - interval '6 hours' and clock_timestamp() - interval '5 hours'"
     )
     models, model = followed(pool, settings)
-    mature(connection, model, models.now())
+    mature(pool.borrow, model, models.now())
     assert versions(connection, "m") == [1]
     assert model.maturing is not None
     assert model.maturing.waits_for == "drift"
@@ -364,7 +366,7 @@ def test_scores_that_were_not_recorded_postpone_it_too(
     pool: Pool, connection: psycopg.Connection, settings: MonitoringSettings
 ) -> None:
     models, model = followed(pool, settings)
-    mature(connection, model, models.now())
+    mature(pool.borrow, model, models.now())
     assert versions(connection, "m") == [1]
     assert model.maturing is not None
     assert model.maturing.waits_for == "scores"
@@ -381,7 +383,7 @@ def test_a_window_that_drifts_now_keeps_the_baseline_from_maturing(
     measured(connection)
     send(vectors[1_500:1_600] + np.float32(9))
     models, model = followed(pool, settings)
-    mature(connection, model, models.now())
+    mature(pool.borrow, model, models.now())
     assert versions(connection, "m") == [1]
     assert model.maturing is not None
     assert model.maturing.waits_for == "drift"
@@ -394,8 +396,8 @@ def test_another_exporter_may_have_pinned_the_next_baseline(
 ) -> None:
     measured(connection)
     models, model = followed(pool, settings)
-    mature(connection, model, models.now())
-    mature(connection, model, models.now())
+    mature(pool.borrow, model, models.now())
+    mature(pool.borrow, model, models.now())
     assert versions(connection, "m") == [2, 1]
     assert model.maturing is not None
     assert model.maturing.waits_for is None
@@ -405,7 +407,7 @@ def test_an_outdated_detector_is_fitted_again_and_stored(
     pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
 ) -> None:
     send(vectors[:300])
-    baseline.pin_first(connection, "m", 300)
+    baseline.pin_first(pool.borrow, "m", 300)
     [(current,)] = connection.execute("select detector from baseline").fetchall()
     connection.execute("update baseline set detector = 'embedding-drift detector\n1\n'")
     with fitting(pool, [0.0]) as made:
@@ -476,6 +478,31 @@ def test_a_model_that_is_made_again_while_its_first_baseline_is_fitted_does_not_
     assert versions(connection, "m") == []
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.__dict__["error"].startswith("250 of the 250 vectors of a baseline of model m")
+
+
+def test_a_pool_of_one_connection_serves_others_during_a_fit(
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fit, under_way, ended = fit_process.fit, threading.Event(), threading.Event()
+
+    def wait(*arguments: Any) -> Fitted:
+        under_way.set()
+        assert ended.wait(240)
+        return fit(*arguments)
+
+    monkeypatch.setattr(fit_process, "fit", wait)
+    send(vectors[:300])
+    with sync_pool(store, 1) as alone, fitting(alone, [0.0]) as made:
+        made.request_first("m", 250, UTC)
+        assert under_way.wait(240)
+        with alone.borrow() as other:
+            other.execute("select")
+        ended.set()
+        wait_for(lambda: versions(connection, "m") == [1], "the baseline")
 
 
 def test_a_large_fit_does_not_keep_the_service_from_stopping(

@@ -364,7 +364,7 @@ def test_a_slice_without_the_seasons_of_its_model_has_no_series(
         "update baseline_embedding set received_at = to_timestamp("
         "case when seq <= 300 then seq else 3600 + seq * 115 end)"
     )
-    baseline.fit_again(connection, "m", 1)
+    baseline.fit_again(pool.borrow, "m", 1)
     assert baseline.load(connection, "m", 1).detector.seasons == ("daily",)
     watch = Watch(pool)
     slicing = watch.divide()

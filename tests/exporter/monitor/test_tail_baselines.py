@@ -286,11 +286,11 @@ def test_windows_keep_the_time_zone_of_their_baseline(
 
 
 def test_two_exporters_pin_one_baseline(
-    send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
 ) -> None:
     send(vectors[:1_000])
-    assert baseline.pin_first(connection, "m", 1_000) == 1
-    assert baseline.pin_first(connection, "m", 1_000) is None
+    assert baseline.pin_first(pool.borrow, "m", 1_000) == 1
+    assert baseline.pin_first(pool.borrow, "m", 1_000) is None
 
 
 def test_a_baseline_that_cannot_be_read_is_a_state(
