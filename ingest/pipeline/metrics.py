@@ -90,8 +90,8 @@ WATCH_TIMESTAMP = Family(
 WATCH_RESETS = Family(
     "embedding_drift_watch_resets_total",
     "counter",
-    "Times that the watched table was found emptied, re-made or with an older newest row. Then its "
-    "newest rows were read anew.",
+    "Times that the watched table was found emptied, re-made, or with an older newest row that is "
+    "not stored. Then its newest rows were read anew.",
     ("model_name",),
 )
 

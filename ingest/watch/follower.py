@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import NamedTuple
 
+import numpy as np
+
+from ingest.runtime.errors import NotFound
 from ingest.store import positions
 from ingest.store.connection import unavailable
+from ingest.store.neighbours import stored_vector
 from ingest.store.positions import Position, Progress
 from ingest.watch.recheck import Recheck
 from ingest.watch.sources.source import Identity, OrderedTable, Snapshot, Terms
-from ingest.watch.target import Target
+from ingest.watch.target import Target, stored_id
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +53,8 @@ class TableFollower:
     are unchanged.
 
     A table that is emptied, re-made or replaced is noticed by its identity, or because its newest
-    row is older than before. Then following begins anew, as with a table that was never watched.
+    row is older than before, and not one that is stored. Then following begins anew, as with a
+    table that was never watched.
     If the source does not find changed rows, a sample of the stored rows is read again.
 
     Parameters
@@ -136,7 +141,12 @@ class TableFollower:
         """Say why the rows that were read are no longer those of the table. None if they are."""
         if not before.last:
             return None
-        if before.last != seen.newest and not await snapshot.reaches(before.last):
+        if (
+            before.last != seen.newest
+            and not await snapshot.reaches(before.last)
+            # If it is, the rows after it were deleted.
+            and not await self._is_stored(snapshot, seen.newest)
+        ):
             return "the newest row is older than before"
         if before.identity is None or seen.identity is None or before.identity == seen.identity:
             return None
@@ -147,6 +157,19 @@ class TableFollower:
         if before.digest is None or before.digest != await _digest(snapshot, before.last):
             return "the rows were replaced"
         return None
+
+    async def _is_stored(self, snapshot: Snapshot, position: Position) -> bool:
+        """Whether the vector at a position is stored under the id of its row."""
+        rows = await snapshot.at([position]) if position else []
+        if not rows or isinstance(rows[0].vector, str):
+            return False
+        with unavailable():
+            async with self._pool.connection() as store:
+                try:
+                    found = await stored_vector(store, self._model_name, stored_id(rows[0].key))
+                except NotFound:
+                    return False
+        return np.array_equal(found, rows[0].vector)
 
     def _report(self, reason: str, before: Progress, now: Progress) -> None:
         self._metrics.resets.inc()
