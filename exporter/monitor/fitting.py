@@ -34,14 +34,29 @@ _RETRY_SECONDS = 60.0
 
 
 class _Work(NamedTuple):
-    """Work on the baseline of a model, and the time from which it may be done again.
+    """Work on the baseline of a model.
 
-    It makes a version readable again, unless that is None.
+    Attributes
+    ----------
+    future : Future of bool
+        Whether it succeeded.
+    again_at : float
+        Time from which it may be done again.
+    is_done_once : bool
+        Whether other work may follow it at once if it succeeded.
+    version : int or None
+        The one that it makes readable again.
     """
 
-    future: Future[None]
+    future: Future[bool]
     again_at: float
+    is_done_once: bool = False
     version: int | None = None
+
+    def may_be_followed(self, now: float) -> bool:
+        if not self.future.done():
+            return False
+        return now >= self.again_at or (self.is_done_once and self.future.result())
 
 
 class Fitting:
@@ -64,7 +79,7 @@ class Fitting:
         self._works: dict[str, _Work] = {}
         self._slicings: dict[str, _Work] = {}
         self._suggestions: dict[str, _Work] = {}
-        self._forgotten: list[Future[None]] = []
+        self._forgotten: list[Future[bool]] = []
         self._is_stopping = False
 
     def request_first(self, model_name: str, vectors: int, zone: ZoneInfo) -> None:
@@ -73,7 +88,7 @@ class Fitting:
         def pin(borrow: Borrow) -> None:
             baseline.pin_first(borrow, model_name, vectors, zone)
 
-        self._request(model_name, pin, _RETRY_SECONDS)
+        self._request(self._works, model_name, pin, _RETRY_SECONDS, is_done_once=True)
 
     def request_again(self, model_name: str, version: int) -> None:
         """Fit an outdated detector again, unless that is under way or just failed."""
@@ -81,8 +96,14 @@ class Fitting:
         def fit(borrow: Borrow) -> None:
             baseline.fit_again(borrow, model_name, version)
 
-        self._request_of(
-            self._works, model_name, fit, _RETRY_SECONDS, "baseline not fitted again", version
+        self._request(
+            self._works,
+            model_name,
+            fit,
+            _RETRY_SECONDS,
+            "baseline not fitted again",
+            is_done_once=True,
+            version=version,
         )
 
     def is_under_way(self, model_name: str, version: int) -> bool:
@@ -105,7 +126,7 @@ class Fitting:
         def pin(borrow: Borrow) -> None:
             baseline.pin_another(borrow, name, vectors, version, zone)
 
-        self._request(name, pin, float(model.settings.check_interval))
+        self._request(self._works, name, pin, float(model.settings.check_interval))
 
     def request_next(self, model: Model, now: float) -> None:
         """Pin the next baseline of a model if it is due, unless it was looked at just now.
@@ -118,14 +139,14 @@ class Fitting:
             Time of the store.
         """
         name, pause = model.row.model_name, float(model.settings.check_interval)
-        self._request(name, lambda borrow: mature(borrow, model, now), pause)
+        self._request(self._works, name, lambda borrow: mature(borrow, model, now), pause)
 
     def request_suggestion(self, model: Model, now: float) -> None:
         """Note whether another weekly baseline is suggested, unless that was done within the hour.
 
         For the parameters see `request_next`.
         """
-        self._request_of(
+        self._request(
             self._suggestions,
             model.row.model_name,
             lambda borrow: note_suggestion(borrow, model, now),
@@ -141,24 +162,29 @@ class Fitting:
         def divide(borrow: Borrow) -> None:
             standing.slicing = slices.divide(borrow, model_name, found, keys)
 
-        self._request_of(self._slicings, model_name, divide, _RETRY_SECONDS, "slices not fitted")
+        self._request(
+            self._slicings,
+            model_name,
+            divide,
+            _RETRY_SECONDS,
+            "slices not fitted",
+            is_done_once=True,
+        )
 
-    def _request(self, model_name: str, work: Callable[[Borrow], object], pause: float) -> None:
-        self._request_of(self._works, model_name, work, pause, "baseline not pinned")
-
-    def _request_of(
+    def _request(
         self,
         works: dict[str, _Work],
         model_name: str,
         work: Callable[[Borrow], object],
         pause: float,
-        failure: str,
+        failure: str = "baseline not pinned",
+        is_done_once: bool = False,
         version: int | None = None,
     ) -> None:
-        last = works.get(model_name)
-        if last is None or (last.future.done() and self._monotonic() >= last.again_at):
+        last, now = works.get(model_name), self._monotonic()
+        if last is None or last.may_be_followed(now):
             future = self._threads.submit(self._do, model_name, work, failure)
-            works[model_name] = _Work(future, self._monotonic() + pause, version)
+            works[model_name] = _Work(future, now + pause, is_done_once, version)
 
     def forget(self, model_name: str) -> None:
         """Forget a model that was removed, or replaced by another of its name."""
@@ -189,19 +215,21 @@ class Fitting:
     def _all(self) -> tuple[dict[str, _Work], ...]:
         return self._works, self._slicings, self._suggestions
 
-    def _do(self, model_name: str, work: Callable[[Borrow], object], failure: str) -> None:
+    def _do(self, model_name: str, work: Callable[[Borrow], object], failure: str) -> bool:
         try:
             work(self._pool.borrow)
         # Log every error: the thread has no caller that would see it.
         except Exception as error:
             if self._is_stopping and isinstance(error, MonitorError):
                 _log.info("fit interrupted", extra={"model_name": model_name})
-                return
+                return False
             _log.error(
                 f"{failure}; it will be tried again",
                 exc_info=not isinstance(error, MonitorError | ValueError),
                 extra={"model_name": model_name, "error": str(error)},
             )
+            return False
+        return True
 
 
 class _Past(NamedTuple):

@@ -59,6 +59,22 @@ def test_the_first_vectors_of_a_model_become_its_baseline(
     assert versions(connection, "m") == [1]
 
 
+def test_what_comes_after_the_first_baseline_is_known_without_a_pause(
+    pool: Pool, send: Send, vectors: Vectors, settings: MonitoringSettings
+) -> None:
+    send(vectors[:500])
+    models = Models()
+    tail = Tail(pool, models, settings)
+    tail._fitting._monotonic = lambda: 0.0
+
+    def is_planned() -> bool:
+        tail.poll()
+        return models.by_name["m"].maturing is not None
+
+    wait_for(is_planned, "what comes next")
+    tail.stop()
+
+
 def test_nothing_is_kept_of_the_fits_of_models_that_were_removed(
     pool: Pool, send: Send, vectors: Vectors, connection: psycopg.Connection
 ) -> None:
