@@ -18,7 +18,7 @@ import click
 from ingest.cli import main
 from ingest.files.command import reading
 from ingest.runtime.command import ModelName, Names, TextFile, configured, reconfigurable, setting
-from ingest.runtime.errors import SettingsError
+from ingest.runtime.errors import MonitorError, SettingsError
 from ingest.runtime.extras import needs
 from ingest.runtime.importing import importing
 from ingest.runtime.model_name import ALLOWED, is_legal
@@ -411,6 +411,8 @@ def explain(
             window = window or "slow"
             evidence = gather(connection, model_name, window, settings, slice_name)
         found = explanation.explain(evidence.detector, evidence.reference, evidence.window)
+    except MonitorError:
+        raise
     except ValueError as error:
         raise click.ClickException(f"{model_name}, {window} window: {error}") from None
     known = {

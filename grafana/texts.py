@@ -15,7 +15,9 @@ with centroid as (
     select avg(embedding) as centre
     from baseline_embedding
     where model_name = ${model_name:sqlstring}
-      and version = (select max(version) from baseline where model_name = ${model_name:sqlstring})
+      and version = (
+          select version from baseline_in_use where model_name = ${model_name:sqlstring}
+      )
 ), newest as (
     select received_at, id, metadata, embedding
     from embedding

@@ -151,12 +151,13 @@ def hourly(times: NDArray[np.float64], values: NDArray[np.float64], now: float) 
 def _course(level: Hours, local_now: float, zone: ZoneInfo) -> dict[str, float | None]:
     """Find trend and step of a series without its season, which ends now.
 
-    Less than a week does not show whether a change is a trend or a difference of weekdays.
+    Less than a week does not show whether a change is a trend or a difference of weekdays, and
+    where most hours are gaps, neither does more.
     """
-    if len(level) < WEEK:
-        return {}
     # To the precision of float32: smaller changes are rounding errors.
     recent = np.round(level[-_COURSE:], 7)
+    if len(level) < WEEK or np.isfinite(recent).mean() < _LEAST_KNOWN:
+        return {}
     trend, step = slope(recent), changepoint.step(recent, DAY)
     changed_at = None
     if step is not None:

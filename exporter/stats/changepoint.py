@@ -53,7 +53,8 @@ def step(values: NDArray[np.float64], shortest: int) -> int | None:
     if not allowed[comparable][best] or change[best] == 0:
         return None
     level = np.where(np.arange(n) < at[best], lower[best], upper[best])
-    variance = long_run_variance(np.where(known, values - level, 0.0), _FREQUENCIES)
+    # Without the gaps: as zeros, they would lower the variance.
+    variance = long_run_variance((values - level)[known], _FREQUENCIES)
     surprise = change[best] / max(variance, np.finfo(float).tiny) ** 0.5
     p_value = 2 * stdtr(_FREQUENCIES, -surprise) * allowed.sum()
     return int(at[best]) if p_value < _ALPHA else None

@@ -23,6 +23,11 @@ KEPT_VERSIONS = 3
 """Automatic versions of a model's baseline that are kept, and as many of those that people pinned
 or chose. One more drops the oldest of its kind."""
 _ADVISORY_LOCK = 0x456D6242  # "EmbB"
+# The one in use is the one that was chosen last, also if the clock was set back since.
+_USED_NOW = sql.SQL(
+    "greatest(clock_timestamp(), (select max(used_at) + interval '1 microsecond' from baseline"
+    " where model_name = %(name)s))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +134,11 @@ def use(connection: psycopg.Connection, model_name: str, version: int) -> None:
     with connection.transaction():
         lock(connection)
         chosen = connection.execute(
-            "update baseline set used_at = clock_timestamp(), automatic = false, matures = false"
-            " where model_name = %s and version = %s",
-            [model_name, version],
+            sql.SQL(
+                "update baseline set used_at = {}, automatic = false, matures = false"
+                " where model_name = %(name)s and version = %(version)s"
+            ).format(_USED_NOW),
+            {"name": model_name, "version": version},
         )
         if not chosen.rowcount:
             raise NotFound(f"model {model_name} has no baseline {version}")
@@ -302,22 +309,26 @@ def _insert(
     time_zone: str,
 ) -> None:
     connection.execute(
-        "insert into baseline (model_name, version, vectors, last_seq, first_at, last_at,"
-        " automatic, matures, source, quality, detector, time_zone)"
-        " values (%s, %s, %s, %s, to_timestamp(%s), to_timestamp(%s), %s, true, %s, %s, %s, %s)",
-        [
-            model_name,
-            version,
-            len(rows),
-            last_seq,
-            rows["received_at"].min(),
-            rows["received_at"].max(),
-            automatic,
-            source,
-            Jsonb(quality),
-            detector,
-            time_zone,
-        ],
+        sql.SQL(
+            "insert into baseline (model_name, version, vectors, last_seq, first_at, last_at,"
+            " automatic, matures, source, quality, detector, time_zone, used_at)"
+            " values (%(name)s, %(version)s, %(vectors)s, %(last_seq)s, to_timestamp(%(first_at)s),"
+            " to_timestamp(%(last_at)s), %(automatic)s, true, %(source)s, %(quality)s,"
+            " %(detector)s, %(time_zone)s, {})"
+        ).format(_USED_NOW),
+        {
+            "name": model_name,
+            "version": version,
+            "vectors": len(rows),
+            "last_seq": last_seq,
+            "first_at": rows["received_at"].min(),
+            "last_at": rows["received_at"].max(),
+            "automatic": automatic,
+            "source": source,
+            "quality": Jsonb(quality),
+            "detector": detector,
+            "time_zone": time_zone,
+        },
     )
 
 

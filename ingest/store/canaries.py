@@ -28,6 +28,8 @@ KEPT_SETS = 16
 """Newest sets of a model that are kept, beside the references."""
 KEPT_NAMES = 4
 """Names of sets of a model that have a reference: those that came last."""
+_AHEAD = timedelta(hours=1)
+"""What is stored as of later than that from now was dated by a wrong clock."""
 _LEAST_SETS = 3
 """Sets that show how often they come."""
 
@@ -136,6 +138,7 @@ async def insert(connection: AsyncConnection, given: CanarySet, max_models: int)
         if dimension != given.dimension:
             raise mismatch(given.model_name, dimension, given.dimension)
         rows = await _rows(connection, given.model_name)
+        rows = await _without_future(connection, given.model_name, rows, now)
         if (replay := _replay(given, rows)) is not None:
             return replay
         reference = _reference(given, rows)
@@ -169,6 +172,28 @@ async def _rows(connection: AsyncConnection, model_name: str) -> list[_Row]:
         _Row(received_at, name, ids, dimension, Moved(*moved), key, fingerprint)
         for received_at, name, ids, dimension, *moved, key, fingerprint in await cursor.fetchall()
     ]
+
+
+async def _without_future(
+    connection: AsyncConnection, model_name: str, rows: list[_Row], now: datetime
+) -> list[_Row]:
+    """Date back what is stored as of more than an hour from now: the clock was wrong then.
+
+    Otherwise all later sets would be dated even later, and none would be missed.
+    """
+    if not rows or rows[0].received_at <= now + _AHEAD:
+        return rows
+    dated = []
+    for place, row in enumerate(rows, start=1):
+        if row.received_at > now:
+            before = now - timedelta(microseconds=place)
+            await connection.execute(
+                "update canary set received_at = %s where model_name = %s and received_at = %s",
+                [before, model_name, row.received_at],
+            )
+            row = row._replace(received_at=before)
+        dated.append(row)
+    return dated
 
 
 def _replay(given: CanarySet, rows: Sequence[_Row]) -> Moved | None:

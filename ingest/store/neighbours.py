@@ -116,6 +116,8 @@ async def window(
             " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"
             " from (select * from embedding where model_name = %(model)s"
             "  and received_at > clock_timestamp() - make_interval(secs => %(seconds)s)"
+            # One of another dimension, which something else must have written, fails no search.
+            "  and vector_dims(embedding) = %(dimension)s"
             "  order by received_at desc, seq desc limit %(limit)s) as recent"
             " where %(metadata)s::jsonb is null or metadata @> %(metadata)s::jsonb"
             " order by embedding <=> %(vector)s::vector, seq limit %(k)s",
@@ -124,6 +126,7 @@ async def window(
                 "model": model_name,
                 "seconds": settings.seconds,
                 "limit": MOST_SEARCHED,
+                "dimension": len(vector),
                 "metadata": None if metadata is None else metadata.decode(),
                 "k": k,
             },
@@ -158,12 +161,14 @@ async def baseline(
             "select seq, id, received_at, embedded_at, metadata,"
             " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"
             " from baseline_embedding where model_name = %(model)s and version = %(version)s"
+            " and vector_dims(embedding) = %(dimension)s"
             " and (%(metadata)s::jsonb is null or metadata @> %(metadata)s::jsonb)"
             " order by embedding <=> %(vector)s::vector, seq limit %(k)s",
             {
                 "vector": Vector(vector).to_text(),
                 "model": model_name,
                 "version": row[0],
+                "dimension": len(vector),
                 "metadata": None if metadata is None else metadata.decode(),
                 "k": k,
             },

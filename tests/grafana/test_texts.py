@@ -61,6 +61,19 @@ def test_the_text_least_similar_to_the_baseline_comes_first(
     assert [similarity for *_, similarity in rows[:2]] == pytest.approx([0.5, 1.0])
 
 
+def test_texts_are_compared_with_the_baseline_in_use(
+    store: str, connection: psycopg.Connection, model: str
+) -> None:
+    send(store, model, np.repeat(UNUSUAL, 5, axis=0), "unusual")
+    rows = select(connection, model, Selection(last=5))
+    version = baselines.create(connection, model, rows, b"", {}, "last 5")
+    assert version == 2
+    statement = outlying(model, "now() - interval '1 hour'").encode()
+    assert connection.execute(statement).fetchall()[0][2] == "usual"
+    baselines.use(connection, model, 1)
+    assert connection.execute(statement).fetchall()[0][2] == "unusual"
+
+
 def test_only_texts_of_the_time_range_are_shown(connection: psycopg.Connection, model: str) -> None:
     assert (
         connection.execute(outlying(model, "now() + interval '1 minute'").encode()).fetchall() == []

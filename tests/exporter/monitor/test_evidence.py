@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from psycopg.conninfo import make_conninfo
 
 from exporter.cli import main
 from exporter.explain.explanation import explain
@@ -191,6 +193,20 @@ def test_the_shares_of_slices_are_told(store: str, monkeypatch: pytest.MonkeyPat
     assert (acme["value"], acme["share_before"], acme["changed"]) == ("acme", 1.0, True)
     assert (other["value"], other["share_before"], other["changed"]) == ("other", 0.0, True)
     assert "(was 100.0%, changed)." in explained(store)
+
+
+def test_missing_rights_are_no_fault_of_the_window(
+    store: str, connection: psycopg.Connection
+) -> None:
+    role = f"without_rights_{uuid.uuid4().hex}"
+    connection.execute(f"create role {role} login password 'secret'".encode())
+    string = make_conninfo(store, user=role, password="secret")
+    environment = {"EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING": string}
+    done = CliRunner().invoke(main, ["explain", "m"], env=environment)
+    connection.execute(f"drop role {role}".encode())
+    assert done.exit_code == 2
+    assert "window" not in done.output
+    assert "lacks rights" in done.output
 
 
 def test_too_few_vectors_are_an_error(store: str, connection: psycopg.Connection) -> None:

@@ -178,6 +178,14 @@ def test_less_than_a_week_has_no_trend() -> None:
     assert (found.slope_per_day, found.trend_score, found.changed_at) == (None, None, None)
 
 
+def test_two_weeks_of_gaps_for_the_most_part_have_no_trend() -> None:
+    times, values = recorded(30)
+    silent = (times > NOW - 13 * 86_400) & (times < NOW - 4 * 86_400)
+    found = judge(times[~silent], values[~silent], NOW)
+    assert found.expected is not None
+    assert (found.slope_per_day, found.trend_score, found.changed_at) == (None, None, None)
+
+
 def test_a_step_is_dated() -> None:
     times, values = recorded(14)
     began = NOW - 5 * 86_400

@@ -95,6 +95,16 @@ def test_a_step_there_and_back_is_none(first: int, last: int) -> None:
     assert found == 0
 
 
+@pytest.mark.parametrize("where", [slice(0, 240), slice(50, 290), slice(96, None)])
+def test_gaps_cause_no_step(where: slice) -> None:
+    found = 0
+    for seed in range(300):
+        values = normal(seed)
+        values[where] = np.nan
+        found += step(values, SHORTEST) is not None
+    assert found <= 1
+
+
 def surprise(values: Floats, at: int) -> float:
     """P-value of a step at an index, by the formula with an explicit basis of cosines."""
     n = len(values)

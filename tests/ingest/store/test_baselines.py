@@ -115,6 +115,20 @@ def test_the_version_in_use_is_the_one_that_was_chosen_last(
 
 
 @pytest.mark.usefixtures("filled")
+def test_a_version_is_used_also_after_the_clock_was_set_back(
+    connection: psycopg.Connection,
+) -> None:
+    rows = select(connection, "m", Selection(first=5))
+    for _ in range(2):
+        baselines.create(connection, "m", rows, b"", {}, "first 5")
+    connection.execute("update baseline set used_at = used_at + interval '1 day'")
+    baselines.use(connection, "m", 1)
+    assert baselines.in_use(connection, "m") == 1
+    baselines.create(connection, "m", rows, b"", {}, "first 5", instead_of=1)
+    assert baselines.in_use(connection, "m") == 3
+
+
+@pytest.mark.usefixtures("filled")
 def test_automatic_versions_drop_none_that_a_person_pinned_or_chose(
     connection: psycopg.Connection,
 ) -> None:

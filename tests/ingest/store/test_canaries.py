@@ -172,6 +172,28 @@ def test_the_exporter_reads_the_newest_distances_and_the_longest_gap(
     assert newest().now - received < timedelta(minutes=1)
 
 
+def test_sets_that_were_dated_by_a_clock_ahead_do_not_date_later_ones(
+    store: str, connection: psycopg.Connection
+) -> None:
+    for _ in range(3):
+        send(store, canaries())
+    connection.execute(
+        "update canary set received_at = received_at + interval '1 year' where not is_reference"
+    )
+    moved = send(store, canaries(OTHERS))
+    rows = connection.execute(
+        "select received_at <= clock_timestamp(), is_reference, median_distance > 0.01,"
+        " longest_gap_seconds < 3600 from canary order by received_at"
+    ).fetchall()
+    assert rows == [
+        (True, True, False, None),
+        (True, False, False, None),
+        (True, False, False, True),
+        (True, False, True, True),
+    ]
+    assert not moved.is_reference
+
+
 def test_an_accepted_set_is_the_reference(store: str, connection: psycopg.Connection) -> None:
     send(store, canaries())
     send(store, canaries(OTHERS))

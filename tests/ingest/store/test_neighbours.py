@@ -59,6 +59,22 @@ def test_the_search_of_a_window_is_exact(
         assert_same(found, query, sentences[:1_000], 10)
 
 
+def test_a_vector_of_another_dimension_fails_no_search(
+    store: str, connection: psycopg.Connection, insert_all: InsertAll, sentences: Vectors
+) -> None:
+    """Something else has written it."""
+    insert_all(Batch("m", sentences[:10]))
+    rows = select(connection, "m", Selection(first=10))
+    baselines.create(connection, "m", rows, b"", {}, "first 10")
+    for table in ("embedding", "baseline_embedding"):
+        statement = f"update {table} set embedding = '[1, 2]' where seq = 3"
+        connection.execute(statement.encode())
+    window = ask(store, lambda c: neighbours.window(c, "m", sentences[0], 20, WINDOW))
+    baseline = ask(store, lambda c: neighbours.baseline(c, "m", sentences[0], 20))
+    for found in (window, baseline):
+        assert sorted(match.seq for match in found) == [1, 2, *range(4, 11)]
+
+
 def test_only_the_newest_vectors_of_the_window_are_searched(
     store: str, insert_all: InsertAll, sentences: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
