@@ -75,4 +75,4 @@ class Incident:
 
     def _rows(self, chosen: NDArray[np.intp]) -> Rows:
         texts = [{"text": self._text[i]} for i in chosen]
-        return Rows(str(DATA), "row", chosen, self._embedding[chosen], metadata=texts)
+        return Rows(str(DATA), "row", chosen, chosen, self._embedding[chosen], metadata=texts)

@@ -167,7 +167,8 @@ class _Frames:
         # Once: to look a name up in the batch takes a time that grows with its columns.
         arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
         columns: dict[str, Column] = {name: ArrowColumn(_array(arrays, name)) for name in names}
-        return Chunk(columns, range(first, first + batch.num_rows))
+        places = range(first, first + batch.num_rows)
+        return Chunk(columns, places, places)
 
 
 def _array(arrays: Mapping[str, pa.Array], name: str) -> pa.Array:

@@ -45,7 +45,8 @@ class Vecs:
                 )
             if len(held) % row.itemsize:
                 raise ValueError(f"row {first + count} is cut off: it needs {4 + size} bytes")
-            yield Chunk({EMBEDDING: Array(rows["vector"])}, range(first, first + count))
+            places = range(first, first + count)
+            yield Chunk({EMBEDDING: Array(rows["vector"])}, places, places)
             first += count
             held = b""
 

@@ -102,13 +102,15 @@ class Fault(NamedTuple):
     Attributes
     ----------
     file, unit : str
-    number : int
+    place, number : int
+        See `Chunk`.
     reason : str
         What is wrong, and what is allowed.
     """
 
     file: str
     unit: str
+    place: int
     number: int
     reason: str
 
@@ -126,7 +128,8 @@ class Rows:
     ----------
     file, unit : str
         For messages about a row: see `Fault`.
-    numbers : ndarray of int64, shape (n,)
+    places, numbers : ndarray of int64, shape (n,)
+        See `Chunk`.
     vectors : ndarray of float32, shape (n, d)
         They are finite.
     ids : sequence of str or None
@@ -139,6 +142,7 @@ class Rows:
 
     file: str
     unit: str
+    places: NDArray[np.int64]
     numbers: NDArray[np.int64]
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     ids: Sequence[str | None] = ()
@@ -148,7 +152,7 @@ class Rows:
     faults: Sequence[Fault] = ()
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.places)
 
     def pick(self, rows: Sequence[int], faults: Sequence[Fault]) -> Rows:
         """Copy some of the rows and faults."""
@@ -156,6 +160,7 @@ class Rows:
         return Rows(
             self.file,
             self.unit,
+            self.places[at],
             self.numbers[at],
             self.vectors[at] if len(self.vectors) else self.vectors,
             [self.ids[row] for row in rows] if self.ids else (),
@@ -167,7 +172,7 @@ class Rows:
 
     def fault(self, row: int, reason: str) -> Fault:
         """Say what is wrong with a row, given its index."""
-        return Fault(self.file, self.unit, int(self.numbers[row]), reason)
+        return Fault(self.file, self.unit, int(self.places[row]), int(self.numbers[row]), reason)
 
 
 @dataclass
@@ -337,10 +342,10 @@ def _format(name: str, content: IO[bytes]) -> Format:
 
 def _rows(file: File, chunk: Chunk, want: Collection[Want], dimensions: Dimensions) -> Rows:
     choice = file.choice
-    faults = dict(chunk.faults)
     if choice is None or not len(chunk):
-        listed = [Fault(file.name, file.unit, *each) for each in sorted(faults.items())]
-        return Rows(file.name, file.unit, np.empty(0, np.int64), faults=listed)
+        none = np.empty(0, np.int64)
+        listed = [Fault(file.name, file.unit, *each) for each in chunk.faults]
+        return Rows(file.name, file.unit, none, none, faults=listed)
     count = len(chunk)
     reasons: list[str | None] = [None] * count
     models = _models(file, chunk, reasons) if "models" in want else ()
@@ -351,12 +356,8 @@ def _rows(file: File, chunk: Chunk, want: Collection[Want], dimensions: Dimensio
         vectors = _vectors(file, chunk, models, dimensions, reasons)
     metadata = _metadata(file, chunk) if "metadata" in want else ()
     good = np.array([reason is None for reason in reasons], bool)
-    numbers = np.asarray(chunk.numbers, np.int64)
-    faults |= {
-        int(number): reason
-        for number, reason in zip(numbers, reasons, strict=True)
-        if reason is not None
-    }
+    found = zip(chunk.places, chunk.numbers, reasons, strict=True)
+    bad = [(place, number, reason) for place, number, reason in found if reason is not None]
     kept = np.flatnonzero(good).tolist()
 
     def pick(items: Sequence[Any]) -> Sequence[Any]:
@@ -365,13 +366,14 @@ def _rows(file: File, chunk: Chunk, want: Collection[Want], dimensions: Dimensio
     return Rows(
         file.name,
         file.unit,
-        numbers[good],
+        np.asarray(chunk.places, np.int64)[good],
+        np.asarray(chunk.numbers, np.int64)[good],
         np.empty((0, 0), np.float32) if vectors is None else vectors,
         pick(ids),
         np.empty(0) if times is None else times[good],
         pick(models),
         pick(metadata),
-        [Fault(file.name, file.unit, *each) for each in sorted(faults.items())],
+        [Fault(file.name, file.unit, *each) for each in sorted([*chunk.faults, *bad])],
     )
 
 

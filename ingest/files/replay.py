@@ -222,7 +222,7 @@ class Replay:
         """Send a batch; what is wrong with a row ends the replay after the rows before it."""
         bad = part.faults
         if bad and not self.skips:
-            good = np.flatnonzero(part.numbers < bad[0].number)
+            good = np.flatnonzero(part.places < bad[0].place)
             self._send(part.pick(good.tolist(), ()), send)
             raise PayloadError(str(bad[0]))
         for fault in bad:
@@ -238,7 +238,7 @@ class Replay:
         for name in dict.fromkeys(part.models):
             rows = [row for row, model in enumerate(part.models) if model == name]
             if failure is not None:
-                rows = [row for row in rows if part.numbers[row] < failure.number]
+                rows = [row for row in rows if part.places[row] < failure.place]
             try:
                 self._send_one(str(name), part.pick(rows, ()), send)
             except _Refused as error:
@@ -250,8 +250,9 @@ class Replay:
         if not len(rows):
             return
         try:
-            place = f"{rows.file} {rows.numbers[0]} {rows.numbers[-1]} {len(rows)} {model}"
-            key = uuid.uuid5(uuid.UUID(self._state.run), place).hex
+            # By place: one line may hold the rows of several batches.
+            part = f"{rows.file} {rows.places[0]}-{rows.places[-1]} {len(rows)} {model}"
+            key = uuid.uuid5(uuid.UUID(self._state.run), part).hex
             self.counts.add(model, send(model, rows, key))
         except embedding_drift_client.BodyTooLarge:
             if len(rows) == 1:
@@ -278,7 +279,7 @@ class _Refused(Exception):
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(str(fault))
-        self.number = fault.number
+        self.place = fault.place
 
 
 def _refused(rows: Rows, row: int, problem: Any) -> Fault:
@@ -360,8 +361,8 @@ def batches(
 def _in_order(block: Rows) -> Iterator[int | Fault]:
     """Yield the good rows, by index, and the bad ones in the order of the file."""
     faults = list(block.faults)
-    for row, number in enumerate(block.numbers.tolist()):
-        while faults and faults[0].number < number:
+    for row, place in enumerate(block.places.tolist()):
+        while faults and faults[0].place < place:
             yield faults.pop(0)
         yield row
     yield from faults
@@ -384,6 +385,7 @@ def _joined(parts: Sequence[Rows]) -> Rows:
     return Rows(
         some[0].file,
         some[0].unit,
+        np.concatenate([part.places for part in some]),
         np.concatenate([part.numbers for part in some]),
         _concatenated([part.vectors for part in some]),
         column("ids"),

@@ -1,7 +1,7 @@
 """What a file looks like whatever its format: columns, in chunks of rows.
 
 A format has a function that opens a file as a `Table`. A table gives chunks; a chunk has columns
-and the numbers of its rows.
+and the places of its rows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import tzinfo
 from enum import Enum
 from typing import Any, Literal, Protocol, TypeVar
@@ -181,18 +181,21 @@ class Chunk:
     Attributes
     ----------
     columns : mapping of str to Column
+    places : sequence of int
+        Place of each row among all rows of the file, good or bad, from 0.
     numbers : sequence of int
-        Number of each row in the file.
-    faults : mapping of int to str
-        Rows that could not be read at all, by number; they are in no column.
+        What a person finds each row by: its place, or its line, which may hold several rows.
+    faults : sequence of (int, int, str)
+        Rows that could not be read at all: place, number and reason. They are in no column.
     """
 
     columns: Mapping[str, Column]
+    places: Sequence[int]
     numbers: Sequence[int]
-    faults: Mapping[int, str] = field(default_factory=dict)
+    faults: Sequence[tuple[int, int, str]] = ()
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.places)
 
 
 class Table(Protocol):
@@ -273,15 +276,26 @@ class Records:
 
     def chunks(self, part: int, names: Sequence[str]) -> Iterator[Chunk]:
         """Read the rows, chunk by chunk."""
+        first = 0
         for some in _cut(self._rest):
-            good = [(number, each) for number, each in some if isinstance(each, dict)]
+            good: list[dict[str, Any]] = []
+            places: list[int] = []
+            numbers: list[int] = []
+            faults: list[tuple[int, int, str]] = []
+            for place, (number, each) in enumerate(some, first):
+                if isinstance(each, str):
+                    faults.append((place, number, each))
+                    continue
+                good.append(each)
+                places.append(place)
+                numbers.append(number)
+            first += len(some)
             # A name that comes up later is a column, too.
-            later = {name: None for _, each in good for name in each if name not in self.kinds}
+            later = {name: None for each in good for name in each if name not in self.kinds}
             columns = {
-                name: Objects([_at(each, name) for _, each in good]) for name in (*names, *later)
+                name: Objects([_at(each, name) for each in good]) for name in (*names, *later)
             }
-            faults = {number: each for number, each in some if isinstance(each, str)}
-            yield Chunk(columns, [number for number, _ in good], faults)
+            yield Chunk(columns, places, numbers, faults)
 
 
 def _failing(error: Exception) -> Iterator[Any]:
@@ -377,7 +391,8 @@ class Arrays:
         for at in range(0, count, CHUNK):
             rows = slice(at, min(at + CHUNK, count))
             columns = {name: Array(np.asarray(array[rows])) for name, array in arrays.items()}
-            yield Chunk(columns, range(rows.start, rows.stop))
+            places = range(rows.start, rows.stop)
+            yield Chunk(columns, places, places)
 
 
 def _kind_of_array(array: Slices) -> Kind:

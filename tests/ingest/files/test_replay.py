@@ -137,6 +137,70 @@ def test_a_row_that_the_service_refuses_is_named_as_one_of_the_file(
     assert f"skipped: {path}: line 5 has an id that cannot be stored: 'a\\nb' is not" in done.output
 
 
+def columns(count: int, start: int = 0) -> dict[str, Any]:
+    """One line that holds several rows."""
+    return {"embeddings": [[start + n + 1.0, 1.0] for n in range(count)]}
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_a_line_that_holds_several_batches_is_sent_whole(
+    ids: bool, tmp_path: Path, real: Network, connection: psycopg.Connection
+) -> None:
+    lines = [columns(7) | {"ids": list("abcdefg")}, columns(5, 7) | {"ids": list("hijkl")}]
+    if not ids:
+        lines = [columns(7), columns(5, 7)]
+    path = jsonl(tmp_path / "m.jsonl", lines)
+    done = replay(path, real, "--batch", "2", "--on-error", "skip")
+    assert done.output == "m: 12 vectors stored, 0 duplicates; 0 rows skipped\n"
+    assert connection.execute(
+        "select count(*), count(distinct embedding::text) from embedding"
+    ).fetchone() == (12, 12)
+
+
+@pytest.mark.parametrize("size", ["1", "2", "500"])
+def test_each_bad_vector_of_a_line_is_counted_and_reported(
+    size: str, tmp_path: Path, network: Network, shelf: Shelf
+) -> None:
+    first = columns(6)
+    first["embeddings"][2:4] = [[1.0], [2.0, 3.0, 4.0]]
+    path = jsonl(tmp_path / "m.jsonl", [first, columns(2, 6)])
+    done = replay(path, network, "--batch", size, "--on-error", "skip")
+    assert done.stdout == "m: 6 vectors stored, 0 duplicates; 2 rows skipped\n"
+    assert done.stderr.splitlines() == [
+        f"skipped: {path}: line 1 has a vector of {n} components, those before it 2" for n in (1, 3)
+    ]
+    shelf.batches.clear()
+    done = replay(path, network, "--batch", size)
+    assert f"Error: {path}: line 1 has a vector of 1 components" in done.output
+    assert [batch.vectors[:, 0].tolist() for batch in shelf.batches] in ([[1], [2]], [[1, 2]])
+
+
+def test_a_vector_that_the_service_refuses_ends_a_replay_within_its_line(
+    tmp_path: Path, network: Network, shelf: Shelf
+) -> None:
+    path = jsonl(tmp_path / "m.jsonl", [columns(4) | {"ids": ["a", "b", "c\n", "d"]}, columns(1)])
+    assert f"Error: {path}: line 1 has an id that" in replay(path, network, "--batch", "4").output
+    assert [batch.ids for batch in shelf.batches] == [["a", "b"]]
+
+
+def test_a_replay_that_is_interrupted_within_a_line_goes_on_there(
+    tmp_path: Path, real: Network, connection: psycopg.Connection
+) -> None:
+    first = columns(9)
+    first["embeddings"][3:5] = [[1.0], [2.0]]
+    path = jsonl(tmp_path / "m.jsonl", [first, columns(3, 9)])
+    options = ["--batch", "2", "--on-error", "skip", "--checkpoint", str(tmp_path / "state")]
+    for requests in range(3):
+        real.faults = [*[None] * requests, Reply(401)]  # type: ignore[list-item]
+        assert replay(path, real, *options).exit_code == 1
+    real.faults = []
+    done = replay(path, real, *options)
+    assert done.stdout == "m: 10 vectors stored, 0 duplicates; 2 rows skipped\n"
+    assert connection.execute(
+        "select count(*), count(distinct embedding::text) from embedding"
+    ).fetchone() == (10, 10)
+
+
 def test_a_batch_that_is_too_large_for_the_service_is_halved(
     tmp_path: Path, network: Network, shelf: Shelf
 ) -> None:
@@ -259,7 +323,7 @@ def test_a_refused_batch_is_one_line_and_an_exit_code(tmp_path: Path, network: N
 
 def rows(count: int, **columns: Any) -> Rows:
     vectors = np.arange(2 * count, dtype=np.float32).reshape(-1, 2)
-    return Rows("m.npy", "row", np.arange(count), vectors, **columns)
+    return Rows("m.npy", "row", np.arange(count), np.arange(count), vectors, **columns)
 
 
 def test_batches_cross_chunks_and_keep_rows_together() -> None:
