@@ -59,6 +59,12 @@ _REFUSALS: dict[int, type[ClientError]] = {
 }
 
 MODEL_NAME_LENGTH = 128
+_UNENCODED = (
+    "the address before it is not valid; in a user and password, / ? # and @ are written %2F %3F"
+    " %23 and %40"
+)
+"""A special character that is not percent-encoded ends a password. Its rest becomes another part of
+the address, which errors quote."""
 _MODEL_NAME = re.compile(r"(?!(.*/)?\.\.?(/|$))[^\x00-\x20\x22\x27\\<>`\x7f-\xa0\ufffd]+")
 
 Outcome = httpx2.Response | httpx2.RequestError
@@ -510,7 +516,12 @@ def _parsed(url: str) -> httpx2.URL:
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise SettingsError(f"{shown}: {error}") from error
+        if shown == url:
+            raise SettingsError(f"{url}: {error}") from error
+        # "from None": the library's message may quote a part of the password.
+        raise SettingsError(f"{shown}: {_UNENCODED}") from None
+    if b"@" in parsed.raw_path or "@" in parsed.fragment:
+        raise SettingsError(f"{shown}: {_UNENCODED}")
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise SettingsError(f"{shown}: must begin with http:// or https:// and name a host")
     if parsed.port is not None and not 0 < parsed.port < 65_536:

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 
 from exporter.backfill.dataset import Dataset
 from exporter.backfill.timeline import Places
 from exporter.stats.arrays import Numbers, Positions, Vectors
-from ingest.files.remote import answering, open_file, shown
+from ingest.files.remote import answering, filesystem_of, open_file, shown
 from ingest.runtime.errors import ClusterFailed
 
 _log = logging.getLogger(__name__)
@@ -55,10 +54,11 @@ class Scratch:
         ClusterFailed
             If the folder cannot be created.
         """
-        with _usable(url), answering():
-            filesystem, root = fsspec.url_to_fs(url)
+        with _usable(url):
+            filesystem, root = filesystem_of(url)
             folder = f"{root.rstrip('/')}/embedding-drift-{uuid.uuid4().hex}"
-            filesystem.makedirs(folder)
+            with answering():
+                filesystem.makedirs(folder)
         try:
             yield cls(filesystem, folder, dimension)
         finally:

@@ -8,6 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import fsspec
+
+# A special character of a password that is not percent-encoded ends it. Its rest becomes another
+# part of the URL, which the errors of libraries quote. Digits may be a port.
+_UNENCODED = re.compile(r"://[^\s/?#@]*:(?!\d+/)[^\s/?#@]*[/?#]\S*@")
+
 
 @contextmanager
 def answering() -> Iterator[None]:
@@ -26,6 +32,21 @@ def answering() -> Iterator[None]:
         chain = [error] if error.__cause__ is None else [error, error.__cause__]
         parts = [f"{type(each).__name__}: {each}".removesuffix(": ") for each in chain]
         raise OSError(", by ".join(parts)) from error
+
+
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path in it.
+
+    Raises
+    ------
+    OSError
+        If there is none, or the URL has a password that is not percent-encoded.
+    """
+    with answering():
+        if _UNENCODED.search(url):
+            raise ValueError("/ ? and # in a user and password are written %2F %3F and %23")
+        filesystem, path = fsspec.url_to_fs(url)
+        return filesystem, path
 
 
 def open_file(filesystem: Any, path: str, mode: str) -> io.RawIOBase:
@@ -78,4 +99,5 @@ class _File(io.RawIOBase):
 
 def shown(text: str) -> str:
     """Remove from the URLs in a text what may be secret: users, passwords and queries."""
-    return re.sub(r"(?<=\S)\?[^\s'\"<>)]+", "", re.sub(r"://[^/\s]*@", "://", text))
+    text = re.sub(r"://[^/\s]*@", "://", _UNENCODED.sub("://", text))
+    return re.sub(r"(?<=\S)\?[^\s'\"<>)]+", "", text)

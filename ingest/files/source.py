@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import unquote
 
-import fsspec
 from fsspec.core import has_magic
 
 from ingest.files.compression import SUFFIXES as COMPRESSED
-from ingest.files.remote import answering, open_file, shown
+from ingest.files.remote import answering, filesystem_of, open_file, shown
 from ingest.runtime.errors import PayloadError
 
 _READ = 2**20
@@ -57,8 +56,8 @@ class Source:
             If there are none, or the place cannot be read.
         """
         try:
+            filesystem, root = filesystem_of(url)
             with answering():
-                filesystem, root = fsspec.url_to_fs(url)
                 files = _found(filesystem, root, suffixes)
                 exists = bool(files) or has_magic(root) or filesystem.exists(root)
         except OSError as error:

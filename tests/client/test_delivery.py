@@ -347,6 +347,25 @@ def test_a_password_in_the_address_is_sent_and_not_shown(network: Network) -> No
     assert "secret" not in f"{caught.value} {wrong.value}"
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:hunter/2@host:1",
+        "http://user:hunter?2@host:1",
+        "http://user:1/hunter2@host:1",
+        "http://user:1?hunter2@host:1",
+        "http://user:1#hunter2@host:1",
+        "http://user:hunter2\n@host:1",
+    ],
+)
+def test_a_password_that_became_another_part_of_the_address_is_not_quoted(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"^host:1: .*written %2F %3F") as caught:
+        Sender(address, "m")
+    assert "hunter" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
 @pytest.mark.parametrize("content", [None, "no certificate"])
 def test_an_unusable_file_of_certificates_is_refused(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "ca.pem"

@@ -214,18 +214,23 @@ def find(address: str, location: Location) -> Topic:
 
 
 def _config(address: str) -> dict[str, Any]:
-    parts = urlsplit(address)
-    query = parse_qs(parts.query)
-    if "@" in parts.netloc:
+    # First, because other errors quote the address.
+    if "@" in address.partition("?group=")[0]:
         raise SettingsError(
             "--source has a name or password, which everyone on this machine can read there; set"
             f" sasl.username and sasl.password in the file that {PROPERTIES} names"
         )
+    allowed = (
+        f"--source {address}: allowed is kafka://HOST:PORT,HOST:PORT?group=NAME; the topic is"
+        " --table"
+    )
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise SettingsError(allowed) from error
+    query = parse_qs(parts.query)
     if not parts.netloc or parts.path.strip("/") or set(query) - {"group"}:
-        raise SettingsError(
-            f"--source {address}: allowed is kafka://HOST:PORT,HOST:PORT?group=NAME; the topic is"
-            " --table"
-        )
+        raise SettingsError(allowed)
     group = query.get("group", [_GROUP])[0]
     given = {"bootstrap.servers": parts.netloc, "group.id": group}
     return {**_DEFAULTS, **_properties(), **given, **_OURS}

@@ -71,11 +71,12 @@ def find(connection_string: str, location: Location) -> PostgresSource | Postgre
 def _check_connection_string(connection_string: str) -> None:
     try:
         parameters = conninfo_to_dict(connection_string)
-    except psycopg.ProgrammingError as error:
+    except psycopg.ProgrammingError:
+        # "from None": libpq's message quotes the string, which may have a password.
         raise SettingsError(
             "--source is not a connection string; allowed are a URI (postgresql://HOST/DATABASE),"
             " key=value pairs (host=... dbname=...) and service=NAME"
-        ) from error
+        ) from None
     if {"password", "sslpassword"} & set(parameters):
         raise SettingsError(
             "--source has a password, which everyone on this machine can read there; set it in"

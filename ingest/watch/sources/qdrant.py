@@ -186,16 +186,17 @@ def find(address: str, location: Location) -> Collection:
 
 
 def _url(address: str) -> str:
+    # First, because other errors quote the address.
+    if set("@?#") & set(address):
+        raise SettingsError(
+            f"--source has more than a host and a port, and everyone on this machine can read it;"
+            f" set a key in {API_KEY}"
+        )
     try:
         parts = urlsplit(address)
         port = parts.port or 6333
     except ValueError as error:
         raise SettingsError(f"--source {address}: {error}") from error
-    if parts.username or parts.password or parts.query:
-        raise SettingsError(
-            f"--source has more than a host and a port, and everyone on this machine can read it;"
-            f" set a key in {API_KEY}"
-        )
     if not parts.hostname:
         raise SettingsError("--source has no host; allowed is qdrant://HOST:PORT")
     scheme = "https" if parts.scheme.endswith("+https") else "http"

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from ingest.files.remote import filesystem_of
 from ingest.files.source import Source, partitions, stem
 from ingest.runtime.errors import PayloadError
 from tests.ingest.files.vectors import VECTORS, whole
@@ -76,6 +77,21 @@ def test_a_place_without_files_is_refused(tmp_path: Path) -> None:
             Source.find(str(place), SUFFIXES)
     with pytest.raises(PayloadError, match=r"^nowhere://x cannot be read: Protocol not known"):
         Source.find("nowhere://me:secret@x?key=SECRET", SUFFIXES)
+
+
+@pytest.mark.parametrize("password", ["hunter/2", "hunter?2", "hunter#2", "1?hunter2"])
+def test_a_password_that_became_another_part_of_the_url_is_not_quoted(password: str) -> None:
+    with pytest.raises(PayloadError, match=r"^http://x/v\.csv cannot be read: .*%2F") as caught:
+        Source.find(f"http://me:{password}@x/v.csv", SUFFIXES)
+    assert "hunter" not in f"{caught.value} {caught.value.__cause__}"
+
+
+@pytest.mark.parametrize(
+    "url", ["memory://h:80/a@b", "memory://b/a:c/d@e.csv", "memory://o:r@b/f@g"]
+)
+def test_a_path_may_have_an_at_sign(url: str) -> None:
+    _, path = filesystem_of(url)
+    assert path == url.removeprefix("memory:/")
 
 
 def test_names_of_folders_and_files_are_taken_apart() -> None:

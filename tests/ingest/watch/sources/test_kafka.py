@@ -126,6 +126,9 @@ def test_members_of_one_group_share_the_partitions(kafka: Broker) -> None:
     ("address", "location", "message"),
     [
         ("kafka://u:hunter2@a:1", Location("t"), "--source has a name or password"),
+        ("kafka://u:hunter2/x@a:1", Location("t"), "--source has a name or password"),
+        ("kafka://u:hunter2?x@a:1", Location("t"), "--source has a name or password"),
+        ("kafka://[a", Location("t"), "allowed is kafka://HOST:PORT"),
         ("kafka://", Location("t"), "allowed is kafka://HOST:PORT"),
         ("kafka://a:1/t", Location("t"), "the topic is --table"),
         ("kafka://a:1?topic=t", Location("t"), "allowed is kafka://HOST:PORT"),

@@ -64,6 +64,13 @@ def test_a_wrong_table_or_column_is_named(
     assert caught.match(message)
 
 
+def test_a_connection_string_that_cannot_be_read_is_not_quoted() -> None:
+    with pytest.raises(SettingsError, match="--source is not a connection string") as caught:
+        postgres_catalogue.find("postgresql://u:%zzhunter2@h/db", Location("t"))
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
 def test_every_wrong_column_is_named_at_once(described: Application) -> None:
     with pytest.raises(SettingsError) as caught:
         describe(described, vector="made", id_="none", time="made")

@@ -88,6 +88,9 @@ def test_more_points_than_one_page_are_read_in_the_order_of_a_hash(
     ("address", "location", "message"),
     [
         ("qdrant://u:hunter2@a", Location("t"), "everyone on this machine can read it"),
+        ("qdrant://u:hunter2@a:99999", Location("t"), "everyone on this machine can read it"),
+        ("qdrant://u:hunter2/x@a", Location("t"), "everyone on this machine can read it"),
+        ("qdrant://a:b?api-key=hunter2", Location("t"), "set a key in QDRANT_API_KEY"),
         ("qdrant://a?api-key=hunter2", Location("t"), "set a key in QDRANT_API_KEY"),
         ("qdrant://", Location("t"), "--source has no host"),
         ("qdrant://a:b", Location("t"), "--source qdrant://a:b: "),
