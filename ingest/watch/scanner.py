@@ -15,6 +15,8 @@ from ingest.watch.target import Target
 _REST = 9.0
 """Seconds of pause for each second that a poll took."""
 _LONGEST_PAUSE_SECONDS = 3600.0
+_MOST = 4
+"""Times the wanted number of rows that are read at most, before the part is made smaller."""
 
 
 class Scanner:
@@ -25,7 +27,9 @@ class Scanner:
     that are new or have another vector are stored. What was read is saved, so that an old row does
     not count as new after a restart, even if the store no longer keeps it.
 
-    A part that has grown to twice the wanted size is halved.
+    A part that has grown to twice the wanted size is halved. One that has shrunk to half of it, or
+    whose wanted size was raised, grows: the rows that it gains are noted, but not stored, because
+    they are not new.
 
     Parameters
     ----------
@@ -70,6 +74,21 @@ class Scanner:
         before = self._sample
         if before is None:
             before = await self._load() or Sample(_level(await self._source.count(), self._source))
+        level, found = before.level, await self._stored(before)
+        while len(found) > _MOST * self._source.sample:
+            # The table has grown at once. The rest of it is not read.
+            level = max(level + 1, _level(await self._source.count(), self._source))
+            found = await self._stored(Sample(level, {**before.rows, **found}))
+        if len(found) > 2 * self._source.sample:
+            level += 1
+        elif level and 2 * len(found) <= self._source.sample:
+            wanted = _level(await self._source.count(), self._source)
+            if wanted < level:
+                level, found = wanted, {**await self._noted(wanted), **found}
+        await self._save(Sample(level, found))
+
+    async def _stored(self, before: Sample) -> dict[bytes, bytes]:
+        """Store what is new or changed in a part, and return its digests: of not much too many."""
         found: dict[bytes, bytes] = {}
         async with aclosing(self._source.rows(before.level)) as blocks:
             async for block in blocks:
@@ -77,8 +96,18 @@ class Scanner:
                 new = [row for key, digest, row in read if before.rows.get(key) != digest]
                 await self._target.store(new, str(self._source))
                 found.update((key, digest) for key, digest, _ in read)
-        level = before.level + (len(found) > 2 * self._source.sample)
-        await self._save(Sample(level, found))
+                if len(found) > _MOST * self._source.sample:
+                    break
+        return found
+
+    async def _noted(self, level: int) -> dict[bytes, bytes]:
+        """Return the digests of a part."""
+        async with aclosing(self._source.rows(level)) as blocks:
+            return {
+                _digest(row.key.encode()): _vector_digest(row)
+                async for block in blocks
+                for row in block
+            }
 
     async def _load(self) -> Sample | None:
         with unavailable():
@@ -95,7 +124,7 @@ class Scanner:
 
 def _level(count: int, source: ScannedTable) -> int:
     """Return the smallest level that has at most the wanted number of rows."""
-    return max(0, (-(-count // source.sample) - 1).bit_length())
+    return (max(1, -(-count // source.sample)) - 1).bit_length()
 
 
 def _vector_digest(row: Row) -> bytes:

@@ -120,6 +120,76 @@ def test_a_part_that_has_grown_is_halved_and_stays_so(store: str) -> None:
     assert watching.total(DUPLICATES) == 0
 
 
+def test_all_rows_of_a_table_are_watched_that_was_empty_at_first(store: str) -> None:
+    watching = Watching(store)
+    table = Table(10)
+
+    async def main() -> None:
+        async with watching.following(table) as follower:
+            await follower.poll()
+            table.held = dict.fromkeys(range(9), 1.0)
+            await follower.poll()
+
+    asyncio.run(main())
+    assert len(watching.sent) == 9
+
+
+def test_a_raised_sample_takes_more_rows_and_no_old_row_for_a_new_one(store: str) -> None:
+    watching = Watching(store)
+    small, large = Table(10), Table(30)
+    small.held = dict.fromkeys(range(40), 1.0)
+    large.held = small.held.copy()
+
+    async def main() -> None:
+        async with watching.following(small) as follower:
+            await follower.poll()
+        assert len(watching.sent) == 10
+        async with watching.following(large) as follower:
+            await follower.poll()
+            assert len(watching.sent) == 10
+            large.held |= {2: 2.0, 4: 2.0, 41: 1.0, 42: 1.0}
+            await follower.poll()
+
+    asyncio.run(main())
+    assert [id_ for id_, _ in watching.sent[10:]] == ["2", "4", "42"]
+
+
+@pytest.mark.parametrize("left", [0, 1, 5])
+def test_a_table_that_has_shrunk_is_watched_whole_again(store: str, left: int) -> None:
+    watching = Watching(store)
+    table = Table(10)
+    table.held = dict.fromkeys(range(80), 1.0)
+
+    async def main() -> None:
+        async with watching.following(table) as follower:
+            await follower.poll()
+            assert len(watching.sent) == 10
+            table.held = dict.fromkeys(range(1, left + 1), 1.0)
+            await follower.poll()
+            assert len(watching.sent) == 10
+            table.held |= {7: 1.0, 9: 1.0}
+            await follower.poll()
+
+    asyncio.run(main())
+    assert [id_ for id_, _ in watching.sent[10:]] == ["7", "9"]
+
+
+def test_a_table_that_grows_at_once_is_not_read_whole(store: str) -> None:
+    watching = Watching(store)
+    table = Table(10)
+
+    async def main() -> None:
+        async with watching.following(table) as follower:
+            await follower.poll()
+            table.held = dict.fromkeys(range(1_000), 1.0)
+            await follower.poll()
+            await follower.poll()
+
+    asyncio.run(main())
+    ids = [id_ for id_, _ in watching.sent]
+    assert ids == [str(n) for n in (*range(41), *range(128, 1_000, 128))]
+
+
 def test_where_an_id_counts_once_a_changed_row_is_a_duplicate(store: str) -> None:
     watching = Watching(store)
     table = Table(10)
