@@ -81,10 +81,11 @@ class Watching:
         rechecks: float = 0.0,
         skips: bool = False,
         ids: Literal["revise", "once"] = "revise",
+        limits: IngestSettings | None = None,
     ) -> AsyncIterator[Follower]:
         registry = CollectorRegistry()
         self._registries.append(registry)
-        settings = Settings(ingest=IngestSettings(ids=ids))
+        settings = Settings(ingest=limits or IngestSettings(ids=ids))
         pipeline = _Recording(self.store, settings, registry)
         pipeline.sent = self.sent
         metrics = WatchMetrics(registry, "m")

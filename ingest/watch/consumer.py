@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ingest.formats import checks, registry
-from ingest.runtime.errors import PayloadError, UnsupportedMediaType
+from ingest.runtime.errors import MonitorError, PayloadError, TooManyModels, UnsupportedMediaType
 from ingest.store.batch import Batch
 from ingest.watch.sources.source import Message, Queue
 from ingest.watch.target import Target, stored_id, timestamp
 
 _DEFAULT_TYPE = "application/json"
+_PERMANENT = (PayloadError, TooManyModels)
+"""Errors of a message that reading it again would not help."""
 
 
 class QueueFollower:
@@ -23,7 +25,8 @@ class QueueFollower:
     of the two fails. Vectors without an id get one from the message, and the store drops those that
     it has.
 
-    A message may name its model, as a request does. Otherwise it is that of the target.
+    A message may name its model, as a request does. Otherwise it is that of the target. Vectors of
+    another dimension than their model's are skipped.
 
     Parameters
     ----------
@@ -66,7 +69,7 @@ class QueueFollower:
                 *(self._stored(each) for each in parsed), return_exceptions=True
             )
             for message, outcome in zip(messages, outcomes, strict=False):
-                if isinstance(outcome, PayloadError):
+                if isinstance(outcome, _PERMANENT):
                     self._target.refuse(_placed(message, outcome))
                 elif isinstance(outcome, BaseException):
                     raise outcome
@@ -120,9 +123,9 @@ class QueueFollower:
         if isinstance(parsed, PayloadError):
             raise parsed
         if parsed is not None:
-            await self._target.pipeline.store(parsed)
+            await self._target.store_batch(parsed)
 
 
-def _placed(message: Message, error: PayloadError) -> PayloadError:
+def _placed(message: Message, error: MonitorError) -> MonitorError:
     """Return the error with the place of the message."""
     return type(error)(f"{message.place}: {error.detail}", error.problems)

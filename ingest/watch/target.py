@@ -14,7 +14,7 @@ from ingest.formats import checks
 from ingest.pipeline.metrics import WatchMetrics
 from ingest.pipeline.pipeline import Pipeline
 from ingest.runtime import timestamps
-from ingest.runtime.errors import DimensionMismatch, PayloadError
+from ingest.runtime.errors import DimensionMismatch, MonitorError, PayloadError
 from ingest.runtime.settings.settings import IngestSettings
 from ingest.store.batch import Batch
 from ingest.store.canaries import ID_PREFIX
@@ -82,13 +82,26 @@ class Target:
             else:
                 self.refuse(PayloadError(f"{source}: row {row.key!r:.80} {reason}"))
         for batch in self._batches(usable, source):
-            try:
-                await self.pipeline.store(batch)
-            except DimensionMismatch as error:
-                self._count(error)
-                self._warn(f"dimension {batch.dimension}", "vectors skipped", str(error))
+            await self.store_batch(batch)
 
-    def refuse(self, error: PayloadError) -> None:
+    async def store_batch(self, batch: Batch) -> None:
+        """Store a batch, or skip it if it has another dimension than its model.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the store cannot be reached.
+        PayloadError, TooManyModels
+            If the batch can never be stored.
+        """
+        try:
+            await self.pipeline.store(batch)
+        except DimensionMismatch as error:
+            self._count(error)
+            kind = f"dimension {batch.dimension} of {batch.model_name}"
+            self._warn(kind, "vectors skipped", str(error))
+
+    def refuse(self, error: MonitorError) -> None:
         """Count and log what cannot be used, or raise the error if it must not be skipped."""
         if not self.skips:
             raise error
@@ -131,7 +144,7 @@ class Target:
         )
         return None
 
-    def _count(self, error: PayloadError) -> None:
+    def _count(self, error: MonitorError) -> None:
         self.pipeline.metrics.rejected.labels(_ROUTE, type(error).__name__).inc()
 
     def _warn(self, kind: str, message: str, reason: str) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import psycopg
 import pytest
 
-from ingest.pipeline.metrics import DUPLICATES, VECTORS
-from ingest.runtime.errors import PayloadError, StoreUnavailable
+from ingest.pipeline.metrics import DUPLICATES, REJECTED, VECTORS
+from ingest.runtime.errors import PayloadError, StoreUnavailable, TooManyModels
+from ingest.runtime.settings.settings import IngestSettings
 from ingest.watch.consumer import QueueFollower
 from ingest.watch.sources.source import Message, Terms
 from ingest.watch.target import Target
@@ -53,17 +54,22 @@ def message(number: int, body: object, **headers: str) -> Message:
 
 
 def poll(
-    store: str, queue: Queue, polls: int = 1, *, skips: bool = False
+    store: str,
+    queue: Queue,
+    polls: int = 1,
+    *,
+    skips: bool = False,
+    limits: IngestSettings | None = None,
 ) -> tuple[Watching, list[Exception]]:
     watching = Watching(store)
     errors: list[Exception] = []
 
     async def main() -> None:
-        async with watching.following(queue, skips=skips) as follower:
+        async with watching.following(queue, skips=skips, limits=limits) as follower:
             for _ in range(polls):
                 try:
                     await follower.poll()
-                except (PayloadError, StoreUnavailable) as error:
+                except (PayloadError, StoreUnavailable, TooManyModels) as error:
                     errors.append(error)
 
     asyncio.run(main())
@@ -138,7 +144,6 @@ def test_messages_that_come_again_are_not_stored_twice(
 BAD = [
     message(1, b"not json"),
     message(1, {"embedding": [1, None]}),
-    message(1, {"embedding": [1, 2, 3]}),
     message(1, b"x", content_type="text/csv"),
     message(1, {"embedding": [1, 2]}, content_encoding="gzip"),
     message(1, {"vector": [1, 2]}),
@@ -173,6 +178,40 @@ def test_a_bad_message_is_skipped_and_logged(
     assert [id_ for _, id_, _ in rows(connection)] == ["docs/0", "docs/2"]
     [record] = [record for record in caplog.records if record.message == "skipped"]
     assert vars(record)["error"].startswith("queue docs, number 1: ")
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_messages_of_another_dimension_are_always_skipped_and_each_is_counted_once(
+    store: str, connection: psycopg.Connection, caplog: pytest.LogCaptureFixture, skips: bool
+) -> None:
+    queue = Queue(message(0, {"embedding": [1, 2]}))
+    queue.waiting += [message(n, {"embedding": [1, 2, 3]}) for n in (1, 2)]
+    queue.waiting.append(message(3, {"embedding": [3, 4]}))
+    watching, errors = poll(store, queue, polls=3, skips=skips)
+    assert errors == []
+    assert queue.waiting == []
+    assert [id_ for _, id_, _ in rows(connection)] == ["docs/0", "docs/3"]
+    labels = {"route": "watch", "reason": "DimensionMismatch"}
+    assert watching.sample(REJECTED, labels) == 2
+    [record] = [record for record in caplog.records if record.message == "vectors skipped"]
+    assert "3" in vars(record)["error"]
+
+
+def test_a_message_of_one_model_too_many_stops_the_queue_or_is_skipped(
+    store: str, connection: psycopg.Connection
+) -> None:
+    named = [message(n, {"embedding": [1, 2], "model_name": name}) for n, name in enumerate("aba")]
+    queue = Queue(*named)
+    limits = IngestSettings(max_models=1)
+    _, errors = poll(store, queue, polls=2, limits=limits)
+    assert [type(error) for error in errors] == [TooManyModels] * 2
+    assert str(errors[0]).startswith("queue docs, number 1: ")
+    assert queue.waiting == named[1:]
+    watching, errors = poll(store, queue, skips=True, limits=limits)
+    assert errors == []
+    assert queue.waiting == []
+    assert [(name, id_) for name, id_, _ in rows(connection)] == [("a", "docs/0"), ("a", "docs/2")]
+    assert watching.sample(REJECTED, {"route": "watch", "reason": "TooManyModels"}) == 1
 
 
 def test_a_message_is_not_settled_while_the_store_is_away(
