@@ -164,10 +164,8 @@ class Ingest:
 
     def _hold(self, request: IncomingRequest, batch: Batch) -> None:
         """Hold what came out of a body that says much in few bytes, as Parquet and int8 do."""
-        metadata = sum(len(item) for item in batch.metadata or () if item is not None)
-        size = batch.vectors.nbytes + metadata
         # No more than all may take together: whatever comes out has room when nothing else is held.
-        more = min(size, self._settings.ingest.max_queue_bytes) - request.held_bytes
+        more = min(batch.nbytes, self._settings.ingest.max_queue_bytes) - request.held_bytes
         if more > 0:
             self._reader.hold(more)
             request.held_bytes += more

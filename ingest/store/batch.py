@@ -55,6 +55,12 @@ class Batch:
         """Number of components of each vector."""
         return int(self.vectors.shape[1])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors and their metadata."""
+        metadata = sum(len(item) for item in self.metadata or () if item is not None)
+        return self.vectors.nbytes + metadata
+
     def parts(self, size: int) -> Iterator[Batch]:
         """Cut the batch into parts of at most ``size`` vectors."""
         if len(self) <= size:

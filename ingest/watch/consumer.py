@@ -79,11 +79,19 @@ class QueueFollower:
                 await self._source.settle(done)
 
     def _parsed(self, messages: Sequence[Message]) -> list[Batch | PayloadError | None]:
-        """Read messages, up to the first one that stops the watch."""
+        """Read messages, up to the first one that stops the watch.
+
+        Parquet and int8 say much in few bytes. Messages after those that hold as much as all
+        requests may are left for the next poll.
+        """
         found: list[Batch | PayloadError | None] = []
+        size = 0
         for message in messages:
+            if size >= self._target.settings.max_queue_bytes:
+                break
             try:
-                found.append(self._batch(message))
+                found.append(batch := self._batch(message))
+                size += 0 if batch is None else batch.nbytes
             except PayloadError as error:
                 found.append(error)
                 if not self._target.skips:

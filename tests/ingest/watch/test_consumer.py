@@ -214,6 +214,24 @@ def test_a_message_of_one_model_too_many_stops_the_queue_or_is_skipped(
     assert watching.sample(REJECTED, {"route": "watch", "reason": "TooManyModels"}) == 1
 
 
+def test_messages_that_hold_much_are_stored_in_several_polls(
+    store: str, connection: psycopg.Connection
+) -> None:
+    wide = np.zeros(400, np.int8)
+    wide[0] = 1
+    headers = {"content_type": "application/octet-stream", "x_dimension": "400", "x_dtype": "int8"}
+    queue = Queue(*[message(n, wide.tobytes(), **headers) for n in range(5)])
+    limits = IngestSettings(max_queue_bytes=2_000, max_body_bytes=1_024)
+    watching, errors = poll(store, queue, limits=limits)
+    assert errors == []
+    assert len(watching.sent) == 2  # 1,600 bytes each
+    assert len(queue.waiting) == 3
+    watching, errors = poll(store, queue, polls=2, limits=limits)
+    assert errors == []
+    assert queue.waiting == []
+    assert [id_ for _, id_, _ in rows(connection)] == [f"docs/{n}" for n in range(5)]
+
+
 def test_a_message_is_not_settled_while_the_store_is_away(
     store: str, connection: psycopg.Connection
 ) -> None:
