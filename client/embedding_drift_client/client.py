@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _ATTEMPTS = 30
 """About 15 minutes, so that vectors in the queue survive an upgrade of the service."""
 _CANARY_ATTEMPTS = 3
-"""About two seconds if the service is away: the next canaries come anyway."""
+"""Seconds if the service is away or busy: the next canaries come anyway."""
 _QUEUE_BYTES = 256 * 1024 * 1024
 _EXIT_SECONDS = 4.0
 _GRACE_SECONDS = 0.1
@@ -231,8 +231,10 @@ class Client(_Base):
         """Embed fixed texts, and have the service compare the vectors with earlier ones.
 
         Call it when the program starts, and then from time to time. Unlike :meth:`add`, it waits:
-        for ``encode``, which it calls in this thread, and for the answer of the service. It can be
-        called at any time and from any thread; its vectors are in no count and in no window.
+        for ``encode``, which it calls in this thread, and for the answer of the service. It gives
+        up after three attempts: after about two seconds if nothing listens, ten if the service is
+        busy, and three minutes if it accepts requests and never answers. It can be called at any
+        time and from any thread; its vectors are in no count and in no window.
 
         Parameters
         ----------

@@ -7,6 +7,7 @@ import base64
 import inspect
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -46,6 +47,8 @@ ATTEMPTS = 8
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
+_LONGEST_CANARY_PAUSE_SECONDS = 5.0
+"""A program that starts waits for its canaries, whatever the service asks for."""
 _WARN_AT_ATTEMPT = 3
 _TIMEOUT = httpx2.Timeout(60.0, connect=10.0)
 
@@ -147,7 +150,14 @@ class _Route:
     def _begin_canary(self, texts: Sequence[str], vectors: object) -> Delivery[CanaryAnswer]:
         body, headers = _encode(canaries.rows(texts, vectors), self._model_name)
         url = f"{self._url}/canaries"
-        self._delivery = delivery = Delivery(url, body, headers, self._attempts, _canary_answer)
+        self._delivery = delivery = Delivery(
+            url,
+            body,
+            headers,
+            self._attempts,
+            _canary_answer,
+            longest_pause=_LONGEST_CANARY_PAUSE_SECONDS,
+        )
         return delivery
 
 
@@ -261,7 +271,8 @@ class Sender(_Route):
     def canary(self, encode: Encode, texts: Sequence[str] | None = None) -> CanaryAnswer:
         """Embed fixed texts, and have the service compare the vectors with earlier ones.
 
-        Only the vectors are sent, not the texts.
+        Only the vectors are sent, not the texts. Between two attempts it waits for at most 5
+        seconds, even if the service asks for more.
 
         Parameters
         ----------
@@ -362,6 +373,8 @@ class Delivery(Generic[T]):
     read : callable
         Reads the answer from the decoded JSON of a success. Raises ValueError, TypeError or
         LookupError if it is of another service.
+    longest_pause : float
+        Most seconds between two attempts, even if the service asks for more.
 
     Attributes
     ----------
@@ -384,6 +397,7 @@ class Delivery(Generic[T]):
         read: Callable[[Any], T],
         jitter: Callable[[], float] = random.random,
         key: str | None = None,
+        longest_pause: float = math.inf,
     ) -> None:
         self.url = url
         self.body = body
@@ -394,6 +408,7 @@ class Delivery(Generic[T]):
         self._attempts = attempts
         self._read = read
         self._jitter = jitter
+        self._longest_pause = longest_pause
 
     def judge(self, outcome: Outcome) -> float | None:
         """Return the seconds to wait before the next attempt; None if the batch is delivered.
@@ -433,8 +448,9 @@ class Delivery(Generic[T]):
 
     def _pause(self, asked: float) -> float:
         backoff = min(_FIRST_PAUSE_SECONDS * 2.0 ** (self._attempt - 1), _LONGEST_PAUSE_SECONDS)
-        # Never sooner than asked. The jitter keeps clients from returning all at once.
-        return max(backoff, asked) * (1 + self._jitter() / 2)
+        # Never sooner than asked, but for a program that waits. The jitter keeps clients from
+        # returning all at once.
+        return min(max(backoff, asked) * (1 + self._jitter() / 2), self._longest_pause)
 
 
 def _answer(told: Any) -> Answer:

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedding_drift_client import AsyncClient, CanaryAnswer, Client, Sender, canaries
+from embedding_drift_client.delivery import AsyncSender
 from embedding_drift_client.errors import ClientError, NonFinite, PayloadError, Undelivered
 from ingest.http.canaries import MAX_CANARIES
 from tests.network import Network, Reply, listening
@@ -117,6 +118,29 @@ def test_a_service_that_is_away_disturbs_nothing(
     network.faults = [Reply(503)] * 3
     with pytest.raises(Undelivered):
         canary(network.url, encode, raise_errors=True)
+
+
+def test_a_service_that_asks_for_an_hour_does_not_delay_a_program(network: Network) -> None:
+    pauses: list[float] = []
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def sent() -> None:
+        async with AsyncSender(network.url, "m", attempts=3, sleep=noted) as sender:
+            await sender.canary(encode)
+
+    busy = [Reply(status, {"Retry-After": "3600"}) for status in (429, 503, 503)]
+    network.faults = [*busy]
+    with (
+        Sender(network.url, "m", attempts=3, sleep=pauses.append) as sender,
+        pytest.raises(Undelivered),
+    ):
+        sender.canary(encode)
+    network.faults = [*busy]
+    with pytest.raises(Undelivered):
+        asyncio.run(sent())
+    assert pauses == [5.0] * 4
 
 
 @each
