@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding_drift_client.delivery import Answer
-from embedding_drift_client.errors import QueueFull, SettingsError, Undelivered, refusal
+from embedding_drift_client.errors import (
+    BodyTooLarge,
+    QueueFull,
+    SettingsError,
+    Undelivered,
+    refusal,
+)
 from embedding_drift_client.losses import NO_LOSSES, Losses, LossLog
 from embedding_drift_client.rows import Given, Rows
 from embedding_drift_client.values import shown
@@ -22,8 +28,19 @@ LONGEST_SECONDS = 3600
 
 
 class _Waiting(NamedTuple):
+    """Vectors that wait.
+
+    Attributes
+    ----------
+    rows : Rows
+    due : float
+    is_half : bool
+        Whether they are half of a batch that was too large, and so are a batch of their own.
+    """
+
     rows: Rows
     due: float
+    is_half: bool = False
 
 
 class Queue:
@@ -184,9 +201,13 @@ class Queue:
         seen: set[str] = set()
         room = self._batch_size
         while room and self._queue and self._queue[0].rows.vectors.shape[1] == dimension:
-            rows, due = self._queue.popleft()
+            if self._queue[0].is_half and self._in_flight:
+                break
+            rows, due, is_half = self._queue.popleft()
             self._queued -= len(rows)
             self._in_flight.append(rows)
+            if is_half:
+                break
             size = _fitting(rows, room, seen)
             room -= size
             if size < len(rows):
@@ -214,7 +235,8 @@ class Queue:
         ----------
         outcome : Answer or Exception
             The service's answer, or why there is none. If the error names some of the vectors,
-            the others are queued again, to be sent first.
+            the others are queued again, to be sent first. If the batch is too large, so are both
+            of its halves, each as a batch of its own.
         """
         if self._ended:
             return
@@ -229,6 +251,11 @@ class Queue:
             self.duplicates += duplicates
             self.revisions += min(outcome.revisions, count - duplicates)
             return
+        if isinstance(outcome, BodyTooLarge) and count > 1:
+            [rows] = taken
+            self._return(rows.pick(range(count // 2, count)), is_half=True)
+            self._return(rows.pick(range(count // 2)), is_half=True)
+            return
         problems = getattr(outcome, "problems", ())
         named = {problem.index for problem in problems}
         good = [row for row in range(count) if row not in named]
@@ -236,15 +263,18 @@ class Queue:
             good = []
         self.failed += count - len(good)
         if good:
-            again = taken[0].pick(good)
-            self._queue.appendleft(_Waiting(again, self._clock()))
-            self._queued += len(again)
-            self._bytes += _size(again)
+            self._return(taken[0].pick(good))
         self._failure = outcome
         for problem in problems:
             self.tell("the service refuses vectors", str(problem))
         if not problems:
             self.tell("vectors not stored", outcome)
+
+    def _return(self, rows: Rows, is_half: bool = False) -> None:
+        """Queue vectors that were taken again, before all others."""
+        self._queue.appendleft(_Waiting(rows, self._clock(), is_half))
+        self._queued += len(rows)
+        self._bytes += _size(rows)
 
     def hurry(self) -> int:
         """Make all queued vectors due; return a mark for :meth:`is_settled`."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,28 @@ def test_a_vector_that_only_the_service_refuses_does_not_cost_its_batch(
         client.add(VECTORS[:2], timestamps=[1e12, 1])
 
     assert counts(use(real.url, calls)) == {"sent": 3, "failed": 3}
+
+
+@either
+def test_a_batch_too_large_for_a_proxy_is_halved_until_it_fits(
+    network: Network, shelf: Shelf, use: Use, caplog: pytest.LogCaptureFixture
+) -> None:
+    def limited(headers: Mapping[str, str], body: bytes) -> Reply:
+        return shelf(headers, body) if len(body) <= 400 else Reply(413, {}, b"<html>")
+
+    network.service = limited
+    vectors = np.arange(30, dtype=np.float32).reshape(-1, 2)
+    long = {"text": "x" * 500}
+
+    def calls(client: AnyClient) -> None:
+        client.add(vectors, ids=range(15), metadata=[long if n == 5 else {} for n in range(15)])
+
+    client = use(network.url, calls, batch_size=15)
+    assert counts(client) == {"sent": 14, "failed": 1}
+    ids = [id_ for batch in shelf.batches for id_ in batch.ids or []]
+    assert ids == [str(n) for n in range(15) if n != 5]
+    assert len(set(network.keys)) == len(network.keys)
+    assert "answers 413" in caplog.text
 
 
 @either

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from embedding_drift_client.delivery import Answer
 from embedding_drift_client.errors import (
+    BodyTooLarge,
     NonFinite,
     PayloadError,
     Problem,
@@ -195,6 +196,37 @@ def test_a_batch_that_fails_as_a_whole_is_not_sent_again(failure: Exception) -> 
     waiting.take()
     waiting.settle(failure)
     assert (waiting.failed, waiting.waiting) == (4, 0)
+
+
+def test_the_halves_of_a_batch_that_is_too_large_are_sent_first_and_alone() -> None:
+    waiting = queue(batch_size=5)
+    add(waiting, numbered(0, 7), [*"abcdefg"])
+    assert numbers(waiting) == [0, 1, 2, 3, 4]
+    waiting.settle(BodyTooLarge("too large"))
+    assert (waiting.failed, waiting.waiting) == (0, 7)
+    assert waiting.seconds_to_due() == 0
+    assert numbers(waiting) == [0, 1]
+    waiting.settle(Answer(2, 0))
+    assert numbers(waiting) == [2, 3, 4]
+    waiting.settle(BodyTooLarge("too large"))
+    assert numbers(waiting) == [2]
+    waiting.settle(BodyTooLarge("too large"))
+    assert (waiting.failed, waiting.waiting) == (1, 4)
+    assert numbers(waiting) == [3, 4]
+    waiting.settle(Answer(2, 0))
+    assert numbers(waiting) == [5, 6]
+    waiting.settle(Answer(2, 0))
+    assert (waiting.sent, waiting.failed, waiting._bytes) == (6, 1, 0)
+
+
+def test_what_is_good_of_a_half_is_not_joined_with_the_other_half() -> None:
+    waiting = queue()
+    add(waiting, numbered(0, 4))
+    waiting.take()
+    waiting.settle(BodyTooLarge("too large"))
+    waiting.take()
+    waiting.settle(refusing(0))
+    assert numbers(waiting) == [1]
 
 
 def test_vectors_stored_before_are_duplicates() -> None:
@@ -436,6 +468,12 @@ class Counting(RuleBasedStateMachine):
     @rule(named=st.sets(st.integers(0, 5)))
     def fail(self, named: set[int]) -> None:
         self.queue.settle(refusing(*named))
+        self.in_flight = 0
+
+    @precondition(lambda self: self.in_flight)
+    @rule()
+    def refuse_as_too_large(self) -> None:
+        self.queue.settle(BodyTooLarge("too large"))
         self.in_flight = 0
 
     @precondition(lambda self: not self.in_flight)
