@@ -312,7 +312,11 @@ class Sender(_Route):
 
 
 class AsyncSender(_Route):
-    """The same as :class:`Sender` for an event loop; an asynchronous context manager."""
+    """Sends rows and canaries from an event loop; an asynchronous context manager.
+
+    It takes the parameters of :class:`Sender`; ``sleep`` is a coroutine function. It has no
+    ``send``: :class:`embedding_drift_client.AsyncClient` reads what a program adds.
+    """
 
     def __init__(
         self,
@@ -335,7 +339,7 @@ class AsyncSender(_Route):
         await self._http.aclose()
 
     async def deliver(self, rows: Rows, lost: Losses = NO_LOSSES) -> Answer:
-        """Send rows as :meth:`Sender.deliver` does."""
+        """Send rows as :meth:`Sender.deliver` does, with a key of their own."""
         return await self._delivered(self._begin(rows, lost))
 
     async def canary(

@@ -152,7 +152,7 @@ class Replay:
     skips: bool = False
     rate: float | None = None
     checkpoint: Path | None = None
-    skipped: Callable[[Fault], object] = id
+    skipped: Callable[[Fault], object] = lambda fault: None
     sent: Callable[[int, Counts], object] = lambda rows, counts: None
 
     def __post_init__(self) -> None:
