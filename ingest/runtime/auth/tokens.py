@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
+import stat
+import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from ingest.runtime.errors import Problem, SettingsError
-from ingest.runtime.settings.document import read as read_document
+from ingest.runtime.settings import document as documents
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Scope = Annotated[str, StringConstraints(pattern=r"^(metrics|drift|admin|write(:\S{1,128})?)$")]
@@ -50,7 +54,35 @@ def read(file: Path) -> list[Token]:
     SettingsError
         Names each wrong entry, never its value, because it may be a token instead of its hash.
     """
-    document = read_document(file, "server.tokens_file")
+    return _tokens(documents.read(file, "server.tokens_file"), file)
+
+
+def add(file: Path, name: str, scopes: Sequence[str]) -> str:
+    """Make a token, add its entry to a file that only its owner can read, and return it.
+
+    Raises
+    ------
+    SettingsError
+        If the file, the name or a scope is invalid, or the file has a form that cannot grow.
+    """
+    before = read(file) if file.exists() else []
+    if any(each.name == name for each in before):
+        raise SettingsError(f"{file} already has a token named {name}")
+    token = secrets.token_urlsafe(32)
+    entry = {"name": name, "sha256": digest(token), "scopes": list(scopes)}
+    try:
+        made = _TOKENS.validate_python([entry])
+    except ValidationError as error:
+        reasons = [Problem(str(e["loc"][1]), e["msg"]) for e in error.errors()]
+        raise SettingsError("the token cannot be made:", reasons) from None
+    try:
+        _store(file, before, made)
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be written: {error.strerror}") from error
+    return token
+
+
+def _tokens(document: documents.Document, file: Path) -> list[Token]:
     try:
         return _TOKENS.validate_python(document.values or [])
     except ValidationError as error:
@@ -58,28 +90,38 @@ def read(file: Path) -> list[Token]:
         raise SettingsError(f"{file} (server.tokens_file) is invalid:", problems) from None
 
 
-def add(file: Path, name: str, scopes: Sequence[str]) -> str:
-    """Make a token, append its entry to a file that only its owner can read, and return it.
+def _store(file: Path, before: list[Token], made: list[Token]) -> None:
+    """Append the tokens made to a file, or write it anew where nothing can be appended."""
+    held = file.read_bytes() if file.exists() else b""
+    more = _entries(made, like=held)
+    if _is(held + more, before + made, file):
+        _append(file, more)
+        return
+    # Such as a list in brackets. Without comments, nothing is lost with its form.
+    whole = _entries(before + made)
+    if b"#" in held or not _is(whole, before + made, file):
+        raise SettingsError(
+            f"no entry can be appended to {file}; write its list with a line"
+            " '- name: ...' for each token, not in brackets"
+        )
+    _replace(file.resolve(), whole)
 
-    Raises
-    ------
-    SettingsError
-        If the file, the name or a scope is invalid.
-    """
-    if file.exists() and any(token.name == name for token in read(file)):
-        raise SettingsError(f"{file} already has a token named {name}")
-    token = secrets.token_urlsafe(32)
-    entry = {"name": name, "sha256": digest(token), "scopes": list(scopes)}
+
+def _entries(tokens: Sequence[Token], like: bytes = b"") -> bytes:
+    """Return tokens as YAML that continues a content, indented as its list is."""
+    text = yaml.safe_dump([each.model_dump() for each in tokens], sort_keys=False)
+    if (first := re.search(rb"^ *(?=- )", like, re.MULTILINE)) is not None:
+        text = textwrap.indent(text, first[0].decode())
+    ended = not like or like.endswith(b"\n")
+    return (text if ended else "\n" + text).encode()
+
+
+def _is(content: bytes, expected: list[Token], file: Path) -> bool:
+    """Return whether a content reads as these tokens."""
     try:
-        _TOKENS.validate_python([entry])
-    except ValidationError as error:
-        reasons = [Problem(str(e["loc"][1]), e["msg"]) for e in error.errors()]
-        raise SettingsError("the token cannot be made:", reasons) from None
-    try:
-        _append(file, yaml.safe_dump([entry], sort_keys=False).encode())
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be written: {error.strerror}") from error
-    return token
+        return _tokens(documents.decode(content, str(file)), file) == expected
+    except SettingsError:
+        return False
 
 
 def _append(file: Path, entry: bytes) -> None:
@@ -94,3 +136,20 @@ def _append(file: Path, entry: bytes) -> None:
         except OSError:
             stream.truncate(before)
             raise
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write a file anew at once, with the owner and mode that it has."""
+    now = file.stat()
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with open(handle, "wb") as stream:
+            os.fchown(handle, now.st_uid, now.st_gid)
+            os.fchmod(handle, stat.S_IMODE(now.st_mode))
+            stream.write(content)
+            stream.flush()
+            os.fsync(handle)
+        os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -85,11 +85,29 @@ def read(file: Path, setting: str | None = None) -> Document:
     try:
         with file.open("rb") as stream:
             content = stream.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise SettingsError(f"{name} exceeds {_MAX_BYTES} bytes")
-        return parse(content.decode())
     except OSError as error:
         raise SettingsError(f"{name} cannot be read: {error.strerror}") from error
+    return decode(content, name)
+
+
+def decode(content: bytes, name: str) -> Document:
+    """Read the content of a file.
+
+    Parameters
+    ----------
+    content : bytes
+    name : str
+        Of the file, for messages.
+
+    Raises
+    ------
+    SettingsError
+        If it is not a document.
+    """
+    if len(content) > _MAX_BYTES:
+        raise SettingsError(f"{name} exceeds {_MAX_BYTES} bytes")
+    try:
+        return parse(content.decode())
     except UnicodeDecodeError as error:
         raise SettingsError(f"{name} is not UTF-8 (byte {error.start})") from None
     except yaml.YAMLError as error:

@@ -46,6 +46,59 @@ def test_a_file_that_cannot_grow_keeps_its_tokens(tmp_path: Path) -> None:
     assert file.read_text() == held
 
 
+ENTRY = f"name: old\n  sha256: {'a' * 64}\n  scopes:\n  - drift\n"
+INLINE = f"{{name: old, sha256: {'a' * 64}, scopes: [drift]}}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"- {INLINE}",
+        f"  - {INLINE}\n",
+        f"# team a\n  - {INLINE} # old\n  # the end",
+        f"- {ENTRY}# the end",
+        f"---\r\n- {INLINE}\r\n",
+        "# no tokens yet",
+        "",
+    ],
+)
+def test_a_token_is_appended_to_what_a_person_wrote(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "tokens.yaml"
+    file.write_bytes(text.encode())
+    before = tokens.read(file)
+    made = tokens.add(file, "new", ["metrics"])
+    assert file.read_bytes().decode().startswith(text)
+    *others, new = tokens.read(file)
+    assert others == before
+    assert (new.name, new.sha256, new.scopes) == ("new", tokens.digest(made), ["metrics"])
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}\n", f"[{INLINE}]\n", f"- {ENTRY}...\n"])
+def test_a_file_that_nothing_can_be_appended_to_is_written_anew(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "tokens.yaml"
+    file.write_text(text)
+    file.chmod(0o640)
+    link = tmp_path / "link.yaml"
+    link.symlink_to(file)
+    before = tokens.read(file)
+    tokens.add(link, "new", ["metrics"])
+    *others, new = tokens.read(file)
+    assert others == before
+    assert new.name == "new"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert sorted(tmp_path.iterdir()) == [link, file]
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("text", ["[] # none yet\n", f"# team a\n[{INLINE}]\n"])
+def test_comments_are_not_lost_where_nothing_can_be_appended(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "tokens.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=r"no entry can be appended to .*tokens\.yaml; write"):
+        tokens.add(file, "new", ["metrics"])
+    assert file.read_text() == text
+
+
 @pytest.mark.parametrize(("name", "scope"), [("", "metrics"), ("a b", "metrics"), ("a", "all")])
 def test_an_invalid_entry_is_not_written(tmp_path: Path, name: str, scope: str) -> None:
     with pytest.raises(SettingsError, match="the token cannot be made"):
