@@ -27,12 +27,20 @@ NESTING = 100
 """Levels of lists and objects in metadata. Python's own limit depends on who calls the parser."""
 TOO_DEEP = f"is nested more than {NESTING} levels deep"
 
+DIGITS = 64
+"""Digits of a number in metadata, written out: enough for each number of float32. PostgreSQL stores
+them all, and makes 309 digits of ``1e308``."""
+
 LISTED = 100
 """Problems that an answer lists. The others are only counted."""
 _ID_LENGTH = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A NUL in a string, which PostgreSQL cannot store. An even number of backslashes before it is text.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_NUMBER = re.compile(rb"(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?")
+# What long numbers have once all characters of numbers look the same.
+_ALIKE = bytes.maketrans(b"123456789+-.E", b"000000000000e")
+_MANY, _EXPONENT = b"0" * (DIGITS + 1), b"0e00"
 
 
 def refuse(problems: Sequence[Problem]) -> PayloadError:
@@ -163,8 +171,32 @@ def metadata(encoded: bytes, limits: IngestSettings) -> str | None:
     """Return what is wrong with the metadata of a vector, as encoded JSON; None if nothing is."""
     if (reason := metadata_size(len(encoded), limits)) is not None:
         return reason
-    if b"\\u0000" in encoded and _NUL.search(encoded):
+    # A single byte is found far faster than several.
+    if b"\\" in encoded and b"\\u0000" in encoded and _NUL.search(encoded):
         return "holds the character U+0000, which PostgreSQL cannot store"
+    if (number := _long_number(encoded)) is not None:
+        return (
+            f"has the number {number:.40}; written without an exponent, a number may have at most"
+            f" {DIGITS} digits"
+        )
+    return None
+
+
+def _long_number(encoded: bytes) -> str | None:
+    """Return a number of encoded JSON that has too many digits when it is written out."""
+    if b"\\" in encoded:
+        encoded = encoded.replace(rb"\\", b"").replace(rb"\"", b"")
+    # Without escaped quotes, every second part is outside of strings.
+    plain = b'"'.join(encoded.split(b'"')[::2])
+    alike = plain.translate(_ALIKE)
+    if _EXPONENT not in alike and _MANY not in alike:
+        return None
+    for number in _NUMBER.finditer(plain):
+        whole, fraction, exponent = (part or b"" for part in number.groups())
+        shift = float(exponent or 0)  # int() refuses thousands of digits
+        before, after = max(len(whole) + shift, 1), max(len(fraction) - shift, 0)
+        if before + after > DIGITS:
+            return number[0].decode()
     return None
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
+from ingest.formats import checks
 from ingest.runtime.errors import (
     NonFinite,
     PayloadError,
@@ -72,3 +75,44 @@ def test_ids_may_contain_anything_but_control_characters() -> None:
 
 def test_vectors_may_be_all_zeros() -> None:
     assert read(several() | {"embeddings": [[0, 0], [0.0, -0.0]]}).vectors.tolist() == [[0, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1e308", "-1.7976931348623157E+308", "1e-300", "1e64", "[[1, 2e99]]", "1" * 65],
+)
+def test_a_number_in_metadata_that_is_long_when_written_out_is_refused(number: str) -> None:
+    body = f'{{"model_name": "m", "embedding": [1], "metadata": {{"a": "b", "n": {number}}}}}'
+    refused = refusal(body.encode())
+    assert refused.problems[0].pointer == "/metadata"
+    assert re.search("has the number [-0-9].*may have at most 64 digits", refused.detail)
+
+
+@pytest.mark.parametrize("number", ["1e5000", f"1e{'9' * 5000}", "1" * 5000, f"0.{'1' * 64}"])
+def test_a_number_that_python_could_not_read_back_is_refused(number: str) -> None:
+    encoded = f'{{"a": "\\\\", "n" : {number}}}'.encode()
+    assert "at most 64 digits" in (checks.metadata(encoded, IngestSettings()) or "")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0, 12, -0.5, 1e-9, 6.02e23, 1e22, 3.4028234663852886e38, 1.401298464324817e-45, 2**64, 1e63],
+)
+def test_each_number_of_float32_may_be_in_metadata(value: float) -> None:
+    assert read(one(metadata={"n": [value]})).metadata is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1e308",
+        '"1e308',
+        'a\\"1e308',
+        "\\",
+        '",1e308,"',
+        "1" * 99,
+        "5f3e9099-77e4-4e11-9e99-8a1e4e2e9e99",
+    ],
+)
+def test_a_text_may_look_like_a_long_number(text: str) -> None:
+    assert read(one(metadata={text: [text, 12]}), limits=IngestSettings()).metadata is not None
