@@ -268,11 +268,13 @@ def check() -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--database", is_flag=True, help="Also ask the database whether standbys are safe.")
 def check_config(file: Path, database: bool) -> None:
-    """Check a configuration FILE together with the environment variables."""
+    """Check a configuration FILE, the environment variables, and the files that it names."""
     with importing():
+        from ingest.runtime.auth import security
         from ingest.runtime.settings.configuration import load
 
     settings = load(file, os.environ)
+    security.read(settings.server)
     click.echo(f"{file}: valid")
     if database:
         click.echo(f"database: {_replication(settings)}")

@@ -19,10 +19,12 @@ import httpx2
 import numpy as np
 import psutil
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg.conninfo import make_conninfo
 
+from exporter.cli import main
 from exporter.metrics import families
 from exporter.metrics.families import FAMILIES
 from ingest.pipeline import metrics as ingest_metrics
@@ -420,6 +422,28 @@ def test_check_config_says_valid_or_what_is_wrong(config: Path, tmp_path: Path) 
     assert done.returncode == 2
     assert "monitoring.drift_treshold: line 1, column 14: unknown key" in done.stderr
     assert "did you mean drift_threshold?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        ("{host: 0.0.0.0}", "clients need no credentials"),
+        ("{tokens_file: none.yaml}", "none.yaml (server.tokens_file) cannot be read"),
+        ("{web_config_file: none.yaml}", "none.yaml (server.web_config_file) cannot be read"),
+        ("{web_config_file: web.yaml}", "none.crt"),
+    ],
+)
+def test_check_config_refuses_what_a_service_would_not_start_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tls = "{cert_file: none.crt, key_file: none.key}"
+    (tmp_path / "web.yaml").write_text(f"tls_server_config: {tls}\n")
+    (tmp_path / "config.yaml").write_text(f"server: {server}\n")
+    done = CliRunner().invoke(main, ["check", "config", "config.yaml"])
+    assert done.exit_code == 2
+    assert reason in done.output
+    assert "valid\n" not in done.output
 
 
 def test_migrate_runs_twice(config: Path) -> None:
