@@ -266,7 +266,11 @@ def check() -> None:
 
 @check.command("config")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--database", is_flag=True, help="Also ask the database whether standbys are safe.")
+@click.option(
+    "--database",
+    is_flag=True,
+    help="Also ask the database whether standbys are safe, and fail if they are not.",
+)
 def check_config(file: Path, database: bool) -> None:
     """Check a configuration FILE, the environment variables, and the files that it names."""
     with importing():
@@ -292,8 +296,13 @@ def _replication(settings: Settings) -> str:
     ):
         found = standbys.read(connection)
     if found is None:
-        return "is a standby; connect to the primary"
+        raise click.ClickException("database: is a standby; connect to the primary")
+    if found.hidden:
+        return (
+            "the role may not see how standbys replicate; run, as a superuser:"
+            " grant pg_monitor to the role"
+        )
     if found.trouble is not None:
-        return found.trouble
+        raise click.ClickException(f"database: {found.trouble}")
     synchronous = found.synchronous
     return f"{synchronous} synchronous standbys" if synchronous else "no standbys"

@@ -25,13 +25,9 @@ class Standbys(NamedTuple):
 
     @property
     def trouble(self) -> str | None:
-        """Say why acknowledged vectors may be lost at a failover, or why that is not known."""
-        if self.hidden:
-            return (
-                "the role may not see how standbys replicate; run, as a superuser:"
-                " grant pg_monitor to the role"
-            )
-        if self.asynchronous and not self.synchronous:
+        """Say why acknowledged vectors may be lost at a failover."""
+        # Those that the role may not see may be synchronous.
+        if self.asynchronous and not (self.synchronous or self.hidden):
             return (
                 f"no commit waits for any of {self.asynchronous} standbys: if one is promoted,"
                 " acknowledged vectors may be lost; set synchronous_standby_names, unless none"
