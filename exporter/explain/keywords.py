@@ -24,6 +24,8 @@ _FEWEST = 3
 """Texts that a keyword needs. They must belong to two different texts at least."""
 _LONGEST = 400
 """Words of a text that are read, at most."""
+_LETTERS = 40
+"""Letters of a word, at most. Nearly all compounds of German have fewer; encoded data has more."""
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
 """Thai, Lao, Burmese, Khmer, Japanese and Chinese: scripts without spaces between words."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -38,7 +40,8 @@ def terms(text: str) -> set[str]:
     found: set[str] = set()
     for part in _UNSPACED.findall(folded):
         found |= {part[at : at + 2] for at in range(len(part) - 1)}
-    words = _WORD.findall(_UNSPACED.sub(" ", folded))[:_LONGEST]
+    read = _WORD.findall(_UNSPACED.sub(" ", folded))[:_LONGEST]
+    words = [word for word in read if len(word) <= _LETTERS]
     found.update(words)
     found.update(map(" ".join, itertools.pairwise(words)))
     return found

@@ -25,7 +25,7 @@ _IDENTIFIER = 0.5
 _FEWEST = 3
 """Observations that a value needs."""
 _LONGEST = 100
-"""Length of a value, in characters: longer ones are texts."""
+"""Length of a key and of a value, in characters: longer ones are texts."""
 _CHARACTERS = 40
 """Characters of a text whose script is looked up."""
 _MARKUP = re.compile(r"</?[a-z][^>]*>|```|\{\{|&[a-z]+;", re.IGNORECASE)
@@ -54,9 +54,11 @@ class Value:
 
 
 def pairs(metadata: Mapping[str, object] | None) -> set[Pair]:
-    """Return the keys and short values of an observation, and what its text shows."""
+    """Return the short keys and values of an observation, and what its text shows."""
     found: set[Pair] = set()
     for key, value in (metadata or {}).items():
+        if len(key) > _LONGEST:
+            continue
         if key == TEXT and isinstance(value, str):
             found.update(_traits(value))
         elif isinstance(value, bool):

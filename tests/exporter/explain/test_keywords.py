@@ -45,6 +45,18 @@ def test_japanese_is_read_in_pairs_of_characters() -> None:
     assert terms("東京都 Python 3") == {"東京", "京都", "python"}
 
 
+def test_a_run_of_letters_that_is_longer_than_a_word_is_no_keyword() -> None:
+    assert terms(f"cat {'x' * 41} 15 {'y' * 15_000}") == {"cat"}
+    texts = [f"{animal} {'x' * 15_001}" for animal in ANIMALS]
+    assert found(texts, OTHERS) == found(ANIMALS, OTHERS)
+
+
+def test_long_compounds_of_german_are_keywords() -> None:
+    word = "Rechtsschutzversicherungsgesellschaften"
+    texts = [f"{word} {place}" for place in ("Bonn", "Berlin", "Kiel", "Jena")]
+    assert found(3 * texts, OTHERS)[0] == word.lower()
+
+
 def test_case_and_width_do_not_matter() -> None:
     assert terms("\uff30\uff24\uff26 Pdf pdf") == {"pdf", "pdf pdf"}
 

@@ -78,3 +78,8 @@ def test_numbers_and_truth_values_are_values_but_objects_and_long_strings_are_no
     metadata = {"a": 1, "b": True, "c": {"d": 1}, "e": "x" * 101, "f": None}
     assert pairs(metadata) == {("a", "1"), ("b", "true")}
     assert pairs(None) == set()
+
+
+def test_a_key_that_is_longer_than_a_name_is_left_out() -> None:
+    kept = "k" * 100
+    assert pairs({"k" * 101: "x", kept: "x", "l" * 16_000: True}) == {(kept, "x")}

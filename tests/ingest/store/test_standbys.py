@@ -24,7 +24,9 @@ from tests.service import command
         (Standbys(0, 2, 1), None),
     ],
 )
-def test_trouble_is_told_only_if_no_standby_may_be_synchronous(found: Standbys, told: str | None) -> None:
+def test_trouble_is_told_only_if_no_standby_may_be_synchronous(
+    found: Standbys, told: str | None
+) -> None:
     assert (found.trouble is None) if told is None else (told in str(found.trouble))
 
 
