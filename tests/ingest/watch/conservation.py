@@ -373,7 +373,10 @@ class Conservation(RuleBasedStateMachine):
 
     def check_reset(self, was_reset: bool, now: Look, rows: list[Row], succeeded: bool) -> None:
         """A table that was set back is noticed by the next poll that succeeds, others are not."""
-        expected = {reset for before in self.looks for reset in resets(before, now, rows)}
+        is_known = any(
+            row.place == now.place and self.newest.get(row.key) == row.vector for row in rows
+        )
+        expected = {reset for before in self.looks for reset in resets(before, now, rows, is_known)}
         if not self.looks or not succeeded:
             expected.add(False)
         assert was_reset in expected, f"{self.looks}, then {now}: reset is {was_reset}"
@@ -415,11 +418,14 @@ class Conservation(RuleBasedStateMachine):
         return any(newest >= row.place and since - at >= OVERLAP for at, newest in self.polls)
 
 
-def resets(before: Look, now: Look, rows: list[Row]) -> set[bool]:
-    """Return whether a table counts as set back since a look at it, or both if it may."""
+def resets(before: Look, now: Look, rows: list[Row], is_known: bool) -> set[bool]:
+    """Return whether a table counts as set back since a look at it, or both if it may.
+
+    If its newest row is known, the rows after it were deleted.
+    """
     if not before.place:
         return {False}
-    if now.place < before.place or now.table != before.table:
+    if now.table != before.table or (now.place < before.place and not is_known):
         return {True}
     is_same = any((row.place, row.vector) == (before.place, before.vector) for row in rows)
     if is_same or now[2:] == before[2:]:
