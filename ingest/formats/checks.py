@@ -27,9 +27,8 @@ NESTING = 100
 """Levels of lists and objects in metadata. Python's own limit depends on who calls the parser."""
 TOO_DEEP = f"is nested more than {NESTING} levels deep"
 
-DIGITS = 64
-"""Digits of a number in metadata, written out: enough for each number of float32. PostgreSQL stores
-them all, and makes 309 digits of ``1e308``."""
+DIGITS = 400
+"""Digits of a number in metadata, without an exponent: enough for each number of float64."""
 
 LISTED = 100
 """Problems that an answer lists. The others are only counted."""
@@ -174,30 +173,38 @@ def metadata(encoded: bytes, limits: IngestSettings) -> str | None:
     # A single byte is found far faster than several.
     if b"\\" in encoded and b"\\u0000" in encoded and _NUL.search(encoded):
         return "holds the character U+0000, which PostgreSQL cannot store"
-    if (number := _long_number(encoded)) is not None:
+    more, long = _written_out(encoded)
+    if long is not None:
         return (
-            f"has the number {number:.40}; written without an exponent, a number may have at most"
+            f"has the number {long:.40}; written without an exponent, a number may have at most"
             f" {DIGITS} digits"
         )
+    if (reason := metadata_size(len(encoded) + more, limits)) is not None:
+        return f"{reason}, where numbers count without an exponent: 1e308 has 309 digits"
     return None
 
 
-def _long_number(encoded: bytes) -> str | None:
-    """Return a number of encoded JSON that has too many digits when it is written out."""
+def _written_out(encoded: bytes) -> tuple[int, str | None]:
+    """Return how many more bytes its numbers take without exponents, and one that is too long.
+
+    PostgreSQL stores and returns them so.
+    """
     if b"\\" in encoded:
         encoded = encoded.replace(rb"\\", b"").replace(rb"\"", b"")
     # Without escaped quotes, every second part is outside of strings.
     plain = b'"'.join(encoded.split(b'"')[::2])
     alike = plain.translate(_ALIKE)
+    more = 0
     if _EXPONENT not in alike and _MANY not in alike:
-        return None
+        return more, None
     for number in _NUMBER.finditer(plain):
         whole, fraction, exponent = (part or b"" for part in number.groups())
         shift = float(exponent or 0)  # int() refuses thousands of digits
-        before, after = max(len(whole) + shift, 1), max(len(fraction) - shift, 0)
-        if before + after > DIGITS:
-            return number[0].decode()
-    return None
+        digits = max(len(whole) + shift, 1) + max(len(fraction) - shift, 0)
+        if digits > DIGITS:
+            return more, number[0].decode()
+        more += max(int(digits) - len(number[0]), 0)
+    return more, None
 
 
 def metadata_size(size: int, limits: IngestSettings) -> str | None:

@@ -371,6 +371,6 @@ def _metadata(limits: IngestSettings) -> Json:
         "description": (
             f"Any JSON object of at most {limits.max_metadata_bytes} bytes once encoded and"
             f" {checks.NESTING} levels of lists and objects, without the character U+0000."
-            f" Written without an exponent, a number has at most {checks.DIGITS} digits."
+            f" Numbers count without an exponent, and have at most {checks.DIGITS} digits."
         ),
     }
