@@ -68,11 +68,11 @@ def _samples(pool: Pool, connection: psycopg.Connection, own: Shard) -> set[str]
     models = Models()
     tail = Tail(pool, models, SETTINGS, own)
 
-    def have_baselines() -> bool:
+    def are_planned() -> bool:
         tail.poll()
-        return all(model.baseline is not None for model in models.by_name.values())
+        return all(model.maturing is not None for model in models.by_name.values())
 
-    wait_for(have_baselines, "the baselines")
+    wait_for(are_planned, "what comes after the baselines")
     Examiner(models, examinations(pool), pool, 300, threading.Event()).check()
     # Or it would be part of the next one's history.
     connection.execute("delete from drift_history where score is not null")
@@ -110,7 +110,6 @@ def test_shards_together_show_what_one_exporter_shows_and_nothing_twice(
     shown = {line.split("{")[0] for line in whole}
     of_models = {family.name for family in FAMILIES if "model_name" in family.labels}
     absent = {
-        families.BASELINE_WAITS.name,
         families.COSINE_SIMILARITY_CHANGE_TIMESTAMP.name,
         families.NOT_FOLLOWED.name,
         families.REVISION_COSINE.name,
