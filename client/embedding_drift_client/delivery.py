@@ -315,7 +315,7 @@ class AsyncSender(_Route):
     """Sends rows and canaries from an event loop; an asynchronous context manager.
 
     It takes the parameters of :class:`Sender`; ``sleep`` is a coroutine function. It has no
-    ``send``: :class:`embedding_drift_client.AsyncClient` reads what a program adds.
+    ``send``: programs use :class:`embedding_drift_client.AsyncClient`.
     """
 
     def __init__(
@@ -452,8 +452,8 @@ class Delivery(Generic[T]):
 
     def _pause(self, asked: float) -> float:
         backoff = min(_FIRST_PAUSE_SECONDS * 2.0 ** (self._attempt - 1), _LONGEST_PAUSE_SECONDS)
-        # Never sooner than asked, but for a program that waits. The jitter keeps clients from
-        # returning all at once.
+        # Not sooner than asked, unless that is longer than a caller waits. The jitter keeps clients
+        # from returning all at once.
         return min(max(backoff, asked) * (1 + self._jitter() / 2), self._longest_pause)
 
 

@@ -146,7 +146,9 @@ class Door:
         Raises
         ------
         StoreUnavailable
-            If PostgreSQL is away. AnswerLate if this takes longer than so many seconds.
+            If PostgreSQL is away.
+        AnswerLate
+            If this takes longer than so many seconds.
         """
         loop = asyncio.get_running_loop()
         try:

@@ -106,11 +106,11 @@ class Fitting:
             version=version,
         )
 
-    def is_under_way(self, model_name: str, version: int) -> bool:
-        """Return whether a version of a baseline is better not read yet.
+    def is_being_replaced(self, model_name: str, version: int) -> bool:
+        """Return whether a version of a baseline will be fitted again, or another is being pinned.
 
-        It will be fitted again, or another one is just being pinned. What only waits its turn to
-        pin another one may wait for long behind other models.
+        Work that only waits its turn to pin another one does not count: it may wait for long behind
+        other models.
         """
         work = self._works.get(model_name)
         if work is None or work.future.done():

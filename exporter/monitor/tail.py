@@ -329,7 +329,7 @@ class Tail:
     def _adopt(
         self, connection: psycopg.Connection, model: Model, row: ModelRow, version: int
     ) -> None:
-        if self._fitting.is_under_way(row.model_name, version):
+        if self._fitting.is_being_replaced(row.model_name, version):
             return
         try:
             newest = baseline.load(connection, row.model_name, version)
