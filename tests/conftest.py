@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import logging
 import os
+import queue
 import shutil
 import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from logging.handlers import QueueHandler
 from pathlib import Path
 
 # One BLAS thread, before numpy: a process that starts another while several compute may hang.
@@ -96,6 +100,26 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         yield
         left = sorted(p.name for p in folder.iterdir() if not p.name.startswith(_OF_LIBRARIES))
         assert left == [], "tests, or programs that they started, left this in the temporary folder"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def asyncio_log() -> Iterator[None]:
+    """Keep what asyncio logs out of tests that read the log; there must be none of it in the end.
+
+    It tells of a task that a test left unfinished when Python destroys it, in a later test.
+    """
+    told = queue.SimpleQueue[logging.LogRecord]()
+    handler = QueueHandler(told)
+    handler.setLevel(logging.ERROR)
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(handler)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logger, "propagate", False)
+        yield
+        gc.collect()
+    logger.removeHandler(handler)
+    messages = [told.get().getMessage() for _ in range(told.qsize())]
+    assert messages == [], "tests left tasks of asyncio unfinished, or their errors unread"
 
 
 @pytest.fixture(scope="session")

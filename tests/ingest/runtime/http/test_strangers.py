@@ -74,10 +74,11 @@ def stack() -> Iterator[ExitStack]:
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def whole() -> None:
         await main()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Who leaves makes room for another.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(whole())
 
