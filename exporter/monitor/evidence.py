@@ -160,16 +160,15 @@ def read(
     Of the keys, the shares of their values are compared.
     """
     seconds, most = limits.settings.seconds, limits.capacity
-    latest, vectors = newest(connection, model_name, dimension, seconds, most)
-    kept = [at for at, row in enumerate(latest) if row.seq > found.last_seq][::-1]
-    rows = [latest[at] for at in kept]
+    latest, vectors = newest(connection, model_name, dimension, seconds, most, found.last_seq)
+    rows = latest[::-1]
     reference_rows, reference = baselines.described(
         connection, model_name, found.version, dimension
     )
     return Evidence(
         found.detector,
         rows,
-        _observed(rows, vectors[kept], found, allowed),
+        _observed(rows, vectors[::-1], found, allowed),
         reference_rows,
         _observed(reference_rows, reference, found, allowed),
         _shares(connection, model_name, rows, reference_rows, found.version, keys),

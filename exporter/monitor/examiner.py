@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType
@@ -22,7 +22,7 @@ from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.worker import Worker, WorkStatus
 from ingest.store import history, reports, slice_history, standbys
-from ingest.store.changes import ModelRow
+from ingest.store.changes import ModelRow, still_there
 from ingest.store.history import HistoryRow
 from ingest.store.pool import Pool
 from ingest.store.reports import Report
@@ -144,7 +144,7 @@ class Examiner:
                     new.append((model.row, _report(model.judge(standing, now), now)))
         if new:
             with self._pool.borrow() as connection:
-                self._report(connection, new)
+                self._report(connection, new, still_there(connection, [row for row, _ in new]))
         check.raise_first()
 
     def check(self) -> None:
@@ -200,9 +200,12 @@ class Examiner:
                 made.append((model.row, _report(model, now)))
         try:
             with check.timed(RECORD), self._pool.borrow() as connection:
-                history.append(connection, rows)
-                slice_history.append(connection, sliced)
-                self._report(connection, made)
+                # What was measured of a model must not become that of another one of its name.
+                there = still_there(connection, [model.row for model in judged])
+                history.append(connection, [row for row in rows if row.model_name in there])
+                kept = [(name, row) for name, row in sliced if row.model_name in there]
+                slice_history.append(connection, kept)
+                self._report(connection, made, there)
                 found = standbys.read(connection)
         finally:
             self.standbys = found
@@ -210,8 +213,11 @@ class Examiner:
     def _is_reported(self, row: ModelRow) -> bool:
         return self._reported.get(row.model_name) == row.created_at
 
-    def _report(self, connection: psycopg.Connection, made: _Reports) -> None:
-        reports.write(connection, [report for _, report in made], self.interval)
+    def _report(
+        self, connection: psycopg.Connection, made: _Reports, there: Container[str]
+    ) -> None:
+        kept = [report for row, report in made if row.model_name in there]
+        reports.write(connection, kept, self.interval)
         reported = {**self._reported, **{row.model_name: row.created_at for row, _ in made}}
         present = self._models.by_name
         self._reported = {name: at for name, at in reported.items() if name in present}

@@ -29,6 +29,7 @@ from ingest.runtime.settings.settings import ExplanationSettings
 from ingest.runtime.thresholds import KEPT_SECONDS
 from ingest.runtime.worker import Worker
 from ingest.store import explanations, reports
+from ingest.store.changes import still_there
 from ingest.store.explanations import ExplanationRow
 from ingest.store.pool import Pool
 
@@ -275,10 +276,11 @@ class Explainer:
         current: ExplanationRow | None,
         number: int,
         made: list[_Explained],
-    ) -> ExplanationRow:
+    ) -> ExplanationRow | None:
         """Explain a window and keep that; return what counts, which may be another process's.
 
-        Add it to those that were made, if it counts.
+        Add it to those that were made, if it counts. That of a model that was removed meanwhile
+        does not.
         """
         assert subject.baseline is not None
         series, version, settings = each.series, subject.baseline.version, self.settings
@@ -299,6 +301,8 @@ class Explainer:
             told=told(found, read.examples(found, settings)) | privacy.shown(settings),
         )
         with self._primary.borrow() as connection:
+            if not still_there(connection, [subject.row]):
+                return None
             kept = explanations.keep(connection, row, KEPT_SECONDS)
         if kept is row:
             made.append(_Explained(row, found, read.for_map(), settings))

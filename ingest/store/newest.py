@@ -13,7 +13,12 @@ from ingest.store.stored_vector import StoredVector
 
 
 def newest(
-    connection: psycopg.Connection, model_name: str, dimension: int, seconds: int, count: int
+    connection: psycopg.Connection,
+    model_name: str,
+    dimension: int,
+    seconds: int,
+    count: int,
+    after: int = 0,
 ) -> tuple[Sequence[StoredVector], NDArray[np.float32]]:
     """Read the newest vectors of a model.
 
@@ -27,6 +32,9 @@ def newest(
         Age of the oldest vector.
     count : int
         Number of vectors, at most.
+    after : int
+        Leave out vectors with this number or a lower one. After the clock was set back, they may
+        have later times than newer ones.
 
     Returns
     -------
@@ -36,10 +44,10 @@ def newest(
     """
     rows = connection.execute(
         "select seq, id, received_at, embedded_at, metadata, vector_send(embedding) from embedding"
-        " where model_name = %s and vector_dims(embedding) = %s"
+        " where model_name = %s and seq > %s and vector_dims(embedding) = %s"
         " and received_at > clock_timestamp() - make_interval(secs => %s)"
         " order by received_at desc, seq desc limit %s",
-        (model_name, dimension, seconds, count),
+        (model_name, after, dimension, seconds, count),
         binary=True,
     ).fetchall()
     vectors = copy.decode_sent([row[-1] for row in rows], dimension)

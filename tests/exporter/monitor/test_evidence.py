@@ -83,6 +83,17 @@ def test_the_window_comes_in_order_and_without_the_vectors_of_the_baseline(
     assert last.endswith(" second499")
 
 
+def test_vectors_of_the_baseline_that_are_dated_ahead_do_not_take_the_place_of_newer_ones(
+    connection: psycopg.Connection, changed: Vectors
+) -> None:
+    # As if the clock had been set back once they were stored.
+    connection.execute(
+        "update embedding set received_at = received_at + interval '6 h' where seq <= 1500"
+    )
+    found = read(connection, ExplanationSettings())
+    np.testing.assert_array_equal(found.window.vectors, changed)
+
+
 def test_only_what_is_allowed_is_read(connection: psycopg.Connection, changed: Vectors) -> None:
     quiet = ExplanationSettings(texts="none", metadata_keys=["language"])
     found = read(connection, quiet)

@@ -479,6 +479,23 @@ def test_verdicts_are_recorded_though_an_examination_lost_its_replica(
     assert rows.fetchall() == [("m", "fast"), ("m", "slow"), ("z", "fast"), ("z", "slow")]
 
 
+def test_what_was_measured_of_a_model_is_not_recorded_of_another_one_of_its_name(
+    pool: Pool,
+    models: Models,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    checking = examiner(pool, models)
+    remove(connection, "m")
+    send(vectors[:300])
+    checking.check()
+    checking.catch_up()
+    assert connection.execute("select * from drift_history").fetchall() == []
+    [told] = reports.glances(connection)
+    assert told.text is None
+
+
 def test_a_model_that_was_made_again_is_reported_before_the_next_check(
     pool: Pool,
     models: Models,

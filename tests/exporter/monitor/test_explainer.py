@@ -479,6 +479,17 @@ def test_a_model_that_was_removed_and_made_again_is_not_explained_without_a_base
     assert explaining.examined[EXPLANATION].success
 
 
+def test_an_explanation_of_a_model_is_not_kept_for_another_one_of_its_name(
+    store: str, pool: Pool, models: Models, connection: psycopg.Connection
+) -> None:
+    set_score(models, HIGH)
+    # As if it had been removed and made again while it was explained.
+    connection.execute("update model set created_at = created_at + interval '1 us'")
+    explainer(pool, models).look()
+    assert explanation(models) is None
+    assert connection.execute("select * from explanation").fetchall() == []
+
+
 def test_without_the_store_nothing_is_said(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:

@@ -472,3 +472,18 @@ def test_each_check_records_the_slices(
         assert (row.score, row.changed_ratio) == (score(found[name]), magnitude.ratio.estimate)
         assert (row.state, row.vectors, row.baseline_version) == ("ok", 100, 1)
         assert (row.components, row.norm) == (None, None)
+
+
+def test_slices_of_a_model_are_not_recorded_of_another_one_of_its_name(
+    watch: Watch,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    keep(vectors[N : N + 500], of_tenants(500))
+    watch.tail.poll()
+    # As if it had been removed and made again since.
+    connection.execute("update model set created_at = created_at + interval '1 us'")
+    watch.examiner.check()
+    assert by_name(watch.model.snapshot(watch.models.now()))
+    assert connection.execute("select * from slice_history").fetchall() == []
