@@ -366,7 +366,9 @@ def fit_again(borrow: Borrow, model_name: str, version: int) -> None:
         stored = baselines.load(connection, model_name, version)
     detector = _fitted_again(borrow, model_name, stored)
     with borrow() as connection:
-        baselines.replace_detector(connection, model_name, version, detector.to_bytes())
+        baselines.replace_detector(
+            connection, model_name, version, stored.pinned_at, detector.to_bytes()
+        )
 
 
 def reference(connection: psycopg.Connection, model_name: str, version: int) -> NDArray[np.void]:

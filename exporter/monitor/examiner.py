@@ -22,8 +22,9 @@ from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.worker import Worker, WorkStatus
 from ingest.store import history, reports, slice_history, standbys
-from ingest.store.changes import ModelRow, still_there
+from ingest.store.changes import ModelRow
 from ingest.store.history import HistoryRow
+from ingest.store.models import hold
 from ingest.store.pool import Pool
 from ingest.store.reports import Report
 from ingest.store.slice_history import SlicedRow
@@ -143,8 +144,9 @@ class Examiner:
                 if not self._is_reported(model.row):
                     new.append((model.row, _report(model.judge(standing, now), now)))
         if new:
-            with self._pool.borrow() as connection:
-                self._report(connection, new, still_there(connection, [row for row, _ in new]))
+            rows = [row for row, _ in new]
+            with self._pool.borrow() as connection, hold(connection, rows) as held:
+                self._report(connection, new, held)
         check.raise_first()
 
     def check(self) -> None:
@@ -200,12 +202,11 @@ class Examiner:
                 made.append((model.row, _report(model, now)))
         try:
             with check.timed(RECORD), self._pool.borrow() as connection:
-                # What was measured of a model must not become that of another one of its name.
-                there = still_there(connection, [model.row for model in judged])
-                history.append(connection, [row for row in rows if row.model_name in there])
-                kept = [(name, row) for name, row in sliced if row.model_name in there]
-                slice_history.append(connection, kept)
-                self._report(connection, made, there)
+                with hold(connection, [model.row for model in judged]) as held:
+                    history.append(connection, [row for row in rows if row.model_name in held])
+                    kept = [(name, row) for name, row in sliced if row.model_name in held]
+                    slice_history.append(connection, kept)
+                    self._report(connection, made, held)
                 found = standbys.read(connection)
         finally:
             self.standbys = found
@@ -213,10 +214,8 @@ class Examiner:
     def _is_reported(self, row: ModelRow) -> bool:
         return self._reported.get(row.model_name) == row.created_at
 
-    def _report(
-        self, connection: psycopg.Connection, made: _Reports, there: Container[str]
-    ) -> None:
-        kept = [report for row, report in made if row.model_name in there]
+    def _report(self, connection: psycopg.Connection, made: _Reports, held: Container[str]) -> None:
+        kept = [report for row, report in made if row.model_name in held]
         reports.write(connection, kept, self.interval)
         reported = {**self._reported, **{row.model_name: row.created_at for row, _ in made}}
         present = self._models.by_name

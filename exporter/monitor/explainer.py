@@ -29,8 +29,8 @@ from ingest.runtime.settings.settings import ExplanationSettings
 from ingest.runtime.thresholds import KEPT_SECONDS
 from ingest.runtime.worker import Worker
 from ingest.store import explanations, reports
-from ingest.store.changes import still_there
 from ingest.store.explanations import ExplanationRow
+from ingest.store.models import hold
 from ingest.store.pool import Pool
 
 _log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class Explainer:
     def _current(self, series: Series, drift: Drift) -> tuple[ExplanationRow | None, int | None]:
         """Return the explanation of a drift so far, and the number of the next one if it is due."""
         with self._primary.borrow() as connection:
-            found = explanations.newest(connection, series.model_name, series.window, series.slice)
+            found = explanations.newest(connection, *series, drift.seen_at)
             if (
                 found is None
                 or found.baseline_version != drift.baseline_version
@@ -279,8 +279,8 @@ class Explainer:
     ) -> ExplanationRow | None:
         """Explain a window and keep that; return what counts, which may be another process's.
 
-        Add it to those that were made, if it counts. That of a model that was removed meanwhile
-        does not.
+        Add it to those that were made, if it counts. An explanation of a model that was removed
+        meanwhile is not kept. Then return None.
         """
         assert subject.baseline is not None
         series, version, settings = each.series, subject.baseline.version, self.settings
@@ -300,8 +300,8 @@ class Explainer:
             summary=headline(titled(series.model_name, series.slice), found),
             told=told(found, read.examples(found, settings)) | privacy.shown(settings),
         )
-        with self._primary.borrow() as connection:
-            if not still_there(connection, [subject.row]):
+        with self._primary.borrow() as connection, hold(connection, [subject.row]) as held:
+            if not held:
                 return None
             kept = explanations.keep(connection, row, KEPT_SECONDS)
         if kept is row:

@@ -79,6 +79,11 @@ def lock(connection: psycopg.Connection) -> None:
     connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
 
 
+def lock_shared(connection: psycopg.Connection) -> None:
+    """Keep others from changing baselines and from removing models until the transaction ends."""
+    connection.execute("select pg_advisory_xact_lock_shared(%s)", [_ADVISORY_LOCK])
+
+
 def drop_indexes(connection: psycopg.Connection) -> None:
     """Drop the indexes that the release before makes of large baselines.
 
@@ -466,12 +471,20 @@ def described(
 
 
 def replace_detector(
-    connection: psycopg.Connection, model_name: str, version: int, detector: bytes
+    connection: psycopg.Connection,
+    model_name: str,
+    version: int,
+    pinned_at: datetime,
+    detector: bytes,
 ) -> None:
-    """Replace the detector of a baseline by one of the same vectors."""
+    """Replace the detector of a baseline by one of the same vectors.
+
+    A baseline that was pinned at another time is of another model of this name, and stays.
+    """
     connection.execute(
-        "update baseline set detector = %s where model_name = %s and version = %s",
-        [detector, model_name, version],
+        "update baseline set detector = %s"
+        " where model_name = %s and version = %s and pinned_at = %s",
+        [detector, model_name, version, pinned_at],
     )
 
 

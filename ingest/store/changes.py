@@ -6,7 +6,6 @@ reader that continues after the last number it saw misses no vector, and can che
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -103,15 +102,6 @@ def model(connection: psycopg.Connection, model_name: str) -> ModelRow | None:
     with connection.cursor(row_factory=class_row(ModelRow)) as cursor:
         cursor.execute(f"{_SELECT} where model_name = %s", (model_name,))
         return cursor.fetchone()
-
-
-def still_there(connection: psycopg.Connection, rows: Iterable[ModelRow]) -> set[str]:
-    """Return the names of those of some models that were neither removed nor made again since."""
-    known = {row.model_name: row.created_at for row in rows}
-    found = connection.execute(
-        "select model_name, created_at from model where model_name = any(%s)", [list(known)]
-    )
-    return {model_name for model_name, created_at in found if created_at == known[model_name]}
 
 
 def last_seqs(connection: psycopg.Connection, shard: Shard = WHOLE) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from ingest.store import baselines
+from ingest.store.changes import ModelRow
 from ingest.store.dimension import require_dimension
 
 _TABLES = (
@@ -56,6 +58,28 @@ def summaries(connection: psycopg.Connection) -> list[Summary]:
             " order by model_name"
         )
         return cursor.fetchall()
+
+
+@contextmanager
+def hold(connection: psycopg.Connection, rows: Iterable[ModelRow]) -> Iterator[set[str]]:
+    """Keep models from being removed, in a transaction.
+
+    Yields the names of those that were neither removed nor made again since their rows were read.
+    What is written of them is removed with them, and is never that of another model of the name.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        In autocommit mode.
+    rows : iterable of ModelRow
+    """
+    known = {row.model_name: row.created_at for row in rows}
+    with connection.transaction():
+        baselines.lock_shared(connection)
+        found = connection.execute(
+            "select model_name, created_at from model where model_name = any(%s)", [list(known)]
+        )
+        yield {model_name for model_name, created_at in found if created_at == known[model_name]}
 
 
 def count(connection: psycopg.Connection) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import numpy as np
 import psycopg
@@ -144,6 +145,20 @@ def test_automatic_versions_drop_none_that_a_person_pinned_or_chose(
     baselines.create(connection, "m", rows, b"", {}, "by hand")
     pin_automatically(5)
     assert [v.version for v in baselines.versions(connection, "m")] == [8, 7, 6, 3, 1]
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_detector_of_another_baseline_of_this_version_is_not_replaced(
+    connection: psycopg.Connection,
+) -> None:
+    rows = select(connection, "m", Selection(first=5))
+    baselines.create(connection, "m", rows, b"old", {}, "first 5")
+    [known] = baselines.versions(connection, "m")
+    earlier = known.pinned_at - timedelta(microseconds=1)
+    baselines.replace_detector(connection, "m", 1, earlier, b"of another")
+    assert baselines.load(connection, "m", 1).detector == b"old"
+    baselines.replace_detector(connection, "m", 1, known.pinned_at, b"new")
+    assert baselines.load(connection, "m", 1).detector == b"new"
 
 
 @pytest.mark.usefixtures("filled")

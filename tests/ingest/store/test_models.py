@@ -14,6 +14,7 @@ from ingest.runtime.errors import NotFound, TooManyModels
 from ingest.store import (
     baselines,
     canaries,
+    changes,
     explanations,
     history,
     models,
@@ -137,6 +138,38 @@ def test_an_exporter_that_has_not_noticed_the_removal_adds_nothing(
     with pytest.raises(NotFound, match="there is no model 'm'"):
         baselines.create(connection, "m", rows, b"", {}, "first 10", instead_of=0)
     assert not any(rows_of(connection, "m").values())
+
+
+@pytest.mark.usefixtures("everything")
+def test_what_is_written_while_a_model_is_held_is_removed_with_it(
+    store: str, connection: psycopg.Connection
+) -> None:
+    def remove() -> None:
+        with connect(store) as own:
+            models.remove(own, "m")
+
+    rows = changes.models(connection)
+    with connect(store) as other, ThreadPoolExecutor(1) as threads:
+        with models.hold(other, rows) as held:
+            assert held == {"m", "other"}
+            removing = threads.submit(remove)
+            wait_for(lambda: waits_for_a_lock(connection), "the removal")
+            history.append(other, [HistoryRow("m", "fast", "ok", 10, 1)])
+        removing.result(240)
+    assert not any(rows_of(connection, "m").values())
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_model_that_was_made_again_is_not_held(
+    connection: psycopg.Connection, insert_all: InsertAll
+) -> None:
+    rows = changes.models(connection)
+    models.remove(connection, "m")
+    with models.hold(connection, rows) as held:
+        assert held == {"other"}
+    insert_all(batch("m"))
+    with models.hold(connection, rows) as held:
+        assert held == {"other"}
 
 
 @pytest.mark.usefixtures("everything")

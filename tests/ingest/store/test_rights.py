@@ -161,7 +161,10 @@ def test_the_rights_of_an_exporter_are_enough(connection: psycopg.Connection, ap
         rows = select(own, "m", Selection(first=250))
         for version in range(1, baselines.KEPT_VERSIONS + 2):
             assert baselines.create(own, "m", rows, b"", {}, "first", version - 1) == version
-        baselines.replace_detector(own, "m", 2, b"new")
+        known = {each.version: each for each in baselines.versions(own, "m")}
+        baselines.replace_detector(own, "m", 2, known[2].pinned_at, b"new")
+        with models.hold(own, [model]) as held:
+            assert held == {"m"}
         history.append(own, [ROW])
         assert len(history.times(own, "m", "fast", 1)) == 1
         told = ExplanationRow("m", "fast", "", 1.0, 0, 1.0, 1.0, 1, "what changed", {})
