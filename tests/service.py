@@ -178,7 +178,11 @@ def post(
 
 
 def report(url: str, model_name: str = "m") -> dict[str, Any]:
-    """What the service says of a model, but for what depends on when it was asked or checked."""
+    """What the service says of a model, but for what depends on when it was asked or checked.
+
+    Before it has read the store, it says what was reported last. So this waits.
+    """
+    wait_for(lambda: get(f"{url}/-/ready").status_code == 200, "the first poll")
     exact = f"{url}/drift/{model_name}?exact=true"
     told: dict[str, Any] = get(exact).raise_for_status().json()
     for moment in ("computed_at", "following"):

@@ -137,7 +137,8 @@ class _Followed:
 
     def exact(self, found: Drift, seconds: float) -> Drift:
         name = found.model_name
-        if self._monitor.model(name) is None:
+        # During the first poll, the windows of a model may not be read yet.
+        if not self.has_followed or self._monitor.model(name) is None:
             windows = self._stored_windows(found, seconds)
         else:
             # One snapshot for all: the vectors of the windows and the version of the baseline
@@ -169,10 +170,9 @@ class _Followed:
             last_seq = baselines.load(connection, name, version).last_seq
             for window in WINDOWS:
                 limits = getattr(found.windows, window)
-                rows, vectors = newest(
-                    connection, name, found.dimension, limits.seconds, limits.max_vectors
+                _, windows[window] = newest(
+                    connection, name, found.dimension, limits.seconds, limits.max_vectors, last_seq
                 )
-                windows[window] = vectors[[row.seq > last_seq for row in rows]]
         return windows
 
     def _reference(self, found: Drift, seconds: float) -> Vectors | None:

@@ -160,6 +160,17 @@ def test_exact_statistics_come_on_demand(client: TestClient, vectors: Vectors) -
     assert fast["exact"]["wasserstein"] == expected.wasserstein.tolist()
 
 
+def test_during_the_first_poll_exact_statistics_are_of_what_the_store_has(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Monitor, "has_followed", False)
+    wait_for(lambda: client.get("/drift/a/b").status_code == 200, "a report")
+    stored = client.get("/drift/a/b").json()
+    told = client.get("/drift/a/b?exact=true").json()
+    assert told["computed_at"] == stored["computed_at"]
+    assert "exact" in told["windows"]["fast"]
+
+
 def test_exact_statistics_sort_the_baseline_once_for_both_windows(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
