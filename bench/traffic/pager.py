@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from statistics import fmean
 from types import MappingProxyType
@@ -24,7 +24,9 @@ _SUDDEN = re.compile(
     rf"{_ABOVE}max_over_time\(model_window:embedding_drift_score_sudden:threshold\[\1m\]\)"
 )
 _LASTING = re.compile(
-    r"avg_over_time\(model_window:embedding_drift_score:max\[(\d+)h\]\)"
+    r"sum_over_time\(model_window:embedding_drift_score:max\[(\d+)h\]\)"
+    r"\s*/ on \(\) group_left \(\)\s*count_over_time\("
+    r'fleet:embedding_drift_score_lasting:threshold\{stage="weekly", window="fast"\}\[\1h\]\)'
     rf"{_ABOVE}max_over_time\(model_window:embedding_drift_score_lasting:threshold\[\1h\]\)"
     r"\s*and\s*avg_over_time\(model_window:embedding_drift_score:max\[(\d+)m\]\)"
     rf"{_ABOVE}model_window:embedding_drift_score_lasting:threshold\n"
@@ -40,6 +42,16 @@ Series = Literal["score", "rise"]
 """What is compared with a threshold: the score of a window, or its rise over the week before."""
 
 
+def least(values: Sequence[float | None]) -> float:
+    """Return the least of the values that are known, at least one."""
+    return min(value for value in values if value is not None)
+
+
+def average(values: Sequence[float | None]) -> float:
+    """Return the average of values. One that is missing counts as 0."""
+    return fmean(value or 0.0 for value in values)
+
+
 class Condition(NamedTuple):
     """The least or the average of some minutes, above a threshold.
 
@@ -49,15 +61,15 @@ class Condition(NamedTuple):
     ----------
     series : Series
     statistic : callable
-        Of a list of values.
+        Of values, of which the first is known.
     thresholds : mapping of (stage, window) to float
     minutes : int
     recent : int
-        The last minutes, whose least or average is above the present threshold, too.
+        The last minutes, whose average is above the present threshold, too.
     """
 
     series: Series
-    statistic: Callable[[list[float]], float]
+    statistic: Callable[[Sequence[float | None]], float]
     thresholds: Mapping[tuple[Stage, str], float]
     minutes: int
     recent: int = 0
@@ -98,9 +110,9 @@ class Rule(NamedTuple):
         [risen] = _RISE.findall(condition)
         rise = {(s, w): recorded.get((name.format("rise"), s, w), math.inf) for s, w in each}
         conditions = (
-            Condition("score", min, sudden, int(minutes)),
-            Condition("score", fmean, lasting, _HOUR * int(hours), int(recent)),
-            Condition("rise", min, rise, int(risen)),
+            Condition("score", least, sudden, int(minutes)),
+            Condition("score", average, lasting, _HOUR * int(hours), int(recent)),
+            Condition("rise", least, rise, int(risen)),
         )
         return cls(conditions, int(alert["keep_firing_for"].removesuffix("m")))
 
@@ -168,23 +180,20 @@ class Pager:
 
     def _holds(self, window: str) -> bool:
         for series, statistic, of_stage, minutes, recent in self._rule.conditions:
-            # The first sample is required; a later one that is missing is passed over.
-            if self._held[series, window][-1 - minutes] is None:
+            held = self._held[series, window]
+            if held[-1 - minutes] is None:
                 continue
-            value = statistic(self._known(series, window, minutes))
+            value = statistic(held[-1 - minutes :])
             stages = {stage for stage in self._stages[-1 - minutes :] if stage}
             if value <= max((of_stage[stage, window] for stage in stages), default=math.inf):
                 continue
             if not recent:
                 return True
-            newest, stage = self._known(series, window, recent), self._stages[-1]
-            if newest and stage and statistic(newest) > of_stage[stage, window]:
+            newest = [value for value in held[-1 - recent :] if value is not None]
+            stage = self._stages[-1]
+            if newest and stage and fmean(newest) > of_stage[stage, window]:
                 return True
         return False
-
-    def _known(self, series: Series, window: str, minutes: int) -> list[float]:
-        """Return the values of the last minutes and of the one before them."""
-        return [value for value in self._held[series, window][-1 - minutes :] if value is not None]
 
     def copy(self) -> Pager:
         """Return another pager in the same state."""

@@ -13,7 +13,6 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -124,20 +123,26 @@ class Hour:
         self._held: deque[Score] = deque()
 
     def add(self, score: Score, thresholds: Thresholds) -> Crossing | None:
-        """Add the newest score. Return what makes it drift, if it is."""
-        if math.isnan(score.value):
-            return None
+        """Add the newest score, NaN if there is none. Return what makes it drift, if it is.
+
+        A score that is missing counts as 0 in the average, as in the rules.
+        """
         held, start = self._held, score.time - LASTING_SECONDS
-        if held and held[-1].time < start:
+        # After a gap, or once the clock was set back.
+        if held and not start <= held[-1].time <= score.time:
             held.clear()
         held.append(score)
         # The oldest is an hour old, or there is none so old.
         while len(held) > 1 and held[1].time <= start:
             held.popleft()
+        if math.isnan(score.value):
+            return None
         if score.value > thresholds.sudden:
             return Crossing(score.value, thresholds.sudden)
-        average = fmean(each.value for each in held)
-        if held[0].time <= start and average > thresholds.lasting:
+        known = [each.value for each in held if not math.isnan(each.value)]
+        average = math.fsum(known) / len(held)
+        begins = held[0].time <= start and not math.isnan(held[0].value)
+        if begins and average > thresholds.lasting:
             return Crossing(average, thresholds.lasting)
         return None
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import pytest
 
-from bench.traffic.pager import Condition, Pager, Rule
+from bench.traffic.pager import Condition, Pager, Rule, average, least
 from ingest.runtime.settings.settings import Settings
 from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage
 
@@ -25,7 +24,7 @@ def by_window(scores: dict[Stage, float], slow: float = 0) -> dict[tuple[Stage, 
 SUDDEN = by_window({"provisional": 9, "daily": 5, "weekly": 5})
 LASTING = by_window({"provisional": 7, "daily": 3, "weekly": 3}, slow=1)
 RULE = Rule(
-    (Condition("score", min, SUDDEN, 0), Condition("score", fmean, LASTING, 4)), keep_firing=2
+    (Condition("score", least, SUDDEN, 0), Condition("score", average, LASTING, 4)), keep_firing=2
 )
 
 Scores = Sequence[float | None]
@@ -59,7 +58,7 @@ def test_the_shipped_rule_has_the_rendered_thresholds() -> None:
     text = (Path(__file__).parents[3] / "rules" / "drift.rules.yaml").read_text()
     assert f"min_over_time(model_window:embedding_drift_score:max[{sudden.minutes}m])" in text
     assert (
-        f"avg_over_time(model_window:embedding_drift_score:max[{lasting.minutes // 60}h])" in text
+        f"sum_over_time(model_window:embedding_drift_score:max[{lasting.minutes // 60}h])" in text
     )
     assert f"avg_over_time(model_window:embedding_drift_score:max[{lasting.recent}m])" in text
     assert (rise.series, rise.minutes, rise.recent) == ("rise", 2, 0)
@@ -82,13 +81,13 @@ def test_the_average_of_a_lasting_score_counts() -> None:
 
 
 def test_an_average_ends_soon_after_the_drift() -> None:
-    lasting = Condition("score", fmean, LASTING, 4, recent=1)
+    lasting = Condition("score", average, LASTING, 4, recent=1)
     rule = Rule((lasting,), keep_firing=0)
     assert fired(rule, fast=[9, 9, 9, 9, 9, 4, 0, 0])[4:] == [("fast",)] * 2 + [()] * 2
 
 
 def test_a_rise_counts_as_soon_as_it_lasts_for_the_minutes() -> None:
-    rule = Rule((Condition("rise", min, LASTING, 1),), keep_firing=0)
+    rule = Rule((Condition("rise", least, LASTING, 1),), keep_firing=0)
     rises = [None, 4.5, 4.5, 4.5, 3.9, 4.5, 4.5]
     assert fired(rule, rises=rises, slow=[9] * 7) == (
         [()] * 2 + [("slow",)] * 2 + [()] * 2 + [("slow",)]
@@ -101,8 +100,9 @@ def test_each_window_has_its_threshold_of_a_lasting_score() -> None:
     assert fired(RULE, fast=[4.1] * 5, slow=[4.1] * 5)[-1] == ("fast", "slow")
 
 
-def test_a_lasting_score_needs_a_score_at_its_begin_but_not_between() -> None:
+def test_a_lasting_score_needs_a_score_at_its_begin_and_between_it_counts_as_0() -> None:
     assert fired(RULE, fast=[4, 4, None, 4, 4])[-1] == ("fast",)
+    assert fired(RULE, fast=[4, None, None, 4, 4])[-1] == ()
     rule = RULE._replace(keep_firing=0)
     assert fired(rule, fast=[4, None, 4, 4, 4, 4])[-2:] == [("fast",), ()]
 
