@@ -37,6 +37,12 @@ class Drift:
     baseline_version: int
     highest: float
 
+    def until(self, now: float) -> Drift:
+        """Return this drift without times after ``now``: the clock was set back since."""
+        if self.seen_at <= now:
+            return self
+        return replace(self, began_at=min(self.began_at, now), seen_at=now)
+
 
 class Drifting:
     """The windows that drift, by the thresholds of the rules.
@@ -72,7 +78,12 @@ class Drifting:
         if model.baseline is None:
             self._keep(lambda series: series.model_name != model.row.model_name)
             return
-        now = dict(self.now)
+        now = {
+            series: drift.until(model.computed_at)
+            if series.model_name == model.row.model_name
+            else drift
+            for series, drift in self.now.items()
+        }
         thresholds = of_fleet(model.baseline.stage, watched)
         present = {each.series: each for each in _every(model)}
         for series, each in present.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,16 +54,29 @@ class ExplanationRow:
 
 
 def newest(
-    connection: psycopg.Connection, model_name: str, window_name: str, of_slice: str = ""
+    connection: psycopg.Connection,
+    model_name: str,
+    window_name: str,
+    of_slice: str = "",
+    began_until: float = math.inf,
 ) -> ExplanationRow | None:
-    """Return the newest explanation of a window, if there is any."""
+    """Return the newest explanation of a window, if there is any.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    model_name, window_name, of_slice : str
+    began_until : float
+        Leave out drifts that began after this time, in seconds since the epoch: the clock was set
+        back since.
+    """
     found = connection.execute(
         _READ
         + sql.SQL(
             " where model_name = %s and window_name = %s and slice = %s"
-            " order by explained_at desc limit 1"
+            " and began_at <= to_timestamp(%s) order by explained_at desc limit 1"
         ),
-        [model_name, window_name, of_slice],
+        [model_name, window_name, of_slice, began_until],
     ).fetchone()
     return None if found is None else ExplanationRow(*found)
 
@@ -87,7 +101,7 @@ def keep(
     with connection.transaction():
         key = f"{row.model_name}\n{row.window_name}\n{row.slice}"
         connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
-        other = newest(connection, row.model_name, row.window_name, row.slice)
+        other = newest(connection, row.model_name, row.window_name, row.slice, row.seen_at)
         if (
             other is not None
             and other.baseline_version == row.baseline_version

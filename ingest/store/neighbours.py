@@ -116,6 +116,8 @@ async def window(
             " nullif(1 - (embedding <=> %(vector)s::vector), 'NaN') as similarity"
             " from (select * from embedding where model_name = %(model)s"
             "  and received_at > clock_timestamp() - make_interval(secs => %(seconds)s)"
+            # Once the clock was set back, older vectors have later times.
+            "  and seq > (select last_seq from model where model_name = %(model)s) - %(limit)s"
             # One of another dimension, which something else must have written, fails no search.
             "  and vector_dims(embedding) = %(dimension)s"
             "  order by received_at desc, seq desc limit %(limit)s) as recent"

@@ -147,9 +147,11 @@ def _chosen(model_name: str, selection: Selection) -> sql.Composed:
     if selection.first is not None:
         rest = sql.SQL(" order by received_at, seq limit {}").format(_limit(selection.first))
     elif selection.last is not None:
-        rest = sql.SQL(" order by received_at desc, seq desc limit {}").format(
-            _limit(selection.last)
-        )
+        # By number: once the clock was set back, older vectors have later times.
+        rest = sql.SQL(
+            " and seq > (select last_seq from model where model_name = {}) - {}"
+            " order by received_at desc, seq desc limit {}"
+        ).format(sql.Literal(model_name), *2 * [_limit(selection.last)])
     elif selection.arrived is not None:
         rest = sql.SQL(" and received_at >= {} and received_at < {}").format(
             *map(sql.Literal, selection.arrived)

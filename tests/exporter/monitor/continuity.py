@@ -256,12 +256,13 @@ def _machine(
                 self.check_explanations(model, now)
 
         def check_explanations(self, model: Model, now: float) -> None:
-            """What drifts is explained, by the baseline that it drifts from."""
+            """What drifts is explained: from its baseline, and of the time that has passed."""
             subject = model.snapshot(now)
             for each in subject.series:
                 measured, explained = each.verdict.measurement, each.explanation
                 if explained is not None:
                     assert explained.baseline_version == each.verdict.baseline_version
+                    assert explained.began_at <= now
                 elif measured is not None and subject.baseline is not None:
                     limits = of_fleet(subject.baseline.stage, self.models.watched)
                     assert measured.score <= limits[each.series.window].sudden
@@ -300,12 +301,14 @@ def _machine(
 def told(model: Model, now: float) -> dict[str, object]:
     """What is reported of a model, by its place in the report.
 
-    Left out is when it was followed and examined. Of a window that holds a sample, only the state
+    Left out is when it was followed and examined, and what was explained: a new exporter does not
+    know of drift that is over since some minutes. Of a window that holds a sample, only the state
     is there: a new exporter may sample less.
     """
     found: dict[str, Any] = msgspec.to_builtins(reporting.detail(model.snapshot(now)))
     del found["following"]["followed_at"]
     for name, window in found["windows"].items():
+        window.pop("explanation", None)
         if window["sampled_ratio"] < 1:
             found["windows"][name] = window["state"]
         elif window.get("magnitude"):

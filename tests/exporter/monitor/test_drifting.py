@@ -51,9 +51,15 @@ def snapshot(vectors: NDArray[np.float32], detector: Detector) -> ModelSnapshot:
 
 
 def told(
-    snapshot: ModelSnapshot, scores: Sequence[float], caplog: pytest.LogCaptureFixture
+    snapshot: ModelSnapshot,
+    scores: Sequence[float],
+    caplog: pytest.LogCaptureFixture,
+    set_back_at: float = math.inf,
 ) -> list[tuple[str, dict[str, Any]]]:
-    """What the log says of checks at which the fast window has these scores."""
+    """What the log says of checks at which the fast window has these scores.
+
+    From the check of a number on, the clock is a day behind.
+    """
     drifting = Drifting()
     caplog.set_level(logging.INFO)
     fast, slow = snapshot.series
@@ -67,7 +73,8 @@ def told(
             else replace(fast.verdict, measurement=replace(measured, score=score))
         )
         series = (replace(fast, verdict=verdict), still)
-        drifting.notice(replace(snapshot, series=series, computed_at=number * CHECK), 1)
+        now = number * CHECK - (86_400 if number >= set_back_at else 0)
+        drifting.notice(replace(snapshot, series=series, computed_at=now), 1)
         drifting.keep({"m"})
     fields = ("model_name", "window", "score", "threshold", "state", "highest_score", "seconds")
     return [
@@ -89,6 +96,14 @@ def test_a_drift_that_lasts_is_told_with_its_average(
     began = {"model_name": "m", "window": "fast", "score": BETWEEN, "threshold": LASTING}
     assert told(snapshot, [BETWEEN] * 12, caplog) == []
     assert told(snapshot, [BETWEEN] * 13, caplog) == [("drift began", began)]
+
+
+def test_the_scores_of_a_quarter_of_each_hour_are_no_average_of_an_hour(
+    snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    hour = [*[BETWEEN] * 3, *[math.nan] * 9]
+    assert told(snapshot, hour * 4, caplog) == []
+    assert len(told(snapshot, [*[BETWEEN] * 11, math.nan] * 2, caplog)) == 1
 
 
 def test_its_end_is_told_when_it_was_not_seen_for_as_long_as_the_rules_wait(
@@ -120,6 +135,23 @@ def test_a_drift_that_is_not_measured_any_more_ends_with_its_state(
 ) -> None:
     _, (message, fields) = told(snapshot, [HIGH, *[math.nan] * 4], caplog)
     assert (message, fields["state"], fields["score"]) == ("drift ended", "stale", None)
+
+
+def test_a_drift_ends_though_the_clock_was_set_back(
+    snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet = int(KEPT_SECONDS / CHECK)
+    began, ended = told(snapshot, [HIGH, HIGH, *[0.5] * (quiet + 1)], caplog, set_back_at=2)
+    assert (began[0], ended[0]) == ("drift began", "drift ended")
+    assert ended[1]["seconds"] == 0
+
+
+def test_an_hour_begins_anew_when_the_clock_was_set_back(
+    snapshot: ModelSnapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert told(snapshot, [0.0, *[BETWEEN] * 12], caplog, set_back_at=1) == []
+    [(message, _)] = told(snapshot, [0.0, *[BETWEEN] * 13], caplog, set_back_at=1)
+    assert message == "drift began"
 
 
 def test_scores_against_another_baseline_do_not_count(

@@ -56,6 +56,15 @@ def test_a_drift_that_was_not_seen_for_long_or_against_another_baseline_is_anoth
     assert keep(connection, ROW, later, other) == [ROW, later, other]
 
 
+def test_once_the_clock_was_set_back_a_drift_of_the_time_before_is_another_one(
+    connection: psycopg.Connection,
+) -> None:
+    now = replace(ROW, began_at=500.0, explained_at=500.0, seen_at=500.0, summary="m: now")
+    assert keep(connection, ROW, now) == [ROW, now]
+    assert explanations.newest(connection, "m", "fast", began_until=600.0) == now
+    assert explanations.newest(connection, "m", "fast", began_until=1_000.0) == ROW
+
+
 def test_a_drift_is_seen_until_it_ends(connection: psycopg.Connection) -> None:
     keep(connection, ROW)
     explanations.see(connection, ROW, 1_200.0)

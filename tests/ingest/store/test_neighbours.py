@@ -76,10 +76,20 @@ def test_a_vector_of_another_dimension_fails_no_search(
 
 
 def test_only_the_newest_vectors_of_the_window_are_searched(
-    store: str, insert_all: InsertAll, sentences: Vectors, monkeypatch: pytest.MonkeyPatch
+    store: str,
+    connection: psycopg.Connection,
+    insert_all: InsertAll,
+    sentences: Vectors,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(neighbours, "MOST_SEARCHED", 50)
     insert_all(Batch("m", sentences[:100]))
+    found = ask(store, lambda c: neighbours.window(c, "m", sentences[0], 100, WINDOW))
+    assert sorted(match.seq for match in found) == list(range(51, 101))
+    # As if the clock had been set back in the middle.
+    connection.execute(
+        "update embedding set received_at = received_at + interval '1 h' where seq <= 60"
+    )
     found = ask(store, lambda c: neighbours.window(c, "m", sentences[0], 100, WINDOW))
     assert sorted(match.seq for match in found) == list(range(51, 101))
 

@@ -37,14 +37,15 @@ def test_older_vectors_than_asked_for_are_left_out(
     assert len(newest(connection, "m", 3, 3600, 5)[0]) == 3
 
 
-def test_vectors_of_lower_numbers_are_left_out_though_a_clock_that_was_set_back_dates_them_later(
+def test_numbers_tell_which_are_the_newest_once_the_clock_was_set_back(
     connection: psycopg.Connection, insert_all: InsertAll
 ) -> None:
     insert_all(Batch("m", np.ones((3, 3), np.float32)))
     connection.execute("update embedding set received_at = received_at + interval '1 day'")
     insert_all(Batch("m", np.ones((2, 3), np.float32)))
-    assert [each.seq for each in newest(connection, "m", 3, 900, 2)[0]] == [3, 2]
-    assert [each.seq for each in newest(connection, "m", 3, 900, 2, after=3)[0]] == [5, 4]
+    assert [each.seq for each in newest(connection, "m", 3, 900, 3)[0]] == [5, 4, 3]
+    assert [each.seq for each in newest(connection, "m", 3, 900, 3, after=4)[0]] == [5]
+    assert list(newest(connection, "m", 3, 900, 3, after=5)[0]) == []
 
 
 def test_vectors_of_a_foreign_dimension_are_left_out(

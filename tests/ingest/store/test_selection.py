@@ -43,6 +43,16 @@ def test_selected_vectors_are_in_the_order_of_arrival(
     np.testing.assert_array_equal(rows["embedding"], filled[np.array(seqs) - 1])
 
 
+@pytest.mark.usefixtures("filled")
+def test_the_last_are_those_with_the_highest_numbers_also_after_the_clock_was_set_back(
+    connection: psycopg.Connection,
+) -> None:
+    connection.execute(
+        "update embedding set received_at = received_at + interval '2 days' where seq <= 15"
+    )
+    assert select(connection, "m", Selection(last=3))["seq"].tolist() == [18, 19, 20]
+
+
 @pytest.mark.parametrize(
     ("total", "most", "stretches"),
     [
