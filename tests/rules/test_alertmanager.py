@@ -5,6 +5,8 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import httpx2
 import pytest
@@ -79,10 +81,30 @@ def test_alerts_go_to_the_receiver_of_their_severity(
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
+@pytest.fixture
+def show(
+    rendered: Path, tmp_path: Path, tool: Callable[[str], str]
+) -> Callable[[str, dict[str, Any]], str]:
+    """Shows what a template makes of a notification."""
+
+    def show(name: str, notification: dict[str, Any]) -> str:
+        (tmp_path / "data.json").write_text(json.dumps(notification))
+        template = f'{{{{ template "embedding_drift.{name}" . }}}}'
+        command = [tool("amtool"), "template", "render"]
+        command += [f"--template.glob={rendered / '*.tmpl'}", f"--template.text={template}"]
+        command += [f"--template.data={tmp_path / 'data.json'}"]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    return show
+
+
+Show = Callable[[str, dict[str, Any]], str]
+
+
 @pytest.mark.parametrize("status", ["firing", "resolved"])
-def test_markup_in_a_label_is_escaped_in_the_message(
-    status: str, rendered: Path, tmp_path: Path, tool: Callable[[str], str]
-) -> None:
+def test_markup_in_a_label_is_escaped_in_the_message(status: str, show: Show) -> None:
     hostile = "<!channel> <http://evil.example|click> & <script>"
     labels = {"alertname": "EmbeddingDriftLarge", "severity": "critical"}
     alert = {
@@ -94,21 +116,40 @@ def test_markup_in_a_label_is_escaped_in_the_message(
     }
     common = labels | {"model_name": hostile}
     data = {"status": status, "alerts": [alert], "commonLabels": common}
-    (tmp_path / "data.json").write_text(json.dumps(data | {"externalURL": "http://a.example"}))
-    shown = {}
-    for name in ("title", "text", "alertmanager"):
-        template = f'{{{{ template "embedding_drift.{name}" . }}}}'
-        command = [tool("amtool"), "template", "render"]
-        command += [f"--template.glob={rendered / '*.tmpl'}", f"--template.text={template}"]
-        command += [f"--template.data={tmp_path / 'data.json'}"]
-        answer = subprocess.run(command, capture_output=True, text=True)
-        assert answer.returncode == 0, answer.stderr
-        shown[name] = answer.stdout
+    data |= {"externalURL": "http://a.example"}
+    shown = {name: show(name, data) for name in ("title", "text", "alertmanager")}
     escaped = "&lt;!channel&gt; &lt;http://evil.example|click&gt; &amp; &lt;script&gt;"
     assert escaped in shown["title"]
     assert escaped in shown["text"]
     for text in shown.values():
         assert not re.search("[<>]", text)
+
+
+def test_the_buttons_belong_to_the_alert_that_fires(show: Show) -> None:
+    def told(name: str, status: str) -> dict[str, Any]:
+        return {
+            "status": status,
+            "labels": {"alertname": name, "severity": "warning", "model_name": "m"},
+            "annotations": {"runbook_url": f"/runbook#{name}", "dashboard_url": "/drift/m"},
+            "startsAt": "2024-05-01T10:00:00Z" if status == "resolved" else "2024-05-01T12:00:00Z",
+            "endsAt": "2024-05-01T11:00:00Z",
+        }
+
+    alerts = [told("Detected", "resolved"), told("WindowStale", "firing")]
+    both = {"status": "firing", "alerts": alerts}
+    assert show("runbook", both) == "/runbook#WindowStale"
+    assert show("dashboard", both) == "/drift/m?at=2024-05-01T12:00:00Z"
+    assert show("runbook", {"status": "resolved", "alerts": alerts[:1]}) == "/runbook#Detected"
+
+
+def test_a_silence_is_for_the_value_of_a_label_whatever_its_characters(show: Show) -> None:
+    value = 'Acme "Corp" a+b \\ c'
+    data = {"status": "firing", "commonLabels": {"slice": value}, "externalURL": "http://a.example"}
+    link = show("alertmanager", data)
+    assert "+" not in link
+    [shown] = re.findall("filter=(.*)", link)
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    assert unquote(shown) == f'{{slice="{quoted}"}}'
 
 
 def alert(name: str, severity: str, area: str, model: str = "m") -> dict[str, str]:
@@ -124,7 +165,8 @@ LARGE = alert("Large", "critical", "drift")
 PERSISTING = alert("Persisting", "critical", "drift")
 CHANGED = {**alert("", "warning", "pipeline"), "alertname": "EmbeddingModelChanged"}
 CHANGED_MUCH = CHANGED | {"severity": "critical"}
-DEAD = alert("DimensionsDead", "critical", "pipeline")
+DEAD = alert("DimensionsDead", "warning", "pipeline")
+UNREACHABLE = alert("StoreUnreachable", "critical", "pipeline")
 OTHER_MODEL = alert("Detected", "warning", "drift", model="other")
 OF_SLICE = DETECTED | {"slice": "tenant=acme"}
 
@@ -165,6 +207,11 @@ OF_SLICE = DETECTED | {"slice": "tenant=acme"}
         ),
         pytest.param([CHANGED_MUCH, DEAD], [CHANGED_MUCH], id="dead dimensions are more exact"),
         pytest.param(
+            [DEAD, LARGE, PERSISTING],
+            [LARGE],
+            id="dead dimensions explain drift, but do not hide that it persists",
+        ),
+        pytest.param(
             [STOPPED, alert("VectorsMissing", "warning", "pipeline")],
             [STOPPED],
             id="a model without vectors has no canaries either",
@@ -175,9 +222,18 @@ OF_SLICE = DETECTED | {"slice": "tenant=acme"}
             id="canaries of another dimension are refused",
         ),
         pytest.param(
-            [STOPPED, alert("StoreUnreachable", "critical", "pipeline") | {"extent": "all"}],
+            [STOPPED, UNREACHABLE | {"extent": "all"}],
             [STOPPED],
             id="without a store nothing is known of canaries",
+        ),
+        pytest.param(
+            [
+                STOPPED,
+                alert("ShardMissing", "critical", "pipeline"),
+                UNREACHABLE | {"extent": "some"},
+            ],
+            [],
+            id="an exporter without the store hides nothing that the others see",
         ),
     ],
 )
