@@ -106,7 +106,8 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 def asyncio_log() -> Iterator[None]:
     """Keep what asyncio logs out of tests that read the log; there must be none of it in the end.
 
-    It tells of a task that a test left unfinished when Python destroys it, in a later test.
+    It tells of a task that a test left unfinished when Python destroys it, in a later test. That
+    happens in any thread, at any moment, so the queue is one that may be used then.
     """
     told = queue.SimpleQueue[logging.LogRecord]()
     handler = QueueHandler(told)

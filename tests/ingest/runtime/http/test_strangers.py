@@ -74,7 +74,7 @@ def stack() -> Iterator[ExitStack]:
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def whole() -> None:
         await main()
-        # Who leaves makes room for another.
+        # A cancelled task may let a client that waits begin.
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in tasks:
                 task.cancel()
