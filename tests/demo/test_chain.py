@@ -360,11 +360,11 @@ PIPELINE = {"area": "pipeline", "severity": "warning"}
             {"alertname": "EmbeddingDriftDetected", "model_name": MODEL, **DRIFT},
         ),
         (
-            {"alertname": "EmbeddingDriftStoreUnreachable"},
+            {"alertname": "EmbeddingDriftStoreUnreachable", "extent": "all"},
             {"alertname": "EmbeddingDriftWindowStale", "model_name": MODEL, **PIPELINE},
         ),
         (
-            {"alertname": "EmbeddingDriftStoreUnreachable"},
+            {"alertname": "EmbeddingDriftStoreUnreachable", "extent": "all"},
             {"alertname": "EmbeddingDriftVectorsRejected", **PIPELINE},
         ),
         (
