@@ -120,6 +120,12 @@ CHECK_TIMESTAMP = of_process(
     "due and records the verdicts.",
     lambda s: s.checks.timestamp,
 )
+CHECK_INTERVAL = of_process(
+    "embedding_drift_check_interval_seconds",
+    "gauge",
+    "Time between two checks, as configured.",
+    lambda s: s.check_interval,
+)
 CHECK_FAILURES = of_process(
     "embedding_drift_check_failures_total",
     "counter",

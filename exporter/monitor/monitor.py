@@ -124,6 +124,7 @@ class Monitor:
             models,
             self._tail.status,
             self._examiner.status,
+            self._examiner.interval,
             {**self._examiner.examined, **self._explainer.examined},
             self.shard,
             time.perf_counter() - start,

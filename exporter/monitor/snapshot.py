@@ -207,6 +207,8 @@ class Snapshot:
     polls : PollStatus
     checks : WorkStatus
         A check is one round of all examinations that are due.
+    check_interval : float or None
+        Seconds between two checks; None if there are none.
     examinations : mapping of str to ExaminationStatus
         By name of the examination.
     shard : Shard
@@ -224,6 +226,7 @@ class Snapshot:
     models: tuple[ModelSnapshot, ...]
     polls: PollStatus = field(default_factory=PollStatus)
     checks: WorkStatus = field(default_factory=WorkStatus)
+    check_interval: float | None = None
     examinations: Mapping[str, ExaminationStatus] = field(default_factory=dict)
     shard: Shard = WHOLE
     duration: float = 0.0

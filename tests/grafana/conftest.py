@@ -184,6 +184,7 @@ class Replay:
             tuple(self._models.snapshots(deadline)),
             PollStatus(True, time.time(), 0.25, failures=self._polls),
             WorkStatus(True, time.time(), 0.5, failures=self._polls),
+            300.0,
             {"quality": ExaminationStatus(True, 0.1)},
             standbys=Standbys(1, 2, 0),
         )

@@ -187,8 +187,8 @@ OF_SLICE = DETECTED | {"slice": "tenant=acme"}
         ),
         pytest.param(
             [CHANGED, DETECTED, LARGE],
-            [DETECTED, LARGE],
-            id="drift of a higher severity does not suppress what explains it",
+            [DETECTED],
+            id="critical drift, as of the other window, is told beside a milder change",
         ),
         pytest.param(
             [CHANGED_MUCH, PERSISTING, DETECTED],
@@ -220,6 +220,19 @@ OF_SLICE = DETECTED | {"slice": "tenant=acme"}
             [STOPPED, alert("DimensionChanged", "critical", "pipeline"), MOVED],
             [STOPPED],
             id="canaries of another dimension are refused",
+        ),
+        pytest.param(
+            [
+                alert("DimensionChanged", "critical", "pipeline"),
+                alert("VectorsMissing", "warning", "pipeline"),
+            ],
+            [],
+            id="vectors of another dimension do not hide that the others stopped",
+        ),
+        pytest.param(
+            [UNREACHABLE | {"extent": "all"}, UNREACHABLE | {"extent": "some"}],
+            [UNREACHABLE | {"extent": "some"}],
+            id="a store that no exporter reaches is told once",
         ),
         pytest.param(
             [STOPPED, UNREACHABLE | {"extent": "all"}],

@@ -79,6 +79,7 @@ def full(vectors: Vectors, detector: Detector) -> Snapshot:
         (followed, replace(followed, not_followed="behind")),
         PollStatus(True, 1_000.0, 0.25, 3),
         WorkStatus(True, 900.0, 1.5, 2),
+        300.0,
         {"quality": ExaminationStatus(True, 0.5)},
         standbys=Standbys(1, 2, 0),
     )

@@ -62,6 +62,13 @@ def test_a_snapshot_has_models_polls_checks_and_examinations(
     assert monitor.model("none") is None
 
 
+def test_a_snapshot_has_the_interval_of_checks_that_was_configured_last(settings: Settings) -> None:
+    monitor = Monitor("host=nowhere.example.org", settings)
+    assert monitor.snapshot().check_interval == 1
+    monitor.reconfigure(load(flags={"monitoring.check_interval": 3_600}))
+    assert monitor.snapshot().check_interval == 3_600
+
+
 class Odd(Model):
     """A model that does something while it is judged."""
 
