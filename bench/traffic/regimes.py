@@ -45,6 +45,17 @@ def working_week(local: Floats) -> Floats:
     return np.where(_is_weekend(local), 0.5, 1.0)
 
 
+def every_hour(local: Floats) -> Floats:
+    """Return all of an hour in its first two minutes."""
+    return np.where(local % HOUR < 2 * MINUTE, 30.0, 0.0)
+
+
+def every_night(local: Floats) -> Floats:
+    """Return all of a day from 02:00 to 02:30."""
+    into = local % DAY - 2 * HOUR
+    return np.where((into >= 0) & (into < HOUR / 2), 48.0, 0.0)
+
+
 def _is_weekend(local: Floats) -> NDArray[np.bool_]:
     weekend: NDArray[np.bool_] = (local - _MONDAY) % WEEK >= 5 * DAY
     return weekend
@@ -256,6 +267,13 @@ REGIMES = {
     "restless": Regime("topics vary from day to day, by chance", weights=restless),
     "campaign": Regime("a topic comes for a week", weights=campaign, change=CAMPAIGN),
     "deploy": Regime("gaps of two hours", extra=gaps),
+    "hourly": Regime("a job sends what an hour brings at once", rate=every_hour),
+    "nightly": Regime(
+        "a job sends what a day brings in half an hour of the night",
+        per_minute=5,
+        rate=every_night,
+        start=(_MONDAY + 2 * HOUR, _MONDAY + 2 * HOUR),
+    ),
     "weekend": Regime(
         "the stream begins on a Saturday; half of the topics are rarer at weekends",
         rate=working_week,

@@ -69,6 +69,19 @@ def test_as_many_arrive_as_the_rate_says(name: str, expected: int, source: Sourc
     assert len(found.times) / 48 / 60 == pytest.approx(expected, rel=0.06)
 
 
+@pytest.mark.parametrize(
+    ("name", "every", "first", "last", "expected"),
+    [("hourly", HOUR, 0, 120, 17 * 60), ("nightly", DAY, 7_200, 9_000, 5 * 60 * 24)],
+)
+def test_a_job_sends_in_a_short_time_what_a_longer_one_brings(
+    name: str, every: float, first: float, last: float, expected: int, source: Source
+) -> None:
+    _, found = traffic(name, source, hours=48)
+    into = found.times % every
+    assert ((into >= first) & (into < last)).all()
+    assert len(found.times) * every / (48 * HOUR) == pytest.approx(expected, rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["independent", "seasonal-17", "volume", "eight-users"])
 def test_vectors_do_not_repeat(name: str, source: Source) -> None:
     assert copies(traffic(name, source, hours=24)[1])[0] == 1
