@@ -385,7 +385,7 @@ PIPELINE = {"area": "pipeline", "severity": "warning"}
         ),
         (
             {"alertname": "EmbeddingDriftDimensionChanged", "model_name": MODEL},
-            {"alertname": "EmbeddingDriftVectorsMissing", "model_name": MODEL, **PIPELINE},
+            {"alertname": "EmbeddingDriftCanariesStopped", "model_name": MODEL, **PIPELINE},
         ),
         (
             {"alertname": "EmbeddingDriftDimensionsDead", "model_name": MODEL},
