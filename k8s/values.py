@@ -17,6 +17,8 @@ from k8s.helm import CHART
 
 _OF_KUBERNETES = {"requests", "limits", "podSecurityContext", "securityContext", "parameters"}
 _OF_SIDECAR = {"dashboards.labels", "dashboards.annotations"}
+# A policy without ports would allow every one.
+_PORTS = {"minItems": 1, "items": {"type": "integer", "minimum": 1, "maximum": 65_535}}
 _NARROWER: dict[str, dict[str, Any]] = {
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "image.digest": {"pattern": "^(sha256:[0-9a-f]{64})?$"},
@@ -29,7 +31,9 @@ _NARROWER: dict[str, dict[str, Any]] = {
     "autoscaling.maxReplicas": {"minimum": 1},
     "autoscaling.averageCpu": {"type": ["string", "number"]},
     "database.cnpg.instances": {"minimum": 1},
-    "networkPolicy.databasePort": {"minimum": 1, "maximum": 65_535},
+    "networkPolicy.dnsPorts": _PORTS,
+    "networkPolicy.databasePorts": _PORTS,
+    "scheme": {"enum": ["http", "https"]},
     "extraManifests": {"items": {"type": ["object", "string"]}},
 }
 _TYPES = {bool: "boolean", int: "integer", str: "string", list: "array", dict: "object"}

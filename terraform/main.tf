@@ -73,6 +73,7 @@ module "database" {
   deletion_protection      = var.database_deletion_protection
   final_snapshot           = var.database_final_snapshot
   password_rotation_days   = var.database_password_rotation_days
+  log_retention_days       = var.log_retention_days
   vpc_id                   = module.network.vpc_id
   subnet_ids               = module.network.database_subnet_ids
   client_security_group_id = module.eks.security_group_id

@@ -55,14 +55,14 @@ variable "single_nat_gateway" {
 }
 
 variable "kubernetes_version" {
-  description = "Minor version of Kubernetes."
+  description = "Minor version of Kubernetes. EKS upgrades by one at a time."
   type        = string
-  default     = "1.33"
+  default     = "1.35"
   nullable    = false
 
   validation {
     condition     = can(regex("^1\\.(3[0-9])$", var.kubernetes_version))
-    error_message = "kubernetes_version must be a minor version from 1.30 to 1.39, such as 1.33."
+    error_message = "kubernetes_version must be a minor version from 1.30 to 1.39, such as 1.35."
   }
 }
 
@@ -103,7 +103,7 @@ variable "max_nodes" {
 }
 
 variable "postgres_version" {
-  description = "Major version of PostgreSQL."
+  description = "Major version of PostgreSQL. A higher one upgrades the database during the apply."
   type        = string
   default     = "17"
   nullable    = false
@@ -196,7 +196,7 @@ variable "database_password_rotation_days" {
 }
 
 variable "log_retention_days" {
-  description = "Retention of the control plane's logs, in days."
+  description = "Retention of the logs of control plane and database, in days."
   type        = number
   default     = 365
   nullable    = false

@@ -13,6 +13,7 @@ variables {
   deletion_protection      = true
   final_snapshot           = true
   password_rotation_days   = 90
+  log_retention_days       = 365
   vpc_id                   = "vpc-1"
   subnet_ids               = ["subnet-1", "subnet-2"]
   client_security_group_id = "sg-nodes"
@@ -62,6 +63,43 @@ run "only_the_cluster_reaches_it_and_only_encrypted" {
   assert {
     condition     = contains([for p in aws_db_parameter_group.this.parameter : "${p.name}=${p.value}"], "rds.force_ssl=1")
     error_message = "a connection without TLS is rejected"
+  }
+}
+
+run "a_higher_major_version_upgrades_it" {
+  command = plan
+  variables {
+    postgres_version = "18"
+  }
+  module {
+    source = "./modules/database"
+  }
+
+  assert {
+    condition     = aws_db_instance.this.engine_version == "18" && aws_db_parameter_group.this.family == "postgres18"
+    error_message = "server and parameters have the same version"
+  }
+  assert {
+    condition     = aws_db_instance.this.allow_major_version_upgrade && aws_db_instance.this.apply_immediately
+    error_message = "RDS refuses a higher version without the first, and uses the old parameters without the second"
+  }
+}
+
+run "its_logs_end_and_go_with_it" {
+  command = plan
+  module {
+    source = "./modules/database"
+  }
+
+  assert {
+    condition = (
+      { for group in aws_cloudwatch_log_group.this : group.name => group.retention_in_days } == {
+        "/aws/rds/instance/drift/postgresql" = 365
+        "/aws/rds/instance/drift/upgrade"    = 365
+      } &&
+      aws_db_instance.this.enabled_cloudwatch_logs_exports == toset(["postgresql", "upgrade"])
+    )
+    error_message = "each exported log has a group that Terraform destroys"
   }
 }
 

@@ -4,7 +4,7 @@ mock_provider "aws" {
 
 variables {
   name                = "drift"
-  kubernetes_version  = "1.33"
+  kubernetes_version  = "1.35"
   subnet_ids          = ["subnet-1", "subnet-2"]
   public_access_cidrs = ["203.0.113.7/32"]
   node_instance_types = ["m7i.large"]
@@ -70,6 +70,24 @@ run "network_policies_are_enforced" {
   assert {
     condition     = jsondecode(aws_eks_addon.node["vpc-cni"].configuration_values).enableNetworkPolicy == "true"
     error_message = "without this, a NetworkPolicy has no effect"
+  }
+}
+
+run "addons_follow_the_version_of_kubernetes" {
+  module {
+    source = "./modules/eks"
+  }
+
+  assert {
+    condition = alltrue([
+      for addon in concat(values(aws_eks_addon.node), values(aws_eks_addon.cluster), [aws_eks_addon.ebs_csi]) :
+      addon.addon_version == "v1.2.3-eksbuild.4"
+    ])
+    error_message = "an apply updates each add-on to the default of EKS for this version"
+  }
+  assert {
+    condition     = alltrue([for found in data.aws_eks_addon_version.this : found.kubernetes_version == "1.35"])
+    error_message = "the default is asked for by the version of Kubernetes"
   }
 }
 

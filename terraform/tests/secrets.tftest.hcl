@@ -29,6 +29,21 @@ run "the_value_is_sent_and_not_kept" {
   }
 }
 
+run "a_later_run_needs_no_value" {
+  command = plan
+  variables {
+    value = null
+  }
+  module {
+    source = "./modules/secrets"
+  }
+
+  assert {
+    condition     = aws_secretsmanager_secret_version.this[0].secret_string_wo_version == 1
+    error_message = "the stored value stays"
+  }
+}
+
 run "version_0_stores_none" {
   command = plan
   variables {

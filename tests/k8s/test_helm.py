@@ -38,6 +38,24 @@ def chart(tmp_path: Path) -> Chart:
     return rendered
 
 
+@pytest.fixture
+def hooks(helm: str, tmp_path: Path) -> Chart:
+    """Render what `helm test` creates, with values."""
+
+    def rendered(values: dict[str, Any]) -> list[Manifest]:
+        file = tmp_path / "values.yaml"
+        file.write_text(yaml.safe_dump(values))
+        command = [helm, "template", NAME, str(CHART), "--kube-version=1.34.0", f"--values={file}"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        return [
+            found
+            for found in read(answer.stdout)
+            if found["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"
+        ]
+
+    return rendered
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -54,6 +72,8 @@ def chart(tmp_path: Path) -> Chart:
             {"config": {"alerting": {"slack_webhook": "https://hooks.slack.com/services/x"}}},
             "config.alerting.slack_webhook: the configuration is no secret",
         ),
+        ({"networkPolicy": {"databasePorts": []}}, "/networkPolicy/databasePorts"),
+        ({"scheme": "HTTPS"}, "'http', 'https'"),
         (
             {"database": {"connectionString": "postgresql://x", "trial": {"enabled": True}}},
             "only one of existingSecret, connectionString, trial and cnpg",
@@ -316,17 +336,11 @@ def test_every_value_is_described() -> None:
     assert found.count("\n| `") > 80
 
 
-def test_the_pod_of_helm_test_may_connect_to_both_halves_while_it_runs(helm: str) -> None:
-    command = [helm, "template", NAME, str(CHART), "--kube-version=1.34.0"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    hooks = [
-        found
-        for found in read(answer.stdout)
-        if found["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"
-    ]
-    [pod] = of_kind(hooks, "Pod")
+def test_the_pod_of_helm_test_may_connect_to_both_halves_while_it_runs(hooks: Chart) -> None:
+    found = hooks({})
+    [pod] = of_kind(found, "Pod")
     labels = pod["metadata"]["labels"]
-    leaving, entering = of_kind(hooks, "NetworkPolicy")
+    leaving, entering = of_kind(found, "NetworkPolicy")
     assert leaving["spec"]["podSelector"]["matchLabels"] == labels
     [to] = leaving["spec"]["egress"]
     [to_pods] = to["to"]
@@ -336,6 +350,87 @@ def test_the_pod_of_helm_test_may_connect_to_both_halves_while_it_runs(helm: str
     for half in halves(render()):
         assert selects(to_pods["podSelector"], half)
         assert not selects({"matchLabels": labels}, half)
+
+
+def test_the_pod_of_helm_test_runs_where_ingest_does_with_its_files_and_variables(
+    hooks: Chart,
+) -> None:
+    trusted = {"name": "SSL_CERT_FILE", "value": "/authority/ca.crt"}
+    mount = {"name": "authority", "mountPath": "/authority"}
+    volume = {"name": "authority", "secret": {"secretName": "authority"}}
+    where: dict[str, Any] = {
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+    }
+    values = {"extraEnv": [trusted], "extraVolumeMounts": [mount], "extraVolumes": [volume]}
+    [pod] = of_kind(hooks({"ingest": values | where}), "Pod")
+    [container] = containers(pod)
+    assert trusted in container["env"]
+    assert mount in container["volumeMounts"]
+    assert volume in pod["spec"]["volumes"]
+    assert {field: pod["spec"][field] for field in where} == where
+
+
+def test_https_reaches_probes_scrapes_links_and_helm_test(chart: Chart, hooks: Chart) -> None:
+    authority = {"ca": {"secret": {"name": "authority", "key": "ca.crt"}}}
+    user = {
+        "username": {"name": "scrape", "key": "username"},
+        "password": {"name": "scrape", "key": "password"},
+    }
+    values = {
+        "scheme": "https",
+        "serviceMonitor": {"enabled": True, "tlsConfig": authority, "basicAuth": user},
+        "alertmanagerConfig": {"enabled": True},
+    }
+    objects = chart(values)
+    asked = [
+        containers(half)[-1][f"{probe}Probe"]["httpGet"]["scheme"]
+        for half in halves(objects)
+        for probe in ("startup", "liveness", "readiness")
+    ]
+    assert asked == 6 * ["HTTPS"]
+    [monitor] = of_kind(objects, "ServiceMonitor")
+    [endpoint] = monitor["spec"]["endpoints"]
+    assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", authority)
+    # Prometheus accepts only one way to authenticate.
+    assert endpoint["basicAuth"] == user
+    assert "authorization" not in endpoint
+    [config] = of_kind(objects, "ConfigMap")
+    url = yaml.safe_load(config["data"]["config.yaml"])["alerting"]["exporter_url"]
+    assert url == f"https://127.0.0.1:{exporter_cli.PORT}"
+    assert "port-forward" in yaml.safe_dump(of_kind(objects, "AlertmanagerConfig"))
+    [pod] = of_kind(hooks(values), "Pod")
+    urls = [each["value"] for each in containers(pod)[0]["env"] if "://" in each.get("value", "")]
+    assert [found.split(":")[0] for found in urls] == ["https", "https"]
+
+
+def test_a_database_may_have_several_ports(chart: Chart) -> None:
+    objects = chart({"networkPolicy": {"databasePorts": [6432, 5432]}})
+    [egress] = [
+        policy["spec"]["egress"]
+        for policy in of_kind(objects, "NetworkPolicy")
+        if "egress" in policy["spec"]
+    ]
+    assert egress[-1] == {"ports": [{"protocol": "TCP", "port": port} for port in (6432, 5432)]}
+
+
+@pytest.mark.parametrize(
+    ("own", "ports"), [("trial", ["postgresql"]), ("cnpg", [5432, 9187])], ids=["trial", "cnpg"]
+)
+def test_others_may_connect_to_the_database_of_the_chart(
+    own: str, ports: list[int | str], chart: Chart
+) -> None:
+    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    objects = chart(
+        {"database": {own: {"enabled": True}}, "networkPolicy": {"databaseFrom": [peer]}}
+    )
+    [policy] = [
+        found["spec"]
+        for found in of_kind(objects, "NetworkPolicy")
+        if found["metadata"]["name"] in ("embedding-drift-postgresql", "embedding-drift-store")
+    ]
+    [rule] = [rule for rule in policy["ingress"] if peer in rule["from"]]
+    assert [port["port"] for port in rule["ports"]] == ports
 
 
 def test_an_empty_list_of_peers_allows_nobody(chart: Chart) -> None:

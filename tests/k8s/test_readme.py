@@ -41,7 +41,7 @@ def test_an_image_from_a_registry(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("helm")
 def test_an_address_for_people(tmp_path: Path) -> None:
-    links, _, _ = shown("values.yaml")
+    links, *_ = shown("values.yaml")
     objects = build(links, tmp_path)
     [ingress] = of_kind(objects, "Ingress")
     assert ingress["spec"]["rules"][0]["host"] in links["externalUrl"]
@@ -57,24 +57,53 @@ def test_an_address_for_people(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("helm")
 def test_a_database_and_a_dns_at_known_addresses(tmp_path: Path) -> None:
-    _, limited, _ = shown("values.yaml")
+    _, limited, *_ = shown("values.yaml")
     policies = of_kind(build(limited, tmp_path), "NetworkPolicy")
     [egress] = [found["spec"]["egress"] for found in policies if "egress" in found["spec"]]
     names, database = egress
     assert names["to"] == limited["networkPolicy"]["dnsTo"]
     assert database["to"] == [{"ipBlock": {"cidr": "192.0.2.10/32"}}]
+    assert [port["port"] for port in database["ports"]] == limited["networkPolicy"]["databasePorts"]
 
 
 @pytest.mark.usefixtures("helm")
 @pytest.mark.parametrize("own", ["trial", "cnpg"])
 def test_a_database_beside_the_one_of_the_chart(own: str, tmp_path: Path) -> None:
-    _, limited, _ = shown("values.yaml")
+    _, limited, *_ = shown("values.yaml")
     values = limited | {"database": {own: {"enabled": True}}}
     policies = of_kind(build(values, tmp_path), "NetworkPolicy")
     [egress] = [found["spec"]["egress"] for found in policies if found["spec"].get("egress")]
     of_chart, beside = egress[1]["to"]
     assert "podSelector" in of_chart
     assert beside == {"ipBlock": {"cidr": "192.0.2.10/32"}}
+
+
+@pytest.mark.usefixtures("helm")
+def test_https_with_a_certificate_in_a_secret(tmp_path: Path) -> None:
+    _, _, https, _ = shown("values.yaml")
+    objects = build(
+        https | {"serviceMonitor": https["serviceMonitor"] | {"enabled": True}}, tmp_path
+    )
+    file = Path(https["config"]["server"]["web_config_file"])
+    [command] = re.findall(r"secret generic embedding-drift-web .*\n(.*)", README)
+    secret = set(re.findall(r"--from-file=(\S+)", command))
+    assert file.name in secret
+    for half in halves(objects):
+        container, [pod] = containers(half)[-1], pods(half)
+        assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+        [mount] = [m for m in container["volumeMounts"] if m["mountPath"] == str(file.parent)]
+        [volume] = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
+        assert volume["secret"]["secretName"] == "embedding-drift-web"
+    [trusted] = https["ingest"]["extraEnv"]
+    authority = Path(trusted["value"])
+    assert authority.parent == file.parent
+    assert authority.name in secret
+    [monitor] = of_kind(objects, "ServiceMonitor")
+    [endpoint] = monitor["spec"]["endpoints"]
+    ca = endpoint["tlsConfig"]["ca"]["secret"]
+    assert ca == {"name": "embedding-drift-web", "key": authority.name}
+    services = {service["metadata"]["name"] for service in of_kind(objects, "Service")}
+    assert endpoint["tlsConfig"]["serverName"] in services
 
 
 @pytest.mark.usefixtures("helm")

@@ -57,6 +57,27 @@ def test_an_ingress_and_the_route_of_a_gateway_are_valid(
         validate(manifest, custom)
 
 
+@pytest.mark.parametrize("own", ["trial", "cnpg"])
+def test_https_and_more_peers_are_valid(
+    own: str, helm: str, tmp_path: Path, custom: dict[tuple[str, str], Draft202012Validator]
+) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "scheme: https\n"
+        f"database: {{{own}: {{enabled: true}}}}\n"
+        "serviceMonitor:\n"
+        "  enabled: true\n"
+        "  tlsConfig: {ca: {secret: {name: authority, key: ca.crt}}, serverName: exporter}\n"
+        "  basicAuth: {username: {name: user, key: name}, password: {name: user, key: password}}\n"
+        "networkPolicy:\n"
+        "  databaseTo: [{ipBlock: {cidr: 192.0.2.10/32}}]\n"
+        "  databasePorts: [5432, 6432]\n"
+        "  databaseFrom: [{namespaceSelector: {matchLabels: {a: b}}}]\n"
+    )
+    for manifest in render_chart(values):
+        validate(manifest, custom)
+
+
 @pytest.mark.parametrize(
     ("overlay", "kind"),
     [("prod", "ServiceMonitor"), ("prod", "AlertmanagerConfig"), ("cnpg", "Cluster")],

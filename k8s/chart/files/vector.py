@@ -29,6 +29,8 @@ def ask_again(url: str, body: object = None) -> object:
         try:
             return ask(url, body)
         except OSError as error:
+            if body is None and isinstance(error, urllib.error.HTTPError) and error.code == 401:
+                return "asks for a user of server.web_config_file"
             is_final = isinstance(error, urllib.error.HTTPError) and error.code not in (404, 503)
             if is_final or time.monotonic() > _DEADLINE:
                 sys.exit(f"{url}: {error}")

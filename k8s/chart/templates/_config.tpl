@@ -1,6 +1,10 @@
 {{- /* Where links lead: the address for people, or a port that `kubectl port-forward` opens. */}}
 {{- define "embedding-drift.exporterUrl" -}}
-{{ .Values.config | dig "alerting" "exporter_url" (.Values.externalUrl | default "http://127.0.0.1:10910") }}
+{{ .Values.config | dig "alerting" "exporter_url" (.Values.externalUrl | default (include "embedding-drift.forwardedUrl" .)) }}
+{{- end }}
+
+{{- define "embedding-drift.forwardedUrl" -}}
+{{ .Values.scheme }}://127.0.0.1:10910
 {{- end }}
 
 {{- define "embedding-drift.portForward" -}}

@@ -77,15 +77,15 @@ spec:
           containerPort: {{ .port }}
           protocol: TCP
       startupProbe:
-        httpGet: {path: /-/healthy, port: http}
+        httpGet: {path: /-/healthy, port: http, scheme: {{ $root.Values.scheme | upper }}}
         periodSeconds: 2
         failureThreshold: 60
       # Does not depend on the database, because restarting a pod does not repair it.
       livenessProbe:
-        httpGet: {path: /-/healthy, port: http}
+        httpGet: {path: /-/healthy, port: http, scheme: {{ $root.Values.scheme | upper }}}
         timeoutSeconds: 5
       readinessProbe:
-        httpGet: {path: /-/ready, port: http}
+        httpGet: {path: /-/ready, port: http, scheme: {{ $root.Values.scheme | upper }}}
         periodSeconds: 5
         timeoutSeconds: 5
       lifecycle:

@@ -53,6 +53,16 @@ resource "aws_db_parameter_group" "this" {
   }
 }
 
+# Otherwise RDS creates the groups itself, keeps the logs forever, and leaves them when it is destroyed.
+resource "aws_cloudwatch_log_group" "this" {
+  for_each = toset(["postgresql", "upgrade"])
+
+  name              = "/aws/rds/instance/${var.name}/${each.key}"
+  retention_in_days = var.log_retention_days
+
+  tags = var.tags
+}
+
 resource "aws_iam_role" "monitoring" {
   name = "${var.name}-database-monitoring"
   assume_role_policy = jsonencode({
@@ -102,8 +112,12 @@ resource "aws_db_instance" "this" {
   skip_final_snapshot       = !var.final_snapshot
   final_snapshot_identifier = "${var.name}-final"
 
-  auto_minor_version_upgrade      = true
-  enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]
+  auto_minor_version_upgrade  = true
+  allow_major_version_upgrade = true
+  # Until a new major version is applied, its predecessor's parameter group could not be deleted.
+  apply_immediately = true
+
+  enabled_cloudwatch_logs_exports = keys(aws_cloudwatch_log_group.this)
   monitoring_interval             = 60
   monitoring_role_arn             = aws_iam_role.monitoring.arn
   performance_insights_enabled    = true

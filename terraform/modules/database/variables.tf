@@ -4,7 +4,7 @@ variable "name" {
 }
 
 variable "postgres_version" {
-  description = "Major version of PostgreSQL."
+  description = "Major version of PostgreSQL. A higher one upgrades the server at once."
   type        = string
 }
 
@@ -45,6 +45,11 @@ variable "final_snapshot" {
 
 variable "password_rotation_days" {
   description = "Days after which RDS changes the password."
+  type        = number
+}
+
+variable "log_retention_days" {
+  description = "Retention of the server's logs, in days."
   type        = number
 }
 

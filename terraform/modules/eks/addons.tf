@@ -5,6 +5,17 @@ locals {
     kube-proxy             = null
     vpc-cni                = jsonencode({ enableNetworkPolicy = "true" })
   }
+
+  # coredns for names, metrics-server for the autoscaling of ingest.
+  cluster_addons = ["coredns", "metrics-server"]
+}
+
+# The default for this version of Kubernetes, at each apply. Without a version, the first one would stay.
+data "aws_eks_addon_version" "this" {
+  for_each = toset(concat(keys(local.node_addons), local.cluster_addons, ["aws-ebs-csi-driver"]))
+
+  addon_name         = each.key
+  kubernetes_version = var.kubernetes_version
 }
 
 resource "aws_eks_addon" "node" {
@@ -12,6 +23,7 @@ resource "aws_eks_addon" "node" {
 
   cluster_name         = aws_eks_cluster.this.name
   addon_name           = each.key
+  addon_version        = data.aws_eks_addon_version.this[each.key].version
   configuration_values = each.value
 
   resolve_conflicts_on_create = "OVERWRITE"
@@ -20,12 +32,12 @@ resource "aws_eks_addon" "node" {
   tags = var.tags
 }
 
-# coredns for names, metrics-server for the autoscaling of ingest.
 resource "aws_eks_addon" "cluster" {
-  for_each = toset(["coredns", "metrics-server"])
+  for_each = toset(local.cluster_addons)
 
-  cluster_name = aws_eks_cluster.this.name
-  addon_name   = each.key
+  cluster_name  = aws_eks_cluster.this.name
+  addon_name    = each.key
+  addon_version = data.aws_eks_addon_version.this[each.key].version
 
   resolve_conflicts_on_create = "OVERWRITE"
   resolve_conflicts_on_update = "OVERWRITE"
@@ -52,6 +64,7 @@ module "ebs_csi_identity" {
 resource "aws_eks_addon" "ebs_csi" {
   cluster_name         = aws_eks_cluster.this.name
   addon_name           = "aws-ebs-csi-driver"
+  addon_version        = data.aws_eks_addon_version.this["aws-ebs-csi-driver"].version
   configuration_values = jsonencode({ defaultStorageClass = { enabled = true } })
 
   resolve_conflicts_on_create = "OVERWRITE"

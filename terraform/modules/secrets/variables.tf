@@ -9,7 +9,7 @@ variable "description" {
 }
 
 variable "value" {
-  description = "The secret. It is sent to Secrets Manager and not stored in the state."
+  description = "The secret. It is sent to Secrets Manager when value_version changes, and not stored in the state; null at other times."
   type        = string
   sensitive   = true
   ephemeral   = true

@@ -18,6 +18,12 @@ mock_data "aws_partition" {
   }
 }
 
+mock_data "aws_eks_addon_version" {
+  defaults = {
+    version = "v1.2.3-eksbuild.4"
+  }
+}
+
 mock_resource "aws_kms_key" {
   defaults = {
     arn    = "arn:aws:kms:eu-central-1:111122223333:key/2b3c"

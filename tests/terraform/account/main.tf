@@ -23,6 +23,12 @@ locals {
   rules = fileset("${path.module}/../rendered", "*.rules.yaml")
 }
 
+variable "slack_webhook" {
+  type      = string
+  default   = null
+  ephemeral = true
+}
+
 resource "aws_kms_key" "this" {
   enable_key_rotation     = true
   deletion_window_in_days = 30
@@ -57,6 +63,7 @@ module "database" {
   deletion_protection      = false
   final_snapshot           = false
   password_rotation_days   = 90
+  log_retention_days       = 365
   vpc_id                   = module.network.vpc_id
   subnet_ids               = module.network.database_subnet_ids
   client_security_group_id = aws_security_group.cluster.id
@@ -77,7 +84,7 @@ module "slack_webhook" {
 
   name          = "${local.name}/slack-webhook"
   description   = "URL of Slack's incoming webhook, for Alertmanager"
-  value         = "https://hooks.slack.com/services/T024/B024/secret"
+  value         = var.slack_webhook
   value_version = 1
   kms_key_arn   = aws_kms_key.this.arn
   tags          = local.tags
