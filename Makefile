@@ -13,7 +13,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
 
 # An archive has the same bytes for the same commit.
 ARCHIVE = tar --create --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
-    --mtime="@$$(git log -1 --format=%ct)" --format=ustar
+    --mtime="@$$(git log -1 --format=%ct)" --format=ustar --use-compress-program='gzip --no-name'
 
 # What depends on the versions of libraries; the other tests read files or repeat these.
 LOWEST_TESTS = tests/ingest tests/exporter tests/test_clients.py tests/test_openapi.py tests/test_serve.py
@@ -112,9 +112,9 @@ dist: $(BIN)/.release ## Build the files of a release: packages, rules, dashboar
 	done
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/embedding-drift rules render --output dist/rules
-	$(ARCHIVE) --directory dist rules | gzip --no-name >dist/rules.tar.gz
+	$(ARCHIVE) --file=dist/rules.tar.gz --directory dist rules
 	rm -r dist/rules
-	$(ARCHIVE) --directory grafana dashboards provisioning | gzip --no-name >dist/dashboards.tar.gz
+	$(ARCHIVE) --file=dist/dashboards.tar.gz --directory grafana dashboards provisioning
 	for overlay in $(notdir $(patsubst %/kustomization.yaml,%,$(wildcard k8s/overlays/*/kustomization.yaml))); do \
 	    kubectl kustomize k8s/overlays/$$overlay >dist/embedding-drift-$$overlay.yaml || exit 1; \
 	done

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from exporter.metrics import families
 from grafana.panel import DATASOURCE, WIDTH, Panel
-from ingest.runtime.family import Family
+from grafana.query import Scope
+from ingest.pipeline import metrics
 
 TAG = "embedding-drift"
 MODEL_UID = "embedding-drift-model"
 ALL = ".+"
+_MODELS = Scope().select(families.VECTORS)
 Json = dict[str, Any]
 
 
@@ -56,7 +59,7 @@ class Dashboard:
             "panels": [
                 {"id": number, **panel} for number, panel in enumerate(self._panels(), start=1)
             ],
-            "templating": {"list": [datasource("prometheus"), *self.variables]},
+            "templating": {"list": [datasource("datasource", "prometheus"), *self.variables]},
         }
 
     def _panels(self) -> Iterator[Json]:
@@ -89,26 +92,25 @@ def frame(uid: str, title: str, description: str) -> Json:
     }
 
 
-def datasource(plugin: str) -> Json:
+def datasource(name: str, plugin: str) -> Json:
     """Return a variable for the data source."""
     return {
         "type": "datasource",
-        "name": "datasource",
+        "name": name,
         "label": "Data source",
         "query": plugin,
         "refresh": 1,
     }
 
 
-def values(name: str, selector: str, *, label: str, multi: bool = True) -> Json:
+def values(name: str, of: str, selector: str, *, label: str, multi: bool = True) -> Json:
     """Return a variable for the values of a label in the series of a selector."""
-    query = f"label_values({selector}, {name})"
     variable: Json = {
         "type": "query",
         "name": name,
         "label": label,
         "datasource": DATASOURCE,
-        "query": query,
+        "query": f"label_values({selector}, {of})",
         "refresh": 2,
         "sort": 1,
         "multi": multi,
@@ -118,13 +120,29 @@ def values(name: str, selector: str, *, label: str, multi: bool = True) -> Json:
     return variable | ({"allValue": ALL, "current": everything} if multi else {})
 
 
-def scraped(*families: Family) -> tuple[Json, Json]:
-    """Return variables for job and instance of the processes that export one of the families."""
-    names = f'{{__name__=~"{"|".join(family.name for family in families)}"'
+def processes() -> tuple[Json, Json]:
+    """Return variables for job and instance of the exporters and of ingest.
+
+    All dashboards have the same ones: links between dashboards pass on what was chosen.
+    """
+    names = f'{{__name__=~"{families.UP.name}|{metrics.QUEUE.name}"'
     return (
-        values("job", f"{names}}}", label="Job"),
-        values("instance", f'{names}, job=~"$job"}}', label="Instance"),
+        values("job", "job", f"{names}}}", label="Job"),
+        values("instance", "instance", f'{names}, job=~"$job"}}', label="Instance"),
     )
+
+
+def model() -> Json:
+    """Return a variable for one model."""
+    return values("model_name", "model_name", _MODELS, label="Model", multi=False)
+
+
+def models() -> Json:
+    """Return a variable for some models or all.
+
+    It is not named as that for one model, which could not take "All" from a link.
+    """
+    return values("models", "model_name", _MODELS, label="Models")
 
 
 def text(name: str, default: str, *, label: str) -> Json:

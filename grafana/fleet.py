@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from exporter.metrics import families as f
 from grafana import drift
-from grafana.dashboard import MODEL_UID, Dashboard, Section, firing, scraped, values
+from grafana.dashboard import (
+    MODEL_UID,
+    Dashboard,
+    Section,
+    firing,
+    models,
+    processes,
+    values,
+)
 from grafana.panel import Panel
 from grafana.query import Query, Scope
 
@@ -15,13 +23,13 @@ _FROM_SERIES = _LINK + "${__field.labels.model_name:percentencode}"
 _FROM_ROW = _LINK + "${__data.fields.model_name:percentencode}"
 
 _WINDOW = ("model_name", "window")
-_models = Scope({"model_name": '=~"$model_name"'})
+_models = Scope({"model_name": '=~"$models"'})
 _scope = Scope({**_models.matchers, "window": '=~"$window"'})
 _SHARE = {
     "matcher": {"id": "byName", "options": "Magnitude"},
     "properties": [{"id": "unit", "value": "percentunit"}],
 }
-_ALERTS = 'model_name=~"$model_name"'
+_ALERTS = 'model_name=~"$models"'
 _STATES = f"max by (model_name, window, state) ({_scope.select(f.STATE)})"
 
 _now = Section(
@@ -92,9 +100,9 @@ FLEET = Dashboard(
     title="Fleet",
     description="All models: which of them drift, how far, and which cannot be measured.",
     variables=(
-        *scraped(f.UP),
-        values("model_name", Scope().select(f.VECTORS), label="Model"),
-        values("window", _models.select(f.WINDOW_VECTORS), label="Window"),
+        *processes(),
+        models(),
+        values("window", "window", _models.select(f.WINDOW_VECTORS), label="Window"),
     ),
     alerts=_ALERTS,
     pins=drift.pins(_models),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from exporter.metrics import families as f
 from grafana import drift
-from grafana.dashboard import MODEL_UID, Dashboard, Section, scraped, text, url, values
+from grafana.dashboard import MODEL_UID, Dashboard, Section, model, processes, text, url, values
 from grafana.panel import THRESHOLD, Override, Panel
 from grafana.query import Query, Scope
 from ingest.runtime.settings.settings import AlertingSettings, WindowsSettings
@@ -252,9 +252,9 @@ MODEL = Dashboard(
     title="Model",
     description="One model: its score, what moved, and the forecast from its history.",
     variables=(
-        *scraped(f.UP),
-        values("model_name", Scope().select(f.VECTORS), label="Model", multi=False),
-        values("window", _model.select(f.WINDOW_VECTORS), label="Window"),
+        *processes(),
+        model(),
+        values("window", "window", _model.select(f.WINDOW_VECTORS), label="Window"),
         text("exporter_url", str(AlertingSettings().exporter_url).rstrip("/"), label="Exporter"),
     ),
     alerts=_ALERTS,

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from exporter.metrics import families as f
 from grafana import drift
-from grafana.dashboard import Dashboard, Section, scraped, values
+from grafana.dashboard import Dashboard, Section, models, processes
 from grafana.panel import Panel
 from grafana.query import RATE, Query, Scope
 from ingest.pipeline import metrics as m
 from ingest.runtime.http import lag, listener
 from ingest.runtime.settings import reload
 
-_scope = Scope({"model_name": '=~"$model_name"'})
+_scope = Scope({"model_name": '=~"$models"'})
 _FAILED = _scope.select(m.REQUESTS, code='!~"2.."')
 _ANSWERED = _scope.select(m.REQUESTS)
 _NOT_OK = _scope.select(f.STATE, state='!="ok"')
@@ -162,10 +162,7 @@ PIPELINE = Dashboard(
     uid="embedding-drift-pipeline",
     title="Pipeline",
     description="Whether vectors arrive, are stored and are measured.",
-    variables=(
-        *scraped(f.UP, m.QUEUE),
-        values("model_name", Scope().select(f.VECTORS), label="Model"),
-    ),
+    variables=(*processes(), models()),
     # The watchdog always fires, so it would cover the whole graph.
     alerts='area="pipeline", alertname!="EmbeddingDriftWatchdog"',
     pins=drift.pins(_scope),

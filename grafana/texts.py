@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from grafana.dashboard import Json, datasource, frame, others
 
-_DATASOURCE = {"type": "postgres", "uid": "${datasource}"}
+_STORE = "postgres_datasource"
+"""Not the name of the other dashboards' source: their links would pass theirs on."""
+_DATASOURCE = {"type": "postgres", "uid": f"${{{_STORE}}}"}
 MODELS_SQL = "select model_name from model order by model_name"
 OUTLYING_SQL = """\
 with centroid as (
@@ -41,7 +43,7 @@ def texts() -> Json:
         "annotations": {"list": []},
         "links": others(),
         "panels": [_panel()],
-        "templating": {"list": [datasource("postgres"), _model()]},
+        "templating": {"list": [datasource(_STORE, "postgres"), _model()]},
     }
 
 

@@ -3,7 +3,8 @@
 Binary batches are compared with a bare COPY of the same rows. Single JSON vectors are compared with
 an empty endpoint of the same server that reads the same bodies, and with an endpoint that only
 commits. Each pair alternates, so that a noisy machine disturbs both alike. Then ``serve`` runs at
-half of its maximum: latencies, scrapes and the event loop.
+half of its maximum: latencies, scrapes and the event loop. PostgreSQL takes up to 10 GB of
+`TMPDIR`.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def batches(store: str, vectors: np.ndarray, seconds: float, rounds: int) -> lis
         url = f"{ingest.url}/embeddings"
         wrk.post(url, body, BINARY, 16, 1)
         for _ in range(rounds):
+            service.discard(store)
             limit = bare_copy(store, vectors, seconds)
             pairs.append((BATCH * wrk.post(url, body, BINARY, 16, seconds).rate, limit))
     return pairs

@@ -104,6 +104,7 @@ def main(quick: bool) -> None:
             for form in written.values():
                 measured(ingest, form, batch, idle)
             for number in range(rounds):
+                service.discard(store)
                 for what in list(written)[:: 1 if number % 2 else -1]:
                     found[what].append(measured(ingest, written[what], batch, idle))
             for what, spent in found.items():

@@ -59,6 +59,14 @@ def postgresql(folder: str | None = None) -> Iterator[str]:
         yield string
 
 
+def discard(store: str) -> None:
+    """Discard all stored vectors, so that the disk holds those of one round rather than of all."""
+    with connect(store) as connection:
+        # One by one: the service may still write, and takes their locks in the other order.
+        for table in ("embedding", "embedding_id"):
+            connection.execute(f"truncate {table}".encode())
+
+
 @contextmanager
 def serving(
     store: str, role: str, settings: Mapping[str, object] | None = None

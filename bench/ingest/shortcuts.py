@@ -143,6 +143,7 @@ def row(
         for running in (with_it, without):
             cpu_seconds(running, body, 1)
         for number in range(rounds):
+            service.discard(store)
             order = [with_it, without] if number % 2 else [without, with_it]
             spent = {running.pid: cpu_seconds(running, body, seconds) for running in order}
             pairs.append((spent[with_it.pid], spent[without.pid]))

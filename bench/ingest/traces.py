@@ -106,6 +106,7 @@ def main(quick: bool) -> None:
         for form in forms.values():
             measured(ingest, form, 1)
         for number in range(rounds):
+            service.discard(store)
             for what in list(forms)[:: 1 if number % 2 else -1]:
                 found[what].append(measured(ingest, forms[what], seconds))
     rows = []

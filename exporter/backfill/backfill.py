@@ -128,13 +128,15 @@ class Backfill:
         Raises
         ------
         NotFound
-            If the model has no baseline.
+            If the model has no baseline, or loses it meanwhile: it is removed, for example.
         PayloadError
             If the files cannot be used.
         StoreUnavailable, ClusterFailed
         """
         with _connected(store) as connection:
-            judge, fitted = _load(connection, self.dataset.model_name, settings.monitoring)
+            judge, fitted, pinned_at = _load(
+                connection, self.dataset.model_name, settings.monitoring
+            )
         stream = self.survey()
         interval = settings.monitoring.check_interval
         self._check(stream, interval)
@@ -156,7 +158,10 @@ class Backfill:
             closing(self.measure(stream, plan, judge)) as measured,
         ):
             for done, rows in measured:
-                with _connected(store) as connection:
+                with (
+                    _connected(store) as connection,
+                    baselines.hold(connection, judge.model_name, judge.version, pinned_at),
+                ):
                     history.fill(connection, rows)
                 stored += len(rows)
                 bar.update(done)
@@ -221,7 +226,7 @@ def _connected(store: ConnectionString) -> Iterator[psycopg.Connection]:
 
 def _load(
     connection: psycopg.Connection, model_name: str, settings: MonitoringSettings
-) -> tuple[Judge, Fitted]:
+) -> tuple[Judge, Fitted, datetime]:
     version = baselines.in_use(connection, model_name)
     if version is None:
         raise NotFound(f"model {model_name} has no baseline yet; pin one first")
@@ -231,7 +236,8 @@ def _load(
     judge = Judge(
         model_name, version, detector, limits, settings.stale_after, found.varies, found.zone
     )
-    return judge, Fitted(found.first_at.timestamp(), found.last_at.timestamp())
+    fitted = Fitted(found.first_at.timestamp(), found.last_at.timestamp())
+    return judge, fitted, found.pinned_at
 
 
 def _recorded(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -82,6 +84,40 @@ def lock(connection: psycopg.Connection) -> None:
 def lock_shared(connection: psycopg.Connection) -> None:
     """Keep others from changing baselines and from removing models until the transaction ends."""
     connection.execute("select pg_advisory_xact_lock_shared(%s)", [_ADVISORY_LOCK])
+
+
+@contextmanager
+def hold(
+    connection: psycopg.Connection, model_name: str, version: int, pinned_at: datetime
+) -> Iterator[None]:
+    """Keep a baseline, and its model, from being removed, in a transaction.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        In autocommit mode.
+    model_name : str
+    version : int
+    pinned_at : datetime
+        A baseline that was pinned at another time is of another model of this name.
+
+    Raises
+    ------
+    NotFound
+        If it is gone.
+    """
+    with connection.transaction():
+        lock_shared(connection)
+        found = connection.execute(
+            "select from baseline where model_name = %s and version = %s and pinned_at = %s",
+            [model_name, version, pinned_at],
+        )
+        if not found.rowcount:
+            raise NotFound(
+                f"baseline {version} of model {model_name} is gone: the model was removed, or newer"
+                " baselines were pinned"
+            )
+        yield
 
 
 def drop_indexes(connection: psycopg.Connection) -> None:

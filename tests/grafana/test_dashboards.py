@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.metrics.families import VECTORS
 from grafana.__main__ import FOLDER, files
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,6 +43,40 @@ def variable(dashboard: Json, name: str) -> Json:
     return found
 
 
+def source_of(dashboard: Json) -> Json:
+    listed: list[Json] = dashboard["templating"]["list"]
+    [found] = [each for each in listed if each["type"] == "datasource"]
+    return found
+
+
+def values_of(variable: Json) -> tuple[str, str]:
+    """Return what the values of a variable are: of which type, and of what."""
+    query = re.sub(r'[\w:]+=~?"\$\w+"(, )?', "", variable["query"])  # narrowed by other variables
+    if found := re.fullmatch(r"select (\w+) from .*", query):
+        query = f"label_values({VECTORS.name}{{}}, {found[1]})"
+    return variable["type"], query
+
+
+def links() -> Iterator[tuple[str, str, str]]:
+    """Yield each variable that a link passes on: source, target, name."""
+    for source, dashboard in DASHBOARDS.items():
+        names = [each["name"] for each in dashboard["templating"]["list"]]
+        for link in dashboard["links"]:
+            if link["type"] == "dashboards":
+                assert link["includeVars"]
+                tagged = [name for name, each in DASHBOARDS.items() if link["tags"] == each["tags"]]
+                yield from ((source, target, name) for target in tagged for name in names)
+        of_panels = {
+            link["url"]
+            for panel in panels(dashboard)
+            for link in panel["fieldConfig"]["defaults"].get("links", ())
+        }
+        for target, other in DASHBOARDS.items():
+            for url in of_panels:
+                if url.startswith(f"/d/{other['uid']}?"):
+                    yield from ((source, target, name) for name in re.findall(r"{(\w+):", url))
+
+
 def test_the_committed_files_are_up_to_date() -> None:
     committed = {file.name: file.read_text(encoding="utf-8") for file in FOLDER.iterdir()}
     assert committed == files(), "make dashboards"
@@ -67,11 +103,11 @@ def test_grafana_10_knows_the_schema(dashboard: Json) -> None:
 
 @every
 def test_its_data_source_is_a_variable(dashboard: Json) -> None:
-    source = variable(dashboard, "datasource")
-    assert (source["type"], source["label"]) == ("datasource", "Data source")
+    source = source_of(dashboard)
+    assert source["label"] == "Data source"
     for panel, _, target in targets(dashboard):
         assert panel["datasource"] == target["datasource"]
-        assert panel["datasource"] == {"type": source["query"], "uid": "${datasource}"}
+        assert panel["datasource"] == {"type": source["query"], "uid": f"${{{source['name']}}}"}
 
 
 @of_prometheus
@@ -153,6 +189,19 @@ def test_a_series_links_from_the_fleet_to_the_model_and_to_its_report() -> None:
     assert "${exporter_url}/drift/${model_name:percentencode}" in addresses
 
 
+@pytest.mark.parametrize(("source", "target", "name"), sorted(set(links())))
+def test_a_variable_that_a_link_passes_means_the_same_where_it_arrives(
+    source: str, target: str, name: str
+) -> None:
+    # Grafana keeps a value from an address even if it is none of the choices.
+    theirs = [each for each in DASHBOARDS[target]["templating"]["list"] if each["name"] == name]
+    for one, other in ((variable(DASHBOARDS[source], name), each) for each in theirs):
+        assert values_of(one) == values_of(other)
+        # One value fits where many or all do, but not the other way round.
+        for several in ("multi", "includeAll"):
+            assert one.get(several, False) <= other.get(several, False)
+
+
 @of_prometheus
 def test_firing_alerts_pins_and_versions_are_annotations(dashboard: Json) -> None:
     alerts, pins, versions = dashboard["annotations"]["list"]
@@ -170,7 +219,7 @@ def test_provisioning_names_the_data_sources_and_the_folder_of_the_dashboards() 
         for file in sorted((folder / "datasources").iterdir())
         for source in yaml.safe_load(file.read_text())["datasources"]
     ]
-    asked = {variable(each, "datasource")["query"] for each in DASHBOARDS.values()}
+    asked = {source_of(each)["query"] for each in DASHBOARDS.values()}
     assert {source["type"] for source in sources} == asked
     (provider,) = yaml.safe_load((folder / "dashboards" / "embedding-drift.yaml").read_text())[
         "providers"

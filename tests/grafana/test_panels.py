@@ -33,7 +33,7 @@ FAMILIES = {
 }
 CHOSEN = {
     "$__rate_interval": "1m",
-    '=~"$model_name"': '=~".+"',
+    "$models": ".+",
     "$model_name": "all-MiniLM-L6-v2",
     "$job": ".+",
     "$instance": ".+",

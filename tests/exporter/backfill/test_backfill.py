@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -25,8 +25,9 @@ from click.testing import CliRunner
 from distributed import Client
 from pyarrow import parquet
 
+from exporter.backfill import cluster
 from exporter.backfill.plan import check_times
-from exporter.backfill.replay import Judge
+from exporter.backfill.replay import Judge, Row
 from exporter.cli import main
 from exporter.detector.detector import Detector
 from exporter.monitor import baseline
@@ -44,7 +45,7 @@ from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store import baselines, history
+from ingest.store import baselines, history, models
 from ingest.store.changes import ModelRow
 from ingest.store.connection import connect
 from ingest.store.history import HistoryRow
@@ -292,6 +293,30 @@ def test_history_against_another_baseline_is_replaced(
     found = rows(connection)
     assert len(found) == whole
     assert {row.baseline_version for row in found.values()} == {2}
+
+
+def test_a_model_that_was_made_again_meanwhile_gets_no_history_of_the_removed_one(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    measure = cluster.history
+
+    def interrupted(*arguments: Any) -> Iterator[tuple[int, list[Row]]]:
+        measured = measure(*arguments)
+        yield next(measured)
+        models.remove(connection, "m")
+        assert filling.pin(store, Selection(first=FITTED)) == 1
+        yield from measured
+
+    monkeypatch.setattr(cluster, "history", interrupted)
+    with pytest.raises(NotFound, match="baseline 1 of model m is gone: the model was removed"):
+        filling.run(store, SETTINGS)
+    assert rows(connection) == {}
 
 
 HOLD = """
