@@ -18,6 +18,8 @@ OF_SEASON = {"daily": _DAILY, "weekly": sorted({*range(1, TERMS)} - {*_DAILY})}
 """The terms of each season. All cosines come before all sines, and the weekend comes last."""
 _COVERED = 0.97
 """Share of a day or a week that the times must span."""
+_LONGEST_PAUSE = 1 / (1 + 2 * _HARMONICS)
+"""The same of one pause between two batches: so many points determine the harmonics."""
 _SPANS = {"daily": DAY, "weekly": WEEK}
 _MIDWEEKEND = 3 * DAY
 """Midnight from a Saturday to a Sunday: the epoch began on a Thursday."""
@@ -53,9 +55,32 @@ def checked_times(times: ArrayLike, n: int) -> Floats:
 
 
 def known_seasons(times: Floats) -> tuple[str, ...]:
-    """Return the seasons whose whole length the times of a reference span."""
-    # A day of a stream begins and ends with an arrival, not with its first and last second.
-    return tuple(name for name, length in _SPANS.items() if np.ptp(times) > _COVERED * length)
+    """Return the seasons whose whole length the times of a reference span.
+
+    A day of a stream begins and ends with an arrival, not with its first and last second. So the
+    usual pause between two arrivals is part of the span: a day of a job that runs every hour has 24
+    batches, but only 23 hours between the first and the last one.
+    """
+    if not len(times):
+        return ()
+    span, pause = float(np.ptp(times)), _usual_pause(times)
+    return tuple(
+        name
+        for name, length in _SPANS.items()
+        if span + min(pause, _LONGEST_PAUSE * length) > _COVERED * length
+    )
+
+
+def _usual_pause(times: Floats) -> float:
+    """Return the median pause between arrivals, of the pauses at all moments of the span.
+
+    One long pause in a steady stream does not count, however long it is.
+    """
+    pauses = np.sort(np.diff(np.sort(times)))
+    if not len(pauses):
+        return 0.0
+    upto = pauses.cumsum()
+    return float(pauses[np.searchsorted(upto, upto[-1] / 2)])
 
 
 def waves_of(times: Floats) -> Floats:

@@ -184,9 +184,41 @@ def test_without_a_season_nothing_is_tolerated() -> None:
     ],
 )
 def test_a_season_needs_its_length_less_an_arrival(days: float, seasons: tuple[str, ...]) -> None:
-    times = 1e9 + np.linspace(0, days, 50) * DAY
+    times = 1e9 + np.linspace(0, days, 20_000) * DAY
     assert known_seasons(times) == seasons
-    assert fit(times, seasons, TABLE[:50]).seasons == seasons
+    assert fit(times[::400], seasons, TABLE[:50]).seasons == seasons
+
+
+@pytest.mark.parametrize(
+    ("batches", "hours", "seasons"),
+    [
+        pytest.param(24, 1, ("daily",), id="every hour of a day"),
+        pytest.param(23, 1, (), id="an hour less"),
+        pytest.param(6, 4, ("daily",), id="every four hours of a day"),
+        pytest.param(4, 6, (), id="too few to know the day"),
+        pytest.param(7, 24, ("daily", "weekly"), id="every night of a week"),
+        pytest.param(6, 24, ("daily",), id="a night less"),
+        pytest.param(3, 48, ("daily",), id="too few to know the week"),
+    ],
+)
+def test_a_season_of_a_job_has_the_pause_after_its_last_batch(
+    batches: int, hours: float, seasons: tuple[str, ...]
+) -> None:
+    starts = 1e9 + 3_600 * hours * np.arange(batches)
+    times = (starts[:, None] + np.linspace(0, 120, 40)).ravel()
+    assert known_seasons(times) == seasons
+    assert known_seasons(np.random.default_rng(1).permutation(times)) == seasons
+
+
+def test_a_single_pause_of_a_steady_stream_adds_nothing_to_its_span() -> None:
+    times = np.linspace(0, 22, 10_000)
+    times = times[(times < 12) | (times > 16)]
+    assert known_seasons(1e9 + 3_600 * times) == ()
+
+
+@pytest.mark.parametrize("times", [[], [1e9], [1e9, 1e9]])
+def test_one_moment_has_no_season(times: list[float]) -> None:
+    assert known_seasons(np.array(times)) == ()
 
 
 def test_a_day_shows_the_season_of_the_day_alone() -> None:
