@@ -233,9 +233,8 @@ def _load(
     found = baseline.load_or_fit(connection, model_name, version)
     detector = found.detector
     limits = {name: Limits.of(window, detector.n_reference) for name, window in settings.windows}
-    judge = Judge(
-        model_name, version, detector, limits, settings.stale_after, found.varies, found.zone
-    )
+    stale_after = settings.stale_after_of(model_name)
+    judge = Judge(model_name, version, detector, limits, stale_after, found.varies, found.zone)
     fitted = Fitted(found.first_at.timestamp(), found.last_at.timestamp())
     return judge, fitted, found.pinned_at
 

@@ -322,7 +322,7 @@ class Model:
             now=now,
             last_received_at=None if received is None else received.timestamp(),
             mismatched_at=None if mismatched is None else mismatched.timestamp(),
-            stale_after=self.settings.stale_after,
+            stale_after=self.settings.stale_after_of(row.model_name),
             examined_since=now - _CHECKS_MISSED * self.settings.check_interval,
             not_followed=following.trouble(now),
             baseline_varies=baseline is None or baseline.varies,

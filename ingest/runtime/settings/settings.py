@@ -150,6 +150,8 @@ class ModelSettings(_Section):
     """Magnitude above which drift of this model is critical."""
     slices: SliceKeys | None = None
     """Keys of the metadata by whose values this model is watched, too."""
+    stale_after: Annotated[int, Field(ge=1)] | None = None
+    """Seconds without a new vector after which the windows of this model are stale."""
 
 
 class MonitoringSettings(_Section):
@@ -162,7 +164,8 @@ class MonitoringSettings(_Section):
     poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 1.0
     """Seconds between two polls of the store or of a watched table."""
     stale_after: Annotated[int, Field(ge=1)] = 3_600
-    """Seconds without a new vector after which a model's windows are stale."""
+    """Seconds without a new vector after which a model's windows are stale. More than the pause
+    between two runs of a job."""
     time_zone: str = "UTC"
     """Time zone whose days and weeks the users' habits follow, such as Europe/Berlin. A baseline
     keeps the time zone that it was pinned with."""
@@ -176,7 +179,7 @@ class MonitoringSettings(_Section):
     baseline: BaselineSettings = BaselineSettings()
     windows: WindowsSettings = WindowsSettings()
     models: dict[ModelName, ModelSettings] = {}
-    """Models with their own drift_threshold, alert_threshold or slices, by name."""
+    """Models with their own drift_threshold, alert_threshold, slices or stale_after, by name."""
 
     @field_validator("time_zone")
     @classmethod
@@ -193,6 +196,11 @@ class MonitoringSettings(_Section):
         """Return the keys of the metadata by whose values a model is watched."""
         own = self.models[name].slices if name in self.models else None
         return tuple(self.slices if own is None else own)
+
+    def stale_after_of(self, name: str) -> int:
+        """Return the seconds after which a model is stale."""
+        own = self.models[name].stale_after if name in self.models else None
+        return self.stale_after if own is None else own
 
     @model_validator(mode="after")
     def _shard_exists(self) -> MonitoringSettings:

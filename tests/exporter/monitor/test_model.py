@@ -75,6 +75,15 @@ def test_a_changed_dimension_stays_while_the_other_vectors_are_measured(model: M
     assert fast(model).verdict.measurement is None
 
 
+def test_a_model_is_stale_after_its_own_time(model: Model) -> None:
+    model.row = replace(model.row, last_received_at=NOW - timedelta(hours=2))
+    assert fast(model).verdict.state == "stale"
+    for name, state in (("m", "ok"), ("other", "stale")):
+        own = MonitoringSettings.model_validate({"models": {name: {"stale_after": 7_201}}})
+        model.settings = own
+        assert fast(model).verdict.state == state
+
+
 def test_a_baseline_that_was_chosen_later_resolves_a_changed_dimension(model: Model) -> None:
     mismatched = RECEIVED - timedelta(seconds=60)
     for used, state in (

@@ -184,6 +184,18 @@ def test_a_model_may_have_slices_of_its_own_or_none(tmp_path: Path) -> None:
     assert found == {"docs": ("language",), "chat": (), "faq": ("tenant",), "other": ("tenant",)}
 
 
+def test_a_model_may_be_stale_later_than_others(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    models = "{docs: {stale_after: 90000}, faq: {drift_threshold: 0.2}}"
+    file.write_text(f"monitoring: {{stale_after: 60, models: {models}}}")
+    settings = load(file).monitoring
+    found = {name: settings.stale_after_of(name) for name in ("docs", "faq", "other")}
+    assert found == {"docs": 90_000, "faq": 60, "other": 60}
+    file.write_text("monitoring: {models: {docs: {stale_after: 0}}}")
+    with pytest.raises(SettingsError, match=r"monitoring\.models\.docs\.stale_after"):
+        load(file)
+
+
 def test_a_nested_key_has_an_environment_variable() -> None:
     settings = load(None, {"EMBEDDING_DRIFT_MONITORING_WINDOWS_FAST_SECONDS": "60"})
     assert settings.monitoring.windows.fast.seconds == 60
