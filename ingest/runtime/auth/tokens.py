@@ -6,6 +6,7 @@ time at each request and add nothing.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -13,7 +14,8 @@ import secrets
 import stat
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -60,14 +62,13 @@ def read(file: Path) -> list[Token]:
 def add(file: Path, name: str, scopes: Sequence[str]) -> str:
     """Make a token, add its entry to a file that only its owner can read, and return it.
 
+    Another process that adds a token at the same time waits.
+
     Raises
     ------
     SettingsError
         If the file, the name or a scope is invalid, or the file has a form that cannot grow.
     """
-    before = read(file) if file.exists() else []
-    if any(each.name == name for each in before):
-        raise SettingsError(f"{file} already has a token named {name}")
     token = secrets.token_urlsafe(32)
     entry = {"name": name, "sha256": digest(token), "scopes": list(scopes)}
     try:
@@ -76,10 +77,25 @@ def add(file: Path, name: str, scopes: Sequence[str]) -> str:
         reasons = [Problem(str(e["loc"][1]), e["msg"]) for e in error.errors()]
         raise SettingsError("the token cannot be made:", reasons) from None
     try:
-        _store(file, before, made)
+        with _alone_in(file.resolve().parent):
+            before = read(file) if file.exists() else []
+            if any(each.name == name for each in before):
+                raise SettingsError(f"{file} already has a token named {name}")
+            _store(file, before, made)
     except OSError as error:
         raise SettingsError(f"{file} cannot be written: {error.strerror}") from error
     return token
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a lock of a folder. The file itself may be replaced."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _tokens(document: documents.Document, file: Path) -> list[Token]:

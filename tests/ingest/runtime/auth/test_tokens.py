@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import resource
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,26 @@ def test_a_name_is_unique(tmp_path: Path) -> None:
     tokens.add(file, "scraper", ["metrics"])
     with pytest.raises(SettingsError, match="already has a token named scraper"):
         tokens.add(file, "scraper", ["drift"])
+
+
+def test_no_token_is_lost_when_two_are_made_at_once(tmp_path: Path) -> None:
+    names = [f"job-{number}" for number in range(8)]
+    begin = threading.Barrier(len(names))
+
+    def make(file: Path, name: str) -> str:
+        begin.wait(60)
+        return tokens.add(file, name, ["drift"])
+
+    for attempt in range(5):
+        file = tmp_path / f"{attempt}.yaml"
+        # Nothing can be appended to it, so it is written anew.
+        file.write_text(f"[{{name: old, sha256: {'a' * 64}, scopes: []}}]")
+        with ThreadPoolExecutor(len(names)) as pool:
+            made = list(pool.map(partial(make, file), names))
+        known = {each.name: each.sha256 for each in tokens.read(file)}
+        assert known == {"old": "a" * 64} | {
+            name: tokens.digest(token) for name, token in zip(names, made, strict=True)
+        }
 
 
 def test_a_file_that_cannot_grow_keeps_its_tokens(tmp_path: Path) -> None:
