@@ -18,8 +18,10 @@ OF_SEASON = {"daily": _DAILY, "weekly": sorted({*range(1, TERMS)} - {*_DAILY})}
 """The terms of each season. All cosines come before all sines, and the weekend comes last."""
 _COVERED = 0.97
 """Share of a day or a week that the times must span."""
-_LONGEST_PAUSE = 1 / (1 + 2 * _HARMONICS)
-"""The same of one pause between two batches: so many points determine the harmonics."""
+_UNKNOWNS = 1 + 2 * _HARMONICS
+"""Points of a period that determine its harmonics. The ridge bounds the weekend."""
+_PARTS = 24
+"""Parts of a day or a week, which are such points if something arrives in them."""
 _SPANS = {"daily": DAY, "weekly": WEEK}
 _MIDWEEKEND = 3 * DAY
 """Midnight from a Saturday to a Sunday: the epoch began on a Thursday."""
@@ -55,11 +57,14 @@ def checked_times(times: ArrayLike, n: int) -> Floats:
 
 
 def known_seasons(times: Floats) -> tuple[str, ...]:
-    """Return the seasons whose whole length the times of a reference span.
+    """Return the seasons that the times of a reference show.
 
-    A day of a stream begins and ends with an arrival, not with its first and last second. So the
-    usual pause between two arrivals is part of the span: a day of a job that runs every hour has 24
-    batches, but only 23 hours between the first and the last one.
+    They span the whole length. A day of a stream begins and ends with an arrival, not with its
+    first and last second. So the usual pause between two arrivals is part of the span: a day of a
+    job that runs every hour has 24 batches, but only 23 hours between the first and the last one.
+
+    And they are different times of the day or the week. A job that runs once a night shows nothing
+    of the day, however many nights there are: at another hour, anything would be expected.
     """
     if not len(times):
         return ()
@@ -67,16 +72,17 @@ def known_seasons(times: Floats) -> tuple[str, ...]:
     return tuple(
         name
         for name, length in _SPANS.items()
-        if span + min(pause, _LONGEST_PAUSE * length) > _COVERED * length
+        if span + min(pause, length / _UNKNOWNS) > _COVERED * length
+        and len(np.unique(times % length // (length / _PARTS))) >= _UNKNOWNS
     )
 
 
 def _usual_pause(times: Floats) -> float:
     """Return the median pause between arrivals, of the pauses at all moments of the span.
 
-    One long pause in a steady stream does not count, however long it is.
+    The longest one is left out: it may be the time between a test and the real traffic.
     """
-    pauses = np.sort(np.diff(np.sort(times)))
+    pauses = np.sort(np.diff(np.sort(times)))[:-1]
     if not len(pauses):
         return 0.0
     upto = pauses.cumsum()

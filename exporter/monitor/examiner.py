@@ -33,6 +33,8 @@ from ingest.store.standbys import Standbys
 _log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 0.1
+_AWAY_SECONDS = 60.0
+"""Seconds until the next check while PostgreSQL is away, at most: the interval may be hours."""
 RECORD = "record"
 """Label value for the time spent on writing history and reports."""
 
@@ -84,13 +86,14 @@ class Examiner:
         self._worker = Worker(
             "examiner",
             self._work,
-            lambda: self.interval,
+            self._pause,
             failed=_log_failure,
             meanwhile=self.catch_up,
             clock=clock,
         )
         self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
         self.standbys: Standbys | None = None
+        self._is_store_away = False
         # When each model was made: another one of its name has no report yet.
         self._reported: Mapping[str, datetime] = {}
 
@@ -117,7 +120,15 @@ class Examiner:
         while not self._followed.wait(_WAIT_SECONDS):
             if self._worker.is_stopping:
                 return
-        self.check()
+        self._is_store_away = False
+        try:
+            self.check()
+        except StoreUnavailable:
+            self._is_store_away = True
+            raise
+
+    def _pause(self) -> float:
+        return min(self.interval, _AWAY_SECONDS) if self._is_store_away else self.interval
 
     def catch_up(self) -> None:
         """Run the examinations that are awaited before the next check.

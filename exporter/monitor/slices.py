@@ -26,6 +26,7 @@ from exporter.detector.ratio import ChangedRatio
 from exporter.monitor import baseline
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.local_time import to_local
+from exporter.monitor.maturing import stage_of
 from exporter.monitor.ring import Arrivals
 from exporter.monitor.verdict import Measurement, measure
 from exporter.monitor.windows import REFERENCE_RATIO, Limits
@@ -33,6 +34,7 @@ from exporter.stats import shares
 from exporter.stats.shares import Share
 from ingest.runtime.errors import NotFound
 from ingest.runtime.settings.settings import WindowSettings
+from ingest.runtime.thresholds import STAGES
 from ingest.store import slices
 from ingest.store.changes import sampled_ratio
 from ingest.store.pool import Borrow
@@ -166,7 +168,8 @@ def by_key(
 def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ...]) -> Slicing:
     """Read a baseline by the values of its metadata, and fit a detector to each large slice.
 
-    A slice that does not show the seasons that the baseline knows has too few vectors.
+    A slice whose vectors are of an earlier stage than the baseline has too few: the thresholds of
+    that stage would be too low for it.
 
     Raises
     ------
@@ -186,7 +189,8 @@ def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ..
                 extra={"model_name": model_name, "slice": f"{key}={value}", "error": str(error)},
             )
             continue
-        if part.detector.seasons == found.detector.seasons:
+        stage = stage_of(part.detector.seasons)
+        if STAGES.index(stage) >= STAGES.index(found.stage):
             made.append(part)
     return Slicing(keys, values, tuple(made), max(len(candidates) - MOST_SLICES, 0))
 

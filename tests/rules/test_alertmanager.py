@@ -230,11 +230,6 @@ OF_SLICE = DETECTED | {"slice": "tenant=acme"}
             id="vectors of another dimension do not hide that the others stopped",
         ),
         pytest.param(
-            [UNREACHABLE | {"extent": "all"}, UNREACHABLE | {"extent": "some"}],
-            [UNREACHABLE | {"extent": "some"}],
-            id="a store that no exporter reaches is told once",
-        ),
-        pytest.param(
             [STOPPED, UNREACHABLE | {"extent": "all"}],
             [STOPPED],
             id="without a store nothing is known of canaries",

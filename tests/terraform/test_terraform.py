@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,15 @@ def test_an_example_is_valid(example: str, configuration: Path, terraform: Terra
     for command in (["init", "-input=false"], ["validate"]):
         answer = terraform(folder, *command)
         assert answer.returncode == 0, answer.stdout
+
+
+def test_the_workspace_gets_every_series_that_the_rules_read() -> None:
+    [keep] = re.findall(r"^ +regex: (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    rules = [path.read_text() for path in ROOT.parent.glob("rules/*.rules.yaml")]
+    prefixes = r"\b(?<!:)(?:embedding_drift|process|alertmanager)_[a-z_]+\b(?!:)"
+    read = {name for text in rules for name in re.findall(prefixes, text)}
+    assert {"embedding_drift_up", "process_start_time_seconds"} < read
+    assert [name for name in sorted(read) if not re.fullmatch(keep, name)] == []
 
 
 @pytest.mark.parametrize("file", TESTS)

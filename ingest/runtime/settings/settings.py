@@ -164,8 +164,8 @@ class MonitoringSettings(_Section):
     poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 1.0
     """Seconds between two polls of the store or of a watched table."""
     stale_after: Annotated[int, Field(ge=1)] = 3_600
-    """Seconds without a new vector after which a model's windows are stale. More than the pause
-    between two runs of a job."""
+    """Seconds without a new vector after which a model's windows are stale. Where a job sends the
+    vectors, this must exceed the longest pause between two of its runs."""
     time_zone: str = "UTC"
     """Time zone whose days and weeks the users' habits follow, such as Europe/Berlin. A baseline
     keeps the time zone that it was pinned with."""

@@ -196,9 +196,10 @@ def test_a_season_needs_its_length_less_an_arrival(days: float, seasons: tuple[s
         pytest.param(23, 1, (), id="an hour less"),
         pytest.param(6, 4, ("daily",), id="every four hours of a day"),
         pytest.param(4, 6, (), id="too few to know the day"),
-        pytest.param(7, 24, ("daily", "weekly"), id="every night of a week"),
-        pytest.param(6, 24, ("daily",), id="a night less"),
-        pytest.param(3, 48, ("daily",), id="too few to know the week"),
+        pytest.param(28, 6, ("weekly",), id="of a week, too"),
+        pytest.param(7, 24, ("weekly",), id="every night of a week"),
+        pytest.param(6, 24, (), id="a night less"),
+        pytest.param(4, 48, (), id="too few to know the week"),
     ],
 )
 def test_a_season_of_a_job_has_the_pause_after_its_last_batch(
@@ -210,10 +211,40 @@ def test_a_season_of_a_job_has_the_pause_after_its_last_batch(
     assert known_seasons(np.random.default_rng(1).permutation(times)) == seasons
 
 
-def test_a_single_pause_of_a_steady_stream_adds_nothing_to_its_span() -> None:
-    times = np.linspace(0, 22, 10_000)
-    times = times[(times < 12) | (times > 16)]
-    assert known_seasons(1e9 + 3_600 * times) == ()
+@pytest.mark.parametrize(
+    ("hours", "seasons"),
+    [
+        pytest.param([(0, 12), (16, 22)], (), id="a short one"),
+        pytest.param([(0, 0.5), (12, 19)], (), id="after a test"),
+        pytest.param([(0, 2), (16, 19)], (), id="between two short parts"),
+        pytest.param([(0, 24), (96, 132)], ("daily",), id="of days"),
+    ],
+)
+def test_a_single_pause_of_a_steady_stream_adds_nothing_to_its_span(
+    hours: list[tuple[float, float]], seasons: tuple[str, ...]
+) -> None:
+    times = np.concatenate([np.arange(*each, 0.01) for each in hours])
+    assert known_seasons(1e9 + 3_600 * times) == seasons
+
+
+def test_a_job_that_runs_hours_later_than_in_its_baseline_is_still_compared(
+    vectors: Vectors,
+) -> None:
+    nights = 1_767_571_200 + DAY * np.arange(7)[:, None] + np.linspace(0, 1_800, 100)
+    detector = Detector.fit(vectors[:700], timestamps=nights.ravel())
+    assert detector.seasons == ("weekly",)
+    usual, changed = vectors[700:800], vectors[700:800] + np.float32(0.7) * vectors.std(axis=0)
+    for hours in (0, 1, 6, 12):
+        at = nights[0, 0] + 7 * DAY + 3_600 * hours
+        assert detector.score(usual, at=at) < 3
+        assert detector.score(changed, at=at) > 9
+
+
+def test_office_hours_of_a_week_show_the_day_and_the_week() -> None:
+    monday = 1_767_571_200
+    hours = [24 * day + np.arange(9, 17, 0.01) for day in (0, 1, 2, 3, 4, 7)]
+    times = monday + 3_600 * np.concatenate(hours)
+    assert known_seasons(times) == ("daily", "weekly")
 
 
 @pytest.mark.parametrize("times", [[], [1e9], [1e9, 1e9]])

@@ -433,6 +433,27 @@ def test_the_thread_waits_for_the_windows_and_survives_failures(
     checking.stop(pool.cut)
 
 
+def test_a_check_comes_soon_after_the_store_is_back_however_long_the_interval(
+    pool: Pool,
+    models: Models,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("exporter.monitor.examiner._AWAY_SECONDS", 0.05)
+    ready = threading.Event()
+    ready.set()
+    checking = Examiner(models, examinations(pool), pool, 3_600, ready)
+    connection.execute("alter table drift_history rename to gone")
+    checking.start()
+    wait_for(lambda: checking.status.failures > 1, "two failures")
+    connection.execute("alter table gone rename to drift_history")
+    wait_for(lambda: checking.status.succeeded, "a success")
+    failures, succeeded_at = checking.status.failures, checking.status.timestamp
+    time.sleep(0.5)
+    assert (checking.status.failures, checking.status.timestamp) == (failures, succeeded_at)
+    checking.stop(pool.cut)
+
+
 def test_it_stops_at_once_though_the_store_was_never_read(
     pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:

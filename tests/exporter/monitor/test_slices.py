@@ -371,6 +371,26 @@ def test_a_slice_without_the_seasons_of_its_model_has_no_series(
     assert [each.name for each in slicing.slices] == ["tenant=bolt"]
 
 
+def test_a_slice_of_a_job_is_watched_though_it_shows_nothing_of_the_day(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    """The tenant acme sent at seven nights, the others all the time."""
+    keep(vectors[:N], [{"tenant": "bolt" if at % 5 else "acme"} for at in range(N)])
+    baseline.pin(connection, "m", Selection(first=N))
+    connection.execute(
+        "update baseline_embedding set received_at = to_timestamp("
+        "case when seq % 5 = 1 then seq / 215 * 86400 + seq else seq * 415 end)"
+    )
+    baseline.fit_again(pool.borrow, "m", 1)
+    assert baseline.load(connection, "m", 1).detector.seasons == ("daily", "weekly")
+    slicing = Watch(pool).divide()
+    seasons = {each.name: each.detector.seasons for each in slicing.slices}
+    assert seasons == {"tenant=acme": ("weekly",), "tenant=bolt": ("daily", "weekly")}
+
+
 def test_a_model_without_slices_reads_nothing(
     pool: Pool,
     keep: Callable[[Vectors, Metadata], None],
