@@ -31,7 +31,13 @@ _exporter = Section(
             unit="cps",
         ),
         Panel("Standbys of PostgreSQL", (_scope.maximum(f.STORE_STANDBYS, "replication"),)),
-        Panel("Age of the last check", (_scope.age(f.CHECK_TIMESTAMP, "instance"),)),
+        Panel(
+            "Age of the last check",
+            (
+                _scope.age(f.CHECK_TIMESTAMP, "instance"),
+                Query(f"max ({_scope.select(f.CHECK_INTERVAL)})", "interval", f.CHECK_INTERVAL),
+            ),
+        ),
         Panel("Failed checks per second", (_scope.rate(f.CHECK_FAILURES, "instance"),), unit="cps"),
         Panel(
             "Examinations that succeed",
