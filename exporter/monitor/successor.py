@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.detector.waves import known_seasons
 from exporter.monitor.baseline import Baseline, Fit, fit, parts
 from exporter.monitor.local_time import to_local
 from exporter.monitor.maturing import (
@@ -250,6 +251,9 @@ class _Attempt:
     def _fitted(self, rows: NDArray[np.void], stage: Stage, span: tuple[float, float]) -> Fit:
         if len(rows) < _least(stage, self.settings):
             raise _Refused("vectors", f"{len(rows)} vectors")
+        # Before the fit, which takes seconds.
+        if stage_of(known_seasons(rows["received_at"])) != stage:
+            raise _Refused("vectors", "they do not show the time")
         first, last = (datetime.fromtimestamp(at, UTC) for at in rows["received_at"][[0, -1]])
         source = str(Selection(arrived=(first, last)))
         try:
@@ -259,7 +263,7 @@ class _Attempt:
         if not made.varies:
             raise _Refused("unfit", "its vectors are equal")
         if stage_of(made.detector.seasons) != stage:
-            raise _Refused("vectors", "without those that come often, they do not span the time")
+            raise _Refused("vectors", "without those that come often, they do not show the time")
         return made
 
     def _require_same_hours(self, period: float) -> None:

@@ -352,6 +352,19 @@ def test_a_heartbeat_does_not_stretch_what_the_others_span() -> None:
     assert stream.waits_for() == "vectors"
 
 
+@pytest.mark.parametrize(("days", "waits_for"), [(3.5, "vectors"), (8.5, None)])
+def test_the_baseline_of_a_nightly_job_waits_for_a_week(
+    days: float, waits_for: Wait | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = Stream(24 * days)
+    whole, part = np.divmod(stream.rows["received_at"] - START, DAY)
+    stream.rows["received_at"] = START + DAY * whole + part / 48
+    assert stream.waits_for() == waits_for
+    assert {record.__dict__["detail"] for record in caplog.records} == (
+        {"they do not show the time"} if waits_for else set()
+    )
+
+
 @pytest.mark.parametrize(("days", "waits_for"), [(1.5, "vectors"), (8, None)])
 def test_the_last_baseline_may_be_of_fewer_vectors(days: float, waits_for: Wait | None) -> None:
     """Otherwise a slow model would keep the thresholds of a provisional baseline for ever."""
