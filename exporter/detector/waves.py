@@ -63,8 +63,9 @@ def known_seasons(times: Floats) -> tuple[str, ...]:
     first and last second. So the usual pause between two arrivals is part of the span: a day of a
     job that runs every hour has 24 batches, but only 23 hours between the first and the last one.
 
-    And they are different times of the day or the week. A job that runs once a night shows nothing
-    of the day, however many nights there are: at another hour, anything would be expected.
+    And they fill five of 24 parts of the day or the week. A job that runs for half an hour of each
+    night shows nothing of the day: at another hour, anything would be expected. A few other vectors
+    beside it fill no part.
     """
     if not len(times):
         return ()
@@ -73,8 +74,14 @@ def known_seasons(times: Floats) -> tuple[str, ...]:
         name
         for name, length in _SPANS.items()
         if span + min(pause, length / _UNKNOWNS) > _COVERED * length
-        and len(np.unique(times % length // (length / _PARTS))) >= _UNKNOWNS
+        and _filled(times % length / length) >= _UNKNOWNS
     )
+
+
+def _filled(phases: Floats) -> int:
+    """Return how many parts of a period have at least a tenth of an even share of the phases."""
+    counts = np.bincount((phases * _PARTS).astype(np.intp), minlength=_PARTS)
+    return int((counts >= max(0.1 * len(phases) / _PARTS, 1)).sum())
 
 
 def _usual_pause(times: Floats) -> float:

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 0.1
 _AWAY_SECONDS = 60.0
-"""Seconds until the next check while PostgreSQL is away, at most: the interval may be hours."""
+"""Seconds at most until the next check if nothing could be recorded: the interval may be hours."""
 RECORD = "record"
 """Label value for the time spent on writing history and reports."""
 
@@ -93,7 +93,7 @@ class Examiner:
         )
         self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
         self.standbys: Standbys | None = None
-        self._is_store_away = False
+        self._is_unrecorded = False
         # When each model was made: another one of its name has no report yet.
         self._reported: Mapping[str, datetime] = {}
 
@@ -120,15 +120,10 @@ class Examiner:
         while not self._followed.wait(_WAIT_SECONDS):
             if self._worker.is_stopping:
                 return
-        self._is_store_away = False
-        try:
-            self.check()
-        except StoreUnavailable:
-            self._is_store_away = True
-            raise
+        self.check()
 
     def _pause(self) -> float:
-        return min(self.interval, _AWAY_SECONDS) if self._is_store_away else self.interval
+        return min(self.interval, _AWAY_SECONDS) if self._is_unrecorded else self.interval
 
     def catch_up(self) -> None:
         """Run the examinations that are awaited before the next check.
@@ -174,8 +169,12 @@ class Examiner:
             The first error that a model raised.
         """
         check = _Check()
+        self._is_unrecorded = False
         try:
             self._check(check)
+        except StoreUnavailable:
+            self._is_unrecorded = True
+            raise
         finally:
             self.examined = MappingProxyType({**self.examined, **check.statuses()})
         check.raise_first()

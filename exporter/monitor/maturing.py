@@ -34,7 +34,7 @@ Wait = Literal["time", "drift", "vectors", "scores", "unlike", "unfit", "person"
 
 time : for the end of its span
 drift : there was drift in its span, or scores that may be drift
-vectors : its span has too few, or they do not show it
+vectors : its span has too few, or they leave too much of it empty
 scores : too few vectors of its span were measured when they came
 unlike : it was fitted, and finds drift where there should be none: see `successor`
 unfit : no detector can be fitted to the vectors of its span

@@ -62,6 +62,7 @@ _FEWEST = 50
 """Vectors that are judged together, at least."""
 _SCORED_HOURS = 84
 """Hours of the last week that must have scores, for a suggestion: half of them."""
+_PERIOD = {"daily": "day", "weekly": "week"}
 _LAST_RATIO = 5
 """A weekly baseline may have this many times fewer vectors than a first one. It is the last, and
 without it the model would be watched by the thresholds of a provisional one."""
@@ -252,8 +253,9 @@ class _Attempt:
         if len(rows) < _least(stage, self.settings):
             raise _Refused("vectors", f"{len(rows)} vectors")
         # Before the fit, which takes seconds.
-        if stage_of(known_seasons(rows["received_at"])) != stage:
-            raise _Refused("vectors", "they do not show the time")
+        times = to_local(rows["received_at"], self.settings.zone)
+        if stage_of(known_seasons(times)) != stage:
+            raise _Refused("vectors", f"they do not fill a {_PERIOD[stage]}")
         first, last = (datetime.fromtimestamp(at, UTC) for at in rows["received_at"][[0, -1]])
         source = str(Selection(arrived=(first, last)))
         try:
@@ -263,7 +265,8 @@ class _Attempt:
         if not made.varies:
             raise _Refused("unfit", "its vectors are equal")
         if stage_of(made.detector.seasons) != stage:
-            raise _Refused("vectors", "without those that come often, they do not show the time")
+            often = "without those that come often, they do not fill"
+            raise _Refused("vectors", f"{often} a {_PERIOD[stage]}")
         return made
 
     def _require_same_hours(self, period: float) -> None:

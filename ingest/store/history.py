@@ -273,6 +273,8 @@ def average_scores(
 ) -> dict[tuple[str, str], float]:
     """Return the average score by model and window between two times, of one model or of all.
 
+    A score that is missing counts as 0, as in the rules. A window without any has no average.
+
     Parameters
     ----------
     connection : psycopg.Connection
@@ -281,9 +283,9 @@ def average_scores(
     model_name : str, optional
     """
     rows = connection.execute(
-        "select model_name, window_name, avg(score) from drift_history"
+        "select model_name, window_name, sum(score) / count(*) from drift_history"
         " where computed_at > to_timestamp(%s) and computed_at <= to_timestamp(%s)"
-        " and model_name = coalesce(%s, model_name) and score is not null group by 1, 2",
+        " and model_name = coalesce(%s, model_name) group by 1, 2 having count(score) > 0",
         (since, until, model_name),
     )
     return {(name, window): float(score) for name, window, score in rows}

@@ -109,6 +109,8 @@ def average_scores(
 ) -> dict[tuple[str, str, str], float]:
     """Return the average score of some slices between two times, where there is one.
 
+    A slice without a score has no row. It counts as 0 wherever its window has one.
+
     Parameters
     ----------
     connection : psycopg.Connection
@@ -119,13 +121,19 @@ def average_scores(
     """
     if not series:
         return {}
+    models, windows, slices = map(list, zip(*series, strict=True))
     rows = connection.execute(
-        "select model_name, window_name, slice, avg(score) from slice_history"
-        " join unnest(%s::text[], %s::text[], %s::text[]) as asked (model_name, window_name, slice)"
-        " using (model_name, window_name, slice)"
-        " where computed_at > to_timestamp(%s) and computed_at <= to_timestamp(%s)"
+        "with whole as (select model_name, window_name, count(*) from drift_history"
+        " where computed_at > to_timestamp(%(since)s) and computed_at <= to_timestamp(%(until)s)"
+        " and model_name = any(%(models)s) group by 1, 2)"
+        " select model_name, window_name, slice,"
+        " sum(score) / greatest(count(score), max(whole.count)) from slice_history"
+        " join unnest(%(models)s::text[], %(windows)s::text[], %(slices)s::text[])"
+        " as asked (model_name, window_name, slice) using (model_name, window_name, slice)"
+        " left join whole using (model_name, window_name)"
+        " where computed_at > to_timestamp(%(since)s) and computed_at <= to_timestamp(%(until)s)"
         " and score is not null group by 1, 2, 3",
-        (*map(list, zip(*series, strict=True)), since, until),
+        {"models": models, "windows": windows, "slices": slices, "since": since, "until": until},
     )
     return {(name, window, of_slice): float(score) for name, window, of_slice, score in rows}
 

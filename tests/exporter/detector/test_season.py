@@ -227,11 +227,14 @@ def test_a_single_pause_of_a_steady_stream_adds_nothing_to_its_span(
     assert known_seasons(1e9 + 3_600 * times) == seasons
 
 
+@pytest.mark.parametrize("others", [0, 4])
 def test_a_job_that_runs_hours_later_than_in_its_baseline_is_still_compared(
-    vectors: Vectors,
+    vectors: Vectors, others: int
 ) -> None:
     nights = 1_767_571_200 + DAY * np.arange(7)[:, None] + np.linspace(0, 1_800, 100)
-    detector = Detector.fit(vectors[:700], timestamps=nights.ravel())
+    times = nights.ravel()
+    times[300 : 300 + others] += 3_600 * np.linspace(9, 18, others)
+    detector = Detector.fit(vectors[:700], timestamps=times)
     assert detector.seasons == ("weekly",)
     usual, changed = vectors[700:800], vectors[700:800] + np.float32(0.7) * vectors.std(axis=0)
     for hours in (0, 1, 6, 12):

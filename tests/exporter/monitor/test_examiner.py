@@ -454,6 +454,30 @@ def test_a_check_comes_soon_after_the_store_is_back_however_long_the_interval(
     checking.stop(pool.cut)
 
 
+def test_a_replica_that_is_away_does_not_make_checks_more_frequent(
+    pool: Pool, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost:
+        name = "exact"
+        interval = 0.0
+
+        def examine(self, model: ModelSnapshot) -> dict[str, object]:
+            raise StoreUnavailable("the replica is away")
+
+        def is_awaited(self, model: ModelSnapshot) -> bool:
+            return False
+
+    monkeypatch.setattr("exporter.monitor.examiner._AWAY_SECONDS", 0.05)
+    ready = threading.Event()
+    ready.set()
+    checking = Examiner(models, [Lost()], pool, 3_600, ready)
+    checking.start()
+    wait_for(lambda: checking.status.failures > 0, "a failure")
+    time.sleep(0.5)
+    assert checking.status.failures == 1
+    checking.stop(pool.cut)
+
+
 def test_it_stops_at_once_though_the_store_was_never_read(
     pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:

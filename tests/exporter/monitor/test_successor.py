@@ -361,7 +361,7 @@ def test_the_baseline_of_a_nightly_job_waits_for_a_week(
     stream.rows["received_at"] = START + DAY * whole + part / 48
     assert stream.waits_for() == waits_for
     assert {record.__dict__["detail"] for record in caplog.records} == (
-        {"they do not show the time"} if waits_for else set()
+        {"they do not fill a day"} if waits_for else set()
     )
 
 

@@ -124,10 +124,11 @@ def test_a_course_has_the_highest_values_of_each_stretch(connection: psycopg.Con
     ]
 
 
-def test_averages_leave_out_what_was_not_measured(connection: psycopg.Connection) -> None:
+def test_in_an_average_a_score_that_is_missing_counts_as_0(connection: psycopg.Connection) -> None:
     rows = [(0, scored(9.0)), (1, scored(1.0)), (2, scored(None)), (3, scored(2.0))]
+    rows.append((1, HistoryRow("m", "slow", "stale", 250, 1)))
     history.fill(connection, [(PAST + seconds, row) for seconds, row in rows])
-    expected = {("m", "fast"): 1.5}
+    expected = {("m", "fast"): 1.0}
     assert history.average_scores(connection, PAST, PAST + 3) == expected
     assert history.average_scores(connection, PAST, PAST + 3, "m") == expected
     assert history.average_scores(connection, PAST, PAST + 3, "other") == {}

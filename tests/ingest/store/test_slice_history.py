@@ -8,7 +8,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from ingest.store import slice_history
+from ingest.store import history, slice_history
 from ingest.store.batch import Batch
 from ingest.store.history import HistoryRow
 
@@ -80,7 +80,7 @@ def test_a_course_has_the_highest_values_of_one_slice(connection: psycopg.Connec
     assert found == [("m", "fast", PAST, 3.0, 0.3), ("m", "fast", PAST + 600, None, None)]
 
 
-def test_averages_are_those_of_the_slices_asked_for_and_leave_out_what_was_not_measured(
+def test_averages_are_those_of_the_slices_asked_for_and_count_what_is_missing_as_0(
     connection: psycopg.Connection,
 ) -> None:
     for after, score in ((0, 9.0), (1, 1.0), (2, None), (3, 2.0)):
@@ -88,6 +88,10 @@ def test_averages_are_those_of_the_slices_asked_for_and_leave_out_what_was_not_m
     asked = [("m", "fast", ACME), ("m", "slow", BOLT), ("m", "fast", BOLT), ("x", "fast", ACME)]
     found = slice_history.average_scores(connection, PAST, PAST + 3, asked)
     assert found == {("m", "fast", ACME): 1.5, ("m", "fast", BOLT): 7.0}
+    # The window had a row at other checks, too, when it held none of the vectors of a slice.
+    history.fill(connection, [(PAST + after, row(1.0)) for after in (1, 1.5, 2, 2.5, 3)])
+    found = slice_history.average_scores(connection, PAST, PAST + 3, asked)
+    assert found == {("m", "fast", ACME): 0.6, ("m", "fast", BOLT): 4.2}
     assert slice_history.average_scores(connection, PAST, PAST + 3, []) == {}
 
 
