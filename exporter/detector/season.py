@@ -14,6 +14,12 @@ from exporter.stats.arrays import Floats
 
 _EXCHANGES = 20
 """Times that the hours of the vectors change places."""
+_RIDGE = 0.01
+"""Ridge of the regression, as a share of the vectors.
+
+It takes 2 % of a season that all hours show. At an hour that no vector shows, it bounds how far the
+mean may be from the usual one: with a ridge of one vector, anything would be expected there.
+"""
 _TINY = 1e-30
 _UNEXPLAINED = 1 / 3
 """Share of the season's root mean square that is tolerated.
@@ -67,8 +73,7 @@ class Season:
         waves = totals.waves[is_filled][:, terms] / each
         usual = (each * waves).sum(axis=0) / n
         waves -= usual
-        # A ridge of one vector bounds the coefficients where no vector was seen.
-        covariance = np.linalg.inv(waves.T @ (each * waves) + np.eye(len(terms)))
+        covariance = np.linalg.inv(waves.T @ (each * waves) + _RIDGE * n * np.eye(len(terms)))
         root = np.linalg.cholesky(covariance)
 
         white = waves @ root

@@ -32,7 +32,7 @@ def test_a_strong_season_is_a_ridge_regression() -> None:
     season = fit(TIMES, ("daily", "weekly"), table)
     # A ridge is one more observation of 0 for each centred wave.
     waves = design(TIMES) - np.r_[0, design(TIMES)[:, 1:].mean(axis=0)]
-    rows = np.vstack([waves, np.eye(TERMS)[1:]])
+    rows = np.vstack([waves, np.sqrt(0.01 * len(waves)) * np.eye(TERMS)[1:]])
     ridge, *_ = np.linalg.lstsq(rows, np.vstack([table, np.zeros((TERMS - 1, 40))]), rcond=None)
     np.testing.assert_allclose(season.coefficients[1:], ridge[1:], rtol=0.05, atol=0.1)
     expected = np.linalg.inv(rows.T @ rows)
@@ -225,6 +225,22 @@ def test_a_single_pause_of_a_steady_stream_adds_nothing_to_its_span(
 ) -> None:
     times = np.concatenate([np.arange(*each, 0.01) for each in hours])
     assert known_seasons(1e9 + 3_600 * times) == seasons
+
+
+@pytest.mark.parametrize("hours", [(2.0, 7.5), (9.0, 17.0)], ids=["night", "office"])
+def test_at_hours_that_the_baseline_has_not_seen_large_drift_is_found(
+    hours: tuple[float, float],
+) -> None:
+    vectors = np.random.default_rng(0).normal(size=(4_300, 8)).astype(np.float32)
+    each = 24 * np.arange(7)[:, None] + np.linspace(*hours, 600)
+    times = 1_767_571_200 + 3_600 * each.ravel()
+    detector = Detector.fit(vectors[:4_200], timestamps=times)
+    assert detector.seasons == ("daily", "weekly")
+    usual, changed = vectors[4_200:], vectors[4_200:] + np.float32(0.7)
+    for later in range(0, 24, 3):
+        at = times[-1] + 3_600 * later
+        assert detector.score(usual, at=at) < 3
+        assert detector.score(changed, at=at) > 5
 
 
 @pytest.mark.parametrize("others", [0, 4])
