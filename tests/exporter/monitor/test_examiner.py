@@ -61,6 +61,23 @@ def examiner(
     return Examiner(models, examinations(pool), pool, 300, threading.Event(), monotonic=monotonic)
 
 
+class WithoutReplica:
+    """An examination that reads from a replica which is away."""
+
+    name = "exact"
+    interval = 0.0
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def examine(self, model: ModelSnapshot) -> dict[str, object]:
+        self.asked.append(model.row.model_name)
+        raise StoreUnavailable("the replica is away")
+
+    def is_awaited(self, model: ModelSnapshot) -> bool:
+        return False
+
+
 def forecasts(model: Model) -> dict[str, Forecast | None]:
     return {name: found.forecast for name, found in model.standing.findings.items()}
 
@@ -457,20 +474,10 @@ def test_a_check_comes_soon_after_the_store_is_back_however_long_the_interval(
 def test_a_replica_that_is_away_does_not_make_checks_more_frequent(
     pool: Pool, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Lost:
-        name = "exact"
-        interval = 0.0
-
-        def examine(self, model: ModelSnapshot) -> dict[str, object]:
-            raise StoreUnavailable("the replica is away")
-
-        def is_awaited(self, model: ModelSnapshot) -> bool:
-            return False
-
     monkeypatch.setattr("exporter.monitor.examiner._AWAY_SECONDS", 0.05)
     ready = threading.Event()
     ready.set()
-    checking = Examiner(models, [Lost()], pool, 3_600, ready)
+    checking = Examiner(models, [WithoutReplica()], pool, 3_600, ready)
     checking.start()
     wait_for(lambda: checking.status.failures > 0, "a failure")
     time.sleep(0.5)
@@ -499,26 +506,14 @@ def test_verdicts_are_recorded_though_an_examination_lost_its_replica(
 ) -> None:
     send(vectors[:300], "z")
     models = followed(pool)
-    asked = []
-
-    class Lost:
-        name = "exact"
-        interval = 0.0
-
-        def examine(self, model: ModelSnapshot) -> dict[str, object]:
-            asked.append(model.row.model_name)
-            raise StoreUnavailable("the replica is away")
-
-        def is_awaited(self, model: ModelSnapshot) -> bool:
-            return False
-
-    lost = Examiner(models, [Lost(), *examinations(pool)[:1]], pool, 300, threading.Event())
+    exact = WithoutReplica()
+    lost = Examiner(models, [exact, *examinations(pool)[:1]], pool, 300, threading.Event())
     with pytest.raises(StoreUnavailable, match="the replica is away"):
         lost.check()
     assert lost.examined["record"].success
     assert not lost.examined["exact"].success
     # Each would wait as long for the replica.
-    assert asked == ["m"]
+    assert exact.asked == ["m"]
     assert examined(models.by_name["z"], "quality") == {"fast", "slow"}
     rows = connection.execute("select model_name, window_name from drift_history order by 1, 2")
     assert rows.fetchall() == [("m", "fast"), ("m", "slow"), ("z", "fast"), ("z", "slow")]
