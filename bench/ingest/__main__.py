@@ -3,8 +3,8 @@
 Binary batches are compared with a bare COPY of the same rows. Single JSON vectors are compared with
 an empty endpoint of the same server that reads the same bodies, and with an endpoint that only
 commits. Each pair alternates, so that a noisy machine disturbs both alike. Then ``serve`` runs at
-half of its maximum: latencies, scrapes and the event loop. PostgreSQL takes up to 10 GB of
-`TMPDIR`.
+half of its maximum: latencies, scrapes and the event loop. The vectors of a round stay on the disk
+until the next one: have 10 GB free in `TMPDIR`.
 """
 
 from __future__ import annotations

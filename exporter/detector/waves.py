@@ -21,7 +21,7 @@ _COVERED = 0.97
 _UNKNOWNS = 1 + 2 * _HARMONICS
 """Points of a period that determine its harmonics. The ridge bounds the weekend."""
 _PARTS = 24
-"""Parts of a day or a week, which are such points if something arrives in them."""
+"""Parts of a day or a week. Those in which enough arrives are such points: see `_filled`."""
 _SPANS = {"daily": DAY, "weekly": WEEK}
 _MIDWEEKEND = 3 * DAY
 """Midnight from a Saturday to a Sunday: the epoch began on a Thursday."""
@@ -64,8 +64,7 @@ def known_seasons(times: Floats) -> tuple[str, ...]:
     job that runs every hour has 24 batches, but only 23 hours between the first and the last one.
 
     And they fill five of 24 parts of the day or the week. A job that runs for half an hour of each
-    night shows nothing of the day: at another hour, anything would be expected. A few other vectors
-    beside it fill no part.
+    night shows nothing of the day, and a few other vectors beside it fill no part.
     """
     if not len(times):
         return ()
