@@ -35,6 +35,10 @@ _RISE = re.compile(
     r"min_over_time\(model_window:embedding_drift_score_rise:max\[(\d+)m\]\)"
     rf"{_ABOVE}max_over_time\(model_window:embedding_drift_score_rise:threshold\[\1m\]\)"
 )
+_UNMEASURED = "model_window:embedding_drift_unmeasured:max"
+_STATE = re.compile(
+    r'max_over_time\(embedding_drift_state\{state=~"([^"]+)", slice=""\}\[(\d+)m\]\)'
+)
 _HOUR = 60
 
 
@@ -84,10 +88,16 @@ class Rule(NamedTuple):
         One of them is enough.
     keep_firing : int
         Minutes for which it goes on firing when none holds any longer.
+    unmeasured : frozenset of str
+        States of a window without a score in which what was found goes on.
+    bridged : int
+        Minutes without a state for which it goes on, too.
     """
 
     conditions: tuple[Condition, ...]
     keep_firing: int
+    unmeasured: frozenset[str] = frozenset()
+    bridged: int = 0
 
     @classmethod
     def shipped(cls, settings: Settings) -> Rule:
@@ -114,7 +124,14 @@ class Rule(NamedTuple):
             Condition("score", average, lasting, _HOUR * int(hours), int(recent)),
             Condition("rise", least, rise, int(risen)),
         )
-        return cls(conditions, int(alert["keep_firing_for"].removesuffix("m")))
+        [unmeasured] = (rule["expr"] for rule in rules if rule.get("record") == _UNMEASURED)
+        [(states, bridged)] = _STATE.findall(unmeasured)
+        return cls(
+            conditions,
+            int(alert["keep_firing_for"].removesuffix("m")),
+            frozenset(states.split("|")),
+            int(bridged),
+        )
 
 
 def _rules(document: dict[str, Any]) -> Iterable[dict[str, Any]]:
@@ -140,6 +157,8 @@ class Pager:
             (series, name): [None] * samples for name in windows for series in get_args(Series)
         }
         self._stages: list[Stage | None] = [None] * samples
+        self._unmeasured = {name: [False] * (1 + rule.bridged) for name in windows}
+        self._detected = dict.fromkeys(windows, False)
         self._left = dict.fromkeys(windows, 0)
 
     @property
@@ -152,6 +171,7 @@ class Pager:
         scores: Mapping[str, float | None],
         stage: Stage,
         rises: Mapping[str, float] = MappingProxyType({}),
+        states: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Evaluate the rule a minute later.
 
@@ -163,6 +183,8 @@ class Pager:
             Of the baseline in use.
         rises : mapping of str to float
             How much higher the scores of a window are than a week before, where it is known.
+        states : mapping of str to str
+            Why a window has no score, where it has none.
         """
         # Of a single model, the threshold is recorded only while a window of it has a score.
         is_known = any(score is not None for score in scores.values())
@@ -172,11 +194,20 @@ class Pager:
             held.append(scores[name] if series == "score" else rises.get(name))
             del held[0]
         for name in self._left:
-            if self._holds(name):
+            unmeasured = self._unmeasured[name]
+            unmeasured.append(states.get(name) in self._rule.unmeasured)
+            del unmeasured[0]
+            lasts = self._detected[name] and scores[name] is None and any(unmeasured)
+            self._detected[name] = self._holds(name) or lasts
+            if self._detected[name]:
                 # Plus one: this minute, too.
                 self._left[name] = self._rule.keep_firing + 1
             elif self._left[name]:
                 self._left[name] -= 1
+
+    def renew(self) -> None:
+        """Let nothing go on that was found against the baseline before."""
+        self._detected = dict.fromkeys(self._detected, False)
 
     def _holds(self, window: str) -> bool:
         for series, statistic, of_stage, minutes, recent in self._rule.conditions:
@@ -200,5 +231,7 @@ class Pager:
         other = Pager(self._rule, ())
         other._held = {key: held.copy() for key, held in self._held.items()}
         other._stages = self._stages.copy()
+        other._unmeasured = {name: each.copy() for name, each in self._unmeasured.items()}
+        other._detected = dict(self._detected)
         other._left = dict(self._left)
         return other

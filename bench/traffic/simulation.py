@@ -27,6 +27,7 @@ from exporter.monitor.baseline import Baseline, Fit, fit
 from exporter.monitor.maturing import SPANS, Score
 from exporter.monitor.model import Model
 from exporter.monitor.rise import WINDOW, compare
+from exporter.monitor.states import State
 from exporter.monitor.successor import succeed
 from exporter.monitor.verdict import Circumstances, judge_state
 from exporter.monitor.windows import ModelWindows
@@ -82,8 +83,8 @@ class Stream:
         """Let vectors arrive, and evaluate the rules at a time."""
         self._store.append(arrivals.times, arrivals.vectors)
         self._follow(now)
-        self.scores = self._judge(now)
-        self.pager.evaluate(self.scores, self.stage or "provisional", self._rises)
+        states = self._judge(now)
+        self.pager.evaluate(self.scores, self.stage or "provisional", self._rises, states)
         if now - self._recorded_at >= self._settings.monitoring.check_interval:
             self._recorded_at = now
             self._record(now)
@@ -121,6 +122,7 @@ class Stream:
         model.ledger.succeed(now, store.last_seq, store.last_seq, _PATIENCE)
 
     def _pin(self, version: int, found: Fit, now: float) -> None:
+        self.pager.renew()
         self._reference, rows = found.rows, found.rows
         first, last = (_moment(float(time)) for time in rows["received_at"][[0, -1]])
         self._adopt(
@@ -150,7 +152,8 @@ class Stream:
         # Scores against different baselines are not compared.
         self._recorded, self._rises = _Recorded([], [], []), {}
 
-    def _judge(self, now: float) -> dict[str, float | None]:
+    def _judge(self, now: float) -> dict[str, State]:
+        """Measure the windows; return their states."""
         windows, received = self._model.windows, self._store.last_time
         circumstances = Circumstances(
             now,
@@ -160,16 +163,18 @@ class Stream:
             self._model.ledger.following.trouble(now),
         )
         scores: dict[str, float | None] = {}
+        states: dict[str, State] = {}
         for name, (_, window) in windows.views.items():
             least = windows.limits[name].settings.min_vectors
-            state = judge_state(len(window), least, windows.detector, circumstances)
-            if state == "ok":
+            states[name] = judge_state(len(window), least, windows.detector, circumstances)
+            if states[name] == "ok":
                 assert windows.detector is not None
                 assert window.sums is not None
                 scores[name] = windows.detector.score(window.sums)
             else:
                 scores[name] = None
-        return scores
+        self.scores = scores
+        return states
 
     def _record(self, now: float) -> None:
         """Compare with the history of the past, and write what the exporter writes at a check."""

@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from exporter.explain.kinds import Kind
 from exporter.monitor.report import Explanation, ListedSlice, ListedWindow, SliceWindow, Window
+from exporter.monitor.states import UNMEASURED
 from ingest.runtime.thresholds import Thresholds
 from ingest.store.history import HistoryRow
 
@@ -153,7 +154,7 @@ class Condition:
     ----------
     word : Word
     why : str or None
-        Reason of a word other than drifting and quiet.
+        Reason of a word other than quiet, and of drift that is not measured now.
     worst : Reading or None
         The window that the word is about; None if no window was read.
     is_watched : bool
@@ -251,6 +252,10 @@ def judge(
         return Condition("drifting", None, each)
     if not readings:
         return Condition("cannot tell", "nothing was recorded then", None)
+    for each in readings:
+        if each.score is None and each.state in UNMEASURED and each.window in causes:
+            why = f"when it was last measured; now: {each.reason}"
+            return Condition(_word(causes[each.window]), why, each, cause=causes[each.window])
     measured = _measured(readings, thresholds)
     # A window may be measured although some of its vectors are refused: then quiet says too much.
     if measured and all(each.state == "ok" for each in measured):

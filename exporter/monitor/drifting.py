@@ -12,6 +12,7 @@ from types import MappingProxyType
 from exporter.monitor.maturing import Crossing, Hour, Score
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
+from exporter.monitor.states import UNMEASURED
 from ingest.runtime.thresholds import KEPT_SECONDS, Thresholds, of_fleet
 
 _log = logging.getLogger(__name__)
@@ -30,12 +31,15 @@ class Drift:
     baseline_version : int
     highest : float
         The highest score so far, or average of an hour.
+    lasts : bool
+        Whether it was seen at the last look, or was not measured since it was seen.
     """
 
     began_at: float
     seen_at: float
     baseline_version: int
     highest: float
+    lasts: bool = True
 
     def until(self, now: float) -> Drift:
         """Return this drift without times after ``now``: the clock was set back since."""
@@ -48,8 +52,8 @@ class Drifting:
     """The windows that drift, by the thresholds of the rules.
 
     As in the rules, drift ends only when it was not seen for a while. So a score about the
-    threshold is one drift, not many. Nothing is kept over a restart: a drift that lasts then begins
-    again in the log.
+    threshold is one drift, not many. While its window is not measured, it goes on. Nothing is kept
+    over a restart: a drift that lasts then begins again in the log.
 
     Attributes
     ----------
@@ -86,9 +90,16 @@ class Drifting:
         }
         thresholds = of_fleet(model.baseline.stage, watched)
         present = {each.series: each for each in _every(model)}
+        unmeasured = {
+            each.series.window
+            for each in model.series
+            if each.verdict.measurement is None and each.verdict.state in UNMEASURED
+        }
         for series, each in present.items():
-            known = now.pop(series, None)
-            found = self._drift(model, each, thresholds[series.window], known)
+            is_unmeasured = series.window in unmeasured
+            found = self._drift(
+                model, each, thresholds[series.window], now.pop(series, None), is_unmeasured
+            )
             if found is not None:
                 now[series] = found
         gone = [
@@ -97,9 +108,15 @@ class Drifting:
             if series.model_name == model.row.model_name and series not in present
         ]
         for series in gone:
-            if series not in now or model.computed_at - now[series].seen_at >= KEPT_SECONDS:
-                now.pop(series, None)
+            known = now.pop(series, None)
+            is_unmeasured = (
+                series.window in unmeasured and self._hours[series][0] == model.baseline.pinned_at
+            )
+            found = None if known is None else _later(known, model.computed_at, is_unmeasured)
+            if found is None:
                 del self._hours[series]
+            else:
+                now[series] = found
         self.now = MappingProxyType(now)
 
     def is_news(self, model: ModelSnapshot, watched: int) -> bool:
@@ -131,6 +148,7 @@ class Drifting:
         each: SeriesSnapshot,
         thresholds: Thresholds,
         known: Drift | None,
+        is_unmeasured: bool,
     ) -> Drift | None:
         """Return the drift of a window that goes on or begins, if there is one."""
         assert model.baseline is not None
@@ -155,11 +173,20 @@ class Drifting:
             if known is None:
                 _tell_begin(each, crossing, thresholds)
                 return Drift(now, now, version, highest)
-            return replace(known, seen_at=now, highest=max(known.highest, highest))
-        if known is not None and now - known.seen_at >= KEPT_SECONDS:
-            _tell_end(each, value, known)
+            return replace(known, seen_at=now, highest=max(known.highest, highest), lasts=True)
+        if known is None:
             return None
-        return known
+        later = _later(known, now, is_unmeasured)
+        if later is None:
+            _tell_end(each, value, known)
+        return later
+
+
+def _later(drift: Drift, now: float, is_unmeasured: bool) -> Drift | None:
+    """Return a drift that is not seen at a look; None if it has ended."""
+    if is_unmeasured and drift.lasts:
+        return replace(drift, seen_at=now)
+    return None if now - drift.seen_at >= KEPT_SECONDS else replace(drift, lasts=False)
 
 
 def _is_sudden(each: SeriesSnapshot, thresholds: Thresholds) -> bool:

@@ -57,6 +57,8 @@ class _Explained(NamedTuple):
 class Explainer:
     """Explains each drift when it begins and at `REFRESHED_AFTER`, and keeps that in the store.
 
+    A window that drifts but is not measured now keeps its explanation.
+
     Of several processes that follow the same model, the first one explains, and the others take its
     explanation from the store. After a restart, a drift that lasts keeps its explanation. Maps are
     drawn when all windows of a model are explained: an alert waits for the words. Slices have none.
@@ -198,7 +200,8 @@ class Explainer:
         for each, drift in self._due(subject):
             try:
                 current, number = self._current(each.series, drift)
-                if number is not None:
+                # Between two runs of a job, there is nothing to explain anew.
+                if number is not None and each.verdict.measurement is not None:
                     current = self._explain(subject, each, drift, current, number, made)
             except StoreUnavailable:
                 raise

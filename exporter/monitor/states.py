@@ -20,6 +20,9 @@ State = Literal[
 STATES: tuple[State, ...] = get_args(State)
 """Whether drift of a window can be measured, or why not."""
 
+UNMEASURED: frozenset[str] = frozenset({"too_few_vectors", "not_followed"})
+"""Nobody knows in these whether a drift lasts. So it goes on, as in the rules."""
+
 ForecastState = Literal["too_short", "gaps", "daily", "weekly"]
 FORECAST_STATES: tuple[ForecastState, ...] = get_args(ForecastState)
 """Which seasons a history is long enough for, or why it is for none."""

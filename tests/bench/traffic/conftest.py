@@ -33,6 +33,8 @@ def promtool_agrees(tmp_path: Path, tool: Callable[[str], str]) -> Callable[...,
         expected: list[tuple[str, ...]],
         stages: list[str | None] | None = None,
         rises: Sequence[float | None] = (),
+        states: dict[str, list[str | None]] | None = None,
+        pinned_at: Sequence[int] = (),
     ) -> None:
         render(Settings(), tmp_path)
         series = [_series("score", name, each) for name, each in scores.items()]
@@ -42,6 +44,14 @@ def promtool_agrees(tmp_path: Path, tool: Callable[[str], str]) -> Callable[...,
             values = " ".join("1" if each == stage else "stale" for each in stages or ())
             name = f'embedding_drift_baseline_stage{{model_name="docs", stage="{stage}"}}'
             series.append({"series": name, "values": values})
+        for window, each in (states or {}).items():
+            for state in set(each) - {None}:
+                labels = f'{{model_name="docs", window="{window}", state="{state}"}}'
+                values = " ".join("1" if other == state else "stale" for other in each)
+                series.append({"series": f"embedding_drift_state{labels}", "values": values})
+        if pinned_at:
+            name = 'embedding_drift_baseline_timestamp_seconds{model_name="docs"}'
+            series.append({"series": name, "values": " ".join(map(str, pinned_at))})
         firing = f'count by (window) (ALERTS{{alertname="{ALERT}", alertstate="firing"}})'
         tests = [
             {

@@ -63,6 +63,8 @@ def test_the_shipped_rule_has_the_rendered_thresholds() -> None:
     assert f"avg_over_time(model_window:embedding_drift_score:max[{lasting.recent}m])" in text
     assert (rise.series, rise.minutes, rise.recent) == ("rise", 2, 0)
     assert f"keep_firing_for: {rule.keep_firing}m" in text
+    assert rule.unmeasured == {"too_few_vectors", "not_followed"}
+    assert f'slice=""}}[{rule.bridged}m]' in text
 
 
 def test_a_high_score_fires_at_once_and_for_as_long_as_it_is_kept_firing() -> None:
@@ -105,6 +107,42 @@ def test_a_lasting_score_needs_a_score_at_its_begin_and_between_it_counts_as_0()
     assert fired(RULE, fast=[4, None, None, 4, 4])[-1] == ()
     rule = RULE._replace(keep_firing=0)
     assert fired(rule, fast=[4, None, 4, 4, 4, 4])[-2:] == [("fast",), ()]
+
+
+HELD = RULE._replace(unmeasured=frozenset({"too_few_vectors"}), bridged=1)
+FEW = {"fast": "too_few_vectors"}
+
+
+def test_what_was_found_goes_on_while_the_window_is_not_measured() -> None:
+    pager = Pager(HELD, ["fast"])
+    pager.evaluate({"fast": 6}, "weekly")
+    for _ in range(9):
+        pager.evaluate({"fast": None}, "weekly", states=FEW)
+        assert pager.firing == ("fast",)
+    # One more minute is bridged, and then it is kept firing for two.
+    for _ in range(3):
+        pager.evaluate({"fast": None}, "weekly", states={"fast": "stale"})
+        assert pager.firing == ("fast",)
+    pager.evaluate({"fast": None}, "weekly", states={"fast": "stale"})
+    assert pager.firing == ()
+
+
+def test_what_was_not_found_last_does_not_go_on_although_it_is_kept_firing() -> None:
+    pager = Pager(HELD, ["fast"])
+    pager.evaluate({"fast": 6}, "weekly")
+    pager.evaluate({"fast": 0}, "weekly")
+    for firing in [("fast",), ()]:
+        pager.evaluate({"fast": None}, "weekly", states=FEW)
+        assert pager.firing == firing
+
+
+def test_another_baseline_ends_what_goes_on() -> None:
+    pager = Pager(HELD, ["fast"])
+    pager.evaluate({"fast": 6}, "weekly")
+    pager.renew()
+    for firing in [("fast",), ("fast",), ()]:
+        pager.evaluate({"fast": None}, "weekly", states=FEW)
+        assert pager.firing == firing
 
 
 def test_nothing_fires_before_any_window_has_a_score() -> None:
@@ -184,3 +222,36 @@ def test_it_agrees_with_prometheus_on_a_rise_over_the_week_before(
     expected = fired(Rule.shipped(Settings()), rises=risen, slow=slow)
     assert {len(windows) for windows in expected} == {0, 1}
     promtool_agrees({"slow": slow}, expected, rises=risen)
+
+
+def test_it_agrees_with_prometheus_while_windows_are_not_measured(
+    promtool_agrees: Agrees,
+) -> None:
+    fast = ([0.5] * 15 + [None] * 45 + [6.0] * 15 + [None] * 45) * 2 + [0.5] * 15 + [None] * 165
+    slow = [0.5] * 60 + [7.0] * 40 + [None] * 200 + [0.5] * 120
+    scores: dict[str, list[float | None]] = {"fast": list(fast), "slow": list(slow)}
+    states: dict[str, list[str | None]] = {
+        name: ["ok" if score is not None else "too_few_vectors" for score in each]
+        for name, each in scores.items()
+    }
+    # The exporter restarts, the model is stale, and another baseline is pinned.
+    states["fast"][90:93] = states["slow"][90:93] = [None] * 3
+    scores["fast"][90:93] = scores["slow"][90:93] = [None] * 3
+    states["fast"][220:] = ["stale"] * 200
+    states["slow"][130:150] = ["not_followed"] * 20
+    pinned_at = [0 if minute < 260 else 15_600 for minute in range(420)]
+    pager, expected = Pager(Rule.shipped(Settings()), scores), []
+    for minute, known_since in enumerate(pinned_at):
+        if minute and known_since != pinned_at[minute - 1]:
+            pager.renew()
+        pager.evaluate(
+            {name: each[minute] for name, each in scores.items()},
+            "weekly",
+            states={name: state for name, each in states.items() if (state := each[minute])},
+        )
+        expected.append(pager.firing)
+    assert expected[70] == expected[219] == expected[235] == ("fast", "slow")
+    assert expected[250] == expected[270] == ("slow",)
+    assert expected[290] == ()
+    assert {len(windows) for windows in expected} == {0, 1, 2}
+    promtool_agrees(scores, expected, states=states, pinned_at=pinned_at)

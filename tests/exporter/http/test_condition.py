@@ -10,6 +10,7 @@ import pytest
 
 from exporter.explain.kinds import KINDS
 from exporter.http.condition import CAUSES, REASONS, WORDS, Reading, drifting, judge
+from exporter.http.rendering import heading
 from exporter.monitor.states import STATES, State
 from ingest.runtime.thresholds import SCORE, of_fleet
 from ingest.store.history import HistoryRow
@@ -94,6 +95,21 @@ def test_one_measured_window_is_enough() -> None:
 def test_without_a_measurement_the_reason_is_told(state: State, word: str) -> None:
     found = judge([reading(None, state=state)], WEEKLY, {})
     assert (found.word, found.why) == (word, REASONS[state])
+
+
+def test_drift_that_is_not_measured_now_is_still_drift() -> None:
+    few = reading(None, state="too_few_vectors")
+    found = judge([few, reading(0.3, "slow")], WEEKLY, {}, {"fast": "model"})
+    assert (found.word, found.worst, found.cause) == ("model changed", few, "model")
+    assert found.why == "when it was last measured; now: too few vectors in the window"
+    assert heading(found) == "embeddingdriftdetected"
+    # Without the cause, nobody has found drift.
+    assert judge([few], WEEKLY, {}).word == "cannot tell"
+    stale = reading(None, state="stale")
+    assert judge([stale], WEEKLY, {}, {"fast": "model"}).word == "cannot tell"
+    # Measured drift is told first.
+    worst = reading(9.0, "slow")
+    assert judge([few, worst], WEEKLY, {}, {"fast": "model"}).worst == worst
 
 
 def test_a_model_whose_vectors_are_partly_refused_is_not_called_quiet() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from exporter.monitor.ring import Arrivals
 from exporter.monitor.rise import Rise
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot
+from exporter.monitor.states import UNMEASURED, State
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
 from ingest.runtime.settings.settings import MonitoringSettings
@@ -135,6 +137,93 @@ def test_a_drift_that_is_not_measured_any_more_ends_with_its_state(
 ) -> None:
     _, (message, fields) = told(snapshot, [HIGH, *[math.nan] * 4], caplog)
     assert (message, fields["state"], fields["score"]) == ("drift ended", "stale", None)
+
+
+FEW: State = "too_few_vectors"
+
+
+def unmeasured(snapshot: ModelSnapshot, at: float, state: State = FEW) -> ModelSnapshot:
+    """A snapshot of the fast window alone, in a state without a score."""
+    fast, _ = snapshot.series
+    series = (replace(fast, verdict=replace(fast.verdict, state=state, measurement=None)),)
+    return replace(snapshot, series=series, computed_at=at)
+
+
+@pytest.mark.parametrize("state", sorted(UNMEASURED))
+def test_a_drift_goes_on_while_its_window_is_not_measured(
+    snapshot: ModelSnapshot, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    drifting = Drifting()
+    drifting.notice(with_score(snapshot, HIGH), 1)
+    for number in range(1, 40):
+        drifting.notice(unmeasured(snapshot, number * CHECK, state), 1)
+        [drift] = drifting.now.values()
+        assert (drift.began_at, drift.seen_at) == (0.0, number * CHECK)
+    drifting.notice(with_score(snapshot, HIGH, 40 * CHECK), 1)
+    assert caplog.messages == ["drift began"]
+    drifting.notice(unmeasured(snapshot, 41 * CHECK, state), 1)
+    drifting.notice(unmeasured(snapshot, 41 * CHECK + KEPT_SECONDS, "stale"), 1)
+    assert not drifting.now
+
+
+def test_a_drift_that_was_not_seen_last_ends_although_its_window_is_not_measured(
+    snapshot: ModelSnapshot,
+) -> None:
+    drifting = Drifting()
+    drifting.notice(with_score(snapshot, HIGH), 1)
+    drifting.notice(with_score(snapshot, 0.0, CHECK), 1)
+    drifting.notice(unmeasured(snapshot, 2 * CHECK), 1)
+    assert len(drifting.now) == 1
+    drifting.notice(unmeasured(snapshot, KEPT_SECONDS), 1)
+    assert not drifting.now
+
+
+def test_a_drift_that_is_seen_again_goes_on_again(snapshot: ModelSnapshot) -> None:
+    drifting = Drifting()
+    drifting.notice(with_score(snapshot, HIGH), 1)
+    drifting.notice(with_score(snapshot, 0.0, CHECK), 1)
+    drifting.notice(with_score(snapshot, HIGH, 2 * CHECK), 1)
+    drifting.notice(unmeasured(snapshot, 2 * CHECK + KEPT_SECONDS), 1)
+    assert len(drifting.now) == 1
+
+
+def test_against_another_baseline_no_drift_goes_on(snapshot: ModelSnapshot) -> None:
+    drifting = Drifting()
+    drifting.notice(with_score(snapshot, HIGH), 1)
+    drifting.notice(unmeasured(pinned_again(snapshot, 2), CHECK), 1)
+    assert not drifting.now
+
+
+def test_scores_that_are_missing_while_a_drift_goes_on_count_as_0(snapshot: ModelSnapshot) -> None:
+    drifting = Drifting()
+    drifting.notice(with_score(snapshot, HIGH), 1)
+    for number in range(1, 11):
+        drifting.notice(unmeasured(snapshot, number * CHECK), 1)
+    for number in range(11, 13):
+        drifting.notice(with_score(snapshot, BETWEEN, number * CHECK), 1)
+    [drift] = drifting.now.values()
+    assert not drift.lasts
+
+
+def test_the_drift_of_a_slice_goes_on_while_its_window_is_not_measured(
+    snapshot: ModelSnapshot,
+) -> None:
+    drifting = Drifting()
+    drifting.notice(of_slice(snapshot, HIGH, 0.0), 2)
+    # The examination of the slices may stop, too.
+    for number in range(1, 10):
+        drifting.notice(unmeasured(snapshot, number * CHECK), 1)
+    assert list(drifting.now) == [("m", "fast", "tenant=acme")]
+    drifting.notice(with_score(snapshot, 0.0, 9 * CHECK + KEPT_SECONDS), 1)
+    assert not drifting.now
+
+
+def test_against_another_baseline_no_drift_of_a_slice_goes_on(snapshot: ModelSnapshot) -> None:
+    drifting = Drifting()
+    drifting.notice(of_slice(snapshot, HIGH, 0.0), 2)
+    drifting.notice(unmeasured(pinned_again(snapshot, 2), KEPT_SECONDS), 1)
+    assert not drifting.now
 
 
 def test_a_drift_ends_though_the_clock_was_set_back(
@@ -292,6 +381,12 @@ def test_the_wait_is_that_of_the_rules() -> None:
         rule["keep_firing_for"] for rule in rules if rule.get("alert") == "EmbeddingDriftDetected"
     ]
     assert kept == f"{KEPT_SECONDS // 60}m"
+
+
+def test_it_goes_on_in_the_states_of_the_rules() -> None:
+    text = files("rules").joinpath("drift.rules.yaml").read_text()
+    [states] = re.findall(r'max_over_time\(embedding_drift_state\{state=~"([^"]+)"', text)
+    assert set(states.split("|")) == UNMEASURED
 
 
 def of_slice(snapshot: ModelSnapshot, score: float, at: float) -> ModelSnapshot:

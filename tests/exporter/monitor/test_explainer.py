@@ -28,6 +28,7 @@ from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.rise import Rise
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot, Snapshot
+from exporter.monitor.states import State
 from exporter.monitor.tail import Tail
 from exporter.monitor.verdict import Measurement
 from ingest.runtime.errors import StoreUnavailable
@@ -91,6 +92,7 @@ class Scored(Model):
     risen: float | None = None
     of_slices: Mapping[str, float] = MappingProxyType({})
     measured: Measurement | None = None
+    state: State = "ok"
 
     def judge(
         self,
@@ -105,7 +107,8 @@ class Scored(Model):
         self.measured = self.measured or fast.verdict.measurement
         assert self.measured is not None
         measured = replace(self.measured, score=self.score)
-        verdict = replace(fast.verdict, state="ok", measurement=measured)
+        shown = measured if self.state == "ok" else None
+        verdict = replace(fast.verdict, state=self.state, measurement=shown)
         still = replace(slow.verdict, measurement=None)
         series = (
             replace(fast, verdict=verdict),
@@ -221,6 +224,29 @@ def test_a_drift_is_explained_again_four_times_and_its_groups_keep_their_ids(
     assert len({row.began_at for row in kept}) == 1
     assert {tuple(group["id"] for group in row.told["groups"]) for row in kept} == {("g1",)}
     assert kept[-1].seen_at > kept[-1].explained_at
+
+
+def test_between_two_runs_of_a_job_a_drift_keeps_its_explanation(
+    pool: Pool, models: Models, clock: Clock, connection: psycopg.Connection
+) -> None:
+    explaining, model = explainer(pool, models), models.by_name["m"]
+    assert isinstance(model, Scored)
+    model.score = HIGH
+    explaining.look()
+    model.state = "too_few_vectors"
+    for _ in range(9):
+        clock.time += KEPT_SECONDS
+        explaining.look()
+        row = explanation(models)
+        assert row is not None
+        assert row.number == 0
+    # It is explained again with the next vectors.
+    model.state = "ok"
+    explaining.look()
+    first, second = explanations.between(connection, "m", 0, 1e11)
+    assert (first.number, second.number) == (0, 3)
+    assert first.began_at == second.began_at
+    assert explaining.examined[EXPLANATION].success
 
 
 def drawn_map(connection: psycopg.Connection, row: ExplanationRow | None) -> dict[str, Any]:
