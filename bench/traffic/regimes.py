@@ -45,6 +45,13 @@ def working_week(local: Floats) -> Floats:
     return np.where(_is_weekend(local), 0.5, 1.0)
 
 
+def office_hours(local: Floats) -> Floats:
+    """Return nothing but from 09:00 to 18:00 on weekdays."""
+    into = local % DAY
+    is_open = (into >= 9 * HOUR) & (into < 18 * HOUR) & ~_is_weekend(local)
+    return np.where(is_open, 7 * 24 / (5 * 9), 0.0)
+
+
 def every_hour(local: Floats) -> Floats:
     """Return all of an hour in its first two minutes."""
     return np.where(local % HOUR < 2 * MINUTE, 30.0, 0.0)
@@ -267,6 +274,12 @@ REGIMES = {
     "restless": Regime("topics vary from day to day, by chance", weights=restless),
     "campaign": Regime("a topic comes for a week", weights=campaign, change=CAMPAIGN),
     "deploy": Regime("gaps of two hours", extra=gaps),
+    "office": Regime(
+        "vectors come in office hours only, and topics follow day and week",
+        rate=office_hours,
+        weights=seasonal,
+        start=(_MONDAY + 9 * HOUR, _MONDAY + 15 * HOUR),
+    ),
     "hourly": Regime("a job sends what an hour brings at once", rate=every_hour),
     "nightly": Regime(
         "a job sends what a day brings in half an hour of the night",

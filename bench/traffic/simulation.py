@@ -23,12 +23,12 @@ from bench.traffic.regimes import REGIMES
 from bench.traffic.source import Source
 from bench.traffic.store import Store, Stored
 from exporter.monitor import ring
-from exporter.monitor.baseline import Baseline, Fit, fit
+from exporter.monitor.baseline import Baseline, Fit, fills_day, fit
 from exporter.monitor.maturing import SPANS, Score
 from exporter.monitor.model import Model
 from exporter.monitor.rise import WINDOW, compare
 from exporter.monitor.states import State
-from exporter.monitor.successor import succeed
+from exporter.monitor.successor import RETRY_SECONDS, fewest, succeed
 from exporter.monitor.verdict import Circumstances, judge_state
 from exporter.monitor.windows import ModelWindows
 from ingest.runtime.settings.settings import Settings
@@ -64,10 +64,12 @@ class Stream:
     def __init__(self, settings: Settings, dimension: int, now: float) -> None:
         self._settings = settings
         self._store = Store(dimension)
-        row = ModelRow("simulated", dimension, 0, None, None, None, _moment(now))
+        moment = _moment(now)
+        row = ModelRow("simulated", dimension, 0, None, None, None, moment, created_at=moment)
         self._model = Model(row, settings.monitoring)
         self._history: deque[Score] = deque()
         self._recorded_at = now
+        self._tried_at = -math.inf
         self._reference: NDArray[np.void] | None = None
         self._recorded = _Recorded([], [], [])
         self._rises: Mapping[str, float] = {}
@@ -96,7 +98,8 @@ class Stream:
         other._store = self._store.copy()
         other._model.row = self._model.row
         other._history = self._history.copy()
-        other._recorded_at, other._reference = self._recorded_at, self._reference
+        other._recorded_at, other._tried_at = self._recorded_at, self._tried_at
+        other._reference = self._reference
         other.pager = self.pager.copy()
         if self._model.baseline is not None:
             other._adopt(self._model.baseline, now)
@@ -114,12 +117,25 @@ class Stream:
             baseline_version=None if baseline is None else baseline.version,
             now=_moment(now),
         )
-        first = self._settings.monitoring.baseline.vectors
-        if baseline is None and store.last_seq >= first:
-            rows = _rows(store.first(first))
+        if baseline is None and (rows := self._first(now)) is not None:
             self._pin(1, fit(model.row.model_name, rows, "first", model.settings.zone), now)
         model.windows.follow(_Rows(store, now), store.last_seq, now)
         model.ledger.succeed(now, store.last_seq, store.last_seq, _PATIENCE)
+
+    def _first(self, now: float) -> NDArray[np.void] | None:
+        """Return the vectors of a first baseline, when the tail would request it."""
+        settings, store = self._settings.monitoring, self._store
+        first = settings.baseline.vectors
+        if store.last_seq >= first:
+            return _rows(store.first(first))
+        created_at = self._model.row.created_at.timestamp()
+        if store.last_seq < fewest(settings) or now - created_at < SPANS["daily"]:
+            return None
+        if now - self._tried_at < RETRY_SECONDS:
+            return None
+        self._tried_at = now
+        rows = _rows(store.first(store.last_seq))
+        return rows if fills_day(rows, settings.zone) else None
 
     def _pin(self, version: int, found: Fit, now: float) -> None:
         self.pager.renew()

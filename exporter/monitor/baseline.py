@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from exporter.detector.codec import Outdated
 from exporter.detector.detector import MIN_REFERENCE, Detector
+from exporter.detector.waves import known_seasons
 from exporter.monitor import fit_process
 from exporter.monitor.fit_process import Fitted
 from exporter.monitor.local_time import to_local
@@ -200,6 +201,39 @@ def pin_first(
         # Some have expired already, or the model was removed and created again.
         raise ValueError(f"{len(rows)} of the {vectors} vectors of a first baseline are stored")
     return pin_next(borrow, model_name, fit(model_name, rows, str(selection), zone), 0)
+
+
+def pin_early(
+    borrow: Borrow, model_name: str, vectors: int, least: int, zone: ZoneInfo = time_zone.UTC
+) -> int | None:
+    """Pin all vectors of a model so far, at most n, if they show its day.
+
+    Returns
+    -------
+    int or None
+        The version pinned, or None if they are too few, they do not fill a day, or there is a
+        baseline by now.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    ValueError
+        If no detector can be fitted to them.
+    """
+    with borrow() as connection:
+        if baselines.in_use(connection, model_name) is not None:
+            return None
+        rows = select(connection, model_name, Selection(first=vectors))
+    if len(rows) < least or not fills_day(rows, zone):
+        return None
+    source = str(Selection(first=len(rows)))
+    return pin_next(borrow, model_name, fit(model_name, rows, source, zone), 0)
+
+
+def fills_day(rows: NDArray[np.void], zone: ZoneInfo) -> bool:
+    """Return whether vectors that were read from the store show a day."""
+    return stage_of(known_seasons(to_local(rows["received_at"], zone))) != "provisional"
 
 
 def pin_another(

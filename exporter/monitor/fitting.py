@@ -19,7 +19,7 @@ from exporter.monitor.baseline import Baseline
 from exporter.monitor.history import past_scores
 from exporter.monitor.maturing import Score
 from exporter.monitor.model import Model, Standing
-from exporter.monitor.successor import RETRY_SECONDS, succeed, suggest
+from exporter.monitor.successor import RETRY_SECONDS, fewest, succeed, suggest
 from ingest.runtime.errors import MonitorError
 from ingest.runtime.worker import await_end
 from ingest.store import explanations, history
@@ -77,6 +77,7 @@ class Fitting:
         self._monotonic = monotonic
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="baseline")
         self._works: dict[str, _Work] = {}
+        self._early: dict[str, _Work] = {}
         self._slicings: dict[str, _Work] = {}
         self._suggestions: dict[str, _Work] = {}
         self._forgotten: list[Future[bool]] = []
@@ -89,6 +90,16 @@ class Fitting:
             baseline.pin_first(borrow, model_name, vectors, zone)
 
         self._request(self._works, model_name, pin, _RETRY_SECONDS, is_done_once=True)
+
+    def request_early(self, model: Model) -> None:
+        """Pin the first vectors of a model if few fill a day, unless that was tried in the hour."""
+        name, settings = model.row.model_name, model.settings
+
+        def pin(borrow: Borrow) -> None:
+            vectors, least = settings.baseline.vectors, fewest(settings)
+            baseline.pin_early(borrow, name, vectors, least, settings.zone)
+
+        self._request(self._early, name, pin, RETRY_SECONDS)
 
     def request_again(self, model_name: str, version: int) -> None:
         """Fit an outdated detector again, unless that is under way or just failed."""
@@ -213,7 +224,7 @@ class Fitting:
 
     @property
     def _all(self) -> tuple[dict[str, _Work], ...]:
-        return self._works, self._slicings, self._suggestions
+        return self._works, self._early, self._slicings, self._suggestions
 
     def _do(self, model_name: str, work: Callable[[Borrow], object], failure: str) -> bool:
         try:

@@ -63,9 +63,10 @@ _FEWEST = 50
 _SCORED_HOURS = 84
 """Hours of the last week that must have scores, for a suggestion: half of them."""
 _PERIOD = {"daily": "day", "weekly": "week"}
-_LAST_RATIO = 5
-"""A weekly baseline may have this many times fewer vectors than a first one. It is the last, and
-without it the model would be watched by the thresholds of a provisional one."""
+_FEW_RATIO = 5
+"""A baseline that has seen a day may have this many times fewer vectors than a first one, if there
+is no larger one: a model with few vectors would not be watched for weeks, or only by the thresholds
+of a provisional baseline."""
 
 
 class Past(Protocol):
@@ -292,12 +293,16 @@ class _Attempt:
 
 def _least(stage: Stage, settings: MonitoringSettings) -> int:
     """Return the minimum vectors of a baseline of a stage."""
-    if stage == "daily":
-        least = settings.baseline.vectors
-    else:
-        windows = (window.min_vectors for _, window in settings.windows)
-        least = max(settings.baseline.vectors // _LAST_RATIO, REFERENCE_RATIO * max(windows))
+    if stage != "daily":
+        return fewest(settings)
     # A sample of stretches may be a little smaller than its maximum.
+    return min(settings.baseline.vectors, round(0.9 * settings.baseline.mature_vectors))
+
+
+def fewest(settings: MonitoringSettings) -> int:
+    """Return the minimum vectors of a weekly baseline, or of a first one that fills a day."""
+    windows = [window.min_vectors for _, window in settings.windows]
+    least: int = max(settings.baseline.vectors // _FEW_RATIO, REFERENCE_RATIO * max(windows))
     return min(least, round(0.9 * settings.baseline.mature_vectors))
 
 

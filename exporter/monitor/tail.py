@@ -19,9 +19,11 @@ from exporter.detector.codec import Outdated
 from exporter.monitor import baseline
 from exporter.monitor.fitting import Fitting
 from exporter.monitor.following import Reason
+from exporter.monitor.maturing import SPANS
 from exporter.monitor.model import Model, Models
 from exporter.monitor.ring import Arrivals
 from exporter.monitor.snapshot import PollStatus
+from exporter.monitor.successor import fewest
 from exporter.monitor.windows import ModelWindows
 from ingest.runtime.errors import NotFound, StoreUnavailable
 from ingest.runtime.settings.settings import MonitoringSettings
@@ -291,6 +293,8 @@ class Tail:
                 self._fitting.request_first(
                     row.model_name, self.settings.baseline.vectors, self.settings.zone
                 )
+            elif self._may_be_early(row):
+                self._fitting.request_early(model)
         elif unreadable is not None and unreadable.version == row.baseline_version:
             return
         elif row.baseline_version != _version(model):
@@ -301,6 +305,14 @@ class Tail:
                 self._mature(model, row.now.timestamp())
             else:
                 model.maturing = None
+
+    def _may_be_early(self, row: ModelRow) -> bool:
+        """Whether the first baseline need not wait for all of its vectors, if they fill a day."""
+        return (
+            self.settings.baseline.mature
+            and row.last_seq >= fewest(self.settings)
+            and row.now - row.created_at >= timedelta(seconds=SPANS["daily"])
+        )
 
     def _divide(self, model: Model) -> None:
         """Have the slices fitted that the settings ask for."""

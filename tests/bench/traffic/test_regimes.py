@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from bench.traffic.arrivals import DAY, HOUR, WEEK, Arrivals, World
+from bench.traffic.arrivals import DAY, HOUR, MINUTE, WEEK, Arrivals, World
 from bench.traffic.regimes import REGIMES, campaign, popular, restless, retries, seasonal
 from bench.traffic.source import Source
 
@@ -80,6 +80,15 @@ def test_a_job_sends_in_a_short_time_what_a_longer_one_brings(
     into = found.times % every
     assert ((into >= first) & (into < last)).all()
     assert len(found.times) * every / (48 * HOUR) == pytest.approx(expected, rel=0.05)
+
+
+def test_an_office_sends_on_weekdays_from_nine_to_six(source: Source) -> None:
+    _, found = traffic("office", source, hours=7 * 24)
+    hours = found.times % DAY // HOUR
+    assert set(hours) == set(range(9, 18))
+    # The epoch began on a Thursday.
+    assert set((found.times // DAY + 3) % 7) == set(range(5))
+    assert len(found.times) / WEEK * MINUTE == pytest.approx(17, rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["independent", "seasonal-17", "volume", "eight-users"])

@@ -84,8 +84,9 @@ def test_nothing_is_kept_of_the_fits_of_models_that_were_removed(
             made.request_first(name, 250, UTC)
             wait_for(made._works[name].future.done, "the end of the fit")
             made._suggestions[name] = made._slicings[name] = made._works[name]
+            made._early[name] = made._works[name]
             made.forget(name)
-        assert made._works == made._suggestions == made._slicings == {}
+        assert made._works == made._early == made._suggestions == made._slicings == {}
         assert made._forgotten == []
 
 

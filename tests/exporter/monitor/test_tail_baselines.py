@@ -48,6 +48,61 @@ def test_the_first_vectors_become_the_baseline_by_themselves(
     tail.stop()
 
 
+def age(connection: psycopg.Connection, hours: float, vectors: int) -> None:
+    """Let the model be so old, and its vectors have come evenly since."""
+    connection.execute("create table past partition of embedding default")
+    connection.execute("update model set created_at = now() - %s * interval '1 hour'", (hours,))
+    connection.execute(
+        "update embedding set received_at = now() - (%s - seq * %s) * interval '1 hour'",
+        (hours, hours / vectors),
+    )
+
+
+def test_after_a_day_a_fifth_of_the_vectors_is_enough_for_the_first_baseline(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    send(vectors[:200])
+    age(connection, 25, 200)
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    tail.poll()
+    poll_until(tail, lambda: models.by_name["m"].baseline is not None)
+    found = models.by_name["m"].baseline
+    assert found is not None
+    assert (found.source, found.stage, found.matures) == ("first 200", "daily", True)
+    tail.stop()
+
+
+@pytest.mark.parametrize(
+    ("vectors_sent", "hours", "mature"), [(199, 25, True), (200, 23, True), (200, 25, False)]
+)
+def test_a_younger_model_or_one_with_fewer_vectors_waits_for_all_of_them(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    vectors_sent: int,
+    hours: int,
+    mature: bool,
+) -> None:
+    send(vectors[:vectors_sent])
+    age(connection, hours, vectors_sent)
+    chosen = SETTINGS.baseline.model_copy(update={"mature": mature})
+    models = Models()
+    tail = Tail(pool, models, SETTINGS.model_copy(update={"baseline": chosen}))
+    tail.poll()
+    assert tail._fitting._early == {}
+    send(vectors[vectors_sent:1_000])
+    poll_until(tail, lambda: models.by_name["m"].baseline is not None)
+    found = models.by_name["m"].baseline
+    assert found is not None
+    assert found.source == "first 1000"
+    tail.stop()
+
+
 def test_a_pinned_baseline_is_taken_up_at_the_next_poll(
     pool: Pool,
     send: Callable[[Vectors], None],
