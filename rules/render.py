@@ -129,6 +129,7 @@ def thresholds(settings: Settings) -> dict[str, Any]:
     fleet = {
         "magnitude_warning": settings.monitoring.drift_threshold,
         "magnitude_critical": settings.alerting.alert_threshold,
+        "baseline_vectors": settings.monitoring.baseline.vectors,
         "seasonal_anomaly": SEASONAL_ANOMALY,
     }
     rules = [_record(f"fleet:embedding_drift_{n}:threshold", v) for n, v in fleet.items()]

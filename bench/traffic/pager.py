@@ -39,6 +39,9 @@ _UNMEASURED = "model_window:embedding_drift_unmeasured:max"
 _STATE = re.compile(
     r'max_over_time\(embedding_drift_state\{state=~"([^"]+)", slice=""\}\[(\d+)m\]\)'
 )
+_MEASURED = re.compile(
+    r'last_over_time\(model_window:embedding_drift_score:max\{slice=""\}\[(\d+)h\]\)'
+)
 _HOUR = 60
 
 
@@ -92,12 +95,15 @@ class Rule(NamedTuple):
         States of a window without a score in which what was found goes on.
     bridged : int
         Minutes without a state for which it goes on, too.
+    held : int
+        Minutes without a score for which it goes on, at most.
     """
 
     conditions: tuple[Condition, ...]
     keep_firing: int
     unmeasured: frozenset[str] = frozenset()
     bridged: int = 0
+    held: int = 0
 
     @classmethod
     def shipped(cls, settings: Settings) -> Rule:
@@ -126,11 +132,13 @@ class Rule(NamedTuple):
         )
         [unmeasured] = (rule["expr"] for rule in rules if rule.get("record") == _UNMEASURED)
         [(states, bridged)] = _STATE.findall(unmeasured)
+        [held] = _MEASURED.findall(unmeasured)
         return cls(
             conditions,
             int(alert["keep_firing_for"].removesuffix("m")),
             frozenset(states.split("|")),
             int(bridged),
+            _HOUR * int(held),
         )
 
 
@@ -158,6 +166,7 @@ class Pager:
         }
         self._stages: list[Stage | None] = [None] * samples
         self._unmeasured = {name: [False] * (1 + rule.bridged) for name in windows}
+        self._unscored = dict.fromkeys(windows, 0)
         self._detected = dict.fromkeys(windows, False)
         self._left = dict.fromkeys(windows, 0)
 
@@ -197,8 +206,10 @@ class Pager:
             unmeasured = self._unmeasured[name]
             unmeasured.append(states.get(name) in self._rule.unmeasured)
             del unmeasured[0]
-            lasts = self._detected[name] and scores[name] is None and any(unmeasured)
-            self._detected[name] = self._holds(name) or lasts
+            unscored = self._unscored[name] + 1 if scores[name] is None else 0
+            self._unscored[name] = unscored
+            lasts = 0 < unscored <= self._rule.held and any(unmeasured)
+            self._detected[name] = self._holds(name) or (self._detected[name] and lasts)
             if self._detected[name]:
                 # Plus one: this minute, too.
                 self._left[name] = self._rule.keep_firing + 1
@@ -232,6 +243,7 @@ class Pager:
         other._held = {key: held.copy() for key, held in self._held.items()}
         other._stages = self._stages.copy()
         other._unmeasured = {name: each.copy() for name, each in self._unmeasured.items()}
+        other._unscored = dict(self._unscored)
         other._detected = dict(self._detected)
         other._left = dict(self._left)
         return other

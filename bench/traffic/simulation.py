@@ -23,7 +23,7 @@ from bench.traffic.regimes import REGIMES
 from bench.traffic.source import Source
 from bench.traffic.store import Store, Stored
 from exporter.monitor import ring
-from exporter.monitor.baseline import Baseline, Fit, fills_day, fit
+from exporter.monitor.baseline import Baseline, Fit, fills_week, fit
 from exporter.monitor.maturing import SPANS, Score
 from exporter.monitor.model import Model
 from exporter.monitor.rise import WINDOW, compare
@@ -129,13 +129,13 @@ class Stream:
         if store.last_seq >= first:
             return _rows(store.first(first))
         created_at = self._model.row.created_at.timestamp()
-        if store.last_seq < fewest(settings) or now - created_at < SPANS["daily"]:
+        if store.last_seq < fewest(settings) or now - created_at < SPANS["weekly"]:
             return None
         if now - self._tried_at < RETRY_SECONDS:
             return None
         self._tried_at = now
         rows = _rows(store.first(store.last_seq))
-        return rows if fills_day(rows, settings.zone) else None
+        return rows if fills_week(rows, settings.zone) else None
 
     def _pin(self, version: int, found: Fit, now: float) -> None:
         self.pager.renew()

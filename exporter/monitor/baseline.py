@@ -206,12 +206,12 @@ def pin_first(
 def pin_early(
     borrow: Borrow, model_name: str, vectors: int, least: int, zone: ZoneInfo = time_zone.UTC
 ) -> int | None:
-    """Pin all vectors of a model so far, at most n, if they show its day.
+    """Pin all vectors of a model so far, at most n, if they show its week.
 
     Returns
     -------
     int or None
-        The version pinned, or None if they are too few, they do not fill a day, or there is a
+        The version pinned, or None if they are too few, they do not fill a week, or there is a
         baseline by now.
 
     Raises
@@ -225,15 +225,15 @@ def pin_early(
         if baselines.in_use(connection, model_name) is not None:
             return None
         rows = select(connection, model_name, Selection(first=vectors))
-    if len(rows) < least or not fills_day(rows, zone):
+    if len(rows) < least or not fills_week(rows, zone):
         return None
     source = str(Selection(first=len(rows)))
     return pin_next(borrow, model_name, fit(model_name, rows, source, zone), 0)
 
 
-def fills_day(rows: NDArray[np.void], zone: ZoneInfo) -> bool:
-    """Return whether vectors that were read from the store show a day."""
-    return stage_of(known_seasons(to_local(rows["received_at"], zone))) != "provisional"
+def fills_week(rows: NDArray[np.void], zone: ZoneInfo) -> bool:
+    """Return whether vectors that were read from the store show a week."""
+    return stage_of(known_seasons(to_local(rows["received_at"], zone))) == "weekly"
 
 
 def pin_another(

@@ -13,7 +13,7 @@ from exporter.monitor.maturing import Crossing, Hour, Score
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from exporter.monitor.states import UNMEASURED
-from ingest.runtime.thresholds import KEPT_SECONDS, Thresholds, of_fleet
+from ingest.runtime.thresholds import HELD_SECONDS, KEPT_SECONDS, Thresholds, of_fleet
 
 _log = logging.getLogger(__name__)
 
@@ -33,19 +33,23 @@ class Drift:
         The highest score so far, or average of an hour.
     lasts : bool
         Whether it was seen at the last look, or was not measured since it was seen.
+    measured_at : float
+        When its window was last measured and showed it.
     """
 
     began_at: float
     seen_at: float
     baseline_version: int
     highest: float
+    measured_at: float
     lasts: bool = True
 
     def until(self, now: float) -> Drift:
         """Return this drift without times after ``now``: the clock was set back since."""
         if self.seen_at <= now:
             return self
-        return replace(self, began_at=min(self.began_at, now), seen_at=now)
+        began_at, measured_at = min(self.began_at, now), min(self.measured_at, now)
+        return replace(self, began_at=began_at, seen_at=now, measured_at=measured_at)
 
 
 class Drifting:
@@ -172,8 +176,9 @@ class Drifting:
             highest = value if crossing is None else crossing.score
             if known is None:
                 _tell_begin(each, crossing, thresholds)
-                return Drift(now, now, version, highest)
-            return replace(known, seen_at=now, highest=max(known.highest, highest), lasts=True)
+                return Drift(now, now, version, highest, now)
+            highest = max(known.highest, highest)
+            return replace(known, seen_at=now, highest=highest, measured_at=now, lasts=True)
         if known is None:
             return None
         later = _later(known, now, is_unmeasured)
@@ -184,7 +189,7 @@ class Drifting:
 
 def _later(drift: Drift, now: float, is_unmeasured: bool) -> Drift | None:
     """Return a drift that is not seen at a look; None if it has ended."""
-    if is_unmeasured and drift.lasts:
+    if is_unmeasured and drift.lasts and now - drift.measured_at <= HELD_SECONDS:
         return replace(drift, seen_at=now)
     return None if now - drift.seen_at >= KEPT_SECONDS else replace(drift, lasts=False)
 

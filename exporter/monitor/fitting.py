@@ -92,7 +92,7 @@ class Fitting:
         self._request(self._works, model_name, pin, _RETRY_SECONDS, is_done_once=True)
 
     def request_early(self, model: Model) -> None:
-        """Pin the first vectors of a model if few fill a day, unless that was tried in the hour."""
+        """Pin the first vectors of a model if few fill a week, unless tried within the hour."""
         name, settings = model.row.model_name, model.settings
 
         def pin(borrow: Borrow) -> None:

@@ -307,11 +307,11 @@ class Tail:
                 model.maturing = None
 
     def _may_be_early(self, row: ModelRow) -> bool:
-        """Whether the first baseline need not wait for all of its vectors, if they fill a day."""
+        """Whether the first baseline need not wait for all of its vectors, if they fill a week."""
         return (
             self.settings.baseline.mature
             and row.last_seq >= fewest(self.settings)
-            and row.now - row.created_at >= timedelta(seconds=SPANS["daily"])
+            and row.now - row.created_at >= timedelta(seconds=SPANS["weekly"])
         )
 
     def _divide(self, model: Model) -> None:

@@ -83,6 +83,7 @@ def test_the_two_thresholds_of_the_configuration_become_series(tmp_path: Path) -
             )
             for stage, value in (("provisional", 30.0), ("daily", 30.0), ("weekly", 1.3))
         },
+        "fleet:embedding_drift_baseline_vectors:threshold": "vector(5000)",
         "fleet:embedding_drift_magnitude_warning:threshold": "vector(0.3)",
         "fleet:embedding_drift_magnitude_critical:threshold": "vector(0.45)",
         "fleet:embedding_drift_seasonal_anomaly:threshold": "vector(5.0)",

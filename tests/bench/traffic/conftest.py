@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ def promtool_agrees(tmp_path: Path, tool: Callable[[str], str]) -> Callable[...,
 
     def check(
         scores: dict[str, list[float | None]],
-        expected: list[tuple[str, ...]],
+        expected: Sequence[tuple[str, ...]] | Mapping[int, tuple[str, ...]],
         stages: list[str | None] | None = None,
         rises: Sequence[float | None] = (),
         states: dict[str, list[str | None]] | None = None,
@@ -61,7 +61,9 @@ def promtool_agrees(tmp_path: Path, tool: Callable[[str], str]) -> Callable[...,
                     {"labels": f'{{window="{name}"}}', "value": 1} for name in sorted(windows)
                 ],
             }
-            for minute, windows in enumerate(expected)
+            for minute, windows in (
+                expected.items() if isinstance(expected, Mapping) else enumerate(expected)
+            )
         ]
         example = {
             "rule_files": ["thresholds.rules.yaml", "drift.rules.yaml"],

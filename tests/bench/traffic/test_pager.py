@@ -10,7 +10,7 @@ import pytest
 
 from bench.traffic.pager import Condition, Pager, Rule, average, least
 from ingest.runtime.settings.settings import Settings
-from ingest.runtime.thresholds import LASTING_SECONDS, SCORE, Stage
+from ingest.runtime.thresholds import HELD_SECONDS, LASTING_SECONDS, SCORE, Stage
 
 
 def by_window(scores: dict[Stage, float], slow: float = 0) -> dict[tuple[Stage, str], float]:
@@ -65,6 +65,8 @@ def test_the_shipped_rule_has_the_rendered_thresholds() -> None:
     assert f"keep_firing_for: {rule.keep_firing}m" in text
     assert rule.unmeasured == {"too_few_vectors", "not_followed"}
     assert f'slice=""}}[{rule.bridged}m]' in text
+    assert f'score:max{{slice=""}}[{rule.held // 60}h]' in text
+    assert rule.held == HELD_SECONDS / 60
 
 
 def test_a_high_score_fires_at_once_and_for_as_long_as_it_is_kept_firing() -> None:
@@ -109,7 +111,7 @@ def test_a_lasting_score_needs_a_score_at_its_begin_and_between_it_counts_as_0()
     assert fired(rule, fast=[4, None, 4, 4, 4, 4])[-2:] == [("fast",), ()]
 
 
-HELD = RULE._replace(unmeasured=frozenset({"too_few_vectors"}), bridged=1)
+HELD = RULE._replace(unmeasured=frozenset({"too_few_vectors"}), bridged=1, held=99)
 FEW = {"fast": "too_few_vectors"}
 
 
@@ -124,6 +126,16 @@ def test_what_was_found_goes_on_while_the_window_is_not_measured() -> None:
         pager.evaluate({"fast": None}, "weekly", states={"fast": "stale"})
         assert pager.firing == ("fast",)
     pager.evaluate({"fast": None}, "weekly", states={"fast": "stale"})
+    assert pager.firing == ()
+
+
+def test_what_was_found_goes_on_for_so_long_only() -> None:
+    pager = Pager(HELD, ["fast"])
+    pager.evaluate({"fast": 6}, "weekly")
+    for _ in range(99 + 2):
+        pager.evaluate({"fast": None}, "weekly", states=FEW)
+        assert pager.firing == ("fast",)
+    pager.evaluate({"fast": None}, "weekly", states=FEW)
     assert pager.firing == ()
 
 
@@ -255,3 +267,19 @@ def test_it_agrees_with_prometheus_while_windows_are_not_measured(
     assert expected[290] == ()
     assert {len(windows) for windows in expected} == {0, 1, 2}
     promtool_agrees(scores, expected, states=states, pinned_at=pinned_at)
+
+
+def test_it_agrees_with_prometheus_on_how_long_a_window_may_be_unmeasured(
+    promtool_agrees: Agrees,
+) -> None:
+    fast: list[float | None] = [0.5] * 5 + [6.0] * 15 + [None] * 1_620
+    states: dict[str, list[str | None]] = {"fast": ["too_few_vectors"] * len(fast)}
+    pager, expected = Pager(Rule.shipped(Settings()), ["fast"]), []
+    for score in fast:
+        pager.evaluate({"fast": score}, "weekly", states={"fast": "too_few_vectors"})
+        expected.append(pager.firing)
+    # The last score was in minute 19.
+    assert expected[19 + 1_560 + 15] == ("fast",)
+    assert expected[19 + 1_560 + 16] == ()
+    minutes = [*range(40), *range(1_560, len(expected))]
+    promtool_agrees({"fast": fast}, {at: expected[at] for at in minutes}, states=states)

@@ -55,20 +55,22 @@ def test_the_first_vectors_become_the_baseline_and_later_ones_are_measured(sourc
     assert stream.scores == {"fast": pytest.approx(expected), "slow": pytest.approx(expected)}
 
 
-def test_after_a_day_fewer_vectors_become_the_baseline_if_they_fill_it(source: Source) -> None:
+def test_after_a_week_fewer_vectors_become_the_baseline_if_they_fill_it(source: Source) -> None:
+    week = 7 * 1_440
+
     def stages(minutes: range) -> list[Stage | None]:
         stream, seen = Stream(SETTINGS, 16, START), []
-        for number in range(2 * 1_440):
-            count = 2 if number in minutes else 0
+        for number in range(week + 120):
+            count = 1 if number in minutes else 0
             stream.step(minute(source, number, count), START + 60 * (number + 1))
             seen.append(stream.stage)
         return seen
 
-    all_day = stages(range(0, 2 * 1_440, 10))
-    assert all_day.index("daily") == 1_439
-    assert set(all_day) == {None, "daily"}
-    # All of them in one hour show no day.
-    assert set(stages(range(120))) == {None}
+    all_week = stages(range(0, week, 20))
+    assert week - 2 <= all_week.index("weekly") < week + 60
+    assert set(all_week) == {None, "weekly"}
+    # All of them in a few hours show no week.
+    assert set(stages(range(300))) == {None}
 
 
 def test_a_window_loses_what_is_too_old_and_samples_what_is_too_much(source: Source) -> None:

@@ -37,18 +37,20 @@ def test_a_pinned_baseline_is_loaded_as_it_was(
     assert loaded.quality == assess(vectors[:500])
 
 
-def test_a_first_baseline_of_few_vectors_must_show_a_day(
+def test_a_first_baseline_of_few_vectors_must_show_a_week(
     pool: Pool, connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:
     send(vectors[:300])
     assert baseline.pin_early(pool.borrow, "m", 1_000, 300) is None
     connection.execute("create table past partition of embedding default")
-    connection.execute("update embedding set received_at = now() - seq * interval '6 minutes'")
+    connection.execute("update embedding set received_at = now() - seq * interval '30 minutes'")
+    assert baseline.pin_early(pool.borrow, "m", 1_000, 300) is None
+    connection.execute("update embedding set received_at = now() - seq * interval '35 minutes'")
     assert baseline.pin_early(pool.borrow, "m", 1_000, 301) is None
     assert baseline.pin_early(pool.borrow, "m", 1_000, 300) == 1
     assert baseline.pin_early(pool.borrow, "m", 1_000, 300) is None
     found = baseline.load(connection, "m", 1)
-    assert (found.source, found.stage, found.matures) == ("first 300", "daily", True)
+    assert (found.source, found.stage, found.matures) == ("first 300", "weekly", True)
 
 
 def test_an_automatic_baseline_replaces_the_one_it_was_made_for(

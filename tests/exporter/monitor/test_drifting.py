@@ -28,7 +28,7 @@ from exporter.monitor.states import UNMEASURED, State
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
 from ingest.runtime.settings.settings import MonitoringSettings
-from ingest.runtime.thresholds import KEPT_SECONDS, SCORE
+from ingest.runtime.thresholds import HELD_SECONDS, KEPT_SECONDS, SCORE
 from ingest.store.changes import ModelRow
 
 CHECK = 300.0
@@ -164,6 +164,17 @@ def test_a_drift_goes_on_while_its_window_is_not_measured(
     assert caplog.messages == ["drift began"]
     drifting.notice(unmeasured(snapshot, 41 * CHECK, state), 1)
     drifting.notice(unmeasured(snapshot, 41 * CHECK + KEPT_SECONDS, "stale"), 1)
+    assert not drifting.now
+
+
+def test_a_drift_goes_on_for_a_day_without_a_measurement_at_most(snapshot: ModelSnapshot) -> None:
+    drifting = Drifting()
+    drifting.notice(with_score(snapshot, HIGH), 1)
+    drifting.notice(unmeasured(snapshot, 0.5 * HELD_SECONDS), 1)
+    drifting.notice(unmeasured(snapshot, HELD_SECONDS), 1)
+    drifting.notice(unmeasured(snapshot, HELD_SECONDS + KEPT_SECONDS - 1), 1)
+    assert len(drifting.now) == 1
+    drifting.notice(unmeasured(snapshot, HELD_SECONDS + KEPT_SECONDS), 1)
     assert not drifting.now
 
 
@@ -387,6 +398,7 @@ def test_it_goes_on_in_the_states_of_the_rules() -> None:
     text = files("rules").joinpath("drift.rules.yaml").read_text()
     [states] = re.findall(r'max_over_time\(embedding_drift_state\{state=~"([^"]+)"', text)
     assert set(states.split("|")) == UNMEASURED
+    assert f'score:max{{slice=""}}[{HELD_SECONDS // 3_600}h]' in text
 
 
 def of_slice(snapshot: ModelSnapshot, score: float, at: float) -> ModelSnapshot:

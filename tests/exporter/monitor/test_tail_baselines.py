@@ -58,26 +58,26 @@ def age(connection: psycopg.Connection, hours: float, vectors: int) -> None:
     )
 
 
-def test_after_a_day_a_fifth_of_the_vectors_is_enough_for_the_first_baseline(
+def test_after_a_week_a_fifth_of_the_vectors_is_enough_for_the_first_baseline(
     pool: Pool,
     send: Callable[[Vectors], None],
     vectors: Vectors,
     connection: psycopg.Connection,
 ) -> None:
     send(vectors[:200])
-    age(connection, 25, 200)
+    age(connection, 170, 200)
     models = Models()
     tail = Tail(pool, models, SETTINGS)
     tail.poll()
     poll_until(tail, lambda: models.by_name["m"].baseline is not None)
     found = models.by_name["m"].baseline
     assert found is not None
-    assert (found.source, found.stage, found.matures) == ("first 200", "daily", True)
+    assert (found.source, found.stage, found.matures) == ("first 200", "weekly", True)
     tail.stop()
 
 
 @pytest.mark.parametrize(
-    ("vectors_sent", "hours", "mature"), [(199, 25, True), (200, 23, True), (200, 25, False)]
+    ("vectors_sent", "hours", "mature"), [(199, 170, True), (200, 160, True), (200, 170, False)]
 )
 def test_a_younger_model_or_one_with_fewer_vectors_waits_for_all_of_them(
     pool: Pool,
