@@ -42,6 +42,10 @@ _STATE = re.compile(
 _MEASURED = re.compile(
     r'last_over_time\(model_window:embedding_drift_score:max\{slice=""\}\[(\d+)h\]\)'
 )
+_ONGOING = "model_window:embedding_drift_ongoing_score:max"
+_DRAINED = re.compile(
+    r"last_over_time\(model_window:embedding_drift_detected_score:max\[(\d+)m\]\)"
+)
 _HOUR = 60
 
 
@@ -97,6 +101,8 @@ class Rule(NamedTuple):
         Minutes without a state for which it goes on, too.
     held : int
         Minutes without a score for which it goes on, at most.
+    drained : int
+        Minutes before the first of these in which it was found last, at most.
     """
 
     conditions: tuple[Condition, ...]
@@ -104,6 +110,7 @@ class Rule(NamedTuple):
     unmeasured: frozenset[str] = frozenset()
     bridged: int = 0
     held: int = 0
+    drained: int = 0
 
     @classmethod
     def shipped(cls, settings: Settings) -> Rule:
@@ -133,12 +140,15 @@ class Rule(NamedTuple):
         [unmeasured] = (rule["expr"] for rule in rules if rule.get("record") == _UNMEASURED)
         [(states, bridged)] = _STATE.findall(unmeasured)
         [held] = _MEASURED.findall(unmeasured)
+        [ongoing] = (rule["expr"] for rule in rules if rule.get("record") == _ONGOING)
+        [drained] = _DRAINED.findall(ongoing)
         return cls(
             conditions,
             int(alert["keep_firing_for"].removesuffix("m")),
             frozenset(states.split("|")),
             int(bridged),
             _HOUR * int(held),
+            int(drained),
         )
 
 
@@ -167,7 +177,8 @@ class Pager:
         self._stages: list[Stage | None] = [None] * samples
         self._unmeasured = {name: [False] * (1 + rule.bridged) for name in windows}
         self._unscored = dict.fromkeys(windows, 0)
-        self._detected = dict.fromkeys(windows, False)
+        self._detected = {name: [False] * (1 + rule.drained) for name in windows}
+        self._ongoing = dict.fromkeys(windows, False)
         self._left = dict.fromkeys(windows, 0)
 
     @property
@@ -208,9 +219,13 @@ class Pager:
             del unmeasured[0]
             unscored = self._unscored[name] + 1 if scores[name] is None else 0
             self._unscored[name] = unscored
-            lasts = 0 < unscored <= self._rule.held and any(unmeasured)
-            self._detected[name] = self._holds(name) or (self._detected[name] and lasts)
-            if self._detected[name]:
+            goes_on = 0 < unscored <= self._rule.held and any(unmeasured)
+            detected = self._detected[name]
+            detected.append(self._holds(name))
+            del detected[0]
+            found = self._ongoing[name] or any(detected)
+            self._ongoing[name] = detected[-1] or (found and goes_on)
+            if self._ongoing[name]:
                 # Plus one: this minute, too.
                 self._left[name] = self._rule.keep_firing + 1
             elif self._left[name]:
@@ -218,7 +233,8 @@ class Pager:
 
     def renew(self) -> None:
         """Let nothing go on that was found against the baseline before."""
-        self._detected = dict.fromkeys(self._detected, False)
+        self._detected = {name: [False] * len(each) for name, each in self._detected.items()}
+        self._ongoing = dict.fromkeys(self._ongoing, False)
 
     def _holds(self, window: str) -> bool:
         for series, statistic, of_stage, minutes, recent in self._rule.conditions:
@@ -244,6 +260,7 @@ class Pager:
         other._stages = self._stages.copy()
         other._unmeasured = {name: each.copy() for name, each in self._unmeasured.items()}
         other._unscored = dict(self._unscored)
-        other._detected = dict(self._detected)
+        other._detected = {name: each.copy() for name, each in self._detected.items()}
+        other._ongoing = dict(self._ongoing)
         other._left = dict(self._left)
         return other

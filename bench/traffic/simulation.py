@@ -24,7 +24,7 @@ from bench.traffic.source import Source
 from bench.traffic.store import Store, Stored
 from exporter.monitor import ring
 from exporter.monitor.baseline import Baseline, Fit, fills_week, fit
-from exporter.monitor.maturing import SPANS, Score
+from exporter.monitor.maturing import SPANS, Score, stage_of
 from exporter.monitor.model import Model
 from exporter.monitor.rise import WINDOW, compare
 from exporter.monitor.states import State
@@ -117,17 +117,19 @@ class Stream:
             baseline_version=None if baseline is None else baseline.version,
             now=_moment(now),
         )
-        if baseline is None and (rows := self._first(now)) is not None:
-            self._pin(1, fit(model.row.model_name, rows, "first", model.settings.zone), now)
+        if baseline is None and (first := self._first(now)) is not None:
+            self._pin(1, first, now)
         model.windows.follow(_Rows(store, now), store.last_seq, now)
         model.ledger.succeed(now, store.last_seq, store.last_seq, _PATIENCE)
 
-    def _first(self, now: float) -> NDArray[np.void] | None:
-        """Return the vectors of a first baseline, when the tail would request it."""
+    def _first(self, now: float) -> Fit | None:
+        """Return the first baseline, when the tail would request it and it would be pinned."""
         settings, store = self._settings.monitoring, self._store
-        first = settings.baseline.vectors
+        first, name = settings.baseline.vectors, self._model.row.model_name
         if store.last_seq >= first:
-            return _rows(store.first(first))
+            return fit(name, _rows(store.first(first)), "first", settings.zone)
+        if not settings.baseline.mature:
+            return None
         created_at = self._model.row.created_at.timestamp()
         if store.last_seq < fewest(settings) or now - created_at < SPANS["weekly"]:
             return None
@@ -135,7 +137,10 @@ class Stream:
             return None
         self._tried_at = now
         rows = _rows(store.first(store.last_seq))
-        return rows if fills_week(rows, settings.zone) else None
+        if not fills_week(rows["received_at"], settings.zone):
+            return None
+        found = fit(name, rows, "first", settings.zone)
+        return found if stage_of(found.detector.seasons) == "weekly" else None
 
     def _pin(self, version: int, found: Fit, now: float) -> None:
         self.pager.renew()

@@ -254,7 +254,7 @@ def judge(
         return Condition("cannot tell", "nothing was recorded then", None)
     for each in readings:
         if each.score is None and each.state in UNMEASURED and each.window in causes:
-            why = f"when it was last measured; now: {each.reason}"
+            why = f"as last measured; now {each.reason}"
             return Condition(_word(causes[each.window]), why, each, cause=causes[each.window])
     measured = _measured(readings, thresholds)
     # A window may be measured although some of its vectors are refused: then quiet says too much.

@@ -23,12 +23,13 @@ from exporter.monitor import fit_process
 from exporter.monitor.fit_process import Fitted
 from exporter.monitor.local_time import to_local
 from exporter.monitor.maturing import stage_of
+from exporter.stats.arrays import Floats
 from exporter.stats.outliers import outliers
 from exporter.stats.quality import Quality
 from ingest.runtime import time_zone
 from ingest.runtime.errors import NotFound
 from ingest.runtime.thresholds import Stage
-from ingest.store import baselines, copy
+from ingest.store import baselines, changes, copy
 from ingest.store.dimension import require_dimension
 from ingest.store.pool import Borrow
 from ingest.store.selection import Selection, select
@@ -206,13 +207,13 @@ def pin_first(
 def pin_early(
     borrow: Borrow, model_name: str, vectors: int, least: int, zone: ZoneInfo = time_zone.UTC
 ) -> int | None:
-    """Pin all vectors of a model so far, at most n, if they show its week.
+    """Pin all vectors of a model so far, at most n, if they show its week. Log why they do not.
 
     Returns
     -------
     int or None
-        The version pinned, or None if they are too few, they do not fill a week, or there is a
-        baseline by now.
+        The version pinned, or None if they are too few, they vary too little, they do not fill a
+        week, or there is a baseline by now.
 
     Raises
     ------
@@ -224,16 +225,28 @@ def pin_early(
     with borrow() as connection:
         if baselines.in_use(connection, model_name) is not None:
             return None
-        rows = select(connection, model_name, Selection(first=vectors))
-    if len(rows) < least or not fills_week(rows, zone):
+        # The times first: a model that fills no week would have its vectors read for nothing.
+        times = changes.first_arrivals(connection, model_name, vectors)
+        count = len(times)
+        if count < least or not fills_week(times, zone):
+            _tell_early(model_name, f"{count} vectors do not fill a week, or fewer than {least}")
+            return None
+        rows = select(connection, model_name, Selection(first=count))
+    made = fit(model_name, rows, str(Selection(first=len(rows))), zone)
+    if not made.varies or stage_of(made.detector.seasons) != "weekly":
+        _tell_early(model_name, "they hardly differ, or those that differ do not fill a week")
         return None
-    source = str(Selection(first=len(rows)))
-    return pin_next(borrow, model_name, fit(model_name, rows, source, zone), 0)
+    return pin_next(borrow, model_name, made, 0)
 
 
-def fills_week(rows: NDArray[np.void], zone: ZoneInfo) -> bool:
-    """Return whether vectors that were read from the store show a week."""
-    return stage_of(known_seasons(to_local(rows["received_at"], zone))) == "weekly"
+def fills_week(times: Floats, zone: ZoneInfo) -> bool:
+    """Return whether vectors that arrived then, in seconds since the epoch, show a week."""
+    return stage_of(known_seasons(to_local(times, zone))) == "weekly"
+
+
+def _tell_early(model_name: str, detail: str) -> None:
+    extra = {"model_name": model_name, "detail": detail}
+    _log.info("first baseline not pinned yet", extra=extra)
 
 
 def pin_another(

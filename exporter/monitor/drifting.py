@@ -13,7 +13,13 @@ from exporter.monitor.maturing import Crossing, Hour, Score
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from exporter.monitor.states import UNMEASURED
-from ingest.runtime.thresholds import HELD_SECONDS, KEPT_SECONDS, Thresholds, of_fleet
+from ingest.runtime.thresholds import (
+    DRAINED_SECONDS,
+    HELD_SECONDS,
+    KEPT_SECONDS,
+    Thresholds,
+    of_fleet,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +37,10 @@ class Drift:
     baseline_version : int
     highest : float
         The highest score so far, or average of an hour.
-    lasts : bool
-        Whether it was seen at the last look, or was not measured since it was seen.
     measured_at : float
         When its window was last measured and showed it.
+    lasts : bool
+        Whether it was seen at the last look, or went on because its window was not measured.
     """
 
     began_at: float
@@ -189,8 +195,9 @@ class Drifting:
 
 def _later(drift: Drift, now: float, is_unmeasured: bool) -> Drift | None:
     """Return a drift that is not seen at a look; None if it has ended."""
-    if is_unmeasured and drift.lasts and now - drift.measured_at <= HELD_SECONDS:
-        return replace(drift, seen_at=now)
+    most = HELD_SECONDS if drift.lasts else DRAINED_SECONDS
+    if is_unmeasured and now - drift.measured_at <= most:
+        return replace(drift, seen_at=now, lasts=True)
     return None if now - drift.seen_at >= KEPT_SECONDS else replace(drift, lasts=False)
 
 

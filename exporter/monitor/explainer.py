@@ -200,7 +200,7 @@ class Explainer:
         for each, drift in self._due(subject):
             try:
                 current, number = self._current(each.series, drift)
-                # Between two runs of a job, there is nothing to explain anew.
+                # Without a measurement, as between two runs of a job, there is nothing to explain.
                 if number is not None and each.verdict.measurement is not None:
                     current = self._explain(subject, each, drift, current, number, made)
             except StoreUnavailable:

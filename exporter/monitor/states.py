@@ -20,8 +20,9 @@ State = Literal[
 STATES: tuple[State, ...] = get_args(State)
 """Whether drift of a window can be measured, or why not."""
 
-UNMEASURED: frozenset[str] = frozenset({"too_few_vectors", "not_followed"})
-"""Nobody knows in these whether a drift lasts. So it goes on, as in the rules."""
+UNMEASURED: frozenset[str] = frozenset({"too_few_vectors", "not_followed", "dimension_changed"})
+"""While a window without a score is in one of these, nobody knows whether its drift lasts. So it
+goes on, as in the rules."""
 
 ForecastState = Literal["too_short", "gaps", "daily", "weekly"]
 FORECAST_STATES: tuple[ForecastState, ...] = get_args(ForecastState)

@@ -66,8 +66,8 @@ _PERIOD = {"daily": "day", "weekly": "week"}
 _FEW_RATIO = 5
 """A weekly baseline may have this many times fewer vectors than a provisional one. It is the last,
 and without it a model with few vectors would not be watched for weeks, or only by the thresholds of
-a provisional one. A day is too short: of the sessions of eight users, a day of 1,440 vectors shows
-so few that others looked new every second day."""
+a provisional one. A day is too short: with eight users, a day of 1,440 vectors has few sessions, so
+other sessions looked new every second day."""
 
 
 class Past(Protocol):

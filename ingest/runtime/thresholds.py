@@ -40,7 +40,10 @@ class Thresholds(NamedTuple):
 LASTING_SECONDS = 3_600
 RISE_SECONDS = 8 * 3_600
 HELD_SECONDS = 93_600
-"""For which a drift goes on while its window is not measured: a day, and some delay of a job."""
+"""Seconds for which a drift goes on while its window is not measured: a day, and some delay."""
+DRAINED_SECONDS = 600
+"""Seconds after which a drift that is not seen any more does not go on so: the vectors of a window
+leave it one by one, and few of them show less than many."""
 KEPT_SECONDS = 900
 """Drift ends when it has not been seen for so long: the `keep_firing_for` of the rules."""
 _FAST, _SLOW = Thresholds(5.0, 1.6), Thresholds(5.0, 3.0, rise=1.3)

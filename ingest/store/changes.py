@@ -144,6 +144,18 @@ def first_arrival(connection: psycopg.Connection, model_name: str) -> float | No
     return first
 
 
+def first_arrivals(
+    connection: psycopg.Connection, model_name: str, most: int
+) -> NDArray[np.float64]:
+    """Return when the oldest stored vectors arrived, in seconds since the epoch, oldest first."""
+    found = connection.execute(
+        "select extract(epoch from received_at)::float8 from embedding where model_name = %s"
+        " order by received_at, seq limit %s",
+        (model_name, most),
+    )
+    return np.array([time for (time,) in found], np.float64)
+
+
 def first_seq(connection: psycopg.Connection, model: ModelRow, since: datetime) -> int:
     """Return the number of the first vector that arrived at a time or later.
 

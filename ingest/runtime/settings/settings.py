@@ -104,8 +104,8 @@ class BaselineSettings(_Section):
     """The baselines that are pinned automatically when a model has none."""
 
     vectors: Annotated[int, Field(ge=250, le=50_000)] = 5_000
-    """Number of first vectors of a model that become its provisional baseline. A fifth of them is
-    enough if they fill a week."""
+    """Number of first vectors of a model that become its provisional baseline. A fifth of them that
+    fill a week become a weekly one."""
     mature: bool = True
     """Whether to pin the next baseline after a day, and after a week, without drift. Otherwise the
     first one always waits for all of its vectors."""

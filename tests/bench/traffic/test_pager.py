@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bench.traffic.pager import Condition, Pager, Rule, average, least
+from exporter.monitor.states import UNMEASURED
 from ingest.runtime.settings.settings import Settings
-from ingest.runtime.thresholds import HELD_SECONDS, LASTING_SECONDS, SCORE, Stage
+from ingest.runtime.thresholds import DRAINED_SECONDS, HELD_SECONDS, LASTING_SECONDS, SCORE, Stage
 
 
 def by_window(scores: dict[Stage, float], slow: float = 0) -> dict[tuple[Stage, str], float]:
@@ -63,10 +64,8 @@ def test_the_shipped_rule_has_the_rendered_thresholds() -> None:
     assert f"avg_over_time(model_window:embedding_drift_score:max[{lasting.recent}m])" in text
     assert (rise.series, rise.minutes, rise.recent) == ("rise", 2, 0)
     assert f"keep_firing_for: {rule.keep_firing}m" in text
-    assert rule.unmeasured == {"too_few_vectors", "not_followed"}
-    assert f'slice=""}}[{rule.bridged}m]' in text
-    assert f'score:max{{slice=""}}[{rule.held // 60}h]' in text
-    assert rule.held == HELD_SECONDS / 60
+    assert rule.unmeasured == UNMEASURED
+    assert (rule.bridged, rule.held, rule.drained) == (5, HELD_SECONDS / 60, DRAINED_SECONDS / 60)
 
 
 def test_a_high_score_fires_at_once_and_for_as_long_as_it_is_kept_firing() -> None:
@@ -111,7 +110,7 @@ def test_a_lasting_score_needs_a_score_at_its_begin_and_between_it_counts_as_0()
     assert fired(rule, fast=[4, None, 4, 4, 4, 4])[-2:] == [("fast",), ()]
 
 
-HELD = RULE._replace(unmeasured=frozenset({"too_few_vectors"}), bridged=1, held=99)
+HELD = RULE._replace(unmeasured=frozenset({"too_few_vectors"}), bridged=1, held=99, drained=3)
 FEW = {"fast": "too_few_vectors"}
 
 
@@ -139,10 +138,19 @@ def test_what_was_found_goes_on_for_so_long_only() -> None:
     assert pager.firing == ()
 
 
-def test_what_was_not_found_last_does_not_go_on_although_it_is_kept_firing() -> None:
+def test_what_was_found_a_little_before_goes_on() -> None:
     pager = Pager(HELD, ["fast"])
-    pager.evaluate({"fast": 6}, "weekly")
-    pager.evaluate({"fast": 0}, "weekly")
+    for score in (6, 0, 0):
+        pager.evaluate({"fast": score}, "weekly")
+    for _ in range(9):
+        pager.evaluate({"fast": None}, "weekly", states=FEW)
+        assert pager.firing == ("fast",)
+
+
+def test_what_was_found_long_before_does_not_go_on_although_it_is_kept_firing() -> None:
+    pager = Pager(HELD._replace(keep_firing=4), ["fast"])
+    for score in (6, 0, 0, 0):
+        pager.evaluate({"fast": score}, "weekly")
     for firing in [("fast",), ()]:
         pager.evaluate({"fast": None}, "weekly", states=FEW)
         assert pager.firing == firing
@@ -250,6 +258,8 @@ def test_it_agrees_with_prometheus_while_windows_are_not_measured(
     states["fast"][90:93] = states["slow"][90:93] = [None] * 3
     scores["fast"][90:93] = scores["slow"][90:93] = [None] * 3
     states["fast"][220:] = ["stale"] * 200
+    # The vectors leave the window one by one.
+    scores["fast"][190:195] = [4.0, 3.0, 2.0, 1.0, 0.5]
     states["slow"][130:150] = ["not_followed"] * 20
     pinned_at = [0 if minute < 260 else 15_600 for minute in range(420)]
     pager, expected = Pager(Rule.shipped(Settings()), scores), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -19,7 +20,7 @@ from exporter.stats.arrays import Floats, Vectors
 from exporter.stats.quality import assess
 from ingest.runtime.errors import DimensionMismatch, NotFound
 from ingest.runtime.time_zone import UTC
-from ingest.store import baselines, copy
+from ingest.store import baselines, changes, copy
 from ingest.store.pool import Pool
 from ingest.store.selection import Selection, select
 
@@ -38,8 +39,13 @@ def test_a_pinned_baseline_is_loaded_as_it_was(
 
 
 def test_a_first_baseline_of_few_vectors_must_show_a_week(
-    pool: Pool, connection: psycopg.Connection, send: Send, vectors: Vectors
+    pool: Pool,
+    connection: psycopg.Connection,
+    send: Send,
+    vectors: Vectors,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "exporter.monitor.baseline")
     send(vectors[:300])
     assert baseline.pin_early(pool.borrow, "m", 1_000, 300) is None
     connection.execute("create table past partition of embedding default")
@@ -51,6 +57,30 @@ def test_a_first_baseline_of_few_vectors_must_show_a_week(
     assert baseline.pin_early(pool.borrow, "m", 1_000, 300) is None
     found = baseline.load(connection, "m", 1)
     assert (found.source, found.stage, found.matures) == ("first 300", "weekly", True)
+    told = [record for record in caplog.records if record.msg == "first baseline not pinned yet"]
+    assert len(told) == 3
+
+
+def test_vectors_that_are_equal_or_come_often_show_no_week(
+    pool: Pool, connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    connection.execute("create table past partition of embedding default")
+    send(np.repeat(vectors[:1], 300, axis=0), model_name="equal")
+    # The ones that differ all came at once; the copies of one fill the week.
+    send(np.concatenate([vectors[:400], np.repeat(vectors[:1], 250, axis=0)]), model_name="often")
+    connection.execute(
+        "update embedding set received_at = now() - greatest(seq - 400, 0) * interval '42 minutes'"
+        " where model_name = 'often'"
+    )
+    connection.execute(
+        "update embedding set received_at = now() - seq * interval '35 minutes'"
+        " where model_name = 'equal'"
+    )
+    times = changes.first_arrivals(connection, "often", 1_000)
+    assert baseline.fills_week(times, UTC)
+    for name in ("equal", "often"):
+        assert baseline.pin_early(pool.borrow, name, 1_000, 250) is None
+        assert baselines.in_use(connection, name) is None
 
 
 def test_an_automatic_baseline_replaces_the_one_it_was_made_for(

@@ -28,7 +28,7 @@ from exporter.monitor.states import UNMEASURED, State
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
 from ingest.runtime.settings.settings import MonitoringSettings
-from ingest.runtime.thresholds import HELD_SECONDS, KEPT_SECONDS, SCORE
+from ingest.runtime.thresholds import DRAINED_SECONDS, HELD_SECONDS, KEPT_SECONDS, SCORE
 from ingest.store.changes import ModelRow
 
 CHECK = 300.0
@@ -183,10 +183,27 @@ def test_a_drift_that_was_not_seen_last_ends_although_its_window_is_not_measured
 ) -> None:
     drifting = Drifting()
     drifting.notice(with_score(snapshot, HIGH), 1)
-    drifting.notice(with_score(snapshot, 0.0, CHECK), 1)
-    drifting.notice(unmeasured(snapshot, 2 * CHECK), 1)
+    for number in range(1, 3):
+        drifting.notice(with_score(snapshot, 0.0, number * CHECK), 1)
+    drifting.notice(unmeasured(snapshot, DRAINED_SECONDS + 1), 1)
     assert len(drifting.now) == 1
     drifting.notice(unmeasured(snapshot, KEPT_SECONDS), 1)
+    assert not drifting.now
+
+
+def test_a_drift_goes_on_although_the_last_vectors_of_the_window_did_not_show_it(
+    snapshot: ModelSnapshot,
+) -> None:
+    drifting = Drifting()
+    drifting.notice(with_score(snapshot, HIGH), 1)
+    drifting.notice(with_score(snapshot, 0.0, CHECK), 1)
+    for number in range(2, 40):
+        drifting.notice(unmeasured(snapshot, number * CHECK), 1)
+    assert len(drifting.now) == 1
+    # Held once, it is not held again by the same sight.
+    drifting.notice(with_score(snapshot, 0.0, 40 * CHECK), 1)
+    drifting.notice(unmeasured(snapshot, 41 * CHECK), 1)
+    drifting.notice(unmeasured(snapshot, 39 * CHECK + KEPT_SECONDS), 1)
     assert not drifting.now
 
 
@@ -214,7 +231,7 @@ def test_scores_that_are_missing_while_a_drift_goes_on_count_as_0(snapshot: Mode
     for number in range(11, 13):
         drifting.notice(with_score(snapshot, BETWEEN, number * CHECK), 1)
     [drift] = drifting.now.values()
-    assert not drift.lasts
+    assert (drift.measured_at, drift.lasts) == (0.0, False)
 
 
 def test_the_drift_of_a_slice_goes_on_while_its_window_is_not_measured(
@@ -399,6 +416,7 @@ def test_it_goes_on_in_the_states_of_the_rules() -> None:
     [states] = re.findall(r'max_over_time\(embedding_drift_state\{state=~"([^"]+)"', text)
     assert set(states.split("|")) == UNMEASURED
     assert f'score:max{{slice=""}}[{HELD_SECONDS // 3_600}h]' in text
+    assert f"embedding_drift_detected_score:max[{DRAINED_SECONDS // 60}m]" in text
 
 
 def of_slice(snapshot: ModelSnapshot, score: float, at: float) -> ModelSnapshot:
