@@ -63,7 +63,7 @@ class Drifting:
 
     As in the rules, drift ends only when it was not seen for a while. So a score about the
     threshold is one drift, not many. While its window is not measured, it goes on. Nothing is kept
-    over a restart: a drift that lasts then begins again in the log.
+    over a restart: a drift that lasts then begins again in the log, unless it is resumed.
 
     Attributes
     ----------
@@ -128,6 +128,12 @@ class Drifting:
             else:
                 now[series] = found
         self.now = MappingProxyType(now)
+
+    def resume(self, model: ModelSnapshot, series: Series, drift: Drift) -> None:
+        """Go on with a drift that was known before a restart: nobody can see it now."""
+        assert model.baseline is not None
+        self._hours[series] = model.baseline.pinned_at, Hour()
+        self.now = MappingProxyType({**self.now, series: drift})
 
     def is_news(self, model: ModelSnapshot, watched: int) -> bool:
         """Return whether a window or slice has a score of drift, but is not known to drift."""

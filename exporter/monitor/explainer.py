@@ -24,9 +24,10 @@ from exporter.monitor.evidence import Evidence
 from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot, SeriesSnapshot
+from exporter.monitor.states import UNMEASURED
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings.settings import ExplanationSettings
-from ingest.runtime.thresholds import KEPT_SECONDS
+from ingest.runtime.thresholds import DRAINED_SECONDS, KEPT_SECONDS
 from ingest.runtime.worker import Worker
 from ingest.store import explanations, reports
 from ingest.store.explanations import ExplanationRow
@@ -107,6 +108,7 @@ class Explainer:
         self._stopped = threading.Event()
         self._rest = self._stopped.wait if rest is None else rest
         self._drifting = Drifting()
+        self._resumed: set[str] = set()
         self._worker = Worker(
             "explainer",
             self._work,
@@ -177,6 +179,7 @@ class Explainer:
             if has_explained:
                 self._rest(took)
         self._drifting.keep(models)
+        self._resumed.intersection_update(models)
         status = ExaminationStatus(not errors, spent)
         self.examined = MappingProxyType({EXPLANATION: status})
         if errors:
@@ -195,6 +198,9 @@ class Explainer:
         """Attach the explanations to a model; return whether one was made."""
         standing = model.standing  # read once: the tail replaces it when a baseline is adopted
         subject = model.judge(standing, self._models.now())
+        if model.row.model_name not in self._resumed:
+            self._resume(subject)
+            self._resumed.add(model.row.model_name)
         self._drifting.notice(subject, watched)
         explained, made = {}, list[_Explained]()
         for each, drift in self._due(subject):
@@ -225,6 +231,28 @@ class Explainer:
                 error.add_note(f"Raised by the map of {row.model_name}, {row.window_name} window")
                 errors.append(error)
         return bool(made)
+
+    def _resume(self, subject: ModelSnapshot) -> None:
+        """Go on with the drifts of windows that are not measured now, after a restart.
+
+        Between two runs of a job, nobody could see them, and they would lose their explanations.
+        """
+        if subject.baseline is None:
+            return
+        now, version = subject.computed_at, subject.baseline.version
+        for each in (*subject.series, *subject.slices):
+            if each.verdict.measurement is not None or each.verdict.state not in UNMEASURED:
+                continue
+            with self._primary.borrow() as connection:
+                found = explanations.newest(connection, *each.series, now)
+            if (
+                found is not None
+                and found.baseline_version == version
+                and now - found.seen_at <= DRAINED_SECONDS
+            ):
+                score, seen_at = found.told["score"], min(found.seen_at, now)
+                drift = Drift(found.began_at, seen_at, version, score, measured_at=seen_at)
+                self._drifting.resume(subject, each.series, drift)
 
     def _show(self, standing: Standing, rows: Mapping[Series, ExplanationRow]) -> None:
         """Attach the rows that the settings of now allow: those of a while ago allowed more."""

@@ -37,7 +37,7 @@ from ingest.runtime.settings.settings import (
     ExplanationSettings,
     MonitoringSettings,
 )
-from ingest.runtime.thresholds import KEPT_SECONDS, SCORE
+from ingest.runtime.thresholds import DRAINED_SECONDS, KEPT_SECONDS, SCORE
 from ingest.store import explanations, reports
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection
@@ -247,6 +247,59 @@ def test_between_two_runs_of_a_job_a_drift_keeps_its_explanation(
     assert (first.number, second.number) == (0, 3)
     assert first.began_at == second.began_at
     assert explaining.examined[EXPLANATION].success
+
+
+def test_a_restart_between_two_runs_of_a_job_keeps_the_explanation(
+    pool: Pool, models: Models, clock: Clock
+) -> None:
+    model = models.by_name["m"]
+    assert isinstance(model, Scored)
+    model.score = HIGH
+    explainer(pool, models).look()
+    first = explanation(models)
+    assert first is not None
+    model.state = "too_few_vectors"
+    clock.time += DRAINED_SECONDS
+    again = explainer(pool, models)
+    for _ in range(9):
+        again.look()
+        row = explanation(models)
+        assert row is not None
+        assert (row.number, row.began_at) == (0, first.began_at)
+        clock.time += KEPT_SECONDS
+    model.state = "stale"
+    again.look()
+    clock.time += KEPT_SECONDS
+    again.look()
+    assert explanation(models) is None
+
+
+@pytest.mark.parametrize("state", ["too_few_vectors", "stale"])
+def test_a_drift_that_was_not_seen_just_now_is_not_resumed(
+    pool: Pool, models: Models, clock: Clock, state: State
+) -> None:
+    model = models.by_name["m"]
+    assert isinstance(model, Scored)
+    model.score = HIGH
+    explainer(pool, models).look()
+    model.state = state
+    clock.time += DRAINED_SECONDS + (1 if state == "too_few_vectors" else 0)
+    explainer(pool, models).look()
+    assert explanation(models) is None
+
+
+def test_a_drift_from_another_baseline_is_not_resumed(
+    pool: Pool, models: Models, connection: psycopg.Connection
+) -> None:
+    model = models.by_name["m"]
+    assert isinstance(model, Scored)
+    model.score = HIGH
+    explainer(pool, models).look()
+    model.state = "too_few_vectors"
+    connection.execute("update explanation set baseline_version = 0")
+    again = explainer(pool, models)
+    again.look()
+    assert not again._drifting.now
 
 
 def drawn_map(connection: psycopg.Connection, row: ExplanationRow | None) -> dict[str, Any]:
