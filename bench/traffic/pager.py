@@ -204,7 +204,7 @@ class Pager:
         rises : mapping of str to float
             How much higher the scores of a window are than a week before, where it is known.
         states : mapping of str to str
-            Why a window has no score, where it has none.
+            State of each window, where it is known.
         """
         # Of a single model, the threshold is recorded only while a window of it has a score.
         is_known = any(score is not None for score in scores.values())

@@ -24,7 +24,7 @@ from bench.traffic.source import Source
 from bench.traffic.store import Store, Stored
 from exporter.monitor import ring
 from exporter.monitor.baseline import Baseline, Fit, fills_week, fit
-from exporter.monitor.maturing import SPANS, Score, stage_of
+from exporter.monitor.maturing import SPANS, Score
 from exporter.monitor.model import Model
 from exporter.monitor.rise import WINDOW, compare
 from exporter.monitor.states import State
@@ -140,7 +140,7 @@ class Stream:
         if not fills_week(rows["received_at"], settings.zone):
             return None
         found = fit(name, rows, "first", settings.zone)
-        return found if stage_of(found.detector.seasons) == "weekly" else None
+        return found if found.varies and found.stage == "weekly" else None
 
     def _pin(self, version: int, found: Fit, now: float) -> None:
         self.pager.renew()

@@ -112,6 +112,11 @@ class Fit(NamedTuple):
     quality: Quality
 
     @property
+    def stage(self) -> Stage:
+        """How much of the usual traffic they show."""
+        return stage_of(self.detector.seasons)
+
+    @property
     def varies(self) -> bool:
         """Whether the vectors differ, so that a distance from them means something."""
         return _varies(self.detector, self.quality)
@@ -207,7 +212,7 @@ def pin_first(
 def pin_early(
     borrow: Borrow, model_name: str, vectors: int, least: int, zone: ZoneInfo = time_zone.UTC
 ) -> int | None:
-    """Pin all vectors of a model so far, at most n, if they show its week. Log why they do not.
+    """Pin all vectors of a model so far, at most n, if they show its week; log why they do not.
 
     Returns
     -------
@@ -228,13 +233,19 @@ def pin_early(
         # The times first: a model that fills no week would have its vectors read for nothing.
         times = changes.first_arrivals(connection, model_name, vectors)
         count = len(times)
-        if count < least or not fills_week(times, zone):
-            _tell_early(model_name, f"{count} vectors do not fill a week, or fewer than {least}")
+        if count < least:
+            _tell_early(model_name, f"{count} vectors are stored, and it needs {least}")
+            return None
+        if not fills_week(times, zone):
+            _tell_early(model_name, f"{count} vectors do not fill a week")
             return None
         rows = select(connection, model_name, Selection(first=count))
     made = fit(model_name, rows, str(Selection(first=len(rows))), zone)
-    if not made.varies or stage_of(made.detector.seasons) != "weekly":
-        _tell_early(model_name, "they hardly differ, or those that differ do not fill a week")
+    if not made.varies:
+        _tell_early(model_name, "they hardly differ")
+        return None
+    if made.stage != "weekly":
+        _tell_early(model_name, "without those that come often, they do not fill a week")
         return None
     return pin_next(borrow, model_name, made, 0)
 

@@ -266,7 +266,7 @@ class _Attempt:
             raise _Refused("unfit", str(error)) from error
         if not made.varies:
             raise _Refused("unfit", "its vectors are equal")
-        if stage_of(made.detector.seasons) != stage:
+        if made.stage != stage:
             often = "without those that come often, they do not fill"
             raise _Refused("vectors", f"{often} a {_PERIOD[stage]}")
         return made

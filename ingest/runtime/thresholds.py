@@ -42,8 +42,8 @@ RISE_SECONDS = 8 * 3_600
 HELD_SECONDS = 93_600
 """Seconds for which a drift goes on while its window is not measured: a day, and some delay."""
 DRAINED_SECONDS = 600
-"""Seconds after which a drift that is not seen any more does not go on so: the vectors of a window
-leave it one by one, and few of them show less than many."""
+"""A drift goes on, too, if it was last seen so many seconds before its window was not measured: the
+vectors leave a window one by one, and few of them show less than many."""
 KEPT_SECONDS = 900
 """Drift ends when it has not been seen for so long: the `keep_firing_for` of the rules."""
 _FAST, _SLOW = Thresholds(5.0, 1.6), Thresholds(5.0, 3.0, rise=1.3)
