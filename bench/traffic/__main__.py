@@ -37,10 +37,7 @@ def main() -> None:
     tasks = [(name, number) for name in asked.regime for number in range(asked.streams)]
     with as_file(DEMO) as demo, ProcessPoolExecutor(asked.workers) as pool:
         file = asked.data or str(demo)
-        running = [
-            pool.submit(_simulate, file, name, asked.days, asked.seed, number)
-            for name, number in tasks
-        ]
+        running = [pool.submit(_simulate, file, name, number, asked) for name, number in tasks]
         outcomes: dict[str, list[Outcome]] = {name: [] for name in asked.regime}
         for (name, number), done in zip(tasks, running, strict=True):
             outcome = done.result()
@@ -64,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--regime", action="append", choices=REGIMES, help="may be repeated")
     parser.add_argument("--streams", type=int, default=9, help="of each regime")
+    parser.add_argument("--rate", type=float, help="vectors a minute, not those of the regimes")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--quick", action="store_true", help="two days of one stream")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every stream's numbers")
@@ -74,10 +72,11 @@ def _arguments() -> argparse.Namespace:
     return asked
 
 
-def _simulate(file: str, regime: str, days: int, seed: int, number: int) -> Outcome:
+def _simulate(file: str, regime: str, number: int, asked: argparse.Namespace) -> Outcome:
     monitoring = MonitoringSettings(time_zone=REGIMES[regime].zone.key)
     settings = Settings(monitoring=monitoring)
-    return simulate(_source(file), regime, days, seed, number, settings)
+    source = _source(file)
+    return simulate(source, regime, asked.days, asked.seed, number, settings, asked.rate)
 
 
 @cache

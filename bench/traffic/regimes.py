@@ -23,6 +23,8 @@ Weights = Callable[[World, Floats], Floats]
 Extra = Callable[[World, Arrivals, float, np.random.Generator], Arrivals]
 """Changes the arrivals of the hour that starts at a time."""
 
+_LENGTHS = (20, 50)
+"""Fewest and most vectors of a session."""
 _MONDAY = datetime(2026, 1, 5, tzinfo=UTC).timestamp()
 _UTC = ZoneInfo("UTC")
 
@@ -135,6 +137,21 @@ def retries(world: World, hour: Arrivals, start: float, random: np.random.Genera
     return sent
 
 
+def bursts(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
+    """Let one vector in 35 begin a session, and nothing arrive besides: as many at the mean rate.
+
+    The vectors of a session follow one another after 20 seconds, in the mean.
+    """
+    sent = hour.at(np.empty(0, np.intp))
+    for first in np.flatnonzero(random.random(len(hour.times)) < 1 / np.mean(_LENGTHS)):
+        [row] = world.source.rows(hour.topics[[first]], random)
+        rows = _session(int(row), world.source, random)
+        times = hour.times[first] + np.cumsum(random.exponential(20, len(rows)))
+        session = Arrivals(times, world.source.fresh(rows, random), world.source.topic[rows])
+        sent = sent.and_also(session)
+    return sent
+
+
 def popular(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
     """Make a quarter of the queries popular ones: 500 by Zipf's law, a tenth of them new each day.
 
@@ -206,7 +223,7 @@ class Regime:
         self, world: World, start: float, random: np.random.Generator
     ) -> Iterator[Arrivals]:
         """Yield what arrives from a time on, hour by hour, without end."""
-        sessions = [_Session() for _ in range(self.users)]
+        sessions: list[list[int]] = [[] for _ in range(self.users)]
         while True:
             times = self._times(world, start, random)
             topics = _topics(self.weights(world, times), random)
@@ -231,28 +248,26 @@ def _topics(weights: Floats, random: np.random.Generator) -> Rows:
     return np.asarray((edges <= drawn).sum(axis=1), dtype=np.intp)
 
 
-class _Session:
-    """The rows that a user will still send."""
-
-    def __init__(self) -> None:
-        self.rows: list[int] = []
+def _session(row: int, source: Source, random: np.random.Generator) -> Rows:
+    """Draw what a user sends in a session that begins at a row: 20 to 50 near neighbours."""
+    least, most = _LENGTHS
+    return source.near(row, int(random.integers(least, most + 1)), random)
 
 
 def _in_sessions(
-    sessions: list[_Session], rows: Rows, source: Source, random: np.random.Generator
+    sessions: list[list[int]], rows: Rows, source: Source, random: np.random.Generator
 ) -> Rows:
     """Let each arrival continue the session of a random user; a new one begins with its row.
 
-    A session has 20 to 50 near neighbours.
+    A session is the list of rows that its user will still send.
     """
     found = np.empty_like(rows)
     users = random.integers(len(sessions), size=len(rows))
     for at, user in enumerate(users.tolist()):
         session = sessions[user]
-        if not session.rows:
-            length = int(random.integers(20, 51))
-            session.rows = source.near(int(rows[at]), length, random).tolist()
-        found[at] = session.rows.pop()
+        if not session:
+            session += _session(int(rows[at]), source, random).tolist()
+        found[at] = session.pop()
     return found
 
 
@@ -268,6 +283,7 @@ REGIMES = {
     "seasonal-60": Regime("topics follow day and week", per_minute=60, weights=seasonal),
     "one-user": Regime("one user's sessions after another", users=1),
     "eight-users": Regime("eight users' sessions interleaved", users=8),
+    "bursts": Regime("sessions of some minutes, as users come", extra=bursts),
     "reindex": Regime("the same corpus is embedded every night", extra=reindex),
     "popular": Regime("popular queries, by Zipf's law", extra=popular),
     "retries": Regime("clients send a vector 5 to 50 times", extra=retries),

@@ -325,7 +325,13 @@ class Outcome:
 
 
 def simulate(
-    source: Source, regime_name: str, days: int, seed: int, number: int, settings: Settings
+    source: Source,
+    regime_name: str,
+    days: int,
+    seed: int,
+    number: int,
+    settings: Settings,
+    per_minute: float | None = None,
 ) -> Outcome:
     """Run one stream of a regime, and inject each drift at random moments of it.
 
@@ -340,9 +346,13 @@ def simulate(
     seed, number : int
         The same seed and number of the stream give the same outcome.
     settings : Settings
+    per_minute : float, optional
+        Mean rate, in place of that of the regime.
     """
     begun = time.process_time()
     regime = REGIMES[regime_name]
+    if per_minute is not None:
+        regime = replace(regime, per_minute=per_minute)
     random = np.random.default_rng([seed, zlib.crc32(regime_name.encode()), number])
     world = regime.world(source, random)
     traffic = _minutes(regime.arrivals(world, world.start, random), world.start)

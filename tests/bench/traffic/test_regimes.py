@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -37,6 +38,8 @@ def test_vectors_arrive_in_order_from_a_full_minute_on(name: str, source: Source
     world, found = traffic(name, source, hours=3)
     assert world.start % 60 == 0
     assert found.times[0] >= world.start
+    if name == "bursts":
+        return  # Its sessions go on in the next hour.
     # A retry may come after the end of its hour.
     assert found.times[-1] < world.start + 3 * HOUR + 30
     if name != "retries":
@@ -174,6 +177,22 @@ def test_eight_sessions_are_interleaved(source: Source) -> None:
     usual = 1 / 6
     # An eighth of the neighbours is of the same user, and most of those of the same session.
     assert same == pytest.approx(usual + (1 - usual) / 8 * 0.88, abs=0.03)
+
+
+def test_bursts_are_sessions_of_one_topic_within_minutes(source: Source) -> None:
+    _, found = traffic("bursts", source, hours=5 * 24)
+    assert len(found.times) / (5 * 24 * 60) == pytest.approx(17, rel=0.1)
+    # As many sessions begin at random, and each lasts for 11 minutes, in the mean.
+    regime = replace(REGIMES["bursts"], per_minute=0.1)
+    world, random = world_of("bursts", source), np.random.default_rng(1)
+    hours = list(islice(regime.arrivals(world, world.start, random), 10 * 24))
+    rare = Arrivals(*(np.concatenate(column) for column in zip(*hours, strict=True)))
+    rare = rare.at(np.argsort(rare.times))
+    sessions = np.split(rare.topics, np.flatnonzero(np.diff(rare.times) > 600) + 1)
+    alone = [session for session in sessions if len(session) <= 50]
+    assert len(alone) > 20
+    assert min(map(len, alone)) >= 20
+    assert all(len(set(session.tolist())) == 1 for session in alone)
 
 
 def test_the_corpus_is_sent_in_the_first_hour_and_every_night(source: Source) -> None:

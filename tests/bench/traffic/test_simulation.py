@@ -186,6 +186,13 @@ def test_each_drift_is_injected_once_in_three_days_from_day_four_on(slow: Outcom
     assert all(each is None or 1 <= each <= 1_440 for each in found.values())
 
 
+def test_a_rate_in_place_of_that_of_the_regime_may_be_too_low_for_a_baseline(
+    source: Source,
+) -> None:
+    found = simulate(source, "seasonal-1", 7, 0, 0, SETTINGS, per_minute=0.01)
+    assert found.delays == {kind: [] for kind in DRIFTS}  # and none is injected before it
+
+
 @pytest.mark.parametrize("regime", ["independent", "retries"])
 def test_pages_are_in_order_and_within_the_days(regime: str, source: Source) -> None:
     found = simulate(source, regime, 1, 0, 0, SETTINGS)
@@ -231,7 +238,7 @@ def test_the_command_prints_tables_and_writes_a_file(source: Source, tmp_path: P
     data, written = tmp_path / "data.npz", tmp_path / "numbers.json"
     np.savez(data, embedding=source.vectors, topic=source.topic)
     command = [sys.executable, "-m", "bench.traffic", str(data), "--days", "1", "--streams", "2"]
-    command += ["--regime", "seasonal-1", "--seed", "3", "--json", str(written)]
+    command += ["--regime", "seasonal-1", "--seed", "3", "--rate", "2", "--json", str(written)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "False pages of a model in 1 days, 2 streams of each regime" in answer.stdout
     assert answer.stdout.count("seasonal-1") == 2
