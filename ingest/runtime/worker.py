@@ -128,7 +128,10 @@ class Worker:
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while self._woken.wait(max(end - time.monotonic(), 0.0)) and not self._stop.is_set():
+        # Not once the time is over: a worker that is always woken would never run again.
+        while (left := end - time.monotonic()) > 0 and self._woken.wait(left):
+            if self._stop.is_set():
+                return
             self._woken.clear()
             try:
                 self._meanwhile()

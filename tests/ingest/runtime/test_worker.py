@@ -101,6 +101,23 @@ def test_a_worker_that_never_started_stops_at_once() -> None:
     assert told == []
 
 
+def test_a_worker_that_is_always_woken_runs_again() -> None:
+    runs = threading.Semaphore(0)
+
+    def meanwhile() -> None:
+        busy.wake()
+        time.sleep(0.02)  # longer than the pause
+
+    busy = Worker(
+        "test", lambda: runs.release(), lambda: 0.01, failed=lambda _: None, meanwhile=meanwhile
+    )
+    busy.wake()
+    busy.start()
+    for _ in range(3):
+        assert runs.acquire(timeout=240)
+    busy.stop(nothing)
+
+
 def test_a_worker_that_is_woken_does_what_it_does_meanwhile() -> None:
     ran, woken = threading.Event(), threading.Event()
     errors: list[str] = []
