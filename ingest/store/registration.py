@@ -16,7 +16,7 @@ async def register(
 ) -> None:
     """Add models that do not exist, as far as the maximum allows.
 
-    A model that exists but has no vectors yet gets the new dimension.
+    A model that exists but has neither vectors nor a baseline yet gets the new dimension.
 
     Parameters
     ----------
@@ -41,7 +41,8 @@ async def register(
         await connection.execute(
             "update model set dimension = new.dimension, created_at = clock_timestamp()"
             " from unnest(%s::text[], %s::integer[]) as new (name, dimension)"
-            " where model_name = name and last_seq = 0 and model.dimension <> new.dimension",
+            " where model_name = name and last_seq = 0 and model.dimension <> new.dimension"
+            " and not exists (select from baseline_in_use as used where used.model_name = name)",
             [names, numbers],
         )
 

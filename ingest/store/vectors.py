@@ -302,7 +302,7 @@ async def _lock(
 def _is_new(known: _Model | None, batch: Batch) -> bool:
     """Return whether the first vectors of a model are in this batch.
 
-    A model without vectors is left by a transaction that failed; its dimension does not count.
+    A model without vectors may be left by a transaction that failed; its dimension does not count.
     """
     return known is None or (known.last_seq == 0 and known.dimension != batch.dimension)
 

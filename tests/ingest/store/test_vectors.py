@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from ingest.runtime.errors import DimensionMismatch, IdempotencyConflict, TooManyModels
+from ingest.store import baselines
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.registration import _ADVISORY_LOCK
@@ -363,6 +364,19 @@ def test_another_dimension_is_refused_and_noted_and_other_batches_are_stored(
     with connect(store) as connection:
         noted = connection.execute("select mismatched_dimension from model").fetchall()
     assert noted == [(4,)]
+
+
+def test_a_baseline_from_outside_decides_on_the_dimension_of_a_model(
+    insert_all: InsertAll, store: str
+) -> None:
+    fields = [("seq", "i8"), ("received_at", "f8"), ("embedding", "f4", (3,))]
+    rows = np.ones(5, np.dtype(fields))
+    rows["seq"] = np.arange(1, 6)
+    with connect(store) as connection:
+        baselines.create_from_vectors(connection, "m", rows, b"", {}, "files")
+    [refused] = insert_all(batch(dimension=4))
+    assert isinstance(refused, DimensionMismatch)
+    assert insert_all(batch(dimension=3)) == [Stored(2, 0)]
 
 
 def test_the_first_batch_decides_on_the_dimension_of_a_new_model(insert_all: InsertAll) -> None:
