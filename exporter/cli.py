@@ -254,8 +254,8 @@ def pin(
     selection = _selection(first, last, start, end, of_week)
     with service.opened(settings, "baseline pin") as connection:
         try:
-            interval = settings.monitoring.check_interval
-            seen = preview(connection, model_name, selection, interval, datetime.now(UTC))
+            now = datetime.now(UTC)
+            seen = preview(connection, model_name, selection, settings.monitoring, now)
             if dry_run:
                 for line in _described(seen):
                     click.echo(f"{model_name}: {line}")

@@ -65,6 +65,8 @@ class Baseline:
     detector : Detector
     zone : ZoneInfo
         The detector's times are local times of this zone; see `local_time`.
+    used_at : datetime or None
+        When it was pinned or chosen last, in the store.
     """
 
     version: int
@@ -77,6 +79,7 @@ class Baseline:
     quality: Quality
     detector: Detector
     zone: ZoneInfo = time_zone.UTC
+    used_at: datetime | None = None
 
     @property
     def stage(self) -> Stage:
@@ -202,10 +205,12 @@ def pin_first(
     with borrow() as connection:
         if baselines.in_use(connection, model_name) is not None:
             return None
+        # The times first: vectors that are too few would be read for nothing.
+        count = len(changes.first_arrivals(connection, model_name, vectors))
+        if count < vectors:
+            # Some have expired already, or the model was removed and created again.
+            raise ValueError(f"{count} of the {vectors} vectors of a first baseline are stored")
         rows = select(connection, model_name, selection)
-    if len(rows) < vectors:
-        # Some have expired already, or the model was removed and created again.
-        raise ValueError(f"{len(rows)} of the {vectors} vectors of a first baseline are stored")
     return pin_next(borrow, model_name, fit(model_name, rows, str(selection), zone), 0)
 
 
@@ -407,6 +412,7 @@ def _loaded(stored: baselines.StoredBaseline, detector: Detector) -> Baseline:
         quality,
         detector,
         time_zone.find(stored.time_zone),
+        stored.used_at,
     )
 
 

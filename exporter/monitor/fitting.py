@@ -81,6 +81,7 @@ class Fitting:
         self._slicings: dict[str, _Work] = {}
         self._suggestions: dict[str, _Work] = {}
         self._forgotten: list[Future[bool]] = []
+        self._failures: dict[str, str] = {}
         self._is_stopping = False
 
     def request_first(self, model_name: str, vectors: int, zone: ZoneInfo) -> None:
@@ -137,7 +138,8 @@ class Fitting:
         def pin(borrow: Borrow) -> None:
             baseline.pin_another(borrow, name, vectors, version, zone)
 
-        self._request(self._works, name, pin, float(model.settings.check_interval))
+        # Not at each check: while an encoder is stuck, the newest vectors do not differ, either.
+        self._request(self._works, name, pin, RETRY_SECONDS)
 
     def request_next(self, model: Model, now: float) -> None:
         """Pin the next baseline of a model if it is due, unless it was looked at just now.
@@ -199,6 +201,7 @@ class Fitting:
 
     def forget(self, model_name: str) -> None:
         """Forget a model that was removed, or replaced by another of its name."""
+        self._failures.pop(model_name, None)
         for works in self._all:
             work = works.pop(model_name, None)
             # Work that runs already pins nothing: the vectors that it read are gone.
@@ -234,12 +237,16 @@ class Fitting:
             if self._is_stopping and isinstance(error, MonitorError):
                 _log.info("fit interrupted", extra={"model_name": model_name})
                 return False
-            _log.error(
-                f"{failure}; it will be tried again",
-                exc_info=not isinstance(error, MonitorError | ValueError),
-                extra={"model_name": model_name, "error": str(error)},
-            )
+            # What fails for days is one line in the log.
+            if self._failures.get(model_name) != repr(error):
+                self._failures[model_name] = repr(error)
+                _log.error(
+                    f"{failure}; it will be tried again",
+                    exc_info=not isinstance(error, MonitorError | ValueError),
+                    extra={"model_name": model_name, "error": str(error)},
+                )
             return False
+        self._failures.pop(model_name, None)
         return True
 
 

@@ -14,6 +14,7 @@ from exporter.monitor import baseline, maturing
 from exporter.monitor.history import past_scores
 from exporter.monitor.local_time import to_local
 from exporter.monitor.windows import REFERENCE_RATIO
+from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.thresholds import STEADY, Stage
 from ingest.store import baselines, explanations
 from ingest.store.selection import Selection, select
@@ -71,7 +72,7 @@ def preview(
     connection: psycopg.Connection,
     model_name: str,
     selection: Selection,
-    check_interval: float,
+    settings: MonitoringSettings,
     now: datetime,
 ) -> Preview:
     """Read the vectors of a selection, and compare them with the baseline in use.
@@ -81,8 +82,7 @@ def preview(
     connection : psycopg.Connection
     model_name : str
     selection : Selection
-    check_interval : float
-        Seconds between two recorded scores.
+    settings : MonitoringSettings
     now : datetime
 
     Raises
@@ -104,7 +104,7 @@ def preview(
         sample = rows[:: -(-len(rows) // most)]
         local = to_local(sample["received_at"], used.zone)
         score = used.detector.score(used.detector.sums(sample["embedding"], local))
-        recently = now - timedelta(seconds=maturing.recent_seconds(check_interval))
+        recently = now - timedelta(seconds=maturing.recent_seconds(settings.check_interval))
         since, recent = min(first, recently), recently.timestamp()
         drift = np.array(
             list(maturing.drift(past_scores(connection, model_name, since, version, used.stage))),
@@ -122,5 +122,5 @@ def preview(
             # The scores of the windows show neither a rise over the week before nor a slice.
             or max(explanations.last_seen(connection, model_name, version)) >= recent,
         )
-    stage = maturing.stage_of(known_seasons(rows["received_at"]))
+    stage = maturing.stage_of(known_seasons(to_local(rows["received_at"], settings.zone)))
     return Preview(len(rows), first, last, stage, compared)

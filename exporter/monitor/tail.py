@@ -288,16 +288,20 @@ class Tail:
 
     def _update_baseline(self, connection: psycopg.Connection, model: Model, row: ModelRow) -> None:
         unreadable = self._unreadable.get(row.model_name)
+        if unreadable is not None and unreadable.version != row.baseline_version:
+            del self._unreadable[row.model_name]
+            unreadable = None
         if row.baseline_version is None:
             if row.last_seq >= self.settings.baseline.vectors:
                 self._fitting.request_first(
                     row.model_name, self.settings.baseline.vectors, self.settings.zone
                 )
-            elif self._may_be_early(row):
+            # Also if there were more: those that are stored still may be fewer.
+            if self._may_be_early(row):
                 self._fitting.request_early(model)
-        elif unreadable is not None and unreadable.version == row.baseline_version:
+        elif unreadable is not None:
             return
-        elif row.baseline_version != _version(model):
+        elif not _has_adopted(model, row):
             self._adopt(connection, model, row, row.baseline_version)
         else:
             self._divide(model)
@@ -357,7 +361,6 @@ class Tail:
                 "baseline not readable", extra={"model_name": row.model_name, "error": str(error)}
             )
             return
-        self._unreadable.pop(row.model_name, None)
         # Read the windows from the store, as after a restart: they may be larger than the ring.
         windows = ModelWindows(
             row.dimension, self.settings, newest.detector, newest.last_seq, newest.zone
@@ -381,9 +384,9 @@ class Tail:
         Raises
         ------
         _SetBack
-            If not: the store was set back, and has grown past that number since.
+            If another one has it: the store was set back, and has grown past that number since.
         """
-        if windows.seen_at is not None and not changes.exists(
+        if windows.seen_at is not None and changes.is_another(
             connection, row.model_name, windows.seen_seq, windows.seen_at
         ):
             raise _SetBack
@@ -425,8 +428,15 @@ def _is_another(row: ModelRow, known: ModelRow) -> bool:
     )
 
 
-def _version(model: Model) -> int | None:
-    return None if model.baseline is None else model.baseline.version
+def _has_adopted(model: Model, row: ModelRow) -> bool:
+    """Whether a model is measured against the baseline in use.
+
+    A person may choose the version that is in use already: then only people replace it.
+    """
+    found = model.baseline
+    if found is None:
+        return False
+    return (found.version, found.used_at) == (row.baseline_version, row.baseline_used_at)
 
 
 def _seen_at(windows: ModelWindows, row: ModelRow) -> float | None:

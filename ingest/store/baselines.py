@@ -50,6 +50,8 @@ class StoredBaseline:
         Whether the exporter pinned it by itself, and nobody has chosen it since.
     matures : bool
         Whether the exporter may replace it.
+    used_at : datetime
+        When it was pinned or chosen last.
     source : str
         How the vectors were selected, for people.
     quality : dict
@@ -68,6 +70,7 @@ class StoredBaseline:
     last_at: datetime
     automatic: bool
     matures: bool
+    used_at: datetime
     source: str
     quality: dict[str, Any]
     detector: bytes
@@ -210,8 +213,8 @@ def create(
     source : str
         How the vectors were selected, for people.
     instead_of : int, optional
-        Pin it automatically, unless another version than this one is in use by now; 0 stands for
-        none. Without it, a person pins it.
+        Pin it automatically, unless another version than this one is in use by now, or a person
+        has chosen it; 0 stands for none. Without it, a person pins it.
     time_zone : str
         See `StoredBaseline`.
 
@@ -229,7 +232,7 @@ def create(
     with connection.transaction():
         version = _next_version(connection, model_name)
         automatic = instead_of is not None
-        if automatic and (in_use(connection, model_name) or 0) != instead_of:
+        if automatic and _replaceable(connection, model_name) != instead_of:
             return None
         last_seq = int(rows["seq"].max())
         _insert(
@@ -308,6 +311,19 @@ def create_from_vectors(
         _write_vectors(connection, model_name, version, rows)
         _drop_old_versions(connection, model_name)
     return version
+
+
+def _replaceable(connection: psycopg.Connection, model_name: str) -> int | None:
+    """Return the version in use, 0 without one; None if only people may replace it."""
+    found = connection.execute(
+        "select version, matures from baseline_in_use join baseline using (model_name, version)"
+        " where model_name = %s",
+        [model_name],
+    ).fetchone()
+    if found is None:
+        return 0
+    version, matures = found
+    return int(version) if matures else None
 
 
 def drop(connection: psycopg.Connection, model_name: str) -> None:
@@ -444,7 +460,7 @@ def load(connection: psycopg.Connection, model_name: str, version: int) -> Store
     with connection.cursor(binary=True, row_factory=class_row(StoredBaseline)) as cursor:
         cursor.execute(
             "select version, pinned_at, vectors, last_seq, first_at, last_at, automatic, matures,"
-            " source, quality, detector, time_zone"
+            " used_at, source, quality, detector, time_zone"
             " from baseline where model_name = %s and version = %s",
             [model_name, version],
         )

@@ -114,8 +114,10 @@ def last_seqs(connection: psycopg.Connection, shard: Shard = WHOLE) -> dict[str,
     )
 
 
-def exists(connection: psycopg.Connection, model_name: str, seq: int, received_at: float) -> bool:
-    """Return whether the vector of a number is one that was stored at this time.
+def is_another(
+    connection: psycopg.Connection, model_name: str, seq: int, received_at: float
+) -> bool:
+    """Return whether the vector of a number is another one than that stored at this time.
 
     Parameters
     ----------
@@ -125,23 +127,14 @@ def exists(connection: psycopg.Connection, model_name: str, seq: int, received_a
     received_at : float
         Seconds since the epoch, as :func:`vectors` gives them.
     """
-    cursor = connection.execute(
-        "select from embedding where model_name = %s and seq = %s and received_at = %s",
-        # A float of this size is exact to a microsecond, as PostgreSQL's times are.
-        (model_name, seq, datetime.fromtimestamp(received_at, UTC)),
-    )
-    return cursor.fetchone() is not None
-
-
-def first_arrival(connection: psycopg.Connection, model_name: str) -> float | None:
-    """Return when the oldest stored vector arrived, in seconds since the epoch; None without."""
-    found = connection.execute(
-        "select extract(epoch from min(received_at))::float8 from embedding where model_name = %s",
-        (model_name,),
-    ).fetchone()
-    assert found is not None
-    first: float | None = found[0]
-    return first
+    of_number = "select from embedding where model_name = %s and seq = %s"
+    # A float of this size is exact to a microsecond, as PostgreSQL's times are.
+    moment = datetime.fromtimestamp(received_at, UTC)
+    found = connection.execute(f"{of_number} and received_at = %s", (model_name, seq, moment))
+    if found.fetchone() is not None:
+        return False
+    # In all partitions, as a restored store may have any time. It may also have been deleted.
+    return connection.execute(of_number, (model_name, seq)).fetchone() is not None
 
 
 def first_arrivals(

@@ -442,9 +442,13 @@ def test_a_first_baseline_of_vectors_that_expired_says_why_there_is_none(
 ) -> None:
     send(vectors[:300])
     connection.execute("delete from embedding where seq <= 100")
-    with fitting(pool, [0.0]) as made:
-        made.request_first("m", 250, UTC)
-        wait_for(made._works["m"].future.done, "the attempt")
+    now = [0.0]
+    with fitting(pool, now) as made:
+        for _ in range(3):
+            made.request_first("m", 250, UTC)
+            wait_for(made._works["m"].future.done, "the attempt")
+            now[0] += 60
+    # It is tried again each minute, but told once.
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.__dict__["error"] == "200 of the 250 vectors of a first baseline are stored"
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from exporter.monitor import baseline
 from exporter.monitor.preview import Comparison, preview
+from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store import explanations
 from ingest.store.explanations import ExplanationRow
 from ingest.store.selection import Selection, select
@@ -22,9 +23,10 @@ Send = Callable[..., None]
 
 
 def compared(
-    connection: psycopg.Connection, selection: Selection, check_interval: float = 300
+    connection: psycopg.Connection, selection: Selection, check_interval: int = 300
 ) -> Comparison:
-    found = preview(connection, "m", selection, check_interval, datetime.now(UTC)).comparison
+    settings = MonitoringSettings(check_interval=check_interval)
+    found = preview(connection, "m", selection, settings, datetime.now(UTC)).comparison
     assert found is not None
     return found
 
@@ -44,7 +46,7 @@ def test_without_a_baseline_only_the_vectors_are_told(
 ) -> None:
     send(vectors[:300])
     send(vectors[300:500])
-    found = preview(connection, "m", Selection(first=400), 300, datetime.now(UTC))
+    found = preview(connection, "m", Selection(first=400), MonitoringSettings(), datetime.now(UTC))
     assert found.vectors == 400
     assert found.first_at is not None
     assert found.last_at is not None
@@ -52,13 +54,33 @@ def test_without_a_baseline_only_the_vectors_are_told(
     assert found.comparison is None
 
 
+@pytest.mark.parametrize(("zone", "stage"), [("UTC", "provisional"), ("Asia/Kolkata", "daily")])
+def test_the_stage_is_that_of_the_local_time(
+    connection: psycopg.Connection, send: Send, vectors: Vectors, zone: str, stage: str
+) -> None:
+    send(vectors[:240])
+    connection.execute("create table past partition of embedding default")
+    # From midnight to four in UTC, on two days. In Kolkata, these are parts of five hours.
+    connection.execute(
+        "update embedding set received_at = '2026-01-04 23:59Z'::timestamptz"
+        " + seq * interval '1 minute' + seq % 2 * interval '1 day'"
+    )
+    found = preview(
+        connection,
+        "m",
+        Selection(first=240),
+        MonitoringSettings(time_zone=zone),
+        datetime.now(UTC),
+    )
+    assert found.stage == stage
+
+
 def test_no_vectors_are_no_error(
     connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:
     send(vectors[:10])
-    found = preview(
-        connection, "m", Selection(start=datetime.max.replace(tzinfo=UTC)), 300, datetime.now(UTC)
-    )
+    never = Selection(start=datetime.max.replace(tzinfo=UTC))
+    found = preview(connection, "m", never, MonitoringSettings(), datetime.now(UTC))
     assert (found.vectors, found.first_at, found.comparison) == (0, None, None)
 
 
@@ -130,7 +152,7 @@ def test_a_score_is_recent_until_the_check_after_the_next(
     connection: psycopg.Connection,
     send: Send,
     vectors: Vectors,
-    check_interval: float,
+    check_interval: int,
     drifts: bool,
 ) -> None:
     send(vectors[:600])

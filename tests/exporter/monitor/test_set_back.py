@@ -53,6 +53,20 @@ def test_a_store_that_was_set_back_is_reloaded(
     assert tail.status.rewinds == 1
 
 
+def test_a_newest_vector_that_was_deleted_is_no_restore(
+    pool: Pool, send: Callable[..., None], vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:200])
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    tail.poll()
+    connection.execute("delete from embedding where seq = 200")
+    send(vectors[200:220])
+    tail.poll()
+    assert tail.status.rewinds == 0
+    np.testing.assert_array_equal(held(models.by_name["m"], "slow"), vectors[:220])
+
+
 def test_a_set_back_store_is_measured_against_the_baseline_it_has(
     pool: Pool, send: Callable[..., None], vectors: Vectors, connection: psycopg.Connection
 ) -> None:

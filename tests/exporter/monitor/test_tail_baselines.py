@@ -15,6 +15,7 @@ from exporter.monitor import baseline, reporting
 from exporter.monitor.model import Model, Models
 from exporter.monitor.report import Drift
 from exporter.monitor.tail import Tail
+from ingest.store import baselines
 from ingest.store.changes import is_sampled
 from ingest.store.pool import Pool, sync_pool
 from ingest.store.selection import Selection
@@ -221,6 +222,10 @@ def test_an_unreadable_baseline_is_reported_once_and_the_model_goes_on(
     assert messages.count("baseline not readable") == 1
     found = verdict(models, "fast")
     assert (found.baseline_version, found.vectors) == (1, 130)
+    # Also the one that the model has still.
+    baselines.use(connection, "m", 1)
+    tail.poll()
+    assert verdict(models, "fast").state == "ok"
     baseline.pin(connection, "m", Selection(first=580))
     tail.poll()
     assert verdict(models, "fast").baseline_version == 3
@@ -288,7 +293,7 @@ def test_a_baseline_of_equal_vectors_gives_way_to_one_of_vectors_that_differ(
     assert (found.state, found.measurement) == ("baseline_constant", None)
     send(equal[:700])
     send(vectors[300:1_300])
-    now[0] += SETTINGS.check_interval
+    now[0] += 3_600
     poll_until(tail, lambda: verdict(models, "fast").baseline_version == 2)
     send(vectors[1_300:1_500])
     tail.poll()
@@ -338,6 +343,41 @@ def test_windows_keep_the_time_zone_of_their_baseline(
     assert sums is not None
     expected = model.baseline.detector.sums(arrivals.vectors, arrivals.times + 19_800)
     np.testing.assert_array_equal(sums.mean_waves, expected.mean_waves)
+
+
+def test_a_person_may_choose_the_baseline_that_is_in_use(
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:1_200])
+    baseline.pin_first(pool.borrow, "m", 1_000)
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    poll_until(tail, lambda: models.by_name["m"].maturing is not None)
+    tail.stop()
+    baselines.use(connection, "m", 1)
+    tail.poll()
+    model = models.by_name["m"]
+    assert model.baseline is not None
+    assert not model.baseline.matures
+    assert model.maturing is None  # so nobody is told of a next one
+    adopted = model.standing
+    tail.poll()
+    assert model.standing is adopted
+
+
+def test_a_first_baseline_whose_vectors_have_expired_is_of_fewer_that_fill_a_week(
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:1_000])
+    age(connection, 700, 1_000)
+    connection.execute("delete from embedding where seq <= 500")
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    poll_until(tail, lambda: models.by_name["m"].baseline is not None)
+    tail.stop()
+    found = models.by_name["m"].baseline
+    assert found is not None
+    assert (found.source, found.stage) == ("first 500", "weekly")
 
 
 def test_two_exporters_pin_one_baseline(

@@ -116,6 +116,17 @@ def test_the_version_in_use_is_the_one_that_was_chosen_last(
 
 
 @pytest.mark.usefixtures("filled")
+def test_a_version_in_use_that_a_person_chooses_is_not_replaced(
+    connection: psycopg.Connection,
+) -> None:
+    rows = select(connection, "m", Selection(first=5))
+    baselines.create(connection, "m", rows, b"", {}, "first 5", instead_of=0)
+    baselines.use(connection, "m", 1)
+    assert baselines.create(connection, "m", rows, b"", {}, "x", instead_of=1) is None
+    assert baselines.in_use(connection, "m") == 1
+
+
+@pytest.mark.usefixtures("filled")
 def test_a_version_is_used_also_after_the_clock_was_set_back(
     connection: psycopg.Connection,
 ) -> None:
@@ -125,7 +136,7 @@ def test_a_version_is_used_also_after_the_clock_was_set_back(
     connection.execute("update baseline set used_at = used_at + interval '1 day'")
     baselines.use(connection, "m", 1)
     assert baselines.in_use(connection, "m") == 1
-    baselines.create(connection, "m", rows, b"", {}, "first 5", instead_of=1)
+    baselines.create(connection, "m", rows, b"", {}, "first 5")
     assert baselines.in_use(connection, "m") == 3
 
 
