@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -63,7 +63,7 @@ class Drifting:
 
     As in the rules, drift ends only when it was not seen for a while. So a score about the
     threshold is one drift, not many. While its window is not measured, it goes on. Nothing is kept
-    over a restart: a drift that lasts then begins again in the log, unless it is resumed.
+    over a restart, but what is recalled: a drift that lasts then begins again in the log.
 
     Attributes
     ----------
@@ -129,10 +129,22 @@ class Drifting:
                 now[series] = found
         self.now = MappingProxyType(now)
 
+    def recall(self, model: ModelSnapshot, scores: Iterable[Score], watched: int) -> None:
+        """Take the scores of the last hour from before a restart, in the order of time.
+
+        They are of the windows of a model, against its baseline. For ``watched``, see `notice`.
+        """
+        assert model.baseline is not None
+        thresholds = of_fleet(model.baseline.stage, watched)
+        for score in scores:
+            series = Series(model.row.model_name, score.window)
+            _, hour = self._hours.setdefault(series, (model.baseline.pinned_at, Hour()))
+            hour.add(score, thresholds[score.window])
+
     def resume(self, model: ModelSnapshot, series: Series, drift: Drift) -> None:
         """Go on with a drift that was known before a restart: nobody can see it now."""
         assert model.baseline is not None
-        self._hours[series] = model.baseline.pinned_at, Hour()
+        self._hours.setdefault(series, (model.baseline.pinned_at, Hour()))
         self.now = MappingProxyType({**self.now, series: drift})
 
     def is_news(self, model: ModelSnapshot, watched: int) -> bool:

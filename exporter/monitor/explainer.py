@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -21,15 +22,16 @@ from exporter.explain.summary import headline, recalled, titled, told
 from exporter.monitor import evidence, privacy
 from exporter.monitor.drifting import Drift, Drifting
 from exporter.monitor.evidence import Evidence
+from exporter.monitor.maturing import Score
 from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot, SeriesSnapshot
 from exporter.monitor.states import UNMEASURED
 from ingest.runtime.errors import StoreUnavailable
 from ingest.runtime.settings.settings import ExplanationSettings
-from ingest.runtime.thresholds import DRAINED_SECONDS, KEPT_SECONDS
+from ingest.runtime.thresholds import DRAINED_SECONDS, KEPT_SECONDS, LASTING_SECONDS
 from ingest.runtime.worker import Worker
-from ingest.store import explanations, reports
+from ingest.store import explanations, history, reports
 from ingest.store.explanations import ExplanationRow
 from ingest.store.models import hold
 from ingest.store.pool import Pool
@@ -108,7 +110,7 @@ class Explainer:
         self._stopped = threading.Event()
         self._rest = self._stopped.wait if rest is None else rest
         self._drifting = Drifting()
-        self._resumed: set[str] = set()
+        self._recalled: set[str] = set()
         self._worker = Worker(
             "explainer",
             self._work,
@@ -179,7 +181,7 @@ class Explainer:
             if has_explained:
                 self._rest(took)
         self._drifting.keep(models)
-        self._resumed.intersection_update(models)
+        self._recalled.intersection_update(models)
         status = ExaminationStatus(not errors, spent)
         self.examined = MappingProxyType({EXPLANATION: status})
         if errors:
@@ -198,9 +200,9 @@ class Explainer:
         """Attach the explanations to a model; return whether one was made."""
         standing = model.standing  # read once: the tail replaces it when a baseline is adopted
         subject = model.judge(standing, self._models.now())
-        if model.row.model_name not in self._resumed:
-            self._resume(subject)
-            self._resumed.add(model.row.model_name)
+        if subject.baseline is not None and model.row.model_name not in self._recalled:
+            self._recall(subject, watched)
+            self._recalled.add(model.row.model_name)
         self._drifting.notice(subject, watched)
         explained, made = {}, list[_Explained]()
         for each, drift in self._due(subject):
@@ -232,15 +234,24 @@ class Explainer:
                 errors.append(error)
         return bool(made)
 
-    def _resume(self, subject: ModelSnapshot) -> None:
-        """Go on with the drifts of windows that are not measured now, after a restart.
+    def _recall(self, subject: ModelSnapshot, watched: int) -> None:
+        """Know what a process before knew of the drifts of a model, so that they go on.
 
-        Between two runs of a job, nobody could see them, and they would lose their explanations.
+        Otherwise an average of an hour would take an hour to show one, and between two runs of a
+        job nobody could see one. Slices are not fitted yet.
         """
-        if subject.baseline is None:
-            return
+        assert subject.baseline is not None
         now, version = subject.computed_at, subject.baseline.version
-        for each in (*subject.series, *subject.slices):
+        since = now - LASTING_SECONDS - 2 * self._interval
+        with self._primary.borrow() as connection:
+            past = history.scores(connection, subject.row.model_name, _moment(since))
+        scores = [
+            Score(window, at, score, subject.baseline.stage)
+            for window, at, score, measured_by in past
+            if measured_by == version and at <= now
+        ]
+        self._drifting.recall(subject, scores, watched)
+        for each in subject.series:
             if each.verdict.measurement is not None or each.verdict.state not in UNMEASURED:
                 continue
             with self._primary.borrow() as connection:
@@ -248,7 +259,8 @@ class Explainer:
             if (
                 found is not None
                 and found.baseline_version == version
-                and now - found.seen_at <= DRAINED_SECONDS
+                # It is noted at each look.
+                and now - found.seen_at <= max(DRAINED_SECONDS, 2 * self._interval)
             ):
                 score, seen_at = found.told["score"], min(found.seen_at, now)
                 drift = Drift(found.began_at, seen_at, version, score, measured_at=seen_at)
@@ -367,6 +379,10 @@ class Explainer:
         drawn = draw(read.detector, read.reference, read.window, found, positions)
         with self._primary.borrow() as connection:
             explanations.keep_map(connection, row, read.drawn(drawn, found, settings))
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _log_failure(error: Exception) -> None:

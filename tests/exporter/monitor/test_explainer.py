@@ -38,10 +38,11 @@ from ingest.runtime.settings.settings import (
     MonitoringSettings,
 )
 from ingest.runtime.thresholds import DRAINED_SECONDS, KEPT_SECONDS, SCORE
-from ingest.store import explanations, reports
+from ingest.store import explanations, history, reports
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection
 from ingest.store.explanations import ExplanationRow
+from ingest.store.history import HistoryRow
 from ingest.store.pool import Pool
 from ingest.store.reports import Report
 from ingest.store.selection import Selection
@@ -427,6 +428,32 @@ def test_after_a_restart_a_drift_that_lasts_keeps_its_explanation(
     another = explanation(models)
     assert another is not None
     assert (another.began_at > before.began_at, another.number) == (True, 0)
+
+
+def test_after_a_restart_a_drift_that_only_the_average_of_an_hour_shows_goes_on(
+    pool: Pool, models: Models, clock: Clock, connection: psycopg.Connection
+) -> None:
+    sudden, lasting, _ = SCORE["provisional"]["fast"]
+    between = (sudden + lasting) / 2
+    set_score(models, between)
+    explaining = explainer(pool, models)
+    for _ in range(13):
+        explaining.look()
+        row = HistoryRow("m", "fast", "ok", 500, 1, score=between)
+        history.fill(connection, [(models.now(), row)])
+        clock.time += CHECK
+    before = explanation(models)
+    assert before is not None
+    again = explainer(pool, models)
+    again.look()
+    after = explanation(models)
+    assert after is not None
+    assert (after.began_at, after.number) == (before.began_at, 1)
+    # Scores against another baseline are not of its hour.
+    connection.execute("update drift_history set baseline_version = 2")
+    another = explainer(pool, models)
+    another.look()
+    assert not another._drifting.now
 
 
 def test_of_two_processes_one_explains(
