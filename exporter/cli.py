@@ -17,7 +17,15 @@ import click
 
 from ingest.cli import main
 from ingest.files.command import reading
-from ingest.runtime.command import ModelName, Names, TextFile, configured, reconfigurable, setting
+from ingest.runtime.command import (
+    ModelName,
+    Names,
+    TextFile,
+    configured,
+    has_configuration,
+    reconfigurable,
+    setting,
+)
 from ingest.runtime.errors import MonitorError, SettingsError
 from ingest.runtime.extras import needs
 from ingest.runtime.importing import importing
@@ -562,5 +570,16 @@ def render(settings: Settings, output: Path, models: str | None, fragment: bool)
     """Write the rules, thresholds and Alertmanager configuration that the settings describe."""
     if models is not None:
         rule_files.check_models(settings, models.split())
-    for path in rule_files.render(settings, output, merged=fragment):
+    if not has_configuration() and rule_files.removes_webhook(settings, output):
+        raise SettingsError(
+            f"{output} has the webhook of Slack, and there is no config.yaml in the current folder"
+            " that has it, too; pass --config FILE"
+        )
+    written = rule_files.render(settings, output, merged=fragment)
+    if not has_configuration():
+        click.echo("there is no config.yaml in the current folder: defaults are written", err=True)
+    for path in written:
         click.echo(path)
+        if path.suffix == ".new":
+            kept = path.with_suffix("")
+            click.echo(f"{kept} was edited, and stays as it is: compare the two", err=True)

@@ -6,6 +6,7 @@ PromQL.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -34,11 +35,17 @@ _RULES = ("drift.rules.yaml", "pipeline.rules.yaml")
 _WATCHDOG = "watchdog.rules.yaml"
 _THRESHOLDS = "thresholds.rules.yaml"
 _ALERTMANAGER = "alertmanager.yml"
+_ALERTMANAGER_NEW = f"{_ALERTMANAGER}.new"
 _FRAGMENT = "alertmanager.fragment.yml"
 _TEMPLATE = "slack.tmpl"
 _WEBHOOK = "slack_webhook"
 
 _HEADER = "# Written by `embedding-drift rules render` from the configuration; edit that instead.\n"
+_EDITABLE = """\
+# Written by `embedding-drift rules render` from the configuration. Once you have edited this file,
+# the command leaves it as it is, and writes the next one beside it, into alertmanager.yml.new.
+"""
+_CHECKSUM = "# Checksum of what follows: "
 
 
 def render(settings: Settings, output: Path, *, merged: bool = False) -> list[Path]:
@@ -62,7 +69,8 @@ def render(settings: Settings, output: Path, *, merged: bool = False) -> list[Pa
     -------
     list of Path
         The written files. ``slack_webhook`` holds a secret; only its owner can read it, who stays
-        the one that it has.
+        the one that it has. If ``alertmanager.yml`` was edited, it stays as it is, and
+        ``alertmanager.yml.new`` is written.
 
     Raises
     ------
@@ -79,7 +87,8 @@ def render(settings: Settings, output: Path, *, merged: bool = False) -> list[Pa
         part = fragment(yaml.safe_load(whole), output / _TEMPLATE)
         texts[_FRAGMENT] = _HEADER + _dump(part)
     else:
-        texts[_ALERTMANAGER] = _HEADER + whole
+        is_edited = _is_edited(output / _ALERTMANAGER)
+        texts[_ALERTMANAGER_NEW if is_edited else _ALERTMANAGER] = _with_checksum(whole)
     texts[_TEMPLATE] = _source("alertmanager", _TEMPLATE)
     if webhook is not None:
         texts[_WEBHOOK] = webhook.get_secret_value() + "\n"
@@ -104,8 +113,28 @@ def _replace(output: Path, texts: Mapping[str, str]) -> None:
                 os.chown(staged, owner.st_uid, owner.st_gid)
         for name in texts:
             os.replace(Path(staging, name), output / name)
-    for optional in {_WEBHOOK, _WATCHDOG} - set(texts):
+    for optional in {_WEBHOOK, _WATCHDOG, _ALERTMANAGER_NEW} - set(texts):
         (output / optional).unlink(missing_ok=True)
+
+
+def _with_checksum(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{_EDITABLE}{_CHECKSUM}{digest}\n{text}"
+
+
+def _is_edited(file: Path) -> bool:
+    """Whether somebody has changed a file since it was rendered, or has written it."""
+    try:
+        found = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    after = found.partition(_CHECKSUM.encode())[2].partition(b"\n")[2]
+    return found != _with_checksum(after.decode(errors="replace")).encode()
+
+
+def removes_webhook(settings: Settings, output: Path) -> bool:
+    """Return whether `render` would remove the webhook of Slack from a folder."""
+    return settings.alerting.slack_webhook is None and (output / _WEBHOOK).exists()
 
 
 def check_models(settings: Settings, known: Collection[str]) -> None:

@@ -118,6 +118,12 @@ def reconfigurable(command: Callable[Concatenate[LiveSettings, P], R]) -> Callab
     return with_live_settings
 
 
+def has_configuration() -> bool:
+    """Return whether the settings of the command that runs are from a file, too."""
+    given = click.get_current_context().params.get("config")
+    return given is not None or _DEFAULT_CONFIG.is_file()
+
+
 def setting(name: str, key: str, help_text: str) -> Callable[[Command], Command]:
     """Add an option to a command that sets one key, which is an integer."""
 

@@ -284,6 +284,60 @@ def test_removing_the_webhook_removes_the_integration_and_the_secret(tmp_path: P
     assert not (tmp_path / "slack_webhook").exists()
 
 
+def test_an_edited_alertmanager_yml_stays_and_the_next_one_is_written_beside_it(
+    tmp_path: Path,
+) -> None:
+    file, new = tmp_path / "alertmanager.yml", tmp_path / "alertmanager.yml.new"
+    render(settings(alerting__slack_webhook=WEBHOOK), tmp_path)
+    edited = file.read_text().replace("#      mute_time", "      mute_time")
+    assert edited != file.read_text()
+    file.write_text(edited)
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"{{alerting: {{slack_webhook: '{WEBHOOK}'}}, monitoring: {{drift_threshold: 0.15}}}}"
+    )
+    command = ["rules", "render", "--config", str(config), "--output", str(tmp_path)]
+    answer = CliRunner().invoke(main, command)
+    assert answer.exit_code == 0
+    assert f"{file} was edited, and stays as it is: compare the two\n" in answer.stderr
+    assert str(new) in answer.stdout.splitlines()
+    assert file.read_text() == edited
+    found = thresholds(tmp_path)["fleet:embedding_drift_magnitude_warning:threshold"]
+    assert found == "vector(0.15)"
+    # Once it is the new one, it is replaced as before.
+    new.rename(file)
+    answer = CliRunner().invoke(main, command)
+    assert answer.stderr == ""
+    assert not new.exists()
+
+
+def test_an_alertmanager_yml_that_somebody_wrote_stays(tmp_path: Path) -> None:
+    (tmp_path / "alertmanager.yml").write_text("receivers: []\n")
+    written = render(Settings(), tmp_path)
+    assert (tmp_path / "alertmanager.yml").read_text() == "receivers: []\n"
+    assert tmp_path / "alertmanager.yml.new" in written
+
+
+def test_a_folder_without_a_configuration_does_not_take_the_webhook_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["rules", "render", "--output", "out"]
+    answer = CliRunner().invoke(main, command)
+    assert answer.exit_code == 0
+    assert answer.stderr == "there is no config.yaml in the current folder: defaults are written\n"
+    render(settings(alerting__slack_webhook=WEBHOOK), Path("out"))
+    answer = CliRunner().invoke(main, command)
+    assert answer.exit_code == 2
+    assert "out has the webhook of Slack" in answer.stderr
+    assert "pass --config FILE" in answer.stderr
+    assert Path("out/slack_webhook").exists()
+    # A configuration without it removes it.
+    Path("config.yaml").write_text("monitoring: {drift_threshold: 0.15}")
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert not Path("out/slack_webhook").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     output = tmp_path / "file" / "rendered"
