@@ -273,7 +273,7 @@ CANARY_TIMESTAMP = of_model(
 CANARY_GAP = of_model(
     "embedding_drift_canary_gap_seconds",
     "gauge",
-    "Longest time between two of the newest 16 sets of canaries; absent below three sets.",
+    "Longest time between two of the newest sets of canaries; absent until that is known.",
     lambda m: m.row.canary_gap,
 )
 

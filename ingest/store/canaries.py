@@ -30,8 +30,14 @@ KEPT_NAMES = 4
 """Names of sets of a model that have a reference: those that came last."""
 _AHEAD = timedelta(hours=1)
 """What is stored as of later than that from now was dated by a wrong clock."""
-_LEAST_SETS = 3
-"""Sets that show how often they come."""
+_TOGETHER_SECONDS = 600.0
+"""Sets that come sooner after one another may be of replicas that start together, or of a trial."""
+_LEAST_PAUSES = 2
+"""Longer pauses that show how often sets come."""
+_LEAST_SPAN_SECONDS = 3_600.0
+"""All sets that are kept show it, too, if they span an hour."""
+_FADING = 0.7
+"""Share of a gap that is still known when all sets that are kept came after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,7 @@ class _Row(NamedTuple):
     ids: list[str]
     dimension: int
     moved: Moved
+    longest_gap: float | None
     idempotency_key: str | None
     fingerprint: bytes
 
@@ -164,13 +171,15 @@ async def _rows(connection: AsyncConnection, model_name: str) -> list[_Row]:
     """Read what is stored for a model, newest first."""
     cursor = await connection.execute(
         "select received_at, canary_set, ids, octet_length(embeddings) / 4 / cardinality(ids),"
-        " is_reference, median_distance, max_distance, idempotency_key, fingerprint"
-        " from canary where model_name = %s order by received_at desc",
+        " is_reference, median_distance, max_distance, longest_gap_seconds, idempotency_key,"
+        " fingerprint from canary where model_name = %s order by received_at desc",
         [model_name],
     )
     return [
-        _Row(received_at, name, ids, dimension, Moved(*moved), key, fingerprint)
-        for received_at, name, ids, dimension, *moved, key, fingerprint in await cursor.fetchall()
+        _Row(received_at, name, ids, dimension, Moved(*moved), gap, key, fingerprint)
+        for received_at, name, ids, dimension, *moved, gap, key, fingerprint in (
+            await cursor.fetchall()
+        )
     ]
 
 
@@ -268,8 +277,6 @@ async def _store(
     rows: Sequence[_Row],
 ) -> None:
     """Add a set, and delete what is not kept any longer."""
-    times = [now, *(row.received_at for row in rows)][:KEPT_SETS]
-    gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(times)]
     await connection.execute(
         "insert into canary (model_name, received_at, canary_set, ids, embeddings, is_reference,"
         " median_distance, max_distance, longest_gap_seconds, idempotency_key, fingerprint)"
@@ -283,7 +290,7 @@ async def _store(
             moved.is_reference,
             moved.median,
             moved.max,
-            max(gaps) if len(times) >= _LEAST_SETS else None,
+            _longest_gap(now, rows),
             given.idempotency_key,
             given.fingerprint,
         ],
@@ -301,6 +308,24 @@ async def _store(
             "delete from canary where model_name = %s and received_at = any(%s)",
             [given.model_name, outdated],
         )
+
+
+def _longest_gap(now: datetime, rows: Sequence[_Row]) -> float | None:
+    """Return the longest time between two of the newest sets; None while it is not known.
+
+    Sixteen replicas that send at once are all of the newest sets. Then the oldest of these tells
+    the gap before them.
+    """
+    kept = rows[: KEPT_SETS - 1]
+    times = [now, *(row.received_at for row in kept)]
+    gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(times)]
+    pauses = [gap for gap in gaps if gap >= _TOGETHER_SECONDS]
+    is_full = len(times) == KEPT_SETS
+    spans = is_full and sum(gaps) >= _LEAST_SPAN_SECONDS
+    known = [max(gaps)] if spans or len(pauses) >= _LEAST_PAUSES else []
+    if is_full and (before := kept[-1].longest_gap) is not None:
+        known.append(_FADING * before)
+    return max(known, default=None)
 
 
 def _replaces(given: CanarySet, moved: Moved, reference: _Row) -> bool:

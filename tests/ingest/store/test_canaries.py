@@ -150,26 +150,76 @@ def test_the_reference_and_the_newest_sets_are_kept(
     assert send(store, canaries(OTHERS)) == FIRST
 
 
+def newest(connection: psycopg.Connection) -> changes.ModelRow:
+    row = changes.model(connection, "m")
+    assert row is not None
+    return row
+
+
+def wait(connection: psycopg.Connection, hours: float) -> None:
+    """Date everything back."""
+    connection.execute("update canary set received_at = received_at - %s", [timedelta(hours=hours)])
+
+
 def test_the_exporter_reads_the_newest_distances_and_the_longest_gap(
     store: str, connection: psycopg.Connection
 ) -> None:
-    def newest() -> changes.ModelRow:
-        row = changes.model(connection, "m")
-        assert row is not None
-        return row
-
     send(store, canaries())
+    wait(connection, 5)
     send(store, canaries(OTHERS))
-    assert newest().canary_max_distance == distances(VECTORS, OTHERS).max()
-    assert newest().canary_gap is None  # two sets do not show how often they come
-    hours = timedelta(hours=5)
-    connection.execute("update canary set received_at = received_at - %s", [hours])
+    assert newest(connection).canary_max_distance == distances(VECTORS, OTHERS).max()
+    assert newest(connection).canary_gap is None  # two sets do not show how often they come
+    wait(connection, 4)
     send(store, canaries())
-    assert newest().canary_gap == pytest.approx(hours.total_seconds(), abs=60)
-    assert newest().canary_median_distance == pytest.approx(0, abs=1e-15)
-    received = newest().canaries_received_at
-    assert received is not None
-    assert newest().now - received < timedelta(minutes=1)
+    found = newest(connection)
+    assert found.canary_gap == pytest.approx(5 * 3_600, abs=60)
+    assert found.canary_median_distance == pytest.approx(0, abs=1e-15)
+    assert found.canaries_received_at is not None
+    assert found.now - found.canaries_received_at < timedelta(minutes=1)
+
+
+def test_sets_of_a_trial_do_not_show_how_often_they_come(
+    store: str, connection: psycopg.Connection
+) -> None:
+    for _ in range(3):
+        send(store, canaries())
+    assert newest(connection).canary_gap is None
+    for expected in (None, 24, 24):
+        wait(connection, 24 if expected else 5)
+        send(store, canaries())
+        gap = newest(connection).canary_gap
+        assert gap == (None if expected is None else pytest.approx(expected * 3_600, abs=60))
+
+
+def test_many_replicas_that_send_at_once_show_the_gap_between_their_turns(
+    store: str, connection: psycopg.Connection
+) -> None:
+    def turn(replicas: int) -> list[float | None]:
+        found = []
+        for _ in range(replicas):
+            send(store, canaries())
+            found.append(newest(connection).canary_gap)
+        return found
+
+    replicas = KEPT_SETS + 4
+    assert set(turn(replicas)) == {None}
+    for _ in range(2):
+        wait(connection, 6)
+        gaps = turn(replicas)
+        # So three times the gap is longer than the next one.
+        assert all(gap is not None and 0.7 * 21_600 <= gap <= 21_660 for gap in gaps)
+
+
+def test_sets_that_always_come_soon_after_one_another_show_that_within_two_hours(
+    store: str, connection: psycopg.Connection
+) -> None:
+    gaps = []
+    for _ in range(KEPT_SETS):
+        send(store, canaries())
+        gaps.append(newest(connection).canary_gap)
+        wait(connection, 0.1)
+    assert set(gaps[:-1]) == {None}
+    assert gaps[-1] == pytest.approx(360, abs=60)
 
 
 def test_sets_that_were_dated_by_a_clock_ahead_do_not_date_later_ones(
@@ -183,11 +233,11 @@ def test_sets_that_were_dated_by_a_clock_ahead_do_not_date_later_ones(
     moved = send(store, canaries(OTHERS))
     rows = connection.execute(
         "select received_at <= clock_timestamp(), is_reference, median_distance > 0.01,"
-        " longest_gap_seconds < 3600 from canary order by received_at"
+        " coalesce(longest_gap_seconds, 0) < 3600 from canary order by received_at"
     ).fetchall()
     assert rows == [
-        (True, True, False, None),
-        (True, False, False, None),
+        (True, True, False, True),
+        (True, False, False, True),
         (True, False, False, True),
         (True, False, True, True),
     ]
