@@ -58,9 +58,9 @@ number of models.
 
 The average of an hour is that of four fast windows, so a lower one is as rare.
 
-To a provisional baseline every hour that it has not seen is news, and to a daily one every day. The
-slow window holds enough vectors to see a day's small differences. Where these are news, only what
-changes nearly every vector counts, such as another encoder.
+An hour that a provisional baseline has not seen looks unusual to it, and so does a day to a daily
+one. The slow window holds enough vectors to see a day's small differences. Where these are not
+known, only what changes nearly every vector counts, such as another encoder.
 
 A small new topic may raise the slow window's score by 1 to 3 only, for as long as it lasts. Where
 hours of the week differ more than the waves of a baseline follow, the score is as high every week,
