@@ -484,16 +484,17 @@ def test_a_failure_that_comes_back_is_logged_again(
             for r in caplog.records
         )
 
-    def has_failed(times: int) -> bool:
+    def fails(times: int) -> bool:
+        # Again and again: a poll may come between the two.
+        send(vectors[10:20])
+        connection.execute("update embedding set embedding = '[1]' where seq > 10")
         return failures() == times
 
     send(vectors[:10])
     tail = Tail(pool, Models(), SETTINGS.model_copy(update={"poll_interval": 0.05}))
     tail.start()
     for expected in (1, 2):
-        send(vectors[10:20])
-        connection.execute("update embedding set embedding = '[1]' where seq > 10")
-        wait_for(partial(has_failed, expected), "the failure")
+        wait_for(partial(fails, expected), "the failure")
         connection.execute("update embedding set embedding = '[1,1,1,1,1,1,1,1]' where seq > 10")
         wait_for(lambda: tail._last_partial_failure == "", "a good poll")
     tail.stop()
