@@ -148,27 +148,36 @@ def shell_blocks(text: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def first_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service as `make run` starts it: embedded database, defaults; only the port is free."""
+def first_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `make run` starts a service: embedded database, defaults; only the port is free."""
     folder = tmp_path_factory.mktemp("first")
     config = folder / "config.yaml"
     config.write_text(f"database: {{data_directory: {folder / 'data'}}}\nserver: {{port: 0}}\n")
-    with serving(config) as service:
+    return config
+
+
+@pytest.fixture(scope="module")
+def first_service(first_config: Path) -> Iterator[Service]:
+    with serving(first_config) as service:
         yield service
 
 
-def test_the_first_value_of_the_readme_works_when_it_is_pasted(first_service: Service) -> None:
-    program = f"{shlex.quote(sys.executable)} -m exporter replay --url {first_service.url}"
+def test_the_first_value_of_the_readme_works_when_it_is_pasted(
+    first_service: Service, first_config: Path
+) -> None:
+    program = f"{shlex.quote(sys.executable)} -m exporter"
 
     def paste(block: str) -> str:
-        here = block.replace(".venv/bin/embedding-drift replay", program)
+        here = block.replace(".venv/bin/embedding-drift", program)
+        here = here.replace("replay", f"replay --url {first_service.url}")
+        here = here.replace("model remove", f"model remove --config {first_config}")
         here = here.replace(f"http://127.0.0.1:{PORT}", first_service.url)
         shell = ["bash", "-e", "-o", "pipefail", "-c", here]
         done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    send, look, send_own = shell_blocks(section(README, FIRST_VALUE))
+    send, look, send_own, remove = shell_blocks(section(README, FIRST_VALUE))
     assert paste(send) == "packages: 6000 vectors stored, 0 duplicates; 0 rows skipped\n"
     fast, slow, report = paste(look).splitlines()
     assert (
@@ -183,6 +192,8 @@ def test_the_first_value_of_the_readme_works_when_it_is_pasted(first_service: Se
     answers = paste(send_own)
     assert answers.startswith('{"model_name":"my-model","stored":1,')
     assert answers.count('"state":"no_baseline"') == 2
+    paste(remove)
+    assert "packages" not in paste(f"{program} model list --config {first_config}")
 
 
 def test_make_run_serves_what_the_readme_says() -> None:
