@@ -257,6 +257,48 @@ def test_what_canaries_show_suppresses_and_is_suppressed(
     assert all(labels in suppressed for labels in found)
 
 
+STALE = alert("WindowStale", "warning", "pipeline")
+MISSING = alert("VectorsMissing", "warning", "pipeline")
+NO_EXPORTER = {"alertname": "EmbeddingDriftExporterDown", "severity": "critical"}
+NO_INGEST = {"alertname": "EmbeddingDriftIngestDown", "severity": "critical"}
+NO_WATCH = alert("WatchDown", "warning", "pipeline")
+
+
+@pytest.mark.parametrize(
+    ("firing", "suppressed"),
+    [
+        pytest.param(
+            [NO_INGEST, STALE, MISSING, STOPPED, OTHER_MODEL],
+            [STALE, MISSING, STOPPED],
+            id="without ingest no model gets vectors or canaries",
+        ),
+        pytest.param(
+            [NO_WATCH, STALE, MISSING, STALE | {"model_name": "other"}],
+            [STALE, MISSING],
+            id="without its watch a model gets no vectors",
+        ),
+        pytest.param(
+            [NO_WATCH, STOPPED], [], id="canaries come another way than rows of a watched table"
+        ),
+        pytest.param(
+            [NO_EXPORTER, NO_INGEST, NO_WATCH],
+            [NO_INGEST, NO_WATCH],
+            id="a service that has both halves is missed once",
+        ),
+    ],
+)
+def test_a_process_that_is_down_suppresses_what_follows(
+    firing: list[dict[str, str]],
+    suppressed: list[dict[str, str]],
+    tmp_path: Path,
+    tool: Callable[[str], str],
+) -> None:
+    tool("alertmanager")
+    found = inhibited(firing, tmp_path)
+    assert len(found) == len(suppressed)
+    assert all(labels in suppressed for labels in found)
+
+
 def test_an_alert_of_a_slice_suppresses_milder_ones_of_the_same_slice_only(
     tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
