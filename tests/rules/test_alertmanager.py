@@ -66,6 +66,8 @@ def test_amtool_accepts_the_configuration_with_every_option_switched_on(
         ("info", ["alertname=EmbeddingDriftSeasonalAnomaly", "severity=info", "model_name=a"]),
         ("critical", ["alertname=EmbeddingDriftCanariesMoved", "severity=critical"]),
         ("warning", ["alertname=EmbeddingDriftCanariesStopped", "severity=warning"]),
+        ("critical", ["alertname=EmbeddingDriftDimensionChanged", "severity=critical"]),
+        ("warning", ["alertname=EmbeddingDriftDimensionChanged", "severity=warning"]),
         ("critical", ["alertname=EmbeddingModelChanged", "severity=critical"]),
         ("warning", ["alertname=EmbeddingModelChanged", "severity=warning"]),
         ("watchdog", ["alertname=EmbeddingDriftWatchdog", "severity=info"]),
@@ -166,6 +168,7 @@ PERSISTING = alert("Persisting", "critical", "drift")
 CHANGED = {**alert("", "warning", "pipeline"), "alertname": "EmbeddingModelChanged"}
 CHANGED_MUCH = CHANGED | {"severity": "critical"}
 DEAD = alert("DimensionsDead", "warning", "pipeline")
+REFUSED = alert("DimensionChanged", "warning", "pipeline")
 UNREACHABLE = alert("StoreUnreachable", "critical", "pipeline")
 OTHER_MODEL = alert("Detected", "warning", "drift", model="other")
 OF_SLICE = DETECTED | {"slice": "tenant=acme"}
@@ -191,9 +194,24 @@ OF_SLICE = DETECTED | {"slice": "tenant=acme"}
             id="critical drift, as of the other window, is told beside a milder change",
         ),
         pytest.param(
-            [CHANGED_MUCH, PERSISTING, DETECTED],
-            [CHANGED_MUCH, DETECTED],
+            [CHANGED, PERSISTING, DETECTED],
+            [CHANGED, DETECTED],
             id="a change that lasts comes back",
+        ),
+        pytest.param(
+            [CHANGED, CHANGED_MUCH, LARGE, PERSISTING, DETECTED],
+            [CHANGED, LARGE, PERSISTING, DETECTED],
+            id="a critical change that lasts is still told",
+        ),
+        pytest.param(
+            [LARGE, PERSISTING, PERSISTING | {"model_name": "other"}],
+            [PERSISTING],
+            id="critical drift that lasts is told once",
+        ),
+        pytest.param(
+            [LARGE | {"severity": "warning"}, PERSISTING],
+            [LARGE | {"severity": "warning"}],
+            id="a warning that lasts comes back as critical",
         ),
         pytest.param(
             [CHANGED_MUCH, PERSISTING | {"slice": "tenant=acme"}],
@@ -205,11 +223,28 @@ OF_SLICE = DETECTED | {"slice": "tenant=acme"}
             [CHANGED_MUCH],
             id="canaries are certain where vectors are not",
         ),
-        pytest.param([CHANGED_MUCH, DEAD], [CHANGED_MUCH], id="dead dimensions are more exact"),
         pytest.param(
-            [DEAD, LARGE, PERSISTING],
-            [LARGE],
-            id="dead dimensions explain drift, but do not hide that it persists",
+            [CHANGED, DEAD, DETECTED], [CHANGED, DETECTED], id="dead dimensions are more exact"
+        ),
+        pytest.param(
+            [DEAD, LARGE, PERSISTING, DETECTED],
+            [PERSISTING, DETECTED],
+            id="dead dimensions explain drift, but are no critical alert",
+        ),
+        pytest.param(
+            [DEAD, PERSISTING],
+            [],
+            id="dead dimensions do not hide that drift persists",
+        ),
+        pytest.param(
+            [DEAD, CHANGED_MUCH, LARGE, PERSISTING],
+            [LARGE, PERSISTING],
+            id="of a critical change with dead dimensions, the change and the dimensions are told",
+        ),
+        pytest.param(
+            [REFUSED, REFUSED | {"severity": "critical"}, REFUSED | {"model_name": "other"}],
+            [REFUSED],
+            id="vectors of another dimension are one alert",
         ),
         pytest.param(
             [STOPPED, alert("VectorsMissing", "warning", "pipeline")],

@@ -96,7 +96,7 @@ def test_the_two_thresholds_of_the_configuration_become_series(tmp_path: Path) -
                 ("median", "critical", "0.002"),
             )
         },
-        "fleet:embedding_drift_escalation_seconds:threshold{severity=info}": "vector(1800)",
+        "fleet:embedding_drift_escalation_seconds:threshold{severity=info}": "vector(14400)",
         "fleet:embedding_drift_escalation_seconds:threshold{severity=warning}": "vector(7200)",
     }
 

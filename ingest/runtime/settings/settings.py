@@ -216,7 +216,7 @@ class MonitoringSettings(_Section):
 class EscalationSettings(_Section):
     """When unresolved drift gets the next severity."""
 
-    info_after: Annotated[int, Field(ge=1)] = 1_800
+    info_after: Annotated[int, Field(ge=1)] = 14_400
     """Seconds after which unresolved drift of severity info becomes a warning."""
     warning_after: Annotated[int, Field(ge=1)] = 7_200
     """Seconds after which unresolved drift of severity warning becomes critical."""
