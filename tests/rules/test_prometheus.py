@@ -20,6 +20,7 @@ from ingest.runtime.errors import MonitorError
 from ingest.runtime.http import application
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.settings import Settings
+from ingest.runtime.thresholds import SCORE, Stage
 from rules.render import render
 from tests.programs import NEWEST, missing
 
@@ -190,6 +191,23 @@ def test_the_runbook_names_only_settings_metrics_and_errors_that_exist() -> None
     assert raised
     for name in raised:
         assert issubclass(getattr(errors, name), MonitorError)
+
+
+def test_the_runbook_has_the_thresholds_of_each_stage() -> None:
+    runbook = " ".join((RULES / "runbook.md").read_text().split())
+    younger: dict[Stage, str] = {"provisional": "first day", "daily": "rest of the first week"}
+    for stage, when in younger.items():
+        fast, slow = SCORE[stage]["fast"], SCORE[stage]["slow"]
+        assert (
+            f"In the {when}, they are {fast.sudden:g} and {fast.lasting:g} in the fast window, and"
+            f" {slow.sudden:g} and {slow.lasting:g} in the slow one."
+        ) in runbook
+        assert f"In both, the threshold of the rise is {slow.rise:g}." in runbook
+    fast, slow = SCORE["weekly"]["fast"], SCORE["weekly"]["slow"]
+    assert fast.sudden == slow.sudden
+    assert f"score exceeds {fast.sudden:g} for 2 minutes" in runbook
+    assert f"exceeds {fast.lasting:g} in the fast window or {slow.lasting:g} in the slow" in runbook
+    assert f"more than {slow.rise:g} higher" in runbook
 
 
 def test_the_runbook_quotes_only_log_messages_of_the_program() -> None:
