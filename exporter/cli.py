@@ -577,7 +577,10 @@ def render(settings: Settings, output: Path, models: str | None, fragment: bool)
         )
     written = rule_files.render(settings, output, merged=fragment)
     if not has_configuration():
-        click.echo("there is no config.yaml in the current folder: defaults are written", err=True)
+        click.echo(
+            "there is no config.yaml in the current folder: keys that are not set have defaults",
+            err=True,
+        )
     for path in written:
         click.echo(path)
         if path.suffix == ".new":
