@@ -570,11 +570,7 @@ def render(settings: Settings, output: Path, models: str | None, fragment: bool)
     """Write the rules, thresholds and Alertmanager configuration that the settings describe."""
     if models is not None:
         rule_files.check_models(settings, models.split())
-    if not has_configuration() and rule_files.removes_webhook(settings, output):
-        raise SettingsError(
-            f"{output} has the webhook of Slack, and there is no config.yaml in the current folder"
-            " that has it, too; pass --config FILE"
-        )
+    had_webhook = rule_files.has_webhook(output)
     written = rule_files.render(settings, output, merged=fragment)
     if not has_configuration():
         click.echo(
@@ -585,4 +581,14 @@ def render(settings: Settings, output: Path, models: str | None, fragment: bool)
         click.echo(path)
         if path.suffix == ".new":
             kept = path.with_suffix("")
-            click.echo(f"{kept} was edited, and stays as it is: compare the two", err=True)
+            click.echo(
+                f"{kept} was edited, and Alertmanager still uses it. Compare it with {path.name},"
+                f" take over your edits, and rename that to {kept.name}",
+                err=True,
+            )
+    if had_webhook and not rule_files.has_webhook(output):
+        click.echo(
+            "alerting.slack_webhook is not set: the file slack_webhook was removed, and no message"
+            " goes to Slack",
+            err=True,
+        )

@@ -113,8 +113,11 @@ def _replace(output: Path, texts: Mapping[str, str]) -> None:
                 os.chown(staged, owner.st_uid, owner.st_gid)
         for name in texts:
             os.replace(Path(staging, name), output / name)
-    for optional in {_WEBHOOK, _WATCHDOG, _ALERTMANAGER_NEW} - set(texts):
-        (output / optional).unlink(missing_ok=True)
+    optional = {_WEBHOOK, _WATCHDOG, _ALERTMANAGER_NEW}
+    if _ALERTMANAGER_NEW in texts:
+        optional.remove(_WEBHOOK)  # the one that was edited may read it
+    for name in optional - set(texts):
+        (output / name).unlink(missing_ok=True)
 
 
 def _with_checksum(text: str) -> str:
@@ -128,13 +131,15 @@ def _is_edited(file: Path) -> bool:
         found = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return False
+    if found.startswith(_HEADER.encode()):
+        return False  # by a release that replaced it, too
     after = found.partition(_CHECKSUM.encode())[2].partition(b"\n")[2]
     return found != _with_checksum(after.decode(errors="replace")).encode()
 
 
-def removes_webhook(settings: Settings, output: Path) -> bool:
-    """Return whether `render` would remove the webhook of Slack from a folder."""
-    return settings.alerting.slack_webhook is None and (output / _WEBHOOK).exists()
+def has_webhook(output: Path) -> bool:
+    """Return whether a folder has the file with the webhook of Slack."""
+    return (output / _WEBHOOK).exists()
 
 
 def check_models(settings: Settings, known: Collection[str]) -> None:

@@ -209,7 +209,7 @@ def pin_first(
         count = len(changes.first_arrivals(connection, model_name, vectors))
         if count < vectors:
             # Some have expired already, or the model was removed and created again.
-            raise ValueError(f"{count} of the {vectors} vectors of a first baseline are stored")
+            raise ValueError(f"not all of the {vectors} vectors of a first baseline are stored")
         rows = select(connection, model_name, selection)
     return pin_next(borrow, model_name, fit(model_name, rows, str(selection), zone), 0)
 

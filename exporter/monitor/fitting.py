@@ -81,7 +81,7 @@ class Fitting:
         self._slicings: dict[str, _Work] = {}
         self._suggestions: dict[str, _Work] = {}
         self._forgotten: list[Future[bool]] = []
-        self._failures: dict[str, str] = {}
+        self._failures: dict[tuple[str, str], str] = {}
         self._is_stopping = False
 
     def request_first(self, model_name: str, vectors: int, zone: ZoneInfo) -> None:
@@ -100,7 +100,7 @@ class Fitting:
             vectors, least = settings.baseline.vectors, fewest(settings)
             baseline.pin_early(borrow, name, vectors, least, settings.zone)
 
-        self._request(self._early, name, pin, RETRY_SECONDS)
+        self._request(self._early, name, pin, RETRY_SECONDS, "no baseline of fewer vectors")
 
     def request_again(self, model_name: str, version: int) -> None:
         """Fit an outdated detector again, unless that is under way or just failed."""
@@ -201,7 +201,8 @@ class Fitting:
 
     def forget(self, model_name: str) -> None:
         """Forget a model that was removed, or replaced by another of its name."""
-        self._failures.pop(model_name, None)
+        for key in [key for key in self._failures if key[0] == model_name]:
+            del self._failures[key]
         for works in self._all:
             work = works.pop(model_name, None)
             # Work that runs already pins nothing: the vectors that it read are gone.
@@ -238,15 +239,15 @@ class Fitting:
                 _log.info("fit interrupted", extra={"model_name": model_name})
                 return False
             # What fails for days is one line in the log.
-            if self._failures.get(model_name) != repr(error):
-                self._failures[model_name] = repr(error)
+            if self._failures.get((model_name, failure)) != repr(error):
+                self._failures[model_name, failure] = repr(error)
                 _log.error(
                     f"{failure}; it will be tried again",
                     exc_info=not isinstance(error, MonitorError | ValueError),
                     extra={"model_name": model_name, "error": str(error)},
                 )
             return False
-        self._failures.pop(model_name, None)
+        self._failures.pop((model_name, failure), None)
         return True
 
 

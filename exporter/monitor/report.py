@@ -526,7 +526,7 @@ class Canaries(Struct):
     max_distance: Annotated[float, Meta(ge=0, le=2)]
     longest_gap: Annotated[
         float | None,
-        Meta(description="Seconds between two of the newest sets; null below three sets."),
+        Meta(description="Seconds between two of the newest sets; null until that is known."),
     ]
 
 

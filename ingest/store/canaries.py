@@ -34,10 +34,10 @@ _TOGETHER_SECONDS = 600.0
 """Sets that come sooner after one another may be of replicas that start together, or of a trial."""
 _LEAST_PAUSES = 2
 """Longer pauses that show how often sets come."""
-_LEAST_SPAN_SECONDS = 3_600.0
-"""All sets that are kept show it, too, if they span an hour."""
+_LEAST_SPAN_SECONDS = 1_800.0
+"""All sets that are kept show it, too, if they span half an hour: one every two minutes."""
 _FADING = 0.7
-"""Share of a gap that is still known when all sets that are kept came after it."""
+"""Share of a gap that is still known when all sets that are kept came together after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,10 +322,11 @@ def _longest_gap(now: datetime, rows: Sequence[_Row]) -> float | None:
     pauses = [gap for gap in gaps if gap >= _TOGETHER_SECONDS]
     is_full = len(times) == KEPT_SETS
     spans = is_full and sum(gaps) >= _LEAST_SPAN_SECONDS
-    known = [max(gaps)] if spans or len(pauses) >= _LEAST_PAUSES else []
+    if spans or len(pauses) >= _LEAST_PAUSES:
+        return max(gaps)
     if is_full and (before := kept[-1].longest_gap) is not None:
-        known.append(_FADING * before)
-    return max(known, default=None)
+        return _FADING * before
+    return None
 
 
 def _replaces(given: CanarySet, moved: Moved, reference: _Row) -> bool:

@@ -16,6 +16,7 @@ from rules.render import render
 
 SOURCE = Path(__file__).parent.parent.parent
 WEBHOOK = "https://hooks.slack.com/services/T024/B024/secret"
+SLACK = "EMBEDDING_DRIFT_ALERTING_SLACK_WEBHOOK"
 
 
 def settings(**flags: object) -> Settings:
@@ -299,7 +300,7 @@ def test_an_edited_alertmanager_yml_stays_and_the_next_one_is_written_beside_it(
     command = ["rules", "render", "--config", str(config), "--output", str(tmp_path)]
     answer = CliRunner().invoke(main, command)
     assert answer.exit_code == 0
-    assert f"{file} was edited, and stays as it is: compare the two\n" in answer.stderr
+    assert f"{file} was edited, and Alertmanager still uses it. Compare" in answer.stderr
     assert str(new) in answer.stdout.splitlines()
     assert file.read_text() == edited
     found = thresholds(tmp_path)["fleet:embedding_drift_magnitude_warning:threshold"]
@@ -318,23 +319,37 @@ def test_an_alertmanager_yml_that_somebody_wrote_stays(tmp_path: Path) -> None:
     assert tmp_path / "alertmanager.yml.new" in written
 
 
-def test_a_folder_without_a_configuration_does_not_take_the_webhook_away(
+def test_the_webhook_stays_while_an_edited_alertmanager_yml_may_read_it(tmp_path: Path) -> None:
+    render(settings(alerting__slack_webhook=WEBHOOK), tmp_path)
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(file.read_text() + "# edited\n")
+    render(Settings(), tmp_path)
+    assert "slack_webhook" in file.read_text()
+    assert (tmp_path / "slack_webhook").exists()
+
+
+def test_an_alertmanager_yml_of_an_earlier_release_is_replaced(tmp_path: Path) -> None:
+    header = (
+        "# Written by `embedding-drift rules render` from the configuration; edit that instead.\n"
+    )
+    (tmp_path / "alertmanager.yml").write_text(f"{header}receivers: []\n")
+    render(Settings(), tmp_path)
+    assert "route:" in (tmp_path / "alertmanager.yml").read_text()
+    assert not (tmp_path / "alertmanager.yml.new").exists()
+
+
+def test_what_a_folder_without_a_configuration_changes_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["rules", "render", "--output", "out"]
-    answer = CliRunner().invoke(main, command)
+    answer = CliRunner().invoke(main, command, env={SLACK: WEBHOOK})
     assert answer.exit_code == 0
     assert answer.stderr.startswith("there is no config.yaml in the current folder")
-    render(settings(alerting__slack_webhook=WEBHOOK), Path("out"))
+    assert "Slack" not in answer.stderr
     answer = CliRunner().invoke(main, command)
-    assert answer.exit_code == 2
-    assert "out has the webhook of Slack" in answer.stderr
-    assert "pass --config FILE" in answer.stderr
-    assert Path("out/slack_webhook").exists()
-    # A configuration without it removes it.
-    Path("config.yaml").write_text("monitoring: {drift_threshold: 0.15}")
-    assert CliRunner().invoke(main, command).exit_code == 0
+    assert answer.exit_code == 0
+    assert "alerting.slack_webhook is not set: the file slack_webhook was removed" in answer.stderr
     assert not Path("out/slack_webhook").exists()
 
 

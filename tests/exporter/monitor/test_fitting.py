@@ -438,19 +438,23 @@ def test_a_first_baseline_of_vectors_that_expired_says_why_there_is_none(
     send: Send,
     vectors: Vectors,
     connection: psycopg.Connection,
+    settings: MonitoringSettings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     send(vectors[:300])
     connection.execute("delete from embedding where seq <= 100")
-    now = [0.0]
+    now, (_, model) = [0.0], followed(pool, settings)
     with fitting(pool, now) as made:
         for _ in range(3):
             made.request_first("m", 250, UTC)
             wait_for(made._works["m"].future.done, "the attempt")
-            now[0] += 60
-    # It is tried again each minute, but told once.
+            made.request_early(model)
+            wait_for(made._early["m"].future.done, "the other attempt")
+            connection.execute("delete from embedding where seq = (select min(seq) from embedding)")
+            now[0] += 3_600
+    # It is tried again and again, but told once.
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert record.__dict__["error"] == "200 of the 250 vectors of a first baseline are stored"
+    assert record.__dict__["error"] == "not all of the 250 vectors of a first baseline are stored"
 
 
 def test_a_model_that_was_created_again_is_not_pinned_from_too_few_vectors(
