@@ -195,14 +195,18 @@ def test_the_runbook_names_only_settings_metrics_and_errors_that_exist() -> None
 
 def test_the_runbook_has_the_thresholds_of_each_stage() -> None:
     runbook = " ".join((RULES / "runbook.md").read_text().split())
-    younger: dict[Stage, str] = {"provisional": "first day", "daily": "rest of the first week"}
+    younger: dict[Stage, str] = {
+        "provisional": "on the first day",
+        "daily": "in the rest of the first week",
+    }
     for stage, when in younger.items():
         fast, slow = SCORE[stage]["fast"], SCORE[stage]["slow"]
         assert (
-            f"In the {when}, they are {fast.sudden:g} and {fast.lasting:g} in the fast window, and"
-            f" {slow.sudden:g} and {slow.lasting:g} in the slow one."
+            f"With a {stage} baseline (usually {when}), they are {fast.sudden:g} and"
+            f" {fast.lasting:g} in the fast window, and {slow.sudden:g} and {slow.lasting:g} in the"
+            " slow one."
         ) in runbook
-        assert f"In both, the threshold of the rise is {slow.rise:g}." in runbook
+        assert f"With both, the threshold of the rise is {slow.rise:g}." in runbook
     fast, slow = SCORE["weekly"]["fast"], SCORE["weekly"]["slow"]
     assert fast.sudden == slow.sudden
     assert f"score exceeds {fast.sudden:g} for 2 minutes" in runbook
