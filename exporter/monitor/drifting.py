@@ -62,8 +62,8 @@ class Drifting:
     """The windows that drift, by the thresholds of the rules.
 
     As in the rules, drift ends only when it was not seen for a while. So a score about the
-    threshold is one drift, not many. While its window is not measured, it goes on. Nothing is kept
-    over a restart, but what is recalled: a drift that lasts then begins again in the log.
+    threshold is one drift, not many. While its window is not measured, it goes on. After a restart,
+    only what is recalled or resumed is known: a drift that lasts begins again in the log.
 
     Attributes
     ----------

@@ -242,9 +242,9 @@ class Explainer:
         """
         assert subject.baseline is not None
         now, version = subject.computed_at, subject.baseline.version
-        since = now - LASTING_SECONDS - 2 * self._interval
+        since = datetime.fromtimestamp(now - LASTING_SECONDS - 2 * self._interval, UTC)
         with self._primary.borrow() as connection:
-            past = history.scores(connection, subject.row.model_name, _moment(since))
+            past = history.scores(connection, subject.row.model_name, since)
         scores = [
             Score(window, at, score, subject.baseline.stage)
             for window, at, score, measured_by in past
@@ -379,10 +379,6 @@ class Explainer:
         drawn = draw(read.detector, read.reference, read.window, found, positions)
         with self._primary.borrow() as connection:
             explanations.keep_map(connection, row, read.drawn(drawn, found, settings))
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _log_failure(error: Exception) -> None:

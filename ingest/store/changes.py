@@ -133,7 +133,8 @@ def is_another(
     found = connection.execute(f"{of_number} and received_at = %s", (model_name, seq, moment))
     if found.fetchone() is not None:
         return False
-    # In all partitions, as a restored store may have any time. It may also have been deleted.
+    # A vector that was deleted is no restore. A restored store may have another one of any time, so
+    # all partitions are searched.
     return connection.execute(of_number, (model_name, seq)).fetchone() is not None
 
 
