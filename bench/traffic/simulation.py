@@ -179,7 +179,7 @@ class Stream:
         circumstances = Circumstances(
             now,
             received,
-            None,
+            False,
             self._settings.monitoring.stale_after,
             self._model.ledger.following.trouble(now),
         )

@@ -68,7 +68,7 @@ def _row(
     given = Circumstances(
         now=float(run.checks[at]),
         last_received_at=float(run.received[at]),
-        mismatched_at=None,
+        has_mismatch=False,
         stale_after=judge.stale_after,
         baseline_varies=judge.baseline_varies,
     )

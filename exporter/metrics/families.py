@@ -186,6 +186,18 @@ LAST_VECTOR_TIMESTAMP = of_model(
     "Time at which the model's newest vector was stored.",
     lambda m: seconds(m.row.last_received_at),
 )
+MISMATCH_TIMESTAMP = of_models(
+    "embedding_drift_dimension_mismatch_timestamp_seconds",
+    "gauge",
+    "Time at which vectors with another number of components (the label dimensions) were last "
+    "refused; absent without any, or since somebody resolved it.",
+    ("model_name", "dimensions"),
+    lambda m: (
+        ()
+        if m.row.mismatch is None
+        else [((m.row.model_name, str(m.row.mismatch[0])), m.row.mismatch[1].timestamp())]
+    ),
+)
 FOLLOWED_TIMESTAMP = family(
     "embedding_drift_followed_timestamp_seconds",
     "gauge",

@@ -314,14 +314,11 @@ class Model:
     def _circumstances(
         self, row: ModelRow, following: Following, baseline: Baseline | None, now: float
     ) -> Circumstances:
-        received, mismatched = row.last_received_at, row.mismatched_at
-        if mismatched is not None and row.baseline_used_at is not None:
-            # A baseline that was chosen since is of vectors that somebody wants.
-            mismatched = mismatched if mismatched > row.baseline_used_at else None
+        received = row.last_received_at
         return Circumstances(
             now=now,
             last_received_at=None if received is None else received.timestamp(),
-            mismatched_at=None if mismatched is None else mismatched.timestamp(),
+            has_mismatch=row.mismatch is not None,
             stale_after=self.settings.stale_after_of(row.model_name),
             examined_since=now - _CHECKS_MISSED * self.settings.check_interval,
             not_followed=following.trouble(now),

@@ -120,14 +120,14 @@ class Verdict:
 class Circumstances:
     """Inputs other than the window that determine its state.
 
-    ``mismatched_at`` is when vectors of another dimension last arrived, if nobody has resolved it.
+    ``has_mismatch`` is whether vectors of another dimension arrived, and nobody has resolved it.
     ``examined_since`` is the time before which a magnitude is too old to be shown.
     ``baseline_varies`` is whether the vectors of the baseline differ, if there is one.
     """
 
     now: float
     last_received_at: float | None
-    mismatched_at: float | None
+    has_mismatch: bool
     stale_after: float
     not_followed: Reason | None = None
     examined_since: float = -math.inf
@@ -150,7 +150,7 @@ def judge_state(
         return "baseline_too_small"
     if not circumstances.baseline_varies:
         return "baseline_constant"
-    if circumstances.mismatched_at is not None:
+    if circumstances.has_mismatch:
         return "dimension_changed"
     return judge_vectors(vectors, min_vectors, circumstances)
 

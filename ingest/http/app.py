@@ -50,6 +50,8 @@ class Ingest:
         self._settings = settings
         self._reader = BodyReader(settings.ingest, settings.server.read_timeout)
         pipeline.metrics.queue_bytes.set_function(lambda: self._reader.held_bytes)
+        # From the first scrape. A process that has this series is one that takes vectors.
+        pipeline.metrics.requests.labels("/embeddings", "201")
         self._parser = Parser(self._reader)
         self._searches = Searches(pipeline.pool, self._parser, settings)
         traces = Traces(pipeline, self._reader, self._parser)

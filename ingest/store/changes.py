@@ -40,8 +40,9 @@ class ModelRow:
         Number of its newest vector.
     last_received_at : datetime or None
         When its newest vector arrived.
+    mismatched_dimension : int or None
     mismatched_at : datetime or None
-        When vectors of another dimension were last refused.
+        Which other dimension was last refused, and when.
     baseline_version : int or None
         Version of the baseline in use.
     now : datetime
@@ -66,6 +67,7 @@ class ModelRow:
     mismatched_at: datetime | None
     baseline_version: int | None
     now: datetime
+    mismatched_dimension: int | None = None
     created_at: datetime = _EARLIEST
     baseline_used_at: datetime | None = None
     canaries_received_at: datetime | None = None
@@ -73,11 +75,22 @@ class ModelRow:
     canary_max_distance: float | None = None
     canary_gap: float | None = None
 
+    @property
+    def mismatch(self) -> tuple[int, datetime] | None:
+        """Which other dimension was last refused, and when, if nobody has resolved it since."""
+        dimension, moment = self.mismatched_dimension, self.mismatched_at
+        if dimension is None or moment is None:
+            return None
+        # A baseline that was chosen since is of vectors that somebody wants.
+        if self.baseline_used_at is not None and moment <= self.baseline_used_at:
+            return None
+        return dimension, moment
+
 
 # Lateral, because it reads one row of the canaries of each model instead of all.
 _SELECT = (
-    "select model_name, dimension, last_seq, last_received_at, mismatched_at,"
-    " version as baseline_version, clock_timestamp() as now, created_at,"
+    "select model_name, dimension, last_seq, last_received_at, mismatched_dimension,"
+    " mismatched_at, version as baseline_version, clock_timestamp() as now, created_at,"
     " used_at as baseline_used_at, canaries_received_at, canary_median_distance,"
     " canary_max_distance, canary_gap from model left join baseline_in_use using (model_name)"
     " left join lateral (select received_at as canaries_received_at,"

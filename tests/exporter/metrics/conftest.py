@@ -46,6 +46,8 @@ def full(vectors: Vectors, detector: Detector) -> Snapshot:
         canary_median_distance=1e-8,
         canary_max_distance=1e-7,
         canary_gap=60.0,
+        mismatched_dimension=4,
+        mismatched_at=NOW,
     )
     model = Model(row, MonitoringSettings())
     windows = ModelWindows(8, MonitoringSettings(), detector)

@@ -21,6 +21,7 @@ from exporter.metrics.families import (
     CANARY_GAP,
     CANARY_TIMESTAMP,
     FAMILIES,
+    MISMATCH_TIMESTAMP,
     NOT_FOLLOWED,
     REVISION_COSINE,
     SLICE_BASELINE_RATIO,
@@ -186,10 +187,10 @@ def test_a_model_with_a_baseline_has_every_family(
     assert 'embedding_drift_norm{model_name="m",window="baseline"} 2.5' in lines
     assert 'embedding_drift_dead_dimensions{model_name="m",window="fast"} 1.0' in lines
     found = {line.split("{")[0].split(" ")[0] for line in lines}
-    # It is followed, and has no revisions, no canaries and no slices.
+    # It is followed, and has no revisions, no canaries, no slices, and no refused vectors.
     canaries = {CANARY_DISTANCE.name, CANARY_TIMESTAMP.name, CANARY_GAP.name}
     slices = {SLICE_RATIO.name, SLICE_BASELINE_RATIO.name, SLICES_FOLDED.name}
-    absent = {NOT_FOLLOWED.name, REVISION_COSINE.name} | canaries | slices
+    absent = {NOT_FOLLOWED.name, REVISION_COSINE.name, MISMATCH_TIMESTAMP.name} | canaries | slices
     assert found == {family.name for family in FAMILIES} - absent
     score = detector.score(vectors[1_000:1_100])
     assert f'embedding_drift_score{{model_name="m",window="fast"}} {score!r}' in lines
@@ -245,6 +246,18 @@ def test_canaries_have_two_distances_a_time_and_a_gap(
     assert 'embedding_drift_canary_gap_seconds{model_name="m"} 3600.0' in lines
     stored = next(line for line in lines if line.startswith(CANARY_TIMESTAMP.name))
     assert float(stored.rpartition(" ")[2]) == RECEIVED.timestamp()
+
+
+def test_a_refused_dimension_is_told_with_its_time(
+    models: Models, vectors: NDArray[np.float32]
+) -> None:
+    model = add(models, vectors[1_000:1_100])
+    assert not any(line.startswith(MISMATCH_TIMESTAMP.name) for line in page(models))
+    model.row = replace(model.row, mismatched_dimension=4, mismatched_at=RECEIVED)
+    [told] = [line for line in page(models) if line.startswith(MISMATCH_TIMESTAMP.name)]
+    labels, value = told.split(" ")
+    assert labels == f'{MISMATCH_TIMESTAMP.name}{{dimensions="4",model_name="m"}}'
+    assert float(value) == RECEIVED.timestamp()
 
 
 @pytest.mark.parametrize("component", [1e20, 3e38])

@@ -67,7 +67,8 @@ def test_a_snapshot_names_each_series_and_what_it_is_measured_against(
 
 def test_a_changed_dimension_stays_while_the_other_vectors_are_measured(model: Model) -> None:
     measured = fast(model).verdict.measurement
-    model.row = replace(model.row, mismatched_at=RECEIVED - timedelta(seconds=60))
+    mismatched = RECEIVED - timedelta(seconds=60)
+    model.row = replace(model.row, mismatched_dimension=4, mismatched_at=mismatched)
     assert fast(model).verdict.state == "dimension_changed"
     assert fast(model).verdict.measurement == measured is not None
     model.row = replace(model.row, last_received_at=NOW - timedelta(hours=2))
@@ -81,16 +82,6 @@ def test_a_model_is_stale_after_its_own_time(model: Model) -> None:
     for name, state in (("m", "ok"), ("other", "stale")):
         own = MonitoringSettings.model_validate({"models": {name: {"stale_after": 7_201}}})
         model.settings = own
-        assert fast(model).verdict.state == state
-
-
-def test_a_baseline_that_was_chosen_later_resolves_a_changed_dimension(model: Model) -> None:
-    mismatched = RECEIVED - timedelta(seconds=60)
-    for used, state in (
-        (mismatched - timedelta(seconds=1), "dimension_changed"),
-        (mismatched + timedelta(seconds=1), "ok"),
-    ):
-        model.row = replace(model.row, mismatched_at=mismatched, baseline_used_at=used)
         assert fast(model).verdict.state == state
 
 

@@ -369,6 +369,11 @@ def test_a_value_only_postgresql_refuses_is_the_clients_error_and_the_next_reque
     assert stored() == [VECTOR]
 
 
+def test_requests_to_store_vectors_are_counted_from_the_first_scrape(client: TestClient) -> None:
+    page = client.get("/metrics").text
+    assert 'embedding_drift_ingest_requests_total{code="201",route="/embeddings"} 0.0' in page
+
+
 def test_requests_vectors_and_refusals_are_counted(client: TestClient) -> None:
     client.post("/embeddings", json={"model_name": "m", "embeddings": [VECTOR, VECTOR]})
     client.post("/embeddings", content=b"{", headers={"Content-Type": "application/json"})

@@ -6,7 +6,8 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psycopg
@@ -14,20 +15,44 @@ import pytest
 
 from ingest.store import changes
 from ingest.store.batch import Batch
+from ingest.store.changes import ModelRow
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.shard import Shard
 from ingest.store.vectors import insert
 
 InsertAll = Callable[..., list[object]]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_a_row_describes_the_model(insert_all: InsertAll, connection: psycopg.Connection) -> None:
     insert_all(Batch("m", np.ones((3, 2), np.float32)))
     [row] = changes.models(connection)
     assert (row.model_name, row.dimension, row.last_seq) == ("m", 2, 3)
-    assert (row.baseline_version, row.mismatched_at) == (None, None)
+    assert (row.baseline_version, row.mismatch) == (None, None)
     assert row.last_received_at is not None
     assert row.last_received_at <= row.now
+
+
+def test_a_row_tells_the_dimension_that_was_last_refused(
+    insert_all: InsertAll, connection: psycopg.Connection
+) -> None:
+    insert_all(Batch("m", np.ones((3, 2), np.float32)))
+    insert_all(Batch("m", np.ones((1, 5), np.float32)))
+    [row] = changes.models(connection)
+    assert row.mismatch is not None
+    dimension, moment = row.mismatch
+    assert dimension == 5
+    assert row.last_received_at is not None
+    assert row.last_received_at < moment <= row.now
+
+
+def test_a_baseline_that_was_chosen_later_resolves_a_refused_dimension() -> None:
+    given = ModelRow("m", 2, 3, NOW, NOW, 1, NOW, mismatched_dimension=5)
+    for used, expected in (
+        (NOW - timedelta(seconds=1), (5, NOW)),
+        (NOW + timedelta(seconds=1), None),
+    ):
+        assert replace(given, baseline_used_at=used).mismatch == expected
 
 
 def test_only_vectors_after_the_number_are_read_in_order(
