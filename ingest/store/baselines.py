@@ -19,6 +19,7 @@ from psycopg.types.json import Jsonb
 from ingest.runtime.errors import NotFound
 from ingest.store import copy
 from ingest.store.dimension import check_dimension, require_dimension
+from ingest.store.registration import keep_dimension
 from ingest.store.stored_vector import StoredVector
 
 KEPT_VERSIONS = 3
@@ -310,6 +311,8 @@ def create_from_vectors(
         )
         _write_vectors(connection, model_name, version, rows)
         _drop_old_versions(connection, model_name)
+        # A sender decides on the dimension of a model without vectors and without a baseline.
+        keep_dimension(connection, model_name, components)
     return version
 
 

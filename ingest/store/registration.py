@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import psycopg
+
 from ingest.runtime.errors import TooManyModels
 from ingest.store.connection import AsyncConnection
+from ingest.store.dimension import check_dimension
 
 _ADVISORY_LOCK = 0x456D624D  # "EmbM"
-"""Of transactions that add models."""
+"""Of transactions that decide on the dimension of models."""
 
 
 async def register(
@@ -45,6 +48,20 @@ async def register(
             " and not exists (select from baseline_in_use as used where used.model_name = name)",
             [names, numbers],
         )
+
+
+def keep_dimension(connection: psycopg.Connection, model_name: str, dimension: int) -> None:
+    """Check the dimension of a model, and let nobody change it until the transaction ends.
+
+    Senders of new models wait meanwhile, so the transaction must end soon.
+
+    Raises
+    ------
+    DimensionMismatch
+        If its vectors have another dimension.
+    """
+    connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+    check_dimension(connection, model_name, dimension)
 
 
 def too_many(model_name: str, max_models: int) -> TooManyModels:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from numpy.typing import NDArray
 
 from ingest.runtime.errors import DimensionMismatch, IdempotencyConflict, TooManyModels
 from ingest.store import baselines
@@ -28,6 +29,14 @@ InsertAll = Callable[..., list[object]]
 def batch(model_name: str = "m", count: int = 2, dimension: int = 3, **fields: object) -> Batch:
     vectors = np.arange(count * dimension, dtype=np.float32).reshape(count, dimension)
     return Batch(model_name, vectors, **fields)  # type: ignore[arg-type]
+
+
+def outside(dimension: int) -> NDArray[np.void]:
+    """Return the rows of a baseline whose vectors are not in the store."""
+    fields = [("seq", "i8"), ("received_at", "f8"), ("embedding", "f4", (dimension,))]
+    made = np.ones(5, np.dtype(fields))
+    made["seq"] = np.arange(1, 6)
+    return made
 
 
 def rows(store: str, columns: str = "seq, embedding::text") -> list[tuple[Any, ...]]:
@@ -369,14 +378,26 @@ def test_another_dimension_is_refused_and_noted_and_other_batches_are_stored(
 def test_a_baseline_from_outside_decides_on_the_dimension_of_a_model(
     insert_all: InsertAll, store: str
 ) -> None:
-    fields = [("seq", "i8"), ("received_at", "f8"), ("embedding", "f4", (3,))]
-    rows = np.ones(5, np.dtype(fields))
-    rows["seq"] = np.arange(1, 6)
     with connect(store) as connection:
-        baselines.create_from_vectors(connection, "m", rows, b"", {}, "files")
+        baselines.create_from_vectors(connection, "m", outside(dimension=3), b"", {}, "files")
     [refused] = insert_all(batch(dimension=4))
     assert isinstance(refused, DimensionMismatch)
     assert insert_all(batch(dimension=3)) == [Stored(2, 0)]
+
+
+def test_a_baseline_from_outside_is_refused_if_a_sender_was_faster(
+    insert_all: InsertAll, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*given: Any) -> None:
+        assert insert_all(batch(dimension=4)) == [Stored(2, 0)]
+        written(*given)
+
+    written = baselines._write_vectors
+    monkeypatch.setattr(baselines, "_write_vectors", write)
+    with connect(store) as connection:
+        with pytest.raises(DimensionMismatch):
+            baselines.create_from_vectors(connection, "m", outside(dimension=3), b"", {}, "files")
+        assert baselines.versions(connection, "m") == []
 
 
 def test_the_first_batch_decides_on_the_dimension_of_a_new_model(insert_all: InsertAll) -> None:
