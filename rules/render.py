@@ -114,8 +114,8 @@ def _replace(output: Path, texts: Mapping[str, str]) -> None:
         for name in texts:
             os.replace(Path(staging, name), output / name)
     optional = {_WEBHOOK, _WATCHDOG, _ALERTMANAGER_NEW}
-    if _ALERTMANAGER_NEW in texts:
-        optional.remove(_WEBHOOK)  # the one that was edited may read it
+    if _ALERTMANAGER not in texts and (output / _ALERTMANAGER).exists():
+        optional.remove(_WEBHOOK)  # the one that stays may read it
     for name in optional - set(texts):
         (output / name).unlink(missing_ok=True)
 

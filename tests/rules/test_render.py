@@ -319,11 +319,14 @@ def test_an_alertmanager_yml_that_somebody_wrote_stays(tmp_path: Path) -> None:
     assert tmp_path / "alertmanager.yml.new" in written
 
 
-def test_the_webhook_stays_while_an_edited_alertmanager_yml_may_read_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("merged", [False, True])
+def test_the_webhook_stays_while_an_edited_alertmanager_yml_may_read_it(
+    merged: bool, tmp_path: Path
+) -> None:
     render(settings(alerting__slack_webhook=WEBHOOK), tmp_path)
     file = tmp_path / "alertmanager.yml"
     file.write_text(file.read_text() + "# edited\n")
-    render(Settings(), tmp_path)
+    render(Settings(), tmp_path, merged=merged)
     assert "slack_webhook" in file.read_text()
     assert (tmp_path / "slack_webhook").exists()
 
