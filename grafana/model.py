@@ -224,7 +224,13 @@ _vectors = Section(
         Panel("Age of complete windows", (_scope.age(f.FOLLOWED_TIMESTAMP),)),
         Panel(
             "Age of the newest vector",
-            (replace(_scope.age(f.LAST_VECTOR_TIMESTAMP), legend="newest vector"),),
+            (
+                replace(_scope.age(f.LAST_VECTOR_TIMESTAMP), legend="newest vector"),
+                replace(
+                    _scope.age(f.MISMATCH_TIMESTAMP, "dimensions"),
+                    legend="refused: {{dimensions}} dimensions",
+                ),
+            ),
         ),
         *(
             Panel(title, (replace(query, legend=title),), "stat", unit=unit, width=4, height=4)

@@ -60,6 +60,11 @@ STALE = (
 )
 NOT_FOLLOWED = f'embedding_drift_not_followed{{model_name="{MODEL}",reason="behind"}} 1\n'
 """The incident's model is followed throughout, and so has no such sample by itself."""
+REFUSED = (
+    "embedding_drift_dimension_mismatch_timestamp_seconds"
+    f'{{model_name="{MODEL}",dimensions="768"}} 1\n'
+)
+"""All vectors of the incident have the same dimension."""
 
 
 EXACT = Exact(np.array([7]), np.array([0.4]), np.array([1e-9]), np.array([0.5]))
@@ -136,7 +141,7 @@ class Replay:
         self._drifting.standing.attach("slices", dict.fromkeys(("fast", "slow"), self._sliced(now)))
         self._polls += 1
         self._watch.succeeded()
-        return generate_latest(self._registry) + (STALE + NOT_FOLLOWED).encode()
+        return generate_latest(self._registry) + (STALE + NOT_FOLLOWED + REFUSED).encode()
 
     def _sliced(self, now: ModelSnapshot) -> SlicesFinding:
         vectors = now.series[0].vectors

@@ -39,6 +39,8 @@ FAMILIES = {
 }
 # Labels Prometheus and the rules themselves add.
 OWN_LABELS = {"alertname", "alertstate", "severity"}
+# Labels of targets.
+TARGETS_LABELS = {"job", "instance", "namespace", "pod"}
 # Metrics of Alertmanager itself.
 ALERTMANAGERS = {"alertmanager_notifications_total", "alertmanager_notifications_failed_total"}
 ALERTMANAGERS_LABELS = {"integration"}
@@ -271,7 +273,7 @@ def test_the_rules_use_only_labels_that_the_metric_has() -> None:
             if label.strip()
         }
         known = {label for family in FAMILIES.values() for label in family.labels}
-        assert labels <= known | OWN_LABELS | ALERTMANAGERS_LABELS, rule
+        assert labels <= known | OWN_LABELS | TARGETS_LABELS | ALERTMANAGERS_LABELS, rule
         grouped |= labels
     # Guards the loop: patterns that match nothing would pass it.
     assert matched
