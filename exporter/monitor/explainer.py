@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from exporter.detector.ratio import FEWEST
 from exporter.explain.explanation import Explanation, explain
 from exporter.explain.map import draw
 from exporter.explain.summary import headline, recalled, titled, told
@@ -328,6 +329,9 @@ class Explainer:
         assert subject.baseline is not None
         series, version, settings = each.series, subject.baseline.version, self.settings
         read = self._read(subject, each, settings)
+        if each.series.slice and len(read.window) < FEWEST:
+            # It was measured in a sample of the window, and has too few of the newest vectors.
+            return current
         previous = None if current is None else recalled(current.told)
         found = explain(read.detector, read.reference, read.window, previous)
         # The time joins an explanation with its map. PostgreSQL and Python round some microseconds

@@ -700,6 +700,19 @@ def test_a_slice_that_drifts_is_explained_by_its_own_vectors(
     assert windows["t1"].fast.explanation == recorded.explanation(row)
 
 
+def test_a_slice_that_is_rare_among_the_newest_vectors_is_not_explained(
+    pool: Pool, connection: psycopg.Connection, models: Models, sliced: Scored
+) -> None:
+    newest = "select seq from embedding where metadata->>'tenant' = 't1' order by seq desc limit 9"
+    connection.execute(
+        "update embedding set metadata = '{\"tenant\": \"t0\"}'"
+        f" where metadata->>'tenant' = 't1' and seq not in ({newest})"
+    )
+    sliced.of_slices = {"tenant=t1": HIGH}
+    explainer(pool, models).look()
+    assert not sliced.standing.explained
+
+
 def test_of_many_slices_that_drift_the_first_three_are_explained(
     pool: Pool, models: Models, sliced: Scored, clock: Clock
 ) -> None:
