@@ -100,7 +100,7 @@ def test_only_vectors_are_sent() -> None:
 
 
 def test_canaries_are_in_no_count(real: Network, connection: psycopg.Connection) -> None:
-    with Client(real.url, "m") as client:
+    with Client(real.url, "m", close_timeout=240) as client:
         client.canary(encode)
         client.add([[1.0] * DIMENSION], ids=["a"])
         client.canary(encode)

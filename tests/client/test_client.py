@@ -25,6 +25,8 @@ from tests.service import metrics, serving, wait_for
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 NAN = float("nan")
+PATIENT: dict[str, Any] = {"close_timeout": 240}
+"""The client gives vectors up only where a test says when."""
 
 AnyClient = Client | AsyncClient
 Use = Callable[..., AnyClient]
@@ -41,6 +43,7 @@ def use(
     **options: Any,
 ) -> AnyClient:
     """Run ``calls`` in the client's with block, leave it when a condition holds; return it."""
+    options = PATIENT | options
     with Client(url, "m", **options) as client:
         calls(client)
         wait_for(lambda: until(client), "the time to leave")
@@ -53,6 +56,8 @@ def use_async(
     until: Callable[[AnyClient], bool] = always,
     **options: Any,
 ) -> AnyClient:
+    options = PATIENT | options
+
     async def run() -> AnyClient:
         async with AsyncClient(url, "m", **options) as client, asyncio.timeout(240):
             calls(client)
@@ -547,7 +552,7 @@ def test_errors_are_raised_with_raise_errors(network: Network, use: Use) -> None
 
 def test_a_failed_send_is_raised_once(network: Network) -> None:
     network.faults = [Reply(401), Reply(401)]
-    with Client(network.url, "m", raise_errors=True) as client:
+    with Client(network.url, "m", raise_errors=True, **PATIENT) as client:
         client.add(VECTORS)
         with pytest.raises(PermissionError, match="answers 401"):
             client.flush()
@@ -563,7 +568,7 @@ def test_threads_share_a_client(network: Network, shelf: Shelf) -> None:
         for number in range(first, first + 200):
             client.add([number])
 
-    with Client(network.url, "m", batch_size=50) as client:
+    with Client(network.url, "m", batch_size=50, **PATIENT) as client:
         threads = [threading.Thread(target=work, args=(200 * n,)) for n in range(4)]
         for thread in threads:
             thread.start()
@@ -606,9 +611,10 @@ def test_waiting_vectors_are_sent_when_the_interpreter_exits(
 ) -> None:
     program = """
 import sys
-from embedding_drift_client import Client
-Client(sys.argv[1], "one", interval=3600).add([1, 2])
-Client(sys.argv[1], "two", interval=3600).add([3, 4])
+from embedding_drift_client import client
+client._EXIT_SECONDS = 60
+client.Client(sys.argv[1], "one", interval=3600).add([1, 2])
+client.Client(sys.argv[1], "two", interval=3600).add([3, 4])
 """
     assert python(program, network.url) == ""
     assert sorted(batch.model_name for batch in shelf.batches) == ["one", "two"]
@@ -637,7 +643,7 @@ client = Client(sys.argv[1], "m", interval=3600)
 client.add([1])
 child = os.fork()
 client.add([3 if child else 2])
-client.close()
+client.close(60)
 if child:
     os.waitpid(child, 0)
     assert client.sent == 2

@@ -44,11 +44,11 @@ import asyncio
 from embedding_drift_client import AsyncClient, Client, Sender
 
 beside = {"ids": ["a"], "metadata": [{"n": {1}}], "timestamps": [7]}
-with Client(sys.argv[1], "m") as client:
+with Client(sys.argv[1], "m", close_timeout=60) as client:
     client.add([[1.0, 2.0]], **beside)
 
 async def run():
-    async with AsyncClient(sys.argv[1], "m") as client:
+    async with AsyncClient(sys.argv[1], "m", close_timeout=60) as client:
         client.add([[1.0, 2.0]], **beside)
     return client.sent
 
