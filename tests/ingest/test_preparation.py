@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,24 +76,26 @@ def test_what_was_found_while_waiting_is_the_reason(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparation, "_RETRY_SECONDS", 0.05)
-    found = [AWAY, store, store, store]
+    strings = [AWAY, store]
+    refusal_was_seen = threading.Event()
 
     def refuse(_: psycopg.Connection) -> None:
-        if len(found) > 1:
+        if not refusal_was_seen.is_set():
             raise SettingsError("no pgvector")
 
     def connection_string() -> str:
-        return found.pop(0) if len(found) > 1 else found[0]
+        return strings.pop(0) if len(strings) > 1 else strings[0]
 
     prepared = Preparation((connection_string, refuse))
     prepared.attempt()
-    reasons: list[str | None] = [prepared.not_ready()]
+    reasons = [prepared.not_ready()]
 
     async def main() -> None:
         async with prepared.running():
             while reasons[-1] is not None:
-                if prepared.not_ready() != reasons[-1]:
-                    reasons.append(prepared.not_ready())
+                if (reason := prepared.not_ready()) != reasons[-1]:
+                    reasons.append(reason)
+                    refusal_was_seen.set()
                 await asyncio.sleep(0.005)
 
     asyncio.run(asyncio.wait_for(main(), 240))

@@ -293,8 +293,9 @@ HOSTILE = {
     "synchronous_commit": "off",
     "standard_conforming_strings": "off",
     "default_transaction_isolation": "serializable",
-    "statement_timeout": "77",
-    "lock_timeout": "77",
+    # Longer than any statement before the pin takes.
+    "statement_timeout": "77777",
+    "lock_timeout": "77777",
 }
 PINNED = {
     "datestyle": "ISO, DMY",
