@@ -51,6 +51,14 @@ class Broker:
         admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
         for done in admin.create_topics([NewTopic(name, partitions, 1)]).values():
             done.result(60)
+
+        def is_served() -> bool:
+            # All topics: to ask for one may create it.
+            found = admin.list_topics(timeout=60).topics.get(name)
+            leaders = [each.leader for each in found.partitions.values()] if found else []
+            return len(leaders) == partitions and min(leaders) >= 0
+
+        wait_for(is_served, "the topic, which the controller has created")
         return Topic(self, name)
 
     @contextmanager
@@ -100,7 +108,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         missing("Kafka is not fetched; make tools-kafka")
     java = [find("java", "; Java 17 runs Kafka"), "-Xmx384m", "-cp", f"{libraries}/*"]
     folder = tmp_path_factory.mktemp("kafka")
-    port, controller = free_port(), free_port()
+    port = controller = free_port()
+    while controller == port:
+        controller = free_port()
     config = folder / "server.properties"
     config.write_text(_CONFIG.format(port=port, controller=controller, folder=folder))
     identity = ("format", "--standalone", "-t", str(uuid.uuid4()))
