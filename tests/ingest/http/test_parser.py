@@ -67,19 +67,17 @@ def test_a_compressed_body_is_held_at_its_real_size() -> None:
 
 
 def test_closing_does_not_wait_for_a_process_that_reads_a_body_for_long() -> None:
-    body, reading = parquet_file(table_of(ROWS)), threading.Event()
+    body = parquet_file(table_of(ROWS))
 
     def read(body: bytes) -> Batch:
-        reading.set()
         return parquet.CHILD.read(body, Parameters("m"), IngestSettings(), NOW)
 
     read(body)
     assert parquet.CHILD._process is not None
     process = psutil.Process(parquet.CHILD._process.pid)
     process.suspend()
-    reading.clear()
     # Otherwise the test would wait for ever, too.
-    later = threading.Timer(20, process.resume)
+    later = threading.Timer(240, process.resume)
     later.start()
 
     async def close_meanwhile() -> None:
@@ -89,7 +87,7 @@ def test_closing_does_not_wait_for_a_process_that_reads_a_body_for_long() -> Non
             asyncio.ensure_future(parser.parsed(request, read, Place.PROCESS))
             for request in requests
         )
-        await asyncio.to_thread(wait_for, reading.is_set, "the reading")
+        await asyncio.to_thread(wait_for, parquet.CHILD._lock.locked, "the reading")
         parser.close()
         with pytest.raises(PayloadError, match="SIGKILL"):
             await first

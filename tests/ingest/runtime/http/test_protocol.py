@@ -7,8 +7,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -21,6 +22,8 @@ from tests.service import wait_until_hung_up
 
 READ_TIMEOUT = WRITE_TIMEOUT = 1.0
 MIB = 1024 * 1024
+
+Timed = Callable[[bytes], socket.socket]
 
 may_answer = threading.Event()
 
@@ -50,16 +53,24 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def connected(loop: str, read_timeout: float, write_timeout: float) -> Iterator[socket.socket]:
-    """Serve the application and connect to it."""
+def connected(
+    loop: str, read_timeout: float, write_timeout: float, sent: bytes = b""
+) -> Iterator[socket.socket]:
+    """Serve the application and connect to it.
+
+    What is ``sent`` has arrived before the server begins, so it cannot be late.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     registry = CollectorRegistry()
     timeouts = read_timeout, write_timeout
-    server = Server(app, listener, registry, None, *timeouts, loop=loop, lifespan="off")
+    options: dict[str, Any] = {"loop": loop, "lifespan": "off", "timeout_keep_alive": 240}
+    server = Server(app, listener, registry, None, *timeouts, **options)
     thread = threading.Thread(target=server.run)
+    client = socket.create_connection(listener.getsockname()[:2], timeout=240)
+    client.sendall(sent)
     thread.start()
     try:
-        with socket.create_connection(listener.getsockname()[:2], timeout=60) as client:
+        with client:
             yield client
     finally:
         server.should_exit = True
@@ -74,10 +85,11 @@ def client(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
-def timed(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
-    """A client of a server that waits for a second."""
-    with connected(request.param, READ_TIMEOUT, WRITE_TIMEOUT) as client:
-        yield client
+def timed(request: pytest.FixtureRequest) -> Iterator[Timed]:
+    """A client of a server that waits for a second; it is given what the client sends first."""
+    with ExitStack() as stack:
+        timeouts = READ_TIMEOUT, WRITE_TIMEOUT
+        yield lambda sent: stack.enter_context(connected(request.param, *timeouts, sent))
 
 
 def head(path: str, *fields: str) -> bytes:
@@ -117,20 +129,18 @@ def test_a_head_without_end_is_hung_up_on_while_a_request_is_answered(
     send_until_hung_up(client, b"X-More: " + 8_000 * b"x" + b"\r\n")
 
 
-def test_a_body_may_be_longer_than_the_allowance_and_slower_than_a_head(
-    timed: socket.socket,
-) -> None:
-    timed.sendall(head("/", "Transfer-Encoding: chunked"))
+def test_a_body_may_be_longer_than_the_allowance_and_slower_than_a_head(timed: Timed) -> None:
+    client = timed(head("/", "Transfer-Encoding: chunked"))
     for _ in range(4):
-        timed.sendall(b"100000\r\n" + bytes(MIB) + b"\r\n")
+        client.sendall(b"100000\r\n" + bytes(MIB) + b"\r\n")
         time.sleep(READ_TIMEOUT / 2)
-    timed.sendall(b"0\r\n\r\n")
-    assert answer(timed).endswith(b"4194304 bytes\n")
+    client.sendall(b"0\r\n\r\n")
+    assert answer(client).endswith(b"4194304 bytes\n")
 
 
-def test_an_answer_may_take_longer_than_a_head(timed: socket.socket) -> None:
-    timed.sendall(head("/slow", "Content-Length: 0"))
-    assert answer(timed).endswith(b"0 bytes\n")
+def test_an_answer_may_take_longer_than_a_head(timed: Timed) -> None:
+    client = timed(head("/slow", "Content-Length: 0"))
+    assert answer(client).endswith(b"0 bytes\n")
 
 
 def test_a_refused_request_may_send_its_body_to_the_end(client: socket.socket) -> None:
@@ -142,11 +152,11 @@ def test_a_refused_request_may_send_its_body_to_the_end(client: socket.socket) -
     assert answer(client).endswith(b"3 bytes\n")
 
 
-def test_the_body_of_a_refused_request_has_to_arrive_in_time(timed: socket.socket) -> None:
-    timed.sendall(head("/refused", f"Content-Length: {4 * MIB}"))
-    answer(timed)
-    timed.sendall(b"x")
-    assert answer(timed) == b""
+def test_the_body_of_a_refused_request_has_to_arrive_in_time(timed: Timed) -> None:
+    client = timed(head("/refused", f"Content-Length: {4 * MIB}"))
+    assert answer(client).endswith(b"0 bytes\n")
+    client.sendall(b"x")
+    assert answer(client) == b""
 
 
 def test_pipelined_requests_are_answered_in_their_order(client: socket.socket) -> None:
@@ -204,23 +214,23 @@ def test_no_more_of_a_body_is_read_than_the_application_asks_for(client: socket.
     assert sent < 32 * MIB  # the buffers of both sockets
 
 
-def test_a_client_that_does_not_read_is_hung_up_on(timed: socket.socket) -> None:
-    timed.sendall(head("/long", "Content-Length: 0") * 3)
-    received = len(timed.recv(1))
-    wait_until_hung_up(os.getpid(), timed)
+def test_a_client_that_does_not_read_is_hung_up_on(timed: Timed) -> None:
+    client = timed(head("/long", "Content-Length: 0") * 3)
+    received = len(client.recv(1))
+    wait_until_hung_up(os.getpid(), client)
     with suppress(ConnectionError):
-        while more := timed.recv(MIB):
+        while more := client.recv(MIB):
             received += len(more)
     assert received < 24 * MIB
 
 
 def test_a_client_that_does_not_read_is_hung_up_on_although_its_answer_is_the_last(
-    timed: socket.socket,
+    timed: Timed,
 ) -> None:
-    timed.sendall(head("/long", "Content-Length: 0", "Connection: close"))
-    data = timed.recv(1)
-    wait_until_hung_up(os.getpid(), timed)
+    client = timed(head("/long", "Content-Length: 0", "Connection: close"))
+    data = client.recv(1)
+    wait_until_hung_up(os.getpid(), client)
     with suppress(ConnectionError):
-        while more := timed.recv(MIB):
+        while more := client.recv(MIB):
             data += more
     assert not data.endswith(b"bytes\n")
