@@ -123,6 +123,19 @@ def asyncio_log() -> Iterator[None]:
     assert messages == [], "tests left tasks of asyncio unfinished, or their errors unread"
 
 
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Put back what a reload, which configures the logs of the whole process, leaves to others."""
+    names = (None, "httpx2", "psycopg", "psycopg.pool", "uvicorn.error")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(each.level, each.handlers[:], each.filters[:]) for each in loggers]
+    yield
+    for logger, (level, handlers, filters) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+        logger.filters[:] = filters
+
+
 @pytest.fixture(scope="session")
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether to run many cases and cycles."""
