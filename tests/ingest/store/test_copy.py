@@ -11,8 +11,13 @@ import pytest
 from ingest.store import copy
 from ingest.store.batch import Batch
 
-NOW = datetime.now(UTC).replace(microsecond=123_456)
 TIMESTAMP = 1_700_000_000.25
+
+
+@pytest.fixture
+def now() -> datetime:
+    """Not made when the module is read: it may be another day when the store is."""
+    return datetime.now(UTC).replace(microsecond=123_456)
 
 
 def write(connection: psycopg.Connection, target: str, tuples: bytes | memoryview) -> None:
@@ -34,18 +39,21 @@ def read(connection: psycopg.Connection, dimension: int) -> np.ndarray[tuple[int
 
 def test_vectors_are_numbered_across_batches_and_return_unchanged(
     connection: psycopg.Connection,
+    now: datetime,
 ) -> None:
     vectors = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
     batches = [Batch("m", vectors[:2]), Batch("m", vectors[2:])]
-    write(connection, f"embedding ({copy.COLUMNS})", copy.encode(batches, 41, NOW))
+    write(connection, f"embedding ({copy.COLUMNS})", copy.encode(batches, 41, now))
     rows = read(connection, 7)
     assert rows["seq"].tolist() == [41, 42, 43, 44, 45]
     assert rows["embedding"].tobytes() == vectors.tobytes()
-    assert rows["received_at"] == pytest.approx(NOW.timestamp(), abs=1e-6)
+    assert rows["received_at"] == pytest.approx(now.timestamp(), abs=1e-6)
     assert rows.dtype == copy.row_type(7)
 
 
-def test_optional_columns_are_null_where_a_batch_has_none(connection: psycopg.Connection) -> None:
+def test_optional_columns_are_null_where_a_batch_has_none(
+    connection: psycopg.Connection, now: datetime
+) -> None:
     ones = np.ones((2, 3), np.float32)
     batches = [
         Batch("m", ones),
@@ -59,12 +67,12 @@ def test_optional_columns_are_null_where_a_batch_has_none(connection: psycopg.Co
         ),
         Batch("m", ones[:1], timestamps=[TIMESTAMP]),
     ]
-    write(connection, f"embedding ({copy.COLUMNS})", copy.encode(batches, 1, NOW))
+    write(connection, f"embedding ({copy.COLUMNS})", copy.encode(batches, 1, now))
     found = connection.execute(
         "select model_name, received_at, id, metadata,"
         " extract(epoch from embedded_at)::float8, revised_cosine from embedding order by seq"
     ).fetchall()
-    assert [row[:2] for row in found] == [("m", NOW)] * 5
+    assert [row[:2] for row in found] == [("m", now)] * 5
     assert [row[2:] for row in found] == [
         (None, None, None, None),
         (None, None, None, None),
@@ -75,14 +83,14 @@ def test_optional_columns_are_null_where_a_batch_has_none(connection: psycopg.Co
     assert read(connection, 3)["embedding"].tolist() == [[1, 1, 1]] * 5
 
 
-def test_ids_are_stored_with_their_numbers(connection: psycopg.Connection) -> None:
+def test_ids_are_stored_with_their_numbers(connection: psycopg.Connection, now: datetime) -> None:
     write(
         connection,
         "embedding_id (model_name, id, seq, received_at)",
-        copy.encode_ids("m", [("a", 5), ("ü" * 100, 6)], NOW),
+        copy.encode_ids("m", [("a", 5), ("ü" * 100, 6)], now),
     )
     found = connection.execute("select * from embedding_id order by seq").fetchall()
-    assert found == [("m", "a", 5, NOW), ("m", "ü" * 100, 6, NOW)]
+    assert found == [("m", "a", 5, now), ("m", "ü" * 100, 6, now)]
 
 
 def test_no_rows_are_decoded_as_an_empty_array() -> None:
@@ -100,8 +108,10 @@ def test_bytes_that_are_not_such_rows_are_refused(content: bytes) -> None:
         copy.decode([content], 3)
 
 
-def test_a_vector_of_another_dimension_is_refused(connection: psycopg.Connection) -> None:
-    one = copy.encode([Batch("m", np.ones((1, 3), np.float32))], 1, NOW)
+def test_a_vector_of_another_dimension_is_refused(
+    connection: psycopg.Connection, now: datetime
+) -> None:
+    one = copy.encode([Batch("m", np.ones((1, 3), np.float32))], 1, now)
     write(connection, f"embedding ({copy.COLUMNS})", one)
     with pytest.raises(ValueError, match="of dimension 4"):
         read(connection, 4)
@@ -109,12 +119,13 @@ def test_a_vector_of_another_dimension_is_refused(connection: psycopg.Connection
 
 def test_a_row_that_only_claims_another_dimension_is_refused(
     connection: psycopg.Connection,
+    now: datetime,
 ) -> None:
     """Its length is right, and its dimension is not."""
     write(
         connection,
         f"embedding ({copy.COLUMNS})",
-        copy.encode([Batch("m", np.ones((1, 3), np.float32))], 1, NOW),
+        copy.encode([Batch("m", np.ones((1, 3), np.float32))], 1, now),
     )
     with (
         connection.cursor() as cursor,
