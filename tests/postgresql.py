@@ -91,6 +91,8 @@ def server() -> Iterator[str]:
         with embedded.running(folder) as string:
             # Nobody cuts its power, and to drop a database takes five times as long with it.
             _execute(string, "alter system set fsync = off")
+            # It would read tables of which tests count what is read.
+            _execute(string, "alter system set autovacuum = off")
             _execute(string, "select pg_reload_conf()")
             yield string
 
@@ -139,6 +141,14 @@ def _temporary(server: str, template: str) -> Iterator[str]:
     _execute(server, f"create database {name} template {template}")
     yield _database(server, name)
     _execute(server, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def patient_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers that wait for a lock as long as its holder needs on a busy machine."""
+    patient = "set local lock_timeout = '240s';"
+    monkeypatch.setattr("ingest.store.vectors._LIMITS", patient)
+    monkeypatch.setattr("ingest.store.registration._LIMIT", patient)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from ingest.store.dimension import check_dimension
 _ADVISORY_LOCK = 0x456D624D  # "EmbM"
 """Of transactions that decide on the dimension of models."""
 
+_LIMIT = "set local lock_timeout = '5s'"
+
 
 async def register(
     connection: AsyncConnection, dimensions: Mapping[str, int], max_models: int
@@ -31,7 +33,7 @@ async def register(
     """
     names, numbers = list(dimensions), list(dimensions.values())
     async with connection.transaction():
-        await connection.execute("set local lock_timeout = '5s'")
+        await connection.execute(_LIMIT)
         await connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
         await connection.execute(
             "insert into model (model_name, dimension)"

@@ -580,6 +580,7 @@ def held(client: TestClient) -> float:
     return float(found[1])
 
 
+@pytest.mark.usefixtures("patient_writers")
 @pytest.mark.parametrize("what", SHORT)
 @pytest.mark.parametrize("most", [100_000, 30_000])
 def test_all_that_came_out_of_a_short_body_is_held_until_it_is_stored(
@@ -598,6 +599,7 @@ def test_all_that_came_out_of_a_short_body_is_held_until_it_is_stored(
     assert held(client) == 0
 
 
+@pytest.mark.usefixtures("patient_writers")
 def test_bodies_are_refused_while_what_came_out_of_others_takes_all_room(
     client: TestClient, chosen: dict[str, Any], store: str
 ) -> None:

@@ -180,6 +180,7 @@ SLOW_COMMITS = """
 """
 
 
+@pytest.mark.usefixtures("patient_writers")
 def test_no_vector_is_missed_or_read_twice_while_slow_commits_overlap(store: str) -> None:
     """Eight writers, whose commits take random times and sometimes fail, while a reader polls."""
     writers, rounds = 8, 12

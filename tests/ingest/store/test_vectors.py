@@ -252,6 +252,7 @@ def test_revisions_of_several_models_are_kept_apart(insert_all: InsertAll, store
     assert rows(store, "model_name, seq") == [("m", 1), ("m", 2), ("n", 1)]
 
 
+@pytest.mark.usefixtures("patient_writers")
 def test_writers_of_one_id_at_once_compare_with_the_vector_before(store: str) -> None:
     """Whichever comes second compares with the vector of the first."""
 
@@ -437,6 +438,7 @@ def test_a_failed_transaction_leaves_no_gap(insert_all: InsertAll, store: str) -
     assert rows(store, "seq") == [(1,), (2,), (3,), (4,)]
 
 
+@pytest.mark.usefixtures("patient_writers")
 def test_concurrent_writers_of_the_same_models_do_not_deadlock(store: str) -> None:
     async def write(connection: AsyncConnection, names: list[str]) -> None:
         for _ in range(20):
@@ -490,6 +492,7 @@ def test_a_connection_can_be_used_again_after_a_copy_was_cancelled(store: str) -
     assert rows(store) == [(1, "[0,1,2]"), (2, "[3,4,5]")]
 
 
+@pytest.mark.usefixtures("patient_writers")
 def test_a_model_is_added_while_no_other_is_locked(
     insert_all: InsertAll, store: str, connection: psycopg.Connection
 ) -> None:
