@@ -51,10 +51,13 @@ def test_a_body_comes_out_as_it_was(how: str) -> None:
 @every_encoding
 def test_what_comes_out_is_limited_and_not_made_first(how: str) -> None:
     bomb = COMPRESS[how](bytes(500_000_000))
-    before = time.thread_time()
-    with pytest.raises(BodyTooLarge, match="exceeds 1000 bytes"):
-        decompress(bomb, how, 1_000)
-    assert time.thread_time() - before < 0.05
+    seconds = []
+    for _ in range(3):
+        before = time.thread_time()
+        with pytest.raises(BodyTooLarge, match="exceeds 1000 bytes"):
+            decompress(bomb, how, 1_000)
+        seconds.append(time.thread_time() - before)
+    assert min(seconds) < 0.05
 
 
 def test_a_window_of_zstd_is_limited() -> None:
