@@ -1,6 +1,8 @@
-"""A model with slices, to show."""
+"""A model with slices, to show, and patience of the pages."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,6 +10,18 @@ from exporter.detector import Detector
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.stats.arrays import Vectors
 from tests.exporter import shown
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """Let answers and pages wait for the store as long as a busy machine takes.
+
+    A patch of its own: a test may undo what it patches itself.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exporter.http.door.ANSWER_SECONDS", 240.0)
+        patch.setattr("exporter.http.door._PAGE_SECONDS", 240.0)
+        yield
 
 
 @pytest.fixture(scope="module")

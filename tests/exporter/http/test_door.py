@@ -132,6 +132,15 @@ def is_checked(client: httpx2.Client, name: str) -> bool:
     return not client.get(f"/drift/{name}").json()["overdue"]
 
 
+def overdue(client: httpx2.Client) -> set[str]:
+    listed = client.get("/drift").json()["models"]
+    return {each["model_name"] for each in listed if each["overdue"]}
+
+
+def tells_of_its_last_check(client: httpx2.Client, name: str) -> bool:
+    return "saw at its last check" in client.get(f"/drift/{name}", headers=BROWSER).text
+
+
 def age(client: httpx2.Client, name: str) -> float:
     return float(client.get(f"/drift/{name}").raise_for_status().json()["age"])
 
@@ -157,7 +166,11 @@ def test_every_process_shows_every_model(
                 assert (report["age"] == 0) == (owner == ordinal)
                 page = client.get(f"/drift/{name}", headers=BROWSER)
                 assert f"<h1>{name}</h1>" in page.text
-                assert ("saw at its last check" in page.text) == (owner != ordinal)
+                if owner == ordinal:
+                    assert not tells_of_its_last_check(client, name)
+                else:
+                    # Not while a check is late: then the exporter is away.
+                    wait_for(partial(tells_of_its_last_check, client, name), "its last check")
                 checks = client.get(f"/drift/{name}/history").json()["checks"]
                 assert checks[0]["vectors"] == 100
             names = {name for name in NAMES if f'model_name="{name}"' in metrics(client)}
@@ -194,6 +207,11 @@ def test_a_fleet_is_shown_while_the_exporter_of_a_part_of_it_is_dead(
     def are_overdue(client: httpx2.Client) -> bool:
         return not any(is_checked(client, name) for name in lost)
 
+    def are_listed_as_lost(client: httpx2.Client) -> bool:
+        # Without the models of others, if the store was slow.
+        shown = client.get("/?state=cannot+tell").text
+        return all(name in shown for name in lost) and "the last word was: learning" in shown
+
     for name in NAMES:
         send(vectors[:60], name)
     lost = [name for name, owner in owners(connection).items() if owner == 0]
@@ -221,11 +239,9 @@ def test_a_fleet_is_shown_while_the_exporter_of_a_part_of_it_is_dead(
                 assert "The exporter of this model is away" in page
                 assert "No exporter has checked it for" in page
                 assert 'href="/runbook#embeddingdriftexporterdown"' in page
-            shown = client.get("/?state=cannot+tell").text
-            assert all(name in shown for name in lost)
-            assert "the last word was: learning" in shown
-            listed = client.get("/drift").json()["models"]
-            assert {each["model_name"] for each in listed if each["overdue"]} == set(lost)
+            wait_for(partial(are_listed_as_lost, client), "the list")
+            # On a busy machine, a check of the others may be late, too.
+            wait_for(lambda: overdue(client) == set(lost), "the checks")  # noqa: B023
 
 
 def test_a_model_that_no_exporter_has_checked_is_listed_and_not_made_up(
@@ -408,7 +424,7 @@ def test_a_slice_has_a_page_a_past_and_a_history(
     row = HistoryRow("m", "fast", "ok", 90, 1, 30.0, 0.5, 0.4, 0.6)
     slice_history.append(connection, [("tenant=a&b", row)])
     explanations.keep(connection, replace(explained(at), slice="tenant=a&b"), 900)
-    asked = {"at": f"{at + 1:.0f}"}
+    asked = {"at": f"{time.time() + 1:.0f}"}
     with showing(store) as client:
         then = client.get("/drift/m", params=asked).raise_for_status().json()
         checks = client.get("/drift/m/history?slice=tenant%3Da%26b&window=fast").json()["checks"]
