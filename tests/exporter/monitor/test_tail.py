@@ -38,12 +38,11 @@ from tests.service import wait_for
 
 
 def make_yesterday(connection: psycopg.Connection) -> None:
-    """Make the partition of the day before: some hours ago may have been then."""
-    connection.execute(
-        "do $$ declare today timestamptz := date_trunc('day', clock_timestamp(), 'UTC'); begin"
-        " execute format('create table yesterday partition of embedding for values from (%L) to"
-        " (%L)', today - interval '1 day', today); end $$"
-    )
+    """Make a partition for the day before: some hours ago may have been then.
+
+    It is the default one: a session that began before midnight has one of that day.
+    """
+    connection.execute("create table yesterday partition of embedding default")
 
 
 def test_windows_hold_the_newest_vectors_of_the_store(
@@ -266,8 +265,8 @@ def test_one_unreadable_model_does_not_stop_the_others(
     tail.start()
     assert tail.followed.wait(60)
     wait_for(lambda: tail.status.failures > 2, "some more polls")
+    wait_for(lambda: tail.status.up, "a poll of the others")
     tail.stop()
-    assert tail.status.up
     np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
     logged = [r for r in caplog.records if r.message.startswith("some models could not")]
     assert len(logged) == 1
@@ -298,8 +297,8 @@ def test_the_thread_reports_failure_and_recovery(
     wait_for(lambda: tail.status.up, "the first poll")
     assert tail.status.timestamp == 123.0
     connection.execute("alter table model rename to gone")
-    wait_for(lambda: not tail.status.up, "a failure")
-    assert tail.status.failures >= 1
+    wait_for(lambda: tail.status.failures >= 1, "a failure")
+    assert not tail.status.up
     assert tail.status.timestamp == 123.0
     connection.execute("alter table gone rename to model")
     wait_for(lambda: tail.status.up, "recovery")
@@ -311,13 +310,17 @@ def locked(connection: psycopg.Connection, table: str) -> Iterator[Callable[[], 
     """Lock a table; what is given tells whether somebody waits for it."""
     with connection.transaction():
         connection.execute(f"lock table {table} in access exclusive mode".encode())
-        waiting = "select from pg_locks where relation = %s::regclass and not granted"
+        waiting = (
+            "select from pg_locks where relation = %s::regclass and not granted"
+            " and database = (select oid from pg_database where datname = current_database())"
+        )
         yield lambda: bool(connection.execute(waiting, [table]).fetchall())
 
 
 def test_the_store_is_not_followed_while_a_poll_does_not_end(
-    pool: Pool, connection: psycopg.Connection
+    pool: Pool, connection: psycopg.Connection, patience: pytest.MonkeyPatch
 ) -> None:
+    patience.undo()
     now = [0.0]
     settings = SETTINGS.model_copy(update={"poll_interval": 0.05})
     tail = Tail(pool, Models(), settings, monotonic=lambda: now[0])
@@ -325,10 +328,12 @@ def test_the_store_is_not_followed_while_a_poll_does_not_end(
     wait_for(lambda: tail.status.up, "the first poll")
     with locked(connection, "model") as waited_for:
         wait_for(waited_for, "the poll")
-        now[0] += 9
+        # On a busy machine, the poll before may have taken long, and the next one may, too.
+        late = max(10, 3 * (0.05 + (tail.status.duration or 0)))
+        now[0] = late - 1
         early = tail.status
         assert early.up
-        now[0] += 2
+        now[0] = late + 1
         assert not tail.status.up
         assert tail.status.failures == 0
     wait_for(lambda: tail.status.up, "the end of the poll")
@@ -373,7 +378,8 @@ def test_the_last_poll_may_find_vectors_for_a_baseline(
         stopping.start()
         time.sleep(0.2)
     stopping.join()
-    assert tail.status.up
+    assert tail.status.timestamp is not None
+    assert tail.status.failures == 0
     assert not any(record.message == "poll failed" for record in caplog.records)
 
 
@@ -484,17 +490,19 @@ def test_a_failure_that_comes_back_is_logged_again(
             for r in caplog.records
         )
 
-    def fails(times: int) -> bool:
-        # Again and again: a poll may come between the two.
+    def fails(known: int) -> bool:
+        # Again and again: a poll may come between the two, and then fail in another way.
         send(vectors[10:20])
         connection.execute("update embedding set embedding = '[1]' where seq > 10")
-        return failures() == times
+        return failures() > known
 
     send(vectors[:10])
     tail = Tail(pool, Models(), SETTINGS.model_copy(update={"poll_interval": 0.05}))
     tail.start()
-    for expected in (1, 2):
-        wait_for(partial(fails, expected), "the failure")
+    for _ in range(2):
+        wait_for(partial(fails, failures()), "the failure")
+        # It is logged before it is noted.
+        wait_for(lambda: tail._last_partial_failure != "", "its note")
         connection.execute("update embedding set embedding = '[1,1,1,1,1,1,1,1]' where seq > 10")
         wait_for(lambda: tail._last_partial_failure == "", "a good poll")
     tail.stop()
