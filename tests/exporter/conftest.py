@@ -60,4 +60,6 @@ def pool(store: str) -> Iterator[Pool]:
     from ingest.store.pool import sync_pool
 
     with sync_pool(store, 2) as pool:
+        # Those who borrow a connection wait for five seconds.
+        pool.wait(240)
         yield pool

@@ -161,8 +161,9 @@ def test_windows_grow_and_shrink_with_the_baseline_as_after_a_restart(
         tail.poll()
     # Of 2,100 after the first 500 only 250 may be in a window: the sample of level 14.
     for pinned, level in ((500, 14), (2_000, 0), (2_450, 0), (500, 14)):
-        baseline.pin(connection, "m", Selection(first=pinned))
-        tail.poll()
+        version = baseline.pin(connection, "m", Selection(first=pinned))
+        # Not while the tail still works on the baseline before.
+        poll_until(tail, lambda: verdict(models, "slow").baseline_version == version)  # noqa: B023
         restarted = Models()
         Tail(pool, restarted, SETTINGS).poll()
         for model in (models.by_name["m"], restarted.by_name["m"]):
