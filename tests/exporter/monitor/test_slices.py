@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -35,6 +36,7 @@ from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
 Metadata = Sequence[dict[str, object] | None]
+Watching = Callable[..., "Watch"]
 
 TENANTS = ("acme", "bolt", "core", "dune", "echo")
 SETTINGS = MonitoringSettings(slices=["tenant"])
@@ -66,7 +68,7 @@ def of_tenants(n: int, tenants: Sequence[str] = TENANTS) -> list[dict[str, objec
 class Watch:
     """The tail and the examiner of one exporter, driven by hand."""
 
-    def __init__(self, pool: Pool, settings: MonitoringSettings = SETTINGS) -> None:
+    def __init__(self, pool: Pool, settings: MonitoringSettings) -> None:
         self.models = Models()
         self.tail = Tail(pool, self.models, settings)
         followed = threading.Event()
@@ -96,8 +98,21 @@ class Watch:
 
 
 @pytest.fixture
+def watching(pool: Pool) -> Iterator[Watching]:
+    """Make exporters, whose tails stop in the end: they may still work on a baseline."""
+    with ExitStack() as stack:
+
+        def begin(settings: MonitoringSettings = SETTINGS) -> Watch:
+            watch = Watch(pool, settings)
+            stack.callback(watch.tail.stop)
+            return watch
+
+        yield begin
+
+
+@pytest.fixture
 def watch(
-    pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -105,7 +120,7 @@ def watch(
     """A model whose five tenants have a baseline of 300 vectors each."""
     keep(vectors[:N], of_tenants(N))
     baseline.pin(connection, "m", Selection(first=N))
-    watch = Watch(pool)
+    watch = watching()
     watch.divide()
     return watch
 
@@ -228,14 +243,14 @@ def test_hostile_values_stay_text_of_bounded_length(
 
 
 def test_ten_thousand_values_are_other(
-    pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     connection: psycopg.Connection,
 ) -> None:
     many = np.random.default_rng(0).normal(size=(10_500, 4)).astype(np.float32)
     keep(many[:10_000], [{"tenant": f"t{at}"} for at in range(10_000)])
     baseline.pin(connection, "m", Selection(first=10_000))
-    watch = Watch(pool)
+    watch = watching()
     watch.divide()
     keep(many[10_000:], [{"tenant": f"u{at}"} for at in range(500)])
     model = watch.check()
@@ -246,7 +261,7 @@ def test_ten_thousand_values_are_other(
 
 
 def test_slices_above_the_cap_are_counted(
-    pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -256,21 +271,21 @@ def test_slices_above_the_cap_are_counted(
     names = ("acme", "acme", "bolt", "bolt", "core", "dune")
     keep(vectors, of_tenants(len(vectors), names))
     baseline.pin(connection, "m", Selection(first=len(vectors)))
-    watch = Watch(pool)
+    watch = watching()
     slicing = watch.divide()
     assert [each.name for each in slicing.slices] == ["tenant=acme", "tenant=bolt"]
     assert slicing.folded == 2
 
 
 def test_what_has_no_score_takes_no_part_of_the_budget_of_false_alarms(
-    pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     vectors: Vectors,
     connection: psycopg.Connection,
 ) -> None:
     keep(vectors[:N], of_tenants(N))
     baseline.pin(connection, "m", Selection(first=N))
-    watch = Watch(pool)
+    watch = watching()
     assert len(watch.divide().slices) > 1
     assert watch.models.watched == 0
     keep(vectors[N : N + 500], [{"tenant": "acme"}] * 500)
@@ -279,33 +294,33 @@ def test_what_has_no_score_takes_no_part_of_the_budget_of_false_alarms(
 
 
 def test_a_value_with_too_few_vectors_in_the_baseline_has_no_series(
-    pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     vectors: Vectors,
     connection: psycopg.Connection,
 ) -> None:
     keep(vectors[:600], [{"tenant": "acme" if at < 249 else "bolt"} for at in range(600)])
     baseline.pin(connection, "m", Selection(first=600))
-    watch = Watch(pool)
+    watch = watching()
     slicing = watch.divide()
     assert [each.name for each in slicing.slices] == ["tenant=bolt"]
 
 
 def test_a_value_of_nearly_all_vectors_is_no_slice(
-    pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     vectors: Vectors,
     connection: psycopg.Connection,
 ) -> None:
     keep(vectors, [{"tenant": "acme" if at < 300 else "bolt"} for at in range(len(vectors))])
     baseline.pin(connection, "m", Selection(first=len(vectors)))
-    watch = Watch(pool)
+    watch = watching()
     slicing = watch.divide()
     assert [each.name for each in slicing.slices] == ["tenant=acme"]
 
 
 def test_equal_vectors_of_a_tenant_are_a_constant_baseline(
-    pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -314,7 +329,7 @@ def test_equal_vectors_of_a_tenant_are_a_constant_baseline(
     stuck[::5] = 1
     keep(stuck, of_tenants(N))
     baseline.pin(connection, "m", Selection(first=N))
-    watch = Watch(pool)
+    watch = watching()
     watch.divide()
     keep(vectors[N : N + 500], of_tenants(500))
     acme = by_name(watch.check())["tenant=acme"]
@@ -323,7 +338,7 @@ def test_equal_vectors_of_a_tenant_are_a_constant_baseline(
 
 
 def test_slices_that_cannot_be_fitted_are_tried_again_and_the_model_is_watched(
-    pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -338,7 +353,7 @@ def test_slices_that_cannot_be_fitted_are_tried_again_and_the_model_is_watched(
         raise ValueError("no slices today")
 
     monkeypatch.setattr(slices, "divide", fail)
-    watch = Watch(pool)
+    watch = watching()
 
     def is_logged() -> bool:
         watch.tail.poll()
@@ -352,6 +367,7 @@ def test_slices_that_cannot_be_fitted_are_tried_again_and_the_model_is_watched(
 
 def test_a_slice_without_the_seasons_of_its_model_has_no_series(
     pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -366,13 +382,14 @@ def test_a_slice_without_the_seasons_of_its_model_has_no_series(
     )
     baseline.fit_again(pool.borrow, "m", 1)
     assert baseline.load(connection, "m", 1).detector.seasons == ("daily",)
-    watch = Watch(pool)
+    watch = watching()
     slicing = watch.divide()
     assert [each.name for each in slicing.slices] == ["tenant=bolt"]
 
 
 def test_a_slice_of_a_job_is_watched_though_it_shows_nothing_of_the_day(
     pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -386,13 +403,14 @@ def test_a_slice_of_a_job_is_watched_though_it_shows_nothing_of_the_day(
     )
     baseline.fit_again(pool.borrow, "m", 1)
     assert baseline.load(connection, "m", 1).detector.seasons == ("daily", "weekly")
-    slicing = Watch(pool).divide()
+    slicing = watching().divide()
     seasons = {each.name: each.detector.seasons for each in slicing.slices}
     assert seasons == {"tenant=acme": ("weekly",), "tenant=bolt": ("daily", "weekly")}
 
 
 def test_a_model_without_slices_reads_nothing(
     pool: Pool,
+    watching: Watching,
     keep: Callable[[Vectors, Metadata], None],
     vectors: Vectors,
     connection: psycopg.Connection,
@@ -402,7 +420,7 @@ def test_a_model_without_slices_reads_nothing(
     baseline.pin(connection, "m", Selection(first=N))
     keep(vectors[N : N + 500], of_tenants(500))
     own = MonitoringSettings(slices=["tenant"], models={"m": ModelSettings(slices=[])})
-    watch = Watch(pool, own)
+    watch = watching(own)
     monkeypatch.delattr(slices, "divide")
     monkeypatch.setattr(stored, "of_vectors", None)
     model = watch.check()
