@@ -1,4 +1,4 @@
-"""A model with slices, to show, and patience of the pages."""
+"""A model with slices to show, and patience with a busy machine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from tests.exporter import shown
 
 @pytest.fixture(autouse=True)
 def patience() -> Iterator[None]:
-    """Let answers and pages wait for the store as long as a busy machine takes.
+    """Let answers and pages wait for the store, and models for polls, while a machine is busy.
 
     A patch of its own: a test may undo what it patches itself.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("exporter.http.door.ANSWER_SECONDS", 240.0)
         patch.setattr("exporter.http.door._PAGE_SECONDS", 240.0)
+        patch.setattr("exporter.monitor.tail._LATE_SECONDS", 240.0)
         yield
 
 
