@@ -111,6 +111,7 @@ def test_shards_together_show_what_one_exporter_shows_and_nothing_twice(
     of_models = {family.name for family in FAMILIES if "model_name" in family.labels}
     absent = {
         families.COSINE_SIMILARITY_CHANGE_TIMESTAMP.name,
+        families.MISMATCH_TIMESTAMP.name,
         families.NOT_FOLLOWED.name,
         families.REVISION_COSINE.name,
         families.SCORE_RISE.name,
