@@ -19,7 +19,7 @@ from exporter.metrics.families import FAMILIES
 from ingest.pipeline import metrics
 from ingest.runtime.http import application
 from ingest.runtime.settings.settings import keys
-from tests.service import Service, serving
+from tests.service import Service, serving, wait_for, window
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -179,6 +179,8 @@ def test_the_first_value_of_the_readme_works_when_it_is_pasted(
 
     send, look, send_own, remove = shell_blocks(section(README, FIRST_VALUE))
     assert paste(send) == "packages: 6000 vectors stored, 0 duplicates; 0 rows skipped\n"
+    # A window is measured before it has all of them.
+    wait_for(lambda: window(first_service.url, "packages").get("vectors") == 1000, "the others")
     fast, slow, report = paste(look).splitlines()
     assert (
         float(fast.removeprefix('embedding_drift_score{model_name="packages",window="fast"} ')) < 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import httpx2
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedding_drift_client import Answer, Sender
-from tests.service import metrics, serving, wait_for, window
+from tests.service import is_followed, metrics, serving, wait_for, window
 
 CONFIG = """
 monitoring: {poll_interval: 0.1, check_interval: 1}
@@ -55,14 +56,15 @@ def test_a_corpus_that_is_embedded_again_drifts(
 
         assert send(service.url, sentences) == Answer(0, 6_000, 0)
         assert send(service.url, sentences + 5) == Answer(6_000, 0, 6_000)
+        sent_at = time.time()
+        wait_for(lambda: is_followed(metrics(service.url), "m", sent_at), "all of them")
         wait_for(lambda: window(service.url).get("score", 0) > 20, "a high score")
         # A thousand vectors of the window came before.
         wait_for(lambda: magnitude(service.url) > 0.8, "what the rules call critical")
         # Five in each component turns every vector by the same large angle.
-        revisions = window(service.url)["revisions"]
-        assert revisions["vectors"] / window(service.url)["vectors"] == pytest.approx(
-            6 / 7, abs=0.02
-        )
+        found = window(service.url)
+        revisions = found["revisions"]
+        assert revisions["vectors"] / found["vectors"] == pytest.approx(6 / 7, abs=0.02)
         assert revisions["median_cosine"] < 0.3
         page = metrics(service.url)
         assert 'embedding_drift_ingest_revisions_total{model_name="m"} 6000.0' in page
