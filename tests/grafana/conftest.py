@@ -90,7 +90,7 @@ def trust_baseline(rendered: Path, model_name: str) -> None:
 
 
 class Replay:
-    """Exporter and ingest in one. Every scrape advances the incident."""
+    """Exporter and ingest in one. Every page advances the incident."""
 
     def __init__(self) -> None:
         story = Incident()
@@ -129,7 +129,7 @@ class Replay:
         self._drifting.standing.attach("forecast", dict.fromkeys(self._drifting.windows, HISTORY))
 
     def page(self) -> bytes:
-        """Advance the incident and return the page of a scrape."""
+        """Advance the incident and return the page that shows it."""
         for rows in islice(self._stream, BATCHES_A_SCRAPE):
             self._receive(rows.vectors)
         now = self._drifting.snapshot(self._models.now(), with_vectors=True)
@@ -197,26 +197,43 @@ class Replay:
 
 @pytest.fixture(scope="module")
 def incident() -> Iterator[str]:
-    """Return the URL of the replay's metrics page."""
+    """Return the URL of the replay's metrics page. Every scrape advances the incident."""
     replay = Replay()
+    page = replay.page()
+    wanted, done = threading.Event(), threading.Event()
+
+    def advance() -> None:
+        nonlocal page
+        while wanted.wait() and not done.is_set():
+            wanted.clear()
+            page = replay.page()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.end_headers()
-            self.wfile.write(replay.page())
+            self.wfile.write(page)
+            # Meanwhile, because a scrape has a second, which a busy machine may take for a page.
+            wanted.set()
 
         def log_message(self, format: str, *arguments: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
+    threads = [
+        threading.Thread(target=server.serve_forever, args=(0.05,)),
+        threading.Thread(target=advance),
+    ]
+    for thread in threads:
+        thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-    thread.join()
+    done.set()
+    wanted.set()
+    for thread in threads:
+        thread.join()
 
 
 @pytest.fixture(scope="module")
