@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import httpx2
 import pytest
 import yaml
 
 from demo import stack
 from ingest.runtime.settings.configuration import load
 from rules.render import render
-from tests.service import get, wait_for
+from tests.rules import inhibition
 
 
 @pytest.mark.parametrize("webhook", [None, "https://hooks.slack.com/services/T024/B024/secret"])
@@ -359,21 +358,10 @@ def assert_inhibited(
 def inhibited(firing: list[dict[str, str]], tmp_path: Path) -> list[dict[str, str]]:
     """Return the labels of the alerts that a real Alertmanager suppresses."""
     render(load(), tmp_path)
-    stack.shorten_waits(tmp_path)
-    with stack.alertmanager(tmp_path / "data", tmp_path / "alertmanager.yml") as url:
-        alerts = f"{url}/api/v2/alerts"
-        httpx2.post(
-            alerts, json=[{"labels": labels} for labels in firing], timeout=60
-        ).raise_for_status()
-
-        def are_processed() -> bool:
-            told = get(alerts).raise_for_status().json()
-            states = {each["status"]["state"] for each in told}
-            return len(told) == len(firing) and "unprocessed" not in states
-
-        wait_for(are_processed, "the notifications")
-        told = get(alerts).json()
-    return [each["labels"] for each in told if each["status"]["inhibitedBy"]]
+    file = tmp_path / "alertmanager.yml"
+    inhibition.add_rule(file)
+    with stack.alertmanager(tmp_path / "data", file) as url:
+        return inhibition.inhibited(url, firing)
 
 
 def text_of(

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import yaml
 
 from demo import stack
 from ingest.runtime.settings.configuration import load
 from rules.render import render
-from tests.service import get, wait_for
+from tests.rules.inhibition import add_rule, inhibited
 
 # As kube-prometheus installs it.
 EXISTING = """
@@ -104,10 +103,7 @@ def test_our_rules_suppress_our_alerts_and_no_others(
     merged: Path, tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
     tool("alertmanager")
-    configuration = yaml.safe_load(merged.read_text())
-    for route in (configuration["route"], configuration["route"]["routes"][0]):
-        route["group_wait"] = "100ms"
-    merged.write_text(yaml.safe_dump(configuration))
+    add_rule(merged)
     labels = {"severity": "warning", "area": "drift", "model_name": "m", "namespace": "n"}
     ours = labels | {"alertname": "EmbeddingDriftDetected"}
     others = labels | {"alertname": "KubePodCrashLooping"}
@@ -115,22 +111,8 @@ def test_our_rules_suppress_our_alerts_and_no_others(
     down = {"alertname": "EmbeddingDriftExporterDown", "severity": "critical", "area": "pipeline"}
     critical = others | {"alertname": "KubeNodeNotReady", "severity": "critical"}
     with stack.alertmanager(tmp_path / "data", merged) as url:
-        alerts = f"{url}/api/v2/alerts"
-
-        def suppressed(*firing: dict[str, str]) -> list[dict[str, str]]:
-            httpx2.post(
-                alerts, json=[{"labels": each} for each in firing], timeout=60
-            ).raise_for_status()
-
-            def found() -> list[Any]:
-                told: list[Any] = get(alerts).raise_for_status().json()
-                return [each for each in told if each["status"]["state"] != "unprocessed"]
-
-            wait_for(lambda: len(found()) >= len(firing), "the notifications")
-            return [each["labels"] for each in found() if each["status"]["inhibitedBy"]]
-
-        assert suppressed(critical, others, ours) == []
-        assert suppressed(critical, others, ours, large) == [ours]
-        told = suppressed(critical, others, ours, large, down)
+        assert inhibited(url, [critical, others, ours]) == []
+        assert inhibited(url, [critical, others, ours, large]) == [ours]
+        told = inhibited(url, [critical, others, ours, large, down])
     assert [each["alertname"] for each in told if each["alertname"].startswith("Kube")] == []
     assert len(told) == 2
