@@ -63,6 +63,8 @@ def service(store: str, connection: psycopg.Connection, tmp_path: Path) -> Itera
     with serving(config) as service:
         listing = f"{service.url}/drift"
         wait_for(lambda: len(get(listing).json()["models"]) == 2, "both models")
+        # Until the first poll, pages show what was stored.
+        wait_for(lambda: get(f"{service.url}/-/ready").status_code == 200, "the first poll")
         yield service
 
 

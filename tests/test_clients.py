@@ -16,7 +16,7 @@ import pytest
 from tests.service import Service, get, metrics, post, serving, wait_for
 
 ROWS = np.ones((10, 8), np.float32)
-SHORT = 1.5
+SHORT = 5
 """Seconds that a client is given, where its time is to be over soon."""
 MIB = 1024 * 1024
 
@@ -124,9 +124,11 @@ def test_bytes_after_an_answer_do_not_keep_the_connection_open(
     with running(tmp_path, store, SHORT) as service, connect(service) as client:
         client.sendall(first)
         assert answer(client).startswith(b"HTTP/1.1 ")
-        client.sendall(then)
-        while client.recv(65_536):
-            pass
+        # What came after it closed is answered with a reset.
+        with suppress(ConnectionError):
+            client.sendall(then)
+            while client.recv(65_536):
+                pass
 
 
 def test_a_client_that_hangs_up_before_its_answers_logs_no_error(
@@ -186,6 +188,7 @@ def test_other_clients_are_served_during_a_thousand_connections(tmp_path: Path, 
     with running(tmp_path, store, SHORT) as service, ExitStack() as stack:
         now, most = psutil.Process(service.process.pid).rlimit(psutil.RLIMIT_NOFILE)
         assert now == most
+        wait_for(lambda: get(f"{service.url}/-/ready").status_code == 200, "the first poll")
         clients = [stack.enter_context(connect(service)) for _ in range(1_000)]
         for byte in head(320)[:20]:
             for client in clients[::2]:

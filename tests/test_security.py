@@ -220,6 +220,7 @@ def test_user_text_is_escaped_everywhere(config: Path, folder: Path, store: str)
             someone.get("/drift/m", params={"exact": MARKUP}),
         ]
         wait_for(lambda: len(someone.get("/drift").json()["models"]) == 2, "both models")
+        wait_for(lambda: someone.get("/-/ready").status_code == 200, "the first poll")
         answers = [someone.get(path) for path in PATHS]
         found = someone.post("/search", json={"model_name": "m", "embedding": [1.0, 2.0]})
     assert [answer.status_code for answer in refused] == [400, 400, 404, 404, 400]

@@ -97,8 +97,7 @@ def test_the_health_check_fails_without_a_service(role: str, store: str, tmp_pat
     with serving(config, role) as service:
         port = int(service.url.rpartition(":")[2])
         # The address is logged shortly before the service answers.
-        while healthcheck(port) != 0:
-            assert service.process.poll() is None, service.log.read_text()
+        wait_for(lambda: healthcheck(port) == 0, "health")
     assert healthcheck(port) == 1
 
 

@@ -20,8 +20,13 @@ def body(**changes: Any) -> dict[str, Any]:
     return {"attachments": [attachment | changes]}
 
 
+def post(url: str, **content: Any) -> httpx2.Response:
+    """Send with the patience that a busy machine needs."""
+    return httpx2.post(url, timeout=60, **content)
+
+
 def test_a_valid_message_is_kept_unchanged(slack: Slack) -> None:
-    answer = httpx2.post(slack.url, json=body())
+    answer = post(slack.url, json=body())
     assert (answer.status_code, answer.text) == (200, "ok")
     assert [message.body for message in slack.messages] == [body()]
     assert slack.refused == []
@@ -46,7 +51,7 @@ def test_a_valid_message_is_kept_unchanged(slack: Slack) -> None:
 def test_a_message_that_slack_would_not_show_completely_is_rejected(
     payload: object, error: str, slack: Slack
 ) -> None:
-    answer = httpx2.post(slack.url, json=payload)
+    answer = post(slack.url, json=payload)
     assert answer.status_code == 400
     assert answer.text.startswith(error)
     assert slack.messages == []
@@ -55,25 +60,25 @@ def test_a_message_that_slack_would_not_show_completely_is_rejected(
 
 def test_only_json_is_accepted(slack: Slack) -> None:
     text = json.dumps(body())
-    answer = httpx2.post(slack.url, content=text, headers={"Content-Type": "text/plain"})
+    answer = post(slack.url, content=text, headers={"Content-Type": "text/plain"})
     assert answer.text == "invalid_payload: content type 'text/plain'"
-    answer = httpx2.post(slack.url, content=text[:-1], headers={"Content-Type": "application/json"})
+    answer = post(slack.url, content=text[:-1], headers={"Content-Type": "application/json"})
     assert answer.text.startswith("invalid_payload")
 
 
 def test_another_path_answers_404(slack: Slack) -> None:
-    assert httpx2.post(slack.url + "x", json=body()).status_code == 404
+    assert post(slack.url + "x", json=body()).status_code == 404
 
 
 def test_it_rejects_as_often_as_configured(slack: Slack) -> None:
     slack.refuse(429, times=1)
-    first, second = (httpx2.post(slack.url, json=body()) for _ in range(2))
+    first, second = (post(slack.url, json=body()) for _ in range(2))
     assert (first.status_code, first.headers["Retry-After"]) == (429, "1")
     assert second.status_code == 200
     assert len(slack.messages) == 1
 
 
 def test_a_timeout_lists_the_rejected_requests(slack: Slack) -> None:
-    httpx2.post(slack.url, json={})
+    post(slack.url, json={})
     with pytest.raises(TimeoutError, match="rejected: \\['400 no_text'\\]"):
         slack.wait(lambda message: True, seconds=0.01)
