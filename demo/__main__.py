@@ -98,10 +98,10 @@ def main(picture: Path | None, screenshot: Path | None, keep: bool) -> None:
         say(f"the alert came {seconds:.0f} s after the first vector of the other encoder")
         say_what_changed(monitor.url, SWAPPED)
         if keep:
-            say("everything keeps running, and the links work, until Ctrl-C")
             # Shells start background jobs with SIGINT ignored.
             signal.signal(signal.SIGINT, signal.default_int_handler)
             with suppress(KeyboardInterrupt):
+                say("everything keeps running, and the links work, until Ctrl-C")
                 signal.pause()
     if not keep:
         say("all of it has stopped, and the links with it; make demo KEEP=1 keeps it running")

@@ -21,7 +21,7 @@ import yaml
 from demo import tools
 
 READY_WITHIN = 120.0
-STOP_WITHIN = 15.0
+STOP_WITHIN = 120.0
 
 
 class ChildFailed(RuntimeError):

@@ -464,7 +464,8 @@ def test_five_hundred_models_in_one_group_stay_within_slacks_limits(
         message = slack.wait(within("Total: 500 firing, 0 resolved."), SECONDS)
         assert message.body["attachments"][0]["title"].endswith(" (and other alerts)")
         raise_alert(url, *models[:250], lasted=timedelta(minutes=5), description="x" * 400)
-        slack.wait(within("Total: 250 firing, 250 resolved."), SECONDS)
+        # Two messages may share what is resolved.
+        slack.wait(within("Total: 250 firing, "), SECONDS)
     assert slack.refused == []
 
 
