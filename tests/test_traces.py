@@ -101,12 +101,26 @@ def provider() -> Iterator[Provider]:
     assert provider.wrong == []
 
 
-@pytest.fixture
-def service(store: str, tmp_path: Path) -> Iterator[Service]:
-    config = tmp_path / "config.yaml"
-    config.write_text(f'{{database: {{connection_string: "{store}"}}, server: {{port: 0}}}}')
+@pytest.fixture(scope="module")
+def running(module_store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    config = tmp_path_factory.mktemp("service") / "config.yaml"
+    config.write_text(f'{{database: {{connection_string: "{module_store}"}}, server: {{port: 0}}}}')
     with serving(config, "ingest") as service:
         yield service
+
+
+@pytest.fixture
+def service(running: Service, rows: psycopg.Connection) -> Service:
+    """A service of all tests, without vectors."""
+    rows.execute("delete from embedding")
+    return running
+
+
+@pytest.fixture
+def rows(module_store: str) -> Iterator[psycopg.Connection]:
+    """An open connection to the store of that service."""
+    with connect(module_store) as connection:
+        yield connection
 
 
 COLLECTOR = """
@@ -181,12 +195,13 @@ def stored(connection: psycopg.Connection) -> list[tuple[str, str, list[float], 
     ).fetchall()
 
 
+@pytest.mark.xdist_group("traces")
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
 @pytest.mark.parametrize("traces_of", [PlainProvider, TracerProvider])
 def test_an_instrumented_program_needs_one_exporter(
     service: Service,
     provider: Provider,
-    connection: psycopg.Connection,
+    rows: psycopg.Connection,
     compression: Compression,
     traces_of: type[PlainProvider],
 ) -> None:
@@ -199,18 +214,19 @@ def test_an_instrumented_program_needs_one_exporter(
         pass
     assert traces.force_flush(240_000)
     traces.shutdown()
-    rows = stored(connection)
-    vectors = np.array([row[2] for row in rows], np.float32)
+    found = stored(rows)
+    vectors = np.array([row[2] for row in found], np.float32)
     np.testing.assert_array_equal(vectors, [embedded(text) for text in texts])
     np.testing.assert_array_equal(vectors, np.array(got, np.float32))
-    assert {row[0] for row in rows} == {MODEL}
-    assert [row[3] for row in rows] == [
+    assert {row[0] for row in found} == {MODEL}
+    assert [row[3] for row in found] == [
         {"service.name": "search", "session.id": "session 1", "text": text} for text in texts
     ]
 
 
+@pytest.mark.xdist_group("traces")
 def test_a_retried_export_stores_nothing_twice(
-    service: Service, provider: Provider, connection: psycopg.Connection
+    service: Service, provider: Provider, rows: psycopg.Connection
 ) -> None:
     traces, exporter = PlainProvider(), exporter_to(service.url)
 
@@ -224,11 +240,12 @@ def test_a_retried_export_stores_nothing_twice(
     traces.add_span_processor(Twice(exporter))
     instrumented(traces, provider, ["a", "b"], "s")
     traces.shutdown()
-    assert [row[3]["text"] for row in stored(connection)] == ["a", "b"]
+    assert [row[3]["text"] for row in stored(rows)] == ["a", "b"]
 
 
+@pytest.mark.xdist_group("traces")
 def test_a_span_of_more_texts_than_the_sdk_keeps_attributes_loses_texts_and_no_vectors(
-    service: Service, provider: Provider, connection: psycopg.Connection
+    service: Service, provider: Provider, rows: psycopg.Connection
 ) -> None:
     """The SDK's default of 128 attributes. The log of the service says so."""
     traces = PlainProvider()
@@ -236,12 +253,13 @@ def test_a_span_of_more_texts_than_the_sdk_keeps_attributes_loses_texts_and_no_v
     instrumented(traces, provider, [f"text {number}" for number in range(100)], "s")
     assert traces.force_flush(240_000)
     traces.shutdown()
-    rows = stored(connection)
-    assert len(rows) == 100
-    assert sum("text" in (row[3] or {}) for row in rows) < 100
+    found = stored(rows)
+    assert len(found) == 100
+    assert sum("text" in (row[3] or {}) for row in found) < 100
     assert "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT" in service.log.read_text()
 
 
+@pytest.mark.xdist_group("traces")
 def test_a_refused_export_fails_in_the_program_and_the_log_of_the_service_says_why(
     service: Service,
 ) -> None:
