@@ -47,8 +47,8 @@ def sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-# To play both acts takes two minutes, so only the kept demo does. The incidents by the other release
-# of Prometheus are in test_chain.py.
+# To play both acts takes two minutes, so only the kept demo does. By each release of Prometheus,
+# test_chain.py has the incidents.
 @pytest.mark.parametrize("release", ["installed"], indirect=True)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_demo_that_is_not_kept_ends_by_itself_and_leaves_no_process_or_file(
