@@ -117,6 +117,7 @@ def test_helm_installs_upgrades_rolls_back_and_uninstalls(
 
         cluster.helm("install", "drift", CHART, place, "--values", values(EVERYTHING))
         wait_for(lambda: has_its_pods(cluster, namespace), "the pods")
+        assert_the_route_of_the_gateway_leads_every_path_to_the_exporter(cluster, place)
         before, secrets = config(), secret_data(cluster, namespace)
         changed = EVERYTHING | {"config": {"monitoring": {"drift_threshold": 0.3}}}
         cluster.helm("upgrade", "drift", CHART, place, "--values", values(changed))
@@ -186,21 +187,17 @@ def test_the_previous_release_is_upgraded_to_this_one_and_back(
         cluster.helm("uninstall", "drift", place)
 
 
-def test_the_route_of_a_gateway_leads_every_path_to_the_exporter(
-    cluster: Cluster, values: Callable[[dict[str, Any]], Path]
+def assert_the_route_of_the_gateway_leads_every_path_to_the_exporter(
+    cluster: Cluster, place: str
 ) -> None:
-    with cluster.namespace("route") as namespace:
-        place = f"--namespace={namespace}"
-        cluster.helm("install", "drift", CHART, place, "--values", values(EVERYTHING))
-        [route] = cluster.get("httproutes", place)
-        assert route["spec"]["hostnames"] == ["drift.example.org"]
-        [rule] = route["spec"]["rules"]
-        # The definition of the Gateway API adds the path.
-        assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
-        [backend] = rule["backendRefs"]
-        [port] = cluster.get("service", backend["name"], place)["spec"]["ports"]
-        assert backend["port"] == port["port"]
-        cluster.helm("uninstall", "drift", place)
+    [route] = cluster.get("httproutes", place)
+    assert route["spec"]["hostnames"] == ["drift.example.org"]
+    [rule] = route["spec"]["rules"]
+    # The definition of the Gateway API adds the path.
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
+    [backend] = rule["backendRefs"]
+    [port] = cluster.get("service", backend["name"], place)["spec"]["ports"]
+    assert backend["port"] == port["port"]
 
 
 def secret_data(cluster: Cluster, namespace: str) -> dict[str, Any]:
