@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -151,16 +152,16 @@ PASSWORD = "correct horse"
 MODEL = "sentence-transformer"
 
 
-@pytest.fixture(params=["open", "guarded"])
-def service(request: pytest.FixtureRequest, store: str, tmp_path: Path) -> Iterator[httpx2.Client]:
-    """A client of a service that measures a model."""
+@contextmanager
+def measuring(kind: str, store: str, folder: Path) -> Iterator[httpx2.Client]:
+    """Run a service that measures a model, and give a client of it."""
     protection = ""
-    if request.param == "guarded":
+    if kind == "guarded":
         hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-        (tmp_path / "web.yml").write_text(f'basic_auth_users: {{user: "{hashed}"}}')
-        tokens.add(tmp_path / "tokens.yaml", "reader", ["drift"])
-        protection = f", web_config_file: {tmp_path}/web.yml, tokens_file: {tmp_path}/tokens.yaml"
-    config = tmp_path / "config.yaml"
+        (folder / "web.yml").write_text(f'basic_auth_users: {{user: "{hashed}"}}')
+        tokens.add(folder / "tokens.yaml", "reader", ["drift"])
+        protection = f", web_config_file: {folder}/web.yml, tokens_file: {folder}/tokens.yaml"
+    config = folder / "config.yaml"
     config.write_text(CONFIG.format(store=store, protection=protection))
     vectors = np.random.default_rng(0).normal(size=(400, openapi_bodies.DIMENSION))
     with (
@@ -175,6 +176,30 @@ def service(request: pytest.FixtureRequest, store: str, tmp_path: Path) -> Itera
             return report.is_success and "history" in report.json()["windows"]["fast"]
 
         wait_for(is_checked, "a verdict and a check")
+        yield client
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(kind, marks=pytest.mark.xdist_group(f"openapi {kind}"))
+        for kind in ("open", "guarded")
+    ],
+)
+def service(
+    request: pytest.FixtureRequest, module_store: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx2.Client]:
+    """A client of a service that tests share which store nothing."""
+    with measuring(request.param, module_store, tmp_path_factory.mktemp("service")) as client:
+        yield client
+
+
+@pytest.fixture(params=["open", "guarded"])
+def own_service(
+    request: pytest.FixtureRequest, store: str, tmp_path: Path
+) -> Iterator[httpx2.Client]:
+    """A client of a service in which a test may store and delete."""
+    with measuring(request.param, store, tmp_path) as client:
         yield client
 
 
@@ -211,13 +236,13 @@ checks.positive_data_acceptance.enabled = false
 
 
 def test_the_service_answers_as_described(
-    service: httpx2.Client, tmp_path: Path, long: bool
+    own_service: httpx2.Client, tmp_path: Path, long: bool
 ) -> None:
     """Schemathesis sends what the description allows and what it forbids."""
     config = tmp_path / "schemathesis.toml"
     config.write_text(SCHEMATHESIS.format(hooks=openapi_bodies.__file__))
     script = Path(sys.executable).with_name("schemathesis")
-    address = str(service.base_url.join("/openapi.json"))
+    address = str(own_service.base_url.join("/openapi.json"))
     line = [str(script), "--config-file", str(config), "run", address]
     effort = ["--max-examples", "300"] if long else ["--max-examples", "20", "--seed", "0"]
     options = ["--auth", f"user:{PASSWORD}", "--request-timeout", "60"]
@@ -252,18 +277,20 @@ def refused(answer: httpx2.Response) -> list[str]:
     return [place["pointer"] for place in answer.json().get("errors", [])]
 
 
-def test_rubbish_in_a_query_is_refused_by_the_name_of_its_parameter(service: httpx2.Client) -> None:
+def test_rubbish_in_a_query_is_refused_by_the_name_of_its_parameter(
+    own_service: httpx2.Client,
+) -> None:
     bodies = {
         "/embeddings": ("application/octet-stream", b"1234"),
         "/search": ("application/json", b'{"model_name": "%s", "seq": 1}' % MODEL.encode()),
     }
-    for method, path, parameter in parameters(service, "query"):
+    for method, path, parameter in parameters(own_service, "query"):
         name, schema = parameter["name"], parameter["schema"]
         schema = schema.get("items", schema)
         others = {"model_name": MODEL, "dimension": "1"} if path == "/embeddings" else {}
         kind, body = bodies.get(path, ("", b""))
         for value in RUBBISH:
-            answer = service.request(
+            answer = own_service.request(
                 method,
                 path,
                 params=others | {name: value},
