@@ -54,7 +54,7 @@ class Counts:
 
 
 class Checkpoint(msgspec.Struct):
-    """Where a replay has got to: written after every batch that the service stored.
+    """Where a replay has got to: written after every batch, also one that a bad row ended.
 
     Attributes
     ----------
@@ -68,6 +68,8 @@ class Checkpoint(msgspec.Struct):
         The file that is being sent.
     rows : int
         Its rows, good or bad, that are done.
+    ahead : dict of str to int
+        How many of each model's rows after them are stored, because a bad row ended their batch.
     is_done : bool
     """
 
@@ -77,6 +79,7 @@ class Checkpoint(msgspec.Struct):
     counts: Counts = msgspec.field(default_factory=Counts)
     file: str = ""
     rows: int = 0
+    ahead: dict[str, int] = msgspec.field(default_factory=dict)
     is_done: bool = False
 
     @classmethod
@@ -184,26 +187,31 @@ class Replay:
         found = 0
         for file in self.source.files:
             name = self.source.name(file)
-            skip = 0
-            if state.file and name != state.file and state.file in self._names():
-                if self._names().index(name) < self._names().index(state.file):
-                    continue
-            elif name == state.file:
-                skip = state.rows
+            names = self._names()
+            if state.file in names and names.index(name) < names.index(state.file):
+                continue
+            if name != state.file:
+                state.file, state.rows, state.ahead = name, 0, {}
             with opened(self.source, file, self.options) as content:
                 rows = (
                     block
                     for part in range(content.parts)
                     for block in content.rows(part, dimensions=dimensions)
                 )
-                done = 0
-                for part in paced(batches(rows, state.batch, self._model, skip), self.rate):
-                    self._deliver(part, send)
-                    done += len(part) + len(part.faults)
-                    state.file, state.rows = name, skip + done
+                parts = batches(rows, state.batch, self._model, state.rows)
+                for part in paced(parts, self.rate):
+                    try:
+                        self._deliver(part, send)
+                    except PayloadError:
+                        # The row may be repaired or skipped next time. Then the batch has another
+                        # key, by which the service does not know what it stored of it.
+                        state.save(self.checkpoint)
+                        raise
+                    state.rows += len(part) + len(part.faults)
+                    state.ahead.clear()
                     state.save(self.checkpoint)
                     self.sent(len(part), state.counts)
-                found += skip + done
+                found += state.rows
         if not found:
             raise PayloadError(f"{self.source.url} holds no vectors")
         state.is_done = True
@@ -237,6 +245,7 @@ class Replay:
         failure: _Refused | None = None
         for name in dict.fromkeys(part.models):
             rows = [row for row, model in enumerate(part.models) if model == name]
+            rows = rows[self._state.ahead.get(str(name), 0) :]
             if failure is not None:
                 rows = [row for row in rows if part.places[row] < failure.place]
             try:
@@ -254,6 +263,7 @@ class Replay:
             part = f"{rows.file} {rows.places[0]}-{rows.places[-1]} {len(rows)} {model}"
             key = uuid.uuid5(uuid.UUID(self._state.run), part).hex
             self.counts.add(model, send(model, rows, key))
+            self._state.ahead[model] = self._state.ahead.get(model, 0) + len(rows)
         except embedding_drift_client.BodyTooLarge:
             if len(rows) == 1:
                 raise

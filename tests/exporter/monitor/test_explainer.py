@@ -705,7 +705,7 @@ def test_a_slice_that_is_rare_among_the_newest_vectors_is_not_explained(
 ) -> None:
     newest = "select seq from embedding where metadata->>'tenant' = 't1' order by seq desc limit 9"
     connection.execute(
-        "update embedding set metadata = '{\"tenant\": \"t0\"}'"
+        'update embedding set metadata = \'{"tenant": "t0"}\''
         f" where metadata->>'tenant' = 't1' and seq not in ({newest})"
     )
     sliced.of_slices = {"tenant=t1": HIGH}

@@ -261,6 +261,50 @@ def test_a_batch_whose_answer_was_lost_is_not_stored_twice_by_a_later_run(
     assert len(shelf) == 4
 
 
+@pytest.mark.parametrize("is_repaired", [True, False], ids=["repaired", "skipped"])
+@pytest.mark.parametrize("fault", ["not JSON", "refused by the service"])
+def test_a_replay_that_stopped_at_a_bad_row_stores_the_rows_of_its_batch_once(
+    fault: str, is_repaired: bool, tmp_path: Path, real: Network, connection: psycopg.Connection
+) -> None:
+    rows: list[Any] = [row | {"model_name": "ab"[n % 2]} for n, row in enumerate(numbered(20))]
+    good = rows[13]
+    rows[13] = fault if fault == "not JSON" else good | {"timestamp": 3e9}
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    jsonl(folder / "0.jsonl", [{"embedding": [100.0, 1.0], "model_name": "a"}])
+    path = jsonl(folder / "1.jsonl", rows)
+    options = ["--batch", "8", "--checkpoint", str(tmp_path / "state")]
+    for _ in range(2):
+        assert f"Error: {path}: line 14 " in replay(folder, real, *options).output
+    if is_repaired:
+        rows[13] = good
+        jsonl(path, rows)
+    done = replay(folder, real, *options, "--on-error", "stop" if is_repaired else "skip")
+    stored, skipped = (10, 0) if is_repaired else (9, 1)
+    assert done.stdout == (
+        f"a: 11 vectors stored, 0 duplicates; b: {stored} vectors stored, 0 duplicates;"
+        f" {skipped} rows skipped\n"
+    )
+    assert connection.execute(
+        "select count(*), count(distinct embedding::text) from embedding"
+    ).fetchone() == (11 + stored, 11 + stored)
+
+
+def test_a_replay_whose_stopped_file_is_renamed_sends_all_rows_of_it(
+    tmp_path: Path, network: Network, shelf: Shelf
+) -> None:
+    rows = [*numbered(3), "not JSON"]
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    options = ["--checkpoint", str(tmp_path / "state")]
+    path = jsonl(folder / "0.jsonl", rows)
+    assert replay(folder, network, *options).exit_code == 1
+    path.unlink()
+    jsonl(folder / "1.jsonl", numbered(4))
+    assert replay(folder, network, *options).exit_code == 0
+    assert [batch.vectors[:, 0].tolist() for batch in shelf.batches] == [[1, 2, 3], [1, 2, 3, 4]]
+
+
 def test_a_checkpoint_belongs_to_one_source(tmp_path: Path, network: Network) -> None:
     state = tmp_path / "state"
     options = ["--checkpoint", str(state)]
