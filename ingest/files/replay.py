@@ -185,11 +185,9 @@ class Replay:
         state.save(self.checkpoint)
         dimensions = Dimensions()
         found = 0
-        for file in self.source.files:
-            name = self.source.name(file)
-            names = self._names()
-            if state.file in names and names.index(name) < names.index(state.file):
-                continue
+        names = [self.source.name(file) for file in self.source.files]
+        first = names.index(state.file) if state.file in names else 0
+        for file, name in list(zip(self.source.files, names, strict=True))[first:]:
             if name != state.file:
                 state.file, state.rows, state.ahead = name, 0, {}
             with opened(self.source, file, self.options) as content:
@@ -216,9 +214,6 @@ class Replay:
             raise PayloadError(f"{self.source.url} holds no vectors")
         state.is_done = True
         state.save(self.checkpoint)
-
-    def _names(self) -> list[str]:
-        return [self.source.name(file) for file in self.source.files]
 
     def _model(self, name: str | None) -> str | None:
         """Return the model that a row belongs to; None for one that is left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pyarrow import parquet
 from ingest.cli import main
 from ingest.files.reader import Rows
 from ingest.files.replay import batches, paced
+from ingest.files.source import Source
 from tests.network import Network, Reply, Shelf
 
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -303,6 +305,24 @@ def test_a_replay_whose_stopped_file_is_renamed_sends_all_rows_of_it(
     jsonl(folder / "1.jsonl", numbered(4))
     assert replay(folder, network, *options).exit_code == 0
     assert [batch.vectors[:, 0].tolist() for batch in shelf.batches] == [[1, 2, 3], [1, 2, 3, 4]]
+
+
+def test_a_replay_of_many_files_names_each_a_few_times(
+    tmp_path: Path, network: Network, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        jsonl(tmp_path / f"{number:02}.jsonl", numbered(1))
+    named = []
+    name = Source.name
+
+    def noted(source: Source, file: str) -> str:
+        named.append(file)
+        return name(source, file)
+
+    monkeypatch.setattr(Source, "name", noted)
+    assert replay(tmp_path, network).exit_code == 0
+    assert len(shelf) == 20
+    assert max(Counter(named).values()) <= 3
 
 
 def test_a_checkpoint_belongs_to_one_source(tmp_path: Path, network: Network) -> None:
