@@ -230,6 +230,12 @@ def replay(
             skipped=lambda fault: tqdm.write(f"skipped: {fault}", sys.stderr),
             sent=sent,
         )
+        if going.is_done:
+            tqdm.write(
+                "nothing sent: this replay was done before;"
+                f" remove {checkpoint} to send everything again",
+                sys.stderr,
+            )
         try:
             going.run(send)
         except BaseException:

@@ -167,6 +167,11 @@ class Replay:
         """What became of the rows so far, those before an interruption included."""
         return self._state.counts
 
+    @property
+    def is_done(self) -> bool:
+        """Whether everything is sent. With a checkpoint, new rows and files do not change it."""
+        return self._state.is_done
+
     def run(self, send: Send) -> None:
         """Send everything that is not sent yet.
 

@@ -247,8 +247,33 @@ def test_an_interrupted_replay_goes_on_from_its_checkpoint(
         "select count(*), count(distinct embedding::text) from embedding"
     ).fetchone() == (14, 14)
     again = replay(folder, real, *options)
+    assert again.stderr.startswith("nothing sent: ")
     assert again.stdout == "texts: 14 vectors stored, 0 duplicates; 2 rows skipped\n"
     assert connection.execute("select count(*) from embedding").fetchone() == (14,)
+
+
+def test_a_replay_that_was_done_before_says_that_it_sends_nothing(
+    tmp_path: Path, network: Network, shelf: Shelf
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    jsonl(folder / "0.jsonl", numbered(2))
+    state = tmp_path / "state"
+    options = ["--model", "m", "--checkpoint", str(state)]
+    done = replay(folder, network, *options)
+    assert done.output == "m: 2 vectors stored, 0 duplicates; 0 rows skipped\n"
+    jsonl(folder / "1.jsonl", numbered(1))
+    again = replay(folder, network, *options)
+    assert again.exit_code == 0
+    assert again.stderr == (
+        f"nothing sent: this replay was done before; remove {state} to send everything again\n"
+    )
+    assert again.stdout == done.stdout
+    assert len(shelf) == 2
+    state.unlink()
+    assert replay(folder, network, *options).output == (
+        "m: 3 vectors stored, 0 duplicates; 0 rows skipped\n"
+    )
 
 
 def test_a_batch_whose_answer_was_lost_is_not_stored_twice_by_a_later_run(
