@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ class QueueFollower:
 
     A message is settled after its vectors are committed to the store, so it comes again if either
     of the two fails. Vectors without an id get one from the message, and the store drops those that
-    it has.
+    it has. Vectors with an id may revise each other, so their message gets an idempotency key.
 
     A message may name its model, as a request does. Otherwise it is that of the target. Vectors of
     another dimension than their model's are skipped.
@@ -115,6 +116,12 @@ class QueueFollower:
             default_model=self._target.model_name,
         )
         checks.refuse_reserved_ids(batch)
+        if batch.ids and batch.idempotency_key is None:
+            # Another message may revise these ids. When this one comes again, it must not revise
+            # that one. With the body, because a topic without times that is made anew has the
+            # same places with other messages.
+            digest = hashlib.sha256(message.id.encode() + b"\0" + message.body)
+            batch = replace(batch, idempotency_key=digest.hexdigest(), fingerprint=digest.digest())
         given = batch.ids or [None] * len(batch)
         ids = [message.id if len(batch) == 1 else f"{message.id}/{n}" for n in range(len(batch))]
         seconds = timestamp(message.seconds)

@@ -141,6 +141,37 @@ def test_messages_that_come_again_are_not_stored_twice(
     assert (watching.total(VECTORS), watching.total(DUPLICATES)) == (2, 2)
 
 
+def test_messages_that_revise_an_id_are_not_revisions_again_when_they_come_again(
+    store: str, connection: psycopg.Connection
+) -> None:
+    queue = Queue(*[message(n, {"embedding": [1, n], "id": "own"}) for n in range(2)])
+    queue.settles = False
+    _, errors = poll(store, queue, polls=2)
+    assert errors == []
+    assert rows(connection) == [("m", "own", [1, 0]), ("m", "own", [1, 1])]
+
+
+def test_a_message_of_the_place_of_another_one_is_stored(
+    store: str, connection: psycopg.Connection
+) -> None:
+    """Places without a time come again when a topic is made anew."""
+    queue = Queue(message(0, {"embedding": [1, 2], "id": "own"}))
+    poll(store, queue)
+    queue.waiting = [message(0, {"embedding": [3, 4], "id": "own"})]
+    _, errors = poll(store, queue)
+    assert errors == []
+    assert rows(connection) == [("m", "own", [1, 2]), ("m", "own", [3, 4])]
+
+
+def test_a_message_may_have_its_own_idempotency_key(
+    store: str, connection: psycopg.Connection
+) -> None:
+    body = {"embedding": [1, 2]}
+    _, errors = poll(store, Queue(*[message(n, body, idempotency_key="key") for n in range(2)]))
+    assert errors == []
+    assert rows(connection) == [("m", "docs/0", [1, 2])]
+
+
 BAD = [
     message(1, b"not json"),
     message(1, {"embedding": [1, None]}),
