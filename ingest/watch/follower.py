@@ -28,7 +28,10 @@ _LONGEST_PAUSE_SECONDS = 60.0
 
 
 class _Poll(NamedTuple):
-    """One poll: its time, the newest row that it saw, and the keys of the rows that it stored."""
+    """One poll: its time, the newest row that it saw, and the keys of the rows that it stored.
+
+    Those of polls that failed before it are among the keys.
+    """
 
     at: float
     newest: Position
@@ -85,6 +88,11 @@ class TableFollower:
             )
         self._progress: Progress | None = None
         self._polls: deque[_Poll] = deque()
+        # Keys of the rows that are stored since the last poll of these. A poll that fails keeps
+        # them: otherwise one that is always ended before its last row would begin anew each time.
+        self._keys: list[str] = []
+        # What the last poll saw, whether or not it failed.
+        self._seen: _Seen | None = None
 
     @property
     def noticed(self) -> Mapping[str, str]:
@@ -110,7 +118,7 @@ class TableFollower:
         return max(interval, min(_REST * took, _LONGEST_PAUSE_SECONDS))
 
     async def poll(self) -> None:
-        """Store the rows that are new. After an error, the next poll reads them again."""
+        """Store the rows that are new. After an error, the next poll reads those that are left."""
         if self._progress is None:
             self._progress = await self._load() or await self._begin()
         before = self._progress
@@ -129,13 +137,23 @@ class TableFollower:
             seen = await _look(snapshot)
             if reason := await self._set_back(snapshot, before, seen):
                 return reason
+            await self._forget(snapshot, seen)
             # Taken after the snapshot, and compared with a time from before a later snapshot: so
             # the overlap is never shorter than promised.
-            poll = _Poll(self._monotonic(), seen.newest, [])
-            await self._read(snapshot, before.position, poll)
-        self._polls.append(poll)
+            at = self._monotonic()
+            await self._read(snapshot, before.position)
+        self._polls.append(_Poll(at, seen.newest, self._keys))
+        self._keys = []
         await self._save(Progress(self._position(start), seen.identity, seen.newest, seen.digest))
         return None
+
+    async def _forget(self, snapshot: Snapshot, seen: _Seen) -> None:
+        """Forget the rows of polls that failed if the table may have been filled again since."""
+        failed, self._seen = self._seen, seen
+        if failed is None or not self._keys:
+            return
+        if failed.identity != seen.identity or not await snapshot.reaches(failed.newest):
+            self._keys = []
 
     async def _set_back(self, snapshot: Snapshot, before: Progress, seen: _Seen) -> str | None:
         """Say why the rows that were read are no longer those of the table. None if they are."""
@@ -185,12 +203,12 @@ class TableFollower:
             },
         )
 
-    async def _read(self, snapshot: Snapshot, after: Position, poll: _Poll) -> None:
-        known = [key for earlier in self._polls for key in earlier.keys]
+    async def _read(self, snapshot: Snapshot, after: Position) -> None:
+        known = [key for earlier in self._polls for key in earlier.keys] + self._keys
         async with aclosing(snapshot.rows(after, known)) as blocks:
             async for block in blocks:
                 await self._target.store(block, str(self._source))
-                poll.keys.extend(row.key for row in block)
+                self._keys.extend(row.key for row in block)
 
     async def _read_again(self, ids: list[str]) -> None:
         """Store rows again. The store tells those that changed from duplicates."""
@@ -208,6 +226,7 @@ class TableFollower:
     async def _begin(self) -> Progress:
         """Begin with the newest rows, as many as a baseline takes."""
         self._polls.clear()
+        self._keys = []
         async with self._source.snapshot() as snapshot:
             seen = await _look(snapshot)
             # A window holds what arrived recently: older rows would count as recent.

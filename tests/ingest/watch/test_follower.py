@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from ingest.runtime.errors import SourceUnavailable, StoreUnavailable
 from ingest.store.connection import connect
 from ingest.store.positions import Position
 from ingest.watch.follower import TableFollower
-from ingest.watch.sources.source import Row, Snapshot, Terms
+from ingest.watch.sources.source import Identity, Row, Snapshot, Terms
 from ingest.watch.target import Target
 from tests.ingest.watch.bench import BY, Bench, add
 
@@ -455,3 +455,82 @@ def test_a_source_need_not_be_a_database(bench: Bench) -> None:
 
     asyncio.run(main())
     assert bench.rows() == [1, 2, 3, 4, 5]
+
+
+@dataclass
+class CancelledSource(ListSource):
+    """A source whose transactions may read three rows: then its server ends them."""
+
+    made: int = 1
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        yield CancelledSource(list(self.content), self.made)
+
+    async def identity(self) -> Identity | None:  # type: ignore[override]
+        return Identity("list", str(self.made))
+
+    async def rows(self, after: Position, known: Sequence[str]) -> AsyncGenerator[list[Row], None]:
+        async for block in super().rows(after, known):
+            for row in block[:3]:
+                yield [row]
+            if len(block) > 3:
+                raise SourceUnavailable("conflict with recovery")
+
+
+def test_polls_that_fail_halfway_come_to_the_end_and_read_no_row_twice(bench: Bench) -> None:
+    source = CancelledSource([Row(str(n), None, np.array([n, 1], np.float32)) for n in range(8)])
+
+    async def main() -> None:
+        async with bench.following(source) as follower:
+            for _ in range(2):
+                with pytest.raises(SourceUnavailable):
+                    await follower.poll()
+            await follower.poll()
+            # Within the overlap, the rows of the polls that failed are still known.
+            source.content.append(Row("8", None, np.array([8, 1], np.float32)))
+            await follower.poll()
+
+    asyncio.run(main())
+    assert [sent.id for sent in bench.sent] == [str(n) for n in range(9)]
+    assert bench.rows() == list(range(9))
+
+
+def test_a_poll_that_failed_does_not_advance_the_position(bench: Bench) -> None:
+    rows = [Row(str(n), None, np.array([n, 1], np.float32)) for n in range(5)]
+
+    async def main() -> None:
+        async with bench.following(CancelledSource(rows)) as follower:
+            with pytest.raises(SourceUnavailable):
+                await follower.poll()
+        # After a restart the keys are forgotten: rows are read twice rather than missed.
+        async with bench.following(ListSource(rows)) as follower:
+            await follower.poll()
+
+    asyncio.run(main())
+    assert bench.rows() == list(range(5))
+
+
+@pytest.mark.parametrize("first", [0, 3], ids=["empty at the start", "with rows at the start"])
+@pytest.mark.parametrize(("made", "count"), [(1, 2), (2, 8)], ids=["fewer rows", "made anew"])
+def test_rows_of_a_table_that_is_emptied_after_a_poll_that_failed_are_read(
+    bench: Bench, first: int, made: int, count: int
+) -> None:
+    def rows(count: int, y: float) -> list[Row]:
+        return [Row(str(n), None, np.array([n, y], np.float32)) for n in range(count)]
+
+    source = CancelledSource(rows(first, 1))
+
+    async def main() -> None:
+        async with bench.following(source) as follower:
+            await follower.poll()
+            source.content = rows(8, 1)
+            with pytest.raises(SourceUnavailable):
+                await follower.poll()
+            source.content, source.made = rows(count, 2), made
+            for _ in range(3):
+                with suppress(SourceUnavailable):
+                    await follower.poll()
+
+    asyncio.run(main())
+    assert [int(sent.id or "") for sent in bench.sent if sent.vector[1] == 2] == list(range(count))
