@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from demo.stack import free_port
 from demo.tools import ToolMissing
-from ingest.store.connection import connect
+from ingest.store.connection import connect, take_turns
 from tests.service import command, drift, post, serving, wait_for, window
 
 POOLER = """
@@ -92,6 +92,18 @@ def test_each_transaction_through_a_pooler_has_our_settings(
     # Nothing is left in a session that the pooler gives to somebody else.
     with psycopg.connect(through, autocommit=True) as other:
         assert other.execute("show synchronous_commit").fetchone() == ("off",)
+
+
+def test_limits_for_a_machine_that_is_gone_stay_in_their_transaction(
+    pooler: int, empty_database: str
+) -> None:
+    through = f"postgresql://any@127.0.0.1:{pooler}/store"
+    changed = "select name from pg_settings where name ~ '^tcp_|^idle_' and source = 'session'"
+    with connect(through) as connection, connection.transaction():
+        take_turns(connection, 1)
+        assert len(connection.execute(changed).fetchall()) == 5
+    with psycopg.connect(through, autocommit=True) as other:
+        assert other.execute(changed).fetchall() == []
 
 
 def run(config: Path, *arguments: str) -> str:

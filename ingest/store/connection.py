@@ -49,6 +49,10 @@ select concat_ws('; ',
     and extnamespace::regnamespace::name <> all (current_schemas(true)))),
   'set local statement_timeout = 0',
   'set local lock_timeout = 0',
+  'set local tcp_keepalives_idle = 10',
+  'set local tcp_keepalives_interval = 5',
+  'set local tcp_keepalives_count = 3',
+  'set local tcp_user_timeout = 25000',
   case when current_setting('transaction_timeout', true) is not null
     then 'set local transaction_timeout = 0' end);
 """
@@ -57,8 +61,15 @@ statements that pin all settings of a transaction.
 
 A commit is acknowledged when it is on disk, and on the standbys where the server waits for them.
 pgvector is found in whatever schema it is. No time limit is inherited: a migration or the read of
-a large window may take long.
+a large window may take long. The server finds out within 30 seconds that our machine is gone, and
+gives up the transaction with its locks.
 """
+
+IDLE_LIMIT: LiteralString = "set local idle_in_transaction_session_timeout = '60s'"
+"""Ends a transaction that others wait for if its process hangs, or is gone behind a pooler."""
+
+_TURN_LIMIT = "30s"
+"""How long a turn is waited for. Within it, the server notices that the one before is gone."""
 
 
 class _Cursor(psycopg.Cursor[Any]):
@@ -179,6 +190,21 @@ class AsyncConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             yield transaction
 
 
+def take_turns(connection: psycopg.Connection, lock: int) -> None:
+    """Keep other processes from taking an advisory lock until the transaction ends.
+
+    Raises
+    ------
+    psycopg.errors.LockNotAvailable
+        If another process has it for long.
+    """
+    connection.execute(IDLE_LIMIT)
+    connection.execute("select set_config('lock_timeout', %s, true)", [_TURN_LIMIT])
+    connection.execute("select pg_advisory_xact_lock(%s)", [lock])
+    # What follows may wait for readers, who take long.
+    connection.execute("set local lock_timeout = 0")
+
+
 class _UtcLoader(TimestamptzLoader):
     """Return times in UTC, whatever the time zone of the session.
 
@@ -282,7 +308,10 @@ def unavailable() -> Iterator[None]:
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
         kind = StoreRefused if _is_refused(error) else StoreUnavailable
         raise kind(_summary(error)) from error
-    except psycopg.errors.ReadOnlySqlTransaction as error:
+    except (
+        psycopg.errors.ReadOnlySqlTransaction,
+        psycopg.errors.IdleInTransactionSessionTimeout,
+    ) as error:
         raise StoreUnavailable(_summary(error)) from error
     except psycopg.errors.UndefinedTable as error:
         raise StoreUnavailable(NO_SCHEMA) from error

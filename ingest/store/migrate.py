@@ -13,7 +13,7 @@ import psycopg
 
 from ingest.runtime.errors import SettingsError
 from ingest.store import partitions
-from ingest.store.connection import unavailable
+from ingest.store.connection import take_turns, unavailable
 from ingest.store.rights import owns, role
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,8 @@ def migrate(connection: psycopg.Connection) -> list[str]:
     SettingsError
         If the server has no pgvector or an old one, or if the role lacks the privileges.
     StoreUnavailable
-        If the server cannot be reached, or is read-only and the schema is not up to date.
+        If the server cannot be reached, or is read-only and the schema is not up to date. Or if
+        another process takes long.
     """
     migrations = _migrations()
     with unavailable(), _permitted(connection):
@@ -110,7 +111,7 @@ def _apply(connection: psycopg.Connection, name: str, statements: str) -> bool:
     with connection.transaction():
         # The lock belongs to the transaction, not to the session: behind a pooler, each
         # transaction may run in another session.
-        connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+        take_turns(connection, _ADVISORY_LOCK)
         # Before the query below: a session that saw no table before it waited does not look again.
         connection.execute(
             "create table if not exists migration ("

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
+from ingest.store.connection import take_turns
+
 _log = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 0x456D6250  # "EmbP"
@@ -31,7 +33,7 @@ def ensure(connection: psycopg.Connection) -> None:
     Raises
     ------
     psycopg.Error
-        If the server refuses.
+        If the server refuses, or another process is at it for long.
     """
     with connection.transaction():
         today, found = _begin(connection), _partitions(connection)
@@ -80,7 +82,8 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
     Raises
     ------
     psycopg.errors.LockNotAvailable
-        If a long read would make the drop, and with it later readers, wait.
+        If a long read would make the drop, and with it later readers, wait. Or if another process
+        is at it for long.
     """
     with connection.transaction():
         today = _begin(connection)
@@ -113,7 +116,7 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
 
 def _begin(connection: psycopg.Connection) -> date:
     """Keep other processes from changing partitions until the transaction ends; return today."""
-    connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+    take_turns(connection, _ADVISORY_LOCK)
     row = connection.execute("select clock_timestamp()").fetchone()
     assert row is not None
     today: date = row[0].astimezone(UTC).date()

@@ -20,16 +20,17 @@ from ingest.runtime.errors import (
 )
 from ingest.store import copy
 from ingest.store.batch import Batch
-from ingest.store.connection import AsyncConnection
+from ingest.store.connection import IDLE_LIMIT, AsyncConnection
 from ingest.store.registration import register, too_many
 from ingest.store.revisions import compare
 
 _PORTION_VECTORS = 256
 """Vectors that are laid out together for COPY, or compared together."""
 
-_LIMITS = """
+_LIMITS = f"""
 set local lock_timeout = '5s';
 set local statement_timeout = '30s';
+{IDLE_LIMIT};
 """
 # received_at never decreases within a model, so that windows and partitions follow seq. A time more
 # than an hour ahead is ignored, because the clock was wrong then.
