@@ -15,6 +15,7 @@ import psycopg
 from ingest.pipeline.metrics import IngestMetrics
 from ingest.runtime.errors import MonitorError, PayloadError, StoreUnavailable
 from ingest.runtime.settings.settings import IngestSettings
+from ingest.store import models
 from ingest.store.batch import Batch
 from ingest.store.connection import unavailable
 from ingest.store.pool import AsyncPool
@@ -130,7 +131,10 @@ class Writer:
         try:
             outcomes = await self._insert([w.batch for w in group])
         except StoreUnavailable as error:
-            _fail(group, error)
+            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                await self._leave_locked(group, error)
+            else:
+                _fail(group, error)
         except psycopg.Error as error:
             await self._isolate(group, error)
         else:
@@ -138,6 +142,24 @@ class Writer:
             self._count(group, outcomes)
             for waiting, outcome in zip(group, outcomes, strict=True):
                 _settle(waiting, outcome)
+
+    async def _leave_locked(self, group: list[_Waiting], error: StoreUnavailable) -> None:
+        """Fail the batches of the models that somebody has locked, and commit the others."""
+        names = {waiting.batch.model_name for waiting in group}
+        # Not one by one: each model that is locked would hold up the writer for seconds.
+        # Without any, the lock was of something else, or is gone.
+        locked = await self._locked(names) or names
+        _fail([waiting for waiting in group if waiting.batch.model_name in locked], error)
+        if others := [waiting for waiting in group if waiting.batch.model_name not in locked]:
+            await self._settled(others)
+
+    async def _locked(self, names: set[str]) -> set[str]:
+        try:
+            with unavailable():
+                async with asyncio.timeout(_COMMIT_SECONDS), self._pool.connection() as connection:
+                    return await models.locked(connection, names)
+        except (StoreUnavailable, TimeoutError):
+            return names
 
     async def _isolate(self, group: list[_Waiting], error: psycopg.Error) -> None:
         """Commit one by one, so that only the batch that PostgreSQL refuses fails."""

@@ -96,6 +96,26 @@ async def existing(connection: psycopg.AsyncConnection, names: Iterable[str]) ->
     return {name for (name,) in await cursor.fetchall()}
 
 
+async def locked(connection: psycopg.AsyncConnection, names: Iterable[str]) -> set[str]:
+    """Return the names of models whose rows another transaction has locked.
+
+    Raises
+    ------
+    psycopg.errors.LockNotAvailable
+        If the whole table is locked.
+    """
+    async with connection.transaction():
+        await connection.execute("set local lock_timeout = '1s'")
+        cursor = await connection.execute(
+            "with free as (select model_name from model"
+            "  where model_name = any(%(names)s) for update skip locked)"
+            " select model_name from model where model_name = any(%(names)s)"
+            " and model_name not in (select model_name from free)",
+            {"names": list(names)},
+        )
+        return {name for (name,) in await cursor.fetchall()}
+
+
 def resolve_dimension(connection: psycopg.Connection, model_name: str) -> None:
     """Forget that vectors of another dimension were refused.
 

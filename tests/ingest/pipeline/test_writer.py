@@ -214,3 +214,45 @@ def test_a_missing_partition_is_made_and_the_vectors_stored(
 
     run(store, body)
     assert count(connection) == 1
+
+
+@pytest.mark.parametrize("locked", [["b"], ["b", "d"]])
+def test_only_the_batches_of_locked_models_fail(
+    store: str, connection: psycopg.Connection, locked: list[str]
+) -> None:
+    async def body(writer: Writer) -> None:
+        for name in "abd":
+            await writer.write(batch(name))
+        names = list("abbcdda")
+        async with await psycopg.AsyncConnection.connect(store) as somebody:
+            await somebody.execute(
+                "select from model where model_name = any(%s) for update", [locked]
+            )
+            outcomes = await asyncio.gather(
+                *(writer.write(batch(name)) for name in names), return_exceptions=True
+            )
+        assert [type(outcome) for outcome in outcomes] == [
+            StoreUnavailable if name in locked else Stored for name in names
+        ]
+        assert {str(each) for each in outcomes if isinstance(each, StoreUnavailable)} == {
+            "PostgreSQL is not available: canceling statement due to lock timeout"
+        }
+
+    run(store, body)
+    assert count(connection) == 3 + len([name for name in "abbcdda" if name not in locked])
+
+
+def test_a_lock_of_the_table_fails_the_batches_of_all_models(
+    store: str, connection: psycopg.Connection
+) -> None:
+    async def body(writer: Writer) -> None:
+        async with await psycopg.AsyncConnection.connect(store) as somebody:
+            await somebody.execute("lock table model in access exclusive mode")
+            outcomes = await asyncio.gather(
+                *(writer.write(batch(name)) for name in "ab"), return_exceptions=True
+            )
+        assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 2
+        assert await writer.write(batch("a")) == Stored(1, 0)
+
+    run(store, body)
+    assert count(connection) == 1
