@@ -160,17 +160,9 @@ class Ingest:
         )
         place = registry.find(request.headers).place(request.body)
         batch = await self._parser.parsed(request, parse, place)
-        self._hold(request, batch)
+        self._parser.hold(request, batch.nbytes)
         guard.require_write(request.scopes, batch.model_name)
         return batch
-
-    def _hold(self, request: IncomingRequest, batch: Batch) -> None:
-        """Hold what came out of a body that says much in few bytes, as Parquet and int8 do."""
-        # No more than all may take together: whatever comes out has room when nothing else is held.
-        more = min(batch.nbytes, self._settings.ingest.max_queue_bytes) - request.held_bytes
-        if more > 0:
-            self._reader.hold(more)
-            request.held_bytes += more
 
 
 class Searching:

@@ -75,6 +75,20 @@ class Parser:
         thread = self._waiting if place is Place.PROCESS else self._thread
         return await asyncio.get_running_loop().run_in_executor(thread, parse, body)
 
+    def hold(self, request: IncomingRequest, size: int) -> None:
+        """Hold what came out of a body that says much in few bytes, as Parquet and int8 do.
+
+        Raises
+        ------
+        QueueFull
+            If all bodies together take more memory than allowed.
+        """
+        # No more than all may take together: whatever comes out has room when nothing else is held.
+        more = min(size, self._reader.settings.max_queue_bytes) - request.held_bytes
+        if more > 0:
+            self._reader.hold(more)
+            request.held_bytes += more
+
     def close(self) -> None:
         """End the process that reads bodies, and wait for the threads to end."""
         # What still waits for the process must not start another one.

@@ -78,6 +78,8 @@ class Traces:
         limits = self._reader.settings
         read = partial(_read, content_type=content_type, limits=limits, now=time.time())
         export = await self._parser.parsed(request, read, Place.THREAD)
+        # An attribute of a resource becomes metadata of each of its vectors.
+        self._parser.hold(request, sum(batch.nbytes for batch, _ in export.batches))
         refused = await self._stored(export, request.scopes)
         accepted = export.spans - len(refused)
         self._count(export, accepted, refused)

@@ -119,11 +119,13 @@ class Writer:
             _fail(group, StoreUnavailable(f"the commit failed: {type(error).__name__}"))
 
     def _take(self) -> list[_Waiting]:
-        group = [self._waiting.popleft()]
-        size = group[0].batch.vectors.nbytes
-        while self._waiting and size + self._waiting[0].batch.vectors.nbytes <= _GROUP_BYTES:
+        group: list[_Waiting] = []
+        size = 0
+        while self._waiting:
+            size += self._waiting[0].batch.nbytes
+            if group and size > _GROUP_BYTES:
+                break
             group.append(self._waiting.popleft())
-            size += group[-1].batch.vectors.nbytes
         return group
 
     async def _commit(self, group: list[_Waiting]) -> None:

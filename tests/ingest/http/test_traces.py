@@ -271,6 +271,27 @@ def test_what_comes_out_of_gzip_counts_as_memory_in_use(
     assert registry.get_sample_value("embedding_drift_ingest_queue_bytes") == 0
 
 
+@pytest.mark.parametrize(("count", "held"), [(3, 30_000), (9, 40_000)])
+def test_metadata_that_an_attribute_multiplies_counts_as_memory_in_use(
+    pipeline: Pipeline, registry: CollectorRegistry, post: Post, count: int, held: int
+) -> None:
+    """More than all requests may take together counts as that, so that it is stored alone."""
+    name = "embedding_drift_ingest_queue_bytes"
+    found: list[float] = []
+    stored = pipeline.store
+
+    async def store(batch: Any) -> Any:
+        found.append(registry.get_sample_value(name) or 0)
+        return await stored(batch)
+
+    pipeline.store = store  # type: ignore[method-assign]
+    message = export(span(embeddings([A] * count)), resource={"service.name": "x" * 10_000})
+    assert message.ByteSize() < 12_000
+    success(post(message))
+    assert held <= found[0] <= 40_000
+    assert registry.get_sample_value(name) == 0
+
+
 def test_a_body_that_cannot_be_decoded_is_bad_data(client: TestClient) -> None:
     for content_type in (PROTOBUF, JSON):
         answer = client.post("/v1/traces", content=b"[", headers={"Content-Type": content_type})

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
+from ingest.pipeline import writer as writers
 from ingest.pipeline.maintenance import Maintenance
 from ingest.pipeline.metrics import IngestMetrics
 from ingest.pipeline.writer import Writer
@@ -256,3 +257,18 @@ def test_a_lock_of_the_table_fails_the_batches_of_all_models(
 
     run(store, body)
     assert count(connection) == 1
+
+
+def test_metadata_counts_in_the_size_of_a_group(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "_GROUP_BYTES", 1_000)
+    registry = CollectorRegistry()
+
+    async def body(writer: Writer) -> None:
+        text = b'{"text": "%s"}' % (b"x" * 600)
+        await asyncio.gather(*(writer.write(batch(metadata=[text])) for _ in range(3)))
+
+    run(store, body, registry=registry)
+    commits = registry.get_sample_value("embedding_drift_ingest_commit_duration_seconds_count")
+    assert commits == 3
