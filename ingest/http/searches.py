@@ -43,13 +43,15 @@ class Searches:
         self.settings = settings
         self._pool = pool
         self._parser = parser
+        # The others are for the writer, which needs one of the same connections.
+        self._running = asyncio.Semaphore(max(1, settings.database.pool_size // 2))
 
     async def answer(self, request: IncomingRequest) -> Response:
         """Find the vectors that a request asks for."""
         parse = partial(search.parse, headers=request.headers, limits=self.settings.ingest)
         wanted = await self._parser.parsed(request, parse, json.FORMAT.place(request.body))
         try:
-            async with asyncio.timeout(_SEARCH_SECONDS):
+            async with asyncio.timeout(_SEARCH_SECONDS), self._running:
                 matches = await self._matches(wanted)
         except TimeoutError as error:
             raise StoreUnavailable(

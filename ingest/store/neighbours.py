@@ -27,13 +27,18 @@ MOST_SEARCHED = 10_000
 _STORED: dict[str, tuple[LiteralString, ...]] = {
     "id": (
         "select e.embedding::real[] from embedding_id i join embedding e"
-        " using (model_name, received_at, seq) where i.model_name = %s and i.id = %s",
-        "select embedding::real[] from baseline_embedding where model_name = %s and id = %s"
+        " using (model_name, received_at, seq) where i.model_name = %(model)s and i.id = %(which)s",
+        "select embedding::real[] from baseline_embedding"
+        " where model_name = %(model)s and id = %(which)s"
         " order by version desc limit 1",
     ),
     "seq": (
-        "select embedding::real[] from embedding where model_name = %s and seq = %s",
-        "select embedding::real[] from baseline_embedding where model_name = %s and seq = %s"
+        # No index begins with the number, so all vectors of the model are looked through. Not for
+        # a number that it has not reached.
+        "select embedding::real[] from embedding where model_name = %(model)s and seq = %(which)s"
+        " and %(which)s <= (select last_seq from model where model_name = %(model)s)",
+        "select embedding::real[] from baseline_embedding"
+        " where model_name = %(model)s and seq = %(which)s"
         " order by version desc limit 1",
     ),
 }
@@ -71,7 +76,8 @@ async def stored_vector(
     """
     name = "id" if isinstance(which, str) else "seq"
     for statement in _STORED[name]:
-        cursor = await connection.execute(statement, [model_name, which], binary=True)
+        parameters = {"model": model_name, "which": which}
+        cursor = await connection.execute(statement, parameters, binary=True)
         if (row := await cursor.fetchone()) is not None:
             return np.asarray(row[0], dtype=np.float32)
     raise NotFound(f"model {model_name} has no vector with {name} {which!r}")

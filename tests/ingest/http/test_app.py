@@ -647,3 +647,30 @@ def test_a_search_that_takes_too_long_is_a_503_with_retry_after(
         assert int(refused.headers["retry-after"]) > 0
         monkeypatch.setattr("ingest.http.searches._SEARCH_SECONDS", 240.0)
         assert [match["id"] for match in search().json()["matches"]] == ["a"]
+
+
+@pytest.fixture
+def few_connections(chosen: dict[str, Any]) -> None:
+    chosen["database.pool_size"] = 3
+
+
+def test_slow_searches_leave_connections_to_the_writer(
+    few_connections: None, client: TestClient, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.http.searches._SEARCH_SECONDS", 240.0)
+    vector = {"model_name": "m", "embedding": VECTOR}
+    assert client.post("/embeddings", json=vector).status_code == 201
+    question = json.dumps({**vector, "scope": "baseline"}).encode()
+
+    def search() -> httpx2.Response:
+        return client.post("/search", content=question, headers={"Content-Type": JSON})
+
+    with connect(store) as other, ThreadPoolExecutor(4) as threads:
+        with other.transaction():
+            other.execute("lock table baseline")
+            searches = [threads.submit(search) for _ in range(4)]
+            wait_for(lambda: held(client) == 4 * len(question), "the searches")
+            assert client.post("/embeddings", json=vector).status_code == 201
+            assert not any(each.done() for each in searches)
+        answers = [each.result(240) for each in searches]
+    assert {problem(each, 404)["detail"] for each in answers} == {"model m has no baseline yet"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -182,3 +183,23 @@ def test_a_filter_finds_only_vectors_whose_metadata_has_all_of_it(
     assert found(b'{"tenant": "b"}') == [[990 + seq for seq in seqs]] * 2
     assert found(b'{"tenant": "b", "tags": [995]}') == [[996]] * 2
     assert found(b'{"tenant": "c"}') == [[], []]
+
+
+def test_a_number_that_the_model_has_not_reached_is_not_looked_for(
+    store: str, insert_all: InsertAll, sentences: Vectors
+) -> None:
+    insert_all(Batch("m", sentences[:100]))
+
+    async def scans(connection: psycopg.AsyncConnection, seq: int) -> int:
+        async with connection.transaction():
+            with contextlib.suppress(NotFound):
+                await neighbours.stored_vector(connection, "m", seq)
+            cursor = await connection.execute(
+                "select sum(seq_scan + idx_scan) from pg_stat_xact_user_tables"
+                " where relname ~ '^embedding_p'"
+            )
+            [(found,)] = await cursor.fetchall()
+            return int(found)
+
+    assert ask(store, partial(scans, seq=100)) > 0
+    assert ask(store, partial(scans, seq=101)) == 0
