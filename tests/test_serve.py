@@ -54,6 +54,7 @@ NOT_YET = (
     families.SCORE_RISE,
     families.TOP_DIMENSION_WASSERSTEIN,
     families.REVISION_COSINE,
+    families.MISMATCH_TIMESTAMP,
     families.NOT_FOLLOWED,
     families.CANARY_DISTANCE,
     families.CANARY_TIMESTAMP,
