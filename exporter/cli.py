@@ -454,7 +454,8 @@ def _print_told(
             changed = ", changed" if each["changed"] else ""
             was = f"(was {each['share_before']:.1%}{changed})"
             click.echo(f"{key} = {each['value']}: {each['share']:.1%} {was}.")
-    for group in whole["groups"]:
+    # What chance explains is not worth a name.
+    for group in whole["groups"] if told.cause.kind != "none" else ():
         click.echo(f"\n{group['name']} ({group['change']}), for example:")
         for example in group["examples"]:
             shown = (f"{key} {value}" for key, value in example.items() if value is not None)

@@ -166,13 +166,20 @@ class Facts(NamedTuple):
     pairs_moved: float
 
 
-def decide(facts: Facts) -> Cause:
-    """Name the cause that the facts show, by the first rule that holds."""
-    kind, *evidence = next(_rules(facts))
+def decide(facts: Facts, is_drift: bool = False) -> Cause:
+    """Name the cause that the facts show, by the first rule that holds.
+
+    Parameters
+    ----------
+    facts : Facts
+    is_drift : bool
+        Whether drift is known from more than this window, so that it is not chance.
+    """
+    kind, *evidence = next(_rules(facts, is_drift))
     return Cause(kind, tuple(evidence))
 
 
-def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
+def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
     """Yield the kinds whose rule holds, the surest first, with the evidence."""
     changed = f"{f.changed:.0%} of the vectors changed"
     coarse = f.different < _COARSER or f.bits >= _FEWER_BITS
@@ -183,7 +190,9 @@ def _rules(f: Facts) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
     if f.silent:
         yield "model", f"{f.silent} dimensions have become constant"
     if f.score < SURPRISING and coarse:
-        yield "precision", _coarser(f), "the vectors are like the baseline otherwise"
+        yield "precision", _coarser(f), "little else changed"
+    if f.score < SURPRISING and is_drift:
+        yield "unknown", f"the score is {f.score:.1f}: too low for one window to show what changed"
     if f.score < SURPRISING:
         yield "none", f"the score is {f.score:.1f}: chance explains it"
     if f.n < _FEWEST:

@@ -118,6 +118,8 @@ def explain(
     baseline: Observations,
     window: Observations,
     previous: Explanation | None = None,
+    *,
+    is_drift: bool = False,
 ) -> Explanation:
     """Explain how a window differs from the baseline.
 
@@ -131,6 +133,9 @@ def explain(
         At least ten vectors.
     previous : Explanation, optional
         The one before, against the same baseline. Groups that last keep its ids.
+    is_drift : bool
+        Whether drift is known already, as from an average of scores. Then a low score of this
+        window is not called chance.
 
     Raises
     ------
@@ -156,7 +161,7 @@ def explain(
     facts = cause.measure(
         detector, compared, score, old.take(some), new, places[some], known, grouped
     )
-    why = cause.decide(facts)
+    why = cause.decide(facts, is_drift)
     naming = _Naming(new, old)
     inside = np.zeros(len(new), bool)
     for each in grown:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from exporter.detector.ratio import ChangedRatio
-from exporter.explain.cause import Cause
+from exporter.explain.cause import SURPRISING, Cause
 from exporter.explain.explanation import Explanation, Group
 from exporter.explain.kinds import Kind
 from exporter.explain.metadata import Value
@@ -39,7 +39,7 @@ def headline(model_name: str, explanation: Explanation) -> str:
     sentences = [f"{model_name}: {_amount(explanation)}"]
     if kind in _CAUSES:
         sentences.append(_CAUSES[kind])
-    if kind not in _CAUSES or explanation.changed.estimate < _MOST:
+    if kind != "none" and (kind not in _CAUSES or explanation.changed.estimate < _MOST):
         grown = [each for each in groups if each.change == "grown"][:_NAMED]
         shrunk = [each for each in groups if each.change == "shrunk"][:_NAMED]
         gone = [each for each in shrunk if each.share < _GONE * each.share_before]
@@ -52,7 +52,7 @@ def headline(model_name: str, explanation: Explanation) -> str:
                 before = ""
             if parts:
                 sentences.append(f"{title}: {', '.join(parts)}.")
-        if not groups and kind not in ("none", *_CAUSES):
+        if not groups and kind not in _CAUSES and not _shows_too_little(explanation):
             sentences.append("No single group stands out.")
     printable = "".join(char if char.isprintable() else " " for char in " ".join(sentences))
     line = " ".join(printable.split())
@@ -170,8 +170,19 @@ def _amount(explanation: Explanation) -> str:
         return (
             f"at least {explanation.changed.lower * 100:.0f} % of {last} are unlike the baseline."
         )
+    if _shows_too_little(explanation):
+        return f"{last} differ too little from the baseline for one window to show what changed."
     return (
         f"{last} differ from the baseline, up to {explanation.changed.upper * 100:.0f} % of them."
+    )
+
+
+def _shows_too_little(explanation: Explanation) -> bool:
+    """Whether drift is known, but not from this window."""
+    return (
+        explanation.cause.kind == "unknown"
+        and explanation.score < SURPRISING
+        and not explanation.groups
     )
 
 

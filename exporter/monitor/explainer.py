@@ -333,7 +333,7 @@ class Explainer:
             # It was measured in a sample of the window, and has too few of the newest vectors.
             return current
         previous = None if current is None else recalled(current.told)
-        found = explain(read.detector, read.reference, read.window, previous)
+        found = explain(read.detector, read.reference, read.window, previous, is_drift=True)
         # The time joins an explanation with its map. PostgreSQL and Python round some microseconds
         # differently, but no milliseconds.
         now = round(self._models.now(), 3)

@@ -85,6 +85,16 @@ def test_the_facts_decide(facts: Facts, kind: Kind) -> None:
     assert all(cause.evidence)
 
 
+def test_a_drift_that_one_window_hardly_shows_is_not_explained_by_chance() -> None:
+    little = QUIET._replace(score=1.8)
+    assert decide(little).evidence == ("the score is 1.8: chance explains it",)
+    cause = decide(little, is_drift=True)
+    assert cause.kind == "unknown"
+    assert cause.evidence == ("the score is 1.8: too low for one window to show what changed",)
+    assert decide(little._replace(bits=13.0), is_drift=True).kind == "precision"
+    assert decide(DRIFT._replace(far=0.3), is_drift=True) == decide(DRIFT._replace(far=0.3))
+
+
 def test_the_evidence_is_in_words() -> None:
     assert decide(DRIFT._replace(far=0.97)).evidence == (
         "97% of the vectors have no near vector in the baseline",

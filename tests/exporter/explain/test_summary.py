@@ -72,6 +72,24 @@ def test_it_claims_no_more_than_is_known(found: Explanation, expected: str) -> N
     assert headline("docs", found) == expected
 
 
+def test_a_drift_that_one_window_hardly_shows_is_not_like_the_baseline() -> None:
+    little = replace(explanation(lower=0.001, kind="unknown"), score=1.8)
+    assert headline("docs", little) == (
+        "docs: the last 1,000 vectors differ too little from the baseline for one window to show"
+        " what changed."
+    )
+    named = headline("docs", replace(little, groups=(GROUP,)))
+    assert "too little" not in named
+    assert named.endswith(" New: audio, player 9.5 % (was 2.2 %).")
+    surely = headline("docs", replace(little, changed=ChangedRatio(0.1, 0.09, 0.12)))
+    assert surely.startswith("docs: at least 9 % of ")
+
+
+def test_no_groups_are_listed_of_a_window_that_is_like_the_baseline() -> None:
+    found = explanation(GROUP, SHRUNK, kind="none")
+    assert headline("docs", found) == "docs: the last 1,000 vectors are like the baseline."
+
+
 def test_a_headline_names_three_groups_of_a_kind_at_most() -> None:
     many = [replace(GROUP, keywords=(word,)) for word in ("one", "two", "three", "four")]
     assert "three" in headline("docs", explanation(*many))

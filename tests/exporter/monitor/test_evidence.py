@@ -161,6 +161,20 @@ def test_programs_get_everything_as_json(store: str) -> None:
     assert {"seq", "id", "received_at"} == set(grown[0]["examples"][0])
 
 
+def test_no_groups_follow_the_word_that_a_window_is_like_the_baseline(
+    store: str, connection: psycopg.Connection
+) -> None:
+    keep_usual(store, 10)
+    at = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    row = explained_row(at.timestamp())
+    quiet = {**row.told, "cause": {"kind": "none", "evidence": ["chance explains it"]}}
+    explanations.keep(connection, replace(row, told=quiet), 900)
+    code, told = asked(store, "--at", "2026-01-01T12:05:00Z", "--window", "fast")
+    assert code == 0
+    assert "Cause: none (chance explains it)." in told
+    assert "(grown)" not in told
+
+
 def asked(store: str, *options: str, texts: str = "keywords") -> tuple[int, str]:
     environment = {
         "EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING": store,

@@ -403,6 +403,20 @@ def test_a_rise_over_the_week_before_is_explained(
     assert "zebra" in row.summary
 
 
+def test_a_drift_that_its_newest_vectors_do_not_show_is_not_called_like_the_baseline(
+    store: str, pool: Pool, models: Models, clock: Clock
+) -> None:
+    keep(store, "m", drawing(2)(KNOWN, 1_000), np.zeros(1_000, bool))
+    models = follow(pool, clock)
+    set_score(models, HIGH)
+    explainer(pool, models).look()
+    row = explanation(models)
+    assert row is not None
+    assert row.told["score"] < 2
+    assert row.told["cause"]["kind"] == "unknown"
+    assert "like the baseline" not in row.summary
+
+
 def test_after_a_restart_a_drift_that_lasts_keeps_its_explanation(
     pool: Pool, models: Models, clock: Clock
 ) -> None:
@@ -530,9 +544,9 @@ def test_what_settings_forbid_during_an_explanation_is_not_shown_after_it(
     set_score(models, HIGH)
     explaining = explainer(pool, models, ExplanationSettings(texts="full"))
 
-    def forbid(*arguments: Any) -> Explanation:
+    def forbid(*arguments: Any, **options: Any) -> Explanation:
         explaining.reconfigure(CHECK, ExplanationSettings(texts="none"))
-        return explain(*arguments)
+        return explain(*arguments, **options)
 
     monkeypatch.setattr("exporter.monitor.explainer.explain", forbid)
     explaining.look()
