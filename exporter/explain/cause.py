@@ -17,6 +17,7 @@ from exporter.explain.clusters import nearest
 from exporter.explain.kinds import Kind
 from exporter.explain.observations import VERSION, Observations
 from exporter.stats.arrays import Vectors
+from exporter.stats.enrichment import log_p_value
 
 Column = NDArray[np.float32]
 
@@ -33,6 +34,8 @@ _SILENT = 1e-6
 """Variance of a dimension, as a share of the baseline's, below which it has become constant."""
 _LIVELY = 1e-3
 """Variance of a dimension of the baseline, as a share of the mean one, that may become constant."""
+_BY_CHANCE = 1e-3
+"""Chance that a window without drift has a dimension that is called constant."""
 _RESCALED = 0.01
 """Change of the logarithm of the length that counts: rounding changes it less."""
 _SHORTEST = 1e-30
@@ -188,7 +191,8 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     if f.equal >= max(_STUCK, _HALF * f.changed):
         yield "stuck", f"{f.equal:.0%} of the vectors are copies of three or fewer"
     if f.silent:
-        yield "model", f"{f.silent} dimensions have become constant"
+        dimensions = "1 dimension has" if f.silent == 1 else f"{f.silent} dimensions have"
+        yield "model", f"{dimensions} become constant"
     if f.score < SURPRISING and coarse:
         yield "precision", _coarser(f), "little else changed"
     if f.score < SURPRISING and is_drift:
@@ -325,10 +329,16 @@ def _equal(new: Vectors, old: Vectors) -> float:
 
 
 def _silent(new: Vectors, old: Vectors) -> int:
-    """Count the dimensions that varied in the baseline and are constant now."""
+    """Count the dimensions that varied in the baseline and are constant now, but not by chance.
+
+    A sparse feature has one value nearly everywhere, so a small window often lacks the others.
+    """
     before = old.var(axis=0, dtype=np.float64)
     now = new.var(axis=0, dtype=np.float64)
-    return int(((before > _LIVELY * before.mean()) & (now < _SILENT * before)).sum())
+    constant = np.flatnonzero((before > _LIVELY * before.mean()) & (now < _SILENT * before))
+    usual = [np.unique(old[:, each], return_counts=True)[1].max() for each in constant]
+    log_p = log_p_value(np.full(len(constant), len(new)), len(new), usual, len(old))
+    return int((log_p < np.log(_BY_CHANCE / new.shape[1])).sum())
 
 
 def _mantissa_bits(vectors: Vectors) -> float:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from exporter.detector import Detector
-from exporter.explain.cause import Facts, coherence, decide, measure
+from exporter.explain.cause import Cause, Facts, coherence, decide, measure
+from exporter.explain.explanation import explain
 from exporter.explain.groups import baseline_centres
 from exporter.explain.kinds import Kind
 from exporter.explain.observations import Observations
@@ -216,6 +217,27 @@ def test_a_dimension_that_becomes_constant_is_silent(facts_of: FactsOf, draw: Dr
     window = draw(KNOWN, 1_000)
     window[:, [3, 9]] = 0.01
     assert facts_of(window).silent == 2
+
+
+def categories(random: np.random.Generator, n: int) -> Vectors:
+    """Draw one of sixty categories for each vector, most of them rare, and ten usual numbers."""
+    share = 1 / np.arange(1, 61)
+    category = np.eye(60)[random.choice(60, n, p=share / share.sum())]
+    return np.hstack([category, 0.1 * random.normal(size=(n, 10))]).astype(np.float32)
+
+
+@pytest.mark.parametrize("n", [100, 250])
+def test_a_dimension_that_is_constant_by_chance_is_not_silent(n: int) -> None:
+    random = np.random.default_rng(0)
+    baseline, window = categories(random, 2_500), categories(random, n)
+    lacking = window.max(axis=0) == 0
+    assert lacking.sum() > 5
+    detector = Detector.fit(baseline)
+    found = explain(detector, Observations(baseline), Observations(window))
+    assert found.cause.kind == "none"
+    window[:, 0] = 0
+    found = explain(detector, Observations(baseline), Observations(window))
+    assert found.cause == Cause("model", ("1 dimension has become constant",))
 
 
 def test_the_same_text_shows_whether_the_encoder_is_the_same(
