@@ -424,7 +424,9 @@ def _same_texts(window: Observations, baseline: Observations) -> tuple[int, floa
     for row, text in enumerate(baseline.texts):
         if text and before.setdefault(text, row) != row:
             repeats.append((row, before[text]))
-    pairs = [(row, before[text]) for row, text in enumerate(window.texts) if text in before]
+    # One text that comes again and again is one witness, by its newest vector.
+    newest = {text: row for row, text in enumerate(window.texts) if text in before}
+    pairs = [(row, before[text]) for text, row in newest.items()]
     if not pairs or _moved(baseline.vectors, baseline.vectors, repeats) > 0:
         return 0, 0.0
     return len(pairs), _moved(window.vectors, baseline.vectors, pairs)

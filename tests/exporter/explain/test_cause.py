@@ -255,6 +255,16 @@ def test_the_same_text_shows_whether_the_encoder_is_the_same(
     assert facts_of(window, (after, before))[-2:] == (20, 0.25)
 
 
+def test_a_text_that_comes_again_and_again_is_one_text(
+    facts_of: FactsOf, draw: Draw, baseline: Vectors
+) -> None:
+    before = [f"text {row}" for row in range(len(baseline))]
+    after = [*["text 7"] * 30, "text 8", *(f"new {row}" for row in range(969))]
+    window = draw(KNOWN, 1_000)
+    window[:30], window[30] = turned(baseline[7:8]), baseline[8]
+    assert facts_of(window, (after, before))[-2:] == (2, 0.5)
+
+
 def test_texts_that_do_not_determine_the_vector_show_nothing(
     facts_of: FactsOf, draw: Draw, baseline: Vectors
 ) -> None:
