@@ -28,7 +28,11 @@ _LETTERS = 40
 """Letters of a word, at most. Nearly all compounds of German have fewer; encoded data has more."""
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
 """Thai, Lao, Burmese, Khmer, Japanese and Chinese: scripts without spaces between words."""
-_WORD = re.compile(r"[^\W\d_]{2,}")
+_MARKS = "\u0300-\u036f" + "".join(
+    char for char in map(chr, range(0x0900, 0x0E00)) if unicodedata.category(char) in ("Mn", "Mc")
+)
+"""Accents, and the vowels and other signs of Indic scripts. For ``re``, they are no letters."""
+_WORD = re.compile(rf"[^\W\d_](?:[^\W\d_]|[{_MARKS}])+")
 
 
 def terms(text: str) -> set[str]:

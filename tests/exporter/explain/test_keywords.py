@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from exporter.explain.keywords import Vocabulary, keywords, terms
 
 OTHERS = [f"the {colour} house of number {word}" for colour in ("red", "old", "new", "big")
@@ -43,6 +45,21 @@ def test_no_word_is_said_twice() -> None:
 
 def test_japanese_is_read_in_pairs_of_characters() -> None:
     assert terms("東京都 Python 3") == {"東京", "京都", "python"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("किताब की दुकान हिन्दी में", {"किताब", "की", "दुकान", "हिन्दी", "में"}),
+        ("বাংলা ভাষার বই", {"বাংলা", "ভাষার", "বই"}),
+        ("தமிழ் புத்தகம்", {"தமிழ்", "புத்தகம்"}),
+        ("తెలుగు పుస్తకం", {"తెలుగు", "పుస్తకం"}),
+        ("la cafe\u0301 q\u0307uo", {"la", "café", "q\u0307uo"}),
+    ],
+    ids=["Hindi", "Bengali", "Tamil", "Telugu", "combining accents"],
+)
+def test_a_word_keeps_its_marks(text: str, words: set[str]) -> None:
+    assert {term for term in terms(text) if " " not in term} == words
 
 
 def test_a_run_of_letters_that_is_longer_than_a_word_is_no_keyword() -> None:
