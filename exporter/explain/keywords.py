@@ -23,7 +23,9 @@ _LEAST_Z = 2.0
 _FEWEST = 3
 """Texts that a keyword needs. They must belong to two different texts at least."""
 _LONGEST = 400
-"""Words of a text that are read, at most."""
+"""Words of a text that are read, at most, and pairs of characters."""
+_CHARACTERS = 20 * _LONGEST
+"""Characters of a text that are looked at, at most: more than so many words have."""
 _LETTERS = 40
 """Letters of a word, at most. Nearly all compounds of German have fewer; encoded data has more."""
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
@@ -40,10 +42,11 @@ def terms(text: str) -> set[str]:
 
     Where words are not separated, pairs of characters take their place.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    found: set[str] = set()
-    for part in _UNSPACED.findall(folded):
-        found |= {part[at : at + 2] for at in range(len(part) - 1)}
+    folded = unicodedata.normalize("NFKC", text[:_CHARACTERS]).casefold()
+    pairs = (
+        "".join(pair) for part in _UNSPACED.findall(folded) for pair in itertools.pairwise(part)
+    )
+    found = set(itertools.islice(pairs, _LONGEST))
     read = _WORD.findall(_UNSPACED.sub(" ", folded))[:_LONGEST]
     words = [word for word in read if len(word) <= _LETTERS]
     found.update(words)

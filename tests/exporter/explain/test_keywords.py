@@ -47,6 +47,15 @@ def test_japanese_is_read_in_pairs_of_characters() -> None:
     assert terms("東京都 Python 3") == {"東京", "京都", "python"}
 
 
+def test_of_a_long_text_only_the_beginning_is_read() -> None:
+    japanese = "".join(map(chr, range(0x4E00, 0x4E00 + 5_000)))
+    assert terms(japanese) == terms(japanese[:401])
+    assert len(terms(japanese)) == 400
+    english = " ".join(f"{chr(97 + at // 26)}{chr(97 + at % 26)}" for at in range(600))
+    assert terms(english) == terms(" ".join(english.split()[:400]))
+    assert terms(f"cat {'7' * 10_000} dog") == {"cat"}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
