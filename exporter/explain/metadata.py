@@ -28,7 +28,7 @@ _LONGEST = 100
 """Length of a key and of a value, in characters: longer ones are texts."""
 _CHARACTERS = 40
 """Characters of a text whose script is looked up."""
-_MARKUP = re.compile(r"</?[a-z][^>]*>|```|\{\{|&[a-z]+;", re.IGNORECASE)
+_MARKUP = re.compile(r"</?[a-z][^<>]*>|```|\{\{|&[a-z]+;", re.IGNORECASE)
 _LINK = re.compile(r"https?://", re.IGNORECASE)
 _ERROR = re.compile(r"traceback|exception|\berror\b", re.IGNORECASE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from exporter.explain.metadata import Catalogue, Value, overrepresented, pairs
@@ -72,6 +74,13 @@ def test_one_value_in_a_few_observations_is_no_evidence() -> None:
 )
 def test_a_text_shows_script_length_and_form(text: str, pair: tuple[str, str]) -> None:
     assert pair in pairs({"text": text})
+
+
+def test_a_text_of_many_open_brackets_is_read_in_no_time() -> None:
+    began = time.process_time()
+    assert ("text.form", "markup") not in pairs({"text": "<a" * 50_000})
+    assert time.process_time() - began < 1
+    assert ("text.form", "markup") in pairs({"text": "<a" * 50_000 + ">"})
 
 
 def test_numbers_and_truth_values_are_values_but_objects_and_long_strings_are_not() -> None:
