@@ -179,12 +179,13 @@ def decide(facts: Facts, is_drift: bool = False) -> Cause:
         Whether drift is known from more than this window, so that it is not chance.
     """
     kind, *evidence = next(_rules(facts, is_drift))
-    return Cause(kind, tuple(evidence))
+    return Cause(kind, tuple(filter(None, evidence)))
 
 
 def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, str, str]]:
     """Yield the kinds whose rule holds, the surest first, with the evidence."""
-    changed = f"{f.changed:.0%} of the vectors changed"
+    # The estimate may be 0 although much has changed.
+    changed = f"{f.changed:.0%} of the vectors changed" if round(100 * f.changed) else ""
     coarse = f.different < _COARSER or f.bits >= _FEWER_BITS
     # A few groups move the clusters around them, and alike if they are related.
     is_local = 0 < f.changed < _ALL and f.grouped >= _LOCAL * f.changed

@@ -172,9 +172,7 @@ def _amount(explanation: Explanation) -> str:
         )
     if _shows_too_little(explanation):
         return f"{last} differ too little from the baseline for one window to show what changed."
-    return (
-        f"{last} differ from the baseline, up to {explanation.changed.upper * 100:.0f} % of them."
-    )
+    return f"{last} differ from the baseline; how many cannot be told."
 
 
 def _shows_too_little(explanation: Explanation) -> bool:

@@ -106,6 +106,14 @@ def test_the_evidence_is_in_words() -> None:
     )
 
 
+def test_a_ratio_that_is_not_known_is_no_evidence() -> None:
+    some, none = DRIFT._replace(changed=0.006), DRIFT._replace(changed=0.004)
+    within = "the changed vectors lie within the baseline's space"
+    assert decide(some).evidence == (within, "1% of the vectors changed")
+    assert decide(none).evidence == (within,)
+    assert decide(none._replace(bits=13.0)).evidence == ("mantissas have 13 bits less",)
+
+
 @pytest.fixture(scope="module")
 def facts_of(detector: Detector, baseline: Vectors) -> FactsOf:
     places = detector.places(baseline)
