@@ -139,7 +139,7 @@ class Facts(NamedTuple):
         Share of the window by which the grown groups grew.
     version, version_before : str
         The most frequent ``model_version`` of the metadata, now and in the baseline; empty if none
-        was sent.
+        was sent. Now: of those that the baseline lacks, if there are any.
     other_version : float
         Share of the window with a version that the baseline lacks; 0 unless both sides have one.
     pairs : int
@@ -203,7 +203,7 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     if f.n < _FEWEST:
         yield "unknown", f"{f.n} vectors are too few"
     if abs(np.log(f.length)) > _RESCALED and f.directions_changed < _HALF * f.changed:
-        yield "scale", f"the lengths are {f.length:.2f} times those before", "same directions"
+        yield "scale", f"the lengths are {f.length:.3g} times those before", "same directions"
     if f.pairs >= _PAIRS and f.pairs_moved >= _HALF * max(f.changed, 2 / f.pairs):
         yield "model", f"{f.pairs_moved:.0%} of {f.pairs} texts sent before have other vectors now"
     same_texts = f.pairs >= _PAIRS
@@ -211,8 +211,11 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
         yield "precision", _coarser(f), changed
     if not same_texts:
         if f.changed >= _FAR and f.other_version >= max(_FAR, _HALF * f.changed):
-            versions = f"model_version is {f.version} in {f.other_version:.0%} of the vectors"
-            yield "model", f"{versions}; the baseline has {f.version_before}", changed
+            versions = (
+                f"{f.other_version:.0%} of the vectors have a model_version that the baseline lacks"
+                f", most often {f.version}; the baseline has {f.version_before}"
+            )
+            yield "model", versions, changed
         if f.far >= max(_FAR, _HALF * f.changed):
             yield "model", f"{f.far:.0%} of the vectors have no near vector in the baseline"
         if f.outside_of_changed > _APART and f.changed > 0:
@@ -220,19 +223,21 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
         if f.coherence > _COHERENT and f.changed >= _FAR and not is_local:
             yield "model", f"all topics moved alike ({f.coherence:.2f} of 1)", changed
         if f.outside > _FOREIGN:
-            yield (
-                "foreign",
-                f"the vectors are {f.outside:.0%} of the way out of its space",
-            )
+            yield "foreign", f"the vectors are {_way_out(f.outside)} of its space"
     if f.outside_of_changed > _NEW:
         yield (
             "new content",
             "groups that grew account for most of the change"
             if is_local
             else f"topics moved differently ({f.coherence:.2f} of 1)",
-            (f"the changed vectors are {f.outside_of_changed:.0%} of the way out of its space"),
+            f"the changed vectors are {_way_out(f.outside_of_changed)} of its space",
         )
     yield "other mix", "the changed vectors lie within the baseline's space", changed
+
+
+def _way_out(outside: float) -> str:
+    # Vectors may lie farther out than random directions do.
+    return f"{min(outside, 1):.0%} of the way out"
 
 
 def _coarser(f: Facts) -> str:

@@ -101,9 +101,17 @@ def test_the_evidence_is_in_words() -> None:
         "97% of the vectors have no near vector in the baseline",
     )
     assert decide(DRIFT._replace(length=5.0, directions_changed=0.0)).evidence == (
-        "the lengths are 5.00 times those before",
+        "the lengths are 5 times those before",
         "same directions",
     )
+    shorter = DRIFT._replace(length=0.00123, directions_changed=0.0)
+    assert decide(shorter).evidence[0] == "the lengths are 0.00123 times those before"
+    # Farther out than random directions: the share of the way is not above 1.
+    assert decide(DRIFT._replace(outside=1.3)).evidence == (
+        "the vectors are 100% of the way out of its space",
+    )
+    beyond = DRIFT._replace(pairs=12, outside_of_changed=1.3)
+    assert decide(beyond).evidence[1] == "the changed vectors are 100% of the way out of its space"
 
 
 def test_a_ratio_that_is_not_known_is_no_evidence() -> None:
@@ -347,8 +355,9 @@ def test_another_version_of_the_model_is_told_as_the_cause_of_a_change() -> None
     facts = DRIFT._replace(version="e5-2", version_before="e5-1", other_version=1.0)
     cause = decide(facts)
     assert cause.kind == "model"
-    assert (
-        cause.evidence[0] == "model_version is e5-2 in 100% of the vectors; the baseline has e5-1"
+    assert cause.evidence[0] == (
+        "100% of the vectors have a model_version that the baseline lacks, most often e5-2;"
+        " the baseline has e5-1"
     )
 
 
