@@ -89,7 +89,7 @@ def grown(compared: Comparison, baseline: Vectors, known: Vectors, effect: float
     The vectors most unlike the baseline, of both sides, are clustered without regard to the side. A
     cluster counts if it holds more of the window than chance explains, by Fisher's test and in
     blocks of arrival; much more, if the interval of the changed ratio holds 0. Members are then all
-    vectors that are nearer to its centre than to any other.
+    vectors that are nearer to its centre than to any other, and their shares must differ, too.
 
     Parameters
     ----------
@@ -117,8 +117,11 @@ def grown(compared: Comparison, baseline: Vectors, known: Vectors, effect: float
         Members(centre, np.flatnonzero(in_window == at), np.flatnonzero(in_baseline == at))
         for at, centre in enumerate(new)
     ]
+    # A ranking that found its own vectors only is no proof: all that are near count now.
     n, m = len(compared.places), len(baseline)
-    return [each for each in found if len(each.window) / n > len(each.baseline) / m]
+    ours, theirs = [len(each.window) for each in found], [len(each.baseline) for each in found]
+    has_grown = log_p_value(ours, n, theirs, m, effect) < np.log(_SURE_IF_CHANGED)
+    return [each for each, grew in zip(found, has_grown, strict=True) if grew]
 
 
 def _joined(places: Vectors, pieces: list[NDArray[np.intp]]) -> list[NDArray[np.intp]]:

@@ -19,7 +19,8 @@ _NAMED = 3
 _LONGEST = 300
 """Characters of a headline."""
 _GONE = 0.2
-"""Ratio of the shares of a group, now and before, below which it is gone."""
+"""Ratio of the shares of a group, now and before, below which it is gone. With the reverse ratio
+it is new."""
 
 _CAUSES: Mapping[Kind, str] = {
     "foreign": "Another encoder, or another language or domain.",
@@ -41,11 +42,13 @@ def headline(model_name: str, explanation: Explanation) -> str:
         sentences.append(_CAUSES[kind])
     if kind != "none" and (kind not in _CAUSES or explanation.changed.estimate < _MOST):
         grown = [each for each in groups if each.change == "grown"][:_NAMED]
+        new = [each for each in grown if each.share_before < _GONE * each.share]
+        more = [each for each in grown if each not in new]
         shrunk = [each for each in groups if each.change == "shrunk"][:_NAMED]
         gone = [each for each in shrunk if each.share < _GONE * each.share_before]
         less = [each for each in shrunk if each not in gone]
         before = "was "  # only once: the second number of the others is then understood
-        for title, named in (("New", grown), ("Gone", gone), ("Less", less)):
+        for title, named in (("New", new), ("More", more), ("Gone", gone), ("Less", less)):
             parts = []
             for each in named:
                 parts.append(_in_short(each, before))

@@ -263,7 +263,7 @@ def test_the_first_line_says_what_changed_and_the_paragraph_is_one_for_both_wind
 ) -> None:
     summary = (
         f"{MODEL}: at least 9 % of the last 1,000 vectors are unlike the baseline."
-        " New: R&D, <b>, speech 9.5 % (was 2.2 %). Gone: perl 0.1 % (3.1 %)."
+        " New: R&D, <b>, speech 9.5 % (was 1.2 %). Gone: perl 0.1 % (3.1 %)."
     )
     for window in ("fast", "slow"):
         explain(page, MODEL, summary, in_window=window)
@@ -272,7 +272,7 @@ def test_the_first_line_says_what_changed_and_the_paragraph_is_one_for_both_wind
     (attachment,) = without_times(message)["attachments"]
     assert attachment["title"] == (
         f"WARNING: {MODEL}: at least 9 % of the last 1,000 vectors are unlike the baseline."
-        " New: R&amp;D, &lt;b&gt;, speech 9.5 % (was 2.2 %). Gone: perl 0.1 % (3.1 %)."
+        " New: R&amp;D, &lt;b&gt;, speech 9.5 % (was 1.2 %). Gone: perl 0.1 % (3.1 %)."
     )
     assert attachment["text"] == (
         "*EmbeddingDriftDetected* (fast and slow windows), since NOW\n"

@@ -8,7 +8,7 @@ from ingest.store.explanations import ExplanationRow
 
 SUMMARY = (
     "m: at least 9 % of the last 500 vectors are unlike the baseline."
-    " New: audio, player 9.5 % (was 2.2 %)."
+    " More: audio, player 9.5 % (was 2.2 %)."
 )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from exporter.detector import Detector
-from exporter.detector.ratio import ChangedRatio
+from exporter.detector.ratio import ChangedRatio, Comparison
 from exporter.explain.groups import Members, baseline_centres, dependence, grown, shrunk
 from tests.exporter.explain.space import KNOWN, Draw, Vectors
 
@@ -104,6 +104,18 @@ def test_a_weak_group_counts_only_where_the_window_has_certainly_changed(
     known = baseline_centres(places)
     of_ratio = replace(compared, changed=ChangedRatio(0.02, lower, 0.05))
     assert len(grown(of_ratio, places, known, 1.06)) == groups
+
+
+def test_a_group_whose_shares_are_alike_did_not_grow() -> None:
+    window, held_out, baseline = (
+        np.random.default_rng(seed).normal(size=(n, 2)).astype(np.float32)
+        for seed, n in enumerate((1_000, 1_000, 3_000))
+    )
+    # Only vectors of the window rank high, but each has as many of the baseline beside it as ever.
+    rank = np.where(window[:, 0] > 1, 1.0, 0.0)
+    changed = ChangedRatio(0.02, 0.01, 0.05)
+    compared = Comparison(changed, window, held_out, rank, np.full(1_000, -1.0))
+    assert grown(compared, baseline, baseline_centres(baseline), 1.0) == []
 
 
 def test_a_small_baseline_has_few_clusters(baseline: Vectors) -> None:

@@ -20,7 +20,7 @@ GROUP = Group(
     id="g1",
     change="grown",
     share=0.095,
-    share_before=0.022,
+    share_before=0.012,
     lower=0.08,
     upper=0.11,
     rows=ROWS,
@@ -29,7 +29,9 @@ GROUP = Group(
     metadata=(Value("language", "de", 0.9, 0.1),),
     centre=np.zeros(2, np.float32),
 )
-SHRUNK = replace(GROUP, id="g2", change="shrunk", keywords=("perl",), share=0.001)
+SHRUNK = replace(
+    GROUP, id="g2", change="shrunk", keywords=("perl",), share=0.001, share_before=0.022
+)
 
 
 def explanation(
@@ -51,10 +53,18 @@ def explanation(
 def test_the_headline_says_how_much_changed_what_is_new_and_what_is_gone() -> None:
     assert headline("docs", explanation(GROUP, SHRUNK)) == (
         "docs: at least 9 % of the last 1,000 vectors are unlike the baseline."
-        " New: audio, player 9.5 % (was 2.2 %). Gone: perl 0.1 % (2.2 %)."
+        " New: audio, player 9.5 % (was 1.2 %). Gone: perl 0.1 % (2.2 %)."
     )
     halved = replace(SHRUNK, share=0.011)
     assert headline("docs", explanation(halved)).endswith(" Less: perl 1.1 % (was 2.2 %).")
+
+
+def test_a_topic_that_the_baseline_has_is_not_new() -> None:
+    risen = replace(GROUP, keywords=("video",), share_before=0.045)
+    assert headline("docs", explanation(risen, GROUP, SHRUNK)).endswith(
+        " New: audio, player 9.5 % (was 1.2 %). More: video 9.5 % (4.5 %)."
+        " Gone: perl 0.1 % (2.2 %)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +90,7 @@ def test_a_drift_that_one_window_hardly_shows_is_not_like_the_baseline() -> None
     )
     named = headline("docs", replace(little, groups=(GROUP,)))
     assert "too little" not in named
-    assert named.endswith(" New: audio, player 9.5 % (was 2.2 %).")
+    assert named.endswith(" New: audio, player 9.5 % (was 1.2 %).")
     surely = headline("docs", replace(little, changed=ChangedRatio(0.1, 0.09, 0.12)))
     assert surely.startswith("docs: at least 9 % of ")
 
@@ -102,7 +112,7 @@ def test_a_headline_of_a_changed_model_says_so_instead_of_its_groups() -> None:
         "docs: at least 9 % of the last 1,000 vectors are unlike the baseline."
         " The model seems to have changed."
     )
-    assert headline("docs", part) == told + " New: audio, player 9.5 % (was 2.2 %)."
+    assert headline("docs", part) == told + " New: audio, player 9.5 % (was 1.2 %)."
     nearly_all = replace(part, changed=ChangedRatio(0.95, 0.09, 0.97))
     assert headline("docs", nearly_all) == told
 
