@@ -22,6 +22,8 @@ _LEAST_LIFT = 3.0
 _LEAST_Z = 2.0
 _FEWEST = 3
 """Texts that a keyword needs. They must belong to two different texts at least."""
+_LEAST_SHARE = 0.1
+"""Share of the texts that a keyword needs: a rarer word does not say what the others are about."""
 _LONGEST = 400
 """Words of a text that are read, at most, and pairs of characters."""
 _CHARACTERS = 20 * _LONGEST
@@ -89,7 +91,8 @@ def keywords(texts: Sequence[set[str]], others: Sequence[set[str]]) -> list[str]
     """
     count = Counter(itertools.chain.from_iterable(texts))
     different = {frozenset(found) for found in texts}
-    candidates = sorted(term for term, many in count.items() if many >= _FEWEST)
+    fewest = max(_FEWEST, _LEAST_SHARE * len(texts))
+    candidates = sorted(term for term, many in count.items() if many >= fewest)
     if not candidates or not others:
         return []
     shared = map(set(candidates).intersection, others)

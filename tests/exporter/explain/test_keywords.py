@@ -38,6 +38,13 @@ def test_a_word_needs_three_texts_that_are_not_all_the_same() -> None:
     assert found(["zebra crossing", "zebra stripes", "zebra foal"], 20 * OTHERS) == ["zebra"]
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.05, []), (0.15, ["zebra"])])
+def test_a_word_of_few_texts_does_not_name_them_all(share: float, expected: list[str]) -> None:
+    texts = [f"{'zebra' if at < 300 * share else 'usual'} {WORDS[at % 7]}" for at in range(300)]
+    others = [f"usual {word}" for word in WORDS] * 400
+    assert [term for term in found(texts, others) if "zebra" in term] == expected
+
+
 def test_no_word_is_said_twice() -> None:
     words = [word for term in found(ANIMALS, OTHERS) for word in term.split()]
     assert len(words) == len(set(words))
