@@ -6,7 +6,7 @@ import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -78,7 +78,9 @@ class Vocabulary:
         return self._terms[row]
 
 
-def keywords(texts: Sequence[set[str]], others: Sequence[set[str]]) -> list[str]:
+def keywords(
+    texts: Sequence[set[str]], others: Sequence[set[str]], beside: Sequence[set[str]] = ()
+) -> list[str]:
     """Return the words that set texts apart from others, at most three, the best first.
 
     Words are ordered by the z-score of their log odds, with an informative Dirichlet prior from
@@ -88,9 +90,11 @@ def keywords(texts: Sequence[set[str]], others: Sequence[set[str]]) -> list[str]
     ----------
     texts, others : sequence of set of str
         The `terms` of each text.
+    beside : sequence of set of str
+        Further texts. Words that are as frequent there are taken only if there are no others.
     """
     count = Counter(itertools.chain.from_iterable(texts))
-    different = {frozenset(found) for found in texts}
+    different = Counter(itertools.chain.from_iterable({frozenset(found) for found in texts}))
     fewest = max(_FEWEST, _LEAST_SHARE * len(texts))
     candidates = sorted(term for term, many in count.items() if many >= fewest)
     if not candidates or not others:
@@ -104,8 +108,11 @@ def keywords(texts: Sequence[set[str]], others: Sequence[set[str]]) -> list[str]
     z = _z_score(here, n, there, other_n, prior)
     lift = (here / n) / np.maximum(there / other_n, 1e-12)
     order = np.argsort(-z, kind="stable")
-    good = (candidates[at] for at in order if z[at] >= _LEAST_Z and lift[at] >= _LEAST_LIFT)
-    return _distinct(term for term in good if sum(term in found for found in different) > 1)
+    clear = (candidates[at] for at in order if z[at] >= _LEAST_Z and lift[at] >= _LEAST_LIFT)
+    good = [term for term in clear if different[term] > 1]
+    known = Counter(itertools.chain.from_iterable(map(set(good).intersection, beside)))
+    rarer = [term for term in good if count[term] * len(beside) >= _LEAST_LIFT * n * known[term]]
+    return _distinct(rarer or good)
 
 
 def _z_score(here: Floats, n: int, there: Floats, other_n: int, prior: Floats) -> Floats:
@@ -118,7 +125,7 @@ def _z_score(here: Floats, n: int, there: Floats, other_n: int, prior: Floats) -
     return z
 
 
-def _distinct(ordered: Iterator[str]) -> list[str]:
+def _distinct(ordered: Iterable[str]) -> list[str]:
     """Take the first terms that share no word with one before."""
     taken: list[str] = []
     used: set[str] = set()

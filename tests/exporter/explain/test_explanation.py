@@ -75,6 +75,20 @@ def test_a_new_topic_is_named_with_examples_words_and_metadata(
     assert (found.metadata[0].key, found.metadata[0].value) == ("language", "de")
 
 
+def test_a_group_is_not_named_by_a_word_of_the_whole_window(
+    old: tuple[Detector, Observations], draw: Draw, random: np.random.Generator
+) -> None:
+    topics = random.permutation([20] * 120 + [21] * 120 + KNOWN * 38)
+    vectors = np.concatenate([draw([topic], 1) for topic in topics])
+    metadata = [
+        {"text": f"der topic{chr(97 + topic)} und {random.choice(WORDS)}"} for topic in topics
+    ]
+    found = explain(*old, Observations(vectors, metadata))
+    named = {term for group in found.groups[:2] for term in group.keywords}
+    assert {"topicu", "topicv"} <= {word for term in named for word in term.split()}
+    assert not {"der", "und"} & named
+
+
 def test_a_vanished_topic_is_named_by_what_it_was(
     explained: tuple[Explanation, list[int]], old: tuple[Detector, Observations]
 ) -> None:
