@@ -233,7 +233,8 @@ def replay(
         if going.is_done:
             tqdm.write(
                 "nothing sent: this replay was done before;"
-                f" remove {checkpoint} to send everything again",
+                f" remove {checkpoint} to send everything again,"
+                " which stores rows without ids twice",
                 sys.stderr,
             )
         try:

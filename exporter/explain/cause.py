@@ -197,13 +197,14 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     if f.score < SURPRISING and coarse:
         yield "precision", _coarser(f), "little else changed"
     if f.score < SURPRISING and is_drift:
-        yield "unknown", f"the score is {f.score:.1f}: too low for one window to show what changed"
+        yield "unknown", f"the score is {f.score:.1f}: too low for one window to show why"
     if f.score < SURPRISING:
         yield "none", f"the score is {f.score:.1f}: chance explains it"
     if f.n < _FEWEST:
         yield "unknown", f"{f.n} vectors are too few"
     if abs(np.log(f.length)) > _RESCALED and f.directions_changed < _HALF * f.changed:
-        yield "scale", f"the lengths are {f.length:.3g} times those before", "same directions"
+        times = f"{f.length:,.0f}" if f.length >= 100 else f"{f.length:.3g}"
+        yield "scale", f"the lengths are {times} times those before", "same directions"
     if f.pairs >= _PAIRS and f.pairs_moved >= _HALF * max(f.changed, 2 / f.pairs):
         yield "model", f"{f.pairs_moved:.0%} of {f.pairs} texts sent before have other vectors now"
     same_texts = f.pairs >= _PAIRS
@@ -255,6 +256,7 @@ def measure(
     places: Vectors,
     known: Vectors,
     grouped: float,
+    effect: float,
 ) -> Facts:
     """Measure the facts of a window.
 
@@ -271,6 +273,8 @@ def measure(
         Centres of the baseline's clusters.
     grouped : float
         Share of the window by which the grown groups grew.
+    effect : float
+        The `design_effect` of both: vectors of one session resemble each other.
     """
     new, old = window.vectors, baseline.vectors
     lengths, usual = np.linalg.norm(new, axis=1), np.linalg.norm(old, axis=1)
@@ -287,7 +291,7 @@ def measure(
         changed=compared.changed.estimate,
         directions_changed=_directions(detector, compared.changed, new, lengths, usual, length),
         equal=_equal(new, old),
-        silent=_silent(new, old),
+        silent=_silent(new, old, effect),
         length=length,
         bits=_mantissa_bits(old) - _mantissa_bits(new),
         different=_different(new) / _different(old),
@@ -334,7 +338,7 @@ def _equal(new: Vectors, old: Vectors) -> float:
     return float(copies[top].sum() / len(new) - np.isin(fingerprints(old), hashes[top]).mean())
 
 
-def _silent(new: Vectors, old: Vectors) -> int:
+def _silent(new: Vectors, old: Vectors, effect: float) -> int:
     """Count the dimensions that varied in the baseline and are constant now, but not by chance.
 
     A sparse feature has one value nearly everywhere, so a small window often lacks the others.
@@ -343,7 +347,7 @@ def _silent(new: Vectors, old: Vectors) -> int:
     now = new.var(axis=0, dtype=np.float64)
     constant = np.flatnonzero((before > _LIVELY * before.mean()) & (now < _SILENT * before))
     usual = [np.unique(old[:, each], return_counts=True)[1].max() for each in constant]
-    log_p = log_p_value(np.full(len(constant), len(new)), len(new), usual, len(old))
+    log_p = log_p_value(np.full(len(constant), len(new)), len(new), usual, len(old), effect)
     return int((log_p < np.log(_BY_CHANCE / new.shape[1])).sum())
 
 

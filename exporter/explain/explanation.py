@@ -161,7 +161,7 @@ def explain(
     grouped = sum(len(each.window) / len(new) - len(each.baseline) / len(old) for each in grown)
     some = _thinned(len(old), _MOST_FOR_CAUSE, _SHORT_STRETCHES)
     facts = cause.measure(
-        detector, compared, score, old.take(some), new, places[some], known, grouped
+        detector, compared, score, old.take(some), new, places[some], known, grouped, effect
     )
     why = cause.decide(facts, is_drift)
     naming = _Naming(new, old)

@@ -117,7 +117,7 @@ def grown(compared: Comparison, baseline: Vectors, known: Vectors, effect: float
         Members(centre, np.flatnonzero(in_window == at), np.flatnonzero(in_baseline == at))
         for at, centre in enumerate(new)
     ]
-    # A ranking that found its own vectors only is no proof: all that are near count now.
+    # The test before counted only vectors that rank high. This one counts all that are nearest.
     n, m = len(compared.places), len(baseline)
     ours, theirs = [len(each.window) for each in found], [len(each.baseline) for each in found]
     has_grown = log_p_value(ours, n, theirs, m, effect) < np.log(_SURE_IF_CHANGED)

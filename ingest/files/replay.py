@@ -191,7 +191,8 @@ class Replay:
         dimensions = Dimensions()
         found = 0
         names = [self.source.name(file) for file in self.source.files]
-        first = names.index(state.file) if state.file in names else 0
+        # The file where it stopped may be gone. Those before it are done all the same.
+        first = next((at for at, name in enumerate(names) if name >= state.file), len(names))
         for file, name in list(zip(self.source.files, names, strict=True))[first:]:
             if name != state.file:
                 state.file, state.rows, state.ahead = name, 0, {}
@@ -215,7 +216,7 @@ class Replay:
                     state.save(self.checkpoint)
                     self.sent(len(part), state.counts)
                 found += state.rows
-        if not found:
+        if not found and self.counts == Counts():
             raise PayloadError(f"{self.source.url} holds no vectors")
         state.is_done = True
         state.save(self.checkpoint)

@@ -55,7 +55,8 @@ class Searches:
                 matches = await self._matches(wanted)
         except TimeoutError as error:
             raise StoreUnavailable(
-                f"PostgreSQL did not search within {_SEARCH_SECONDS:.0f} s"
+                f"no vectors were found within {_SEARCH_SECONDS:.0f} s:"
+                " PostgreSQL is slow, or too many searches wait"
             ) from error
         found = Found(wanted.model_name, wanted.scope, matches)
         return application.json_response(found, query=request.query)

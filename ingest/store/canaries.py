@@ -17,7 +17,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from ingest.runtime.errors import IdempotencyConflict, NotFound, PayloadError
-from ingest.store.connection import AsyncConnection
+from ingest.store.connection import IDLE_LIMIT, AsyncConnection
 from ingest.store.dimension import mismatch, require_dimension
 from ingest.store.registration import register, too_many
 from ingest.store.revisions import compare
@@ -133,6 +133,7 @@ async def insert(connection: AsyncConnection, given: CanarySet, max_models: int)
         await register(connection, {given.model_name: given.dimension}, max_models)
     async with connection.transaction():
         await connection.execute("set local lock_timeout = '5s'")
+        await connection.execute(IDLE_LIMIT)
         # The row of the model orders its writers, so that only one set is the first.
         cursor = await connection.execute(
             "select dimension, clock_timestamp() from model where model_name = %s for update",

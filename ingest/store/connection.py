@@ -51,8 +51,8 @@ select concat_ws('; ',
   'set local lock_timeout = 0',
   'set local tcp_keepalives_idle = 10',
   'set local tcp_keepalives_interval = 5',
-  'set local tcp_keepalives_count = 3',
-  'set local tcp_user_timeout = 25000',
+  case when version() like '%linux%' then 'set local tcp_keepalives_count = 3' end,
+  case when version() like '%linux%' then 'set local tcp_user_timeout = 25000' end,
   case when current_setting('transaction_timeout', true) is not null
     then 'set local transaction_timeout = 0' end);
 """
@@ -68,7 +68,7 @@ gives up the transaction with its locks.
 IDLE_LIMIT: LiteralString = "set local idle_in_transaction_session_timeout = '60s'"
 """Ends a transaction that others wait for if its process hangs, or is gone behind a pooler."""
 
-_TURN_LIMIT = "30s"
+_TURN_LIMIT = "30 s"
 """How long a turn is waited for. Within it, the server notices that the one before is gone."""
 
 
@@ -195,12 +195,17 @@ def take_turns(connection: psycopg.Connection, lock: int) -> None:
 
     Raises
     ------
-    psycopg.errors.LockNotAvailable
+    StoreUnavailable
         If another process has it for long.
     """
     connection.execute(IDLE_LIMIT)
     connection.execute("select set_config('lock_timeout', %s, true)", [_TURN_LIMIT])
-    connection.execute("select pg_advisory_xact_lock(%s)", [lock])
+    try:
+        connection.execute("select pg_advisory_xact_lock(%s)", [lock])
+    except psycopg.errors.LockNotAvailable as error:
+        raise StoreUnavailable(
+            f"another process has migrated the store, or made its partitions, for {_TURN_LIMIT}"
+        ) from error
     # What follows may wait for readers, who take long.
     connection.execute("set local lock_timeout = 0")
 

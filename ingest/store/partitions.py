@@ -33,7 +33,9 @@ def ensure(connection: psycopg.Connection) -> None:
     Raises
     ------
     psycopg.Error
-        If the server refuses, or another process is at it for long.
+        If the server refuses.
+    StoreUnavailable
+        If another process makes or drops partitions for long.
     """
     with connection.transaction():
         today, found = _begin(connection), _partitions(connection)
@@ -82,8 +84,9 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
     Raises
     ------
     psycopg.errors.LockNotAvailable
-        If a long read would make the drop, and with it later readers, wait. Or if another process
-        is at it for long.
+        If a long read would make the drop, and with it later readers, wait.
+    StoreUnavailable
+        If another process makes or drops partitions for long.
     """
     with connection.transaction():
         today = _begin(connection)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import psycopg
 
 from ingest.runtime.errors import TooManyModels
-from ingest.store.connection import AsyncConnection
+from ingest.store.connection import IDLE_LIMIT, AsyncConnection
 from ingest.store.dimension import check_dimension
 
 _ADVISORY_LOCK = 0x456D624D  # "EmbM"
@@ -34,6 +34,7 @@ async def register(
     names, numbers = list(dimensions), list(dimensions.values())
     async with connection.transaction():
         await connection.execute(_LIMIT)
+        await connection.execute(IDLE_LIMIT)
         await connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
         await connection.execute(
             "insert into model (model_name, dimension)"
@@ -62,6 +63,7 @@ def keep_dimension(connection: psycopg.Connection, model_name: str, dimension: i
     DimensionMismatch
         If its vectors have another dimension.
     """
+    connection.execute(IDLE_LIMIT)
     connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
     check_dimension(connection, model_name, dimension)
 

@@ -116,12 +116,14 @@ class QueueFollower:
             default_model=self._target.model_name,
         )
         checks.refuse_reserved_ids(batch)
-        if batch.ids and batch.idempotency_key is None:
+        if batch.ids and batch.idempotency_key is None and self._target.revises:
             # Another message may revise these ids. When this one comes again, it must not revise
             # that one. With the body, because a topic without times that is made anew has the
-            # same places with other messages.
-            digest = hashlib.sha256(message.id.encode() + b"\0" + message.body)
-            batch = replace(batch, idempotency_key=digest.hexdigest(), fingerprint=digest.digest())
+            # same places with other messages. The place comes first, so that keys that come
+            # together are stored together.
+            digest = hashlib.sha256(message.body)
+            key = f"{message.id}/{digest.hexdigest()[:32]}"
+            batch = replace(batch, idempotency_key=key, fingerprint=digest.digest())
         given = batch.ids or [None] * len(batch)
         ids = [message.id if len(batch) == 1 else f"{message.id}/{n}" for n in range(len(batch))]
         seconds = timestamp(message.seconds)

@@ -88,7 +88,7 @@ class TableFollower:
             )
         self._progress: Progress | None = None
         self._polls: deque[_Poll] = deque()
-        # Keys of the rows that are stored since the last poll of these. A poll that fails keeps
+        # Keys of the rows that were stored after the newest of these polls. One that fails keeps
         # them: otherwise one that is always ended before its last row would begin anew each time.
         self._keys: list[str] = []
         # What the last poll saw, whether or not it failed.

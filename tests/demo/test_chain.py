@@ -466,6 +466,8 @@ def test_five_hundred_models_in_one_group_stay_within_slacks_limits(
         raise_alert(url, *models[:250], lasted=timedelta(minutes=5), description="x" * 400)
         # Two messages may share what is resolved.
         slack.wait(within("Total: 250 firing, "), SECONDS)
+        told = " ".join(str(message.body) for message in slack.messages)
+        assert sum(map(int, re.findall(r"firing, (\d+) resolved", told))) == 250
     assert slack.refused == []
 
 

@@ -176,7 +176,7 @@ class Follower(Protocol):
         """What is noticed of the source, for the log."""
 
     async def poll(self) -> None:
-        """Store what is new. After an error, the next poll reads it again.
+        """Store what is new. After an error, the next poll reads what is left, or all of it again.
 
         Raises
         ------

@@ -91,7 +91,7 @@ def test_a_drift_that_one_window_hardly_shows_is_not_explained_by_chance() -> No
     assert decide(little).evidence == ("the score is 1.8: chance explains it",)
     cause = decide(little, is_drift=True)
     assert cause.kind == "unknown"
-    assert cause.evidence == ("the score is 1.8: too low for one window to show what changed",)
+    assert cause.evidence == ("the score is 1.8: too low for one window to show why",)
     assert decide(little._replace(bits=13.0), is_drift=True).kind == "precision"
     assert decide(DRIFT._replace(far=0.3), is_drift=True) == decide(DRIFT._replace(far=0.3))
 
@@ -136,7 +136,8 @@ def facts_of(detector: Detector, baseline: Vectors) -> FactsOf:
             new = Observations(window, [{"text": text} for text in texts[0]])
             old = Observations(baseline, [{"text": text} for text in texts[1]])
         score = detector.score(window)
-        return measure(detector, detector.compare(window), score, old, new, places, known, 0.0)
+        compared = detector.compare(window)
+        return measure(detector, compared, score, old, new, places, known, 0.0, 1.0)
 
     return measured
 
@@ -347,6 +348,7 @@ def test_the_versions_that_the_baseline_lacks_are_counted(
         places,
         baseline_centres(places),
         0.0,
+        1.0,
     )
     assert (facts.version, facts.version_before, facts.other_version) == expected
 

@@ -266,7 +266,8 @@ def test_a_replay_that_was_done_before_says_that_it_sends_nothing(
     again = replay(folder, network, *options)
     assert again.exit_code == 0
     assert again.stderr == (
-        f"nothing sent: this replay was done before; remove {state} to send everything again\n"
+        f"nothing sent: this replay was done before; remove {state} to send everything again,"
+        " which stores rows without ids twice\n"
     )
     assert again.stdout == done.stdout
     assert len(shelf) == 2
@@ -330,6 +331,25 @@ def test_a_replay_whose_stopped_file_is_renamed_sends_all_rows_of_it(
     jsonl(folder / "1.jsonl", numbered(4))
     assert replay(folder, network, *options).exit_code == 0
     assert [batch.vectors[:, 0].tolist() for batch in shelf.batches] == [[1, 2, 3], [1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("rest", [["2.jsonl"], []])
+def test_a_replay_whose_bad_file_is_removed_goes_on_after_it(
+    tmp_path: Path, network: Network, shelf: Shelf, rest: list[str]
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    jsonl(folder / "0.jsonl", numbered(2))
+    bad = jsonl(folder / "1.jsonl", ["not JSON"])
+    for name in rest:
+        jsonl(folder / name, numbered(3))
+    options = ["--checkpoint", str(tmp_path / "state")]
+    assert replay(folder, network, *options).exit_code == 1
+    bad.unlink()
+    done = replay(folder, network, *options)
+    assert done.exit_code == 0, done.output
+    expected = [[1, 2], [1, 2, 3]] if rest else [[1, 2]]
+    assert [batch.vectors[:, 0].tolist() for batch in shelf.batches] == expected
 
 
 def test_a_replay_of_many_files_names_each_a_few_times(
