@@ -12,10 +12,6 @@ from typing import IO
 
 import httpx2
 import pytest
-from click.testing import CliRunner
-
-from demo import __main__ as program
-from demo.slack import Message, Slack
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -39,42 +35,20 @@ def running_in(folder: Path) -> list[str]:
     return commands
 
 
-@pytest.fixture
-def sigterm() -> Iterator[None]:
-    """Give SIGTERM its meaning again, which a demo in this process changes."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-# To play both acts takes two minutes, so only the kept demo does. By each release of Prometheus,
-# test_chain.py has the incidents.
+# A demo takes two minutes, so each release of Prometheus plays one, which ends in another way.
 @pytest.mark.parametrize("release", ["installed"], indirect=True)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_a_demo_that_is_not_kept_ends_by_itself_and_leaves_no_process_or_file(
-    tool: Callable[[str], str], temporary: Path, sigterm: None, monkeypatch: pytest.MonkeyPatch
+def test_the_demo_shows_the_alert_and_leaves_no_process_or_file(
+    tool: Callable[[str], str], temporary: Path
 ) -> None:
     tool("prometheus")
     tool("alertmanager")
-    attachment = {"title": "played", "text": "before", "actions": []}
-    message = Message(received=1.0, body={"attachments": [attachment]})
-    started: list[str] = []
-
-    def replay(*_: object) -> float:
-        started.extend(running_in(temporary))
-        return 0.0
-
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setattr(program, "replay", replay)
-    monkeypatch.setattr(program, "swap", lambda *_: 0.0)
-    monkeypatch.setattr(program, "say_what_changed", lambda *_: None)
-    monkeypatch.setattr(Slack, "wait", lambda *_: message)
-    told = CliRunner().invoke(program.main, [], catch_exceptions=False)
-    assert told.exit_code == 0, told.output
-    assert "make demo KEEP=1" in told.output
-    assert "keeps running" not in told.output
-    for name in ("exporter serve", "prometheus", "alertmanager"):
-        assert any(name in command for command in started), name
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    command = [sys.executable, "-m", "demo"]
+    demo = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert_both_incidents_are_told(demo.stdout)
+    assert "make demo KEEP=1" in demo.stdout
     assert_nothing_is_left(temporary)
 
 
