@@ -96,6 +96,12 @@ def test_a_drift_that_one_window_hardly_shows_is_not_explained_by_chance() -> No
     assert decide(DRIFT._replace(far=0.3), is_drift=True) == decide(DRIFT._replace(far=0.3))
 
 
+def test_lengths_are_told_in_three_digits_or_whole() -> None:
+    for length, told in ((1 / 255, "0.00392"), (1.05, "1.05"), (1_234.5, "1,234")):
+        scaled = decide(DRIFT._replace(length=length, directions_changed=0.01))
+        assert scaled.evidence[0] == f"the lengths are {told} times those before"
+
+
 def test_the_evidence_is_in_words() -> None:
     assert decide(DRIFT._replace(far=0.97)).evidence == (
         "97% of the vectors have no near vector in the baseline",
@@ -234,6 +240,31 @@ def test_a_dimension_that_becomes_constant_is_silent(facts_of: FactsOf, draw: Dr
     window = draw(KNOWN, 1_000)
     window[:, [3, 9]] = 0.01
     assert facts_of(window).silent == 2
+
+
+def test_vectors_of_few_sessions_make_no_dimension_constant(baseline: Vectors, draw: Draw) -> None:
+    """Of 200 vectors in four sessions, four are independent."""
+    sparse = baseline.copy()
+    sparse[: len(sparse) * 9 // 10, 3] = 0.01
+    window = draw(KNOWN, 200)
+    window[:, 3] = 0.01
+    detector = Detector.fit(sparse)
+    places = detector.places(sparse)
+    silent = [
+        measure(
+            detector,
+            detector.compare(window),
+            0.0,
+            Observations(sparse),
+            Observations(window),
+            places,
+            baseline_centres(places),
+            0.0,
+            effect,
+        ).silent
+        for effect in (1.0, 50.0)
+    ]
+    assert silent == [1, 0]
 
 
 def categories(random: np.random.Generator, n: int) -> Vectors:

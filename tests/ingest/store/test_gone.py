@@ -15,13 +15,14 @@ from psycopg.conninfo import make_conninfo
 from demo.stack import free_port
 from ingest.preparation import Preparation
 from ingest.runtime.errors import StoreUnavailable
+from ingest.store import canaries, partitions, vectors
 from ingest.store import connection as connections
 from ingest.store import migrate as migrations
-from ingest.store import partitions, vectors
 from ingest.store.batch import Batch
-from ingest.store.connection import connect, unavailable
+from ingest.store.connection import AsyncConnection, connect, unavailable
 from ingest.store.migrate import migrate
 from ingest.store.pool import async_pool
+from ingest.store.registration import keep_dimension
 from tests.replication import Node
 from tests.service import wait_for, waits_for_a_lock
 
@@ -72,19 +73,21 @@ def test_a_socket_in_a_folder_needs_no_such_limits(store: str) -> None:
     assert notices == []
 
 
+def other_writer(store: str) -> None:
+    """Wait for the lock of the model that one writer has, as another one does."""
+    with connect(store) as other, other.transaction():
+        other.execute("set local lock_timeout = '60s'")
+        other.execute("select from model where model_name = 'm' for update")
+
+
 def test_a_writer_that_hangs_loses_its_locks(
     store: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = Batch("m", np.ones((1, 3), np.float32))
     recall = vectors._recall
 
-    def other_writer() -> None:
-        with connect(store) as other, other.transaction():
-            other.execute("set local lock_timeout = '60s'")
-            other.execute("select from model where model_name = 'm' for update")
-
     async def hang(*arguments: object) -> None:
-        await asyncio.to_thread(other_writer)
+        await asyncio.to_thread(other_writer, store)
         await recall(*arguments)  # type: ignore[arg-type]
 
     async def write() -> None:
@@ -102,6 +105,38 @@ def test_a_writer_that_hangs_loses_its_locks(
 
     asyncio.run(write())
     assert connection.execute("select count(*) from embedding").fetchone() == (2,)
+
+
+def test_a_writer_of_canaries_that_hangs_loses_its_locks(
+    store: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = canaries.CanarySet("m", "texts", ["a"], np.ones((1, 3), np.float32), None, b"")
+    rows = canaries._rows
+
+    async def hang(own: AsyncConnection, name: str) -> list[canaries._Row]:
+        await asyncio.to_thread(other_writer, store)
+        return await rows(own, name)
+
+    async def write() -> None:
+        async with await AsyncConnection.connect(store, autocommit=True) as own:
+            await canaries.insert(own, given, 10)
+            limit = connections.IDLE_LIMIT.replace("60s", "200ms")
+            monkeypatch.setattr(canaries, "IDLE_LIMIT", limit)
+            monkeypatch.setattr(canaries, "_rows", hang)
+            with pytest.raises(StoreUnavailable, match="idle-in-transaction"), unavailable():
+                await canaries.insert(own, given, 10)
+
+    asyncio.run(write())
+    assert connection.execute("select count(*) from canary").fetchone() == (1,)
+
+
+def test_who_keeps_a_dimension_and_hangs_loses_its_locks(
+    store: str, connection: psycopg.Connection
+) -> None:
+    with connection.transaction():
+        keep_dimension(connection, "m", 3)
+        limit = connection.execute("show idle_in_transaction_session_timeout").fetchone()
+    assert limit == ("1min",)
 
 
 def test_an_upkeep_that_hangs_loses_its_locks(

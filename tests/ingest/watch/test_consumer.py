@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import numpy as np
 import psycopg
@@ -149,6 +150,18 @@ def test_messages_that_revise_an_id_are_not_revisions_again_when_they_come_again
     _, errors = poll(store, queue, polls=2)
     assert errors == []
     assert rows(connection) == [("m", "own", [1, 0]), ("m", "own", [1, 1])]
+
+
+@pytest.mark.parametrize(("ids", "keys"), [("revise", 1), ("once", 0)])
+def test_only_messages_whose_ids_can_be_revised_leave_a_key(
+    ids: Literal["revise", "once"], keys: int, store: str, connection: psycopg.Connection
+) -> None:
+    queue = Queue(message(0, {"embedding": [1, 2], "id": "own"}), message(1, {"embedding": [3, 4]}))
+    _, errors = poll(store, queue, limits=IngestSettings(ids=ids))
+    assert errors == []
+    found = connection.execute("select key from idempotency_key").fetchall()
+    assert len(found) == keys
+    assert all(key.startswith("docs/0/") for (key,) in found)
 
 
 def test_a_message_of_the_place_of_another_one_is_stored(
