@@ -25,7 +25,7 @@ _MOST_OF_BASELINE = 5_000
 """Vectors that are looked at."""
 _MOST_TEXTS = 2_500
 """Texts and metadata of the baseline that those of the window are compared with."""
-_MOST_BESIDE = 500
+_MOST_REST = 500
 """Texts of the window that those of a group are compared with."""
 _MOST_FOR_CAUSE = 2_500
 """Vectors of the baseline that the cause is found from."""
@@ -205,7 +205,7 @@ class _Naming:
         self._n = len(window)
         self._words, self._words_before = Vocabulary(window.texts), Vocabulary(baseline.texts)
         self._compared = np.arange(0, len(baseline), -(-len(baseline) // _MOST_TEXTS))
-        self._beside = np.arange(0, self._n, -(-self._n // _MOST_BESIDE))
+        self._sampled = np.arange(0, self._n, -(-self._n // _MOST_REST))
         now, before = window.metadata, baseline.metadata
         self._values = Catalogue([None] * self._n if now is None else now)
         compared = [None if before is None else before[row] for row in self._compared.tolist()]
@@ -215,9 +215,9 @@ class _Naming:
     def grown(self, rows: NDArray[np.intp]) -> tuple[tuple[str, ...], tuple[Value, ...]]:
         """Name rows of the window, against the baseline; words against its other rows, too."""
         before = self._words_before[self._compared]
-        beside = self._words[self._beside[~np.isin(self._beside, rows)]]
+        rest = self._words[self._sampled[~np.isin(self._sampled, rows)]]
         return (
-            tuple(keywords(self._words[rows], before, beside)),
+            tuple(keywords(self._words[rows], before, rest)),
             self._over(self._values[rows], self._values_before[range(len(self._compared))]),
         )
 

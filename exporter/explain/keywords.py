@@ -79,7 +79,7 @@ class Vocabulary:
 
 
 def keywords(
-    texts: Sequence[set[str]], others: Sequence[set[str]], beside: Sequence[set[str]] = ()
+    texts: Sequence[set[str]], others: Sequence[set[str]], rest: Sequence[set[str]] = ()
 ) -> list[str]:
     """Return the words that set texts apart from others, at most three, the best first.
 
@@ -90,7 +90,7 @@ def keywords(
     ----------
     texts, others : sequence of set of str
         The `terms` of each text.
-    beside : sequence of set of str
+    rest : sequence of set of str
         Further texts. Words that are as frequent there are taken only if there are no others.
     """
     count = Counter(itertools.chain.from_iterable(texts))
@@ -110,8 +110,8 @@ def keywords(
     order = np.argsort(-z, kind="stable")
     clear = (candidates[at] for at in order if z[at] >= _LEAST_Z and lift[at] >= _LEAST_LIFT)
     good = [term for term in clear if different[term] > 1]
-    known = Counter(itertools.chain.from_iterable(map(set(good).intersection, beside)))
-    rarer = [term for term in good if count[term] * len(beside) >= _LEAST_LIFT * n * known[term]]
+    known = Counter(itertools.chain.from_iterable(map(set(good).intersection, rest)))
+    rarer = [term for term in good if count[term] * len(rest) >= _LEAST_LIFT * n * known[term]]
     return _distinct(rarer or good)
 
 

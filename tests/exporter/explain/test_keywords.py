@@ -48,8 +48,8 @@ def test_a_word_of_few_texts_does_not_name_them_all(share: float, expected: list
 def test_a_word_that_is_as_frequent_beside_the_texts_names_them_only_if_no_other_does() -> None:
     others = [terms(text) for text in 20 * OTHERS]
     houses = [terms(f"das haus und {word}") for word in WORDS]
-    beside = [terms(f"das boot und {word}") for word in WORDS] + others[:10]
-    assert keywords(houses, others, beside) == ["das haus"]
+    rest = [terms(f"das boot und {word}") for word in WORDS] + others[:10]
+    assert keywords(houses, others, rest) == ["das haus"]
     assert keywords(houses, others, houses) == keywords(houses, others)
     assert "und" in keywords(houses, others)
 
