@@ -270,25 +270,27 @@ def _copies(
 def passage(quick: bool) -> None:
     """Time a vector that enters and leaves both windows, and measure its size in a request.
 
-    One vector comes each second, so the windows are full, and as many leave as enter.
+    One vector comes each second, so the windows are full, and as many leave as enter. The tail
+    reads 512 at once, or those of one poll by default, or one by one.
     """
     random = np.random.default_rng(0)
     rows = []
     for dimension in DIMENSIONS[: 1 if quick else None]:
         sample = random.normal(size=(10_000, dimension)).astype(np.float32)
-        batches, singles = _passing(sample, 512), _passing(sample, 1)
+        of_a_poll = round(MonitoringSettings().poll_interval)
+        times = [round(_passing(sample, size) * 1e6) for size in (512, of_a_poll, 1)]
         listed = json.dumps(sample[:512].tolist(), separators=(",", ":"))
         rows.append(
             (
                 dimension,
-                round(batches * 1e6),
-                round(singles * 1e6),
+                *times,
                 round(len(listed) / 512),
                 4 * -(-4 * dimension // 3),
                 4 * dimension,
             )
         )
-    head = ("dimension", "microseconds", "one by one", "bytes as JSON", "as base64", "as float32")
+    in_time = ("microseconds", "of one poll", "one by one")
+    head = ("dimension", *in_time, "bytes as JSON", "as base64", "as float32")
     title = "Passage: a vector enters and leaves two windows, 512 at once"
     report("footprint", "passage", title, head, rows, quick)
 

@@ -11,6 +11,7 @@ from functools import partial
 from bench import results
 from bench.results import text
 from bench.table import show
+from ingest.runtime.settings.settings import MonitoringSettings
 
 Line = tuple[str, ...]
 
@@ -32,7 +33,7 @@ STORED_BYTES = _footprint("disk", "stored", dimension=DIMENSION)
 WAL_BYTES = _footprint("disk", "WAL", dimension=DIMENSION)
 HISTORY_BYTES = _footprint("history", "bytes a row")
 PASSAGE_SECONDS = _footprint("passage", "microseconds", dimension=DIMENSION) / 1e6
-ALONE_SECONDS = _footprint("passage", "one by one", dimension=DIMENSION) / 1e6
+SPARSE_SECONDS = _footprint("passage", "of one poll", dimension=DIMENSION) / 1e6
 POLL_SECONDS = _footprint("poll", "milliseconds") / 1e3
 LISTING_SECONDS = _footprint("listing", "milliseconds", shards=100) / 1e3 / 10_000
 PROGRAM_GB = _gb("program", "MB")
@@ -65,6 +66,7 @@ FLEETS = (1, 100, 10_000)
 RATES = (1_000, 100_000, 10_000_000)
 TARGET = 1.0
 """Vectors per second that are stored for one model."""
+INTERVAL = MonitoringSettings().poll_interval
 
 GB_OF_DISK, GB_OF_MEMORY, CORE = 0.10, 4, 25
 """Prices per month. These are assumptions."""
@@ -143,7 +145,7 @@ def costs() -> Iterator[Line]:
     """Yield the costs of polls, scrapes, baselines and history."""
     yield "a poll: per model of the shard with new vectors", f"{POLL_SECONDS * 1e3:.1f} ms"
     yield "a poll: per new vector of 512", f"{PASSAGE_SECONDS * 1e6:.0f} µs"
-    yield "a poll: per new vector that comes alone", f"{ALONE_SECONDS * 1e3:.1f} ms"
+    yield f"a poll: per new vector of {INTERVAL:.0f}", f"{SPARSE_SECONDS * 1e3:.1f} ms"
     yield "a poll: per model in the database", f"{LISTING_SECONDS * 1e6:.0f} µs"
     for window in WINDOWS:
         seconds = SCRAPE_SECONDS[window]
@@ -179,14 +181,15 @@ def exporters() -> Iterator[Line]:
         for models in FLEETS:
             shards = max(1, -(-models // 100))
             each = models / shards
-            poll = each * (POLL_SECONDS + TARGET * ALONE_SECONDS) + models * LISTING_SECONDS
+            arrived = INTERVAL * TARGET * SPARSE_SECONDS
+            poll = each * (POLL_SECONDS + arrived) + models * LISTING_SECONDS
             yield (
                 f"{models:,} x {window:,}",
                 f"{shards:,}",
                 f"{each * MODEL_GB[window]:,.2f}",
                 f"{each * SCRAPE_SECONDS[window]:.3f}",
                 f"{poll:.3f}",
-                f"{shards * models * LISTING_SECONDS:,.2f}",
+                f"{shards * models * LISTING_SECONDS / INTERVAL:,.2f}",
                 f"{models * SERIES:,}",
                 f"{_pinned(models, window):,.1f}",
                 f"{_history(models):,.2f}",

@@ -163,8 +163,9 @@ class MonitoringSettings(_Section):
     """Seconds between two rows of drift history in the store."""
     drift_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.15
     """Magnitude, a share of vectors, above which drift is a warning (rendered into the rules)."""
-    poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 1.0
-    """Seconds between two polls of the store or of a watched table."""
+    poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 5.0
+    """Seconds between two polls of the store or of a watched table. Vectors that are read together
+    cost far less than one by one."""
     stale_after: Annotated[int, Field(ge=1)] = 3_600
     """Seconds without a new vector after which a model's windows are stale. Where a job sends the
     vectors, this must exceed the longest pause between two of its runs."""
