@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import click
 from pydantic import SecretStr
@@ -20,10 +21,12 @@ from pydantic import SecretStr
 from bench import plan
 from exporter.cli import main as program
 from exporter.detector.detector import Detector
+from exporter.explain.kinds import KINDS
 from exporter.metrics import families, shapes
 from exporter.monitor.examiner import RECORD
 from exporter.monitor.explainer import EXPLANATION
 from exporter.monitor.following import REASONS
+from exporter.monitor.maturing import Wait
 from exporter.monitor.snapshot import Findings
 from exporter.monitor.states import FORECAST_STATES, STATES
 from exporter.monitor.verdict import AGGREGATES
@@ -31,6 +34,8 @@ from ingest.pipeline import metrics
 from ingest.runtime.family import Family
 from ingest.runtime.http import application
 from ingest.runtime.settings.settings import Key, WindowsSettings, keys
+from ingest.runtime.thresholds import Stage
+from ingest.store.standbys import REPLICATIONS
 
 DOCS = Path(__file__).parent
 CONFIGURATION = DOCS / "configuration.md"
@@ -111,6 +116,10 @@ def label_rows() -> Iterator[tuple[str, ...]]:
         f"`state` of `{families.STATE.name}`": STATES,
         f"`state` of `{families.HISTORY_STATE.name}`": FORECAST_STATES,
         f"`reason` of `{families.NOT_FOLLOWED.name}`": REASONS,
+        f"`stage` of `{families.BASELINE_STAGE.name}`": get_args(Stage),
+        f"`reason` of `{families.BASELINE_WAITS.name}`": get_args(Wait),
+        f"`cause` of `{families.CAUSE.name}`": KINDS,
+        f"`replication` of `{families.STORE_STANDBYS.name}`": REPLICATIONS,
     }
     for label, of_label in values.items():
         yield label, ", ".join(f"`{value}`" for value in of_label)

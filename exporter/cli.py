@@ -48,6 +48,9 @@ __all__ = ["PORT", "main"]
 
 PORT, INGEST_PORT = 10910, 10911
 
+_MOMENT = click.DateTime((*click.DateTime().formats, "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S UTC"))
+"""A time in UTC. The last format is that of messages in Slack."""
+
 
 @main.command()
 @reconfigurable
@@ -231,8 +234,8 @@ def baseline() -> None:
 @click.option("--first", type=click.IntRange(1), help="Use the first N vectors stored.")
 @click.option("--last", type=click.IntRange(1), help="Use the last N vectors stored.")
 @click.option("--week", is_flag=True, help="Use vectors that arrived in the last 7 days.")
-@click.option("--from", "start", type=click.DateTime(), help="Use vectors from this time (UTC).")
-@click.option("--to", "end", type=click.DateTime(), help="Use vectors up to this time (UTC).")
+@click.option("--from", "start", type=_MOMENT, help="Use vectors from this time (UTC).")
+@click.option("--to", "end", type=_MOMENT, help="Use vectors up to this time (UTC).")
 @click.option("--dry-run", is_flag=True, help="Only say what the baseline in use says of them.")
 @click.option("--force", is_flag=True, help="Pin it although it may take drift for normal.")
 @configured
@@ -383,7 +386,7 @@ def use(settings: Settings, model_name: str, version: int) -> None:
 )
 @click.option(
     "--at",
-    type=click.DateTime((*click.DateTime().formats, "%Y-%m-%dT%H:%M:%SZ")),
+    type=_MOMENT,
     help="Print what was known at this time (UTC), as of a past alert.",
 )
 @click.option("--slice", "slice_name", default="", help="Only vectors of this slice, KEY=VALUE.")
@@ -482,11 +485,9 @@ def _contents(vectors: int, first_at: datetime, last_at: datetime) -> str:
     help="Pin a baseline of the first vectors instead of measuring drift.",
 )
 @click.option(
-    "--from", "start", type=click.DateTime(), help="With --baseline: vectors from this time (UTC)."
+    "--from", "start", type=_MOMENT, help="With --baseline: vectors from this time (UTC)."
 )
-@click.option(
-    "--to", "end", type=click.DateTime(), help="With --baseline: vectors up to this time (UTC)."
-)
+@click.option("--to", "end", type=_MOMENT, help="With --baseline: vectors up to this time (UTC).")
 @click.option(
     "--scheduler", help="Address of a Dask scheduler. Default: use the cores of this machine."
 )

@@ -88,7 +88,7 @@ class Explanation:
     n : int
         Vectors of the window.
     score : float
-        Decades of surprise.
+        Minus log10 of the p-value.
     changed : ChangedRatio
         How much of the window is unlike the baseline, with its interval.
     explained : float

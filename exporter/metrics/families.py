@@ -299,7 +299,7 @@ STATE = of_each(
 )
 SCORE = of_measurement(
     "embedding_drift_score",
-    "Decades of surprise: without drift, one window in 10^s has a score of s or more.",
+    "Minus log10 of the p-value: without drift, one window in 10^s has a score of s or more.",
     lambda m: m.score,
     SLICED,
 )
@@ -313,7 +313,7 @@ SCORE_RISE = of_series(
 )
 COMPONENT_SCORE = of_each_measured(
     "embedding_drift_component_score",
-    "Decades of surprise of one component of the score alone (minus log10 of its p-value).",
+    "Minus log10 of the p-value of one component of the score alone.",
     "component",
     lambda m: m.components.items(),
 )
@@ -399,8 +399,7 @@ COSINE_SIMILARITY_SLOPE = of_forecast(
 )
 COSINE_SIMILARITY_TREND_SCORE = of_forecast(
     "embedding_drift_cosine_similarity_trend_score",
-    "Decades of surprise of that change: minus log10 of its p-value, which allows for "
-    "autocorrelation.",
+    "Minus log10 of the p-value of that change, which allows for autocorrelation.",
     lambda f: f.trend_score,
 )
 COSINE_SIMILARITY_CHANGE_TIMESTAMP = of_forecast(

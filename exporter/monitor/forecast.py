@@ -61,7 +61,7 @@ class Forecast:
     slope_per_day : float or None
         Change per day over the last two weeks, without the season; None below a week of history.
     trend_score : float or None
-        Decades of surprise of that slope: minus log10 of its p-value.
+        Minus log10 of the p-value of that slope.
     changed_at : float or None
         Time of a step in the level during the last two weeks, in seconds since the epoch; None
         without a step.

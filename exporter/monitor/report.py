@@ -440,7 +440,9 @@ class Window(Struct):
     ]
     start: Moment | None
     revisions: Revisions
-    score: Annotated[float | None, Meta(description="Decades of surprise.")] | UnsetType = UNSET
+    score: Annotated[float | None, Meta(description="Minus log10 of the p-value.")] | UnsetType = (
+        UNSET
+    )
     components: (
         Annotated[dict[str, Number], Meta(extra_json_schema={"required": list(COMPONENTS)})]
         | UnsetType

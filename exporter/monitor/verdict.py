@@ -38,9 +38,9 @@ class Measurement:
     Attributes
     ----------
     score : float
-        Decades of surprise: minus log10 of the p-value.
+        Minus log10 of the p-value.
     components : mapping of str to float
-        Decades of surprise of each component alone.
+        The same of each component alone.
     ks : mapping of str to float
         Kolmogorov-Smirnov statistics of the dimensions, aggregated: mean, p95 and max.
     wasserstein : mapping of str to float

@@ -189,7 +189,7 @@ def test_the_runbook_names_only_settings_metrics_and_errors_that_exist() -> None
     named = set(re.findall(r"\bembedding_drift_\w+", runbook))
     assert len(named) > 3
     assert named - set(FAMILIES) == set()
-    raised = re.findall(r"`([A-Z]\w+)`", runbook)
+    raised = re.findall(r"`([A-Z][a-z]\w+)`", runbook)
     assert raised
     for name in raised:
         assert issubclass(getattr(errors, name), MonitorError)

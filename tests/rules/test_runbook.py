@@ -25,9 +25,15 @@ from tests.exporter.explain.space import KNOWN, Vectors, drawing
 from tests.exporter.explained import SUMMARY, explained
 
 ALARM = datetime(2026, 1, 1, 12, tzinfo=UTC)
-VALUES = {"MODEL": "m", "TIME": "2026-01-01T12:01:00Z", "N": "400", "VERSION": "1"}
+VALUES = {
+    "MODEL": "m",
+    "WINDOW": "slow",
+    "TIME": "2026-01-01T12:01:00Z",
+    "N": "400",
+    "VERSION": "1",
+}
 STEPS = {
-    "embedding-drift explain MODEL": (0, "m: at least "),
+    "embedding-drift explain MODEL --window WINDOW": (0, "m: at least "),
     "embedding-drift explain MODEL --at TIME": (0, SUMMARY),
     "embedding-drift baseline list MODEL": (0, "1\tby hand, in use"),
     "embedding-drift baseline pin MODEL --last N --dry-run": (0, "by baseline 1, their score is"),
@@ -40,6 +46,7 @@ STEPS = {
     "embedding-drift check config FILE": (0, ""),
     "embedding-drift check config FILE --database": (0, "standby"),
     "embedding-drift rules render": (0, "drift.rules.yaml"),
+    "embedding-drift model remove MODEL": (0, "m: removed"),
 }
 """Each command of the runbook, in an order in which they can be run, and how it ends."""
 ELSEWHERE = {"embedding-drift watch"}
@@ -84,6 +91,6 @@ def test_every_step_can_be_followed(
     environment = {"EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING": store}
     for step, (code, told) in STEPS.items():
         command = [values.get(word, word) for word in step.split()[1:]]
-        done = CliRunner().invoke(main, command, env=environment)
+        done = CliRunner().invoke(main, command, env=environment, input="y\n")
         assert (step, done.exit_code) == (step, code), done.output
         assert told in done.output, step

@@ -190,7 +190,7 @@ def test_what_was_known_at_a_past_time_is_printed_as_now(
     keep_usual(store, 10)
     at = datetime(2026, 1, 1, 12, tzinfo=UTC)
     explanations.keep(connection, explained_row(at.timestamp()), 900)
-    for given in ("2026-01-01T12:05:00Z", "2026-01-01 12:05:00"):
+    for given in ("2026-01-01T12:05:00Z", "2026-01-01 12:05:00", "2026-01-01 12:05:00 UTC"):
         code, told = asked(store, "--at", given, "--window", "fast")
         assert (code, told.splitlines()[0]) == (0, SUMMARY)
         assert "Cause: new content (topics moved differently (0.31 of 1))." in told
