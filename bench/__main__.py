@@ -13,7 +13,7 @@ MODULES = (
     "bench.exact",
     "bench.program",
     "bench.scrape",
-    "bench.door",
+    "bench.fleet",
     "bench.footprint",
     "bench.restart",
     "bench.search",

@@ -80,7 +80,7 @@ def ingest(live: LiveSettings) -> None:
     It shows the pages and GET /drift, too, from the reports of the exporters.
     """
     with importing():
-        from exporter.http.door import Showing
+        from exporter.http.showing import Showing
         from ingest import service
         from ingest.http.app import Ingest
         from ingest.pipeline.pipeline import Pipeline

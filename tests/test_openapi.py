@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from exporter.http.app import Exporter
-from exporter.http.door import Showing
+from exporter.http.showing import Showing
 from exporter.monitor.monitor import Monitor
 from ingest.formats import json
 from ingest.http.app import Ingest, Searching

@@ -1,4 +1,4 @@
-"""The exporter half over HTTP: it runs the monitor, and opens the door to the fleet."""
+"""The exporter half over HTTP: it runs the monitor, and shows the fleet."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from exporter.detector import Detector
 from exporter.detector.exact import Reference
-from exporter.http import operations
-from exporter.http.door import ANSWER_SECONDS, WINDOWS, Door, missing
+from exporter.http import operations, queries
+from exporter.http.fleet import ANSWER_SECONDS, WINDOWS, Fleet
 from exporter.http.operations import MOST_VECTORS
 from exporter.metrics.collector import DriftCollector
 from exporter.monitor import recorded, report, reporting
@@ -45,9 +45,9 @@ class Exporter:
     def __init__(self, monitor: Monitor, registry: CollectorRegistry) -> None:
         self._monitor = monitor
         registry.register(DriftCollector(monitor.snapshot))
-        self._door = Door(monitor.pool, _Followed(monitor), monitor.permits)
+        self._fleet = Fleet(monitor.pool, _Followed(monitor), monitor.permits)
         vectors = Route("/models/{model_name:path}/vectors", self._newest)
-        self.routes = [*self._door.routes, vectors]
+        self.routes = [*self._fleet.routes, vectors]
         self.endpoints: application.Endpoints = {}
         self.refusals: application.Refusals = {}
 
@@ -59,7 +59,7 @@ class Exporter:
             yield
         finally:
             await asyncio.to_thread(self._monitor.stop)
-            await asyncio.to_thread(self._door.close)
+            await asyncio.to_thread(self._fleet.close)
 
     def reconfigure(self, settings: Settings) -> None:
         """Apply other intervals."""
@@ -78,8 +78,8 @@ class Exporter:
         name, query = request.path_params["model_name"], request.query_params
         window = parameters.choice(query, "window", WINDOWS, "fast")
         count = parameters.whole(query, "newest", 50, MOST_VECTORS)
-        model = await self._door.detail(name)
-        found = await self._door.run(
+        model = await self._fleet.detail(name)
+        found = await self._fleet.run(
             self._newest_vectors, model, window, count, within=ANSWER_SECONDS
         )
         return application.json_response(found, query=query)
@@ -108,7 +108,7 @@ class Exporter:
 
 
 class _Followed:
-    """The models of this exporter, for the door."""
+    """The models of this exporter, for the fleet."""
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
@@ -157,7 +157,7 @@ class _Followed:
     def _snapshot(self, name: str, with_vectors: bool = False) -> ModelSnapshot:
         model = self._monitor.model(name)
         if model is None:
-            raise NotFound(missing(name))
+            raise NotFound(queries.missing(name))
         return model.snapshot(self._monitor.models.now(), with_vectors=with_vectors)
 
     def _stored_windows(self, found: Drift, seconds: float) -> dict[str, Vectors | None]:

@@ -1,4 +1,4 @@
-"""OpenAPI description of the door and of the exporter: ``/drift`` and the pages for people.
+"""OpenAPI description of the fleet and of the exporter: ``/drift`` and the pages for people.
 
 JSON bodies are described by their Structs in :mod:`exporter.monitor.report`.
 """

@@ -19,8 +19,8 @@ def patience() -> Iterator[None]:
     A patch of its own: a test may undo what it patches itself.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("exporter.http.door.ANSWER_SECONDS", 240.0)
-        patch.setattr("exporter.http.door._PAGE_SECONDS", 240.0)
+        patch.setattr("exporter.http.fleet.ANSWER_SECONDS", 240.0)
+        patch.setattr("exporter.http.fleet._PAGE_SECONDS", 240.0)
         patch.setattr("exporter.monitor.tail._LATE_SECONDS", 240.0)
         yield
 

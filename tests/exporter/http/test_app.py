@@ -57,8 +57,9 @@ def client(store: str, connection: psycopg.Connection, vectors: Vectors) -> Iter
     baseline.pin(connection, "a/b", Selection(first=1_000))
     asyncio.run(fill(vectors[1_000:1_100]))
     registry = exposition.process_registry()
-    half = Exporter(Monitor(store, load()), registry)
-    app = application.application(registry, LiveSettings(load), half)
+    settings = load(flags={"monitoring.poll_interval": 0.1})
+    half = Exporter(Monitor(store, settings), registry)
+    app = application.application(registry, LiveSettings(lambda: settings), half)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_for(lambda: client.get("/-/ready").status_code == 200, "readiness")
         yield client
@@ -208,7 +209,7 @@ def test_others_are_answered_while_exact_statistics_wait_for_a_database_that_han
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # All that may query the store hang, so a page comes after this time.
-    monkeypatch.setattr("exporter.http.door._PAGE_SECONDS", 2.0)
+    monkeypatch.setattr("exporter.http.fleet._PAGE_SECONDS", 2.0)
     answers = {"/metrics": 200, "/": 200, "/drift": 200, "/drift/a/b": 200, "/drift/none": 404}
     with connect(store) as other, ThreadPoolExecutor(41) as threads:
         with other.transaction():
@@ -228,7 +229,7 @@ def test_a_hanging_database_gives_503_with_retry_after(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = "/drift/a/b?exact=true"
-    monkeypatch.setattr("exporter.http.door.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("exporter.http.fleet.ANSWER_SECONDS", 0.2)
     with connect(store) as other, other.transaction():
         other.execute("lock table baseline_embedding")
         refused = client.get(path)
@@ -242,7 +243,7 @@ def test_a_hanging_database_gives_503_with_retry_after(
 def test_an_answer_that_is_computed_for_too_long_is_not_blamed_on_postgresql_alone(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.http.door.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("exporter.http.fleet.ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(reporting, "exact", lambda _: time.sleep(1))
     refused = client.get("/drift/a/b?exact=true")
     told = "no answer within 0.2 s: PostgreSQL is slow, or there is much to compute"

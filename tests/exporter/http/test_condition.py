@@ -102,7 +102,7 @@ def test_drift_that_is_not_measured_now_is_still_drift() -> None:
     found = judge([few, reading(0.3, "slow")], WEEKLY, {}, {"fast": "model"})
     assert (found.word, found.worst, found.cause) == ("model changed", few, "model")
     assert found.why == "as last measured; now too few vectors in the window"
-    assert heading(found) == "embeddingdriftdetected"
+    assert heading(found) == "embeddingmodelchanged"
     # Without the cause, nobody has found drift.
     assert judge([few], WEEKLY, {}).word == "cannot tell"
     stale = reading(None, state="stale")

@@ -199,6 +199,7 @@ def test_the_distances_of_canaries_are_shown_where_there_are_any() -> None:
 def test_the_page_of_a_model_says_what_changed_with_evidence_groups_and_examples() -> None:
     shown = model_page.render_model(reporting.detail(drifting()), View(), past(), 1)
     assert "What changed in the fast window" in shown
+    assert '<a href="/runbook#embeddingdriftdetected">What to do</a>' in shown
     assert SUMMARY in shown
     assert "Cause: new content (topics moved differently (0.31 of 1))." in shown
     assert "Explained at 2025-12-31 23:55 UTC, 5 min before." in shown

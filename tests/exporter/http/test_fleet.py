@@ -1,10 +1,8 @@
-"""The door to the fleet: any process shows every model, whichever exporter follows it."""
+"""The fleet: any process shows every model, whichever exporter follows it."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +23,7 @@ from starlette.testclient import TestClient
 
 from exporter.detector.exact import compare
 from exporter.http.app import Exporter
-from exporter.http.door import Showing
+from exporter.http.showing import Showing
 from exporter.monitor import reporting
 from exporter.monitor.model import Model
 from exporter.monitor.monitor import Monitor
@@ -49,7 +47,7 @@ Vectors = NDArray[np.float32]
 NAMES = [f"model/{number}" for number in range(6)]
 BROWSER = {"Accept": "text/html"}
 CONFIG = """
-monitoring: {{check_interval: 1, total_shards: 2, baseline: {{vectors: 250}}}}
+monitoring: {{poll_interval: 0.1, check_interval: 1, total_shards: 2, baseline: {{vectors: 250}}}}
 server: {{port: 0}}
 database: {{connection_string: {store}}}
 """
@@ -66,7 +64,8 @@ def config(store: str, tmp_path: Path) -> Path:
 def starting(store: str, **flags: int) -> Iterator[TestClient]:
     """An exporter of a store that checks every second, and may not have read it yet."""
     settings = load(
-        flags={"monitoring.check_interval": 1, "monitoring.baseline.vectors": 250}
+        flags={"monitoring.poll_interval": 0.1, "monitoring.check_interval": 1}
+        | {"monitoring.baseline.vectors": 250}
         | {f"monitoring.{name}": value for name, value in flags.items()}
     )
     registry = CollectorRegistry()
@@ -262,7 +261,7 @@ def test_a_model_that_no_exporter_has_checked_is_listed_and_not_made_up(
 def test_a_new_model_is_reported_before_the_next_check(
     store: str, send: Callable[..., None], connection: psycopg.Connection, vectors: Vectors
 ) -> None:
-    settings = load(flags={"monitoring.check_interval": 3_600})
+    settings = load(flags={"monitoring.poll_interval": 0.1, "monitoring.check_interval": 3_600})
     registry = CollectorRegistry()
     app = application.application(
         registry, LiveSettings(lambda: settings), Exporter(Monitor(store, settings), registry)
@@ -352,36 +351,13 @@ def test_an_exporter_that_has_not_read_the_store_yet_shows_what_the_store_has(
 def test_an_exporter_that_has_never_reached_the_store_does_not_say_that_it_is_empty(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.http.door.ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr("exporter.http.door._PAGE_SECONDS", 0.2)
+    monkeypatch.setattr("exporter.http.fleet.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("exporter.http.fleet._PAGE_SECONDS", 0.2)
     nowhere = make_conninfo(store, host="127.0.0.1", port=1)
     with starting(nowhere) as client:
         for path in ("/", "/drift", "/drift/m"):
             answer = client.get(path)
             assert (answer.status_code, bool(answer.headers["Retry-After"])) == (503, True)
-
-
-def test_a_report_of_another_release_is_not_shown_as_if_it_were_understood(
-    store: str, send: Callable[..., None], connection: psycopg.Connection, vectors: Vectors
-) -> None:
-    send(vectors[:60], "m")
-    connection.execute(
-        "insert into report values ('m', clock_timestamp(), 300, '{\"a\": 1}', '{\"a\": 1}')"
-    )
-    with showing(store) as client:
-        answer = client.get("/drift/m")
-        assert answer.status_code == 503
-        assert "another release" in answer.json()["detail"]
-        assert client.get("/drift").json()["models"][0]["age"] is None
-
-
-def test_what_only_shows_the_fleet_does_not_import_what_measures() -> None:
-    program = (
-        "import sys, exporter.http.door;"
-        " print({'scipy', 'statsmodels', 'pandas', 'exporter.detector'} & set(sys.modules))"
-    )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert found.stdout.strip() == "set()", found.stderr
 
 
 @pytest.mark.parametrize(("texts", "is_shown"), [("full", True), ("keywords", False)])
@@ -499,8 +475,8 @@ def test_a_past_time_that_cannot_be_read_is_no_time_without_a_record(
     with starting(store) as client, connect(store) as other, other.transaction():
         wait_for(lambda: is_ready(client), "the first poll")
         other.execute("lock table drift_history")
-        monkeypatch.setattr("exporter.http.door.ANSWER_SECONDS", 0.2)
-        monkeypatch.setattr("exporter.http.door._PAGE_SECONDS", 0.2)
+        monkeypatch.setattr("exporter.http.fleet.ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr("exporter.http.fleet._PAGE_SECONDS", 0.2)
         then = client.get("/drift/m?at=2026-01-01T00:00:00Z", headers=BROWSER)
         assert (then.status_code, bool(then.headers["Retry-After"])) == (503, True)
         now = client.get("/drift/m", headers=BROWSER)

@@ -1,4 +1,4 @@
-"""The door to the whole fleet: any process shows every model, whichever exporter follows it.
+"""The fleet: any process shows every model, whichever exporter follows it.
 
 What this process follows, it shows as it is now. The rest it reads from the store, where the
 exporter of a model writes a report at each check. So the answer is there while that exporter is
@@ -8,31 +8,28 @@ away, with its age.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from typing import Literal, Protocol, TypeVar
 
-import msgspec
-import psycopg
 from msgspec import UNSET
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from exporter.http import fleet_page, islands, model_page, operations, rendering
+from exporter.http import fleet_page, model_page, queries, rendering
 from exporter.http.condition import WORDS, Word
 from exporter.http.operations import MOST_CHECKS, MOST_PAGES
-from exporter.monitor import privacy, recorded, report
+from exporter.monitor import report
 from exporter.monitor.privacy import Permits
-from exporter.monitor.report import Drift, Explanation, ListedModel, Map, Past
+from exporter.monitor.report import Drift, ListedModel, Map, Past
 from exporter.monitor.series import Series
 from ingest.runtime import model_name
 from ingest.runtime.errors import (
     AnswerLate,
-    NotChecked,
     NotFound,
     PayloadError,
     Problem,
@@ -40,16 +37,11 @@ from ingest.runtime.errors import (
 )
 from ingest.runtime.http import application, parameters
 from ingest.runtime.http.negotiation import media_types
-from ingest.runtime.http.openapi import Description
-from ingest.runtime.settings.settings import Settings, Texts, WindowsSettings
-from ingest.runtime.thresholds import KEPT_SECONDS, LASTING_SECONDS
-from ingest.store import baselines, explanations, history, reports, slice_history
-from ingest.store.connection import ConnectionString
-from ingest.store.dimension import find_dimension, require_dimension
-from ingest.store.pool import Pool, sync_pool
-from ingest.store.reports import Stored
+from ingest.runtime.settings.settings import WindowsSettings
+from ingest.store.dimension import find_dimension
+from ingest.store.pool import Pool
 
-_QUERIES_AT_ONCE = 4
+QUERIES_AT_ONCE = 4
 ANSWER_SECONDS = 10.0
 """Shorter than the time for which a stopping service waits for its requests."""
 WINDOWS = tuple(WindowsSettings.model_fields)
@@ -58,6 +50,7 @@ _STATES: tuple[Literal[""] | Word, ...] = ("", *WORDS)
 
 _PAGE_SECONDS = 2.0
 """How long a page waits for the past before it is shown without it."""
+
 
 T = TypeVar("T")
 
@@ -79,7 +72,7 @@ class Followed(Protocol):
 
     @property
     def watched(self) -> int:
-        """Number of them and of their slices."""
+        """Number of them and of their slices that have a score now."""
 
     def now(self) -> float:
         """Return the time of the store, in seconds since the epoch."""
@@ -107,7 +100,7 @@ class Followed(Protocol):
         """
 
 
-class Door:
+class Fleet:
     """Answers requests for any model of the fleet.
 
     Parameters
@@ -125,7 +118,7 @@ class Door:
         self._followed = followed
         self._permits = permits
         # Requests that query the store have threads of their own, because the store may hang.
-        self._queries = ThreadPoolExecutor(_QUERIES_AT_ONCE, thread_name_prefix="query")
+        self._queries = ThreadPoolExecutor(QUERIES_AT_ONCE, thread_name_prefix="query")
         self.routes = [
             Route("/", self._fleet),
             Route("/style.css", self._style),
@@ -188,7 +181,7 @@ class Door:
     def _require_possible(self, name: str) -> None:
         """Raise NotFound if no model has such a name. One of an earlier release may."""
         if not self.follows(name) and not model_name.is_legal(name):
-            raise NotFound(missing(name))
+            raise NotFound(queries.missing(name))
 
     async def _list(self, request: Request) -> Response:
         following = self._following
@@ -206,7 +199,7 @@ class Door:
         if following is not None and following.is_whole:
             return []
         names = [model.model_name for model in own]
-        return await self._query(_listed, names, seconds=seconds)
+        return await self._query(queries.listed, names, seconds=seconds)
 
     async def _history(self, request: Request) -> Response:
         name, query = request.path_params["model_name"], request.query_params
@@ -216,7 +209,7 @@ class Door:
             return await self._report(request, whole)
         window = parameters.choice(query, "window", WINDOWS, "slow")
         checks = parameters.whole(query, "newest", 100, MOST_CHECKS)
-        found = await self._query(_checks, name, window, checks, _slice(query))
+        found = await self._query(queries.checks, name, window, checks, _slice(query))
         return application.json_response(found, query=query)
 
     async def _drift(self, request: Request) -> Response:
@@ -235,7 +228,7 @@ class Door:
                 raise NotFound(f"slice {view.slice!r} has no map; whole windows have one")
             found = await self._map(name, map_of, view.at)
         elif view.at is not None:
-            found = await self._query(_recorded, name, view.at, self._permits)
+            found = await self._query(queries.past, name, view.at, self._permits)
         elif exact:
             if self._followed is None:
                 raise PayloadError("exact=true: only exporters compute exact statistics")
@@ -249,7 +242,7 @@ class Door:
 
     async def _map(self, name: str, window: str, at: float | None) -> Map:
         known = [] if at is not None else model_page.known_now(await self.detail(name))
-        found = await self._query(_map, name, window, at, known, self._permits)
+        found = await self._query(queries.window_map, name, window, at, known, self._permits)
         if found is None:
             raise NotFound(
                 f"the {window} window of {name} has no map"
@@ -275,8 +268,8 @@ class Door:
             if name in following.names:
                 return await asyncio.to_thread(following.detail, name)
             if following.is_whole:
-                raise NotFound(missing(name))
-        found = await self._query(_stored, name)
+                raise NotFound(queries.missing(name))
+        found = await self._query(queries.detail, name)
         for window in model_page.windows(found):
             told = window.explanation
             # It was made with the settings of another process, perhaps long ago.
@@ -295,7 +288,7 @@ class Door:
                 for model in (*own, *others)
                 for each in model.slices
             ]
-            now, averages = await self._query(_averages, slices, seconds=_PAGE_SECONDS)
+            now, averages = await self._query(queries.averages, slices, seconds=_PAGE_SECONDS)
         except StoreUnavailable:
             if following is None:
                 raise
@@ -304,7 +297,7 @@ class Door:
         if averages is not None:
             names = [each.model.model_name for each in chosen.shown]
             with suppress(StoreUnavailable):
-                points = await self._query(_day, names, now, seconds=_PAGE_SECONDS)
+                points = await self._query(queries.day, names, now, seconds=_PAGE_SECONDS)
         return HTMLResponse(await asyncio.to_thread(fleet_page.render_fleet, chosen, points, now))
 
     async def _model_page(self, model: Drift, view: model_page.View) -> Response:
@@ -313,7 +306,9 @@ class Door:
         is_past = view.at is not None
         seconds = ANSWER_SECONDS if is_past else _PAGE_SECONDS
         try:
-            past, watched = await self._query(_past, model, view, self._permits, seconds=seconds)
+            past, watched = await self._query(
+                queries.past_of_page, model, view, self._permits, seconds=seconds
+            )
         except StoreUnavailable:
             # Of a past time there is nothing else to show.
             if is_past:
@@ -331,190 +326,8 @@ class Door:
         return HTMLResponse(_runbook())
 
 
-class Showing:
-    """Only shows the fleet, where other processes follow it.
-
-    Parameters
-    ----------
-    connection_string : ConnectionString
-        Of a store that is migrated. Where the settings name a replica, it is read from.
-    settings : Settings
-    """
-
-    def __init__(self, connection_string: ConnectionString, settings: Settings) -> None:
-        replica = settings.database.replica_connection_string
-        string = connection_string if replica is None else replica.get_secret_value
-        self._allowed = settings.explanation
-        self._pool = sync_pool(string, min(settings.database.pool_size, _QUERIES_AT_ONCE))
-        self._door = Door(self._pool, None, self._permits)
-        self.routes = self._door.routes
-        self.endpoints: application.Endpoints = {}
-        self.refusals: application.Refusals = {}
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Connect, and close the connections in the end."""
-        self._pool.open()
-        try:
-            yield
-        finally:
-            await asyncio.to_thread(self._pool.close)
-            await asyncio.to_thread(self._door.close)
-
-    def _permits(self, texts: Texts, keys: Collection[str] | None) -> bool:
-        return privacy.permits(self._allowed, texts, keys)
-
-    def reconfigure(self, settings: Settings) -> None:
-        """Show from now on what these settings allow."""
-        self._allowed = settings.explanation
-
-    def described(self) -> Description:
-        """Describe the endpoints."""
-        return operations.SHOWING
-
-    def not_ready(self) -> str | None:
-        """Return None: a page that cannot be shown says why."""
-        return None
-
-
 async def _own(following: Followed | None) -> list[ListedModel]:
     return [] if following is None else await asyncio.to_thread(following.listed)
-
-
-def _listed(connection: psycopg.Connection, but: Sequence[str]) -> list[ListedModel]:
-    return [_glance(stored) for stored in reports.glances(connection, but)]
-
-
-def _glance(stored: Stored) -> ListedModel:
-    if stored.text is None:
-        return recorded.unchecked(stored.model_name)
-    try:
-        found = msgspec.json.decode(stored.text, type=ListedModel)
-    except msgspec.ValidationError:
-        return recorded.unchecked(stored.model_name)
-    found.age, found.overdue = stored.age, stored.is_overdue
-    return found
-
-
-def _stored(connection: psycopg.Connection, name: str) -> Drift:
-    try:
-        stored = reports.detail(connection, name)
-    except NotFound as error:
-        raise NotFound(missing(name)) from error
-    reason = "no exporter has checked it yet"
-    if stored.text is not None:
-        try:
-            found = msgspec.json.decode(stored.text, type=Drift)
-        except msgspec.ValidationError:
-            reason = "its exporter is of another release, which writes other reports"
-        else:
-            found.age, found.overdue = stored.age, stored.is_overdue
-            return found
-    raise NotChecked(f"model {name!r} cannot be shown yet: {reason}")
-
-
-def _checks(
-    connection: psycopg.Connection, name: str, window: str, most: int, of_slice: str
-) -> report.Checks:
-    require_dimension(connection, name)
-    if of_slice:
-        rows = slice_history.newest(connection, name, of_slice, window, most)
-        if not rows:
-            raise NotFound(f"nothing was recorded of a slice {of_slice!r} of model {name!r}")
-    else:
-        rows = history.newest(connection, name, window, most)
-    return recorded.checks(name, window, rows)
-
-
-def _averages(
-    connection: psycopg.Connection, slices: Sequence[Series]
-) -> tuple[float, dict[Series, float]]:
-    """Read the time, and the average scores of all models and of these slices."""
-    [(now,)] = connection.execute("select extract(epoch from clock_timestamp())::float8")
-    hour = now - LASTING_SECONDS
-    of_models = history.average_scores(connection, hour, now)
-    of_slices = slice_history.average_scores(connection, hour, now, slices)
-    return now, {Series(*of): average for of, average in (*of_models.items(), *of_slices.items())}
-
-
-def _day(connection: psycopg.Connection, names: list[str], now: float) -> list[history.Point]:
-    return history.course(connection, names, now - 86_400, now, fleet_page.DAY_STRETCH)
-
-
-def _recorded(connection: psycopg.Connection, name: str, at: float, permits: Permits) -> Past:
-    require_dimension(connection, name)
-    return recorded.past(
-        name,
-        at,
-        history.rows_at(connection, name, at),
-        slice_history.rows_at(connection, name, at),
-        _explained(connection, name, at, permits),
-    )
-
-
-def _map(
-    connection: psycopg.Connection,
-    name: str,
-    window: str,
-    at: float | None,
-    known: Sequence[Explanation],
-    permits: Permits,
-) -> Map | None:
-    """Read the map of a window at a time, or that of what is known now."""
-    if at is not None:
-        require_dimension(connection, name)
-        known = _explained(connection, name, at, permits)
-    told = [each for each in known if each.window == window and not each.slice]
-    drawn = explanations.maps(connection, name, [each.explained_at for each in told])
-    return islands.described(name, told[0], drawn[window]) if told and window in drawn else None
-
-
-def _explained(
-    connection: psycopg.Connection, name: str, at: float, permits: Permits
-) -> list[Explanation]:
-    found = map(recorded.explanation, explanations.at(connection, name, at, KEPT_SECONDS))
-    return [each for each in found if permits(each.texts, each.metadata_keys)]
-
-
-def _past(
-    connection: psycopg.Connection, model: Drift, view: model_page.View, permits: Permits
-) -> tuple[model_page.Past, int]:
-    """Read what the store knows of a model, and how many models and slices are watched."""
-    name, part = model.model_name, view.slice
-    until = model.computed_at.timestamp() if view.at is None else view.at
-    hour, since = until - LASTING_SECONDS, until - model_page.RANGES[view.range]
-    if part:
-        points = slice_history.course(connection, name, part, since, until, view.stretch)
-    else:
-        points = history.course(connection, [name], since, until, view.stretch)
-    rows: list[tuple[float, history.HistoryRow]] = []
-    sliced: list[tuple[float, str, history.HistoryRow]] = []
-    explained: list[Explanation] = []
-    if view.at is not None:
-        rows = history.rows_at(connection, name, view.at)
-        sliced = slice_history.rows_at(connection, name, view.at)
-        explained = _explained(connection, name, view.at, permits)
-    slices = [(of_slice, row.window_name) for _, of_slice, row in sliced]
-    if view.at is None:
-        slices = [(each, window) for each, window, _ in model_page.windows_of_slices(model)]
-    of_whole = history.average_scores(connection, hour, until, name)
-    averages = {(window, ""): average for (_, window), average in of_whole.items()}
-    of_slices = [(name, window, of_slice) for of_slice, window in slices]
-    of_sliced = slice_history.average_scores(connection, hour, until, of_slices)
-    averages |= {(window, of_slice): each for (_, window, of_slice), each in of_sliced.items()}
-    shown = model_page.known_now(model) if view.at is None else explained
-    drifts = explanations.drifts(connection, name, since, until, model_page.MOST_DRIFTS, part)
-    past = model_page.Past(
-        points,
-        averages,
-        [row for _, row in rows],
-        baselines.versions(connection, name),
-        explained,
-        model_page.drifts(drifts, permits),
-        explanations.maps(connection, name, [each.explained_at for each in shown]),
-        [(of_slice, row) for _, of_slice, row in sliced],
-    )
-    return past, reports.watched(connection)
 
 
 def _require_slice(model: Drift, name: str, past: model_page.Past) -> None:
@@ -560,8 +373,3 @@ def _slice(asked: QueryParams) -> str:
         reason = f"is {found!r:.40}; allowed are slices, KEY=VALUE without NUL"
         raise PayloadError(f"slice {reason}", [Problem("slice", reason)])
     return found
-
-
-def missing(name: str) -> str:
-    """Say that there is no model of this name."""
-    return f"there is no model {name!r}; GET /drift lists the models"

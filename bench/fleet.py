@@ -23,7 +23,7 @@ from bench.results import report as tabulate
 from bench.scrape import DIMENSION, fleet
 from bench.table import median_seconds
 from exporter.detector.detector import Detector
-from exporter.http.door import Showing
+from exporter.http.showing import Showing
 from exporter.monitor import reporting
 from exporter.monitor.history import history_row
 from exporter.monitor.report import Drift, ListedModel
@@ -87,15 +87,15 @@ def main(quick: bool) -> None:
         round(listing * 1e3, 1),
         round(show * 1e3, 2),
     )
-    tabulate("door", "reports", "Reports of a fleet, x 768", head, [line], quick)
+    tabulate("fleet", "reports", "Reports of a fleet, x 768", head, [line], quick)
     head = ("models", "milliseconds", "of them CPU of the service", "KB")
-    tabulate("door", "page", "The page of a fleet with a day", head, [(models, *page)], quick)
+    tabulate("fleet", "page", "The page of a fleet with a day", head, [(models, *page)], quick)
 
 
 def _page(string: str) -> tuple[int, int, int]:
     """Return what the page of the fleet takes, and how large it is."""
-    door = Showing(lambda: string, Settings())
-    with TestClient(Starlette(routes=door.routes, lifespan=lambda _: door.running())) as client:
+    half = Showing(lambda: string, Settings())
+    with TestClient(Starlette(routes=half.routes, lifespan=lambda _: half.running())) as client:
         page = client.get("/")
         page.raise_for_status()
         before = time.process_time()
