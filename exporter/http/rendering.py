@@ -35,6 +35,8 @@ def heading(condition: Condition) -> str:
     """Return the id of the heading of the runbook that a condition belongs to."""
     if not condition.is_watched:
         return "embeddingdriftexporterdown"
+    if condition.word == "model changed":
+        return "embeddingmodelchanged"
     if condition.is_drift:
         return "embeddingdriftdetected"
     state = "stale" if condition.worst is None else condition.worst.state
