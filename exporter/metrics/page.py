@@ -7,21 +7,18 @@ a sample once. A later scrape writes the numbers, and only those of models that 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.shapes import Sample
 from exporter.monitor.snapshot import ModelSnapshot, Snapshot
 from ingest.runtime.family import Family
 from ingest.runtime.http.exposition import Families
-
-_number: Callable[[float], str] = floatToGoString
-_ZERO = _number(0.0)
 
 
 def metric(family: Family, samples: Iterable[Sample] = ()) -> Metric:
@@ -128,7 +125,8 @@ class _Writer:
         text = self._text(metric(family, [(each, 0.0) for each in labels]))
         # Not splitlines(), because a label may have other line separators.
         for line in text.removeprefix(self.heads[family.name]).split("\n")[:-1]:
-            yield line.removesuffix(_ZERO)
+            # A label may have spaces, a value has none.
+            yield line[: line.rindex(" ") + 1]
 
     def _text(self, made: Metric) -> str:
         return self._encode(Families(made)).removesuffix(self._end).decode()
@@ -151,6 +149,13 @@ class _Lines:
             starts = {labels: starts[labels] for labels, _ in samples}
         self._starts[family.name] = starts
         return "".join([f"{starts[labels]}{_number(value)}\n" for labels, value in samples])
+
+
+def _number(value: float) -> str:
+    """Write a number as Prometheus reads it."""
+    if math.isfinite(value):
+        return repr(float(value))
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
 
 
 class _ModelText(NamedTuple):
