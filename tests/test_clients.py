@@ -66,6 +66,18 @@ def test_a_body_that_does_not_arrive_in_time_is_a_408(tmp_path: Path, store: str
         assert "embedding_drift_ingest_queue_bytes 0.0" in page
 
 
+def test_a_client_that_hangs_up_amid_its_body_is_no_refusal_of_its_content(
+    tmp_path: Path, store: str
+) -> None:
+    """It sends its vectors again, and the alert on rejected vectors does not count it."""
+    with running(tmp_path, store) as service:
+        with connect(service) as client:
+            client.sendall(head(320) + bytes(32))
+        counted = 'requests_total{code="408",route="/embeddings"} 1.0'
+        wait_for(lambda: counted in metrics(service.url), "the end of the request")
+        assert 'rejected_total{reason="LostClient",route="/embeddings"} 1.0' in metrics(service.url)
+
+
 @pytest.mark.parametrize(
     "begun", [b"", b"POST /emb", b"POST /embeddings HTTP/1.1\r\nHost: localhost\r\nX-More: "]
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from starlette.types import Receive
 
-from ingest.runtime.errors import BodyTooLarge, PayloadError, QueueFull, SlowClient
+from ingest.runtime.errors import BodyTooLarge, LostClient, QueueFull, SlowClient
 from ingest.runtime.settings.settings import IngestSettings
 
 
@@ -44,7 +44,7 @@ class BodyReader:
             If all bodies together take more memory than allowed.
         SlowClient
             If the body does not arrive in time.
-        PayloadError
+        LostClient
             If the client hangs up before the end of the body.
         """
         declared = headers.get("content-length", "")
@@ -90,7 +90,7 @@ class BodyReader:
         while not is_last:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise PayloadError("the connection was closed before the end of the body")
+                raise LostClient("the connection was closed before the end of the body")
             chunk = message.get("body", b"")
             is_last = not message.get("more_body", False)
             size += len(chunk)

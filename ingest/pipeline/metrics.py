@@ -42,7 +42,8 @@ SAMPLED_OUT = Family(
 REJECTED = Family(
     "embedding_drift_ingest_rejected_total",
     "counter",
-    "Requests refused, by route and reason (the name of the error).",
+    "Requests refused, as a whole or in part, and rows or messages of a watch, by route and reason"
+    " (the name of the error).",
     ("route", "reason"),
 )
 SPANS = Family(

@@ -16,6 +16,7 @@
     ├── TooManyModels (RuntimeError)      the limit on models is reached
     ├── QueueFull (RuntimeError)          too many requests or passwords wait
     ├── SlowClient (TimeoutError)         a request did not arrive in time
+    ├── LostClient (ConnectionError)      the client hung up before the end of its request
     ├── NotChecked (RuntimeError)         no exporter has reported on a model yet
     ├── FitFailed (RuntimeError)          the process that fitted a baseline ended too early
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
@@ -154,6 +155,13 @@ class SlowClient(MonitorError, TimeoutError):
 
     status = 408
     title = "Request timeout"
+
+
+class LostClient(MonitorError, ConnectionError):
+    """The client hung up before the end of its request. Nobody reads the answer."""
+
+    status = 408
+    title = "Request incomplete"
 
 
 class NotChecked(MonitorError, RuntimeError):

@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Message, Receive
 
 from ingest.http.body_reader import BodyReader
-from ingest.runtime.errors import BodyTooLarge, PayloadError, QueueFull, SlowClient
+from ingest.runtime.errors import BodyTooLarge, LostClient, QueueFull, SlowClient
 from ingest.runtime.settings.settings import IngestSettings
 
 LIMITS = IngestSettings(max_body_bytes=2_000, max_queue_bytes=3_000)
@@ -50,7 +50,7 @@ def test_chunks_are_joined_and_their_bytes_held_until_released() -> None:
     [
         ([b"x" * 1_500, b"x" * 501], BodyTooLarge, "exceeds 2000 bytes"),
         ([b"x"], SlowClient, r"within 0\.1 s"),
-        ([b"x", None], PayloadError, "closed before the end of the body"),
+        ([b"x", None], LostClient, "closed before the end of the body"),
     ],
 )
 def test_a_body_that_is_refused_holds_no_bytes(
