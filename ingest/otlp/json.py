@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _UINT64_END = 2**64
+_UINT64_DIGITS = 20
 
 
 class _Message(msgspec.Struct, rename="camel", gc=False):
@@ -152,7 +153,7 @@ class Value:
             raise not_a_number(plain[at], at)
         with np.errstate(over="ignore"):
             # Texts are NaN, Infinity, and integers of 64 bits.
-            return np.array(numbers, np.float64).astype(np.float32)
+            return _floats(numbers).astype(np.float32)
 
 
 def read(body: bytes) -> Iterator[Span]:
@@ -195,11 +196,26 @@ def _decoded(decoder: msgspec.json.Decoder[T], text: bytes | Raw) -> T:
         raise ValueError(checks.TOO_DEEP) from error
 
 
-def _time(nanoseconds: int | str) -> int:
-    time = int(nanoseconds)
-    if not 0 <= time < _UINT64_END:
-        raise ValueError("endTimeUnixNano is not an unsigned integer of 64 bits")
-    return time
+def _floats(numbers: list[float | str]) -> NDArray[np.float64]:
+    try:
+        return np.array(numbers, np.float64)
+    except ValueError as error:
+        for at, number in enumerate(numbers):
+            try:
+                float(number)
+            except ValueError:
+                raise not_a_number(number, at) from error
+        raise
+
+
+def _time(written: int | str) -> int | str:
+    """Return an unsigned integer of 64 bits; anything else as text."""
+    text = str(written)
+    # The length first: to read a number of many digits takes long.
+    if len(text) > _UINT64_DIGITS or not (text.isascii() and text.isdecimal()):
+        return text
+    time = int(text)
+    return time if time < _UINT64_END else text
 
 
 def _attributes(message: _Attributes | None) -> dict[str, Value]:

@@ -157,6 +157,9 @@ def _checked(
             reason = f"its {kind} id must be {length} hexadecimal digits, not all of them 0"
             raise checks.refuse([Problem(place, reason)])
     name = _model_name(span, place)
+    if isinstance(span.end, str):
+        reason = f"its endTimeUnixNano is {span.end:.40}; it must be an unsigned integer of 64 bits"
+        raise checks.refuse([Problem(place, reason)])
     timestamp = None if span.end == 0 else checks.timestamp(span.end / 1e9, now)
     if isinstance(timestamp, str):
         raise checks.refuse([Problem(place, f"its end {timestamp}")])

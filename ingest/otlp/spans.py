@@ -50,8 +50,9 @@ class Span:
     ----------
     trace_id, span_id : str
         In hexadecimal, lower case.
-    end : int
-        When it ended, in nanoseconds since the epoch; 0 if unknown.
+    end : int or str
+        When it ended, in nanoseconds since the epoch; 0 if unknown. A text that is no such number
+        as it was written.
     attributes, resource : mapping of str to Attribute
         Attributes of the span, and of what made it.
     dropped : int
@@ -60,7 +61,7 @@ class Span:
 
     trace_id: str
     span_id: str
-    end: int
+    end: int | str
     attributes: Mapping[str, Attribute]
     resource: Mapping[str, Attribute]
     dropped: int
