@@ -38,11 +38,12 @@ _log = logging.getLogger(__name__)
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATE_SECONDS = 10.0
-"""If the last successful poll is older than this, `up` is 0."""
+"""If the last successful poll is older than this, `up` is 0. Acknowledged vectors may take as long
+into the windows."""
+_REPLICA_LATE_SECONDS = 60.0
+"""Seconds for which acknowledged vectors may be on their way through a replica."""
 _NUMBERS = 100_000
 """Numbers of vectors that are looked at together."""
-_REPLICA_LATE_SECONDS = 60.0
-"""The same for vectors that come through a replica, which may lag."""
 
 
 class Tail:
@@ -213,7 +214,7 @@ class Tail:
         if model is None or row.created_at > model.row.created_at:
             model = self._renew(row)
         elif _is_another(row, model.row) or (
-            _is_older(row, model.row) and self._is_set_back(model.row)
+            _is_older(row, model.row) and self._is_set_back(connection, model.row)
         ):
             self._log_rewind(model.row, row.last_seq)
             model = self._renew(row)
@@ -265,14 +266,16 @@ class Tail:
         self._unreadable.pop(row.model_name, None)
         return model
 
-    def _is_set_back(self, known: ModelRow) -> bool:
+    def _is_set_back(self, connection: psycopg.Connection, known: ModelRow) -> bool:
         """Whether the primary itself has less of a model than was read before, as after a restore.
 
         A replica that has less is only behind.
         """
-        with suppress(StoreUnavailable), self._primary.borrow() as connection:
-            found = changes.model(connection, known.model_name)
-            return found is not None and _is_older(found, known)
+        if self._primary is self._pool:
+            # The poll's own connection: the pool may have no other one.
+            return _has_less(connection, known)
+        with suppress(StoreUnavailable), self._primary.borrow() as primary:
+            return _has_less(primary, known)
         return False
 
     def _log_rewind(self, known: ModelRow, last_seq: int) -> None:
@@ -417,6 +420,12 @@ def _is_older(row: ModelRow, known: ModelRow) -> bool:
         or row.last_seq < known.last_seq
         or (row.baseline_used_at or _EARLIEST) < (known.baseline_used_at or _EARLIEST)
     )
+
+
+def _has_less(connection: psycopg.Connection, known: ModelRow) -> bool:
+    """Whether a store has less of a model than was read before."""
+    found = changes.model(connection, known.model_name)
+    return found is not None and _is_older(found, known)
 
 
 def _is_another(row: ModelRow, known: ModelRow) -> bool:

@@ -43,7 +43,8 @@ class Searches:
         self.settings = settings
         self._pool = pool
         self._parser = parser
-        # The others are for the writer, which needs one of the same connections.
+        # The others are for the writer, which needs one of the same connections. If there is only
+        # one, they take turns.
         self._running = asyncio.Semaphore(max(1, settings.database.pool_size // 2))
 
     async def answer(self, request: IncomingRequest) -> Response:

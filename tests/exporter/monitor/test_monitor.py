@@ -29,7 +29,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def settings() -> Settings:
     return load(
-        flags={"monitoring.baseline.vectors": 250, "monitoring.check_interval": 1},
+        flags={"monitoring.baseline.vectors": 250, "monitoring.check_interval": 1}
+        | {"monitoring.poll_interval": 0.1}
     )
 
 

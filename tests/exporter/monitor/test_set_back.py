@@ -11,7 +11,7 @@ import pytest
 from exporter.monitor import baseline
 from exporter.monitor.model import Models
 from exporter.monitor.tail import Tail
-from ingest.store.pool import Pool
+from ingest.store.pool import Pool, sync_pool
 from ingest.store.selection import Selection
 from tests.exporter.monitor.polling import SETTINGS, Vectors, held, verdict
 
@@ -50,6 +50,18 @@ def test_a_store_that_was_set_back_is_reloaded(
     assert record.__dict__["vectors_before"] == 200
     send(vectors[500:520])
     tail.poll()
+    assert tail.status.rewinds == 1
+
+
+def test_one_connection_is_enough_to_notice_it(
+    store: str, send: Callable[..., None], vectors: Vectors, connection: psycopg.Connection
+) -> None:
+    send(vectors[:200])
+    with sync_pool(store, 1) as pool:
+        tail = Tail(pool, Models(), SETTINGS)
+        tail.poll()
+        set_back(connection, 150)
+        tail.poll()
     assert tail.status.rewinds == 1
 
 
