@@ -52,7 +52,7 @@ _INGEST = _rights(
     idempotency_key="select insert",
     baseline_in_use="select",
     baseline_embedding="select",
-    canary="select insert delete",
+    canary="select insert update delete",
 )
 _EXPORTER = _all(
     _PINNING,

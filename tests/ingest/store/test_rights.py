@@ -211,6 +211,9 @@ def test_the_rights_of_ingest_are_enough_for_canaries(
     assert keep_canaries(app).is_reference
     for _ in range(canaries.KEPT_SETS + 1):  # the oldest are deleted
         assert not keep_canaries(app).is_reference
+    # As of a clock that was ahead: they are dated back.
+    connection.execute("update canary set received_at = received_at + interval '2 hours'")
+    assert not keep_canaries(app).is_reference
 
 
 def described(own: psycopg.Connection) -> object:
