@@ -136,8 +136,16 @@ class Server(uvicorn.Server):
         self._accepting: asyncio.Task[None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, and accept connections."""
+        """Start the application, and accept connections.
+
+        Raises
+        ------
+        SystemExit
+            If the application does not start. uvicorn has logged why.
+        """
         await super().startup(sockets=[])
+        if not self.started:
+            sys.exit(1)
         self._accepting = asyncio.create_task(self._listener.accept(self._connect))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
 
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.http import server
@@ -51,3 +53,15 @@ def test_a_signal_ends_the_program_so_that_resources_are_closed(number: signal.S
     with pytest.raises(SystemExit) as ended:
         os.kill(os.getpid(), number)
     assert ended.value.code == 0
+
+
+def test_an_application_that_does_not_start_ends_the_program_with_an_error() -> None:
+    """Otherwise a supervisor takes it for a service that was stopped."""
+
+    async def failing(_: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no broker"})
+
+    with server.listen("127.0.0.1", 0) as listener, pytest.raises(SystemExit) as ended:
+        server.Server(failing, listener, CollectorRegistry(), None, 60, 60).run()
+    assert ended.value.code not in (0, None)
