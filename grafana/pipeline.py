@@ -118,7 +118,7 @@ _ingest = Section(
         Panel("Duplicates per second", (_scope.rate(m.DUPLICATES, "model_name"),), unit="cps"),
         Panel("Revisions per second", (_scope.rate(m.REVISIONS, "model_name"),), unit="cps"),
         Panel("Sampled out per second", (_scope.rate(m.SAMPLED_OUT, "model_name"),), unit="cps"),
-        Panel("Requests in progress", (_scope.maximum(m.QUEUE, "instance"),)),
+        Panel("Bytes of unanswered requests", (_scope.maximum(m.QUEUE, "instance"),), unit="bytes"),
         Panel(
             "Connections closed for others, per second",
             (_scope.rate(listener.CLOSED, "reason"),),

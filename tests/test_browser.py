@@ -59,6 +59,7 @@ def service(store: str, connection: psycopg.Connection, tmp_path: Path) -> Itera
     config = tmp_path / "config.yaml"
     config.write_text(
         f"database: {{connection_string: {json.dumps(store)}}}\nserver: {{port: 0}}\n"
+        "monitoring: {poll_interval: 0.1}\n"
     )
     with serving(config) as service:
         listing = f"{service.url}/drift"

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable
 from datetime import UTC, tzinfo
 from typing import Any, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
 from ingest.files.names import EMBEDDING, ID, MODEL, TEXT, TIMESTAMP
+from ingest.runtime import time_zone
 from ingest.runtime.timestamps import TICKS
 
 
@@ -25,9 +25,9 @@ class Zone(click.ParamType[tzinfo]):
         """Find the zone."""
         try:
             # UTC is known without a database of zones.
-            return UTC if value.upper() == "UTC" else ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            self.fail(f"{value!r} is not a time zone; allowed are names such as UTC, Europe/Berlin")
+            return UTC if value.upper() == "UTC" else time_zone.find(value)
+        except ValueError as error:
+            self.fail(str(error))
 
 
 _OPTIONS = (

@@ -32,7 +32,8 @@ DIGITS = 400
 
 LISTED = 100
 """Problems that an answer lists. The others are only counted."""
-_ID_LENGTH = 255
+ID_LENGTH = 255
+"""Characters of an id."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A NUL in a string, which PostgreSQL cannot store. An even number of backslashes before it is text.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -143,10 +144,10 @@ def require_finite(vectors: NDArray[np.float32]) -> None:
 
 def vector_id(value: str) -> str | None:
     """Return what is wrong with the id of a vector; None if nothing is."""
-    if not 1 <= len(value) <= _ID_LENGTH or _CONTROL.search(value):
-        shown = value[:_ID_LENGTH]
+    if not 1 <= len(value) <= ID_LENGTH or _CONTROL.search(value):
+        shown = value[:ID_LENGTH]
         return (
-            f"{shown!r} is not allowed; an id is 1 to {_ID_LENGTH} characters, none of them a"
+            f"{shown!r} is not allowed; an id is 1 to {ID_LENGTH} characters, none of them a"
             " control character"
         )
     return None

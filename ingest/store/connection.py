@@ -204,7 +204,8 @@ def take_turns(connection: psycopg.Connection, lock: int) -> None:
         connection.execute("select pg_advisory_xact_lock(%s)", [lock])
     except psycopg.errors.LockNotAvailable as error:
         raise StoreUnavailable(
-            f"another process has migrated the store, or made its partitions, for {_TURN_LIMIT}"
+            "another process has been migrating the store, or making its partitions, for"
+            f" {_TURN_LIMIT}"
         ) from error
     # What follows may wait for readers, who take long.
     connection.execute("set local lock_timeout = 0")

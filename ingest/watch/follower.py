@@ -17,13 +17,12 @@ from ingest.store.connection import unavailable
 from ingest.store.neighbours import stored_vector
 from ingest.store.positions import Position, Progress
 from ingest.watch.recheck import Recheck
+from ingest.watch.rest import rest
 from ingest.watch.sources.source import Identity, OrderedTable, Snapshot, Terms
 from ingest.watch.target import Target, stored_id
 
 _log = logging.getLogger(__name__)
 
-_REST = 9.0
-"""Seconds of pause for each second that a poll took."""
 _LONGEST_PAUSE_SECONDS = 60.0
 
 
@@ -114,8 +113,7 @@ class TableFollower:
 
     def pause(self, interval: float, took: float) -> float:
         """Return how long to wait after a poll."""
-        # Another program needs the server: use at most a tenth of one connection's time.
-        return max(interval, min(_REST * took, _LONGEST_PAUSE_SECONDS))
+        return rest(interval, took, _LONGEST_PAUSE_SECONDS)
 
     async def poll(self) -> None:
         """Store the rows that are new. After an error, the next poll reads those that are left."""

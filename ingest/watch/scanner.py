@@ -9,11 +9,10 @@ from hashlib import blake2b
 from ingest.store import samples
 from ingest.store.connection import unavailable
 from ingest.store.samples import DIGEST_BYTES, Sample
+from ingest.watch.rest import rest
 from ingest.watch.sources.source import Row, ScannedTable
 from ingest.watch.target import Target
 
-_REST = 9.0
-"""Seconds of pause for each second that a poll took."""
 _LONGEST_PAUSE_SECONDS = 3600.0
 _MOST = 4
 """Times the wanted number of rows that are read at most, before the part is made smaller."""
@@ -56,8 +55,7 @@ class Scanner:
 
     def pause(self, interval: float, took: float) -> float:
         """Return how long to wait after a poll."""
-        # Another program needs the server: use at most a tenth of one connection's time.
-        return max(interval, min(_REST * took, _LONGEST_PAUSE_SECONDS))
+        return rest(interval, took, _LONGEST_PAUSE_SECONDS)
 
     async def poll(self) -> None:
         """Store the rows that are new or changed. After an error, the next poll reads them again.

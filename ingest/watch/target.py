@@ -24,8 +24,6 @@ _log = logging.getLogger(__name__)
 
 _ROUTE = "watch"
 """Label of what is refused, beside the routes of HTTP."""
-_ID_LENGTH = 255
-"""Longest key that is stored as an id; longer ones are stored as their SHA-256."""
 
 
 @dataclass
@@ -156,7 +154,7 @@ class Target:
 
 def stored_id(key: str) -> str:
     """Return the key or, if no vector may have it as its id, its SHA-256."""
-    if len(key) <= _ID_LENGTH and not key.startswith(ID_PREFIX):
+    if len(key) <= checks.ID_LENGTH and not key.startswith(ID_PREFIX):
         return key
     return hashlib.sha256(key.encode()).hexdigest()
 

@@ -1,14 +1,14 @@
 """The guard: authenticates clients and checks what they may do.
 
-=========== =======================================================
+=========== ===================================================================
 scope       allows
-=========== =======================================================
+=========== ===================================================================
 metrics     ``GET /metrics``
 drift       every other GET, and ``POST /search``
-write       every other POST, for all models
+write       ``POST /embeddings``, ``/v1/traces`` and ``/canaries``, for all models
 write:MODEL the same for one model
-admin       everything
-=========== =======================================================
+admin       everything, and it alone ``POST /-/reload``
+=========== ===================================================================
 
 A user of basic authentication has the scope ``admin``, as in Prometheus. Paths that show no data
 (:data:`OPEN`) need no credentials.

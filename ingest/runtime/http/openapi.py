@@ -13,19 +13,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ingest.runtime.auth import guard
+from ingest.runtime.http import fields
 from ingest.runtime.http.problems import Problem
-from ingest.runtime.model_name import MAX_LENGTH, PATTERN
 from ingest.runtime.version import __version__
 
 Json = dict[str, Any]
 
 MOMENT: Json = {"type": "string", "format": "date-time"}
-MODEL_NAME: Json = {
-    "type": "string",
-    "maxLength": MAX_LENGTH,
-    "pattern": f"^{PATTERN}$",
-    "examples": ["sentence-transformer"],
-}
+MODEL_NAME: Json = {"type": "string", **fields.MODEL_NAME}
 RETRY_AFTER: Json = {
     "Retry-After": {
         "description": "Seconds to wait before sending the request again.",

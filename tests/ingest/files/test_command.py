@@ -34,4 +34,4 @@ def test_an_unknown_zone_is_refused(zone: str) -> None:
     command = click.command()(reading(lambda options, skips: None))
     done = CliRunner().invoke(command, ["--time-zone", zone])
     assert done.exit_code == 2
-    assert "is not a time zone; allowed are names such as UTC" in done.output
+    assert "is not a known time zone; allowed are the names of the IANA" in done.output

@@ -167,7 +167,7 @@ def test_a_start_does_not_wait_for_long_until_another_process_is_done(
         other.execute("select pg_advisory_xact_lock(%s)", [lock])
         preparation = Preparation((empty_database, migrate))
         preparation.attempt()
-        assert "another process has migrated the store" in str(preparation.not_ready())
+        assert "another process has been migrating the store" in str(preparation.not_ready())
         assert "the store cannot be used yet; waiting for it" in caplog.text
         other.rollback()
         preparation.attempt()
