@@ -2,8 +2,12 @@
 
 uvicorn limits how long a connection may be idle. It limits neither how large and how slow a head
 may be, nor how much of a body arrives before the application asks for it, nor how long a client may
-leave its answer unread. This module adds these limits by public interfaces only: the callbacks of
-httptools' parser, :class:`asyncio.BufferedProtocol` and the extensions of an ASGI scope.
+leave its answer unread. This module adds these limits, in the callbacks of httptools' parser and an
+:class:`asyncio.BufferedProtocol`.
+
+Warning: it extends uvicorn's protocol, whose attributes (``cycle``, ``flow``, ``pipeline``,
+``scope``) are not documented. The tests of this module use each of them, with the lowest and the
+newest version.
 
 What one connection may make the service hold before a request of it is admitted is bounded by the
 constants below, and their number by :class:`~ingest.runtime.http.strangers.Strangers`; that of the
