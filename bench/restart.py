@@ -41,7 +41,7 @@ _PINNED = 100
 _WINDOWS = 2
 _SECONDS = 86_400
 _PAUSE_SECONDS = 0.1
-_POLLS_SECONDS = 3.0
+_POLLS_SECONDS = 6.0
 """Longer than from one poll to the next."""
 _TIMES = 5
 _FLEET, _FLEET_BYTES = 1_000, 20e9
@@ -66,10 +66,11 @@ class Measured(NamedTuple):
 
 
 def fill(string: str, models: int) -> None:
-    """Store models with the detector of 5,000 vectors, and full windows."""
+    """Store models with the detector of 5,000 vectors, and full windows of others without drift."""
     random = np.random.default_rng(0)
-    mixed = random.normal(size=(5 * WINDOW, 64)) @ random.normal(size=(64, DIMENSION))
-    sample = (mixed + random.normal(size=mixed.shape)).astype(np.float32)
+    mixed = random.normal(size=(6 * WINDOW, 64)) @ random.normal(size=(64, DIMENSION))
+    drawn = (mixed + random.normal(size=mixed.shape)).astype(np.float32)
+    sample, new = np.split(drawn, [5 * WINDOW])
     fitted, quality = Detector.fit(sample).to_bytes(), asdict(assess(sample))
     with connect(string) as connection:
         for number in range(models):
@@ -77,7 +78,7 @@ def fill(string: str, models: int) -> None:
             send(string, [Batch(name, sample[:_PINNED])])
             rows = select(connection, name, Selection(first=_PINNED))
             baselines.create(connection, name, rows, fitted, quality, "bench")
-            send(string, [Batch(name, np.roll(sample, number, axis=0)[:WINDOW])])
+            send(string, [Batch(name, np.roll(new, number, axis=0))])
 
 
 @contextmanager
