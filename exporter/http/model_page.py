@@ -21,6 +21,7 @@ from exporter.http.condition import (
 )
 from exporter.http.rendering import TEMPLATES, as_moment, as_score, as_share, heading, since
 from exporter.monitor.privacy import Permits
+from exporter.monitor.recorded import is_readable
 from exporter.monitor.report import COMPONENTS, Drift, Explanation, SliceWindow, Window
 from ingest.runtime.thresholds import UNLIKE, Stage, Thresholds, of_fleet
 from ingest.store.baselines import Version
@@ -93,7 +94,7 @@ class PastDrift(NamedTuple):
     explained_at : float
         When it was last explained.
     summary : str or None
-        None if it says more than the settings allow.
+        None if it says more than the settings allow, or another release stored it.
     """
 
     window: str
@@ -113,7 +114,9 @@ def drifts(rows: Iterable[ExplanationRow], permits: Permits) -> list[PastDrift]:
             row.began_at,
             row.seen_at,
             row.explained_at,
-            row.summary if permits(row.told["texts"], row.told["metadata_keys"]) else None,
+            row.summary
+            if is_readable(row) and permits(row.told["texts"], row.told["metadata_keys"])
+            else None,
         )
         for row in rows
     ]

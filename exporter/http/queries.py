@@ -138,7 +138,8 @@ def window_map(
 def _explained(
     connection: psycopg.Connection, name: str, at: float, permits: Permits
 ) -> list[Explanation]:
-    found = map(recorded.explanation, explanations.at(connection, name, at, KEPT_SECONDS))
+    rows = explanations.at(connection, name, at, KEPT_SECONDS)
+    found = [recorded.explanation(row) for row in rows if recorded.is_readable(row)]
     return [each for each in found if permits(each.texts, each.metadata_keys)]
 
 

@@ -17,6 +17,7 @@ from exporter.monitor import baseline, slices
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.local_time import to_local
 from exporter.monitor.privacy import permits
+from exporter.monitor.recorded import is_readable
 from exporter.monitor.slices import Shares, Slice
 from exporter.monitor.windows import Limits
 from exporter.stats.arrays import Vectors
@@ -256,7 +257,7 @@ def recorded(
     found = [
         row
         for row in explanations.at(connection, model_name, moment, KEPT_SECONDS)
-        if window_name in (None, row.window_name) and row.slice == slice_name
+        if window_name in (None, row.window_name) and row.slice == slice_name and is_readable(row)
     ]
     when = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
     if not found:

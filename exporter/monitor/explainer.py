@@ -25,6 +25,7 @@ from exporter.monitor.drifting import Drift, Drifting
 from exporter.monitor.evidence import Evidence
 from exporter.monitor.maturing import Score
 from exporter.monitor.model import Model, Models, Standing
+from exporter.monitor.recorded import is_readable
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot, SeriesSnapshot
 from exporter.monitor.states import UNMEASURED
@@ -259,6 +260,7 @@ class Explainer:
                 found = explanations.newest(connection, *each.series, now)
             if (
                 found is not None
+                and is_readable(found)
                 and found.baseline_version == version
                 # It is noted at each look.
                 and now - found.seen_at <= max(DRAINED_SECONDS, 2 * self._interval)
@@ -292,7 +294,10 @@ class Explainer:
                 yield each, now[each.series]
 
     def _permits(self, row: ExplanationRow) -> bool:
-        return privacy.permits(self.settings, row.told["texts"], row.told["metadata_keys"])
+        told = row.told
+        return is_readable(row) and privacy.permits(
+            self.settings, told["texts"], told["metadata_keys"]
+        )
 
     def _current(self, series: Series, drift: Drift) -> tuple[ExplanationRow | None, int | None]:
         """Return the explanation of a drift so far, and the number of the next one if it is due."""
@@ -306,7 +311,7 @@ class Explainer:
                 return None, 0
             explanations.see(connection, found, drift.seen_at)
         if not self._permits(found):
-            # The settings allow less than they did: say it again with what they allow.
+            # The settings allow less than they did, or another release said it: say it again.
             return None, found.number + 1
         age = self._models.now() - found.began_at
         number = sum(age >= after for after in REFRESHED_AFTER)

@@ -83,6 +83,15 @@ def explanation(row: ExplanationRow) -> Explanation:
     return msgspec.convert({**row.told, **known}, Explanation)
 
 
+def is_readable(row: ExplanationRow) -> bool:
+    """Whether this release knows the form of an explanation: another one may have stored it."""
+    try:
+        explanation(row)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def newest_vectors(
     model_name: str,
     window: str,

@@ -142,6 +142,22 @@ def test_a_past_time_has_the_checks_and_the_explanations_of_then(
     assert client.get(f"/drift/a/b?at={later}").json()["explanations"] == []
 
 
+def test_a_past_explanation_that_another_release_has_stored_in_another_form_is_left_out(
+    client: TestClient, connection: psycopg.Connection
+) -> None:
+    now = time.time()
+    row = explained(now - 7_100, "a/b")
+    kind = {"cause": {"kind": "of a later release", "evidence": []}}
+    explanations.keep(connection, replace(row, told={**row.told, **kind}), 900)
+    explanations.keep(connection, replace(row, window_name="slow", told={"new": 1}), 900)
+    at = datetime.fromtimestamp(now - 7_000, UTC).isoformat().replace("+00:00", "Z")
+    assert client.get(f"/drift/a/b?at={at}").json()["explanations"] == []
+    for path in (f"/drift/a/b?at={at}", "/drift/a/b"):
+        answer = client.get(path, headers={"Accept": "text/html"})
+        assert answer.status_code == 200
+        assert "What changed in" not in answer.text
+
+
 def test_a_past_explanation_that_says_more_than_is_allowed_is_withheld(
     client: TestClient, connection: psycopg.Connection
 ) -> None:

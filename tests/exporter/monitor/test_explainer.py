@@ -303,6 +303,19 @@ def test_a_drift_from_another_baseline_is_not_resumed(
     assert not again._drifting.now
 
 
+def test_what_another_release_stored_in_another_form_is_said_again(
+    pool: Pool, connection: psycopg.Connection, models: Models
+) -> None:
+    set_score(models, HIGH)
+    explainer(pool, models).look()
+    connection.execute("update explanation set told = '{}'")
+    explainer(pool, models).look()
+    row = explanation(models)
+    assert row is not None
+    assert row.number == 1
+    assert recorded.is_readable(row)
+
+
 def drawn_map(connection: psycopg.Connection, row: ExplanationRow | None) -> dict[str, Any]:
     assert row is not None
     at = recorded.explanation(row).explained_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
@@ -32,6 +33,12 @@ def test_a_past_time_has_the_last_check_and_the_explanation_of_each_window() -> 
     [told] = found.explanations
     assert (told.window, told.summary) == ("fast", SUMMARY)
     assert told.explained_at == NOW - timedelta(seconds=30)
+
+
+def test_an_explanation_of_another_release_may_be_unreadable() -> None:
+    row = explained(NOW.timestamp())
+    assert recorded.is_readable(row)
+    assert not recorded.is_readable(replace(row, told={}))
 
 
 def test_a_model_that_no_exporter_has_checked_has_neither_age_nor_numbers() -> None:
