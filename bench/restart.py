@@ -29,6 +29,7 @@ from bench.footprint import send, store
 from bench.results import report
 from exporter.detector.detector import Detector
 from exporter.stats.quality import assess
+from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.store import baselines
 from ingest.store.batch import Batch
 from ingest.store.connection import connect
@@ -41,7 +42,7 @@ _PINNED = 100
 _WINDOWS = 2
 _SECONDS = 86_400
 _PAUSE_SECONDS = 0.1
-_POLLS_SECONDS = 6.0
+_POLLS_SECONDS = MonitoringSettings().poll_interval + 1
 """Longer than from one poll to the next."""
 _TIMES = 5
 _FLEET, _FLEET_BYTES = 1_000, 20e9

@@ -69,7 +69,7 @@ def test_a_body_that_does_not_arrive_in_time_is_a_408(tmp_path: Path, store: str
 def test_a_client_that_hangs_up_amid_its_body_is_no_refusal_of_its_content(
     tmp_path: Path, store: str
 ) -> None:
-    """It sends its vectors again, and the alert on rejected vectors does not count it."""
+    """It sends its vectors again, so the alert does not count it among refusals of content."""
     with running(tmp_path, store) as service:
         with connect(service) as client:
             client.sendall(head(320) + bytes(32))

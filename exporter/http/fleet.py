@@ -42,6 +42,7 @@ from ingest.store.dimension import find_dimension
 from ingest.store.pool import Pool
 
 QUERIES_AT_ONCE = 4
+"""Queries of the store that run at once, in each process."""
 ANSWER_SECONDS = 10.0
 """Shorter than the time for which a stopping service waits for its requests."""
 WINDOWS = tuple(WindowsSettings.model_fields)

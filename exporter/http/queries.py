@@ -171,7 +171,7 @@ def past_of_page(
     averages |= {(window, of_slice): each for (_, window, of_slice), each in of_sliced.items()}
     shown = model_page.known_now(model) if view.at is None else explained
     drifts = explanations.drifts(connection, name, since, until, model_page.MOST_DRIFTS, part)
-    past = model_page.Past(
+    found = model_page.Past(
         points,
         averages,
         [row for _, row in rows],
@@ -181,7 +181,7 @@ def past_of_page(
         explanations.maps(connection, name, [each.explained_at for each in shown]),
         [(of_slice, row) for _, of_slice, row in sliced],
     )
-    return past, reports.watched(connection)
+    return found, reports.watched(connection)
 
 
 def missing(name: str) -> str:

@@ -148,10 +148,10 @@ class _Lines:
         if len(starts) != len(samples):
             starts = {labels: starts[labels] for labels, _ in samples}
         self._starts[family.name] = starts
-        return "".join([f"{starts[labels]}{_number(value)}\n" for labels, value in samples])
+        return "".join([f"{starts[labels]}{number_text(value)}\n" for labels, value in samples])
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
     """Write a number as Prometheus reads it."""
     if math.isfinite(value):
         return repr(float(value))

@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATE_SECONDS = 10.0
-"""If the last successful poll is older than this, `up` is 0. Acknowledged vectors may take as long
-into the windows."""
+"""If the last successful poll is older than this and than three polls take, `up` is 0. Acknowledged
+vectors may take as long into the windows."""
 _REPLICA_LATE_SECONDS = 60.0
 """Seconds for which acknowledged vectors may be on their way through a replica."""
 _NUMBERS = 100_000

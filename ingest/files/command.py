@@ -24,7 +24,7 @@ class Zone(click.ParamType[tzinfo]):
     ) -> tzinfo:
         """Find the zone."""
         try:
-            # UTC is known without a database of zones.
+            # Its name is often written small.
             return UTC if value.upper() == "UTC" else time_zone.find(value)
         except ValueError as error:
             self.fail(str(error))

@@ -158,7 +158,8 @@ def _checked(
             raise checks.refuse([Problem(place, reason)])
     name = _model_name(span, place)
     if isinstance(span.end, str):
-        reason = f"its endTimeUnixNano is {span.end:.40}; it must be an unsigned integer of 64 bits"
+        written = f"{span.end!r:.40}"
+        reason = f"its endTimeUnixNano is {written}; it must be an unsigned integer of 64 bits"
         raise checks.refuse([Problem(place, reason)])
     timestamp = None if span.end == 0 else checks.timestamp(span.end / 1e9, now)
     if isinstance(timestamp, str):

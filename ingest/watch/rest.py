@@ -7,13 +7,13 @@ _OF_A_SECOND = 9.0
 
 
 def rest(interval: float, took: float, longest: float) -> float:
-    """Return how long to wait after a poll that took so long: reading takes a tenth of the time.
+    """Return how long to wait after a poll: reading takes at most a tenth of the time.
 
     Parameters
     ----------
     interval, took : float
         Seconds between two polls at least, and of the last one.
     longest : float
-        Seconds after which the next poll comes however long the last one took.
+        Seconds after which the next poll comes, also if reading then takes more of the time.
     """
     return max(interval, min(_OF_A_SECOND * took, longest))

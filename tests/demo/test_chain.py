@@ -155,9 +155,7 @@ def test_a_detected_drift_reaches_slack_in_full(
                     {
                         "type": "button",
                         "text": "Silence",
-                        "url": (
-                            f"{alertmanager}/#/silences/new?filter=%7B{silence}%7D"
-                        ),
+                        "url": (f"{alertmanager}/#/silences/new?filter=%7B{silence}%7D"),
                     },
                 ],
             }
@@ -335,6 +333,18 @@ def test_two_windows_are_resolved_in_one_paragraph_and_two_processes_in_two(
     assert attachment["text"].count("*EmbeddingDriftExporterDown*, since") == 2
     of_both = "%7Balertname%3D%22EmbeddingDriftExporterDown%22%7D"
     assert attachment["actions"][-1]["url"] == f"{alertmanager}/#/silences/new?filter={of_both}"
+
+
+def test_a_silence_of_different_alerts_is_no_wider_than_they_are(
+    alertmanager: str, slack: Slack
+) -> None:
+    missing = {"alertname": "EmbeddingDriftVectorsMissing", "area": "pipeline"}
+    drifting = {"alertname": "EmbeddingDriftDetected", "window": "fast"} | DRIFT
+    both = [DRIFT | each | {"model_name": MODEL} for each in (drifting, missing)]
+    raise_alert(alertmanager, *both)
+    (attachment,) = slack.wait(about("WARNING"), SECONDS).body["attachments"]
+    shared = f"%7Bmodel_name%3D%22{MODEL}%22%2Cseverity%3D%22warning%22%7D"
+    assert attachment["actions"][-1]["url"] == f"{alertmanager}/#/silences/new?filter={shared}"
 
 
 @pytest.mark.parametrize("status", [429, 500])

@@ -1,9 +1,9 @@
 """Sites: which names the service answers to, and whose pages may have a browser send requests.
 
-A browser on a machine that reaches the service can be made its deputy. A foreign page can send
-requests that change something, although it cannot read their answers. And a name of an attacker
-that resolves to the service's address (DNS rebinding) makes a foreign page one of the service's
-own, which may also read.
+A foreign page can use the browser of a machine that reaches the service to send requests that
+change something, although it cannot read their answers. And a name of an attacker that resolves to
+the service's address (DNS rebinding) makes a foreign page one of the service's own, which may also
+read.
 """
 
 from __future__ import annotations

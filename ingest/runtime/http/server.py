@@ -144,6 +144,7 @@ class Server(uvicorn.Server):
             If the application does not start. uvicorn has logged why.
         """
         await super().startup(sockets=[])
+        # Later versions of uvicorn exit by themselves.
         if not self.started:
             sys.exit(1)
         self._accepting = asyncio.create_task(self._listener.accept(self._connect))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from dataclasses import replace
 from datetime import timedelta
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from exporter.metrics.collector import DriftCollector
 from exporter.metrics.families import DIMENSIONS, FAMILIES, FOLLOWED_TIMESTAMP
-from exporter.metrics.page import Numbers, Page
+from exporter.metrics.page import Numbers, Page, number_text
 from exporter.metrics.shapes import SnapshotFamily
 from exporter.monitor.following import Following
 from exporter.monitor.series import Series
@@ -104,6 +106,24 @@ def test_each_scrape_is_what_prometheus_client_writes(accept: str, full: Snapsho
         [followed, named(followed, "o")],
     ):
         assert read(scraped.page(form, *models)) == read(scraped.expected(form))
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0, "0.0"),
+        (1_767_225_600.25, "1767225600.25"),
+        (1e22, "1e+22"),
+        (math.inf, "+Inf"),
+        (-math.inf, "-Inf"),
+        (math.nan, "NaN"),
+    ],
+)
+def test_every_number_is_written_as_prometheus_reads_it(value: float, written: str) -> None:
+    assert number_text(value) == written
+    [family] = text_string_to_metric_families(f"a {written}\n")
+    [sample] = family.samples
+    assert sample.value == pytest.approx(value, nan_ok=True)
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\u2028b\x85c", "é#", "{} 0.0"])

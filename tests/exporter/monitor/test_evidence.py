@@ -206,6 +206,10 @@ def test_what_was_known_at_a_past_time_is_printed_as_now(
     code, told = asked(store, "--at", "2026-01-01T12:05:00Z", "--window", "fast", texts="none")
     assert code == 1
     assert "says more than the settings explanation.texts" in told
+    # Another release stored it in another form.
+    connection.execute("update explanation set told = '{}'")
+    code, told = asked(store, "--at", "2026-01-01T12:05:00Z", "--window", "fast")
+    assert (code, "no drift of the fast window of m is known" in told) == (1, True)
 
 
 @pytest.mark.usefixtures("changed")

@@ -289,15 +289,18 @@ def test_a_drift_that_was_not_seen_just_now_is_not_resumed(
     assert explanation(models) is None
 
 
-def test_a_drift_from_another_baseline_is_not_resumed(
-    pool: Pool, models: Models, connection: psycopg.Connection
+@pytest.mark.parametrize(
+    "other", ["baseline_version = 0", "told = '{}'"], ids=["baseline", "release"]
+)
+def test_a_drift_from_another_baseline_or_release_is_not_resumed(
+    pool: Pool, models: Models, connection: psycopg.Connection, other: str
 ) -> None:
     model = models.by_name["m"]
     assert isinstance(model, Scored)
     model.score = HIGH
     explainer(pool, models).look()
     model.state = "too_few_vectors"
-    connection.execute("update explanation set baseline_version = 0")
+    connection.execute(f"update explanation set {other}".encode())
     again = explainer(pool, models)
     again.look()
     assert not again._drifting.now

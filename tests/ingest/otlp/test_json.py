@@ -52,6 +52,12 @@ def test_what_is_no_integer_of_64_bits_stays_a_text(end: str) -> None:
     assert span.end == end
 
 
+@pytest.mark.parametrize("end", [-1, 2**64, 10**400])
+def test_an_integer_beyond_64_bits_becomes_a_text(end: int) -> None:
+    [span] = spans(f'{{"endTimeUnixNano": {end}}}')
+    assert span.end == str(end)
+
+
 def test_a_component_that_is_no_number_is_named() -> None:
     values = ('{"intValue": "3"}', '{"doubleValue": "abc"}')
     [span] = spans(attribute(f'{{"arrayValue": {{"values": [{", ".join(values)}]}}}}'))

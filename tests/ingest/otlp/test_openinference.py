@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from ingest.otlp import openinference, protobuf
+from ingest.otlp import json, openinference, protobuf
 from ingest.otlp.openinference import Export
 from ingest.otlp.spans import Span
 from ingest.runtime.errors import BodyTooLarge, NonFinite
 from ingest.runtime.settings.settings import IngestSettings
-from tests.ingest.otlp.exports import END, SPAN, TRACE, embeddings, export, span
+from tests.ingest.otlp.exports import END, SPAN, TRACE, embeddings, export, in_json, span
 
 NOW = END / 1e9 + 60
 LIMITS = IngestSettings(max_dimension=4, max_batch_vectors=6, max_metadata_bytes=200)
@@ -152,6 +152,16 @@ def test_a_refused_span_leaves_others_alone_and_is_no_part_of_them() -> None:
     [error] = found.refused
     assert isinstance(error, NonFinite)
     assert found.spans == 2
+
+
+def test_a_span_whose_end_is_no_time_is_refused_alone() -> None:
+    written = in_json(export(span(embeddings([A])), span(embeddings([B]), 1)))
+    spoilt = written.replace(f'"{END}"'.encode(), b'"soon"', 1)
+    found = openinference.read(json.read(spoilt), LIMITS, NOW)
+    [(batch, spans)] = found.batches
+    assert (batch.vectors.tolist(), spans) == ([B], 1)
+    [error] = found.refused
+    assert error.detail.startswith(f"span {ID}: its endTimeUnixNano is 'soon'; it must be")
 
 
 def test_every_wrong_vector_of_a_span_is_named() -> None:
