@@ -29,6 +29,9 @@ own deviation."""
 _FEWEST_COPIES = 3
 _MOST_POPULAR = 64
 """Popular vectors, at most: each is looked up in every window."""
+_LEFT = 0.1
+"""Share of the reference that is not popular, at least. In FAQ and chat, most vectors are."""
+_FEWEST_LEFT = 50
 _SIZES = 5
 """Window sizes at which the share of repeats is measured."""
 _TOLERATED_SHARE = 0.1
@@ -50,13 +53,17 @@ _BURST_DECADES = 5.5
 def popular(fingerprints: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the hashes of the popular vectors among these, shape (n,) to (p,), most popular first.
 
-    None are popular if that would leave less than half of the vectors.
+    The geometry comes from the others. So the first ones only, if fewer than a tenth of the vectors
+    would be left, or too few different ones.
     """
     n = len(fingerprints)
     hashes, copies = np.unique(fingerprints, return_counts=True)
     order = np.argsort(-copies, kind="stable")[:_MOST_POPULAR]
     order = order[copies[order] >= max(_FEWEST_COPIES, _POPULAR * n)]
-    return hashes[order] if copies[order].sum() <= n / 2 else hashes[:0]
+    left = n - np.cumsum(copies[order])
+    different = len(hashes) - np.arange(1, len(order) + 1)
+    enough = (left >= max(_FEWEST_LEFT, _LEFT * n)) & (different >= _FEWEST_LEFT)
+    return hashes[order[enough]]
 
 
 class Rest(NamedTuple):

@@ -26,10 +26,36 @@ def test_a_vector_is_popular_from_a_share_on() -> None:
     assert popular(hashes([3, 2], 500)).tolist() == [1]
 
 
-def test_at_most_64_vectors_are_popular_and_half_of_the_reference() -> None:
+def test_at_most_64_vectors_are_popular() -> None:
     assert popular(hashes([20] * 80, 5_000)).tolist() == list(range(1, 65))
+
+
+def test_popular_vectors_leave_a_tenth_of_the_reference_and_some_different_ones() -> None:
+    assert popular(hashes([225] * 20, 5_000)).tolist() == list(range(1, 21))
+    assert popular(hashes([230] * 20, 5_000)).tolist() == list(range(1, 20))
     assert popular(hashes([10, 40], 100)).tolist() == [2, 1]
-    assert popular(hashes([11, 40], 100)).tolist() == []
+    assert popular(hashes([11, 40], 100)).tolist() == [2]
+    # Vectors of ten values, as of a category, are no popular ones beside others.
+    assert popular(hashes([500] * 10, 5_000)).tolist() == []
+
+
+@pytest.mark.parametrize("share", [0.4, 0.55, 0.75])
+def test_a_change_of_the_others_is_found_however_many_are_popular(
+    sentences: Vectors, share: float
+) -> None:
+    """In FAQ and chat, a few questions may be most of the traffic."""
+    asked, others = sentences[:20], sentences[20:]
+    random, often = np.random.default_rng(0), 1 / np.arange(1, 21)
+
+    def traffic(rows: Vectors) -> Vectors:
+        is_asked = random.random(len(rows)) < share
+        chosen = random.choice(20, size=len(rows), p=often / often.sum())
+        return np.where(is_asked[:, None], asked[chosen], rows)
+
+    detector = Detector.fit(traffic(others[:3_000]))
+    assert detector.score(traffic(others[3_000:4_000])) < 3
+    moved = others[3_000:4_000] + others[:3_000].std(axis=0) / 10
+    assert detector.score(traffic(moved)) > 5
 
 
 @pytest.fixture
