@@ -89,9 +89,10 @@ def read(body: bytes, parameters: Parameters, limits: IngestSettings, now: float
     except msgspec.ValidationError as error:
         return _of_answer(body, error, parameters, limits)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # Outside of vectors, they stand for missing values.
-        plain = _without_nan(body, b"null")
-        if plain == body or (problems := json_vectors.problems_of_body(body, limits)):
+        # Outside of vectors, they stand for missing values. As numbers beyond float32, those of
+        # vectors are found and named as components that are not finite.
+        plain, beyond = _without_nan(body, b"null"), _without_nan(body, b"4e38")
+        if plain == body or json_vectors.problems_of_body(beyond, limits):
             raise _explain(body, error, _DECODER, limits) from error
         return read(plain, parameters, limits, now)
     except RecursionError as error:
@@ -216,7 +217,8 @@ def _explain(
     limits: IngestSettings,
 ) -> PayloadError:
     """List every unknown field or wrong vector, because decoding stopped at the first mistake."""
-    problems = _unknown(body, decoder) or json_vectors.problems_of_body(body, limits)
+    beyond = _without_nan(body, b"4e38")
+    problems = _unknown(body, decoder) or json_vectors.problems_of_body(beyond, limits)
     return checks.refuse(problems) if problems else _located(body, error)
 
 

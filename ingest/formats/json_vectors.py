@@ -79,11 +79,7 @@ def read(
 
 
 def problems_of_body(body: bytes, limits: IngestSettings) -> list[Problem]:
-    """Return what is wrong with the vectors of a body that could not be decoded."""
-    # Many encoders write NaN and Infinity, which are not JSON. Replaced by a number beyond float32,
-    # they are found and named as components that are not finite.
-    for word in (b"NaN", b"Infinity"):
-        body = body.replace(word, b"4e38")
+    """Return what is wrong with the vectors of a body; nothing if it cannot be decoded."""
     try:
         decoded = _BODY.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

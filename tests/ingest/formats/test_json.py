@@ -252,6 +252,14 @@ def test_nan_outside_of_vectors_is_a_missing_value() -> None:
     assert [problem.pointer for problem in both.problems] == ["/embeddings/0/1"]
 
 
+def test_the_letters_of_nan_in_base64_are_no_number() -> None:
+    components = b64([8.144882599481207e-07, -9.831222732746883e-18, 2.296954093358285e16])
+    assert components == "NaNaNaNaNaNaNaNa"
+    batch = read(one(embedding=components, metadata={"price": np.nan}))
+    assert batch.vectors.shape == (1, 3)
+    assert batch.metadata == [b'{"price":null}']
+
+
 def test_a_backslash_before_u0000_is_text() -> None:
     batch = read(one(metadata={"path": r"C:\u0000"}))
     assert batch.metadata == [rb'{"path":"C:\\u0000"}']
