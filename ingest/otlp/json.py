@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -196,16 +196,20 @@ def _decoded(decoder: msgspec.json.Decoder[T], text: bytes | Raw) -> T:
         raise ValueError(checks.TOO_DEEP) from error
 
 
-def _floats(numbers: list[float | str]) -> NDArray[np.float64]:
+def _floats(numbers: Sequence[float | str | None]) -> NDArray[np.float64]:
     try:
         return np.array(numbers, np.float64)
     except ValueError as error:
-        for at, number in enumerate(numbers):
-            try:
-                float(number)
-            except ValueError:
-                raise not_a_number(number, at) from error
-        raise
+        at, text = next(each for each in enumerate(numbers) if not _is_number(each[1]))
+        raise not_a_number(text, at) from error
+
+
+def _is_number(number: float | str | None) -> bool:
+    try:
+        np.float64(number)
+    except ValueError:
+        return False
+    return True
 
 
 def _time(written: int | str) -> int | str:
