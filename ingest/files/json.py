@@ -41,6 +41,9 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
 _EXTENDED = ("$oid", "$uuid", "$date", *_NUMBERS)
 """Names by which MongoDB's Extended JSON tells the type of a value."""
 _BETWEEN = re.compile(r"[\s,]*")
+_SPACE = re.compile(r"\s*")
+_SHOWN = 40
+"""Characters that an error shows of a file."""
 _READ = 2**20
 _LINE = msgspec.json.Decoder()
 _PYTHON = json.JSONDecoder()
@@ -117,7 +120,7 @@ def _decode(line: bytes) -> Any:
 
 
 def _document(text: IO[str]) -> Iterator[tuple[int, Record]]:
-    """Read the elements of a list, or objects that follow each other, one by one."""
+    """Read the elements of lists, or objects that follow each other, one by one."""
     count = 0
     for value in _elements(text):
         rows = _by_key(value) if _is_rows_by_key(value) else _records(value)
@@ -127,14 +130,22 @@ def _document(text: IO[str]) -> Iterator[tuple[int, Record]]:
 
 
 def _elements(text: IO[str]) -> Iterator[Any]:
-    """Decode the elements of a list, or other values, so that only one of them is in memory."""
-    held = text.read(_READ).lstrip()
-    is_list = held.startswith("[")
-    at = int(is_list)
+    """Decode the elements of lists, or other values, so that only one of them is in memory."""
+    held, at = _after_space(text, "", 0)
+    is_list = held.startswith("[", at)
+    lists = int(is_list)
+    at += lists
     while True:
         at = _BETWEEN.match(held, at).end()  # type: ignore[union-attr]
         if is_list and held.startswith("]", at):
-            return
+            held, at = _after_space(text, held, at + 1)
+            if at == len(held):
+                return
+            if held[at] != "[":
+                rest = held[at : at + _SHOWN]
+                raise ValueError(f"has {rest!r} after list {lists}; allowed is another list")
+            lists, at = lists + 1, at + 1
+            continue
         try:
             value, end = _PYTHON.raw_decode(held, at)
             reason = None
@@ -153,6 +164,15 @@ def _elements(text: IO[str]) -> Iterator[Any]:
                 return
         yield value
         at = end
+
+
+def _after_space(text: IO[str], held: str, at: int) -> tuple[str, int]:
+    """Skip white space, and read on where it takes all that is held. At the end is nothing."""
+    while (at := _SPACE.match(held, at).end()) == len(held):  # type: ignore[union-attr]
+        held, at = text.read(_READ), 0
+        if not held:
+            break
+    return held, at
 
 
 def _records(value: Any) -> Iterator[Record]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ingest.files import json as json_files
 from ingest.runtime.errors import PayloadError
 from tests.ingest.files.vectors import IDS, TEXTS, VECTORS, Whole, whole
 
@@ -95,6 +97,31 @@ def test_lists_without_names_are_vectors(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(tmp_path, text).vectors, VECTORS)
     cohere = {"id": "x", "embeddings": {"float": LISTS}, "texts": TEXTS}
     assert read(tmp_path, json.dumps(cohere)).metadata == [{"text": text} for text in TEXTS]
+
+
+@pytest.mark.parametrize("between", ["", " ", "\n", "\r\n\n"])
+def test_lists_may_follow_each_other(between: str, tmp_path: Path) -> None:
+    for lists in ([ROWS[:1], [], ROWS[1:]], [LISTS[:1], LISTS[1:]], [ROWS] * 5, [LISTS] * 5):
+        rows = read(tmp_path, between.join(map(json.dumps, lists)) + "\n")
+        expected = VECTORS if len(lists) < 5 else np.tile(VECTORS, (5, 1))
+        np.testing.assert_array_equal(rows.vectors, expected)
+
+
+def test_lists_may_end_where_a_piece_of_the_file_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"{json.dumps(LISTS)} \n {json.dumps(LISTS)} \n"
+    for size in range(1, len(text)):
+        monkeypatch.setattr(json_files, "_READ", size)
+        assert len(read(tmp_path, text).vectors) == 6
+
+
+def test_anything_else_after_a_list_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "v.json"
+    for rest, shown in (("\n garbage {", "'garbage {'"), (', {"a": 1}', "', {"), (" ]", "']'")):
+        path.write_text(2 * f"{json.dumps(ROWS)}\n" + rest)
+        with pytest.raises(PayloadError, match=rf"v\.json: has {re.escape(shown)}.* after list 2;"):
+            whole(path)
 
 
 def batch(custom_id: str, vectors: list[Any]) -> dict[str, Any]:
