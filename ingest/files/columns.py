@@ -73,6 +73,12 @@ class Choice:
     model: str | None
     others: tuple[str, ...]
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All columns but those of metadata, the vectors' first."""
+        beside = (self.id, self.time, self.text, self.model)
+        return (*self.vectors, *(name for name in beside if name is not None))
+
 
 def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
     """Find the columns of a file.

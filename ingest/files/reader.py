@@ -192,6 +192,9 @@ class File:
         self._options = options
         self._kinds = dict.fromkeys(folders, table.Kind.OTHER) | dict(opened.kinds)
         self.choice: Choice | None = choose(self._kinds, options) if opened.kinds else None
+        if isinstance(opened, table.Arrays) and self.choice is not None:
+            # Without its ids or times, a row would be stored as another one.
+            opened.check_lengths(name for name in self.choice.roles if name not in folders)
 
     @property
     def parts(self) -> int:

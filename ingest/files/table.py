@@ -382,6 +382,17 @@ class Arrays:
         """Return the arrays, whatever their length."""
         return {name: _kind_of_array(array) for name, array in self.arrays.items()}
 
+    def check_lengths(self, names: Iterable[str]) -> None:
+        """Raise ValueError unless these arrays are as long as the first of them."""
+        shapes = {name: self.arrays[name].shape for name in names}
+        (first, wanted), *others = shapes.items()
+        for name, shape in others:
+            if shape[:1] != wanted[:1]:
+                raise ValueError(
+                    f"has the array {name!r} of shape {shape}, but {first!r} of shape {wanted};"
+                    " allowed is one value for each vector"
+                )
+
     def chunks(self, part: int, names: Sequence[str]) -> Iterator[Chunk]:
         """Read the rows, chunk by chunk."""
         count = self.arrays[names[0]].shape[0]

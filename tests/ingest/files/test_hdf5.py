@@ -33,6 +33,15 @@ def test_data_sets_in_groups_are_columns(tmp_path: Path) -> None:
     assert rows.ids == IDS
 
 
+def test_ids_of_another_length_than_the_vectors_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["embedding"] = VECTORS
+        file.create_dataset("ids", data=[*IDS, "d"])
+    message = r"'ids' of shape \(4,\), but 'embedding' of shape \(3, 2\); allowed is one value for"
+    with pytest.raises(PayloadError, match=message):
+        whole(tmp_path / "v.h5")
+
+
 def test_a_file_without_arrays_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "v.h5", "w") as file:
         file["answer"] = 42

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +48,24 @@ def test_arrays_beside_the_vectors_are_their_columns(tmp_path: Path) -> None:
         assert rows.ids == IDS
         assert rows.times == [1_767_225_600.0] * 3
         assert rows.metadata == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+@pytest.mark.parametrize("shape", [(4,), (2,), (0,), ()])
+@pytest.mark.parametrize("name", ["ids", "timestamp", "model_name", "text", "other"])
+def test_an_array_that_is_chosen_must_be_as_long_as_the_vectors(
+    name: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "v.npz", embedding=VECTORS, **{name: np.ones(shape)})  # type: ignore[arg-type]
+    options = {"time": "other"} if name == "other" else {}
+    message = f"v.npz: has the array '{name}' of shape {shape}, but 'embedding' of shape (3, 2);"
+    with pytest.raises(PayloadError, match=re.escape(message)):
+        whole(tmp_path / "v.npz", **options)
+
+
+def test_components_in_arrays_of_their_own_must_be_equally_many(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", dim_0=np.ones(3), dim_1=np.ones(4))
+    with pytest.raises(PayloadError, match=r"array 'dim_1' of shape \(4,\), but 'dim_0' of shape"):
+        whole(tmp_path / "v.npz")
 
 
 def test_the_only_matrix_needs_no_name(tmp_path: Path) -> None:
