@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC
 from pathlib import Path
 
@@ -89,6 +90,22 @@ def test_a_vector_in_a_cell_may_be_written_by_many_programs(form: str, tmp_path:
     rows = read(tmp_path, f"id,values\na,{CELLS[form]}\nb,{CELLS[form]}\n")
     assert rows.vectors.tolist() == [[1, 2.5]] * 2
     assert rows.ids == ["a", "b"]
+
+
+def test_hashes_beside_the_vectors_are_metadata(tmp_path: Path) -> None:
+    md5 = "b1946ac92492d2347c6235b4d2611184"
+    rows = read(tmp_path, f"md5,trace,dim_0,dim_1\n{md5},{md5},1,2.5\n")
+    assert rows.vectors.tolist() == [[1, 2.5]]
+    assert rows.metadata == [{"md5": md5, "trace": md5}]
+
+
+def test_a_column_with_the_name_of_the_vectors_or_chosen_holds_them_in_base64(
+    tmp_path: Path,
+) -> None:
+    cell = base64.b64encode(np.array([1, 2.5, 3], "<f4").tobytes()).decode()
+    for name, options in (("embedding", {}), ("v", {"vector": "v"})):
+        (tmp_path / "v.csv").write_text(f"id,{name}\na,{cell}\n")
+        assert whole(tmp_path / "v.csv", **options).vectors.tolist() == [[1, 2.5, 3]]
 
 
 def test_an_empty_cell_is_none(tmp_path: Path) -> None:

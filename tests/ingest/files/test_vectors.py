@@ -6,6 +6,7 @@ import base64
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ingest.files.vectors import is_text_of_vector, read
 
@@ -56,6 +57,39 @@ def test_anything_else_has_a_reason(cell: object, reason: str) -> None:
     found = read(cell)
     assert isinstance(found, str)
     assert found.startswith(reason)
+
+
+def encoded(components: NDArray[np.float32]) -> str:
+    return base64.b64encode(components.astype("<f4").tobytes()).decode()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1, 1e3])
+@pytest.mark.parametrize("dimension", [16, 384])
+def test_a_column_of_float32_in_base64_holds_vectors(dimension: int, scale: float) -> None:
+    rng = np.random.default_rng(1)
+    vector = (scale * rng.normal(size=dimension)).astype(np.float32)
+    assert is_text_of_vector(encoded(vector))
+    vector[:3] = [0, np.nan, -np.inf]
+    assert is_text_of_vector(encoded(vector))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "b1946ac92492d2347c6235b4d2611184",
+        "B1946AC9" * 16,
+        "0" * 128,
+        "customer/support",
+        "responsibilities",
+        "support/customers/responsibilities/" * 4 + "abcd",
+        base64.b64encode(b"a sentence that somebody has encoded in base64, for a header. " * 2),
+        base64.b64encode(np.random.default_rng(1).bytes(256)),
+        "A" * 128,
+        encoded(VECTOR),
+    ],
+)
+def test_a_column_of_hashes_words_or_other_base64_does_not(text: str | bytes) -> None:
+    assert not is_text_of_vector(text if isinstance(text, str) else text.decode())
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "{1,2}", "[1 2]", "array([1, 2])", "[0.1 ... 0.2]"])
