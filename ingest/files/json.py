@@ -6,7 +6,7 @@ import io
 import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
@@ -214,7 +214,7 @@ def _of_object(value: dict[str, Any]) -> Iterator[Record]:
             yield _row(dict(zip(map(str, value["columns"]), cells, strict=False)))
         return
     names = [name for name in _LISTS if _is_list_of_objects(value.get(name))]
-    if names and EMBEDDING not in value:
+    if names and EMBEDDING not in value and not _has_vector(value, value[names[0]]):
         name = _model(value)
         for row in value[names[0]]:
             plain = {k: v for k, v in row.items() if k not in ("object", "index")}
@@ -227,6 +227,16 @@ def _of_object(value: dict[str, Any]) -> Iterator[Record]:
     count = len(next(iter(columns.values())))
     for at in range(count):
         yield _row({name: column[at] for name, column in columns.items()} | _model(value))
+
+
+def _has_vector(value: Mapping[str, Any], inner: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether an object has a vector itself, and the objects in it no longer ones."""
+    own = _longest(value)
+    return own > 0 and own >= max(map(_longest, inner))
+
+
+def _longest(row: Mapping[str, Any]) -> int:
+    return max((len(row[name]) for name in _vectors(row)), default=0)
 
 
 def _is_list_of_objects(value: Any) -> bool:

@@ -210,6 +210,24 @@ def test_parts_of_another_kind_are_no_rows_by_id(other: object, tmp_path: Path) 
         whole(path)
 
 
+@pytest.mark.parametrize("name", ["embedding", "vector", "v"])
+@pytest.mark.parametrize("lines", [1, 2])
+def test_objects_in_a_list_beside_a_vector_belong_to_its_row(
+    name: str, lines: int, tmp_path: Path
+) -> None:
+    found = [{"xy": [1, 2]}, {"xy": [3, 4]}]
+    row = {"id": 1, name: [0.5, 2, 3], "results": found}
+    rows = read(tmp_path, lines * f"{json.dumps(row)}\n")
+    assert rows.vectors.tolist() == [[0.5, 2, 3]] * lines
+    assert rows.ids == ["1"] * lines
+    assert rows.metadata == [{"results": found}] * lines
+
+
+def test_numbers_beside_a_list_of_longer_vectors_are_no_vector(tmp_path: Path) -> None:
+    answer = {"model": "m", "shape": [3], "data": data(LISTS)}
+    np.testing.assert_array_equal(read(tmp_path, json.dumps(answer)).vectors, VECTORS)
+
+
 def test_utf_16_is_read_as_programs_of_windows_write_it(tmp_path: Path) -> None:
     for text in ("\r\n".join(map(json.dumps, ROWS)), json.dumps(ROWS), json.dumps(ROWS, indent=1)):
         for encoding in ("utf-16-le", "utf-16-be"):
