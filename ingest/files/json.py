@@ -68,9 +68,14 @@ def _is_document(file: IO[bytes]) -> bool:
     """Return whether a file is one value or several without lines, rather than one a line."""
     # Not whole lines: a document may be one of many gigabytes.
     pieces = iter(lambda: file.readline(_READ), b"")
-    first = next(filter(None, map(bytes.strip, pieces)), b"")
+    piece = next(filter(bytes.strip, pieces), b"")
+    first = piece.strip()
     if len(first) > _READ // 2:
-        return first[:1] == b"[" or _has_several(first)
+        if first[:1] == b"[" or _has_several(first):
+            return True
+        while piece and not piece.endswith(b"\n"):
+            piece = next(pieces, b"")
+        return not any(map(bytes.strip, pieces))
     try:
         value = _decode(first)
     except (ValueError, RecursionError):

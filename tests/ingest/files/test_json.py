@@ -228,6 +228,26 @@ def test_numbers_beside_a_list_of_longer_vectors_are_no_vector(tmp_path: Path) -
     np.testing.assert_array_equal(read(tmp_path, json.dumps(answer)).vectors, VECTORS)
 
 
+@pytest.mark.parametrize("dimension", [2, 400, 2_000])
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_rows_by_id_are_read_whatever_the_length_of_their_line(
+    dimension: int, end: str, tmp_path: Path
+) -> None:
+    vector = [0.123456789] * dimension
+    rows = read(tmp_path, json.dumps({f"id{n}": {"embedding": vector} for n in range(200)}) + end)
+    assert rows.vectors.shape == (200, dimension)
+    assert rows.ids == [f"id{n}" for n in range(200)]
+
+
+@pytest.mark.parametrize("dimension", [2, 30_000, 100_000])
+def test_long_lines_are_numbered_like_short_ones(dimension: int, tmp_path: Path) -> None:
+    line = json.dumps({"embedding": [0.123456789] * dimension})
+    rows = read(tmp_path, f"{line}\n\n{line}\n" + '{"embedding": [1]}')
+    assert rows.vectors.shape == (2, dimension)
+    [fault] = rows.faults
+    assert fault.startswith("line 4 has a vector of 1 components")
+
+
 def test_utf_16_is_read_as_programs_of_windows_write_it(tmp_path: Path) -> None:
     for text in ("\r\n".join(map(json.dumps, ROWS)), json.dumps(ROWS), json.dumps(ROWS, indent=1)):
         for encoding in ("utf-16-le", "utf-16-be"):
