@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from enum import Enum
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -164,14 +164,17 @@ def naive_seconds(
 
     They are taken for UTC, as the libraries that write them do, unless a zone is given.
     """
-    if times.zone is not None:
-        naive = microseconds.astype("datetime64[us]").tolist()
-        return [
-            np.nan if absent else times.read(value)
-            for value, absent in zip(naive, missing.tolist(), strict=True)
-        ]
-    seconds: NDArray[np.float64] = microseconds / 1e6
-    return np.where(missing, np.nan, seconds)
+    if times.zone is None:
+        seconds: NDArray[np.float64] = np.where(missing, np.nan, microseconds / 1e6)
+        if not ((seconds < 0) | (seconds >= timestamps.END)).any():
+            return seconds
+    # As texts, so that the reasons are the same.
+    texts = np.datetime_as_string(microseconds.astype("datetime64[us]")).tolist()
+    in_zone = Times(zone=times.zone or UTC)
+    return [
+        np.nan if absent else in_zone.read(text)
+        for text, absent in zip(texts, missing.tolist(), strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

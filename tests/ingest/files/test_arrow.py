@@ -165,6 +165,17 @@ def test_times_of_any_form_are_read(form: str, tmp_path: Path) -> None:
     assert rows.metadata == []
 
 
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")])
+def test_a_time_out_of_range_is_a_bad_row(kind: pa.DataType, tmp_path: Path) -> None:
+    days = pa.array([date(1, 1, 1), date(9999, 12, 31), date(2026, 1, 1)]).cast(kind)
+    rows = read(tmp_path, {"embedding": FORMS["list"], "timestamp": days})
+    assert rows.times == [1_767_225_600]
+    assert [fault.partition(": ")[2] for fault in rows.faults] == [
+        "'0001-01-01T00:00:00.000000' is out of range",
+        "'9999-12-31T00:00:00.000000' is out of range",
+    ]
+
+
 def test_a_date_is_midnight_and_a_null_time_is_none(tmp_path: Path) -> None:
     rows = read(tmp_path, {"timestamp": [date(2023, 11, 14), None], "e": LISTS[:2]})
     assert rows.times[0] == 1_699_920_000

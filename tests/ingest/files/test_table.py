@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from ingest.files.table import CHUNK, Array, Objects, Records, Times, number
+from ingest.runtime.timestamps import Unit
 
 
 def test_a_time_may_be_missing_or_wrong() -> None:
@@ -26,6 +28,32 @@ def test_typed_times_without_a_zone_are_utc_unless_one_is_given() -> None:
     berlin = column.seconds(Times(zone=ZoneInfo("Europe/Berlin")))
     assert berlin[0] == 1_782_907_200 - 2 * 3_600
     assert np.isnan(berlin[1])
+
+
+@pytest.mark.parametrize("zone", [None, ZoneInfo("Europe/Berlin")])
+def test_typed_times_out_of_range_are_named_as_texts_are(zone: ZoneInfo | None) -> None:
+    wrong = ["0001-01-01T00:00:00.000000", "9999-12-31T23:59:59.999999"]
+    items = np.array(
+        ["2026-07-01T12:00", wrong[0], "NaT", wrong[1], "1969-12-31T22:59:59"], "M8[us]"
+    )
+    first, *others = Array(items).seconds(Times(zone=zone))
+    assert first == 1_782_907_200 - (2 * 3_600 if zone else 0)
+    assert np.isnan(others.pop(1))
+    texts = [*wrong, "1969-12-31T22:59:59.000000"]
+    assert others == [f"{text!r} is out of range" for text in texts]
+    assert others == [Times(zone=zone or UTC).read(text) for text in texts]
+
+
+def test_a_typed_time_before_1970_may_be_after_it_in_its_zone() -> None:
+    column = Array(np.array(["1969-12-31T23:00"], "M8[us]"))
+    assert column.seconds(Times(zone=ZoneInfo("America/New_York"))) == [4 * 3_600]
+
+
+@pytest.mark.parametrize("unit", ["s", "ns"])
+def test_a_typed_time_beyond_the_years_of_python_is_wrong(unit: Unit) -> None:
+    for zone in (None, UTC):
+        [reason] = Array(np.array(["12000-01-01"], "M8[us]")).seconds(Times(unit, zone))
+        assert reason == "'12000-01-01T00:00:00.000000' is not a time as in RFC 3339"
 
 
 @pytest.mark.parametrize(
