@@ -16,12 +16,14 @@ from pyarrow import parquet
 from ingest.files import vectors
 from ingest.files.table import (
     CHUNK,
+    INEXACT,
     Chunk,
     Column,
     Kind,
     Objects,
     Times,
     Vectors,
+    inexact_from,
     kind_of,
     naive_seconds,
 )
@@ -44,6 +46,12 @@ class ArrowColumn:
         if _is_list(array.type) and pa.types.is_decimal(array.type.value_type):
             array = array.cast(pa.list_(pa.float64()))  # DuckDB makes decimals of [0.1, 0.2]
         self._array = array
+
+    @property
+    def inexact_from(self) -> float:
+        """Return the limit of the array's type."""
+        kind = self._array.type
+        return inexact_from(kind.to_pandas_dtype()) if pa.types.is_floating(kind) else INEXACT
 
     def vectors(self) -> Vectors:
         """Read lists of one length without a copy of each."""

@@ -76,8 +76,6 @@ FORMATS = (
 
 SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)
 
-_INEXACT = 2**53
-"""From here on, float64 does not have each whole number."""
 _DAMAGED = (
     ValueError,
     EOFError,
@@ -399,15 +397,22 @@ def _ids(file: File, chunk: Chunk, reasons: list[str | None]) -> Sequence[str | 
         return ()
     values = column.values()
     for row, value in enumerate(values):
-        reasons[row] = reasons[row] or wrong_id(value)
+        reasons[row] = reasons[row] or wrong_id(value, column.inexact_from)
     return [id_text(value) for value in values]
 
 
-def wrong_id(value: Any) -> str | None:
-    """Return what is wrong with the type of an id; None if nothing is."""
+def wrong_id(value: Any, inexact_from: float) -> str | None:
+    """Return what is wrong with the type of an id; None if nothing is.
+
+    Parameters
+    ----------
+    value : object
+    inexact_from : float
+        That of its column.
+    """
     if isinstance(value, bool | list | Mapping):
         return f"has {value!r:.40} as id; allowed are texts and integers"
-    if isinstance(value, float) and abs(value) >= _INEXACT:
+    if isinstance(value, float) and abs(value) >= inexact_from:
         return f"has {value!r} as id, a float that cannot tell it from others; allowed are integers"
     return None
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from enum import Enum
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ingest.files import vectors
 from ingest.runtime import timestamps
@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 CHUNK = 1_000
 """Rows that are read at a time."""
+
+INEXACT = 2.0**53
+"""From here on, Python's floats do not have each whole number."""
 
 _COMMA = re.compile(r"^(\s*[+-]?\d+),(\d+(?:[eE][+-]?\d+)?\s*)$")
 """A number with a decimal comma."""
@@ -67,7 +70,17 @@ class Times:
 
 
 class Column(Protocol):
-    """The values of one column in a chunk."""
+    """The values of one column in a chunk.
+
+    Attributes
+    ----------
+    inexact_from : float
+        From here on, floats of the column's type do not have each whole number.
+    """
+
+    @property
+    def inexact_from(self) -> float:
+        """The first whole number that stands for another one, too."""
 
     def vectors(self) -> Vectors:
         """Read the values as vectors."""
@@ -87,6 +100,7 @@ class Objects:
     """A column of Python objects."""
 
     items: Sequence[Any]
+    inexact_from: ClassVar[float] = INEXACT
 
     def vectors(self) -> Vectors:
         """Read each value as a vector."""
@@ -110,6 +124,11 @@ class Array:
     """A column that is an array of NumPy: of vectors if it has two dimensions."""
 
     items: NDArray[Any]
+
+    @property
+    def inexact_from(self) -> float:
+        """Return the limit of the array's type."""
+        return inexact_from(self.items.dtype) if self.items.dtype.kind == "f" else INEXACT
 
     def vectors(self) -> Vectors:
         """Read each value as a vector."""
@@ -141,6 +160,11 @@ class Array:
                 for item in self.items.tolist()
             ]
         return list(self.items.tolist())
+
+
+def inexact_from(dtype: DTypeLike) -> float:
+    """Return the number from which on a type of floats does not have each whole number."""
+    return float(2.0 ** (np.finfo(dtype).nmant + 1))
 
 
 def number(value: Any) -> float | str:

@@ -195,7 +195,7 @@ class _Rows:
     def _add_ids(self, column: Column) -> None:
         values = column.values()
         for index, value in enumerate(values, start=self._count):
-            if (reason := wrong_id(value)) is not None:
+            if (reason := wrong_id(value, column.inexact_from)) is not None:
                 self._problems.append(Problem(f"/ids/{index}", reason, index))
         self._ids += map(id_text, values)
 

@@ -49,6 +49,26 @@ def test_each_model_has_a_dimension_of_its_own(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+@pytest.mark.parametrize(("kind", "limit"), [("f2", 2**11), ("f4", 2**24), ("f8", 2**53)])
+def test_floats_are_ids_below_the_first_whole_number_that_their_type_lacks(
+    kind: str, limit: int, suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"v{suffix}"
+    ids = np.array([limit - 1, limit, -limit], kind)
+    if suffix == ".npz":
+        np.savez(path, id=ids, embedding=VECTORS)
+    else:
+        parquet.write_table(pa.table({"id": ids, "embedding": VECTORS.tolist()}), path)
+    rows = whole(path)
+    assert rows.ids == [str(limit - 1)]
+    assert rows.faults == [
+        f"row {row} has {float(value)!r} as id, a float that cannot tell it from others; allowed"
+        " are integers"
+        for row, value in ((1, limit), (2, -limit))
+    ]
+
+
 def test_a_module_that_no_extra_installs_is_an_error_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,10 @@ WRONG: dict[str, tuple[pa.Table, str]] = {
         table_of(ROWS, id=[1.0, 2.0**53]),
         "/ids/1: has 9007199254740992.0 as id, a float that cannot tell it from others",
     ),
+    "an inexact id of float32": (
+        table_of(ROWS, id=pa.array([1.0, 2.0**24], pa.float32())),
+        "/ids/1: has 16777216.0 as id, a float that cannot tell it from others",
+    ),
     "a list as id": (table_of(ROWS, id=[["a"], ["b"]]), "/ids/0: has ['a'] as id; allowed are"),
     "a vector too short": (
         pa.table({"embedding": [[1.0, 2.0], [1.0]]}),
