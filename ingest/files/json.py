@@ -61,21 +61,18 @@ def open_table(file: IO[bytes]) -> Records:
     file.seek(start)
     if is_document:
         return Records("row", _document(io.TextIOWrapper(file, encoding="utf-8")))
-    return Records("line", _lines(file))
+    is_alone = _is_alone(file)
+    file.seek(start)
+    return Records("line", _lines(file, is_alone))
 
 
 def _is_document(file: IO[bytes]) -> bool:
     """Return whether a file is one value or several without lines, rather than one a line."""
     # Not whole lines: a document may be one of many gigabytes.
     pieces = iter(lambda: file.readline(_READ), b"")
-    piece = next(filter(bytes.strip, pieces), b"")
-    first = piece.strip()
+    first = next(filter(None, map(bytes.strip, pieces)), b"")
     if len(first) > _READ // 2:
-        if first[:1] == b"[" or _has_several(first):
-            return True
-        while piece and not piece.endswith(b"\n"):
-            piece = next(pieces, b"")
-        return not any(map(bytes.strip, pieces))
+        return first[:1] == b"[" or _has_several(first)
     try:
         value = _decode(first)
     except (ValueError, RecursionError):
@@ -83,6 +80,15 @@ def _is_document(file: IO[bytes]) -> bool:
         return first[:1] == b"[" or is_open or _has_several(first)
     if isinstance(value, list):
         return not _is_vector(value)
+    return not any(map(bytes.strip, pieces))
+
+
+def _is_alone(file: IO[bytes]) -> bool:
+    """Return whether a file has one line, blank ones apart."""
+    pieces = iter(lambda: file.readline(_READ), b"")
+    piece = next(filter(bytes.strip, pieces), b"")
+    while piece and not piece.endswith(b"\n"):
+        piece = next(pieces, b"")
     return not any(map(bytes.strip, pieces))
 
 
@@ -100,7 +106,7 @@ def _is_vector(value: list[Any]) -> bool:
     return bool(value) and all(isinstance(item, int | float) for item in value)
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, Record]]:
+def _lines(file: IO[bytes], is_alone: bool) -> Iterator[tuple[int, Record]]:
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
@@ -109,7 +115,8 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, Record]]:
         except (ValueError, RecursionError) as error:
             yield number, f"is not valid JSON: {error}"
         else:
-            for record in _records(value):
+            is_by_key = is_alone and _is_rows_by_key(value)
+            for record in _by_key(value) if is_by_key else _records(value):
                 yield number, record
 
 
