@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_anything_else_has_a_reason(cell: object, reason: str) -> None:
     assert found.startswith(reason)
 
 
-def encoded(components: NDArray[np.float32]) -> str:
+def encoded(components: NDArray[np.floating[Any]]) -> str:
     return base64.b64encode(components.astype("<f4").tobytes()).decode()
 
 
