@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import digits
 
@@ -95,10 +95,11 @@ def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
     for name in options.drop:
         if name not in kinds:
             raise ValueError(f"--drop {name!r}: {it_has(kinds)}")
-    time = options.time or _present(kinds, TIMESTAMP)
-    text = options.text or _present(kinds, TEXT)
-    model = options.model or _present(kinds, MODEL)
-    named_id = options.id or next((name for name in _IDS if name in kinds), None)
+    kept = [name for name in kinds if name not in options.drop]
+    time = options.time or _present(kept, TIMESTAMP)
+    text = options.text or _present(kept, TEXT)
+    model = options.model or _present(kept, MODEL)
+    named_id = options.id or next((name for name in _IDS if name in kept), None)
     taken = {name for name in (time, text, model, named_id, *options.drop) if name is not None}
     free = {name: kind for name, kind in kinds.items() if name not in taken}
     vectors, is_wide = _vectors(free, kinds, options.vector)
@@ -146,8 +147,8 @@ def _is_index(name: str, kind: Kind) -> bool:
     return kind is Kind.NUMBERS and _INDEX.fullmatch(name) is not None
 
 
-def _present(kinds: Mapping[str, Kind], name: str) -> str | None:
-    return name if name in kinds else None
+def _present(names: Collection[str], name: str) -> str | None:
+    return name if name in names else None
 
 
 def _matching(kinds: Mapping[str, Kind], name: str) -> list[str]:

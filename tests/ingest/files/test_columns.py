@@ -80,6 +80,16 @@ def test_dropped_columns_are_no_metadata() -> None:
     assert choose(kinds, Options(drop=("a",))).others == ("b",)
 
 
+def test_dropped_columns_are_neither_text_nor_id_nor_time_nor_model() -> None:
+    names = ("id", "timestamp", "text", "model_name")
+    kinds = {"embedding": LISTS, **dict.fromkeys(names, OTHER)}
+    kept = choose(kinds, Options())
+    assert (kept.id, kept.time, kept.text, kept.model) == names
+    choice = choose(kinds, Options(drop=names))
+    assert (choice.id, choice.time, choice.text, choice.model) == (None,) * 4
+    assert choice.others == ()
+
+
 @pytest.mark.parametrize("option", ["vector", "id", "time", "text", "model"])
 def test_a_column_that_does_not_exist_is_an_error_that_lists_those_that_do(option: str) -> None:
     chosen: dict[str, Any] = {option: "x"}
