@@ -38,6 +38,7 @@ from exporter.detector.totals import Totals
 from exporter.detector.unrest import unrest
 from exporter.detector.waves import checked_times, known_seasons, waves_at
 from exporter.stats.arrays import Floats
+from exporter.stats.thinning import thinned
 
 __all__ = ["Detector", "Marginals", "Sums"]
 
@@ -181,7 +182,8 @@ class Detector:
             unseen = _RESTLESS * unrest(known, known_linear, statistics, tails, _LINEAR)
         repeats = Repeats.fit(hashes, often, of_popular, null.singles() / tails.mean)
         # Popular vectors shape nothing, but half of the others does.
-        alike = np.flatnonzero(~others)[::2]
+        alike = np.flatnonzero(~others)
+        alike = alike[thinned(len(alike), -(-len(alike) // 2))]
         in_order = np.sort(np.append(np.flatnonzero(others)[held_out], alike))
         cosines = features.table(everything)[:, -1]
         return cls(

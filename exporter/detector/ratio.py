@@ -11,6 +11,7 @@ from scipy.special import ndtri
 
 from exporter.detector.features import PROBE_FLOOR, Features, lengths
 from exporter.stats.arrays import Floats
+from exporter.stats.thinning import thinned
 from exporter.stats.variation import lower_bound
 
 _AXES = 128
@@ -130,7 +131,7 @@ class HeldOut:
         beyond = _beyond(sizes - middle)
         scale = np.maximum(beyond.std(axis=0), _SIZE_FLOOR)
         points = _points(whitened, beyond / scale)
-        kept = _spread(points, _ROWS)
+        kept = points[thinned(len(points), _ROWS)]
         return cls(
             deviation,
             np.stack([middle, scale]),
@@ -148,7 +149,7 @@ class HeldOut:
         """
         if len(vectors) < FEWEST:
             return ChangedRatio(0.0, 0.0, 1.0)
-        points = self._points(_spread(vectors, _ROWS), features, axes)
+        points = self._points(vectors[thinned(len(vectors), _ROWS)], features, axes)
         ratings = _rate(points, self.points, self.reach, self.deviation)
         return self._changed(ratings, len(vectors))
 
@@ -237,8 +238,9 @@ def _usual(points: NDArray[np.float16], deviation: NDArray[np.float32]) -> Float
     for at, size in enumerate(sizes):
         found = []
         for first in np.linspace(0, n - size, _STRETCHES).astype(np.intp):
-            rest = _spread(np.delete(points, slice(first, first + size), axis=0), _FEWER_ROWS)
-            stretch = _spread(points[first : first + size], _FEWER_ROWS)
+            others = np.delete(points, slice(first, first + size), axis=0)
+            rest = others[thinned(len(others), _FEWER_ROWS)]
+            stretch = points[first + thinned(size, _FEWER_ROWS)]
             reach = _reaches(_place(rest, deviation))
             found.append(lower_bound(*_rate(stretch, rest, reach, deviation)).estimate)
         mean, error = np.mean(found), np.std(found, ddof=1) / np.sqrt(_STRETCHES)
@@ -283,12 +285,6 @@ def _neighbours(
         count[new] = _within(of_new, place[new], window)
         count[known] = _within(reach[known[first:]], place[known], window)
     return count
-
-
-def _spread(rows: NDArray[Any], most: int) -> NDArray[Any]:
-    """Return all rows or, if there are more than ``most``, as many at equal distances."""
-    n = len(rows)
-    return rows if n <= most else rows[np.arange(most) * n // most]
 
 
 def _folds(n: int) -> NDArray[np.intp]:

@@ -18,6 +18,7 @@ from exporter.explain.kinds import Kind
 from exporter.explain.observations import VERSION, Observations
 from exporter.stats.arrays import Vectors
 from exporter.stats.enrichment import log_p_value
+from exporter.stats.thinning import thinned
 
 Column = NDArray[np.float32]
 
@@ -361,7 +362,7 @@ def _mantissa_bits(vectors: Vectors) -> float:
 
 def _different(vectors: Vectors) -> float:
     """Return the ratio of different values in the median vector."""
-    ordered = np.sort(_some(vectors, _COMPARED), axis=1)
+    ordered = np.sort(vectors[thinned(len(vectors), _COMPARED)], axis=1)
     changes = np.count_nonzero(np.diff(ordered, axis=1), axis=1)
     return float(np.median(changes + 1) / vectors.shape[1])
 
@@ -371,12 +372,12 @@ def _far(new: Vectors, old: Vectors) -> float:
 
     Far is below q1 - (q50 - q1) / 2, quantiles of the baseline's own nearest cosines.
     """
-    others = _unit(_some(old, _NEIGHBOURS))
-    own = np.arange(len(others))[:: max(1, len(others) // _COMPARED)]
+    others = _unit(old[thinned(len(old), _NEIGHBOURS)])
+    own = thinned(len(others), _COMPARED)
     cosines = others[own] @ others.T
     cosines[np.arange(len(own)), own] = -1
     low, middle = np.quantile(cosines.max(axis=1), (0.01, 0.5))
-    nearest_cosine = (_unit(_some(new, _COMPARED)) @ others.T).max(axis=1)
+    nearest_cosine = (_unit(new[thinned(len(new), _COMPARED)]) @ others.T).max(axis=1)
     return float((nearest_cosine < low - (middle - low) / 2).mean())
 
 
@@ -480,8 +481,3 @@ def _unit(vectors: NDArray[Any]) -> NDArray[Any]:
         np.linalg.norm(vectors, axis=1, keepdims=True), _SHORTEST
     )
     return unit
-
-
-def _some(vectors: Vectors, most: int) -> Vectors:
-    n = len(vectors)
-    return vectors if n <= most else vectors[np.arange(most) * n // most]

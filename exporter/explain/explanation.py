@@ -19,6 +19,7 @@ from exporter.explain.keywords import Vocabulary, keywords
 from exporter.explain.metadata import Catalogue, Value, overrepresented
 from exporter.explain.observations import Observations
 from exporter.stats.arrays import Vectors
+from exporter.stats.thinning import thinned
 
 _MOST_VECTORS = 2_500
 _MOST_OF_BASELINE = 5_000
@@ -150,8 +151,8 @@ def explain(
     if not len(baseline):
         raise ValueError("an explanation needs vectors of the baseline, got none")
     score = detector.score(detector.sums(window.vectors, window.times))
-    rows = _thinned(len(window), _MOST_VECTORS, _STRETCHES)
-    baseline_rows = _thinned(len(baseline), _MOST_OF_BASELINE, _STRETCHES)
+    rows = _looked_at(len(window), _MOST_VECTORS, _STRETCHES)
+    baseline_rows = _looked_at(len(baseline), _MOST_OF_BASELINE, _STRETCHES)
     new, old = _taken(window, rows), _taken(baseline, baseline_rows)
     compared = detector.compare(new.vectors)
     places = detector.places(old.vectors)
@@ -159,7 +160,7 @@ def explain(
     effect = groups.dependence(compared.places, places, known)
     grown = groups.grown(compared, places, known, effect)[:_MOST_GROUPS]
     grouped = sum(len(each.window) / len(new) - len(each.baseline) / len(old) for each in grown)
-    some = _thinned(len(old), _MOST_FOR_CAUSE, _SHORT_STRETCHES)
+    some = _looked_at(len(old), _MOST_FOR_CAUSE, _SHORT_STRETCHES)
     facts = cause.measure(
         detector, compared, score, old.take(some), new, places[some], known, grouped, effect
     )
@@ -204,8 +205,8 @@ class _Naming:
     def __init__(self, window: Observations, baseline: Observations) -> None:
         self._n = len(window)
         self._words, self._words_before = Vocabulary(window.texts), Vocabulary(baseline.texts)
-        self._compared = np.arange(0, len(baseline), -(-len(baseline) // _MOST_TEXTS))
-        self._sampled = np.arange(0, self._n, -(-self._n // _MOST_REST))
+        self._compared = thinned(len(baseline), _MOST_TEXTS)
+        self._sampled = thinned(self._n, _MOST_REST)
         now, before = window.metadata, baseline.metadata
         self._values = Catalogue([None] * self._n if now is None else now)
         compared = [None if before is None else before[row] for row in self._compared.tolist()]
@@ -323,11 +324,11 @@ _TOUCHING = 1e-3
 
 
 def _taken(observed: Observations, rows: NDArray[np.intp]) -> Observations:
-    """Take the rows that `_thinned` chose; a copy of all of them would take time."""
+    """Take the rows that `_looked_at` chose; a copy of all of them would take time."""
     return observed if len(rows) == len(observed) else observed.take(rows)
 
 
-def _thinned(n: int, most: int, stretches: int) -> NDArray[np.intp]:
+def _looked_at(n: int, most: int, stretches: int) -> NDArray[np.intp]:
     """Return the rows of n that are looked at: all, or stretches, so that sessions stay whole."""
     if n <= most:
         return np.arange(n)

@@ -173,6 +173,20 @@ def test_a_vector_that_the_reference_repeats_is_not(
     assert found.estimate < 0.05
 
 
+def test_two_vectors_that_the_reference_repeats_in_turns_are_not(
+    random: np.random.Generator,
+) -> None:
+    popular = mixture(random, 2)
+
+    def traffic(n: int) -> Vectors:
+        found = mixture(random, n)
+        found[::6] = np.resize(popular, found[::6].shape)
+        return found
+
+    detector = Detector.fit(traffic(3_000))
+    assert np.mean([detector.changed_ratio(traffic(1_000)).estimate for _ in range(5)]) < 0.02
+
+
 def test_what_is_usual_between_stretches_of_the_reference_is_not_counted(
     random: np.random.Generator,
 ) -> None:
@@ -206,6 +220,21 @@ def test_what_is_kept_of_a_large_reference_is_bounded(random: np.random.Generato
     assert large._held_out.points.shape == (2_500, 35)
     assert large.changed_ratio(mixture(random, 6_000)).estimate < 0.03
     assert large.changed_ratio(-mixture(random, 6_000)).estimate > 0.9
+
+
+@pytest.mark.parametrize("n", [9_984, 10_000])
+@pytest.mark.parametrize("period", [2, 4])
+def test_kinds_of_vectors_that_take_turns_are_all_kept(
+    random: np.random.Generator, n: int, period: int
+) -> None:
+    def in_turns(n: int) -> Vectors:
+        kinds = 2 * np.random.default_rng(9).normal(size=(period, 16))
+        found: Vectors = kinds[np.arange(n) % period] + random.normal(size=(n, 16))
+        return found.astype(np.float32)
+
+    detector = Detector.fit(in_turns(n))
+    for size in (250, 1_000, 5_000):
+        assert detector.changed_ratio(in_turns(size)).estimate < 0.08
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
