@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exporter.explain.observations import TEXT
+from exporter.stats.arrays import Floats
+from exporter.stats.design_effect import design_effect
 from exporter.stats.enrichment import log_p_value
 
 _MOST = 3
@@ -24,6 +27,9 @@ _IDENTIFIER = 0.5
 """Ratio of different values above which a key is an identifier."""
 _FEWEST = 3
 """Observations that a value needs."""
+_BLOCKS, _OTHER_BLOCKS = 4, 5
+"""Blocks in which the dependence of the observations, and of the others, is measured. They hold
+interleaved sessions: with ten of the others, four times as many quiet windows named a value."""
 _LONGEST = 100
 """Length of a key and of a value, in characters: longer ones are texts."""
 _CHARACTERS = 40
@@ -122,17 +128,16 @@ def overrepresented(
     """Return the values that are more frequent than in the others, at most three, the surest first.
 
     Fisher's test finds them, with a false discovery rate of 1 % over all values. The lower bound of
-    the ratio of the frequencies must be above 1.2.
+    the ratio of the frequencies must be above 1.2. Both hold also after all numbers were divided by
+    the design effect of the key: observations of one session have the same tenant.
 
     Parameters
     ----------
     observed, others : sequence of set of pairs
-        See `Catalogue`.
+        See `Catalogue`. Both in the order of arrival.
     identifiers : set of str
         Keys that are left out, because nearly every observation has another value.
     """
-    from scipy.stats import false_discovery_control  # late: see `enrichment`
-
     count = Counter(pair for found in observed for pair in found if pair[0] not in identifiers)
     candidates = sorted(pair for pair, many in count.items() if many >= _FEWEST)
     if not candidates or not others:
@@ -142,15 +147,53 @@ def overrepresented(
     here = np.array([count[pair] for pair in candidates])
     there = np.array([other_count[pair] for pair in candidates])
     n, other_n = len(observed), len(others)
-    log_p = log_p_value(here, n, there, other_n)
+    effect = np.ones(len(candidates))
+    log_p, found = _more_frequent(here, n, there, other_n, effect)
+    if found.any():
+        grown = {pair for pair, grew in zip(candidates, found, strict=True) if grew}
+        effects = {key: _effect(key, observed, others, grown) for key, _ in grown}
+        effect = np.array([effects.get(key, 1.0) for key, _ in candidates])
+        log_p, found = _more_frequent(here, n, there, other_n, effect)
+    values = []
+    surest = np.argsort(log_p, kind="stable")
+    for at in surest[found[surest]][:_MOST]:
+        key, value = candidates[at]
+        values.append(Value(key, value, float(here[at] / n), float(there[at] / other_n)))
+    return values
+
+
+def _more_frequent(
+    here: NDArray[np.intp], n: int, there: NDArray[np.intp], other_n: int, effect: Floats
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the logarithms of the p-values of counts, and which count is certainly larger."""
+    from scipy.stats import false_discovery_control  # late: see `enrichment`
+
+    log_p = log_p_value(here, n, there, other_n, effect)
     found = false_discovery_control(np.exp(log_p)) <= _ALPHA
     # Half an observation more on each side: the other side may have none.
-    log_lift = np.log((here + 0.5) / (n + 1)) - np.log((there + 0.5) / (other_n + 1))
-    error = np.sqrt(1 / (here + 0.5) - 1 / (n + 1) + 1 / (there + 0.5) - 1 / (other_n + 1))
-    found &= log_lift - _SURE * error > np.log(_LEAST_LIFT)
-    values = []
-    for at in np.argsort(log_p, kind="stable")[:_MOST]:
-        if found[at]:
-            key, value = candidates[at]
-            values.append(Value(key, value, float(here[at] / n), float(there[at] / other_n)))
-    return values
+    ours, theirs = here / effect + 0.5, there / effect + 0.5
+    size, other_size = n / effect + 1, other_n / effect + 1
+    log_lift = np.log(ours / size) - np.log(theirs / other_size)
+    error = np.sqrt(1 / ours - 1 / size + 1 / theirs - 1 / other_size)
+    return log_p, found & (log_lift - _SURE * error > np.log(_LEAST_LIFT))
+
+
+def _effect(
+    key: str, observed: Sequence[set[Pair]], others: Sequence[set[Pair]], grown: set[Pair]
+) -> float:
+    """Return the design effect of the values of a key on either side, whichever is larger.
+
+    Values that seem to have ``grown`` do not count in the observations. One that begins late varies
+    from block to block because of the change, and would hide it.
+    """
+    ours, theirs = (
+        [frozenset(pair for pair in found if pair[0] == key) for found in side]
+        for side in (observed, others)
+    )
+    ours = [values for values in ours if values.isdisjoint(grown)]
+    number = {values: at for at, values in enumerate({*ours, *theirs})}
+    now, before = (np.array([number[each] for each in side], np.intp) for side in (ours, theirs))
+    return max(
+        design_effect(now, len(now) // _BLOCKS),
+        design_effect(before, len(before) // _OTHER_BLOCKS),
+    )

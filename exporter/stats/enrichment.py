@@ -17,7 +17,7 @@ _TINY = 1e-250
 
 
 def log_p_value(
-    count: ArrayLike, n: int, other_count: ArrayLike, other_n: int, effect: float = 1.0
+    count: ArrayLike, n: int, other_count: ArrayLike, other_n: int, effect: ArrayLike = 1.0
 ) -> Floats:
     """Return the logarithm of the one-sided p-value of Fisher's exact test.
 
@@ -27,8 +27,9 @@ def log_p_value(
         How many of the first and of the other sample have a property.
     n, other_n : int
         Sizes of the samples.
-    effect : float
-        The `design_effect` of the samples. All numbers are divided by it and rounded.
+    effect : array_like of float
+        The `design_effect` of the samples, one for all or one for each count. All numbers are
+        divided by it and rounded.
 
     Returns
     -------
@@ -38,19 +39,21 @@ def log_p_value(
     """
     from scipy.stats import hypergeom
 
-    ours, theirs = _divided(count, effect), _divided(other_count, effect)
-    n, other_n = round(n / effect), round(other_n / effect)
-    together = ours + theirs
-    p = np.asarray(hypergeom.sf(ours - 1, n + other_n, together, n), np.float64)
+    ours, theirs, size, other_size = np.broadcast_arrays(
+        *(_divided(number, effect) for number in (count, other_count, n, other_n))
+    )
+    every, together = size + other_size, ours + theirs
+    p = np.asarray(hypergeom.sf(ours - 1, every, together, size), np.float64)
     log_p: Floats = np.asarray(np.log(np.clip(p, _TINY, 1.0)))
     under = p < _TINY
     if under.any():  # slow, so only where it is needed
-        log_p[under] = hypergeom.logsf(ours[under] - 1, n + other_n, together[under], n)
+        log_p[under] = hypergeom.logsf(ours[under] - 1, every[under], together[under], size[under])
     return log_p
 
 
-def _divided(count: ArrayLike, effect: float) -> NDArray[np.intp]:
-    return np.rint(np.asarray(count) / effect).astype(np.intp)
+def _divided(number: ArrayLike, effect: ArrayLike) -> NDArray[np.intp]:
+    divided: NDArray[np.intp] = np.rint(np.asarray(number) / np.asarray(effect)).astype(np.intp)
+    return divided
 
 
 def log_p_value_in_blocks(

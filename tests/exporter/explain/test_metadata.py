@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 
 from exporter.explain.metadata import Catalogue, Value, overrepresented, pairs
@@ -33,8 +34,9 @@ def test_the_injected_value_comes_first() -> None:
 
 
 def test_a_value_comes_with_its_shares() -> None:
-    observed = [{("a", "x")}] * 30 + [set[tuple[str, str]]()] * 70
-    others = [{("a", "x")}] * 20 + [set[tuple[str, str]]()] * 980
+    nothing = set[tuple[str, str]]()
+    observed = [*[{("a", "x")}] * 3, *[nothing] * 7] * 10
+    others = [{("a", "x")}, *[nothing] * 49] * 20
     assert overrepresented(observed, others, set()) == [Value("a", "x", 0.3, 0.02)]
 
 
@@ -46,6 +48,72 @@ def test_a_sure_but_small_difference_names_nothing() -> None:
     observed = [{("a", "x")}] * 5_900 + [{("a", "y")}] * 4_100
     others = [{("a", "x")}] * 5_000 + [{("a", "y")}] * 5_000
     assert overrepresented(observed, others, set()) == []
+
+
+def test_sure_but_small_differences_do_not_hide_a_large_one() -> None:
+    small = ("a", "b", "c")
+    observed = [{(key, "x" if row % 100 < 59 else "y") for key in small} for row in range(10_000)]
+    others = [{(key, "x" if row % 100 < 50 else "y") for key in small} for row in range(10_000)]
+    for row in range(0, 10_000, 500):
+        observed[row].add(("d", "z"))
+    assert overrepresented(observed, others, set()) == [Value("d", "z", 0.002, 0.0)]
+
+
+def in_sessions(
+    random: np.random.Generator, n: int, weights: dict[str, int]
+) -> list[dict[str, object]]:
+    """Tenants whose sessions have 20 to 50 observations; eight sessions at a time."""
+    share = np.array(list(weights.values())) / sum(weights.values())
+    waiting: list[list[str]] = [[] for _ in range(8)]
+    observed: list[dict[str, object]] = []
+    for one in random.integers(8, size=n):
+        if not waiting[one]:
+            tenant = str(random.choice(list(weights), p=share))
+            waiting[one] = [tenant] * int(random.integers(20, 51))
+        observed.append({"tenant": waiting[one].pop()})
+    return observed
+
+
+USUAL = {f"t{each}": 1 for each in range(20)}
+
+
+@pytest.mark.parametrize("n", [250, 1_000])
+def test_sessions_without_a_change_name_hardly_anything(n: int) -> None:
+    named = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        others = in_sessions(random, 2_500, USUAL)
+        named += bool(found(in_sessions(random, n, USUAL), others))
+    assert named <= 2
+
+
+def test_sessions_that_the_others_lack_name_little() -> None:
+    named = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        others = random.permutation(np.array(in_sessions(random, 2_500, USUAL), object)).tolist()
+        named += bool(found(in_sessions(random, 1_000, USUAL), others))
+    assert named <= 6
+
+
+@pytest.mark.parametrize("tenant", ["t3", "new"])
+def test_a_tenant_whose_sessions_became_far_more_is_named(tenant: str) -> None:
+    named = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        observed = in_sessions(random, 1_000, USUAL | {tenant: 15})
+        named += found(observed, in_sessions(random, 2_500, USUAL))[:1] == [("tenant", tenant)]
+    assert named >= 18
+
+
+@pytest.mark.parametrize("before", [0, 50])
+@pytest.mark.parametrize("begin", [500, 850])
+def test_a_value_that_begins_late_is_named(before: int, begin: int) -> None:
+    random = np.random.default_rng(0)
+    others = random.permutation(["de"] * before + ["en"] * (1_000 - before)).tolist()
+    observed = ["en"] * begin + ["de"] * (1_000 - begin)
+    sides = ([{"language": each} for each in side] for side in (observed, others))
+    assert found(*sides) == [("language", "de")]
 
 
 def test_identifiers_are_left_out() -> None:

@@ -20,6 +20,13 @@ def test_a_design_effect_of_five_leaves_a_fifth_of_the_counts() -> None:
     assert log_p_value(50, 1_000, 10, 5_000, 5.0) == log_p_value(10, 200, 2, 1_000)
 
 
+def test_each_count_may_have_its_own_design_effect() -> None:
+    found = log_p_value([50, 50, 1_000], 1_000, [10, 10, 0], 5_000, [1.0, 5.0, 2.0])
+    assert found[0] == log_p_value(50, 1_000, 10, 5_000)
+    assert found[1] == log_p_value(50, 1_000, 10, 5_000, 5.0)
+    assert found[2] == log_p_value(500, 500, 0, 2_500)
+
+
 def test_a_p_value_that_underflows_has_a_logarithm() -> None:
     found = log_p_value([900, 1_000], 1_000, [0, 0], 5_000)
     assert found[1] < found[0] < -750

@@ -18,7 +18,7 @@ def test_of_many_rows_as_many_as_asked_are_kept_in_order(n: int, most: int) -> N
     rows = thinned(n, most)
     assert len(rows) == most
     assert np.all(np.diff(rows) > 0)
-    assert 0 <= rows[0]
+    assert rows[0] >= 0
     assert rows[-1] < n
 
 
