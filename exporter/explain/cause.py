@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from exporter.detector.sums import fingerprints
 from exporter.explain.clusters import nearest
 from exporter.explain.kinds import Kind
 from exporter.explain.observations import VERSION, Observations
-from exporter.stats.arrays import Vectors
+from exporter.stats.arrays import Floats, Vectors
 from exporter.stats.enrichment import log_p_value
+from exporter.stats.quality import norms
 from exporter.stats.thinning import thinned
 
 Column = NDArray[np.float32]
@@ -278,7 +279,7 @@ def measure(
         The `design_effect` of both: vectors of one session resemble each other.
     """
     new, old = window.vectors, baseline.vectors
-    lengths, usual = np.linalg.norm(new, axis=1), np.linalg.norm(old, axis=1)
+    lengths, usual = norms(new), norms(old)
     length = max(float(np.median(lengths)), _SHORTEST) / max(float(np.median(usual)), _SHORTEST)
     out, usually_out = detector.outside(new), detector.outside(old)
     outside, of_changed = _outside(compared, out, usually_out, 1 - detector.leading / new.shape[1])
@@ -318,8 +319,8 @@ def _directions(
     detector: Detector,
     changed: ChangedRatio,
     new: Vectors,
-    lengths: Column,
-    usual: Column,
+    lengths: Floats,
+    usual: Floats,
     length: float,
 ) -> float:
     """Return the changed ratio of the directions; see `Facts.directions_changed`."""
@@ -372,12 +373,13 @@ def _far(new: Vectors, old: Vectors) -> float:
 
     Far is below q1 - (q50 - q1) / 2, quantiles of the baseline's own nearest cosines.
     """
-    others = _unit(old[thinned(len(old), _NEIGHBOURS)])
+    others = _unit(old[thinned(len(old), _NEIGHBOURS)]).astype(np.float32)
     own = thinned(len(others), _COMPARED)
     cosines = others[own] @ others.T
     cosines[np.arange(len(own)), own] = -1
     low, middle = np.quantile(cosines.max(axis=1), (0.01, 0.5))
-    nearest_cosine = (_unit(new[thinned(len(new), _COMPARED)]) @ others.T).max(axis=1)
+    some = _unit(new[thinned(len(new), _COMPARED)]).astype(np.float32)
+    nearest_cosine = (some @ others.T).max(axis=1)
     return float((nearest_cosine < low - (middle - low) / 2).mean())
 
 
@@ -472,12 +474,10 @@ def _moved(new: Vectors, old: Vectors, pairs: list[tuple[int, int]]) -> float:
     if not pairs:
         return 0.0
     rows, old_rows = np.array(pairs).T
-    ours, theirs = (_unit(side.astype(np.float64)) for side in (new[rows], old[old_rows]))
+    ours, theirs = _unit(new[rows]), _unit(old[old_rows])
     return float((1 - np.einsum("ij,ij->i", ours, theirs) > _SAME_TEXT).mean())
 
 
-def _unit(vectors: NDArray[Any]) -> NDArray[Any]:
-    unit: NDArray[Any] = vectors / np.maximum(
-        np.linalg.norm(vectors, axis=1, keepdims=True), _SHORTEST
-    )
-    return unit
+def _unit(vectors: Vectors) -> Floats:
+    """Return the vectors with a length of 1 in double precision; zeros stay zeros."""
+    return vectors / np.maximum(norms(vectors), _SHORTEST)[:, None]

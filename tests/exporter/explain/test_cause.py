@@ -193,6 +193,28 @@ def test_a_scale_is_seen_by_the_lengths_while_directions_stay(
     assert decide(facts).kind == "scale"
 
 
+@pytest.mark.parametrize("unit", [1e-25, 1e-20, 1.0, 1e20, 1e25])
+@pytest.mark.parametrize(("scale", "kind"), [(1, "none"), (3, "scale"), (0.5, "scale")])
+def test_the_cause_does_not_depend_on_the_unit_of_the_vectors(
+    unit: float, scale: float, kind: Kind
+) -> None:
+    random = np.random.default_rng(0)
+    baseline, window = (
+        (times * unit * random.normal(size=(n, 16))).astype(np.float32)
+        for times, n in ((1, 2_000), (scale, 500))
+    )
+    found = explain(Detector.fit(baseline), Observations(baseline), Observations(window))
+    assert found.cause.kind == kind
+
+
+def test_another_encoder_is_found_in_a_large_unit(draw: Draw) -> None:
+    baseline, window = (
+        (1e20 * each).astype(np.float32) for each in (draw(KNOWN, 2_000), turned(draw(KNOWN, 500)))
+    )
+    found = explain(Detector.fit(baseline), Observations(baseline), Observations(window))
+    assert found.cause.evidence == ("99% of the vectors have no near vector in the baseline",)
+
+
 def test_a_shift_of_all_vectors_is_coherent(facts_of: FactsOf, draw: Draw) -> None:
     shift = np.random.default_rng(2).normal(size=64)
     shifted = draw(KNOWN, 1_000) + 0.1 * shift / np.linalg.norm(shift)
