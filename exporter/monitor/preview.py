@@ -14,6 +14,7 @@ from exporter.monitor import baseline, maturing
 from exporter.monitor.history import past_scores
 from exporter.monitor.local_time import to_local
 from exporter.monitor.windows import REFERENCE_RATIO
+from exporter.stats.thinning import thinned
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.thresholds import STEADY, Stage
 from ingest.store import baselines, explanations
@@ -101,7 +102,7 @@ def preview(
     if version is not None:
         used = baseline.load_or_fit(connection, model_name, version)
         most = used.detector.n_reference // REFERENCE_RATIO
-        sample = rows[:: -(-len(rows) // most)]
+        sample = rows[thinned(len(rows), most)]
         local = to_local(sample["received_at"], used.zone)
         score = used.detector.score(used.detector.sums(sample["embedding"], local))
         recently = now - timedelta(seconds=maturing.recent_seconds(settings.check_interval))

@@ -38,6 +38,7 @@ from exporter.monitor.maturing import (
 )
 from exporter.monitor.windows import REFERENCE_RATIO
 from exporter.stats.arrays import Floats
+from exporter.stats.thinning import thinned
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.thresholds import STEADY, UNLIKE, Stage
 from ingest.store.explanations import LastSeen
@@ -319,7 +320,7 @@ def _require_alike(judge: Baseline | Fit, rows: NDArray[np.void], pieces: int, w
     scores = []
     for part in parts:
         # Of more vectors than it calibrates, some spread evenly.
-        some = part[:: -(-len(part) // (detector.n_reference // REFERENCE_RATIO))]
+        some = part[thinned(len(part), detector.n_reference // REFERENCE_RATIO)]
         local = to_local(some["received_at"], judge.zone)
         scores.append(detector.score(detector.sums(some["embedding"], local)))
     limit = _UNLIKE if len(parts) == 1 else _BOTH_UNLIKE
