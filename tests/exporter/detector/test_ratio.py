@@ -229,8 +229,7 @@ def test_kinds_of_vectors_that_take_turns_are_all_kept(
 ) -> None:
     def in_turns(n: int) -> Vectors:
         kinds = 2 * np.random.default_rng(9).normal(size=(period, 16))
-        found: Vectors = kinds[np.arange(n) % period] + random.normal(size=(n, 16))
-        return found.astype(np.float32)
+        return (kinds[np.arange(n) % period] + random.normal(size=(n, 16))).astype(np.float32)
 
     detector = Detector.fit(in_turns(n))
     for size in (250, 1_000, 5_000):
