@@ -29,7 +29,13 @@ _FEWEST = 3
 """Observations that a value needs."""
 _BLOCKS, _OTHER_BLOCKS = 4, 5
 """Blocks in which the dependence of the observations, and of the others, is measured. They hold
-interleaved sessions: with ten of the others, four times as many quiet windows named a value."""
+interleaved sessions: with ten blocks of the others, four times as many quiet windows named a
+value."""
+_FEWEST_IN_BLOCKS = 16
+"""Observations from which their dependence is measured."""
+_FEWEST_EFFECTIVE = 10
+"""Independent observations that the window counts as, at least. A key that changed once in the
+baseline, as a version does, would hide each later change otherwise."""
 _LONGEST = 100
 """Length of a key and of a value, in characters: longer ones are texts."""
 _CHARACTERS = 40
@@ -151,7 +157,11 @@ def overrepresented(
     log_p, found = _more_frequent(here, n, there, other_n, effect)
     if found.any():
         grown = {pair for pair, grew in zip(candidates, found, strict=True) if grew}
-        effects = {key: _effect(key, observed, others, grown) for key, _ in grown}
+        most = max(n / _FEWEST_EFFECTIVE, 1.0)
+        effects = {
+            key: min(_effect(key, observed, others, grown), most)
+            for key in {key for key, _ in grown}
+        }
         effect = np.array([effects.get(key, 1.0) for key, _ in candidates])
         log_p, found = _more_frequent(here, n, there, other_n, effect)
     values = []
@@ -191,9 +201,11 @@ def _effect(
         for side in (observed, others)
     )
     ours = [values for values in ours if values.isdisjoint(grown)]
-    number = {values: at for at, values in enumerate({*ours, *theirs})}
-    now, before = (np.array([number[each] for each in side], np.intp) for side in (ours, theirs))
-    return max(
-        design_effect(now, len(now) // _BLOCKS),
-        design_effect(before, len(before) // _OTHER_BLOCKS),
-    )
+    # In the order of arrival: sums in another order differ in their last bit.
+    number = {values: at for at, values in enumerate(dict.fromkeys([*ours, *theirs]))}
+    effects = [
+        design_effect(np.array([number[each] for each in side], np.intp), len(side) // blocks)
+        for side, blocks in ((ours, _BLOCKS), (theirs, _OTHER_BLOCKS))
+        if len(side) >= _FEWEST_IN_BLOCKS
+    ]
+    return max(effects, default=1.0)

@@ -8,12 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import digits
 
-from ingest.files.names import EMBEDDING, ID, MODEL, TEXT, TIMESTAMP
+from ingest.files.names import EMBEDDING, ID, MODEL, TEXT, TIMESTAMP, USUAL
 from ingest.files.table import Kind, Times
 
-_USUAL = (EMBEDDING, "embeddings", "vector", "vectors", "values", "dense", "emb", "train")
-"""Names of columns of vectors. The last one is that of the benchmarks in HDF5, whose files hold
-queries, too."""
 _IDS = (ID, "ids", "_id")
 _SEPARATORS = ("_", ".", "-", " ")
 """What may stand before the number of a component."""
@@ -166,7 +163,7 @@ def _vectors(
     # A column of this name holds them even if its first value cannot be read.
     if free.get(EMBEDDING, Kind.NUMBERS) is not Kind.NUMBERS:
         return (EMBEDDING,), False
-    usual = [name for name in lists if name.lower() in _USUAL]
+    usual = [name for name in lists if name.lower() in USUAL]
     if len(lists) == 1 or len(usual) == 1:
         return ((usual or lists)[0],), False
     if lists:
@@ -177,6 +174,10 @@ def _vectors(
     components = _components(free)
     if components:
         return components, True
+    # Base64 that may be anything, such as that of zeros, is no vector by itself.
+    named = [name for name, kind in free.items() if kind is Kind.OTHER and name.lower() in USUAL]
+    if len(named) == 1:
+        return (named[0],), False
     raise ValueError(
         f"has no column of vectors; {it_has(kinds)}. Name the one that holds lists of numbers, or"
         " the columns of components (such as 'dim_*'), with --vector-column"

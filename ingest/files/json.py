@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import msgspec
 
-from ingest.files.names import EMBEDDING, ID, METADATA, MODEL, TEXT
+from ingest.files.names import EMBEDDING, ID, METADATA, MODEL, TEXT, USUAL
 from ingest.files.table import Records
 
 Record = dict[str, Any] | str
@@ -40,10 +40,8 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
 }
 _EXTENDED = ("$oid", "$uuid", "$date", *_NUMBERS)
 """Names by which MongoDB's Extended JSON tells the type of a value."""
-_BETWEEN = re.compile(r"[\s,]*")
-_SPACE = re.compile(r"\s*")
-_SHOWN = 40
-"""Characters that an error shows of a file."""
+_BETWEEN = re.compile(r"[\s,\ufeff\0]*")
+"""What may stand between two values: files that were joined have marks of their encoding."""
 _READ = 2**20
 _LINE = msgspec.json.Decoder()
 _PYTHON = json.JSONDecoder()
@@ -79,7 +77,11 @@ def _is_document(file: IO[bytes]) -> bool:
         is_open = first[:1] == b"{" and first[-1:] in b"{[,:"
         return first[:1] == b"[" or is_open or _has_several(first)
     if isinstance(value, list):
-        return not _is_vector(value)
+        if _is_vector(value):
+            return False
+        # A list of nothing, or with null in it, may be the first of many lines.
+        if any(isinstance(each, list | dict) for each in value):
+            return True
     return not any(map(bytes.strip, pieces))
 
 
@@ -143,20 +145,12 @@ def _document(text: IO[str]) -> Iterator[tuple[int, Record]]:
 
 def _elements(text: IO[str]) -> Iterator[Any]:
     """Decode the elements of lists, or other values, so that only one of them is in memory."""
-    held, at = _after_space(text, "", 0)
-    is_list = held.startswith("[", at)
-    lists = int(is_list)
-    at += lists
+    held, at, is_list = "", 0, False
     while True:
         at = _BETWEEN.match(held, at).end()  # type: ignore[union-attr]
-        if is_list and held.startswith("]", at):
-            held, at = _after_space(text, held, at + 1)
-            if at == len(held):
-                return
-            if held[at] != "[":
-                rest = held[at : at + _SHOWN]
-                raise ValueError(f"has {rest!r} after list {lists}; allowed is another list")
-            lists, at = lists + 1, at + 1
+        if held.startswith("]" if is_list else "[", at):
+            is_list = not is_list
+            at += 1
             continue
         try:
             value, end = _PYTHON.raw_decode(held, at)
@@ -176,15 +170,6 @@ def _elements(text: IO[str]) -> Iterator[Any]:
                 return
         yield value
         at = end
-
-
-def _after_space(text: IO[str], held: str, at: int) -> tuple[str, int]:
-    """Skip white space, and read on where it takes all that is held. At the end is nothing."""
-    while (at := _SPACE.match(held, at).end()) == len(held):  # type: ignore[union-attr]
-        held, at = text.read(_READ), 0
-        if not held:
-            break
-    return held, at
 
 
 def _records(value: Any) -> Iterator[Record]:
@@ -242,13 +227,16 @@ def _of_object(value: dict[str, Any]) -> Iterator[Record]:
 
 
 def _has_vector(value: Mapping[str, Any], inner: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether an object has a vector itself, and the objects in it no longer ones."""
-    own = _longest(value)
-    return own > 0 and own >= max(map(_longest, inner))
+    """Return whether an object has a vector itself, and the objects in it have none.
 
-
-def _longest(row: Mapping[str, Any]) -> int:
-    return max((len(row[name]) for name in _vectors(row)), default=0)
+    A list with a number for each of these objects is a column of them. Otherwise the names decide,
+    and then the lengths.
+    """
+    if any(name.lower() in USUAL for row in inner for name in row):
+        return False
+    own = {name: len(value[name]) for name in _vectors(value) if len(value[name]) != len(inner)}
+    longest = max((len(row[name]) for row in inner for name in _vectors(row)), default=0)
+    return any(name.lower() in USUAL or length > longest for name, length in own.items())
 
 
 def _is_list_of_objects(value: Any) -> bool:

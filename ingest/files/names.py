@@ -10,3 +10,6 @@ EMBEDDING, ID, TIMESTAMP, TEXT, MODEL, METADATA = (
     "model_name",
     "metadata",
 )
+USUAL = (EMBEDDING, "embeddings", "vector", "vectors", "values", "dense", "emb", "train")
+"""Names of columns of vectors, in lower case. The last one is that of the benchmarks in HDF5, whose
+files hold queries, too."""

@@ -83,7 +83,8 @@ def open_npz(file: IO[bytes]) -> Arrays:
     objects = [name for name, array in arrays.items() if array.dtype.hasobject]
     if objects and not any(len(array.shape) == 2 for array in arrays.values()):
         raise ValueError(f"array {objects[0]!r} {_OBJECTS}")
-    return Arrays(arrays)
+    # A single number, or a text that describes the file, is no column.
+    return Arrays({name: array for name, array in arrays.items() if array.shape})
 
 
 def _columns(name: str, stream: _Stream) -> Mapping[str, Slices]:

@@ -283,10 +283,12 @@ class Records:
         records = iter(self.records)
         # Until there is one good row: the columns are known from it.
         head: list[tuple[int, dict[str, Any] | str]] = []
+        has_good = False
         try:
             for record in records:
                 head.append(record)
-                if len(head) >= CHUNK and any(isinstance(each, dict) for _, each in head):
+                has_good = has_good or isinstance(record[1], dict)
+                if len(head) >= CHUNK and has_good:
                     break
         except Exception as error:
             # The rows before it come first.
@@ -411,13 +413,13 @@ class Arrays:
 
     def check_lengths(self, names: Iterable[str]) -> None:
         """Raise ValueError unless these arrays are as long as the first of them."""
-        shapes = {name: self.arrays[name].shape for name in names}
-        (first, wanted), *others = shapes.items()
-        for name, shape in others:
+        shapes = [(name, self.arrays[name].shape) for name in names]
+        for name, shape in shapes[1:]:
+            first, wanted = shapes[0]
             if shape[:1] != wanted[:1]:
                 raise ValueError(
                     f"has the array {name!r} of shape {shape}, but {first!r} of shape {wanted};"
-                    " allowed is one value for each vector"
+                    " allowed is one value for each vector. --drop leaves an array out"
                 )
 
     def chunks(self, part: int, names: Sequence[str]) -> Iterator[Chunk]:

@@ -103,7 +103,7 @@ def test_a_column_with_the_name_of_the_vectors_or_chosen_holds_them_in_base64(
     tmp_path: Path,
 ) -> None:
     cell = base64.b64encode(np.array([1, 2.5, 3], "<f4").tobytes()).decode()
-    for name, options in (("embedding", {}), ("v", {"vector": "v"})):
+    for name, options in (("embedding", {}), ("Vector", {}), ("v", {"vector": "v"})):
         (tmp_path / "v.csv").write_text(f"id,{name}\na,{cell}\n")
         assert whole(tmp_path / "v.csv", **options).vectors.tolist() == [[1, 2.5, 3]]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +115,31 @@ def test_lists_may_end_where_a_piece_of_the_file_does(
         assert len(read(tmp_path, text).vectors) == 6
 
 
-def test_anything_else_after_a_list_is_named_with_its_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rest", [",\n", "\0\0", "\ufeff", "\n\n"])
+def test_harmless_bytes_after_a_list_are_passed_over(rest: str, tmp_path: Path) -> None:
+    for text in (json.dumps(ROWS) + rest, json.dumps(ROWS) + rest + json.dumps(ROWS)):
+        rows = read(tmp_path, text)
+        np.testing.assert_array_equal(rows.vectors, np.tile(VECTORS, (len(rows.vectors) // 3, 1)))
+
+
+def test_a_value_that_is_no_list_among_lists_is_one_bad_row(tmp_path: Path) -> None:
+    rows = read(tmp_path, f'{json.dumps(LISTS)}\n{{"error": "busy"}}\nnull\n{json.dumps(LISTS)}\n')
+    np.testing.assert_array_equal(rows.vectors, np.tile(VECTORS, (2, 1)))
+    assert len(rows.faults) == 2
+
+
+@pytest.mark.parametrize("rest", ["\n garbage {", " ]"])
+def test_what_is_no_json_after_a_list_is_an_error(rest: str, tmp_path: Path) -> None:
     path = tmp_path / "v.json"
-    for rest, shown in (("\n garbage {", "'garbage {'"), (', {"a": 1}', "', {"), (" ]", "']'")):
-        path.write_text(2 * f"{json.dumps(ROWS)}\n" + rest)
-        with pytest.raises(PayloadError, match=rf"v\.json: has {re.escape(shown)}.* after list 2;"):
-            whole(path)
+    path.write_text(f"{json.dumps(ROWS)}{rest}")
+    with pytest.raises(PayloadError, match=r"v\.json: is not valid JSON, or cut off"):
+        whole(path)
+
+
+def test_the_first_of_many_lines_may_be_an_empty_list(tmp_path: Path) -> None:
+    rows = read(tmp_path, "\n".join(map(json.dumps, [[], *LISTS])))
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    assert rows.faults == ["line 1 has an empty vector"]
 
 
 def batch(custom_id: str, vectors: list[Any]) -> dict[str, Any]:
@@ -221,6 +239,20 @@ def test_objects_in_a_list_beside_a_vector_belong_to_its_row(
     assert rows.vectors.tolist() == [[0.5, 2, 3]] * lines
     assert rows.ids == ["1"] * lines
     assert rows.metadata == [{"results": found}] * lines
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"object": "list", "data": data(LISTS), "token_counts": [7, 8, 9]},
+        {"data": data(LISTS), "topks": [3, 4, 5, 6]},
+        {"points": [{"vector": vector} for vector in LISTS], "next": [1, 2, 3, 4]},
+        {"query": [1, 2], "matches": [{"values": vector} for vector in LISTS]},
+    ],
+    ids=["counts", "numbers", "offset", "a search"],
+)
+def test_numbers_beside_a_list_of_vectors_are_none(answer: object, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read(tmp_path, json.dumps(answer)).vectors, VECTORS)
 
 
 def test_numbers_beside_a_list_of_longer_vectors_are_no_vector(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_arrays_beside_the_vectors_are_their_columns(tmp_path: Path) -> None:
         assert rows.metadata == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
-@pytest.mark.parametrize("shape", [(4,), (2,), (0,), ()])
+@pytest.mark.parametrize("shape", [(4,), (2,), (0,)])
 @pytest.mark.parametrize("name", ["ids", "timestamp", "model_name", "text", "other"])
 def test_an_array_that_is_chosen_must_be_as_long_as_the_vectors(
     name: str, shape: tuple[int, ...], tmp_path: Path
@@ -60,6 +60,13 @@ def test_an_array_that_is_chosen_must_be_as_long_as_the_vectors(
     message = f"v.npz: has the array '{name}' of shape {shape}, but 'embedding' of shape (3, 2);"
     with pytest.raises(PayloadError, match=re.escape(message)):
         whole(tmp_path / "v.npz", **options)
+
+
+def test_a_single_number_or_text_describes_the_file_and_is_no_column(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", embedding=VECTORS, text=np.array("of May"), id=np.array(7))
+    rows = whole(tmp_path / "v.npz")
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    assert (rows.ids, rows.metadata) == ([], [])
 
 
 def test_components_in_arrays_of_their_own_must_be_equally_many(tmp_path: Path) -> None:
