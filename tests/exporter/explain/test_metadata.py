@@ -118,10 +118,14 @@ def test_a_value_that_begins_late_is_named(before: int, begin: int) -> None:
 
 @pytest.mark.parametrize("share", [0.4, 1.0])
 def test_a_version_after_one_that_changed_within_the_others_is_named(share: float) -> None:
-    others = [{"app": version} for version in ["1.0"] * 1_250 + ["1.1"] * 1_250]
     new = round(1_000 * share)
-    observed = [{"app": version} for version in ["1.1"] * (1_000 - new) + ["1.2"] * new]
-    assert found(observed, others) == [("app", "1.2")]
+    others = ["1.0"] * 1_250 + ["1.1"] * 1_250
+    observed = ["1.1"] * (1_000 - new) + ["1.2"] * new
+    assert found(versions(observed), versions(others)) == [("app", "1.2")]
+
+
+def versions(side: list[str]) -> list[dict[str, object]]:
+    return [{"app": version} for version in side]
 
 
 def test_identifiers_are_left_out() -> None:
