@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.files import magnitudes
+
 _LIST = msgspec.json.Decoder(list[float])
 _WRAPPED = re.compile(
     r"(?:\w+\.)*\w+\(\s*(?P<list>[\[({].*[\])}])\s*(?:,[^\[\](){}]*)?\)|(?P<bare>[\[({].*[\])}])",
@@ -25,13 +27,6 @@ _HEXADECIMAL = re.compile(r"[0-9A-Fa-f]+")
 _SHORTEST_BASE64 = 16
 _FEWEST = 16
 """Components from which base64 is told from words, whose letters are bytes as well."""
-_FEWEST_SIZES = 4
-"""Components, neither zero nor infinite, without which nothing can be told of magnitudes."""
-_SPREAD = 4.0
-"""Largest standard deviation of the binary logarithm of components. It is 1.6 for normally
-distributed ones, and above 8 for other bytes, whose bits are read as exponents."""
-_LARGEST, _SMALLEST = 2.0**40, 2.0**-40
-"""Limits of the largest component."""
 
 
 def read(value: Any) -> NDArray[np.float32] | str:
@@ -76,20 +71,17 @@ def is_text_of_vector(text: str) -> bool:
     """
     stripped = text.strip()
     if _BASE64.fullmatch(stripped):
-        return _HEXADECIMAL.fullmatch(stripped) is None and _is_usual(_base64(stripped))
+        vector = _base64(stripped)
+        return (
+            _HEXADECIMAL.fullmatch(stripped) is None
+            and not isinstance(vector, str)
+            and len(vector) >= _FEWEST
+            and magnitudes.spread(vector) <= magnitudes.USUAL
+        )
     found = _text(text)
     if isinstance(found, str):
         return _WRAPPED.fullmatch(text.strip()) is not None and "..." in text
     return len(found) > 1 and stripped[0] not in "0123456789+-."
-
-
-def _is_usual(vector: NDArray[np.float32] | str) -> bool:
-    if isinstance(vector, str) or len(vector) < _FEWEST:
-        return False
-    sizes = np.abs(vector[np.isfinite(vector) & (vector != 0)].astype(np.float64))
-    if len(sizes) < _FEWEST_SIZES or not _SMALLEST < sizes.max() < _LARGEST:
-        return False
-    return bool(np.log2(sizes).std() <= _SPREAD)
 
 
 def _is_number(value: object) -> bool:

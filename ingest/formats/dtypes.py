@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.files.magnitudes import FEWEST, USUAL, spread
+
 FLOAT32 = "float32"
 """The type of bytes for which none is named."""
 
@@ -31,13 +33,8 @@ _BIG_ENDIAN: Mapping[str, str] = {
 _FLOATS = ("float16", "bfloat16", FLOAT32, "float64", *_BIG_ENDIAN)
 _SAMPLE = 2_048
 """Bytes that are looked at."""
-_FEWEST = 4
-"""Numbers, other than zero, without which nothing can be told; 8 if they take two bytes."""
-_USUAL, _ABSURD = 4.0, 6.0
-"""Standard deviation of the binary logarithm of components. It is 1.6 for normally distributed
-ones, and above 8 for bytes of another type, whose mantissas are read as exponents."""
-_LARGEST, _SMALLEST = 2.0**40, 2.0**-40
-"""Limits of the largest component of a vector, beyond which all of it is absurd."""
+_ABSURD = 6.0
+"""Spread of magnitudes above which bytes are of another type."""
 _FEWEST_BYTES = 64
 _NARROW = 64.0
 """Standard deviation of bytes that are numbers. It is 74 if all are equally likely."""
@@ -78,7 +75,7 @@ def doubt(data: bytes, dtype: str | None) -> str | None:
     if dtype not in _FLOATS or _spread(sample, dtype) <= _ABSURD:
         return None
     likely = next(
-        (name for name in _FLOATS if name != dtype and _spread(sample, name) <= _USUAL), None
+        (name for name in _FLOATS if name != dtype and _spread(sample, name) <= USUAL), None
     ) or _integer(sample)
     if likely is None:
         return None
@@ -111,17 +108,9 @@ def _spread(data: bytes, name: str) -> float:
     if len(data) % np.dtype(code).itemsize:
         return np.inf
     numbers = _of_bfloat16(data) if name == "bfloat16" else np.frombuffer(data, code)
-    with np.errstate(invalid="ignore"):
-        sizes = np.abs(numbers[numbers != 0].astype(np.float64))
-    is_finite = np.isfinite(sizes)
-    # A few that are not finite are a fault of the vector.
-    if 2 * is_finite.sum() < len(sizes):
-        return np.inf
-    sizes = sizes[is_finite]
-    if len(sizes) < (_FEWEST if numbers.itemsize > 2 else 2 * _FEWEST):
-        # A constant, say, is no sign of anything, and no better reading of anything.
-        return 0.5 * (_USUAL + _ABSURD)
-    return float(np.log2(sizes).std()) if _SMALLEST < sizes.max() < _LARGEST else np.inf
+    found = spread(numbers, FEWEST if numbers.itemsize > 2 else 2 * FEWEST)
+    # A constant, say, is no sign of anything, and no better reading of anything.
+    return 0.5 * (USUAL + _ABSURD) if np.isnan(found) else found
 
 
 def _integer(data: bytes) -> str | None:
