@@ -319,7 +319,7 @@ def _require_alike(judge: Baseline | Fit, rows: NDArray[np.void], pieces: int, w
     parts = np.array_split(rows, min(pieces, len(rows) // _FEWEST))
     scores = []
     for part in parts:
-        # Of more vectors than it calibrates, some spread evenly.
+        # Of more vectors than it calibrates, some from everywhere.
         some = part[thinned(len(part), detector.n_reference // REFERENCE_RATIO)]
         local = to_local(some["received_at"], judge.zone)
         scores.append(detector.score(detector.sums(some["embedding"], local)))

@@ -99,6 +99,17 @@ def test_the_baseline_in_use_says_how_unlike_the_vectors_are(
     assert found.drifts == drifts  # although nothing was recorded: the exporter may be away
 
 
+def test_kinds_of_vectors_that_take_turns_are_compared_with_each_other(
+    connection: psycopg.Connection, send: Send, vectors: Vectors
+) -> None:
+    in_turns = vectors.copy()
+    in_turns[::2] += 5
+    send(in_turns[:600])
+    baseline.pin(connection, "m", Selection(first=600))
+    send(in_turns[600:1_800])
+    assert compared(connection, Selection(last=1_200)).score < 3
+
+
 def test_the_vectors_are_compared_in_the_time_zone_of_the_baseline(
     connection: psycopg.Connection, send: Send, vectors: Vectors
 ) -> None:

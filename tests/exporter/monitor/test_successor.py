@@ -137,6 +137,16 @@ def test_a_day_without_drift_becomes_the_next_baseline() -> None:
     assert successor.rows["received_at"].min() == pytest.approx(stream.now - DAY, abs=300)
 
 
+@pytest.mark.parametrize("period", [2, 4])
+def test_kinds_of_vectors_that_take_turns_are_not_unlike_each_other(period: int) -> None:
+    def in_turns(vectors: Vectors, hours: Floats) -> Vectors:
+        changed = vectors.copy()
+        changed[::period] += 4
+        return changed
+
+    assert Stream(30, in_turns).waits_for() is None
+
+
 def test_all_vectors_of_the_day_tell_which_means_to_expect() -> None:
     stream = Stream(30)
     _, successor = stream.next()
