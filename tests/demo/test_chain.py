@@ -155,7 +155,7 @@ def test_a_detected_drift_reaches_slack_in_full(
                     {
                         "type": "button",
                         "text": "Silence",
-                        "url": (f"{alertmanager}/#/silences/new?filter=%7B{silence}%7D"),
+                        "url": f"{alertmanager}/#/silences/new?filter=%7B{silence}%7D",
                     },
                 ],
             }
