@@ -93,6 +93,8 @@ class ArrowColumn:
         array = self._array
         if pa.types.is_timestamp(array.type):
             array = _microseconds(array)
+        if pa.types.is_float16(array.type):
+            array = array.cast(pa.float64())  # older releases would make NumPy's floats of them
         try:
             values = list(array.to_pylist())
         except ValueError:
