@@ -76,9 +76,8 @@ class ArrowColumn:
             array = array.cast(pa.timestamp("us"))
         if not pa.types.is_timestamp(array.type):
             return Objects(array.to_pylist()).seconds(times)
-        missing = array.is_null().to_numpy(zero_copy_only=False)
-        ticks = _microseconds(array).cast(pa.int64()).fill_null(0).to_numpy()
-        return naive_seconds(ticks, missing, Times() if array.type.tz else times)
+        moments = array.cast(pa.timestamp(array.type.unit)).to_numpy(zero_copy_only=False)
+        return naive_seconds(moments, Times() if array.type.tz else times)
 
     def numbers(self) -> NDArray[np.floating[Any]]:
         """Read numbers; null is NaN."""
@@ -91,15 +90,15 @@ class ArrowColumn:
     def values(self) -> list[Any]:
         """Return Python objects, times to a microsecond."""
         array = self._array
-        if pa.types.is_timestamp(array.type):
-            array = _microseconds(array)
+        # Coarser units are left as they are: as microseconds, times far away would wrap around.
+        if pa.types.is_timestamp(array.type) and array.type.unit == "ns":
+            array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
         if pa.types.is_float16(array.type):
             array = array.cast(pa.float64())  # older releases would make NumPy's floats of them
         try:
             values = list(array.to_pylist())
-        except ValueError:
-            # Nanoseconds within lists or objects, which Python's datetime cannot hold.
-            return list(array.cast(pa.string()).to_pylist())
+        except (ValueError, OverflowError):
+            values = list(map(_object, array))
         if pa.types.is_map(array.type) and _is_text(array.type.key_type):
             return [None if pairs is None else dict(pairs) for pairs in values]
         return values
@@ -132,8 +131,12 @@ def _dimension(array: pa.Array) -> int | None:
     return int(lengths[0]) if (lengths == lengths[0]).all() else None
 
 
-def _microseconds(array: pa.Array) -> pa.Array:
-    return array.cast(pa.timestamp("us", array.type.tz), safe=False)
+def _object(value: pa.Scalar) -> Any:
+    """Return a value, as text if it is, or holds, a time that Python's datetime cannot hold."""
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):
+        return value.cast(pa.string()).as_py()
 
 
 class _Frames:

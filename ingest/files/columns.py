@@ -101,7 +101,13 @@ def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
     free = {name: kind for name, kind in kinds.items() if name not in taken}
     vectors, is_wide = _vectors(free, kinds, options.vector)
     objects = _objects(kinds)
-    used = {*vectors, *taken, *_around(vectors, objects)}
+    around = _around(vectors, objects)
+    beside = [name for name in kept if objects.get(name) in around]
+    time = time or _within(beside, TIMESTAMP)
+    text = text or _within(beside, TEXT)
+    model = model or _within(beside, MODEL)
+    named_id = named_id or next(filter(None, (_within(beside, name) for name in _IDS)), None)
+    used = {*vectors, *taken, *around, time, text, model, named_id}
     others = [
         name
         for name, kind in kinds.items()
@@ -109,8 +115,9 @@ def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
         # Vectors are too large to be metadata.
         and kind is not Kind.VECTORS
         and not _is_index(name, kind)
-        # What lies within an object is metadata with it; the object of the vectors is not.
-        and name not in objects
+        # What lies within an object is metadata with it. The object of the vectors is not, so what
+        # lies beside them is metadata of its own.
+        and objects.get(name) in {None, *around}
     ]
     return Choice(vectors, is_wide, named_id, time, text, model, tuple(others))
 
@@ -148,6 +155,11 @@ def _present(names: Collection[str], name: str) -> str | None:
     return name if name in names else None
 
 
+def _within(names: Iterable[str], name: str) -> str | None:
+    """Return the first of the fields of objects that has a name."""
+    return next((each for each in names if each.endswith(f".{name}")), None)
+
+
 def _matching(kinds: Mapping[str, Kind], name: str) -> list[str]:
     return [name] if name in kinds else [each for each in kinds if fnmatch.fnmatchcase(each, name)]
 
@@ -156,12 +168,14 @@ def _vectors(
     free: Mapping[str, Kind], kinds: Mapping[str, Kind], wanted: str | None
 ) -> tuple[tuple[str, ...], bool]:
     if wanted is not None:
-        found = _matching(kinds, wanted)
+        found = [name for name in _matching(kinds, wanted) if kinds[name] is not Kind.FOLDER]
+        if not found:
+            raise ValueError(f"--vector-column {wanted!r} is {Kind.FOLDER.value}; {it_has(kinds)}")
         is_wide = found != [wanted] or kinds[wanted] is Kind.NUMBERS
         return _in_order(found) if is_wide else tuple(found), is_wide
     lists = [name for name, kind in free.items() if kind is Kind.VECTORS]
     # A column of this name holds them even if its first value cannot be read.
-    if free.get(EMBEDDING, Kind.NUMBERS) is not Kind.NUMBERS:
+    if free.get(EMBEDDING) in (Kind.VECTORS, Kind.OTHER):
         return (EMBEDDING,), False
     usual = [name for name in lists if name.lower() in USUAL]
     if len(lists) == 1 or len(usual) == 1:
@@ -197,7 +211,9 @@ def _components(free: Mapping[str, Kind]) -> tuple[str, ...]:
     longest = max(groups.values(), key=len, default=[])
     if len(longest) >= _FEWEST:
         return _in_order(longest)
-    plain = [name for name, kind in free.items() if not _is_index(name, kind)]
+    plain = [
+        name for name, kind in free.items() if kind is not Kind.FOLDER and not _is_index(name, kind)
+    ]
     if len(plain) >= _FEWEST and all(free[name] is Kind.NUMBERS for name in plain):
         return tuple(plain)
     return ()

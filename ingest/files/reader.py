@@ -186,13 +186,14 @@ class File:
     def __init__(self, name: str, opened: Table, folders: Mapping[str, str], options: Options):
         self.name = name
         self._table = opened
-        self._folders = folders
+        # What the file itself says of each row is not replaced.
+        self._folders = {name: folders[name] for name in folders if name not in opened.kinds}
         self._options = options
-        self._kinds = dict.fromkeys(folders, table.Kind.OTHER) | dict(opened.kinds)
+        self._kinds = dict.fromkeys(self._folders, table.Kind.FOLDER) | dict(opened.kinds)
         self.choice: Choice | None = choose(self._kinds, options) if opened.kinds else None
         if isinstance(opened, table.Arrays) and self.choice is not None:
             # Without its ids or times, a row would be stored as another one.
-            opened.check_lengths(name for name in self.choice.roles if name not in folders)
+            opened.check_lengths(name for name in self.choice.roles if name not in self._folders)
 
     @property
     def parts(self) -> int:

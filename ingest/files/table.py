@@ -29,6 +29,9 @@ CHUNK = 1_000
 INEXACT = 2.0**53
 """From here on, Python's floats do not have each whole number."""
 
+_EXACT = ("M8[s]", "M8[ms]", "M8[us]")
+"""Types of times whose seconds float64 holds to their last digit."""
+
 _COMMA = re.compile(r"^(\s*[+-]?\d+),(\d+(?:[eE][+-]?\d+)?\s*)$")
 """A number with a decimal comma."""
 
@@ -42,6 +45,7 @@ class Kind(Enum):
     VECTORS = "vectors"
     NUMBERS = "numbers"
     OTHER = "other values"
+    FOLDER = "the name of a folder, one value for the whole file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +144,7 @@ class Array:
     def seconds(self, times: Times) -> NDArray[np.float64] | Sequence[float | str]:
         """Read each value as a time."""
         if self.items.dtype.kind == "M":
-            ticks = self.items.astype("datetime64[us]")
-            return naive_seconds(ticks.astype(np.int64), np.isnat(ticks), times)
+            return naive_seconds(self.items, times)
         return Objects(self.values()).seconds(times)
 
     def numbers(self) -> NDArray[np.floating[Any]] | Sequence[float | str]:
@@ -182,18 +185,29 @@ def number(value: Any) -> float | str:
 
 
 def naive_seconds(
-    microseconds: NDArray[np.int64], missing: NDArray[np.bool_], times: Times
+    moments: NDArray[np.datetime64], times: Times
 ) -> NDArray[np.float64] | Sequence[float | str]:
-    """Convert typed timestamps without a zone, which count microseconds since the epoch.
+    """Convert typed timestamps without a zone; NaT is NaN.
 
     They are taken for UTC, as the libraries that write them do, unless a zone is given.
+
+    Parameters
+    ----------
+    moments : ndarray of datetime64, shape (n,)
+        Read to a microsecond.
+    times : Times
     """
+    # Years and days are counted in seconds: as microseconds, those far away would wrap around.
+    kind = np.promote_types(moments.dtype, "M8[s]")
+    moments = moments.astype(kind if kind in _EXACT else "M8[us]")
+    missing = np.isnat(moments)
     if times.zone is None:
-        seconds: NDArray[np.float64] = np.where(missing, np.nan, microseconds / 1e6)
-        if not ((seconds < 0) | (seconds >= timestamps.END)).any():
-            return seconds
+        unit, _ = np.datetime_data(moments.dtype)
+        seconds = moments.astype(np.int64) / timestamps.TICKS[unit]
+        if not (~missing & ((seconds < 0) | (seconds >= timestamps.END))).any():
+            return np.where(missing, np.nan, seconds)
     # As texts, so that the reasons are the same.
-    texts = np.datetime_as_string(microseconds.astype("datetime64[us]")).tolist()
+    texts = np.datetime_as_string(moments).tolist()
     in_zone = Times(zone=times.zone or UTC)
     return [
         np.nan if absent else in_zone.read(text)

@@ -17,6 +17,7 @@ import pytest
 from pyarrow import parquet
 
 from ingest.files.arrow import ArrowColumn
+from ingest.files.table import Times
 from ingest.runtime.errors import PayloadError
 from tests.ingest.files.vectors import IDS, VECTORS, Whole, whole
 
@@ -55,7 +56,8 @@ def test_vectors_of_any_form_are_read(form: str, tmp_path: Path) -> None:
     rows = read(tmp_path, {"id": IDS, "found": FORMS[form], "words": [["a"]] * 3})
     np.testing.assert_array_equal(rows.vectors, VECTORS)
     assert rows.ids == IDS
-    assert rows.metadata == [{"words": ["a"]}] * 3
+    beside = {"found.n": 1} if form == "struct" else {}
+    assert rows.metadata == [{**beside, "words": ["a"]}] * 3
 
 
 def test_integers_of_one_byte_are_vectors(tmp_path: Path) -> None:
@@ -174,6 +176,21 @@ def test_a_time_out_of_range_is_a_bad_row(kind: pa.DataType, tmp_path: Path) -> 
         "'0001-01-01T00:00:00.000000' is out of range",
         "'9999-12-31T00:00:00.000000' is out of range",
     ]
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+@pytest.mark.parametrize("unit", ["s", "ms"])
+def test_a_time_does_not_wrap_around(unit: str, zone: str | None) -> None:
+    """As microseconds, four times this one is zero."""
+    column = ArrowColumn(pa.array([2**62, 0, None], pa.timestamp(unit, zone)))
+    far, first, missing = column.seconds(Times())
+    assert str(far).endswith("' is not a time as in RFC 3339")
+    assert first == 0
+    assert np.isnan(missing)
+    far, first, missing = column.values()
+    assert isinstance(far, str)
+    assert first == datetime(1970, 1, 1, tzinfo=UTC if zone else None)
+    assert missing is None
 
 
 def test_a_date_is_midnight_and_a_null_time_is_none(tmp_path: Path) -> None:

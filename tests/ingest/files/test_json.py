@@ -346,3 +346,19 @@ def test_a_bad_row_is_reported_with_its_line(mistake: str, tmp_path: Path) -> No
 def test_a_document_that_is_cut_off_gives_the_rows_before(tmp_path: Path) -> None:
     with pytest.raises(PayloadError, match=r"v\.jsonl: is not valid JSON, or cut off"):
         read(tmp_path, json.dumps(ROWS)[:-30])
+
+
+def test_what_lies_beside_the_vector_in_an_object_is_kept(tmp_path: Path) -> None:
+    """As elasticdump and change streams of MongoDB write documents."""
+    source = {"embedding": [1, 2], "text": "one", "lang": "en", "timestamp": 7, "by": {"id": 3}}
+    line = {"_index": "docs", "_id": "a", "_source": source}
+    (tmp_path / "v.jsonl").write_text(json.dumps(line))
+    rows = whole(tmp_path / "v.jsonl")
+    assert (rows.ids, rows.times) == (["a"], [7])
+    assert rows.metadata == [
+        {"_index": "docs", "text": "one", "_source.lang": "en", "_source.by": {"id": 3}}
+    ]
+    options = {"time": "_source.by.id", "text": "_source.lang", "drop": ("_source.by", "_index")}
+    rows = whole(tmp_path / "v.jsonl", **options)
+    assert rows.times == [3]
+    assert rows.metadata == [{"text": "en", "_source.text": "one", "_source.timestamp": 7}]

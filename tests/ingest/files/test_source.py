@@ -13,7 +13,7 @@ from pyarrow import parquet
 from ingest.files.remote import filesystem_of
 from ingest.files.source import Source, partitions, stem
 from ingest.runtime.errors import PayloadError
-from tests.ingest.files.vectors import VECTORS, whole
+from tests.ingest.files.vectors import IDS, VECTORS, whole
 
 SUFFIXES = (".parquet", ".jsonl")
 
@@ -39,6 +39,30 @@ def test_a_folder_is_read_whole_and_the_names_of_its_folders_are_columns(lake: P
 
 def test_a_folder_of_models_names_them(lake: Path) -> None:
     assert whole(lake, model="lang").models == ["de"] * 3 + ["en"] * 3
+
+
+def test_vectors_are_in_the_file_and_not_in_the_name_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "lake" / "embedding=minilm"
+    folder.mkdir(parents=True)
+    np.savetxt(folder / "v.csv", VECTORS, delimiter=",", header="a,b", comments="")
+    rows = whole(tmp_path / "lake" / "**" / "*.csv")
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    assert rows.metadata == [{"embedding": "minilm"}] * 3
+    with pytest.raises(
+        PayloadError,
+        match="--vector-column 'embedding' is the name of a folder, one value for the whole file; "
+        "its columns are 'embedding', 'a', 'b'",
+    ):
+        whole(folder / "v.csv", vector="embedding")
+
+
+def test_what_a_file_says_of_each_row_is_not_replaced_by_the_name_of_its_folder(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "id=all"
+    folder.mkdir()
+    parquet.write_table(pa.table({"id": IDS, "v": VECTORS.tolist()}), folder / "v.parquet")
+    assert whole(folder / "v.parquet").ids == IDS
 
 
 def test_a_pattern_chooses_files(lake: Path) -> None:

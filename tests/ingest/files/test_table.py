@@ -44,6 +44,19 @@ def test_typed_times_out_of_range_are_named_as_texts_are(zone: ZoneInfo | None) 
     assert others == [Times(zone=zone or UTC).read(text) for text in texts]
 
 
+@pytest.mark.parametrize("unit", ["Y", "M", "D", "h", "25s", "ms", "ns", "ps"])
+def test_typed_times_are_of_any_unit(unit: str) -> None:
+    [moment, missing] = np.array(["1970-02-01", "NaT"], f"M8[{unit}]")
+    seconds = Array(np.array([moment, missing])).seconds(Times())
+    assert seconds[0] == float(moment.astype("M8[s]").astype(int))
+    assert np.isnan(seconds[1])
+
+
+def test_a_typed_time_of_a_coarse_unit_does_not_wrap_around() -> None:
+    [reason] = Array(np.array([2**62], "M8[s]")).seconds(Times())
+    assert reason == "'146138514283-06-19T07:45:04' is not a time as in RFC 3339"
+
+
 def test_a_typed_time_before_1970_may_be_after_it_in_its_zone() -> None:
     column = Array(np.array(["1969-12-31T23:00"], "M8[us]"))
     assert column.seconds(Times(zone=ZoneInfo("America/New_York"))) == [4 * 3_600]
