@@ -200,18 +200,16 @@ def naive_seconds(
     # Years and days are counted in seconds: as microseconds, those far away would wrap around.
     kind = np.promote_types(moments.dtype, "M8[s]")
     moments = moments.astype(kind if kind in _EXACT else "M8[us]")
-    missing = np.isnat(moments)
     if times.zone is None:
-        unit, _ = np.datetime_data(moments.dtype)
-        seconds = moments.astype(np.int64) / timestamps.TICKS[unit]
-        if not (~missing & ((seconds < 0) | (seconds >= timestamps.END))).any():
-            return np.where(missing, np.nan, seconds)
+        seconds: NDArray[np.float64] = (moments - np.datetime64(0, "s")) / np.timedelta64(1, "s")
+        if not ((seconds < 0) | (seconds >= timestamps.END)).any():
+            return seconds
     # As texts, so that the reasons are the same.
     texts = np.datetime_as_string(moments).tolist()
     in_zone = Times(zone=times.zone or UTC)
     return [
         np.nan if absent else in_zone.read(text)
-        for text, absent in zip(texts, missing.tolist(), strict=True)
+        for text, absent in zip(texts, np.isnat(moments).tolist(), strict=True)
     ]
 
 
