@@ -38,6 +38,14 @@ _BAND = 3.0
 """Half-width of the band, in robust deviations."""
 _DEVIATION = 1.4826
 """Standard deviation of a normal distribution, in median absolute deviations."""
+_NEAR = 2
+"""Hours of the day before and after the judged one whose errors give the deviation: with fewer
+vectors at night, values vary more."""
+_FEWEST_NEAR = 15
+"""Errors of these hours that give a deviation, at least."""
+_LEAST_NEAR = 0.5
+"""Deviation near an hour, as a share of that of all hours, at least: a few errors may be small by
+chance."""
 _FLOOR = 1e-4
 """Minimum deviation of a cosine similarity: smaller errors do not matter."""
 _MOST_DECADES = 300.0
@@ -55,7 +63,7 @@ class Forecast:
         None.
     expected, lower, upper : float or None
         Forecast of the last hour, made a day before, and its band of 3 robust deviations. The
-        deviation is that of forecasts for earlier days.
+        deviation is that of forecasts for earlier days, at about the same hour if there are enough.
     anomaly : float or None
         Last hour minus its forecast, in robust deviations; None for an hour without vectors.
     slope_per_day : float or None
@@ -110,7 +118,7 @@ def judge(
     errors = day_ahead_errors(before, weekly, days)
     if not np.isfinite(errors).any():
         return Forecast("gaps")
-    deviation = max(_DEVIATION * float(np.nanmedian(np.abs(errors))), _FLOOR)
+    deviation = max(_DEVIATION * _usual_size(errors), _FLOOR)
     expected = float(season.next_day[-1])
     anomaly = (float(hours[-1]) - expected) / deviation
     return Forecast(
@@ -121,6 +129,17 @@ def judge(
         anomaly=anomaly if math.isfinite(anomaly) else None,
         **_course(hours - season.repeated, local_now, zone),
     )
+
+
+def _usual_size(errors: Hours) -> float:
+    """Return the median size of forecast errors at about the hour of the day that the last has."""
+    sizes = np.abs(errors)
+    of_all = float(np.nanmedian(sizes))
+    ages = np.arange(len(sizes))[::-1]
+    near = sizes[((ages + _NEAR) % DAY <= 2 * _NEAR) & np.isfinite(sizes)]
+    if len(near) < _FEWEST_NEAR:
+        return of_all
+    return max(float(np.median(near)), _LEAST_NEAR * of_all)
 
 
 def hourly(times: NDArray[np.float64], values: NDArray[np.float64], now: float) -> Hours:

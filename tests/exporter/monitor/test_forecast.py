@@ -95,12 +95,44 @@ def test_an_anomaly_does_not_widen_its_own_band(days: int) -> None:
     assert unusual.anomaly < -5
 
 
-def test_the_band_is_that_of_errors_on_earlier_days() -> None:
+def asleep(times: Floats, hours: float) -> NDArray[np.bool_]:
+    """Return which times are within six hours of every day: those that end some hours after now."""
+    return (NOW + hours * 3_600 - times) % 86_400 < 6 * 3_600
+
+
+@pytest.mark.parametrize(("ends", "is_unusual"), [(3, False), (12, True)])
+def test_hours_of_few_vectors_have_a_wider_band(ends: float, is_unusual: bool) -> None:
+    times, values = recorded(12)
+    at_night = asleep(times, ends)
+    hours = ((NOW - times) // 3_600).astype(int)
+    noise = np.random.default_rng(1).normal(scale=0.03, size=hours.max() + 1)[hours]
+    values[at_night] += noise[at_night]
+    values[times > NOW - 3_600] = 0.6 + 0.04 + 0.05 * np.sin(2 * np.pi * NOW / 86_400)
+    anomaly = judge(times, values, NOW).anomaly
+    assert anomaly is not None
+    assert (anomaly > 5) == is_unusual
+
+
+def test_a_few_small_errors_do_not_make_the_band_less_than_half() -> None:
     times, values = recorded(10)
+    quiet = asleep(times, 3)
+    values[quiet] = 0.6 + 0.05 * np.sin(2 * np.pi * times[quiet] / 86_400)
+    found = judge(times, values, NOW)
+    hours = hourly(times, values, NOW)
+    errors = np.abs(day_ahead_errors(hours[:-DAY], weekly=False, days=7))
+    assert found.upper is not None
+    assert found.expected is not None
+    assert found.upper - found.expected == pytest.approx(3 * 1.4826 * np.median(errors) / 2)
+
+
+@pytest.mark.parametrize(("length", "days"), [(10, 7), (6, 3), (5, 2)])
+def test_the_band_is_that_of_errors_on_earlier_days_near_the_hour(length: int, days: int) -> None:
+    times, values = recorded(length, seed=length)
     hours = hourly(times, values, NOW)
     found = judge(times, values, NOW)
-    errors = day_ahead_errors(hours[:-DAY], weekly=False, days=7)
-    deviation = 1.4826 * np.median(np.abs(errors))
+    errors = np.abs(day_ahead_errors(hours[:-DAY], weekly=False, days=days))
+    near = errors.reshape(days, DAY)[:, [-3, -2, -1, 0, 1]]
+    deviation = 1.4826 * np.median(near if near.size >= 15 else errors)
     expected = decompose(hours[:-DAY], weekly=False).next_day[-1]
     assert (found.expected, found.lower, found.upper) == pytest.approx(
         (expected, expected - 3 * deviation, expected + 3 * deviation)
