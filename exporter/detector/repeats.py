@@ -6,20 +6,23 @@ This is no drift. But a vector with many copies moves the mean of a window as a 
 1. **Popular vectors of the reference** are left out on both sides. Their features are known, so
    they are subtracted from the sums of a window, and their share may change.
 2. **Other repeats** in a window make every statistic less certain, by the variance that they add.
-3. **Too many repeats** are drift of their own: the encoder is stuck. Bursts of clients that try
+3. **Too many of these** are drift of their own: the encoder is stuck. Bursts of clients that try
    again count for themselves, so that one in the reference does not hide a stuck encoder.
+4. **Too much of one popular vector** is drift, too: the encoder or its input is stuck on this one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from exporter.detector.dependence import stretches
 from exporter.detector.sums import Sums
 from exporter.stats.arrays import Floats
 
@@ -33,10 +36,15 @@ _LEFT = 0.1
 """Share of the reference that is not popular, at least. In FAQ and chat, most vectors are."""
 _FEWEST_LEFT = 50
 _SIZES = 5
-"""Window sizes at which the share of repeats is measured."""
+"""Window sizes at which the usual shares are measured."""
 _TOLERATED_SHARE = 0.1
 """Share of a window that may be repeats beyond the usual share: twice that of a popular query of
 5 %, half of that of an encoder that is stuck for every fifth vector."""
+_TOLERATED_POPULAR = 0.25
+"""The same for the share of one popular vector. It is more, because the share of a regular job
+grows whenever there are few other vectors."""
+_TOLERATED_LEFT = 0.5
+"""Part of what the usual share leaves of a window that is tolerated, at most."""
 _TOLERATED = 2
 """Repeats that are tolerated beyond this share: a popular query varies most in a small window."""
 _DECADES = 200.0
@@ -77,12 +85,18 @@ class Rest(NamedTuple):
         Sum of each feature.
     pairs, squares : int
         Sum of c (c - 1) over different vectors with c copies each, and of its square.
+    repeats : int
+        Vectors that equal an earlier one.
+    most_popular : int
+        Copies of the most frequent of the popular vectors, which are left out.
     """
 
     n: int
     total: NDArray[np.int64]
     pairs: int
     squares: int
+    repeats: int
+    most_popular: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +112,11 @@ class Repeats:
     size : ndarray, shape (g,)
         Logarithms of window sizes.
     tolerated : ndarray, shape (g,)
-        Share of repeats without bursts that is no drift, by size: the largest in windows of
-        consecutive vectors of the reference, or 10 % more than the mean of these windows.
+        Share of a window that is no drift as repeats without popular vectors and bursts, by size:
+        the largest in windows of consecutive vectors of the reference, or 10 % more than the mean
+        of these windows.
+    tolerated_popular : ndarray, shape (g,)
+        The same for the most frequent of the popular vectors, but 25 % more than the mean.
     usual_in_bursts : int
         The largest number of repeats that bursts made in one of these windows.
     reach : ndarray, shape (c,)
@@ -110,6 +127,7 @@ class Repeats:
     features: NDArray[np.int64]
     size: Floats
     tolerated: Floats
+    tolerated_popular: Floats
     usual_in_bursts: int
     reach: Floats
 
@@ -117,23 +135,45 @@ class Repeats:
     def fit(
         cls,
         fingerprints: NDArray[np.int64],
-        popular: NDArray[np.int64],
+        positions: NDArray[np.intp],
+        often: NDArray[np.int64],
         features: NDArray[np.int64],
         reach: Floats,
     ) -> Repeats:
-        """Learn from the hashes of a reference, shape (n,), in the order of arrival."""
+        """Learn from the hashes of a reference, shape (n,), in the order of arrival.
+
+        Windows do not cross the gaps of a sample. At night, a regular job may have a share that it
+        has in no window of vectors from all hours.
+        """
         n = len(fingerprints)
-        _, numbers, copies = np.unique(fingerprints, return_inverse=True, return_counts=True)
-        sizes = np.geomspace(min(50, n // 4), n // 2, _SIZES).astype(np.intp)
-        tolerated, usual = [], 0
+        hashes, numbers, copies = np.unique(fingerprints, return_inverse=True, return_counts=True)
+        # In each half, what is popular in the other one is left out. So a vector that is popular on
+        # one day only counts as that of the next day will, which no reference knows.
+        halves = fingerprints[n // 2 :], fingerprints[: n // 2]
+        known = [np.isin(hashes, popular(half)) for half in halves]
+        of_popular = np.isin(hashes, often)
+        parts = _parts(positions)
+        sizes = np.geomspace(min(50, n // 4), _median_length(parts), _SIZES).astype(np.intp)
+        tolerated, tolerated_popular, usual = [], [], 0
         for size in sizes.tolist():
-            starts = range(0, n - size + 1, size // 2)
-            windows = [_count(numbers[start : start + size], copies) for start in starts]
-            repeats, bursts = np.array(windows).T
-            shares = (repeats - bursts) / size
-            tolerated.append(max(shares.max(), shares.mean() + _TOLERATED_SHARE))
+            windows = [
+                _count(numbers[start : start + size], copies, known[start >= n // 2], of_popular)
+                for part in parts
+                for start in range(part.start, part.stop - size + 1, size // 2)
+            ]
+            repeats, bursts, most = np.array(windows).T
+            tolerated.append(_tolerated((repeats - bursts) / size, _TOLERATED_SHARE))
+            tolerated_popular.append(_tolerated(most / size, _TOLERATED_POPULAR))
             usual = max(usual, int(bursts.max()))
-        return cls(popular, features, np.log(sizes), np.array(tolerated), usual, reach)
+        return cls(
+            often,
+            features,
+            np.log(sizes),
+            np.array(tolerated),
+            np.array(tolerated_popular),
+            usual,
+            reach,
+        )
 
     def rest(self, window: Sums) -> Rest:
         """Return a window without the popular vectors."""
@@ -144,23 +184,39 @@ class Repeats:
             window.total - copies @ self.features,
             window.pairs - int(pairs.sum()),
             window.squares - int((pairs * pairs).sum()),
+            window.repeats - int(np.maximum(copies - 1, 0).sum()),
+            int(copies.max(initial=0)),
         )
 
-    def decades(self, window: Sums) -> float:
+    def decades(self, window: Sums, rest: Rest) -> float:
         """Return the decades of surprise of the number of repeats.
 
         This is a rule, not a probability: equal vectors have many harmless causes that no
-        reference shows. Bursts as large as those of the reference and a share of others are
-        tolerated, and the decades grow with the share beyond them. They do not grow far while two
-        bursts explain it: bursts leave a window soon, but an encoder that is stuck goes on.
+        reference shows. Shares as large as those of the reference and some more are tolerated, and
+        the decades grow with the share beyond them.
         """
-        if not window.repeats:
+        return max(self._of_rest(window, rest), self._of_popular(window, rest))
+
+    def _of_popular(self, window: Sums, rest: Rest) -> float:
+        if not rest.most_popular:
+            return 0.0
+        share = float(np.interp(np.log(window.n), self.size, self.tolerated_popular))
+        beyond = rest.most_popular - share * window.n - _TOLERATED
+        return _DECADES * max(beyond, 0.0) / window.n
+
+    def _of_rest(self, window: Sums, rest: Rest) -> float:
+        """Return the decades of vectors that are not popular.
+
+        Bursts as large as those of the reference are tolerated. The decades do not grow far while
+        two bursts explain them: bursts leave a window soon, but an encoder that is stuck goes on.
+        """
+        if not rest.repeats:
             return 0.0
         share = float(np.interp(np.log(window.n), self.size, self.tolerated))
-        beyond = window.repeats - share * window.n - _TOLERATED
+        beyond = rest.repeats - share * window.n - _TOLERATED
         if beyond <= 0:
             return 0.0
-        bursts = _in_bursts(window.most_copies(_BURSTS), window.n)
+        bursts = _in_bursts(window.most_copies(_BURSTS, self.popular), window.n)
         decades = _DECADES * max(beyond - min(bursts, self.usual_in_bursts), 0.0) / window.n
         if decades <= _BURST_DECADES:
             return decades
@@ -181,8 +237,41 @@ class Repeats:
         return added
 
 
-def _count(window: NDArray[np.intp], copies: NDArray[np.intp]) -> tuple[int, int]:
-    """Count the repeats of a window of the reference, and those of them that are in bursts.
+def _parts(positions: NDArray[np.intp]) -> list[range]:
+    """Cut a reference, by its positions in the stream, at its middle and where a sample has gaps.
+
+    Only at the middle, if this leaves nothing as long as the smallest window.
+    """
+    n = len(positions)
+    cuts = np.flatnonzero(np.diff(stretches(positions))) + 1
+    parts = _between(np.union1d(cuts, [n // 2]), n)
+    return parts if _median_length(parts) >= _FEWEST_LEFT else _between([n // 2], n)
+
+
+def _between(cuts: ArrayLike, n: int) -> list[range]:
+    edges = np.concatenate([[0], cuts, [n]]).tolist()
+    return [range(first, last) for first, last in pairwise(edges)]
+
+
+def _median_length(parts: Sequence[range]) -> int:
+    """Return the length of the part that the median vector is in."""
+    lengths = [len(part) for part in parts]
+    return int(np.median(np.repeat(lengths, lengths)))
+
+
+def _tolerated(shares: Floats, more: float) -> float:
+    """Return the share of a window that is no drift, given those in windows of the reference."""
+    usual = float(shares.mean())
+    return max(float(shares.max()), usual + min(more, _TOLERATED_LEFT * (1 - usual)))
+
+
+def _count(
+    window: NDArray[np.intp],
+    copies: NDArray[np.intp],
+    known: NDArray[np.bool_],
+    of_popular: NDArray[np.bool_],
+) -> tuple[int, int, int]:
+    """Count the repeats of a window of the reference, those in bursts, and the most popular vector.
 
     A query that is always frequent has few copies in a small window, but it is no burst.
 
@@ -192,10 +281,19 @@ def _count(window: NDArray[np.intp], copies: NDArray[np.intp]) -> tuple[int, int
         Number of each vector; equal ones have the same.
     copies : ndarray, shape (k,)
         Copies in the whole reference, by this number.
+    known : ndarray of bool, shape (k,)
+        Whether a vector is left out of the repeats.
+    of_popular : ndarray of bool, shape (k,)
+        Whether a vector is popular in the whole reference.
     """
     numbers, here = np.unique(window, return_counts=True)
-    most = np.sort(here[copies[numbers] <= _BURST])[-_BURSTS:]
-    return len(window) - len(numbers), _in_bursts(most.tolist(), len(window))
+    left = ~known[numbers]
+    most = np.sort(here[left & (copies[numbers] <= _BURST)])[-_BURSTS:]
+    return (
+        int((here[left] - 1).sum()),
+        _in_bursts(most.tolist(), len(window)),
+        int(here[of_popular[numbers]].max(initial=0)),
+    )
 
 
 def _in_bursts(copies: Iterable[int], n: int) -> int:

@@ -98,9 +98,14 @@ class Sums:
         """Vectors that equal an earlier one of the window, bit by bit."""
         return self.n - len(self._copies)
 
-    def most_copies(self, number: int) -> list[int]:
-        """Return how many copies a number of vectors have that have most of them."""
-        return heapq.nlargest(number, self._copies.values())
+    def most_copies(self, number: int, besides: NDArray[np.int64]) -> list[int]:
+        """Return how many copies a number of vectors have that have most of them.
+
+        Those whose hashes are given do not count.
+        """
+        left_out = set(besides.tolist())
+        others = (copies for key, copies in self._copies.items() if key not in left_out)
+        return heapq.nlargest(number, others)
 
     def copies(self, fingerprint: int) -> int:
         """Return how many vectors of the window have a hash."""

@@ -13,6 +13,7 @@ from exporter.detector.repeats import Repeats, Rest, popular
 from exporter.detector.sums import Sums, fingerprints
 
 Vectors = NDArray[np.float32]
+NONE = np.empty(0, np.int64)
 
 
 def hashes(copies: Sequence[int], n: int) -> NDArray[np.int64]:
@@ -77,7 +78,20 @@ def judge(
 ) -> Repeats:
     features = np.zeros((len(often), len(window.total)), np.int64) + np.arange(len(often))[:, None]
     sizes = np.log([50.0, 500.0])
-    return Repeats(often, features, sizes, np.full(2, tolerated), usual, np.array([1.0, 5.0]))
+    shares = np.full(2, tolerated), np.full(2, 0.3)
+    return Repeats(often, features, sizes, *shares, usual, np.array([1.0, 5.0]))
+
+
+def decades_of(repeats: Repeats, window: Sums) -> float:
+    """Judge a window."""
+    return repeats.decades(window, repeats.rest(window))
+
+
+def learned(prints: NDArray[np.int64], positions: NDArray[np.intp] | None = None) -> Repeats:
+    """Learn from a reference, whose vectors follow each other."""
+    often = popular(prints)
+    places = np.arange(len(prints)) if positions is None else positions
+    return Repeats.fit(prints, places, often, np.zeros((len(often), 1), np.int64), np.ones(1))
 
 
 def test_the_rest_of_a_window_lacks_the_popular_vectors(window: Sums, vectors: Vectors) -> None:
@@ -85,6 +99,8 @@ def test_the_rest_of_a_window_lacks_the_popular_vectors(window: Sums, vectors: V
     rest = judge(window, often).rest(window)
     assert (window.pairs, window.squares) == (12 + 6, 144 + 36)
     assert (rest.n, rest.pairs, rest.squares) == (196, 6, 36)
+    assert (rest.repeats, rest.most_popular) == (2, 4)
+    assert judge(window, often[:1]).rest(window).most_popular == 0
     np.testing.assert_array_equal(rest.total, window.total - 4)
 
 
@@ -98,11 +114,11 @@ def test_a_detector_subtracts_the_features_of_popular_vectors(vectors: Vectors) 
 
 def test_repeats_add_the_variance_of_their_weights() -> None:
     # One vector with 4 copies and three with 2 among 100.
-    rest = Rest(100, np.zeros(1, np.int64), 4 * 3 + 3 * 2, (4 * 3) ** 2 + 3 * 2**2)
+    rest = Rest(100, np.zeros(1, np.int64), 4 * 3 + 3 * 2, (4 * 3) ** 2 + 3 * 2**2, 6, 0)
     pairs, few = 18, 156**0.5
     expected = [pairs / 100**2, (pairs + 4 * few) / 100**2]
     none, unknown = np.empty(0, np.int64), np.empty(0)
-    repeats = Repeats(none, none, unknown, unknown, 0, np.array([1.0, 5.0]))
+    repeats = Repeats(none, none, unknown, unknown, unknown, 0, np.array([1.0, 5.0]))
     np.testing.assert_allclose(repeats.variance(rest), expected)
     np.testing.assert_array_equal(repeats.variance(rest._replace(pairs=0, squares=0)), 0)
 
@@ -122,7 +138,7 @@ def test_repeats_beyond_the_tolerated_share_count_two_decades_a_percent(
 ) -> None:
     rows = np.r_[np.arange(200 - repeats), np.zeros(repeats, int)] + 1_000
     window = detector.sums(vectors[rows])
-    assert judge(window, np.empty(0, np.int64)).decades(window) == pytest.approx(decades)
+    assert decades_of(judge(window, NONE), window) == pytest.approx(decades)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +150,7 @@ def test_two_bursts_explain_a_few_decades_and_nothing_else_does(
     detector: Detector, vectors: Vectors, copies: list[int], decades: float
 ) -> None:
     window = bursts_of(copies, detector, vectors)
-    assert judge(window, np.empty(0, np.int64)).decades(window) == pytest.approx(decades)
+    assert decades_of(judge(window, NONE), window) == pytest.approx(decades)
 
 
 @pytest.mark.parametrize(
@@ -146,14 +162,14 @@ def test_bursts_as_large_as_usual_are_nothing_and_hide_no_stuck_encoder(
     detector: Detector, vectors: Vectors, copies: list[int], decades: float
 ) -> None:
     window = bursts_of(copies, detector, vectors)
-    found = judge(window, np.empty(0, np.int64), usual=49).decades(window)
+    found = decades_of(judge(window, NONE, usual=49), window)
     assert found == pytest.approx(decades)
 
 
 def test_a_window_that_is_nearly_all_burst_is_stuck(detector: Detector, vectors: Vectors) -> None:
     def decades(others: int) -> float:
         window = detector.sums(vectors[np.r_[np.zeros(50, int), 1 : others + 1] + 1_000])
-        return judge(window, np.empty(0, np.int64)).decades(window)
+        return decades_of(judge(window, NONE), window)
 
     assert decades(5) == pytest.approx(5.5)
     assert decades(4) > 100
@@ -163,16 +179,19 @@ def test_the_tolerated_share_is_interpolated_in_the_logarithm_of_the_size(
     detector: Detector, vectors: Vectors
 ) -> None:
     window = detector.sums(vectors[np.r_[np.arange(100), np.zeros(100, int)] + 1_000])
-    none = np.empty(0, np.int64)
-    repeats = Repeats(none, none, np.log([50.0, 800.0]), np.array([0.1, 0.5]), 0, np.ones(1))
-    assert repeats.decades(window) == pytest.approx(200 * (0.5 - 0.3) - 2)
+    often, sizes, ones = fingerprints(vectors[[1_000]]), np.log([50.0, 800.0]), np.ones(1)
+    features = np.zeros((1, len(window.total)), np.int64)
+    lower, higher = np.array([0.1, 0.5]), np.array([0.15, 0.55])
+    repeats = Repeats(NONE, features[:0], sizes, lower, higher, 0, ones)
+    assert decades_of(repeats, window) == pytest.approx(200 * (0.5 - 0.3) - 2)
+    repeats = Repeats(often, features, sizes, higher, lower, 0, ones)
+    assert decades_of(repeats, window) == pytest.approx(200 * (101 / 200 - 0.3) - 2)
 
 
 def test_ten_percent_more_than_usual_or_the_largest_share_is_tolerated() -> None:
-    nothing = np.empty((0, 1), np.int64)
 
     def tolerated(prints: NDArray[np.int64]) -> NDArray[np.float64]:
-        repeats = Repeats.fit(prints, nothing[:, 0], nothing, np.ones(1))
+        repeats = learned(prints)
         np.testing.assert_allclose(np.exp(repeats.size)[[0, -1]], [50, 1_000])
         return repeats.tolerated
 
@@ -180,25 +199,30 @@ def test_ten_percent_more_than_usual_or_the_largest_share_is_tolerated() -> None
     # Every vector twice in a row: half of each window, but for the two that count as bursts.
     shares = tolerated(np.arange(2_000) // 2)
     np.testing.assert_allclose(shares[[0, -1]], [0.6 - 2 / 50, 0.6 - 2 / 1_000], atol=0.011)
+    # Half of what is left, where nearly all are repeats.
+    usual = (1_000 - 25 - 2 * 39) / 1_000
+    np.testing.assert_allclose(tolerated(np.arange(2_000) // 40)[-1], usual + (1 - usual) / 2)
     # More equal vectors than a burst has.
     stuck = np.arange(2_000)
     stuck[200:260] = 5
-    np.testing.assert_allclose(tolerated(stuck)[[0, -1]], [49 / 50, 0.1 + 60 / 3_000])
+    np.testing.assert_allclose(tolerated(stuck)[[0, -1]], [49 / 50, 0.1 + 60 / 2_000])
 
 
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.25, 0.4])
 def test_a_query_that_is_always_frequent_is_no_burst_in_windows_of_any_size(
     detector: Detector, vectors: Vectors, share: float
 ) -> None:
-    random, nothing = np.random.default_rng(0), np.empty((0, 1), np.int64)
+    random = np.random.default_rng(0)
     prints = np.arange(5_000)
-    prints[random.random(5_000) < share] = -1
-    repeats = Repeats.fit(prints, nothing[:, 0], nothing, np.ones(1))
+    prints[random.random(5_000) < share] = fingerprints(vectors[[1_000]])[0]
+    repeats = learned(prints)
     assert repeats.usual_in_bursts == 0
     found = []
     for size in range(100, 600, 10):
         rows = np.where(random.random(size) < share, 0, np.arange(size)) + 1_000
-        found.append(repeats.decades(detector.sums(vectors[rows])))
+        window = detector.sums(vectors[rows])
+        rest = repeats.rest(window)
+        found.append(repeats.decades(window, rest))
     assert max(found) == 0
 
 
@@ -206,13 +230,75 @@ def test_a_query_that_is_always_frequent_is_no_burst_in_windows_of_any_size(
 def test_bursts_of_the_reference_are_usual_and_raise_no_share(
     bursts: list[int], usual: int
 ) -> None:
-    prints, nothing = np.arange(2_000), np.empty((0, 1), np.int64)
+    prints = np.arange(2_000)
     for number, copies in enumerate(bursts):
         prints[100 * number : 100 * number + copies] = -1 - number
-    repeats = Repeats.fit(prints, nothing[:, 0], nothing, np.ones(1))
+    repeats = learned(prints)
     assert repeats.usual_in_bursts == usual
-    # The third of three bursts is no more than 10 %.
-    np.testing.assert_allclose(repeats.tolerated, 0.1, atol=0.007)
+    # The third of three bursts is no more than 10 %, but raises the mean of two windows.
+    third = sum(copies - 1 for copies in bursts[2:])
+    np.testing.assert_allclose(repeats.tolerated[0], 0.1)
+    np.testing.assert_allclose(repeats.tolerated[-1], 0.1 + third / 2_000)
+
+
+def test_usual_shares_come_from_windows_without_a_gap_of_the_sample() -> None:
+    """Stretches of a busy day and of a night that has little but a regular job."""
+    random = np.random.default_rng(0)
+    share = np.repeat(np.tile([0.05, 0.05, 0.05, 0.8], 10), 100)
+    prints = np.where(random.random(4_000) < share, -1, np.arange(4_000))
+    sampled = np.arange(4_000) + 1_000 * (np.arange(4_000) // 100)
+    assert learned(prints, sampled).tolerated_popular[-1] > 0.8
+    assert np.exp(learned(prints, sampled).size[-1]) == pytest.approx(100)
+    assert learned(prints).tolerated_popular[-1] < 0.55
+    # Stretches that are shorter than any window show nothing.
+    short = np.arange(4_000) + 1_000 * (np.arange(4_000) // 20)
+    assert np.exp(learned(prints, short).size[-1]) == pytest.approx(2_000)
+
+
+def test_what_is_popular_on_one_day_only_is_usual_on_the_next_day() -> None:
+    prints = np.arange(4_000)
+    for day in range(8):
+        prints[500 * day : 500 * (day + 1) : 4] = -1 - day
+    repeats = learned(prints)
+    assert len(repeats.popular) == 8
+    assert repeats.tolerated.min() > 0.3
+    always = np.where(np.arange(4_000) % 4, np.arange(4_000), -1)
+    np.testing.assert_allclose(learned(always).tolerated, 0.1)
+    np.testing.assert_allclose(learned(always).tolerated_popular, 0.5, atol=0.01)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_encoder_stuck_on_a_known_or_unknown_vector_is_found_however_many_are_popular(
+    sentences: Vectors, share: float, seed: int
+) -> None:
+    asked, others = sentences[:40], sentences[40:]
+    random, often = np.random.default_rng(seed), 1 / np.arange(1, 41)
+
+    def traffic(rows: Vectors) -> Vectors:
+        is_asked = random.random(len(rows)) < share
+        chosen = random.choice(40, size=len(rows), p=often / often.sum())
+        return np.where(is_asked[:, None], asked[chosen], rows)
+
+    detector = Detector.fit(traffic(others[:3_000]))
+    window = traffic(others[3_000:4_000])
+    assert detector.score(window) < 3
+    more_asked = np.where(random.random((1_000, 1)) < 0.15, asked[:1], window)
+    assert detector.score(more_asked) < 3
+    for vector in (asked[0], others[4_000]):
+        stuck = np.where(np.arange(1_000)[:, None] % 5 < 3, vector, window)
+        assert detector.score(stuck) > 8
+
+
+def test_a_few_vectors_beside_popular_ones_do_not_show_where_their_mean_is(
+    sentences: Vectors,
+) -> None:
+    asked, others = sentences[:1], sentences[1:]
+    detector = Detector.fit(np.where(np.arange(4_000)[:, None] % 2, asked, others[:4_000]))
+    far = 3 * others[4_000:4_025]
+    assert detector.score(np.concatenate([far[:24], np.repeat(asked, 36, axis=0)])) == 0
+    assert detector.score(np.concatenate([far, np.repeat(asked, 35, axis=0)])) > 5
+    assert detector.score(far[:10]) > 5
 
 
 def popular_query(window: Vectors, query: Vectors, seed: int) -> Vectors:
