@@ -149,6 +149,7 @@ def patient_writers(monkeypatch: pytest.MonkeyPatch) -> None:
     patient = "set local lock_timeout = '240s';"
     monkeypatch.setattr("ingest.store.vectors._LIMITS", patient)
     monkeypatch.setattr("ingest.store.registration._LIMIT", patient)
+    monkeypatch.setattr("ingest.store.canaries._LIMIT", patient)
 
 
 @pytest.fixture

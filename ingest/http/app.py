@@ -139,14 +139,15 @@ class Ingest:
             with unavailable():
                 async with (
                     asyncio.timeout(_CANARY_SECONDS),
-                    self._pipeline.pool.connection() as connection,
+                    self._pipeline.pool.lend() as connection,
                 ):
                     return await stored_canaries.insert(
                         connection, given, self._settings.ingest.max_models
                     )
         except TimeoutError as error:
             raise StoreUnavailable(
-                f"PostgreSQL did not commit within {_CANARY_SECONDS:.0f} s"
+                f"the canaries were not stored within {_CANARY_SECONDS:.0f} s:"
+                " PostgreSQL is slow, or too many requests wait"
             ) from error
 
     async def _batch(self, request: IncomingRequest) -> Batch:

@@ -43,21 +43,18 @@ class Searches:
         self.settings = settings
         self._pool = pool
         self._parser = parser
-        # The others are for the writer, which needs one of the same connections. If there is only
-        # one, they take turns.
-        self._running = asyncio.Semaphore(max(1, settings.database.pool_size // 2))
 
     async def answer(self, request: IncomingRequest) -> Response:
         """Find the vectors that a request asks for."""
         parse = partial(search.parse, headers=request.headers, limits=self.settings.ingest)
         wanted = await self._parser.parsed(request, parse, json.FORMAT.place(request.body))
         try:
-            async with asyncio.timeout(_SEARCH_SECONDS), self._running:
+            async with asyncio.timeout(_SEARCH_SECONDS):
                 matches = await self._matches(wanted)
         except TimeoutError as error:
             raise StoreUnavailable(
                 f"no vectors were found within {_SEARCH_SECONDS:.0f} s:"
-                " PostgreSQL is slow, or too many searches wait"
+                " PostgreSQL is slow, or too many requests wait"
             ) from error
         found = Found(wanted.model_name, wanted.scope, matches)
         return application.json_response(found, query=request.query)
@@ -65,7 +62,7 @@ class Searches:
     async def _matches(self, wanted: search.Query) -> list[Match]:
         name, vector = wanted.model_name, wanted.target
         with unavailable():
-            async with self._pool.connection() as connection:
+            async with self._pool.lend() as connection:
                 if isinstance(vector, str | int):
                     vector = await neighbours.stored_vector(connection, name, vector)
                 await neighbours.check(connection, name, len(vector))

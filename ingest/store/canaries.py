@@ -22,6 +22,8 @@ from ingest.store.dimension import mismatch, require_dimension
 from ingest.store.registration import register, too_many
 from ingest.store.revisions import compare
 
+_LIMIT = "set local lock_timeout = '5s'"
+
 ID_PREFIX = "canary:"
 """How the ids of canaries begin. No stored vector has such an id."""
 KEPT_SETS = 16
@@ -132,7 +134,7 @@ async def insert(connection: AsyncConnection, given: CanarySet, max_models: int)
     if await _is_new(connection, given):
         await register(connection, {given.model_name: given.dimension}, max_models)
     async with connection.transaction():
-        await connection.execute("set local lock_timeout = '5s'")
+        await connection.execute(_LIMIT)
         await connection.execute(IDLE_LIMIT)
         # The row of the model orders its writers, so that only one set is the first.
         cursor = await connection.execute(

@@ -6,9 +6,10 @@ process ends in time even if the server hangs.
 
 from __future__ import annotations
 
+import asyncio
 import select
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -97,6 +98,17 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection]):
             configure=self._remember,
             **options,
         )
+        self._half = asyncio.Semaphore(max(1, self.max_size // 2))
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection to a client's request that does not go through the writer.
+
+        All of them together get at most half of the connections. The others are for the writer. If
+        there is only one, they take turns.
+        """
+        async with self._half, self.connection() as connection:
+            yield connection
 
     async def _remember(self, connection: psycopg.AsyncConnection) -> None:
         self._sockets.add(connection)

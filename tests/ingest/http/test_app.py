@@ -31,7 +31,7 @@ from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.store.connection import connect
 from tests.ingest.formats.bodies import arrow_stream, parquet_file, table_of
-from tests.service import wait_for
+from tests.service import wait_for, waits_for_a_lock
 
 VECTOR = [0.5, -1.0, 2.0]
 JSON = "application/json"
@@ -674,3 +674,27 @@ def test_slow_searches_leave_connections_to_the_writer(
             assert not any(each.done() for each in searches)
         answers = [each.result(240) for each in searches]
     assert {problem(each, 404)["detail"] for each in answers} == {"model m has no baseline yet"}
+
+
+@pytest.mark.usefixtures("patient_writers")
+def test_canaries_that_wait_leave_connections_to_the_writer(
+    few_connections: None, client: TestClient, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.http.app._CANARY_SECONDS", 240.0)
+    canaries = {"model_name": "c", "embedding": VECTOR, "id": "canary:own:a"}
+    assert client.post("/canaries", json=canaries).status_code == 201
+    given = json.dumps(canaries).encode()
+
+    def send() -> httpx2.Response:
+        return client.post("/canaries", content=given, headers={"Content-Type": JSON})
+
+    with connect(store) as other, connect(store) as watching, ThreadPoolExecutor(4) as threads:
+        with other.transaction():
+            other.execute("select from model where model_name = 'c' for update")
+            sets = [threads.submit(send) for _ in range(4)]
+            wait_for(lambda: held(client) >= 4 * len(given), "the canaries")
+            wait_for(lambda: waits_for_a_lock(watching), "the first of them")
+            vector = {"model_name": "m", "embedding": VECTOR}
+            assert client.post("/embeddings", json=vector).status_code == 201
+            assert not any(each.done() for each in sets)
+        assert [each.result(240).status_code for each in sets] == [201] * 4
