@@ -32,7 +32,7 @@ main = group
     default=300,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for PostgreSQL while it is away.",
+    help="How long to wait while PostgreSQL is away, or somebody uses a table that must change.",
 )
 @configured
 def migrate(settings: Settings, citus: bool, grant: str | None, timeout: float) -> None:

@@ -71,6 +71,9 @@ IDLE_LIMIT: LiteralString = "set local idle_in_transaction_session_timeout = '60
 _TURN_LIMIT = "30 s"
 """How long a turn is waited for. Within it, the server notices that the one before is gone."""
 
+_TABLE_LIMIT = "1 s"
+"""How long a change of a table waits for its users. Writers, who wait behind it, wait 5 s."""
+
 
 class _Cursor(psycopg.Cursor[Any]):
     """A cursor whose statements all have the pinned settings."""
@@ -207,8 +210,30 @@ def take_turns(connection: psycopg.Connection, lock: int) -> None:
             "another process has been migrating the store, or making its partitions, for"
             f" {_TURN_LIMIT}"
         ) from error
-    # What follows may wait for readers, who take long.
+    # What follows may wait for rows. Nobody queues behind that.
     connection.execute("set local lock_timeout = 0")
+
+
+@contextmanager
+def changing_tables(connection: psycopg.Connection) -> Iterator[None]:
+    """Wait for other users of a table only for a moment, until the transaction ends.
+
+    While a change of a table waits for a dump, everybody who comes later waits behind the change,
+    also those that store vectors. Whoever gives up and tries again lets them pass.
+
+    Raises
+    ------
+    StoreUnavailable
+        If somebody uses a table for longer.
+    """
+    connection.execute("select set_config('lock_timeout', %s, true)", [_TABLE_LIMIT])
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable as error:
+        raise StoreUnavailable(
+            "a table of the store cannot be changed while somebody uses it, such as a dump or a"
+            f" long query; given up after {_TABLE_LIMIT}, so that vectors are stored meanwhile"
+        ) from error
 
 
 class _UtcLoader(TimestamptzLoader):

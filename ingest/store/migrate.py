@@ -13,7 +13,7 @@ import psycopg
 
 from ingest.runtime.errors import SettingsError
 from ingest.store import partitions
-from ingest.store.connection import take_turns, unavailable
+from ingest.store.connection import changing_tables, take_turns, unavailable
 from ingest.store.rights import owns, role
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def migrate(connection: psycopg.Connection) -> list[str]:
         If the server has no pgvector or an old one, or if the role lacks the privileges.
     StoreUnavailable
         If the server cannot be reached, or is read-only and the schema is not up to date. Or if
-        another process takes long.
+        another process takes long, or uses a table that must be changed.
     """
     migrations = _migrations()
     with unavailable(), _permitted(connection):
@@ -120,7 +120,8 @@ def _apply(connection: psycopg.Connection, name: str, statements: str) -> bool:
         if name in _applied(connection):
             return False
         _check_pgvector(connection)
-        connection.execute(statements)
+        with changing_tables(connection):
+            connection.execute(statements)
         connection.execute("insert into migration (name) values (%s)", [name])
     return True
 

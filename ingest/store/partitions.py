@@ -11,7 +11,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
-from ingest.store.connection import take_turns
+from ingest.store.connection import changing_tables, take_turns
 
 _log = logging.getLogger(__name__)
 
@@ -35,14 +35,15 @@ def ensure(connection: psycopg.Connection) -> None:
     psycopg.Error
         If the server refuses.
     StoreUnavailable
-        If another process makes or drops partitions for long.
+        If another process makes or drops partitions for long, or changes the table.
     """
     with connection.transaction():
         today, found = _begin(connection), _partitions(connection)
         existing = {*map(_name, found.days), *found.others}
         for day in (today + timedelta(days=n) for n in range(_DAYS_AHEAD + 1)):
             if _name(day) not in existing:
-                _create(connection, day)
+                with changing_tables(connection):
+                    _create(connection, day)
 
 
 def warn_of_others(connection: psycopg.Connection) -> None:
@@ -83,10 +84,9 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
 
     Raises
     ------
-    psycopg.errors.LockNotAvailable
-        If a long read would make the drop, and with it later readers, wait.
     StoreUnavailable
-        If another process makes or drops partitions for long.
+        If another process makes or drops partitions for long, or a long read would make the drop,
+        and with it later readers, wait.
     """
     with connection.transaction():
         today = _begin(connection)
@@ -109,11 +109,9 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
     for day in expired:
         with connection.transaction():
             _begin(connection)
-            # A drop waits for readers, and later readers wait for it. Give up soon: the next call
-            # tries again.
-            connection.execute("set local lock_timeout = '500ms'")
             drop = sql.SQL("drop table if exists {}").format(sql.Identifier(_name(day)))
-            connection.execute(drop)
+            with changing_tables(connection):
+                connection.execute(drop)
     return expired
 
 

@@ -93,6 +93,24 @@ def test_an_interrupted_migration_changes_nothing_and_can_be_repeated(
         assert_kept(before, connection)
 
 
+def test_a_migration_that_needs_a_table_of_a_dump_gives_way_to_writers_and_can_be_repeated(
+    empty_database: str, released: Callable[[str], None]
+) -> None:
+    """Writers wait behind it until it gives up."""
+    released("0005_watch_identity")
+
+    def run() -> list[str]:
+        with connect(empty_database) as connection:
+            return migrate(connection)
+
+    with connect(empty_database) as dump, ThreadPoolExecutor(1) as thread:
+        with dump.transaction():
+            dump.execute("lock table embedding in access share mode")
+            with pytest.raises(StoreUnavailable, match="uses it, such as a dump"):
+                thread.submit(run).result(240)
+        assert run() == [name for name in every_migration() if name > "0005_watch_identity"]
+
+
 ROWS = {
     "0001_initial": """
         insert into model (model_name, dimension, last_seq, last_received_at)

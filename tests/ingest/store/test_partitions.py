@@ -10,6 +10,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from ingest.runtime.errors import StoreUnavailable
 from ingest.store import explanations, partitions, slice_history
 from ingest.store import migrate as migrations
 from ingest.store.batch import Batch
@@ -223,6 +224,29 @@ def test_days_that_somebody_elses_partition_covers_get_none(
     partitions.ensure(connection)
     assert names(connection) == [day(3), "month", "rest"]
     assert insert_all(Batch("m", np.ones((1, 2), np.float32))) == [Stored(1, 0)]
+
+
+@pytest.mark.parametrize("work", [partitions.ensure, lambda own: partitions.drop_expired(own, 8)])
+def test_a_partition_whose_table_somebody_uses_is_left_for_the_next_time(
+    work: Callable[[psycopg.Connection], object], store: str, connection: psycopg.Connection
+) -> None:
+    attach(connection, day(-9), today() - timedelta(days=9))
+    live(connection, -9, 0)
+    connection.execute(f"drop table {names(connection)[-1]}".encode())
+    before = names(connection)
+
+    def run() -> None:
+        with connect(store) as own:
+            work(own)
+
+    with connect(store) as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute("lock table embedding in share update exclusive mode")
+            with pytest.raises(StoreUnavailable, match="uses it, such as a dump"):
+                thread.submit(run).result(240)
+        assert names(connection) == before
+        run()
+        assert names(connection) != before
 
 
 def test_writers_and_readers_do_not_wait_while_ids_are_deleted(
