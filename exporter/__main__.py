@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sys
 
+from ingest.runtime import hangup
 from ingest.runtime.importing import importing
+
+_SERVICES = {"serve", "ingest", "exporter", "watch"}
+
+# Before the imports, which take long. Other commands end when their terminal is closed.
+if _SERVICES.intersection(sys.argv[1:2]):
+    hangup.remember()
 
 with importing():
     from exporter import cli

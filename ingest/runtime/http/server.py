@@ -19,6 +19,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from ingest.runtime import hangup
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.http.listener import Listener
 from ingest.runtime.http.protocol import Connection, Requests
@@ -58,15 +59,12 @@ def _not_bound(host: str, port: int, reason: str) -> SettingsError:
 
 
 def exit_on_signals() -> None:
-    """Raise SystemExit on SIGINT, SIGTERM and SIGHUP, so that open resources are closed.
-
-    SIGHUP does so only until :func:`run` is called.
-    """
+    """Raise SystemExit on SIGINT and SIGTERM, so that open resources are closed."""
 
     def leave(_signal: int, _frame: FrameType | None) -> None:
         sys.exit(0)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
 
 
@@ -85,7 +83,7 @@ def run(
     scheme = "http" if tls is None else "https"
     shown = f"[{host}]" if ":" in host else host
     _log.info("listening", extra={"url": f"{scheme}://{shown}:{port}"})
-    signal.signal(signal.SIGHUP, lambda *_: _reload_aside(live))
+    hangup.follow(lambda: _reload_aside(live))
     _allow_connections()
     _favour_the_loop()
     settings = live.settings.server

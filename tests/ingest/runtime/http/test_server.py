@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.http import server
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.fixture
