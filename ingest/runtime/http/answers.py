@@ -33,25 +33,30 @@ class Answers:
     def __init__(self, write_timeout: float, limit: int = _LIMIT_BYTES) -> None:
         self._write_timeout = write_timeout
         self._limit = limit
-        self._held_bytes = 0
+        self._sizes: dict[Answer, int] = {}
 
-    def hold(self, size: int) -> None:
+    def hold(self, answer: Answer, size: int) -> None:
         """Count an answer.
+
+        A scrape is never refused, because whoever watches the service must see what happens to it.
+        For it, those that are read for longest are hung up on.
 
         Raises
         ------
         QueueFull
             If all answers together take more memory than allowed.
         """
-        if self._held_bytes and self._held_bytes + size > self._limit:
-            raise QueueFull(
-                f"the answers under way exceed {self._limit} bytes; clients read slowly"
-            )
-        self._held_bytes += size
+        while self._sizes and sum(self._sizes.values()) + size > self._limit:
+            if not answer.is_scrape:
+                raise QueueFull(
+                    f"the answers under way exceed {self._limit} bytes; clients read slowly"
+                )
+            next(iter(self._sizes)).abort()
+        self._sizes[answer] = size
 
-    def release(self, size: int) -> None:
+    def release(self, answer: Answer) -> None:
         """Count an answer no longer."""
-        self._held_bytes -= size
+        self._sizes.pop(answer, None)
 
     def to(self, scope: Scope, send: Send) -> Answer:
         """Begin the answer to a request."""
@@ -68,14 +73,19 @@ class Answer:
     scope : Scope
     send : callable
         Of the server.
+
+    Attributes
+    ----------
+    is_scrape : bool
+        Whether it is the page of metrics.
     """
 
     def __init__(self, answers: Answers, write_timeout: float, scope: Scope, send: Send) -> None:
         self._answers = answers
         self._write_timeout = write_timeout
-        self._scope = scope
+        self.is_scrape = scope["path"] == "/metrics"
+        self._client = connection(scope)
         self._send = send
-        self._size = 0
         self._deadline: asyncio.TimerHandle | None = None
 
     def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
@@ -89,11 +99,14 @@ class Answer:
         size = int(dict(headers).get(b"content-length", 0))
         if size <= _PIECE_BYTES:
             return
-        self._answers.hold(size)
-        self._size = size
-        if (client := connection(self._scope)) is not None:
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(self._write_timeout, client.abort)
+        self._answers.hold(self, size)
+        self._deadline = asyncio.get_running_loop().call_later(self._write_timeout, self.abort)
+
+    def abort(self) -> None:
+        """Hang up on the client, and release the memory."""
+        self.close()
+        if self._client is not None:
+            self._client.abort()
 
     async def send(self, message: Message) -> None:
         """Send a message, a long body in pieces."""
@@ -106,6 +119,6 @@ class Answer:
 
     def close(self) -> None:
         """Release the memory."""
-        self._answers.release(self._size)
+        self._answers.release(self)
         if self._deadline is not None:
             self._deadline.cancel()

@@ -26,10 +26,11 @@ class Client:
 class Recorded:
     """An answer, and what was sent of it."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: Answers, path: str = "/drift") -> None:
         self.client = Client()
         self.sent: list[Message] = []
-        scope: Scope = {"type": "http", "extensions": {"embedding_drift.connection": self.client}}
+        extensions = {"embedding_drift.connection": self.client}
+        scope: Scope = {"type": "http", "path": path, "extensions": extensions}
         self.answer: Answer = answers.to(scope, self._send)
 
     async def _send(self, message: Message) -> None:
@@ -84,6 +85,22 @@ def test_answers_beyond_the_budget_are_refused_until_others_are_sent() -> None:
 def test_an_answer_beyond_the_budget_is_sent_when_it_is_the_only_one() -> None:
     async def main() -> None:
         Recorded(Answers(60, limit=MIB)).begin(2 * MIB).answer.close()
+
+    asyncio.run(main())
+
+
+def test_a_scrape_is_answered_instead_of_those_that_clients_read_for_longest() -> None:
+    async def main() -> None:
+        answers = Answers(60, limit=10 * MIB)
+        slow = [Recorded(answers, path).begin(3 * MIB) for path in ("/drift", "/metrics", "/")]
+        scrape = Recorded(answers, "/metrics").begin(6 * MIB)
+        assert [each.client.is_aborted for each in slow] == [True, True, False]
+        for each in slow[:2]:
+            each.answer.close()
+        with pytest.raises(QueueFull):
+            Recorded(answers).begin(2 * MIB)
+        scrape.answer.close()
+        Recorded(answers).begin(7 * MIB)
 
     asyncio.run(main())
 
