@@ -33,6 +33,7 @@ from ingest.runtime.http.protocol import connection
 from ingest.runtime.settings.reload import FAMILIES as LIVE_FAMILIES
 from ingest.runtime.settings.reload import LiveSettings
 from ingest.runtime.settings.settings import Settings
+from ingest.runtime.throttle import LogThrottle
 
 _log = logging.getLogger(__name__)
 
@@ -185,6 +186,8 @@ class _Middleware:
         self._endpoints = endpoints
         self._refusals = refusals
         self._answers = answers
+        # A client could fill the disk by the request that fails.
+        self._throttle = LogThrottle()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -213,10 +216,18 @@ class _Middleware:
         except Exception as error:
             if has_begun:
                 raise  # the response has started, so the status cannot change
-            answer = self._refusal(_expected(error, scope["path"]), scope, security)
+            answer = self._refusal(self._expected(error, scope["path"]), scope, security)
             await answer(scope, receive, send_with_headers)
         finally:
             sent.close()
+
+    def _expected(self, error: Exception, path: str) -> MonitorError:
+        """Return the error to answer with. Details of an unexpected one go to the log only."""
+        if isinstance(error, MonitorError):
+            return error
+        if self._throttle.passes(type(error).__name__):
+            _log.error("request failed", exc_info=error, extra={"path": path})
+        return MonitorError("an unexpected error; the service's log has the details")
 
     def _refusal(self, error: MonitorError, scope: Scope, security: Security) -> Response:
         own = self._refusals.get(scope["path"])
@@ -253,14 +264,6 @@ async def _admitted(scope: Scope, security: Security) -> frozenset[str]:
             if scope["path"] != "/metrics":
                 raise
     return scopes
-
-
-def _expected(error: Exception, path: str) -> MonitorError:
-    """Return the error to answer with. Details of an unexpected one go to the log only."""
-    if isinstance(error, MonitorError):
-        return error
-    _log.error("request failed", exc_info=error, extra={"path": path})
-    return MonitorError("an unexpected error; the service's log has the details")
 
 
 def json_response(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import math
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,10 @@ _MARGIN = 0.9
 """Share of Prometheus's timeout for collecting. The rest is for rendering and the network."""
 
 _MEDIA_TYPES = ("text/plain", "application/openmetrics-text")
+_VERSIONS = {"0.0.4", "1.0.0"}
+"""Of either format. For others, prometheus_client fails or says that it writes them."""
+
+_VERSION = re.compile(r";\s*version\s*=\s*([^;]*)", re.IGNORECASE)
 
 
 class Format(NamedTuple):
@@ -133,8 +138,10 @@ def write(registry: Collector, form: Format) -> bytes:
 def _format(accept: str) -> Format:
     """Choose the format that the client likes best; plain text if none is acceptable."""
     for media_type in media_types(accept, _MEDIA_TYPES):
+        if not _VERSIONS.issuperset(_VERSION.findall(media_type)):
+            continue
         encode, content_type = choose_encoder(media_type)
-        # It falls back to text for a version that it does not know.
+        # It falls back to text for an old version.
         if content_type.partition(";")[0] == media_type.partition(";")[0]:
             return Format(content_type, encode)
     encode, content_type = choose_encoder("")

@@ -76,6 +76,14 @@ def test_an_unexpected_error_is_a_problem_with_all_headers_and_logged_once(
     assert (record.getMessage(), vars(record)["path"]) == ("request failed", "/at-once")
 
 
+def test_the_same_unexpected_error_of_many_requests_is_logged_once_a_minute(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        assert client.get("/at-once").status_code == 500
+    assert caplog.text.count("request failed") == 1
+
+
 def test_an_error_during_an_answer_is_raised_to_the_server(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:

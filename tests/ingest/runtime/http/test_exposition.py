@@ -119,6 +119,15 @@ PROMETHEUS = (
         ("application/openmetrics-text;q=0, */*", "text/plain; version=0.0.4"),
         ("application/openmetrics-text;q=0.1, text/plain", "text/plain; version=0.0.4"),
         ("application/openmetrics-text;version=0.0.1, text/plain;q=0.1", "text/plain;"),
+        ("text/plain; version=v1", "text/plain; version=0.0.4"),
+        ("text/plain; version=0.0.4; version=1..0", "text/plain; version=0.0.4"),
+        ("text/plain; version=99.0.0", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text; version=99.0.0", "text/plain; version=0.0.4"),
+        (
+            "text/plain; version=v1, application/openmetrics-text; version=1.0.0; q=0.1",
+            "application/openmetrics-text; version=1.0.0",
+        ),
+        ("text/plain; version=1.0.0; escaping=allow-utf-8", "text/plain; version=1.0.0"),
         ("text/plain;q=0, */*", "application/openmetrics-text; version=1.0.0"),
     ],
 )
