@@ -6,7 +6,6 @@ neither scipy nor a web server.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -30,6 +29,7 @@ from ingest.runtime.errors import MonitorError, SettingsError
 from ingest.runtime.extras import needs
 from ingest.runtime.importing import importing
 from ingest.runtime.model_name import ALLOWED, is_legal
+from ingest.runtime.printable import printable, printable_json
 from ingest.runtime.settings.settings import Settings, WindowsSettings
 from rules import render as rule_files
 
@@ -445,24 +445,28 @@ def _print_told(
 
         from exporter.explain import summary
 
+    def say(line: str) -> None:
+        click.echo(printable(line))
+
     whole = {"model_name": model_name, **msgspec.to_builtins(told), **more}
     if as_json:
-        click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
+        click.echo(printable_json(whole))
         return
-    click.echo(told.summary)
+    say(told.summary)
     for sentence in summary.details(whole):
-        click.echo(sentence)
+        say(sentence)
     for key, listed in whole.get("slices", {}).items():
         for each in listed:
             changed = ", changed" if each["changed"] else ""
             was = f"(was {each['share_before']:.1%}{changed})"
-            click.echo(f"{key} = {each['value']}: {each['share']:.1%} {was}.")
+            say(f"{key} = {each['value']}: {each['share']:.1%} {was}.")
     # What chance explains is not worth a name.
     for group in whole["groups"] if told.cause.kind != "none" else ():
-        click.echo(f"\n{group['name']} ({group['change']}), for example:")
+        click.echo()
+        say(f"{group['name']} ({group['change']}), for example:")
         for example in group["examples"]:
             shown = (f"{key} {value}" for key, value in example.items() if value is not None)
-            click.echo(f"  {'  '.join(shown)}")
+            say(f"  {'  '.join(shown)}")
 
 
 def _contents(vectors: int, first_at: datetime, last_at: datetime) -> str:

@@ -12,6 +12,7 @@ import click
 from ingest.files.command import reading
 from ingest.runtime.command import ModelName, TextFile, configured, group
 from ingest.runtime.importing import importing
+from ingest.runtime.printable import printable
 
 if TYPE_CHECKING:
     from ingest.files.columns import Options
@@ -227,7 +228,7 @@ def replay(
             skips,
             rate,
             checkpoint,
-            skipped=lambda fault: tqdm.write(f"skipped: {fault}", sys.stderr),
+            skipped=lambda fault: tqdm.write(printable(f"skipped: {fault}"), sys.stderr),
             sent=sent,
         )
         if going.is_done:

@@ -33,6 +33,7 @@ from exporter.monitor.windows import REFERENCE_RATIO, Limits
 from exporter.stats import shares
 from exporter.stats.shares import Share
 from ingest.runtime.errors import NotFound
+from ingest.runtime.printable import printable
 from ingest.runtime.settings.settings import WindowSettings
 from ingest.runtime.thresholds import STAGES
 from ingest.store import slices
@@ -151,8 +152,7 @@ def named(value: str | None) -> str:
     if value is None:
         return NONE
     cut = value if len(value) <= slices.LONGEST else f"{value[: slices.LONGEST]}…"
-    # Nothing that breaks a line, or turns the direction of writing.
-    line = "".join(letter if letter.isprintable() else " " for letter in cut).strip()
+    line = printable(cut).strip()
     return line if line and line != shares.OTHER else NONE
 
 

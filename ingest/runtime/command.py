@@ -20,6 +20,7 @@ import click
 from ingest.runtime.errors import MonitorError, SettingsError
 from ingest.runtime.importing import importing
 from ingest.runtime.model_name import ALLOWED, is_legal
+from ingest.runtime.printable import printable
 from ingest.runtime.settings.configuration import CONFIG_VARIABLE, from_text, load
 from ingest.runtime.settings.settings import Settings, keys
 from ingest.runtime.version import __version__
@@ -49,7 +50,8 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except MonitorError as error:
             kind = _Misuse if isinstance(error, SettingsError) else click.ClickException
-            raise kind(str(error)) from error
+            # It may quote what clients sent, or what a file holds.
+            raise kind("\n".join(map(printable, str(error).split("\n")))) from error
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when nobody reads the output

@@ -23,6 +23,7 @@ from exporter.monitor import baseline, recorded
 from exporter.monitor.evidence import Evidence, gather
 from exporter.monitor.report import Told
 from ingest.runtime.errors import NotFound
+from ingest.runtime.printable import printable
 from ingest.runtime.settings.settings import ExplanationSettings, MonitoringSettings, Settings
 from ingest.store import explanations
 from ingest.store.batch import Batch
@@ -173,6 +174,26 @@ def test_no_groups_follow_the_word_that_a_window_is_like_the_baseline(
     assert code == 0
     assert "Cause: none (chance explains it)." in told
     assert "(grown)" not in told
+
+
+@pytest.mark.parametrize("code", ["\x1b[2J", "\x9b2J", "\u202e"], ids=ascii)
+def test_what_clients_sent_does_not_control_the_terminal(
+    store: str, connection: psycopg.Connection, code: str
+) -> None:
+    keep_usual(store, 10)
+    row = explained_row(datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp())
+    text = json.dumps(row.told).replace("audio", json.dumps(f"au{code}dio")[1:-1])
+    text = text.replace("doc 7", json.dumps(f"doc {code}7")[1:-1])
+    explanations.keep(connection, replace(row, told=json.loads(text)), 900)
+    options = ["--at", "2026-01-01T12:05:00Z", "--window", "fast"]
+    _, told = asked(store, *options)
+    shown = printable(code)
+    assert f"au{shown}dio, player (grown), for example:\n  seq 7  id doc {shown}7" in told
+    _, as_json = asked(store, *options, "--json")
+    groups = json.loads(as_json)["groups"]
+    assert f"doc {code}7" in {each["id"] for group in groups for each in group["examples"]}
+    for line in (*told.split("\n"), *as_json.split("\n")):
+        assert line.isprintable()
 
 
 def asked(store: str, *options: str, texts: str = "keywords") -> tuple[int, str]:

@@ -11,7 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ingest.runtime import command, logs
-from ingest.runtime.errors import MonitorError, SettingsError, StoreUnavailable
+from ingest.runtime.errors import (
+    MonitorError,
+    PayloadError,
+    Problem,
+    SettingsError,
+    StoreUnavailable,
+)
 from ingest.runtime.settings.settings import Key, Settings, keys
 
 Run = Callable[..., Result]
@@ -96,6 +102,13 @@ def test_an_error_is_printed_as_one_line_with_its_exit_code(error: MonitorError,
     failed = failing(error)
     assert failed.exit_code == code
     assert failed.output == f"Error: {error}\n"
+
+
+def test_what_an_error_quotes_does_not_control_the_terminal() -> None:
+    failed = failing(PayloadError("the id 'a\x1b[2Jb\x9bc' is unknown"))
+    assert failed.output == "Error: the id 'a [2Jb c' is unknown\n"
+    several = SettingsError("wrong keys:", [Problem("a.b", "unknown key")])
+    assert failing(several).output == "Error: wrong keys:\n  a.b: unknown key\n"
 
 
 @pytest.mark.parametrize(
