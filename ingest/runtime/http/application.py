@@ -139,6 +139,9 @@ def _routes(live: LiveSettings, halves: Sequence[Half], protection: Protection) 
 
     async def ready(_: Request) -> Response:
         reasons = [reason for half in halves if (reason := half.not_ready()) is not None]
+        # They name the database and its role, and whoever asks needs no credentials.
+        if protection.security.guard.schemes:
+            reasons = ["not ready; the service's log says why"] * bool(reasons)
         return PlainTextResponse("\n".join(reasons or ["ready"]) + "\n", 503 if reasons else 200)
 
     async def reload(_: Request) -> Response:

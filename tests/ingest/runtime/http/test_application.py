@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from ingest.runtime.auth import security
+from ingest.runtime.auth.guard import Guard
 from ingest.runtime.auth.security import PAGE_HEADERS, Protection, Security
 from ingest.runtime.http import application, openapi
 from ingest.runtime.http.openapi import Description
@@ -25,7 +26,8 @@ from ingest.runtime.settings.settings import Settings
 class Broken:
     """A half whose endpoints fail: one at once, one amid its answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str | None = None) -> None:
+        self._reason = reason
         self.routes = [Route("/at-once", at_once), Route("/amid", amid)]
         self.endpoints: application.Endpoints = {}
         self.refusals: application.Refusals = {}
@@ -35,7 +37,7 @@ class Broken:
         yield
 
     def not_ready(self) -> str | None:
-        return None
+        return self._reason
 
     def reconfigure(self, settings: Settings) -> None:
         pass
@@ -91,6 +93,25 @@ def test_an_error_during_an_answer_is_raised_to_the_server(
     with pytest.raises(ZeroDivisionError):
         client.get("/amid")
     assert "request failed" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("guard", "said"),
+    [
+        (Guard(), "store: no server at db-7, port 5432"),
+        (Guard({"operator": "$2b$04$" + "a" * 53}), "not ready; the service's log says why"),
+    ],
+    ids=["without credentials", "with credentials"],
+)
+def test_why_a_service_is_not_ready_is_told_where_everybody_may_know_everything(
+    guard: Guard, said: str
+) -> None:
+    registry, live = CollectorRegistry(), LiveSettings(Settings)
+    protection = Protection(Security(guard))
+    half = Broken("store: no server at db-7, port 5432")
+    client = TestClient(application.application(registry, live, half, protection=protection))
+    answer = client.get("/-/ready")
+    assert (answer.status_code, answer.text) == (503, f"{said}\n")
 
 
 async def direct(scope: Scope, receive: Receive, send: Send) -> None:
