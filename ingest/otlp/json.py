@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
@@ -21,6 +22,11 @@ T = TypeVar("T")
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _UINT64_END = 2**64
 _UINT64_DIGITS = 20
+_HALF = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+"""Half a surrogate pair, where no escaped backslash may stand before the u."""
 
 
 class _Message(msgspec.Struct, rename="camel", gc=False):
@@ -167,8 +173,9 @@ def read(body: bytes) -> Iterator[Span]:
     try:
         yield from _spans(body)
     except ValueError as error:
-        reason = checks.misspelt(body) or f"is not an ExportTraceServiceRequest in JSON: {error}"
-        raise PayloadError(f"the body {reason}") from error
+        raise PayloadError(
+            f"the body is not an ExportTraceServiceRequest in JSON: {error}"
+        ) from error
 
 
 def _spans(body: bytes) -> Iterator[Span]:
@@ -187,13 +194,29 @@ def _spans(body: bytes) -> Iterator[Span]:
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], text: bytes | Raw) -> T:
-    """Decode JSON. Whatever is wrong with it is a ValueError."""
+    """Decode JSON. Whatever is wrong with it, but for parts of characters, is a ValueError."""
     try:
-        return decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        try:
+            return decoder.decode(text)
+        except msgspec.ValidationError:
+            raise
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return decoder.decode(_mended(bytes(text)))
+    except msgspec.DecodeError as error:
         raise ValueError(str(error)) from error
     except RecursionError as error:
         raise ValueError(checks.TOO_DEEP) from error
+
+
+def _mended(text: bytes) -> bytes:
+    """Replace parts of characters by U+FFFD.
+
+    JavaScript cuts texts within a surrogate pair, other languages within the bytes of UTF-8. One
+    such text must not cost a whole request.
+    """
+    utf8 = text.decode(errors="replace").encode()
+    # Another spelling of a backslash, after which each \u is an escape.
+    return _HALF.sub(rb"\\ufffd", utf8.replace(rb"\\", rb"\u005c"))
 
 
 def _floats(numbers: Sequence[float | str | None]) -> NDArray[np.float64]:

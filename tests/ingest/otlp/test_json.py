@@ -116,13 +116,51 @@ def test_a_value_nested_too_deep_is_refused() -> None:
         (b"[]", "not an ExportTraceServiceRequest in JSON"),
         (b'{"resourceSpans": [1]}', r"\$.resourceSpans\[0\]"),
         (b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": 1}]}]}]}', "traceId"),
-        (b'{"resourceSpans": "\xff"}', "UTF-8"),
-        (b'{"resourceSpans": [{"resource": "\\ud800"}]}', "half a surrogate pair"),
+        (b'{"resourceSpans": "\xff"}', "got `str`"),
+        (b'{"resourceSpans": [{"resource": "\\ud800"}]}', "got `str`"),
+        (b'{"resourceSpans": [{"scopeSpans": "\\ud800', "not an ExportTraceServiceRequest in JSON"),
     ],
 )
 def test_a_body_that_is_no_request_is_refused(body: bytes, reason: str) -> None:
     with pytest.raises(PayloadError, match=reason):
         list(json.read(body))
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (rb"a\ud83d", "a\ufffd"),
+        (rb"\uD83Da", "\ufffda"),
+        (rb"\ude00", "\ufffd"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\n", "\ufffd\n"),
+        (rb"\ud83d\u0041", "\ufffdA"),
+        (rb"\ud83d\ud83d\ude00\ude00", "\ufffd\U0001f600\ufffd"),
+        (rb"\\ud83d \ud83d", "\\ud83d \ufffd"),
+        (rb"\\ud83d\ude00", "\\ud83d\ufffd"),
+        (rb"\\\ud83d\\", "\\\ufffd\\"),
+        (b"a\xf0\x9f\x98", "a\ufffd"),
+        (b"a\xf0\x9f\x98 \\ud83d", "a\ufffd \ufffd"),
+    ],
+)
+def test_a_part_of_a_character_is_replaced_and_nothing_else(written: bytes, text: str) -> None:
+    """JavaScript cuts texts within a surrogate pair, other languages within UTF-8."""
+    value = b'{"stringValue": "' + written + b'"}'
+    attributes = b'[{"key": "a", "value": ' + value + b'}, {"key": "b\\ud83d"}]'
+    whole = b'{"traceId": "AB", "attributes": [{"key": "a", "value": {"stringValue": "\\\\"}}]}'
+    spans = b'[{"attributes": ' + attributes + b"}, " + whole + b"]"
+    cut, other = json.read(b'{"resourceSpans": [{"scopeSpans": [{"spans": ' + spans + b"}]}]}")
+    assert cut.attributes["a"].text() == cut.attributes["a"].plain() == text
+    assert "b\ufffd" in cut.attributes
+    assert (other.trace_id, other.attributes["a"].text()) == ("ab", "\\")
+
+
+def test_bytes_that_are_no_utf8_are_replaced_where_nothing_else_is_wrong() -> None:
+    [span] = json.read(
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"attributes": ['
+        b'{"key": "a", "value": {"stringValue": "x\xe2\x82"}}]}]}]}]}'
+    )
+    assert span.attributes["a"].text() == span.attributes["a"].plain() == "x\ufffd"
 
 
 def test_a_vector_far_too_long_is_refused_before_it_is_decoded(
