@@ -36,7 +36,7 @@ ID_LENGTH = 255
 """Characters of an id."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A NUL in a string, which PostgreSQL cannot store. An even number of backslashes before it is text.
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _NUMBER = re.compile(rb"(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?")
 # What long numbers have once all characters of numbers look the same.
 _ALIKE = bytes.maketrans(b"123456789+-.E", b"000000000000e")
@@ -183,6 +183,11 @@ def metadata(encoded: bytes, limits: IngestSettings) -> str | None:
     if (reason := metadata_size(len(encoded) + more, limits)) is not None:
         return f"{reason}, where numbers count without an exponent: 1e308 has 309 digits"
     return None
+
+
+def without_nul(encoded: bytes) -> bytes:
+    """Replace U+0000 by U+FFFD in encoded JSON, where to refuse the metadata would cost more."""
+    return _NUL.sub(rb"\1\\ufffd", encoded) if b"\\u0000" in encoded else encoded
 
 
 def _written_out(encoded: bytes) -> tuple[int, str | None]:

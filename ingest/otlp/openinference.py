@@ -84,7 +84,7 @@ def read(spans: Iterable[Span], limits: IngestSettings, now: float) -> Export:
 
     The id of a vector is made of trace, span and N, so that a span sent twice is a duplicate. Its
     time is the end of the span. Its metadata is the text, and the attributes that
-    `ingest.trace_attributes` names.
+    `ingest.trace_attributes` names, as far as they can be stored.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def _checked(
     timestamp = None if span.end == 0 else checks.timestamp(span.end / 1e9, now)
     if isinstance(timestamp, str):
         raise checks.refuse([Problem(place, f"its end {timestamp}")])
-    attributes = _chosen(span, place, limits)
+    attributes = _chosen(span, limits)
     rows, problems = _Rows(), []
     for start, parts in found.items():
         vector = _vector(parts["vector"], limits)
@@ -175,14 +175,10 @@ def _checked(
             reason = f"has dimension {len(vector)}, those before it {len(rows.vectors[0])}"
             problems.append(Problem(f"{place} {start}.vector", reason))
             continue
-        metadata = _metadata(parts.get("text"), attributes, limits)
-        if metadata is not None and (unfit := checks.metadata(metadata, limits)) is not None:
-            problems.append(Problem(f"{place} {start}", f"its metadata {unfit}"))
-            continue
         number = start.split(".")[2]
         rows.vectors.append(vector)
         rows.ids.append(f"{span.trace_id}-{span.span_id}-{number}")
-        rows.metadata.append(metadata)
+        rows.metadata.append(_metadata(parts.get("text"), attributes, limits))
         rows.timestamps.append(timestamp)
     if problems:
         raise checks.refuse(problems)
@@ -206,16 +202,19 @@ def _vector(value: Attribute, limits: IngestSettings) -> NDArray[np.float32] | s
     return vector if np.isfinite(vector).all() else checks.NOT_FINITE
 
 
-def _chosen(span: Span, place: str, limits: IngestSettings) -> dict[str, object]:
-    """Return the attributes that become metadata. Those of the span precede the resource's."""
+def _chosen(span: Span, limits: IngestSettings) -> dict[str, object]:
+    """Return the attributes that become metadata. Those of the span precede the resource's.
+
+    One that cannot be stored is left out: it is worth less than the vectors.
+    """
     chosen: dict[str, object] = {}
     for name in limits.trace_attributes:
         value = span.attributes.get(name, span.resource.get(name))
         try:
             plain = None if value is None else value.plain()
-        except ValueError as error:
-            raise checks.refuse([Problem(f"{place} {name:.255}", str(error))]) from error
-        if plain is not None:
+        except ValueError:
+            continue
+        if plain is not None and _encoded({**chosen, name: plain}, limits) is not None:
             chosen[name] = plain
     return chosen
 
@@ -230,8 +229,14 @@ def _metadata(
     # A character takes a byte at least.
     shown = shown[: limits.max_metadata_bytes]
     while shown:
-        encoded = msgspec.json.encode({**attributes, "text": shown})
-        if len(encoded) <= limits.max_metadata_bytes:
+        encoded = _encoded({**attributes, "text": shown}, limits)
+        if encoded is not None:
             return encoded
         shown = shown[: len(shown) // 2]
-    return msgspec.json.encode(attributes) if attributes else None
+    return _encoded(attributes, limits) if attributes else None
+
+
+def _encoded(metadata: Mapping[str, object], limits: IngestSettings) -> bytes | None:
+    """Encode metadata, in which U+FFFD replaces U+0000. None if it cannot be stored."""
+    encoded = checks.without_nul(msgspec.json.encode(metadata))
+    return encoded if checks.metadata(encoded, limits) is None else None
