@@ -84,6 +84,12 @@ def is_text_of_vector(text: str) -> bool:
     return len(found) > 1 and stripped[0] not in "0123456789+-."
 
 
+def bytes_of(vector: NDArray[np.float32]) -> bytes | None:
+    """Return the bytes, of a cell or its base64, that a vector was read from; None if no bytes."""
+    base: object = vector.base
+    return base if isinstance(base, bytes) and len(base) == vector.nbytes else None
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 

@@ -21,7 +21,8 @@ from ingest.files.columns import Choice, Options, choose
 from ingest.files.names import ID, METADATA, MODEL, TEXT, TIMESTAMP
 from ingest.files.reader import id_text, wrong_id
 from ingest.files.table import Chunk, Column, Table, Times
-from ingest.formats import checks, messages
+from ingest.files.vectors import bytes_of
+from ingest.formats import checks, dtypes, messages
 from ingest.formats.format import Format, Place
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem, UnsupportedMediaType
@@ -43,6 +44,8 @@ take. As values of Python, numbers and others take up to ten times that."""
 _SHORT_BYTES = 1024 * 1024
 _FEW_VALUES = 1_000
 """What the event loop may wait for: a value takes up to 25 microseconds, numbers apart."""
+_ADVICE = "send float32 or lists of numbers, or set dtype to float32 if it is float32"
+"""What to do if bytes seem to be of another type than float32, the only one in columns."""
 _SINGLE = (ID, "ids", "_id", MODEL, TEXT, TIMESTAMP)
 """Columns that hold no vectors, even if they are lists of numbers."""
 _has_library = threading.Event()
@@ -66,12 +69,13 @@ def read(
     """Read vectors, ids, times, the model and metadata by column."""
     if not body:
         raise PayloadError("the body is empty")
+    dtype = parameters.checked_dtype()
     try:
         table = opener(body, limits)
         choice = _chosen(table)
         names = [*choice.vectors, choice.id, choice.time, choice.model, choice.text, *choice.others]
         wanted = list(dict.fromkeys(name for name in names if name is not None))
-        rows = _Rows(choice, limits, now)
+        rows = _Rows(choice, dtype, limits, now)
         for chunk in table.chunks(0, wanted):
             rows.add(chunk)
     except ModuleNotFoundError as error:
@@ -105,8 +109,11 @@ def _chosen(table: Table) -> Choice:
 class _Rows:
     """What has been read of a body, and what is wrong with it."""
 
-    def __init__(self, choice: Choice, limits: IngestSettings, now: float) -> None:
+    def __init__(
+        self, choice: Choice, dtype: str | None, limits: IngestSettings, now: float
+    ) -> None:
         self._choice = choice
+        self._dtype = dtype
         self._limits = limits
         self._now = now
         self._vectors: list[NDArray[np.float32]] = []
@@ -184,6 +191,10 @@ class _Rows:
         count = len(self._problems)
         for index, row in enumerate(found, start=self._count):
             reason = row if isinstance(row, str) else checks.dimension(len(row), self._limits)
+            # The type is that of all, so the first and the last tell whether it is right.
+            is_doubted = index in (self._count, self._count + len(found) - 1)
+            if isinstance(row, np.ndarray) and reason is None and is_doubted:
+                reason = self._doubt(bytes_of(row))
             if reason is None:
                 dimension = dimension or len(row)
                 if len(row) != dimension:
@@ -191,6 +202,14 @@ class _Rows:
             if reason is not None:
                 self._problems.append(Problem(f"/embeddings/{index}", reason, index))
         return np.stack(list(found)) if len(self._problems) == count else None
+
+    def _doubt(self, data: bytes | None) -> str | None:
+        """Return why the bytes of a vector seem not to be float32; None if they do, or are none."""
+        if data is None:
+            return None
+        if self._dtype not in (None, dtypes.FLOAT32):
+            return f"is of bytes, which are float32 in columns, not {self._dtype}: {_ADVICE}"
+        return dtypes.doubt(data, self._dtype, _ADVICE)
 
     def _add_ids(self, column: Column) -> None:
         values = column.values()
@@ -417,7 +436,7 @@ def described(what: str) -> dict[str, Any]:
         "description": (
             f"{what} with a column of vectors (`embedding`, another usual name, or the only one"
             " that holds lists of numbers), and columns `id`, `timestamp`, `model_name`, `text`."
-            " All others become metadata."
+            " All others become metadata. Vectors in bytes or base64 are float32."
         ),
     }
 

@@ -57,7 +57,7 @@ def read(data: bytes, dtype: str) -> NDArray[np.float32]:
         return np.frombuffer(data, DTYPES[dtype]).astype(np.float32, copy=False)
 
 
-def doubt(data: bytes, dtype: str | None) -> str | None:
+def doubt(data: bytes, dtype: str | None, advice: str | None = None) -> str | None:
     """Return why bytes seem to be of another type; None if they do not.
 
     Only the beginning is looked at. A type is suspected only if the magnitudes are absurd as the
@@ -68,6 +68,8 @@ def doubt(data: bytes, dtype: str | None) -> str | None:
     data : bytes
     dtype : str or None
         The type that was named. None stands for float32.
+    advice : str, optional
+        What to do. By default, to name another type.
     """
     if dtype == FLOAT32 or (dtype is None and _is_usual(data)):
         return None
@@ -83,11 +85,10 @@ def doubt(data: bytes, dtype: str | None) -> str | None:
         sizes = np.abs(read(sample[: len(sample) - len(sample) % SIZES[dtype]], dtype))
     finite = sizes[np.isfinite(sizes) & (sizes > 0)]
     shown = f"{finite.min():.0e} to {finite.max():.0e}" if len(finite) else "none of them finite"
-    advice = f"set dtype to {likely}" if likely in DTYPES else "send little-endian bytes"
-    return (
-        f"has magnitudes of {shown} as {dtype}; it looks like {likely}: {advice}, or dtype to"
-        " float32 if it is float32"
-    )
+    if advice is None:
+        other = f"set dtype to {likely}" if likely in DTYPES else "send little-endian bytes"
+        advice = f"{other}, or dtype to float32 if it is float32"
+    return f"has magnitudes of {shown} as {dtype}; it looks like {likely}: {advice}"
 
 
 def _is_usual(data: bytes) -> bool:

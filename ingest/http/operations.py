@@ -38,7 +38,10 @@ _BASE64 = f"^({_SIX_BITS}{{4}})*({_SIX_BITS}{{2}}==|{_SIX_BITS}{{3}}=|{_SIX_BITS
 _AGREE = "Header and query parameter must agree."
 _NAME = "The model. This name goes before that in the body"
 _DIMENSION = "The dimension of the vectors, for binary bodies; JSON ignores it"
-_DTYPE = "The type of the numbers in raw bodies and in base64, which is float32 if none is named"
+_DTYPE = (
+    "The type of the numbers in raw bodies and in base64, which is float32 if none is named. Bytes"
+    " and base64 in columns can only be float32"
+)
 
 _IDEMPOTENCY_KEY: Json = {
     "name": "Idempotency-Key",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ingest.files.vectors import is_text_of_vector, read
+from ingest.files.vectors import bytes_of, is_text_of_vector, read
 
 VECTOR = np.arange(8, dtype=np.float32) / 4
 
@@ -35,6 +35,16 @@ def test_a_vector_is_read(cell: object) -> None:
     assert isinstance(found, np.ndarray)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, VECTOR)
+
+
+def test_the_bytes_of_a_cell_are_known_and_numbers_are_no_bytes() -> None:
+    data = VECTOR.tobytes()
+    for cell in (data, base64.b64encode(data).decode()):
+        assert bytes_of(np.asarray(read(cell))) == data
+    for numbers in (VECTOR, VECTOR.tolist(), str(VECTOR.tolist()), [VECTOR]):
+        assert bytes_of(np.asarray(read(numbers))) is None
+    [row, _] = np.frombuffer(2 * data, np.float32).reshape(2, -1)
+    assert bytes_of(row) is None
 
 
 @pytest.mark.parametrize(

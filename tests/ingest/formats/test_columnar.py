@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 import subprocess
@@ -73,6 +74,51 @@ def test_vectors_may_be_lists_bytes_or_a_column_for_each_component(content_type:
     ):
         batch = read(WRITERS[content_type](table), content_type, x_model_name="m")
         assert batch.vectors.tolist() == ROWS.tolist()
+
+
+HALF = [row.tobytes() for row in np.random.default_rng(0).normal(size=(3, 16)).astype("<f2")]
+WHOLE = [row.tobytes() for row in np.random.default_rng(0).normal(size=(3, 8)).astype("<f4")]
+
+
+@both
+@pytest.mark.parametrize("wrong", [0, 2])
+@pytest.mark.parametrize("is_text", [False, True])
+def test_bytes_of_another_type_in_the_first_or_last_row_are_refused(
+    content_type: str, wrong: int, is_text: bool
+) -> None:
+    cells = [HALF[0] if index == wrong else cell for index, cell in enumerate(WHOLE)]
+    column = [base64.b64encode(cell).decode() for cell in cells] if is_text else cells
+    body = WRITERS[content_type](pa.table({"embedding": column}))
+    [problem] = refusal(body, content_type=content_type, x_model_name="m").problems
+    assert problem.pointer == f"/embeddings/{wrong}"
+    assert problem.reason.endswith(
+        " as float32; it looks like float16: send float32 or lists of numbers, or set dtype to"
+        " float32 if it is float32"
+    )
+
+
+@both
+def test_bytes_in_columns_are_float32_if_that_is_said_and_cannot_be_another_type(
+    content_type: str,
+) -> None:
+    body = WRITERS[content_type](pa.table({"embedding": HALF}))
+    assert read(body, content_type, x_model_name="m", x_dtype="float32").vectors.shape == (3, 8)
+    told = refusal(body, content_type=content_type, query={"dtype": "float16"}, x_model_name="m")
+    assert told.problems[0].reason.startswith("is of bytes, which are float32 in columns, ")
+    told = refusal(body, content_type=content_type, x_model_name="m", x_dtype="float8")
+    assert told.detail.startswith("X-Dtype: float8 is not allowed; allowed are float32,")
+    lists = WRITERS[content_type](table_of(ROWS.astype(np.float16)))
+    batch = read(lists, content_type, x_model_name="m", x_dtype="float16")
+    assert batch.vectors.tolist() == ROWS.tolist()
+
+
+@both
+def test_lists_of_any_magnitudes_are_not_taken_for_bytes(content_type: str) -> None:
+    odd = [np.frombuffer(cell, "<f4").tolist() for cell in HALF]
+    texts = list(map(str, odd))
+    for column in (odd, texts):
+        body = WRITERS[content_type](pa.table({"embedding": column}))
+        assert len(read(body, content_type, x_model_name="m")) == 3
 
 
 def test_a_stream_may_have_many_record_batches() -> None:
