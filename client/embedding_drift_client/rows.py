@@ -201,7 +201,10 @@ def _column(name: str, column: Any, count: int) -> Sequence[Any]:
     reason = _unusable(column)
     if reason is not None:
         raise refusal([Problem(f"/{name}", reason)])
+    dtype = getattr(column, "dtype", None)
     try:
+        if isinstance(dtype, np.dtype) and dtype.kind == "f":
+            column = np.asarray(column)  # pandas gives Python's floats, whatever the type
         items: list[Any] = list(column) if _has_length(column) else [column]
     except Exception as error:
         raise refusal([Problem(f"/{name}", f"raises {kind(error)}")]) from error

@@ -88,7 +88,9 @@ def is_missing(value: object) -> bool:
 
 
 def as_id(value: Any) -> str | None:
-    """Convert an id to text; None for a missing value.
+    """Convert an id to text, as files are read; None for a missing value.
+
+    7.0 is "7": pandas makes it of 7 in a column with missing values.
 
     Raises
     ------
@@ -97,11 +99,18 @@ def as_id(value: Any) -> str | None:
     """
     if type(value) is not str:
         if is_tensor(value):
-            value = value.tolist()
+            array = _on_host(value)
+            value = array.tolist() if array.ndim else array
+        if isinstance(value, np.ndarray) and not value.ndim:
+            value = value[()]
         if is_missing(value):
             return None
         if isinstance(value, Enum):
             return as_id(value.value)
+        if isinstance(value, float | np.floating):
+            value = _exact(value)
+    if isinstance(value, bool | np.bool_):
+        raise TypeError("is a truth value; an id is text, a number or a UUID")
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError(f"is {kind(value)}; decode it to text first, for example with .decode()")
     if isinstance(value, list | Mapping | Set) or getattr(value, "ndim", None):
@@ -114,6 +123,21 @@ def as_id(value: Any) -> str | None:
         )
     text.encode()
     return text
+
+
+def _exact(number: float | np.floating[Any]) -> int | float:
+    """Return a float as an integer if it is one.
+
+    Raises
+    ------
+    ValueError
+        If several integers may have become this float.
+    """
+    if abs(float(number)) >= 2.0 ** int(np.finfo(type(number)).nmant + 1):
+        raise ValueError(
+            f"is {number}, a {kind(number)} that cannot tell it from others; pass integers or text"
+        )
+    return int(number) if number.is_integer() else float(number)
 
 
 def as_object(metadata: object, timestamp: object) -> bytes | None:

@@ -18,6 +18,8 @@ import pytest
 
 from embedding_drift_client.rows import Given, read
 from embedding_drift_client.values import as_id, as_object, as_timestamp
+from ingest.files.reader import id_text, wrong_id
+from ingest.files.table import Array, Objects
 
 NAN = float("nan")
 SOME_UUID = UUID("12345678-1234-5678-1234-567812345678")
@@ -243,6 +245,50 @@ def test_a_data_frame_that_has_a_bad_row_costs_this_row_only() -> None:
 )
 def test_ids_become_text(made: object, text: str) -> None:
     assert as_id(made) == text
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        *(7, 7.0, -0.0, 7.5, 2.0**53 - 1, -(2.0**53), 2.0**53, 1e300, float("inf"), True, "7.0"),
+        *map(np.float16, (7, 0.1, 2047, 2048)),
+        *map(np.float32, (7, 0.1, 2**24 - 1, 2**24, float("inf"))),
+        *map(np.float64, (7, 0.1, 2**53 - 1, 2**53)),
+        *(np.bool_(False), np.int64(2**62), np.uint8(7), Decimal("7.0"), SOME_UUID),
+    ],
+    ids=repr,
+)
+def test_an_id_has_the_text_that_it_has_in_files_and_is_refused_where_they_refuse_it(
+    made: object,
+) -> None:
+    column = Array(np.array([made])) if isinstance(made, np.generic) else Objects([made])
+    [value] = column.values()
+    for given in (made, np.array(made), np.array(made, object)):
+        if wrong_id(value, column.inexact_from) is None:
+            assert as_id(given) == id_text(value)
+        else:
+            with pytest.raises((TypeError, ValueError), match=r"truth value|cannot tell it from"):
+                as_id(given)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "Int64", "Float32", "float32", "object"])
+def test_an_id_of_a_column_is_the_same_whether_others_are_missing_or_not(dtype: str) -> None:
+    column = pd.Series([1, 2**24 - 1, None], dtype=dtype)
+    [rows] = read(np.eye(3), column, None, None).rows
+    assert rows.ids == ["1", "16777215", None]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "Float32"])
+@pytest.mark.parametrize("of", [pd.Series, pd.Index, Tensor])
+def test_ids_that_a_column_of_float32_cannot_tell_apart_are_refused(of: Any, dtype: str) -> None:
+    ids = of([2**24 - 1, 2**24 + 1], dtype=dtype.lower() if of is Tensor else dtype)
+    given = read(np.eye(2), ids, None, None)
+    assert [rows.ids for rows in given.rows] == [["16777215"]]
+    [problem] = given.problems
+    assert problem.pointer == "/ids/1"
+    assert problem.reason == (
+        "is 16777216.0, a float32 that cannot tell it from others; pass integers or text"
+    )
 
 
 MISSING = [None, NAN, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT", "s"), Tensor(NAN)]
