@@ -17,12 +17,13 @@ from unicodedata import category
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.files import compression, table
+from ingest.files import compression, dtypes, table
 from ingest.files.columns import Choice, Options, choose, it_has
 from ingest.files.names import METADATA, TEXT
 from ingest.files.remote import shown
 from ingest.files.source import Source, partitions, path_of, plain, stem
 from ingest.files.table import Chunk, Column, Objects, Table
+from ingest.files.vectors import bytes_of
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.extras import needs
 
@@ -484,7 +485,7 @@ def _vectors(
             reasons[row] = vector
             continue
         name = models[row] if models else None
-        reason = _not_finite(vector) or _fits(len(vector), dimensions, name)
+        reason = _doubt(vector) or _not_finite(vector) or _fits(len(vector), dimensions, name)
         if reason is None:
             vectors.append(vector)
         else:
@@ -495,6 +496,12 @@ def _vectors(
         ragged[:] = vectors
         return ragged
     return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
+
+
+def _doubt(vector: NDArray[np.float32]) -> str | None:
+    """Return why a vector from bytes seems to be of another type than float32; None if not."""
+    data = bytes_of(vector)
+    return None if data is None else dtypes.doubt(data, None, "write float32 or lists of numbers")
 
 
 def _narrow(file: File, chunk: Chunk) -> table.Vectors:

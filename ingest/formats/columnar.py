@@ -17,12 +17,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.files import dtypes
 from ingest.files.columns import Choice, Options, choose
 from ingest.files.names import ID, METADATA, MODEL, TEXT, TIMESTAMP
 from ingest.files.reader import id_text, wrong_id
 from ingest.files.table import Chunk, Column, Table, Times
 from ingest.files.vectors import bytes_of
-from ingest.formats import checks, dtypes, messages
+from ingest.formats import checks, messages
 from ingest.formats.format import Format, Place
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import BodyTooLarge, PayloadError, Problem, UnsupportedMediaType

@@ -10,16 +10,18 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Raw
 
-from ingest.formats.dtypes import DTYPES
+from ingest.files.dtypes import DTYPES
 from ingest.runtime.http.openapi import schema
 
 Embedding = Annotated[Raw, Meta(extra_json_schema=schema("Embedding"))]
 Embeddings = Annotated[Raw, Meta(extra_json_schema=schema("Embeddings"))]
 Metadata = Annotated[dict[str, Any], Meta(extra_json_schema=schema("Metadata"))]
+DTYPE = {"enum": list(DTYPES)}
+"""The schema of the type of numbers in bytes."""
 Dtype = Annotated[
     str,
     Meta(
-        extra_json_schema={"enum": list(DTYPES)},
+        extra_json_schema=DTYPE,
         description="The type of the numbers in base64; float32 by default.",
     ),
 ]

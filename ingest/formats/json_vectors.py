@@ -16,7 +16,8 @@ import simdjson
 from msgspec import UNSET, Raw, UnsetType
 from numpy.typing import NDArray
 
-from ingest.formats import checks, dtypes
+from ingest.files import dtypes
+from ingest.formats import checks
 from ingest.runtime.errors import Problem
 from ingest.runtime.settings.settings import IngestSettings
 

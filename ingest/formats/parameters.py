@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ingest.files.dtypes import DTYPES
 from ingest.formats import checks
-from ingest.formats.dtypes import DTYPES
 from ingest.runtime.errors import PayloadError, Problem
 from ingest.runtime.settings.settings import IngestSettings
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ingest.formats import checks, dtypes, npy
+from ingest.files import dtypes
+from ingest.formats import checks, npy
 from ingest.formats.format import Format, up_to
 from ingest.formats.parameters import Parameters
 from ingest.runtime.errors import PayloadError, Problem

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingest.formats import checks
-from ingest.formats.dtypes import DTYPES
+from ingest.formats.fields import DTYPE
 from ingest.formats.registry import FORMATS
 from ingest.http import decompression, losses
 from ingest.http.bodies import Found, Search, Stored, StoredCanaries
@@ -327,7 +327,7 @@ def _parameters(limits: IngestSettings) -> list[Json]:
         for header, parameter, what, of in (
             ("X-Model-Name", "model_name", _NAME, MODEL_NAME),
             ("X-Dimension", "dimension", _DIMENSION, dimension),
-            ("X-Dtype", "dtype", _DTYPE, {"enum": list(DTYPES)}),
+            ("X-Dtype", "dtype", _DTYPE, DTYPE),
         )
         for name, place in ((header, "header"), (parameter, "query"))
     ]

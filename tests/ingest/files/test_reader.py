@@ -6,6 +6,7 @@ import gzip
 import json
 import sys
 import tracemalloc
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,46 @@ def test_each_model_has_a_dimension_of_its_own(tmp_path: Path) -> None:
         "has a vector of 1 components, those before it 2",
         "has no model in column 'model_name'",
     ]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@pytest.mark.parametrize(("kind", "name"), [("<f2", "float16"), ("<f8", "float64")])
+def test_each_row_of_bytes_or_base64_of_another_type_than_float32_is_a_fault(
+    kind: str, name: str, suffix: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=32).astype(kind if index in (1, 2) else "<f4") for index in range(4)]
+    cells = [row.tobytes() for row in rows]
+    path = tmp_path / f"v{suffix}"
+    if suffix == ".parquet":
+        parquet.write_table(pa.table({"embedding": cells}), path)
+    else:
+        path.write_text("\n".join(["embedding", *(b64encode(each).decode() for each in cells)]))
+    source = Source.find(str(path), SUFFIXES)
+    with opened(source, source.files[0], Options()) as file:
+        [found] = list(file.rows(0))
+    np.testing.assert_array_equal(found.vectors, [rows[0], rows[3]])
+    assert [fault.place for fault in found.faults] == [1, 2]
+    for fault in found.faults:
+        assert fault.reason.startswith("has magnitudes of ")
+        assert fault.reason.endswith(
+            f" as float32; it looks like {name}: write float32 or lists of numbers"
+        )
+
+
+def test_numbers_that_are_written_as_numbers_are_taken_whatever_their_magnitudes(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    odd = [rng.normal(size=32).astype("<f2").view("<f4").tolist() for _ in range(2)]
+    lines = [
+        {"model_name": "m", "embedding": odd[0]},
+        {"model_name": "m", "embedding": str(odd[1])},
+    ]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    parquet.write_table(pa.table({"model_name": ["m", "m"], "embedding": odd}), tmp_path / "v.pq")
+    for path in (tmp_path / "v.jsonl", tmp_path / "v.pq"):
+        np.testing.assert_array_equal(whole(path).vectors, np.array(odd, np.float32))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".npz"])

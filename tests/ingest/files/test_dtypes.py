@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ingest.formats import dtypes
+from ingest.files import dtypes
 from tests.ingest.formats.bodies import RAW, b64, one, read, refusal, several
 
 ROWS = np.array([[0.5, -1, 2, 8], [1, 3, 0.25, 4]])
