@@ -39,19 +39,24 @@ class Answers:
         """Count an answer.
 
         A scrape is never refused, because whoever watches the service must see what happens to it.
-        For it, those that are read for longest are hung up on.
+        For it, others are hung up on: those that have been read for longest, and scrapes last.
 
         Raises
         ------
         QueueFull
             If all answers together take more memory than allowed.
         """
-        while self._sizes and sum(self._sizes.values()) + size > self._limit:
-            if not answer.is_scrape:
-                raise QueueFull(
-                    f"the answers under way exceed {self._limit} bytes; clients read slowly"
-                )
-            next(iter(self._sizes)).abort()
+        free = self._limit - sum(self._sizes.values())
+        if answer.is_scrape:
+            for other in sorted(self._sizes, key=lambda each: each.is_scrape):
+                if size <= free:
+                    break
+                free += self._sizes[other]
+                other.abort()
+        elif size > free and self._sizes:
+            raise QueueFull(
+                f"the answers under way exceed {self._limit} bytes; clients read slowly"
+            )
         self._sizes[answer] = size
 
     def release(self, answer: Answer) -> None:

@@ -94,12 +94,16 @@ def test_a_scrape_is_answered_instead_of_those_that_clients_read_for_longest() -
         answers = Answers(60, limit=10 * MIB)
         slow = [Recorded(answers, path).begin(3 * MIB) for path in ("/drift", "/metrics", "/")]
         scrape = Recorded(answers, "/metrics").begin(6 * MIB)
-        assert [each.client.is_aborted for each in slow] == [True, True, False]
-        for each in slow[:2]:
+        assert [each.client.is_aborted for each in slow] == [True, False, True]
+        for each in slow[::2]:
             each.answer.close()
         with pytest.raises(QueueFull):
             Recorded(answers).begin(2 * MIB)
+        # What scrapes hold is limited, too.
+        other = Recorded(answers, "/metrics").begin(4 * MIB)
+        assert (slow[1].client.is_aborted, scrape.client.is_aborted) == (True, False)
         scrape.answer.close()
+        other.answer.close()
         Recorded(answers).begin(7 * MIB)
 
     asyncio.run(main())
