@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ _IDS = 10_000
 _BLOCK = 500
 """Points whose vectors are read at once."""
 _NOT_FOUND = 404
+_UNNAMED = ""
+"""Name of the vectors without a name, where Qdrant writes one. Some clients give it, too."""
 
 
 class Collection:
@@ -49,7 +51,7 @@ class Collection:
         Makes a client when the source is connected.
     name : str
     vector : str or None
-        Name of the vectors; None if the collection has only one without a name.
+        Name of the vectors; None for those without a name.
     metadata : tuple of str
         Keys of the payload that are stored as metadata.
     sample : int
@@ -132,15 +134,18 @@ class Collection:
 
     def _row(self, point: Any) -> Row | None:
         vector = point.vector
-        if self._vector is not None:
-            vector = (vector or {}).get(self._vector)
+        if isinstance(vector, Mapping):
+            vector = vector.get(self._vector or _UNNAMED)
+        elif vector is not None and self._vector is not None:
+            vector = f"has a vector without a name, not one with the name {self._vector!r}"
         # A point may have none of the vectors, of which the others are no concern.
-        if vector is None or vector == {}:
+        if vector is None:
             return None
         payload = point.payload or {}
         kept = {key: payload[key] for key in self._metadata if key in payload}
         metadata = msgspec.json.encode(kept) if self._metadata else None
-        return Row(str(point.id), None, vectors.read(vector), metadata)
+        read = vector if isinstance(vector, str) else vectors.read(vector)
+        return Row(str(point.id), None, read, metadata)
 
 
 def find(address: str, location: Location) -> Collection:
@@ -218,23 +223,19 @@ def _chosen(client: QdrantClient, location: Location) -> str | None:
             params = client.get_collection(name).config.params.vectors
     except SourceUnavailable as error:
         raise SourceUnavailable(f"the server with collection {name}: {error.detail}") from error
-    if isinstance(params, VectorParams):
-        if location.vector is not None:
-            raise SettingsError("--column: the vectors of this collection have no name")
-        named: dict[str | None, VectorParams] = {None: params}
-    else:
-        named = dict((params or {}).items())
+    named = {_UNNAMED: params} if isinstance(params, VectorParams) else params or {}
     dense = [each for each, found in named.items() if found.multivector_config is None]
     if not dense:
         raise SettingsError(f"collection {name} has no dense vectors; only those can be watched")
     if location.vector is None and len(dense) == 1:
-        return dense[0]
+        return dense[0] or None
     if location.vector is not None and location.vector in dense:
-        return location.vector
-    wrong = f"{location.vector!r} is not one of them" if location.vector else "name one"
-    raise SettingsError(
-        f"--column: collection {name} has the vectors {', '.join(map(str, dense))}; {wrong}"
-    )
+        return location.vector or None
+    if dense == [_UNNAMED]:
+        raise SettingsError("--column: the vectors of this collection have no name")
+    wrong = "name one" if location.vector is None else f"{location.vector!r} is not one of them"
+    shown = ", ".join(each or "'' (without a name)" for each in dense)
+    raise SettingsError(f"--column: collection {name} has the vectors {shown}; {wrong}")
 
 
 @contextmanager

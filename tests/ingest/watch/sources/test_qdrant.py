@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from typing import Any
 from uuid import UUID
 
 import pytest
-from qdrant_client import models
+from qdrant_client import AsyncQdrantClient, models
 
 from ingest.runtime.errors import SettingsError, SourceUnavailable
 from ingest.watch.sources import qdrant as source
@@ -65,6 +67,66 @@ def test_the_chosen_vectors_of_a_collection_are_read_with_the_chosen_payload(
     ):
         with pytest.raises(SettingsError, match=f"^--column: .*{message}"):
             source.find(qdrant.source, Location("docs", wanted))
+
+
+SPARSE = models.SparseVector(indices=[1], values=[0.5])
+
+
+@pytest.mark.parametrize("column", [None, ""])
+@pytest.mark.parametrize("vectors", [{"": TWO}, TWO], ids=["by the empty name", "without a name"])
+@pytest.mark.parametrize("with_sparse", [False, True])
+def test_vectors_without_a_name_are_read_however_the_collection_was_made(
+    qdrant: Qdrant,
+    vectors: dict[str, models.VectorParams] | models.VectorParams,
+    column: str | None,
+    with_sparse: bool,
+) -> None:
+    sparse = {"words": models.SparseVectorParams()} if with_sparse else None
+    qdrant.local.create_collection("docs", vectors_config=vectors, sparse_vectors_config=sparse)
+    points = [
+        models.PointStruct(id=1, vector=[1.0, 2.0]),
+        models.PointStruct(id=2, vector={"": [3.0, 4.0]}),
+    ]
+    if with_sparse:
+        points += [
+            models.PointStruct(id=3, vector={"": [5.0, 6.0], "words": SPARSE}),
+            models.PointStruct(id=4, vector={"words": SPARSE}),
+        ]
+    qdrant.local.upsert("docs", points)
+    rows = {row.key: row.vector for row in read(qdrant, Location("docs", column))}
+    found = {key: [] if isinstance(v, str) else v.tolist() for key, v in rows.items()}
+    assert found == {"1": [1, 2], "2": [3, 4]} | ({"3": [5, 6]} if with_sparse else {})
+    assert str(source.find(qdrant.source, Location("docs", column))).endswith("/docs in samples")
+
+
+def test_the_unnamed_vectors_beside_named_ones_are_chosen_by_an_empty_name(qdrant: Qdrant) -> None:
+    qdrant.local.create_collection("docs", vectors_config={"": TWO, "title": TWO})
+    qdrant.local.upsert("docs", [models.PointStruct(id=1, vector={"": [1.0, 2.0]})])
+    [row] = read(qdrant, Location("docs", ""))
+    assert not isinstance(row.vector, str)
+    assert row.vector.tolist() == [1, 2]
+    assert read(qdrant, Location("docs", "title")) == []
+    wanted = r"has the vectors '' \(without a name\), title; name one"
+    with pytest.raises(SettingsError, match=wanted):
+        source.find(qdrant.source, Location("docs"))
+
+
+@pytest.mark.parametrize(
+    ("name", "vector", "fault"),
+    [
+        ("title", [1.0, 2.0], "has a vector without a name, not one with the name 'title'"),
+        (None, [[1.0, 2.0], [3.0, 4.0]], r"has a vector of shape \(2, 2\)"),
+        ("title", {"title": SPARSE}, "has a vector of shape"),
+    ],
+)
+def test_a_point_with_other_vectors_than_the_collection_had_is_a_fault_of_its_row(
+    name: str | None, vector: Any, fault: str
+) -> None:
+    found = source.Collection("a", AsyncQdrantClient, "docs", name)
+    row = found._row(models.Record(id=1, vector=vector))
+    assert row is not None
+    assert isinstance(row.vector, str)
+    assert re.match(fault, row.vector)
 
 
 def test_more_points_than_one_page_are_read_in_the_order_of_a_hash(
