@@ -135,8 +135,8 @@ def exporter(live: LiveSettings) -> None:
 @click.option("--id", "id_", help="Column that identifies a row. Default: id.")
 @click.option(
     "--time",
-    help="Column with the time of a row's last change; a changed row counts again. Without it,"
-    " the id orders the rows and must grow.",
+    help="Column with the time of a row's last change; a row whose time changes is read again."
+    " Without it, the id orders the rows and must grow.",
 )
 @click.option(
     "--metadata",

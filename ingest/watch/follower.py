@@ -19,7 +19,7 @@ from ingest.store.positions import Position, Progress
 from ingest.watch.recheck import Recheck
 from ingest.watch.rest import rest
 from ingest.watch.sources.source import Identity, OrderedTable, Snapshot, Terms
-from ingest.watch.target import Target, stored_id
+from ingest.watch.target import Target
 
 _log = logging.getLogger(__name__)
 
@@ -182,7 +182,9 @@ class TableFollower:
         with unavailable():
             async with self._pool.connection() as store:
                 try:
-                    found = await stored_vector(store, self._model_name, stored_id(rows[0].key))
+                    found = await stored_vector(
+                        store, self._model_name, self._target.id_of(rows[0])
+                    )
                 except NotFound:
                     return False
         return np.array_equal(found, rows[0].vector)

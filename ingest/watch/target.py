@@ -54,6 +54,14 @@ class Target:
         """Whether another vector of a known id is stored."""
         return self.settings.ids == "revise"
 
+    def id_of(self, row: Row) -> str:
+        """Return the id under which a row is stored.
+
+        A row that is written again has the same id, so that the store tells whether its vector
+        changed. Where an id counts once, a changed row would be a duplicate: then it is the key.
+        """
+        return stored_id(row.id if self.revises and row.id is not None else row.key)
+
     async def store(self, rows: Sequence[Row], source: str) -> None:
         """Store rows. They are committed when this returns.
 
@@ -124,7 +132,7 @@ class Target:
             yield Batch(
                 self.model_name,
                 np.stack([row.vector for row in same]),
-                ids=[stored_id(row.key) for row in same],
+                ids=[self.id_of(row) for row in same],
                 metadata=[self._metadata(row, source) for row in same],
                 timestamps=[timestamp(row.seconds) for row in same],
             )

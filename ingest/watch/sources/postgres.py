@@ -100,10 +100,12 @@ class Table:
     vector, id : Column
     time : Column or None
         Time of a row's last change. Without it, the id orders the rows.
-    metadata : tuple of Column
-        Columns that are stored as metadata.
     has_identity : bool
         Whether the relation has files of its own, unlike a view.
+    metadata : tuple of Column
+        Columns that are stored as metadata.
+    has_unique_id : bool
+        Whether no two rows have the same id, also at different times.
     """
 
     database: str
@@ -114,6 +116,7 @@ class Table:
     time: Column | None
     has_identity: bool
     metadata: tuple[Column, ...] = ()
+    has_unique_id: bool = False
 
     def __str__(self) -> str:
         order = ", ".join(column.name for column in self.order)
@@ -227,15 +230,16 @@ class Table:
 
     @property
     def row(self) -> sql.Composed:
-        """Write what :func:`rows` reads: key, time, vector and metadata."""
-        return sql.SQL("{}, {}, {}, {}").format(
-            self.key, self._seconds, self._vector, self._metadata
+        """Write what :func:`read` reads: key, time, vector, metadata and id."""
+        id_ = sql.SQL("{}" if self.has_unique_id else "null").format(self.id.quoted)
+        return sql.SQL("{}, {}, {}, {}, {}::text").format(
+            self.key, self._seconds, self._vector, self._metadata, id_
         )
 
     @property
     def key(self) -> sql.Composed:
         """Write the text that identifies a row."""
-        # The time is part of it: a row that gets a new vector counts again.
+        # The time is part of it: a changed row is read again.
         return sql.SQL(" || '@' || ").join(
             sql.SQL("{}::text").format(column.quoted) for column in reversed(self.order)
         )
@@ -451,11 +455,13 @@ class TableSnapshot:
             return read(await cursor.fetchmany(BLOCK))
 
 
-def read(found: Iterable[tuple[str, float | None, object, str | None]]) -> list[Row]:
+def read(
+    found: Iterable[tuple[str, float | None, object, str | None, str | None]],
+) -> list[Row]:
     """Make rows of what :attr:`Table.row` selects, read in binary."""
     return [
-        Row(key, seconds, _read(vector), None if metadata is None else metadata.encode())
-        for key, seconds, vector, metadata in found
+        Row(key, seconds, _read(vector), None if metadata is None else metadata.encode(), id_)
+        for key, seconds, vector, metadata, id_ in found
     ]
 
 

@@ -129,6 +129,7 @@ def describe(connection: psycopg.Connection, location: Location) -> Table:
         None if time is None else columns[time],
         relation in _STORED,
         tuple(columns[column] for column in location.metadata),
+        (True, [id_]) in _indexes(connection, schema, name),
     )
     _check_seconds(connection, table)
     return table
@@ -136,19 +137,10 @@ def describe(connection: psycopg.Connection, location: Location) -> Table:
 
 def advice(connection: psycopg.Connection, table: Table) -> Iterator[str]:
     """Name the indexes that a table lacks. The tables below a view are not examined."""
-    names = [table.schema, table.name]
     view = "select from pg_views where schemaname = %s and viewname = %s"
-    if connection.execute(view, names).fetchone() is not None:
+    if connection.execute(view, [table.schema, table.name]).fetchone() is not None:
         return
-    rows = connection.execute(
-        "select indisunique, array(select attname::text from unnest(indkey) with ordinality"
-        "  as key (number, place) join pg_attribute on attrelid = indrelid and attnum = number"
-        "  where place <= indnkeyatts order by place)"
-        " from pg_index join pg_class on pg_class.oid = indrelid"
-        " join pg_namespace on pg_namespace.oid = relnamespace"
-        " where nspname = %s and relname = %s and indisvalid and indpred is null",
-        names,
-    ).fetchall()
+    rows = _indexes(connection, table.schema, table.name)
     ordering = table.order[0].name
     if not any(columns[:1] == [ordering] for _, columns in rows):
         yield f"no index begins with {ordering}: every poll reads the whole table"
@@ -158,6 +150,23 @@ def advice(connection: psycopg.Connection, table: Table) -> Iterator[str]:
             f"no unique index on {', '.join(sorted(identifying))}: rows with equal values there"
             " are taken for one row, whose vector may seem to change"
         )
+
+
+def _indexes(
+    connection: psycopg.Connection, schema: str, name: str
+) -> list[tuple[bool, list[str]]]:
+    """Return the indexes of all rows: whether the columns are unique, and which they are."""
+    return connection.execute(
+        # Where an expression is unique, the columns beside it need not be.
+        "select indisunique and indexprs is null,"
+        " array(select attname::text from unnest(indkey) with ordinality"
+        "  as key (number, place) join pg_attribute on attrelid = indrelid and attnum = number"
+        "  where place <= indnkeyatts order by place)"
+        " from pg_index join pg_class on pg_class.oid = indrelid"
+        " join pg_namespace on pg_namespace.oid = relnamespace"
+        " where nspname = %s and relname = %s and indisvalid and indpred is null",
+        [schema, name],
+    ).fetchall()
 
 
 def _check_seconds(connection: psycopg.Connection, table: Table) -> None:

@@ -66,12 +66,15 @@ class Row(NamedTuple):
         The vector. A text says what is wrong with it, and goes on after the place: "has ...".
     metadata : bytes or None
         One encoded JSON object.
+    id : str or None
+        Identifies the row also after a change. None if that is the key, or if nothing does.
     """
 
     key: str
     seconds: float | None
     vector: NDArray[np.float32] | str
     metadata: bytes | None = None
+    id: str | None = None
 
 
 class Message(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import pytest
@@ -35,13 +35,18 @@ class Bench(Watching):
         baseline_vectors: int = 1_000,
         overlap: float = 300.0,
         rechecks: float = 0.0,
+        ids: Literal["revise", "once"] = "revise",
     ) -> AsyncIterator[Poll]:
         reader = self.application.reader
         # Not `find`: it refuses a connection string with a password.
         with connect(reader) as connection:
             source = PostgresSource(reader, describe(connection, Location(table, time=time)))
         async with self.following(
-            source, baseline_vectors=baseline_vectors, overlap=overlap, rechecks=rechecks
+            source,
+            baseline_vectors=baseline_vectors,
+            overlap=overlap,
+            rechecks=rechecks,
+            ids=ids,
         ) as follower:
             yield follower.poll
 

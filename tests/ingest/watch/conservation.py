@@ -133,8 +133,8 @@ class Conservation(RuleBasedStateMachine):
         Keys and vectors in the store.
     newest : dict of str to Vector
         Newest stored vector of each key.
-    visible : dict of str to float
-        Since when each row of the table is visible.
+    visible : dict of Place to float
+        Since when the table has a visible row at each place.
     looks : list of Look
         What the follower may know of the table: what it saw at its last poll that succeeded, or at
         one since that failed.
@@ -142,8 +142,8 @@ class Conservation(RuleBasedStateMachine):
         Following began after this row.
     polls : list of (float, Place)
         Time and newest row of each poll since then.
-    read : set of str
-        Keys of the rows that they sent. A poll that failed may have sent some before.
+    read : set of Place
+        Places of the rows that they sent. A poll that failed may have sent some before.
     """
 
     def __init__(self, bench: Bench, connection: psycopg.Connection, kind: Kind) -> None:
@@ -156,7 +156,7 @@ class Conservation(RuleBasedStateMachine):
         self.process = Process(bench, self.table.name, kind.time)
         self.stored: list[tuple[str, Vector]] = []
         self.newest: dict[str, Vector] = {}
-        self.visible: dict[str, float] = {}
+        self.visible: dict[Place, float] = {}
         self.looks: list[Look] = []
         self.begin([])
 
@@ -332,7 +332,7 @@ class Conservation(RuleBasedStateMachine):
     def rows(self) -> list[Row]:
         """Return the rows, and remember since when each is visible."""
         rows, now = self.table.rows(), self.bench.clock.now
-        self.visible = {row.key: self.visible.get(row.key, now) for row in rows}
+        self.visible = {row.place: self.visible.get(row.place, now) for row in rows}
         return rows
 
     def begin(self, rows: list[Row]) -> None:
@@ -340,7 +340,7 @@ class Conservation(RuleBasedStateMachine):
         past = [row.place for row in rows if row.is_past]
         self.first = past[-BASELINE - 1] if len(past) > BASELINE else ()
         self.polls: list[tuple[float, Place]] = []
-        self.read: set[str] = set()
+        self.read: set[Place] = set()
 
     def poll(self, may_fail: bool = False, may_save: bool = True) -> None:
         rows = self.rows()
@@ -360,7 +360,8 @@ class Conservation(RuleBasedStateMachine):
         self.polls.append((self.bench.clock.now, look.place))
         if succeeded:
             self.check_read(rows)
-        self.read |= {id_ for id_, _ in self.bench.sent[sent:] if id_ is not None}
+        keys = {id_ for id_, _ in self.bench.sent[sent:]}
+        self.read |= {row.place for row in rows if row.key in keys}
         if succeeded or was_reset:
             self.looks = [look]
         elif may_save:
@@ -393,8 +394,9 @@ class Conservation(RuleBasedStateMachine):
             assert key in by_key, f"{key} is not in the table"
             assert vector == by_key[key].vector, f"{key} has another vector in the table"
             assert vector != self.newest.get(key), f"{key} was stored twice"
-            is_known = key in self.newest
-            assert is_known or by_key[key].place > self.first, f"{key} is old, and counts as recent"
+            is_rechecked = self.kind.time is None and key in self.newest
+            is_recent = by_key[key].place > self.first
+            assert is_rechecked or is_recent, f"{key} is old, and counts as recent"
             self.stored.append((key, vector))
             self.newest[key] = vector
         self.check_sums()
@@ -408,13 +410,13 @@ class Conservation(RuleBasedStateMachine):
     def check_read(self, rows: list[Row]) -> None:
         """Every row that following owes us was stored."""
         for row in rows:
-            is_new = row.key not in self.read and row.place > self.first and not self.is_late(row)
+            is_new = row.place not in self.read and row.place > self.first and not self.is_late(row)
             if is_new and row.vector[0] != WRONG:
                 assert self.newest.get(row.key) == row.vector, f"{row} was not read"
 
     def is_late(self, row: Row) -> bool:
         """Whether the row became visible when newer rows had been visible for too long."""
-        since = self.visible[row.key]
+        since = self.visible[row.place]
         return any(newest >= row.place and since - at >= OVERLAP for at, newest in self.polls)
 
 

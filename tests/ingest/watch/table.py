@@ -110,7 +110,7 @@ class Table:
         columns = "id::text, true, id"
         present = "embedding is not null"
         if self._kind.time is not None:
-            columns = "id || '@' || updated_at, updated_at <= now(), updated_at, id"
+            columns = "id::text, updated_at <= now(), updated_at, id"
             present += " and updated_at is not null"
         found = self._connection.execute(
             f"select embedding::real[], {columns} from docs where {present}".encode()

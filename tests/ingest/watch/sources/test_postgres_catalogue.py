@@ -101,6 +101,10 @@ def test_a_view_can_be_watched_without_advice(described: Application) -> None:
             [],
         ),
         (
+            "alter table docs drop constraint docs_pkey; create unique index on docs (id, abs(id))",
+            ["no unique index on id, updated_at"],
+        ),
+        (
             "drop index docs_updated_at_idx; create index on docs (updated_at) where id > 5",
             ["no index begins with updated_at"],
         ),
