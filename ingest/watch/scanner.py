@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from hashlib import blake2b
+from typing import NamedTuple
 
 from ingest.store import samples
 from ingest.store.connection import unavailable
@@ -13,9 +15,19 @@ from ingest.watch.rest import rest
 from ingest.watch.sources.source import Row, ScannedTable
 from ingest.watch.target import Target
 
+_log = logging.getLogger(__name__)
+
 _LONGEST_PAUSE_SECONDS = 3600.0
 _MOST = 4
 """Times the wanted number of rows that are read at most, before the part is made smaller."""
+
+
+class _Read(NamedTuple):
+    """A row that was read, and the digests of its key and its vector."""
+
+    key: bytes
+    vector: bytes
+    row: Row
 
 
 class Scanner:
@@ -41,6 +53,7 @@ class Scanner:
         self._source = source
         self._target = target
         self._sample: Sample | None = None
+        self._repeats = False
 
     @property
     def noticed(self) -> Mapping[str, str]:
@@ -88,24 +101,42 @@ class Scanner:
     async def _stored(self, before: Sample) -> dict[bytes, bytes]:
         """Store what is new or changed in a part, and return its digests: of not much too many."""
         found: dict[bytes, bytes] = {}
-        async with aclosing(self._source.rows(before.level)) as blocks:
+        async with aclosing(self._rows(before.level)) as blocks:
             async for block in blocks:
-                read = [(_digest(row.key.encode()), _vector_digest(row), row) for row in block]
-                new = [row for key, digest, row in read if before.rows.get(key) != digest]
+                new = [each.row for each in block if before.rows.get(each.key) != each.vector]
                 await self._target.store(new, str(self._source))
-                found.update((key, digest) for key, digest, _ in read)
+                found.update((each.key, each.vector) for each in block)
                 if len(found) > _MOST * self._source.sample:
                     break
         return found
 
     async def _noted(self, level: int) -> dict[bytes, bytes]:
         """Return the digests of a part."""
+        async with aclosing(self._rows(level)) as blocks:
+            return {each.key: each.vector async for block in blocks for each in block}
+
+    async def _rows(self, level: int) -> AsyncGenerator[list[_Read]]:
+        """Read a part. Of rows with the same key, only the first is taken: one vector has an id."""
+        keys: set[bytes] = set()
         async with aclosing(self._source.rows(level)) as blocks:
-            return {
-                _digest(row.key.encode()): _vector_digest(row)
-                async for block in blocks
-                for row in block
-            }
+            async for block in blocks:
+                taken = []
+                for row in block:
+                    key = _digest(row.key.encode())
+                    if key in keys:
+                        self._repeated(row)
+                    else:
+                        keys.add(key)
+                        taken.append(_Read(key, _vector_digest(row), row))
+                yield taken
+
+    def _repeated(self, row: Row) -> None:
+        if not self._repeats:
+            self._repeats = True
+            _log.warning(
+                "several rows have one id; only the first of them is read",
+                extra={"table": str(self._source), "id": f"{row.key:.80}"},
+            )
 
     async def _load(self) -> Sample | None:
         with unavailable():

@@ -59,9 +59,11 @@ def find(connection_string: str, location: Location) -> PostgresSource | Postgre
     try:
         with connect(connection_string) as connection:
             table = describe(connection, location)
+            is_scanned = location.sample is not None
+            lines = list(advice(connection, table, is_scanned=is_scanned))
             if location.sample is not None:
-                return PostgresScan(connection_string, table, location.sample)
-            return PostgresSource(connection_string, table, list(advice(connection, table)))
+                return PostgresScan(connection_string, table, location.sample, lines)
+            return PostgresSource(connection_string, table, lines)
     except StoreUnavailable as error:
         raise SourceUnavailable(
             f"the server with table {location.table}: {error.detail}"
@@ -135,14 +137,22 @@ def describe(connection: psycopg.Connection, location: Location) -> Table:
     return table
 
 
-def advice(connection: psycopg.Connection, table: Table) -> Iterator[str]:
-    """Name the indexes that a table lacks. The tables below a view are not examined."""
+def advice(connection: psycopg.Connection, table: Table, *, is_scanned: bool) -> Iterator[str]:
+    """Name the indexes that a table lacks. The tables below a view are not examined.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+    table : Table
+    is_scanned : bool
+        Whether every poll looks through the whole table anyway.
+    """
     view = "select from pg_views where schemaname = %s and viewname = %s"
     if connection.execute(view, [table.schema, table.name]).fetchone() is not None:
         return
     rows = _indexes(connection, table.schema, table.name)
     ordering = table.order[0].name
-    if not any(columns[:1] == [ordering] for _, columns in rows):
+    if not is_scanned and not any(columns[:1] == [ordering] for _, columns in rows):
         yield f"no index begins with {ordering}: every poll reads the whole table"
     identifying = {column.name for column in table.order}
     if not any(is_unique and identifying.issuperset(columns) for is_unique, columns in rows):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from psycopg import sql
@@ -30,14 +30,22 @@ class PostgresScan:
     table : Table
     sample : int
         About how many rows to read.
+    advice : sequence of str
     """
 
-    def __init__(self, connection_string: ConnectionString, table: Table, sample: int) -> None:
+    def __init__(
+        self,
+        connection_string: ConnectionString,
+        table: Table,
+        sample: int,
+        advice: Sequence[str] = (),
+    ) -> None:
         self._server = Server(connection_string)
         self._table = table
         self.name = table.name
         self.sample = sample
-        self.advice = ("every poll looks through the whole table for the rows of the sample",)
+        scan = "every poll looks through the whole table for the rows of the sample"
+        self.advice = (scan, *advice)
 
     def __str__(self) -> str:
         return f"{self._table} in samples"

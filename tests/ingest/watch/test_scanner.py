@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,7 +26,8 @@ class Table:
 
     def __init__(self, sample: int) -> None:
         self.sample = sample
-        self.held: dict[int, float] = {}
+        # Several rows have one key where these numbers differ only behind the point.
+        self.held: dict[float, float] = {}
 
     def __str__(self) -> str:
         return "docs in samples"
@@ -42,8 +44,8 @@ class Table:
 
     async def rows(self, level: int) -> AsyncGenerator[list[Row]]:
         for key, value in self.held.items():
-            if key % 2**level == 0:
-                yield [Row(str(key), None, np.array([value, 1], np.float32))]
+            if int(key) % 2**level == 0:
+                yield [Row(str(int(key)), None, np.array([value, 1], np.float32))]
 
 
 def test_new_and_changed_rows_are_stored_and_others_are_not_sent(store: str) -> None:
@@ -64,6 +66,28 @@ def test_new_and_changed_rows_are_stored_and_others_are_not_sent(store: str) -> 
 
     asyncio.run(main())
     assert (watching.total(VECTORS), watching.total(REVISIONS)) == (12, 1)
+
+
+@pytest.mark.parametrize("sample", [1_000, 5])
+def test_of_rows_with_one_key_the_first_is_stored_once_and_a_warning_tells(
+    store: str, caplog: pytest.LogCaptureFixture, sample: int
+) -> None:
+    watching = Watching(store)
+    table = Table(sample)
+    table.held = {n / 4: float(n) for n in range(40)}
+
+    async def main() -> None:
+        async with watching.following(table) as follower:
+            for _ in range(3):
+                await follower.poll()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(main())
+    stored = [(id_, vector[0]) for id_, vector in watching.sent]
+    assert stored == [(str(n), 4.0 * n) for n in range(10) if sample > 5 or n % 8 == 0]
+    [warning] = [each for each in caplog.records if each.name == "ingest.watch.scanner"]
+    assert warning.message == "several rows have one id; only the first of them is read"
+    assert (vars(warning)["table"], vars(warning)["id"]) == ("docs in samples", "0")
 
 
 def test_an_old_row_is_not_new_after_a_restart_even_if_the_store_has_dropped_it(

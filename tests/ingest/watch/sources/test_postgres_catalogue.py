@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ingest.runtime.errors import SettingsError, SourceUnavailable
 from ingest.store.connection import connect
@@ -87,7 +87,7 @@ def test_a_view_can_be_watched_without_advice(described: Application) -> None:
     role = conninfo_to_dict(described.reader)["user"]
     described.connection.execute(f"grant select on seen to {role}".encode())
     table = describe(described, "seen")
-    assert list(postgres_catalogue.advice(described.connection, table)) == []
+    assert list(postgres_catalogue.advice(described.connection, table, is_scanned=False)) == []
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,27 @@ def test_missing_indexes_are_reported(
 ) -> None:
     application.connection.execute(change.encode())
     table = describe(application)
-    found = list(postgres_catalogue.advice(application.connection, table))
+    found = list(postgres_catalogue.advice(application.connection, table, is_scanned=False))
+    assert [line[: len(start)] for line, start in zip(found, advice, strict=True)] == advice
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ("drop index docs_updated_at_idx", []),
+        ("alter table docs drop constraint docs_pkey", ["no unique index on id: rows with equal"]),
+    ],
+)
+def test_a_scanned_table_needs_only_a_unique_id(
+    application: Application, monkeypatch: pytest.MonkeyPatch, change: str, advice: list[str]
+) -> None:
+    application.connection.execute(change.encode())
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    parts = conninfo_to_dict(application.reader)
+    string = make_conninfo("", **{key: parts[key] for key in parts if key != "password"})
+    scan = postgres_catalogue.find(string, Location("docs", sample=100))
+    assert scan.advice[0].startswith("every poll looks through the whole table")
+    found = scan.advice[1:]
     assert [line[: len(start)] for line, start in zip(found, advice, strict=True)] == advice
 
 
