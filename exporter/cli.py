@@ -143,7 +143,15 @@ def exporter(live: LiveSettings) -> None:
     type=Names(),
     default=(),
     metavar="NAMES",
-    help="Columns, or keys of the payload, that are stored as metadata: text,tenant.",
+    help="Columns, or keys of the payload, that are stored as metadata: text,tenant. What an object"
+    " has is cmetadata.source.",
+)
+@click.option(
+    "--text-column",
+    "text",
+    metavar="NAME",
+    help="Column of texts, or their key. They are stored as text in the metadata, for"
+    " explanations.",
 )
 @click.option(
     "--sample",
@@ -185,6 +193,7 @@ def watch(
     id_: str | None,
     time: str | None,
     metadata: tuple[str, ...],
+    text: str | None,
     sample: int | None,
     model: str | None,
     overlap: float,
@@ -205,7 +214,7 @@ def watch(
 
     settings = live.settings
     server.exit_on_signals()  # the server of the table may take long to answer
-    found = sources.find(source, Location(table, column, id_, time, metadata, sample))
+    found = sources.find(source, Location(table, column, id_, time, metadata, sample, text))
     name = model or found.name
     if not is_legal(name):
         raise SettingsError(

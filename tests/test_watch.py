@@ -177,7 +177,11 @@ def test_a_collection_of_qdrant_is_watched(
 
     def add_points(first: int, count: int) -> None:
         points = [
-            models.PointStruct(id=n, vector=sentences[n].tolist(), payload={"text": f"text {n}"})
+            models.PointStruct(
+                id=n,
+                vector=sentences[n].tolist(),
+                payload={"page_content": f"text {n}", "metadata": {"source": f"source {n}"}},
+            )
             for n in range(first, first + count)
         ]
         with qdrant.lock:
@@ -185,14 +189,16 @@ def test_a_collection_of_qdrant_is_watched(
 
     qdrant.local.create_collection("docs", vectors_config=vectors)
     add_points(0, 50)
-    watched = ("watch", "--source", qdrant.source, "--table", "docs", "--metadata", "text")
-    with serving(config, *watched) as service:
+    watched = ("watch", "--source", qdrant.source, "--table", "docs")
+    langchain = ("--text-column", "page_content", "--metadata", "metadata.source")
+    with serving(config, *watched, *langchain) as service:
         wait_for(lambda: sample(service.url, "embedding_drift_vectors_total") == 50, "the points")
         add_points(50, 10)
         wait_for(lambda: sample(service.url, "embedding_drift_vectors_total") == 60, "new points")
         match = found(service.url, sentences[55])
         assert match["similarity"] == pytest.approx(1, abs=1e-5)
-        assert (match["id"], match["metadata"]) == ("55", {"text": "text 55"})
+        assert match["id"] == "55"
+        assert match["metadata"] == {"text": "text 55", "metadata.source": "source 55"}
 
 
 @pytest.mark.xdist_group("kafka")

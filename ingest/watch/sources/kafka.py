@@ -192,6 +192,7 @@ def find(address: str, location: Location) -> Topic:
         ("--time", location.time),
         ("--metadata", location.metadata or None),
         ("--sample", location.sample),
+        ("--text-column", location.text),
     ):
         if given is not None:
             raise SettingsError(f"{option} is not for Kafka: a message has its own fields")

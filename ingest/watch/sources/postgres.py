@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -32,7 +33,9 @@ PGVECTOR = ("vector", "halfvec")
 """Types of vectors of pgvector, as the catalogue names them."""
 ARRAYS = ("_float4", "_float8", "_numeric")
 """Types of vectors that are arrays, as the catalogue names them."""
-TEXTS = ("text", "varchar", "json", "jsonb")
+JSON = ("json", "jsonb")
+"""Types of objects, as the catalogue names them."""
+TEXTS = ("text", "varchar", *JSON)
 """Types of vectors that are written as text, as the catalogue names them."""
 
 ANSWER_SECONDS = 60.0
@@ -90,6 +93,35 @@ class Column:
         return sql.Identifier(_ALIAS, self.name)
 
 
+class Field(NamedTuple):
+    """One field of the metadata.
+
+    Attributes
+    ----------
+    key : str
+        Under which it is stored.
+    name : str
+        As the option names it: that of a column, or ``a.b`` for what an object ``a`` has at ``b``.
+    column : Column
+    path : tuple of str
+        Keys that lead to the value in a column of JSON; empty for the column itself.
+    """
+
+    key: str
+    name: str
+    column: Column
+    path: tuple[str, ...] = ()
+
+    @property
+    def value(self) -> sql.Composed:
+        """Write the value, for a query with parameters."""
+        if not self.path:
+            return sql.SQL("{}").format(self.column.quoted)
+        return sql.SQL("{} #> {}::text[]").format(
+            self.column.quoted, sql.Literal([key.replace("%", "%%") for key in self.path])
+        )
+
+
 @dataclass(frozen=True)
 class Table:
     """A table and the SQL that reads it.
@@ -102,8 +134,7 @@ class Table:
         Time of a row's last change. Without it, the id orders the rows.
     has_identity : bool
         Whether the relation has files of its own, unlike a view.
-    metadata : tuple of Column
-        Columns that are stored as metadata.
+    metadata : tuple of Field
     has_unique_id : bool
         Whether no two rows have the same id, also at different times.
     """
@@ -115,7 +146,7 @@ class Table:
     id: Column
     time: Column | None
     has_identity: bool
-    metadata: tuple[Column, ...] = ()
+    metadata: tuple[Field, ...] = ()
     has_unique_id: bool = False
 
     def __str__(self) -> str:
@@ -267,8 +298,8 @@ class Table:
             return sql.SQL("null::text")
         # Not jsonb, which refuses a text with an escaped NUL.
         pairs = sql.SQL(", ").join(
-            sql.SQL("{}, {}").format(sql.Literal(column.name), column.quoted)
-            for column in self.metadata
+            sql.SQL("{}, {}").format(sql.Literal(field.key.replace("%", "%%")), field.value)
+            for field in self.metadata
         )
         return sql.SQL("json_build_object({})::text").format(pairs)
 

@@ -9,16 +9,19 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import args_row
 
+from ingest.files.names import TEXT
 from ingest.runtime import timestamps
 from ingest.runtime.errors import Problem, SettingsError, SourceUnavailable, StoreUnavailable
 from ingest.store.connection import connect
 from ingest.watch.sources.postgres import (
     ARRAYS,
+    JSON,
     NUMBERS,
     PGVECTOR,
     TEXTS,
     TIMESTAMPS,
     Column,
+    Field,
     PostgresSource,
     Table,
 )
@@ -32,6 +35,9 @@ _SHOWN = ("vector", "halfvec", "real[]", "double precision[]", "numeric[]", *TEX
 _GROWING = ("int2", "int4", "int8")
 """Types of an id that can order the rows, because newer rows have greater ones."""
 
+
+_ROWS = 1_000
+"""Rows in which the keys of the metadata are looked for."""
 
 _STORED = ("r", "p", "m")
 """Kinds of relations that hold rows in files: tables, partitioned tables, materialized views."""
@@ -60,7 +66,7 @@ def find(connection_string: str, location: Location) -> PostgresSource | Postgre
         with connect(connection_string) as connection:
             table = describe(connection, location)
             is_scanned = location.sample is not None
-            lines = list(advice(connection, table, is_scanned=is_scanned))
+            lines = [*advice(connection, table, is_scanned=is_scanned), *absent(connection, table)]
             if location.sample is not None:
                 return PostgresScan(connection_string, table, location.sample, lines)
             return PostgresSource(connection_string, table, lines)
@@ -114,7 +120,10 @@ def describe(connection: psycopg.Connection, location: Location) -> Table:
     ]
     if time is not None:
         wanted.append(("--time", time, (*TIMESTAMPS, *NUMBERS)))
-    wanted += [("--metadata", column, ()) for column in location.metadata]
+    kept = {key: _divided(columns, name) for key, name in location.kept.items()}
+    for key, (column, path) in kept.items():
+        is_text = key == TEXT and location.text is not None
+        wanted.append(("--text-column" if is_text else "--metadata", column, JSON if path else ()))
     problems = [
         Problem(option, reason)
         for option, column, kinds in wanted
@@ -130,11 +139,45 @@ def describe(connection: psycopg.Connection, location: Location) -> Table:
         columns[id_],
         None if time is None else columns[time],
         relation in _STORED,
-        tuple(columns[column] for column in location.metadata),
+        tuple(
+            Field(key, location.kept[key], columns[column], path)
+            for key, (column, path) in kept.items()
+        ),
         (True, [id_]) in _indexes(connection, schema, name),
     )
     _check_seconds(connection, table)
     return table
+
+
+def absent(connection: psycopg.Connection, table: Table) -> Iterator[str]:
+    """Name the keys within objects that none of some rows has: they may be misspelt."""
+    fields = [field for field in table.metadata if field.path]
+    if not fields:
+        return
+    names = [sql.Identifier(str(place)) for place in range(len(fields))]
+    query = sql.SQL(
+        "select count(*), {counts} from"
+        " (select {values} from {table} where {present} limit %s) as found"
+    ).format(
+        counts=sql.SQL(", ").join(map(sql.SQL("count({})").format, names)),
+        values=sql.SQL(", ").join(
+            sql.SQL("{} as {}").format(field.value, name)
+            for field, name in zip(fields, names, strict=True)
+        ),
+        table=table.quoted,
+        present=table.present,
+    )
+    row = connection.execute(query, [_ROWS]).fetchone()
+    assert row is not None
+    for field, count in zip(fields, row[1:], strict=True):
+        if row[0] and not count:
+            yield f"metadata: none of {row[0]} rows has {field.name}"
+
+
+def _divided(columns: dict[str, Column], name: str) -> tuple[str, tuple[str, ...]]:
+    """Divide a name into that of a column and the keys within it."""
+    column, *path = name.split(".")
+    return (name, ()) if name in columns or column not in columns else (column, tuple(path))
 
 
 def advice(connection: psycopg.Connection, table: Table, *, is_scanned: bool) -> Iterator[str]:
@@ -243,5 +286,7 @@ def _fault(columns: dict[str, Column], name: str, kinds: tuple[str, ...]) -> str
             " one (docs/watch.md says how), or read a fixed part of the table again and again with"
             " --sample ROWS"
         )
+    if kinds == JSON:
+        return f"column {name!r} is of type {column.declared}, and only json and jsonb have keys"
     allowed = _SHOWN if kinds == _VECTORS else kinds
     return f"column {name!r} is of type {column.declared}; allowed are {', '.join(allowed)}"

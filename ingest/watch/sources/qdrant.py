@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -35,6 +36,8 @@ _IDS = 10_000
 """Points whose ids are read at once."""
 _BLOCK = 500
 """Points whose vectors are read at once."""
+_POINTS = 1_000
+"""Points in which the keys of the metadata are looked for."""
 _NOT_FOUND = 404
 _UNNAMED = ""
 """Name of the vectors without a name, where Qdrant writes one. Some clients give it, too."""
@@ -52,10 +55,11 @@ class Collection:
     name : str
     vector : str or None
         Name of the vectors; None for those without a name.
-    metadata : tuple of str
-        Keys of the payload that are stored as metadata.
+    metadata : mapping of str to str
+        Keys of the stored metadata, and the paths in the payload that they are read from.
     sample : int
         About how many points to read.
+    advice : sequence of str
     """
 
     def __init__(
@@ -64,8 +68,9 @@ class Collection:
         make_client: Callable[[], AsyncQdrantClient],
         name: str,
         vector: str | None = None,
-        metadata: tuple[str, ...] = (),
+        metadata: Mapping[str, str] = MappingProxyType({}),
         sample: int = _SAMPLE,
+        advice: Sequence[str] = (),
     ) -> None:
         self._address = address
         self._make_client = make_client
@@ -74,7 +79,7 @@ class Collection:
         self._client: AsyncQdrantClient | None = None
         self.name = name
         self.sample = sample
-        self.advice = ("every poll reads the ids of all points",)
+        self.advice = ("every poll reads the ids of all points", *advice)
 
     def __str__(self) -> str:
         vector = f".{self._vector}" if self._vector else ""
@@ -111,7 +116,7 @@ class Collection:
                     self.name,
                     ids,
                     with_vectors=[self._vector] if self._vector else True,
-                    with_payload=list(self._metadata) if self._metadata else False,
+                    with_payload=list(self._metadata.values()) if self._metadata else False,
                 )
             at = {str(point.id): point for point in points}  # not in the order of the ids
             ordered = [at[str(id_)] for id_ in ids if str(id_) in at]
@@ -141,8 +146,8 @@ class Collection:
         # A point may have none of the vectors, of which the others are no concern.
         if vector is None:
             return None
-        payload = point.payload or {}
-        kept = {key: payload[key] for key in self._metadata if key in payload}
+        values = {key: _at(point.payload, path) for key, path in self._metadata.items()}
+        kept = {key: value for key, value in values.items() if value is not None}
         metadata = msgspec.json.encode(kept) if self._metadata else None
         read = vector if isinstance(vector, str) else vectors.read(vector)
         return Row(str(point.id), None, read, metadata)
@@ -178,6 +183,7 @@ def find(address: str, location: Location) -> Collection:
     client = QdrantClient(**options)
     try:
         vector = _chosen(client, location)
+        advice = _absent(client, location)
     finally:
         client.close()
     return Collection(
@@ -185,8 +191,9 @@ def find(address: str, location: Location) -> Collection:
         lambda: AsyncQdrantClient(**options),
         location.table,
         vector,
-        location.metadata,
+        location.kept,
         _SAMPLE if location.sample is None else location.sample,
+        advice,
     )
 
 
@@ -236,6 +243,27 @@ def _chosen(client: QdrantClient, location: Location) -> str | None:
     wrong = "name one" if location.vector is None else f"{location.vector!r} is not one of them"
     shown = ", ".join(each or "'' (without a name)" for each in dense)
     raise SettingsError(f"--column: collection {name} has the vectors {shown}; {wrong}")
+
+
+def _absent(client: QdrantClient, location: Location) -> list[str]:
+    """Name the keys that none of some points has: they may be misspelt."""
+    paths = list(location.kept.values())
+    with _unavailable(location.table):
+        points, _ = client.scroll(
+            location.table, limit=_POINTS, with_payload=paths or False, with_vectors=False
+        )
+    return [
+        f"metadata: none of {len(points)} points has {path}"
+        for path in paths
+        if points and all(_at(point.payload, path) is None for point in points)
+    ]
+
+
+def _at(payload: Any, path: str) -> Any:
+    """Return what a payload has at a path such as ``metadata.source``, or None."""
+    for key in path.split("."):
+        payload = payload.get(key) if isinstance(payload, Mapping) else None
+    return payload
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.files.names import TEXT
 from ingest.store.positions import Position
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ class Location(NamedTuple):
     time : str or None
         Column with the time of a row's last change.
     metadata : tuple of str
-        Columns that are stored as metadata.
+        Columns that are stored as metadata. ``a.b`` is what an object ``a`` has at ``b``.
     sample : int or None
         About how many rows to read again and again, if nothing orders them.
+    text : str or None
+        Column of texts, which are stored as ``text`` in the metadata.
     """
 
     table: str
@@ -51,6 +54,13 @@ class Location(NamedTuple):
     time: str | None = None
     metadata: tuple[str, ...] = ()
     sample: int | None = None
+    text: str | None = None
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """The keys of the stored metadata, and the columns that they are read from."""
+        names = {name: name for name in self.metadata}
+        return names if self.text is None else names | {TEXT: self.text}
 
 
 class Row(NamedTuple):

@@ -116,7 +116,7 @@ class QdrantCollection:
 
     def source(self) -> Source:
         client = cast("AsyncQdrantClient", self._client)
-        return Collection("memory", lambda: client, "docs", metadata=("tenant",))
+        return Collection("memory", lambda: client, "docs", metadata={"tenant": "tenant"})
 
     def add(self, numbers: Sequence[int]) -> None:
         for number in numbers:

@@ -141,6 +141,7 @@ def test_members_of_one_group_share_the_partitions(kafka: Broker) -> None:
         ("kafka://a:1", Location("t", vector="x"), "--column is not for Kafka"),
         ("kafka://a:1", Location("t", metadata=("x",)), "--metadata is not for Kafka"),
         ("kafka://a:1", Location("t", sample=5), "--sample is not for Kafka"),
+        ("kafka://a:1", Location("t", text="x"), "--text-column is not for Kafka"),
     ],
 )
 def test_a_wrong_address_or_option_is_refused(

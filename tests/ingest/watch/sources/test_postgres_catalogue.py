@@ -64,6 +64,47 @@ def test_a_wrong_table_or_column_is_named(
     assert caught.match(message)
 
 
+@pytest.mark.parametrize(
+    ("metadata", "text", "message"),
+    [
+        ("none.a", None, "--metadata: there is no column 'none.a'; the columns are id, emb"),
+        ("name.a", None, "--metadata: column 'name' is of type text, and only json and jsonb have"),
+        ("text", "none", "--text-column: there is no column 'none'"),
+        ("text", "name.a", "--text-column: column 'name' is of type text, and only json and"),
+    ],
+)
+def test_a_wrong_column_of_metadata_or_texts_is_named(
+    described: Application, metadata: str, text: str | None, message: str
+) -> None:
+    location = Location("docs", time="updated_at", metadata=(metadata,), text=text)
+    with connect(described.reader) as connection, pytest.raises(SettingsError) as caught:
+        postgres_catalogue.describe(connection, location)
+    assert caught.match(message)
+
+
+def test_a_key_within_objects_that_no_row_has_is_told(application: Application) -> None:
+    names = ("about.x.50%", "about.n", "about.x.y", "about.z", "a.b")
+    location = Location("closed", metadata=names)
+    role = conninfo_to_dict(application.reader)["user"]
+    application.connection.execute(
+        'create table closed (id bigint, embedding vector, about jsonb, "a.b" text, secret text);'
+        f'grant select (id, embedding, about, "a.b") on closed to {role}'.encode()
+    )
+
+    def told() -> list[str]:
+        with connect(application.reader) as connection:
+            table = postgres_catalogue.describe(connection, location)
+            return list(postgres_catalogue.absent(connection, table))
+
+    assert told() == []
+    application.connection.execute(
+        "insert into closed (id, embedding, about) values"
+        """ (1, '[1]', '{"x": {"50%": 1}, "n": null}'), (2, '[2]', null),"""
+        """ (3, null, '{"z": 1}')"""
+    )
+    assert told() == [f"metadata: none of 2 rows has about.{key}" for key in ("x.y", "z")]
+
+
 def test_a_connection_string_that_cannot_be_read_is_not_quoted() -> None:
     with pytest.raises(SettingsError, match="--source is not a connection string") as caught:
         postgres_catalogue.find("postgresql://u:%zzhunter2@h/db", Location("t"))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
+import numpy as np
 import pytest
 
+from exporter.explain.metadata import pairs
+from exporter.explain.observations import Observations
 from ingest.runtime.errors import SourceUnavailable
 from ingest.store.connection import connect
 from ingest.watch.sources import postgres_scan
@@ -20,7 +24,8 @@ create table langchain_pg_embedding (
 );
 grant select on langchain_pg_embedding to public;
 insert into langchain_pg_embedding
-select 'doc-' || n, gen_random_uuid(), array[n, 2]::vector, 'text ' || n, '{"source": "a"}'
+select 'doc-' || n, gen_random_uuid(), array[n, 2]::vector, 'text ' || n,
+  '{"source": "s", "a": {"50%": 1}}'
 from generate_series(1, 400) as n
 """
 
@@ -28,7 +33,8 @@ from generate_series(1, 400) as n
 @pytest.fixture
 def scan(application: Application) -> PostgresScan:
     application.connection.execute(LANGCHAIN)
-    location = Location("langchain_pg_embedding", metadata=("document", "cmetadata"), sample=100)
+    metadata = ("cmetadata.source", "cmetadata.a.50%", "cmetadata")
+    location = Location("langchain_pg_embedding", None, None, None, metadata, 100, "document")
     with connect(application.reader) as connection:
         return PostgresScan(application.reader, describe(connection, location), 100)
 
@@ -55,7 +61,17 @@ def test_a_level_is_a_part_of_the_level_before_in_the_same_order(scan: PostgresS
 def test_a_row_of_langchain_has_its_text_and_metadata(scan: PostgresScan) -> None:
     [rows] = read(scan, 0)
     [row] = [row for row in rows if row.key == "doc-7"]
-    assert row.metadata == b'{"document" : "text 7", "cmetadata" : {"source": "a"}}'
+    assert row.metadata is not None
+    metadata = json.loads(row.metadata)
+    assert metadata == {
+        "cmetadata.source": "s",
+        "cmetadata.a.50%": 1,
+        "cmetadata": {"a": {"50%": 1}, "source": "s"},
+        "text": "text 7",
+    }
+    # What explanations read.
+    assert Observations(np.zeros((1, 2), np.float32), [metadata]).texts == ["text 7"]
+    assert {("cmetadata.source", "s"), ("cmetadata.a.50%", "1")} <= pairs(metadata)
     assert not isinstance(row.vector, str)
     assert row.vector.tolist() == [7, 2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import Any
 from uuid import UUID
@@ -127,6 +128,30 @@ def test_a_point_with_other_vectors_than_the_collection_had_is_a_fault_of_its_ro
     assert row is not None
     assert isinstance(row.vector, str)
     assert re.match(fault, row.vector)
+
+
+def test_texts_and_values_within_objects_are_read_and_a_misspelt_key_is_told(
+    qdrant: Qdrant,
+) -> None:
+    """LangChain's payload."""
+    location = Location(
+        "docs", metadata=("metadata.source", "metadata.a.n", "metadata.sorce"), text="page_content"
+    )
+    qdrant.local.create_collection("docs", vectors_config={"": TWO})
+    assert source.find(qdrant.source, location).advice[1:] == ()
+    payload = {"page_content": "a text", "metadata": {"source": "s", "a": {"n": 1}}}
+    points = [
+        models.PointStruct(id=1, vector=[1.0, 2.0], payload=payload),
+        models.PointStruct(id=2, vector=[1.0, 2.0], payload={"metadata": "none"}),
+    ]
+    qdrant.local.upsert("docs", points)
+    rows = {row.key: json.loads(row.metadata or b"") for row in read(qdrant, location)}
+    assert rows == {
+        "1": {"metadata.source": "s", "metadata.a.n": 1, "text": "a text"},
+        "2": {},
+    }
+    told = source.find(qdrant.source, location).advice[1:]
+    assert told == ("metadata: none of 2 points has metadata.sorce",)
 
 
 def test_more_points_than_one_page_are_read_in_the_order_of_a_hash(
