@@ -248,6 +248,8 @@ def _chosen(client: QdrantClient, location: Location) -> str | None:
 def _absent(client: QdrantClient, location: Location) -> list[str]:
     """Name the keys that none of some points has: they may be misspelt."""
     paths = list(location.kept.values())
+    if not paths:
+        return []
     with _unavailable(location.table):
         points, _ = client.scroll(
             location.table, limit=_POINTS, with_payload=paths or False, with_vectors=False
