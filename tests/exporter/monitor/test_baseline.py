@@ -349,7 +349,7 @@ def test_a_detector_of_a_later_version_is_an_error(
     send(vectors[:500])
     baseline.pin(connection, "m", Selection(first=500))
     [(current,)] = connection.execute("select detector from baseline").fetchall()
-    later = bytes(current).replace(b"\n8\n", b"\n9\n", 1)
+    later = bytes(current).replace(b"\n9\n", b"\n10\n", 1)
     connection.execute("update baseline set detector = %s", [later])
-    with pytest.raises(ValueError, match="detector of version b'9', this program reads 8"):
+    with pytest.raises(ValueError, match="detector of version b'10', this program reads 9"):
         baseline.load(connection, "m", 1)
