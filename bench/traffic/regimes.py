@@ -171,6 +171,37 @@ def popular(world: World, hour: Arrivals, start: float, random: np.random.Genera
     return hour
 
 
+def questions(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
+    """Make nine of ten queries one of 40 questions, by Zipf's law, which are always the same."""
+    asked = np.flatnonzero(random.random(len(hour.times)) < 0.9)
+    ranks, bank = np.arange(1, 41), world.random(4)
+    rows = world.draw(len(ranks), bank)
+    chosen = random.choice(len(ranks), len(asked), p=1 / ranks / (1 / ranks).sum())
+    hour.vectors[asked] = world.source.fresh(rows, bank)[chosen]
+    hour.topics[asked] = world.source.topic[rows][chosen]
+    return hour
+
+
+def probe(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
+    """Send the same vector every minute, beside users that come and go: a check of health."""
+    bank = world.random(5)
+    rows = np.repeat(world.draw(1, bank), 60)
+    vectors = np.repeat(world.source.fresh(rows[:1], bank), 60, axis=0)
+    times = start + MINUTE * (0.5 + np.arange(60))
+    return hour.and_also(Arrivals(times, vectors, world.source.topic[rows]))
+
+
+def turns(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
+    """Let vectors of two halves of the topics alternate, as titles and bodies do."""
+    for first, of_half in ((0, world.half), (1, ~world.half)):
+        at = np.arange(first, len(hour.times), 2)
+        weights = np.broadcast_to(world.shares * of_half, (len(at), len(world.shares)))
+        rows = world.source.rows(_topics(weights, random), random)
+        hour.vectors[at] = world.source.fresh(rows, random)
+        hour.topics[at] = world.source.topic[rows]
+    return hour
+
+
 def reindex(world: World, hour: Arrivals, start: float, random: np.random.Generator) -> Arrivals:
     """Embed the corpus in the first hour, and again every night from 02:00 to 03:00."""
     vectors, topics = world.corpus
@@ -286,6 +317,14 @@ REGIMES = {
     "bursts": Regime("sessions of some minutes, as users come", extra=bursts),
     "reindex": Regime("the same corpus is embedded every night", extra=reindex),
     "popular": Regime("popular queries, by Zipf's law", extra=popular),
+    "questions": Regime("nine of ten queries are one of 40 questions", extra=questions),
+    "probe": Regime(
+        "the same vector every minute, and five others by day and night",
+        per_minute=5,
+        rate=day_and_night,
+        extra=probe,
+    ),
+    "turns": Regime("vectors of two kinds alternate", extra=turns),
     "retries": Regime("clients send a vector 5 to 50 times", extra=retries),
     "restless": Regime("topics vary from day to day, by chance", weights=restless),
     "campaign": Regime("a topic comes for a week", weights=campaign, change=CAMPAIGN),

@@ -229,6 +229,29 @@ def test_a_tenth_of_the_popular_queries_is_new_each_day(source: Source) -> None:
     assert len(seen[0] & seen[1]) == 451
 
 
+def test_nine_of_ten_queries_are_one_of_40_questions(source: Source) -> None:
+    _, found = traffic("questions", source, hours=24)
+    repeated = copies(found)
+    assert (repeated > 1).sum() == 40
+    assert repeated[:40].sum() / len(found.times) == pytest.approx(0.9, abs=0.02)
+    assert repeated[0] / len(found.times) == pytest.approx(0.9 / 4.28, rel=0.1)
+
+
+def test_a_probe_comes_every_minute_whoever_else_comes(source: Source) -> None:
+    _, found = traffic("probe", source, hours=24)
+    repeated = copies(found)
+    assert (repeated[0], repeated[1]) == (24 * 60, 1)
+    hours = np.bincount((found.times // HOUR % 24).astype(int)) - 60
+    assert hours[12] > 5 * hours[0]
+
+
+def test_two_halves_of_the_topics_take_turns(source: Source) -> None:
+    world, found = traffic("turns", source, hours=1)
+    is_first = world.half[found.topics]
+    assert is_first[::2].all()
+    assert not is_first[1::2].any()
+
+
 def test_retries_are_bursts_of_5_to_50_within_half_a_minute(source: Source) -> None:
     random = np.random.default_rng(0)
     world, hour = traffic("independent", source, hours=1)
