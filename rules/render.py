@@ -31,7 +31,7 @@ Larger than the 3 of the forecast's band, because forecast errors have heavier t
 distribution.
 """
 
-_RULES = ("drift.rules.yaml", "pipeline.rules.yaml")
+_RULES = ("drift.rules.yaml", "notifications.rules.yaml", "pipeline.rules.yaml")
 _WATCHDOG = "watchdog.rules.yaml"
 _THRESHOLDS = "thresholds.rules.yaml"
 _ALERTMANAGER = "alertmanager.yml"

@@ -132,7 +132,7 @@ def test_the_alert_rules_are_those_that_the_program_renders(
         for rule in (rule for group in groups for rule in group["rules"]):
             if "alert" in rule:
                 rule["labels"]["namespace"] = NAME
-    assert len(expected) == 3 + bool(config)
+    assert len(expected) == 4 + bool(config)
     found = {
         rule["metadata"]["name"].removeprefix(f"{NAME}-"): rule["spec"]["groups"]
         for rule in of_kind(objects, "PrometheusRule")

@@ -23,6 +23,7 @@ from ingest.runtime.settings.settings import Settings
 from ingest.runtime.thresholds import SCORE, Stage
 from rules.render import render
 from tests.programs import NEWEST, missing
+from tests.rules import enforced
 
 HERE = Path(__file__).parent
 RULES = HERE.parent.parent / "rules"
@@ -44,6 +45,8 @@ TARGETS_LABELS = {"job", "instance", "namespace", "pod"}
 # Metrics of Alertmanager itself.
 ALERTMANAGERS = {"alertmanager_notifications_total", "alertmanager_notifications_failed_total"}
 ALERTMANAGERS_LABELS = {"integration"}
+# What k8s/README.md excepts from an enforced namespace, because Alertmanager is in another one.
+EXCEPTED = {"notifications.rules.yaml"}
 ALWAYS_FIRING = "EmbeddingDriftWatchdog"
 
 
@@ -73,7 +76,7 @@ def test_promtool_accepts_the_rules_without_warnings(
     check = [tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *files]
     answer = subprocess.run(check, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert len(files) == 4
+    assert len(files) == 5
 
 
 def test_vmalert_of_victoriametrics_accepts_the_rules(rendered: Path) -> None:
@@ -82,7 +85,7 @@ def test_vmalert_of_victoriametrics_accepts_the_rules(rendered: Path) -> None:
     check = [str(NEWEST / "vmalert"), "-dryRun", f"-rule={rendered / '*.rules.yaml'}"]
     answer = subprocess.run(check, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "found 4 files" in answer.stdout + answer.stderr
+    assert "found 5 files" in answer.stdout + answer.stderr
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.name)
@@ -90,6 +93,57 @@ def test_promtool_test_passes(example: Path, rendered: Path, tool: Callable[[str
     shutil.copy(example, rendered)
     test = [tool("promtool"), "test", "rules", example.name]
     answer = subprocess.run(test, cwd=rendered, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.fixture(scope="module")
+def enforced_rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Render everything for a Prometheus that enforces a namespace."""
+    if not NEWEST.is_dir():
+        missing("a promtool that adds matchers is not in the cache; make tools-newest")
+    folder = tmp_path_factory.mktemp("enforced")
+    render(load(flags={"alerting.watchdog": True}), folder)
+    for file in folder.glob("*.rules.yaml"):
+        if file.name not in EXCEPTED:
+            enforced.enforce(file, NEWEST / "promtool")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["drift", "history", "pipeline", "week"])
+def test_promtool_test_passes_where_a_namespace_is_enforced(
+    name: str, enforced_rules: Path
+) -> None:
+    assert_passes((HERE / f"{name}.test.yaml").read_text(), enforced_rules)
+
+
+def test_the_rules_on_series_of_another_namespace_are_in_a_file_that_can_be_excepted() -> None:
+    others = {
+        file.name for file in RULES.glob("*.rules.yaml") if "alertmanager_" in file.read_text()
+    }
+    assert others == EXCEPTED
+    [excepted] = EXCEPTED
+    name = f"embedding-drift-{excepted.removesuffix('.rules.yaml')}"
+    text = (RULES.parent / "k8s" / "README.md").read_text()
+    [listed] = re.findall(r"excludedFromEnforcement:((?:\n +.+)+)", text)
+    assert "resource: prometheusrules" in listed
+    assert f"name: {name}" in listed
+
+
+def test_a_message_is_whole_although_another_namespace_has_a_model_of_the_same_name(
+    enforced_rules: Path,
+) -> None:
+    name = "model_window:embedding_drift_score_rise:threshold"
+    labels = 'namespace="other", model_name="sentence-transformer", window="slow"'
+    series = f"input_series:\n      - series: {name}{{{labels}}}\n        values: 1.3x700\n"
+    text = (HERE / "week.test.yaml").read_text()
+    assert_passes(text.replace("input_series:\n", series, 1), enforced_rules)
+
+
+def assert_passes(text: str, enforced_rules: Path) -> None:
+    """Run a test of rules as the rules are where a namespace is enforced."""
+    (enforced_rules / "enforced.test.yaml").write_text(enforced.example(text))
+    test = [str(NEWEST / "promtool"), "test", "rules", "enforced.test.yaml"]
+    answer = subprocess.run(test, cwd=enforced_rules, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 

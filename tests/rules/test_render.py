@@ -44,7 +44,7 @@ def links(folder: Path, alert: str) -> dict[str, str]:
 
 def test_the_default_settings_render_the_rules_as_they_are_shipped(tmp_path: Path) -> None:
     render(Settings(), tmp_path)
-    for name in ("drift.rules.yaml", "pipeline.rules.yaml"):
+    for name in ("drift.rules.yaml", "notifications.rules.yaml", "pipeline.rules.yaml"):
         assert (tmp_path / name).read_text() == (SOURCE / "rules" / name).read_text()
 
 
@@ -53,6 +53,7 @@ def test_render_returns_every_file_it_wrote(tmp_path: Path) -> None:
     assert sorted((tmp_path / "new" / "folder").iterdir()) == sorted(written)
     assert {file.name for file in written} == {
         "drift.rules.yaml",
+        "notifications.rules.yaml",
         "pipeline.rules.yaml",
         "thresholds.rules.yaml",
         "alertmanager.yml",
