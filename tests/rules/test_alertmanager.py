@@ -329,6 +329,23 @@ def test_a_process_that_is_down_suppresses_what_follows(
     assert_inhibited(firing, suppressed, tmp_path)
 
 
+def test_an_installation_suppresses_no_alerts_of_another_cluster(
+    tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    tool("alertmanager")
+    here, there = {"cluster": "here"}, {"cluster": "there"}
+    firing = [NO_EXPORTER | here, LARGE | here, DETECTED | here, DETECTED | there, STALE | there]
+    assert_inhibited(firing, [LARGE | here, DETECTED | here, DETECTED | there], tmp_path)
+
+
+def test_every_inhibition_and_every_group_is_of_one_cluster(rendered: Path) -> None:
+    configuration = yaml.safe_load((rendered / "alertmanager.yml").read_text())
+    assert "cluster" in configuration["route"]["group_by"]
+    rules = configuration["inhibit_rules"]
+    assert rules
+    assert [rule for rule in rules if "cluster" not in rule["equal"]] == []
+
+
 def test_an_alert_of_a_slice_suppresses_milder_ones_of_the_same_slice_only(
     tmp_path: Path, tool: Callable[[str], str]
 ) -> None:
