@@ -12,6 +12,7 @@ from ingest.runtime.settings.settings import Settings
 from rules.render import thresholds as rendered
 
 _KEYS = {
+    ("fleet:embedding_drift_baseline_vectors:threshold", None): "monitoring.baseline.vectors",
     ("fleet:embedding_drift_magnitude_warning:threshold", None): "monitoring.drift_threshold",
     ("fleet:embedding_drift_magnitude_critical:threshold", None): "alerting.alert_threshold",
     (

@@ -6,16 +6,21 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from alertmanager import __file__ as alertmanager_package
+from ingest.runtime.settings.settings import Settings
 from k8s.__main__ import DEFAULT, FOLDER, chart_files, manifests
 from k8s.alertmanagerconfig import alertmanager_config
+from k8s.thresholds import thresholds as chart_thresholds
+from rules.render import thresholds as rendered_thresholds
 from tests.k8s.overlays import rendered
 
+Model = TypeVar("Model", bound=BaseModel)
 ALERTMANAGER = Path(alertmanager_package).parent
 
 
@@ -28,6 +33,30 @@ def test_the_files_of_the_chart_are_up_to_date() -> None:
 def test_the_manifests_are_what_the_chart_renders() -> None:
     for path, text in manifests().items():
         assert path.read_text() == text, f"{path.name}: make manifests"
+
+
+def test_every_threshold_that_a_setting_changes_is_an_expression_of_the_chart() -> None:
+    def expressions(found: dict[str, Any]) -> list[str]:
+        return [rule["expr"] for group in found["groups"] for rule in group["rules"]]
+
+    defaults = expressions(rendered_thresholds(Settings()))
+    of_chart = expressions(chart_thresholds())
+    follows = set()
+    for settings in with_another_number(Settings()):
+        others = expressions(rendered_thresholds(settings))
+        pairs = enumerate(zip(defaults, others, strict=True))
+        follows |= {at for at, (default, other) in pairs if default != other}
+    assert follows == {at for at, text in enumerate(of_chart) if ".Values.config" in text}
+
+
+def with_another_number(settings: Model) -> Iterator[Model]:
+    """Yield copies, each of which differs in one number."""
+    for name, value in settings:
+        if isinstance(value, BaseModel):
+            for changed in with_another_number(value):
+                yield settings.model_copy(update={name: changed})
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield settings.model_copy(update={name: value + 1})
 
 
 def test_kubectl_apply_f_finds_only_the_default() -> None:

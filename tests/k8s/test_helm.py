@@ -111,6 +111,7 @@ RULES_CONFIG = {
     },
     "monitoring": {
         "drift_threshold": 0.123,
+        "baseline": {"vectors": 50_000},
         "models": {"a": {"drift_threshold": 0.3, "alert_threshold": 0.6}, "b": {}},
     },
 }
