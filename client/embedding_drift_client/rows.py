@@ -203,7 +203,7 @@ def _column(name: str, column: Any, count: int) -> Sequence[Any]:
         raise refusal([Problem(f"/{name}", reason)])
     dtype = getattr(column, "dtype", None)
     try:
-        if isinstance(dtype, np.dtype) and dtype.kind == "f":
+        if isinstance(dtype, np.dtype) and dtype.kind == "f" and _has_length(column):
             column = np.asarray(column)  # pandas gives Python's floats, whatever the type
         items: list[Any] = list(column) if _has_length(column) else [column]
     except Exception as error:

@@ -132,11 +132,16 @@ def _dimension(array: pa.Array) -> int | None:
 
 
 def _object(value: pa.Scalar) -> Any:
-    """Return a value, as text if it is, or holds, a time that Python's datetime cannot hold."""
+    """Return a value; as text, or None, if it is or holds a time that datetime cannot hold."""
     try:
         return value.as_py()
     except (ValueError, OverflowError):
+        if pa.types.is_timestamp(value.type):
+            return str(np.datetime64(value.value, value.type.unit))
+    try:
         return value.cast(pa.string()).as_py()
+    except pa.ArrowNotImplementedError:
+        return None
 
 
 class _Frames:

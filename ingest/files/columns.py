@@ -102,7 +102,9 @@ def choose(kinds: Mapping[str, Kind], options: Options) -> Choice:
     vectors, is_wide = _vectors(free, kinds, options.vector)
     objects = _objects(kinds)
     around = _around(vectors, objects)
-    beside = [name for name in kept if objects.get(name) in around]
+    # Directly beside them: what objects further out are named is not the vector's.
+    inner = {objects[name] for name in vectors if name in objects}
+    beside = [name for name in kept if objects.get(name) in inner]
     time = time or _within(beside, TIMESTAMP)
     text = text or _within(beside, TEXT)
     model = model or _within(beside, MODEL)

@@ -187,14 +187,18 @@ class File:
     def __init__(self, name: str, opened: Table, folders: Mapping[str, str], options: Options):
         self.name = name
         self._table = opened
-        # What the file itself says of each row is not replaced.
-        self._folders = {name: folders[name] for name in folders if name not in opened.kinds}
+        # Vectors are in the file, whatever a folder is named.
+        self._folders = {
+            name: value
+            for name, value in folders.items()
+            if opened.kinds.get(name) is not table.Kind.VECTORS
+        }
         self._options = options
         self._kinds = dict.fromkeys(self._folders, table.Kind.FOLDER) | dict(opened.kinds)
         self.choice: Choice | None = choose(self._kinds, options) if opened.kinds else None
         if isinstance(opened, table.Arrays) and self.choice is not None:
             # Without its ids or times, a row would be stored as another one.
-            opened.check_lengths(name for name in self.choice.roles if name not in self._folders)
+            opened.check_lengths(name for name in self.choice.roles if name in opened.kinds)
 
     @property
     def parts(self) -> int:
@@ -244,17 +248,19 @@ class File:
         # Arrays beside the vectors are known by their length.
         is_array = isinstance(self._table, table.Arrays)
         names = [*choice.vectors[:1] * is_array, *names]
-        return [name for name in dict.fromkeys(names) if name not in self._folders]
+        of_folders = self._folders.keys() - self._table.kinds.keys()
+        return [name for name in dict.fromkeys(names) if name not in of_folders]
 
     def column(self, chunk: Chunk, name: str | None) -> Column | None:
-        """Return a column of a chunk, or the value that a folder gives it."""
+        """Return a column of a chunk. Where it has no value, that of a folder counts."""
         if name is None:
             return None
-        if name in chunk.columns:
-            return chunk.columns[name]
-        if name in self._folders:
-            return Objects([self._folders[name]] * len(chunk))
-        return Objects([None] * len(chunk))
+        column = chunk.columns.get(name)
+        if name not in self._folders:
+            return Objects([None] * len(chunk)) if column is None else column
+        of_folder = self._folders[name]
+        values = [None] * len(chunk) if column is None else column.values()
+        return Objects([of_folder if value is None else value for value in values])
 
     def is_new(self, name: str) -> bool:
         """Return whether a column was not there when the file was opened."""

@@ -196,27 +196,34 @@ def _spans(body: bytes) -> Iterator[Span]:
 def _decoded(decoder: msgspec.json.Decoder[T], text: bytes | Raw) -> T:
     """Decode JSON. Whatever is wrong with it, but for parts of characters, is a ValueError."""
     try:
-        try:
-            return decoder.decode(text)
-        except msgspec.ValidationError:
-            raise
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return decoder.decode(_mended(bytes(text)))
-    except msgspec.DecodeError as error:
+        return decoder.decode(text)
+    except msgspec.ValidationError as error:
         raise ValueError(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _decoded_mended(decoder, bytes(text), error)
     except RecursionError as error:
         raise ValueError(checks.TOO_DEEP) from error
 
 
-def _mended(text: bytes) -> bytes:
-    """Replace parts of characters by U+FFFD.
+def _decoded_mended(decoder: msgspec.json.Decoder[T], text: bytes, reason: Exception) -> T:
+    """Decode JSON with U+FFFD for parts of characters, if it has any; or raise what is wrong.
 
     JavaScript cuts texts within a surrogate pair, other languages within the bytes of UTF-8. One
     such text must not cost a whole request.
     """
     utf8 = text.decode(errors="replace").encode()
     # Another spelling of a backslash, after which each \u is an escape.
-    return _HALF.sub(rb"\\ufffd", utf8.replace(rb"\\", rb"\u005c"))
+    escaped = utf8.replace(rb"\\", rb"\u005c")
+    mended = _HALF.sub(rb"\\ufffd", escaped)
+    if utf8 != text or mended != escaped:
+        try:
+            return decoder.decode(mended)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from error
+        except (msgspec.DecodeError, RecursionError):
+            pass  # its places are those of another text
+    misspelt = checks.misspelt(text)
+    raise ValueError(str(reason) if misspelt is None else f"it {misspelt}") from reason
 
 
 def _floats(numbers: Sequence[float | str | None]) -> NDArray[np.float64]:

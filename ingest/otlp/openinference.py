@@ -238,5 +238,8 @@ def _metadata(
 
 def _encoded(metadata: Mapping[str, object], limits: IngestSettings) -> bytes | None:
     """Encode metadata, in which U+FFFD replaces U+0000. None if it cannot be stored."""
-    encoded = checks.without_nul(msgspec.json.encode(metadata))
+    encoded = msgspec.json.encode(metadata)
+    if checks.metadata_size(len(encoded), limits) is not None:
+        return None  # before anything that takes longer
+    encoded = checks.without_nul(encoded)
     return encoded if checks.metadata(encoded, limits) is None else None

@@ -33,9 +33,13 @@ class LogThrottle(logging.Filter):
             return True
         if not self.passes(record.msg):
             return False
-        if left_out := self._left_out.pop(record.msg, 0):
+        if left_out := self.left_out(record.msg):
             record.left_out = left_out
         return True
+
+    def left_out(self, message: str) -> int:
+        """Return how many times this message did not pass since it was asked for last."""
+        return self._left_out.pop(message, 0)
 
     def passes(self, message: str) -> bool:
         """Return whether this message has not passed for a minute."""

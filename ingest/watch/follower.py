@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from ingest.store.positions import Position, Progress
 from ingest.watch.recheck import Recheck
 from ingest.watch.rest import rest
 from ingest.watch.sources.source import Identity, OrderedTable, Snapshot, Terms
-from ingest.watch.target import Target
+from ingest.watch.target import Target, stored_id
 
 _log = logging.getLogger(__name__)
 
@@ -175,19 +175,21 @@ class TableFollower:
         return None
 
     async def _is_stored(self, snapshot: Snapshot, position: Position) -> bool:
-        """Whether the vector at a position is stored under the id of its row."""
+        """Whether the vector at a position is stored under the id of its row, or under its key.
+
+        Earlier releases stored it under the key, as is done where the id is not known to be unique.
+        """
         rows = await snapshot.at([position]) if position else []
         if not rows or isinstance(rows[0].vector, str):
             return False
         with unavailable():
             async with self._pool.connection() as store:
-                try:
-                    found = await stored_vector(
-                        store, self._model_name, self._target.id_of(rows[0])
-                    )
-                except NotFound:
-                    return False
-        return np.array_equal(found, rows[0].vector)
+                for id_ in dict.fromkeys((self._target.id_of(rows[0]), stored_id(rows[0].key))):
+                    with suppress(NotFound):
+                        found = await stored_vector(store, self._model_name, id_)
+                        if np.array_equal(found, rows[0].vector):
+                            return True
+        return False
 
     def _report(self, reason: str, before: Progress, now: Progress) -> None:
         self._metrics.resets.inc()

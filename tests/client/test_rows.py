@@ -112,6 +112,15 @@ def test_arguments_beside_one_vector_need_no_list() -> None:
     assert rows.metadata == [b'{"n":1,"timestamp":7.0}']
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
+def test_arguments_beside_one_vector_may_be_numbers_of_numpy(kind: type[np.floating]) -> None:
+    one = np.array([1.0, 2.0])
+    found = read(one, kind(7), None, kind(512))
+    assert not found.problems
+    assert (found.rows[0].ids, found.rows[0].metadata) == (["7"], [b'{"timestamp":512.0}'])
+    assert not read(one, kind("nan"), kind("nan"), kind("nan")).problems
+
+
 def test_ids_become_text() -> None:
     [rows] = read(np.ones((3, 2)), np.array([1, 2, 3]), None, None).rows
     assert rows.ids == ["1", "2", "3"]

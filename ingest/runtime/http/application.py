@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import MappingProxyType
@@ -228,8 +230,13 @@ class _Middleware:
         """Return the error to answer with. Details of an unexpected one go to the log only."""
         if isinstance(error, MonitorError):
             return error
-        if self._throttle.passes(type(error).__name__):
-            _log.error("request failed", exc_info=error, extra={"path": path})
+        # By place: another fault of the same kind is not left out.
+        frame, line = deque(traceback.walk_tb(error.__traceback__), maxlen=1)[0]
+        fault = f"{type(error).__name__} {frame.f_code.co_filename}:{line}"
+        if self._throttle.passes(fault):
+            left_out = self._throttle.left_out(fault)
+            more = {"left_out": left_out} if left_out else {}
+            _log.error("request failed", exc_info=error, extra={"path": path, **more})
         return MonitorError("an unexpected error; the service's log has the details")
 
     def _refusal(self, error: MonitorError, scope: Scope, security: Security) -> Response:

@@ -8,6 +8,7 @@ import tracemalloc
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import numpy as np
@@ -180,7 +181,7 @@ def test_a_time_out_of_range_is_a_bad_row(kind: pa.DataType, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("zone", [None, "UTC"])
 @pytest.mark.parametrize("unit", ["s", "ms"])
-def test_a_time_does_not_wrap_around(unit: str, zone: str | None) -> None:
+def test_a_time_does_not_wrap_around(unit: Literal["s", "ms"], zone: str | None) -> None:
     """As microseconds, four times this one is zero."""
     column = ArrowColumn(pa.array([2**62, 0, None], pa.timestamp(unit, zone)))
     far, first, missing = column.seconds(Times())
@@ -188,9 +189,14 @@ def test_a_time_does_not_wrap_around(unit: str, zone: str | None) -> None:
     assert first == 0
     assert np.isnan(missing)
     far, first, missing = column.values()
-    assert isinstance(far, str)
+    assert far == f"{np.datetime64(2**62, unit)}"
     assert first == datetime(1970, 1, 1, tzinfo=UTC if zone else None)
     assert missing is None
+
+
+def test_a_time_far_away_within_metadata_costs_nothing_else() -> None:
+    far = pa.array([[2**60], [0]], pa.list_(pa.timestamp("s")))
+    assert ArrowColumn(far).values() == [None, [datetime(1970, 1, 1)]]
 
 
 def test_a_date_is_midnight_and_a_null_time_is_none(tmp_path: Path) -> None:

@@ -358,6 +358,12 @@ def test_what_lies_beside_the_vector_in_an_object_is_kept(tmp_path: Path) -> Non
     assert rows.metadata == [
         {"_index": "docs", "text": "one", "_source.lang": "en", "_source.by": {"id": 3}}
     ]
+    # What encloses the vector's object is another thing.
+    request = {"id": "r", "text": "all", "item": {"id": "i", "embedding": [1, 2]}}
+    (tmp_path / "w.jsonl").write_text(json.dumps({"request": request}))
+    rows = whole(tmp_path / "w.jsonl")
+    assert rows.ids == ["i"]
+    assert rows.metadata == [{"request.id": "r", "request.text": "all"}]
     options = {"time": "_source.by.id", "text": "_source.lang", "drop": ("_source.by", "_index")}
     rows = whole(tmp_path / "v.jsonl", **options)
     assert rows.times == [3]

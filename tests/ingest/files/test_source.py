@@ -13,7 +13,7 @@ from pyarrow import parquet
 from ingest.files.remote import filesystem_of
 from ingest.files.source import Source, partitions, stem
 from ingest.runtime.errors import PayloadError
-from tests.ingest.files.vectors import IDS, VECTORS, whole
+from tests.ingest.files.vectors import VECTORS, whole
 
 SUFFIXES = (".parquet", ".jsonl")
 
@@ -59,10 +59,13 @@ def test_vectors_are_in_the_file_and_not_in_the_name_of_its_folder(tmp_path: Pat
 def test_what_a_file_says_of_each_row_is_not_replaced_by_the_name_of_its_folder(
     tmp_path: Path,
 ) -> None:
-    folder = tmp_path / "id=all"
-    folder.mkdir()
-    parquet.write_table(pa.table({"id": IDS, "v": VECTORS.tolist()}), folder / "v.parquet")
-    assert whole(folder / "v.parquet").ids == IDS
+    folder = tmp_path / "id=all" / "lang=en"
+    folder.mkdir(parents=True)
+    columns = {"id": ["a", None, "c"], "lang": ["de", "fr", None], "v": VECTORS.tolist()}
+    parquet.write_table(pa.table(columns), folder / "v.parquet")
+    rows = whole(folder / "v.parquet")
+    assert rows.ids == ["a", "all", "c"]
+    assert [row["lang"] for row in rows.metadata] == ["de", "fr", "en"]
 
 
 def test_a_pattern_chooses_files(lake: Path) -> None:

@@ -163,6 +163,13 @@ def test_bytes_that_are_no_utf8_are_replaced_where_nothing_else_is_wrong() -> No
     assert span.attributes["a"].text() == span.attributes["a"].plain() == "x\ufffd"
 
 
+def test_errors_name_a_place_of_the_body() -> None:
+    with pytest.raises(PayloadError, match=r"\(byte 48\)"):
+        list(json.read(b'{"resourceSpans":[],"a":"' + rb"\\" * 10 + b'", oops}'))
+    with pytest.raises(PayloadError, match=r"it is not UTF-8: invalid start byte \(byte 0\)"):
+        list(json.read('{"resourceSpans":[]}'.encode("utf-16")))
+
+
 def test_a_vector_far_too_long_is_refused_before_it_is_decoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

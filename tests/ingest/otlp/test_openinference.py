@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from ingest.formats import checks
 from ingest.otlp import json, openinference, protobuf
 from ingest.otlp.openinference import Export
 from ingest.otlp.spans import Span
@@ -144,6 +145,24 @@ def test_attributes_that_cannot_be_stored_are_left_out() -> None:
     assert metadata(openinference.read(json.read(in_json(request)), limits, NOW)) == [
         {"a": 1, "b": "x" * 150, "text": "text"}
     ]
+
+
+def test_an_attribute_far_too_long_is_left_out_before_it_is_rewritten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To replace each of its characters, for each span, would take the time of a whole body."""
+    rewritten: list[int] = []
+    replaced = checks.without_nul
+
+    def counted(encoded: bytes) -> bytes:
+        rewritten.append(len(encoded))
+        return replaced(encoded)
+
+    monkeypatch.setattr(checks, "without_nul", counted)
+    limits = IngestSettings(max_metadata_bytes=200, trace_attributes=["long"])
+    found = read(span(embeddings([A], ["text"], long="\0" * 10_000)), limits=limits)
+    assert metadata(found) == [{"text": "text"}]
+    assert max(rewritten) <= 200
 
 
 def test_an_attribute_that_cannot_be_decoded_is_left_out() -> None:

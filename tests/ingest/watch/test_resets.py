@@ -337,6 +337,29 @@ def test_a_deleted_newest_row_is_not_a_reset(
     assert bench.resets() == 0
 
 
+def test_a_deleted_newest_row_is_not_a_reset_after_an_upgrade(bench: Bench) -> None:
+    """Earlier releases stored the time of a row in its id."""
+    connection = bench.application.connection
+
+    async def main() -> None:
+        async with bench.polling("updated_at", overlap=0) as poll:
+            add(connection, 5)
+            await poll()
+        keys = connection.execute("select id::text, id || '@' || updated_at::text from docs")
+        with connect(bench.store) as store:
+            for id_, key in keys.fetchall():
+                for table in ("embedding", "embedding_id"):
+                    assert store.execute(
+                        f"update {table} set id = %s where id = %s".encode(), [key, id_]
+                    ).rowcount
+        connection.execute("delete from docs where id > 3")
+        async with bench.polling("updated_at", overlap=0) as poll:
+            await poll()
+
+    asyncio.run(main())
+    assert bench.resets() == 0
+
+
 @BY
 def test_deleted_newest_rows_whose_older_ones_are_not_stored_are_a_reset(
     bench: Bench, time: str | None

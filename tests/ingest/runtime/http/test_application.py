@@ -28,7 +28,11 @@ class Broken:
 
     def __init__(self, reason: str | None = None) -> None:
         self._reason = reason
-        self.routes = [Route("/at-once", at_once), Route("/amid", amid)]
+        self.routes = [
+            Route("/at-once", at_once),
+            Route("/elsewhere", elsewhere),
+            Route("/amid", amid),
+        ]
         self.endpoints: application.Endpoints = {}
         self.refusals: application.Refusals = {}
 
@@ -48,6 +52,10 @@ class Broken:
 
 async def at_once(_: Request) -> Response:
     raise ZeroDivisionError("hunter2")
+
+
+async def elsewhere(_: Request) -> Response:
+    raise ZeroDivisionError("another")
 
 
 async def amid(_: Request) -> Response:
@@ -84,6 +92,8 @@ def test_the_same_unexpected_error_of_many_requests_is_logged_once_a_minute(
     for _ in range(3):
         assert client.get("/at-once").status_code == 500
     assert caplog.text.count("request failed") == 1
+    client.get("/elsewhere")
+    assert caplog.text.count("ZeroDivisionError: another") == 1
 
 
 def test_an_error_during_an_answer_is_raised_to_the_server(
