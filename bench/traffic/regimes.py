@@ -187,7 +187,7 @@ def probe(world: World, hour: Arrivals, start: float, random: np.random.Generato
     bank = world.random(5)
     rows = np.repeat(world.draw(1, bank), 60)
     vectors = np.repeat(world.source.fresh(rows[:1], bank), 60, axis=0)
-    times = start + MINUTE * (0.5 + np.arange(60))
+    times: Floats = start + MINUTE * (0.5 + np.arange(60.0))
     return hour.and_also(Arrivals(times, vectors, world.source.topic[rows]))
 
 

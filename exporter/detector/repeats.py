@@ -67,11 +67,16 @@ def popular(fingerprints: NDArray[np.int64]) -> NDArray[np.int64]:
     n = len(fingerprints)
     hashes, copies = np.unique(fingerprints, return_counts=True)
     order = np.argsort(-copies, kind="stable")[:_MOST_POPULAR]
-    order = order[copies[order] >= max(_FEWEST_COPIES, _POPULAR * n)]
+    order = order[copies[order] >= _least(n)]
     left = n - np.cumsum(copies[order])
     different = len(hashes) - np.arange(1, len(order) + 1)
     enough = (left >= max(_FEWEST_LEFT, _LEFT * n)) & (different >= _FEWEST_LEFT)
     return hashes[order[enough]]
+
+
+def _least(n: int) -> float:
+    """Return how many copies a popular vector has among n, at least."""
+    return max(_FEWEST_COPIES, _POPULAR * n)
 
 
 class Rest(NamedTuple):
@@ -142,29 +147,40 @@ class Repeats:
     ) -> Repeats:
         """Learn from the hashes of a reference, shape (n,), in the order of arrival.
 
-        Windows do not cross the gaps of a sample. At night, a regular job may have a share that it
-        has in no window of vectors from all hours.
+        The share of repeats grows with the window, so windows are as large as those to judge. But
+        at night, a regular job may have a share that it has in no window of all hours. So windows
+        also lie within the stretches of a sample, which are shorter.
         """
         n = len(fingerprints)
         hashes, numbers, copies = np.unique(fingerprints, return_inverse=True, return_counts=True)
-        # In each half, what is popular in the other one is left out. So a vector that is popular on
-        # one day only counts as that of the next day will, which no reference knows.
-        halves = fingerprints[n // 2 :], fingerprints[: n // 2]
-        known = [np.isin(hashes, popular(half)) for half in halves]
         of_popular = np.isin(hashes, often)
-        parts = _parts(positions)
-        sizes = np.geomspace(min(50, n // 4), _median_length(parts), _SIZES).astype(np.intp)
+        # In each half, what is popular in the other one, too, is left out. So a vector that is
+        # popular on one day only counts as that of the next day will, which no reference knows.
+        in_first = np.bincount(numbers[: n // 2], minlength=len(hashes))
+        known = [of_popular & (half >= _least(n // 2)) for half in (copies - in_first, in_first)]
+        halves = _between([n // 2], n)
+        gaps = np.flatnonzero(np.diff(stretches(positions))) + 1
+        within = _between(np.union1d(gaps, [n // 2]), n)
+        stretch, smallest = _median_length(within), min(50, n // 4)
+        sizes = np.geomspace(smallest, n // 2, _SIZES).astype(np.intp)
         tolerated, tolerated_popular, usual = [], [], 0
         for size in sizes.tolist():
-            windows = [
-                _count(numbers[start : start + size], copies, known[start >= n // 2], of_popular)
-                for part in parts
-                for start in range(part.start, part.stop - size + 1, size // 2)
-            ]
-            repeats, bursts, most = np.array(windows).T
-            tolerated.append(_tolerated((repeats - bursts) / size, _TOLERATED_SHARE))
-            tolerated_popular.append(_tolerated(most / size, _TOLERATED_POPULAR))
-            usual = max(usual, int(bursts.max()))
+            parts = {size: halves}
+            if stretch >= smallest:
+                parts[min(size, stretch)] = within
+            shares, shares_popular = [], []
+            for length, ranges in parts.items():
+                windows = [
+                    _count(numbers[at : at + length], copies, known[at >= n // 2], of_popular)
+                    for part in ranges
+                    for at in range(part.start, part.stop - length + 1, length // 2)
+                ]
+                repeats, bursts, most = np.array(windows).T
+                shares.append(_tolerated((repeats - bursts) / length, _TOLERATED_SHARE))
+                shares_popular.append(_tolerated(most / length, _TOLERATED_POPULAR))
+                usual = max(usual, int(bursts.max()))
+            tolerated.append(max(shares))
+            tolerated_popular.append(max(shares_popular))
         return cls(
             often,
             features,
@@ -216,7 +232,9 @@ class Repeats:
         beyond = rest.repeats - share * window.n - _TOLERATED
         if beyond <= 0:
             return 0.0
-        bursts = _in_bursts(window.most_copies(_BURSTS, self.popular), window.n)
+        bursts = _in_bursts(window.most_copies(_BURSTS, self.popular))
+        if bursts > _MOST_IN_BURSTS * window.n:
+            bursts = 0
         decades = _DECADES * max(beyond - min(bursts, self.usual_in_bursts), 0.0) / window.n
         if decades <= _BURST_DECADES:
             return decades
@@ -235,17 +253,6 @@ class Repeats:
         few = math.sqrt(rest.squares)
         added: Floats = (rest.pairs + (self.reach - 1) * few) / rest.n**2
         return added
-
-
-def _parts(positions: NDArray[np.intp]) -> list[range]:
-    """Cut a reference, by its positions in the stream, at its middle and where a sample has gaps.
-
-    Only at the middle, if this leaves nothing as long as the smallest window.
-    """
-    n = len(positions)
-    cuts = np.flatnonzero(np.diff(stretches(positions))) + 1
-    parts = _between(np.union1d(cuts, [n // 2]), n)
-    return parts if _median_length(parts) >= _FEWEST_LEFT else _between([n // 2], n)
 
 
 def _between(cuts: ArrayLike, n: int) -> list[range]:
@@ -291,12 +298,11 @@ def _count(
     most = np.sort(here[left & (copies[numbers] <= _BURST)])[-_BURSTS:]
     return (
         int((here[left] - 1).sum()),
-        _in_bursts(most.tolist(), len(window)),
+        _in_bursts(most.tolist()),
         int(here[of_popular[numbers]].max(initial=0)),
     )
 
 
-def _in_bursts(copies: Iterable[int], n: int) -> int:
-    """Count the repeats in bursts, by the most copies; none if they are nearly the whole window."""
-    bursts = sum(each - 1 for each in copies if each <= _BURST)
-    return bursts if bursts <= _MOST_IN_BURSTS * n else 0
+def _in_bursts(copies: Iterable[int]) -> int:
+    """Count the repeats in bursts, by the most copies."""
+    return sum(each - 1 for each in copies if each <= _BURST)

@@ -378,12 +378,14 @@ COSINE_SIMILARITY_EXPECTED = of_forecast(
 )
 COSINE_SIMILARITY_LOWER = of_forecast(
     "embedding_drift_cosine_similarity_lower",
-    "Lower end of the band around the forecast cosine similarity: 3 robust standard deviations.",
+    "Lower end of the band around the forecast cosine similarity: 3 robust standard deviations of "
+    "errors near the same hour of the day.",
     lambda f: f.lower,
 )
 COSINE_SIMILARITY_UPPER = of_forecast(
     "embedding_drift_cosine_similarity_upper",
-    "Upper end of the band around the forecast cosine similarity: 3 robust standard deviations.",
+    "Upper end of the band around the forecast cosine similarity: 3 robust standard deviations of "
+    "errors near the same hour of the day.",
     lambda f: f.upper,
 )
 SEASONAL_ANOMALY = of_forecast(

@@ -189,7 +189,6 @@ def test_the_tolerated_share_is_interpolated_in_the_logarithm_of_the_size(
 
 
 def test_ten_percent_more_than_usual_or_the_largest_share_is_tolerated() -> None:
-
     def tolerated(prints: NDArray[np.int64]) -> NDArray[np.float64]:
         repeats = learned(prints)
         np.testing.assert_allclose(np.exp(repeats.size)[[0, -1]], [50, 1_000])
@@ -241,18 +240,51 @@ def test_bursts_of_the_reference_are_usual_and_raise_no_share(
     np.testing.assert_allclose(repeats.tolerated[-1], 0.1 + third / 2_000)
 
 
-def test_usual_shares_come_from_windows_without_a_gap_of_the_sample() -> None:
+def test_the_usual_share_of_a_popular_vector_is_also_that_within_a_stretch_of_a_sample() -> None:
     """Stretches of a busy day and of a night that has little but a regular job."""
     random = np.random.default_rng(0)
     share = np.repeat(np.tile([0.05, 0.05, 0.05, 0.8], 10), 100)
     prints = np.where(random.random(4_000) < share, -1, np.arange(4_000))
-    sampled = np.arange(4_000) + 1_000 * (np.arange(4_000) // 100)
-    assert learned(prints, sampled).tolerated_popular[-1] > 0.8
-    assert np.exp(learned(prints, sampled).size[-1]) == pytest.approx(100)
+    stretch = np.arange(4_000) // 100
+    sampled = learned(prints, np.arange(4_000) + 1_000 * stretch)
+    np.testing.assert_allclose(np.exp(sampled.size[-1]), 2_000)
+    assert sampled.tolerated_popular.min() > 0.8
     assert learned(prints).tolerated_popular[-1] < 0.55
     # Stretches that are shorter than any window show nothing.
-    short = np.arange(4_000) + 1_000 * (np.arange(4_000) // 20)
-    assert np.exp(learned(prints, short).size[-1]) == pytest.approx(2_000)
+    short = learned(prints, np.arange(4_000) + 1_000 * (np.arange(4_000) // 20))
+    np.testing.assert_array_equal(short.tolerated_popular, learned(prints).tolerated_popular)
+
+
+def test_the_usual_share_of_repeats_is_that_of_windows_as_large_in_a_sample_too() -> None:
+    prints = np.random.default_rng(0).integers(5_000, size=5_000)
+    sampled = learned(prints, np.arange(5_000) + 1_000 * (np.arange(5_000) // 100))
+    repeats = 2_500 - len(np.unique(prints[:2_500]))
+    assert repeats > 500
+    assert sampled.tolerated[-1] == pytest.approx(repeats / 2_500 + 0.1, abs=0.02)
+    assert sampled.tolerated[0] < 0.15
+
+
+@pytest.mark.parametrize("n", [2_000, 2_001])
+def test_both_halves_of_a_reference_count(n: int) -> None:
+    prints = np.arange(n)
+    prints[: n // 2] //= 2
+    np.testing.assert_allclose(learned(prints).tolerated[-1], 0.5, atol=0.01)
+
+
+def test_copies_of_a_popular_vector_are_no_usual_repeats_of_others() -> None:
+    random = np.random.default_rng(0)
+    share = np.where(np.arange(5_000) < 2_500, 0.8, 0.93)
+    repeats = learned(np.where(random.random(5_000) < share, -1, np.arange(5_000)))
+    assert len(repeats.popular) == 1
+    np.testing.assert_allclose(repeats.tolerated, 0.1)
+
+
+def test_a_burst_that_fills_a_window_of_the_reference_is_a_burst() -> None:
+    prints = np.arange(4_000)
+    prints[1_000:1_050] = -1
+    repeats = learned(prints)
+    assert repeats.usual_in_bursts == 49
+    np.testing.assert_allclose(repeats.tolerated, 0.1)
 
 
 def test_what_is_popular_on_one_day_only_is_usual_on_the_next_day() -> None:
