@@ -16,11 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from exporter.detector.dependence import stretches
 from exporter.detector.sums import Sums
@@ -145,42 +144,28 @@ class Repeats:
         features: NDArray[np.int64],
         reach: Floats,
     ) -> Repeats:
-        """Learn from the hashes of a reference, shape (n,), in the order of arrival.
-
-        The share of repeats grows with the window, so windows are as large as those to judge. But
-        at night, a regular job may have a share that it has in no window of all hours. So windows
-        also lie within the stretches of a sample, which are shorter.
-        """
+        """Learn from the hashes of a reference, shape (n,), in the order of arrival."""
         n = len(fingerprints)
-        hashes, numbers, copies = np.unique(fingerprints, return_inverse=True, return_counts=True)
-        of_popular = np.isin(hashes, often)
-        # In each half, what is popular in the other one, too, is left out. So a vector that is
-        # popular on one day only counts as that of the next day will, which no reference knows.
-        in_first = np.bincount(numbers[: n // 2], minlength=len(hashes))
-        known = [of_popular & (half >= _least(n // 2)) for half in (copies - in_first, in_first)]
-        halves = _between([n // 2], n)
-        gaps = np.flatnonzero(np.diff(stretches(positions))) + 1
-        within = _between(np.union1d(gaps, [n // 2]), n)
-        stretch, smallest = _median_length(within), min(50, n // 4)
+        reference = _Reference(fingerprints, often)
+        within = np.split(np.arange(n), _cuts(positions))
+        lengths = [len(rows) for rows in within]
+        stretch = int(np.median(np.repeat(lengths, lengths)))
+        smallest = min(50, n // 4)
+        # The share of repeats grows with the window. Where stretches are shorter than a window,
+        # they are joined: first those of quiet hours, which have little but a regular job.
+        joined = reference.joined(within if stretch >= smallest else [])
         sizes = np.geomspace(smallest, n // 2, _SIZES).astype(np.intp)
         tolerated, tolerated_popular, usual = [], [], 0
         for size in sizes.tolist():
-            parts = {size: halves}
-            if stretch >= smallest:
-                parts[min(size, stretch)] = within
-            shares, shares_popular = [], []
-            for length, ranges in parts.items():
-                windows = [
-                    _count(numbers[at : at + length], copies, known[at >= n // 2], of_popular)
-                    for part in ranges
-                    for at in range(part.start, part.stop - length + 1, length // 2)
-                ]
-                repeats, bursts, most = np.array(windows).T
-                shares.append(_tolerated((repeats - bursts) / length, _TOLERATED_SHARE))
-                shares_popular.append(_tolerated(most / length, _TOLERATED_POPULAR))
-                usual = max(usual, int(bursts.max()))
-            tolerated.append(max(shares))
-            tolerated_popular.append(max(shares_popular))
+            repeats, bursts, most = reference.windows(within if size <= stretch else joined, size)
+            tolerated.append(_tolerated((repeats - bursts) / size, _TOLERATED_SHARE))
+            tolerated_popular.append(_tolerated(most / size, _TOLERATED_POPULAR))
+            usual = max(usual, int(bursts.max()))
+        if smallest <= stretch < n // 2:
+            # There may be too few quiet hours to fill a window, and this share does not grow.
+            _, _, most = reference.windows(within, stretch)
+            at_most = np.where(sizes > stretch, most.max() / stretch, 0.0)
+            tolerated_popular = np.maximum(tolerated_popular, at_most).tolist()
         return cls(
             often,
             features,
@@ -255,52 +240,80 @@ class Repeats:
         return added
 
 
-def _between(cuts: ArrayLike, n: int) -> list[range]:
-    edges = np.concatenate([[0], cuts, [n]]).tolist()
-    return [range(first, last) for first, last in pairwise(edges)]
-
-
-def _median_length(parts: Sequence[range]) -> int:
-    """Return the length of the part that the median vector is in."""
-    lengths = [len(part) for part in parts]
-    return int(np.median(np.repeat(lengths, lengths)))
-
-
 def _tolerated(shares: Floats, more: float) -> float:
     """Return the share of a window that is no drift, given those in windows of the reference."""
     usual = float(shares.mean())
     return max(float(shares.max()), usual + min(more, _TOLERATED_LEFT * (1 - usual)))
 
 
-def _count(
-    window: NDArray[np.intp],
-    copies: NDArray[np.intp],
-    known: NDArray[np.bool_],
-    of_popular: NDArray[np.bool_],
-) -> tuple[int, int, int]:
-    """Count the repeats of a window of the reference, those in bursts, and the most popular vector.
+class _Reference:
+    """The vectors of a reference, whose repeats are counted."""
 
-    A query that is always frequent has few copies in a small window, but it is no burst.
+    def __init__(self, fingerprints: NDArray[np.int64], often: NDArray[np.int64]) -> None:
+        hashes, numbers, copies = np.unique(fingerprints, return_inverse=True, return_counts=True)
+        self._middle = len(numbers) // 2
+        self._numbers, self._copies = numbers, copies
+        self._is_popular = np.isin(hashes, often)
+        first = np.bincount(numbers[: self._middle], minlength=len(hashes))
+        self._of_half = first, copies - first
+        # In each half, what is popular in the other one, too, is left out. So a vector that is
+        # popular on one day only counts as that of the next day will, which no reference knows.
+        least = _least(self._middle)
+        self._left_out = [self._is_popular & (other >= least) for other in self._of_half[::-1]]
 
-    Parameters
-    ----------
-    window : ndarray, shape (w,)
-        Number of each vector; equal ones have the same.
-    copies : ndarray, shape (k,)
-        Copies in the whole reference, by this number.
-    known : ndarray of bool, shape (k,)
-        Whether a vector is left out of the repeats.
-    of_popular : ndarray of bool, shape (k,)
-        Whether a vector is popular in the whole reference.
-    """
-    numbers, here = np.unique(window, return_counts=True)
-    left = ~known[numbers]
-    most = np.sort(here[left & (copies[numbers] <= _BURST)])[-_BURSTS:]
-    return (
-        int((here[left] - 1).sum()),
-        _in_bursts(most.tolist()),
-        int(here[of_popular[numbers]].max(initial=0)),
-    )
+    def windows(self, parts: Sequence[NDArray[np.intp]], size: int) -> NDArray[np.intp]:
+        """Count in all windows within parts, which overlap by half, shape (3, w); see `count`."""
+        windows = [
+            self.count(rows[start : start + size])
+            for rows in parts
+            for start in range(0, len(rows) - size + 1, size // 2)
+        ]
+        return np.array(windows).T
+
+    def count(self, rows: NDArray[np.intp]) -> tuple[int, int, int]:
+        """Count repeats among rows of one half, those in bursts, and the most popular vector.
+
+        A query that is always frequent has few copies in a small window, but it is no burst.
+        """
+        numbers, here = np.unique(self._numbers[rows], return_counts=True)
+        counts = ~self._left_out[self._half(rows)][numbers]
+        most = np.sort(here[counts & (self._copies[numbers] <= _BURST)])[-_BURSTS:]
+        return (
+            int((here[counts] - 1).sum()),
+            _in_bursts(most.tolist()),
+            int(here[self._is_popular[numbers]].max(initial=0)),
+        )
+
+    def joined(self, stretches: Sequence[NDArray[np.intp]]) -> list[NDArray[np.intp]]:
+        """Join the stretches of each half, in two orders; or return the halves if there are none.
+
+        First come those with the largest share of one popular vector, or of repeats in the half.
+        """
+        if not stretches:
+            return np.split(np.arange(len(self._numbers)), [self._middle])
+        halves = [[rows for rows in stretches if self._half(rows) == half] for half in (0, 1)]
+        return [
+            np.concatenate(sorted(half, key=share, reverse=True))
+            for half in halves
+            for share in (self._share_popular, self._share_repeated)
+        ]
+
+    def _half(self, rows: NDArray[np.intp]) -> int:
+        return int(rows[0] >= self._middle)
+
+    def _share_popular(self, rows: NDArray[np.intp]) -> float:
+        return self.count(rows)[2] / len(rows)
+
+    def _share_repeated(self, rows: NDArray[np.intp]) -> float:
+        half = self._half(rows)
+        is_repeated = (self._of_half[half] > 1) & ~self._left_out[half]
+        return float(is_repeated[self._numbers[rows]].mean())
+
+
+def _cuts(positions: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return where a reference is cut: at its middle, and where a sample of a stream has gaps."""
+    gaps = np.flatnonzero(np.diff(stretches(positions))) + 1
+    return np.union1d(gaps, [len(positions) // 2])
 
 
 def _in_bursts(copies: Iterable[int]) -> int:

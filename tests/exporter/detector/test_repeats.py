@@ -264,6 +264,27 @@ def test_the_usual_share_of_repeats_is_that_of_windows_as_large_in_a_sample_too(
     assert sampled.tolerated[0] < 0.15
 
 
+def test_an_incident_that_fills_a_stretch_of_a_sample_is_diluted_in_larger_windows() -> None:
+    prints, stretch = np.arange(5_000), np.arange(5_000) // 100
+    prints[stretch == 7] = -1
+    tolerated = learned(prints, np.arange(5_000) + 1_000 * stretch).tolerated
+    assert tolerated[0] > 0.9
+    np.testing.assert_allclose(tolerated[-1], 0.1 + 99 / 2_500 / 2, atol=0.005)
+
+
+def test_a_loop_of_more_texts_than_a_stretch_of_a_sample_shows_is_usual() -> None:
+    """Nights of a job that sends 200 texts again and again."""
+    random, stretch = np.random.default_rng(0), np.arange(8_000) // 100
+    at_night = stretch % 4 == 0
+    prints = np.arange(8_000)
+    prints[at_night] = -1 - random.integers(200, size=at_night.sum())
+    repeats = learned(prints, np.arange(8_000) + 1_000 * stretch)
+    # 500 of 200 texts are 316 repeats.
+    share = np.interp(np.log(500), repeats.size, repeats.tolerated)
+    assert share > 0.5
+    assert np.interp(np.log(500), repeats.size, learned(prints).tolerated) < 0.3
+
+
 @pytest.mark.parametrize("n", [2_000, 2_001])
 def test_both_halves_of_a_reference_count(n: int) -> None:
     prints = np.arange(n)
