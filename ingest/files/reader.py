@@ -22,7 +22,7 @@ from ingest.files.columns import Choice, Options, choose, it_has
 from ingest.files.names import METADATA, TEXT
 from ingest.files.remote import shown
 from ingest.files.source import Source, partitions, path_of, plain, stem
-from ingest.files.table import Chunk, Column, Objects, Table
+from ingest.files.table import Chunk, Column, Filled, Objects, Table
 from ingest.files.vectors import bytes_of
 from ingest.runtime.errors import PayloadError
 from ingest.runtime.extras import needs
@@ -258,9 +258,9 @@ class File:
         column = chunk.columns.get(name)
         if name not in self._folders:
             return Objects([None] * len(chunk)) if column is None else column
-        of_folder = self._folders[name]
-        values = [None] * len(chunk) if column is None else column.values()
-        return Objects([of_folder if value is None else value for value in values])
+        if column is None:
+            return Objects([self._folders[name]] * len(chunk))
+        return Filled(column, self._folders[name])
 
     def is_new(self, name: str) -> bool:
         """Return whether a column was not there when the file was opened."""

@@ -124,6 +124,37 @@ class Objects:
 
 
 @dataclass(frozen=True, slots=True)
+class Filled:
+    """A column whose missing values are one text."""
+
+    column: Column
+    text: str
+
+    @property
+    def inexact_from(self) -> float:
+        """Return the limit of the column."""
+        return self.column.inexact_from
+
+    def vectors(self) -> Vectors:
+        """Read the values as vectors; a text is none."""
+        return self.column.vectors()
+
+    def seconds(self, times: Times) -> Sequence[float | str]:
+        """Read each value as a time."""
+        instead = times.read(self.text)
+        return [instead if each != each else each for each in self.column.seconds(times)]
+
+    def numbers(self) -> NDArray[np.floating[Any]] | Sequence[float | str]:
+        """Read the values as numbers; a text is none."""
+        return self.column.numbers()
+
+    def values(self) -> list[Any]:
+        """Return the values."""
+        values = self.column.values()
+        return [self.text if each is None or each != each else each for each in values]
+
+
+@dataclass(frozen=True, slots=True)
 class Array:
     """A column that is an array of NumPy: of vectors if it has two dimensions."""
 

@@ -28,6 +28,8 @@ _HALF = re.compile(
 )
 """Half a surrogate pair, where no escaped backslash may stand before the u."""
 
+_PLACE = re.compile(r" \(byte \d+\)$")
+
 
 class _Message(msgspec.Struct, rename="camel", gc=False):
     """A message. Unknown fields are ignored, and null is the same as no value, as OTLP says."""
@@ -220,10 +222,11 @@ def _decoded_mended(decoder: msgspec.json.Decoder[T], text: bytes, reason: Excep
             return decoder.decode(mended)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
-        except (msgspec.DecodeError, RecursionError):
-            pass  # its places are those of another text
-    misspelt = checks.misspelt(text)
-    raise ValueError(str(reason) if misspelt is None else f"it {misspelt}") from reason
+        except (msgspec.DecodeError, RecursionError) as error:
+            # Its place is one in another text.
+            fault, misspelt = _PLACE.sub("", str(error)), checks.misspelt(text)
+            raise ValueError(fault if misspelt is None else f"{fault}; it {misspelt}") from error
+    raise ValueError(str(reason)) from reason
 
 
 def _floats(numbers: Sequence[float | str | None]) -> NDArray[np.float64]:

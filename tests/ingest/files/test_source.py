@@ -68,6 +68,31 @@ def test_what_a_file_says_of_each_row_is_not_replaced_by_the_name_of_its_folder(
     assert [row["lang"] for row in rows.metadata] == ["de", "fr", "en"]
 
 
+@pytest.mark.parametrize("kind", ["M8[s]", "M8[us]"])
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_typed_times_stay_what_they_are_in_a_folder_of_their_name(
+    kind: str, suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "timestamp=2026-01-02T00:00:00Z" / f"v{suffix}"
+    path.parent.mkdir()
+    times = np.array(["2026-01-01", "2026-01-01T12:00", "NaT"], kind)
+    if suffix == ".npz":
+        np.savez(path, timestamp=times, embedding=VECTORS)
+    else:
+        parquet.write_table(pa.table({"timestamp": times, "embedding": VECTORS.tolist()}), path)
+    first = 1_767_225_600
+    assert whole(path).times == [first, first + 43_200, first + 86_400]
+
+
+def test_ids_that_merge_are_refused_in_a_folder_of_their_name(tmp_path: Path) -> None:
+    path = tmp_path / "id=all" / "v.npz"
+    path.parent.mkdir()
+    np.savez(path, id=np.array([1, 2**24, np.nan], np.float32), embedding=VECTORS)
+    rows = whole(path)
+    assert rows.ids == ["1", "all"]
+    assert "cannot tell it from others" in rows.faults[0]
+
+
 def test_a_pattern_chooses_files(lake: Path) -> None:
     found = Source.find(f"{lake}/lang=e*/**/*.parquet", SUFFIXES)
     assert found.files == (str(lake / "lang=en" / "day=1" / "x.parquet"),)

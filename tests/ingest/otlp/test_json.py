@@ -166,8 +166,11 @@ def test_bytes_that_are_no_utf8_are_replaced_where_nothing_else_is_wrong() -> No
 def test_errors_name_a_place_of_the_body() -> None:
     with pytest.raises(PayloadError, match=r"\(byte 48\)"):
         list(json.read(b'{"resourceSpans":[],"a":"' + rb"\\" * 10 + b'", oops}'))
-    with pytest.raises(PayloadError, match=r"it is not UTF-8: invalid start byte \(byte 0\)"):
+    fault = r"JSON is malformed: invalid character; it is not UTF-8: invalid start .* \(byte 0\)$"
+    with pytest.raises(PayloadError, match=fault):
         list(json.read('{"resourceSpans":[]}'.encode("utf-16")))
+    with pytest.raises(PayloadError, match=r"JSON is malformed: object keys must be strings$"):
+        list(json.read(rb'{"resourceSpans":[],"a":"\ud83d", oops}'))
 
 
 def test_a_vector_far_too_long_is_refused_before_it_is_decoded(
