@@ -103,7 +103,7 @@ def apply_and_destroy(account: Path, terraform: Terraform, address: str) -> None
     run("init", "-input=false")
     webhook = "https://hooks.slack.com/services/T024/B024/secret"
     variable = f"-var=slack_webhook={webhook}"
-    assert "56 added" in run("apply", "-auto-approve", "-input=false", variable)
+    assert "57 added" in run("apply", "-auto-approve", "-input=false", variable)
 
     told = httpx2.post(
         address,
