@@ -116,9 +116,8 @@ class Repeats:
     size : ndarray, shape (g,)
         Logarithms of window sizes.
     tolerated : ndarray, shape (g,)
-        Share of a window that is no drift as repeats without popular vectors and bursts, by size:
-        the largest in windows of consecutive vectors of the reference, or 10 % more than the mean
-        of these windows.
+        Share of repeats that is no drift, by size, without popular vectors and bursts: the largest
+        in windows of the reference, or 10 % more than the mean of these windows.
     tolerated_popular : ndarray, shape (g,)
         The same for the most frequent of the popular vectors, but 25 % more than the mean.
     usual_in_bursts : int
@@ -144,7 +143,18 @@ class Repeats:
         features: NDArray[np.int64],
         reach: Floats,
     ) -> Repeats:
-        """Learn from the hashes of a reference, shape (n,), in the order of arrival."""
+        """Learn from a reference of n vectors, in the order of arrival.
+
+        Parameters
+        ----------
+        fingerprints : ndarray of int64, shape (n,)
+        positions : ndarray of intp, shape (n,)
+            Place of each vector in its stream, ascending; a sample has gaps.
+        often : ndarray of int64, shape (p,)
+            Hashes of the popular vectors, as `popular` finds them.
+        features : ndarray of int64, shape (p, f)
+        reach : ndarray, shape (c,)
+        """
         n = len(fingerprints)
         reference = _Reference(fingerprints, often)
         within = np.split(np.arange(n), _cuts(positions))
@@ -152,7 +162,7 @@ class Repeats:
         stretch = int(np.median(np.repeat(lengths, lengths)))
         smallest = min(50, n // 4)
         # The share of repeats grows with the window. Where stretches are shorter than a window,
-        # they are joined: first those of quiet hours, which have little but a regular job.
+        # they are joined. First come those of quiet hours, which have little but a regular job.
         joined = reference.joined(within if stretch >= smallest else [])
         sizes = np.geomspace(smallest, n // 2, _SIZES).astype(np.intp)
         tolerated, tolerated_popular, usual = [], [], 0

@@ -5,6 +5,5 @@ finds files (through `remote.py`, on any file system of fsspec), `compression.py
 ones. A format has a module with a function that opens a file as a `Table`: see `table.py`.
 `columns.py` finds which columns hold what, by the names in `names.py`. `vectors.py` reads one
 vector, `magnitudes.py` tells base64 of numbers from other texts, and `dtypes.py` bytes of float32
-from those of other types. `replay.py` sends rows to a
-service.
+from those of other types. `replay.py` sends rows to a service.
 """

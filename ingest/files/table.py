@@ -136,7 +136,7 @@ class Filled:
         return self.column.inexact_from
 
     def vectors(self) -> Vectors:
-        """Read the values as vectors; a text is none."""
+        """Read the values as vectors. A missing one stays missing: a text is no vector."""
         return self.column.vectors()
 
     def seconds(self, times: Times) -> Sequence[float | str]:
@@ -145,7 +145,7 @@ class Filled:
         return [instead if each != each else each for each in self.column.seconds(times)]
 
     def numbers(self) -> NDArray[np.floating[Any]] | Sequence[float | str]:
-        """Read the values as numbers; a text is none."""
+        """Read the values as numbers. A missing one stays missing: a text is no number."""
         return self.column.numbers()
 
     def values(self) -> list[Any]:
