@@ -19,6 +19,7 @@ from exporter.detector.axes import Axes
 from exporter.detector.calibration import Combination, Null, Tails
 from exporter.detector.components import DUPLICATES, NAMES, TRAITS, Components, Sample
 from exporter.detector.dependence import stretches
+from exporter.detector.equality import Equality
 from exporter.detector.features import Features, standard
 from exporter.detector.marginals import Bins, Marginals
 from exporter.detector.ratio import FEWEST, ChangedRatio, Comparison, HeldOut
@@ -28,7 +29,6 @@ from exporter.detector.sums import (
     Part,
     Sums,
     checked,
-    fingerprints,
     pack,
     pack_each,
     without_first,
@@ -82,7 +82,7 @@ class Detector:
     """
 
     COMPONENTS: ClassVar[tuple[str, ...]] = NAMES
-    _VERSION: ClassVar[int] = 9
+    _VERSION: ClassVar[int] = 10
 
     n_reference: int
     reference_cosine_similarity: float
@@ -96,6 +96,7 @@ class Detector:
     _tails: Tails
     _repeats: Repeats
     _combination: Combination
+    _equality: Equality
     _bins: Bins
     _held_out: HeldOut
 
@@ -141,7 +142,8 @@ class Detector:
             too few vectors.
         """
         everything = _checked_reference(reference)
-        hashes = fingerprints(everything)
+        equality = Equality.fit(everything)
+        hashes = equality.fingerprints(everything)
         often = popular(hashes)
         others = ~np.isin(hashes, often)
         vectors = everything[others]
@@ -156,7 +158,7 @@ class Detector:
         times = None if timestamps is None else checked_times(timestamps, len(everything))[others]
         seasons = () if times is None else known_seasons(times)
         times_held_out = None if times is None else times[held_out]
-        batches = _unpopular(more, features.dimension, often, has_times=times is not None)
+        batches = _unpopular(more, features.dimension, equality, often, has_times=times is not None)
         totals, linear = _totals(features, table, held_out, times, batches)
         linear_season = Season.fit(linear, seasons, random)
         season = Season.fit(totals, seasons, random)
@@ -175,9 +177,10 @@ class Detector:
             random,
         )
         tails, combination = null.calibrate(_TRAITS, DUPLICATES.weight)
-        first = [int(np.flatnonzero(hashes == one)[0]) for one in often]
-        of_popular = np.array([features.total(everything[[row]]) for row in first], np.int64)
-        of_popular = of_popular.reshape(-1, features.size)
+        of_popular = np.zeros((len(often), features.size), np.int64)
+        for at, one in enumerate(often):
+            alike = everything[hashes == one]
+            of_popular[at] = np.rint(features.total(alike) / len(alike))
         unseen = np.zeros(len(_TRAITS))
         if seasons == ("daily",):
             # The days of a week differ about as much as the hours of a day do.
@@ -187,9 +190,9 @@ class Detector:
             unseen = _RESTLESS * unrest(known, known_linear, statistics, tails, _LINEAR)
         repeats = Repeats.fit(hashes, places, often, of_popular, null.singles() / tails.mean)
         # Popular vectors shape nothing, but half of the others does.
-        alike = np.flatnonzero(~others)
-        alike = alike[thinned(len(alike), -(-len(alike) // 2))]
-        in_order = np.sort(np.append(np.flatnonzero(others)[held_out], alike))
+        half = np.flatnonzero(~others)
+        half = half[thinned(len(half), -(-len(half) // 2))]
+        in_order = np.sort(np.append(np.flatnonzero(others)[held_out], half))
         cosines = features.table(everything)[:, -1]
         return cls(
             n_reference=len(everything),
@@ -204,6 +207,7 @@ class Detector:
             _tails=tails,
             _repeats=repeats,
             _combination=combination,
+            _equality=equality,
             _bins=Bins.fit(everything, scale),
             _held_out=HeldOut.fit(everything[in_order], features, axes.vectors),
         )
@@ -224,18 +228,18 @@ class Detector:
         With the times at which the vectors were stored, shape (n,), in seconds since the epoch, a
         seasonal detector compares the window with what is usual at those times.
         """
-        sums = Sums(self._features, self._bins)
+        sums = Sums(self._features, self._bins, self._equality)
         if batch is not None:
             sums.add(batch, times)
         return sums
 
     def pack(self, batch: ArrayLike, times: Floats | None = None) -> Part:
         """Return the sums of vectors, shape (n, d), in little space; see `Sums.take`."""
-        return pack(self._features, self._bins, batch, times)
+        return pack(self._features, self._bins, self._equality, batch, times)
 
     def pack_each(self, batch: ArrayLike, times: Floats | None = None) -> list[Part]:
         """Return the sums of each of some vectors, shape (n, d)."""
-        return pack_each(self._features, self._bins, batch, times)
+        return pack_each(self._features, self._bins, self._equality, batch, times)
 
     def without_first(self, whole: Part, head: Part) -> Part:
         """Return the part that is left when the first vectors are removed."""
@@ -312,6 +316,24 @@ class Detector:
         """
         vectors = checked(current, self.dimension)
         return self._held_out.changed_ratio(vectors, self._features, self._axes)
+
+    def fingerprints(self, vectors: ArrayLike) -> NDArray[np.int64]:
+        """Return a hash of each vector, which is the same for vectors that count as equal.
+
+        Parameters
+        ----------
+        vectors : array_like, shape (n, d)
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+
+        Raises
+        ------
+        ValueError
+            If the dimension is another one, or a component is not finite in float32.
+        """
+        return self._equality.fingerprints(checked(vectors, self.dimension))
 
     def novelty(self, vectors: ArrayLike) -> Floats:
         """Return how new each vector is, compared with the reference.
@@ -471,6 +493,7 @@ def _checked_reference(reference: ArrayLike) -> NDArray[np.float32]:
 def _unpopular(
     batches: Iterable[tuple[ArrayLike, ArrayLike]],
     dimension: int,
+    equality: Equality,
     often: NDArray[np.int64],
     *,
     has_times: bool,
@@ -479,7 +502,7 @@ def _unpopular(
     for batch, times in batches:
         rows = checked(batch, dimension)
         at = checked_times(times, len(rows)) if has_times else None
-        kept = ~np.isin(fingerprints(rows), often)
+        kept = ~np.isin(equality.fingerprints(rows), often)
         if kept.any():
             yield rows[kept], None if at is None else at[kept]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from exporter.detector.waves import counted, each_waves, mean_waves, no_waves, t
 from exporter.stats.arrays import Floats
 
 if TYPE_CHECKING:
+    from exporter.detector.equality import Equality
     from exporter.detector.features import Features
     from exporter.detector.marginals import Bins
 
@@ -84,9 +84,10 @@ class Sums:
         Sum of c (c - 1) over different vectors with c copies each, and of its square.
     """
 
-    def __init__(self, features: Features, bins: Bins) -> None:
+    def __init__(self, features: Features, bins: Bins, equality: Equality) -> None:
         self._features = features
         self._bins = bins
+        self._equality = equality
         self._copies: dict[int, int] = {}
         self._waves = no_waves()
         self.n = self.pairs = self.squares = 0
@@ -95,7 +96,7 @@ class Sums:
 
     @property
     def repeats(self) -> int:
-        """Vectors that equal an earlier one of the window, bit by bit."""
+        """Vectors that equal an earlier one of the window; see `Equality`."""
         return self.n - len(self._copies)
 
     def most_copies(self, number: int, besides: NDArray[np.int64]) -> list[int]:
@@ -141,7 +142,7 @@ class Sums:
         self._bins.count(vectors, self.bins, sign)
         if times is not None:
             self._waves += sign * total_waves(times)
-        self._count_copies(fingerprints(vectors), sign)
+        self._count_copies(self._equality.fingerprints(vectors), sign)
 
     def _apply_part(self, part: Part, sign: int) -> None:
         self.n += sign * part.n
@@ -163,7 +164,13 @@ class Sums:
                 self.squares += pairs * pairs - fewer * fewer
 
 
-def pack(features: Features, bins: Bins, batch: ArrayLike, times: Floats | None = None) -> Part:
+def pack(
+    features: Features,
+    bins: Bins,
+    equality: Equality,
+    batch: ArrayLike,
+    times: Floats | None = None,
+) -> Part:
     """Sum vectors, shape (n, d), into a part that takes two bytes per component or less."""
     vectors = checked(batch, features.dimension)
     if len(vectors) < COUNTED:
@@ -172,16 +179,22 @@ def pack(features: Features, bins: Bins, batch: ArrayLike, times: Floats | None 
         found = np.zeros(bins.size, np.min_scalar_type(len(vectors)))
         bins.count(vectors, found, 1)
     waves = no_waves() if times is None else total_waves(times)
-    return Part(len(vectors), features.total(vectors), found, fingerprints(vectors), waves)
+    keys = equality.fingerprints(vectors)
+    return Part(len(vectors), features.total(vectors), found, keys, waves)
 
 
 def pack_each(
-    features: Features, bins: Bins, batch: ArrayLike, times: Floats | None = None
+    features: Features,
+    bins: Bins,
+    equality: Equality,
+    batch: ArrayLike,
+    times: Floats | None = None,
 ) -> list[Part]:
     """Pack vectors, shape (n, d), into a part for each."""
     vectors = checked(batch, features.dimension)
     n = len(vectors)
-    totals, found, keys = features.each(vectors), bins.numbers(vectors), fingerprints(vectors)
+    totals, found = features.each(vectors), bins.numbers(vectors)
+    keys = equality.fingerprints(vectors)
     waves = np.tile(no_waves(), (n, 1)) if times is None else each_waves(times)
     return [
         Part(1, totals[at], found[at : at + 1], keys[at : at + 1], waves[at]) for at in range(n)
@@ -242,21 +255,3 @@ def checked(batch: ArrayLike, dimension: int) -> NDArray[np.float32]:
     if not np.isfinite(vectors).all():
         raise ValueError("vectors must be finite in float32")
     return vectors
-
-
-def fingerprints(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Hash vectors, shape (n, d), the same in every process.
-
-    Equal vectors have equal hashes. Two different vectors collide with a probability of at most
-    2^-32 (multilinear hashing modulo 2^64).
-    """
-    hashes: NDArray[np.uint64] = np.einsum(
-        "ij,j->i", vectors.view(np.uint32), _keys(vectors.shape[1])
-    )
-    return hashes.view(np.int64)
-
-
-@lru_cache(maxsize=16)
-def _keys(dimension: int) -> NDArray[np.uint64]:
-    # The raw stream of a bit generator never changes between versions; that of a Generator may.
-    return np.random.PCG64(0).random_raw(dimension)

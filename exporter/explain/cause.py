@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.detector.ratio import ChangedRatio, Comparison
-from exporter.detector.sums import fingerprints
 from exporter.explain.clusters import nearest
 from exporter.explain.kinds import Kind
 from exporter.explain.observations import VERSION, Observations
@@ -295,7 +294,7 @@ def measure(
         score=score,
         changed=compared.changed.estimate,
         directions_changed=_directions(detector, compared.changed, new, lengths, usual, length),
-        equal=_equal(new, old),
+        equal=_equal(detector, new, old),
         silent=_silent(new, old, effect),
         length=length,
         bits=_mantissa_bits(old) - _mantissa_bits(new),
@@ -335,12 +334,13 @@ def _directions(
     return detector.changed_ratio(rescaled.astype(np.float32)).estimate
 
 
-def _equal(new: Vectors, old: Vectors) -> float:
+def _equal(detector: Detector, new: Vectors, old: Vectors) -> float:
     """Return how much more of the window than of the baseline its most frequent vectors are."""
-    hashes, copies = np.unique(fingerprints(new), return_counts=True)
+    hashes, copies = np.unique(detector.fingerprints(new), return_counts=True)
     top = np.argsort(-copies, kind="stable")[:_MOST_EQUAL]
     top = top[copies[top] > _MOST_EQUAL]
-    return float(copies[top].sum() / len(new) - np.isin(fingerprints(old), hashes[top]).mean())
+    before = np.isin(detector.fingerprints(old), hashes[top]).mean()
+    return float(copies[top].sum() / len(new) - before)
 
 
 def _silent(new: Vectors, old: Vectors, effect: float) -> int:

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from exporter.detector.exact import Exact, compare
 from exporter.monitor import forecast, rise, slices
 from exporter.monitor.forecast import Forecast
@@ -59,7 +62,10 @@ class Examination(Protocol):
 
 
 class QualityExamination:
-    """Assesses the vectors of each window that has enough of them."""
+    """Assesses the vectors of each window that has enough of them.
+
+    Until there is a baseline, vectors are equal only bit by bit.
+    """
 
     name = "quality"
     interval = 0.0
@@ -67,7 +73,7 @@ class QualityExamination:
     def examine(self, model: ModelSnapshot) -> Mapping[str, Quality]:
         """Assess the vectors."""
         return {
-            each.series.window: assess(each.vectors)
+            each.series.window: assess(each.vectors, _fingerprints(model, each.vectors))
             for each in model.series
             if each.vectors is not None and len(each.vectors) >= each.limits.settings.min_vectors
         }
@@ -75,6 +81,10 @@ class QualityExamination:
     def is_awaited(self, model: ModelSnapshot) -> bool:
         """Return False: the next check is early enough."""
         return False
+
+
+def _fingerprints(model: ModelSnapshot, vectors: NDArray[np.float32]) -> NDArray[np.int64] | None:
+    return None if model.baseline is None else model.baseline.detector.fingerprints(vectors)
 
 
 class MagnitudeExamination:

@@ -86,7 +86,7 @@ def fit(
     """
     if vectors.size <= SMALL:
         detector = Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
-        return Fitted(detector, assess(vectors))
+        return Fitted(detector, assess(vectors, detector.fingerprints(vectors)))
     process = Process(__name__)
     _running.add(process)
     try:
@@ -153,7 +153,8 @@ def main() -> None:
     except ValueError as error:
         send(answers, _Refused(str(error)), b"")
     else:
-        send(answers, _Done(assess(vectors)), detector.to_bytes())
+        quality = assess(vectors, detector.fingerprints(vectors))
+        send(answers, _Done(quality), detector.to_bytes())
 
 
 if __name__ == "__main__":

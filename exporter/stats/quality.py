@@ -37,8 +37,16 @@ class Quality:
     duplicate_ratio: float
 
 
-def assess(vectors: NDArray[np.float32]) -> Quality:
-    """Assess vectors, shape (n, d), n at least 2."""
+def assess(vectors: NDArray[np.float32], fingerprints: NDArray[np.int64] | None = None) -> Quality:
+    """Assess vectors.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+        At least two.
+    fingerprints : ndarray of int64, shape (n,), optional
+        Those of a detector. Without them, vectors are equal only if all their bits are.
+    """
     mean = vectors.mean(axis=0, dtype=np.float64)
     squares, largest = np.zeros(vectors.shape[1]), 0.0
     for centred in _centred(vectors, mean):
@@ -46,9 +54,12 @@ def assess(vectors: NDArray[np.float32]) -> Quality:
         largest = max(float(centred.max()), -float(centred.min()), largest)
     # In units of 1 / sqrt(n), which cancel.
     deviation = np.sqrt(squares)
-    # Copies of all vectors would take as much memory again. Two of 50,000 have the same hash, of 64
-    # bits, with a probability of 1e-10.
-    different = {hash(row.tobytes()) for row in vectors}
+    if fingerprints is None:
+        # Copies of all vectors would take as much memory again. Two of 50,000 have the same hash,
+        # of 64 bits, with a probability of 1e-10.
+        different = {hash(row.tobytes()) for row in vectors}
+    else:
+        different = set(fingerprints.tolist())
     return Quality(
         norm=float(norms(vectors).mean()),
         effective_rank=_effective_rank(vectors, mean, largest),

@@ -124,8 +124,8 @@ def test_bytes_of_something_else_are_refused(detector: Detector) -> None:
     data = detector.to_bytes()
     with pytest.raises(ValueError, match=r"^not a detector$"):
         Detector.from_bytes(b"PK" + data)
-    with pytest.raises(ValueError, match="version b'999', this program reads 9"):
-        Detector.from_bytes(data.replace(b"\n9\n", b"\n999\n", 1))
+    with pytest.raises(ValueError, match="version b'999', this program reads 10"):
+        Detector.from_bytes(data.replace(b"\n10\n", b"\n999\n", 1))
     for end in (len(data) - 1, len(data) // 2, 40, 26, 3, 0):
         with pytest.raises(ValueError, match=r"damaged|not a detector|version"):
             Detector.from_bytes(data[:end])

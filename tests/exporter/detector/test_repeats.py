@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.detector.repeats import Repeats, Rest, popular
-from exporter.detector.sums import Sums, fingerprints
+from exporter.detector.sums import Sums
 
 Vectors = NDArray[np.float32]
 NONE = np.empty(0, np.int64)
@@ -94,8 +94,10 @@ def learned(prints: NDArray[np.int64], positions: NDArray[np.intp] | None = None
     return Repeats.fit(prints, places, often, np.zeros((len(often), 1), np.int64), np.ones(1))
 
 
-def test_the_rest_of_a_window_lacks_the_popular_vectors(window: Sums, vectors: Vectors) -> None:
-    often = fingerprints(vectors[[2_000, 1_000]])
+def test_the_rest_of_a_window_lacks_the_popular_vectors(
+    detector: Detector, window: Sums, vectors: Vectors
+) -> None:
+    often = detector.fingerprints(vectors[[2_000, 1_000]])
     rest = judge(window, often).rest(window)
     assert (window.pairs, window.squares) == (12 + 6, 144 + 36)
     assert (rest.n, rest.pairs, rest.squares) == (196, 6, 36)
@@ -179,7 +181,7 @@ def test_the_tolerated_share_is_interpolated_in_the_logarithm_of_the_size(
     detector: Detector, vectors: Vectors
 ) -> None:
     window = detector.sums(vectors[np.r_[np.arange(100), np.zeros(100, int)] + 1_000])
-    often, sizes, ones = fingerprints(vectors[[1_000]]), np.log([50.0, 800.0]), np.ones(1)
+    often, sizes, ones = detector.fingerprints(vectors[[1_000]]), np.log([50.0, 800.0]), np.ones(1)
     features = np.zeros((1, len(window.total)), np.int64)
     lower, higher = np.array([0.1, 0.5]), np.array([0.15, 0.55])
     repeats = Repeats(NONE, features[:0], sizes, lower, higher, 0, ones)
@@ -213,7 +215,7 @@ def test_a_query_that_is_always_frequent_is_no_burst_in_windows_of_any_size(
 ) -> None:
     random = np.random.default_rng(0)
     prints = np.arange(5_000)
-    prints[random.random(5_000) < share] = fingerprints(vectors[[1_000]])[0]
+    prints[random.random(5_000) < share] = detector.fingerprints(vectors[[1_000]])[0]
     repeats = learned(prints)
     assert repeats.usual_in_bursts == 0
     found = []

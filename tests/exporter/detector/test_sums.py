@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from exporter.detector import Detector
-from exporter.detector.sums import Part, Sums, fingerprints
+from exporter.detector.sums import Part, Sums
 from exporter.detector.waves import waves_at
 
 Vectors = NDArray[np.float32]
@@ -77,21 +75,6 @@ def test_packed_sums_are_the_sums_also_in_a_copy_of_the_detector(
     assert same(sums, detector.sums(fresh[2_000:2_100]))
     # At most two bytes a component, and what any part takes.
     assert len(pickle.dumps(packed)) < (len(vectors) + 9) * (2 * detector.dimension + 1_100)
-
-
-def test_fingerprints_differ_by_any_bit_and_are_equal_in_every_process() -> None:
-    vectors = np.random.default_rng(0).normal(size=(1, 384)).astype(np.float32)
-    words = np.repeat(vectors.view(np.uint32), 384 * 32 + 1, axis=0)
-    bits = np.arange(384 * 32)
-    words[bits, bits // 32] ^= np.uint32(1) << (bits % 32).astype(np.uint32)
-    assert len(set(fingerprints(words.view(np.float32)).tolist())) == len(words)
-    script = (
-        "import numpy as np; from exporter.detector.sums import fingerprints;"
-        " print(fingerprints(np.arange(6, dtype=np.float32).reshape(2, 3)).tolist())"
-    )
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
-    expected = fingerprints(np.arange(6, dtype=np.float32).reshape(2, 3)).tolist()
-    assert told.strip() == str(expected)
 
 
 def test_absurd_vectors_leave_no_trace(detector: Detector, fresh: Vectors) -> None:

@@ -23,6 +23,7 @@ from exporter.monitor.examinations import (
 from exporter.monitor.forecast import Forecast
 from exporter.monitor.model import Models
 from exporter.monitor.monitor import examinations
+from exporter.monitor.ring import Arrivals
 from exporter.monitor.rise import Rise
 from exporter.monitor.snapshot import Findings, Magnitude, ModelSnapshot
 from exporter.monitor.tail import Tail
@@ -90,6 +91,19 @@ def test_quality_is_assessed_where_a_window_has_enough_vectors(
     assert QualityExamination().examine(snapshot) == {
         "fast": assess(vectors[600:670] + np.float32(3))
     }
+
+
+def test_vectors_that_differ_in_their_last_digits_are_duplicates_for_a_model_with_a_baseline(
+    snapshot: ModelSnapshot, vectors: Vectors
+) -> None:
+    stuck = np.repeat(vectors[600:601], 70, axis=0)
+    stuck *= 1 + np.linspace(0, 1e-6, 70, dtype=np.float32)[:, None]
+    arrivals = Arrivals.numbered(stuck, np.full(70, snapshot.computed_at))
+    series = tuple(replace(each, arrivals=arrivals) for each in snapshot.series)
+    examined = QualityExamination().examine(replace(snapshot, series=series))
+    assert examined["fast"].duplicate_ratio == 69 / 70
+    without = replace(snapshot, series=series, baseline=None)
+    assert QualityExamination().examine(without)["fast"].duplicate_ratio < 0.9
 
 
 def test_the_magnitude_is_the_changed_ratio_of_the_windows_vectors(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -102,6 +104,12 @@ def test_the_dead_dimensions_of_a_real_model_are_found(sentences: NDArray[np.flo
 def test_every_vector_twice_is_half_duplicates() -> None:
     vectors = normal(30, 5)
     assert assess(np.repeat(vectors, 2, axis=0)).duplicate_ratio == 0.5
+
+
+def test_vectors_with_one_fingerprint_are_duplicates() -> None:
+    quality = assess(normal(8, 5), np.array([1, 1, 2, 3, 3, 3, 4, 5]))
+    assert quality.duplicate_ratio == 3 / 8
+    assert replace(quality, duplicate_ratio=0) == assess(normal(8, 5))
 
 
 def test_the_norm_is_the_mean_euclidean_norm() -> None:
