@@ -47,8 +47,8 @@ class _Attributes(_Message):
 class _Span(_Attributes):
     trace_id: str | None = None
     span_id: str | None = None
-    end_time_unix_nano: int | str | None = None
-    dropped_attributes_count: int | None = None
+    end_time_unix_nano: int | float | str | None = None
+    dropped_attributes_count: int | float | str | None = None
 
 
 class _ScopeSpans(_Message):
@@ -191,7 +191,7 @@ def _spans(body: bytes) -> Iterator[Span]:
                     _time(span.end_time_unix_nano or 0),
                     _attributes(span),
                     resource,
-                    span.dropped_attributes_count or 0,
+                    _count(span.dropped_attributes_count or 0),
                 )
 
 
@@ -245,14 +245,22 @@ def _is_number(number: float | str | None) -> bool:
     return True
 
 
-def _time(written: int | str) -> int | str:
+def _time(written: float | str) -> int | str:
     """Return an unsigned integer of 64 bits; anything else as text."""
+    if isinstance(written, float) and written.is_integer():
+        written = int(written)
     text = str(written)
     # The length first: to read a number of many digits takes long.
     if len(text) > _UINT64_DIGITS or not (text.isascii() and text.isdecimal()):
         return text
     time = int(text)
     return time if time < _UINT64_END else text
+
+
+def _count(written: float | str) -> int:
+    """Return a number of attributes. One that cannot be read is not 0, so it is 1."""
+    count = _time(written)
+    return count if isinstance(count, int) else 1
 
 
 def _attributes(message: _Attributes | None) -> dict[str, Value]:

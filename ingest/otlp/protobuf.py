@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -27,6 +27,8 @@ _TO_SPANS = (1, 2, 2)
 _VARINT_BITS = 70
 _MOST_FIELDS = 2**20
 """Fields of a request, down to the attributes. Each takes up to 50 bytes once it is decoded."""
+_DEEPEST = 100
+"""Messages in each other, as many as Protocol Buffers allows."""
 _FEW_BYTES = 4 * 1024 * 1024
 """The fields of a shorter request need not be counted: they take little whatever they are."""
 
@@ -83,7 +85,7 @@ def read(body: bytes) -> Iterator[Span]:
     """
     try:
         _check_count(memoryview(body))
-        request = ExportTraceServiceRequest.FromString(body)
+        request = _decoded(body)
     except DecodeError as error:
         raise PayloadError("the body is not an ExportTraceServiceRequest in protobuf") from error
     for of_resource in request.resource_spans:
@@ -98,6 +100,46 @@ def read(body: bytes) -> Iterator[Span]:
                     resource,
                     span.dropped_attributes_count,
                 )
+
+
+def _decoded(body: bytes) -> ExportTraceServiceRequest:
+    try:
+        return ExportTraceServiceRequest.FromString(body)
+    except DecodeError:
+        return ExportTraceServiceRequest.FromString(_mended(body))
+
+
+def _mended(body: bytes) -> bytes:
+    """Return a request with a question mark for each byte of a text that is not UTF-8.
+
+    Some programs cut texts within a character, and the Collector passes them on. One such text must
+    not cost a whole request.
+
+    Raises
+    ------
+    DecodeError
+        If it has too many fields to look for texts, or is not in the encoding of Protocol Buffers.
+    """
+    mended = bytearray(body)
+    messages, count = [(_fields(memoryview(mended)), ExportTraceServiceRequest.DESCRIPTOR)], 0
+    while messages:
+        fields, kind = messages[-1]
+        for number, part in fields:
+            count += 1
+            field = kind.fields_by_number.get(number)
+            if field is None:
+                continue
+            if field.type == FieldDescriptor.TYPE_STRING:
+                text = bytes(part).decode(errors="surrogateescape")
+                part[:] = text.encode(errors="replace")
+            elif field.message_type is not None:
+                messages.append((_fields(part), field.message_type))
+                break
+        else:
+            messages.pop()
+        if count > _MOST_FIELDS or len(messages) > _DEEPEST:
+            raise DecodeError("too many fields")
+    return bytes(mended)
 
 
 def _check_count(body: memoryview) -> None:

@@ -58,6 +58,21 @@ def test_an_integer_beyond_64_bits_becomes_a_text(end: int) -> None:
     assert span.end == str(end)
 
 
+@pytest.mark.parametrize("end", ["1.7e18", "1700000000000000000.0"])
+def test_a_whole_number_may_be_written_as_any_number(end: str) -> None:
+    [span] = spans(f'{{"endTimeUnixNano": {end}}}')
+    assert span.end == 1_700_000_000_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("written", "dropped"),
+    [("null", 0), ("0", 0), ('"0"', 0), ('"3"', 3), ("3.0", 3), ('"many"', 1), ("-1", 1)],
+)
+def test_the_number_of_dropped_attributes_may_be_a_text(written: str, dropped: int) -> None:
+    [span] = spans(f'{{"droppedAttributesCount": {written}}}')
+    assert span.dropped == dropped
+
+
 def test_a_component_that_is_no_number_is_named() -> None:
     values = ('{"intValue": "3"}', '{"doubleValue": "abc"}')
     [span] = spans(attribute(f'{{"arrayValue": {{"values": [{", ".join(values)}]}}}}'))

@@ -22,6 +22,35 @@ def test_no_spans_are_a_request() -> None:
     assert list(protobuf.read(export().SerializeToString())) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "bad", "read"),
+    [
+        ("cut emoji XYZ", b"cut emoji \xf0\x9f\x98", "cut emoji ???"),
+        ("X", b"\xff", "?"),
+        ("fine X \U0001f600", b"fine \xe9 \xf0\x9f\x98\x80", "fine ? \U0001f600"),
+    ],
+)
+def test_a_text_that_is_not_utf8_costs_no_other_text_and_no_vector(
+    text: str, bad: bytes, read: str
+) -> None:
+    """Some programs cut texts within a character, and the Collector passes them on."""
+    nested = {"a": [{"b": text}], text: "key", "v": [0.5, -1.5]}
+    body = export(span(nested), span({"whole": "\u00e4"})).SerializeToString()
+    assert text.encode() in body
+    cut, other = protobuf.read(body.replace(text.encode(), bad))
+    assert cut.attributes["a"].plain() == [{"b": read}]
+    assert cut.attributes[read].text() == "key"
+    np.testing.assert_array_equal(cut.attributes["v"].vector(IngestSettings()), [0.5, -1.5])
+    assert other.attributes["whole"].text() == "\u00e4"
+
+
+def test_a_request_that_is_not_utf8_and_has_too_many_fields_is_refused() -> None:
+    body = export(span({"a": "X"})).SerializeToString().replace(b"X", b"\xff")
+    attributes = framed(1, framed(2, framed(2, framed(9, b"") * 1_100_000)))
+    with pytest.raises(PayloadError, match="not an ExportTraceServiceRequest in protobuf"):
+        list(protobuf.read(body + attributes))
+
+
 def framed(number: int, content: bytes) -> bytes:
     """Encode a field that has a length."""
     size, length = len(content), b""
