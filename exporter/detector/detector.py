@@ -142,7 +142,7 @@ class Detector:
             too few vectors.
         """
         everything = _checked_reference(reference)
-        equality = Equality.fit(everything)
+        equality = Equality.fit(everything, standard(everything)[1])
         hashes = equality.fingerprints(everything)
         often = popular(hashes)
         others = ~np.isin(hashes, often)

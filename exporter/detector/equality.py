@@ -1,13 +1,17 @@
 """Equality: which vectors count as equal.
 
 An encoder on a GPU returns other last digits for the same text in another batch, or in another
-precision. Such vectors are far closer to each other than those of two texts. So each vector gets a
-fingerprint: the hash of its cell in a random grid, which is as wide as the reference allows.
+precision. Such vectors differ by less than a fiftieth of their length, and those of two texts by
+far more. So each vector gets a fingerprint: the hash of its cell in a random grid.
+
+The grid is one of directions and lengths, not of places. So vectors that all become shorter do not
+become equal.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,60 +20,71 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist, pdist
 
+from exporter.detector.features import lengths
 from exporter.stats.arrays import Floats
 from exporter.stats.thinning import thinned
 
+_TOLERANCE = 0.015
+"""Largest tolerance, as a share of the length of a vector. Half precision moves the embedding of a
+sentence by 0.0005, bfloat16 by 0.004; two texts hardly differ by less than 0.1."""
+_NEAR = 0.03
+"""The same, as a share of the distance of two vectors of the reference."""
+_FAR = 0.95
+"""Quantile of the distances that is meant: up to three quarters of the reference may be equal, and
+up to a fiftieth far away."""
+_LEAST = 2.0**-24
+"""Tolerance from which only equal bits count: a float32 is no more precise."""
+_GAP = 3.0
+_MOST_BETWEEN = 0.01
+"""Share of the vectors, at most, that have others between one tolerance and this many. Where there
+are more, vectors that differ little are different ones, as the outputs of a classifier."""
 _AXES = 16
 """Random axes of the grid. More tell vectors apart better, but a border parts equal ones more
 often, unless the cells are wider."""
 _CELL = 16.0
 """Width of a cell, in tolerances. Vectors that differ by one tolerance share a cell with a
 probability of 0.44, by a tenth of one with 0.92, by three with 0.07, by ten with 0.00004."""
-_TOLERANCES = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-"""Tolerances that are tried, in units of the distance of two vectors of the reference. Half
-precision moves a sentence embedding by 0.0005, bfloat16 by 0.004; two texts hardly differ by less
-than 0.1."""
-_GAP = 3.0
-_MOST_BETWEEN = 0.01
-"""Share of the vectors, at most, that have others between one tolerance and this many. Where there
-are more, vectors that differ little are different ones, as the outputs of a classifier."""
 _SAMPLE = 500
 _ROWS = 50
-_WIDE = 0.9
-"""Quantile of the distances that is their unit: neither equal nor outlying vectors decide it."""
-_FINE = 2**16
-"""Integer that stands for the width of a cell."""
-_LIMIT = 2.0**36
-"""Limit for a component, so that a sum over 16,384 of them is exact in float64."""
+"""Rows of the sample that are compared with all others at a time."""
+_BLOCK = 1_024
+"""Rows that are copied in double precision at a time."""
+_FINE = 2.0**-38
+"""Integers stand for multiples of this. A sum over 16,384 dimensions is exact in float64."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Equality:
     """Which vectors count as equal.
 
     Attributes
     ----------
+    scale : ndarray of float32, shape (d,)
+        Floored standard deviation of each dimension: no dimension alone decides.
     cell : float
-        Width of a cell along a random axis, in the units of the vectors. If it is 0, vectors are
-        equal only if all their bits are.
+        Width of a cell along a random axis, as a share of the length of a vector. If it is 0,
+        vectors are equal only if all their bits are.
     """
 
+    scale: NDArray[np.float32]
     cell: float
 
     @classmethod
-    def fit(cls, vectors: NDArray[np.float32]) -> Equality:
+    def fit(cls, vectors: NDArray[np.float32], scale: NDArray[np.float32]) -> Equality:
         """Take the largest tolerance that a reference, shape (n, d), shows to be safe.
 
         It is safe if hardly any vector has others just beyond it.
         """
-        places = vectors.astype(np.float64) @ _signs(vectors.shape[1])
+        # Distances along the axes, as the grid sees them, are those of the vectors within a third.
+        places = np.vstack([found for _, found in _places(vectors, scale)])
+        places /= math.sqrt(_AXES)
         chosen = places[thinned(len(places), _SAMPLE)]
-        unit = float(np.quantile(pdist(chosen), _WIDE))
-        for tolerance in _TOLERANCES:
-            least = tolerance * unit
-            if _share_between(chosen, places, least, _GAP * least) <= _MOST_BETWEEN:
-                return cls(_CELL * least / math.sqrt(_AXES))
-        return cls(0.0)
+        tolerance = min(_TOLERANCE, _NEAR * float(np.quantile(pdist(chosen), _FAR)))
+        while tolerance > _LEAST:
+            if _share_between(chosen, places, tolerance, _GAP * tolerance) <= _MOST_BETWEEN:
+                return cls(scale, _CELL * tolerance)
+            tolerance /= _GAP
+        return cls(scale, 0.0)
 
     def fingerprints(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """Hash vectors, shape (n, d), the same in every process and in every batch.
@@ -79,11 +94,30 @@ class Equality:
         """
         if not self.cell:
             return _hashes(vectors.view(np.uint32))
-        # Sums of integers do not depend on their order, but those of other numbers do.
-        fine = np.multiply(vectors, _FINE / self.cell, dtype=np.float64)
-        np.rint(np.clip(fine, -_LIMIT, _LIMIT, out=fine), out=fine)
-        along = (fine @ _signs(vectors.shape[1])).astype(np.int64)
-        return _hashes(((along + _borders()) // _FINE).view(np.uint64))
+        hashes = np.empty(len(vectors), np.int64)
+        for rows, places in _places(vectors, self.scale):
+            cells = np.floor(places / self.cell + _borders())
+            hashes[rows] = _hashes(cells.astype(np.int64).view(np.uint64))
+        return hashes
+
+
+def _places(
+    vectors: NDArray[np.float32], scale: NDArray[np.float32]
+) -> Iterator[tuple[slice, Floats]]:
+    """Yield where vectors are along the random axes, shape (m, k), a block of rows at a time.
+
+    This does not depend on the block: the sums are exact, and numpy sums each row by itself; see
+    `features`.
+    """
+    unit, signs = 1 / scale.astype(np.float64), _signs(len(scale) + 1)
+    for at in range(0, len(vectors), _BLOCK):
+        rows = slice(at, at + _BLOCK)
+        scaled = np.multiply(vectors[rows], unit, dtype=np.float64)
+        length = lengths(scaled)
+        scaled *= (1 / (_FINE * length))[:, None]
+        whole = np.rint(scaled, out=scaled) @ signs[:-1]
+        whole += np.rint(np.log(length) / _FINE)[:, None] * signs[-1]
+        yield rows, whole * _FINE
 
 
 def _share_between(some: Floats, places: Floats, least: float, most: float) -> float:
@@ -116,6 +150,6 @@ def _signs(dimension: int) -> Floats:
 
 
 @lru_cache(maxsize=1)
-def _borders() -> NDArray[np.int64]:
+def _borders() -> Floats:
     """Return where cells begin along each axis: not at 0, where many a vector is."""
-    return np.random.PCG64(2).random_raw(_AXES).astype(np.int64) % _FINE
+    return np.random.PCG64(2).random_raw(_AXES) / 2.0**64

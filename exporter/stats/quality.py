@@ -45,7 +45,7 @@ def assess(vectors: NDArray[np.float32], fingerprints: NDArray[np.int64] | None 
     vectors : ndarray of float32, shape (n, d)
         At least two.
     fingerprints : ndarray of int64, shape (n,), optional
-        Those of a detector. Without them, vectors are equal only if all their bits are.
+        Those of a detector. Without them, only equal bits make equal vectors.
     """
     mean = vectors.mean(axis=0, dtype=np.float64)
     squares, largest = np.zeros(vectors.shape[1]), 0.0
