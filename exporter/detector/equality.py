@@ -5,7 +5,7 @@ precision. Such vectors differ by less than a fiftieth of their length, and thos
 far more. So each vector gets a fingerprint: the hash of its cell in a random grid.
 
 The grid is one of directions and lengths, not of places. So vectors that all become shorter do not
-become equal.
+become equal. Those to which one large constant is added do.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ sentence by 0.0005, bfloat16 by 0.004; two texts hardly differ by less than 0.1.
 _NEAR = 0.03
 """The same, as a share of the distance of two vectors of the reference."""
 _FAR = 0.95
-"""Quantile of the distances that is meant: up to three quarters of the reference may be equal, and
-up to a fiftieth far away."""
+"""Quantile of the distances that is meant: most of the reference may be equal, and a fiftieth of it
+far away."""
 _LEAST = 2.0**-24
 """Tolerance from which only equal bits count: a float32 is no more precise."""
 _GAP = 3.0
 _MOST_BETWEEN = 0.01
 """Share of the vectors, at most, that have others between one tolerance and this many. Where there
 are more, vectors that differ little are different ones, as the outputs of a classifier."""
+_LEAST_ALONE = 0.02
+"""Share of the vectors, at least, that equal no other one. Where nearly all have a near one, they
+may be outputs of a classifier that is sure of a few classes."""
 _AXES = 16
 """Random axes of the grid. More tell vectors apart better, but a border parts equal ones more
 often, unless the cells are wider."""
@@ -71,17 +74,14 @@ class Equality:
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], scale: NDArray[np.float32]) -> Equality:
-        """Take the largest tolerance that a reference, shape (n, d), shows to be safe.
-
-        It is safe if hardly any vector has others just beyond it.
-        """
+        """Take the largest tolerance that a reference, shape (n, d), shows to be safe."""
         # Distances along the axes, as the grid sees them, are those of the vectors within a third.
         places = np.vstack([found for _, found in _places(vectors, scale)])
         places /= math.sqrt(_AXES)
         chosen = places[thinned(len(places), _SAMPLE)]
         tolerance = min(_TOLERANCE, _NEAR * float(np.quantile(pdist(chosen), _FAR)))
         while tolerance > _LEAST:
-            if _share_between(chosen, places, tolerance, _GAP * tolerance) <= _MOST_BETWEEN:
+            if _is_safe(chosen, places, tolerance):
                 return cls(scale, _CELL * tolerance)
             tolerance /= _GAP
         return cls(scale, 0.0)
@@ -120,13 +120,18 @@ def _places(
         yield rows, whole * _FINE
 
 
-def _share_between(some: Floats, places: Floats, least: float, most: float) -> float:
-    """Return the share of some places, shape (m, k), that have others between two distances."""
-    between = 0
+def _is_safe(some: Floats, places: Floats, tolerance: float) -> bool:
+    """Return whether few of some places, shape (m, k), have others just beyond a tolerance.
+
+    And some must have no other within it.
+    """
+    between = alone = 0
     for at in range(0, len(some), _ROWS):
         distances = cdist(some[at : at + _ROWS], places)
-        between += int(((distances > least) & (distances <= most)).any(axis=1).sum())
-    return between / len(some)
+        is_equal = distances <= tolerance
+        between += int((~is_equal & (distances <= _GAP * tolerance)).any(axis=1).sum())
+        alone += int((is_equal.sum(axis=1) == 1).sum())
+    return between <= _MOST_BETWEEN * len(some) and alone >= _LEAST_ALONE * len(some)
 
 
 def _hashes(words: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int64]:
