@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from exporter import cli as exporter_cli
+from ingest.runtime.settings import document
 from ingest.runtime.settings.configuration import load
 from k8s.helm import CHART, NAME, render
 from k8s.manifest import Manifest
@@ -217,6 +218,14 @@ def test_a_change_of_the_configuration_replaces_the_pods(chart: Chart) -> None:
     before, after = checksums({}), checksums({"monitoring": {"drift_threshold": 0.3}})
     assert len(before) == len(after) == 1
     assert before != after
+
+
+def test_the_program_reads_a_small_number_as_helm_writes_it(chart: Chart) -> None:
+    models = {"search": {"sample_ratio": 1e-5}}
+    [config] = of_kind(chart({"config": {"ingest": {"models": models}}}), "ConfigMap")
+    written = config["data"]["config.yaml"]
+    assert "sample_ratio: 1e-05" in written
+    assert document.parse(written).values["ingest"]["models"] == models
 
 
 def test_one_address_gives_an_ingress_a_route_and_the_links_in_alerts(chart: Chart) -> None:

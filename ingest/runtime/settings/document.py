@@ -3,6 +3,8 @@
 Refused is what YAML accepts silently, a key that occurs twice or is not text. So are aliases, of
 which a few lines make gigabytes, and deep nesting.
 
+Numbers are those of YAML 1.2: `1e-05`, as Helm and JSON write it, is one.
+
 Errors give a place and what is allowed. They never quote the file, which may hold secrets, also
 where they do not belong.
 """
@@ -28,6 +30,17 @@ _ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
 Keys = tuple[str | int, ...]
 """Keys and indices that lead to a value."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The loader of YAML 1.1, where a number with an exponent needs a point and a sign."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,7 @@ def parse(text: str) -> Document:
         If it is not a document. Only messages of :class:`_Refused` may be shown.
     """
     _check_shape(text)
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         places: dict[Keys, str] = {}
@@ -143,7 +156,7 @@ class _Refused(yaml.MarkedYAMLError):
 def _check_shape(text: str) -> None:
     """Refuse aliases and deep nesting before anything is built."""
     depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             raise _Refused(
                 "anchors (&) and aliases (*) are not allowed; write the value again",
@@ -157,7 +170,7 @@ def _check_shape(text: str) -> None:
             depth -= 1
 
 
-def _value(loader: yaml.SafeLoader, node: yaml.Node, path: Keys, places: dict[Keys, str]) -> Any:
+def _value(loader: _Loader, node: yaml.Node, path: Keys, places: dict[Keys, str]) -> Any:
     """Build a value, and note the place of every key and item in it."""
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):

@@ -58,6 +58,27 @@ def test_what_is_not_allowed_is_refused_early_with_its_place(
     assert time.thread_time() - start < 2
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-05", 1e-5),
+        ("5e-2", 0.05),
+        ("-1E3", -1000.0),
+        ("1.e5", 1e5),
+        (".5e+1", 5.0),
+        ("0.5", 0.5),
+        ("7", 7),
+        ("e5", "e5"),
+        ("1e", "1e"),
+        ("1e5x", "1e5x"),
+        ("'1e5'", "1e5"),
+    ],
+)
+def test_a_number_may_have_an_exponent_as_helm_and_json_write_it(text: str, value: object) -> None:
+    found = document.parse(f"a: {text}").values["a"]
+    assert (found, type(found)) == (value, type(value))
+
+
 def test_a_file_that_is_not_text_is_refused(file: Path) -> None:
     file.write_bytes(b"a: \xff")
     with pytest.raises(SettingsError, match=r"is not UTF-8 \(byte 3\)"):
