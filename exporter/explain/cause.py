@@ -122,8 +122,8 @@ class Facts(NamedTuple):
         Changed ratio.
     directions_changed : float
         Changed ratio if each vector had the length that the baseline has at its rank.
-    equal : float
-        Share of the window that its three most frequent vectors gained.
+    equal, equal_before : float
+        Share of the window, and of the baseline, of the three most frequent vectors of the window.
     silent : int
         Dimensions that have become constant.
     length : float
@@ -157,6 +157,7 @@ class Facts(NamedTuple):
     changed: float
     directions_changed: float
     equal: float
+    equal_before: float
     silent: int
     length: float
     bits: float
@@ -193,8 +194,9 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     coarse = f.different < _COARSER or f.bits >= _FEWER_BITS
     # A few groups move the clusters around them, and alike if they are related.
     is_local = 0 < f.changed < _ALL and f.grouped >= _LOCAL * f.changed
-    if f.equal >= max(_STUCK, _HALF * f.changed):
-        yield "stuck", f"{f.equal:.0%} of the vectors are copies of three or fewer"
+    if f.equal - f.equal_before >= max(_STUCK, _HALF * f.changed):
+        before = f", {f.equal_before:.0%} before" if round(100 * f.equal_before) else ""
+        yield "stuck", f"{f.equal:.0%} of the vectors are copies of three or fewer{before}"
     if f.silent:
         dimensions = "1 dimension has" if f.silent == 1 else f"{f.silent} dimensions have"
         yield "model", f"{dimensions} become constant"
@@ -207,9 +209,9 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     if f.n < _FEWEST:
         yield "unknown", f"{f.n} vectors are too few"
     if abs(np.log(f.length)) > _RESCALED and f.directions_changed < _HALF * f.changed:
-        times = f"{f.length:,.0f}" if f.length >= 100 else f"{f.length:.3g}"
+        times = f"{f.length:,.0f}" if 100 <= f.length < 1e6 else f"{f.length:.3g}"
         yield "scale", f"the lengths are {times} times those before", "same directions"
-    if f.pairs >= _PAIRS and f.pairs_moved >= _HALF * max(f.changed, 2 / f.pairs):
+    if f.pairs >= _PAIRS and f.pairs_moved >= max(_FAR, _HALF * f.changed, 2 / f.pairs):
         yield "model", f"{f.pairs_moved:.0%} of {f.pairs} texts sent before have other vectors now"
     same_texts = f.pairs >= _PAIRS
     if coarse and f.changed < _FAR:
@@ -286,6 +288,7 @@ def measure(
     out, usually_out = detector.outside(new), detector.outside(old)
     outside, of_changed = _outside(compared, out, usually_out, 1 - detector.leading / new.shape[1])
     pairs, moved = _same_texts(window, baseline)
+    equal, equal_before = _equal(detector, new, old)
     version, version_before, other_version = _versions(window, baseline)
     deviation = np.maximum(places.std(axis=0), _LEAST_DEVIATION)
     weight = _WEIGHT_OUTSIDE / max(float(usually_out.std()), _LEAST_ROOM / 10)
@@ -294,12 +297,13 @@ def measure(
         score=score,
         changed=compared.changed.estimate,
         directions_changed=_directions(detector, compared.changed, new, lengths, usual, length),
-        equal=_equal(detector, new, old),
-        silent=_silent(new, old, effect),
+        equal=equal,
+        equal_before=equal_before,
+        silent=_silent(new, old, length, effect),
         length=length,
         bits=_mantissa_bits(old) - _mantissa_bits(new),
         different=_different(new) / _different(old),
-        far=_far(new, old),
+        far=_far(detector, new, old),
         outside=outside,
         outside_of_changed=of_changed,
         coherence=coherence(
@@ -334,22 +338,23 @@ def _directions(
     return detector.changed_ratio(rescaled.astype(np.float32)).estimate
 
 
-def _equal(detector: Detector, new: Vectors, old: Vectors) -> float:
-    """Return how much more of the window than of the baseline its most frequent vectors are."""
+def _equal(detector: Detector, new: Vectors, old: Vectors) -> tuple[float, float]:
+    """Return how much of the window, and of the baseline, its most frequent vectors are."""
     hashes, copies = np.unique(detector.fingerprints(new), return_counts=True)
     top = np.argsort(-copies, kind="stable")[:_MOST_EQUAL]
     top = top[copies[top] > _MOST_EQUAL]
-    before = np.isin(detector.fingerprints(old), hashes[top]).mean()
-    return float(copies[top].sum() / len(new) - before)
+    before = np.isin(detector.fingerprints(old), hashes[top])
+    return float(copies[top].sum() / len(new)), float(before.mean())
 
 
-def _silent(new: Vectors, old: Vectors, effect: float) -> int:
+def _silent(new: Vectors, old: Vectors, length: float, effect: float) -> int:
     """Count the dimensions that varied in the baseline and are constant now, but not by chance.
 
+    Vectors that all are shorter, by the ratio of the lengths, vary as much as before.
     A sparse feature has one value nearly everywhere, so a small window often lacks the others.
     """
     before = old.var(axis=0, dtype=np.float64)
-    now = new.var(axis=0, dtype=np.float64)
+    now = new.var(axis=0, dtype=np.float64) / length**2
     constant = np.flatnonzero((before > _LIVELY * before.mean()) & (now < _SILENT * before))
     usual = [np.unique(old[:, each], return_counts=True)[1].max() for each in constant]
     log_p = log_p_value(np.full(len(constant), len(new)), len(new), usual, len(old), effect)
@@ -371,12 +376,15 @@ def _different(vectors: Vectors) -> float:
     return float(np.median(changes + 1) / vectors.shape[1])
 
 
-def _far(new: Vectors, old: Vectors) -> float:
+def _far(detector: Detector, new: Vectors, old: Vectors) -> float:
     """Return the share of vectors whose nearest vector in the baseline is far.
 
-    Far is below q1 - (q50 - q1) / 2, quantiles of the baseline's own nearest cosines.
+    Far is below q1 - (q50 - q1) / 2, quantiles of the baseline's own nearest cosines. Copies would
+    make each cosine 1, so they are left out.
     """
-    others = _unit(old[thinned(len(old), _NEIGHBOURS)]).astype(np.float32)
+    looked_at = old[thinned(len(old), _NEIGHBOURS)]
+    first = np.unique(detector.fingerprints(looked_at), return_index=True)[1]
+    others = _unit(looked_at[np.sort(first)]).astype(np.float32)
     own = thinned(len(others), _COMPARED)
     cosines = others[own] @ others.T
     cosines[np.arange(len(own)), own] = -1
@@ -454,7 +462,7 @@ def _versions(window: Observations, baseline: Observations) -> tuple[str, str, f
         [
             str(each[VERSION])[:_LONGEST]
             for each in side.metadata or ()
-            if each and _is_plain(each.get(VERSION))
+            if each and _is_plain(each.get(VERSION)) and str(each[VERSION]).strip()
         ]
         for side in (window, baseline)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -166,11 +166,14 @@ def explain(
     )
     why = cause.decide(facts, is_drift)
     naming = _Naming(new, old)
-    inside = np.zeros(len(new), bool)
-    for each in grown:
-        inside[each.window] = True
-    others = np.flatnonzero(~inside)
-    shrunk = groups.shrunk(compared.places, places, known, others, effect)[:_MOST_GROUPS]
+    shrunk = groups.shrunk(
+        compared.places,
+        places,
+        known,
+        _without(len(new), [each.window for each in grown]),
+        _without(len(old), [each.baseline for each in grown]),
+        effect,
+    )[:_MOST_GROUPS]
     described = [
         *(_grown(each, compared.places, len(old), naming) for each in grown),
         *(_shrunk(each, places, len(new), naming) for each in shrunk),
@@ -314,6 +317,8 @@ def _continued(
         # The centre of a shrunk group is itself one of those of the baseline.
         limit = to_known.min() if group.change == "grown" else np.sort(to_known)[1:2].sum()
         for earlier in before:
+            if earlier.centre.shape != group.centre.shape:
+                continue  # of a detector with other axes
             distance = square_distances(group.centre[None], earlier.centre[None])[0, 0]
             if earlier.change == group.change and distance < max(limit, _TOUCHING):
                 yield float(distance), row, earlier.id
@@ -321,6 +326,14 @@ def _continued(
 
 _TOUCHING = 1e-3
 """Squared distance of two centres that are the same but for rounding."""
+
+
+def _without(n: int, groups: Iterable[NDArray[np.intp]]) -> NDArray[np.intp]:
+    """Return the rows below n that are in none of the groups."""
+    left = np.ones(n, bool)
+    for rows in groups:
+        left[rows] = False
+    return np.flatnonzero(left)
 
 
 def _taken(observed: Observations, rows: NDArray[np.intp]) -> Observations:

@@ -178,6 +178,7 @@ def shrunk(
     baseline: Vectors,
     known: Vectors,
     others: NDArray[np.intp],
+    baseline_others: NDArray[np.intp],
     effect: float,
 ) -> list[Members]:
     """Find the clusters of the baseline that lost half of their share or more.
@@ -190,19 +191,22 @@ def shrunk(
         Places.
     known : ndarray of float32, shape (c, p)
         Centres of the baseline's clusters.
-    others : ndarray of intp, ascending
-        Rows of the window outside of grown groups. Shares are those among them: where much is new,
-        everything else has a smaller share of the window.
+    others, baseline_others : ndarray of intp, ascending
+        Rows outside of grown groups. Shares are those among them: where much is new, everything
+        else has a smaller share of the window.
     effect : float
         The design effect; see `dependence`.
     """
     from scipy.stats import false_discovery_control  # late: see `enrichment`
 
-    if not len(others):
+    if not len(others) or not len(baseline_others):
         return []
-    in_window, in_baseline = nearest(window, known), nearest(baseline, known)
-    n, m = len(others), len(baseline)
-    now = np.bincount(in_window[others], minlength=len(known))
+    in_window, in_baseline = (
+        nearest(window[others], known),
+        nearest(baseline[baseline_others], known),
+    )
+    n, m = len(others), len(baseline_others)
+    now = np.bincount(in_window, minlength=len(known))
     before = np.bincount(in_baseline, minlength=len(known))
     log_p: Floats = log_p_value(before, m, now, n, effect)
     clear = false_discovery_control(np.exp(log_p)) <= _FALSE_ALARMS
@@ -210,7 +214,7 @@ def shrunk(
     found = []
     for each in np.argsort(log_p, kind="stable"):
         theirs = np.flatnonzero(in_baseline == each)
-        ours = np.flatnonzero(in_window[others] == each)
+        ours = np.flatnonzero(in_window == each)
         if clear[each] and log_p_value_in_blocks(theirs, m, ours, n) < np.log(_FALSE_ALARMS):
-            found.append(Members(known[each], others[ours], theirs))
+            found.append(Members(known[each], others[ours], baseline_others[theirs]))
     return found

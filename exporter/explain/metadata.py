@@ -71,8 +71,9 @@ def pairs(metadata: Mapping[str, object] | None) -> set[Pair]:
     for key, value in (metadata or {}).items():
         if len(key) > _LONGEST:
             continue
-        if key == TEXT and isinstance(value, str):
-            found.update(_traits(value))
+        if key == TEXT:
+            # A text that is a number is none, but as private.
+            found.update(_traits(value) if isinstance(value, str) else ())
         elif isinstance(value, bool):
             found.add((key, str(value).lower()))
         elif isinstance(value, str | int | float) and len(shown := str(value)) <= _LONGEST:

@@ -21,6 +21,9 @@ _LONGEST = 300
 _GONE = 0.2
 """Ratio of the shares of a group, now and before, below which it is gone. With the reverse ratio
 it is new."""
+_UNKNOWN = 0.0005
+"""Share before, below which a group is new if the cause is another mix of what was known. A group
+may be the part of a topic that grew."""
 
 _CAUSES: Mapping[Kind, str] = {
     "foreign": "Another encoder, or another language or domain.",
@@ -42,7 +45,11 @@ def headline(model_name: str, explanation: Explanation) -> str:
         sentences.append(_CAUSES[kind])
     if kind != "none" and (kind not in _CAUSES or explanation.changed.estimate < _MOST):
         grown = [each for each in groups if each.change == "grown"][:_NAMED]
-        new = [each for each in grown if each.share_before < _GONE * each.share]
+        new = [
+            each
+            for each in grown
+            if each.share_before < (_UNKNOWN if kind == "other mix" else _GONE * each.share)
+        ]
         more = [each for each in grown if each not in new]
         shrunk = [each for each in groups if each.change == "shrunk"][:_NAMED]
         gone = [each for each in shrunk if each.share < _GONE * each.share_before]
@@ -136,11 +143,13 @@ def recalled(told: Mapping[str, Any]) -> Explanation:
 
     It is enough for the next one, whose groups keep its ids.
     """
+    # By name: a later release may tell more of each.
+    changed = told["changed_ratio"]
     rows = np.empty(0, np.intp)
     return Explanation(
         n=told["vectors"],
         score=told["score"],
-        changed=ChangedRatio(**told["changed_ratio"]),
+        changed=ChangedRatio(changed["estimate"], changed["lower"], changed["upper"]),
         explained=told["explained"],
         groups=tuple(
             Group(
@@ -153,16 +162,20 @@ def recalled(told: Mapping[str, Any]) -> Explanation:
                 rows=rows,
                 examples=rows,
                 keywords=tuple(each["keywords"]),
-                metadata=tuple(Value(**value) for value in each["metadata"]),
+                metadata=tuple(map(_value, each["metadata"])),
                 centre=np.array(each["centre"], np.float32),
             )
             for each in told["groups"]
         ),
-        metadata=tuple(Value(**value) for value in told["metadata"]),
+        metadata=tuple(map(_value, told["metadata"])),
         cause=Cause(told["cause"]["kind"], tuple(told["cause"]["evidence"])),
         most_changed=rows,
         numbered=told["numbered"],
     )
+
+
+def _value(told: Mapping[str, Any]) -> Value:
+    return Value(told["key"], told["value"], told["share"], told["share_before"])
 
 
 def _amount(explanation: Explanation) -> str:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NamedTuple
@@ -209,10 +210,11 @@ class Explainer:
         explained, made = {}, list[_Explained]()
         for each, drift in self._due(subject):
             try:
-                current, number = self._current(each.series, drift)
+                current, number, began_at = self._current(each.series, drift)
                 # Without a measurement, as between two runs of a job, there is nothing to explain.
                 if number is not None and each.verdict.measurement is not None:
-                    current = self._explain(subject, each, drift, current, number, made)
+                    begun = replace(drift, began_at=began_at)
+                    current = self._explain(subject, each, begun, current, number, made)
             except StoreUnavailable:
                 raise
             except Exception as error:
@@ -299,8 +301,13 @@ class Explainer:
             self.settings, told["texts"], told["metadata_keys"]
         )
 
-    def _current(self, series: Series, drift: Drift) -> tuple[ExplanationRow | None, int | None]:
-        """Return the explanation of a drift so far, and the number of the next one if it is due."""
+    def _current(
+        self, series: Series, drift: Drift
+    ) -> tuple[ExplanationRow | None, int | None, float]:
+        """Return the explanation of a drift so far, if it may be shown.
+
+        Then the number of the next one if it is due, and when the drift began.
+        """
         with self._primary.borrow() as connection:
             found = explanations.newest(connection, *series, drift.seen_at)
             if (
@@ -308,14 +315,14 @@ class Explainer:
                 or found.baseline_version != drift.baseline_version
                 or found.seen_at <= drift.began_at - KEPT_SECONDS
             ):
-                return None, 0
+                return None, 0, drift.began_at
             explanations.see(connection, found, drift.seen_at)
         if not self._permits(found):
             # The settings allow less than they did, or another release said it: say it again.
-            return None, found.number + 1
+            return None, found.number + 1, found.began_at
         age = self._models.now() - found.began_at
         number = sum(age >= after for after in REFRESHED_AFTER)
-        return found, number if number > found.number else None
+        return found, number if number > found.number else None, found.began_at
 
     def _explain(
         self,
@@ -334,8 +341,9 @@ class Explainer:
         assert subject.baseline is not None
         series, version, settings = each.series, subject.baseline.version, self.settings
         read = self._read(subject, each, settings)
-        if each.series.slice and len(read.window) < FEWEST:
-            # It was measured in a sample of the window, and has too few of the newest vectors.
+        if len(read.window) < FEWEST:
+            # A smaller window can be measured. And a slice, which is measured in a sample of the
+            # window, may have too few of the newest vectors.
             return current
         previous = None if current is None else recalled(current.told)
         found = explain(read.detector, read.reference, read.window, previous, is_drift=True)
@@ -344,7 +352,7 @@ class Explainer:
         now = round(self._models.now(), 3)
         row = ExplanationRow(
             *series,
-            began_at=drift.began_at if current is None else current.began_at,
+            began_at=drift.began_at,
             number=number,
             explained_at=now,
             seen_at=max(now, drift.seen_at),

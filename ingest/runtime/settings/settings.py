@@ -160,7 +160,8 @@ class MonitoringSettings(_Section):
     """What is measured, and how often."""
 
     check_interval: Annotated[int, Field(ge=1, le=86_400)] = 300
-    """Seconds between two rows of drift history in the store. From 3600 on, no rise is found."""
+    """Seconds between two rows of drift history in the store. Keep it below 3600: from there on, no
+    rise is found, and a drift that lasts is neither explained nor kept out of the next baseline."""
     drift_threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.15
     """Magnitude, a share of vectors, above which drift is a warning (rendered into the rules)."""
     poll_interval: Annotated[float, Field(ge=0.05, le=300)] = 5.0

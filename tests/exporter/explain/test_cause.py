@@ -23,6 +23,7 @@ QUIET = Facts(
     changed=0.0,
     directions_changed=0.0,
     equal=0.0,
+    equal_before=0.0,
     silent=0,
     length=1.0,
     bits=0.0,
@@ -51,6 +52,8 @@ DRIFT = QUIET._replace(score=20.0, changed=0.3, directions_changed=0.3)
         (QUIET._replace(equal=0.04), "none"),
         (DRIFT._replace(equal=0.2), "stuck"),
         (DRIFT._replace(equal=0.1), "other mix"),
+        (DRIFT._replace(equal=0.6, equal_before=0.4), "stuck"),
+        (DRIFT._replace(equal=0.6, equal_before=0.5), "other mix"),
         (DRIFT._replace(silent=2), "model"),
         (DRIFT._replace(n=49, far=1.0), "unknown"),
         (DRIFT._replace(length=1.05, directions_changed=0.01), "scale"),
@@ -72,6 +75,10 @@ DRIFT = QUIET._replace(score=20.0, changed=0.3, directions_changed=0.3)
         (DRIFT._replace(pairs=12, pairs_moved=1.0), "model"),
         (DRIFT._replace(pairs=12, pairs_moved=0.0, coherence=0.9), "other mix"),
         (DRIFT._replace(pairs=9, pairs_moved=1.0), "other mix"),
+        # One text that moved among hundreds says that the model is the same.
+        (DRIFT._replace(changed=0.0, pairs=400, pairs_moved=1 / 400), "other mix"),
+        (DRIFT._replace(changed=0.0, pairs=20, pairs_moved=1 / 20), "other mix"),
+        (DRIFT._replace(changed=0.0, pairs=20, pairs_moved=2 / 20), "model"),
         (DRIFT._replace(other_version=0.3), "model"),
         (DRIFT._replace(other_version=0.1), "other mix"),
         (DRIFT._replace(other_version=1.0, pairs=12, pairs_moved=0.0), "other mix"),
@@ -97,12 +104,19 @@ def test_a_drift_that_one_window_hardly_shows_is_not_explained_by_chance() -> No
 
 
 def test_lengths_are_told_in_three_digits_or_whole() -> None:
-    for length, told in ((1 / 255, "0.00392"), (1.05, "1.05"), (1_234.5, "1,234")):
+    told_of = {1 / 255: "0.00392", 1.05: "1.05", 1_234.5: "1,234", 1e20: "1e+20"}
+    for length, told in told_of.items():
         scaled = decide(DRIFT._replace(length=length, directions_changed=0.01))
         assert scaled.evidence[0] == f"the lengths are {told} times those before"
 
 
 def test_the_evidence_is_in_words() -> None:
+    stuck = DRIFT._replace(equal=0.41, equal_before=0.15)
+    assert (
+        decide(stuck).evidence[0] == "41% of the vectors are copies of three or fewer, 15% before"
+    )
+    only_now = DRIFT._replace(equal=0.41)
+    assert decide(only_now).evidence[0] == "41% of the vectors are copies of three or fewer"
     assert decide(DRIFT._replace(far=0.97)).evidence == (
         "97% of the vectors have no near vector in the baseline",
     )
@@ -253,15 +267,47 @@ def test_copies_of_three_vectors_are_counted_beyond_those_of_the_baseline(
 ) -> None:
     window = draw(KNOWN, 1_000)
     window[::5] = window[0]
-    assert facts_of(window).equal == pytest.approx(0.2)
+    facts = facts_of(window)
+    assert facts.equal == pytest.approx(0.2)
+    assert facts.equal_before == 0
     window[::5] = baseline[0]
-    assert facts_of(window).equal == pytest.approx(0.2 - 1 / len(baseline))
+    facts = facts_of(window)
+    assert facts.equal == pytest.approx(0.2)
+    assert facts.equal_before == pytest.approx(1 / len(baseline))
 
 
-def test_a_dimension_that_becomes_constant_is_silent(facts_of: FactsOf, draw: Draw) -> None:
-    window = draw(KNOWN, 1_000)
-    window[:, [3, 9]] = 0.01
+@pytest.mark.parametrize("unit", [1e-4, 1, 1e4])
+def test_a_dimension_that_becomes_constant_is_silent(
+    facts_of: FactsOf, draw: Draw, unit: float
+) -> None:
+    window = np.float32(unit) * draw(KNOWN, 1_000)
+    assert facts_of(window).silent == 0
+    window[:, [3, 9]] = 0.01 * unit
     assert facts_of(window).silent == 2
+
+
+@pytest.mark.parametrize("different", [300, 1_000])
+def test_unseen_vectors_of_a_baseline_that_repeats_its_vectors_are_not_far(
+    draw: Draw, different: int
+) -> None:
+    """A catalogue that is embedded again and again has no vector without a copy."""
+    random = np.random.default_rng(0)
+    baseline = draw(KNOWN, different)[random.integers(different, size=3_000)]
+    window = draw(KNOWN, 500)
+    detector = Detector.fit(baseline)
+    places = detector.places(baseline)
+    facts = measure(
+        detector,
+        detector.compare(window),
+        0.0,
+        Observations(baseline),
+        Observations(window),
+        places,
+        baseline_centres(places),
+        0.0,
+        1.0,
+    )
+    assert facts.far < 0.1
 
 
 def test_vectors_of_few_sessions_make_no_dimension_constant(baseline: Vectors, draw: Draw) -> None:
@@ -379,6 +425,7 @@ def versioned(vectors: Vectors, *versions: object) -> Observations:
         ([None], ["v2"], ("", "", 0.0)),
         (["v1"], [None], ("", "", 0.0)),
         (["v1"], [{"name": "v2"}, True], ("", "", 0.0)),
+        (["v1"], ["", " "], ("", "", 0.0)),
         ([1], [2], ("2", "1", 1.0)),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,35 @@ def test_a_vanished_topic_is_named_by_what_it_was(
     examples = ["topica" in str(texts[row]) for group in named for row in group.examples]
     assert np.mean(examples) > 0.75
     assert all(group.share < 0.6 * group.share_before for group in named)
+
+
+def test_queries_that_become_more_frequent_are_not_gone(draw: Draw) -> None:
+    random = np.random.default_rng(0)
+    queries = draw(KNOWN, 8)
+
+    def traffic(n: int, share: float) -> Observations:
+        is_query = random.random((n, 1)) < share
+        return Observations(np.where(is_query, queries[random.integers(8, size=n)], draw(KNOWN, n)))
+
+    baseline = traffic(4_000, 0.08)
+    found = explain(Detector.fit(baseline.vectors), baseline, traffic(2_000, 0.25))
+    assert any(group.change == "grown" for group in found.groups)
+    assert not any(group.change == "shrunk" for group in found.groups)
+
+
+def test_an_earlier_explanation_by_a_detector_with_other_axes_gives_no_ids(
+    explained: tuple[Explanation, list[int]],
+    old: tuple[Detector, Observations],
+    draw: Draw,
+    random: np.random.Generator,
+) -> None:
+    found, _ = explained
+    other = tuple(replace(each, centre=each.centre[:-1]) for each in found.groups)
+    window, _ = drifted(draw, random)
+    again = explain(*old, window, replace(found, groups=other))
+    known = {each.id for each in found.groups}
+    assert again.groups
+    assert known.isdisjoint(each.id for each in again.groups)
 
 
 def test_the_groups_explain_what_has_changed(explained: tuple[Explanation, list[int]]) -> None:

@@ -19,10 +19,10 @@ def groups_of(
     places, compared = detector.places(baseline), detector.compare(window)
     known = baseline_centres(places)
     effect = dependence(compared.places, places, known)
-    others = np.arange(len(window))
+    everything = np.arange(len(window)), np.arange(len(baseline))
     return (
         grown(compared, places, known, effect),
-        shrunk(compared.places, places, known, others, effect),
+        shrunk(compared.places, places, known, *everything, effect),
     )
 
 
@@ -73,8 +73,10 @@ def test_what_is_thinned_out_by_new_topics_did_not_shrink(
     compared, places = detector.compare(window[order]), detector.places(baseline)
     known = baseline_centres(places)
     old = np.flatnonzero(order >= 700)
-    assert shrunk(compared.places, places, known, old, 1.0) == []
-    assert shrunk(compared.places, places, known, np.arange(1_000), 1.0) != []
+    assert shrunk(compared.places, places, known, old, np.arange(len(places)), 1.0) == []
+    assert (
+        shrunk(compared.places, places, known, np.arange(1_000), np.arange(len(places)), 1.0) != []
+    )
 
 
 def test_nothing_shrank_where_everything_is_new(
@@ -82,7 +84,10 @@ def test_nothing_shrank_where_everything_is_new(
 ) -> None:
     places = detector.places(baseline)
     known = baseline_centres(places)
-    assert shrunk(places[:100], places, known, np.array([], np.intp), 1.0) == []
+    assert (
+        shrunk(places[:100], places, known, np.array([], np.intp), np.arange(len(places)), 1.0)
+        == []
+    )
 
 
 def test_windows_without_drift_have_no_group(

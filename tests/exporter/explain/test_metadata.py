@@ -156,6 +156,11 @@ def test_a_text_shows_script_length_and_form(text: str, pair: tuple[str, str]) -
     assert pair in pairs({"text": text})
 
 
+@pytest.mark.parametrize("text", [4_711, 47.11, True, None, ["a"]])
+def test_a_text_that_is_none_shows_nothing(text: object) -> None:
+    assert pairs({"text": text, "number": 4_711}) == {("number", "4711")}
+
+
 def test_a_text_of_many_open_brackets_is_read_in_no_time() -> None:
     began = time.process_time()
     assert ("text.form", "markup") not in pairs({"text": "<a" * 50_000})

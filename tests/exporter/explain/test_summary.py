@@ -67,6 +67,14 @@ def test_a_topic_that_the_baseline_has_is_not_new() -> None:
     )
 
 
+def test_a_part_of_a_known_topic_that_grew_is_not_new() -> None:
+    """The group is a part of it, so its share before is less than that of the topic."""
+    known = explanation(GROUP, kind="other mix")
+    assert headline("docs", known).endswith(" More: audio, player 9.5 % (was 1.2 %).")
+    unknown = explanation(replace(GROUP, share_before=0.0), kind="other mix")
+    assert headline("docs", unknown).endswith(" New: audio, player 9.5 % (was 0.0 %).")
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
@@ -160,3 +168,15 @@ def test_what_was_told_is_enough_for_the_next_explanation() -> None:
     assert [(each.id, each.change) for each in found.groups] == [("g1", "grown"), ("g2", "shrunk")]
     np.testing.assert_allclose(found.groups[0].centre, centre, atol=1e-4)
     assert told(found, {"g1": [], "g2": []}) == told(given, {"g1": [], "g2": []})
+
+
+def test_what_a_later_release_told_besides_is_ignored() -> None:
+    kept = told(explanation(GROUP), {"g1": []})
+    [value], [of_group] = kept["metadata"], kept["groups"][0]["metadata"]
+    more = {
+        **kept,
+        "changed_ratio": {**kept["changed_ratio"], "more": 1},
+        "metadata": [{**value, "more": 1}],
+        "groups": [{**kept["groups"][0], "metadata": [{**of_group, "more": 1}], "more": 1}],
+    }
+    assert told(recalled(more), {"g1": []}) == told(recalled(kept), {"g1": []})

@@ -36,6 +36,8 @@ from ingest.runtime.settings.settings import (
     BaselineSettings,
     ExplanationSettings,
     MonitoringSettings,
+    WindowSettings,
+    WindowsSettings,
 )
 from ingest.runtime.thresholds import DRAINED_SECONDS, KEPT_SECONDS, SCORE
 from ingest.store import explanations, history, reports
@@ -134,10 +136,12 @@ class Scored(Model):
         return replace(found, series=series, slices=slices)
 
 
-def follow(pool: Pool, clock: Clock) -> Models:
+SETTINGS = MonitoringSettings(stale_after=10**9, baseline=BaselineSettings(mature=False))
+
+
+def follow(pool: Pool, clock: Clock, settings: MonitoringSettings = SETTINGS) -> Models:
     """Follow the store, by a clock that is moved by hand."""
     models = Models(clock)
-    settings = MonitoringSettings(stale_after=10**9, baseline=BaselineSettings(mature=False))
     Tail(pool, models, settings).poll()
     for name, model in models.by_name.items():
         scored = Scored(model.row, settings)
@@ -522,6 +526,47 @@ def test_what_settings_do_not_allow_any_more_is_said_again_without_it(
     row = explanation(models)
     assert row is not None
     assert "zebra" not in str(row)
+
+
+def test_a_drift_began_when_it_did_also_if_a_restart_allows_less_to_be_said(
+    pool: Pool, models: Models, clock: Clock
+) -> None:
+    set_score(models, HIGH)
+    explainer(pool, models, ExplanationSettings(texts="full")).look()
+    before = explanation(models)
+    clock.time += CHECK / 2
+    explainer(pool, models, ExplanationSettings(texts="none")).look()
+    after = explanation(models)
+    assert before is not None
+    assert after is not None
+    assert "zebra" not in str(after)
+    assert (after.began_at, after.number) == (before.began_at, 1)
+
+
+@pytest.mark.parametrize(("vectors", "explained"), [(7, False), (10, True)])
+def test_a_window_of_too_few_vectors_has_no_explanation_and_no_error(
+    store: str,
+    connection: psycopg.Connection,
+    pool: Pool,
+    clock: Clock,
+    vectors: int,
+    explained: bool,
+) -> None:
+    keep(store, "m", drawing(0)(KNOWN, 1_500), np.zeros(1_500, bool))
+    baseline.pin(connection, "m", Selection(first=1_500))
+    keep(store, "m", drawing(1)([20], vectors), np.ones(vectors, bool))
+    few = WindowSettings(seconds=900, min_vectors=5)
+    settings = MonitoringSettings(
+        stale_after=10**9,
+        baseline=BaselineSettings(mature=False),
+        windows=WindowsSettings(fast=few),
+    )
+    models = follow(pool, clock, settings)
+    set_score(models, HIGH)
+    explaining = explainer(pool, models)
+    explaining.look()
+    assert (explanation(models) is not None) == explained
+    assert explaining.examined[EXPLANATION].success
 
 
 def test_what_settings_do_not_allow_any_more_is_gone_at_once(
