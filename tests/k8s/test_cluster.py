@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,11 +120,12 @@ def test_helm_installs_upgrades_rolls_back_and_uninstalls(
         cluster.helm("install", "drift", CHART, place, "--values", values(EVERYTHING))
         wait_for(lambda: has_its_pods(cluster, namespace), "the pods")
         assert_the_route_of_the_gateway_leads_every_path_to_the_exporter(cluster, place)
+        add_a_token(cluster, place)
         before, secrets = config(), secret_data(cluster, namespace)
         changed = EVERYTHING | {"config": {"monitoring": {"drift_threshold": 0.3}}}
         cluster.helm("upgrade", "drift", CHART, place, "--values", values(changed))
         assert "0.3" in config()
-        # The passwords and tokens are those of before.
+        # The passwords and tokens are those of before, and the one that was added.
         assert secret_data(cluster, namespace) == secrets
         cluster.helm("rollback", "drift", "1", place)
         assert config() == before
@@ -133,6 +136,17 @@ def test_helm_installs_upgrades_rolls_back_and_uninstalls(
             "Secret/drift-embedding-drift-database",
         }
         wait_for(lambda: left(cluster, namespace) == kept, "the end of all other objects")
+
+
+def add_a_token(cluster: Cluster, place: str) -> None:
+    """Add a token to the secret that the chart made, as a person does."""
+    name = "drift-embedding-drift-tokens"
+    [secret] = [each for each in cluster.get("secrets", place) if each["metadata"]["name"] == name]
+    text = base64.b64decode(secret["data"]["tokens.yaml"]).decode()
+    entry = {"name": "extra", "scopes": ["drift"], "sha256": 64 * "a"}
+    text += f"- {json.dumps(entry, separators=(',', ':'))}\n"
+    patch = json.dumps({"stringData": {"tokens.yaml": text}})
+    cluster.kubectl("patch", "secret", name, place, "--patch", patch)
 
 
 def lasting(cluster: Cluster, namespace: str) -> dict[str, str]:

@@ -73,6 +73,38 @@ def hooks(helm: str, tmp_path: Path) -> Chart:
             {"config": {"alerting": {"slack_webhook": "https://hooks.slack.com/services/x"}}},
             "config.alerting.slack_webhook: the configuration is no secret",
         ),
+        ({"config": {"monitoring": {"shard": 0}}}, "config.monitoring.shard: the chart sets"),
+        (
+            {"config": {"monitoring": {"total_shards": 3}}},
+            "config.monitoring.total_shards: the chart sets the shards; use exporter.shards",
+        ),
+        (
+            {"externalUrl": "https://drift.example.org", "httpRoute": {"enabled": True}},
+            "httpRoute.parentRefs: name the gateway",
+        ),
+        *(
+            ({"externalUrl": url, half: {"enabled": True, **more}}, f"cannot use the host of {url}")
+            for half, more in (("ingress", {}), ("httpRoute", {"parentRefs": [{"name": "a"}]}))
+            for url in (
+                "https://[2001:db8::1]:8443",
+                "https://192.0.2.10",
+                "https://drift_a.example.org",
+                "https://drift.example.org.",
+                f"https://{'a' * 64}.example.org",
+            )
+        ),
+        *(
+            (
+                {half: {"podLabels": {label: "other"}}},
+                f"{half}.podLabels: {label} is set by the chart",
+            )
+            for half in ("ingest", "exporter")
+            for label in (
+                "app.kubernetes.io/name",
+                "app.kubernetes.io/instance",
+                "app.kubernetes.io/component",
+            )
+        ),
         ({"networkPolicy": {"databasePorts": []}}, "/networkPolicy/databasePorts"),
         ({"scheme": "HTTPS"}, "'http', 'https'"),
         (
@@ -208,6 +240,108 @@ def test_two_releases_select_only_their_own_pods(chart: Chart) -> None:
     assert all("'ours'" in selector for selector in ours)
 
 
+def test_a_release_with_dots_in_its_name_has_services_without_them(chart: Chart) -> None:
+    everything = {
+        "exporter": {"shards": 2},
+        "database": {"trial": {"enabled": True}},
+        "ingress": {"enabled": True},
+        "externalUrl": "https://drift.example.org",
+    }
+    objects = chart(everything, release="v1.drift")
+    services = {found["metadata"]["name"]: found for found in of_kind(objects, "Service")}
+    prefix = "v1-drift-embedding-drift"
+    assert services.keys() == {
+        f"{prefix}-{suffix}" for suffix in ("ingest", "exporter", "exporter-pods", "postgresql")
+    }
+    workloads = of_kind(objects, "Deployment", "StatefulSet")
+    for service in services.values():
+        selector = {"matchLabels": service["spec"]["selector"]}
+        assert [found for found in workloads if selects(selector, found)]
+    for workload in workloads:
+        assert selects(workload["spec"]["selector"], workload)
+        assert workload["spec"].get("serviceName", f"{prefix}-ingest") in services
+    [ingress] = of_kind(objects, "Ingress")
+    [path] = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"]["service"]["name"] in services
+
+
+def test_an_upgrade_keeps_tokens_that_were_added_to_the_secret(chart: Chart) -> None:
+    hashes = {name: name[0] * 64 for name in ("clients", "prometheus", "extra", "flow")}
+
+    def entry(name: str) -> dict[str, Any]:
+        return {"name": name, "sha256": hashes[name], "scopes": [f"write:{name}", "metrics"]}
+
+    def kept(text: str) -> Any:
+        # Helm reads the old secret only from a cluster.
+        names = '(list "clients" "prometheus")'
+        include = (
+            f'include "embedding-drift.addedTokens" (dict "file" {json.dumps(text)} "made" {names})'
+        )
+        config_map = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "kept"},
+            "data": {"text": f"{{{{ {include} | toJson }}}}"},
+        }
+        text = yaml.safe_dump(config_map, width=10_000).replace("'{{", "{{").replace("}}'", "}}")
+        [found] = [
+            found
+            for found in chart({"extraManifests": [text]})
+            if found["metadata"]["name"] == "kept"
+        ]
+        return yaml.safe_load(found["data"]["text"])
+
+    made, added = [entry("clients"), entry("prometheus")], [entry("extra"), entry("flow")]
+    assert kept(yaml.safe_dump(made)) is None
+    assert kept("") is None
+    assert kept(yaml.safe_dump(made + added)) == added
+    # As `embedding-drift token` writes them.
+    assert kept("".join(f"- {json.dumps(each)}\n" for each in made + added)) == added
+    for broken in ("a: 1", "- [", "- clients"):
+        with pytest.raises(subprocess.CalledProcessError) as error:
+            kept(broken)
+        assert "correct the secret" in error.value.stderr
+
+
+@pytest.mark.parametrize(
+    ("ingest", "expected"),
+    [
+        ({}, None),
+        ({"ids": "once"}, None),
+        ({"sample_ratio": 0.1}, {"helm-test": {"sample_ratio": 1}}),
+        (
+            {"sample_ratio": 0.1, "models": {"a": {"sample_ratio": 0.5}}},
+            {"a": {"sample_ratio": 0.5}, "helm-test": {"sample_ratio": 1}},
+        ),
+        (
+            {"sample_ratio": 0.1, "models": {"helm-test": {"sample_ratio": 0.2}}},
+            {"helm-test": {"sample_ratio": 0.2}},
+        ),
+    ],
+)
+def test_the_vector_of_helm_test_is_stored_whatever_the_share_of_the_others(
+    ingest: dict[str, Any], expected: dict[str, Any] | None, chart: Chart, tmp_path: Path
+) -> None:
+    [config] = of_kind(chart({"config": {"ingest": ingest}}), "ConfigMap")
+    text = config["data"]["config.yaml"]
+    assert yaml.safe_load(text).get("ingest", {}).get("models") == expected
+    (tmp_path / "config.yaml").write_text(text)
+    load(tmp_path / "config.yaml")
+
+
+def test_dashboards_have_file_names_of_their_release(chart: Chart) -> None:
+    values = {"dashboards": {"enabled": True}, "fullnameOverride": "search"}
+    [dashboards] = [
+        found["data"]
+        for found in of_kind(chart(values), "ConfigMap")
+        if found["metadata"]["name"] == "search-dashboards"
+    ]
+    files = sorted((CHART / "files" / "dashboards").glob("*.json"))
+    assert {key: json.loads(text) for key, text in dashboards.items()} == {
+        f"search-{file.name}": json.loads(file.read_text()) for file in files
+    }
+
+
 def test_a_change_of_the_configuration_replaces_the_pods(chart: Chart) -> None:
     def checksums(config: dict[str, Any]) -> set[str]:
         return {
@@ -231,7 +365,7 @@ def test_the_program_reads_a_small_number_as_helm_writes_it(chart: Chart) -> Non
 def test_one_address_gives_an_ingress_a_route_and_the_links_in_alerts(chart: Chart) -> None:
     objects = chart(
         {
-            "externalUrl": "https://drift.example.org:8443",
+            "externalUrl": "https://Drift.example.org:8443",
             "ingress": {"enabled": True, "tlsSecret": "certificate"},
             "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
             "alertmanagerConfig": {"enabled": True},
@@ -245,7 +379,7 @@ def test_one_address_gives_an_ingress_a_route_and_the_links_in_alerts(chart: Cha
     assert route["spec"]["hostnames"] == ["drift.example.org"]
     [config] = of_kind(objects, "ConfigMap")
     alerting = yaml.safe_load(config["data"]["config.yaml"])["alerting"]
-    assert alerting["exporter_url"] == "https://drift.example.org:8443"
+    assert alerting["exporter_url"] == "https://Drift.example.org:8443"
     assert "port-forward" not in yaml.safe_dump(of_kind(objects, "AlertmanagerConfig"))
 
 
@@ -424,6 +558,23 @@ def test_a_database_may_have_several_ports(chart: Chart) -> None:
     assert egress[-1] == {"ports": [{"protocol": "TCP", "port": port} for port in (6432, 5432)]}
 
 
+@pytest.mark.parametrize("own", ["trial", "cnpg"])
+def test_other_ports_do_not_keep_the_pods_from_the_database_of_the_chart(
+    own: str, chart: Chart
+) -> None:
+    objects = chart(
+        {"database": {own: {"enabled": True}}, "networkPolicy": {"databasePorts": [6432]}}
+    )
+    [egress] = [
+        policy["spec"]["egress"]
+        for policy in of_kind(objects, "NetworkPolicy")
+        if policy["spec"].get("egress")
+    ]
+    _, database = egress
+    assert database["ports"] == [{"protocol": "TCP", "port": 5432}]
+    assert [list(peer) for peer in database["to"]] == [["podSelector"]]
+
+
 @pytest.mark.parametrize(
     ("own", "ports"), [("trial", ["postgresql"]), ("cnpg", [5432, 9187])], ids=["trial", "cnpg"]
 )
@@ -492,7 +643,9 @@ def test_an_exporter_answers_only_names_by_which_it_is_called(chart: Chart) -> N
         ".embedding-drift.svc.cluster.local",
     )
     assert names({}) == [service + suffix for suffix in suffixes]
-    assert "drift.example.org" in (names({"externalUrl": "https://drift.example.org"}) or [])
+    assert "drift.example.org" in (names({"externalUrl": "https://Drift.example.org:8443"}) or [])
+    # Addresses are always answered, and the setting takes names only.
+    assert names({"externalUrl": "https://[2001:db8::1]:8443"}) == names({})
     sharded = names({"exporter": {"shards": 2}}) or []
     assert f"{service}-1.{service}-pods.embedding-drift.svc" in sharded
     assert names({"config": {"server": {"allowed_hosts": ["drift"]}}}) is None

@@ -73,9 +73,11 @@ def test_a_database_beside_the_one_of_the_chart(own: str, tmp_path: Path) -> Non
     values = limited | {"database": {own: {"enabled": True}}}
     policies = of_kind(build(values, tmp_path), "NetworkPolicy")
     [egress] = [found["spec"]["egress"] for found in policies if found["spec"].get("egress")]
-    of_chart, beside = egress[1]["to"]
-    assert "podSelector" in of_chart
-    assert beside == {"ipBlock": {"cidr": "192.0.2.10/32"}}
+    _, of_chart, beside = egress
+    [to] = of_chart["to"]
+    assert "podSelector" in to
+    assert of_chart["ports"] == [{"protocol": "TCP", "port": 5432}]
+    assert beside["to"] == [{"ipBlock": {"cidr": "192.0.2.10/32"}}]
 
 
 @pytest.mark.usefixtures("helm")

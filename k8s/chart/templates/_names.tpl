@@ -2,11 +2,12 @@
 {{ default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* Prefix of all names. The longest suffix has 15 characters, and a name of a StatefulSet's pod has 63. */}}
+{{- /* Prefix of all names. The longest suffix has 15 characters, and a name of a StatefulSet's pod has 63. A release may
+have dots in its name, a Service may not. */}}
 {{- define "embedding-drift.fullname" -}}
 {{- $name := include "embedding-drift.name" . -}}
 {{- $both := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
-{{ default $both .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{ default $both .Values.fullnameOverride | replace "." "-" | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "embedding-drift.serviceAccountName" -}}

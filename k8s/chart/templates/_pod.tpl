@@ -2,6 +2,13 @@
 env (more variables), initContainers, volumes, volumeMounts (texts). */}}
 {{- define "embedding-drift.pod" -}}
 {{- $root := .root -}}
+{{- $half := .half -}}
+{{- $selecting := append (include "embedding-drift.selectorLabels" $root | fromYaml | keys | sortAlpha) "app.kubernetes.io/component" -}}
+{{- range $key := $selecting -}}
+{{- if hasKey ($.values.podLabels | default dict) $key -}}
+{{- fail (printf "%s.podLabels: %s is set by the chart, which finds its pods by it" $half $key) -}}
+{{- end -}}
+{{- end -}}
 metadata:
   annotations:
     checksum/config: {{ include "embedding-drift.config" $root | sha256sum }}
