@@ -135,6 +135,14 @@ def test_the_password_may_have_any_characters(
     }
 
 
+def test_the_namespace_refuses_pods_with_more_rights_than_those_of_the_chart(
+    script: Render, run: Run, applied: Callable[[], list[dict[str, Any]]]
+) -> None:
+    run(script(""))
+    namespace = applied()[0]["metadata"]
+    assert namespace["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
 def test_the_webhook_is_handed_over_if_there_is_one(
     script: Render, run: Run, applied: Callable[[], list[dict[str, Any]]]
 ) -> None:

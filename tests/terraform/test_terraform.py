@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench import plan
+from ingest.runtime.settings.settings import DatabaseSettings
+
 ROOT = Path(__file__).parents[2] / "terraform"
 TESTS = sorted(path.name for path in ROOT.glob("tests/*.tftest.hcl"))
 EXAMPLES = sorted(path.name for path in ROOT.glob("examples/*"))
@@ -39,6 +42,18 @@ def test_the_workspace_gets_every_series_that_the_rules_read() -> None:
     read = {name for text in rules for name in re.findall(prefixes, text)}
     assert {"embedding_drift_up", "process_start_time_seconds"} < read
     assert [name for name in sorted(read) if not re.fullmatch(keep, name)] == []
+
+
+def test_the_database_has_room_for_the_fleet_of_the_plan() -> None:
+    # 100 models for the days that a vector is kept by default, and the day that is being written.
+    vectors = 100 * plan.TARGET * plan.STORED_BYTES * plan.DAY
+    needed = vectors * (DatabaseSettings().retention_days + 1) / 2**30
+    text = (ROOT / "variables.tf").read_text()
+    [variable] = re.findall(r'(?s)^variable "database_max_storage_gib" {.*?^}', text, re.MULTILINE)
+    assert f"fill {needed:,.0f} GiB" in variable
+    [default] = re.findall(r"default += (\d+)", variable)
+    # Beside them: baselines, history, and the write-ahead log.
+    assert int(default) > 1.2 * needed
 
 
 @pytest.mark.parametrize("file", TESTS)
