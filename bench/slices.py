@@ -26,7 +26,7 @@ from ingest.store.connection import AsyncConnection, connect
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
 
-_DIMENSION = 384
+_DIMENSIONS = (384, 768)
 _TENANTS = 10
 _BASELINE = 5_000
 _WINDOW = 2_500
@@ -93,7 +93,7 @@ def main(quick: bool) -> None:
         "slices",
         f"Ten slices of a baseline of {_BASELINE:,}, window of {_WINDOW:,}",
         ("dimension", "MB a slice", "seconds to fit a slice", "milliseconds a check"),
-        [_measure(_DIMENSION)],
+        list(map(_measure, _DIMENSIONS)),
         quick,
     )
 

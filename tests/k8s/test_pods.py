@@ -54,7 +54,11 @@ def node(kubectl: str, helm: str, tmp_path_factory: pytest.TempPathFactory) -> I
     postgresql = folder / "postgresql.tar"
     path = {"Env": ["PATH=/usr/lib/postgresql/17/bin:/usr/bin:/bin"]}
     images = {
-        f"docker.io/{TRIAL['image']}": {"Entrypoint": ["sh", "-c", ENTRY_POINT], **path},
+        f"docker.io/{TRIAL['image']}": {
+            # The last word is the name of the script: arguments of the pod come after it.
+            "Entrypoint": ["sh", "-c", ENTRY_POINT, "postgresql"],
+            **path,
+        },
         nodes.PAUSE: {"Entrypoint": ["sleep", "infinity"], **path},
     }
     base = TOOLS / "postgresql-trixie.tar"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from bench import plan
+from bench import plan, results
 from exporter.http.app import Exporter
+from exporter.http.fleet import QUERIES_AT_ONCE
 from exporter.monitor.monitor import Monitor
 from ingest.http.app import Ingest
 from ingest.pipeline.pipeline import Pipeline
@@ -19,7 +22,8 @@ from ingest.runtime.http import application, server
 from ingest.runtime.http.application import Half
 from ingest.runtime.settings.configuration import load
 from ingest.runtime.settings.reload import LiveSettings
-from ingest.runtime.settings.settings import Settings
+from ingest.runtime.settings.settings import DatabaseSettings, Settings, WindowSettings
+from k8s.__main__ import FOLDER
 from k8s.manifest import Manifest
 from tests.k8s.overlays import (
     Render,
@@ -272,17 +276,93 @@ def test_every_container_has_its_share_of_the_node(objects: list[Manifest]) -> N
         assert all("sizeLimit" in folder for folder in folders)
 
 
-@pytest.mark.parametrize(("overlay", "models"), [("default", 20), ("prod", 100)])
+@pytest.mark.parametrize(
+    ("overlay", "models"), [("default", 20), ("prod", 100), ("sharded", 100), ("cnpg", 100)]
+)
 def test_an_exporter_has_the_measured_memory(overlay: str, models: int, render: Render) -> None:
-    """Models with baselines of 5,000, and one of 50,000 that is pinned: see README.md."""
+    """Models after a day, and a baseline of 50,000 that is pinned: see README.md."""
     objects = rendered() if overlay == "default" else render(overlay)
     [exporter] = [half for half in halves(objects) if half_of(half) == "exporter"]
     [container] = containers(exporter)
-    follows = plan.PROGRAM_GB + models * plan.memory_formula(768, 5_000 // 2) / 1e3
+    follows = plan.PROGRAM_GB + models * plan.memory_formula(768, largest_window()) / 1e3
     pins = follows + plan.FIT_GB[50_000]
     for kind, measured in (("requests", follows), ("limits", pins)):
         given = gigabytes(container["resources"][kind]["memory"])
         assert measured < given < 1.35 * measured, (kind, measured)
+
+
+def largest_window() -> int:
+    """Return the vectors of the largest window by default, once the baseline has matured."""
+    monitoring = Settings().monitoring
+    windows: list[WindowSettings] = [window for _, window in monitoring.windows]
+    largest = max(window.max_vectors for window in windows)
+    return min(largest, monitoring.baseline.mature_vectors // 2)
+
+
+def test_the_documents_have_the_formula_of_the_plan() -> None:
+    for vectors, dimension in ((1_000, 384), (5_000, 768)):
+        stated = (5 * dimension * vectors + 10_000 * dimension) / 1e6 + 2.5
+        assert plan.memory_formula(dimension, vectors) == pytest.approx(stated)
+    # 0.1 GB is the program, rounded up. The rest is measured by bench.slices and bench.footprint.
+    assert 0.05 < plan.PROGRAM_GB < 0.1
+    for row in results.table("slices", "slices"):
+        stated = 5_000 * float(row["dimension"]) / 1e6 + 2
+        assert row["MB a slice"] == pytest.approx(stated, rel=0.05)
+    pinned = 18 * 4 * 768 * 50_000 / 1e9
+    assert pinned == pytest.approx(plan.FIT_GB[50_000], rel=0.1)
+    readme = (FOLDER / "README.md").read_text()
+    scaling = (FOLDER.parent / "docs" / "scaling.md").read_text()
+    for text in (readme, scaling):
+        for term in (
+            "0.1 GB + models",
+            "5·d·n + 10,000·d + 2.5 MB",
+            "5,000·d + 2 MB",
+            "18 · 4·d·v",
+        ):
+            assert term in text, term
+
+
+def test_the_volumes_of_cloudnativepg_hold_the_fleet_of_the_overlay(render: Render) -> None:
+    objects = render("cnpg")
+    [cluster] = of_kind(objects, "Cluster")
+    [config] = [
+        yaml.safe_load(found["data"]["config.yaml"])
+        for found in of_kind(objects, "ConfigMap")
+        if "config.yaml" in found["data"]
+    ]
+    days = config["database"]["retention_days"] + 1
+    vectors = 100 * plan.TARGET * plan.STORED_BYTES * plan.DAY * days / 1e9
+    baselines_history_wal = 20
+    size = gigabytes(cluster["spec"]["storage"]["size"])
+    assert (vectors + baselines_history_wal) / size < 0.85
+    # The baseline of a week is made from its stored vectors.
+    assert days > 8
+
+
+def test_a_database_in_the_cluster_takes_the_connections_of_all_pods(render: Render) -> None:
+    ingest = DatabaseSettings().pool_size + QUERIES_AT_ONCE + 1  # the last is for maintenance
+    for overlay in ("dev", "cnpg"):
+        objects = render(overlay)
+        [scaler] = of_kind(objects, "HorizontalPodAutoscaler")
+        pods_of_ingest = math.ceil(1.25 * scaler["spec"]["maxReplicas"])
+        # Two exporters, and the one that an upgrade adds.
+        needed = pods_of_ingest * ingest + 3 * DatabaseSettings().pool_size
+        assert allowed_connections(objects) - 10 >= needed
+
+
+def allowed_connections(objects: list[Manifest]) -> int:
+    """Return ``max_connections`` of the database in the cluster."""
+    for cluster in of_kind(objects, "Cluster"):
+        return int(cluster["spec"]["postgresql"]["parameters"]["max_connections"])
+    [arguments] = [
+        container["args"]
+        for workload in of_kind(objects, "StatefulSet")
+        for container in containers(workload)
+        if container["name"] == "postgresql"
+    ]
+    option, setting = arguments
+    assert option == "-c"
+    return int(setting.removeprefix("max_connections="))
 
 
 def gigabytes(quantity: str) -> float:
