@@ -28,10 +28,10 @@ _TOLERANCE = 0.015
 """Largest tolerance, as a share of the length of a vector. Half precision moves the embedding of a
 sentence by 0.0005, bfloat16 by 0.004; two texts hardly differ by less than 0.1."""
 _NEAR = 0.03
-"""The same, as a share of the distance of two vectors of the reference."""
+"""Largest tolerance, as a share of the distance between vectors of the reference."""
 _FAR = 0.95
-"""Quantile of the distances that is meant: most of the reference may be equal, and a fiftieth of it
-far away."""
+"""Quantile of the distances between vectors that stands for them. So most of the reference may be
+equal, and a fiftieth of it far away."""
 _LEAST = 2.0**-24
 """Tolerance from which only equal bits count: a float32 is no more precise."""
 _GAP = 3.0

@@ -70,6 +70,9 @@ _PAIRS = 10
 _SAME_TEXT = 5e-5
 """Cosine distance of the same text's vectors, from which its encoder has changed. Rounding to
 float16 or bfloat16 gives 6e-6 at most, and rounding to int8 gives 4e-4."""
+_MOVED = 0.05
+"""Share of these pairs whose vectors differ, from which the model is another one: one odd text of
+many does not tell."""
 _LONGEST = 100
 """Characters of a version."""
 _COMPARED = 1_000
@@ -211,7 +214,7 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     if abs(np.log(f.length)) > _RESCALED and f.directions_changed < _HALF * f.changed:
         times = f"{f.length:,.0f}" if 100 <= f.length < 1e6 else f"{f.length:.3g}"
         yield "scale", f"the lengths are {times} times those before", "same directions"
-    if f.pairs >= _PAIRS and f.pairs_moved >= max(_FAR, _HALF * f.changed, 2 / f.pairs):
+    if f.pairs >= _PAIRS and f.pairs_moved >= max(_MOVED, _HALF * f.changed, 2 / f.pairs):
         yield "model", f"{f.pairs_moved:.0%} of {f.pairs} texts sent before have other vectors now"
     same_texts = f.pairs >= _PAIRS
     if coarse and f.changed < _FAR:

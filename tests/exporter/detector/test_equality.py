@@ -117,7 +117,7 @@ def test_vectors_that_come_closer_do_not_become_equal(
 # How much the reference allows
 
 
-def test_outputs_of_a_classifier_are_different(sentences: Vectors) -> None:
+def test_outputs_of_a_classifier_are_different() -> None:
     """Those of one class may differ by any small amount."""
     logits = 10 * np.random.default_rng(0).normal(size=(5_000, 100))
     assert different(softmax(logits)) > 4_950
@@ -249,8 +249,7 @@ def test_without_a_tolerance_fingerprints_differ_by_any_bit() -> None:
     assert len(set(prints.tolist())) == len(words)
 
 
-def test_no_coordinate_axis_lies_on_a_border() -> None:
-    """Along it, a vector of a single component is at 0 but for its own part."""
+def test_vectors_of_a_single_component_do_not_lie_on_a_border() -> None:
     vectors = np.eye(384, dtype=np.float32)[:200]
     moved = vectors + np.random.default_rng(0).normal(size=(200, 384), scale=1e-6)
     plain = Equality(np.ones(384, np.float32), 0.25)
