@@ -35,12 +35,19 @@ equal, and a fiftieth of it far away."""
 _LEAST = 2.0**-24
 """Tolerance from which only equal bits count: a float32 is no more precise."""
 _GAP = 3.0
+_STEPS = 12
+"""Tolerances that are tried, each a third of the one before."""
 _MOST_BETWEEN = 0.01
 """Share of the vectors, at most, that have others between one tolerance and this many. Where there
 are more, vectors that differ little are different ones, as the outputs of a classifier."""
 _LEAST_ALONE = 0.02
 """Share of the vectors, at least, that equal no other one. Where nearly all have a near one, they
-may be outputs of a classifier that is sure of a few classes."""
+may be outputs of a classifier that is sure of a few classes, or come from a fixed set of texts."""
+_ROUNDING = 3e-5
+"""Tolerance within which only the last digits of float32 differ. Vectors of a fixed set of texts
+have no others between this and a larger one."""
+_FEWEST_DIFFERENT = 50
+"""Vectors in such a set, at least. Few may be the classes of a classifier."""
 _AXES = 16
 """Random axes of the grid. More tell vectors apart better, but a border parts equal ones more
 often, unless the cells are wider."""
@@ -79,11 +86,12 @@ class Equality:
         places = np.vstack([found for _, found in _places(vectors, scale)])
         places /= math.sqrt(_AXES)
         chosen = places[thinned(len(places), _SAMPLE)]
-        tolerance = min(_TOLERANCE, _NEAR * float(np.quantile(pdist(chosen), _FAR)))
-        while tolerance > _LEAST:
-            if _is_safe(chosen, places, tolerance):
-                return cls(scale, _CELL * tolerance)
-            tolerance /= _GAP
+        largest = min(_TOLERANCE, _NEAR * float(np.quantile(pdist(chosen), _FAR)))
+        tolerances = largest * _GAP ** -np.arange(-1.0, _STEPS)
+        *near, rounded = _near(chosen, places, np.append(tolerances, _ROUNDING)).T
+        for tolerance, within, beyond in zip(tolerances[1:], near[1:], near, strict=False):
+            if tolerance > _LEAST and _is_safe(within, beyond, rounded, len(places)):
+                return cls(scale, _CELL * float(tolerance))
         return cls(scale, 0.0)
 
     def fingerprints(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -120,18 +128,35 @@ def _places(
         yield rows, whole * _FINE
 
 
-def _is_safe(some: Floats, places: Floats, tolerance: float) -> bool:
-    """Return whether few of some places, shape (m, k), have others just beyond a tolerance.
-
-    And some must have no other within it.
-    """
-    between = alone = 0
+def _near(some: Floats, places: Floats, distances: Floats) -> NDArray[np.intp]:
+    """Count, for each of some places, those within each of some distances, shape (m, k)."""
+    counts = np.empty((len(some), len(distances)), np.intp)
     for at in range(0, len(some), _ROWS):
-        distances = cdist(some[at : at + _ROWS], places)
-        is_equal = distances <= tolerance
-        between += int((~is_equal & (distances <= _GAP * tolerance)).any(axis=1).sum())
-        alone += int((is_equal.sum(axis=1) == 1).sum())
-    return between <= _MOST_BETWEEN * len(some) and alone >= _LEAST_ALONE * len(some)
+        found = cdist(some[at : at + _ROWS], places)
+        for each, distance in enumerate(distances):
+            counts[at : at + _ROWS, each] = np.count_nonzero(found <= distance, axis=1)
+    return counts
+
+
+def _is_safe(
+    within: NDArray[np.intp], beyond: NDArray[np.intp], rounded: NDArray[np.intp], n: int
+) -> bool:
+    """Return whether a tolerance makes no different vectors equal.
+
+    Few have others just beyond it. And some have no other within it, or they are a fixed set.
+
+    Parameters
+    ----------
+    within, beyond, rounded : ndarray of intp, shape (m,)
+        How many of n vectors are within the tolerance of some, within `_GAP` times the tolerance,
+        and within `_ROUNDING`; each includes itself.
+    n : int
+    """
+    if np.mean(beyond > within) > _MOST_BETWEEN:
+        return False
+    different = n * np.mean(1 / within)
+    is_fixed = np.mean(within > rounded) <= _MOST_BETWEEN and different >= _FEWEST_DIFFERENT
+    return bool(is_fixed or np.mean(within == 1) >= _LEAST_ALONE)
 
 
 def _hashes(words: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int64]:

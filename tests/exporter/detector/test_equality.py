@@ -123,10 +123,14 @@ def test_outputs_of_a_classifier_are_different() -> None:
     assert different(softmax(logits)) > 4_950
 
 
-@pytest.mark.parametrize("classes", [2, 3, 10])
-def test_outputs_of_a_classifier_that_is_sure_of_few_classes_are_different(classes: int) -> None:
+@pytest.mark.parametrize(
+    ("classes", "logit"), [(2, 8), (3, 8), (10, 8), (60, 8), (60, 12), (10, 16), (40, 16)]
+)
+def test_outputs_of_a_classifier_that_is_sure_of_few_classes_are_different(
+    classes: int, logit: float
+) -> None:
     random = np.random.default_rng(0)
-    logits = 8 * np.eye(classes)[random.integers(classes, size=3_000)]
+    logits = logit * np.eye(classes)[random.integers(classes, size=3_000)]
     assert different(softmax(logits + 0.5 * random.normal(size=logits.shape))) > 2_900
 
 
@@ -162,11 +166,12 @@ def test_a_column_in_another_unit_does_not_decide(values: int, unit: float) -> N
     assert different(np.column_stack(columns).astype(np.float32)) == 2_500
 
 
-@pytest.mark.parametrize("noise", [0.001, 0.005, 0.01, 0.03, 0.1])
-def test_vectors_of_narrow_clusters_stay_different(noise: float) -> None:
+@pytest.mark.parametrize("noise", [1e-4, 0.001, 0.005, 0.01, 0.03, 0.1])
+@pytest.mark.parametrize("clusters", [40, 100])
+def test_vectors_of_narrow_clusters_stay_different(noise: float, clusters: int) -> None:
     random = np.random.default_rng(0)
-    centres = random.normal(size=(40, 64))
-    vectors = centres[random.integers(40, size=2_500)] + noise * random.normal(size=(2_500, 64))
+    centres = random.normal(size=(clusters, 64))[random.integers(clusters, size=2_500)]
+    vectors = centres + noise * random.normal(size=(2_500, 64))
     assert different(vectors.astype(np.float32)) > 2_300
 
 
@@ -179,6 +184,14 @@ def test_near_vectors_are_different_from_one_percent_of_them_on(sentences: Vecto
     assert fitted(many).cell < 16 * 0.015 / 2
 
 
+def test_last_digits_do_not_count_where_variants_hardly_differ(sentences: Vectors) -> None:
+    some = sentences[:1_000]
+    variants = noisy(some, 1e-4)
+    equality = fitted(np.vstack([some, variants]))
+    assert share_of_equal(equality, some, variants) < 0.3
+    assert share_of_equal(equality, some, noisy(some, 1e-6)) > 0.95
+
+
 @pytest.mark.parametrize("equal", [0.3, 0.9, 0.95])
 @pytest.mark.parametrize("noise", [0, 1e-3])
 def test_equal_vectors_of_the_reference_do_not_change_the_tolerance(
@@ -187,6 +200,19 @@ def test_equal_vectors_of_the_reference_do_not_change_the_tolerance(
     often = sentences[:2_500].copy()
     often[: int(equal * 2_500)] = often[0]
     assert fitted(noisy(often, noise)).cell == equality.cell
+
+
+@pytest.mark.parametrize("texts", [60, 300])
+@pytest.mark.parametrize("noise", [0, 1e-6, 1e-5])
+def test_texts_of_a_fixed_set_are_equal_in_spite_of_their_last_digits(
+    sentences: Vectors, texts: int, noise: float
+) -> None:
+    """Each comes several times in the reference: no vector is alone."""
+    embedded = sentences[np.random.default_rng(0).integers(texts, size=5_000)]
+    equality = fitted(noisy(embedded, noise))
+    first, second = (noisy(sentences[:texts], noise, seed) for seed in (1, 2))
+    assert share_of_equal(equality, first, second) > 0.98
+    assert len(np.unique(equality.fingerprints(first))) == texts
 
 
 @pytest.mark.parametrize("step", [20, 3])
