@@ -29,6 +29,8 @@ _FEWEST = 50
 _STUCK = 0.05
 """Share of a window that the three most frequent vectors gained, from which an encoder is stuck."""
 _MOST_EQUAL = 3
+_ALIKE = 2.5e-3
+"""Variance of copies of one vector, at most, as a share of the baseline's: 5 % of its deviation."""
 _HALF = 0.5
 """A fact is the cause if it accounts for half of what changed."""
 _SILENT = 1e-6
@@ -125,6 +127,8 @@ class Facts(NamedTuple):
         Changed ratio.
     directions_changed : float
         Changed ratio if each vector had the length that the baseline has at its rank.
+    duplicates : float
+        Decades of surprise of the repeats in the window.
     equal, equal_before : float
         Share of the window, and of the baseline, of the three most frequent vectors of the window.
     silent : int
@@ -150,7 +154,7 @@ class Facts(NamedTuple):
     other_version : float
         Share of the window with a version that the baseline lacks; 0 unless both sides have one.
     pairs : int
-        Texts that both sides have.
+        Texts that both sides have, but for those whose vector several texts of the window share.
     pairs_moved : float
         Share of them whose vectors differ.
     """
@@ -159,6 +163,7 @@ class Facts(NamedTuple):
     score: float
     changed: float
     directions_changed: float
+    duplicates: float
     equal: float
     equal_before: float
     silent: int
@@ -197,7 +202,15 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     coarse = f.different < _COARSER or f.bits >= _FEWER_BITS
     # A few groups move the clusters around them, and alike if they are related.
     is_local = 0 < f.changed < _ALL and f.grouped >= _LOCAL * f.changed
-    if f.equal - f.equal_before >= max(_STUCK, _HALF * f.changed):
+    same_texts = f.pairs >= _PAIRS
+    moved = same_texts and f.pairs_moved >= max(_MOVED, _HALF * f.changed, 2 / f.pairs)
+    gained = f.equal - f.equal_before
+    # Of a model that has changed, popular texts have new vectors. So copies of these count as
+    # gained, but the other vectors have changed, too.
+    have_others_changed = moved or f.changed - gained > _HALF * (1 - gained)
+    # A popular query may grow. Where all vectors repeat, no number of repeats surprises.
+    are_too_many = f.duplicates >= SURPRISING or gained >= _HALF
+    if are_too_many and gained >= max(_STUCK, _HALF * f.changed) and not have_others_changed:
         before = f", {f.equal_before:.0%} before" if round(100 * f.equal_before) else ""
         yield "stuck", f"{f.equal:.0%} of the vectors are copies of three or fewer{before}"
     if f.silent:
@@ -214,9 +227,8 @@ def _rules(f: Facts, is_drift: bool) -> Iterator[tuple[Kind, str] | tuple[Kind, 
     if abs(np.log(f.length)) > _RESCALED and f.directions_changed < _HALF * f.changed:
         times = f"{f.length:,.0f}" if 100 <= f.length < 1e6 else f"{f.length:.3g}"
         yield "scale", f"the lengths are {times} times those before", "same directions"
-    if f.pairs >= _PAIRS and f.pairs_moved >= max(_MOVED, _HALF * f.changed, 2 / f.pairs):
+    if moved:
         yield "model", f"{f.pairs_moved:.0%} of {f.pairs} texts sent before have other vectors now"
-    same_texts = f.pairs >= _PAIRS
     if coarse and f.changed < _FAR:
         yield "precision", _coarser(f), changed
     if not same_texts:
@@ -260,6 +272,7 @@ def measure(
     detector: Detector,
     compared: Comparison,
     score: float,
+    duplicates: float,
     baseline: Observations,
     window: Observations,
     places: Vectors,
@@ -274,7 +287,8 @@ def measure(
     detector : Detector
     compared : Comparison
         Of the window.
-    score : float
+    score, duplicates : float
+        Of the window, and of its component ``duplicates``.
     baseline, window : Observations
     places : ndarray of float32, shape (m, p)
         Places of the baseline's vectors.
@@ -290,8 +304,10 @@ def measure(
     length = max(float(np.median(lengths)), _SHORTEST) / max(float(np.median(usual)), _SHORTEST)
     out, usually_out = detector.outside(new), detector.outside(old)
     outside, of_changed = _outside(compared, out, usually_out, 1 - detector.leading / new.shape[1])
-    pairs, moved = _same_texts(window, baseline)
-    equal, equal_before = _equal(detector, new, old)
+    hashes = detector.fingerprints(new)
+    copies = _copies(hashes, new, old)
+    copied = [hashes[rows[0]] for rows in copies]
+    pairs, moved = _same_texts(window, baseline, copies)
     version, version_before, other_version = _versions(window, baseline)
     deviation = np.maximum(places.std(axis=0), _LEAST_DEVIATION)
     weight = _WEIGHT_OUTSIDE / max(float(usually_out.std()), _LEAST_ROOM / 10)
@@ -300,8 +316,9 @@ def measure(
         score=score,
         changed=compared.changed.estimate,
         directions_changed=_directions(detector, compared.changed, new, lengths, usual, length),
-        equal=equal,
-        equal_before=equal_before,
+        duplicates=duplicates,
+        equal=sum(map(len, copies)) / len(new),
+        equal_before=float(np.isin(detector.fingerprints(old), copied).mean()),
         silent=_silent(new, old, length, effect),
         length=length,
         bits=_mantissa_bits(old) - _mantissa_bits(new),
@@ -341,23 +358,28 @@ def _directions(
     return detector.changed_ratio(rescaled.astype(np.float32)).estimate
 
 
-def _equal(detector: Detector, new: Vectors, old: Vectors) -> tuple[float, float]:
-    """Return how much of the window, and of the baseline, its most frequent vectors are."""
-    hashes, copies = np.unique(detector.fingerprints(new), return_counts=True)
-    top = np.argsort(-copies, kind="stable")[:_MOST_EQUAL]
-    top = top[copies[top] > _MOST_EQUAL]
-    before = np.isin(detector.fingerprints(old), hashes[top])
-    return float(copies[top].sum() / len(new)), float(before.mean())
+def _copies(hashes: NDArray[np.int64], new: Vectors, old: Vectors) -> list[NDArray[np.intp]]:
+    """Return the rows of the most frequent vectors of a window.
+
+    One large number in all vectors gives them one direction, and one hash. They are no copies if
+    they still vary as the baseline's vectors do.
+    """
+    different, counts = np.unique(hashes, return_counts=True)
+    top = np.argsort(-counts, kind="stable")[:_MOST_EQUAL]
+    rows = [np.flatnonzero(hashes == different[each]) for each in top if counts[each] > _MOST_EQUAL]
+    most = _ALIKE * old.var(axis=0, dtype=np.float64).sum()
+    return [each for each in rows if new[each].var(axis=0, dtype=np.float64).sum() <= most]
 
 
 def _silent(new: Vectors, old: Vectors, length: float, effect: float) -> int:
     """Count the dimensions that varied in the baseline and are constant now, but not by chance.
 
-    Vectors that all are shorter, by the ratio of the lengths, vary as much as before.
+    Vectors that all are shorter, by the ratio of the lengths, vary as much as before. They may be
+    longer because of one dimension, and then the others vary as before.
     A sparse feature has one value nearly everywhere, so a small window often lacks the others.
     """
     before = old.var(axis=0, dtype=np.float64)
-    now = new.var(axis=0, dtype=np.float64) / length**2
+    now = new.var(axis=0, dtype=np.float64) / min(length, 1.0) ** 2
     constant = np.flatnonzero((before > _LIVELY * before.mean()) & (now < _SILENT * before))
     usual = [np.unique(old[:, each], return_counts=True)[1].max() for each in constant]
     log_p = log_p_value(np.full(len(constant), len(new)), len(new), usual, len(old), effect)
@@ -440,10 +462,13 @@ def coherence(
     return float(np.clip(different / max(same, _LEAST_MOVE * np.mean(noise)), 0, 1))
 
 
-def _same_texts(window: Observations, baseline: Observations) -> tuple[int, float]:
+def _same_texts(
+    window: Observations, baseline: Observations, copies: list[NDArray[np.intp]]
+) -> tuple[int, float]:
     """Return how many texts both sides have, and the share of them whose vectors differ.
 
-    If the vectors of a text differ within the baseline, more than the text was embedded. Texts show
+    Copies that stand for several texts come from an encoder that is stuck: they do not count. If
+    the vectors of a text differ within the baseline, more than the text was embedded. Texts show
     nothing then.
     """
     before: dict[str, int] = {}
@@ -451,8 +476,15 @@ def _same_texts(window: Observations, baseline: Observations) -> tuple[int, floa
     for row, text in enumerate(baseline.texts):
         if text and before.setdefault(text, row) != row:
             repeats.append((row, before[text]))
+    texts = window.texts
+    stuck = {
+        row
+        for rows in map(np.ndarray.tolist, copies)
+        if len({texts[row] for row in rows} - {None}) > 1
+        for row in rows
+    }
     # One text that comes again and again is one witness, by its newest vector.
-    newest = {text: row for row, text in enumerate(window.texts) if text in before}
+    newest = {text: row for row, text in enumerate(texts) if text in before and row not in stuck}
     pairs = [(row, before[text]) for text, row in newest.items()]
     if not pairs or _moved(baseline.vectors, baseline.vectors, repeats) > 0:
         return 0, 0.0

@@ -150,7 +150,7 @@ def explain(
         raise ValueError(f"an explanation needs at least {FEWEST} vectors, got {len(window)}")
     if not len(baseline):
         raise ValueError("an explanation needs vectors of the baseline, got none")
-    score = detector.score(detector.sums(window.vectors, window.times))
+    score, components = detector.scores(detector.sums(window.vectors, window.times))
     rows = _looked_at(len(window), _MOST_VECTORS, _STRETCHES)
     baseline_rows = _looked_at(len(baseline), _MOST_OF_BASELINE, _STRETCHES)
     new, old = _taken(window, rows), _taken(baseline, baseline_rows)
@@ -162,7 +162,16 @@ def explain(
     grouped = sum(len(each.window) / len(new) - len(each.baseline) / len(old) for each in grown)
     some = _looked_at(len(old), _MOST_FOR_CAUSE, _SHORT_STRETCHES)
     facts = cause.measure(
-        detector, compared, score, old.take(some), new, places[some], known, grouped, effect
+        detector,
+        compared,
+        score,
+        components["duplicates"],
+        old.take(some),
+        new,
+        places[some],
+        known,
+        grouped,
+        effect,
     )
     why = cause.decide(facts, is_drift)
     naming = _Naming(new, old)

@@ -22,6 +22,7 @@ QUIET = Facts(
     score=0.5,
     changed=0.0,
     directions_changed=0.0,
+    duplicates=0.0,
     equal=0.0,
     equal_before=0.0,
     silent=0,
@@ -40,6 +41,7 @@ QUIET = Facts(
     other_version=0.0,
 )
 DRIFT = QUIET._replace(score=20.0, changed=0.3, directions_changed=0.3)
+STUCK = DRIFT._replace(duplicates=20.0, equal=0.3)
 
 
 @pytest.mark.parametrize(
@@ -48,12 +50,22 @@ DRIFT = QUIET._replace(score=20.0, changed=0.3, directions_changed=0.3)
         (QUIET, "none"),
         (QUIET._replace(bits=13.0), "precision"),
         (QUIET._replace(different=0.4), "precision"),
-        (QUIET._replace(equal=0.1), "stuck"),
-        (QUIET._replace(equal=0.04), "none"),
-        (DRIFT._replace(equal=0.2), "stuck"),
-        (DRIFT._replace(equal=0.1), "other mix"),
-        (DRIFT._replace(equal=0.6, equal_before=0.4), "stuck"),
-        (DRIFT._replace(equal=0.6, equal_before=0.5), "other mix"),
+        (QUIET._replace(duplicates=2.0, equal=0.1), "stuck"),
+        (QUIET._replace(duplicates=2.0, equal=0.04), "none"),
+        (STUCK._replace(equal=0.2), "stuck"),
+        (STUCK._replace(equal=0.1), "other mix"),
+        (STUCK._replace(equal=0.6, equal_before=0.4), "stuck"),
+        (STUCK._replace(equal=0.6, equal_before=0.5), "other mix"),
+        (STUCK._replace(changed=1.0, equal=1.0, silent=64), "stuck"),
+        # As many repeats as are no drift.
+        (STUCK._replace(duplicates=1.9), "other mix"),
+        # Half of the window is too many even where the baseline repeats.
+        (STUCK._replace(duplicates=0.0, equal=0.5), "stuck"),
+        # The others changed, too: popular queries have new vectors.
+        (STUCK._replace(changed=0.6, equal=0.4), "stuck"),
+        (STUCK._replace(changed=0.8, equal=0.5, far=0.8), "model"),
+        (STUCK._replace(changed=1.0, equal=0.6, length=3.0, directions_changed=0.0), "scale"),
+        (STUCK._replace(pairs=12, pairs_moved=1.0), "model"),
         (DRIFT._replace(silent=2), "model"),
         (DRIFT._replace(n=49, far=1.0), "unknown"),
         (DRIFT._replace(length=1.05, directions_changed=0.01), "scale"),
@@ -111,11 +123,11 @@ def test_lengths_are_told_in_three_digits_or_whole() -> None:
 
 
 def test_the_evidence_is_in_words() -> None:
-    stuck = DRIFT._replace(equal=0.41, equal_before=0.15)
+    stuck = STUCK._replace(equal=0.41, equal_before=0.15)
     assert (
         decide(stuck).evidence[0] == "41% of the vectors are copies of three or fewer, 15% before"
     )
-    only_now = DRIFT._replace(equal=0.41)
+    only_now = STUCK._replace(equal=0.41)
     assert decide(only_now).evidence[0] == "41% of the vectors are copies of three or fewer"
     assert decide(DRIFT._replace(far=0.97)).evidence == (
         "97% of the vectors have no near vector in the baseline",
@@ -155,9 +167,10 @@ def facts_of(detector: Detector, baseline: Vectors) -> FactsOf:
         if texts is not None:
             new = Observations(window, [{"text": text} for text in texts[0]])
             old = Observations(baseline, [{"text": text} for text in texts[1]])
-        score = detector.score(window)
+        score, components = detector.scores(window)
+        repeats = components["duplicates"]
         compared = detector.compare(window)
-        return measure(detector, compared, score, old, new, places, known, 0.0, 1.0)
+        return measure(detector, compared, score, repeats, old, new, places, known, 0.0, 1.0)
 
     return measured
 
@@ -274,6 +287,56 @@ def test_copies_of_three_vectors_are_counted_beyond_those_of_the_baseline(
     facts = facts_of(window)
     assert facts.equal == pytest.approx(0.2)
     assert facts.equal_before == pytest.approx(1 / len(baseline))
+    assert decide(facts).kind == "stuck"
+
+
+@pytest.mark.parametrize("noise", [0, 1e-6, 4e-3])
+def test_copies_may_differ_in_their_last_digits(
+    facts_of: FactsOf, draw: Draw, noise: float
+) -> None:
+    window = draw(KNOWN, 1_000)
+    window[::3] = window[0]
+    error = np.random.default_rng(0).normal(size=window.shape) / np.sqrt(window.shape[1])
+    facts = facts_of((window * (1 + noise * error)).astype(np.float32))
+    assert facts.equal == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_vectors_that_one_large_number_makes_alike_are_no_copies(
+    facts_of: FactsOf, draw: Draw
+) -> None:
+    window = draw(KNOWN, 1_000)
+    window[:, 5] = 1e6 + np.arange(1_000)
+    assert facts_of(window).equal == 0
+    added = draw(KNOWN, 1_000) + np.float32(10)
+    assert facts_of(added).equal == 0
+
+
+def test_another_model_is_the_cause_where_popular_texts_have_new_vectors(
+    facts_of: FactsOf, draw: Draw, baseline: Vectors
+) -> None:
+    window = draw(KNOWN, 1_000)
+    window[::2] = window[[0, 2, 4] * 166 + [0, 2]]
+    facts = facts_of(turned(window))
+    assert facts.duplicates > 10
+    assert facts.equal == 0.5
+    assert decide(facts).kind == "model"
+
+
+def test_texts_of_which_a_stuck_encoder_makes_one_vector_do_not_tell_of_another_model(
+    facts_of: FactsOf, baseline: Vectors
+) -> None:
+    texts = [f"text {row}" for row in range(len(baseline))]
+    window = baseline[:1_000].copy()
+    window[::4] = window[1]
+    facts = facts_of(window, (texts[:1_000], texts))
+    assert (facts.pairs, facts.pairs_moved) == (749, 0)
+    assert decide(facts).kind == "stuck"
+    # One text that comes again and again may have another vector: that of another model.
+    window[::4] = turned(window[1:2])
+    repeated = texts[:1_000]
+    repeated[::4] = ["text 0"] * 250
+    facts = facts_of(window, (repeated, texts))
+    assert (facts.pairs, facts.pairs_moved) == (751, pytest.approx(1 / 751))
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1, 1e4])
@@ -284,6 +347,15 @@ def test_a_dimension_that_becomes_constant_is_silent(
     assert facts_of(window).silent == 0
     window[:, [3, 9]] = 0.01 * unit
     assert facts_of(window).silent == 2
+
+
+def test_no_dimension_is_silent_because_another_one_grows(facts_of: FactsOf, draw: Draw) -> None:
+    """Seconds become milliseconds: all vectors are longer, and the others vary as before."""
+    window = draw(KNOWN, 1_000)
+    window[:, 3] *= 1e5
+    facts = facts_of(window)
+    assert facts.length > 1_000
+    assert facts.silent == 0
 
 
 @pytest.mark.parametrize("different", [300, 1_000])
@@ -299,6 +371,7 @@ def test_unseen_vectors_of_a_baseline_that_repeats_its_vectors_are_not_far(
     facts = measure(
         detector,
         detector.compare(window),
+        0.0,
         0.0,
         Observations(baseline),
         Observations(window),
@@ -322,6 +395,7 @@ def test_vectors_of_few_sessions_make_no_dimension_constant(baseline: Vectors, d
         measure(
             detector,
             detector.compare(window),
+            0.0,
             0.0,
             Observations(sparse),
             Observations(window),
@@ -442,6 +516,7 @@ def test_the_versions_that_the_baseline_lacks_are_counted(
     facts = measure(
         detector,
         detector.compare(window),
+        0.0,
         0.0,
         versioned(baseline, *before),
         versioned(window, *now),
