@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -22,30 +22,18 @@ _DOUBLE = np.dtype([("start", "S3"), ("value", "<f8")])
 """An element of an ArrayValue that is a double, as it is encoded."""
 _START = b"\x0a\x09\x21"
 """Field 1 of the ArrayValue with 9 bytes; field 4 of the AnyValue, which is a double."""
+_NUMBERS = re.compile(rb"(?s:\x0a(?:\x09\x21.{8}|[\x02-\x0b]\x18[\x80-\xff]*[\x00-\x7f]))*+")
+"""An ArrayValue of doubles and integers, as it is encoded."""
 _TO_SPANS = (1, 2, 2)
 """Numbers of the fields resource_spans, scope_spans and spans, one in the other."""
 _VARINT_BITS = 70
+_REQUEST = ExportTraceServiceRequest.DESCRIPTOR
 _MOST_FIELDS = 2**20
-"""Fields of a request, down to the attributes. Each takes up to 50 bytes once it is decoded."""
+"""Fields of a request that are looked at. Each takes up to 50 bytes once it is decoded."""
 _DEEPEST = 100
 """Messages in each other, as many as Protocol Buffers allows."""
 _FEW_BYTES = 4 * 1024 * 1024
 """The fields of a shorter request need not be counted: they take little whatever they are."""
-
-Messages: TypeAlias = dict[int, "Messages"]
-"""The fields of a message that hold messages, by number, and the fields of those."""
-
-
-def _messages(of: Descriptor) -> Messages:
-    """Find the messages in one of a type, down to the attributes."""
-    return {
-        field.number: _messages(field.message_type)
-        for field in of.fields
-        if field.message_type not in (None, KeyValue.DESCRIPTOR)
-    }
-
-
-_MESSAGES = _messages(ExportTraceServiceRequest.DESCRIPTOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,32 +102,22 @@ def _mended(body: bytes) -> bytes:
 
     Some programs cut texts within a character, and the Collector passes them on. One such text must
     not cost a whole request.
-
-    Raises
-    ------
-    DecodeError
-        If it has too many fields to look for texts, or is not in the encoding of Protocol Buffers.
     """
     mended = bytearray(body)
-    messages, count = [(_fields(memoryview(mended)), ExportTraceServiceRequest.DESCRIPTOR)], 0
-    while messages:
-        fields, kind = messages[-1]
-        for number, part in fields:
-            count += 1
-            field = kind.fields_by_number.get(number)
-            if field is None:
-                continue
-            if field.type == FieldDescriptor.TYPE_STRING:
-                text = bytes(part).decode(errors="surrogateescape")
-                part[:] = text.encode(errors="replace")
-            elif field.message_type is not None:
-                messages.append((_fields(part), field.message_type))
-                break
-        else:
-            messages.pop()
-        if count > _MOST_FIELDS or len(messages) > _DEEPEST:
-            raise DecodeError("too many fields")
+    for field, part in _all_fields(memoryview(mended), _may_hold_text):
+        if field.type == FieldDescriptor.TYPE_STRING:
+            text = bytes(part).decode(errors="surrogateescape")
+            part[:] = text.encode(errors="replace")
     return bytes(mended)
+
+
+def _may_hold_text(kind: Descriptor, message: memoryview) -> bool:
+    # Vectors are most of a request, and each of their elements has two fields.
+    return kind != ArrayValue.DESCRIPTOR or _NUMBERS.fullmatch(message) is None
+
+
+def _is_no_attribute(kind: Descriptor, _: memoryview) -> bool:
+    return kind != KeyValue.DESCRIPTOR
 
 
 def _check_count(body: memoryview) -> None:
@@ -164,31 +142,45 @@ def _check_count(body: memoryview) -> None:
                     below.append(part)
         level = below
     if len(body) > _FEW_BYTES:
-        _check_fields(body)
+        # Attributes, events, links and others.
+        for _ in _all_fields(body, _is_no_attribute):
+            pass
 
 
-def _check_fields(body: memoryview) -> None:
-    """Check how many fields all messages of a request have: attributes, events, links and others.
+def _all_fields(
+    body: memoryview, enters: Callable[[Descriptor, memoryview], bool]
+) -> Iterator[tuple[FieldDescriptor, memoryview]]:
+    """Yield type and content of each known field of a request, and of the messages that it enters.
 
     Raises
     ------
     BodyTooLarge
-        If there are too many.
+        If there are too many, with the unknown ones.
     DecodeError
         If the body is not in the encoding of Protocol Buffers.
     """
-    left, count = [(body, _MESSAGES)], 0
-    while left:
-        message, messages = left.pop()
-        for number, part in _fields(message):
+    messages, count = [(_fields(body), _REQUEST)], 0
+    while messages:
+        fields, kind = messages[-1]
+        for number, part in fields:
             count += 1
             if count > _MOST_FIELDS:
                 raise BodyTooLarge(
                     f"the request has more than {_MOST_FIELDS} attributes and other fields; send"
                     " fewer at a time"
                 )
-            if number in messages:
-                left.append((part, messages[number]))
+            field = kind.fields_by_number.get(number)
+            if field is None:
+                continue
+            yield field, part
+            below = field.message_type
+            if below is not None and enters(below, part):
+                messages.append((_fields(part), below))
+                break
+        else:
+            messages.pop()
+        if len(messages) > _DEEPEST:
+            raise DecodeError("messages are too deep in each other")
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

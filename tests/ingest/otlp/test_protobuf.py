@@ -47,8 +47,24 @@ def test_a_text_that_is_not_utf8_costs_no_other_text_and_no_vector(
 def test_a_request_that_is_not_utf8_and_has_too_many_fields_is_refused() -> None:
     body = export(span({"a": "X"})).SerializeToString().replace(b"X", b"\xff")
     attributes = framed(1, framed(2, framed(2, framed(9, b"") * 1_100_000)))
-    with pytest.raises(PayloadError, match="not an ExportTraceServiceRequest in protobuf"):
+    with pytest.raises(BodyTooLarge, match="more than 1048576 attributes and other fields"):
         list(protobuf.read(body + attributes))
+
+
+@pytest.mark.parametrize("number", [0.5, 0, 7, -7, 2**40])
+def test_a_text_that_is_not_utf8_costs_no_vectors_however_many_there_are(number: float) -> None:
+    vectors = {str(at): [number, 0.25] * 2_048 for at in range(150)}
+    body = export(span(vectors, name="X")).SerializeToString().replace(b"X", b"\xff", 1)
+    [found] = protobuf.read(body)
+    expected = np.tile(np.array([number, 0.25], np.float32), 2_048)
+    for value in found.attributes.values():
+        np.testing.assert_array_equal(value.vector(IngestSettings()), expected)
+
+
+def test_a_text_among_numbers_is_replaced_if_it_is_not_utf8() -> None:
+    body = export(span({"a": [0.5, 7, "X", 2**40, True]})).SerializeToString()
+    [found] = protobuf.read(body.replace(b"X", b"\xff"))
+    assert found.attributes["a"].plain() == [0.5, 7, "?", 2**40, True]
 
 
 def framed(number: int, content: bytes) -> bytes:
