@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from ingest.runtime.errors import Problem, SettingsError
@@ -125,7 +124,7 @@ def _store(file: Path, before: list[Token], made: list[Token]) -> None:
 
 def _entries(tokens: Sequence[Token], like: bytes = b"") -> bytes:
     """Return tokens as YAML that continues a content, indented as its list is."""
-    text = yaml.safe_dump([each.model_dump() for each in tokens], sort_keys=False)
+    text = documents.write([each.model_dump() for each in tokens])
     if (first := re.search(rb"^ *(?=- )", like, re.MULTILINE)) is not None:
         text = textwrap.indent(text, first[0].decode())
     ended = not like or like.endswith(b"\n")

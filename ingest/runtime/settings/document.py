@@ -3,7 +3,8 @@
 Refused is what YAML accepts silently, a key that occurs twice or is not text. So are aliases, of
 which a few lines make gigabytes, and deep nesting.
 
-Numbers are those of YAML 1.2: `1e-05`, as Helm and JSON write it, is one.
+Numbers are those of YAML 1.2: `1e-05`, as Helm and JSON write it, is one, `010` is 10, and `1:30`
+is a text; YAML 1.1 would read 8 and 90. As in YAML 1.1, underscores may separate digits: `1_000`.
 
 Errors give a place and what is allowed. They never quote the file, which may hold secrets, also
 where they do not belong.
@@ -32,15 +33,38 @@ Keys = tuple[str | int, ...]
 """Keys and indices that lead to a value."""
 
 
+# Of the core schema of YAML 1.2, and with underscores. What is an integer matches both.
+_DIGITS = r"[0-9](?:_?[0-9])*"
+_NUMBERS = {
+    "tag:yaml.org,2002:int": rf"(?:[-+]?{_DIGITS}|0o[0-7]+|0x[0-9a-fA-F]+)$",
+    "tag:yaml.org,2002:float": (
+        rf"(?:[-+]?(?:\.{_DIGITS}|{_DIGITS}(?:\.(?:{_DIGITS})?)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+}
+
+
 class _Loader(yaml.SafeLoader):
-    """The loader of YAML 1.1, where a number with an exponent needs a point and a sign."""
+    """The loader of YAML 1.1, with other numbers."""
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """Read an integer. A leading zero means nothing; in YAML 1.1 it makes octal numbers."""
+        text = node.value
+        return int(text, 0 if text[:2] in {"0o", "0x"} else 10)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that is a number of YAML 1.1 or here."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 
 
 @dataclass(frozen=True)
@@ -144,6 +168,11 @@ def parse(text: str) -> Document:
         return Document(None if node is None else _value(loader, node, (), places), places)
     finally:
         loader.dispose()
+
+
+def write(values: object) -> str:
+    """Return a text that is read as these values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 
 class _Refused(yaml.MarkedYAMLError):

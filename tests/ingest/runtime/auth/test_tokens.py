@@ -28,6 +28,14 @@ def test_a_token_is_shown_once_and_stored_as_its_hash(tmp_path: Path) -> None:
     ]
 
 
+def test_a_name_may_look_like_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.yaml"
+    names = ["1e5", "089", "0o17", "1_000", "7"]
+    for name in names:
+        tokens.add(file, name, ["drift"])
+    assert [each.name for each in tokens.read(file)] == names
+
+
 def test_a_name_is_unique(tmp_path: Path) -> None:
     file = tmp_path / "tokens.yaml"
     tokens.add(file, "scraper", ["metrics"])

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ingest.runtime.errors import SettingsError
 from ingest.runtime.settings import document
@@ -77,6 +78,46 @@ def test_what_is_not_allowed_is_refused_early_with_its_place(
 def test_a_number_may_have_an_exponent_as_helm_and_json_write_it(text: str, value: object) -> None:
     found = document.parse(f"a: {text}").values["a"]
     assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10),
+        ("-0755", -755),
+        ("089", 89),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("+7", 7),
+        ("07.50", 7.5),
+        ("1.", 1.0),
+        ("-.INF", float("-inf")),
+        ("1:30", "1:30"),
+        ("1:30.5", "1:30.5"),
+        ("1_000", 1000),
+        ("-1_0.2_5e1", -102.5),
+        ("1__000", "1__000"),
+        ("_1", "_1"),
+        ("0b11", "0b11"),
+        ("'010'", "010"),
+    ],
+)
+def test_numbers_are_those_of_yaml_1_2_and_may_have_underscores(text: str, value: object) -> None:
+    found = document.parse(f"a: {text}").values["a"]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_an_integer_without_end_is_refused() -> None:
+    with pytest.raises(SettingsError, match="this value is not allowed"):
+        document.decode(b"a: " + b"1" * 10_000, "file")
+
+
+@pytest.mark.parametrize("value", ["010", "089", "0o17", "1e5", "1:30", "1_000", "yes", "", "a"])
+def test_a_text_that_is_written_is_read_as_the_same_text(value: str) -> None:
+    written = document.write([{"a": value}])
+    assert document.parse(written).values == [{"a": value}]
+    # Other programs read YAML 1.1.
+    assert yaml.safe_load(written) == [{"a": value}]
 
 
 def test_a_file_that_is_not_text_is_refused(file: Path) -> None:
