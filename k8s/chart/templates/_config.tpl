@@ -29,14 +29,12 @@ kubectl port-forward --namespace {{ .Release.Namespace }} service/{{ include "em
 {{- if .Values.config | dig "alerting" "slack_webhook" "" -}}
 {{- fail "config.alerting.slack_webhook: the configuration is no secret; use alertmanagerConfig.existingSecret" -}}
 {{- end -}}
+{{- /* `helm test` waits for its only vector, so a share of that model would lose it. */ -}}
 {{- $needed := dict
   "server" (dict "host" "0.0.0.0")
   "log" (dict "format" "json")
-  "alerting" (dict "exporter_url" (include "embedding-drift.exporterUrl" .)) -}}
-{{- /* `helm test` waits for its only vector, so a share of that model would lose it. */ -}}
-{{- if hasKey (.Values.config.ingest | default dict) "sample_ratio" -}}
-{{- $_ := set $needed "ingest" (dict "models" (dict "helm-test" (dict "sample_ratio" 1.0))) -}}
-{{- end -}}
+  "alerting" (dict "exporter_url" (include "embedding-drift.exporterUrl" .))
+  "ingest" (dict "models" (dict "helm-test" (dict "sample_ratio" 1.0))) -}}
 {{ toYaml (mergeOverwrite $needed (deepCopy .Values.config)) }}
 {{- end }}
 
