@@ -31,6 +31,7 @@ _NARROWER: dict[str, dict[str, Any]] = {
     "autoscaling.maxReplicas": {"minimum": 1},
     "autoscaling.averageCpu": {"type": ["string", "number"]},
     "database.cnpg.instances": {"minimum": 1},
+    "database.cnpg.parameters": {"additionalProperties": {"type": ["string", "number", "boolean"]}},
     "networkPolicy.dnsPorts": _PORTS,
     "networkPolicy.databasePorts": _PORTS,
     "scheme": {"enum": ["http", "https"]},

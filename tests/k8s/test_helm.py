@@ -111,6 +111,15 @@ def hooks(helm: str, tmp_path: Path) -> Chart:
             {"database": {"connectionString": "postgresql://x", "trial": {"enabled": True}}},
             "only one of existingSecret, connectionString, trial and cnpg",
         ),
+        *(
+            ({"database": {"cnpg": {"parameters": {"a": value}}}}, "/database/cnpg/parameters/a")
+            for value in ({"b": 1}, [1])
+        ),
+        *(
+            ({override: name}, f'{name.replace(".", "-")}" is no prefix')
+            for override in ("nameOverride", "fullnameOverride")
+            for name in ("My.Drift", "a_b")
+        ),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_it(
@@ -263,6 +272,38 @@ def test_a_release_with_dots_in_its_name_has_services_without_them(chart: Chart)
     [ingress] = of_kind(objects, "Ingress")
     [path] = ingress["spec"]["rules"][0]["http"]["paths"]
     assert path["backend"]["service"]["name"] in services
+
+
+def test_a_release_whose_name_no_service_may_have_is_refused(chart: Chart) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        chart({}, release="2024.drift")
+    assert '"2024-drift-embedding-drift" is no prefix' in error.value.stderr
+    found = chart({"fullnameOverride": "drift-2024"}, release="2024.drift")
+    assert of_kind(found, "Service")[0]["metadata"]["name"].startswith("drift-2024-")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1GB", "1GB"),
+        ("0755", "0755"),
+        (300, "300"),
+        (1_000_000, "1000000"),
+        (12_345_678_901, "12345678901"),
+        (1234567.5, "1234567.5"),
+        (0.9, "0.9"),
+        (True, "true"),
+        (False, "false"),
+    ],
+)
+def test_parameters_of_cloudnativepg_are_texts(value: object, expected: str, chart: Chart) -> None:
+    values = {"enabled": True, "parameters": {"pg_stat_statements.max": value}}
+    [cluster] = of_kind(chart({"database": {"cnpg": values}}), "Cluster")
+    assert cluster["spec"]["postgresql"]["parameters"] == {
+        "max_connections": "200",
+        "shared_buffers": "1GB",
+        "pg_stat_statements.max": expected,
+    }
 
 
 def test_an_upgrade_keeps_tokens_that_were_added_to_the_secret(chart: Chart) -> None:
