@@ -30,10 +30,12 @@ case "$1" in
     *) echo "$@" >>"$PARTS/aws" ;;
 esac
 """
-# Creates objects as kubectl does, and records what it would send to the API server.
+# Creates objects as kubectl does, and records what it would send to the API server. A file with the
+# labels of the namespace makes it exist.
 KUBECTL = """#!/bin/sh
 case "$1" in
     create) exec '{kubectl}' "$@" ;;
+    get) [ ! -e "$PARTS/labels" ] || cat "$PARTS/labels" ;;
     apply) echo --- >>"$PARTS/applied" && cat >>"$PARTS/applied" ;;
 esac
 """
@@ -141,6 +143,27 @@ def test_the_namespace_refuses_pods_with_more_rights_than_those_of_the_chart(
     run(script(""))
     namespace = applied()[0]["metadata"]
     assert namespace["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+def test_a_namespace_that_exists_keeps_its_labels_and_gets_the_secrets(
+    script: Render, run: Run, applied: Callable[[], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "baseline"}
+    (tmp_path / "labels").write_text(json.dumps(labels, separators=(",", ":")))
+    answer = run(script(""))
+    assert answer.returncode == 0, answer.stderr
+    assert [item["kind"] for item in applied()] == ["Secret"]
+    assert "namespace embedding-drift existed and keeps its labels" in answer.stderr
+
+
+def test_a_second_run_says_nothing_about_the_namespace(
+    script: Render, run: Run, applied: Callable[[], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    run(script(""))
+    labels = applied()[0]["metadata"]["labels"]
+    (tmp_path / "labels").write_text(json.dumps(labels, separators=(",", ":")))
+    assert run(script("")).stderr == ""
+    assert [item["kind"] for item in applied()] == ["Namespace", "Secret", "Secret"]
 
 
 def test_the_webhook_is_handed_over_if_there_is_one(
