@@ -8,6 +8,7 @@ Their ``canary`` embeds fixed texts of ``canaries.py``, which shows whether the 
 
 Read ``client.py`` first. It reads arguments with ``rows.py`` and ``values.py``, keeps them in
 ``queue.py``, sends them with ``delivery.py``, and logs and reports losses with ``losses.py``.
+``parameters.py`` checks the numbers that these are created with.
 """
 
 from embedding_drift_client.client import AsyncClient, Client

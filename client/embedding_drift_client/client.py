@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike
 
 from embedding_drift_client.canaries import AsyncEncode, Encode
 from embedding_drift_client.delivery import Answer, AsyncSender, CanaryAnswer, Sender
-from embedding_drift_client.errors import ClientError, SettingsError
-from embedding_drift_client.queue import LONGEST_SECONDS, Queue
+from embedding_drift_client.errors import ClientError
+from embedding_drift_client.parameters import as_seconds
+from embedding_drift_client.queue import Queue
 from embedding_drift_client.rows import Ids, Metadata, Timestamps, read
 
 _log = logging.getLogger(__name__)
@@ -89,11 +90,7 @@ class _Base(ABC):
         SettingsError, PayloadError
             If a parameter is not usable.
         """
-        if not 0 <= close_timeout <= LONGEST_SECONDS:
-            raise SettingsError(
-                f"close_timeout ({close_timeout}) must be 0 to {LONGEST_SECONDS} seconds"
-            )
-        self._close_timeout = close_timeout
+        self._close_timeout = as_seconds("close_timeout", close_timeout)
         self._new_queue = partial(
             Queue, batch_size, interval, max_queue_vectors, max_queue_bytes, raise_errors
         )

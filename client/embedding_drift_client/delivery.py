@@ -38,6 +38,7 @@ from embedding_drift_client.errors import (
     refusal,
 )
 from embedding_drift_client.losses import NO_LOSSES, Losses
+from embedding_drift_client.parameters import as_count
 from embedding_drift_client.rows import Ids, Metadata, Rows, Timestamps, read
 
 _log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class _Route:
         # Without user and password, because the address is logged.
         self._url = str(base.copy_with(userinfo=b"")).rstrip("/")
         self._model_name = _checked(model_name)
-        self._attempts = attempts
+        self._attempts = as_count("attempts", attempts)
         self._delivery: Delivery[Any] | None = None
         self._options: dict[str, Any] = {
             "headers": {} if token is None else {"Authorization": _bearer(token)},
@@ -186,7 +187,7 @@ class Sender(_Route):
     Raises
     ------
     SettingsError
-        If the address, token or file is not usable.
+        If the address, the token, the file or the number of attempts is not usable.
     PayloadError
         If the model's name is not allowed.
     """

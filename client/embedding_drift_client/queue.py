@@ -14,17 +14,15 @@ from embedding_drift_client.delivery import Answer
 from embedding_drift_client.errors import (
     BodyTooLarge,
     QueueFull,
-    SettingsError,
     Undelivered,
     refusal,
 )
 from embedding_drift_client.losses import NO_LOSSES, Losses, LossLog
+from embedding_drift_client.parameters import as_count, as_seconds
 from embedding_drift_client.rows import Given, Rows
 from embedding_drift_client.values import shown
 
 T = TypeVar("T")
-
-LONGEST_SECONDS = 3600
 
 
 class _Waiting(NamedTuple):
@@ -66,7 +64,7 @@ class Queue:
     Raises
     ------
     SettingsError
-        If a number is out of range.
+        If a number is out of range or of another kind.
 
     Attributes
     ----------
@@ -83,19 +81,12 @@ class Queue:
         raise_errors: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        least = min(batch_size, max_vectors, max_bytes)
-        if not (least >= 1 and 0 <= interval <= LONGEST_SECONDS):
-            raise SettingsError(
-                f"batch_size ({batch_size}), max_queue_vectors ({max_vectors}) and max_queue_bytes"
-                f" ({max_bytes}) must be at least 1, interval ({interval}) 0 to"
-                f" {LONGEST_SECONDS} seconds"
-            )
         self.added = self.sent = self.duplicates = self.dropped = self.failed = 0
         self.revisions = 0
-        self._batch_size = batch_size
-        self._interval = interval
-        self._max_vectors = max_vectors
-        self._max_bytes = max_bytes
+        self._batch_size = as_count("batch_size", batch_size)
+        self._interval = as_seconds("interval", interval)
+        self._max_vectors = as_count("max_queue_vectors", max_vectors)
+        self._max_bytes = as_count("max_queue_bytes", max_bytes)
         self._raise_errors = raise_errors
         self._clock = clock
         self._queue: deque[_Waiting] = deque()

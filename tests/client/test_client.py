@@ -589,6 +589,7 @@ def test_threads_share_a_client(network: Network, shelf: Shelf) -> None:
         {"batch_size": 0},
         {"close_timeout": -1},
         {"close_timeout": NAN},
+        {"close_timeout": "5"},
     ],
 )
 def test_wrong_parameters_are_refused_at_once(

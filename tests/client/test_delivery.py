@@ -8,6 +8,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
 from time import time
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -322,6 +323,12 @@ def test_an_illegal_model_name_is_refused_before_anything_is_sent(
 def test_an_unusable_address_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(SettingsError, match=r"must begin with http://|[Ii]nvalid"):
         Sender(url, "m")
+
+
+@pytest.mark.parametrize("attempts", [0, float("nan"), "8"])
+def test_a_number_of_attempts_that_would_never_be_reached_is_refused(attempts: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^attempts \(.*\) must be"):
+        Sender("http://127.0.0.1:1", "m", attempts=attempts)
 
 
 @pytest.mark.parametrize("token", ["", "two words", "line\n", "\N{EURO SIGN}"])

@@ -59,18 +59,23 @@ def numbers(of: Queue) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "name"),
     [
-        {"batch_size": 0},
-        {"interval": -1},
-        {"interval": float("nan")},
-        {"interval": 1e9},
-        {"max_vectors": 0},
-        {"max_bytes": 0},
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 500.0}, "batch_size"),
+        ({"interval": -1}, "interval"),
+        ({"interval": float("nan")}, "interval"),
+        ({"interval": 1e9}, "interval"),
+        ({"max_vectors": 0}, "max_queue_vectors"),
+        ({"max_vectors": 1e3}, "max_queue_vectors"),
+        ({"max_bytes": 0}, "max_queue_bytes"),
+        ({"max_bytes": float("inf")}, "max_queue_bytes"),
     ],
 )
-def test_numbers_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="must be"):
+def test_numbers_out_of_range_or_of_another_kind_are_refused_by_name(
+    wrong: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name} \(.*\) must be"):
         queue(**wrong)
 
 
