@@ -103,11 +103,11 @@ class _Base(ABC):
         }
         self._canary_destination = self._destination | {"attempts": _CANARY_ATTEMPTS}
         self._raises = raise_errors
-        self._begin()
+        self._open()
 
     @abstractmethod
-    def _begin(self) -> None:
-        """Begin with an empty queue."""
+    def _open(self) -> None:
+        """Begin with an empty queue, and a sender that has checked its parameters."""
 
     def _tolerate(self, error: ClientError) -> None:
         """Log why canaries were not sent, or raise the error with ``raise_errors``."""
@@ -172,13 +172,27 @@ class Client(_Base):
     and counts from 0; the parent sends the vectors that waited.
     """
 
+    def _open(self) -> None:
+        self._begin()
+        self._opened()
+        _clients.add(self)
+
     def _begin(self) -> None:
         self._queue = self._new_queue()
-        self._sender = Sender(**self._destination, sleep=self._pause)
+        self._sender: Sender | None = None
         self._changed = threading.Condition()
         self._abandoned = threading.Event()
         self._thread: threading.Thread | None = None
-        _clients.add(self)
+
+    def _opened(self) -> Sender:
+        """Return the sender. A forked child makes its own for its first batch.
+
+        In the fork itself, it would cost each child that sends nothing, and an error could not be
+        told.
+        """
+        if self._sender is None:
+            self._sender = Sender(**self._destination, sleep=self._pause)
+        return self._sender
 
     def __enter__(self) -> Client:
         return self
@@ -343,7 +357,7 @@ class Client(_Base):
             with self._changed:
                 batch = self._queue.take()
                 lost = self._queue.report()
-            outcome = self._sender.deliver(batch, lost)
+            outcome = self._opened().deliver(batch, lost)
         except _Closed:
             return
         except Exception as error:  # no failure may stop the thread
@@ -353,12 +367,12 @@ class Client(_Base):
             self._changed.notify_all()
 
     def _finish(self) -> None:
-        with self._sender:
+        with self._sender or contextlib.nullcontext():
             self._end()
 
     def _end(self) -> None:
         with self._changed:
-            self._queue.end(self._sender.trouble)
+            self._queue.end(None if self._sender is None else self._sender.trouble)
             self._changed.notify_all()
 
     def _pause(self, seconds: float) -> None:
@@ -379,7 +393,7 @@ class AsyncClient(_Base):
     lost without :meth:`close`.
     """
 
-    def _begin(self) -> None:
+    def _open(self) -> None:
         self._queue = self._new_queue()
         self._sender = AsyncSender(**self._destination)
         self._changed = asyncio.Event()

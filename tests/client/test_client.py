@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+import trustme
 
 from embedding_drift_client import AsyncClient, Client, queue
 from embedding_drift_client.errors import DimensionMismatch, PayloadError, QueueFull, SettingsError
@@ -431,7 +432,7 @@ def seconds_to_leave(
 
 
 def was_refused(client: AnyClient) -> bool:
-    return client._sender.trouble is not None
+    return client._sender is not None and client._sender.trouble is not None
 
 
 @either
@@ -653,3 +654,31 @@ else:
 """
     assert python(program, network.url) == ""
     assert sorted(float(v[0]) for batch in shelf.batches for v in batch.vectors) == [1, 2, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_a_client_that_a_forked_child_cannot_use_does_not_disturb_the_others(
+    network: Network, shelf: Shelf, tmp_path: Path
+) -> None:
+    certificates = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(certificates)
+    program = f"""
+import os, sys, warnings
+warnings.simplefilter("ignore")
+from embedding_drift_client import Client
+lost = [Client(sys.argv[1], "lost", verify={str(certificates)!r}) for _ in range(3)]
+kept = [Client(sys.argv[1], "kept") for _ in range(3)]
+os.unlink({str(certificates)!r})
+if child := os.fork():
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    for client in lost + kept:
+        client.add([2])
+        client.close(60)
+    assert [client.sent for client in kept] == [1, 1, 1]
+    assert [client.failed for client in lost] == [1, 1, 1]
+"""
+    said = python(program, network.url)
+    assert [batch.model_name for batch in shelf.batches] == ["kept"] * 3
+    assert said.count(f"vectors not stored: {certificates}: is not a file of certificates") == 3
+    assert "Exception ignored" not in said
