@@ -26,19 +26,10 @@ T = TypeVar("T")
 
 
 class _Waiting(NamedTuple):
-    """Vectors that wait.
-
-    Attributes
-    ----------
-    rows : Rows
-    due : float
-    is_half : bool
-        Whether they are half of a batch that was too large, and so are a batch of their own.
-    """
+    """Vectors that wait."""
 
     rows: Rows
     due: float
-    is_half: bool = False
 
 
 class Queue:
@@ -50,7 +41,7 @@ class Queue:
     Parameters
     ----------
     batch_size : int
-        Vectors in a batch.
+        Most vectors in a batch. After the service has refused a batch as too large, they are fewer.
     interval : float
         Seconds after which vectors are due even if the batch is not full.
     max_vectors, max_bytes : int
@@ -83,7 +74,7 @@ class Queue:
     ) -> None:
         self.added = self.sent = self.duplicates = self.dropped = self.failed = 0
         self.revisions = 0
-        self._batch_size = as_count("batch_size", batch_size)
+        self._largest_batch = self._batch_size = as_count("batch_size", batch_size)
         self._interval = as_seconds("interval", interval)
         self._max_vectors = as_count("max_queue_vectors", max_vectors)
         self._max_bytes = as_count("max_queue_bytes", max_bytes)
@@ -192,13 +183,9 @@ class Queue:
         seen: set[str] = set()
         room = self._batch_size
         while room and self._queue and self._queue[0].rows.vectors.shape[1] == dimension:
-            if self._queue[0].is_half and self._in_flight:
-                break
-            rows, due, is_half = self._queue.popleft()
+            rows, due = self._queue.popleft()
             self._queued -= len(rows)
             self._in_flight.append(rows)
-            if is_half:
-                break
             size = _fitting(rows, room, seen)
             room -= size
             if size < len(rows):
@@ -226,8 +213,9 @@ class Queue:
         ----------
         outcome : Answer or Exception
             The service's answer, or why there is none. If the error names some of the vectors,
-            the others are queued again, to be sent first. If the batch is too large, so are both
-            of its halves, each as a batch of its own.
+            the others are queued again, to be sent first. If the batch is too large, all are, and
+            the next batches have half its size. Each full one that is accepted makes the next
+            larger by a sixteenth: the cause may have been one long vector.
         """
         if self._ended:
             return
@@ -241,11 +229,12 @@ class Queue:
             self.sent += count - duplicates
             self.duplicates += duplicates
             self.revisions += min(outcome.revisions, count - duplicates)
+            if count == self._batch_size:
+                self._batch_size = min(count + count // 16 + 1, self._largest_batch)
             return
         if isinstance(outcome, BodyTooLarge) and count > 1:
-            [rows] = taken
-            self._return(rows.pick(range(count // 2, count)), is_half=True)
-            self._return(rows.pick(range(count // 2)), is_half=True)
+            self._batch_size = count // 2
+            self._return(taken[0])
             return
         problems = getattr(outcome, "problems", ())
         named = {problem.index for problem in problems}
@@ -261,9 +250,9 @@ class Queue:
         if not problems:
             self.tell("vectors not stored", outcome)
 
-    def _return(self, rows: Rows, is_half: bool = False) -> None:
+    def _return(self, rows: Rows) -> None:
         """Queue vectors that were taken again, before all others."""
-        self._queue.appendleft(_Waiting(rows, self._clock(), is_half))
+        self._queue.appendleft(_Waiting(rows, self._clock()))
         self._queued += len(rows)
         self._bytes += _size(rows)
 

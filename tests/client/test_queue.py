@@ -203,7 +203,7 @@ def test_a_batch_that_fails_as_a_whole_is_not_sent_again(failure: Exception) -> 
     assert (waiting.failed, waiting.waiting) == (4, 0)
 
 
-def test_the_halves_of_a_batch_that_is_too_large_are_sent_first_and_alone() -> None:
+def test_a_batch_that_is_too_large_is_sent_again_first_in_smaller_batches() -> None:
     waiting = queue(batch_size=5)
     add(waiting, numbered(0, 7), [*"abcdefg"])
     assert numbers(waiting) == [0, 1, 2, 3, 4]
@@ -217,21 +217,62 @@ def test_the_halves_of_a_batch_that_is_too_large_are_sent_first_and_alone() -> N
     assert numbers(waiting) == [2]
     waiting.settle(BodyTooLarge("too large"))
     assert (waiting.failed, waiting.waiting) == (1, 4)
-    assert numbers(waiting) == [3, 4]
+    assert numbers(waiting) == [3]
+    waiting.settle(Answer(1, 0))
+    assert numbers(waiting) == [4, 5]
     waiting.settle(Answer(2, 0))
-    assert numbers(waiting) == [5, 6]
-    waiting.settle(Answer(2, 0))
+    assert numbers(waiting) == [6]
+    waiting.settle(Answer(1, 0))
     assert (waiting.sent, waiting.failed, waiting._bytes) == (6, 1, 0)
 
 
-def test_what_is_good_of_a_half_is_not_joined_with_the_other_half() -> None:
+def test_what_is_good_of_a_smaller_batch_is_not_sent_in_a_larger_one() -> None:
     waiting = queue()
     add(waiting, numbered(0, 4))
     waiting.take()
     waiting.settle(BodyTooLarge("too large"))
     waiting.take()
     waiting.settle(refusing(0))
-    assert numbers(waiting) == [1]
+    assert numbers(waiting) == [1, 2]
+
+
+def sizes(of: Queue, count: int, limit: float) -> list[int]:
+    """Send vectors to a service that refuses larger batches; return the sizes of all batches."""
+    add(of, numbered(0, count))
+    mark, found = of.hurry(), []
+    while not of.is_settled(mark):
+        found.append(len(of.take()))
+        of.settle(BodyTooLarge("too large") if found[-1] > limit else Answer(found[-1], 0))
+    return found
+
+
+def test_a_size_that_was_too_large_is_seldom_tried_again() -> None:
+    waiting = queue(batch_size=500, max_vectors=10_000, max_bytes=10**6)
+    tried = sizes(waiting, 10_000, limit=125)
+    assert tried[:4] == [500, 250, 125, 133]
+    assert waiting.sent == 10_000
+    assert sum(tried) < 1.25 * 10_000
+
+
+def test_batches_are_as_large_as_before_when_the_service_accepts_them_again() -> None:
+    waiting = queue(batch_size=500, max_vectors=20_000, max_bytes=10**6)
+    sizes(waiting, 1_000, limit=1)
+    assert max(sizes(waiting, 10_000, limit=np.inf)[:50]) < 500
+    assert sizes(waiting, 10_000, limit=np.inf) == [500] * 20
+
+
+def test_a_small_batch_that_is_accepted_does_not_show_that_a_large_one_is() -> None:
+    waiting = queue(batch_size=8, max_vectors=100)
+    sizes(waiting, 5, limit=4)
+    for _ in range(10):
+        assert sizes(waiting, 1, limit=4) == [1]
+    assert sizes(waiting, 8, limit=4) == [4, 4]
+
+
+def test_a_service_that_accepts_no_vector_gets_each_alone_and_once() -> None:
+    waiting = queue(batch_size=8, max_vectors=100)
+    assert sizes(waiting, 8, limit=0) == [8, 4, 2, *[1] * 8]
+    assert waiting.failed == 8
 
 
 def test_vectors_stored_before_are_duplicates() -> None:
