@@ -207,7 +207,8 @@ def _names_the_model(message: Message) -> bool:
 
 
 def _says_that_the_model_changed(message: Message) -> bool:
-    return "*EmbeddingModelChanged*" in message.body["attachments"][0]["text"]
+    (attachment,) = message.body["attachments"]
+    return SWAPPED in attachment["title"] and "*EmbeddingModelChanged*" in attachment["text"]
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

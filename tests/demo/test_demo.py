@@ -13,6 +13,9 @@ from typing import IO
 import httpx2
 import pytest
 
+from demo.__main__ import MODEL, SWAPPED, _says_that_the_model_changed
+from demo.slack import Message
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -33,6 +36,17 @@ def running_in(folder: Path) -> list[str]:
         if str(folder) in command:
             commands.append(command)
     return commands
+
+
+def message(model_name: str, alert: str) -> Message:
+    title = f"WARNING: The vectors of {model_name} changed"
+    return Message(0.0, {"attachments": [{"title": title, "text": f"*{alert}* (fast window)"}]})
+
+
+def test_only_the_alert_of_the_swapped_model_says_that_the_model_changed() -> None:
+    assert _says_that_the_model_changed(message(SWAPPED, "EmbeddingModelChanged"))
+    assert not _says_that_the_model_changed(message(MODEL, "EmbeddingModelChanged"))
+    assert not _says_that_the_model_changed(message(SWAPPED, "EmbeddingDriftDetected"))
 
 
 # A demo takes two minutes, so each release of Prometheus plays one, which ends in another way.
