@@ -36,8 +36,8 @@ run: $(BIN)/.run ## Serve everything on one port, with its own PostgreSQL
 demo: $(BIN)/.test tools ## Play two incidents until their alerts arrive: a new topic, and another encoder; KEEP=1 keeps it running
 	@exec $(BIN)/python -m demo $(if $(KEEP),--keep)
 
-screenshots: $(BIN)/.test tools ## Play the demo, and take the screenshot of its page in docs/
-	$(BIN)/python -m demo --screenshot docs/page.png
+screenshots: $(BIN)/.test tools ## Play the demo, and make the pictures in docs/ from it
+	$(BIN)/python -m demo --picture docs/demo.png --screenshot docs/page.png
 
 test: $(BIN)/.test tools ## Run all tests, in 20 to 30 minutes on two cores; TESTS="tests/client -k queue" runs some
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup $(TESTS)

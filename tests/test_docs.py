@@ -204,6 +204,14 @@ def test_make_run_serves_what_the_readme_says() -> None:
     assert f"make run     # serves everything on http://127.0.0.1:{PORT}" in README.read_text()
 
 
+def test_make_screenshots_writes_every_picture_of_the_readme() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    [recipe] = re.findall(r"^screenshots:.*\n\t(.*)$", makefile, re.MULTILINE)
+    shown = re.findall(r"^!\[.*\]\((\S+)\)$", README.read_text(), re.MULTILINE)
+    assert shown == re.findall(r"\S+\.png", recipe)
+    assert {ROOT / picture for picture in shown} == set((ROOT / "docs").glob("*.png"))
+
+
 def paths(document: Path) -> set[str]:
     """Find the files and folders that a document names in backticks."""
     named = re.findall(r"`([\w.-]+(?:/[\w.-]+)*/?)`", document.read_text())
