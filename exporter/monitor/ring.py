@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -53,12 +54,16 @@ class Arrivals:
         """Return those in the sample of a level."""
         return self.part(is_sampled(self.seqs, level)) if level else self
 
-    def within(self, seconds: float) -> Arrivals:
-        """Leave out the first ones that were stored so many seconds before the newest or more."""
+    def within(self, seconds: float, now: float = math.inf) -> Arrivals:
+        """Leave out the first ones that were stored so many seconds before the newest or more.
+
+        If the newest is from after ``now``, because the clock was ahead then, ``now`` counts.
+        """
         if not len(self):
             return self
+        horizon = min(float(self.times[-1]), now) - seconds
         # Not each that is old: the store's clock may have stepped back.
-        return self.part(slice(int(np.argmax(self.times > self.times[-1] - seconds)), None))
+        return self.part(slice(int(np.argmax(self.times > horizon)), None))
 
     def put(self, slots: NDArray[np.intp], arrivals: Arrivals) -> None:
         """Replace those at these places."""

@@ -42,6 +42,9 @@ _LATE_SECONDS = 10.0
 vectors may take as long into the windows."""
 _REPLICA_LATE_SECONDS = 60.0
 """Seconds for which acknowledged vectors may be on their way through a replica."""
+_STEP_SECONDS = 10.0
+"""Seconds by which the store's clock must go back between two polls to have been ahead before. By
+fewer, servers that are read in turn may differ."""
 _NUMBERS = 100_000
 """Numbers of vectors that are looked at together."""
 
@@ -217,6 +220,13 @@ class Tail:
             _is_older(row, model.row) and self._is_set_back(connection, model.row)
         ):
             self._log_rewind(model.row, row.last_seq)
+            model = self._renew(row)
+        elif _was_ahead(row, model.row):
+            # What seemed too old has left the windows, and what is due seems far away.
+            _log.warning(
+                "the store's clock went back; the windows are reloaded",
+                extra={"model_name": row.model_name},
+            )
             model = self._renew(row)
         model.settings = self.settings
         now = row.now.timestamp()
@@ -420,6 +430,11 @@ def _is_older(row: ModelRow, known: ModelRow) -> bool:
         or row.last_seq < known.last_seq
         or (row.baseline_used_at or _EARLIEST) < (known.baseline_used_at or _EARLIEST)
     )
+
+
+def _was_ahead(row: ModelRow, known: ModelRow) -> bool:
+    """Whether the store's clock was ahead when the row before was read."""
+    return not _is_older(row, known) and known.now - row.now > timedelta(seconds=_STEP_SECONDS)
 
 
 def _has_less(connection: psycopg.Connection, known: ModelRow) -> bool:

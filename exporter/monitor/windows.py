@@ -7,6 +7,7 @@ vectors enter and leave, never when it is read.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -162,6 +163,7 @@ class ModelWindows:
         self.seconds = max(limit.settings.seconds for limit in self.limits.values())
         self.start_seq = self.seen_seq = seen_seq
         self.seen_at: float | None = None
+        self._now = math.inf
         self.lock = threading.Lock()
         stream = self._stream(0, self.limits)
         self.views: Mapping[str, View] = MappingProxyType(
@@ -191,8 +193,9 @@ class ModelWindows:
         last_seq : int
             Number of its newest vector.
         now : float
-            Seconds since the epoch.
+            Seconds since the epoch. Of vectors from later, the clock was ahead.
         """
+        self._now = now
         if (last_seq - self.seen_seq) * sampled_ratio(self.level) > self.capacity:
             self._load(source, self._spans(source, last_seq, self))
         elif last_seq > self.seen_seq:
@@ -257,7 +260,7 @@ class ModelWindows:
                 # Without a pause, this thread takes the lock again before a waiting scrape wakes.
                 time.sleep(_PAUSE_SECONDS)
             part = arrivals.part(slice(at, at + _CHUNK))
-            self.advance(float(part.times[-1]))
+            self.advance(min(float(part.times[-1]), self._now))
             self._make_room(part)
             with self.lock:
                 self._append(part)
@@ -266,7 +269,7 @@ class ModelWindows:
         """Raise the level of each window that would hold too many vectors."""
         for name, limit in self.limits.items():
             stream, window = self.views[name]
-            new, level = arrivals.within(limit.settings.seconds), stream.level
+            new, level = arrivals.within(limit.settings.seconds, self._now), stream.level
             if len(window) + len(new.sampled(level)) <= limit.capacity:
                 continue
             held = self.arrivals(name)
@@ -277,7 +280,7 @@ class ModelWindows:
     def _append(self, arrivals: Arrivals) -> None:
         for stream, names in self._streams():
             seconds = max(self.limits[name].settings.seconds for name in names)
-            stream.append(arrivals.within(seconds).sampled(stream.level))
+            stream.append(arrivals.within(seconds, self._now).sampled(stream.level))
             for name in names:
                 window = self.views[name].window
                 first = max(window.first, self._oldest(name, stream, arrivals))
@@ -334,7 +337,8 @@ class ModelWindows:
         """Return the position at which a window begins whose newest vectors these are."""
         if not len(arrivals):
             return stream.ring.end
-        return stream.ring.after(float(arrivals.times[-1]) - self.limits[name].settings.seconds)
+        newest = min(float(arrivals.times[-1]), self._now)
+        return stream.ring.after(newest - self.limits[name].settings.seconds)
 
     def _tidy(self, stream: Stream, names: Collection[str]) -> None:
         stream.tidy([self.views[name].window.first for name in names])

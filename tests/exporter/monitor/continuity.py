@@ -73,6 +73,25 @@ them: they tell the time that a test wants."""
 SEARCH_PATH = "clock,pg_catalog,public"
 
 Act = Callable[[], object]
+Step = tuple[str | float, ...]
+
+_SEND: Step = ("send", "a", 60, False)
+_LOOK: Step = ("look_at_everything",)
+EXAMPLES: dict[str, tuple[Step, ...]] = {
+    "the clock was ahead, and nothing came meanwhile": (
+        *(_SEND, _LOOK, ("pass_time", 22_000.0), _LOOK, ("set_clock_back", 22_000.0), _LOOK),
+        *(_SEND, _LOOK),
+    ),
+    "vectors came while the clock was ahead": (
+        *(_SEND, _LOOK, ("pass_time", 22_000.0), _SEND, _LOOK, ("set_clock_back", 22_000.0)),
+        *(_LOOK, _SEND, _LOOK),
+    ),
+    "the clock was ahead between two polls": (
+        *(_SEND, _LOOK, _SEND, ("pass_time", 22_000.0), _SEND, ("set_clock_back", 22_000.0)),
+        *(_LOOK, _SEND, _LOOK),
+    ),
+}
+"""Sequences of steps, each with its arguments, by what they are about."""
 
 
 class BusyPool(Pool):
@@ -123,6 +142,16 @@ def run(store: str, connection: psycopg.Connection, vectors: Vectors, long: bool
                 suppress_health_check=list(HealthCheck),
             ),
         )
+
+
+def replay(
+    store: str, connection: psycopg.Connection, vectors: Vectors, steps: tuple[Step, ...]
+) -> None:
+    """Check one sequence of steps; see `run`."""
+    with BusyPool(store) as pool:
+        machine = _machine(store, pool, connection, vectors)()
+        for name, *arguments in steps:
+            getattr(machine, str(name))(*arguments)
 
 
 def _machine(

@@ -48,6 +48,8 @@ def test_arrivals_within_seconds_are_those_before_the_newest(vectors: Vectors) -
     stepped_back = Arrivals.numbered(vectors[:4], np.array([1.0, 9.0, 2.0, 10.0]))
     assert stepped_back.within(5).seqs.tolist() == [2, 3, 4]
     assert len(arrivals.part(slice(0)).within(5)) == 0
+    # The newest was stored while the clock was ahead.
+    assert arrivals.within(5, now=6).seqs.tolist() == [2, 3, 4]
 
 
 def test_arrivals_of_a_level_are_those_of_its_sample(vectors: Vectors) -> None:
