@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.detector.ratio import ChangedRatio
+from exporter.detector.waves import known_seasons
 from exporter.monitor import baseline
 from exporter.monitor.baseline import Baseline
 from exporter.monitor.local_time import to_local
@@ -35,7 +36,7 @@ from exporter.stats.shares import Share
 from ingest.runtime.errors import NotFound
 from ingest.runtime.printable import printable
 from ingest.runtime.settings.settings import WindowSettings
-from ingest.runtime.thresholds import STAGES
+from ingest.runtime.thresholds import STAGES, Stage
 from ingest.store import slices
 from ingest.store.changes import sampled_ratio
 from ingest.store.pool import Borrow
@@ -94,7 +95,7 @@ class Slicing:
     slices : tuple of Slice
         The values with most vectors.
     folded : int
-        Values that have enough vectors, but no series of their own because there are too many.
+        Values that could be slices, but have no series of their own because there are too many.
     """
 
     keys: tuple[str, ...]
@@ -178,9 +179,15 @@ def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ..
     """
     with borrow() as connection:
         rows, values = _read(connection, model_name, found, keys)
-    candidates = list(_candidates(values))
-    made = []
-    for key, value in candidates[:MOST_SLICES]:
+    made: list[Slice] = []
+    folded = 0
+    for key, value in _candidates(values):
+        times = rows["received_at"][_has(values, key, value)]
+        if not _is_as_late(known_seasons(to_local(times, found.zone)), found.stage):
+            continue
+        if len(made) == MOST_SLICES:
+            folded += 1
+            continue
         try:
             part = _fit(model_name, found, rows, values, key, value)
         except ValueError as error:
@@ -189,10 +196,15 @@ def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ..
                 extra={"model_name": model_name, "slice": f"{key}={value}", "error": str(error)},
             )
             continue
-        stage = stage_of(part.detector.seasons)
-        if STAGES.index(stage) >= STAGES.index(found.stage):
+        # Without vectors that come often, they may be of an earlier stage.
+        if _is_as_late(part.detector.seasons, found.stage):
             made.append(part)
-    return Slicing(keys, values, tuple(made), max(len(candidates) - MOST_SLICES, 0))
+    return Slicing(keys, values, tuple(made), folded)
+
+
+def _is_as_late(seasons: Sequence[str], stage: Stage) -> bool:
+    """Whether a detector that knows these seasons is of a stage, or of a later one."""
+    return STAGES.index(stage_of(seasons)) >= STAGES.index(stage)
 
 
 def one(
@@ -244,10 +256,16 @@ def _fit(
     key: str,
     value: str,
 ) -> Slice:
-    chosen = rows[np.array(values[key], object) == value]
+    chosen = rows[_has(values, key, value)]
     source = f"baseline {found.version}, {key}={value}"
     fit = baseline.fit(model_name, chosen, source, found.zone)
     return Slice(key, value, fit.detector, fit.varies)
+
+
+def _has(values: Mapping[str, Sequence[str]], key: str, value: str) -> NDArray[np.bool_]:
+    """Return which vectors of the baseline have a value, shape (n,)."""
+    chosen: NDArray[np.bool_] = np.array(values[key], object) == value
+    return chosen
 
 
 def _candidates(values: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:

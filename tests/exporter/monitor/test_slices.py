@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -275,6 +276,33 @@ def test_slices_above_the_cap_are_counted(
     slicing = watch.divide()
     assert [each.name for each in slicing.slices] == ["tenant=acme", "tenant=bolt"]
     assert slicing.folded == 2
+
+
+def test_a_value_of_an_earlier_stage_takes_no_place_of_a_slice(
+    pool: Pool,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A nightly job has most vectors, but no hour of the day beside its own."""
+    monkeypatch.setattr(slices, "MOST_SLICES", 2)
+    day = 86_400.0
+    times = np.concatenate([np.linspace(0, 600, 400), *3 * [np.linspace(0, day, 300)]])
+    names = np.repeat(["job", "acme", "bolt", "core"], [400, 300, 300, 300])
+    order = np.argsort(times, kind="stable")
+    start = time.time() - day
+    baseline.pin_vectors(connection, "m", vectors[: len(times)], start + times[order], "test")
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "update baseline_embedding set metadata = jsonb_build_object('tenant', %s::text)"
+            " where seq = %s",
+            [(str(name), seq) for seq, name in enumerate(names[order], 1)],
+        )
+    found = baseline.load(connection, "m", 1)
+    assert found.stage == "daily"
+    slicing = slices.divide(pool.borrow, "m", found, ("tenant",))
+    assert [each.name for each in slicing.slices] == ["tenant=acme", "tenant=bolt"]
+    assert slicing.folded == 1
 
 
 def test_what_has_no_score_takes_no_part_of_the_budget_of_false_alarms(
