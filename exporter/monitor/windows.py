@@ -206,9 +206,13 @@ class ModelWindows:
         # By chance, a sample of very few may be sparse at the lowest level that its span allows.
         spans = self._spans(source, last_seq, self.sparse)
         levels = {name: stream.level for name, (stream, _) in self.views.items()}
-        self._load(
-            source, {name: span for name, span in spans.items() if span.level < levels[name]}
-        )
+        lower = {name: span for name, span in spans.items() if span.level < levels[name]}
+        if any(not span.level for span in lower.values()):
+            # Windows that hold everything share one stream again.
+            complete = [name for name, level in levels.items() if not level]
+            spans = self._spans(source, last_seq, complete)
+            lower |= {name: span for name, span in spans.items() if not span.level}
+        self._load(source, lower)
 
     def _spans(self, source: Source, last_seq: int, names: Iterable[str]) -> dict[str, _Span]:
         """Return where windows begin, and the lowest level at which each may hold its span."""
@@ -276,6 +280,17 @@ class ModelWindows:
             while len(held.sampled(level)) + len(new.sampled(level)) > limit.capacity:
                 level += 1
             self.fill(level, [name], held.sampled(level))
+            self._shrink(stream, limit.capacity)
+
+    def _shrink(self, stream: Stream, capacity: int) -> None:
+        """Let the windows that are left in a stream keep no more than they may hold.
+
+        A window of a capacity has left it.
+        """
+        windows = {name: window for name, (its, window) in self.views.items() if its is stream}
+        if windows and self._capacity(windows) < capacity:
+            longest = max(windows, key=lambda name: len(windows[name]))
+            self.fill(stream.level, windows, self.arrivals(longest))
 
     def _append(self, arrivals: Arrivals) -> None:
         for stream, names in self._streams():
