@@ -185,9 +185,14 @@ class Stream:
         )
         scores: dict[str, float | None] = {}
         states: dict[str, State] = {}
-        for name, (_, window) in windows.views.items():
-            least = windows.limits[name].settings.min_vectors
-            states[name] = judge_state(len(window), least, windows.detector, circumstances)
+        for name, (stream, window) in windows.views.items():
+            states[name] = judge_state(
+                len(window),
+                windows.limits[name],
+                stream.level > 0,
+                windows.detector,
+                circumstances,
+            )
             if states[name] == "ok":
                 assert windows.detector is not None
                 assert window.sums is not None

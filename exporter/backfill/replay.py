@@ -72,8 +72,7 @@ def _row(
         stale_after=judge.stale_after,
         baseline_varies=judge.baseline_varies,
     )
-    least = judge.limits[name].settings.min_vectors
-    state = judge_state(len(window), least, judge.detector, given)
+    state = judge_state(len(window), judge.limits[name], level > 0, judge.detector, given)
     measured = None
     if state == "ok":
         assert window.sums is not None

@@ -75,7 +75,8 @@ class QualityExamination:
         return {
             each.series.window: assess(each.vectors, _fingerprints(model, each.vectors))
             for each in model.series
-            if each.vectors is not None and len(each.vectors) >= each.limits.settings.min_vectors
+            if each.vectors is not None
+            and len(each.vectors) >= each.limits.least(each.verdict.sampled_ratio < 1)
         }
 
     def is_awaited(self, model: ModelSnapshot) -> bool:

@@ -147,13 +147,14 @@ class Standing:
         explained: Mapping[Series, ExplanationRow],
     ) -> SeriesSnapshot:
         """Judge a slice of a window by what the last examinations found."""
-        detector, settings = found.slice.detector, self.windows.limits[series.window].settings
+        detector = found.slice.detector
+        limits = Limits.of(self.windows.limits[series.window].settings, detector.n_reference)
         circumstances = replace(
             circumstances,
             last_received_at=found.received_at or circumstances.last_received_at,
             baseline_varies=found.slice.varies,
         )
-        state, measured = _states(found.vectors, settings.min_vectors, detector, circumstances)
+        state, measured = _states(found.vectors, limits, found.is_sampled, detector, circumstances)
         shown = measured == "ok"
         verdict = Verdict(
             state=state,
@@ -168,7 +169,7 @@ class Standing:
         )
         return SeriesSnapshot(
             series,
-            Limits.of(settings, detector.n_reference),
+            limits,
             verdict,
             Findings(magnitude=magnitude, rise=risen if shown else None),
             Revisions(0, None),
@@ -176,15 +177,15 @@ class Standing:
         )
 
     def _verdict(self, name: str, circumstances: Circumstances, deadline: float) -> Verdict:
-        vectors = len(self.windows.views[name].window)
-        min_vectors = self.windows.limits[name].settings.min_vectors
-        state, measured = _states(vectors, min_vectors, self.windows.detector, circumstances)
+        stream, window = self.windows.views[name]
+        vectors, limits, detector = len(window), self.windows.limits[name], self.windows.detector
+        state, measured = _states(vectors, limits, stream.level > 0, detector, circumstances)
         measurement, is_overdue = self._measurement(name, measured, deadline)
         return Verdict(
             state=state,
             vectors=vectors,
             start=self.windows.start(name),
-            sampled_ratio=sampled_ratio(self.windows.views[name].stream.level),
+            sampled_ratio=sampled_ratio(stream.level),
             measurement=measurement,
             baseline_version=None if self.baseline is None else self.baseline.version,
             is_overdue=is_overdue,
@@ -218,13 +219,17 @@ class Standing:
 
 
 def _states(
-    vectors: int, min_vectors: int, detector: Detector | None, circumstances: Circumstances
+    vectors: int,
+    limits: Limits,
+    is_sampled: bool,
+    detector: Detector | None,
+    circumstances: Circumstances,
 ) -> tuple[State, State]:
     """Return the state of a window, and that of the vectors of its known dimension."""
-    state = judge_state(vectors, min_vectors, detector, circumstances)
+    state = judge_state(vectors, limits, is_sampled, detector, circumstances)
     if state == "dimension_changed":
         # They are measured still.
-        return state, judge_vectors(vectors, min_vectors, circumstances)
+        return state, judge_vectors(vectors, limits.least(is_sampled), circumstances)
     return state, state
 
 

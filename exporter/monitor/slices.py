@@ -119,6 +119,8 @@ class SliceFinding:
     measurement : Measurement or None
         None of too few vectors.
     changed : ChangedRatio or None
+    is_sampled : bool
+        Whether the window has more of them than its part of the baseline calibrates.
     """
 
     slice: Slice
@@ -128,6 +130,7 @@ class SliceFinding:
     sampled_ratio: float
     measurement: Measurement | None
     changed: ChangedRatio | None
+    is_sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -335,13 +338,15 @@ def _measured(
     each: Slice, arrivals: Arrivals, window: WindowSettings, ratio: float, found: Baseline
 ) -> SliceFinding:
     detector = each.detector
+    limits = Limits.of(window, detector.n_reference)
     held, level = arrivals, 0
-    while len(held) > Limits.of(window, detector.n_reference).capacity:
+    while len(held) > limits.capacity:
         level += 1
         held = arrivals.sampled(level)
-    n = len(held)
+    n, is_sampled = len(held), level > 0
     measurement, changed = None, None
-    if n >= window.min_vectors and detector.n_reference >= REFERENCE_RATIO * window.min_vectors:
+    is_enough = n >= limits.least(is_sampled)
+    if is_enough and detector.n_reference >= REFERENCE_RATIO * window.min_vectors:
         times = to_local(held.times, found.zone)
         measurement = measure(detector, detector.sums(held.vectors, times))
         changed = detector.changed_ratio(held.vectors)
@@ -353,4 +358,5 @@ def _measured(
         min(ratio, sampled_ratio(level)),
         measurement,
         changed,
+        is_sampled,
     )

@@ -253,8 +253,8 @@ class _Attempt:
         return made
 
     def _fitted(self, rows: NDArray[np.void], stage: Stage, span: tuple[float, float]) -> Fit:
-        if len(rows) < _least(stage, self.settings):
-            raise _Refused("vectors", f"{len(rows)} vectors")
+        if len(rows) < (least := self._least(stage)):
+            raise _Refused("vectors", f"{len(rows)} vectors, and {least} are needed")
         # Before the fit, which takes seconds.
         times = to_local(rows["received_at"], self.settings.zone)
         if stage_of(known_seasons(times)) != stage:
@@ -271,6 +271,13 @@ class _Attempt:
             often = "without those that come often, they do not fill"
             raise _Refused("vectors", f"{often} a {_PERIOD[stage]}")
         return made
+
+    def _least(self, stage: Stage) -> int:
+        """Return the minimum vectors: no window that is measured now may have too few of them."""
+        usual = self.settings.baseline.vectors if stage == "daily" else fewest(self.settings)
+        known = self.found.detector.n_reference
+        kept = [needed for needed in _needed(self.settings) if needed <= known]
+        return max([min(usual, _smallest_sample(self.settings)), *kept])
 
     def _require_same_hours(self, period: float) -> None:
         """Raise if the baseline in use finds drift at its own hours of the last day or week."""
@@ -293,19 +300,20 @@ class _Attempt:
         )
 
 
-def _least(stage: Stage, settings: MonitoringSettings) -> int:
-    """Return the minimum vectors of a baseline of a stage."""
-    if stage != "daily":
-        return fewest(settings)
-    # A sample of stretches may be a little smaller than its maximum.
-    return min(settings.baseline.vectors, round(0.9 * settings.baseline.mature_vectors))
-
-
 def fewest(settings: MonitoringSettings) -> int:
-    """Return the minimum vectors of a weekly baseline, also if it is the first one."""
-    windows = [window.min_vectors for _, window in settings.windows]
-    least: int = max(settings.baseline.vectors // _FEW_RATIO, REFERENCE_RATIO * max(windows))
-    return min(least, round(0.9 * settings.baseline.mature_vectors))
+    """Return the minimum vectors of a first baseline that is a weekly one."""
+    few = min(settings.baseline.vectors // _FEW_RATIO, _smallest_sample(settings))
+    return max([few, *_needed(settings)])
+
+
+def _smallest_sample(settings: MonitoringSettings) -> int:
+    """Return how small a sample of stretches may be, which has as many vectors as it may."""
+    return round(0.9 * settings.baseline.mature_vectors)
+
+
+def _needed(settings: MonitoringSettings) -> list[int]:
+    """Return how many vectors of a baseline each window needs to be measured."""
+    return [REFERENCE_RATIO * window.min_vectors for _, window in settings.windows]
 
 
 def _require_alike(judge: Baseline | Fit, rows: NDArray[np.void], pieces: int, which: str) -> None:

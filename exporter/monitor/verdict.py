@@ -15,7 +15,7 @@ from exporter.detector.marginals import Marginals
 from exporter.detector.sums import Sums
 from exporter.monitor.following import Reason
 from exporter.monitor.states import State
-from exporter.monitor.windows import REFERENCE_RATIO
+from exporter.monitor.windows import REFERENCE_RATIO, Limits
 
 AGGREGATES = ("mean", "p95", "max")
 """How a statistic of each dimension becomes one number."""
@@ -135,10 +135,15 @@ class Circumstances:
 
 
 def judge_state(
-    vectors: int, min_vectors: int, detector: Detector | None, circumstances: Circumstances
+    vectors: int,
+    limits: Limits,
+    is_sampled: bool,
+    detector: Detector | None,
+    circumstances: Circumstances,
 ) -> State:
     """Return ``ok`` if drift can be measured in a window of n vectors, else the first reason.
 
+    ``is_sampled`` is whether these are a sample of the vectors of its seconds.
     ``dimension_changed`` is such a reason for a part of the vectors. It stays, whatever arrives
     later, because some sender may still be refused.
     """
@@ -146,21 +151,21 @@ def judge_state(
         return "not_followed"
     if detector is None:
         return "no_baseline"
-    if detector.n_reference < REFERENCE_RATIO * min_vectors:
+    if detector.n_reference < REFERENCE_RATIO * limits.settings.min_vectors:
         return "baseline_too_small"
     if not circumstances.baseline_varies:
         return "baseline_constant"
     if circumstances.has_mismatch:
         return "dimension_changed"
-    return judge_vectors(vectors, min_vectors, circumstances)
+    return judge_vectors(vectors, limits.least(is_sampled), circumstances)
 
 
-def judge_vectors(vectors: int, min_vectors: int, circumstances: Circumstances) -> State:
+def judge_vectors(vectors: int, least: int, circumstances: Circumstances) -> State:
     """Return ``ok`` if a window of n vectors is recent and has enough of them."""
     received = circumstances.last_received_at
     if received is None or circumstances.now - received > circumstances.stale_after:
         return "stale"
-    if vectors < min_vectors:
+    if vectors < least:
         return "too_few_vectors"
     return "ok"
 

@@ -47,6 +47,14 @@ class Limits(NamedTuple):
         """Limit a window that is measured against a baseline of n vectors."""
         return cls(settings, min(settings.max_vectors, max(2, n_reference // REFERENCE_RATIO)))
 
+    def least(self, is_sampled: bool) -> int:
+        """Return the minimum vectors of a window that is measured.
+
+        A sample may be half as large as the window, however many vectors there are.
+        """
+        least: int = self.settings.min_vectors
+        return min(least, max(2, int(SPARSE * self.capacity))) if is_sampled else least
+
 
 class Stream:
     """The vectors of a model that are sampled at one level: a ring of them, and their parts.

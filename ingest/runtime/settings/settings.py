@@ -71,7 +71,8 @@ class WindowSettings(_Section):
     seconds: Annotated[int, Field(ge=1)]
     """Age at which a vector leaves the window."""
     min_vectors: Annotated[int, Field(ge=2)] = 50
-    """With fewer vectors the state is too_few_vectors."""
+    """With fewer vectors the state is too_few_vectors. If the window holds a sample, half of what
+    it may hold is enough. The baseline needs twice as many."""
     max_vectors: Annotated[int, Field(ge=2, le=1_000_000)] = 5_000
     """Maximum vectors of the window, and never more than half of the baseline's. If more arrive
     within the seconds, the window holds a uniform sample of them."""
@@ -110,7 +111,8 @@ class BaselineSettings(_Section):
     """Whether to pin the next baseline after a day, and after a week, without drift. Otherwise the
     first one always waits for all of its vectors."""
     mature_vectors: Annotated[int, Field(ge=250, le=50_000)] = 10_000
-    """Maximum vectors of these next baselines."""
+    """Maximum vectors of these next baselines. Choose at least 2.3 times the largest min_vectors of
+    the windows: a baseline that is too small for a window replaces none that is large enough."""
 
 
 def _legal(name: str) -> str:

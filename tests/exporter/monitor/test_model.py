@@ -20,7 +20,11 @@ from exporter.monitor.series import Series
 from exporter.monitor.snapshot import Magnitude, SeriesSnapshot
 from exporter.monitor.windows import ModelWindows
 from exporter.stats.quality import Quality
-from ingest.runtime.settings.settings import MonitoringSettings
+from ingest.runtime.settings.settings import (
+    MonitoringSettings,
+    WindowSettings,
+    WindowsSettings,
+)
 from ingest.store.changes import ModelRow
 
 Vectors = NDArray[np.float32]
@@ -30,8 +34,14 @@ RECEIVED = NOW - timedelta(seconds=5)
 QUALITY = Quality(norm=2.5, effective_rank=6.5, dead_dimensions=1, duplicate_ratio=0.25)
 
 
-def adopt(model: Model, vectors: Vectors, detector: Detector, version: int = 1) -> None:
-    windows = ModelWindows(vectors.shape[1], MonitoringSettings(), detector)
+def adopt(
+    model: Model,
+    vectors: Vectors,
+    detector: Detector,
+    version: int = 1,
+    settings: MonitoringSettings | None = None,
+) -> None:
+    windows = ModelWindows(vectors.shape[1], settings or MonitoringSettings(), detector)
     windows.append(Arrivals.numbered(vectors, np.full(len(vectors), RECEIVED.timestamp())))
     model.adopt(
         Baseline(version, NOW, 0, NOW, NOW, False, "first 1000", QUALITY, detector), windows
@@ -63,6 +73,20 @@ def test_a_snapshot_names_each_series_and_what_it_is_measured_against(
     assert each.verdict.measurement is not None
     assert each.verdict.measurement.score == detector.score(vectors[1_000:1_100])
     assert each.verdict.start == RECEIVED.timestamp()
+
+
+def test_a_window_that_samples_is_measured_though_the_sample_is_smaller_than_the_minimum(
+    model: Model, vectors: Vectors, detector: Detector
+) -> None:
+    least = WindowSettings(seconds=900, min_vectors=500)
+    settings = MonitoringSettings(windows=WindowsSettings(fast=least))
+    adopt(model, vectors[1_000:1_499], detector, settings=settings)
+    assert fast(model).verdict.state == "too_few_vectors"
+    adopt(model, vectors[1_000:1_700], detector, settings=settings)
+    each = fast(model)
+    assert each.verdict.vectors < 500
+    assert each.verdict.state == "ok"
+    assert each.verdict.measurement is not None
 
 
 def test_a_changed_dimension_stays_while_the_other_vectors_are_measured(model: Model) -> None:

@@ -25,7 +25,12 @@ from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from exporter.monitor.tail import Tail
 from exporter.monitor.windows import REFERENCE_RATIO
 from exporter.stats.shares import OTHER, Share
-from ingest.runtime.settings.settings import ModelSettings, MonitoringSettings
+from ingest.runtime.settings.settings import (
+    ModelSettings,
+    MonitoringSettings,
+    WindowSettings,
+    WindowsSettings,
+)
 from ingest.store import slice_history
 from ingest.store import slices as stored
 from ingest.store.batch import Batch
@@ -198,6 +203,25 @@ def test_a_slice_holds_as_many_vectors_as_its_baseline_calibrates(
     assert 75 < acme.verdict.vectors <= acme.limits.capacity
     assert acme.verdict.sampled_ratio < 0.5
     assert acme.verdict.state == "ok"
+
+
+def test_a_slice_of_more_vectors_than_its_baseline_calibrates_is_measured_whatever_the_minimum(
+    watching: Watching,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+) -> None:
+    keep(vectors[:N], of_tenants(N))
+    baseline.pin(connection, "m", Selection(first=N))
+    fast = WindowSettings(seconds=900, min_vectors=N // 5 // REFERENCE_RATIO)
+    settings = SETTINGS.model_copy(update={"windows": WindowsSettings(fast=fast)})
+    watch = watching(settings)
+    watch.divide()
+    keep(vectors[N : N + 600], of_tenants(600, ["acme", "acme", "acme", "bolt"]))
+    found = by_name(watch.check())
+    assert found["tenant=acme"].verdict.vectors < fast.min_vectors
+    assert found["tenant=acme"].verdict.state == "ok"
+    assert found["tenant=acme"].verdict.measurement is not None
 
 
 def test_a_slice_with_few_vectors_is_not_measured(

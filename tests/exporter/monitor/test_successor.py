@@ -16,7 +16,12 @@ from exporter.monitor.baseline import Baseline, Fit, fit
 from exporter.monitor.maturing import Maturing, Score, Wait
 from exporter.monitor.successor import RETRY_SECONDS, succeed, suggest
 from exporter.stats.arrays import Floats, Vectors
-from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
+from ingest.runtime.settings.settings import (
+    BaselineSettings,
+    MonitoringSettings,
+    WindowSettings,
+    WindowsSettings,
+)
 from ingest.store import copy
 from ingest.store.explanations import LastSeen
 from ingest.store.history import Average
@@ -381,6 +386,29 @@ def test_the_last_baseline_may_be_of_fewer_vectors(days: float, waits_for: Wait 
     first = stream.rows[:400]
     stream.rows = np.append(first, stream.rows[400::150])
     assert stream.waits_for() == waits_for
+
+
+@pytest.mark.parametrize("hours", [36, 8 * 24], ids=["a day", "a week"])
+def test_no_window_loses_its_baseline_to_one_that_is_too_small_for_it(
+    hours: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The baseline of 400 vectors serves a window of 200; 380 vectors would not."""
+    allowed = BaselineSettings(vectors=400, mature_vectors=380)
+    for least, waits_for in ((170, None), (200, "vectors")):
+        slow = WindowSettings(seconds=21_600, min_vectors=least)
+        settings = MonitoringSettings(baseline=allowed, windows=WindowsSettings(slow=slow))
+        planned, _ = Stream(hours).next(settings=settings)
+        assert planned is not None
+        assert planned.waits_for == waits_for
+    assert "and 400 are needed" in caplog.records[-1].__dict__["detail"]
+
+
+def test_a_window_that_no_baseline_serves_does_not_keep_the_others_from_a_better_one() -> None:
+    slow = WindowSettings(seconds=21_600, min_vectors=2_000)
+    settings = MonitoringSettings(baseline=SETTINGS.baseline, windows=WindowsSettings(slow=slow))
+    planned, _ = Stream(36).next(settings=settings)
+    assert planned is not None
+    assert planned.waits_for is None
 
 
 def test_where_vectors_expire_before_a_week_a_day_is_enough() -> None:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from exporter.detector.detector import Detector
 from exporter.monitor.states import STATES, State
 from exporter.monitor.verdict import Circumstances, Revisions, judge_state, measure
+from exporter.monitor.windows import Limits
+from ingest.runtime.settings.settings import WindowSettings
 
 NOW = 1e9
 
@@ -55,8 +57,28 @@ def test_the_state_is_the_first_reason_why_drift_cannot_be_measured(
     given: Circumstances,
     expected: State,
 ) -> None:
-    assert judge_state(count, min_vectors, detector if has_detector else None, given) == expected
+    window = WindowSettings(seconds=900, min_vectors=min_vectors)
+    limits = Limits.of(window, detector.n_reference)
+    found = judge_state(count, limits, False, detector if has_detector else None, given)
+    assert found == expected
     assert expected in STATES
+
+
+@pytest.mark.parametrize(
+    ("count", "is_sampled", "expected"),
+    [
+        (449, False, "too_few_vectors"),
+        (450, False, "ok"),
+        (249, True, "too_few_vectors"),
+        (250, True, "ok"),
+    ],
+)
+def test_a_sample_may_be_half_as_large_as_its_window(
+    detector: Detector, count: int, is_sampled: bool, expected: State
+) -> None:
+    limits = Limits.of(WindowSettings(seconds=900, min_vectors=450), detector.n_reference)
+    assert limits.capacity == 500
+    assert judge_state(count, limits, is_sampled, detector, circumstances()) == expected
 
 
 def test_a_measurement_holds_every_number_of_the_detector(
