@@ -44,7 +44,9 @@ select concat_ws('; ',
   'set local synchronous_commit = ' || case
     when current_setting('synchronous_commit') in ('off', 'local') then 'on'
     else current_setting('synchronous_commit') end,
-  'set local search_path = ' || concat_ws(', ', nullif(current_setting('search_path'), ''), (
+  'set local search_path = ' || concat_ws(', ', (
+    select relnamespace::regnamespace::text from pg_class
+    where oid = to_regclass('baseline_embedding')), nullif(current_setting('search_path'), ''), (
     select extnamespace::regnamespace::text from pg_extension where extname = 'vector'
     and extnamespace::regnamespace::name <> all (current_schemas(true)))),
   'set local statement_timeout = 0',
@@ -60,9 +62,10 @@ select concat_ws('; ',
 statements that pin all settings of a transaction.
 
 A commit is acknowledged when it is on disk, and on the standbys where the server waits for them.
-pgvector is found in whatever schema it is. No time limit is inherited: a migration or the read of
-a large window may take long. The server finds out within 30 seconds that our machine is gone, and
-gives up the transaction with its locks.
+The schema that has the store comes first, also when the search path gets another before it, such as
+one with the role's name: new tables are made there. pgvector is found in whatever schema it is. No
+time limit is inherited: a migration or the read of a large window may take long. The server finds
+out within 30 seconds that our machine is gone, and gives up the transaction with its locks.
 """
 
 IDLE_LIMIT: LiteralString = "set local idle_in_transaction_session_timeout = '60s'"
@@ -191,6 +194,17 @@ class AsyncConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             if is_outermost:
                 await self.execute(self.pin)
             yield transaction
+
+
+def store_table(connection: psycopg.Connection) -> int | None:
+    """Return the number of a table of the store; None if there is no store.
+
+    Only the first schema has it: that of pgvector, at the end of the search path, may have another.
+    """
+    row = connection.execute(
+        "select to_regclass(quote_ident(current_schema()) || '.baseline_embedding')::oid"
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def take_turns(connection: psycopg.Connection, lock: int) -> None:

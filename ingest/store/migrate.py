@@ -13,13 +13,18 @@ import psycopg
 
 from ingest.runtime.errors import SettingsError
 from ingest.store import partitions
-from ingest.store.connection import changing_tables, take_turns, unavailable
+from ingest.store.connection import changing_tables, store_table, take_turns, unavailable
 from ingest.store.rights import owns, role
 
 _log = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 0x456D6244  # "EmbD"
 _MINIMUM_PGVECTOR = (0, 7)  # older ones are not tested
+_ALREADY_THERE = (
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.DuplicateFunction,
+)
 
 
 def migrate(connection: psycopg.Connection) -> list[str]:
@@ -44,7 +49,8 @@ def migrate(connection: psycopg.Connection) -> list[str]:
     Raises
     ------
     SettingsError
-        If the server has no pgvector or an old one, or if the role lacks the privileges.
+        If the server has no pgvector or an old one, if the role lacks the privileges, or if the
+        schema has tables of another program.
     StoreUnavailable
         If the server cannot be reached, or is read-only and the schema is not up to date. Or if
         another process takes long, or uses a table that must be changed.
@@ -81,6 +87,8 @@ def _permitted(connection: psycopg.Connection) -> Iterator[None]:
             " the tables, or run, as the owner, embedding-drift migrate --grant"
             f" {shlex.quote(role(connection))}"
         ) from error
+    except _ALREADY_THERE as error:
+        raise _foreign(str(error.diag.message_primary)) from error
 
 
 def _warn_if_newer(unknown: set[str]) -> None:
@@ -99,9 +107,8 @@ def _migrations() -> list[tuple[str, str]]:
 
 def _applied(connection: psycopg.Connection) -> set[str]:
     # The table is not created here: for a schema that is up to date, a read-only server or a role
-    # without the privilege to create is enough.
-    found = connection.execute("select to_regclass('migration') is not null").fetchone()
-    if found != (True,):
+    # without the privilege to create is enough. Without a store, a table of that name is foreign.
+    if store_table(connection) is None:
         return set()
     return {name for (name,) in connection.execute("select name from migration")}
 
@@ -117,13 +124,37 @@ def _apply(connection: psycopg.Connection, name: str, statements: str) -> bool:
             "create table if not exists migration ("
             " name text primary key, applied_at timestamptz not null default clock_timestamp())"
         )
-        if name in _applied(connection):
+        applied = _applied(connection)
+        if name in applied:
             return False
+        if not applied:
+            _check_names(connection)
         _check_pgvector(connection)
         with changing_tables(connection):
             connection.execute(statements)
         connection.execute("insert into migration (name) values (%s)", [name])
     return True
+
+
+def _check_names(connection: psycopg.Connection) -> None:
+    """Check that no table of another program has the name of one of ours, before ours are made."""
+    every = "\n".join(statements for _, statements in _migrations())
+    rows = connection.execute(
+        "select name from unnest(%s::text[]) as name"
+        " where to_regclass(quote_ident(current_schema()) || '.' || name) is not null"
+        " union all select 'migration' where 2 > (select count(*) from pg_attribute"
+        "  where attrelid = 'migration'::regclass and attname in ('name', 'applied_at'))",
+        [re.findall(r"^create (?:table|view) (\w+)", every, re.MULTILINE)],
+    ).fetchall()
+    if rows:
+        raise _foreign(", ".join(name for (name,) in rows))
+
+
+def _foreign(what: str) -> SettingsError:
+    return SettingsError(
+        f"the schema has tables that are not of this program ({what}); give the store a schema or a"
+        " database of its own"
+    )
 
 
 def _check_pgvector(connection: psycopg.Connection) -> None:

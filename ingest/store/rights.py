@@ -112,7 +112,8 @@ def role(connection: psycopg.Connection) -> str:
 def owns(connection: psycopg.Connection) -> bool:
     """Return whether the role may do what only the owner of the tables may."""
     row = connection.execute(
-        "select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass('embedding')"
+        "select pg_has_role(relowner, 'usage') from pg_class"
+        " where oid = to_regclass(quote_ident(current_schema()) || '.embedding')"
     ).fetchone()
     return row == (True,)
 

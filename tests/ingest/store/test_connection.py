@@ -412,6 +412,23 @@ def test_a_savepoint_keeps_the_limits_of_its_transaction(connection: psycopg.Con
         assert connection.execute("show lock_timeout").fetchone() == ("200ms",)
 
 
+def test_a_schema_that_comes_before_the_store_does_not_hide_it(store: str) -> None:
+    """As one with the name of the role does, which an administrator makes later."""
+    with connect(store) as connection:
+        connection.execute(f'create schema "{connection.info.user}"; create schema other')
+    here = "select current_schema()"
+    with connect(store) as connection:
+        assert connection.execute(here).fetchone() == ("public",)
+    with connect(make_conninfo(store, options="-c search_path=other")) as connection:
+        assert connection.execute(here).fetchone() == ("other",)
+
+    async def asynchronous() -> object:
+        async with async_pool(store, 1) as pool, pool.connection() as own:
+            return await (await own.execute(here)).fetchone()
+
+    assert asyncio.run(asynchronous()) == ("public",)
+
+
 def test_pgvector_is_found_in_any_schema(
     empty_database: str, sentences: NDArray[np.float32]
 ) -> None:

@@ -19,6 +19,7 @@ from ingest.store import baselines, changes
 from ingest.store import migrate as migrations
 from ingest.store.connection import connect
 from ingest.store.migrate import migrate
+from ingest.store.rights import owns
 
 
 def every_migration() -> list[str]:
@@ -237,6 +238,83 @@ def test_a_role_without_privileges_gets_a_clear_error(reader: str) -> None:
         pytest.raises(SettingsError, match=r"may not bring the schema up to date: permission"),
     ):
         migrate(connection)
+
+
+def test_the_store_that_exists_is_upgraded_also_if_the_role_gets_a_schema_of_its_name(
+    empty_database: str, released: Callable[[str], None]
+) -> None:
+    released("0015_maps")
+    with connect(empty_database) as connection:
+        before = contents(connection)
+        connection.execute(f'create schema "{connection.info.user}"')
+    for expected in (["0016_history_of_slices"], []):
+        with connect(empty_database) as connection:
+            assert migrate(connection) == expected
+            assert_kept(before, connection)
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("create table migration (id integer)", "migration"),
+        ("create view migration as select 'x' as name", "migration"),
+        ("create table model (id integer)", "model"),
+        ("create table report (id integer)", "report"),
+    ],
+)
+def test_a_schema_with_a_table_of_another_program_is_refused_and_left_as_it_is(
+    statement: str, name: str, empty_database: str
+) -> None:
+    with connect(empty_database) as connection:
+        connection.execute(statement.encode())
+        with pytest.raises(SettingsError, match=rf"not of this program \({name}\); give"):
+            migrate(connection)
+        assert tables(connection, "public") == [name]
+
+
+def test_a_table_of_another_program_that_an_upgrade_meets_is_named(
+    empty_database: str, released: Callable[[str], None]
+) -> None:
+    released("0011_canaries")
+    with connect(empty_database) as connection:
+        connection.execute("create table report (id integer)")
+        with pytest.raises(SettingsError, match=r'not of this program \(relation "report" already'):
+            migrate(connection)
+
+
+def test_tables_of_another_program_further_on_in_the_search_path_are_not_touched(
+    empty_database: str,
+) -> None:
+    with connect(empty_database) as connection:
+        connection.execute("create schema drift; create table migration (id integer)")
+        connection.execute("create table model (id integer)")
+    store = make_conninfo(empty_database, options="-c search_path=drift,public")
+    with connect(store) as connection:
+        assert migrate(connection) == every_migration()
+    with connect(store) as connection:
+        assert migrate(connection) == []
+        assert connection.execute("select from public.migration").fetchall() == []
+        assert tables(connection, "public") == ["migration", "model"]
+
+
+def test_a_schema_of_its_own_gets_a_store_of_its_own(store: str) -> None:
+    """Although pgvector, which both need, is in the schema of the other one."""
+    with connect(store) as connection:
+        connection.execute("create schema staging")
+    with connect(make_conninfo(store, options="-c search_path=staging")) as connection:
+        assert not owns(connection)
+        assert migrate(connection) == every_migration()
+        assert migrate(connection) == []
+        assert tables(connection, "staging") == tables(connection, "public")
+
+
+def tables(connection: psycopg.Connection, schema: str) -> list[str]:
+    rows = connection.execute(
+        "select relname from pg_class where relnamespace = %s::regnamespace"
+        " and relkind in ('r', 'p', 'v') order by relname",
+        [schema],
+    )
+    return [name for (name,) in rows]
 
 
 def test_a_newer_schema_is_used_as_it_is_with_a_warning(
