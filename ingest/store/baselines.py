@@ -140,15 +140,16 @@ def drop_indexes(connection: psycopg.Connection) -> None:
         If a running search would make this call, and with it all later searches, wait.
     """
     found = connection.execute(
-        "select relname from pg_index join pg_class on pg_class.oid = indexrelid"
+        "select nspname, relname from pg_index join pg_class on pg_class.oid = indexrelid"
+        " join pg_namespace on pg_namespace.oid = relnamespace"
         " where indrelid = 'baseline_embedding'::regclass"
         " and relname ~ '^baseline_[0-9a-f]{32}_[0-9]+$'"
     ).fetchall()
-    for (name,) in found:
+    for names in found:
         with connection.transaction():
             lock(connection)
             connection.execute("set local lock_timeout = '200ms'")
-            connection.execute(sql.SQL("drop index if exists {}").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("drop index if exists {}").format(sql.Identifier(*names)))
 
 
 def in_use(connection: psycopg.Connection, model_name: str) -> int | None:

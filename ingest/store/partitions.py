@@ -105,13 +105,14 @@ def drop_expired(connection: psycopg.Connection, retention_days: int) -> list[da
         connection.execute("delete from upkeep where day < %s", [oldest_history])
     with connection.transaction():
         _begin(connection)
-        expired = [day for day in _partitions(connection).days if day < oldest]
+        found = _partitions(connection).days
+    expired = [day for day in found if day < oldest]
     for day in expired:
         with connection.transaction():
             _begin(connection)
-            drop = sql.SQL("drop table if exists {}").format(sql.Identifier(_name(day)))
+            # Another process may have dropped it, and another store may have one of its name.
             with changing_tables(connection):
-                connection.execute(drop)
+                connection.execute(sql.SQL("drop table if exists {}").format(found[day]))
     return expired
 
 
@@ -157,21 +158,29 @@ def _delete(connection: psycopg.Connection, table: str, column: str, until: date
 
 
 class _Partitions(NamedTuple):
-    """The partitions of the vectors: the days of ours, and the names of the others."""
+    """The partitions of the vectors: the tables of ours by day, and the names of the others."""
 
-    days: list[date]
+    days: dict[date, sql.Identifier]
     others: list[str]
 
 
 def _partitions(connection: psycopg.Connection) -> _Partitions:
     """List the partitions. To be called in a transaction, which pins how bounds are written."""
     rows = connection.execute(
-        "select relname, pg_get_expr(relpartbound, pg_class.oid)"
+        "select nspname, relname, pg_get_expr(relpartbound, pg_class.oid)"
         " from pg_inherits join pg_class on pg_class.oid = inhrelid"
+        " join pg_namespace on pg_namespace.oid = relnamespace"
         " where inhparent = 'embedding'::regclass order by relname"
     ).fetchall()
-    days = {name: day for name, bounds in rows if (day := _day(name, bounds)) is not None}
-    return _Partitions(list(days.values()), [name for name, _ in rows if name not in days])
+    days: dict[date, sql.Identifier] = {}
+    others: list[str] = []
+    for schema, name, bounds in rows:
+        day = _day(name, bounds)
+        if day is None:
+            others.append(name)
+        else:
+            days[day] = sql.Identifier(schema, name)
+    return _Partitions(days, others)
 
 
 def _day(name: str, bounds: str) -> date | None:

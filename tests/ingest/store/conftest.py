@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from psycopg.conninfo import make_conninfo
 
 from ingest.store.batch import Batch
-from ingest.store.connection import OPTIONS, AsyncConnection
+from ingest.store.connection import OPTIONS, AsyncConnection, connect
+from ingest.store.migrate import migrate
 from ingest.store.vectors import insert
 
 InsertAll = Callable[..., list[object]]
@@ -29,6 +31,16 @@ def insert_all(store: str) -> InsertAll:
         return asyncio.run(run())
 
     return insert_all
+
+
+@pytest.fixture
+def staging(store: str) -> str:
+    """A second store, in a schema of its own: the search path has the first one behind it."""
+    with connect(store) as connection:
+        connection.execute("create schema staging")
+    with connect(make_conninfo(store, options="-c search_path=staging")) as connection:
+        migrate(connection)
+    return make_conninfo(store, options="-c search_path=staging,public")
 
 
 @pytest.fixture

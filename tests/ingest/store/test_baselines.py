@@ -201,6 +201,26 @@ def test_indexes_that_the_release_before_makes_are_dropped_and_no_others(
     baselines.drop_indexes(connection)
 
 
+def test_the_indexes_of_another_store_in_the_database_are_never_dropped(
+    connection: psycopg.Connection, staging: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process drops the same index of the same store first."""
+    name = f"baseline_{'0a' * 16}_1"
+    create = f"create index {name} on baseline_embedding (version)".encode()
+    connection.execute(create)
+    lock = baselines.lock
+
+    def overtaken(own: psycopg.Connection) -> None:
+        connection.execute(f"drop index staging.{name}".encode())
+        lock(own)
+
+    with connect(staging) as own:
+        own.execute(create)
+        monkeypatch.setattr(baselines, "lock", overtaken)
+        baselines.drop_indexes(own)
+    assert connection.execute("select to_regclass(%s) is not null", [name]).fetchone() == (True,)
+
+
 def test_a_search_does_not_wait_for_the_drop_of_an_index(
     store: str, connection: psycopg.Connection
 ) -> None:

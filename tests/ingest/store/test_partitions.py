@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
@@ -14,7 +15,7 @@ from ingest.runtime.errors import StoreUnavailable
 from ingest.store import explanations, partitions, slice_history
 from ingest.store import migrate as migrations
 from ingest.store.batch import Batch
-from ingest.store.connection import connect
+from ingest.store.connection import changing_tables, connect
 from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow
 from ingest.store.migrate import migrate
@@ -120,6 +121,26 @@ def test_an_expired_day_is_dropped_with_its_ids_and_keys(
     assert vectors(connection) == 1
     for table in ("embedding_id", "idempotency_key"):
         assert connection.execute(f"select count(*) from {table}".encode()).fetchone() == (0,)
+
+
+def test_the_partitions_of_another_store_in_the_database_are_never_dropped(
+    connection: psycopg.Connection, staging: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process drops the same day of the same store first."""
+    name, first = day(-9), today() - timedelta(days=9)
+    attach(connection, name, first)
+
+    def overtaken(own: psycopg.Connection) -> AbstractContextManager[None]:
+        connection.execute(f"drop table staging.{name}".encode())
+        return changing_tables(own)
+
+    with connect(staging) as own:
+        attach(own, name, first)
+        live(own, -9, 0)
+        monkeypatch.setattr(partitions, "changing_tables", overtaken)
+        partitions.drop_expired(own, retention_days=8)
+        assert vectors(own) == 0
+    assert vectors(connection) == 1
 
 
 def test_explanations_are_kept_as_long_as_the_history(
