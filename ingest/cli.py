@@ -45,21 +45,22 @@ def migrate(settings: Settings, citus: bool, grant: str | None, timeout: float) 
         from ingest.store.migrate import migrate as migrate_store
         from ingest.store.patience import patiently
 
-    def attempt() -> tuple[list[str], list[str]]:
+    def attempt() -> tuple[list[str], list[str], str | None]:
         with unavailable(), connect(rights.owner(settings.database, store)) as connection:
             applied = migrate_store(connection)
             distributed = distribute(connection) if citus else []
-            if grant is not None:
-                rights.grant(connection, grant)
-            return applied, distributed
+            path = None if grant is None else rights.grant(connection, grant)
+            return applied, distributed, path
 
     with embedded.connection_string(settings.database) as store:
-        applied, distributed = patiently(attempt, timeout)
+        applied, distributed, path = patiently(attempt, timeout)
     click.echo(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
     if citus:
         click.echo(f"distributed: {', '.join(distributed) or 'none; all tables already were'}")
     if grant is not None:
         click.echo(f"granted: what all commands need, to {grant}")
+    if path is not None:
+        click.echo(f"so that {grant} finds the tables, run in SQL: {path}")
 
 
 @main.group()

@@ -14,7 +14,7 @@ import psycopg
 from ingest.runtime.errors import SettingsError
 from ingest.store import partitions
 from ingest.store.connection import changing_tables, store_table, take_turns, unavailable
-from ingest.store.rights import owns, role
+from ingest.store.rights import elsewhere, owns, role
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def _permitted(connection: psycopg.Connection) -> Iterator[None]:
             f"the role {role(connection)} may not bring the schema up to date:"
             f" {error.diag.message_primary}; set database.admin_connection_string to the owner of"
             " the tables, or run, as the owner, embedding-drift migrate --grant"
-            f" {shlex.quote(role(connection))}"
+            f" {shlex.quote(role(connection))}{elsewhere(connection)}"
         ) from error
     except _ALREADY_THERE as error:
         raise _foreign(str(error.diag.message_primary)) from error

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from ingest.runtime.errors import Problem, SettingsError, StoreUnavailable
 from ingest.runtime.settings.settings import DatabaseSettings
-from ingest.store.connection import NO_SCHEMA, ConnectionString
+from ingest.store.connection import NO_SCHEMA, ConnectionString, store_table
 
 Rights = Mapping[str, frozenset[str]]
 """Privileges by table or view."""
@@ -147,7 +147,25 @@ def check(connection: psycopg.Connection, command: str) -> None:
         )
 
 
-def grant(connection: psycopg.Connection, grantee: str) -> None:
+def elsewhere(connection: psycopg.Connection) -> str:
+    """Name a store that the role may read but does not find; empty if there is none."""
+    if store_table(connection) is not None:
+        return ""
+    row = connection.execute(
+        "select nspname, current_database()::text from pg_class"
+        " join pg_namespace on pg_namespace.oid = relnamespace"
+        " where relname = 'baseline_embedding'"
+        " and has_schema_privilege(relnamespace, 'usage')"
+        " and has_table_privilege(pg_class.oid, 'select') order by nspname limit 1"
+    ).fetchone()
+    if row is None:
+        return ""
+    schema, database = row
+    statement = _path(role(connection), database, schema).as_string(connection)
+    return f"; or, to use the store in the schema {schema}, run in SQL: {statement}"
+
+
+def grant(connection: psycopg.Connection, grantee: str) -> str | None:
     """Grant a role the rights that all commands need, except what only the owner may.
 
     Parameters
@@ -156,6 +174,11 @@ def grant(connection: psycopg.Connection, grantee: str) -> None:
         Of the owner, in autocommit mode. The schema must be up to date.
     grantee : str
         A role.
+
+    Returns
+    -------
+    str or None
+        The statement by which the role finds the tables, unless it does without.
 
     Raises
     ------
@@ -179,6 +202,17 @@ def grant(connection: psycopg.Connection, grantee: str) -> None:
             f" {error.diag.message_primary}; run this as the owner of the tables, with"
             " database.admin_connection_string"
         ) from error
+    row = connection.execute("select current_schema()::text, current_database()::text").fetchone()
+    assert row is not None
+    schema, database = row
+    if schema in ("public", grantee):
+        return None
+    return _path(grantee, database, schema).as_string(connection)
+
+
+def _path(grantee: str, database: str, schema: str) -> sql.Composed:
+    names = map(sql.Identifier, (grantee, database, schema))
+    return sql.SQL("alter role {} in database {} set search_path = {}").format(*names)
 
 
 _SCHEMAS = """
@@ -190,12 +224,18 @@ or oid in (select extnamespace from pg_extension where extname = 'vector'))
 
 
 def _closed_schemas(connection: psycopg.Connection) -> list[str]:
-    """List the schemas of our tables and of pgvector that the role may not use."""
+    """List the schemas of our tables and of pgvector that the role may not use.
+
+    A schema that the search path does not name may have the store of somebody else.
+    """
     rows = connection.execute(
-        "select distinct nspname from pg_namespace where not has_schema_privilege(oid, 'usage')"
-        " and (oid in (select relnamespace from pg_class where relname = 'baseline_in_use')"
-        "  or oid in (select extnamespace from pg_extension where extname = 'vector'))"
-        " order by nspname"
+        "select nspname from pg_namespace where not has_schema_privilege(oid, 'usage')"
+        " and (oid in (select extnamespace from pg_extension where extname = 'vector')"
+        "  or oid in (select relnamespace from pg_class where relname = 'baseline_embedding')"
+        "   and %s::oid is null and quote_ident(nspname) = any (string_to_array(replace("
+        "    current_setting('search_path'), '\"$user\"', quote_ident(current_user)), ', ')))"
+        " order by nspname",
+        [store_table(connection)],
     )
     return [name for (name,) in rows]
 
@@ -213,14 +253,16 @@ def _on_table(table: str, privileges: Iterable[str], grantee: str) -> sql.Compos
 
 def _missing(connection: psycopg.Connection, needed: Rights) -> dict[str, list[str]]:
     pairs = [(table, each) for table, privileges in needed.items() for each in sorted(privileges)]
+    # Only in the first schema, which has the store: a table that it lacks may be in another's.
     rows = connection.execute(
-        "select name, privilege, to_regclass(name) is not null"
-        " from unnest(%s::text[], %s::text[]) as needed (name, privilege)"
-        " where has_table_privilege(to_regclass(name), privilege) is not true",
+        "select name, privilege, relation is not null"
+        " from unnest(%s::text[], %s::text[]) as needed (name, privilege),"
+        " to_regclass(quote_ident(current_schema()) || '.' || name) as relation"
+        " where has_table_privilege(relation, privilege) is not true",
         [list(column) for column in zip(*pairs, strict=True)],
     ).fetchall()
     if not all(exists for _, _, exists in rows):
-        raise StoreUnavailable(NO_SCHEMA)
+        raise StoreUnavailable(NO_SCHEMA + elsewhere(connection))
     missing: dict[str, list[str]] = {}
     for table, privilege, _ in rows:
         missing.setdefault(table, []).append(privilege)

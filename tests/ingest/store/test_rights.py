@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import uuid
@@ -33,6 +34,7 @@ from ingest.store.canaries import CanarySet, Moved
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.explanations import ExplanationRow
 from ingest.store.history import HistoryRow
+from ingest.store.migrate import migrate
 from ingest.store.newest import newest
 from ingest.store.pool import async_pool
 from ingest.store.selection import Selection, select
@@ -113,6 +115,62 @@ def test_a_schema_that_the_role_may_not_use_is_named(
         f'grant usage on schema "ext" to "{role}"',
         f'grant usage on schema "public" to "{role}"',
     ]
+
+
+def test_a_store_of_others_in_the_database_needs_no_rights(
+    connection: psycopg.Connection, app: str, staging: str
+) -> None:
+    """Nor does anything else that somebody names like one of our tables."""
+    connection.execute("create schema mine; create view mine.baseline_in_use as select")
+    grant_needed(connection, app, "serve")
+    assert missing(app, "serve") == []
+
+
+def test_a_table_that_the_store_lacks_is_not_that_of_another_store(
+    connection: psycopg.Connection, staging: str
+) -> None:
+    """As between the start of a new release and its migration."""
+    connection.execute("drop table staging.slice_history")
+    with connect(staging) as own, pytest.raises(StoreUnavailable, match="has no schema"):
+        rights.check(own, "exporter")
+
+
+def test_a_closed_schema_is_named_if_the_search_path_has_it(
+    connection: psycopg.Connection, app: str
+) -> None:
+    role = str(psycopg.conninfo.conninfo_to_dict(app)["user"])
+    connection.execute(f'alter schema public rename to "{role}"'.encode())
+    connection.execute(f'revoke usage on schema "{role}" from public'.encode())
+    expected = [f'grant usage on schema "{role}" to "{role}"']
+    assert missing(app, "ingest") == expected
+    named = make_conninfo(app, options=f'-c search_path="other","{role}"')
+    assert missing(named, "ingest") == expected
+
+
+def test_a_store_in_its_owners_schema_is_found_as_migrate_says(
+    folder: Path, connection: psycopg.Connection, app: str
+) -> None:
+    connection.execute("drop schema public cascade; create schema public; create schema owners")
+    connection.execute("create extension vector schema public")
+    store = make_conninfo(connection.info.dsn, options="-c search_path=owners")
+    config = folder / "config.yaml"
+    config.write_text(json.dumps({"database": {"connection_string": store}}))
+    role = str(psycopg.conninfo.conninfo_to_dict(app)["user"])
+    granting = [*command(config, "migrate"), "--grant", role]
+    done = subprocess.run(granting, capture_output=True, text=True, timeout=240, check=True)
+    statement = (
+        f'alter role "{role}" in database "{connection.info.dbname}" set search_path = "owners"'
+    )
+    assert f"so that {role} finds the tables, run in SQL: {statement}\n" in done.stdout
+    with connect(app) as own:
+        with pytest.raises(StoreUnavailable, match=re.escape(f"run in SQL: {statement}")):
+            rights.check(own, "serve")
+        with pytest.raises(SettingsError, match=re.escape(f"run in SQL: {statement}")):
+            migrate(own)
+        own.execute(statement.encode())
+    assert missing(app, "serve") == []
+    with connect(app) as own:
+        assert migrate(own) == []
 
 
 def test_a_store_without_a_schema_is_not_a_lack_of_rights(empty_database: str) -> None:
