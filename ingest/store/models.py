@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from ingest.store import baselines
+from ingest.store import baselines, steps
 from ingest.store.changes import ModelRow
+from ingest.store.connection import IDLE_LIMIT
 from ingest.store.dimension import require_dimension
 
 _TABLES = (
-    "embedding",
-    "embedding_id",
-    "idempotency_key",
     "drift_history",
     "slice_history",
     "watch",
@@ -27,7 +26,9 @@ _TABLES = (
     "explanation",
     "report",
 )
-"""Tables whose rows are deleted by model. The others need the locks that :func:`remove` takes."""
+"""Small tables whose rows are deleted by model."""
+_BACK = timedelta(minutes=1)
+"""A writer that waits for a model has read the clock before. A cluster's nodes have their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +149,50 @@ def remove(connection: psycopg.Connection, model_name: str) -> None:
         If there is no such model.
     """
     require_dimension(connection, model_name)
-    # Most rows are deleted first, while writers continue. The rest is deleted together with the
-    # model in one transaction, so that a new model of the same name starts empty.
-    _clear(connection, model_name)
+    # Nearly all rows are deleted first, while writers continue: those of now, and then those that
+    # came meanwhile, which are few. The rest is deleted together with the model in one transaction,
+    # so that a new model of the same name starts empty.
+    since: datetime | str = "-infinity"
+    for _ in range(2):
+        since = _clear(connection, model_name, since)
     with connection.transaction():
         baselines.lock(connection)
-        connection.execute("select from model where model_name = %s for update", [model_name])
-        _clear(connection, model_name)
+        _lock(connection, model_name)
+        _clear(connection, model_name, since)
         connection.execute("delete from model where model_name = %s", [model_name])
         baselines.drop(connection, model_name)
 
 
-def _clear(connection: psycopg.Connection, model_name: str) -> None:
+def _clear(connection: psycopg.Connection, model_name: str, since: datetime | str) -> datetime:
+    """Delete what came since a time; return the time since which there may be more.
+
+    Indexes have deleted rows until a vacuum, so to look at all rows again would take long.
+    """
+    lock = partial(_lock, connection, model_name)
+    with connection.transaction():
+        lock()  # what writers under way store is seen below
+        now: datetime
+        [(now,)] = connection.execute("select clock_timestamp()")
+    came = sql.SQL("model_name = %s and received_at >= %s")
+    values = [model_name, since]
+    steps.delete(connection, "embedding", "received_at", "-infinity", came, values)
+    # Writers lock rows of these, too, but in another order: without the lock, there are deadlocks.
+    steps.delete(connection, "embedding_id", "id", "", came, values, lock)
+    steps.delete(connection, "idempotency_key", "key", "", came, values, lock)
     for table in _TABLES:
         statement = sql.SQL("delete from {} where model_name = %s").format(sql.Identifier(table))
-        with connection.transaction():
-            connection.execute(statement, [model_name])
+        connection.execute(statement, [model_name])
+    return now - _BACK
+
+
+def _lock(connection: psycopg.Connection, model_name: str) -> None:
+    """Let the writers of a model wait until the transaction ends.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model, or not any longer.
+    """
+    connection.execute(IDLE_LIMIT)
+    connection.execute("select from model where model_name = %s for update", [model_name])
+    require_dimension(connection, model_name)

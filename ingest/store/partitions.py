@@ -6,11 +6,13 @@ import logging
 import re
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
 
+from ingest.store import steps
 from ingest.store.connection import changing_tables, take_turns
 
 _log = logging.getLogger(__name__)
@@ -21,8 +23,6 @@ _DAYS_AHEAD = 3
 """Days after today that have a partition."""
 _HISTORY_DAYS = 35
 """Minimum days of drift history that are kept: a weekly season needs five weeks."""
-_ROWS = 10_000
-"""Rows that are deleted together."""
 
 
 def ensure(connection: psycopg.Connection) -> None:
@@ -136,25 +136,10 @@ def _oldest(connection: psycopg.Connection, today: date, days: int) -> date | No
 
 def _delete(connection: psycopg.Connection, table: str, column: str, until: date) -> None:
     """Delete the rows of a table before a day, some at a time: writers wait for none for long."""
-    names = {"table": sql.Identifier(table), "column": sql.Identifier(column)}
-    # Each step begins where the last one ended. The index still has the deleted rows.
-    step = sql.SQL(
-        "select {column} from {table} where {column} > %s and {column} < %s"
-        " order by {column} offset %s limit 1"
-    ).format(**names)
-    delete = sql.SQL("delete from {table} where {column} > %s and {column} <= %s").format(**names)
-    start: datetime | str = "-infinity"
+    before = sql.SQL("{} < %s").format(sql.Identifier(column))
     end = datetime.combine(until, time(), UTC)
-    while True:
-        with connection.transaction():
-            _begin(connection)
-            found = connection.execute(step, [start, end, _ROWS]).fetchone()
-            # The times have microseconds.
-            last = end - timedelta(microseconds=1) if found is None else found[0]
-            connection.execute(delete, [start, last])
-        if found is None:
-            return
-        start = last
+    begin = partial(_begin, connection)
+    steps.delete(connection, table, column, "-infinity", before, [end], begin)
 
 
 class _Partitions(NamedTuple):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Event
+from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from ingest.runtime.errors import NotFound, TooManyModels
 from ingest.store import (
@@ -197,9 +201,15 @@ def test_vectors_committed_during_the_removal_are_removed_too(
 
 @pytest.mark.usefixtures("everything")
 def test_baselines_of_other_models_can_be_searched_while_a_removal_waits(
-    store: str, connection: psycopg.Connection
+    store: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits for writers of the model."""
+    """Its last transaction waits for writers of the model."""
+
+    lock = baselines.lock
+
+    def held(own: psycopg.Connection) -> None:
+        lock(own)
+        other.execute("select from model where model_name = 'm' for update")
 
     def remove() -> None:
         with connect(store) as own:
@@ -210,12 +220,107 @@ def test_baselines_of_other_models_can_be_searched_while_a_removal_waits(
             await asynchronous.execute("set statement_timeout = '60s'")
             return await neighbours.baseline(asynchronous, "other", np.ones(4, np.float32), 3)
 
+    monkeypatch.setattr(baselines, "lock", held)
     with connect(store) as other, ThreadPoolExecutor(1) as threads:
         with other.transaction():
-            other.execute("select from model where model_name = 'm' for update")
             removing = threads.submit(remove)
             wait_for(lambda: waits_for_a_lock(connection), "the removal")
             assert len(asyncio.run(found())) == 3
             assert not removing.done()
         removing.result(240)
     assert not any(rows_of(connection, "m").values())
+
+
+def fill_ids(connection: psycopg.Connection, number: int) -> None:
+    """Give model m ids that no vector has."""
+    connection.execute(
+        "insert into embedding_id select 'm', to_char(n, 'FM00000'), n,"
+        " clock_timestamp() - interval '1 hour' from generate_series(1, %s) as n",
+        [number],
+    )
+
+
+def test_a_large_model_is_removed_in_steps(
+    store: str, connection: psycopg.Connection, insert_all: InsertAll
+) -> None:
+    """Most of its ids are deleted for good when a lock of one stops the rest."""
+    insert_all(batch("m"), batch("other"))
+    fill_ids(connection, 30_000)
+
+    def remove() -> None:
+        with connect(store) as own:
+            models.remove(own, "m")
+
+    with ThreadPoolExecutor(1) as threads, connect(store) as holder:
+        with holder.transaction():
+            holder.execute("select from embedding_id where id = '25000' for update")
+            removing = threads.submit(remove)
+            wait_for(lambda: waits_for_a_lock(connection), "the deletion of that id")
+            assert insert_all(Batch("other", np.ones((1, 4), np.float32))) == [Stored(1, 0)]
+            assert 0 < rows_of(connection, "m")["embedding_id"] < 20_000
+        removing.result(240)
+    assert not any(rows_of(connection, "m").values())
+
+
+def test_the_last_transaction_of_a_removal_reads_only_what_came_meanwhile(
+    store: str,
+    connection: psycopg.Connection,
+    insert_all: InsertAll,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also while a dump keeps what is deleted from being vacuumed."""
+    insert_all(batch("m"))
+    fill_ids(connection, 30_000)
+    connection.execute("analyze embedding_id")
+    clear, before = models._clear, []
+
+    def read() -> int:
+        connection.execute("select pg_stat_force_next_flush()")
+        connection.execute("select pg_stat_clear_snapshot()")
+        [(blocks,)] = connection.execute(
+            "select sum(heap_blks_read + heap_blks_hit) from pg_statio_user_tables"
+        ).fetchall()
+        return int(blocks)
+
+    def clear_and_read(*arguments: Any) -> object:
+        since = clear(*arguments)
+        if connection.info.transaction_status == TransactionStatus.IDLE:
+            before.append(read())
+        return since
+
+    monkeypatch.setattr(models, "_clear", clear_and_read)
+    with connect(store) as dump:
+        psycopg.Cursor(dump).execute("begin isolation level repeatable read; select from model")
+        models.remove(connection, "m")
+        assert read() - before[-1] < 100
+    assert not any(rows_of(connection, "m").values())
+
+
+@pytest.mark.usefixtures("patient_writers")
+def test_a_model_that_is_sent_all_the_while_is_removed_nevertheless(
+    store: str, connection: psycopg.Connection, insert_all: InsertAll
+) -> None:
+    insert_all(batch("m", 500))
+    fill_ids(connection, 30_000)
+    before = changes.models(connection)
+    sent: list[object] = []
+    removed = Event()
+
+    def send() -> None:
+        while not removed.is_set():
+            sent.append(insert_all(replace(batch("m"), idempotency_key=f"key {len(sent)}")))
+
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(send)
+        wait_for(lambda: len(sent) > 2, "some requests")
+        try:
+            models.remove(connection, "m")
+        finally:
+            removed.set()
+        sending.result(240)
+    insert_all(Batch("m", np.ones((1, 4), np.float32)))
+    [now] = changes.models(connection)
+    assert now.created_at > before[0].created_at
+    # Nothing is left of the model before.
+    assert rows_of(connection, "m")["embedding"] == now.last_seq < 500
+    assert rows_of(connection, "m")["embedding_id"] <= 20
