@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ingest.runtime.errors import IdempotencyConflict, NotFound, PayloadError
 from ingest.store.connection import IDLE_LIMIT, AsyncConnection
 from ingest.store.dimension import mismatch, require_dimension
-from ingest.store.registration import register, too_many
+from ingest.store.registration import register, removed, too_many
 from ingest.store.revisions import compare
 
 _LIMIT = "set local lock_timeout = '5s'"
@@ -128,11 +128,14 @@ async def insert(connection: AsyncConnection, given: CanarySet, max_models: int)
         If the reference has other ids.
     IdempotencyConflict
         If the key was used before with another request.
+    StoreUnavailable
+        If the model is removed meanwhile.
     psycopg.Error
         If PostgreSQL fails.
     """
-    if await _is_new(connection, given):
-        await register(connection, {given.model_name: given.dimension}, max_models)
+    name, new = given.model_name, {given.model_name: given.dimension}
+    if await _is_new(connection, given) and await register(connection, new, max_models):
+        raise too_many(name, max_models)
     async with connection.transaction():
         await connection.execute(_LIMIT)
         await connection.execute(IDLE_LIMIT)
@@ -143,7 +146,7 @@ async def insert(connection: AsyncConnection, given: CanarySet, max_models: int)
         )
         found = await cursor.fetchone()
         if found is None:
-            raise too_many(given.model_name, max_models)
+            raise removed(name)
         dimension, now = found
         if dimension != given.dimension:
             raise mismatch(given.model_name, dimension, given.dimension)

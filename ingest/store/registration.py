@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import psycopg
 
-from ingest.runtime.errors import TooManyModels
+from ingest.runtime.errors import StoreUnavailable, TooManyModels
 from ingest.store.connection import IDLE_LIMIT, AsyncConnection
 from ingest.store.dimension import check_dimension
 
@@ -18,8 +18,8 @@ _LIMIT = "set local lock_timeout = '5s'"
 
 async def register(
     connection: AsyncConnection, dimensions: Mapping[str, int], max_models: int
-) -> None:
-    """Add models that do not exist, as far as the maximum allows.
+) -> set[str]:
+    """Add models that do not exist, as far as the maximum allows. Return the names of the others.
 
     A model that exists but has neither vectors nor a baseline yet gets the new dimension.
 
@@ -51,6 +51,10 @@ async def register(
             " and not exists (select from baseline_in_use as used where used.model_name = name)",
             [names, numbers],
         )
+        cursor = await connection.execute(
+            "select model_name from model where model_name = any(%s)", [names]
+        )
+        return {*names} - {name for (name,) in await cursor.fetchall()}
 
 
 def keep_dimension(connection: psycopg.Connection, model_name: str, dimension: int) -> None:
@@ -73,3 +77,8 @@ def too_many(model_name: str, max_models: int) -> TooManyModels:
     return TooManyModels(
         f"model {model_name} is new, and {max_models} models are allowed (ingest.max_models)"
     )
+
+
+def removed(model_name: str) -> StoreUnavailable:
+    """Return the error for a model that was there a moment ago. Sent again, it is a new one."""
+    return StoreUnavailable(f"model {model_name} is being removed")

@@ -21,7 +21,7 @@ from ingest.runtime.errors import (
 from ingest.store import copy
 from ingest.store.batch import Batch
 from ingest.store.connection import IDLE_LIMIT, AsyncConnection
-from ingest.store.registration import register, too_many
+from ingest.store.registration import register, removed, too_many
 from ingest.store.revisions import compare
 
 _PORTION_VECTORS = 256
@@ -269,17 +269,18 @@ async def insert(
     # Few round trips, because no other group is stored meanwhile: one statement to lock and recall,
     # one COPY of vectors, one of ids if there are new ones, and one statement to commit. Only for
     # a model with known ids there is one more, to read their vectors.
-    models = await _lock(connection, batches, max_models)
+    models, refused = await _lock(connection, batches, max_models)
     if revise:
         await _recall(connection, models, batches)
 
+    def outcome(batch: Batch) -> Stored | MonitorError:
+        name = batch.model_name
+        if name in models:
+            return models[name].admit(batch, revise)
+        return too_many(name, max_models) if name in refused else removed(name)
+
     def admit() -> list[Stored | MonitorError]:
-        return [
-            models[b.model_name].admit(b, revise)
-            if b.model_name in models
-            else too_many(b.model_name, max_models)
-            for b in batches
-        ]
+        return [outcome(batch) for batch in batches]
 
     known = sum(len(model.stored_ids) for model in models.values())
     outcomes = admit() if known <= _PORTION_VECTORS else await asyncio.to_thread(admit)
@@ -289,15 +290,16 @@ async def insert(
 
 async def _lock(
     connection: AsyncConnection, batches: Sequence[Batch], max_models: int
-) -> dict[str, _Model]:
-    models = await _lock_known(connection, batches)
+) -> tuple[dict[str, _Model], set[str]]:
+    """Add new models, and lock all. Return them, and the names for which there is no room."""
+    models, refused = await _lock_known(connection, batches), set[str]()
     if new := [batch for batch in batches if _is_new(models.get(batch.model_name), batch)]:
         # Add models while none is locked: two writers that each hold a model could deadlock.
         await connection.execute("rollback")
         dimensions = {batch.model_name: batch.dimension for batch in reversed(new)}
-        await register(connection, dimensions, max_models)
+        refused = await register(connection, dimensions, max_models)
         models = await _lock_known(connection, batches)
-    return models
+    return models, refused
 
 
 def _is_new(known: _Model | None, batch: Batch) -> bool:

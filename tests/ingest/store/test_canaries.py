@@ -16,6 +16,7 @@ from ingest.runtime.errors import (
     IdempotencyConflict,
     NotFound,
     PayloadError,
+    StoreUnavailable,
     TooManyModels,
 )
 from ingest.store import changes, models
@@ -29,7 +30,8 @@ from ingest.store.canaries import (
     insert,
     remove,
 )
-from ingest.store.connection import AsyncConnection
+from ingest.store.connection import AsyncConnection, connect
+from tests.service import wait_for, waits_for_a_lock
 
 VECTORS = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
 OTHERS = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
@@ -125,6 +127,20 @@ def test_a_new_model_counts_among_the_models(store: str) -> None:
     with pytest.raises(TooManyModels):
         send(store, canaries(), max_models=0)
     send(store, canaries(), max_models=1)
+
+
+@pytest.mark.usefixtures("patient_writers")
+def test_canaries_of_a_model_that_is_removed_meanwhile_may_be_sent_again(
+    store: str, connection: psycopg.Connection
+) -> None:
+    send(store, canaries())
+    with connect(store) as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute("delete from model")
+            sending = thread.submit(send, store, canaries(), max_models=1)
+            wait_for(lambda: waits_for_a_lock(connection), "the canaries")
+        with pytest.raises(StoreUnavailable, match="model m is being removed"):
+            sending.result(60)
 
 
 def test_a_repeated_key_gets_the_first_answer(store: str, connection: psycopg.Connection) -> None:

@@ -15,8 +15,13 @@ import psycopg
 import pytest
 from numpy.typing import NDArray
 
-from ingest.runtime.errors import DimensionMismatch, IdempotencyConflict, TooManyModels
-from ingest.store import baselines
+from ingest.runtime.errors import (
+    DimensionMismatch,
+    IdempotencyConflict,
+    StoreUnavailable,
+    TooManyModels,
+)
+from ingest.store import baselines, models
 from ingest.store.batch import Batch
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.registration import _ADVISORY_LOCK
@@ -505,6 +510,23 @@ def test_a_model_is_added_while_no_other_is_locked(
         connection.execute("select from model where model_name = 'z' for update nowait")
         other.execute("select pg_advisory_unlock(%s)", [_ADVISORY_LOCK])
         assert writing.result(60) == [Stored(2, 0), Stored(2, 0)]
+
+
+@pytest.mark.usefixtures("patient_writers")
+def test_a_model_that_is_removed_meanwhile_may_be_sent_again(
+    insert_all: InsertAll, store: str, connection: psycopg.Connection
+) -> None:
+    insert_all(batch("known"))
+    with connect(store) as other, ThreadPoolExecutor(1) as thread:
+        other.execute("select pg_advisory_lock(%s)", [_ADVISORY_LOCK])
+        writing = thread.submit(insert_all, batch("known"), batch("new"), max_models=1)
+        wait_for(lambda: waits_for_a_lock(connection), "the writer")
+        models.remove(connection, "known")
+        other.execute("select pg_advisory_unlock(%s)", [_ADVISORY_LOCK])
+        removed, stored = writing.result(60)
+    assert isinstance(removed, StoreUnavailable)
+    assert "model known is being removed" in removed.detail
+    assert stored == Stored(2, 0)
 
 
 def test_a_model_that_another_writer_adds_takes_no_place_twice(
