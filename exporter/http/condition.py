@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,6 +47,10 @@ CAUSES: Mapping[Kind, str] = {
 _OF_THE_MODEL: tuple[Kind, ...] = ("model", "scale", "precision")
 """Causes of the alert EmbeddingModelChanged."""
 _LEARNING: tuple[str, ...] = ("no_baseline", "baseline_too_small")
+_NO_AVERAGE = (
+    "the score is high, and whether it has been for an hour is not known: PostgreSQL does not"
+    " answer in time"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,11 @@ class Reading:
     slice: str = ""
     rise: float | None = None
     ratio_at: datetime | None = None
+
+    @property
+    def series(self) -> tuple[str, str]:
+        """Its window and slice."""
+        return self.window, self.slice
 
     @property
     def reason(self) -> str:
@@ -226,8 +236,8 @@ def duration(seconds: float) -> str:
 def judge(
     readings: Sequence[Reading],
     thresholds: Mapping[str, Thresholds],
-    averages: Mapping[tuple[str, str], float],
-    causes: Mapping[str, Kind] = MappingProxyType({}),
+    averages: Mapping[tuple[str, str], float] | None,
+    causes: Mapping[tuple[str, str], Kind] = MappingProxyType({}),
     slices: Sequence[Reading] = (),
 ) -> Condition:
     """Judge a model by its windows, and then by those of its slices.
@@ -239,23 +249,27 @@ def judge(
     thresholds : mapping of str to Thresholds
         Of each window.
     averages : mapping of (str, str) to float
-        Average score of the last hour by window and slice, where it is known.
-    causes : mapping of str to str
-        Cause of the drift by window, where it is known.
+        Average score of the last hour by window and slice, where it is known; None if the store
+        does not answer.
+    causes : mapping of (str, str) to str
+        Cause of the drift by window and slice, where it is known.
     slices : sequence of Reading
         Those of slices.
     """
-    for each in drifting(readings, thresholds, averages)[:1]:
-        cause = causes.get(each.window)
+    for each in drifting(readings, thresholds, averages, causes)[:1]:
+        cause = causes.get(each.series)
         return Condition(_word(cause), None, each, cause=cause)
-    for each in drifting(slices, thresholds, averages)[:1]:
+    for each in drifting(slices, thresholds, averages, causes)[:1]:
         return Condition("drifting", None, each)
     if not readings:
         return Condition("cannot tell", "nothing was recorded then", None)
     for each in readings:
-        if each.score is None and each.state in UNMEASURED and each.window in causes:
+        if each.score is None and each.state in UNMEASURED and each.series in causes:
             why = f"as last measured; now {each.reason}"
-            return Condition(_word(causes[each.window]), why, each, cause=causes[each.window])
+            return Condition(_word(causes[each.series]), why, each, cause=causes[each.series])
+    for each in _measured([*readings, *slices], thresholds) if averages is None else ():
+        if (each.score or 0.0) > thresholds[each.window].lasting:
+            return Condition("cannot tell", _NO_AVERAGE, each)
     measured = _measured(readings, thresholds)
     # A window may be measured although some of its vectors are refused: then quiet says too much.
     if measured and all(each.state == "ok" for each in measured):
@@ -277,13 +291,18 @@ def _is_drift(reading: Reading, limits: Thresholds, average: float) -> bool:
 def drifting(
     readings: Sequence[Reading],
     thresholds: Mapping[str, Thresholds],
-    averages: Mapping[tuple[str, str], float],
+    averages: Mapping[tuple[str, str], float] | None,
+    causes: Mapping[tuple[str, str], Kind] = MappingProxyType({}),
 ) -> list[Reading]:
-    """Return the readings that show drift, the worst first."""
+    """Return the readings that show drift, the worst first.
+
+    Without averages, a high score lasts if the cause of its drift is known.
+    """
+    known = dict.fromkeys(causes, math.inf) if averages is None else averages
     return [
         each
         for each in _measured(readings, thresholds)
-        if _is_drift(each, thresholds[each.window], averages.get((each.window, each.slice), 0.0))
+        if _is_drift(each, thresholds[each.window], known.get(each.series, 0.0))
     ]
 
 

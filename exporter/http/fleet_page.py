@@ -63,7 +63,7 @@ def fleet(
     models = list(models)
     watched = sum(model.watched for model in models)
     judged = sorted(
-        (_listed(model, watched, averages or {}) for model in models),
+        (_listed(model, watched, averages) for model in models),
         key=lambda each: (each.condition.severity, each.model.model_name),
     )
     found = [
@@ -77,17 +77,21 @@ def fleet(
     return Fleet(query, found[first : first + PER_PAGE], len(found), counts)
 
 
-def _listed(model: ListedModel, watched: int, averages: Mapping[Series, float]) -> Listed:
+def _listed(model: ListedModel, watched: int, averages: Mapping[Series, float] | None) -> Listed:
     thresholds = of_fleet(model.stage or "provisional", watched)
     windows = {"fast": model.windows.fast, "slow": model.windows.slow}
     readings = [Reading.listed(*each) for each in windows.items()]
-    causes = {name: each.cause for name, each in windows.items() if each.cause is not None}
+    causes = {(name, ""): each.cause for name, each in windows.items() if each.cause is not None}
     slices = [Reading.listed(each.window, each) for each in model.slices]
-    means = {
-        (each.window, each.slice): averages[series]
-        for each in (*readings, *slices)
-        if (series := Series(model.model_name, each.window, each.slice)) in averages
-    }
+    means = (
+        None
+        if averages is None
+        else {
+            each.series: averages[series]
+            for each in (*readings, *slices)
+            if (series := Series(model.model_name, each.window, each.slice)) in averages
+        }
+    )
     judged = judge(readings, thresholds, means, causes, slices)
     found = condition.now(judged, model.age, model.overdue)
     window = "fast" if found.worst is None else found.worst.window

@@ -173,10 +173,10 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
     if view.slice:
         readings, slices = [each for each in slices if each.slice == view.slice], []
         explained = [each for each in explained if each.slice == view.slice]
-    causes: dict[str, Kind] = {
-        each.window: each.cause.kind for each in explained if each.slice == view.slice
+    causes: dict[tuple[str, str], Kind] = {
+        (each.window, each.slice): each.cause.kind for each in explained
     }
-    averages = {} if past is None else past.averages
+    averages = None if past is None else past.averages
     found = judge(readings, thresholds, averages, causes, slices)
     if view.at is None:
         if not readings:
@@ -196,7 +196,9 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         slice_query=f"&slice={quote(view.slice, safe='')}" if view.slice else "",
         path=quote(name, safe=""),
         condition=found,
-        headline=_headline(found, view, past, thresholds, drifting(slices, thresholds, averages)),
+        headline=_headline(
+            found, view, past, thresholds, drifting(slices, thresholds, averages, causes)
+        ),
         runbook=heading(found),
         checked_at=f"{model.computed_at:%Y-%m-%d %H:%M:%S} UTC",
         age=condition.duration(model.age) if model.age and view.at is None else "",
@@ -213,9 +215,9 @@ def render_model(model: Drift, view: View, past: Past | None, watched: int) -> s
         readings=readings,
         measured=measured,
         components=list(COMPONENTS.items()) if measured else [],
-        slices=_slices(model, slices, thresholds, averages)
+        slices=_slices(model, slices, thresholds, averages, causes)
         if is_whole_now
-        else _judged(slices, thresholds, averages),
+        else _judged(slices, thresholds, averages, causes),
         folded=model.slices_folded if is_whole_now else 0,
         qualities=_qualities(model) if is_whole_now else [],
         canaries=_canaries(model) if is_whole_now else None,
@@ -376,10 +378,11 @@ def _slices(
     model: Drift,
     readings: Sequence[Reading],
     thresholds: Mapping[str, Thresholds],
-    averages: Mapping[tuple[str, str], float],
+    averages: Mapping[tuple[str, str], float] | None,
+    causes: Mapping[tuple[str, str], Kind],
 ) -> list[dict[str, Any]]:
     """Describe each value whose share is known, and its slice if it has one."""
-    judged = {each["name"]: each for each in _judged(readings, thresholds, averages)}
+    judged = {each["name"]: each for each in _judged(readings, thresholds, averages, causes)}
     unjudged = {
         "query": "",
         "scores": [None for _ in thresholds],
@@ -397,7 +400,8 @@ def _slices(
 def _judged(
     readings: Sequence[Reading],
     thresholds: Mapping[str, Thresholds],
-    averages: Mapping[tuple[str, str], float],
+    averages: Mapping[tuple[str, str], float] | None,
+    causes: Mapping[tuple[str, str], Kind],
 ) -> list[dict[str, Any]]:
     """Describe each slice by the readings of its windows."""
     of_slice: dict[str, list[Reading]] = {}
@@ -405,7 +409,7 @@ def _judged(
         of_slice.setdefault(each.slice, []).append(each)
     rows = []
     for name, found in of_slice.items():
-        judged = judge(found, thresholds, averages)
+        judged = judge(found, thresholds, averages, causes)
         scores = {reading.window: reading.score for reading in found}
         rows.append(
             {

@@ -99,17 +99,32 @@ def test_without_a_measurement_the_reason_is_told(state: State, word: str) -> No
 
 def test_drift_that_is_not_measured_now_is_still_drift() -> None:
     few = reading(None, state="too_few_vectors")
-    found = judge([few, reading(0.3, "slow")], WEEKLY, {}, {"fast": "model"})
+    found = judge([few, reading(0.3, "slow")], WEEKLY, {}, {("fast", ""): "model"})
     assert (found.word, found.worst, found.cause) == ("model changed", few, "model")
     assert found.why == "as last measured; now too few vectors in the window"
     assert heading(found) == "embeddingmodelchanged"
     # Without the cause, nobody has found drift.
     assert judge([few], WEEKLY, {}).word == "cannot tell"
     stale = reading(None, state="stale")
-    assert judge([stale], WEEKLY, {}, {"fast": "model"}).word == "cannot tell"
+    assert judge([stale], WEEKLY, {}, {("fast", ""): "model"}).word == "cannot tell"
     # Measured drift is told first.
     worst = reading(9.0, "slow")
-    assert judge([few, worst], WEEKLY, {}, {"fast": "model"}).worst == worst
+    assert judge([few, worst], WEEKLY, {}, {("fast", ""): "model"}).worst == worst
+
+
+def test_without_averages_a_high_score_is_drift_if_its_cause_is_known_and_else_not_quiet() -> None:
+    high, low = reading(2.0), reading(1.5)
+    acme = replace(high, slice="tenant=acme")
+    found = judge([low, high], WEEKLY, None, {("fast", ""): "model"})
+    assert (found.word, found.worst, found.cause) == ("model changed", high, "model")
+    found = judge([low], WEEKLY, None, {("fast", "tenant=acme"): "new content"}, [acme])
+    assert (found.word, found.worst) == ("drifting", acme)
+    for unsure in (judge([low, high], WEEKLY, None), judge([low], WEEKLY, None, slices=[acme])):
+        assert unsure.word == "cannot tell"
+        assert unsure.why is not None
+        assert "PostgreSQL does not answer in time" in unsure.why
+    assert judge([low], WEEKLY, None, {("fast", ""): "model"}).word == "quiet"
+    assert judge([reading(5.1)], WEEKLY, None).word == "drifting"
 
 
 def test_a_model_whose_vectors_are_partly_refused_is_not_called_quiet() -> None:
@@ -154,12 +169,12 @@ def test_a_state_that_only_another_release_knows_cannot_be_told() -> None:
 
 def test_drift_of_a_changed_model_has_a_word_of_its_own_and_sorts_by_its_score() -> None:
     high, low = reading(20.0), reading(9.0)
-    assert judge([high], WEEKLY, {}, {"fast": "new content"}).word == "drifting"
-    assert judge([high], WEEKLY, {}, {"slow": "model"}).word == "drifting"
-    changed = judge([low], WEEKLY, {}, {"fast": "model"})
+    assert judge([high], WEEKLY, {}, {("fast", ""): "new content"}).word == "drifting"
+    assert judge([high], WEEKLY, {}, {("slow", ""): "model"}).word == "drifting"
+    changed = judge([low], WEEKLY, {}, {("fast", ""): "model"})
     assert (changed.word, changed.cause, changed.is_drift) == ("model changed", "model", True)
     assert judge([high], WEEKLY, {}).severity < changed.severity
-    assert judge([reading(1.0)], WEEKLY, {}, {"fast": "model"}).word == "quiet"
+    assert judge([reading(1.0)], WEEKLY, {}, {("fast", ""): "model"}).word == "quiet"
 
 
 def test_every_cause_has_five_words_at_most() -> None:

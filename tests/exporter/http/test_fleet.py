@@ -481,7 +481,7 @@ def test_a_past_time_that_cannot_be_read_is_no_time_without_a_record(
         assert (then.status_code, bool(then.headers["Retry-After"])) == (503, True)
         now = client.get("/drift/m", headers=BROWSER)
         assert now.status_code == 200
-        assert "PostgreSQL does not answer, so the past is not shown" in now.text
+        assert "PostgreSQL does not answer in time, so the past is not shown" in now.text
 
 
 def test_the_map_of_a_window_that_drifts_or_drifted_is_there_for_programs(

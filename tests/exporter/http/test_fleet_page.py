@@ -98,6 +98,19 @@ def test_the_fleet_shows_the_cause_in_a_few_words() -> None:
     assert [each.model.model_name for each in only.shown] == ["swapped"]
 
 
+def test_without_the_store_a_model_with_a_known_cause_is_not_called_quiet() -> None:
+    model = reporting.listed(drifting("new content"))
+    # Drift by its hour: a single score of a provisional baseline is drift above 15.
+    model.windows.fast.score = model.windows.slow.score = 12.0
+    [listed] = fleet_page.fleet([model], ALL, None).shown
+    assert (listed.condition.word, listed.condition.cause) == ("drifting", "new content")
+    model.windows.fast.cause = None
+    [listed] = fleet_page.fleet([model], ALL, None).shown
+    assert listed.condition.word == "cannot tell"
+    [listed] = fleet_page.fleet([model], ALL, {}).shown
+    assert listed.condition.word == "quiet"
+
+
 def test_a_model_is_drifting_in_the_fleet_if_one_of_its_slices_is(sliced: ModelSnapshot) -> None:
     [listed] = fleet_page.fleet([reporting.listed(sliced)], ALL, {}).shown
     assert listed.condition.word == "drifting"

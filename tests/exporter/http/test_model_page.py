@@ -114,6 +114,14 @@ def test_the_page_of_a_model_is_shown_without_the_store() -> None:
     assert "<svg" not in shown
 
 
+def test_without_the_store_a_page_that_says_what_changed_does_not_say_quiet() -> None:
+    model = reporting.detail(drifting())
+    model.windows.fast.score, model.windows.slow.score = 12.0, 5.0
+    shown = model_page.render_model(model, View(), None, 1)
+    assert "What changed in the fast window" in shown
+    assert '<span class="word drifting">drifting</span>' in shown
+
+
 def test_a_past_time_shows_the_state_that_was_recorded() -> None:
     row = HistoryRow(
         "m",
