@@ -17,6 +17,7 @@ import click
 from ingest.cli import main
 from ingest.files.command import reading
 from ingest.runtime.command import (
+    KnownName,
     ModelName,
     Names,
     TextFile,
@@ -239,7 +240,7 @@ def baseline() -> None:
 
 
 @baseline.command()
-@click.argument("model_name", type=ModelName())
+@click.argument("model_name", type=KnownName())
 @click.option("--first", type=click.IntRange(1), help="Use the first N vectors stored.")
 @click.option("--last", type=click.IntRange(1), help="Use the last N vectors stored.")
 @click.option("--week", is_flag=True, help="Use vectors that arrived in the last 7 days.")
@@ -356,7 +357,7 @@ def _selection(
 
 
 @baseline.command("list")
-@click.argument("model_name", type=ModelName())
+@click.argument("model_name", type=KnownName())
 @configured
 def list_(settings: Settings, model_name: str) -> None:
     """List the baselines of MODEL_NAME, newest first."""
@@ -372,7 +373,7 @@ def list_(settings: Settings, model_name: str) -> None:
 
 
 @baseline.command()
-@click.argument("model_name", type=ModelName())
+@click.argument("model_name", type=KnownName())
 @click.argument("version", type=click.IntRange(1))
 @configured
 def use(settings: Settings, model_name: str, version: int) -> None:
@@ -387,7 +388,7 @@ def use(settings: Settings, model_name: str, version: int) -> None:
 
 
 @main.command()
-@click.argument("model_name", type=ModelName())
+@click.argument("model_name", type=KnownName())
 @click.option(
     "--window",
     type=click.Choice(tuple(WindowsSettings.model_fields)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ingest.files.command import reading
-from ingest.runtime.command import ModelName, TextFile, configured, group
+from ingest.runtime.command import KnownName, ModelName, TextFile, configured, group
 from ingest.runtime.importing import importing
 from ingest.runtime.printable import printable
 
@@ -87,7 +87,7 @@ def list_(settings: Settings) -> None:
 
 
 @model.command()
-@click.argument("model_name", type=ModelName())
+@click.argument("model_name", type=KnownName())
 @configured
 def resolve(settings: Settings, model_name: str) -> None:
     """Say that no sender of MODEL_NAME has another dimension any more.
@@ -104,7 +104,7 @@ def resolve(settings: Settings, model_name: str) -> None:
 
 
 @model.command()
-@click.argument("model_name", type=ModelName())
+@click.argument("model_name", type=KnownName())
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @configured
 def remove(settings: Settings, model_name: str, yes: bool) -> None:
@@ -130,7 +130,7 @@ def canary() -> None:
 
 
 @canary.command()
-@click.argument("model_name", type=ModelName())
+@click.argument("model_name", type=KnownName())
 @configured
 def accept(settings: Settings, model_name: str) -> None:
     """Compare later canaries of MODEL_NAME with its newest ones: the encoder changed on purpose."""
@@ -144,7 +144,7 @@ def accept(settings: Settings, model_name: str) -> None:
 
 
 @canary.command("remove")
-@click.argument("model_name", type=ModelName())
+@click.argument("model_name", type=KnownName())
 @configured
 def remove_canaries(settings: Settings, model_name: str) -> None:
     """Forget the canaries of MODEL_NAME: nobody sends them any longer."""

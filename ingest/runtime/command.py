@@ -158,6 +158,20 @@ class ModelName(click.ParamType[str]):
         return str(value)
 
 
+class KnownName(click.ParamType[str]):
+    """Name of a model that is in the store. An earlier release may have allowed other names."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check that it is text."""
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{value!r} is not UTF-8")
+        return str(value)
+
+
 class Names(click.ParamType[tuple[str, ...]]):
     """Names, separated by commas."""
 

@@ -103,3 +103,27 @@ def test_the_last_week_is_pinned_if_its_vectors_span_it(
     assert pinned.last_at - pinned.first_at == pytest.approx(
         timedelta(days=min(days, 7)), abs=timedelta(hours=8)
     )
+
+
+def test_a_model_whose_name_an_earlier_release_allowed_is_still_looked_up(
+    store: str,
+    connection: psycopg.Connection,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+) -> None:
+    send(vectors[:300])
+    for table in ("model", "embedding"):
+        connection.execute(f"update {table} set model_name = 'my model'".encode())
+    environment = {"EMBEDDING_DRIFT_DATABASE_CONNECTION_STRING": store}
+    for arguments, code, said in (
+        (["model", "resolve"], 0, "my model: resolved"),
+        (["canary", "accept"], 1, "model 'my model' has no canaries"),
+        (["canary", "remove"], 1, "model 'my model' has no canaries"),
+        (["baseline", "pin", "--first", "200"], 0, "my model: baseline 1 pinned"),
+        (["baseline", "list"], 0, "1\tby hand, in use"),
+        (["explain"], 0, "my model"),
+        (["model", "remove", "--yes"], 0, "my model: removed"),
+        (["model", "remove", "--yes"], 1, "there is no model 'my model'"),
+    ):
+        done = CliRunner().invoke(main, [*arguments, "my model"], env=environment)
+        assert (done.exit_code, said in done.output) == (code, True), done.output

@@ -134,9 +134,10 @@ def test_a_command_whose_output_nobody_reads_ends_quietly() -> None:
 
 @click.command()
 @click.option("--model", type=command.ModelName())
+@click.option("--known", type=command.KnownName())
 @click.option("--text", type=command.TextFile())
-def show(model: str | None, text: str | None) -> None:
-    click.echo(model or text)
+def show(model: str | None, known: str | None, text: str | None) -> None:
+    click.echo(model or known or text)
 
 
 def test_a_name_that_no_model_can_have_is_misuse() -> None:
@@ -144,6 +145,13 @@ def test_a_name_that_no_model_can_have_is_misuse() -> None:
     refused = CliRunner().invoke(show, ["--model", "m\udcff"])
     assert refused.exit_code == 2
     assert r"'m\udcff' is not allowed; allowed are 1 to 128 printable" in refused.output
+
+
+def test_a_model_that_is_in_the_store_may_have_a_name_of_an_earlier_release() -> None:
+    assert CliRunner().invoke(show, ["--known", "my model"]).output == "my model\n"
+    refused = CliRunner().invoke(show, ["--known", "m\udcff"])
+    assert refused.exit_code == 2
+    assert r"'m\udcff' is not UTF-8" in refused.output
 
 
 def test_a_text_file_is_read_or_misuse(tmp_path: Path) -> None:
