@@ -47,7 +47,10 @@ class DatabaseSettings(_Section):
     data_directory: Annotated[str, Field(min_length=1)] = "data"
     """Folder of the embedded server's data. Created if it does not exist."""
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
-    """Maximum number of connections of each process."""
+    """Maximum number of connections of each pool. `ingest` and `exporter` have one pool, `serve`
+    and `watch` have two; all but `ingest` have another one to the replica, if there is one.
+    `ingest` has up to 4 more connections for pages, and all but `exporter` have one more for
+    upkeep."""
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     """Days that a vector is kept. Whole days are dropped. Days without the service do not count."""
 
