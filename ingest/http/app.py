@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -35,8 +35,57 @@ _CANARY_SECONDS = 20.0
 _REPLAYED = {"Idempotency-Replayed": "true"}
 
 
-class Ingest:
-    """Accepts vectors, stores them, and finds similar ones.
+class Searching:
+    """Finds similar vectors, where something else stores them.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Another half runs it.
+    settings : Settings
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self._metrics = pipeline.metrics
+        self._reader = BodyReader(settings.ingest, settings.server.read_timeout)
+        self._metrics.queue_bytes.set_function(lambda: self._reader.held_bytes)
+        self._parser = Parser(self._reader)
+        self._searches = Searches(pipeline.pool, self._parser, settings)
+        self.routes: list[Route] = []
+        self.endpoints: dict[tuple[str, str], Endpoint] = {}
+        self.refusals: dict[str, application.Refusal] = {}
+        self._answer(SEARCH, self._searches.answer)
+
+    def _answer(self, path: str, answer: Callable[[IncomingRequest], Awaitable[Response]]) -> None:
+        """Add an endpoint."""
+        self.endpoints["POST", path] = Endpoint(
+            path, self._parser.unpack, answer, self._reader, self._metrics
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Close the parser in the end."""
+        try:
+            yield
+        finally:
+            self._parser.close()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Apply other limits."""
+        self._searches.settings = settings
+        self._reader.settings = settings.ingest
+
+    def described(self) -> Description:
+        """Describe the endpoints, with the current limits."""
+        return operations.searching(self._reader.settings)
+
+    def not_ready(self) -> str | None:
+        """Return None: there is nothing to start. Without PostgreSQL, requests get 503."""
+        return None
+
+
+class Ingest(Searching):
+    """Accepts vectors and stores them, too.
 
     Parameters
     ----------
@@ -46,52 +95,31 @@ class Ingest:
     """
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        super().__init__(pipeline, settings)
         self._pipeline = pipeline
         self._settings = settings
-        self._reader = BodyReader(settings.ingest, settings.server.read_timeout)
-        pipeline.metrics.queue_bytes.set_function(lambda: self._reader.held_bytes)
         # From the first scrape. A process that has this series is one that takes vectors.
-        pipeline.metrics.requests.labels("/embeddings", "201")
-        self._parser = Parser(self._reader)
-        self._searches = Searches(pipeline.pool, self._parser, settings)
-        traces = Traces(pipeline, self._reader, self._parser)
-        self.routes: list[Route] = []
-        self.endpoints: application.Endpoints = {
-            ("POST", path): Endpoint(
-                path, self._parser.unpack, answer, self._reader, pipeline.metrics
-            )
-            for path, answer in (
-                ("/embeddings", self._embeddings),
-                ("/canaries", self._canaries),
-                (SEARCH, self._searches.answer),
-                (TRACES, traces.answer),
-            )
-        }
-        self.refusals: application.Refusals = {TRACES: refusal}
+        self._metrics.requests.labels("/embeddings", "201")
+        self._answer("/embeddings", self._embeddings)
+        self._answer("/canaries", self._canaries)
+        self._answer(TRACES, Traces(pipeline, self._reader, self._parser).answer)
+        self.refusals[TRACES] = refusal
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the pipeline while entered."""
-        try:
-            async with self._pipeline.running():
-                yield
-        finally:
-            self._parser.close()
+        async with super().running(), self._pipeline.running():
+            yield
 
     def reconfigure(self, settings: Settings) -> None:
         """Apply other limits."""
+        super().reconfigure(settings)
         self._settings = settings
-        self._searches.settings = settings
-        self._reader.settings = settings.ingest
         self._pipeline.reconfigure(settings)
 
     def described(self) -> Description:
         """Describe the endpoints, with the current limits."""
         return operations.description(self._settings.ingest)
-
-    def not_ready(self) -> str | None:
-        """Return None: there is nothing to start. Without PostgreSQL, requests get 503."""
-        return None
 
     async def _embeddings(self, request: IncomingRequest) -> Response:
         lost = losses.parse(request.headers)
@@ -164,48 +192,3 @@ class Ingest:
         self._parser.hold(request, batch.nbytes)
         guard.require_write(request.scopes, batch.model_name)
         return batch
-
-
-class Searching:
-    """Only finds similar vectors, where something else stores them.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        Another half runs it.
-    settings : Settings
-    """
-
-    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
-        self._reader = BodyReader(settings.ingest, settings.server.read_timeout)
-        pipeline.metrics.queue_bytes.set_function(lambda: self._reader.held_bytes)
-        self._parser = Parser(self._reader)
-        self._searches = Searches(pipeline.pool, self._parser, settings)
-        self.routes: list[Route] = []
-        self.endpoints: application.Endpoints = {
-            ("POST", SEARCH): Endpoint(
-                SEARCH, self._parser.unpack, self._searches.answer, self._reader, pipeline.metrics
-            )
-        }
-        self.refusals: application.Refusals = {}
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Close the parser in the end."""
-        try:
-            yield
-        finally:
-            self._parser.close()
-
-    def reconfigure(self, settings: Settings) -> None:
-        """Apply other limits."""
-        self._searches.settings = settings
-        self._reader.settings = settings.ingest
-
-    def described(self) -> Description:
-        """Describe the endpoint, with the current limits."""
-        return operations.searching(self._reader.settings)
-
-    def not_ready(self) -> str | None:
-        """Return None: the half that runs the pipeline says whether it is ready."""
-        return None
