@@ -51,7 +51,7 @@ class Examination(Protocol):
 
         Raises
         ------
-        StoreUnavailable
+        StoreLost
             If PostgreSQL is away; it is not run for other models in this check.
         Exception
             Anything else concerns this model alone.

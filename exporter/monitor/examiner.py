@@ -19,7 +19,7 @@ from exporter.monitor.examinations import Examination
 from exporter.monitor.history import history_row
 from exporter.monitor.model import Model, Models, Standing
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
-from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.errors import StoreLost, StoreUnavailable
 from ingest.runtime.worker import Worker, WorkStatus
 from ingest.store import history, reports, slice_history, standbys
 from ingest.store.changes import ModelRow
@@ -249,7 +249,7 @@ class Examiner:
                 with check.keeping(model.row.model_name), check.timed(examination.name):
                     found = examination.examine(subject)
                     standing.examined_at[examination.name] = self._monotonic()
-            except StoreUnavailable as error:
+            except StoreLost as error:
                 # What it found before stays. For each other model, it would wait as long.
                 check.lost[examination.name] = error
                 continue
@@ -273,7 +273,7 @@ class _Check:
 
     Attributes
     ----------
-    lost : dict of str to StoreUnavailable
+    lost : dict of str to StoreLost
         Examinations that lost the store. They are not run again in this check.
     """
 
@@ -281,7 +281,7 @@ class _Check:
         self._seconds: dict[str, float] = {}
         self._failed: set[str] = set()
         self._first_error: Exception | None = None
-        self.lost: dict[str, StoreUnavailable] = {}
+        self.lost: dict[str, StoreLost] = {}
 
     def raise_first(self) -> None:
         """Raise the first error. That the store was lost is told rather than what one model has."""
@@ -299,11 +299,11 @@ class _Check:
     def keeping(self, model_name: str) -> Iterator[None]:
         """Keep the error of one model, so that the others are still examined.
 
-        StoreUnavailable is raised, because it affects all models.
+        StoreLost is raised, because it affects all models.
         """
         try:
             yield
-        except StoreUnavailable:
+        except StoreLost:
             raise
         except Exception as error:
             error.add_note(f"Raised by the check of model {model_name}")
@@ -350,7 +350,7 @@ def _sliced_rows(found: ModelSnapshot) -> list[SlicedRow]:
 
 
 def _log_failure(error: Exception) -> None:
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, StoreLost):
         _log.warning("check failed; the next one follows", extra={"error": str(error)})
     else:
         _log.error("check failed; the next one follows", exc_info=error)

@@ -30,7 +30,7 @@ from exporter.monitor.recorded import is_readable
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot, SeriesSnapshot
 from exporter.monitor.states import UNMEASURED
-from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.errors import StoreLost, StoreUnavailable
 from ingest.runtime.settings.settings import ExplanationSettings
 from ingest.runtime.thresholds import DRAINED_SECONDS, KEPT_SECONDS, LASTING_SECONDS
 from ingest.runtime.worker import Worker
@@ -161,7 +161,7 @@ class Explainer:
 
         Raises
         ------
-        StoreUnavailable
+        StoreLost
             If PostgreSQL is away.
         Exception
             The first error that a model or a window raised.
@@ -171,16 +171,20 @@ class Explainer:
         for model in models.values():
             if self._worker.is_stopping:
                 return
-            start, has_explained = time.perf_counter(), False
+            start, has_explained, is_lost = time.perf_counter(), False, False
             try:
                 has_explained = self._look_at(model, watched, errors)
-            except StoreUnavailable:
-                raise
+            except StoreLost as error:
+                # Told rather than what one model has.
+                errors.insert(0, error)
+                is_lost = True
             except Exception as error:
                 error.add_note(f"Raised by a look at model {model.row.model_name}")
                 errors.append(error)
             took = time.perf_counter() - start
             spent += took
+            if is_lost:
+                break
             if has_explained:
                 self._rest(took)
         self._drifting.keep(models)
@@ -215,7 +219,7 @@ class Explainer:
                 if number is not None and each.verdict.measurement is not None:
                     begun = replace(drift, began_at=began_at)
                     current = self._explain(subject, each, begun, current, number, made)
-            except StoreUnavailable:
+            except StoreLost:
                 raise
             except Exception as error:
                 error.add_note(f"Raised by the explanation of {each.series}")
@@ -230,7 +234,7 @@ class Explainer:
                 continue
             try:
                 self._draw(without_map)
-            except StoreUnavailable:
+            except StoreLost:
                 raise
             except Exception as error:
                 row = without_map.row
@@ -399,7 +403,7 @@ class Explainer:
 
 
 def _log_failure(error: Exception) -> None:
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, StoreLost):
         _log.warning("no explanation; the next look follows", extra={"error": str(error)})
     else:
         _log.error("no explanation; the next look follows", exc_info=error)

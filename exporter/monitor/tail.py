@@ -25,11 +25,12 @@ from exporter.monitor.ring import Arrivals
 from exporter.monitor.snapshot import PollStatus
 from exporter.monitor.successor import fewest
 from exporter.monitor.windows import ModelWindows
-from ingest.runtime.errors import NotFound, StoreUnavailable
+from ingest.runtime.errors import NotFound, StoreLost, StoreUnavailable
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.worker import Worker
 from ingest.store import changes
 from ingest.store.changes import ModelRow
+from ingest.store.connection import unavailable
 from ingest.store.dimension import find_dimension
 from ingest.store.pool import Pool
 from ingest.store.shard import WHOLE, Shard
@@ -177,8 +178,8 @@ class Tail:
             for row in rows:
                 try:
                     self._update(connection, row, acknowledged.get(row.model_name, row.last_seq))
-                except psycopg.OperationalError:
-                    raise  # it concerns the connection, so all models
+                except StoreLost:
+                    raise  # it concerns all models
                 except Exception as error:  # it concerns one model; the others go on
                     error.add_note(f"Raised by model {row.model_name}")
                     failed.append(error)
@@ -216,24 +217,25 @@ class Tail:
         model = self._models.by_name.get(row.model_name)
         if model is None or row.created_at > model.row.created_at:
             model = self._renew(row)
-        elif _is_another(row, model.row) or (
-            _is_older(row, model.row) and self._is_set_back(connection, model.row)
-        ):
-            self._log_rewind(model.row, row.last_seq)
-            model = self._renew(row)
-        elif _was_ahead(row, model.row):
-            # What seemed too old has left the windows, and what is due seems far away.
-            _log.warning(
-                "the store's clock went back; the windows are reloaded",
-                extra={"model_name": row.model_name},
-            )
-            model = self._renew(row)
         model.settings = self.settings
         now = row.now.timestamp()
         try:
-            if not _is_older(row, model.row):
-                model = self._follow_model(connection, model, row)
-        except psycopg.OperationalError:
+            with unavailable():
+                if _is_another(row, model.row) or (
+                    _is_older(row, model.row) and self._is_set_back(connection, model.row)
+                ):
+                    self._log_rewind(model.row, row.last_seq)
+                    model = self._renew(row)
+                elif _was_ahead(row, model.row):
+                    # What seemed too old has left the windows, and what is due seems far away.
+                    _log.warning(
+                        "the store's clock went back; the windows are reloaded",
+                        extra={"model_name": row.model_name},
+                    )
+                    model = self._renew(row)
+                if not _is_older(row, model.row):
+                    model = self._follow_model(connection, model, row)
+        except StoreLost:
             raise
         except Exception as error:
             model = self._models.by_name[row.model_name]  # a store set back renews it

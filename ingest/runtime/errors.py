@@ -20,7 +20,8 @@
     ├── NotChecked (RuntimeError)         no exporter has reported on a model yet
     ├── FitFailed (RuntimeError)          the process that fitted a baseline ended too early
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
-    │   ├── StoreRefused                  it refuses the connection until somebody changes something
+    │   ├── StoreLost                     the connection is gone, or there is none: all work stops
+    │   │   └── StoreRefused              it refuses the connection until somebody changes something
     │   └── AnswerLate                    reading from it, and computing, took too long
     ├── ClusterFailed (ConnectionError)   the Dask cluster or its scratch storage failed
     └── SourceUnavailable (ConnectionError) a watched table cannot be read now
@@ -187,7 +188,15 @@ class StoreUnavailable(MonitorError, ConnectionError):
     title = "Store unavailable"
 
 
-class StoreRefused(StoreUnavailable):
+class StoreLost(StoreUnavailable):
+    """There is no connection to PostgreSQL any more, or it stores nothing, or has no schema.
+
+    Whatever comes next would fail, too. Any other StoreUnavailable is about one statement: it was
+    cancelled, waited for a lock too long, needed too much memory, or met a block that is damaged.
+    """
+
+
+class StoreRefused(StoreLost):
     """PostgreSQL refuses the connection, and waiting does not help.
 
     The password is wrong, the role or the database does not exist, or TLS is refused.

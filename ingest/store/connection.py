@@ -24,7 +24,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
 from psycopg_pool import PoolTimeout
 
-from ingest.runtime.errors import SettingsError, StoreRefused, StoreUnavailable
+from ingest.runtime.errors import SettingsError, StoreLost, StoreRefused, StoreUnavailable
 
 ConnectionString = str | Callable[[], str]
 """A connection string of libpq, or a function that returns it.
@@ -346,20 +346,20 @@ def readable(connection_string: ConnectionString) -> str:
 def unavailable() -> Iterator[None]:
     """Raise StoreUnavailable if the server cannot be reached or does not accept work.
 
-    It is StoreRefused if waiting does not help. Errors in data or in SQL are not changed.
+    It is StoreLost if other statements would fail, too, and StoreRefused if waiting does not help.
+    Errors in data or in SQL are not changed.
     """
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
-        kind = StoreRefused if _is_refused(error) else StoreUnavailable
-        raise kind(_summary(error)) from error
+        raise _kind(error)(_summary(error)) from error
     except (
         psycopg.errors.ReadOnlySqlTransaction,
         psycopg.errors.IdleInTransactionSessionTimeout,
     ) as error:
-        raise StoreUnavailable(_summary(error)) from error
+        raise StoreLost(_summary(error)) from error
     except psycopg.errors.UndefinedTable as error:
-        raise StoreUnavailable(NO_SCHEMA) from error
+        raise StoreLost(NO_SCHEMA) from error
 
 
 # libpq has no SQLSTATE for a connection that failed, only the text. A server that speaks another
@@ -376,6 +376,24 @@ _REFUSALS = re.compile(
     | server\ certificate\ for\ .*\ does\ not\ match\ host\ name""",
     re.VERBOSE,
 )
+
+
+def _kind(error: psycopg.Error) -> type[StoreUnavailable]:
+    if _is_refused(error):
+        return StoreRefused
+    return StoreLost if _has_ended(error) else StoreUnavailable
+
+
+def _has_ended(error: psycopg.Error) -> bool:
+    """Whether an error ended the connection, or there was none.
+
+    Many operational errors, such as 57014 (cancelled), 40001 (conflict with a replica), 53100 (no
+    room for temporary files) and 58030 (a block cannot be read), end one statement only.
+    """
+    # libpq, psycopg and the pool have no SQLSTATE for what they notice themselves.
+    if error.sqlstate is None or error.sqlstate.startswith(("08", "57P0")):
+        return True
+    return error.diag.severity_nonlocalized in ("FATAL", "PANIC")
 
 
 def _is_refused(error: psycopg.Error) -> bool:

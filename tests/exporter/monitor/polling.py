@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 from exporter.monitor.model import Model, Models
@@ -40,6 +41,13 @@ def verdict(models: Models, window_name: str) -> Verdict:
         if each.series.window == window_name
     ]
     return found
+
+
+def fail_to_read(connection: psycopg.Connection) -> None:
+    """Have the server raise what it raises for a damaged block."""
+    connection.execute(
+        "do $$ begin raise 'could not read block 7' using errcode = 'io_error'; end $$"
+    )
 
 
 def poll_until(tail: Tail, condition: Callable[[], bool]) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,20 +24,20 @@ from exporter.monitor.monitor import examinations
 from exporter.monitor.series import Series
 from exporter.monitor.snapshot import ModelSnapshot
 from exporter.monitor.tail import Tail
-from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.errors import StoreLost, StoreUnavailable
 from ingest.runtime.settings.settings import (
     MonitoringSettings,
     WindowSettings,
     WindowsSettings,
 )
-from ingest.store import history, reports
+from ingest.store import baselines, history, reports
 from ingest.store.connection import connect
 from ingest.store.models import remove
 from ingest.store.pool import Pool
 from ingest.store.selection import Selection
 from ingest.store.standbys import Standbys
 from tests.exporter.explained import explained
-from tests.exporter.monitor.polling import poll_until
+from tests.exporter.monitor.polling import fail_to_read, poll_until
 from tests.service import wait_for
 
 Vectors = NDArray[np.float32]
@@ -73,7 +74,7 @@ class WithoutReplica:
 
     def examine(self, model: ModelSnapshot) -> dict[str, object]:
         self.asked.append(model.row.model_name)
-        raise StoreUnavailable("the replica is away")
+        raise StoreLost("the replica is away")
 
     def is_awaited(self, model: ModelSnapshot) -> bool:
         return False
@@ -350,6 +351,36 @@ def test_one_failing_model_does_not_stop_the_check(
         ("m", "fast", "ok", True, True),
         ("m", "slow", "ok", True, True),
     ]
+
+
+def test_a_model_whose_statement_the_server_ends_leaves_the_examinations_of_the_others(
+    pool: Pool,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The model a comes first, and the server cannot read a block of its baseline."""
+    for name in ("a", "m"):
+        send(vectors[:600], name)
+        baseline.pin(connection, name, Selection(first=600))
+        send(vectors[600:800] + np.float32(3), name)
+    models = followed(pool)
+    read = baselines.vectors
+
+    def damaged(connection: psycopg.Connection, name: str, *arguments: Any) -> Any:
+        if name == "a":
+            fail_to_read(connection)
+        return read(connection, name, *arguments)
+
+    monkeypatch.setattr(baselines, "vectors", damaged)
+    checking = examiner(pool, models)
+    with pytest.raises(StoreUnavailable, match="could not read block 7") as raised:
+        checking.check()
+    assert raised.value.__notes__ == ["Raised by the check of model a"]
+    assert examined(models.by_name["a"], "exact") == set()
+    assert examined(models.by_name["m"], "exact") == {"fast", "slow"}
+    assert not checking.examined["exact"].success
 
 
 def test_one_model_that_cannot_be_reported_leaves_the_reports_of_the_others(

@@ -21,7 +21,8 @@ from psycopg import sql
 from exporter.explain.explanation import Explanation, explain
 from exporter.explain.map import Map, draw
 from exporter.metrics import families
-from exporter.monitor import baseline, recorded, reporting, slices
+from exporter.monitor import baseline, evidence, recorded, reporting, slices
+from exporter.monitor.evidence import Evidence
 from exporter.monitor.examinations import SlicesExamination
 from exporter.monitor.explainer import EXPLANATION, REFRESHED_AFTER, Explainer
 from exporter.monitor.model import Model, Models, Standing
@@ -31,7 +32,7 @@ from exporter.monitor.snapshot import ModelSnapshot, Snapshot
 from exporter.monitor.states import State
 from exporter.monitor.tail import Tail
 from exporter.monitor.verdict import Measurement
-from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.errors import StoreLost, StoreUnavailable
 from ingest.runtime.settings.settings import (
     BaselineSettings,
     ExplanationSettings,
@@ -50,6 +51,7 @@ from ingest.store.reports import Report
 from ingest.store.selection import Selection
 from ingest.store.vectors import insert
 from tests.exporter.explain.space import KNOWN, Vectors, drawing
+from tests.exporter.monitor.polling import fail_to_read
 
 HIGH = SCORE["provisional"]["fast"].sudden + 5
 CHECK = 300.0
@@ -631,6 +633,36 @@ def test_a_window_that_cannot_be_explained_leaves_the_others_alone(
     assert not explaining.examined[EXPLANATION].success
 
 
+def test_a_window_whose_statement_the_server_ends_leaves_the_others_alone(
+    store: str,
+    pool: Pool,
+    connection: psycopg.Connection,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The model a comes first, and the server cannot read a block of its vectors."""
+    for name in ("a", "m"):
+        keep(store, name, drawing(0)(KNOWN, 500), np.zeros(500, bool))
+        baseline.pin(connection, name, Selection(first=300))
+    models = follow(pool, clock)
+    set_score(models, HIGH, "a")
+    set_score(models, HIGH, "m")
+    read = evidence.read
+
+    def damaged(connection: psycopg.Connection, name: str, *arguments: Any) -> Evidence:
+        if name == "a":
+            fail_to_read(connection)
+        return read(connection, name, *arguments)
+
+    monkeypatch.setattr(evidence, "read", damaged)
+    explaining = explainer(pool, models)
+    with pytest.raises(StoreUnavailable, match="could not read block 7"):
+        explaining.look()
+    assert explanation(models, "a") is None
+    assert explanation(models) is not None
+    assert not explaining.examined[EXPLANATION].success
+
+
 def test_a_model_that_cannot_be_judged_leaves_the_others_alone(
     pool: Pool, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -676,8 +708,10 @@ def test_without_the_store_nothing_is_said(
 ) -> None:
     set_score(models, HIGH)
     connection.execute("alter table explanation rename to gone")
-    with pytest.raises((StoreUnavailable, psycopg.Error)):
-        explainer(pool, models).look()
+    explaining = explainer(pool, models)
+    with pytest.raises(StoreLost):
+        explaining.look()
+    assert not explaining.examined[EXPLANATION].success
 
 
 MODELS = 50

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -20,20 +21,21 @@ from exporter.monitor.model import Models
 from exporter.monitor.tail import Tail, _is_complete
 from exporter.monitor.verdict import Revisions
 from ingest.runtime import worker
-from ingest.runtime.errors import StoreUnavailable
+from ingest.runtime.errors import StoreLost, StoreUnavailable
 from ingest.runtime.settings.settings import (
     WindowSettings,
     WindowsSettings,
 )
+from ingest.store import changes
 from ingest.store.batch import Batch
-from ingest.store.changes import is_sampled, sampled_ratio
+from ingest.store.changes import ModelRow, is_sampled, sampled_ratio
 from ingest.store.connection import AsyncConnection, connect
 from ingest.store.migrate import migrate
 from ingest.store.models import remove
 from ingest.store.pool import Pool, sync_pool
 from ingest.store.selection import Selection
 from ingest.store.vectors import Stored, insert
-from tests.exporter.monitor.polling import SETTINGS, Vectors, held, verdict
+from tests.exporter.monitor.polling import SETTINGS, Vectors, fail_to_read, held, verdict
 from tests.service import wait_for
 
 
@@ -270,6 +272,55 @@ def test_one_unreadable_model_does_not_stop_the_others(
     np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
     logged = [r for r in caplog.records if r.message.startswith("some models could not")]
     assert len(logged) == 1
+
+
+def test_a_model_whose_statement_the_server_ends_does_not_stop_the_others(
+    pool: Pool, send: Callable[..., None], vectors: Vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model a comes first, and the server cannot read a block of its vectors."""
+    send(vectors[:10], model_name="a")
+    send(vectors[:10])
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+    read = changes.vectors
+
+    def damaged(connection: psycopg.Connection, row: ModelRow, *arguments: Any) -> Any:
+        if row.model_name == "a":
+            fail_to_read(connection)
+        return read(connection, row, *arguments)
+
+    monkeypatch.setattr(changes, "vectors", damaged)
+    for _ in range(2):
+        with pytest.raises(ExceptionGroup, match="some models could not be read from the store"):
+            tail.poll()
+    np.testing.assert_array_equal(held(models.by_name["m"], "fast"), vectors[:10])
+    snapshot = models.by_name["a"].snapshot(models.now())
+    assert snapshot.not_followed == "vectors_unreadable"
+    assert "could not read block 7" in str(snapshot.following.detail)
+
+
+def test_a_store_that_is_lost_among_the_models_ends_the_poll(
+    pool: Pool,
+    send: Callable[..., None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    send(vectors[:10], model_name="a")
+    send(vectors[:10])
+    models = Models()
+    tail = Tail(pool, models, SETTINGS)
+
+    def lost(connection: psycopg.Connection, *_: object) -> None:
+        connection.execute("select pg_terminate_backend(pg_backend_pid())")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "vectors", lost)
+        with pytest.raises(StoreLost):
+            tail.poll()
+    assert list(models.by_name) == ["a"]
+    tail.poll()
+    assert list(models.by_name) == ["a", "m"]
 
 
 def test_a_store_that_is_away_is_an_error_and_windows_stay(

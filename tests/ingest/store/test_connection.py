@@ -21,7 +21,7 @@ import trustme
 from numpy.typing import NDArray
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ingest.runtime.errors import SettingsError, StoreRefused, StoreUnavailable
+from ingest.runtime.errors import SettingsError, StoreLost, StoreRefused, StoreUnavailable
 from ingest.runtime.settings.settings import WindowSettings
 from ingest.store import baselines, neighbours
 from ingest.store.batch import Batch
@@ -240,10 +240,22 @@ def test_a_server_that_does_not_accept_work_is_unavailable(
 ) -> None:
     with (
         connect(store) as connection,
-        pytest.raises(StoreUnavailable, match=message),
+        pytest.raises(StoreLost, match=message),
         unavailable(),
     ):
         connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01", "53100", "53200", "55P03", "57014", "58030"])
+def test_an_error_of_one_statement_does_not_mean_that_the_server_is_lost(
+    store: str, code: str
+) -> None:
+    with connect(store) as connection:
+        with pytest.raises(StoreUnavailable) as caught, unavailable():
+            connection.execute(f"do $$ begin raise 'no' using errcode = '{code}'; end $$".encode())
+        assert type(caught.value) is StoreUnavailable
+        with unavailable():
+            assert connection.execute("select 1").fetchone() == (1,)
 
 
 def test_an_error_in_sql_is_not_one_of_the_server(store: str) -> None:
