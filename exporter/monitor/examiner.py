@@ -60,7 +60,7 @@ class Examiner:
     Attributes
     ----------
     interval : float
-        The current interval; may be replaced at any time.
+        The current interval.
     examined : mapping of str to ExaminationStatus
         By name of the examination; replaced as a whole.
     standbys : Standbys or None
@@ -109,6 +109,11 @@ class Examiner:
     def stop(self, cut: Callable[[], None]) -> None:
         """Stop; ``cut`` interrupts a check that waits for the server."""
         self._worker.stop(cut)
+
+    def reconfigure(self, interval: float) -> None:
+        """Check as often as this from now on."""
+        self.interval = interval
+        self._worker.wake()
 
     def notice(self, models: Iterable[ModelSnapshot]) -> None:
         """Catch up soon if an examination of one of these models is awaited, or its report."""

@@ -97,9 +97,9 @@ class Monitor:
         self._primary.cut()
 
     def reconfigure(self, settings: Settings) -> None:
-        """Apply other intervals at once, and other limits to each model at the next poll."""
-        self._tail.settings = settings.monitoring
-        self._examiner.interval = settings.monitoring.check_interval
+        """Apply other settings at once."""
+        self._tail.reconfigure(settings.monitoring)
+        self._examiner.reconfigure(settings.monitoring.check_interval)
         self._explainer.reconfigure(settings.monitoring.check_interval, settings.explanation)
 
     @property

@@ -72,7 +72,7 @@ class Tail:
     Attributes
     ----------
     settings : MonitoringSettings
-        The current settings; may be replaced at any time.
+        The current settings.
     followed : threading.Event
         Set once the windows have been read.
     """
@@ -98,6 +98,7 @@ class Tail:
         self._unreadable: dict[str, _Unreadable] = {}
         self._rewinds = 0
         self._polled_at = -math.inf
+        self._polled_by = settings
         self._partial_failures = 0
         self._last_partial_failure = ""
         self._worker = Worker(
@@ -106,6 +107,7 @@ class Tail:
             lambda: self.settings.poll_interval,
             succeeded=self._log_followed,
             failed=_log_failure,
+            meanwhile=self._work,
             clock=clock,
         )
 
@@ -113,7 +115,8 @@ class Tail:
     def status(self) -> PollStatus:
         """How polling goes; up only while polls keep succeeding, because one may hang."""
         status = self._worker.status
-        usual = self.settings.poll_interval + (status.duration or 0.0)
+        # By other settings, the last poll may be long ago. The next one has begun already.
+        usual = self._polled_by.poll_interval + (status.duration or 0.0)
         late = self._monotonic() - self._polled_at > max(_LATE_SECONDS, 3 * usual)
         return PollStatus(
             up=status.succeeded and not late,
@@ -126,6 +129,11 @@ class Tail:
     def start(self) -> None:
         """Start to poll."""
         self._worker.start()
+
+    def reconfigure(self, settings: MonitoringSettings) -> None:
+        """Apply other settings, and poll by them at once."""
+        self.settings = settings
+        self._worker.wake()
 
     def stop(self) -> None:
         """Stop polling and fitting. What waits for the server is interrupted."""
@@ -144,7 +152,7 @@ class Tail:
             self._log_partial_failure(error)
         else:
             self._last_partial_failure = ""
-        self._polled_at = self._monotonic()
+        self._polled_at, self._polled_by = self._monotonic(), self.settings
         self.followed.set()
 
     def _log_followed(self) -> None:

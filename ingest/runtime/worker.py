@@ -43,7 +43,7 @@ class Worker:
     work : callable
         One run. An error that it raises is counted, and the next run follows.
     pause : callable
-        Gives the seconds to wait after a run.
+        Gives the seconds to wait after a run; asked again whenever the worker is woken.
     succeeded : callable
         Called after the first successful run, and after the first one that follows a failure.
     failed : callable
@@ -94,7 +94,7 @@ class Worker:
         self._thread.start()
 
     def wake(self) -> None:
-        """Let the worker do soon what it does meanwhile."""
+        """Let the worker do soon what it does meanwhile, and wait on as long as it pauses now."""
         self._woken.set()
 
     def stop(self, cut: Callable[[], None]) -> None:
@@ -124,12 +124,12 @@ class Worker:
                 self._count_failure(error)
             else:
                 self._count_success(time.perf_counter() - start)
-            self._wait(self._pause())
+            self._wait()
 
-    def _wait(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
+    def _wait(self) -> None:
+        start = time.monotonic()
         # Not once the time is over: a worker that is always woken would never run again.
-        while (left := end - time.monotonic()) > 0 and self._woken.wait(left):
+        while (left := start + self._pause() - time.monotonic()) > 0 and self._woken.wait(left):
             if self._stop.is_set():
                 return
             self._woken.clear()

@@ -71,6 +71,24 @@ def test_a_snapshot_has_the_interval_of_checks_that_was_configured_last(settings
     assert monitor.snapshot().check_interval == 3_600
 
 
+def test_other_intervals_take_effect_at_once(
+    store: str, send: Callable[..., None], vectors: Vectors
+) -> None:
+    rare = {"monitoring.poll_interval": 300, "monitoring.check_interval": 3_600}
+    monitor = Monitor(store, load(flags=rare))
+    monitor.start()
+    try:
+        wait_for(lambda: len(monitor.snapshot().examinations) > 1, "a look and a check")
+        checked_at = monitor.snapshot().checks.timestamp
+        send(vectors[:250])
+        often = {"monitoring.poll_interval": 0.1, "monitoring.check_interval": 1}
+        monitor.reconfigure(load(flags=often))
+        wait_for(lambda: monitor.model("m") is not None, "the next poll")
+        wait_for(lambda: monitor.snapshot().checks.timestamp != checked_at, "the next check")
+    finally:
+        monitor.stop()
+
+
 class Odd(Model):
     """A model that does something while it is judged."""
 

@@ -391,6 +391,47 @@ def test_the_store_is_not_followed_while_a_poll_does_not_end(
     tail.stop()
 
 
+def test_a_shorter_interval_takes_effect_at_once_and_the_last_poll_is_not_called_late(
+    pool: Pool,
+    send: Callable[[Vectors], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    patience: pytest.MonkeyPatch,
+) -> None:
+    patience.undo()
+    send(vectors[:10])
+    now, models = [0.0], Models()
+    settings = SETTINGS.model_copy(update={"poll_interval": 3_600})
+    tail = Tail(pool, models, settings, monotonic=lambda: now[0])
+    tail.start()
+    wait_for(lambda: tail.status.up, "the first poll")
+    send(vectors[10:20])
+    now[0] = 900.0
+    with locked(connection, "model") as waited_for:
+        tail.reconfigure(settings.model_copy(update={"poll_interval": 1}))
+        wait_for(waited_for, "the next poll")
+        during = tail.status
+    assert during.up
+    wait_for(lambda: len(held(models.by_name["m"], "fast")) == 20, "the newer vectors")
+    tail.stop()
+
+
+def test_a_longer_interval_takes_effect_at_once_and_no_model_is_called_late(
+    pool: Pool, send: Callable[[Vectors], None], vectors: Vectors, patience: pytest.MonkeyPatch
+) -> None:
+    patience.undo()
+    send(vectors[:10])
+    models = Models()
+    settings = SETTINGS.model_copy(update={"poll_interval": 300})
+    tail = Tail(pool, models, settings)
+    tail.start()
+    wait_for(lambda: tail.status.up, "the first poll")
+    tail.reconfigure(settings.model_copy(update={"poll_interval": 3_600}))
+    ledger = models.by_name["m"].ledger
+    wait_for(lambda: ledger.following.patience > 3_600, "patience for the longer interval")
+    tail.stop()
+
+
 @pytest.mark.parametrize("table", ["model", "baseline_embedding"])
 def test_a_poll_or_fit_that_waits_for_the_store_is_cut_off_at_the_end(
     pool: Pool,

@@ -118,6 +118,18 @@ def test_a_worker_that_is_always_woken_runs_again() -> None:
     busy.stop(nothing)
 
 
+def test_a_worker_that_is_woken_waits_as_long_as_it_pauses_by_then() -> None:
+    runs, pause = threading.Semaphore(0), [300.0]
+    patient = Worker("test", lambda: runs.release(), lambda: pause[0], failed=lambda _: None)
+    patient.start()
+    assert runs.acquire(timeout=240)
+    assert not runs.acquire(timeout=0.05)
+    pause[0] = 0.001
+    patient.wake()
+    assert runs.acquire(timeout=240)
+    patient.stop(nothing)
+
+
 def test_a_worker_that_is_woken_does_what_it_does_meanwhile() -> None:
     ran, woken = threading.Event(), threading.Event()
     errors: list[str] = []
