@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 import psycopg
@@ -22,7 +23,6 @@ from exporter.monitor.snapshot import ExaminationStatus, ModelSnapshot
 from ingest.runtime.errors import StoreLost, StoreUnavailable
 from ingest.runtime.worker import Worker, WorkStatus
 from ingest.store import history, reports, slice_history, standbys
-from ingest.store.changes import ModelRow
 from ingest.store.history import HistoryRow
 from ingest.store.models import hold
 from ingest.store.pool import Pool
@@ -94,8 +94,7 @@ class Examiner:
         self.examined: Mapping[str, ExaminationStatus] = MappingProxyType({})
         self.standbys: Standbys | None = None
         self._is_unrecorded = False
-        # When each model was made: another one of its name has no report yet.
-        self._reported: Mapping[str, datetime] = {}
+        self._reported: Mapping[str, _Reported] = {}
 
     @property
     def status(self) -> WorkStatus:
@@ -117,7 +116,7 @@ class Examiner:
 
     def notice(self, models: Iterable[ModelSnapshot]) -> None:
         """Catch up soon if an examination of one of these models is awaited, or its report."""
-        if any(self._awaited(m) or not self._is_reported(m.row) for m in models):
+        if any(self._awaited(m) or not self._is_reported(m) for m in models):
             self._worker.wake()
 
     def _work(self) -> None:
@@ -133,7 +132,7 @@ class Examiner:
     def catch_up(self) -> None:
         """Run the examinations that are awaited before the next check.
 
-        Only new models are reported; nothing else is recorded.
+        Only models that are new, or by other settings, are reported; nothing else is recorded.
 
         Raises
         ------
@@ -150,12 +149,14 @@ class Examiner:
                 return
             with check.keeping(model.row.model_name):
                 standing = model.standing
-                if awaited := self._awaited(model.judge(standing, now)):
+                subject = model.judge(standing, now)
+                if awaited := self._awaited(subject):
                     self._examine(model, standing, awaited, check)
-                if not self._is_reported(model.row):
-                    new.append((model.row, _report(model.judge(standing, now), now)))
+                if not self._is_reported(subject):
+                    found = model.judge(standing, now)
+                    new.append((found, _report(found, now)))
         if new:
-            rows = [row for row, _ in new]
+            rows = [found.row for found, _ in new]
             with self._pool.borrow() as connection, hold(connection, rows) as held:
                 self._report(connection, new, held)
         check.raise_first()
@@ -214,7 +215,7 @@ class Examiner:
         now, made, found = self._models.now(), _Reports(), None
         for model in judged:
             with check.keeping(model.row.model_name):
-                made.append((model.row, _report(model, now)))
+                made.append((model, _report(model, now)))
         try:
             with check.timed(RECORD), self._pool.borrow() as connection:
                 with hold(connection, [model.row for model in judged]) as held:
@@ -226,15 +227,16 @@ class Examiner:
         finally:
             self.standbys = found
 
-    def _is_reported(self, row: ModelRow) -> bool:
-        return self._reported.get(row.model_name) == row.created_at
+    def _is_reported(self, model: ModelSnapshot) -> bool:
+        return self._reported.get(model.row.model_name) == _reported(model, self.interval)
 
     def _report(self, connection: psycopg.Connection, made: _Reports, held: Container[str]) -> None:
-        kept = [report for row, report in made if row.model_name in held]
-        reports.write(connection, kept, self.interval)
-        reported = {**self._reported, **{row.model_name: row.created_at for row, _ in made}}
-        present = self._models.by_name
-        self._reported = {name: at for name, at in reported.items() if name in present}
+        interval = self.interval
+        kept = [report for _, report in made if report.model_name in held]
+        reports.write(connection, kept, interval)
+        new = {model.row.model_name: _reported(model, interval) for model, _ in made}
+        reported, present = {**self._reported, **new}, self._models.by_name
+        self._reported = {name: known for name, known in reported.items() if name in present}
 
     def _examine(
         self, model: Model, standing: Standing, due: Sequence[Examination], check: _Check
@@ -269,8 +271,20 @@ class Examiner:
         return self._monotonic() - last >= examination.interval
 
 
-_Reports = list[tuple[ModelRow, Report]]
+_Reports = list[tuple[ModelSnapshot, Report]]
 """Reports, each with the model that it is about."""
+
+
+class _Reported(NamedTuple):
+    """What a report depends on, beside what was measured. If that changes, it is made again."""
+
+    created_at: datetime  # another model of its name has no report yet
+    slice_keys: tuple[str, ...]
+    interval: float
+
+
+def _reported(model: ModelSnapshot, interval: float) -> _Reported:
+    return _Reported(model.row.created_at, model.slice_keys, interval)
 
 
 class _Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -92,12 +92,19 @@ class Standing:
         following: Following,
         circumstances: Circumstances,
         maturing: Maturing | None,
+        slice_keys: tuple[str, ...],
         deadline: float = math.inf,
         with_vectors: bool = False,
     ) -> ModelSnapshot:
-        """Judge all windows at one moment; see :meth:`Model.snapshot`."""
+        """Judge all windows at one moment; see :meth:`Model.snapshot`.
+
+        Of slices, only those of ``slice_keys`` are shown: their values are public.
+        """
         explained = self.explained
-        findings = {name: _current(found, circumstances) for name, found in self.findings.items()}
+        findings = {
+            name: _allowed(_current(found, circumstances), slice_keys)
+            for name, found in self.findings.items()
+        }
         with self.windows.lock:
             verdicts = {name: self._verdict(name, circumstances, deadline) for name in self.windows}
             series = tuple(
@@ -135,6 +142,7 @@ class Standing:
             maturing,
             self.slicing,
             slices,
+            slice_keys,
         )
 
     def _slice(
@@ -244,6 +252,12 @@ def _current(findings: Findings, circumstances: Circumstances) -> Findings:
     return replace(findings, **old) if old else findings
 
 
+def _allowed(findings: Findings, slice_keys: Sequence[str]) -> Findings:
+    """Leave out the values of keys that were configured when the slices were measured."""
+    found = findings.slices
+    return findings if found is None else replace(findings, slices=found.of_keys(slice_keys))
+
+
 def _about(findings: Findings, verdict: Verdict) -> Findings:
     """Leave out what does not belong to a verdict without a measurement."""
     if verdict.measurement is None and (findings.magnitude or findings.rise):
@@ -313,7 +327,13 @@ class Model:
         row, following = self.row, self.ledger.following
         circumstances = self._circumstances(row, following, standing.baseline, now)
         return standing.snapshot(
-            row, following, circumstances, self.maturing, deadline, with_vectors
+            row,
+            following,
+            circumstances,
+            self.maturing,
+            self.settings.slices_of(row.model_name),
+            deadline,
+            with_vectors,
         )
 
     def _circumstances(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -148,6 +148,14 @@ class SlicesFinding:
     shares: Shares
     slices: tuple[SliceFinding, ...]
     computed_at: float
+
+    def of_keys(self, keys: Sequence[str]) -> SlicesFinding:
+        """Return it without the values of all other keys."""
+        return replace(
+            self,
+            shares={key: values for key, values in self.shares.items() if key in keys},
+            slices=tuple(each for each in self.slices if each.slice.key in keys),
+        )
 
 
 @lru_cache(maxsize=4096)

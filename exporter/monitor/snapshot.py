@@ -121,6 +121,8 @@ class ModelSnapshot:
         The slices of the baseline; None if there are none to watch, or they are not fitted yet.
     slices : tuple of SeriesSnapshot
         The series of the slices.
+    slice_keys : tuple of str
+        The keys by whose values the model may be divided now.
     """
 
     row: ModelRow
@@ -132,6 +134,7 @@ class ModelSnapshot:
     maturing: Maturing | None = None
     slicing: Slicing | None = None
     slices: tuple[SeriesSnapshot, ...] = ()
+    slice_keys: tuple[str, ...] = ()
 
     def settled(self) -> ModelSnapshot:
         """Return it without what changes with every poll of the store.

@@ -133,6 +133,9 @@ class Tail:
     def reconfigure(self, settings: MonitoringSettings) -> None:
         """Apply other settings, and poll by them at once."""
         self.settings = settings
+        # Before the poll, which may wait for the store: what they do not allow any more must go.
+        for model in self._models.by_name.values():
+            model.settings = settings
         self._worker.wake()
 
     def stop(self) -> None:

@@ -87,7 +87,8 @@ def scored(
 
 def sliced(detector: Detector, vectors: Vectors) -> ModelSnapshot:
     """A model whose tenant <b>acme drifts, beside one that does not and a new one."""
-    model = Model(ModelRow("m", 8, 1_100, NOW, None, 1, NOW), MonitoringSettings())
+    settings = MonitoringSettings(slices=["tenant"])
+    model = Model(ModelRow("m", 8, 1_100, NOW, None, 1, NOW), settings)
     windows = ModelWindows(8, MonitoringSettings(), detector)
     windows.append(Arrivals.numbered(vectors[1_000:1_100], np.full(100, SECONDS)))
     pinned = Baseline(1, NOW, 0, NOW, NOW, False, "first", assess(vectors[:1_000]), detector)

@@ -179,7 +179,7 @@ class Replay:
             canary_max_distance=1e-7,
             canary_gap=3600.0,
         )
-        model = Model(row, MonitoringSettings())
+        model = Model(row, MonitoringSettings(slices=["language"]))
         self._models.set_clock(now.timestamp())
         self._models.add(model)
         return model

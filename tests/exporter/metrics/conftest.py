@@ -49,7 +49,7 @@ def full(vectors: Vectors, detector: Detector) -> Snapshot:
         mismatched_dimension=4,
         mismatched_at=NOW,
     )
-    model = Model(row, MonitoringSettings())
+    model = Model(row, MonitoringSettings(slices=["tenant"]))
     windows = ModelWindows(8, MonitoringSettings(), detector)
     cosines = np.full(len(fresh), 0.5, np.float32)
     windows.append(Arrivals.numbered(fresh, np.full(len(fresh), NOW.timestamp()), cosines=cosines))

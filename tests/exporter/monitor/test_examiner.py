@@ -592,6 +592,18 @@ def test_a_model_that_was_made_again_is_reported_before_the_next_check(
     assert told.text is not None
 
 
+def test_reports_have_another_interval_before_the_next_check(
+    pool: Pool, models: Models, connection: psycopg.Connection
+) -> None:
+    """Others would call them overdue by the one before."""
+    checking = examiner(pool, models)
+    checking.check()
+    checking.reconfigure(3_600)
+    checking.catch_up()
+    rows = connection.execute("select check_interval_seconds from report").fetchall()
+    assert rows == [(3_600,)]
+
+
 def test_a_magnitude_that_is_missing_is_not_left_to_the_next_check(
     pool: Pool, models: Models, connection: psycopg.Connection
 ) -> None:

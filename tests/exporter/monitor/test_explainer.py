@@ -781,6 +781,7 @@ def sliced(models: Models, pool: Pool, connection: psycopg.Connection) -> Scored
     model = models.by_name["m"]
     assert isinstance(model, Scored)
     assert model.baseline is not None
+    model.settings = model.settings.model_copy(update={"slices": ["tenant"]})
     model.standing.slicing = slices.divide(pool.borrow, "m", model.baseline, ("tenant",))
     subject = model.judge(model.standing, models.now(), with_vectors=True)
     model.standing.attach("slices", SlicesExamination(pool).examine(subject))

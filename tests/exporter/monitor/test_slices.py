@@ -492,6 +492,41 @@ def test_other_keys_take_effect_at_the_next_poll(
     assert watch.model.standing.slicing is None
 
 
+@pytest.mark.parametrize("left", [[], ["language"]])
+def test_the_values_of_a_key_that_is_removed_are_gone_before_the_next_poll_and_check(
+    watching: Watching,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    left: list[str],
+) -> None:
+    def of_people(n: int) -> Metadata:
+        return [
+            {"tenant": TENANTS[at % 5], "language": "en" if at % 2 else "de"} for at in range(n)
+        ]
+
+    def reported() -> str:
+        [(detail,)] = connection.execute("select detail::text from report").fetchall()
+        return str(detail)
+
+    keep(vectors[:N], of_people(N))
+    baseline.pin(connection, "m", Selection(first=N))
+    watch = watching(MonitoringSettings(slices=["tenant", "language"]))
+    watch.divide()
+    keep(vectors[N : N + 500], of_people(500))
+    assert "tenant=acme" in by_name(watch.check())
+    assert "acme" in reported()
+    watch.tail.reconfigure(MonitoringSettings(slices=left))
+    model = watch.model.snapshot(watch.models.now())
+    assert {name.partition("=")[0] for name in by_name(model)} == set(left)
+    told = {key for each in model.series if (f := each.findings.slices) for key in f.shares}
+    assert told == set(left)
+    assert any(found.slices for found in watch.model.standing.findings.values())
+    watch.examiner.catch_up()
+    assert "acme" not in reported()
+    assert ("language" in reported()) == bool(left)
+
+
 def test_slices_are_measured_soon_and_again_while_one_drifts(
     watch: Watch,
     keep: Callable[[Vectors, Metadata], None],
