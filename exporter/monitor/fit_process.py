@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from exporter.detector import Detector
 from exporter.stats.quality import Quality, assess
-from ingest.runtime.errors import FitFailed
+from ingest.runtime.errors import FitFailed, FitStopped
 from ingest.runtime.process import Process, follow_input, receive, send
 
 SMALL = 1_000_000
@@ -82,7 +82,9 @@ def fit(
     ValueError
         As there.
     FitFailed
-        If its process ended before it was done, as after `kill`.
+        If its process ended before it was done.
+    FitStopped
+        If `kill` ended it.
     """
     if vectors.size <= SMALL:
         detector = Detector.fit(vectors, timestamps=timestamps, positions=positions, more=more)
@@ -100,9 +102,11 @@ def fit(
             process.send(_End(), b"")
         message, fitted = process.receive()
     except EOFError as error:
+        if process not in _running:
+            raise FitStopped("the process that fitted a baseline was ended") from error
         raise _failed(process.end()) from error
     finally:
-        _running.remove(process)
+        _running.discard(process)
         process.end()
     answer = _ANSWERS.decode(message)
     if isinstance(answer, _Refused):
@@ -113,6 +117,7 @@ def fit(
 def kill() -> None:
     """Kill the processes of the fits under way; any thread may."""
     for process in _running.copy():
+        _running.discard(process)
         process.kill()
 
 

@@ -20,7 +20,7 @@ from exporter.monitor.history import past_scores
 from exporter.monitor.maturing import Score
 from exporter.monitor.model import Model, Standing
 from exporter.monitor.successor import RETRY_SECONDS, fewest, succeed, suggest
-from ingest.runtime.errors import MonitorError
+from ingest.runtime.errors import FitFailed, MonitorError
 from ingest.runtime.worker import await_end
 from ingest.store import explanations, history
 from ingest.store.explanations import LastSeen
@@ -38,25 +38,19 @@ class _Work(NamedTuple):
 
     Attributes
     ----------
-    future : Future of bool
-        Whether it succeeded.
-    again_at : float
-        Time from which it may be done again.
-    is_done_once : bool
-        Whether other work may follow it at once if it succeeded.
+    future : Future of float
+        Seconds after which it, or other work, may follow.
+    asked_at : float
     version : int or None
         The one that it makes readable again.
     """
 
-    future: Future[bool]
-    again_at: float
-    is_done_once: bool = False
+    future: Future[float]
+    asked_at: float
     version: int | None = None
 
     def may_be_followed(self, now: float) -> bool:
-        if not self.future.done():
-            return False
-        return now >= self.again_at or (self.is_done_once and self.future.result())
+        return self.future.done() and now >= self.asked_at + self.future.result()
 
 
 class Fitting:
@@ -80,7 +74,7 @@ class Fitting:
         self._early: dict[str, _Work] = {}
         self._slicings: dict[str, _Work] = {}
         self._suggestions: dict[str, _Work] = {}
-        self._forgotten: list[Future[bool]] = []
+        self._forgotten: list[Future[float]] = []
         self._failures: dict[tuple[str, str], str] = {}
         self._is_stopping = False
 
@@ -174,6 +168,8 @@ class Fitting:
 
         def divide(borrow: Borrow) -> None:
             standing.slicing = slices.divide(borrow, model_name, found, keys)
+            if not standing.slicing.is_complete:
+                raise FitFailed("the processes that fitted some of them ended too early")
 
         self._request(
             self._slicings,
@@ -196,8 +192,8 @@ class Fitting:
     ) -> None:
         last, now = works.get(model_name), self._monotonic()
         if last is None or last.may_be_followed(now):
-            future = self._threads.submit(self._do, model_name, work, failure)
-            works[model_name] = _Work(future, now + pause, is_done_once, version)
+            future = self._threads.submit(self._do, model_name, work, failure, pause, is_done_once)
+            works[model_name] = _Work(future, now, version)
 
     def forget(self, model_name: str) -> None:
         """Forget a model that was removed, or replaced by another of its name."""
@@ -230,14 +226,22 @@ class Fitting:
     def _all(self) -> tuple[dict[str, _Work], ...]:
         return self._works, self._early, self._slicings, self._suggestions
 
-    def _do(self, model_name: str, work: Callable[[Borrow], object], failure: str) -> bool:
+    def _do(
+        self,
+        model_name: str,
+        work: Callable[[Borrow], object],
+        failure: str,
+        pause: float,
+        is_done_once: bool,
+    ) -> float:
+        """Do work; return the seconds after which other work may follow."""
         try:
             work(self._pool.borrow)
         # Log every error: the thread has no caller that would see it.
         except Exception as error:
             if self._is_stopping and isinstance(error, MonitorError):
                 _log.info("fit interrupted", extra={"model_name": model_name})
-                return False
+                return pause
             # What fails for days is one line in the log.
             if self._failures.get((model_name, failure)) != repr(error):
                 self._failures[model_name, failure] = repr(error)
@@ -246,9 +250,10 @@ class Fitting:
                     exc_info=not isinstance(error, MonitorError | ValueError),
                     extra={"model_name": model_name, "error": str(error)},
                 )
-            return False
+            # A fit that had too little memory costs as much each time.
+            return max(pause, RETRY_SECONDS) if isinstance(error, FitFailed) else pause
         self._failures.pop((model_name, failure), None)
-        return True
+        return 0.0 if is_done_once else pause
 
 
 class _Past(NamedTuple):

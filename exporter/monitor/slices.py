@@ -33,7 +33,7 @@ from exporter.monitor.verdict import Measurement, measure
 from exporter.monitor.windows import REFERENCE_RATIO, Limits
 from exporter.stats import shares
 from exporter.stats.shares import Share
-from ingest.runtime.errors import NotFound
+from ingest.runtime.errors import FitFailed, NotFound
 from ingest.runtime.printable import printable
 from ingest.runtime.settings.settings import WindowSettings
 from ingest.runtime.thresholds import STAGES, Stage
@@ -96,12 +96,16 @@ class Slicing:
         The values with most vectors.
     folded : int
         Values that could be slices, but have no series of their own because there are too many.
+    is_complete : bool
+        Whether no slice is missing because the process of its fit ended too early: it may succeed
+        later.
     """
 
     keys: tuple[str, ...]
     values: Mapping[str, Sequence[str]]
     slices: tuple[Slice, ...]
     folded: int
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +195,7 @@ def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ..
     with borrow() as connection:
         rows, values = _read(connection, model_name, found, keys)
     made: list[Slice] = []
-    folded = 0
+    folded, is_complete = 0, True
     for key, value in _candidates(values):
         times = rows["received_at"][_has(values, key, value)]
         if not _is_as_late(known_seasons(to_local(times, found.zone)), found.stage):
@@ -201,7 +205,8 @@ def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ..
             continue
         try:
             part = _fit(model_name, found, rows, values, key, value)
-        except ValueError as error:
+        except (ValueError, FitFailed) as error:
+            is_complete = is_complete and not isinstance(error, FitFailed)
             _log.warning(
                 "slice not watched",
                 extra={"model_name": model_name, "slice": f"{key}={value}", "error": str(error)},
@@ -210,7 +215,7 @@ def divide(borrow: Borrow, model_name: str, found: Baseline, keys: tuple[str, ..
         # Without vectors that come often, they may be of an earlier stage.
         if _is_as_late(part.detector.seasons, found.stage):
             made.append(part)
-    return Slicing(keys, values, tuple(made), folded)
+    return Slicing(keys, values, tuple(made), folded, is_complete)
 
 
 def _is_as_late(seasons: Sequence[str], stage: Stage) -> bool:

@@ -39,6 +39,7 @@ from exporter.monitor.maturing import (
 from exporter.monitor.windows import REFERENCE_RATIO
 from exporter.stats.arrays import Floats
 from exporter.stats.thinning import thinned
+from ingest.runtime.errors import FitFailed
 from ingest.runtime.settings.settings import MonitoringSettings
 from ingest.runtime.thresholds import STEADY, UNLIKE, Stage
 from ingest.store.explanations import LastSeen
@@ -263,7 +264,7 @@ class _Attempt:
         source = str(Selection(arrived=(first, last)))
         try:
             made = fit(self.past.model_name, rows, source, self.settings.zone, self._more(*span))
-        except ValueError as error:
+        except (ValueError, FitFailed) as error:
             raise _Refused("unfit", str(error)) from error
         if not made.varies:
             raise _Refused("unfit", "its vectors are equal")

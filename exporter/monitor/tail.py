@@ -347,8 +347,9 @@ class Tail:
     def _divide(self, model: Model) -> None:
         """Have the slices fitted that the settings ask for."""
         standing, keys = model.standing, self.settings.slices_of(model.row.model_name)
-        known = () if standing.slicing is None else standing.slicing.keys
-        if keys == known:
+        slicing = standing.slicing
+        known = () if slicing is None else slicing.keys
+        if keys == known and (slicing is None or slicing.is_complete):
             return
         if keys:
             self._fitting.request_slices(model.row.model_name, standing, keys)

@@ -19,6 +19,7 @@
     ├── LostClient (ConnectionError)      the client hung up before the end of its request
     ├── NotChecked (RuntimeError)         no exporter has reported on a model yet
     ├── FitFailed (RuntimeError)          the process that fitted a baseline ended too early
+    ├── FitStopped (RuntimeError)         it was ended, because the service stops
     ├── StoreUnavailable (ConnectionError)  PostgreSQL does not answer or refuses work
     │   ├── StoreLost                     the connection is gone, or there is none: all work stops
     │   │   └── StoreRefused              it refuses the connection until somebody changes something
@@ -174,6 +175,12 @@ class NotChecked(MonitorError, RuntimeError):
 
 class FitFailed(MonitorError, RuntimeError):
     """The process that fitted a baseline ended before it was done."""
+
+    title = "Baseline not fitted"
+
+
+class FitStopped(MonitorError, RuntimeError):
+    """The process that fitted a baseline was ended, because the service stops."""
 
     title = "Baseline not fitted"
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from exporter.detector import Detector
 from exporter.monitor import fit_process
 from exporter.stats.quality import assess
-from ingest.runtime.errors import FitFailed
+from ingest.runtime.errors import FitFailed, FitStopped
 from tests.service import children, wait_for
 
 Floats = NDArray[np.float32]
@@ -94,6 +94,15 @@ def test_a_process_that_is_ended_is_an_error_that_says_how(
         yield vectors, TIMES
 
     with pytest.raises(FitFailed, match=f"the process that fitted a baseline ended {told}"):
+        fit_process.fit(vectors, TIMES, POSITIONS, ended())
+
+
+def test_a_process_that_the_service_ends_has_not_failed(vectors: Floats) -> None:
+    def ended() -> Iterator[tuple[Floats, NDArray[np.float64]]]:
+        fit_process.kill()
+        yield vectors, TIMES
+
+    with pytest.raises(FitStopped):
         fit_process.fit(vectors, TIMES, POSITIONS, ended())
 
 

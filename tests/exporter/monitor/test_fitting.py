@@ -23,6 +23,7 @@ from exporter.monitor.fitting import Fitting, mature, note_suggestion
 from exporter.monitor.maturing import Maturing
 from exporter.monitor.model import Model, Models
 from exporter.monitor.tail import Tail
+from ingest.runtime.errors import FitFailed
 from ingest.runtime.process import Process
 from ingest.runtime.settings.settings import BaselineSettings, MonitoringSettings
 from ingest.runtime.time_zone import UTC
@@ -527,6 +528,32 @@ def test_a_pool_of_one_connection_serves_others_during_a_fit(
         with alone.borrow() as other:
             other.execute("select")
         ended.set()
+        wait_for(lambda: versions(connection, "m") == [1], "the baseline")
+
+
+def test_a_fit_whose_process_died_is_tried_again_an_hour_later(
+    pool: Pool,
+    send: Send,
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(*_: object) -> None:
+        raise FitFailed("the process ended with SIGKILL")
+
+    clock = [0.0]
+    send(vectors[:300])
+    with fitting(pool, clock) as made:
+        with monkeypatch.context() as patch:
+            patch.setattr(fit_process, "fit", killed)
+            made.request_first("m", 250, UTC)
+            tried = made._works["m"]
+            wait_for(tried.future.done, "the end of the fit")
+        clock[0] = 3_599.0
+        made.request_first("m", 250, UTC)
+        assert made._works["m"] is tried
+        clock[0] = 3_600.0
+        made.request_first("m", 250, UTC)
         wait_for(lambda: versions(connection, "m") == [1], "the baseline")
 
 

@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
 
-from exporter.monitor import baseline, slices
+from exporter.monitor import baseline, fit_process, slices
 from exporter.monitor.examinations import SlicesExamination
 from exporter.monitor.examiner import Examiner
+from exporter.monitor.fit_process import Fitted
 from exporter.monitor.model import Model, Models
 from exporter.monitor.monitor import examinations
 from exporter.monitor.slices import NONE, Slicing, named
@@ -25,6 +27,7 @@ from exporter.monitor.snapshot import ModelSnapshot, SeriesSnapshot
 from exporter.monitor.tail import Tail
 from exporter.monitor.windows import REFERENCE_RATIO
 from exporter.stats.shares import OTHER, Share
+from ingest.runtime.errors import FitFailed
 from ingest.runtime.settings.settings import (
     ModelSettings,
     MonitoringSettings,
@@ -415,6 +418,46 @@ def test_slices_that_cannot_be_fitted_are_tried_again_and_the_model_is_watched(
     model = watch.check()
     assert model.slicing is None
     assert {each.verdict.state for each in model.series} == {"ok"}
+
+
+def test_a_slice_whose_fit_died_is_tried_again_and_the_others_are_watched(
+    pool: Pool,
+    keep: Callable[[Vectors, Metadata], None],
+    vectors: Vectors,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep(vectors[:N], of_tenants(N))
+    baseline.pin(connection, "m", Selection(first=N))
+    clock, fits, fit = [0.0], [0], fit_process.fit
+
+    def killed_once(*arguments: Any) -> Fitted:
+        fits[0] += 1
+        if fits[0] == 2:
+            raise FitFailed("the process ended with SIGKILL")
+        return fit(*arguments)
+
+    monkeypatch.setattr(fit_process, "fit", killed_once)
+    models = Models()
+    tail = Tail(pool, models, SETTINGS, monotonic=lambda: clock[0])
+
+    def watched() -> int:
+        tail.poll()
+        slicing = models.by_name["m"].standing.slicing
+        return 0 if slicing is None else len(slicing.slices)
+
+    wait_for(lambda: watched() == 4, "the other slices")
+    tried = tail._fitting._slicings["m"]
+    wait_for(tried.future.done, "the end of the fits")
+    clock[0] = 3_599.0
+    watched()
+    assert tail._fitting._slicings["m"] is tried
+    clock[0] = 3_600.0
+    wait_for(lambda: watched() == 5, "all slices")
+    for _ in range(3):
+        watched()
+    tail.stop()
+    assert fits[0] == 10
 
 
 def test_a_slice_without_the_seasons_of_its_model_has_no_series(

@@ -16,6 +16,7 @@ from exporter.monitor.baseline import Baseline, Fit, fit
 from exporter.monitor.maturing import Maturing, Score, Wait
 from exporter.monitor.successor import RETRY_SECONDS, succeed, suggest
 from exporter.stats.arrays import Floats, Vectors
+from ingest.runtime.errors import FitFailed
 from ingest.runtime.settings.settings import (
     BaselineSettings,
     MonitoringSettings,
@@ -347,6 +348,19 @@ def test_what_cannot_be_fitted_is_said_and_tried_again(caplog: pytest.LogCapture
     [record] = [record for record in caplog.records if record.levelname == "WARNING"]
     assert record.message == "next baseline not pinned"
     assert record.__dict__["detail"] == "its vectors are equal"
+
+
+def test_a_fit_that_has_too_little_memory_is_refused_as_one_that_is_impossible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(*_: object) -> None:
+        raise FitFailed("the process ended with SIGKILL")
+
+    stream = Stream(30)
+    monkeypatch.setattr("exporter.monitor.successor.fit", killed)
+    planned, found = stream.next()
+    assert found is None
+    assert planned == Maturing("daily", stream.now + RETRY_SECONDS, "unfit")
 
 
 def test_absurd_vectors_are_left_out_and_said() -> None:
