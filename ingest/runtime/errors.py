@@ -196,7 +196,7 @@ class StoreUnavailable(MonitorError, ConnectionError):
 
 
 class StoreLost(StoreUnavailable):
-    """There is no connection to PostgreSQL any more, or it stores nothing, or has no schema.
+    """There is no connection to PostgreSQL any more, or it stores nothing.
 
     Whatever comes next would fail, too. Any other StoreUnavailable is about one statement: it was
     cancelled, waited for a lock too long, needed too much memory, or met a block that is damaged.

@@ -359,7 +359,7 @@ def unavailable() -> Iterator[None]:
     ) as error:
         raise StoreLost(_summary(error)) from error
     except psycopg.errors.UndefinedTable as error:
-        raise StoreLost(NO_SCHEMA) from error
+        raise StoreUnavailable(NO_SCHEMA) from error
 
 
 # libpq has no SQLSTATE for a connection that failed, only the text. A server that speaks another

@@ -704,10 +704,13 @@ def test_an_explanation_of_a_model_is_not_kept_for_another_one_of_its_name(
 
 
 def test_without_the_store_nothing_is_said(
-    pool: Pool, models: Models, connection: psycopg.Connection
+    pool: Pool, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def lost(connection: psycopg.Connection, *_: object) -> None:
+        connection.execute("select pg_terminate_backend(pg_backend_pid())")
+
     set_score(models, HIGH)
-    connection.execute("alter table explanation rename to gone")
+    monkeypatch.setattr(explanations, "newest", lost)
     explaining = explainer(pool, models)
     with pytest.raises(StoreLost):
         explaining.look()

@@ -228,19 +228,19 @@ def test_a_certificate_that_is_not_trusted_refuses_for_good(tmp_path: Path, root
 
 
 @pytest.mark.parametrize(
-    ("statement", "message"),
+    ("statement", "kind", "message"),
     [
-        ("set transaction read only; create table t ()", "read-only transaction"),
-        ("select from missing", "the store has no schema; run: embedding-drift migrate"),
-        ("select pg_terminate_backend(pg_backend_pid())", "terminating connection"),
+        ("set transaction read only; create table t ()", StoreLost, "read-only transaction"),
+        ("select from missing", StoreUnavailable, "the store has no schema; run: embedding-drift"),
+        ("select pg_terminate_backend(pg_backend_pid())", StoreLost, "terminating connection"),
     ],
 )
 def test_a_server_that_does_not_accept_work_is_unavailable(
-    store: str, statement: str, message: str
+    store: str, statement: str, kind: type[StoreUnavailable], message: str
 ) -> None:
     with (
         connect(store) as connection,
-        pytest.raises(StoreLost, match=message),
+        pytest.raises(kind, match=message),
         unavailable(),
     ):
         connection.execute(statement.encode())
