@@ -91,7 +91,7 @@ class Backfill:
         Raises
         ------
         PayloadError
-            If the files cannot be used, or the vectors are too few.
+            If the files cannot be used, or no baseline can be fitted to the vectors.
         DimensionMismatch
             If the model's vectors have another dimension.
         StoreUnavailable, ClusterFailed
@@ -112,10 +112,15 @@ class Backfill:
         with _connected(store) as connection:
             source = f"{url}: {selection}"
             times = stream.times[positions]
-            return baseline.pin_vectors(connection, name, vectors, times, source, zone)
+            try:
+                return baseline.pin_vectors(connection, name, vectors, times, source, zone)
+            except PayloadError:
+                raise
+            except ValueError as error:
+                raise PayloadError(f"baseline of {name} ({source}): {error}") from error
 
     def run(self, store: ConnectionString, settings: Settings) -> int:
-        """Measure windows against the newest baseline at all check times without a record.
+        """Measure windows against the baseline in use at all check times without a record.
 
         The rows of some check times are stored before those of the next, all or none: a restart
         goes on where this stopped.

@@ -59,6 +59,7 @@ from tests.exporter.backfill.lake import (
     Vectors,
     backfill,
     jumbled,
+    made,
     rows,
     table,
     write,
@@ -526,6 +527,17 @@ def test_history_needs_a_baseline(client: Client, lake: str, store: str, send: S
 def test_too_few_vectors_make_no_baseline(client: Client, lake: str, store: str) -> None:
     with pytest.raises(PayloadError, match=r"lake has 99 vectors of model m \(first 99\)"):
         backfill(client, lake).pin(store, Selection(first=99))
+
+
+def test_vectors_that_make_no_baseline_are_an_error_that_names_them(
+    client: Client, tmp_path: Path, store: str, vectors: Vectors
+) -> None:
+    absurd = vectors[:105].copy()
+    absurd[::10] *= np.float32(1e6)
+    lake = write(tmp_path / "lake", absurd, made(105), files=1)
+    message = r"^baseline of m \(.*lake: first 105\): a reference needs at least 100 .*, got 94$"
+    with pytest.raises(PayloadError, match=message):
+        backfill(client, lake).pin(store, Selection(first=105))
 
 
 def test_a_time_that_is_off_by_decades_is_named_with_its_file(
