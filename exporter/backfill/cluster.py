@@ -7,16 +7,17 @@ rows of history.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Set
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import pairwise
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
 import numpy as np
-from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster
+from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, Worker
 from distributed.client import ClosedClientError
 
 from exporter.backfill.dataset import Dataset, Part
@@ -31,6 +32,9 @@ _log = logging.getLogger(__name__)
 
 _AHEAD = 2
 """Submitted tasks for each thread of the cluster."""
+
+_PAUSE_SECONDS = 0.1
+"""Between two questions whether calls still run."""
 
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": 1,
@@ -118,13 +122,13 @@ def survey(client: Client, dataset: Dataset, read: Callable[[int], object]) -> S
         If workers died or the scheduler cannot be reached.
     """
     times = []
-    surveys = _results(client, Dataset.survey, [dataset], zip(dataset.files))
-    for file, found in zip(dataset.files, surveys, strict=True):
-        times.append(found.times)
-        if found.skipped:
-            details = {"file": dataset.name(file), "rows": found.skipped, "first": found.reason}
-            _log.warning("rows that cannot be used are skipped", extra=details)
-        read(1)
+    with closing(_results(client, Dataset.survey, [dataset], zip(dataset.files))) as surveys:
+        for file, found in zip(dataset.files, surveys, strict=True):
+            times.append(found.times)
+            if found.skipped:
+                details = {"file": dataset.name(file), "rows": found.skipped, "first": found.reason}
+                _log.warning("rows that cannot be used are skipped", extra=details)
+            read(1)
     return Stream.of(dataset, times)
 
 
@@ -197,8 +201,9 @@ def sort(
                 places.numbers[positions] = slots_of(positions)
                 yield group, stream.groups[group], numbers, places.numbers[positions]
 
-    for count in _results(client, _sort, [dataset, scratch], work()):
-        wrote(count)
+    with closing(_results(client, _sort, [dataset, scratch], work())) as counts:
+        for count in counts:
+            wrote(count)
     return places
 
 
@@ -258,11 +263,11 @@ def _results(
     work: Callable[..., Any],
     shared: list[Any],
     arguments: Iterable[tuple[Any, ...]],
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Call ``work(*shared, *arguments)`` in the cluster for each item; yield results in order.
 
     Only as many calls are submitted as keep the workers busy, because waiting arguments and results
-    take memory.
+    take memory. When this is closed or an error ends it, no call runs any more.
     """
     with _answers():
         if client.status == "closed":
@@ -270,12 +275,39 @@ def _results(
         scattered = client.scatter(shared, broadcast=True, hash=False)
         most = _AHEAD * threads(client)
         waiting: deque[Future[Any]] = deque()
-        for given in arguments:
-            waiting.append(client.submit(work, *scattered, *given, pure=False))
-            if len(waiting) > most:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        try:
+            for given in arguments:
+                waiting.append(client.submit(work, *scattered, *given, pure=False))
+                if len(waiting) > most:
+                    yield waiting[0].result()
+                    waiting.popleft()
+            while waiting:
+                yield waiting[0].result()
+                waiting.popleft()
+        finally:
+            if waiting:
+                _end(client, list(waiting))
+
+
+def _end(client: Client, futures: list[Future[Any]]) -> None:
+    """Cancel calls that wait, and wait for those that run: nothing can stop them.
+
+    They may write to a folder that is removed afterwards.
+    """
+    keys = {future.key for future in futures}
+    # Whatever ends the work is reported. It may be that the cluster is gone.
+    with suppress(CancelledError, ClosedClientError, OSError):
+        client.cancel(futures, force=True)
+        running = True
+        while running:
+            # A call that was sent to its worker a moment ago begins there.
+            time.sleep(_PAUSE_SECONDS)
+            running = any(client.run(_runs, keys, on_error="ignore").values())
+
+
+def _runs(keys: Set[str], dask_worker: Worker) -> bool:
+    """Return whether a worker runs one of some calls."""
+    return any(task.key in keys for task in dask_worker.state.all_running_tasks)
 
 
 @contextmanager

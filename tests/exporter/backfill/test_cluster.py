@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
+import time
 from pathlib import Path
 
 import dask
@@ -42,6 +45,46 @@ class Dying:
 
     def open(self, *_: object) -> None:
         os._exit(1)
+
+
+began: list[str] = []
+ended: list[str] = []
+
+
+class Slow:
+    """A file system on which a file takes a while to be opened, and is then missing."""
+
+    def unstrip_protocol(self, path: str) -> str:
+        return path
+
+    def open(self, path: str, _: str) -> io.BytesIO:
+        began.append(path)
+        if path == "good":
+            return io.BytesIO(json.dumps({"embedding": [1.0], "timestamp": START}).encode())
+        time.sleep(0.0 if path == "bad" else 1.0)
+        ended.append(path)
+        raise FileNotFoundError(path)
+
+
+def interrupt(_: int) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("first", ["bad", "good"])
+def test_nothing_runs_any_more_after_an_error_or_an_interruption(
+    client: Client, first: str
+) -> None:
+    began.clear()
+    ended.clear()
+    late = tuple(f"late{number}" for number in range(9))
+    dataset = Dataset(Source(Slow(), "slow", (first, *late)), "m")
+    with pytest.raises((PayloadError, KeyboardInterrupt)):
+        cluster.survey(client, dataset, interrupt)
+    seen = set(began)
+    assert seen - {"good"} == set(ended)
+    assert not seen.issuperset(late)
+    time.sleep(0.5)
+    assert set(began) == seen
 
 
 def test_files_of_different_dimensions_cannot_be_a_baseline(
