@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tracemalloc
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from exporter.backfill.plan import Fitted, Plan, check_times
 from exporter.backfill.replay import Judge, measure_run
 from exporter.detector.detector import Detector
+from exporter.detector.sums import Part
 from exporter.monitor.windows import Limits
 from exporter.stats.quality import assess
 from ingest.runtime.settings.settings import WindowSettings
@@ -103,21 +105,23 @@ def test_only_windows_that_are_wanted_say_something(vectors: Vectors, judge: Jud
     assert {row.state for _, row in found[1:]} == {"ok"}
 
 
-def peak_bytes(count: int, vectors: Vectors, judge: Judge) -> int:
-    """Measure a run of so many vectors, one for each check time, which come as a stream."""
+def most_parts(count: int, vectors: Vectors, judge: Judge) -> int:
+    """Return how many parts are held, at most, by a run of five vectors for each check time."""
     times = np.arange(float(count))
-    wanted = dict.fromkeys(judge.limits, np.zeros(count, bool))
-    plan = Plan.of(times, times, wanted, judge.limits, Fitted(-2, -1))
-    batches = (vectors[at % 2_000 :][:100] for at in range(0, count, 100))
-    tracemalloc.start()
-    try:
-        assert measure_run(plan.whole, batches, judge) == []
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    checks = times[::5]
+    wanted = dict.fromkeys(judge.limits, np.ones(len(checks), bool))
+    plan = Plan.of(times, checks, wanted, judge.limits, Fitted(-2, -1))
+    kept = vectors[np.flatnonzero(plan.kept) % len(vectors)]
+    held = []
+
+    def batches() -> Iterator[Vectors]:
+        for first in range(0, len(kept), 100):
+            held.append(sum(isinstance(each, Part) for each in gc.get_objects()))
+            yield kept[first : first + 100]
+
+    assert len(measure_run(plan.whole, batches(), judge)) == 2 * len(checks)
+    return max(held)
 
 
 def test_a_run_forgets_what_its_windows_have_passed(vectors: Vectors, judge: Judge) -> None:
-    grown = peak_bytes(8_000, vectors, judge) - peak_bytes(2_000, vectors, judge)
-    # A check time and a norm; the sums of a vector would be ten times as much.
-    assert grown < 6_000 * 100
+    assert 100 < most_parts(5_000, vectors, judge) < 1.2 * most_parts(2_000, vectors, judge)
