@@ -122,6 +122,9 @@ class Backfill:
     def run(self, store: ConnectionString, settings: Settings) -> int:
         """Measure windows against the baseline in use at all check times without a record.
 
+        What the exporter recorded against any baseline is a record, too. Between the oldest and the
+        newest vector of the baseline, nothing can be measured.
+
         The rows of some check times are stored before those of the next, all or none: a restart
         goes on where this stopped.
 
@@ -148,9 +151,11 @@ class Backfill:
         checks = check_times(stream.times[0], stream.times[-1], interval)
         _warn_of_retention(checks, settings.database.retention_days)
         with _connected(store) as connection:
-            wanted = {
-                name: ~_recorded(connection, judge, name, checks, interval) for name in judge.limits
+            recorded_at = {
+                name: _recorded(connection, judge, name, checks, interval) for name in judge.limits
             }
+        # There, windows would be empty, and their rows would hide what the exporter recorded.
+        wanted = {name: ~found & ~fitted.spans(checks) for name, found in recorded_at.items()}
         due = np.any(list(wanted.values()), axis=0)
         if not due.any():
             return 0

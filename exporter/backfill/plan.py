@@ -34,6 +34,11 @@ class Fitted(NamedTuple):
     oldest: float
     newest: float
 
+    def spans(self, checks: Floats) -> NDArray[np.bool_]:
+        """Return when only some of its vectors had been made, shape (c,)."""
+        found: NDArray[np.bool_] = (checks >= self.oldest) & (checks < self.newest)
+        return found
+
 
 class Span(NamedTuple):
     """One window at the k check times at which it holds the sample of one level.

@@ -68,7 +68,7 @@ def fill(connection: psycopg.Connection, rows: Sequence[tuple[float, HistoryRow]
     ----------
     connection : psycopg.Connection
     rows : sequence of (float, HistoryRow)
-        The time of each row, in seconds since the epoch.
+        The time of each row, in whole seconds since the epoch: see :func:`times`.
     """
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(
@@ -122,7 +122,10 @@ def newest(
 def times(
     connection: psycopg.Connection, model_name: str, window_name: str, baseline_version: int
 ) -> NDArray[np.float64]:
-    """Return the times of a window's rows that were measured against a baseline.
+    """Return the times of a window's rows that a backfill against a baseline leaves as they are.
+
+    These are the rows against this baseline, and those that the exporter recorded against any. Its
+    times have microseconds, while those of :func:`fill` are whole seconds.
 
     Returns
     -------
@@ -131,7 +134,8 @@ def times(
     """
     rows = connection.execute(
         "select extract(epoch from computed_at)::float8 from drift_history where model_name = %s"
-        " and window_name = %s and baseline_version = %s order by computed_at",
+        " and window_name = %s and (baseline_version = %s or (baseline_version is not null"
+        " and computed_at <> date_trunc('second', computed_at))) order by computed_at",
         (model_name, window_name, baseline_version),
     ).fetchall()
     return np.array(rows, dtype=np.float64).reshape(-1)

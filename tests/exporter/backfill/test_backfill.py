@@ -133,7 +133,7 @@ def test_history_is_what_the_exporter_would_have_recorded(
     assert filling.pin(store, Selection(first=FITTED)) == 1
     stored = filling.run(store, SETTINGS)
     found = rows(connection)
-    checks = check_times(stream[1][0], stream[1][-1], MONITORING.check_interval)
+    checks = after_the_baseline(stream[1])
     assert sorted(found) == [(check, name) for check in checks for name in ("fast", "slow")]
     assert stored == len(found)
     assert_same_numbers(found, expected)
@@ -283,17 +283,53 @@ def test_what_the_exporter_recorded_without_numbers_is_not_doubled(
     assert silent.keys().isdisjoint(rows(connection))
 
 
-def test_history_against_another_baseline_is_replaced(
-    client: Client, lake: str, store: str, connection: psycopg.Connection
+def test_history_against_another_baseline_is_replaced_where_this_one_can_measure(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
 ) -> None:
     filling = backfill(client, lake)
     filling.pin(store, Selection(first=FITTED))
     whole = filling.run(store, SETTINGS)
+    before = rows(connection)
     filling.pin(store, Selection(first=FITTED + 500))
-    assert filling.run(store, SETTINGS) == whole
+    replaced = filling.run(store, SETTINGS)
     found = rows(connection)
     assert len(found) == whole
-    assert {row.baseline_version for row in found.values()} == {2}
+    later = {key: row for key, row in found.items() if key[0] >= stream[1][FITTED + 499]}
+    assert len(later) == replaced > whole / 2
+    assert {row.baseline_version for row in later.values()} == {2}
+    assert {key: found[key] for key in found.keys() - later.keys()} == {
+        key: before[key] for key in found.keys() - later.keys()
+    }
+
+
+def test_what_the_exporter_recorded_against_another_baseline_stays_as_it_is(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+) -> None:
+    _, times = stream
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    filling.run(store, SETTINGS)
+    # As if the exporter had recorded them, 7.5 seconds after each check time.
+    connection.execute("update drift_history set computed_at = computed_at - interval '7.5 s'")
+    measured = rows(connection)
+    scores = history.average_scores(connection, times[0], times[-1])
+    start, end = (datetime.fromtimestamp(times[at], UTC) for at in (2_000, 2_999))
+    filling.pin(store, Selection(start=start, end=end))
+    assert filling.run(store, SETTINGS) > 0
+    found = rows(connection)
+    assert measured.items() <= found.items()
+    # Only before the first baseline there was nothing.
+    assert max(check for check, _ in found.keys() - measured.keys()) < times[FITTED]
+    since = min(check for check, _ in measured) - 1
+    assert history.average_scores(connection, since, times[-1]) == scores
 
 
 def test_a_model_that_was_made_again_meanwhile_gets_no_history_of_the_removed_one(
@@ -349,7 +385,7 @@ def test_a_restart_does_the_rest_after_a_kill(
         ).fetchall()
         return {row[:-1]: row[-1] for row in found}
 
-    checks = check_times(times[0], times[-1], 120)
+    checks = check_times(times[999], times[-1], 120)
     # However late the kill comes, the last row waits for it.
     connection.execute(HOLD.format(last=float(checks[-1])).encode())
     connection.execute("select pg_advisory_lock(1)")

@@ -76,6 +76,11 @@ def test_what_the_baseline_was_fitted_to_is_in_no_window(
             np.testing.assert_array_equal(kept[found], sampled(np.flatnonzero(young), level))
 
 
+def test_a_baseline_spans_the_time_in_which_it_was_incomplete() -> None:
+    checks = np.array([9.0, 10.0, 19.0, 20.0])
+    np.testing.assert_array_equal(Fitted(10, 20).spans(checks), [False, True, True, False])
+
+
 def test_a_sample_spreads_evenly_over_an_overfull_span() -> None:
     limits = {"slow": Limits(WindowSettings(seconds=100_000, min_vectors=2), 500)}
     times = np.arange(1.0, 50_001.0)

@@ -87,6 +87,14 @@ def test_times_are_those_of_one_window_and_baseline_oldest_first(
     assert history.times(connection, "m", "fast", 3).shape == (0,)
 
 
+def test_what_the_exporter_measured_against_any_baseline_is_left_to_it(
+    connection: psycopg.Connection,
+) -> None:
+    live = [(PAST + 0.5, row(version=2)), (PAST + 7.25, row(version=None))]
+    history.fill(connection, [*live, (PAST + 30, row(version=2))])
+    assert history.times(connection, "m", "fast", 1).tolist() == [PAST + 0.5]
+
+
 def test_cosine_similarities_begin_at_a_time_and_have_no_gaps(
     connection: psycopg.Connection,
 ) -> None:
