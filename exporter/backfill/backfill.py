@@ -197,11 +197,12 @@ class Backfill:
         self, stream: Stream, plan: Plan, dimension: int
     ) -> Iterator[Iterable[tuple[Run, Route | SortedRoute]]]:
         """Yield each run with the route that reads its vectors."""
-        runs = list(plan.runs(_SHARES * cluster.threads(self.client)))
+        least = _SHARES * cluster.threads(self.client)
         order = stream.order[plan.kept]
-        effort = sum(stream.places(order[run.vectors]).effort for run in runs)
+        # Twice, because all runs together would take as much memory as the plan.
+        effort = sum(stream.places(order[run.vectors]).effort for run in plan.runs(least))
         if effort <= _MOST_READS * stream.effort:
-            yield ((run, stream.route(order[run.vectors])) for run in runs)
+            yield ((run, stream.route(order[run.vectors])) for run in plan.runs(least))
             return
         if self.scratch is None:
             raise PayloadError(
@@ -211,7 +212,9 @@ class Backfill:
         with Scratch.open(self.scratch, dimension) as scratch:
             with tqdm(total=len(order), unit=" vectors sorted", disable=None) as bar:
                 places = cluster.sort(self.client, self.dataset, stream, order, scratch, bar.update)
-            yield ((run, SortedRoute(scratch, places.part(run.vectors))) for run in runs)
+            yield (
+                (run, SortedRoute(scratch, places.part(run.vectors))) for run in plan.runs(least)
+            )
 
     def _check(self, stream: Stream, interval: int) -> None:
         checks = int((stream.times[-1] - stream.times[0]) // interval)

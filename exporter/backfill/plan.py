@@ -27,6 +27,9 @@ _SHORT = 8_192
 _LONG = 262_144
 """Maximum size of a run, in vectors' worth of work. A restart repeats at most one run."""
 
+_BLOCK = 262_144
+"""Number of vectors that are chosen for a sample at a time."""
+
 
 class Fitted(NamedTuple):
     """When the oldest and the newest vector of the baseline were made."""
@@ -133,9 +136,10 @@ class Run:
         """Cumulative work up to each check time, in vectors read and summed, shape (c,)."""
         read = np.zeros(len(self), np.int64)
         for sample in self.samples.values():
-            ends = np.append(sample.members + 1, 0)  # the last one for an empty window
             for span in sample.spans.values():
-                np.maximum.at(read, span.at, ends[sample.bounds[span.last] - 1])
+                ends = sample.bounds[span.last]
+                full = ends > 0
+                np.maximum.at(read, span.at[full], sample.members[ends[full] - 1] + 1)
         work: Positions = np.maximum.accumulate(read) + _CHECK * np.arange(1, len(self) + 1)
         return work
 
@@ -223,13 +227,14 @@ class Plan:
                     first, last = (sampled.ranks(level, ends[at]) for ends in (start, end))
                     spans[name] = Span(at, first, last, last - first)
             if spans:
-                cuts[level] = _segments(spans, sampled.positions(level))
+                cuts[level] = _segments(spans)
+                cuts[level].members[:] = sampled.positions(level, cuts[level].members)
                 kept[cuts[level].members] = True
-        rank = np.cumsum(kept) - 1
-        samples = {
-            level: sample._replace(members=rank[sample.members]) for level, sample in cuts.items()
-        }
-        whole = Run(checks, times[end - 1], samples, slice(0, int(kept.sum())), times[kept])
+        rank = np.cumsum(kept)
+        for sample in cuts.values():
+            # In place, because all of them together may take more than the times.
+            sample.members[:] = rank[sample.members] - 1
+        whole = Run(checks, times[end - 1], cuts, slice(0, int(rank[-1])), times[kept])
         return cls(whole, kept)
 
     def runs(self, least: int) -> Iterator[Run]:
@@ -247,21 +252,36 @@ class Plan:
 
 
 class _Samples:
-    """The samples of all levels of n vectors in the order of time."""
+    """The samples of all levels of n vectors in the order of time.
+
+    Of levels other than 0, which has all vectors, the positions of one at a time are in memory.
+    """
 
     def __init__(self, count: int) -> None:
-        self._numbers = np.arange(1, count + 1)
-        self._positions: dict[int, Positions] = {}
+        self._count = count
+        self._level = 0
+        self._chosen: Positions = np.empty(0, np.int64)
 
-    def positions(self, level: int) -> Positions:
-        """Return the positions of the vectors in the sample of a level, ascending."""
-        if level not in self._positions:
-            self._positions[level] = np.flatnonzero(is_sampled(self._numbers, level))
-        return self._positions[level]
+    def positions(self, level: int, ranks: Positions) -> Positions:
+        """Return the positions of vectors, given how many of the sample are before each."""
+        return self._of(level)[ranks] if level else ranks
 
     def ranks(self, level: int, positions: Positions) -> Positions:
         """Return how many vectors of a sample are before each position."""
-        return np.searchsorted(self.positions(level), positions)
+        return np.searchsorted(self._of(level), positions) if level else positions
+
+    def _of(self, level: int) -> Positions:
+        """Return the positions of the vectors in the sample of a level, ascending."""
+        if level != self._level:
+            self._chosen = np.empty(0, np.int64)
+            self._chosen = np.concatenate(
+                [
+                    first + np.flatnonzero(is_sampled(np.arange(first + 1, stop + 1), level))
+                    for first, stop in pairwise([*range(0, self._count, _BLOCK), self._count])
+                ]
+            )
+            self._level = level
+        return self._chosen
 
     def levels(self, start: Positions, end: Positions, capacity: int) -> Positions:
         """Return the level of the window over each span start <= p < end, shape (c,)."""
@@ -278,15 +298,15 @@ class _Samples:
             levels = levels + over
 
 
-def _segments(spans: Mapping[str, Span], positions: Positions) -> Sample:
+def _segments(spans: Mapping[str, Span]) -> Sample:
     """Cut a sample at the ends of its windows, and leave out what no window holds.
+
+    The members of the result are counted among those of the sample.
 
     Parameters
     ----------
     spans : mapping of str to Span
         Windows over the members first <= m < last, rather than segments.
-    positions : ndarray of int64, shape (m,)
-        Of the members.
     """
     ends = [ends for span in spans.values() for ends in (span.first, span.last)]
     cuts = np.unique(np.concatenate(ends))
@@ -300,7 +320,7 @@ def _segments(spans: Mapping[str, Span], positions: Positions) -> Sample:
     sizes = np.diff(cuts)
     return Sample(
         found,
-        positions[cuts[0] : cuts[-1]][np.repeat(used, sizes)],
+        cuts[0] + np.flatnonzero(np.repeat(used, sizes)),
         np.concatenate([[0], np.cumsum(sizes * used)]),
     )
 

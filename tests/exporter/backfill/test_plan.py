@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from exporter.backfill.plan import Fitted, Plan, check_times, recorded
 from exporter.monitor.windows import Limits
-from ingest.runtime.settings.settings import WindowSettings
+from ingest.runtime.settings.settings import MonitoringSettings, WindowSettings
 from ingest.store.changes import is_sampled
 from tests.exporter.backfill.lake import held
 
@@ -126,6 +128,25 @@ def test_runs_cover_all_check_times_and_hold_all_they_need(
                 np.testing.assert_array_equal(kept[run.vectors][found], kept[whole])
         np.testing.assert_array_equal(run.times, times[kept[run.vectors]])
         at += len(run)
+
+
+def test_a_plan_and_its_runs_take_few_bytes_per_vector() -> None:
+    """Busy days and quiet nights, so that windows are at many levels."""
+    limits = {name: Limits.of(window, 5_000) for name, window in MonitoringSettings().windows}
+    random = np.random.default_rng(0)
+    drawn = np.sort(random.uniform(0, 20 * 86_400, 1_200_000))
+    times = drawn[random.random(len(drawn)) < (1 + np.sin(drawn * 2 * np.pi / 86_400)) / 2]
+    checks = check_times(times[0], times[-1], 300)
+    wanted = dict.fromkeys(limits, np.ones(len(checks), bool))
+    tracemalloc.start()
+    try:
+        plan = Plan.of(times, checks, wanted, limits, NOTHING_FITTED)
+        assert len(plan.whole.samples) > 8
+        assert sum(len(run) for run in plan.runs(8)) == len(checks)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak / len(times) < 50
 
 
 def test_runs_share_the_work_evenly() -> None:
