@@ -76,8 +76,9 @@ def write(folder: Path, count: int, apart: float, order: str) -> Dataset:
 def read(dataset: Dataset) -> None:
     """Read all vectors in this process and discard them."""
     for file in dataset.files:
-        for number, times in enumerate(dataset.survey(file).times):
-            group = Part(file, number, len(times))
+        survey = dataset.survey(file)
+        for number, times in enumerate(survey.times):
+            group = Part(file, number, len(times), survey.stamp)
             for _ in dataset.vectors(group, np.arange(len(times), dtype=np.int32)):
                 pass
 

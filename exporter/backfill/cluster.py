@@ -121,15 +121,15 @@ def survey(client: Client, dataset: Dataset, read: Callable[[int], object]) -> S
     ClusterFailed
         If workers died or the scheduler cannot be reached.
     """
-    times = []
-    with closing(_results(client, Dataset.survey, [dataset], zip(dataset.files))) as surveys:
-        for file, found in zip(dataset.files, surveys, strict=True):
-            times.append(found.times)
+    surveys = []
+    with closing(_results(client, Dataset.survey, [dataset], zip(dataset.files))) as results:
+        for file, found in zip(dataset.files, results, strict=True):
+            surveys.append(found)
             if found.skipped:
                 details = {"file": dataset.name(file), "rows": found.skipped, "first": found.reason}
                 _log.warning("rows that cannot be used are skipped", extra=details)
             read(1)
-    return Stream.of(dataset, times)
+    return Stream.of(dataset, surveys)
 
 
 def fetch(client: Client, dataset: Dataset, stream: Stream, positions: Positions) -> Vectors:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from exporter.stats.arrays import Numbers, Positions, Vectors
 from ingest.files.columns import Options
 from ingest.files.names import MODEL, TIMESTAMP
-from ingest.files.reader import SUFFIXES, Dimensions, File, Rows, Want, opened
+from ingest.files.reader import SUFFIXES, Dimensions, File, Rows, Want, naming, opened
+from ingest.files.remote import answering
 from ingest.files.source import Source, partitions
 from ingest.runtime.errors import PayloadError
 
@@ -29,11 +30,14 @@ class Part(NamedTuple):
         Its number in the file, from 0.
     vectors : int
         How many vectors of the model it has. They are numbered from 0.
+    stamp : str
+        What the file system said of the file when it was surveyed; differs when it changes.
     """
 
     file: str
     number: int
     vectors: int
+    stamp: str
 
 
 class Survey(NamedTuple):
@@ -47,11 +51,14 @@ class Survey(NamedTuple):
         Rows that cannot be used.
     reason : str
         What is wrong with the first of them.
+    stamp : str
+        See `Part`.
     """
 
     times: list[NDArray[np.float64]]
     skipped: int
     reason: str
+    stamp: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,7 @@ class Dataset:
         skipped, reason = 0, ""
         with opened(self.source, file, self.options) as content:
             self._check(content)
+            stamp = self._stamp(file)
             want: tuple[Want, ...] = ("times", "models")
             for part in range(content.parts):
                 times = [np.empty(0)]
@@ -153,7 +161,7 @@ class Dataset:
                     skipped += len(rows.faults)
                     reason = reason or next(map(str, rows.faults), "")
                 found.append(np.concatenate(times))
-        return Survey(found, skipped, reason)
+        return Survey(found, skipped, reason, stamp)
 
     def vectors(
         self, part: Part, numbers: Numbers, dimension: int | None = None
@@ -171,23 +179,40 @@ class Dataset:
         Raises
         ------
         PayloadError
-            If a vector is missing, of another dimension or not finite.
+            If a vector is missing, of another dimension or not finite, or the file has changed.
         """
         seen = 0
         with opened(self.source, part.file, self.options) as content:
+            self._check_same(part)
             want: tuple[Want, ...] = ("vectors", "models")
             for rows, chosen in self._rows(content, part.number, self.expected or dimension, want):
                 here = np.searchsorted(numbers, [seen, seen + len(chosen)])
                 wanted = chosen[numbers[slice(*here)] - seen]
+                if here[1] == len(numbers):
+                    # Before the last vectors: what is read after them is not asked for.
+                    self._check_same(part)
+                    yield np.stack(list(rows.vectors[wanted]))
+                    return
                 if len(wanted):
                     yield np.stack(list(rows.vectors[wanted]))
-                if here[1] == len(numbers):
-                    return
                 seen += len(chosen)
+        raise self._changed(part)
 
     def name(self, file: str) -> str:
         """Return the URL of a file, without credentials."""
         return self.source.name(file)
+
+    def _stamp(self, file: str) -> str:
+        """Return what the file system knows of a file: size, time, version, as far as it does."""
+        with naming(self.name(file)), answering():
+            return str(self.source.filesystem.ukey(file))
+
+    def _check_same(self, part: Part) -> None:
+        if self._stamp(part.file) != part.stamp:
+            raise self._changed(part)
+
+    def _changed(self, part: Part) -> PayloadError:
+        return PayloadError(f"{self.name(part.file)}: changed while it was read; start again")
 
     def _check(self, content: File) -> None:
         if content.choice is not None and content.choice.time is None:

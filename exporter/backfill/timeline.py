@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from exporter.backfill.dataset import Dataset, Part
+from exporter.backfill.dataset import Dataset, Part, Survey
 from exporter.stats.arrays import Floats, Numbers, Positions, Vectors
 from ingest.runtime.errors import PayloadError
 from ingest.store.selection import Selection, Stretches
@@ -88,8 +88,8 @@ class Stream:
     order: Positions
 
     @classmethod
-    def of(cls, dataset: Dataset, times: Sequence[Sequence[Floats]]) -> Stream:
-        """Sort the vectors of a data set by time, given their times by file and part.
+    def of(cls, dataset: Dataset, surveys: Sequence[Survey]) -> Stream:
+        """Sort the vectors of a data set by time, given the surveys of its files.
 
         Raises
         ------
@@ -97,11 +97,12 @@ class Stream:
             If there are no vectors.
         """
         groups = [
-            Part(file, number, len(found))
-            for file, by_group in zip(dataset.files, times, strict=True)
-            for number, found in enumerate(by_group)
+            Part(file, number, len(times), survey.stamp)
+            for file, survey in zip(dataset.files, surveys, strict=True)
+            for number, times in enumerate(survey.times)
         ]
-        all_times = np.concatenate([np.empty(0), *(found for each in times for found in each)])
+        found = [times for survey in surveys for times in survey.times]
+        all_times = np.concatenate([np.empty(0), *found])
         if not len(all_times):
             raise PayloadError(f"{dataset.url} has no vectors of model {dataset.model_name}")
         # The store has microseconds, and compares these times with those of a baseline.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -23,12 +25,14 @@ from pyarrow import feather, parquet
 from exporter.backfill import cluster
 from exporter.backfill.backfill import Backfill
 from exporter.backfill.dataset import Dataset, Part
+from exporter.backfill.replay import Row
 from ingest.files.columns import Options
 from ingest.runtime.errors import PayloadError
 from ingest.store import baselines
 from ingest.store.selection import Selection
 from tests.exporter.backfill.lake import (
     FITTED,
+    SETTINGS,
     START,
     Floats,
     Vectors,
@@ -87,12 +91,12 @@ def test_columns_of_every_type_are_read(
     columns = {"embedding": pa.array(list(vectors[:50]), lists), "made": column}
     parquet.write_table(pa.table(columns), path, row_group_size=20)
     dataset = Dataset.open(str(path), "m", Options(time="made"))
-    groups = dataset.survey(dataset.files[0]).times
+    groups, *_, stamp = dataset.survey(dataset.files[0])
     np.testing.assert_array_equal(np.concatenate(groups), times)
     read = [
         part
         for number, found in enumerate(groups)
-        for part in dataset.vectors(Part(dataset.files[0], number, len(found)), every(found))
+        for part in dataset.vectors(Part(dataset.files[0], number, len(found), stamp), every(found))
     ]
     np.testing.assert_array_equal(np.concatenate(read), vectors[:50])
 
@@ -108,9 +112,10 @@ def test_some_vectors_of_a_row_group_are_read(tmp_path: Path) -> None:
     )
     parquet.write_table(named, path, row_group_size=count)
     dataset = Dataset.open(str(path), "m")
+    part = Part(str(path), 0, 5_000, dataset.survey(str(path)).stamp)
     chosen = np.array([0, 1, 1_023, 1_024, 3_000, 4_999], np.int32)
     for wanted in (chosen, chosen[2:4], chosen[-1:]):
-        found = np.concatenate(list(dataset.vectors(Part(str(path), 0, 5_000), wanted)))
+        found = np.concatenate(list(dataset.vectors(part, wanted)))
         np.testing.assert_array_equal(found[:, 0], 2 * wanted)
 
 
@@ -138,6 +143,9 @@ class Signed(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
 
     def isfile(self, path: str) -> bool:
         return True
+
+    def info(self, path: str) -> dict[str, object]:
+        return {"name": path, "type": "file"}
 
     def open(self, path: str, mode: str) -> object:
         local = Path(path.removeprefix("signed://me:pw@host").partition("?")[0])
@@ -225,6 +233,61 @@ def test_a_bad_row_is_reported_with_file_and_column(
     parquet.write_table(bad, tmp_path / "bad.parquet", row_group_size=70)
     with pytest.raises(PayloadError, match=rf"^/.*/bad\.parquet: {message}"):
         backfill(client, str(tmp_path)).pin(store, Selection(first=200))
+
+
+def replaced(path: Path, vectors: Vectors, times: Floats) -> None:
+    parquet.write_table(table(vectors, times), path, row_group_size=170)
+
+
+def shortened(path: Path, vectors: Vectors, times: Floats) -> None:
+    replaced(path, vectors[:10], times[:10])
+
+
+def of_other_vectors(path: Path, vectors: Vectors, times: Floats) -> None:
+    replaced(path, vectors + 1, times)
+
+
+def of_fewer_components(path: Path, vectors: Vectors, times: Floats) -> None:
+    replaced(path, vectors[:, :3], times)
+
+
+@pytest.mark.parametrize("change", [shortened, of_other_vectors, of_fewer_components])
+def test_a_file_that_changes_meanwhile_is_an_error(
+    client: Client,
+    lake: str,
+    store: str,
+    connection: psycopg.Connection,
+    stream: tuple[Vectors, Floats],
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path, Vectors, Floats], None],
+) -> None:
+    vectors, times = stream
+    filling = backfill(client, lake)
+    filling.pin(store, Selection(first=FITTED))
+    measure = cluster.history
+
+    def changed(*arguments: Any) -> Iterator[tuple[int, list[Row]]]:
+        change(Path(lake) / "day=1" / "001.parquet", vectors[1_000:2_000], times[1_000:2_000])
+        yield from measure(*arguments)
+
+    monkeypatch.setattr(cluster, "history", changed)
+    message = r"001\.parquet: changed while it was read; start again$"
+    with pytest.raises(PayloadError, match=message):
+        filling.run(store, SETTINGS)
+    assert connection.execute("select count(*) from drift_history").fetchone() == (0,)
+
+
+def test_a_file_that_changes_while_its_vectors_come_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "long.parquet"
+    ones = np.ones((10_000, 1), np.float32)
+    parquet.write_table(table(ones, START + np.arange(10_000.0)), path)
+    dataset = Dataset.open(str(path), "m")
+    times, *_, stamp = dataset.survey(str(path))
+    reading = dataset.vectors(Part(str(path), 0, len(times[0]), stamp), every(times[0]))
+    next(reading)
+    os.utime(path)
+    with pytest.raises(PayloadError, match="changed while it was read"):
+        list(reading)
 
 
 def test_a_folder_without_vectors_is_an_error(client: Client, lake: str, tmp_path: Path) -> None:

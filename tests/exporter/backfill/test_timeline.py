@@ -16,7 +16,7 @@ def stream_of(folder: Path, times: Floats, files: int = 3) -> tuple[Dataset, Str
     """A stream of vectors, each of which is its own time."""
     numbers = (times - START).astype(np.float32)[:, None]
     dataset = Dataset.open(write(folder, numbers, times, files), "m")
-    return dataset, Stream.of(dataset, [dataset.survey(file).times for file in dataset.files])
+    return dataset, Stream.of(dataset, [dataset.survey(file) for file in dataset.files])
 
 
 @pytest.mark.parametrize("jumbled", [False, True])
